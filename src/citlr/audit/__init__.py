@@ -1,0 +1,1 @@
+"""The chain from images to verdict, and the page that tells it."""

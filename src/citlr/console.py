@@ -1,0 +1,77 @@
+"""What a person sees while something long runs: progress on standard error, results alone on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Ticker(Protocol):
+    """What a long loop calls once a step."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Report that `done` steps are finished, with a short note such as the loss."""
+
+
+def silent(done: int, note: str = "") -> None:
+    """Report nothing; the default ticker of every long function."""
+
+
+@dataclass
+class Narrator:
+    """Says what goes on, on standard error; a quiet one says nothing.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether to print nothing at all.
+
+    Examples
+    --------
+    >>> narrator = Narrator(quiet=True)
+    >>> narrator.say("fit: 10 images")
+    >>> with narrator.progress("fit", total=2) as tick:
+    ...     tick(2, "loss 0.1")
+    """
+
+    quiet: bool = True
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def say(self, text: str) -> None:
+        """Print one line, without markup."""
+        if not self.quiet:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, title: str, total: int) -> Iterator[Ticker]:
+        """Show a bar with steps done, time spent, time left and a note; give the function that moves it."""
+        if self.quiet:
+            yield silent
+            return
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with Progress(*columns, console=self.console, refresh_per_second=4) as bar:
+            task = bar.add_task(title, total=total, note="")
+
+            def tick(done: int, note: str = "") -> None:
+                bar.update(task, completed=done, note=note)
+
+            yield tick

@@ -1,0 +1,1 @@
+"""Public data sets by their own file layouts, one file each."""

@@ -1,0 +1,54 @@
+"""Errors that a user can act on: one sentence with what was found, where, and what would do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CitlrError(Exception):
+    """Base of every error this package raises on purpose; the command line prints it and exits with 2."""
+
+
+class InputError(CitlrError, ValueError):
+    """Something the user gave (a table, an image, a prediction, a setting) cannot be used as it is."""
+
+
+class StateError(CitlrError, RuntimeError):
+    """A run folder, a lock or a checkpoint is in a state that the requested stage cannot go on from."""
+
+
+class MissingExtraError(CitlrError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package '{package}', which is not installed: pip install 'citlr[{extra}]'.")
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the option nearest to `name`, or the list of options when none is near.
+
+    Parameters
+    ----------
+    name : str
+        What was found.
+    options : iterable of str
+        What would have been accepted.
+
+    Returns
+    -------
+    str
+        A sentence that starts with a blank, or an empty string when there are no options.
+
+    Examples
+    --------
+    >>> did_you_mean("margn", ["margin", "alpha"])
+    " Did you mean 'margin'?"
+    >>> did_you_mean("zzz", ["margin", "alpha"])
+    ' Known: alpha, margin.'
+    """
+    known = sorted(str(option) for option in options)
+    if not known:
+        return ""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."

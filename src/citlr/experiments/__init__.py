@@ -1,0 +1,1 @@
+"""Calibration and the tables of the publication, and ours."""

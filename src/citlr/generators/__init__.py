@@ -1,0 +1,1 @@
+"""Counterfactual image generators: (image, attributes) to the image under do(A=a)."""

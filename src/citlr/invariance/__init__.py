@@ -1,0 +1,1 @@
+"""Tests, effects and verdicts: arrays in, frozen results out, no torch."""

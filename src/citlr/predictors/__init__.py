@@ -1,0 +1,1 @@
+"""The model under audit: images in, probabilities out."""

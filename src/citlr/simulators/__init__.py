@@ -1,0 +1,1 @@
+"""Worlds whose counterfactuals are known exactly."""
