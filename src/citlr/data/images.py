@@ -1,0 +1,221 @@
+"""One radiograph in, one float32 array in [0, 1] out: PNG, JPEG and DICOM, 8 and 16 bit, any size, upright."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from citlr.errors import InputError, did_you_mean
+
+Fit = Literal["pad", "crop", "stretch"]
+Pixels = npt.NDArray[np.float32]
+
+FITS: tuple[Fit, ...] = get_args(Fit)
+# Twice the area of the largest flat-panel detector in use; below Pillow's own alarm, which only warns.
+MAX_PIXELS = 64_000_000
+# What Pillow may decode: every further format is a parser more that a hostile file can reach.
+FORMATS = ("PNG", "JPEG")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+
+
+def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad") -> Pixels:
+    """Read one image as grey values in [0, 1].
+
+    Colour becomes luminance, transparency lies on black, the orientation that a camera noted in a JPEG is applied,
+    16-bit values are divided by 65535 and 8-bit ones by 255. Shrinking is antialiased (triangle filter).
+
+    Parameters
+    ----------
+    path : path-like
+        A PNG or JPEG file; `.dcm` and `.dicom` are read with the extra `dicom`.
+    size : int, optional
+        Side of the square to return, in pixels; the image's own height and width without it.
+    fit : {"pad", "crop", "stretch"}
+        How a rectangle becomes a square: black bars, the centre square, or a change of aspect.
+
+    Returns
+    -------
+    ndarray of float32, shape (1, H, W), in [0, 1]
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not an image, truncated, larger than `MAX_PIXELS`, or `fit` or `size` is not usable.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "a.png"
+    >>> _ = file.write_bytes(encode_png(np.ones((8, 4), np.float32)))
+    >>> read_image(file).shape, read_image(file, size=6, fit="pad")[0, 0].tolist()
+    ((1, 8, 4), [0.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    """
+    _check_request(size, fit)
+    source = Path(path)
+    if source.suffix.lower() in DICOM_SUFFIXES:
+        from citlr.data.dicom import read_dicom
+
+        return fit_square(read_dicom(source), size=size, fit=fit)
+    with _opened(source) as image:
+        return _to_array(_upright_gray(image, size), size, fit)
+
+
+def fit_square(image: Pixels, *, size: int | None, fit: Fit = "pad") -> Pixels:
+    """Resize grey values (1, H, W) or (H, W) to (1, size, size); with `size=None` only add the leading axis.
+
+    Examples
+    --------
+    >>> fit_square(np.ones((4, 8), np.float32), size=4, fit="crop").shape
+    (1, 4, 4)
+    """
+    _check_request(size, fit)
+    plane = np.asarray(image, dtype=np.float32)
+    plane = plane[0] if plane.ndim == 3 and plane.shape[0] == 1 else plane
+    if plane.ndim != 2:
+        raise InputError(f"An image has the shape {tuple(image.shape)}; (1, H, W) or (H, W) is needed.")
+    if size is None:
+        return plane[None]
+    return _to_array(Image.fromarray(plane, mode="F"), size, fit)
+
+
+def decode_png(content: bytes) -> Pixels:
+    """Turn the bytes of a PNG into grey values (1, H, W) in [0, 1].
+
+    Examples
+    --------
+    >>> decode_png(encode_png(np.full((2, 3), 0.2, np.float32))).round(2).tolist()
+    [[[0.2..., 0.2..., 0.2...], [0.2..., 0.2..., 0.2...]]]
+    """
+    with _opened(io.BytesIO(content)) as image:
+        return _to_array(_upright_gray(image, None), None, "pad")
+
+
+def encode_png(image: npt.NDArray[np.floating]) -> bytes:
+    """Turn grey values (1, H, W) or (H, W) in [0, 1] into the bytes of an 8-bit PNG; the error is at most 1/510.
+
+    Raises
+    ------
+    InputError
+        If the shape is another one, or a value is NaN or outside [0, 1].
+    """
+    plane = image[0] if image.ndim == 3 and image.shape[0] == 1 else image
+    if plane.ndim != 2:
+        raise InputError(f"An image has the shape {tuple(image.shape)}; (1, H, W) or (H, W) is needed to write a PNG.")
+    # The comparison is false for NaN, so one test finds both faults.
+    if not (plane.size and float(plane.min()) >= 0.0 and float(plane.max()) <= 1.0):
+        raise InputError("An image to be written as PNG holds NaN or values outside [0, 1]; scale it first.")
+    stream = io.BytesIO()
+    # Level 1: a quarter of the time of the default for a tenth more bytes on radiographs.
+    Image.fromarray(quantise(plane)).save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def quantise(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Round grey values in [0, 1] to the nearest of 256 steps.
+
+    Examples
+    --------
+    >>> quantise(np.array([0.0, 0.5, 1.0])).tolist()
+    [0, 128, 255]
+    """
+    scaled = np.asarray(image, dtype=np.float32) * np.float32(255.0)
+    rounded: npt.NDArray[np.uint8] = np.floor(scaled + np.float32(0.5)).astype(np.uint8)
+    return rounded
+
+
+def _check_request(size: int | None, fit: str) -> None:
+    if fit not in FITS:
+        raise InputError(f"fit='{fit}' is not known.{did_you_mean(fit, FITS)}")
+    if size is not None and size < 1:
+        raise InputError(f"size={size} is not a number of pixels; give 1 or more.")
+
+
+class _opened:  # noqa: N801 - used as a function in a with statement
+    """Open a PNG or JPEG and turn every way in which that can fail, now or while decoding, into one sentence."""
+
+    def __init__(self, source: Path | io.BytesIO) -> None:
+        self.source = source
+        self.name = str(source) if isinstance(source, Path) else "The bytes of an image"
+
+    def __enter__(self) -> Image.Image:
+        try:
+            self.image = Image.open(self.source, formats=FORMATS)
+        except FileNotFoundError as error:
+            raise InputError(f"{self.name} is not there; check the image folder and the path column.") from error
+        except Exception as error:
+            raise self._sentence(error) from error
+        width, height = self.image.size
+        if width * height > MAX_PIXELS:
+            self.image.close()
+            raise InputError(
+                f"{self.name} claims {width} x {height} pixels, more than the {MAX_PIXELS:,} that a radiograph can "
+                "have; it is refused as a decompression bomb."
+            )
+        return self.image
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.image.close()
+        if isinstance(error, Exception) and not isinstance(error, InputError):
+            raise self._sentence(error) from error
+
+    def _sentence(self, error: Exception) -> InputError:
+        if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            return InputError(f"{self.name} claims more pixels than a radiograph can have; it is refused ({error}).")
+        if isinstance(error, UnidentifiedImageError):
+            return InputError(f"{self.name} is not a PNG or JPEG image.")
+        if isinstance(error, OSError | ValueError | SyntaxError | EOFError):
+            return InputError(f"{self.name} cannot be decoded, it may be truncated ({error}).")
+        return InputError(f"{self.name} cannot be decoded ({type(error).__name__}: {error}).")
+
+
+def _upright_gray(image: Image.Image, size: int | None) -> Image.Image:
+    """Decode to mode L (8 bit) or F (16 bit, already divided by 65535), upright."""
+    if image.format == "JPEG" and size is not None:
+        # The decoder then skips the frequencies that a target this small cannot show; never below twice the size.
+        image.draft("L", (2 * size, 2 * size))
+    image.load()
+    if image.format == "JPEG":
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float32) / np.float32(65535.0)
+        return Image.fromarray(np.clip(values, 0.0, 1.0), mode="F")
+    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        ground = Image.new("RGBA", layered.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(ground, layered)
+    return image if image.mode == "L" else image.convert("L")
+
+
+def _to_array(image: Image.Image, size: int | None, fit: Fit) -> Pixels:
+    scale = np.float32(1.0) if image.mode == "F" else np.float32(1.0 / 255.0)
+    resized = image if size is None else _resized(image, size, fit)
+    values = np.asarray(resized, dtype=np.float32) * scale
+    if size is None or values.shape == (size, size):
+        return values[None]
+    square = np.zeros((1, size, size), dtype=np.float32)
+    height, width = values.shape
+    top, left = (size - height) // 2, (size - width) // 2
+    square[0, top : top + height, left : left + width] = values
+    return square
+
+
+def _resized(image: Image.Image, size: int, fit: Fit) -> Image.Image:
+    width, height = image.size
+    if (width, height) == (size, size):
+        return image
+    box: tuple[float, float, float, float] | None = None
+    target = (size, size)
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    elif fit == "pad":
+        longest = max(width, height)
+        target = (max(1, round(width * size / longest)), max(1, round(height * size / longest)))
+    return image.resize(target, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)

@@ -1,0 +1,165 @@
+"""Training, validation and test patients: never one patient on two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from citlr.errors import InputError, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+# How the world spells the three; keys are lower-case.
+SYNONYMS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "validate": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "tune": "validation",
+    "test": "test",
+    "testing": "test",
+    "holdout": "test",
+}
+
+
+def assign_splits(
+    frame: pd.DataFrame,
+    *,
+    by: str = "patient_id",
+    fractions: Sequence[float] = (0.65, 0.10, 0.25),
+    stratify: str | None = None,
+    seed: int,
+) -> pd.Series:
+    """Draw a split for every row so that all rows of one patient land on the same side.
+
+    Patients, not rows, are shared out, stratum by stratum with the largest remainder first, so every split holds each level
+    of `stratify` in the same proportion up to one patient. The draw depends on the identifiers and the seed only, never
+    on the order of the rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per image.
+    by : str
+        The column that says whose image it is.
+    fractions : sequence of three floats
+        Shares of patients for train, validation and test; they add up to 1.
+    stratify : str, optional
+        A column; a patient with several values counts under the most frequent one.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    Series of str
+        `train`, `validation` or `test`, on the index of `frame`.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or the fractions are not three shares of 1.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"patient_id": list("aabbccdd"), "sex": list("FFFFMMMM")})
+    >>> split = assign_splits(table, fractions=(0.5, 0.0, 0.5), stratify="sex", seed=0)
+    >>> sorted(split.groupby(table["patient_id"]).nunique().unique().tolist()), split.value_counts().to_dict()
+    ([1], {'train': 4, 'test': 4})
+    """
+    shares = _checked_fractions(fractions)
+    for column in (by, *([stratify] if stratify else [])):
+        if column not in frame.columns:
+            raise InputError(
+                f"There is no column '{column}' to split by.{did_you_mean(column, map(str, frame.columns))}"
+            )
+    patients = frame[by].astype(str)
+    stratum = pd.Series("all", index=frame.index) if stratify is None else frame[stratify].astype(str)
+    per_patient = _most_frequent(patients, stratum)
+    rng = np.random.default_rng([seed, 0x5711])
+    sides: dict[str, str] = {}
+    for level in sorted(per_patient.unique()):
+        members = np.array(sorted(per_patient.index[per_patient == level]), dtype=object)
+        rng.shuffle(members)
+        stops = np.cumsum(_apportion(len(members), shares))
+        for position, side in enumerate(SPLITS):
+            start = int(stops[position - 1]) if position else 0
+            sides.update(dict.fromkeys(members[start : int(stops[position])], side))
+    return patients.map(sides).rename("split")
+
+
+def read_split_names(values: pd.Series) -> pd.Series:
+    """Translate the names of a given split column to train, validation and test.
+
+    Raises
+    ------
+    InputError
+        For a name that means none of the three, blanks included, with its count.
+
+    Examples
+    --------
+    >>> read_split_names(pd.Series(["Train", "val", "TEST"])).tolist()
+    ['train', 'validation', 'test']
+    """
+    names = values.astype("string").str.strip().str.lower()
+    known = names.map(SYNONYMS)
+    strange = values[known.isna()].astype("string").fillna("(blank)").value_counts()
+    if len(strange):
+        listed = ", ".join(f"'{name}' ({count} images)" for name, count in strange.items())
+        raise InputError(
+            f"The split column '{values.name}' holds {listed}; known names are {', '.join(sorted(SYNONYMS))}."
+        )
+    return known.astype(str).rename("split")
+
+
+def require_disjoint(frame: pd.DataFrame, *, by: str = "patient_id", column: str = "split", shown: int = 5) -> None:
+    """Refuse a table in which one patient has images in two splits.
+
+    Raises
+    ------
+    InputError
+        With the number of such patients and the first of them.
+
+    Examples
+    --------
+    >>> require_disjoint(pd.DataFrame({"patient_id": ["a", "b"], "split": ["train", "test"]}))
+    """
+    pairs = frame[[by, column]].drop_duplicates()
+    several = pairs[pairs.duplicated(by, keep=False)]
+    if several.empty:
+        return
+    sides = several.groupby(by, sort=True)[column].agg(lambda names: " and ".join(sorted(names)))
+    listed = ", ".join(f"{patient} ({where})" for patient, where in sides.head(shown).items())
+    more = f" and {len(sides) - shown} more" if len(sides) > shown else ""
+    raise InputError(
+        f"{len(sides)} patients have images in more than one split: {listed}{more}. "
+        "Put every patient on one side, or leave the split column out and let a seeded split be drawn by patient."
+    )
+
+
+def _checked_fractions(fractions: Sequence[float]) -> np.ndarray:
+    shares = np.asarray(fractions, dtype=float)
+    if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+        raise InputError(
+            f"The split fractions are {tuple(fractions)}; three shares for train, validation and test are needed, "
+            "none below 0, that add up to 1."
+        )
+    return shares
+
+
+def _most_frequent(patients: pd.Series, stratum: pd.Series) -> pd.Series:
+    counts = pd.DataFrame({"patient": patients, "stratum": stratum}).value_counts().reset_index(name="n")
+    ordered = counts.sort_values(["patient", "n", "stratum"], ascending=[True, False, True])
+    return ordered.drop_duplicates("patient").set_index("patient")["stratum"]
+
+
+def _apportion(total: int, shares: np.ndarray) -> np.ndarray:
+    exact = total * shares
+    whole = np.floor(exact + 1e-9).astype(int)
+    # Stable on ties: train before validation before test.
+    order = np.argsort(-(exact - whole), kind="stable")
+    whole[order[: total - int(whole.sum())]] += 1
+    return whole
