@@ -1,0 +1,367 @@
+"""Demographic parity, equality of opportunity, equalised odds and the AUROC gap: associations, clustered by patient.
+
+A model that is invariant to the attribute fails all of them where the attribute and the disease go together, so they
+stand beside a verdict and are never part of it. They are computed on the data as they are: pairs are not resampled to
+a made-up number, which is how the published comparison comes to reject exact parity 56 % of the time at n = 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import comb, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from citlr.errors import InputError, did_you_mean
+from citlr.invariance.clustered import Floats, Integers, Part, auroc_part, mean_part, welch
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """One association between the output and the attribute.
+
+    Parameters
+    ----------
+    method : str
+        "demographic_parity", "equal_opportunity", "equalised_odds" or "auroc_gap".
+    contrast : tuple of str
+        `(a, a')`; every difference is the value at a' minus the value at a.
+    statistic, pvalue : float
+        t of the difference and its two-sided p in (0, 1].
+    estimate, low, high : float
+        The difference with its interval, on the scale of the prediction, in [-1, 1].
+    n_images, n_patients : int
+        What the numbers rest on: rows at one of the two levels, with an outcome where one is needed.
+    note : str
+        What a reader has to know: why p is 1, what was left out, which stratum speaks.
+    strata : tuple of ParityResult
+        The parts of a combined result, one per outcome.
+    """
+
+    method: str
+    contrast: tuple[str, str]
+    statistic: float
+    pvalue: float
+    estimate: float
+    low: float
+    high: float
+    n_images: int
+    n_patients: int
+    note: str = ""
+    strata: tuple[ParityResult, ...] = ()
+
+
+def demographic_parity(
+    prediction: ArrayLike, level: ArrayLike, patients: ArrayLike, *, contrast: Sequence[str], alpha: float = 0.05
+) -> ParityResult:
+    """Compare the mean output between two levels: `E[Yhat | A=a'] - E[Yhat | A=a]`.
+
+    The standard error is CR2 by patient (Bell & McCaffrey 2002), which for two means has a closed form; degrees of
+    freedom are Bell-McCaffrey's within a level, joined by Welch-Satterthwaite. With one image per patient this is
+    Welch's test, exactly. Where neither level varies the test is the permutation of whole patients.
+
+    Parameters
+    ----------
+    prediction : array_like of float, shape (n,)
+        Probabilities or decisions in [0, 1].
+    level : array_like of str, shape (n,)
+        Factual level of each image; rows at other levels than the contrast's are left aside.
+    patients : array_like, shape (n,)
+        Who each image is of.
+    contrast : (str, str)
+        `(a, a')`.
+    alpha : float
+        One minus the confidence of the interval, in (0, 1).
+
+    Returns
+    -------
+    ParityResult
+        Fewer than two patients at a level, or the same output everywhere, give p = 1 and a note.
+
+    Raises
+    ------
+    InputError
+        If lengths differ, a prediction is missing or outside [0, 1], or the contrast names an unknown level.
+
+    Examples
+    --------
+    >>> level = ["f"] * 4 + ["m"] * 4
+    >>> r = demographic_parity([0, 0, 0, 1, 1, 1, 1, 0], level, range(8), contrast=("f", "m"))
+    >>> round(r.estimate, 3), round(r.pvalue, 4), r.n_patients
+    (0.5, 0.207, 8)
+    """
+    y, lev, who, _ = _validate(prediction, level, patients, None, contrast)
+    return _difference("demographic_parity", mean_part, y, y, lev, who, contrast, alpha)
+
+
+def equal_opportunity(
+    prediction: ArrayLike,
+    level: ArrayLike,
+    outcome: ArrayLike,
+    patients: ArrayLike,
+    *,
+    contrast: Sequence[str],
+    alpha: float = 0.05,
+) -> ParityResult:
+    """Compare the mean output between two levels within each outcome: `E[Yhat | A=a', Y=y] - E[Yhat | A=a, Y=y]`.
+
+    Each outcome stratum is tested as in `demographic_parity`; the combined null is equality in every stratum. The
+    combined result is that of the stratum with the smallest p, with p and interval widened by Bonferroni for the
+    choice, so that p < alpha exactly when the interval leaves zero out, whatever patients the strata share.
+
+    Parameters
+    ----------
+    prediction, level, patients, contrast, alpha
+        As in `demographic_parity`.
+    outcome : array_like of float, shape (n,)
+        True label, 0 or 1; NaN (not known) leaves the row out, and the note says how many.
+
+    Returns
+    -------
+    ParityResult
+        With `strata`, one result for y = 0 and one for y = 1, not adjusted.
+
+    Raises
+    ------
+    InputError
+        As `demographic_parity`, and if an outcome is neither 0, 1 nor NaN.
+
+    Examples
+    --------
+    >>> level, truth = ["f", "m"] * 20, [0, 0, 1, 1] * 10
+    >>> r = equal_opportunity([0, 0, 0, 1] * 10, level, truth, range(40), contrast=("f", "m"))
+    >>> r.estimate, r.pvalue < 0.001, [s.estimate for s in r.strata]
+    (1.0, True, [0.0, 1.0])
+    """
+    arrays = _validate(prediction, level, patients, outcome, contrast)
+    return _stratified("equal_opportunity", *arrays, contrast, alpha)
+
+
+def equalised_odds(
+    prediction: ArrayLike,
+    level: ArrayLike,
+    outcome: ArrayLike,
+    patients: ArrayLike,
+    *,
+    contrast: Sequence[str],
+    threshold: float = 0.5,
+    alpha: float = 0.05,
+) -> ParityResult:
+    """Compare decisions between two levels within each outcome: the larger of the gaps in false and true positive rate.
+
+    Decisions are `prediction >= threshold`; the rest is `equal_opportunity` of the decisions (Hardt et al. 2016).
+
+    Parameters
+    ----------
+    prediction, level, outcome, patients, contrast, alpha
+        As in `equal_opportunity`.
+    threshold : float
+        Where a probability becomes a decision.
+
+    Returns
+    -------
+    ParityResult
+        `strata[0]` is the gap in false positive rate, `strata[1]` the gap in true positive rate.
+
+    Raises
+    ------
+    InputError
+        As `equal_opportunity`.
+
+    Examples
+    --------
+    >>> level, truth = ["f", "m"] * 20, [0, 0, 1, 1] * 10
+    >>> r = equalised_odds([0.1, 0.2, 0.9, 0.6] * 10, level, truth, range(40), contrast=("f", "m"))
+    >>> r.estimate, r.pvalue
+    (0.0, 1.0)
+    """
+    y, lev, who, truth = _validate(prediction, level, patients, outcome, contrast)
+    return _stratified("equalised_odds", (y >= threshold).astype(float), lev, who, truth, contrast, alpha)
+
+
+def auroc_gap(
+    prediction: ArrayLike,
+    level: ArrayLike,
+    outcome: ArrayLike,
+    patients: ArrayLike,
+    *,
+    contrast: Sequence[str],
+    alpha: float = 0.05,
+) -> ParityResult:
+    """Compare the area under the ROC curve between two levels.
+
+    Variance by DeLong's structural components (1988), summed within patients (Obuchowski 1997); with one image per
+    patient it is DeLong's. Ties count one half.
+
+    Parameters
+    ----------
+    prediction, level, outcome, patients, contrast, alpha
+        As in `equal_opportunity`.
+
+    Returns
+    -------
+    ParityResult
+        Fewer than two patients with or without the finding at a level give p = 1 and a note.
+
+    Raises
+    ------
+    InputError
+        As `equal_opportunity`.
+
+    Examples
+    --------
+    >>> level, truth = ["f"] * 6 + ["m"] * 6, [0, 0, 0, 1, 1, 1] * 2
+    >>> scores = [0.1, 0.4, 0.6, 0.5, 0.8, 0.9, 0.1, 0.5, 0.6, 0.4, 0.7, 0.3]
+    >>> round(auroc_gap(scores, level, truth, range(12), contrast=("f", "m")).estimate, 4)
+    -0.3333
+    """
+    y, lev, who, truth = _validate(prediction, level, patients, outcome, contrast)
+    known = ~np.isnan(truth)
+    note = _left_out(known)
+    result = _difference("auroc_gap", auroc_part, y[known], truth[known], lev[known], who[known], contrast, alpha)
+    return replace(result, note=_join(result.note, note))
+
+
+def _validate(
+    prediction: ArrayLike,
+    level: ArrayLike,
+    patients: ArrayLike,
+    outcome: ArrayLike | None,
+    contrast: Sequence[str],
+) -> tuple[Floats, NDArray[Any], NDArray[Any], Floats]:
+    """Check once what every test needs, and keep the rows of the two levels."""
+    y, lev, who = np.asarray(prediction, dtype=float), np.asarray(level).astype(str), np.asarray(patients)
+    truth = np.zeros(y.shape) if outcome is None else np.asarray(outcome, dtype=float)
+    if y.ndim != 1 or not y.shape == lev.shape == who.shape == truth.shape:
+        raise InputError(
+            f"Parity needs one prediction, level, patient and outcome per image, found shapes "
+            f"{y.shape}, {lev.shape}, {who.shape}, {truth.shape}; give one-dimensional arrays of equal length."
+        )
+    if not np.all((y >= 0) & (y <= 1)):  # NaN fails both comparisons
+        bad = int(np.sum(~((y >= 0) & (y <= 1))))
+        raise InputError(f"{bad} predictions are missing or outside [0, 1]; give probabilities or decisions.")
+    if not np.all(np.isnan(truth) | (truth == 0) | (truth == 1)):
+        raise InputError("An outcome is neither 0, 1 nor NaN; code the finding as 1, its absence as 0, unknown as NaN.")
+    if len(contrast) != 2 or contrast[0] == contrast[1]:
+        raise InputError(f"A contrast is two different levels, found {tuple(contrast)}.")
+    present = set(np.unique(lev))
+    for name in contrast:
+        if str(name) not in present:
+            raise InputError(f"No image has level '{name}'.{did_you_mean(str(name), present)}")
+    rows = (lev == str(contrast[0])) | (lev == str(contrast[1]))
+    return y[rows], lev[rows], who[rows], truth[rows]
+
+
+def _difference(
+    method: str,
+    part: Callable[[Floats, Floats, Integers, int], Part | None],
+    y: Floats,
+    truth: Floats,
+    level: NDArray[Any],
+    patients: NDArray[Any],
+    contrast: Sequence[str],
+    alpha: float,
+) -> ParityResult:
+    """Estimate a quantity at both levels and test that it is the same."""
+    names = (str(contrast[0]), str(contrast[1]))
+    ids, codes = np.unique(patients, return_inverse=True)
+    rows = [level == name for name in names]
+    base = ParityResult(method, names, 0.0, 1.0, 0.0, -1.0, 1.0, y.size, ids.size)
+    parts = [part(y[r], truth[r], codes[r], ids.size) for r in rows]
+    low, high = parts
+    if low is None or high is None:
+        sizes = ", ".join(f"{name}: {np.unique(codes[r]).size}" for name, r in zip(names, rows, strict=True))
+        return replace(base, note=f"p = 1: too few patients to compare ({sizes}).")
+    estimate = high.value - low.value
+    variance = float(np.sum((high.influence - low.influence) ** 2))
+    if variance <= 1e-24:
+        return _without_variance(replace(base, estimate=estimate), low, high, alpha)
+    shared = bool(np.any((high.influence != 0) & (low.influence != 0)))
+    freedom = min(low.freedom, high.freedom) if shared else welch(low, high)
+    error = sqrt(variance)
+    half = float(stats.t.ppf(1 - alpha / 2, freedom)) * error
+    return replace(
+        base,
+        statistic=estimate / error,
+        pvalue=max(float(2 * stats.t.sf(abs(estimate) / error, freedom)), np.finfo(float).tiny),
+        estimate=estimate,
+        low=max(estimate - half, -1.0),
+        high=min(estimate + half, 1.0),
+    )
+
+
+def _without_variance(base: ParityResult, low: Part, high: Part, alpha: float) -> ParityResult:
+    """Each level has one value: nothing to estimate a variance from, but whole patients can still be permuted.
+
+    The interval allows for the largest share of other patients that would have gone unseen (Clopper-Pearson at zero).
+    """
+    n_low, n_high = low.n_patients, high.n_patients
+    reach = sum(1 - (alpha / 4) ** (1 / n) for n in (n_low, n_high))
+    bounds = {"low": max(base.estimate - reach, -1.0), "high": min(base.estimate + reach, 1.0)}
+    if abs(base.estimate) < 1e-12:
+        return replace(base, estimate=0.0, note="p = 1: the value is the same for every patient.", **bounds)
+    arrangements = comb(n_low + n_high, n_low) // (2 if n_low == n_high else 1)
+    pvalue = max(1 / arrangements if arrangements < 10**300 else 0.0, np.finfo(float).tiny)
+    return replace(
+        base,
+        statistic=float(np.sign(base.estimate)) * sqrt(n_low + n_high - 1),
+        pvalue=pvalue,
+        note="Each level has a single value: p is of the permutation of patients.",
+        **bounds,
+    )
+
+
+def _stratified(
+    method: str,
+    y: Floats,
+    level: NDArray[Any],
+    patients: NDArray[Any],
+    truth: Floats,
+    contrast: Sequence[str],
+    alpha: float,
+) -> ParityResult:
+    """Test within each outcome and combine: the most extreme stratum, with p and interval widened for the choice."""
+    tests: list[ParityResult] = []
+    wide: list[ParityResult] = []
+    for value in (0, 1):
+        rows = truth == value
+        for error, into in ((alpha, tests), (alpha / 2, wide)):
+            into.append(_difference(method, mean_part, y[rows], y[rows], level[rows], patients[rows], contrast, error))
+    usable = [k for k, test in enumerate(tests) if not test.note.startswith("p = 1: too few")]
+    tests = [replace(test, note=_join(f"y = {k}", test.note)) for k, test in enumerate(tests)]
+    known = ~np.isnan(truth)
+    n_images, n_patients = int(known.sum()), int(np.unique(patients[known]).size)
+    if not usable:
+        empty = replace(
+            tests[0],
+            n_images=n_images,
+            n_patients=n_patients,
+            note=_join("p = 1: too few patients in every outcome", _left_out(known)),
+        )
+        return replace(empty, strata=tuple(tests))
+    best = min(usable, key=lambda k: (tests[k].pvalue, -abs(tests[k].estimate)))
+    chosen = wide[best] if len(usable) == 2 else tests[best]
+    skipped = "" if len(usable) == 2 else f"outcome {1 - best} has too few patients"
+    return replace(
+        chosen,
+        n_images=n_images,
+        n_patients=n_patients,
+        pvalue=min(1.0, len(usable) * tests[best].pvalue),
+        note=_join(
+            f"y = {best} speaks", "" if chosen.note.startswith("y =") else chosen.note, skipped, _left_out(known)
+        ),
+        strata=tuple(tests),
+    )
+
+
+def _left_out(known: NDArray[np.bool_]) -> str:
+    missing = int(np.sum(~known))
+    return f"{missing} images without a known outcome left out" if missing else ""
+
+
+def _join(*notes: str) -> str:
+    return "; ".join(note.rstrip(".") for note in notes if note) + ("." if any(notes) else "")

@@ -1,0 +1,189 @@
+"""Parity baselines: exact against Welch and DeLong, honest where the data are degenerate, clustered by patient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from citlr.errors import InputError
+from citlr.invariance.parity import auroc_gap, demographic_parity, equal_opportunity, equalised_odds
+
+SEX = ("female", "male")
+
+
+def levels(rng: np.random.Generator, n: int) -> np.ndarray:
+    return np.where(rng.random(n) < 0.4, *SEX)
+
+
+def test_one_image_per_patient_is_welch() -> None:
+    rng = np.random.default_rng(0)
+    y, level = rng.random(83), levels(rng, 83)
+    result = demographic_parity(y, level, np.arange(83), contrast=SEX)
+    other = stats.ttest_ind(y[level == "male"], y[level == "female"], equal_var=False)
+    interval = other.confidence_interval(0.95)
+    assert result.statistic == pytest.approx(other.statistic, rel=1e-10)
+    assert result.pvalue == pytest.approx(other.pvalue, rel=1e-10)
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high), rel=1e-10)
+
+
+def test_reversing_the_contrast_changes_the_sign_only() -> None:
+    rng = np.random.default_rng(1)
+    y, level, who = rng.random(60), levels(rng, 60), rng.integers(0, 25, 60)
+    one = demographic_parity(y, level, who, contrast=SEX)
+    two = demographic_parity(y, level, who, contrast=SEX[::-1])
+    assert one.pvalue == pytest.approx(two.pvalue)
+    assert (one.estimate, one.low, one.high) == pytest.approx((-two.estimate, -two.high, -two.low))
+
+
+def test_copies_of_an_image_add_nothing() -> None:
+    rng = np.random.default_rng(2)
+    y, level = rng.random(50), levels(rng, 50)
+    single = demographic_parity(y, level, np.arange(50), contrast=SEX)
+    copied = demographic_parity(np.tile(y, 5), np.tile(level, 5), np.tile(np.arange(50), 5), contrast=SEX)
+    assert copied.n_images == 250
+    assert copied.n_patients == 50
+    assert copied.pvalue == pytest.approx(single.pvalue, rel=0.02)
+
+
+def test_size_holds_with_four_images_per_patient_where_images_as_units_fail() -> None:
+    rng = np.random.default_rng(3)
+    ours, naive, reps = 0, 0, 1500
+    for _ in range(reps):
+        level = np.repeat(levels(rng, 60), 4)
+        y = np.clip(np.repeat(rng.normal(0.5, 0.12, 60), 4) + rng.normal(0, 0.05, 240), 0, 1)
+        ours += demographic_parity(y, level, np.repeat(np.arange(60), 4), contrast=SEX).pvalue < 0.05
+        naive += stats.ttest_ind(y[level == "male"], y[level == "female"], equal_var=False).pvalue < 0.05
+    assert stats.binomtest(ours, reps, 0.05, alternative="greater").pvalue > 0.0005
+    assert naive / reps > 0.2
+
+
+def test_patients_seen_at_both_levels_are_paired() -> None:
+    rng = np.random.default_rng(4)
+    patient = rng.normal(0.5, 0.1, 200)
+    y = np.concatenate([patient, patient + 0.01 + rng.normal(0, 0.005, 200)]).clip(0, 1)
+    level, who = np.repeat(SEX, 200), np.tile(np.arange(200), 2)
+    paired = stats.ttest_rel(y[200:], y[:200])
+    result = demographic_parity(y, level, who, contrast=SEX)
+    assert result.statistic == pytest.approx(paired.statistic, rel=1e-9)
+    assert result.pvalue == pytest.approx(paired.pvalue, rel=1e-9)
+
+
+def test_the_same_output_everywhere_gives_one_and_says_so() -> None:
+    result = demographic_parity(np.zeros(40), np.repeat(SEX, 20), np.arange(40), contrast=SEX)
+    assert result.pvalue == 1.0
+    assert "same for every patient" in result.note
+    assert result.low < -0.2  # twenty zeros do not prove that the rate is zero
+    assert result.high > 0.2
+
+
+def test_one_value_per_level_is_not_called_parity() -> None:
+    y, level = np.repeat([0.0, 1.0], 6), np.repeat(SEX, 6)
+    result = demographic_parity(y, level, np.arange(12), contrast=SEX)
+    assert result.estimate == 1.0
+    assert result.pvalue == pytest.approx(2 / 924)
+    assert result.low < 0.5
+    assert np.isfinite(result.statistic)
+
+
+def test_one_patient_at_a_level_gives_one_and_the_counts() -> None:
+    result = demographic_parity([0.1, 0.9, 0.4], ["female", "male", "female"], ["a", "b", "c"], contrast=SEX)
+    assert result.pvalue == 1.0
+    assert "male: 1" in result.note
+
+
+def test_opportunity_holds_where_parity_fails_by_confounding() -> None:
+    rng = np.random.default_rng(5)
+    level = levels(rng, 4000)
+    truth = (rng.random(4000) < np.where(level == "male", 0.7, 0.3)).astype(float)
+    y = np.clip(0.3 + 0.4 * truth + rng.normal(0, 0.05, 4000), 0, 1)
+    who = np.arange(4000)
+    assert demographic_parity(y, level, who, contrast=SEX).pvalue < 1e-6
+    assert equal_opportunity(y, level, truth, who, contrast=SEX).pvalue > 0.05
+
+
+def test_combined_opportunity_is_the_extreme_stratum_and_agrees_with_its_interval() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        level, truth = levels(rng, 120), (rng.random(120) < 0.5).astype(float)
+        y = np.clip(0.5 + 0.06 * (level == "male") * truth + rng.normal(0, 0.1, 120), 0, 1)
+        result = equal_opportunity(y, level, truth, rng.integers(0, 80, 120), contrast=SEX)
+        smallest = min(result.strata, key=lambda s: s.pvalue)
+        assert result.estimate == smallest.estimate
+        assert result.pvalue == pytest.approx(min(1, 2 * smallest.pvalue))
+        assert (result.pvalue < 0.05) == (result.low > 0 or result.high < 0)
+
+
+def test_opportunity_size_under_both_nulls() -> None:
+    rng = np.random.default_rng(7)
+    reps, rejected = 1500, 0
+    for _ in range(reps):
+        level, truth = levels(rng, 150), (rng.random(150) < 0.4).astype(float)
+        y = (rng.random(150) < 0.2 + 0.5 * truth).astype(float)
+        rejected += equal_opportunity(y, level, truth, np.arange(150), contrast=SEX).pvalue < 0.05
+    assert stats.binomtest(rejected, reps, 0.05, alternative="greater").pvalue > 0.0005
+    assert rejected / reps > 0.02
+
+
+def test_unknown_outcomes_are_counted_not_hidden() -> None:
+    rng = np.random.default_rng(8)
+    truth = np.array([0.0, 1.0, np.nan] * 20)
+    result = equal_opportunity(rng.random(60), levels(rng, 60), truth, np.arange(60), contrast=SEX)
+    assert result.n_images == 40
+    assert "20 images without a known outcome" in result.note
+
+
+def test_a_stratum_without_patients_is_named() -> None:
+    rng = np.random.default_rng(9)
+    result = equal_opportunity(rng.random(40), np.repeat(SEX, 20), np.zeros(40), np.arange(40), contrast=SEX)
+    assert "outcome 1 has too few patients" in result.note
+    assert result.pvalue == result.strata[0].pvalue
+    assert result.strata[1].pvalue == 1.0
+
+
+def test_odds_are_of_decisions() -> None:
+    level, truth = np.tile(SEX, 50), np.repeat([0.0, 1.0], 50)
+    y = np.where((level == "male") & (truth == 1), 0.49, 0.51)
+    result = equalised_odds(y, level, truth, np.arange(100), contrast=SEX)
+    assert result.strata[0].estimate == 0.0
+    assert result.estimate == result.strata[1].estimate == -1.0
+    assert equalised_odds(y, level, truth, np.arange(100), contrast=SEX, threshold=0.4).pvalue == 1.0
+
+
+def test_auroc_gap_matches_delong_by_hand() -> None:
+    rng = np.random.default_rng(10)
+    n = 160
+    level, truth = levels(rng, n), (rng.random(n) < 0.5).astype(float)
+    y = np.round(np.clip(0.4 + 0.2 * truth + rng.normal(0, 0.2, n), 0, 1), 2)  # rounded: ties
+    areas, variances = [], []
+    for name in SEX:
+        cases, controls = y[(level == name) & (truth == 1)], y[(level == name) & (truth == 0)]
+        wins = (cases[:, None] > controls) + 0.5 * (cases[:, None] == controls)
+        areas.append(wins.mean())
+        variances.append(wins.mean(1).var(ddof=1) / cases.size + wins.mean(0).var(ddof=1) / controls.size)
+    result = auroc_gap(y, level, truth, np.arange(n), contrast=SEX)
+    assert result.estimate == pytest.approx(areas[1] - areas[0])
+    assert result.statistic == pytest.approx((areas[1] - areas[0]) / np.sqrt(sum(variances)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prediction": [0.1, np.nan, 0.3, 0.4]}, "1 predictions are missing"),
+        ({"prediction": [0.1, 1.2, 0.3, 0.4]}, "outside"),
+        ({"prediction": [0.1, 0.3, 0.4]}, "equal length"),
+        ({"contrast": ("female", "mail")}, "Did you mean 'male'"),
+        ({"contrast": ("male", "male")}, "two different levels"),
+        ({"outcome": [0, 1, 2, 0]}, "neither 0, 1 nor NaN"),
+    ],
+)
+def test_bad_input_is_a_sentence(change: dict[str, object], words: str) -> None:
+    good = {
+        "prediction": [0.1, 0.2, 0.3, 0.4],
+        "level": ["female", "female", "male", "male"],
+        "outcome": [0, 1, 0, 1],
+        "patients": [1, 2, 3, 4],
+        "contrast": SEX,
+    }
+    with pytest.raises(InputError, match=words):
+        equal_opportunity(**(good | change))
