@@ -1,13 +1,28 @@
-"""The run folder: atomic files now, stages, locks, resume and provenance with them."""
+"""The run folder: atomic files, one lock, stages that are done once and resumed, and where everything came from."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+from citlr.config import AuditConfig, differences, parse_config
+from citlr.errors import InputError, StateError
+
+PACKAGES = ("citlr", "torch", "monai", "numpy", "scipy", "scikit-learn", "pandas", "lightning-fabric")
 
 
 @contextmanager
@@ -26,6 +41,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     pathlib.Path
         Where to write; same folder and suffix as `path`.
 
+    Raises
+    ------
+    StateError
+        If the disk is full; what was finished before stays.
+
     Examples
     --------
     >>> import tempfile
@@ -36,13 +56,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     ('whole', 1)
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StateError(
+            f"The disk is full while writing '{target}': free some space and run the same command again to go on."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -66,3 +92,162 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(content: Any) -> str:
+    """Return the SHA-256 of the canonical JSON of `content`.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What is known of a finished stage."""
+
+    name: str
+    key: str
+    seconds: float
+    peak_memory_mb: float
+    attempts: int
+    facts: dict[str, Any]
+
+
+class Run:
+    """A folder that holds one audit and every artefact of it.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where; made by `Run.open`.
+    config : AuditConfig
+        The settings, every path absolute.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], config: AuditConfig) -> None:
+        self.folder = Path(folder)
+        self.config = config
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], config: AuditConfig | None = None) -> Run:
+        """Open a run folder, or start one when `config` is given and the folder is new.
+
+        Raises
+        ------
+        StateError
+            If the folder holds an audit of another configuration, or is not empty and not a run.
+        InputError
+            If no configuration is given and the folder holds none.
+        """
+        root = Path(folder)
+        file = root / "config.json"
+        if file.is_file():
+            stored = parse_config(read_json(file), str(file))
+            if config is not None and stored.fingerprint() != config.fingerprint():
+                changed = differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
+                raise StateError(
+                    f"'{root}' holds an audit of another configuration ({'; '.join(changed[:5])}): give another --out."
+                )
+            return cls(root, stored)
+        if config is None:
+            raise InputError(
+                f"'{root}' is not a run folder (no config.json): start one with `citlr audit CONFIG --out`."
+            )
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise StateError(f"'{root}' is there already and is not a run folder: give an empty or a new one as --out.")
+        write_json(file, config.model_dump(mode="json"))
+        return cls(root, config)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run; the system lets go of it when the process dies, however it dies."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StateError(
+                f"Another process is working in '{self.folder}': wait for it, or give another --out."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def path(self, *parts: str) -> Path:
+        """Return a path inside the run folder."""
+        return self.folder.joinpath(*parts)
+
+    def record(self, name: str) -> StageRecord | None:
+        """Return what is known of a finished stage, or None."""
+        file = self.path("stages", f"{name}.json")
+        return StageRecord(**read_json(file)) if file.is_file() else None
+
+    def done(self, name: str, key: str) -> bool:
+        """Return whether the stage was finished for exactly these inputs."""
+        record = self.record(name)
+        return record is not None and record.key == key
+
+    def stage(self, name: str, key: str, work: Callable[[], Mapping[str, Any] | None]) -> StageRecord:
+        """Do `work` unless it was finished for the same `key`; note seconds, peak memory and the facts it returns.
+
+        Parameters
+        ----------
+        name : str
+            The stage; `/` and the like are not allowed in it.
+        key : str
+            Fingerprint of everything that the stage's output depends on.
+        work : callable
+            Does the stage; it resumes from its own partial output.
+
+        Returns
+        -------
+        StageRecord
+            Of this call, or of the earlier one that finished.
+        """
+        finished = self.record(name)
+        if finished is not None and finished.key == key:
+            return finished
+        begun = self.path("stages", f"{name}.begun.json")
+        attempts = 1
+        if begun.is_file():
+            before = read_json(begun)
+            attempts = before["attempts"] + 1 if before["key"] == key else 1
+        write_json(begun, {"key": key, "attempts": attempts})
+        start = time.monotonic()
+        facts = dict(work() or {})
+        record = StageRecord(name, key, round(time.monotonic() - start, 2), peak_memory_mb(), attempts, facts)
+        write_json(self.path("stages", f"{name}.json"), record.__dict__)
+        begun.unlink()
+        return record
+
+    def records(self) -> list[StageRecord]:
+        """Return the finished stages, in the order in which they finished."""
+        files = [file for file in self.path("stages").glob("*.json") if not file.name.endswith(".begun.json")]
+        return [StageRecord(**read_json(file)) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
+
+
+def peak_memory_mb() -> float:
+    """Return this process's largest resident memory so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, the platform and the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -22,7 +22,9 @@ class MissingExtraError(CitlrError, ImportError):
     """An optional dependency is needed and not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}', which is not installed: pip install 'citlr[{extra}]'.")
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed: pip install 'citlr[{extra}]'."
+        )
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
+
+from citlr.artifacts import write_json
 from citlr.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA = "citlr.audit/1"
 Verdict = Literal["dependence", "equivalent", "inconclusive"]
@@ -112,22 +120,31 @@ class Placebo:
 
 @dataclass(frozen=True)
 class PlantedBias:
-    """The audit of the model with `strength` times an attribute detector added to its logit."""
+    """The audit of the model with `strength` times an attribute detector added to its logit.
+
+    `power` is the share of patient-level bootstrap samples in which the planted bias is found.
+    """
 
     label: str
     strength: float
     detected: bool
     pvalue: float
     psi: float
+    power: float
 
 
 @dataclass(frozen=True)
 class Controls:
-    """Negative and positive controls of the whole chain."""
+    """Negative and positive controls of the whole chain.
+
+    `detection_limit` is the smallest planted strength (logits) found with at least 80 % power in every label; None when
+    even the strongest rung is not, or when no control was run. `notes` says why a control is absent.
+    """
 
     placebo: Placebo | None
     planted: tuple[PlantedBias, ...]
-    detection_limit: dict[str, float | None]
+    detection_limit: float | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,3 +185,149 @@ class AuditResult:
     provenance: dict[str, Any] = field(default_factory=dict)
     model: str = "model"
     alpha: float = 0.05
+
+    @property
+    def gates_passed(self) -> bool:
+        """Whether every generator gate was met."""
+        return all(gate.passed for gate in self.quality.gates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
+        return {"schema": SCHEMA, **_plain(dataclasses.asdict(self))}
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write `audit.json` atomically and return its path."""
+        write_json(path, self.to_dict())
+        return Path(path)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per label and contrast, intervals as `<name>_low`, `<name>` and `<name>_high`."""
+        return pd.DataFrame([_flat(row) for row in self.tests])
+
+    def to_html(self, path: str | Path, *, responses: pd.DataFrame | None = None, gallery: Any = None) -> Path:
+        """Write the self-contained page; `responses` adds the scatter, `gallery` the pictures."""
+        from citlr.audit.report import write_report  # a page needs matplotlib and jinja2; a result does not
+
+        return write_report(path, self, responses=responses, gallery=gallery)
+
+    def plot(self) -> Figure:
+        """Return the forest plot of the effects against their margins."""
+        from citlr.audit.figures import forest
+
+        return forest(self)
+
+    def __str__(self) -> str:
+        """One sentence per label, then the table."""
+        sentences = [row.reason for row in self.tests]
+        frame = self.to_frame()
+        shown = [name for name in _SHOWN if name in frame]
+        table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        return "\n".join([f"{self.model}: {self.verdict}", *sentences, "", table])
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<li>{html.escape(row.reason)}</li>" for row in self.tests)
+        table: str = self.to_frame()[list(_SHOWN)].to_html(index=False, escape=True)
+        return f"<h3>{html.escape(self.model)}: {self.verdict}</h3><ul>{sentences}</ul>{table}"
+
+
+_SHOWN = ("label", "contrast", "psi", "psi_low", "psi_high", "mean_effect", "pvalue_adjusted", "margin", "verdict")
+
+
+def read_result(path: str | Path) -> AuditResult:
+    """Read an `audit.json` back.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    AuditResult
+        Equal to the one that was written.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not of the schema `citlr.audit/1`.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"No audit at '{source}': run `citlr audit` first, or give the path of an audit.json.")
+    content = json.loads(source.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"'{source}' has the schema {found!r}, not '{SCHEMA}': give an audit.json of this version.")
+    return _from_dict(content)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the worst of several verdicts.
+
+    Examples
+    --------
+    >>> worst(["equivalent", "inconclusive"])
+    'inconclusive'
+    """
+    return max(verdicts, key=SEVERITY.index)
+
+
+def _plain(value: Any) -> Any:
+    """Replace tuples by lists and numbers that are not finite by None, so that the JSON is JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _flat(row: TestRow) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for spec in dataclasses.fields(row):
+        value = getattr(row, spec.name)
+        if isinstance(value, Estimate):
+            flat |= {spec.name: value.estimate, f"{spec.name}_low": value.low, f"{spec.name}_high": value.high}
+        elif spec.name == "contrast":
+            flat[spec.name] = f"{value[1]} - {value[0]}"
+        elif spec.name != "reason":
+            flat[spec.name] = value
+    return flat
+
+
+def _estimate(content: dict[str, Any] | None) -> Estimate | None:
+    if content is None:
+        return None
+    return Estimate(
+        *(math.nan if content[name] is None else float(content[name]) for name in ("estimate", "low", "high"))
+    )
+
+
+def _test_row(content: dict[str, Any]) -> TestRow:
+    intervals = {name: _estimate(content[name]) for name in ("mean_effect", "psi", "flip_rate")}
+    numbers = {name: math.nan for name, value in content.items() if value is None}
+    return TestRow(**{**content, **numbers, **intervals, "contrast": tuple(content["contrast"])})
+
+
+def _baseline_row(content: dict[str, Any]) -> BaselineRow:
+    known = {**content, "contrast": tuple(content["contrast"]), "difference": _estimate(content["difference"])}
+    return BaselineRow(**known)
+
+
+def _from_dict(content: dict[str, Any]) -> AuditResult:
+    quality, controls, cohort = content["quality"], content["controls"], content["cohort"]
+    gates = tuple(Gate(**gate) for gate in quality["gates"])
+    placebo = None if controls["placebo"] is None else Placebo(**controls["placebo"])
+    planted = tuple(PlantedBias(**row) for row in controls["planted"])
+    return AuditResult(
+        verdict=content["verdict"],
+        tests=tuple(_test_row(row) for row in content["tests"]),
+        baselines=tuple(_baseline_row(row) for row in content["baselines"]),
+        quality=Quality(**{**quality, "gates": gates, "notes": tuple(quality["notes"])}),
+        controls=Controls(placebo, planted, controls["detection_limit"], tuple(controls["notes"])),
+        cohort=CohortSummary(tuple(cohort["flow"]), tuple(cohort["counts"]), cohort["missing"]),
+        provenance=content["provenance"],
+        model=content["model"],
+        alpha=content["alpha"],
+    )

@@ -1,0 +1,295 @@
+"""The configuration of an audit: one YAML file, validated whole before anything expensive starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from citlr.errors import InputError, did_you_mean
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CohortConfig(Section):
+    """Where the images and their attributes are; paths are relative to the configuration file.
+
+    `columns` maps this package's names (image_id, path, patient_id, split, and any attribute, label or covariate) to
+    the table's own. `keep` restricts rows to listed values of a column.
+    """
+
+    table: Path
+    images: Path
+    attribute: str
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    levels: tuple[str, ...] | None = None
+    covariates: tuple[str, ...] = ()
+    columns: dict[str, str] = {}
+    keep: dict[str, tuple[str, ...]] = {}
+    split: str | None = None
+    fractions: tuple[Share, Share, Share] = (0.65, 0.10, 0.25)
+    split_seed: int = 0
+    max_unreadable: Share = 0.01
+    min_patients_per_level: Count = 20
+
+
+class GeneratorConfig(Section):
+    """Which generator to train and how large; `options` overrides single fields of the preset."""
+
+    kind: Literal["dldm", "cldm"] = "dldm"
+    preset: str = "small"
+    size: Count = 64
+    hold: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+
+
+class GenerateConfig(Section):
+    """How the test images are redrawn; None leaves the generator's own calibrated value."""
+
+    draws: Annotated[int, Field(ge=2)] = 4
+    guidance: Positive | None = None
+    shard: Count = 32
+
+
+class ModelConfig(Section):
+    """The model under audit, and what it declares of its inputs and outputs."""
+
+    source: str
+    kind: str | None = None
+    name: str | None = None
+    labels: tuple[str, ...] | None = None
+    weights: Path | None = None
+    input: dict[str, Any] = {}
+    output: Literal["logit", "probability"] = "probability"
+    batch_size: Count = 64
+    trust: bool = False
+
+
+class TestConfig(Section):
+    """The test: outcome, margin and error rate."""
+
+    __test__ = False  # pytest: not a test class
+
+    outcome: Literal["decision", "probability"] = "decision"
+    threshold: Share | dict[str, Share] = 0.5
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    randomizations: Annotated[int, Field(ge=99)] = 4999
+
+
+class GateConfig(Section):
+    """What the generator has to meet before a verdict may rest on its images.
+
+    `composition` is the largest mean absolute error (grey values in [0, 1]) of the null intervention, `effectiveness`
+    the smallest share of redrawn images that an attribute probe reads as the level they were redrawn under, `drift` the
+    largest absolute shift of a held label's probability.
+    """
+
+    composition: Positive = 0.05
+    effectiveness: Share = 0.80
+    drift: Share = 0.05
+    placebo: bool = True
+
+
+class ControlsConfig(Section):
+    """Negative and positive controls: a coin on a sample of the test images, planted bias (strengths in logits)."""
+
+    placebo_images: Annotated[int, Field(ge=0)] = 100
+    planted: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    bootstraps: Annotated[int, Field(ge=0)] = 40
+
+
+class ReportConfig(Section):
+    """What the page shows; pictures only where the images may leave the house."""
+
+    gallery: Annotated[int, Field(ge=0, le=48)] = 6
+
+
+class AuditConfig(Section):
+    """Everything an audit needs to know.
+
+    Examples
+    --------
+    >>> config = AuditConfig.model_validate({
+    ...     "cohort": {"table": "a.csv", "images": ".", "attribute": "sex", "labels": ["pneumonia"]},
+    ...     "model": {"source": "model.onnx"},
+    ... })
+    >>> config.test.margin, config.generate.draws, list(config.models)
+    (0.02, 4, ['model'])
+    """
+
+    cohort: CohortConfig
+    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    generator: GeneratorConfig = GeneratorConfig()
+    generate: GenerateConfig = GenerateConfig()
+    test: TestConfig = TestConfig()
+    gates: GateConfig = GateConfig()
+    controls: ControlsConfig = ControlsConfig()
+    report: ReportConfig = ReportConfig()
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model(cls, content: Any) -> Any:
+        """Accept `model:` for one model; the name is its own, or "model"."""
+        if not isinstance(content, dict) or "model" not in content:
+            return content
+        if "models" in content:
+            raise ValueError("give either 'model' (one) or 'models' (several by name), not both")
+        rest = {key: value for key, value in content.items() if key != "model"}
+        single = content["model"]
+        name = single.get("name") if isinstance(single, dict) else getattr(single, "name", None)
+        return {**rest, "models": {name or "model": single}}
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> AuditConfig:
+        cohort = self.cohort
+        known = {*cohort.labels, *cohort.covariates}
+        for name in self.generator.hold:
+            if name == cohort.attribute:
+                raise ValueError(
+                    f"generator.hold names '{name}', the attribute itself: hold labels and covariates only"
+                )
+            if name not in known:
+                near = did_you_mean(name, known)
+                raise ValueError(f"generator.hold names '{name}', neither a label nor a covariate of the cohort.{near}")
+        for name, model in self.models.items():
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+                raise ValueError(f"the model name '{name}' cannot name a folder: use letters, digits, '-', '_' and '.'")
+            unknown = [label for label in model.labels or () if label not in cohort.labels]
+            if model.labels is not None and len(unknown) == len(model.labels):
+                raise ValueError(
+                    f"model '{name}' gives {list(model.labels)}, none of the cohort's labels {list(cohort.labels)}"
+                )
+        return self
+
+    def resolved(self, folder: Path) -> AuditConfig:
+        """Return the same configuration with every path made absolute against `folder`."""
+        cohort = self.cohort.model_copy(
+            update={"table": _absolute(self.cohort.table, folder), "images": _absolute(self.cohort.images, folder)}
+        )
+        models = {
+            name: model.model_copy(
+                update={
+                    "source": _absolute_source(model.source, folder),
+                    "weights": None if model.weights is None else _absolute(model.weights, folder),
+                }
+            )
+            for name, model in self.models.items()
+        }
+        return self.model_copy(update={"cohort": cohort, "models": models})
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the canonical JSON: equal for equal settings, whatever the order of the keys."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_config(path: str | Path) -> AuditConfig:
+    """Read and validate a YAML configuration; paths in it become absolute.
+
+    Parameters
+    ----------
+    path : path-like
+        The YAML file.
+
+    Returns
+    -------
+    AuditConfig
+        The settings.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not YAML, or has a key or value that cannot be used; every message names the key and
+        what would do.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(
+            f"No configuration at '{source}': give the path of a YAML file (examples/nih_sex.yaml is one)."
+        )
+    try:
+        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"'{source}' is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"'{source}' holds {type(content).__name__}, not a mapping: see examples/nih_sex.yaml.")
+    return parse_config(content, str(source)).resolved(source.resolve().parent)
+
+
+def parse_config(content: dict[str, Any], where: str) -> AuditConfig:
+    """Validate plain settings; `where` is named in the error."""
+    try:
+        return AuditConfig.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_sentence(problem) for problem in error.errors())
+        raise InputError(f"In '{where}': {problems.rstrip('.')}.") from error
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return "key: old -> new" for every setting that differs between two dumped configurations.
+
+    Examples
+    --------
+    >>> differences({"test": {"margin": 0.02}}, {"test": {"margin": 0.05}})
+    ['test.margin: 0.02 -> 0.05']
+    """
+    found: list[str] = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before} -> {after}")
+    return found
+
+
+def _absolute(path: Path, folder: Path) -> Path:
+    return path if path.is_absolute() else (folder / path).resolve()
+
+
+def _absolute_source(source: str, folder: Path) -> str:
+    """Make a file path absolute; leave an import path such as `package.module:name` alone."""
+    file, colon, name = source.partition(":")
+    candidate = _absolute(Path(file), folder)
+    looks_like_file = "/" in file or candidate.exists() or Path(file).suffix in {".py", ".pt", ".ts", ".onnx"}
+    return f"{candidate}{colon}{name}" if looks_like_file else source
+
+
+def _sentence(problem: Any) -> str:
+    """Turn one pydantic problem into words: the key, what was found, what would do."""
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location).replace("models.model.", "model.")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'.{did_you_mean(location[-1], _keys(location[:-1]))}".rstrip(".")
+    if problem["type"] == "missing":
+        return f"'{key}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"'{key}' is {problem['input']!r}: {message}" if key else message
+
+
+def _keys(location: Iterable[str]) -> list[str]:
+    """Return the field names of the section at `location`."""
+    section: type[BaseModel] = AuditConfig
+    for part in location:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        if part == "models":
+            section = ModelConfig
+        elif isinstance(annotation, type) and issubclass(annotation, Section):
+            section = annotation
+    names = list(section.model_fields)
+    return [*names, "model"] if section is AuditConfig else names
