@@ -1,0 +1,200 @@
+"""Run the model under audit on every redrawn image and on the originals: the long table of responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from citlr.artifacts import atomic_write
+from citlr.console import Ticker, silent
+from citlr.data.cohort import Cohort
+from citlr.data.counterfactuals import Counterfactuals
+from citlr.errors import InputError
+from citlr.predictors.base import Predictor, check_predictor
+
+# The draw of rows that hold the model's output on the image as it came.
+ORIGINAL = -1
+COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
+
+
+def audited_labels(predictor: Predictor, cohort: Cohort) -> tuple[str, ...]:
+    """Return the labels that the model gives and the cohort knows, in the cohort's order.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    shared = tuple(label for label in cohort.labels if label in predictor.labels)
+    if not shared:
+        raise InputError(
+            f"The model '{predictor.name}' gives {list(predictor.labels)}, none of the cohort's labels "
+            f"{list(cohort.labels)}: name the model's outputs with `labels`."
+        )
+    return shared
+
+
+def predict(
+    predictor: Predictor,
+    twins: Counterfactuals,
+    cohort: Cohort,
+    *,
+    folder: Path | None = None,
+    tick: Ticker = silent,
+) -> pd.DataFrame:
+    """Return the model's probability for every original and every redrawn image.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model under audit; checked on one batch first.
+    twins : Counterfactuals
+        The redrawn images.
+    cohort : Cohort
+        The images they were redrawn from.
+    folder : Path, optional
+        Where finished parts are kept, so that a run that was killed goes on; nothing is kept when None.
+    tick : callable
+        Told the number of images done.
+
+    Returns
+    -------
+    DataFrame
+        `image_id, patient_id, attribute, level, draw, label, probability`; draw -1 is the image as it came.
+
+    Raises
+    ------
+    InputError
+        If the model fails, or gives values that are not probabilities; the image is named.
+    """
+    labels = audited_labels(predictor, cohort)
+    check_predictor(predictor, cohort.pixels(np.arange(min(4, len(cohort))), size=predictor.input.size))
+    frames = [_kept(folder, "originals", partial(_originals, predictor, twins, cohort, labels))]
+    for number in range(twins.plan.n_shards):
+        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, twins, number, labels)))
+        tick(twins.plan.rows(number).stop)
+    return pd.concat(frames, ignore_index=True)
+
+
+def write_responses(path: Path, frame: pd.DataFrame) -> None:
+    """Write the long table, atomically."""
+    with atomic_write(path) as temporary:
+        pq.write_table(pa.Table.from_pandas(frame[list(COLUMNS)], preserve_index=False), temporary)
+
+
+def read_responses(path: str | Path) -> pd.DataFrame:
+    """Read a long table of responses (parquet or CSV), such as one filled in by a closed model's owner.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or lacks a column.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(
+            f"No responses at '{source}': run `citlr predict` first, or give the file of the model's owner."
+        )
+    frame = pd.read_csv(source) if source.suffix == ".csv" else pd.read_parquet(source)
+    missing = [name for name in COLUMNS if name not in frame]
+    if missing:
+        raise InputError(f"'{source}' lacks the columns {missing}: responses need {list(COLUMNS)}.")
+    text = {name: frame[name].astype(str) for name in COLUMNS if name not in ("draw", "probability")}
+    return frame.assign(**text)[list(COLUMNS)]
+
+
+def probabilities(
+    predictor: Predictor, images: npt.NDArray[np.float32], ids: Sequence[str], labels: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """Return the probabilities of `labels`, float64 (n, len(labels)); every value is checked, the image named."""
+    try:
+        output = predictor.predict(images)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"The model '{predictor.name}' failed on the image '{ids[0]}' or one of the {len(ids) - 1} after it: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    values = output[:, [predictor.labels.index(label) for label in labels]]
+    wrong = ~((values >= 0) & (values <= 1))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InputError(
+            f"The model '{predictor.name}' gave {values[row, column]:g} for '{labels[column]}' on the image "
+            f"'{ids[row]}' ({int(wrong.sum())} such values in this batch): probabilities lie in [0, 1]; declare "
+            "`output: logit` if the model gives logits."
+        )
+    return values
+
+
+def _kept(folder: Path | None, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Read a finished part, or make it and keep it."""
+    if folder is None:
+        return make()
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        write_responses(path, make())
+    return pd.read_parquet(path)
+
+
+def _originals(predictor: Predictor, twins: Counterfactuals, cohort: Cohort, labels: Sequence[str]) -> pd.DataFrame:
+    """Predict the images as they came, at the size the model asks for, not at the generator's."""
+    position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
+    rows = np.array([position[name] for name in twins.plan.image_ids])
+    ids = np.array(twins.plan.image_ids)
+    values = np.concatenate(
+        [
+            probabilities(predictor, images, cohort.frame["image_id"].to_numpy()[batch].tolist(), labels)
+            for batch, images in cohort.batches(size=predictor.input.size, batch_size=64, rows=rows)
+        ]
+    )
+    return _long(twins, range(len(ids)), np.array(twins.plan.factual)[:, None], np.array([ORIGINAL]), values, labels)
+
+
+def _shard(predictor: Predictor, twins: Counterfactuals, number: int, labels: Sequence[str]) -> pd.DataFrame:
+    shard, plan = twins.read(number), twins.plan
+    count, levels, draws = shard.images.shape[:3]
+    flat = shard.images.reshape(-1, *shard.images.shape[3:])
+    ids = [plan.image_ids[row] for row in shard.rows for _ in range(levels * draws)]
+    values = np.concatenate(
+        [
+            probabilities(predictor, flat[start : start + 256], ids[start : start + 256], labels)
+            for start in range(0, len(flat), 256)
+        ]
+    )
+    level = np.tile(np.array(plan.levels), (count, 1))
+    return _long(twins, shard.rows, level, np.arange(draws), values, labels)
+
+
+def _long(
+    twins: Counterfactuals,
+    rows: range,
+    level: npt.NDArray[np.str_],
+    draws: npt.NDArray[np.int_],
+    values: npt.NDArray[np.float64],
+    labels: Sequence[str],
+) -> pd.DataFrame:
+    """Lay out values of shape (images * levels * draws, labels) as one row per image, level, draw and label."""
+    count, n_levels = level.shape
+    per_image = n_levels * len(draws)
+    repeat = per_image * len(labels)
+    start, stop = rows.start, rows.stop
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat(np.array(twins.plan.image_ids[start:stop]), repeat),
+            "patient_id": np.repeat(np.array(twins.plan.patient_ids[start:stop]), repeat),
+            "attribute": twins.plan.attribute,
+            "level": np.repeat(level.ravel(), len(draws) * len(labels)),
+            "draw": np.tile(np.repeat(draws, len(labels)), count * n_levels),
+            "label": np.tile(np.array(labels), count * per_image),
+            "probability": values.ravel(),
+        }
+    )
