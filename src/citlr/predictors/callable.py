@@ -1,0 +1,126 @@
+"""Any Python function from images to numbers as a model under audit, and objects found by import path."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from citlr.errors import InputError, did_you_mean
+from citlr.predictors.base import BatchedPredictor, one_sentence
+
+
+class CallablePredictor(BatchedPredictor):
+    """A function that takes a prepared numpy batch and gives one row of numbers per image.
+
+    Parameters
+    ----------
+    function : callable
+        float32 (n, C, H, W) (or (n, H, W, C)) to (n,) or (n, n_outputs).
+    **settings
+        As in `BatchedPredictor`.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._function = function
+
+    def _forward(self, batch: torch.Tensor) -> Any:
+        # a copy: a function that writes into its argument must not change the next model's images
+        return self._function(batch.cpu().numpy().copy())
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the function's qualified name and source text; what the source calls is not covered."""
+        target = self._function if inspect.isroutine(self._function) else type(self._function)
+        try:
+            text = inspect.getsource(target)
+        except (OSError, TypeError):
+            text = ""  # built in C or typed at a prompt: the name is all there is
+        name = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}"
+        return f"sha256:{hashlib.sha256(f'{name}{chr(10)}{text}'.encode()).hexdigest()}"
+
+
+def import_object(path: str) -> Any:
+    """Find an object by "package.module:name" or "folder/file.py:name"; this runs that module's code.
+
+    Raises
+    ------
+    InputError
+        If the path has no colon, the module cannot be imported, or it has no such name; the message names the nearest.
+
+    Examples
+    --------
+    >>> import_object("math:sqrt")(4)
+    2.0
+    >>> import_object("math:sqt")
+    Traceback (most recent call last):
+    ...
+    citlr.errors.InputError: 'math' has no 'sqt'. Did you mean 'sqrt'?
+    """
+    where, _, name = path.rpartition(":")
+    if not where or not name:
+        raise InputError(f"'{path}' is not an import path: write package.module:name or file.py:name.")
+    try:
+        module = _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"'{where}' cannot be imported ({one_sentence(error)})") from error
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            options = [option for option in dir(found) if not option.startswith("_")]
+            near = did_you_mean(part, options)
+            raise InputError(f"'{where}' has no '{name}'.{near if 'mean' in near else ''}")
+        found = getattr(found, part)
+    return found
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise InputError(f"Python file '{path}' does not exist.")
+    # one name per file, so that two models called model.py do not meet in sys.modules
+    name = f"citlr_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"'{path}' cannot be imported as a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles in the file look themselves up here
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def call_factory(factory: Callable[[], Any], path: str) -> Any:
+    """Call a factory without arguments.
+
+    Raises
+    ------
+    InputError
+        If it raises.
+    """
+    try:
+        return factory()
+    except Exception as error:
+        raise InputError(f"Factory '{path}' failed ({one_sentence(error)})") from error
+
+
+def takes_arguments(function: Callable[..., Any]) -> bool:
+    """Whether a callable has a parameter without a default: then it is the model, otherwise it makes the model."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True  # built in C without a signature: nothing without arguments would be a model's factory
+    return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)

@@ -1,0 +1,150 @@
+"""One batch through the model before anything long starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from citlr.errors import InputError
+from citlr.predictors.base import (
+    BatchedPredictor,
+    Predictor,
+    one_sentence,
+    require_images,
+    require_probabilities,
+)
+
+# the same weights on the same numbers: anything above the last bits is chance in the model
+_REPEAT_TOLERANCE = 1e-6
+# kernels may sum in another order for another batch size
+_BATCH_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class PredictorCheck:
+    """What one batch showed.
+
+    Parameters
+    ----------
+    n_images : int
+        Images in the batch.
+    low, high : float
+        Smallest and largest probability given.
+    repeat_difference : float
+        Largest difference between two runs on the same batch.
+    batch_difference : float
+        Largest difference of an image alone from the same image in the batch.
+    notes : tuple of str
+        What looks wrong without being an error, one sentence each.
+    """
+
+    n_images: int
+    low: float
+    high: float
+    repeat_difference: float
+    batch_difference: float
+    notes: tuple[str, ...]
+
+
+def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> PredictorCheck:
+    """Run one batch through a model and refuse a model that could not be audited.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model under audit.
+    images : float array of shape (n, 1, H, W)
+        A few real images in [0, 1], as the audit will give them; two or more, so that dependence on the batch shows.
+
+    Returns
+    -------
+    PredictorCheck
+
+    Raises
+    ------
+    InputError
+        If the model raises, gives another number of labels, NaN or values outside [0, 1], gives two answers for the
+        same batch (dropout left on), or another answer for an image alone than in a batch (batch normalisation in
+        training mode).
+
+    Examples
+    --------
+    >>> from citlr.predictors.loading import load_predictor
+    >>> model = load_predictor(lambda x: x.mean(axis=(1, 2, 3)), labels=["bright"])
+    >>> check_predictor(model, np.linspace(0, 1, 32, dtype=np.float32).reshape(2, 1, 4, 4)).repeat_difference
+    0.0
+    """
+    require_images(images)
+    if len(images) < 2:
+        raise InputError(f"The check of model '{predictor.name}' got {len(images)} image; it needs at least 2.")
+    first = _run(predictor, images)
+    repeat = float(np.abs(_run(predictor, images) - first).max())
+    if repeat > _REPEAT_TOLERANCE:
+        raise InputError(
+            f"Model '{predictor.name}' gives two answers for the same {len(images)} images (probabilities differ by up "
+            f"to {repeat:.2g}): its chance must be off; call eval() on the module so that dropout rests."
+        )
+    alone = _alone(predictor, images)
+    batch = float(np.abs(alone - first[:1]).max())
+    if batch > _BATCH_TOLERANCE:
+        raise InputError(
+            f"Model '{predictor.name}' gives another answer for an image alone than in a batch (probabilities "
+            f"differ by up to {batch:.2g}): batch normalisation is in training mode; call eval() on the module."
+        )
+    return PredictorCheck(
+        n_images=len(images),
+        low=float(first.min()),
+        high=float(first.max()),
+        repeat_difference=repeat,
+        batch_difference=batch,
+        notes=_notes(predictor, images, first),
+    )
+
+
+def _run(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(predictor.predict(images), dtype=np.float64)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"Model '{predictor.name}' failed on images of shape {images.shape}: {one_sentence(error)}"
+        ) from error
+    expected = (len(images), len(predictor.labels))
+    if values.shape != expected:
+        raise InputError(
+            f"Model '{predictor.name}' gives an output of shape {values.shape}; {expected[0]} image(s) and "
+            f"{expected[1]} label(s) ({', '.join(predictor.labels)}) make {expected}."
+        )
+    require_probabilities(values, predictor.labels, predictor.name)
+    return values
+
+
+def _alone(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float64]:
+    try:
+        return _run(predictor, images[:1])
+    except InputError as error:
+        raise InputError(
+            f"Model '{predictor.name}' takes a batch of {len(images)} images but not one image alone: {error} "
+            "Call eval() on the module if it holds batch normalisation; free the batch axis if it is fixed."
+        ) from error
+
+
+def _notes(predictor: Predictor, images: NDArray[np.float32], values: NDArray[np.float64]) -> tuple[str, ...]:
+    notes = []
+    for column, label in enumerate(predictor.labels):
+        if np.ptp(values[:, column]) == 0.0:
+            notes.append(
+                f"Model '{predictor.name}' gives {values[0, column]:.4g} for '{label}' on all {len(images)} images "
+                "of the check."
+            )
+    if isinstance(predictor, BatchedPredictor) and predictor.output.kind == "logit":
+        raw = predictor.outputs(images)
+        if raw.min() >= 0.0 and raw.max() <= 1.0:
+            notes.append(
+                f"Model '{predictor.name}' is declared to give logits, and all {raw.size} outputs of the check are in "
+                "[0, 1]: if they are probabilities, declare output: probability."
+            )
+    return tuple(notes)
