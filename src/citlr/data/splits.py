@@ -36,9 +36,9 @@ def assign_splits(
 ) -> pd.Series:
     """Draw a split for every row so that all rows of one patient land on the same side.
 
-    Patients, not rows, are shared out, stratum by stratum with the largest remainder first, so every split holds each level
-    of `stratify` in the same proportion up to one patient. The draw depends on the identifiers and the seed only, never
-    on the order of the rows.
+    Patients, not rows, are shared out, stratum by stratum with the largest remainder first, so every split holds each
+    level of `stratify` in the same proportion up to one patient. The draw depends on the identifiers and the seed only,
+    never on the order of the rows.
 
     Parameters
     ----------

@@ -1,0 +1,384 @@
+"""The cohort: one row per image, who it is of, and pixels when they are asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from citlr.artifacts import atomic_write
+from citlr.console import Narrator
+from citlr.data.checks import QUIET, Check, drop_unreadable
+from citlr.data.columns import pick_columns, wanted_columns
+from citlr.data.flow import FlowRecorder
+from citlr.data.flow import FlowStep as FlowStep
+from citlr.data.images import Fit, Pixels
+from citlr.data.pixels import FolderPixels, PixelSource, read_batches
+from citlr.data.splits import SPLITS, assign_splits, read_split_names, require_disjoint
+from citlr.data.steps import (
+    Uncertain,
+    apply_keep,
+    cut_bins,
+    drop_blank,
+    identify,
+    levels_of,
+    name_levels,
+    read_labels,
+    require_levels,
+    require_patients_per_level,
+    to_numbers,
+)
+from citlr.errors import InputError, did_you_mean
+
+SCHEMA = "citlr.cohort/1"
+_KEY = b"citlr"
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Images with their patients, attributes and labels.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per image with a RangeIndex: `image_id`, `path` (relative to `root`), `patient_id`, `split`, the
+        attributes (names, never codes), the labels (0.0, 1.0 or NaN), the covariates, and `age`, `view` where known.
+    root : Path
+        The image folder.
+    attributes, labels, covariates : tuple of str
+        Columns of `frame`.
+    flow : tuple of FlowStep
+        Who was left out on the way here.
+    source : PixelSource, optional
+        Where pixels come from; files below `root` when it is not given.
+    fit : {"pad", "crop", "stretch"}
+        How rectangles become squares.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"image_id": ["a"], "path": ["a.png"], "patient_id": ["p"], "split": ["test"],
+    ...                       "sex": ["female"], "edema": [1.0]})
+    >>> cohort = Cohort(frame, Path("."), attributes=("sex",), labels=("edema",))
+    >>> len(cohort), cohort.levels("sex")
+    (1, ('female',))
+    """
+
+    frame: pd.DataFrame
+    root: Path
+    attributes: tuple[str, ...]
+    labels: tuple[str, ...]
+    covariates: tuple[str, ...] = ()
+    flow: tuple[FlowStep, ...] = ()
+    source: PixelSource | None = field(default=None, repr=False)
+    fit: Fit = "pad"
+
+    def __post_init__(self) -> None:
+        needed = ("image_id", "path", "patient_id", *self.attributes, *self.labels, *self.covariates)
+        for column in needed:
+            if column not in self.frame.columns:
+                near = did_you_mean(column, map(str, self.frame.columns))
+                raise InputError(f"A cohort needs the column '{column}', and its frame has none.{near}")
+        if not isinstance(self.frame.index, pd.RangeIndex) or self.frame.index.start or self.frame.index.step != 1:
+            object.__setattr__(self, "frame", self.frame.reset_index(drop=True))
+        object.__setattr__(self, "root", Path(self.root))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def part(self, split: str) -> Cohort:
+        """Give the images of one split.
+
+        Raises
+        ------
+        InputError
+            If the name is none of train, validation and test, or no split was drawn yet.
+        """
+        if split not in SPLITS:
+            raise InputError(f"'{split}' is not a split.{did_you_mean(split, SPLITS)}")
+        if "split" not in self.frame.columns:
+            raise InputError("The cohort has no split yet; call split(seed=...) first.")
+        return self.take(np.flatnonzero((self.frame["split"] == split).to_numpy()))
+
+    def take(self, rows: npt.ArrayLike) -> Cohort:
+        """Give the images at these row numbers (or where a boolean mask is true), in that order."""
+        chosen = np.asarray(rows)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        return replace(self, frame=self.frame.iloc[chosen].reset_index(drop=True))
+
+    def levels(self, attribute: str) -> tuple[str, ...]:
+        """Give the levels of an attribute, sorted."""
+        if attribute not in self.attributes:
+            raise InputError(
+                f"'{attribute}' is not an attribute of the cohort.{did_you_mean(attribute, self.attributes)}"
+            )
+        return tuple(sorted(self.frame[attribute].dropna().astype(str).unique()))
+
+    def split(
+        self,
+        *,
+        by: str = "patient_id",
+        fractions: Sequence[float] = (0.65, 0.10, 0.25),
+        stratify: str | None = None,
+        seed: int,
+    ) -> tuple[Cohort, Cohort, Cohort]:
+        """Draw a split by patient and give (train, validation, test); see `citlr.data.splits.assign_splits`.
+
+        The first attribute is the stratum when `stratify` is not given.
+        """
+        stratum = stratify or (self.attributes[0] if self.attributes else None)
+        drawn = assign_splits(self.frame, by=by, fractions=fractions, stratify=stratum, seed=seed)
+        whole = replace(self, frame=self.frame.assign(split=drawn))
+        return whole.part("train"), whole.part("validation"), whole.part("test")
+
+    def batches(
+        self, *, size: int, batch_size: int, rows: npt.ArrayLike | None = None, workers: int = 2
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Pixels]]:
+        """Decode images a batch at a time, in order, a few batches ahead and never more.
+
+        Parameters
+        ----------
+        size : int
+            Side of the square images, in pixels.
+        batch_size : int
+            Images in a batch; the last one may be smaller.
+        rows : array of int, optional
+            Row numbers, in the order wanted; all rows without it.
+        workers : int
+            Decoding threads.
+
+        Yields
+        ------
+        rows : ndarray of int, shape (b,)
+        pixels : ndarray of float32, shape (b, 1, size, size), in [0, 1]
+
+        Raises
+        ------
+        InputError
+            For an image that cannot be read, by name.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} is not a number of images; give 1 or more.")
+        chosen = np.arange(len(self), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
+        source = self.source if self.source is not None else FolderPixels(self.root)
+        ids, paths = self.frame["image_id"].tolist(), self.frame["path"].tolist()
+        return read_batches(source, ids, paths, chosen, size=size, fit=self.fit, batch_size=batch_size, workers=workers)
+
+    def pixels(self, rows: npt.ArrayLike | None = None, *, size: int, workers: int = 2) -> Pixels:
+        """Decode images (n, 1, size, size) all at once: for small sets only."""
+        count = len(self) if rows is None else len(np.asarray(rows))
+        images = np.empty((count, 1, size, size), dtype=np.float32)
+        start = 0
+        for part, batch in self.batches(size=size, batch_size=32, rows=rows, workers=workers):
+            images[start : start + len(part)] = batch
+            start += len(part)
+        return images
+
+    def counts(self) -> pd.DataFrame:
+        """Count images and patients by attribute, level, label, value and split.
+
+        Returns
+        -------
+        DataFrame
+            Columns `split`, `attribute`, `level`, `label`, `value` (positive, negative or missing), `images` and
+            `patients`.
+        """
+        columns = ["split", "attribute", "level", "label", "value", "images", "patients"]
+        split = self.frame["split"] if "split" in self.frame.columns else pd.Series("all", index=self.frame.index)
+        parts = []
+        for attribute in self.attributes:
+            for label in self.labels:
+                value = self.frame[label].map({1.0: "positive", 0.0: "negative"}).fillna("missing")
+                keys = {"split": split, "level": self.frame[attribute], "value": value}
+                grouped = self.frame.assign(**keys).groupby(list(keys), sort=True)["patient_id"]
+                cells = grouped.agg(images="size", patients="nunique").reset_index()
+                parts.append(cells.assign(attribute=attribute, label=label)[columns])
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+    def missing(self) -> dict[str, int]:
+        """Count the images without a value, for every label, covariate, attribute, age and view."""
+        extra = [name for name in ("age", "view") if name in self.frame.columns]
+        names = dict.fromkeys((*self.attributes, *self.labels, *self.covariates, *extra))
+        return {name: int(self.frame[name].isna().sum()) for name in names}
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the frame, and everything else but the pixels as JSON in the file's metadata, atomically."""
+        content = {
+            "schema": SCHEMA,
+            "root": str(self.root.absolute()),
+            "attributes": list(self.attributes),
+            "labels": list(self.labels),
+            "covariates": list(self.covariates),
+            "fit": self.fit,
+            "flow": [step.to_dict() for step in self.flow],
+        }
+        table = pa.Table.from_pandas(self.frame, preserve_index=False)
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(content).encode()})
+        with atomic_write(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    @classmethod
+    def from_parquet(cls, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Cohort:
+        """Read a cohort back.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that `to_parquet` wrote.
+        root : path-like, optional
+            The image folder, where it is no longer the one it was.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or holds no cohort.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise InputError(f"There is no cohort at {file}; write one with `citlr prepare` or `citlr audit`.")
+        try:
+            with file.open("rb") as stream:
+                table = pq.ParquetFile(stream).read()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{file} is not a parquet file or is damaged ({error}).") from error
+        content: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+        if content.get("schema") != SCHEMA:
+            found = content.get("schema", "no schema")
+            raise InputError(f"{file} is not a cohort of this version ({SCHEMA} is needed, {found} found).")
+        return cls(
+            frame=table.to_pandas(),
+            root=Path(content["root"] if root is None else root),
+            attributes=tuple(content["attributes"]),
+            labels=tuple(content["labels"]),
+            covariates=tuple(content["covariates"]),
+            flow=tuple(FlowStep.from_dict(step) for step in content["flow"]),
+            fit=content["fit"],
+        )
+
+
+def read_cohort(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    images: str | os.PathLike[str],
+    attribute: str,
+    labels: Sequence[str],
+    attributes: Sequence[str] | None = None,
+    covariates: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    levels: Mapping[str, Any] | None = None,
+    bins: Mapping[str, Sequence[float]] | None = None,
+    keep: Mapping[str, Sequence[str] | str] | None = None,
+    split: str | None = None,
+    fractions: Sequence[float] = (0.65, 0.10, 0.25),
+    seed: int = 0,
+    fit: Fit = "pad",
+    uncertain: Uncertain = "error",
+    check: Check = "decode",
+    max_unreadable: float = 0.01,
+    min_patients_per_level: int = 20,
+    workers: int = 2,
+    narrator: Narrator = QUIET,
+) -> Cohort:
+    """Read a table and an image folder into a validated cohort, with the flow of exclusions.
+
+    Parameters
+    ----------
+    table : path-like or DataFrame
+        CSV, TSV, parquet or Excel, one row per image.
+    images : path-like
+        The folder that the table's paths are relative to.
+    attribute : str
+        The sensitive attribute; the split is stratified by it.
+    labels : sequence of str
+        Findings: 0, 1, blank, or -1 under `uncertain`.
+    attributes : sequence of str, optional
+        Further attributes.
+    covariates : sequence of str
+        Columns to carry along, such as `view`.
+    columns : mapping of str to str, optional
+        Our names (`image_id`, `path`, `patient_id`, `split`, `age`, `view`, attributes, labels, covariates) to the
+        table's, where they differ. The path is the identifier where the table has no `image_id`.
+    levels : mapping, optional
+        Attribute to {raw value: level name} or to the list of allowed values; for a single attribute the inner mapping
+        alone will do. Values that it does not name stop the run.
+    bins : mapping of str to sequence of float, optional
+        Attribute to the inner edges of groups of a number: `{"age_group": [40, 60]}`.
+    keep : mapping, optional
+        Column to the values (after `levels`) of the rows to keep.
+    split : str, optional
+        The column with a given split; a seeded split by patient is drawn without it.
+    fractions : sequence of three floats
+        Shares of patients in train, validation and test of a drawn split.
+    seed : int
+        Seed of a drawn split.
+    fit : {"pad", "crop", "stretch"}
+        How rectangles become squares.
+    uncertain : {"error", "ignore", "zeros", "ones"}
+        What a label of -1 means.
+    check : {"decode", "structure", "exists", "none"}
+        How thoroughly the image files are looked at; see `citlr.data.checks.drop_unreadable`.
+    max_unreadable : float
+        The share of unreadable images above which the run stops.
+    min_patients_per_level : int
+        The fewest patients that each level of `attribute` may have in the test split.
+    workers : int
+        Threads that look at the images.
+    narrator : Narrator
+        Shows progress.
+
+    Returns
+    -------
+    Cohort
+
+    Raises
+    ------
+    InputError
+        For everything in the table or the folder that an audit could not stand on, in one sentence.
+    """
+    source = "The table" if isinstance(table, pd.DataFrame) else str(table)
+    names = (attribute, *(name for name in (attributes or ()) if name != attribute))
+    wanted = wanted_columns(
+        [*names, *labels, *covariates, *(keep or {})], columns or {}, split=split, optional=("image_id", "age", "view")
+    )
+    frame = pick_columns(table, wanted, source=source, optional=("image_id", "age", "view"))
+    recorder = FlowRecorder(frame)
+    recorder.start("table", f"rows of {Path(source).name}")
+    identify(recorder, source=source)
+    for name in names:
+        if bins and name in bins:
+            recorder.frame[name] = cut_bins(recorder.frame[name], bins[name], source=source)
+        drop_blank(recorder, name, step=name, what=name)
+        name_levels(recorder, name, levels_of(levels, name, names), source=source)
+    apply_keep(recorder, keep or {})
+    for label in labels:
+        recorder.frame[label] = read_labels(recorder.frame[label], uncertain=uncertain, source=source)
+    if "age" in recorder.frame and "age" not in names:
+        recorder.frame["age"] = to_numbers(recorder.frame["age"], source=source)
+    for name in names:
+        require_levels(recorder.frame, name, source=source)
+    root = Path(images)
+    drop_unreadable(recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator)
+    done = recorder.frame
+    if split is None:
+        done["split"] = assign_splits(done, fractions=fractions, stratify=attribute, seed=seed)
+    else:
+        done["split"] = read_split_names(done["split"])
+        require_disjoint(done)
+    require_patients_per_level(done, attribute, minimum=min_patients_per_level)
+    return Cohort(
+        done,
+        root,
+        attributes=names,
+        labels=tuple(labels),
+        covariates=tuple(covariates),
+        flow=tuple(recorder.steps),
+        fit=fit,
+    )

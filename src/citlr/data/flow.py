@@ -1,0 +1,128 @@
+"""Who was left out, at which step, and why: the flow of a cohort from the table to the study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.errors import InputError
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """One step of the flow: what it left out and what remained.
+
+    Parameters
+    ----------
+    step : str
+        A short name, such as `attribute`.
+    reason : str
+        What the excluded rows had in common, with counts of raw values where they help.
+    excluded_images, excluded_patients : int
+        Left out here; a patient counts once the last of his images is gone.
+    n_images, n_patients : int
+        What remained.
+    names : tuple of str
+        The excluded images, where a reader needs to find them (unreadable files).
+    """
+
+    step: str
+    reason: str
+    excluded_images: int
+    excluded_patients: int
+    n_images: int
+    n_patients: int
+    names: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the step as JSON content."""
+        return {**asdict(self), "names": list(self.names)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> FlowStep:
+        """Rebuild a step from JSON content."""
+        known = {field.name for field in fields(cls)}
+        values = {key: value for key, value in content.items() if key in known}
+        return cls(**{**values, "names": tuple(values.get("names", ()))})
+
+
+class FlowRecorder:
+    """A frame that remembers every exclusion.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per image.
+    patient : str
+        The column with the patient; counts of patients are 0 while it is missing.
+    steps : sequence of FlowStep
+        What happened before.
+
+    Examples
+    --------
+    >>> recorder = FlowRecorder(pd.DataFrame({"patient_id": ["a", "a", "b"], "age": [3, 4, 50]}))
+    >>> recorder.start("table", "rows of the table")
+    >>> recorder.keep(recorder.frame["age"] > 17, "adults", "younger than 18")
+    >>> len(recorder.frame), recorder.steps[-1].excluded_patients
+    (1, 1)
+    """
+
+    def __init__(self, frame: pd.DataFrame, *, patient: str = "patient_id", steps: Sequence[FlowStep] = ()) -> None:
+        self.frame = frame
+        self.patient = patient
+        self.steps: list[FlowStep] = list(steps)
+
+    def start(self, step: str, reason: str) -> None:
+        """Note the size of the frame without leaving anything out."""
+        self.steps.append(FlowStep(step, reason, 0, 0, len(self.frame), self._patients()))
+
+    def keep(self, mask: pd.Series | npt.NDArray[np.bool_], step: str, reason: str, names: Sequence[str] = ()) -> None:
+        """Keep the rows where `mask` is true and note the others; nothing is noted where nothing is left out.
+
+        Raises
+        ------
+        InputError
+            If no row is left: the sentence names this step, the one that did it.
+        """
+        kept = np.asarray(mask, dtype=bool)
+        before, patients = len(self.frame), self._patients()
+        if kept.all():
+            return
+        self.frame = self.frame.loc[kept].reset_index(drop=True)
+        excluded = before - len(self.frame)
+        now = self._patients()
+        self.steps.append(FlowStep(step, reason, excluded, patients - now, len(self.frame), now, tuple(names)))
+        if not len(self.frame):
+            raise InputError(f"The step '{step}' leaves no image: {reason} ({excluded} images left out there).")
+
+    def _patients(self) -> int:
+        return int(self.frame[self.patient].nunique()) if self.patient in self.frame.columns else 0
+
+
+def flow_table(steps: Sequence[FlowStep]) -> str:
+    """Write the flow as a Markdown table, with the names of unreadable images below it.
+
+    Examples
+    --------
+    >>> print(flow_table([FlowStep("table", "rows", 0, 0, 3, 2)]))
+    | step | reason | images out | patients out | images left | patients left |
+    |---|---|---:|---:|---:|---:|
+    | table | rows | 0 | 0 | 3 | 2 |
+    """
+    lines = [
+        "| step | reason | images out | patients out | images left | patients left |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for one in steps:
+        reason = one.reason.replace("|", "\\|")
+        counts = (one.excluded_images, one.excluded_patients, one.n_images, one.n_patients)
+        lines.append(f"| {one.step} | {reason} | " + " | ".join(str(count) for count in counts) + " |")
+    for one in steps:
+        if one.names:
+            lines += ["", f"Left out at '{one.step}':", "", *(f"- `{name}`" for name in one.names)]
+    return "\n".join(lines)

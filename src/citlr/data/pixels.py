@@ -1,0 +1,96 @@
+"""Images when they are needed and no sooner: sources of pixels, and a bounded pipeline of decoding threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from citlr.data.images import Fit, Pixels, read_image
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class PixelSource(Protocol):
+    """Where the pixels of a cohort come from: a folder, a cache, a data set object."""
+
+    def read(self, image_id: str, path: str, *, size: int, fit: Fit) -> Pixels:
+        """Give one image (1, size, size) in [0, 1]; called from several threads."""
+
+
+@dataclass(frozen=True)
+class FolderPixels:
+    """Image files below one folder.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that the paths of a cohort are relative to.
+    """
+
+    root: Path
+
+    def read(self, image_id: str, path: str, *, size: int, fit: Fit) -> Pixels:
+        """Decode `root / path`."""
+        return read_image(self.root / path, size=size, fit=fit)
+
+
+def map_ordered(work: Callable[[Item], Result], items: Iterator[Item], *, workers: int, ahead: int) -> Iterator[Result]:
+    """Run `work` in threads and give results in order, with at most `ahead` unfinished or unread ones in memory.
+
+    Examples
+    --------
+    >>> list(map_ordered(lambda value: value * 2, iter([1, 2, 3]), workers=2, ahead=2))
+    [2, 4, 6]
+    """
+    if workers <= 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="citlr-decode")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Also reached when the reader stops early: nothing is left running behind it.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_batches(
+    source: PixelSource,
+    ids: Sequence[str],
+    paths: Sequence[str],
+    rows: npt.NDArray[np.int64],
+    *,
+    size: int,
+    fit: Fit,
+    batch_size: int,
+    workers: int = 2,
+) -> Iterator[tuple[npt.NDArray[np.int64], Pixels]]:
+    """Decode rows in order, a batch at a time, one batch per thread and one more ahead.
+
+    Yields
+    ------
+    rows : ndarray of int, shape (b,)
+    pixels : ndarray of float32, shape (b, 1, size, size), in [0, 1]
+    """
+
+    def decode(part: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Pixels]:
+        batch = np.empty((len(part), 1, size, size), dtype=np.float32)
+        for position, row in enumerate(part):
+            batch[position] = source.read(ids[row], paths[row], size=size, fit=fit)
+        return part, batch
+
+    parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    yield from map_ordered(decode, parts, workers=workers, ahead=workers + 1)
