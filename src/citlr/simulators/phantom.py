@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError, did_you_mean
 from citlr.simulators.phantom_anatomy import (
-    FINDINGS,
     VIEWS,
     choose_level,
     conditional_prevalence,
@@ -28,7 +27,7 @@ from citlr.simulators.phantom_anatomy import (
     present,
     stream,
 )
-from citlr.simulators.phantom_regions import Image, bone_window, breast_window, finding_window
+from citlr.simulators.phantom_regions import FINDINGS, Image, bone_window, breast_window, finding_window
 from citlr.simulators.phantom_render import digitise, film, thickness
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from citlr.errors import InputError, did_you_mean
+from citlr.simulators.phantom_regions import FINDINGS
 
-FINDINGS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion")
 VIEWS = ("PA", "AP")
 
 # Standard normal, cut at two standard deviations so that no chest leaves the image.
@@ -149,9 +149,11 @@ def conditional_prevalence(
         limit = min(prevalence / (spread * -signed.min()), (1 - prevalence) / (spread * signed.max()))
         raise InputError(
             f"A correlation of {correlation:g} between the attribute and {name} is impossible at a prevalence of "
-            f"{prevalence:g}; the largest possible is {np.sign(correlation) * limit:.3f}, more with a prevalence nearer 0.5."
+            f"{prevalence:g}; the largest possible is {np.sign(correlation) * limit:.3f}, and more with a "
+            "prevalence nearer 0.5."
         )
-    return np.clip(conditional, 0.0, 1.0)
+    result: NDArray[np.float64] = np.clip(conditional, 0.0, 1.0)
+    return result
 
 
 def per_name(

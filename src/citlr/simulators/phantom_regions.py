@@ -7,12 +7,30 @@ is added there is exactly zero. Coordinates run from -1 to 1, x to the right (th
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 
-FADE = 0.08
+FINDINGS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion")
+
+# left, right, top, bottom of each rectangle; a window is the largest of its rectangles' values.
+_HEART = ((-0.42, 0.50, -0.20, 0.72),)
+_SHOULDERS = ((-1.2, -0.20, -0.86, -0.16), (0.20, 1.2, -0.86, -0.16))
+# The heart lies to the patient's left (image right), so the shadow on that side starts further out.
+_BREASTS = ((-1.00, -0.42, -0.22, 0.45), (0.50, 1.00, -0.22, 0.45))
+_ANGLES = ((-0.96, -0.34, 0.45, 0.88), (0.34, 0.96, 0.45, 0.88))
+_LOWER_ZONES = ((-0.84, -0.10, 0.0, 0.62), (0.10, 0.84, 0.0, 0.62))
+_LUNGS = ((-0.88, -0.06, -0.66, 0.60), (0.06, 0.88, -0.66, 0.60))
+_FINDING_BOXES = {
+    "cardiomegaly": _HEART,
+    "edema": _LUNGS,
+    "consolidation": _LUNGS,
+    "atelectasis": _LOWER_ZONES,
+    "effusion": _ANGLES,
+}
 
 
 def axes(size: int) -> tuple[Image, Image]:
@@ -21,47 +39,47 @@ def axes(size: int) -> tuple[Image, Image]:
     return centres[None, :], centres[:, None]
 
 
-def smooth(distance: Image, width: float | Image) -> Image:
+def smooth(distance: Image, width: float) -> Image:
     """Return a smooth step from 0 to 1 over `width`, centred at distance 0; exactly 0 and 1 beyond."""
-    step = np.clip(distance / np.float32(width) + np.float32(0.5), 0, 1)
-    result: Image = step * step * (np.float32(3) - np.float32(2) * step)
+    step = distance * np.float32(1 / width)
+    step += np.float32(0.5)
+    np.clip(step, 0, 1, out=step)
+    result = step * np.float32(-2)
+    result += np.float32(3)
+    result *= step
+    result *= step
     return result
 
 
-def _inside(distance: Image) -> Image:
-    """Return a window that is 0 from distance 0 outwards and 1 from `FADE` inwards."""
-    return smooth(distance - np.float32(FADE / 2), FADE)
-
-
-def _box(size: int, *, left: float, right: float, top: float, bottom: float) -> Image:
+def _window(size: int, boxes: tuple[tuple[float, float, float, float], ...], *, across: float, down: float) -> Image:
+    """Return the window (size, size): 0 outside of the rectangles, 1 from `across` (x) and `down` (y) inwards."""
     x, y = axes(size)
-    distance = np.minimum(np.minimum(x - left, right - x), np.minimum(y - top, bottom - y))
-    return _inside(distance.astype(np.float32))
+    window = np.zeros((size, size), dtype=np.float32)
+    for left, right, top, bottom in boxes:
+        distance = np.minimum(np.minimum(x - left, right - x) / across, np.minimum(y - top, bottom - y) / down)
+        np.maximum(window, smooth(distance - np.float32(0.5), 1.0), out=window)
+    window.setflags(write=False)
+    return window
 
 
-def _both_sides(size: int, *, inner: float, outer: float, top: float, bottom: float) -> Image:
-    right = _box(size, left=inner, right=outer, top=top, bottom=bottom)
-    return np.maximum(right, right[:, ::-1])
+def choose(condition: NDArray[np.bool_], yes: float, no: float) -> Image:
+    """Return `yes` where the condition holds and `no` elsewhere, in float32."""
+    return np.where(condition, np.float32(yes), np.float32(no))
 
 
+@lru_cache(maxsize=32)
 def bone_window(size: int) -> Image:
     """Return the window (size, size) of the attribute's effect on bone: shoulders, clavicles, upper ribs."""
-    return _both_sides(size, inner=0.20, outer=1.2, top=-1.2, bottom=-0.18)
+    return _window(size, _SHOULDERS, across=0.08, down=0.08)
 
 
+@lru_cache(maxsize=32)
 def breast_window(size: int) -> Image:
     """Return the window (size, size) of the breast shadow: lateral, between axilla and costophrenic angle."""
-    return _both_sides(size, inner=0.48, outer=0.98, top=-0.24, bottom=0.46)
+    return _window(size, _BREASTS, across=0.15, down=0.07)
 
 
+@lru_cache(maxsize=64)
 def finding_window(name: str, size: int) -> Image:
     """Return the window (size, size) of a finding; cardiomegaly and effusion lie outside the attribute's windows."""
-    if name == "cardiomegaly":
-        return _box(size, left=-0.48, right=0.48, top=-0.18, bottom=0.70)
-    if name == "effusion":
-        return _both_sides(size, inner=0.34, outer=0.96, top=0.46, bottom=0.86)
-    if name == "atelectasis":
-        return _both_sides(size, inner=0.10, outer=0.84, top=0.0, bottom=0.60)
-    if name == "consolidation":
-        return _both_sides(size, inner=0.08, outer=0.88, top=-0.62, bottom=0.60)
-    return _both_sides(size, inner=0.06, outer=0.84, top=-0.66, bottom=0.60)
+    return _window(size, _FINDING_BOXES[name], across=0.06, down=0.06)
