@@ -12,12 +12,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from citlr.errors import InputError, did_you_mean
+
 Image = NDArray[np.float32]
 
 FINDINGS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion")
 
 # left, right, top, bottom of each rectangle; a window is the largest of its rectangles' values.
-_HEART = ((-0.42, 0.50, -0.20, 0.72),)
+_HEART = ((-0.42, 0.50, -0.15, 0.72),)
 _SHOULDERS = ((-1.2, -0.20, -0.86, -0.16), (0.20, 1.2, -0.86, -0.16))
 # The heart lies to the patient's left (image right), so the shadow on that side starts further out.
 _BREASTS = ((-1.00, -0.42, -0.22, 0.45), (0.50, 1.00, -0.22, 0.45))
@@ -83,3 +85,9 @@ def breast_window(size: int) -> Image:
 def finding_window(name: str, size: int) -> Image:
     """Return the window (size, size) of a finding; cardiomegaly and effusion lie outside the attribute's windows."""
     return _window(size, _FINDING_BOXES[name], across=0.06, down=0.06)
+
+
+def check_finding(finding: str) -> None:
+    """Raise InputError, naming the nearest, if the phantom has no such finding."""
+    if finding not in FINDINGS:
+        raise InputError(f"The phantom has no finding '{finding}'.{did_you_mean(finding, FINDINGS)}")

@@ -62,9 +62,9 @@ def place(size: int, u: Units) -> Chest:
     base = 0.47 + 0.03 * u["lung_base"] + 0.03 * u["breath"] - 0.05 * u["ap"]
     tilt = 0.020 + 0.012 * u["dome_offset"]
     dome = base - 0.015 + tilt * np.sign(x)
-    lateral = side - (0.34 + 0.03 * u["lung_width"])
+    lateral: Image = side - (0.34 + 0.03 * u["lung_width"])
     fall = choose(lateral > 0, 1.55, 0.45)
-    depth = dome + fall * lateral * lateral - y
+    depth: Image = dome + fall * lateral * lateral - y
     distance = np.minimum(np.minimum(wall - side, side - inner), depth)
     lung = smooth(np.minimum(distance, 2 * (y - top)), max(0.035, 1.2 / size))
     return Chest(size=size, x=x, side=side, y=y, wall=wall, lung=lung)
@@ -74,7 +74,7 @@ def body(chest: Chest, u: Units) -> tuple[Image, Image]:
     """Return the outline of neck, shoulders and trunk in [0, 1], and the path in soft tissue."""
     y, side = chest.y, chest.side
     trunk = 0.90 + 0.025 * u["trunk_width"] + 0.015 * u["soft_thickness"]
-    half = 0.21 + (1.10 - 0.21) * smooth(y + 0.80, 0.34) - (1.10 - trunk) * smooth(y + 0.30, 0.60)
+    half: Image = 0.21 + (1.10 - 0.21) * smooth(y + 0.80, 0.34) - (1.10 - trunk) * smooth(y + 0.30, 0.60)
     outline = smooth(half - side, max(0.03, 1.2 / chest.size))
     ratio = side / half
     ratio *= ratio
@@ -186,5 +186,5 @@ def film(total: Image, u: Units, noise: Image) -> Image:
 
 def digitise(image: Image) -> Image:
     """Round to the 256 grey values that a file holds, so that memory and file agree bit for bit."""
-    result: Image = np.rint(image * np.float32(255)) / np.float32(255)
+    result: Image = np.rint(image * np.float32(255)) * np.float32(1 / 255)
     return result
