@@ -60,7 +60,7 @@ def atelectasis(chest: Chest, u: Mapping[str, Image]) -> Image:
     band = smooth(span - 0.20, 0.20) * smooth(0.66 - span, 0.22)
     width = max(0.026, 2.0 / chest.size)
     upper: Image = 1 - np.abs(off) / width
-    lower: Image = 1 - np.abs(off - 0.12) / width
+    lower: Image = 1 - np.abs(off - np.float32(0.12)) / width
     plates = smooth(upper, 1.6) + 0.65 * smooth(lower, 1.6)
     return 0.85 * band * plates
 
@@ -70,5 +70,5 @@ def effusion(chest: Chest, u: Mapping[str, Image], severity: Image) -> Image:
     left, right = u["effusion_side"] > 0.35, u["effusion_side"] < 0.65
     there = ((chest.x > 0) & left) | ((chest.x < 0) & right)
     lateral: Image = np.clip((chest.side - 0.34) / np.float32(0.42), 0, 1.2)
-    surface: Image = 0.74 - severity * (0.13 + 0.16 * lateral * lateral)
+    surface: Image = np.float32(0.74) - severity * (0.13 + 0.16 * lateral * lateral)
     return smooth(chest.y - surface, 0.06) * (there & (severity > 0))

@@ -74,7 +74,7 @@ def body(chest: Chest, u: Units) -> tuple[Image, Image]:
     """Return the outline of neck, shoulders and trunk in [0, 1], and the path in soft tissue."""
     y, side = chest.y, chest.side
     trunk = 0.90 + 0.025 * u["trunk_width"] + 0.015 * u["soft_thickness"]
-    half: Image = 0.21 + (1.10 - 0.21) * smooth(y + 0.80, 0.34) - (1.10 - trunk) * smooth(y + 0.30, 0.60)
+    half: Image = 0.21 + (1.10 - 0.21) * smooth(y + 0.80, 0.34) - (np.float32(1.10) - trunk) * smooth(y + 0.30, 0.60)
     outline = smooth(half - side, max(0.03, 1.2 / chest.size))
     ratio = side / half
     ratio *= ratio
