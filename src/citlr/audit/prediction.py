@@ -17,7 +17,8 @@ from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError
-from citlr.predictors.base import Predictor, check_predictor
+from citlr.predictors.base import Predictor
+from citlr.predictors.check import check_predictor
 
 # The draw of rows that hold the model's output on the image as it came.
 ORIGINAL = -1
@@ -75,7 +76,7 @@ def predict(
         If the model fails, or gives values that are not probabilities; the image is named.
     """
     labels = audited_labels(predictor, cohort)
-    check_predictor(predictor, cohort.pixels(np.arange(min(4, len(cohort))), size=predictor.input.size))
+    check_on_cohort(predictor, cohort, size=twins.plan.size)
     frames = [_kept(folder, "originals", partial(_originals, predictor, twins, cohort, labels))]
     for number in range(twins.plan.n_shards):
         frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, twins, number, labels)))
@@ -110,29 +111,50 @@ def read_responses(path: str | Path) -> pd.DataFrame:
     return frame.assign(**text)[list(COLUMNS)]
 
 
-def probabilities(
+def check_on_cohort(predictor: Predictor, cohort: Cohort, *, size: int) -> tuple[str, ...]:
+    """Run one batch of the cohort's images through the model before anything long starts.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model under audit.
+    cohort : Cohort
+        Images that it will see.
+    size : int
+        Side of the generator's images; used where the model takes any size.
+
+    Returns
+    -------
+    tuple of str
+        What looks wrong without being an error.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be audited.
+    """
+    audited_labels(predictor, cohort)
+    rows = np.arange(min(4, len(cohort)))
+    return check_predictor(predictor, cohort.pixels(rows, size=_original_size(predictor, size))).notes
+
+
+def _original_size(predictor: Predictor, size: int) -> int:
+    """Return the size at which originals are read: the model's own, or the generator's where it takes any."""
+    wanted = predictor.input.size
+    if wanted is None:
+        return size
+    return wanted if isinstance(wanted, int) else max(wanted)
+
+
+def _probabilities(
     predictor: Predictor, images: npt.NDArray[np.float32], ids: Sequence[str], labels: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """Return the probabilities of `labels`, float64 (n, len(labels)); every value is checked, the image named."""
+    """Return the probabilities of `labels`, float64 (n, len(labels)); an error names the images."""
     try:
-        output = predictor.predict(images)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"The model '{predictor.name}' failed on the image '{ids[0]}' or one of the {len(ids) - 1} after it: "
-            f"{type(error).__name__}: {error}."
-        ) from error
-    values = output[:, [predictor.labels.index(label) for label in labels]]
-    wrong = ~((values >= 0) & (values <= 1))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise InputError(
-            f"The model '{predictor.name}' gave {values[row, column]:g} for '{labels[column]}' on the image "
-            f"'{ids[row]}' ({int(wrong.sum())} such values in this batch): probabilities lie in [0, 1]; declare "
-            "`output: logit` if the model gives logits."
-        )
-    return values
+        values = predictor.predict(images)
+    except InputError as error:
+        raise InputError(f"{error} (The batch starts with the image '{ids[0]}' and ends with '{ids[-1]}'.)") from error
+    return values[:, [predictor.labels.index(label) for label in labels]]
 
 
 def _kept(folder: Path | None, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -149,14 +171,14 @@ def _originals(predictor: Predictor, twins: Counterfactuals, cohort: Cohort, lab
     """Predict the images as they came, at the size the model asks for, not at the generator's."""
     position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
     rows = np.array([position[name] for name in twins.plan.image_ids])
-    ids = np.array(twins.plan.image_ids)
+    size = _original_size(predictor, twins.plan.size)
     values = np.concatenate(
         [
-            probabilities(predictor, images, cohort.frame["image_id"].to_numpy()[batch].tolist(), labels)
-            for batch, images in cohort.batches(size=predictor.input.size, batch_size=64, rows=rows)
+            _probabilities(predictor, images, cohort.frame["image_id"].to_numpy()[batch].tolist(), labels)
+            for batch, images in cohort.batches(size=size, batch_size=64, rows=rows)
         ]
     )
-    return _long(twins, range(len(ids)), np.array(twins.plan.factual)[:, None], np.array([ORIGINAL]), values, labels)
+    return _long(twins, range(len(rows)), np.array(twins.plan.factual)[:, None], np.array([ORIGINAL]), values, labels)
 
 
 def _shard(predictor: Predictor, twins: Counterfactuals, number: int, labels: Sequence[str]) -> pd.DataFrame:
@@ -166,7 +188,7 @@ def _shard(predictor: Predictor, twins: Counterfactuals, number: int, labels: Se
     ids = [plan.image_ids[row] for row in shard.rows for _ in range(levels * draws)]
     values = np.concatenate(
         [
-            probabilities(predictor, flat[start : start + 256], ids[start : start + 256], labels)
+            _probabilities(predictor, flat[start : start + 256], ids[start : start + 256], labels)
             for start in range(0, len(flat), 256)
         ]
     )

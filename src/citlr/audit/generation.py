@@ -1,0 +1,186 @@
+"""Redraw the images of a cohort under every level, and a sample of them under both sides of a fair coin."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from citlr.artifacts import fingerprint
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, hashed_seed
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Every image of a cohort redrawn under every level of its attribute.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The images that were redrawn, in the order of the plan.
+    main : Counterfactuals
+        Under every level of the attribute.
+    placebo : Counterfactuals or None
+        A sample under heads and tails of a fair coin, the negative control; None when none was asked for.
+    generator : CounterfactualGenerator
+        What drew them.
+    """
+
+    cohort: Cohort
+    main: Counterfactuals
+    placebo: Counterfactuals | None
+    generator: CounterfactualGenerator = field(repr=False)
+    # Keeps a folder that nobody asked for alive as long as the twins, and removes it with them.
+    keeper: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @property
+    def attribute(self) -> str:
+        """What was intervened on."""
+        return self.main.plan.attribute
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels, in order; a contrast (a, a') is a' minus a."""
+        return self.main.plan.levels
+
+
+def generate(
+    generator: CounterfactualGenerator,
+    cohort: Cohort,
+    *,
+    attribute: str,
+    draws: int = 4,
+    levels: Sequence[str] | None = None,
+    guidance: float | None = None,
+    shared_seeds: bool = True,
+    placebo_images: int = 100,
+    seed: int = 0,
+    out: str | Path | None = None,
+    shard: int = 32,
+    key: str = "",
+    narrator: Narrator | None = None,
+) -> Twins:
+    """Redraw every image of a cohort under every level of an attribute.
+
+    Parameters
+    ----------
+    generator : CounterfactualGenerator
+        A fitted one.
+    cohort : Cohort
+        The images to redraw, none of which may have trained the generator: usually the test split.
+    attribute : str
+        What to intervene on.
+    draws : int
+        Draws per level, at least 2; the noise of a draw is shared by the levels when `shared_seeds`.
+    levels : sequence of str, optional
+        The levels, in order; all that the generator knows by default.
+    guidance : float, optional
+        Strength of the condition; the generator's own calibrated value when None.
+    placebo_images : int
+        Size of the sample that is redrawn under both sides of a coin; 0 for no negative control.
+    seed : int
+        Of every draw.
+    out : path-like, optional
+        Folder to write to and to go on in; a temporary one when None.
+    shard : int
+        Images per file.
+    key : str
+        What the pictures depend on besides these arguments (a fingerprint of the generator's training).
+    narrator : Narrator, optional
+        Shows progress.
+
+    Returns
+    -------
+    Twins
+        Handles to the pictures on disk.
+
+    Raises
+    ------
+    InputError
+        If the attribute or a level is unknown, the cohort is empty, or `draws` is below 2.
+    """
+    voice = narrator or Narrator(quiet=True)
+    chosen = _levels(generator, attribute, levels)
+    if draws < 2:
+        raise InputError(
+            f"draws is {draws}: at least 2 are needed to tell the attribute's effect from generator noise."
+        )
+    if len(cohort) == 0:
+        raise InputError("The cohort has no image to redraw: is the test split empty?")
+    keeper = tempfile.TemporaryDirectory(prefix="citlr-") if out is None else None
+    root = Path(keeper.name if keeper is not None else str(out))
+    settings = {"guidance": guidance, "seed": seed, "key": key}
+
+    def draw_set(folder: Path, part: Cohort, name: str, of: tuple[str, ...], title: str) -> Counterfactuals:
+        frame = part.frame
+        plan = Plan(
+            attribute=name,
+            levels=of,
+            draws=draws,
+            image_ids=tuple(frame["image_id"].astype(str)),
+            patient_ids=tuple(frame["patient_id"].astype(str)),
+            factual=tuple(frame[name].astype(str)) if name in frame else ("",) * len(frame),
+            shard=shard,
+            size=generator.size,
+            shared_seeds=shared_seeds,
+            key=fingerprint(settings),
+        )
+
+        def draw(rows: range) -> Images:
+            index = np.arange(rows.start, rows.stop)
+            return generator.generate(
+                part.pixels(index, size=generator.size),
+                frame.iloc[index].reset_index(drop=True),
+                attribute=name,
+                levels=of,
+                draws=draws,
+                seed=seed,
+                guidance=guidance,
+                shared_seeds=shared_seeds,
+            )
+
+        with voice.progress(title, len(part)) as tick:
+            return write_counterfactuals(folder, plan, draw, tick=tick)
+
+    main = draw_set(root / "levels", cohort, attribute, chosen, "generate")
+    sample = placebo_sample(cohort, placebo_images, seed)
+    placebo = draw_set(root / "placebo", cohort.take(sample), PLACEBO, COIN, "placebo") if len(sample) else None
+    return Twins(cohort, main, placebo, generator, keeper)
+
+
+def placebo_sample(cohort: Cohort, n_images: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the rows of the images that the coin is audited on: one per patient first, drawn by a keyed order.
+
+    The order is a hash of the seed and the image, so that a larger sample contains a smaller one.
+    """
+    frame = cohort.frame[["image_id", "patient_id"]].assign(
+        order=[hashed_seed("placebo sample", seed, name) for name in cohort.frame["image_id"]]
+    )
+    frame = frame.sort_values("order")
+    frame["repeat"] = frame.groupby("patient_id").cumcount()
+    rows = frame.sort_values(["repeat", "order"]).index.to_numpy()[:n_images]
+    return np.sort(rows).astype(np.int64)
+
+
+def _levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str] | None) -> tuple[str, ...]:
+    if attribute not in generator.attributes:
+        near = did_you_mean(attribute, generator.attributes)
+        raise InputError(f"The generator cannot intervene on '{attribute}', which it was not trained with.{near}")
+    known = generator.attributes[attribute]
+    chosen = known if levels is None else tuple(levels)
+    for level in chosen:
+        if level not in known:
+            raise InputError(
+                f"The generator does not know the level '{level}' of '{attribute}'.{did_you_mean(level, known)}"
+            )
+    if len(set(chosen)) < 2:
+        raise InputError(f"A contrast needs two different levels of '{attribute}'; found {list(chosen)}.")
+    return chosen

@@ -1,0 +1,164 @@
+"""The gate of a release: every rule has a breach that it catches, and machine-readable copies."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from citlr.audit.policy import Policy, check_policy, read_policy
+from citlr.audit.result import (
+    AuditResult,
+    CohortSummary,
+    Controls,
+    Estimate,
+    Gate,
+    Quality,
+    TestRow,
+    Verdict,
+    read_result,
+    worst,
+)
+from citlr.errors import InputError
+
+
+def row(label: str = "edema", verdict: Verdict = "equivalent", psi: float = 0.004, high: float = 0.01) -> TestRow:
+    interval = Estimate(psi, 0.0, high)
+    return TestRow(
+        attribute="sex",
+        contrast=("F", "M"),
+        label=label,
+        outcome="decision",
+        method="sign flips",
+        n_images=200,
+        n_patients=150,
+        draws=4,
+        statistic=1.5,
+        pvalue=0.2,
+        pvalue_adjusted=0.4,
+        pvalue_screening=0.3,
+        log10_pvalue=-0.7,
+        mean_effect=interval,
+        psi=interval,
+        flip_rate=interval,
+        within_flip_rate=0.01,
+        eca=0.98,
+        margin=0.02,
+        equivalence_pvalue=0.01,
+        detectable_effect=math.nan,
+        verdict=verdict,
+        reason=f"{label}: because",
+    )
+
+
+def result(*rows: TestRow, gate: bool = True) -> AuditResult:
+    gates = (Gate("composition", 0.01, 0.05, gate, "L1"),)
+    counts = tuple(
+        {"split": "test", "attribute": "sex", "level": level, "label": "", "value": "all", "images": 100, "patients": n}
+        for level, n in (("F", 60), ("M", 90))
+    )
+    return AuditResult(
+        verdict=worst(row.verdict for row in rows),
+        tests=rows,
+        baselines=(),
+        quality=Quality(0.01, {"F": 0.9, "M": 0.9}, 0.01, 0.02, {}, None, "", gates),
+        controls=Controls(None, (), None),
+        cohort=CohortSummary((), counts, {}),
+    )
+
+
+def breaches(policy: Policy, *rows: TestRow, gate: bool = True, baseline: AuditResult | None = None) -> list[str]:
+    old = None if baseline is None else {"m": baseline}
+    return [check.rule for check in check_policy({"m": result(*rows, gate=gate)}, policy, baseline=old).breaches]
+
+
+def test_a_clean_audit_passes_and_says_how_many_rules_it_met() -> None:
+    report = check_policy({"m": result(row())}, Policy(margin=0.02, min_patients=60))
+    assert report.passed
+    assert str(report) == "passed: 5 rules met"
+
+
+@pytest.mark.parametrize(
+    ("policy", "changed", "rule"),
+    [
+        (Policy(), row(verdict="dependence"), "verdict"),
+        (Policy(fail_on=("dependence", "inconclusive")), row(verdict="inconclusive"), "verdict"),
+        (Policy(margin=0.01), row(high=0.01), "margin"),
+        (Policy(margin={"edema": 0.005}), row(), "margin"),
+        (Policy(margin=0.5), row(high=math.nan), "margin"),
+        (Policy(min_patients=61), row(), "patients"),
+    ],
+)
+def test_every_rule_catches_its_breach(policy: Policy, changed: TestRow, rule: str) -> None:
+    assert breaches(policy, changed) == [rule]
+
+
+def test_failed_gates_are_a_breach_unless_waived() -> None:
+    assert breaches(Policy(), row(), gate=False) == ["gates"]
+    assert breaches(Policy(require_gates=False), row(), gate=False) == []
+
+
+def test_no_worse_than_the_baseline_by_more_than_x() -> None:
+    policy = Policy(max_increase=0.002)
+    assert breaches(policy, row(psi=0.005), baseline=result(row(psi=0.004))) == []
+    assert breaches(policy, row(psi=0.007), baseline=result(row(psi=0.004))) == ["baseline"]
+    assert breaches(policy, row("other"), baseline=result(row())) == ["baseline"]
+    with pytest.raises(InputError, match="--baseline"):
+        breaches(policy, row())
+
+
+def test_an_unknown_label_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(InputError, match="Did you mean 'edema'"):
+        breaches(Policy(margin={"edma": 0.1}), row())
+
+
+def test_junit_and_markdown(tmp_path: Path) -> None:
+    report = check_policy({"a|b": result(row("<b>x</b>", "dependence"))}, Policy(margin=0.02))
+    report.write(junit=tmp_path / "j.xml", markdown=tmp_path / "s.md")
+    suite = ET.parse(tmp_path / "j.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
+    assert len(suite.findall("testcase/failure")) == 1
+    text = (tmp_path / "s.md").read_text(encoding="utf-8")
+    assert "1 of 3 rules are breached" in text
+    assert "a\\|b" in text
+    assert "<b>" not in text
+
+
+def test_a_policy_is_read_whole(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("margin: {edema: 0.02}\nfail_on: [dependence, inconclusive]\nmin_patients: 50\n")
+    assert read_policy(file).margin == {"edema": 0.02}
+    file.write_text("margn: 0.02")
+    with pytest.raises(InputError, match="Did you mean 'margin'"):
+        read_policy(file)
+    with pytest.raises(InputError, match="No policy"):
+        read_policy(tmp_path / "none.yaml")
+
+
+def test_a_result_survives_its_json(tmp_path: Path) -> None:
+    before = result(row(), row("x", "dependence"))
+    before.to_json(tmp_path / "audit.json")
+    after = read_result(tmp_path / "audit.json")
+    assert math.isnan(after.tests[0].detectable_effect)
+    strip = [replace(test, detectable_effect=0.0) for test in after.tests]
+    assert replace(after, tests=tuple(strip)) == replace(
+        before, tests=tuple(replace(test, detectable_effect=0.0) for test in before.tests)
+    )
+
+
+def test_a_result_of_another_schema_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text('{"schema": "citlr.audit/9"}')
+    with pytest.raises(InputError, match=r"citlr\.audit/9"):
+        read_result(tmp_path / "audit.json")
+    with pytest.raises(InputError, match="No audit"):
+        read_result(tmp_path / "none.json")
+
+
+def test_frame_and_text_have_one_row_per_test() -> None:
+    audited = result(row(), row("x", "dependence"))
+    assert list(audited.to_frame()["label"]) == ["edema", "x"]
+    assert "x: because" in str(audited)
+    assert "<script>" not in replace(audited, model="<script>")._repr_html_()
