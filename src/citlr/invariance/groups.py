@@ -1,0 +1,232 @@
+r"""What may be reshuffled within one image under the null, and the statistics that a reshuffle leads to.
+
+For one image let Y[l, r] be the output at level l of the compared levels and draw r. Two groups act on it:
+
+shared seeds
+    the levels of one draw came from the same noise, so only the *level labels within each draw* are permuted (for two
+    levels: the sign of :math:`D_r = Y[1, r] - Y[0, r]` is flipped);
+independent draws
+    all L*r outputs were drawn independently, so they are permuted *within the image*.
+
+Both are summarised by the contrast vector :math:`W = H \sum_r Y[:, r]` (H: orthonormal contrasts of the levels; for two
+levels simply :math:`W = \sum_r D_r`) and by the product statistic U, unbiased for the summed squared differences of the
+conditional means, which under either group is a constant plus a multiple of :math:`|W|^2`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, permutations, product
+from math import comb, factorial
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_TABLE_LIMIT = 4096
+
+
+def contrast_matrix(levels: int) -> Floats:
+    """Contrasts of `levels` outputs, shape (levels - 1, levels): (-1, 1) for two, Helmert's orthonormal rows otherwise.
+
+    Examples
+    --------
+    >>> contrast_matrix(2)
+    array([[-1.,  1.]])
+    >>> import numpy as np
+    >>> h = contrast_matrix(3)
+    >>> bool(np.allclose(h @ h.T, np.eye(2)) and np.allclose(h.sum(axis=1), 0))
+    True
+    """
+    if levels == 2:
+        return np.array([[-1.0, 1.0]])
+    rows = np.zeros((levels - 1, levels))
+    for i in range(1, levels):
+        rows[i - 1, :i] = -1.0
+        rows[i - 1, i] = i
+    return np.asarray(rows / np.sqrt(np.square(rows).sum(axis=1, keepdims=True)))
+
+
+def product_scale(levels: int, draws: int, *, shared_seeds: bool) -> float:
+    r"""Coefficient of :math:`|W|^2` in U.
+
+    Shared seeds: :math:`U = \sum_{a<b} [(\sum_r D_r)^2 - \sum_r D_r^2] / (r(r-1))`. Independent draws: the same squared
+    difference of means minus the within-level variances, :math:`U = \sum_{a<b} [(\bar Y_b - \bar Y_a)^2 - s_a^2/r -
+    s_b^2/r]`, which uses every pair of draws instead of the r arbitrary ones. Two levels: :math:`W = \sum D`; more:
+    :math:`\sum_{a<b} (\sum_r D_r)^2 = L |W|^2` for orthonormal contrasts.
+    """
+    pairs = 1.0 if levels == 2 else float(levels)
+    if shared_seeds:
+        return pairs / (draws * (draws - 1))
+    within = (levels - 1) * (1.0 if levels > 2 else 0.5)
+    return pairs / draws**2 + within / (draws**2 * (draws - 1))
+
+
+def product_statistic(outputs: Floats, *, shared_seeds: bool) -> Floats:
+    r"""Unbiased estimate of :math:`\sum_{a<b} (g(b, z) - g(a, z))^2` for each image and label.
+
+    Parameters
+    ----------
+    outputs : ndarray of float, shape (units, levels, draws, labels)
+        Outputs at the compared levels only.
+    shared_seeds : bool
+        Whether draw r of every level came from the same noise (then products of one draw with itself are left out);
+        otherwise all pairs of independent draws are used.
+
+    Returns
+    -------
+    ndarray of float, shape (units, labels)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.array([[[0.0, 0.0], [1.0, 1.0]]])[..., None]
+    >>> product_statistic(y, shared_seeds=True), product_statistic(y, shared_seeds=False)
+    (array([[1.]]), array([[1.]]))
+    """
+    levels, draws = outputs.shape[1], outputs.shape[2]
+    sums = outputs.sum(axis=2)
+    between = levels * np.square(sums).sum(axis=1) - np.square(sums.sum(axis=1))
+    if shared_seeds:
+        same = levels * np.square(outputs).sum(axis=(1, 2)) - np.square(outputs.sum(axis=1)).sum(axis=1)
+        return np.asarray((between - same) / (draws * (draws - 1)))
+    within = (np.square(outputs).sum(axis=2) - np.square(sums) / draws).sum(axis=1) / (draws - 1)
+    return np.asarray(between / draws**2 - (levels - 1) * within / draws)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A set of reshuffles of one image's outputs, as maps from the encoded outputs (m numbers) to W (d numbers).
+
+    Parameters
+    ----------
+    maps : ndarray, shape (patterns, d, m)
+        W = maps[k] @ encoded outputs.
+    steps : ndarray, shape (patterns, m, m) or None
+        The reshuffle itself, on the encoded outputs; None when `maps` holds the whole group, so that the identity is
+        as likely as any other. When only a random part of a large group is held, the observed outputs are first
+        carried back by one random step (Besag and Clifford 1989), which keeps the p-value exact.
+    identity : ndarray, shape (d, m)
+        The map of the outputs as they are.
+    """
+
+    maps: Floats
+    steps: Floats | None
+    identity: Floats
+
+
+def encode(outputs: Floats, *, shared_seeds: bool) -> Floats:
+    """Turn outputs (units, levels, draws, labels) into (units, m, labels): contrasts of each draw, or all outputs."""
+    if shared_seeds:
+        h = contrast_matrix(outputs.shape[1])
+        coded = np.einsum("dl,ulrk->urdk", h, outputs)
+    else:
+        coded = outputs - outputs.mean(axis=(1, 2), keepdims=True)  # W ignores the mean; float32 does not
+    return np.ascontiguousarray(coded).reshape(len(outputs), -1, outputs.shape[-1])
+
+
+def group_of(levels: int, draws: int, *, shared_seeds: bool, rng: np.random.Generator) -> Group:
+    """Hold the whole group when it is small, else a random part of it."""
+    if shared_seeds:
+        size = factorial(levels) ** draws
+        return _within_draws(levels, draws, size, rng)
+    return _within_image(levels, draws, rng)
+
+
+def _within_draws(levels: int, draws: int, size: int, rng: np.random.Generator) -> Group:
+    h = contrast_matrix(levels)
+    scale = np.square(h).sum(axis=1, keepdims=True)
+    single = [h[:, list(p)] @ h.T / scale.T for p in _permutations(levels)]  # each permutation in contrast coordinates
+    moves = np.stack(single)
+    identity = np.tile(np.eye(levels - 1), (1, draws))
+    if size <= _TABLE_LIMIT:
+        picks = np.array(list(product(range(len(moves)), repeat=draws)))
+        maps = np.concatenate([moves[picks[:, r]] for r in range(draws)], axis=2)
+        return Group(maps=maps, steps=None, identity=identity)
+    picks = rng.integers(0, len(moves), size=(_TABLE_LIMIT, draws))
+    maps = np.concatenate([moves[picks[:, r]] for r in range(draws)], axis=2)
+    d = levels - 1
+    steps = np.zeros((_TABLE_LIMIT, d * draws, d * draws))
+    for r in range(draws):
+        steps[:, r * d : (r + 1) * d, r * d : (r + 1) * d] = moves[picks[:, r]]
+    return Group(maps=maps, steps=steps, identity=identity)
+
+
+@lru_cache(maxsize=16)
+def _permutations(n: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(permutations(range(n)))
+
+
+def _within_image(levels: int, draws: int, rng: np.random.Generator) -> Group:
+    h = contrast_matrix(levels)
+    cells = levels * draws
+    sums = np.repeat(h, draws, axis=1)  # cells are ordered level by level
+    assignments = factorial(cells) // factorial(draws) ** levels
+    if levels == 2 and assignments <= _TABLE_LIMIT:
+        signs = -np.ones((assignments, 1, cells))
+        for k, chosen in enumerate(combinations(range(cells), draws)):
+            signs[k, 0, list(chosen)] = 1.0
+        return Group(maps=signs, steps=None, identity=sums)
+    order = rng.permuted(np.tile(np.arange(cells), (_TABLE_LIMIT, 1)), axis=1)
+    steps = np.zeros((_TABLE_LIMIT, cells, cells))
+    np.put_along_axis(steps, order[:, :, None], 1.0, axis=2)
+    return Group(maps=np.einsum("dm,kmn->kdn", sums, steps), steps=steps, identity=sums)
+
+
+Outcomes = tuple[NDArray[np.float64], Floats]
+
+
+@lru_cache(maxsize=4096)
+def outcomes_within_draws(levels: int, positives: tuple[int, ...]) -> Outcomes:
+    """Distribution of the positives per level when the labels of each draw are permuted.
+
+    Parameters
+    ----------
+    levels : int
+    positives : tuple of int
+        Positive outputs among the levels, draw by draw.
+
+    Returns
+    -------
+    counts : ndarray, shape (outcomes, levels)
+    probability : ndarray, shape (outcomes,)
+
+    Examples
+    --------
+    >>> counts, probability = outcomes_within_draws(2, (1, 1))
+    >>> sorted(zip(counts[:, 1].tolist(), probability.tolist()))
+    [(0.0, 0.25), (1.0, 0.5), (2.0, 0.25)]
+    """
+    law: dict[tuple[int, ...], float] = {(0,) * levels: 1.0}
+    for k in positives:
+        choices = list(combinations(range(levels), k))
+        after: dict[tuple[int, ...], float] = {}
+        for counts, probability in law.items():
+            for chosen in choices:
+                key = tuple(c + (a in chosen) for a, c in enumerate(counts))
+                after[key] = after.get(key, 0.0) + probability / len(choices)
+        law = after
+    return np.array(list(law), dtype=np.float64), np.array(list(law.values()))
+
+
+@lru_cache(maxsize=4096)
+def outcomes_within_image(levels: int, draws: int, positives: int) -> Outcomes:
+    """Distribution of the positives per level when all outputs of an image are permuted (multivariate hypergeometric).
+
+    Examples
+    --------
+    >>> counts, probability = outcomes_within_image(2, 2, 1)
+    >>> sorted(zip(counts[:, 1].tolist(), probability.tolist()))
+    [(0.0, 0.5), (1.0, 0.5)]
+    """
+    total = comb(levels * draws, positives)
+    law = {}
+    for head in product(range(draws + 1), repeat=levels - 1):
+        last = positives - sum(head)
+        if 0 <= last <= draws:
+            ways = comb(draws, last)
+            for c in head:
+                ways *= comb(draws, c)
+            law[(*head, last)] = ways / total
+    return np.array(list(law), dtype=np.float64), np.array(list(law.values()))

@@ -1,0 +1,323 @@
+"""The model's outputs on every redrawn image: one validated array with its names, the only input of the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from citlr.errors import InputError, did_you_mean
+
+COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
+ORIGINAL_DRAW = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Outputs of one model under every level of one attribute.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (units, levels, draws, labels)
+        Probabilities in [0, 1]; `values[i, a, r, k]` is the output for label k on draw r of image i under do(A = a).
+    patients : ndarray, shape (units,)
+        Patient of every image: the cluster of everything that is said of the population.
+    units : ndarray, shape (units,)
+        Identifier of every image, all different.
+    levels, labels : tuple of str
+        Names along the second and the last axis.
+    attribute : str
+        Name of the attribute.
+    factual : ndarray of int, shape (units,), or None
+        Index in `levels` of the level that each image really has; None where it is not known.
+    original : ndarray of float64, shape (units, labels), or None
+        Outputs on the images as they were, never used as the reference of a contrast (DESIGN: null intervention).
+
+    Raises
+    ------
+    InputError
+        When a shape, a value or a name does not fit, in one sentence.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> r = Responses.from_arrays(np.full((3, 2, 2, 1), 0.25), patients=["p", "p", "q"], levels=["f", "m"])
+    >>> r.n_units, r.n_patients, r.n_draws, r.contrasts
+    (3, 2, 2, ((0, 1),))
+    """
+
+    values: NDArray[np.float64]
+    patients: NDArray[np.object_]
+    units: NDArray[np.object_]
+    levels: tuple[str, ...]
+    labels: tuple[str, ...]
+    attribute: str
+    factual: NDArray[np.intp] | None = None
+    original: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        _check_shape(self)
+        _check_probabilities(self.values, "values")
+        if self.original is not None:
+            _check_probabilities(self.original, "original")
+        _check_names(self)
+
+    @property
+    def n_units(self) -> int:
+        """Number of images."""
+        return int(self.values.shape[0])
+
+    @property
+    def n_draws(self) -> int:
+        """Number of generated images per image and level."""
+        return int(self.values.shape[2])
+
+    @property
+    def n_patients(self) -> int:
+        """Number of different patients."""
+        return int(pd.unique(pd.Series(self.patients)).size)
+
+    @property
+    def contrasts(self) -> tuple[tuple[int, int], ...]:
+        """Every pair of levels (index of a, index of a'), a before a'."""
+        return tuple(combinations(range(len(self.levels)), 2))
+
+    def take(self, rows: ArrayLike) -> Responses:
+        """Keep the images at these positions (or where a mask is true), in this order."""
+        index = np.arange(self.n_units)[np.asarray(rows)]
+        return Responses(
+            values=self.values[index],
+            patients=self.patients[index],
+            units=self.units[index],
+            levels=self.levels,
+            labels=self.labels,
+            attribute=self.attribute,
+            factual=None if self.factual is None else self.factual[index],
+            original=None if self.original is None else self.original[index],
+        )
+
+    def decisions(self, threshold: float | Mapping[str, float] = 0.5) -> NDArray[np.float64]:
+        """Return 1.0 where the probability reaches its label's threshold, else 0.0; shape of `values`.
+
+        Parameters
+        ----------
+        threshold : float or mapping from label to float
+            Operating point, in [0, 1]; a value equal to it is positive. A mapping has to name every label.
+
+        Raises
+        ------
+        InputError
+            When a threshold is missing, unknown or outside [0, 1].
+        """
+        cut = thresholds(threshold, self.labels)
+        return (self.values >= cut).astype(np.float64)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        values: ArrayLike,
+        *,
+        patients: Iterable[object] | None = None,
+        units: Iterable[object] | None = None,
+        levels: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        attribute: str = "attribute",
+        factual: ArrayLike | None = None,
+        original: ArrayLike | None = None,
+    ) -> Responses:
+        """Build from an array (units, levels, draws, labels); a three-dimensional one has a single label.
+
+        Parameters
+        ----------
+        values : array-like
+            Probabilities in [0, 1].
+        patients, units : iterable, optional
+            One entry per image; without `patients` every image is a patient of its own.
+        levels, labels : sequence of str, optional
+            Names; made up from the positions when left out.
+        attribute : str
+            Name of the attribute.
+        factual : array-like of int or str, optional
+            Factual level of every image, as index or as name.
+        original : array-like, optional
+            Outputs on the original images, shape (units, labels).
+        """
+        array = _as_floats(values, "values")
+        if array.ndim == 3:
+            array = array[..., None]
+        if array.ndim != 4:
+            raise InputError(
+                f"values has {array.ndim} dimensions; give an array of shape (units, levels, draws, labels)."
+            )
+        n, n_levels, _, n_labels = array.shape
+        names = tuple(f"level{i}" for i in range(n_levels)) if levels is None else tuple(map(str, levels))
+        unit_ids = _objects(range(n) if units is None else units)
+        return cls(
+            values=array,
+            patients=unit_ids if patients is None else _objects(patients),
+            units=unit_ids,
+            levels=names,
+            labels=tuple(f"label{i}" for i in range(n_labels)) if labels is None else tuple(map(str, labels)),
+            attribute=str(attribute),
+            factual=None if factual is None else _level_index(factual, names),
+            original=None if original is None else _as_floats(original, "original").reshape(n, n_labels),
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | None = None,
+        levels: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> Responses:
+        """Build from the long table of `responses.parquet`.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Columns image_id, patient_id, attribute, level, draw, label, probability. Rows with draw -1 hold the
+            output on the original image, with its factual level; draws 0, 1, ... are generated images.
+        attribute : str, optional
+            Which attribute; may be left out when the table has only one.
+        levels, labels : sequence of str, optional
+            Order (and choice) along those axes; sorted levels, labels as they come, when left out.
+
+        Raises
+        ------
+        InputError
+            When a column or a cell is missing, a row is there twice, or a value is not a probability.
+        """
+        from citlr.invariance.tables import read_long
+
+        return cls(**read_long(frame, attribute=attribute, levels=levels, labels=labels))
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, *, attribute: str | None = None) -> Responses:
+        """Read `responses.parquet`; see `from_frame` for its columns."""
+        return cls.from_frame(_read(path, pd.read_parquet), attribute=attribute)
+
+    @classmethod
+    def from_csv(cls, path: str | Path, *, attribute: str | None = None) -> Responses:
+        """Read the same long table from CSV; identifiers and levels are read as text."""
+        text = dict.fromkeys(("image_id", "patient_id", "attribute", "level", "label"), str)
+        frame = _read(path, lambda p: pd.read_csv(p, dtype=text))
+        return cls.from_frame(frame, attribute=attribute)
+
+
+def thresholds(threshold: float | Mapping[str, float], labels: Sequence[str]) -> NDArray[np.float64]:
+    """Return one operating point per label, checked.
+
+    Examples
+    --------
+    >>> thresholds({"a": 0.2, "b": 0.7}, ["b", "a"])
+    array([0.7, 0.2])
+    """
+    if isinstance(threshold, Mapping):
+        missing = [label for label in labels if label not in threshold]
+        if missing:
+            hint = did_you_mean(missing[0], map(str, threshold))
+            raise InputError(f"No threshold for the label '{missing[0]}': name every label, or give one number.{hint}")
+        cut = np.array([threshold[label] for label in labels], dtype=np.float64)
+    else:
+        cut = np.full(len(labels), float(threshold))
+    if not bool(np.all((cut >= 0) & (cut <= 1))):
+        raise InputError(f"A threshold is a probability, in [0, 1]; found {cut[~((cut >= 0) & (cut <= 1))][0]}.")
+    return cut
+
+
+def _read(path: str | Path, reader: object) -> pd.DataFrame:
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"There is no file {source}; give the responses table that `citlr predict` writes.")
+    try:
+        return reader(source)  # type: ignore[operator, no-any-return]
+    except (ValueError, OSError) as error:
+        raise InputError(f"{source} cannot be read as a responses table: {error}.") from error
+
+
+def _objects(items: Iterable[object]) -> NDArray[np.object_]:
+    listed = list(items)
+    array = np.empty(len(listed), dtype=object)
+    array[:] = listed
+    return array
+
+
+def _as_floats(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    try:
+        return np.ascontiguousarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is not an array of numbers: {error}.") from error
+
+
+def _level_index(factual: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.intp]:
+    array = np.asarray(factual)
+    if array.dtype.kind in "iu":
+        return array.astype(np.intp)
+    position = {level: i for i, level in enumerate(levels)}
+    unknown = [str(level) for level in array.tolist() if str(level) not in position]
+    if unknown:
+        raise InputError(f"The factual level '{unknown[0]}' is none of the levels.{did_you_mean(unknown[0], levels)}")
+    return np.array([position[str(level)] for level in array.tolist()], dtype=np.intp)
+
+
+def _check_shape(r: Responses) -> None:
+    n, n_levels, n_draws, n_labels = np.shape(r.values)
+    if n == 0 or n_labels == 0:
+        raise InputError(f"There is nothing to test: {n} images, {n_labels} labels.")
+    if n_levels < 2:
+        raise InputError(f"'{r.attribute}' has {n_levels} level; a contrast needs at least two.")
+    if n_draws < 2:
+        raise InputError(
+            f"There is {n_draws} draw per image and level; at least two are needed to tell the attribute from "
+            "generator noise (four or more are advised): generate with a larger `draws`."
+        )
+    sizes = {"patients": len(r.patients), "units": len(r.units)}
+    if r.factual is not None:
+        sizes["factual"] = len(r.factual)
+    if r.original is not None:
+        sizes["original"] = len(r.original)
+    for name, size in sizes.items():
+        if size != n:
+            raise InputError(f"{name} has {size} entries for {n} images; give one per image.")
+    if r.factual is not None and not bool(np.all((r.factual >= 0) & (r.factual < n_levels))):
+        raise InputError(f"factual has an index outside 0..{n_levels - 1}.")
+
+
+def _check_names(r: Responses) -> None:
+    for name, found, size in (("levels", r.levels, np.shape(r.values)[1]), ("labels", r.labels, np.shape(r.values)[3])):
+        if len(found) != size:
+            raise InputError(f"{name} has {len(found)} names for {size} {name} in values.")
+        if len(set(found)) != len(found):
+            raise InputError(f"{name} has the same name twice: {', '.join(found)}.")
+    if not pd.Series(r.units).is_unique:
+        twice = pd.Series(r.units)[pd.Series(r.units).duplicated()].iloc[0]
+        raise InputError(f"The image '{twice}' is there twice; every unit needs an identifier of its own.")
+    if bool(pd.Series(r.patients).isna().any()):
+        raise InputError("An image has no patient; give every image a patient identifier (its own if need be).")
+    if r.n_patients < 2:
+        raise InputError(
+            f"All {r.n_units} images come from one patient; nothing can be said of a population from one patient."
+        )
+
+
+def _check_probabilities(values: NDArray[np.float64], name: str) -> None:
+    bad = ~np.isfinite(values)
+    if bool(bad.any()):
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            f"{name} has {int(bad.sum())} entries that are not numbers (NaN or infinite), first at {where}."
+        )
+    bad = (values < 0) | (values > 1)
+    if bool(bad.any()):
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            f"{name} has {int(bad.sum())} entries outside [0, 1], first {values[where]:.6g} at {where}: "
+            "give probabilities, not logits or percentages."
+        )

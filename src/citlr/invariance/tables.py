@@ -1,0 +1,162 @@
+"""The long table of responses to dense arrays: every cell is looked for, and what is missing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from citlr.errors import InputError, did_you_mean
+from citlr.invariance.responses import COLUMNS, ORIGINAL_DRAW
+
+
+def read_long(
+    frame: pd.DataFrame, *, attribute: str | None, levels: Sequence[str] | None, labels: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the keyword arguments of `Responses` for one attribute of a long table; see `Responses.from_frame`."""
+    table, name = _select(frame, attribute)
+    generated = table[table["draw"] != ORIGINAL_DRAW]
+    if generated.empty:
+        raise InputError(f"The table has no generated image of '{name}' (no row with draw 0 or more).")
+    unit, units = pd.factorize(table["image_id"])
+    level_names = sorted(generated["level"].unique()) if levels is None else [str(level) for level in levels]
+    label_names = list(generated["label"].unique()) if labels is None else [str(label) for label in labels]
+    draws = sorted(generated["draw"].unique())
+    axes = {"level": level_names, "draw": draws, "label": label_names}
+    values = _dense(generated, unit[(table["draw"] != ORIGINAL_DRAW).to_numpy()], units, axes)
+    original, factual = _originals(table, unit, units, level_names, label_names)
+    return {
+        "values": values,
+        "patients": _patients(table, unit, units),
+        "units": np.asarray(units, dtype=object),
+        "levels": tuple(level_names),
+        "labels": tuple(label_names),
+        "attribute": name,
+        "factual": factual,
+        "original": original,
+    }
+
+
+def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, str]:
+    for column in COLUMNS:
+        if column not in frame.columns:
+            raise InputError(
+                f"The responses table has no column '{column}' (it needs {', '.join(COLUMNS)})."
+                f"{did_you_mean(column, map(str, frame.columns))}"
+            )
+    present = [str(a) for a in frame["attribute"].dropna().unique()]
+    if attribute is None:
+        if len(present) != 1:
+            raise InputError(f"The table holds {len(present)} attributes ({', '.join(present)}): say which one.")
+        attribute = present[0]
+    if attribute not in present:
+        raise InputError(f"The table holds no responses for '{attribute}'.{did_you_mean(attribute, present)}")
+    table = frame.loc[frame["attribute"].astype(str) == attribute, list(COLUMNS)].copy()
+    for column in ("image_id", "patient_id", "level", "label", "draw"):
+        empty = int(table[column].isna().sum())
+        if empty:
+            raise InputError(f"The column '{column}' is empty in {empty} rows of '{attribute}'.")
+    table["level"] = table["level"].astype(str)
+    table["label"] = table["label"].astype(str)
+    draw = pd.to_numeric(table["draw"], errors="coerce").to_numpy(dtype=np.float64)
+    if not bool(np.all(np.isfinite(draw) & (draw == np.floor(draw)) & (draw >= ORIGINAL_DRAW))):
+        raise InputError("The column 'draw' holds something other than -1 (the original image) or 0, 1, 2, ...")
+    table["draw"] = draw.astype(np.int64)
+    numbers = pd.to_numeric(table["probability"], errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(numbers)
+    if bool(bad.any()):
+        rows = ", ".join(_cell(row) for row in table[bad].head(3).to_dict("records"))
+        raise InputError(f"{int(bad.sum())} probabilities of '{attribute}' are missing or not numbers: {rows}.")
+    table["probability"] = numbers
+    return table, attribute
+
+
+def _cell(row: dict[Any, Any]) -> str:
+    return f"(image {row['image_id']}, level {row['level']}, draw {row['draw']}, label {row['label']})"
+
+
+def _dense(
+    generated: pd.DataFrame, unit: NDArray[np.intp], units: pd.Index, axes: dict[str, list[Any]]
+) -> NDArray[np.float64]:
+    shape = (len(units), *(len(names) for names in axes.values()))
+    codes = [np.asarray(unit)]
+    keep = np.ones(len(generated), dtype=bool)
+    for column, names in axes.items():
+        code = pd.Index(names).get_indexer(generated[column])
+        keep &= code >= 0  # a level or label that the caller left out on purpose
+        codes.append(code)
+    flat = np.ravel_multi_index(tuple(code[keep] for code in codes), shape)
+    times = np.bincount(flat, minlength=int(np.prod(shape)))
+    if bool((times > 1).any()):
+        raise InputError(
+            f"{int((times > 1).sum())} cells are there more than once, first {_where(times > 1, units, axes)}."
+        )
+    missing = times == 0
+    if bool(missing.any()):
+        raise InputError(
+            f"{int(missing.sum())} of {missing.size} cells are missing (every image needs every level, draw and "
+            f"label): {_where(missing, units, axes)}."
+        )
+    values = np.empty(int(np.prod(shape)))
+    values[flat] = generated["probability"].to_numpy(dtype=np.float64)[keep]
+    return values.reshape(shape)
+
+
+def _where(mask: NDArray[np.bool_], units: pd.Index, axes: dict[str, list[Any]], first: int = 3) -> str:
+    shape = (len(units), *(len(names) for names in axes.values()))
+    cells = []
+    for flat in np.flatnonzero(mask)[:first]:
+        u, a, r, k = np.unravel_index(int(flat), shape)
+        row = {
+            "image_id": units[int(u)],
+            "level": axes["level"][int(a)],
+            "draw": axes["draw"][int(r)],
+            "label": axes["label"][int(k)],
+        }
+        cells.append(_cell(row))
+    return ", ".join(cells) + (", ..." if int(mask.sum()) > first else "")
+
+
+def _patients(table: pd.DataFrame, unit: NDArray[np.intp], units: pd.Index) -> NDArray[np.object_]:
+    patient, names = pd.factorize(table["patient_id"])
+    low = np.full(len(units), len(names), dtype=np.int64)
+    high = np.full(len(units), -1, dtype=np.int64)
+    np.minimum.at(low, unit, patient)
+    np.maximum.at(high, unit, patient)
+    if bool((low != high).any()):
+        raise InputError(f"The image '{units[int(np.argmax(low != high))]}' is given to more than one patient.")
+    return np.asarray(names, dtype=object)[low]
+
+
+def _originals(
+    table: pd.DataFrame, unit: NDArray[np.intp], units: pd.Index, levels: list[str], labels: list[str]
+) -> tuple[NDArray[np.float64] | None, NDArray[np.intp] | None]:
+    mask = (table["draw"] == ORIGINAL_DRAW).to_numpy() & table["label"].isin(labels).to_numpy()
+    if not mask.any():
+        return None, None
+    rows, owner = table[mask], unit[mask]
+    label = pd.Index(labels).get_indexer(pd.Index(rows["label"]))
+    shape = (len(units), len(labels))
+    times = np.zeros(shape, dtype=np.int64)
+    np.add.at(times, (owner, label), 1)
+    if bool((times != 1).any()):
+        u, k = (int(i) for i in np.argwhere(times != 1)[0])
+        raise InputError(
+            f"{int((times != 1).sum())} original outputs (draw -1) are missing or there twice, first image {units[int(u)]}, "
+            f"label {labels[k]}: give one for every image and label, or none at all."
+        )
+    values = np.empty(shape)
+    values[owner, label] = rows["probability"].to_numpy(dtype=np.float64)
+    level = pd.Index(levels).get_indexer(pd.Index(rows["level"]))
+    if bool((level < 0).any()):
+        odd = rows["level"].to_numpy()[level < 0][0]
+        raise InputError(f"The factual level '{odd}' of an original image is none of the levels that were redrawn.")
+    factual = np.empty(len(units), dtype=np.intp)
+    factual[owner] = level
+    if bool((factual[owner] != level).any()):
+        u = int(owner[np.argmax(factual[owner] != level)])
+        raise InputError(f"The original image '{units[int(u)]}' has more than one factual level.")
+    return values, factual
