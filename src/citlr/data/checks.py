@@ -74,7 +74,7 @@ def drop_unreadable(
     if share > max_unreadable:
         raise InputError(
             f"{len(faults)} of {len(paths)} images below {root} cannot be read ({what}), more than the share "
-            f"max_unreadable={max_unreadable:g}; the first: {faults[first]} Mend them, check the image folder, or raise "
+            f"max_unreadable={max_unreadable:g}; the first: {faults[first]} Mend them, check the folder, or raise "
             "the share."
         )
     kept = np.ones(len(paths), dtype=bool)

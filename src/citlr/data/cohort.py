@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,26 @@ from citlr.artifacts import atomic_write
 from citlr.console import Narrator
 from citlr.data.checks import QUIET, Check, drop_unreadable
 from citlr.data.columns import pick_columns, wanted_columns
-from citlr.data.flow import FlowRecorder
+from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.flow import FlowStep as FlowStep
 from citlr.data.images import Fit, Pixels
 from citlr.data.pixels import FolderPixels, PixelSource, read_batches
 from citlr.data.splits import SPLITS, assign_splits, read_split_names, require_disjoint
 from citlr.data.steps import (
+    Lateral,
     Uncertain,
     apply_keep,
     cut_bins,
     drop_blank,
+    drop_lateral,
     identify,
     levels_of,
     name_levels,
     read_labels,
     require_levels,
     require_patients_per_level,
-    to_numbers,
 )
+from citlr.data.vocabulary import read_age
 from citlr.errors import InputError, did_you_mean
 
 SCHEMA = "citlr.cohort/1"
@@ -58,6 +60,8 @@ class Cohort:
         Columns of `frame`.
     flow : tuple of FlowStep
         Who was left out on the way here.
+    raw : tuple of RawCount
+        What the data set wrote for each attribute, counted before and after the exclusions.
     source : PixelSource, optional
         Where pixels come from; files below `root` when it is not given.
     fit : {"pad", "crop", "stretch"}
@@ -78,6 +82,7 @@ class Cohort:
     labels: tuple[str, ...]
     covariates: tuple[str, ...] = ()
     flow: tuple[FlowStep, ...] = ()
+    raw: tuple[RawCount, ...] = field(default=(), repr=False)
     source: PixelSource | None = field(default=None, repr=False)
     fit: Fit = "pad"
 
@@ -219,6 +224,7 @@ class Cohort:
             "covariates": list(self.covariates),
             "fit": self.fit,
             "flow": [step.to_dict() for step in self.flow],
+            "raw": [asdict(one) for one in self.raw],
         }
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(content).encode()})
@@ -260,6 +266,7 @@ class Cohort:
             labels=tuple(content["labels"]),
             covariates=tuple(content["covariates"]),
             flow=tuple(FlowStep.from_dict(step) for step in content["flow"]),
+            raw=tuple(RawCount(**one) for one in content["raw"]),
             fit=content["fit"],
         )
 
@@ -280,6 +287,7 @@ def read_cohort(
     fractions: Sequence[float] = (0.65, 0.10, 0.25),
     seed: int = 0,
     fit: Fit = "pad",
+    lateral: Lateral = "drop",
     uncertain: Uncertain = "error",
     check: Check = "decode",
     max_unreadable: float = 0.01,
@@ -321,6 +329,8 @@ def read_cohort(
         Seed of a drawn split.
     fit : {"pad", "crop", "stretch"}
         How rectangles become squares.
+    lateral : {"drop", "keep"}
+        Whether images known to be lateral are left out, by `view` or the header of a DICOM file.
     uncertain : {"error", "ignore", "zeros", "ones"}
         What a label of -1 means.
     check : {"decode", "structure", "exists", "none"}
@@ -344,6 +354,7 @@ def read_cohort(
         For everything in the table or the folder that an audit could not stand on, in one sentence.
     """
     source = "The table" if isinstance(table, pd.DataFrame) else str(table)
+    root = Path(images)
     names = (attribute, *(name for name in (attributes or ()) if name != attribute))
     wanted = wanted_columns(
         [*names, *labels, *covariates, *(keep or {})], columns or {}, split=split, optional=("image_id", "age", "view")
@@ -361,12 +372,13 @@ def read_cohort(
     for label in labels:
         recorder.frame[label] = read_labels(recorder.frame[label], uncertain=uncertain, source=source)
     if "age" in recorder.frame and "age" not in names:
-        recorder.frame["age"] = to_numbers(recorder.frame["age"], source=source)
-    for name in names:
-        require_levels(recorder.frame, name, source=source)
-    root = Path(images)
+        recorder.frame["age"] = read_age(recorder.frame["age"], source=source, cap=None)
+    if lateral == "drop":
+        drop_lateral(recorder, root)
     drop_unreadable(recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator)
     done = recorder.frame
+    for name in names:
+        require_levels(done, name, source=source)
     if split is None:
         done["split"] = assign_splits(done, fractions=fractions, stratify=attribute, seed=seed)
     else:

@@ -51,6 +51,29 @@ class FlowStep:
         return cls(**{**values, "names": tuple(values.get("names", ()))})
 
 
+@dataclass(frozen=True)
+class RawCount:
+    """How often a raw value of an attribute occurs before and after all exclusions.
+
+    Parameters
+    ----------
+    attribute : str
+        Such as `race`.
+    raw : str
+        What the data set writes; empty for a blank.
+    level : str
+        What the vocabulary makes of it.
+    images_before, images_after : int
+        Images with that value in the table, and in the cohort.
+    """
+
+    attribute: str
+    raw: str
+    level: str
+    images_before: int
+    images_after: int
+
+
 class FlowRecorder:
     """A frame that remembers every exclusion.
 
@@ -125,4 +148,21 @@ def flow_table(steps: Sequence[FlowStep]) -> str:
     for one in steps:
         if one.names:
             lines += ["", f"Left out at '{one.step}':", "", *(f"- `{name}`" for name in one.names)]
+    return "\n".join(lines)
+
+
+def raw_table(counts: Sequence[RawCount]) -> str:
+    """Write the raw values as a Markdown table.
+
+    Examples
+    --------
+    >>> print(raw_table([RawCount("sex", "F", "female", 3, 2)]))
+    | attribute | raw value | level | images before | images after |
+    |---|---|---|---:|---:|
+    | sex | F | female | 3 | 2 |
+    """
+    lines = ["| attribute | raw value | level | images before | images after |", "|---|---|---|---:|---:|"]
+    for one in counts:
+        raw = one.raw.replace("|", "\\|") or "(blank)"
+        lines.append(f"| {one.attribute} | {raw} | {one.level} | {one.images_before} | {one.images_after} |")
     return "\n".join(lines)

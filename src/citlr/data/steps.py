@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,9 +11,13 @@ import pandas as pd
 
 from citlr.data.columns import refuse_unsafe_paths, require_unique
 from citlr.data.flow import FlowRecorder
+from citlr.data.images import DICOM_SUFFIXES
+from citlr.data.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean
 
 Uncertain = Literal["error", "ignore", "zeros", "ones"]
+Lateral = Literal["drop", "keep"]
+Blank = Literal["ignore", "zeros"]
 UNCERTAIN: tuple[Uncertain, ...] = get_args(Uncertain)
 # More levels than this are a number or free text read as categories; contrasts grow with the square.
 MAX_LEVELS = 12
@@ -142,7 +147,9 @@ def to_numbers(values: pd.Series, *, source: str) -> pd.Series:
     return numbers
 
 
-def read_labels(values: pd.Series, *, uncertain: Uncertain = "error", source: str) -> pd.Series:
+def read_labels(
+    values: pd.Series, *, uncertain: Uncertain = "error", blank: Blank = "ignore", source: str
+) -> pd.Series:
     """Read a finding as 1.0, 0.0 or NaN (not stated).
 
     Parameters
@@ -151,6 +158,8 @@ def read_labels(values: pd.Series, *, uncertain: Uncertain = "error", source: st
         0, 1, -1 (uncertain, as CheXpert's labeller writes it), blank, or true/false, yes/no, positive/negative.
     uncertain : {"error", "ignore", "zeros", "ones"}
         What becomes of -1: refused, NaN, 0 or 1.
+    blank : {"ignore", "zeros"}
+        What becomes of a blank: NaN or 0.
     source : str
         What an error calls the table.
 
@@ -181,6 +190,8 @@ def read_labels(values: pd.Series, *, uncertain: Uncertain = "error", source: st
             f"{source}: the label '{values.name}' has {int(doubtful.sum())} uncertain values (-1); choose what they "
             "mean with uncertain='ignore', 'zeros' or 'ones'."
         )
+    if blank == "zeros":
+        floats = floats.fillna(0.0)
     return floats.mask(doubtful, {"zeros": 0.0, "ones": 1.0}.get(uncertain, np.nan))
 
 
@@ -197,6 +208,34 @@ def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) 
         outside = values[~inside].fillna("(blank)").value_counts()
         seen = ", ".join(f"{value}: {count}" for value, count in outside.head(20).items())
         recorder.keep(inside, f"keep {column}", f"{column} is not {' or '.join(listed)} ({seen})")
+
+
+def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
+    """Leave out lateral views, as the table's `view` or, where that is blank, the header of a DICOM file states them.
+
+    A view that is stated nowhere, or in words that the vocabulary does not know, is kept: nothing says it is lateral.
+    """
+    frame = recorder.frame
+    view = frame["view"].astype("string") if "view" in frame.columns else pd.Series(pd.NA, frame.index, dtype="string")
+    silent = view.isna() & frame["path"].str.lower().str.endswith(DICOM_SUFFIXES)
+    if silent.any():
+        from citlr.data.dicom import read_header
+
+        paths: pd.Series = frame.loc[silent, "path"]
+        view = view.fillna(paths.map(lambda path: _stated_view(read_header, root / str(path))).astype("string"))
+        frame["view"] = view
+    side = view.fillna("").str.strip().str.lower().map(VIEW).fillna(UNKNOWN)
+    seen = view[side == "lateral"].value_counts()
+    listed = ", ".join(f"{name}: {count}" for name, count in seen.items())
+    recorder.keep(side != "lateral", "view", f"lateral view ({listed})")
+
+
+def _stated_view(read: Callable[[Path], Any], file: Path) -> str | None:
+    try:
+        return read(file).view or None
+    except InputError:
+        # The check of the files names it; here it only has no view.
+        return None
 
 
 def require_levels(frame: pd.DataFrame, attribute: str, *, source: str) -> None:

@@ -1,0 +1,81 @@
+"""What `citlr prepare` leaves in a folder: the cohort and its flow, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from citlr.artifacts import atomic_write
+from citlr.data.cohort import Cohort
+from citlr.data.flow import flow_table, raw_table
+from citlr.errors import InputError
+
+SCHEMA = "citlr.flow/1"
+
+
+def write_prepared(cohort: Cohort, out: str | os.PathLike[str]) -> dict[str, Path]:
+    """Write `cohort.parquet`, `flow.md` and `flow.json` into a folder.
+
+    All three are complete under temporary names before the first of them gets its own.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        What a `prepare` function gave.
+    out : path-like
+        The folder; made if it is not there.
+
+    Returns
+    -------
+    dict of str to Path
+        `cohort`, `flow_md` and `flow_json`.
+
+    Raises
+    ------
+    InputError
+        If `out` is a file or cannot be written to.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for cohort.parquet, flow.md and flow.json.")
+    paths = {
+        "cohort": folder / "cohort.parquet",
+        "flow_md": folder / "flow.md",
+        "flow_json": folder / "flow.json",
+    }
+    try:
+        with atomic_write(paths["flow_md"]) as page, atomic_write(paths["flow_json"]) as data:
+            page.write_text(_page(cohort), encoding="utf-8")
+            data.write_text(_data(cohort), encoding="utf-8")
+            cohort.to_parquet(paths["cohort"])
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error}); give another folder or make room.") from error
+    return paths
+
+
+def _data(cohort: Cohort) -> str:
+    content = {
+        "schema": SCHEMA,
+        "attributes": list(cohort.attributes),
+        "labels": list(cohort.labels),
+        "flow": [step.to_dict() for step in cohort.flow],
+        "raw": [asdict(one) for one in cohort.raw],
+        "counts": cohort.counts().to_dict("records"),
+        "missing": cohort.missing(),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _page(cohort: Cohort) -> str:
+    parts = ["# Flow of the cohort", "", flow_table(cohort.flow), ""]
+    if cohort.raw:
+        parts += ["## Raw values", "", raw_table(cohort.raw), ""]
+    sides = cohort.frame.groupby(["split", *cohort.attributes], sort=True)["patient_id"].agg(["size", "nunique"])
+    parts += ["## Splits", "", f"| split | {' | '.join(cohort.attributes)} | images | patients |"]
+    parts.append("|---|" + "---|" * len(cohort.attributes) + "---:|---:|")
+    for keys, row in sides.iterrows():
+        cells = keys if isinstance(keys, tuple) else (keys,)
+        parts.append(f"| {' | '.join(map(str, cells))} | {row['size']} | {row['nunique']} |")
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,98 @@
+"""What several data sets need: finding files, patients whose records disagree, demographics by join."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from citlr.data.columns import require_unique
+from citlr.data.vocabulary import UNKNOWN, Policy, settle
+from citlr.errors import InputError
+
+# More than this share of unmatched keys is not missing data but two files that do not belong together.
+MAX_UNMATCHED = 0.5
+
+
+def require_root(root: str | os.PathLike[str], *, source: str) -> Path:
+    """Give the root folder, or say that it is not there."""
+    folder = Path(root)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give the folder that {source} was unpacked to.")
+    return folder
+
+
+def find_file(root: Path, names: Sequence[str], *, source: str, usually: str) -> Path:
+    """Give the first of `names` (glob patterns, relative to `root`) that exists.
+
+    Raises
+    ------
+    InputError
+        If none does: with what was looked for, and where it usually is; or if one pattern fits several files.
+    """
+    found = find_optional(root, names, source=source)
+    if found is None:
+        raise InputError(
+            f"{root} does not look like {source}: none of {', '.join(names)} is there. It is usually {usually}."
+        )
+    return found
+
+
+def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | None:
+    """Give the first of `names` that exists, or None; several files for one pattern are two versions and refused."""
+    for name in names:
+        hits = sorted(path for path in root.glob(name) if path.is_file())
+        if len(hits) > 1:
+            listed = ", ".join(str(path.relative_to(root)) for path in hits)
+            raise InputError(f"{root} holds several versions of one {source} file: {listed}. Leave one of them there.")
+        if hits:
+            return hits[0]
+    return None
+
+
+def settle_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
+    """Give the images of a patient whose records disagree one value; images without a record are left as they are."""
+    settled = settle(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
+    conflicting = settled.index[settled["conflict"]]
+    hit = frame["patient_id"].isin(conflicting) & (frame[name] != UNKNOWN)
+    frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(settled[name])
+
+
+def join_patients(
+    frame: pd.DataFrame, people: pd.DataFrame, *, columns: Iterable[str], source: str, people_source: str
+) -> pd.DataFrame:
+    """Add columns of a table with one row per patient; patients without a row get blanks, and are counted later.
+
+    Raises
+    ------
+    InputError
+        For patients with several rows, listed; or when most patients have none: the tables do not belong together.
+    """
+    require_unique(people["patient_id"], source=people_source, what="patient")
+    joined = frame.merge(people[["patient_id", *columns]], on="patient_id", how="left", indicator="matched")
+    patients = joined.drop_duplicates("patient_id")
+    without = int((patients["matched"] != "both").sum())
+    if without > MAX_UNMATCHED * len(patients):
+        raise InputError(
+            f"{without} of {len(patients)} patients of {source} are not in {people_source}; the two files are of "
+            "different versions or releases."
+        )
+    return joined.assign(matched=(joined["matched"] == "both").to_numpy())
+
+
+def index_files(root: Path, folders: Sequence[str], *, suffixes: Sequence[str]) -> dict[str, str]:
+    """Map file names to paths relative to `root`, over folders given as glob patterns; the first folder wins."""
+    places: dict[str, str] = {}
+    for pattern in folders:
+        for folder in sorted(root.glob(pattern)) if pattern != "." else [root]:
+            if not folder.is_dir():
+                continue
+            prefix = folder.relative_to(root).as_posix()
+            prefix = "" if prefix == "." else prefix + "/"
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.lower().endswith(tuple(suffixes)):
+                        places.setdefault(entry.name, prefix + entry.name)
+    return places

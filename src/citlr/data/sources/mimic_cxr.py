@@ -1,0 +1,234 @@
+"""MIMIC-CXR-JPG with the demographics of MIMIC-IV (v1 `ethnicity`, v2 and later `race`)."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from citlr.console import Narrator
+from citlr.data.checks import QUIET
+from citlr.data.cohort import Cohort
+from citlr.data.columns import pick_columns, require_unique, table_columns
+from citlr.data.flow import FlowRecorder
+from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
+from citlr.data.sources.common import MAX_UNMATCHED, find_file, find_optional, join_patients, require_root
+from citlr.data.splits import read_split_names
+from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.vocabulary import (
+    ETHNICITY_MIMIC,
+    RACE_MIMIC,
+    SEX,
+    UNKNOWN,
+    VIEW,
+    raw_text,
+    read_age,
+    settle,
+    translate,
+)
+from citlr.errors import InputError
+
+NAME = "MIMIC-CXR-JPG"
+BESIDE = "in the top folder of mimic-cxr-jpg on PhysioNet, beside files/"
+HOSPITAL = "in hosp/ (v2 and later) or core/ (v1) of mimiciv on PhysioNet"
+
+
+def prepare_mimic_cxr(
+    root: str | os.PathLike[str],
+    *,
+    mimic_iv: str | os.PathLike[str],
+    labeller: str = "chexpert",
+    study: Study | None = None,
+    narrator: Narrator = QUIET,
+) -> Cohort:
+    """Prepare MIMIC-CXR-JPG.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder with `mimic-cxr-2.x.x-metadata.csv.gz` and `files/`.
+    mimic_iv : path-like
+        The folder of MIMIC-IV with `patients.csv.gz` and `admissions.csv.gz`, or the one above `hosp/` or `core/`.
+    labeller : {"chexpert", "negbio"}
+        Whose labels.
+    study : Study, optional
+        The choices; its defaults without it. Attributes: `race`, `sex`, `hispanic`, `age_group`.
+    narrator : Narrator
+        Shows progress.
+
+    Returns
+    -------
+    Cohort
+        Race is compared between admissions after translation: "WHITE" and "WHITE - RUSSIAN" do not disagree.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, of another version than the rest, or holds what no rule covers.
+    """
+    study = study or Study()
+    if labeller not in ("chexpert", "negbio"):
+        raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'negbio' are.")
+    folder = require_root(root, source=NAME)
+    hospital = require_root(mimic_iv, source="MIMIC-IV")
+    metadata = _find(folder, "metadata")
+    label_file = _find(folder, labeller)
+    split_file = find_optional(folder, ("mimic-cxr-*-split.csv.gz", "mimic-cxr-*-split.csv"), source=NAME)
+    _require_one_version([file for file in (metadata, label_file, split_file) if file is not None])
+    labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)
+    narrator.say(f"{NAME}: reading {metadata.name}, {label_file.name} and the admissions")
+    frame = _read_metadata(metadata, study)
+    frame = _add_labels(frame, label_file, labels, metadata)
+    frame = _add_people(frame, hospital, study)
+    if split_file is not None:
+        frame = _add_split(frame, split_file)
+    recorder = FlowRecorder(frame)
+    recorder.start("table", f"rows of {metadata.name}")
+    recorder.keep(recorder.frame["labelled"], "labels", f"the study has no row in {label_file.name}")
+    source = Source(
+        name=NAME,
+        root=folder,
+        attributes=("race", "sex", "hispanic", "age_group"),
+        default_attributes=("race", "sex"),
+        raw={"race": "raw_race", "sex": "raw_sex"},
+    )
+    return complete(recorder, study, source, labels=labels, narrator=narrator)
+
+
+def _find(root: Path, what: str) -> Path:
+    return find_file(root, (f"mimic-cxr-*-{what}.csv.gz", f"mimic-cxr-*-{what}.csv"), source=NAME, usually=BESIDE)
+
+
+def _require_one_version(files: list[Path]) -> None:
+    versions: dict[str, str] = {}
+    for file in files:
+        hit = re.search(r"mimic-cxr-(\d+\.\d+\.\d+)-", file.name)
+        if hit:
+            versions.setdefault(hit.group(1), file.name)
+    if len(versions) > 1:
+        raise InputError(f"{files[0].parent} mixes versions of {NAME}: {' and '.join(versions.values())}.")
+
+
+def _read_metadata(file: Path, study: Study) -> pd.DataFrame:
+    wanted = {"image_id": "dicom_id", "patient_id": "subject_id", "study_id": "study_id", "date": "StudyDate"}
+    wanted.update({"view": "ViewPosition", "code": "ViewCodeSequence_CodeMeaning"})
+    frame = pick_columns(file, wanted, source=str(file), optional=("code",))
+    for name in ("image_id", "patient_id", "study_id"):
+        frame[name] = raw_text(frame[name])
+        if (frame[name] == "").any():
+            raise InputError(f"{file} has {int((frame[name] == '').sum())} rows without {wanted[name]}.")
+    view = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
+    if "code" in frame:
+        # The code is a second opinion only where the position is blank; its free text is not all in the vocabulary.
+        coded = translate(frame["code"], VIEW, source=file.name, what="view code", allow_unknown=True)
+        view = view.where(view != UNKNOWN, coded)
+    frame["view"] = view
+    subject = frame["patient_id"]
+    frame["path"] = (
+        "files/p" + subject.str[:2] + "/p" + subject + "/s" + frame["study_id"] + "/" + frame["image_id"] + ".jpg"
+    )
+    return frame
+
+
+def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metadata: Path) -> pd.DataFrame:
+    keys = {"patient_id": "subject_id", "study_id": "study_id"}
+    found = pick_columns(file, {**keys, **{label: label for label in labels}}, source=str(file))
+    for name in keys:
+        found[name] = raw_text(found[name])
+    require_unique(found[[*keys]], source=str(file), what="study")
+    joined = frame.merge(found, on=[*keys], how="left", indicator="labelled")
+    joined["labelled"] = (joined["labelled"] == "both").to_numpy()
+    without = int((~joined["labelled"]).sum())
+    if without > MAX_UNMATCHED * len(joined):
+        raise InputError(
+            f"{without} of {len(joined)} images of {metadata.name} have no row in {file.name}; the two files are of "
+            "different versions."
+        )
+    return joined
+
+
+def _add_split(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
+    found = pick_columns(file, {"image_id": "dicom_id", "official_split": "split"}, source=str(file))
+    found["image_id"] = raw_text(found["image_id"])
+    require_unique(found["image_id"], source=str(file), what="dicom_id")
+    found["official_split"] = read_split_names(found["official_split"])
+    joined = frame.merge(found, on="image_id", how="left")
+    joined["official_split"] = joined["official_split"].fillna("")
+    without = int((joined["official_split"] == "").sum())
+    if without > MAX_UNMATCHED * len(joined):
+        raise InputError(
+            f"{without} of {len(joined)} images are not in {file.name}; it is of another version than the metadata."
+        )
+    return joined
+
+
+def _add_people(frame: pd.DataFrame, hospital: Path, study: Study) -> pd.DataFrame:
+    file = _find_hospital(hospital, "patients")
+    wanted = {"patient_id": "subject_id", "raw_sex": "gender", "anchor_age": "anchor_age", "anchor_year": "anchor_year"}
+    people = pick_columns(file, wanted, source=str(file))
+    people["patient_id"] = raw_text(people["patient_id"])
+    allow = study.allow_unknown
+    people["sex"] = translate(people["raw_sex"], SEX, source=file.name, what="gender", allow_unknown=allow)
+    joined = join_patients(
+        frame, people, columns=["raw_sex", "sex", "anchor_age", "anchor_year"], source=NAME, people_source=str(file)
+    )
+    joined["sex"] = joined["sex"].where(joined["matched"], "no record")
+    joined["age"] = _ages(joined, file, study)
+    visits = _read_admissions(_find_hospital(hospital, "admissions"), study)
+    joined = joined.drop(columns="matched").merge(visits, on="patient_id", how="left")
+    for name in ("race", "hispanic"):
+        joined[name] = joined[name].fillna("no record")
+    return joined
+
+
+def _find_hospital(hospital: Path, what: str) -> Path:
+    folders = ("", "hosp/", "core/")
+    names = [f"{folder}{what}.csv{ending}" for folder in folders for ending in (".gz", "")]
+    return find_file(hospital, names, source="MIMIC-IV", usually=HOSPITAL)
+
+
+def _ages(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
+    """Age at the exposure: the anchor age plus the years since the anchor year (dates are shifted per patient)."""
+    anchor = read_age(frame["anchor_age"], source=file.name, cap=None)
+    start = pd.to_numeric(frame["anchor_year"], errors="coerce").astype(float)
+    year = pd.to_numeric(frame["date"], errors="coerce").astype(float) // 10_000
+    age = (anchor + year - start).clip(lower=0)
+    # The anchor age 91 stands for everyone above 89, so ages counted from it mean no more than "above 89".
+    return age.mask((age > 89) | (anchor > 89), study.age_cap) if study.age_cap is not None else age
+
+
+def _read_admissions(file: Path, study: Study) -> pd.DataFrame:
+    """Give one row per patient: raw race, race and Hispanic ethnicity, settled between admissions."""
+    have = table_columns(file)
+    both = [name for name in ("race", "ethnicity") if name in have]
+    if len(both) == 2:
+        raise InputError(f"{file} mixes two versions of MIMIC-IV: it has both 'race' and 'ethnicity'.")
+    wanted = {
+        "patient_id": "subject_id",
+        "visit": "hadm_id",
+        "time": "admittime",
+        "raw_race": both[0] if both else "race",
+    }
+    visits = pick_columns(file, wanted, source=str(file))
+    require_unique(visits["visit"], source=str(file), what="hadm_id")
+    visits["patient_id"] = raw_text(visits["patient_id"])
+    visits["raw_race"] = raw_text(visits["raw_race"])
+    # ISO times sort as text.
+    visits = visits.sort_values(["patient_id", "time", "visit"], kind="stable")
+    allow = study.allow_unknown
+    visits["race"] = translate(visits["raw_race"], RACE_MIMIC, source=file.name, what="race", allow_unknown=allow)
+    visits["hispanic"] = translate(
+        visits["raw_race"], ETHNICITY_MIMIC, source=file.name, what="race", allow_unknown=allow
+    )
+    race = settle(visits, key="patient_id", value="race", policy=study.conflicts)
+    hispanic = settle(visits, key="patient_id", value="hispanic", policy=study.conflicts)
+    raw = visits.drop_duplicates(["patient_id", "race"])[["patient_id", "race", "raw_race"]]
+    people = race.merge(raw, on=["patient_id", "race"], how="left")
+    torn = visits[visits["patient_id"].isin(race.loc[race["race"] == "conflicting", "patient_id"])]
+    names = (
+        torn[torn["race"] != UNKNOWN].groupby("patient_id")["raw_race"].agg(lambda raw: " / ".join(sorted(set(raw))))
+    )
+    people["raw_race"] = people["raw_race"].fillna(people["patient_id"].map(names))
+    return people[["patient_id", "race", "raw_race"]].merge(hispanic[["patient_id", "hispanic"]], on="patient_id")

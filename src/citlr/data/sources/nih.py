@@ -1,0 +1,161 @@
+"""NIH ChestX-ray14: `Data_Entry_2017.csv`, its v2020 revision, and the Kaggle sample."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from citlr.console import Narrator
+from citlr.data.checks import QUIET
+from citlr.data.cohort import Cohort
+from citlr.data.columns import pick_columns, table_columns
+from citlr.data.flow import FlowRecorder
+from citlr.data.sources.common import find_file, find_optional, index_files, require_root, settle_within
+from citlr.data.splits import assign_splits
+from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.vocabulary import SEX, VIEW, raw_text, read_age, translate
+from citlr.errors import InputError
+
+NAME = "NIH ChestX-ray14"
+NO_FINDING = "No Finding"
+LABELS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+    NO_FINDING,
+)
+# The publication's five, by their names here.
+DEFAULT_LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion")
+TABLES = ("Data_Entry_2017*.csv", "Data_Entry_2017*.csv.gz", "sample_labels.csv", "sample/sample_labels.csv")
+FOLDERS = ("images", "images_0*/images", "images_0*", "sample/images", "sample/sample/images", ".")
+# Our name to the spellings of the 2017, the v2020 and the underscored files.
+HEADERS = {
+    "image_id": ("Image Index", "Image_Index"),
+    "findings": ("Finding Labels", "Finding_Labels"),
+    "patient_id": ("Patient ID", "Patient_ID"),
+    "age": ("Patient Age", "Patient_Age"),
+    "sex": ("Patient Gender", "Patient Sex", "Patient_Gender", "Patient_Sex"),
+    "view": ("View Position", "View_Position"),
+}
+
+
+def prepare_nih(
+    root: str | os.PathLike[str], *, table: str | None = None, study: Study | None = None, narrator: Narrator = QUIET
+) -> Cohort:
+    """Prepare NIH ChestX-ray14.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder with the table and `images/` (or `images_001/images/` ... `images_012/images/`).
+    table : str, optional
+        The table's name below `root`, where it has another one or there are several.
+    study : Study, optional
+        The choices; its defaults without it. Attributes: `sex`, `age_group`.
+    narrator : Narrator
+        Shows progress.
+
+    Returns
+    -------
+    Cohort
+        The official split where `test_list.txt` is there: its test patients, and a validation part drawn by patient
+        from the others.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, of two versions at once, or holds what no rule covers.
+    """
+    study = study or Study()
+    folder = require_root(root, source=NAME)
+    names = (table,) if table else TABLES
+    file = find_file(folder, names, source=NAME, usually="beside the folder images/, from the NIH's Box share")
+    narrator.say(f"{NAME}: reading {file.name}")
+    wanted = _headers(file)
+    frame = pick_columns(file, wanted, source=str(file))
+    frame["image_id"] = raw_text(frame["image_id"])
+    frame["patient_id"] = "nih" + raw_text(frame["patient_id"]).str.zfill(5)
+    frame["path"] = _paths(frame["image_id"], folder)
+    frame["raw_sex"] = frame["sex"]
+    frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=study.allow_unknown)
+    settle_within(frame, "sex", study.conflicts)
+    frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
+    frame["age"] = read_age(frame["age"], source=file.name, cap=study.age_cap)
+    labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)
+    _add_findings(frame, labels, file, allow_unknown=study.allow_unknown)
+    _add_official(frame, folder, study)
+    recorder = FlowRecorder(frame)
+    recorder.start("table", f"rows of {file.name}")
+    source = Source(
+        name=NAME, root=folder, attributes=("sex", "age_group"), default_attributes=("sex",), raw={"sex": "raw_sex"}
+    )
+    return complete(recorder, study, source, labels=labels, narrator=narrator)
+
+
+def _headers(file: Path) -> dict[str, str]:
+    """Choose each column's spelling; two spellings of one column at once are two versions pasted together."""
+    have = table_columns(file)
+    wanted = {}
+    for ours, spellings in HEADERS.items():
+        found = [name for name in spellings if name in have]
+        if len(found) > 1:
+            raise InputError(f"{file} mixes two versions of the {NAME} table: it has both {' and '.join(found)}.")
+        wanted[ours] = found[0] if found else spellings[0]
+    return wanted
+
+
+def _paths(names: pd.Series, root: Path) -> pd.Series:
+    places = index_files(root, FOLDERS, suffixes=(".png", ".jpg", ".jpeg"))
+    # A file that is nowhere keeps the usual place, so that the check of the files counts and names it there.
+    return names.map(places).astype("string").fillna("images/" + names).astype(str)
+
+
+def _add_findings(frame: pd.DataFrame, labels: tuple[str, ...], file: Path, *, allow_unknown: bool) -> None:
+    text = raw_text(frame["findings"])
+    codes, distinct = pd.factorize(text)
+    sets = [{part.strip() for part in str(value).split("|") if part.strip()} for value in distinct]
+    strange = sorted(set().union(*sets) - set(LABELS))
+    if strange and not allow_unknown:
+        raise InputError(
+            f"{file} holds findings that {NAME} does not have: {', '.join(strange[:10])}. Use --allow-unknown to "
+            "ignore them."
+        )
+    for label in labels:
+        present = pd.Series([(1.0 if label in one else 0.0) if one else None for one in sets], dtype=float)
+        frame[label] = present.to_numpy()[codes]
+
+
+def _add_official(frame: pd.DataFrame, root: Path, study: Study) -> None:
+    """Note the official split: the lists know train-and-validation and test; validation is drawn by patient."""
+    file = find_optional(root, ("test_list*.txt",), source=NAME)
+    if file is None:
+        return
+    tests = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
+    others_file = find_optional(root, ("train_val_list*.txt",), source=NAME)
+    others = None
+    if others_file is not None:
+        others = {line.strip() for line in others_file.read_text(encoding="utf-8").splitlines() if line.strip()}
+        both = sorted(tests & others)
+        if both:
+            raise InputError(
+                f"{len(both)} images are in both {file.name} and {others_file.name}, the first: {both[0]}."
+            )
+    is_test = frame["image_id"].isin(tests)
+    inside = ~is_test if others is None else frame["image_id"].isin(others)
+    train, validation, _ = study.fractions
+    share = validation / (train + validation) if train + validation > 0 else 0.0
+    drawn = assign_splits(frame, fractions=(1.0 - share, share, 0.0), stratify="sex", seed=study.seed)
+    frame["official_split"] = drawn.where(inside, "").mask(is_test, "test")

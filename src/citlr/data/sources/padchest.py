@@ -1,0 +1,135 @@
+"""PadChest: one table, findings as Python list literals, sex as DICOM wrote it, no race."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from citlr.console import Narrator
+from citlr.data.checks import QUIET
+from citlr.data.cohort import Cohort
+from citlr.data.columns import pick_columns
+from citlr.data.flow import FlowRecorder
+from citlr.data.sources.common import find_file, require_root, settle_within
+from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.vocabulary import SEX, VIEW, raw_text, read_age, translate
+from citlr.errors import InputError
+
+NAME = "PadChest"
+TABLES = ("PADCHEST_chest_x_ray_images_labels*.csv", "PADCHEST_chest_x_ray_images_labels*.csv.gz")
+# The publication's five, by their names here.
+DEFAULT_LABELS = ("cardiomegaly", "pulmonary edema", "consolidation", "atelectasis", "pleural effusion")
+# Written among the findings, these say that the image is not to be used.
+UNUSABLE = frozenset({"exclude", "suboptimal study"})
+# Columns with the report, the exposure and the station are never read.
+COLUMNS = {
+    "image_id": "ImageID",
+    "folder": "ImageDir",
+    "patient_id": "PatientID",
+    "date": "StudyDate_DICOM",
+    "birth": "PatientBirth",
+    "sex": "PatientSex_DICOM",
+    "view": "Projection",
+    "findings": "Labels",
+}
+
+
+def prepare_padchest(
+    root: str | os.PathLike[str], *, table: str | None = None, study: Study | None = None, narrator: Narrator = QUIET
+) -> Cohort:
+    """Prepare PadChest.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder with the table and the image folders `0/` ... `54/` (or `images/`, or the images themselves).
+    table : str, optional
+        The table's name below `root`, where it has another one.
+    study : Study, optional
+        The choices; its defaults without it. Attributes: `sex`, `age_group`.
+    narrator : Narrator
+        Shows progress.
+
+    Returns
+    -------
+    Cohort
+        Age is the year of the study less the year of birth, so it may be one year too high.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or holds what no rule covers.
+    """
+    study = study or Study()
+    folder = require_root(root, source=NAME)
+    file = find_file(
+        folder, (table,) if table else TABLES, source=NAME, usually="beside the image folders 0/ to 54/, from BIMCV"
+    )
+    narrator.say(f"{NAME}: reading {file.name}")
+    frame = pick_columns(file, COLUMNS, source=str(file))
+    frame["image_id"] = raw_text(frame["image_id"])
+    frame["patient_id"] = raw_text(frame["patient_id"])
+    frame["path"] = _paths(frame, folder)
+    frame["raw_sex"] = frame["sex"]
+    allow = study.allow_unknown
+    frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=allow)
+    frame["view"] = translate(frame["view"], VIEW, source=file.name, what="projection", allow_unknown=allow)
+    frame["age"] = _ages(frame, file, study)
+    recorder = FlowRecorder(frame)
+    recorder.start("table", f"rows of {file.name}")
+    recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
+    settle_within(recorder.frame, "sex", study.conflicts)
+    labels = _add_findings(recorder, study, file)
+    source = Source(
+        name=NAME, root=folder, attributes=("sex", "age_group"), default_attributes=("sex",), raw={"sex": "raw_sex"}
+    )
+    return complete(recorder, study, source, labels=labels, narrator=narrator)
+
+
+def _paths(frame: pd.DataFrame, root: Path) -> pd.Series:
+    """Try the layouts in use on the first rows; without any image there the published one is taken."""
+    names = frame["image_id"]
+    numbered = raw_text(frame["folder"]).str.replace(r"\.0$", "", regex=True) + "/" + names
+    layouts = (numbered, "images/" + numbered, "images/" + names, names)
+    for paths in layouts:
+        if any((root / path).is_file() for path in paths.head(50) if ".." not in path):
+            return paths
+    return numbered
+
+
+def _ages(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
+    year = pd.to_numeric(frame["date"], errors="coerce").astype(float) // 10_000
+    age = year - pd.to_numeric(frame["birth"], errors="coerce").astype(float)
+    return read_age(age.where(age >= 0).rename("age"), source=file.name, cap=study.age_cap)
+
+
+def _add_findings(recorder: FlowRecorder, study: Study, file: Path) -> tuple[str, ...]:
+    codes, distinct = pd.factorize(raw_text(recorder.frame["findings"]))
+    sets = [_findings(str(value), file) for value in distinct]
+    known = sorted(set().union(*(one for one in sets if one is not None)))
+    labels = chosen_labels(study, known, [name for name in DEFAULT_LABELS if name in known], source=str(file))
+    if not labels:
+        raise InputError(f"{file} has none of the findings {', '.join(DEFAULT_LABELS)}; name the labels to study.")
+    for label in labels:
+        present = pd.Series([None if one is None else float(label in one) for one in sets], dtype=float)
+        recorder.frame[label] = present.to_numpy()[codes]
+    usable = np.asarray([one is not None and not (one & UNUSABLE) for one in sets], dtype=bool)[codes]
+    recorder.keep(usable, "labels", f"no findings stated, or marked {' or '.join(sorted(UNUSABLE))}")
+    return labels
+
+
+def _findings(text: str, file: Path) -> frozenset[str] | None:
+    """Read "['normal', ' pleural effusion']" as data, never as code; a blank cell is None."""
+    if not text:
+        return None
+    try:
+        parts = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise InputError(f"{file} has a Labels cell that is no list: '{text[:80]}'.") from error
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise InputError(f"{file} has a Labels cell that is no list of names: '{text[:80]}'.")
+    return frozenset(part.strip() for part in parts if part.strip())

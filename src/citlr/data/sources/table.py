@@ -1,0 +1,63 @@
+"""Any table and image folder: a study's own data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from citlr.data.cohort import Cohort, read_cohort
+from citlr.errors import InputError, did_you_mean
+
+# What `read_cohort` takes beyond the arguments below.
+CHOICES = (
+    *("attributes", "covariates", "columns", "levels", "bins", "keep", "split", "fractions", "seed", "fit"),
+    *("lateral", "uncertain", "check", "max_unreadable", "workers", "narrator"),
+)
+
+
+def prepare_table(
+    table: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    attribute: str,
+    labels: Sequence[str],
+    min_patients_per_level: int = 0,
+    **choices: Any,
+) -> Cohort:
+    """Prepare a table with one row per image.
+
+    Parameters
+    ----------
+    table : path-like
+        CSV, TSV, parquet or Excel.
+    images : path-like, optional
+        The folder that the table's paths are relative to; the table's own folder without it.
+    attribute, labels
+        As for `citlr.data.cohort.read_cohort`.
+    min_patients_per_level : int
+        As there; 0 here, because an audit asks again and a description needs no test split.
+    **choices
+        Further arguments of `read_cohort`.
+
+    Returns
+    -------
+    Cohort
+
+    Raises
+    ------
+    InputError
+        As `read_cohort`, and for a choice that it does not know.
+    """
+    for name in choices:
+        if name not in CHOICES:
+            raise InputError(f"'{name}' is not a choice for a table.{did_you_mean(name, CHOICES)}")
+    return read_cohort(
+        table,
+        images=Path(table).parent if images is None else images,
+        attribute=attribute,
+        labels=labels,
+        min_patients_per_level=min_patients_per_level,
+        **choices,
+    )

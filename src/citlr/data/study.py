@@ -1,0 +1,267 @@
+"""What of a data set becomes a cohort: one set of choices, and one way through them, for every source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from citlr.console import Narrator
+from citlr.data.checks import QUIET, Check, drop_unreadable
+from citlr.data.cohort import Cohort
+from citlr.data.columns import refuse_unsafe_paths, require_unique
+from citlr.data.flow import FlowRecorder, RawCount
+from citlr.data.images import Fit
+from citlr.data.splits import assign_splits, require_disjoint
+from citlr.data.steps import Blank, Uncertain, cut_bins, read_labels, require_levels
+from citlr.data.vocabulary import FRONTAL, STUDY_RACES, UNKNOWN, Policy, raw_text
+from citlr.errors import InputError, did_you_mean
+
+Views = Literal["frontal", "all"]
+SplitChoice = Literal["auto", "official", "drawn"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The choices of a study; every default is the publication's where it states one.
+
+    Parameters
+    ----------
+    attributes : tuple of str, optional
+        Sensitive attributes, the main one first: `race`, `sex`, `hispanic`, `age_group`, as far as the source has them;
+        the source's own default without it.
+    labels : tuple of str, optional
+        Findings, by the data set's own names; the source's own default without it.
+    views : {"frontal", "all"}
+        Whether lateral, oblique and unstated views are left out.
+    races : tuple of str
+        The levels of `race` that are studied.
+    conflicts : {"drop", "first", "majority"}
+        What to do with a patient whose records disagree on an attribute.
+    uncertain : {"ignore", "zeros", "ones"}
+        What a label of -1 becomes: not stated, absent or present.
+    blank : {"zeros", "ignore"}
+        What a label that the report does not mention becomes: absent, as CheXpert's baseline reads it, or not stated.
+    age_edges : tuple of float
+        Inner edges of `age_group`.
+    age_cap : float, optional
+        The one value that every age above 89 gets; None keeps ages as they are.
+    min_age : float
+        Younger patients, and those without a stated age, are left out when this is above 0.
+    allow_unknown : bool
+        Whether strings outside the vocabulary count as unknown instead of stopping the run.
+    split : {"auto", "official", "drawn"}
+        The data set's own split, a seeded one by patient, or the own one if it has a test part.
+    fractions : tuple of three floats
+        Shares of patients of a drawn split.
+    seed : int
+        Seed of a drawn split.
+    check : {"exists", "structure", "decode", "none"}
+        How thoroughly image files are looked at.
+    max_unreadable : float
+        The share of missing or unreadable images above which the run stops.
+    fit : {"pad", "crop", "stretch"}
+        How rectangles become squares.
+    """
+
+    attributes: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    views: Views = "frontal"
+    races: tuple[str, ...] = STUDY_RACES
+    conflicts: Policy = "drop"
+    uncertain: Uncertain = "ignore"
+    blank: Blank = "zeros"
+    age_edges: tuple[float, ...] = (40.0, 60.0)
+    age_cap: float | None = 90.0
+    min_age: float = 0.0
+    allow_unknown: bool = False
+    split: SplitChoice = "auto"
+    fractions: tuple[float, float, float] = (0.65, 0.10, 0.25)
+    seed: int = 0
+    check: Check = "exists"
+    max_unreadable: float = 0.01
+    fit: Fit = "pad"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("views", self.views, ("frontal", "all")),
+            ("split", self.split, ("auto", "official", "drawn")),
+            ("conflicts", self.conflicts, ("drop", "first", "majority")),
+            ("uncertain", self.uncertain, ("ignore", "zeros", "ones")),
+            ("blank", self.blank, ("zeros", "ignore")),
+        ):
+            if value not in allowed:
+                raise InputError(f"{name}='{value}' is not a choice.{did_you_mean(str(value), allowed)}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data set is, as far as its own file has to tell the way through.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    root : Path
+        The image folder.
+    attributes : tuple of str
+        What it records: the choices, in the order of the default.
+    default_attributes : tuple of str
+        Which of them are taken without a choice.
+    raw : mapping of str to str
+        Attribute to the column of the frame with its raw value.
+    """
+
+    name: str
+    root: Path
+    attributes: tuple[str, ...]
+    default_attributes: tuple[str, ...]
+    raw: Mapping[str, str]
+
+
+def chosen_attributes(study: Study, source: Source) -> tuple[str, ...]:
+    """Give the attributes of the study; one that the source does not record is refused."""
+    chosen = study.attributes or source.default_attributes
+    for name in chosen:
+        if name not in source.attributes:
+            raise InputError(f"{source.name} does not record '{name}'.{did_you_mean(name, source.attributes)}")
+    return tuple(chosen)
+
+
+def chosen_labels(study: Study, known: Sequence[str], default: Sequence[str], *, source: str) -> tuple[str, ...]:
+    """Give the labels of the study; one that the source does not have is refused with the nearest."""
+    labels = tuple(study.labels or default)
+    for label in labels:
+        if label not in known:
+            raise InputError(f"{source} has no label '{label}'.{did_you_mean(label, known)}")
+    return labels
+
+
+def complete(
+    recorder: FlowRecorder, study: Study, source: Source, *, labels: Sequence[str], narrator: Narrator = QUIET
+) -> Cohort:
+    """Go the way that all sources share: views, attributes, labels, files, split.
+
+    Parameters
+    ----------
+    recorder : FlowRecorder
+        Its frame has `image_id`, `path`, `patient_id`, `view` and `age`, the named attributes, the raw columns of
+        `source.raw`, the raw labels, and `official_split` (train, validation, test or blank) where there is one.
+    study, source : Study, Source
+        The choices, and what the data set is.
+    labels : sequence of str
+        Label columns.
+    narrator : Narrator
+        Shows progress.
+
+    Returns
+    -------
+    Cohort
+    """
+    frame = recorder.frame
+    frame["path"] = refuse_unsafe_paths(frame["path"], source=source.name)
+    require_unique(frame["image_id"], source=source.name, what="image id")
+    attributes = chosen_attributes(study, source)
+    # Counted on all rows of the table, before anything is left out.
+    before = {name: raw_text(frame[column]).value_counts() for name, column in source.raw.items()}
+    named = {name: frame.groupby(raw_text(frame[column]))[name].first() for name, column in source.raw.items()}
+    _keep_views(recorder, study)
+    _keep_ages(recorder, study, attributes)
+    for name in attributes:
+        _keep_known(recorder, name, study, source)
+    for label in labels:
+        values = read_labels(recorder.frame[label], uncertain=study.uncertain, blank=study.blank, source=source.name)
+        recorder.frame[label] = values
+    drop_unreadable(recorder, source.root, check=study.check, max_unreadable=study.max_unreadable, narrator=narrator)
+    for name in attributes:
+        require_levels(recorder.frame, name, source=source.name)
+    _split(recorder, study, source, attributes[0])
+    raw = _raw_counts(recorder.frame, source, before, named)
+    extra = [name for name in ("hispanic", "race", "sex") if name in recorder.frame and name not in attributes]
+    columns = ["image_id", "path", "patient_id", "split", "view", "age", *attributes, *labels, *extra]
+    columns += [name for name in ("official_split",) if name in recorder.frame]
+    return Cohort(
+        recorder.frame[columns].reset_index(drop=True),
+        source.root,
+        attributes=attributes,
+        labels=tuple(labels),
+        covariates=("view", "age"),
+        flow=tuple(recorder.steps),
+        raw=raw,
+        fit=study.fit,
+    )
+
+
+def _keep_views(recorder: FlowRecorder, study: Study) -> None:
+    if study.views == "all":
+        return
+    view = recorder.frame["view"]
+    frontal = view.isin(FRONTAL)
+    seen = ", ".join(f"{name}: {count}" for name, count in view[~frontal].value_counts().items())
+    recorder.keep(frontal, "view", f"not a frontal view ({seen})")
+
+
+def _keep_ages(recorder: FlowRecorder, study: Study, attributes: Sequence[str]) -> None:
+    if study.min_age > 0:
+        age = recorder.frame["age"]
+        recorder.keep(age >= study.min_age, "age", f"younger than {study.min_age:g} years, or no age stated")
+    if "age_group" in attributes:
+        recorder.frame["age_group"] = cut_bins(recorder.frame["age"], study.age_edges, source="age").fillna(UNKNOWN)
+
+
+def _keep_known(recorder: FlowRecorder, name: str, study: Study, source: Source) -> None:
+    """Leave out unknown and conflicting values, then, for race, what the study does not compare."""
+    values = recorder.frame[name]
+    column = source.raw.get(name)
+    for bad, why in (
+        ("no record", "the patient is not in the table of demographics"),
+        ("conflicting", "the records of the patient disagree"),
+        (UNKNOWN, "not stated"),
+    ):
+        hit = values == bad
+        raw = raw_text(recorder.frame[column])[hit] if column else values[hit]
+        recorder.keep(~hit, name, f"{name}: {why}{_listed(raw)}")
+        values = recorder.frame[name]
+    if name == "race":
+        outside = ~values.isin(study.races)
+        raw = raw_text(recorder.frame[column])[outside] if column else values[outside]
+        recorder.keep(~outside, name, f"race is not {', '.join(study.races)}{_listed(raw)}")
+
+
+def _listed(raw: pd.Series) -> str:
+    counts = raw.replace("", "(blank)").value_counts()
+    return f" ({', '.join(f'{value}: {count}' for value, count in counts.head(40).items())})" if len(counts) else ""
+
+
+def _split(recorder: FlowRecorder, study: Study, source: Source, attribute: str) -> None:
+    frame = recorder.frame
+    official = frame["official_split"] if "official_split" in frame else pd.Series("", index=frame.index)
+    usable = bool((official == "test").any())
+    if study.split == "official" and not usable:
+        raise InputError(
+            f"{source.name} has no official test split among the files found; give the file, or use split='drawn'."
+        )
+    if study.split == "drawn" or not usable:
+        frame["split"] = assign_splits(frame, fractions=study.fractions, stratify=attribute, seed=study.seed)
+        recorder.start("split", f"drawn by patient, stratified by {attribute}, seed {study.seed}")
+        return
+    recorder.keep(official != "", "split", "in no part of the official split")
+    recorder.frame["split"] = recorder.frame["official_split"]
+    require_disjoint(recorder.frame)
+    recorder.start("split", "the data set's own")
+
+
+def _raw_counts(
+    frame: pd.DataFrame, source: Source, before: Mapping[str, pd.Series], named: Mapping[str, pd.Series]
+) -> tuple[RawCount, ...]:
+    rows = []
+    for name, column in source.raw.items():
+        after = raw_text(frame[column]).value_counts()
+        rows += [
+            RawCount(name, str(raw), str(named[name].get(raw, "")), int(count), int(after.get(raw, 0)))
+            for raw, count in before[name].items()
+        ]
+    return tuple(rows)
