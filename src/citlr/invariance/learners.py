@@ -1,0 +1,221 @@
+"""Nuisance learners: what `E[Yhat|Z]` and `p(A|Z)` are estimated with, cross-fitted on patient folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from citlr.errors import InputError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
+Learners = Mapping[str, Any]
+# A probability of exactly 0 or 1 would say that a redraw is impossible.
+PROPENSITY_FLOOR = 0.01
+_SMALL = 20_000  # rows; below it, waking threads costs more than they do: 100 times more on a busy machine
+
+
+def outcome_learners(seed: int = 0) -> dict[str, Any]:
+    """Return the default regressors of Yhat on Z, unfitted: ridge with generalised cross-validation, and boosting.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the boosting.
+
+    Returns
+    -------
+    dict
+        Name to scikit-learn regressor.
+
+    Examples
+    --------
+    >>> sorted(outcome_learners())
+    ['boosting', 'ridge']
+    """
+    return {
+        "ridge": make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-2, 5, 15))),
+        "boosting": HistGradientBoostingRegressor(
+            max_iter=60, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False, random_state=seed
+        ),
+    }
+
+
+def propensity_learners(seed: int = 0) -> dict[str, Any]:
+    """Return the default classifiers of A on Z: the constant, logistic regression at three strengths, boosting.
+
+    The constant is there because it is the truth where the representation has been made independent of the attribute.
+
+    Examples
+    --------
+    >>> sorted(propensity_learners())
+    ['boosting', 'constant', 'logistic C=0.01', 'logistic C=0.1', 'logistic C=1']
+    """
+    learners: dict[str, Any] = {"constant": DummyClassifier(strategy="prior")}
+    for strength in (0.01, 0.1, 1):
+        learners[f"logistic C={strength}"] = make_pipeline(
+            StandardScaler(), LogisticRegression(C=strength, max_iter=2000)
+        )
+    learners["boosting"] = HistGradientBoostingClassifier(
+        max_iter=60, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False, random_state=seed
+    )
+    return learners
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Out-of-fold predictions of the learner with the smallest cross-validated error.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n,)
+        Each image's prediction by a model that saw no image of its patient.
+    chosen : str
+        Name of the learner.
+    losses : dict
+        Cross-validated loss of every candidate: squared error, or log loss for a probability.
+    """
+
+    values: Floats
+    chosen: str
+    losses: dict[str, float]
+
+
+def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) -> Fit:
+    """Cross-fit `m(z) = E[y | z]` with every learner and keep the one with the smallest squared error.
+
+    Parameters
+    ----------
+    z : ndarray of float, shape (n, d)
+    y : ndarray of float, shape (n,)
+    folds : ndarray of int, shape (n,)
+        Fold of each image; images of a patient share theirs.
+    learners : mapping of str to regressor
+        Unfitted scikit-learn regressors; they are cloned.
+
+    Returns
+    -------
+    Fit
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(200, 2))
+    >>> cross_fit_mean(z, z[:, 0], np.arange(200) % 5, outcome_learners()).chosen
+    'ridge'
+    """
+    _check(learners, "predict")
+    with few_threads(y.size):
+        fits = {name: _out_of_fold(z, y, folds, learner, "predict") for name, learner in learners.items()}
+    losses = {name: float(np.mean((y - fit) ** 2)) for name, fit in fits.items()}
+    chosen = min(losses, key=lambda name: losses[name])
+    return Fit(fits[chosen], chosen, losses)
+
+
+def cross_fit_propensity(z: Floats, a: Floats, folds: Integers, learners: Learners) -> Fit:
+    """Cross-fit `p(z) = P(A = 1 | z)` with every learner and keep the one with the smallest log loss.
+
+    Parameters
+    ----------
+    z, folds
+        As in `cross_fit_mean`.
+    a : ndarray of float, shape (n,)
+        Attribute, 0 or 1.
+    learners : mapping of str to classifier
+        Unfitted scikit-learn classifiers with `predict_proba`; they are cloned.
+
+    Returns
+    -------
+    Fit
+        Values clipped to [0.01, 0.99].
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(300, 2))
+    >>> a = (rng.random(300) < 1 / (1 + np.exp(-2 * z[:, 0]))).astype(float)
+    >>> cross_fit_propensity(z, a, np.arange(300) % 5, propensity_learners()).chosen.startswith("logistic")
+    True
+    """
+    _check(learners, "predict_proba")
+    with few_threads(a.size):
+        fits = {name: _out_of_fold(z, a, folds, learner, "predict_proba") for name, learner in learners.items()}
+    clipped = {name: np.clip(fit, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR) for name, fit in fits.items()}
+    losses = {name: float(-np.mean(np.log(np.where(a == 1, p, 1 - p)))) for name, p in clipped.items()}
+    chosen = min(losses, key=lambda name: losses[name])
+    return Fit(clipped[chosen], chosen, losses)
+
+
+def fit_best(learners: Learners, z: Floats, y: Floats, folds: Integers, *, probability: bool = False) -> Any:
+    """Choose a learner by cross-validation and fit it on all of the rows; give its prediction function of z.
+
+    Examples
+    --------
+    >>> z = np.linspace(0, 1, 50)[:, None]
+    >>> mean = fit_best(outcome_learners(), z, z[:, 0], np.arange(50) % 5)
+    >>> round(float(mean(np.array([[0.5]]))[0]), 2)
+    0.5
+    """
+    cross_fit = cross_fit_propensity if probability else cross_fit_mean
+    chosen = next(iter(learners)) if len(learners) == 1 else cross_fit(z, y, folds, learners).chosen
+    with few_threads(y.size):
+        model = clone(learners[chosen]).fit(z, y)
+    if not probability:
+        return model.predict
+    classes = list(model.classes_)
+
+    def chance(at: Floats) -> Floats:
+        one = model.predict_proba(at)[:, classes.index(1.0)] if 1.0 in classes else np.zeros(len(at))
+        return np.clip(one, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR)
+
+    return chance
+
+
+@contextmanager
+def few_threads(rows: int) -> Iterator[None]:
+    """Keep numerical libraries on one thread while the data are small.
+
+    Examples
+    --------
+    >>> with few_threads(100):
+    ...     pass
+    """
+    if rows >= _SMALL:
+        yield
+        return
+    with threadpool_limits(limits=1):
+        yield
+
+
+def _out_of_fold(z: Floats, target: Floats, folds: Integers, learner: Any, method: str) -> Floats:
+    """Predict each fold by a clone of `learner` fitted on the others."""
+    out = np.empty(target.size)
+    for fold in np.unique(folds):
+        test = folds == fold
+        model = clone(learner).fit(z[~test], target[~test])
+        if method == "predict":
+            out[test] = model.predict(z[test])
+        else:
+            classes = list(model.classes_)
+            out[test] = model.predict_proba(z[test])[:, classes.index(1.0)] if 1.0 in classes else 0.0
+    return out
+
+
+def _check(learners: Learners, method: str) -> None:
+    if not learners:
+        raise InputError("No learner was given; pass at least one scikit-learn estimator by name.")
+    for name, learner in learners.items():
+        if not hasattr(learner, "fit") or not hasattr(learner, method):
+            raise InputError(f"The learner '{name}' has no method {method}; pass a scikit-learn estimator that has.")
