@@ -1,0 +1,179 @@
+"""The autoencoder: MONAI's AutoencoderKL behind a door of images in [0, 1] and latents of mean 0 and variance 1."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class PixelNorm(nn.Module):
+    """Normalises each position over its channels.
+
+    It stands in for GroupNorm where the latent has to stay local: GroupNorm's statistics run over the whole image, so
+    that a change of the ribs changes the reconstruction of the heart a little, and a blind classifier sees it.
+
+    Parameters
+    ----------
+    channels : int
+        Width of the layer.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (n, c, h, w) over c."""
+        last = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
+        return last.permute(0, 3, 1, 2)
+
+
+def make_local(module: nn.Module) -> None:
+    """Replace every GroupNorm below `module` by a PixelNorm."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.GroupNorm):
+            setattr(module, name, PixelNorm(child.num_channels))
+        else:
+            make_local(child)
+
+
+class Autoencoder(nn.Module):
+    """Encodes grey images (n, 1, s, s) in [0, 1] as latents (n, c, s/f, s/f), standardised, and decodes them.
+
+    The factor f is `patch * 2 ** (len(channels) - 1)`. With `patch` above 1 the image enters as a stack of its
+    sub-sampled copies, which spares the layers at full resolution: on a processor they are most of the time.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Width per resolution.
+    latent_channels : int
+        c.
+    blocks : int
+        Residual blocks per resolution.
+    patch : int
+        Side of the squares that become channels.
+    groups : int
+        Groups of GroupNorm.
+    local : bool
+        Whether normalisation stays within a position, see `PixelNorm`.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(
+        self, *, channels: tuple[int, ...], latent_channels: int, blocks: int, patch: int, groups: int, local: bool
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.latent_channels = latent_channels
+        self.net = AutoencoderKL(
+            spatial_dims=2,
+            in_channels=patch**2,
+            out_channels=patch**2,
+            channels=channels,
+            num_res_blocks=blocks,
+            attention_levels=(False,) * len(channels),
+            latent_channels=latent_channels,
+            norm_num_groups=groups,
+            # Attention over the image would undo locality, and costs most where images are large.
+            with_encoder_nonlocal_attn=False,
+            with_decoder_nonlocal_attn=False,
+        )
+        if local:
+            make_local(self.net)
+        self.register_buffer("centre", torch.zeros(1, latent_channels, 1, 1))
+        self.register_buffer("spread", torch.ones(1, latent_channels, 1, 1))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and standard deviation of the posterior, not standardised."""
+        stacked = functional.pixel_unshuffle(images * 2 - 1, self.patch) if self.patch > 1 else images * 2 - 1
+        mean, deviation = self.net.encode(stacked.contiguous(memory_format=torch.channels_last))
+        return mean, deviation
+
+    def render(self, latent: Tensor) -> Tensor:
+        """Decode latents that are not standardised; values are not clipped."""
+        stacked: Tensor = self.net.decode(latent.contiguous(memory_format=torch.channels_last))
+        return (functional.pixel_shuffle(stacked, self.patch) if self.patch > 1 else stacked) / 2 + 0.5
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode, add `noise` times the posterior's deviation, decode: (images, mean, deviation), for training."""
+        mean, deviation = self.moments(images)
+        return self.render(mean + noise * deviation), mean, deviation
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Give the standardised mean of the posterior."""
+        return (self.moments(images)[0] - self.centre) / self.spread
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Give images in [0, 1] of standardised latents."""
+        return self.render(z * self.spread + self.centre).clamp(0.0, 1.0)
+
+    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set what latents are standardised by: per-channel mean and deviation over the training split."""
+        self.centre.copy_(mean.reshape(self.centre.shape))
+        self.spread.copy_(deviation.clamp_min(1e-6).reshape(self.spread.shape))
+
+
+def ssim(a: Tensor, b: Tensor, *, window: int = 7) -> Tensor:
+    """Structural similarity (Wang et al. 2004) with a uniform window, values in [0, 1]; one number per image.
+
+    Examples
+    --------
+    >>> image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> ssim(image, image)
+    tensor([1.])
+    """
+    window = min(window, a.shape[-1])
+
+    def mean(x: Tensor) -> Tensor:
+        return functional.avg_pool2d(x, window, stride=1)
+
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    both = mean(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    score = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    return score.mean(dim=(1, 2, 3))
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, *, scales: int = 3, structure: float = 0.1) -> Tensor:
+    """Mean absolute error and dissimilarity of structure, averaged over halved resolutions.
+
+    Parameters
+    ----------
+    output, target : Tensor of shape (n, 1, s, s)
+    scales : int
+        Number of resolutions, each half of the one before.
+    structure : float
+        Weight of 1 - SSIM beside the absolute error.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    total = output.new_zeros(())
+    for k in range(scales):
+        if k:
+            output, target = functional.avg_pool2d(output, 2), functional.avg_pool2d(target, 2)
+        total = total + (output - target).abs().mean() + structure * (1 - ssim(output, target).mean())
+    return total / scales
+
+
+def kl_to_normal(mean: Tensor, deviation: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of N(mean, deviation^2) from N(0, 1), summed over a latent, averaged over images.
+
+    Examples
+    --------
+    >>> kl_to_normal(torch.zeros(2, 3), torch.ones(2, 3))
+    tensor(0.)
+    """
+    variance = deviation**2
+    each = 0.5 * (mean**2 + variance - 1 - variance.clamp_min(1e-12).log())
+    return each.flatten(1).sum(dim=1).mean()

@@ -1,0 +1,139 @@
+"""What every generator of counterfactuals can do, and the keyed noise and the fair coin that all of them share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from citlr.console import Narrator, Ticker, silent
+from citlr.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+Images = npt.NDArray[np.float32]
+# One level of one attribute, or one level of each of several attributes intervened on together.
+Level = str | tuple[str, ...]
+PLACEBO = "placebo"
+COIN = ("heads", "tails")
+
+
+@runtime_checkable
+class CounterfactualGenerator(Protocol):
+    """Redraws images under each level of an attribute.
+
+    `attributes` names what can be intervened on and its levels, the fair coin "placebo" always among them; `hold` names
+    the covariates that stay at their observed values.
+    """
+
+    size: int
+    attributes: dict[str, tuple[str, ...]]
+    hold: tuple[str, ...]
+
+    def fit(
+        self,
+        train: Cohort,
+        validation: Cohort,
+        *,
+        seed: int = 0,
+        directory: Path | None = None,
+        narrator: Narrator | None = None,
+    ) -> Self:
+        """Train; checkpoints go to `directory`, and an interrupted call with the same arguments goes on from there."""
+
+    def generate(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        draws: int = 1,
+        seed: int = 0,
+        guidance: float | None = None,
+        shared_seeds: bool = True,
+        tick: Ticker = silent,
+    ) -> Images:
+        """Give images (n, len(levels), draws, 1, size, size) in [0, 1] under do(attribute = level)."""
+
+    def reconstruct(self, images: Images) -> Images:
+        """Give what the generator's representation keeps of each image, (n, 1, size, size)."""
+
+    def save(self, directory: Path) -> None:
+        """Write the generator as JSON and safetensors."""
+
+
+def load_generator(directory: Path) -> CounterfactualGenerator:
+    """Read a generator that `save` wrote.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no generator, or one of an unknown kind.
+    """
+    from citlr.artifacts import read_json
+    from citlr.generators.registry import KINDS
+
+    directory = Path(directory)
+    if not (directory / "config.json").is_file():
+        raise InputError(f"{directory} holds no generator (config.json is missing); fit one and save it there.")
+    kind = str(read_json(directory / "config.json").get("kind"))
+    if kind not in KINDS:
+        raise InputError(f"{directory} holds a generator of the unknown kind '{kind}'.{did_you_mean(kind, KINDS)}")
+    return KINDS[kind](directory)
+
+
+def hashed_seed(*parts: object) -> int:
+    """Turn any parts into 63 bits that depend on all of them and on nothing else.
+
+    Examples
+    --------
+    >>> hashed_seed(0, "a", 1) == hashed_seed(0, "a", 1), hashed_seed(0, "a", 1) == hashed_seed(0, "a", 2)
+    (True, False)
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def keyed_noise(keys: Sequence[tuple[object, ...]], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise that belongs to its key: the same wherever in a batch the key stands.
+
+    Parameters
+    ----------
+    keys : sequence of tuple
+        One key per row, such as (seed, image_id, draw).
+    shape : tuple of int
+        Shape of one row.
+
+    Returns
+    -------
+    Tensor of float32, shape (len(keys), *shape), on the CPU
+
+    Examples
+    --------
+    >>> bool((keyed_noise([(0, "a", 0), (0, "b", 0)], (3,))[1] == keyed_noise([(0, "b", 0)], (3,))[0]).all())
+    True
+    """
+    rows = torch.empty((len(keys), *shape))
+    for row, key in zip(rows, keys, strict=True):
+        row.normal_(generator=torch.Generator().manual_seed(hashed_seed(*key)))
+    return rows
+
+
+def toss(patients: Sequence[object] | pd.Series, *, seed: int) -> npt.NDArray[np.str_]:
+    """Toss one fair coin per patient: the placebo attribute, which no image can know.
+
+    Examples
+    --------
+    >>> toss(["p1", "p2", "p1"], seed=0).tolist()[::2] in (["heads", "heads"], ["tails", "tails"])
+    True
+    """
+    return np.asarray([COIN[hashed_seed("placebo", seed, patient) & 1] for patient in patients])

@@ -1,0 +1,40 @@
+"""Tensors and JSON in one safetensors file, written whole or not at all; never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from citlr.artifacts import atomic_write
+from citlr.errors import StateError
+
+
+def save_state(file: Path, tensors: Mapping[str, Tensor], head: Any) -> None:
+    """Write tensors with a JSON head (kept in the file's metadata, so that the two cannot part)."""
+    # safetensors wants plain memory: no views that share it, no channels-last strides.
+    plain = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
+    with atomic_write(file) as temporary:
+        save_file(plain, temporary, metadata={"head": json.dumps(head)})
+
+
+def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read what `save_state` wrote.
+
+    Raises
+    ------
+    StateError
+        If the file is damaged or is not one of these.
+    """
+    try:
+        with safe_open(file, framework="pt") as content:
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
+            head = json.loads((content.metadata() or {})["head"])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise StateError(f"{file} is damaged ({error}); remove it and train that part again.") from error
+    return tensors, head

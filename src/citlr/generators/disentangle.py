@@ -1,0 +1,187 @@
+"""The disentangler: a bounded change of the latent that hides the attribute from a critic (MINE)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
+    """Lower bound of the mutual information from a critic's scores: `E_joint[T] - log E_product[exp T]`, in nats.
+
+    Parameters
+    ----------
+    joint, product : Tensor of shape (n,)
+        Scores of pairs as they occur, and of pairs matched at random.
+
+    Returns
+    -------
+    Tensor
+        A scalar. The logarithm is part of the bound: without it the value bounds nothing.
+
+    Examples
+    --------
+    >>> donsker_varadhan(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.0]))
+    tensor(1.)
+    """
+    return joint.mean() - (torch.logsumexp(product, dim=0) - math.log(len(product)))
+
+
+def critic_loss(joint: Tensor, product: Tensor, log_average: Tensor, *, rate: float = 0.05) -> Tensor:
+    """Negative bound whose gradient is corrected as in Belghazi et al. (2018), section 3.2.
+
+    The gradient of `log E[exp T]` on a batch is biased, as its denominator is the batch's own mean. A moving average of
+    that mean takes its place; it is kept as a logarithm in `log_average` (a scalar tensor, updated here; NaN to start).
+    """
+    batch = (torch.logsumexp(product, dim=0) - math.log(len(product))).detach()
+    if torch.isnan(log_average):
+        log_average.copy_(batch)
+    else:
+        log_average.copy_(torch.logaddexp(log_average + math.log(1 - rate), batch + math.log(rate)))
+    return torch.exp(product - log_average).mean() - joint.mean()
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.GroupNorm(min(8, outputs), outputs),
+        nn.SiLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.SiLU(),
+    )
+
+
+class Disentangler(nn.Module):
+    """`phi(z) = z + lambda delta(z) / ||delta(z)||` with a U-shaped delta.
+
+    With `centre` the mean effect of the factual attribute is taken off first, so that delta has to hide only what is
+    not the same in every image: `phi(z) = z' + lambda delta(z') / ||delta(z')||`, `z' = z - E[z | a, h] + E[z | h]`.
+
+    Parameters
+    ----------
+    latent_shape : tuple of int
+        (c, h, w).
+    channels : tuple of int
+        Widths going down; mirrored going up.
+    strength : float
+        Root mean square of the change per entry of the (standardised) latent: lambda = strength * sqrt(entries).
+    attributes : int
+        Length of the factual attribute's code.
+    informed : bool
+        Whether delta is told that code; the published delta is not.
+    at_most : bool
+        Whether lambda is a bound of the change instead of its length: then nothing moves more than hiding asks for.
+    centre : bool
+        Whether `offsets`, the mean effects, are taken off first.
+    """
+
+    offsets: Tensor
+
+    def __init__(
+        self,
+        *,
+        latent_shape: tuple[int, int, int],
+        channels: tuple[int, ...],
+        strength: float,
+        attributes: int,
+        informed: bool = False,
+        at_most: bool = False,
+        centre: bool = False,
+    ) -> None:
+        super().__init__()
+        latent_channels, told = latent_shape[0], attributes if informed else 0
+        self.centre = centre
+        self.register_buffer("offsets", torch.zeros(attributes, *latent_shape))
+        self.strength = strength
+        self.told = told
+        self.at_most = at_most
+        widths = (latent_channels + told, *channels)
+        self.down = nn.ModuleList(_block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        up = [(below + above, above) for above, below in zip(channels[:-1], channels[1:], strict=True)]
+        self.up = nn.ModuleList(_block(a, b) for a, b in reversed(up))
+        self.out = nn.Conv2d(channels[0], latent_channels, 1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def delta(self, z: Tensor, factual: Tensor) -> Tensor:
+        """Give the direction of the change, (n, c, h, w)."""
+        x = z
+        if self.told:
+            x = torch.cat([z, factual[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1)
+        kept: list[Tensor] = []
+        for k, block in enumerate(self.down):
+            if k:
+                kept.append(x)
+                x = functional.max_pool2d(x, 2)
+            x = block(x)
+        for block in self.up:
+            skip = kept.pop()
+            x = functional.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, skip], dim=1))
+        change: Tensor = self.out(x)
+        return change
+
+    def forward(self, z: Tensor, factual: Tensor) -> Tensor:
+        """Give phi(z) of latents (n, c, h, w); `factual` is the code of the attributes, (n, attributes)."""
+        if self.centre:
+            z = z - torch.einsum("na,achw->nchw", factual, self.offsets)
+        change = self.delta(z, factual)
+        length = change.flatten(1).norm(dim=1).clamp_min(1e-8)[:, None, None, None]
+        reach = self.strength * math.sqrt(z[0].numel())
+        factor = (reach / length).clamp_max(1.0) if self.at_most else reach / length
+        return z + factor * change
+
+
+class Critic(nn.Module):
+    """T(z, a, h): a small residual network on the latent, with the codes as planes (ResNet-18's shape).
+
+    Parameters
+    ----------
+    inputs : int
+        Channels of the latent and length of the codes together.
+    channels : tuple of int
+        Widths; each stage after the first halves the resolution.
+    """
+
+    def __init__(self, inputs: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
+        widths = (channels[0], *channels)
+        self.stages = nn.ModuleList(
+            Residual(a, b, stride=1 if k == 0 else 2)
+            for k, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        )
+        self.head = nn.Linear(channels[-1], 1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Score pairs of latents (n, c, h, w) and codes (n, k): (n,)."""
+        x = self.stem(torch.cat([z, codes[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1))
+        for stage in self.stages:
+            x = stage(x)
+        score: Tensor = self.head(x.mean(dim=(2, 3)))[:, 0]
+        return score
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut; group norm, since batch statistics would mix joint and product pairs."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(min(8, inputs), inputs),
+            nn.SiLU(),
+            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1),
+            nn.GroupNorm(min(8, outputs), outputs),
+            nn.SiLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut: nn.Module = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        out: Tensor = self.body(x) + self.shortcut(x)
+        return out

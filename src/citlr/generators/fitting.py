@@ -1,0 +1,193 @@
+"""Training of the parts of a latent diffusion generator, one after the other: autoencoder, disentangler, denoiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from citlr.console import Narrator
+from citlr.errors import InputError
+from citlr.generators.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
+from citlr.generators.base import hashed_seed
+from citlr.generators.conditions import Conditions
+from citlr.generators.denoiser import Denoiser, target_of
+from citlr.generators.process import Process
+from citlr.generators.settings import LDMConfig
+from citlr.generators.store import Dataset, Rows, spans, stored
+from citlr.generators.training import Budget, Learner, Plan, Trainer, run
+
+# Images that a validation loss is computed on at most.
+VALIDATION = 256
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every part's training needs.
+
+    Parameters
+    ----------
+    config : LDMConfig
+        The configuration.
+    trainer : Trainer
+        The device.
+    seed : int
+        Seed of the training.
+    directory : Path, optional
+        For checkpoints and caches.
+    narrator : Narrator
+        Shows the progress.
+    """
+
+    config: LDMConfig
+    trainer: Trainer
+    seed: int
+    directory: Path | None
+    narrator: Narrator
+
+    def budget(self, steps: int, *, batch: int, rate: float) -> Budget:
+        """Budget with about ten validations."""
+        return Budget(
+            steps=steps,
+            batch_size=batch,
+            learning_rate=rate,
+            validate_every=max(1, math.ceil(steps / 10)),
+            patience=self.config.patience,
+            checkpoint_minutes=self.config.checkpoint_minutes,
+        )
+
+    def learner(self, module: nn.Module, *, rate: float, decay: float = 0.0, weight_decay: float = 0.0) -> Learner:
+        """Adam, with weight decay apart from the gradient where there is any."""
+        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
+        return Learner(module, optimizer, decay=decay)
+
+    def run(self, plan: Plan) -> None:
+        """Train a part."""
+        run(plan, self.trainer, directory=self.directory, narrator=self.narrator)
+
+
+@contextmanager
+def seeded(seed: int, part: str) -> Iterator[None]:
+    """Initialise a part from its own seed and leave the caller's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(hashed_seed(seed, part, "weights"))
+        yield
+
+
+def train_autoencoder(shop: Workshop, model: Autoencoder, train: Dataset, validation: Dataset) -> None:
+    """Train the autoencoder and standardise its latent by the training split."""
+    config, trainer = shop.config, shop.trainer
+    model.to(trainer.device)
+    learner = shop.learner(model, rate=config.ae_rate, decay=config.ema)
+    shape = (-1, *config.latent_shape)
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        rows = trainer.rows(len(train), seed=shop.seed, part="autoencoder", step=step, batch_size=config.ae_batch)
+        images = train.images(rows).to(trainer.device)
+        noise = torch.randn((len(rows), *shape[1:]), generator=random).to(trainer.device)
+        output, mean, deviation = learner.runner(images, noise)
+        error = reconstruction_loss(output.float(), images, structure=config.structure)
+        kl = kl_to_normal(mean.float(), deviation.float())
+        trainer.descend(error + config.kl_weight * kl, learner)
+        return {"reconstruction": float(error.detach()), "kl": float(kl.detach())}
+
+    def validate() -> float:
+        losses = []
+        for part in spans(min(len(validation), VALIDATION), config.ae_batch):
+            images = validation.images(part).to(trainer.device)
+            output = model.render(model.moments(images)[0])
+            losses.append(float(reconstruction_loss(output, images, structure=config.structure)))
+        return float(np.mean(losses))
+
+    budget = shop.budget(config.ae_steps, batch=config.ae_batch, rate=config.ae_rate)
+    shop.run(Plan("autoencoder", {"autoencoder": learner}, update, budget, shop.seed, validate))
+    _standardise(model, train, trainer.device)
+
+
+@torch.no_grad()
+def _standardise(model: Autoencoder, train: Dataset, device: torch.device) -> None:
+    total, squares, count = torch.zeros(model.latent_channels), torch.zeros(model.latent_channels), 0
+    for part in spans(min(len(train), 2048), 64):
+        mean = model.moments(train.images(part).to(device))[0].cpu().double()
+        total = total + mean.sum(dim=(0, 2, 3))
+        squares = squares + (mean**2).sum(dim=(0, 2, 3))
+        count += mean[:, 0].numel()
+    average = total / count
+    deviation = (squares / count - average**2).clamp_min(1e-12).sqrt()
+    if float(deviation.max()) < 1e-5:
+        raise InputError("All training images encode alike: they are constant, or nearly so; check the image folder.")
+    model.standardise(average.float(), deviation.float())
+
+
+@torch.no_grad()
+def latents(shop: Workshop, model: Autoencoder, data: Dataset, *, name: str) -> Rows:
+    """Encode a split once: float32 (n, c, h, w), on disk where there is a folder."""
+    device = shop.trainer.device
+
+    def parts() -> Iterator[tuple[slice, Rows]]:
+        for rows in spans(len(data), 64):
+            yield rows, model.encode(data.images(rows).to(device)).cpu().numpy()
+
+    file = None if shop.directory is None else shop.directory / f"latents-{name}.npy"
+    return stored(file, (len(data), *shop.config.latent_shape), parts, dtype="float32")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split as the denoiser sees it: latents, disentangled latents, codes.
+
+    Parameters
+    ----------
+    z, hidden : ndarray of float32, shape (n, c, h, w)
+        The latent, and phi of it (the same array where there is no disentangler).
+    codes : Tensor of shape (n, width)
+        See `Conditions.encode`.
+    """
+
+    z: Rows
+    hidden: Rows
+    codes: Tensor
+
+
+def train_denoiser(
+    shop: Workshop, model: Denoiser, process: Process, conditions: Conditions, train: Encoded, validation: Encoded
+) -> None:
+    """Train the denoiser on encoded splits."""
+    config, trainer = shop.config, shop.trainer
+    model.to(trainer.device)
+    learner = shop.learner(model, rate=config.denoiser_rate, decay=config.ema)
+
+    def loss(rows: npt.NDArray[np.int64], data: Encoded, codes: Tensor, eps: Tensor, times: Tensor) -> Tensor:
+        z, hidden = (torch.from_numpy(np.asarray(part[rows])).to(trainer.device) for part in (data.z, data.hidden))
+        x, noise, alpha = process.noised(z, hidden, eps.to(trainer.device), times)
+        runner = learner.runner if model.training else model
+        output = runner(x, times.to(trainer.device), codes.to(trainer.device))
+        target = target_of(model.prediction, z=z, noise=noise, alpha_bar=alpha)
+        return (output.float() - target).square().mean()
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        rows = trainer.rows(len(train.z), seed=shop.seed, part="denoiser", step=step, batch_size=config.denoiser_batch)
+        codes = conditions.drop(train.codes[rows], probability=config.dropout, generator=random)
+        eps = torch.randn((len(rows), *config.latent_shape), generator=random)
+        value = trainer.descend(loss(rows, train, codes, eps, process.times(len(rows), random)), learner)
+        return {"loss": value}
+
+    def validate() -> float:
+        losses = []
+        for part in spans(min(len(validation.z), VALIDATION), config.denoiser_batch):
+            rows = np.arange(part.start, part.stop)
+            random = trainer.random(seed=shop.seed, part="denoiser-validation", step=part.start)
+            eps = torch.randn((len(rows), *config.latent_shape), generator=random)
+            times = process.times(len(rows), random)
+            losses.append(float(loss(rows, validation, validation.codes[rows], eps, times)))
+        return float(np.mean(losses))
+
+    budget = shop.budget(config.denoiser_steps, batch=config.denoiser_batch, rate=config.denoiser_rate)
+    shop.run(Plan("denoiser", {"denoiser": learner}, update, budget, shop.seed, validate))

@@ -1,0 +1,224 @@
+"""Training of the disentangler against its critic, and the information before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from citlr.generators.base import PLACEBO
+from citlr.generators.conditions import Conditions
+from citlr.generators.disentangle import Critic, Disentangler, critic_loss, donsker_varadhan
+from citlr.generators.fitting import VALIDATION, Workshop, seeded
+from citlr.generators.process import Process
+from citlr.generators.store import Rows, spans
+from citlr.generators.training import Plan
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What is to be hidden, and what may be known: codes of the attributes and of the held covariates.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Names the variables.
+    given_held : bool
+        Whether information that the held covariates already give may stay.
+    """
+
+    conditions: Conditions
+    given_held: bool
+
+    @property
+    def columns(self) -> list[int]:
+        """Columns of a code that belong to attributes other than the coin."""
+        return [
+            column
+            for variable in self.conditions.attributes
+            if variable.name != PLACEBO
+            for column in range(*self.conditions.span(variable.name).indices(self.conditions.width))
+        ]
+
+    @property
+    def held(self) -> list[int]:
+        """Columns of a code that belong to held covariates, when these may be known."""
+        if not self.given_held:
+            return []
+        spans_ = [self.conditions.span(variable.name) for variable in self.conditions.held]
+        return [column for part in spans_ for column in range(*part.indices(self.conditions.width))]
+
+    def redraw(self, codes: Tensor) -> Callable[[npt.NDArray[np.int64], torch.Generator], Tensor]:
+        """Give a function that draws the attribute's code of rows again, independent of the image.
+
+        Without held covariates it permutes the batch (the product of the marginals). With them it draws from
+        p(a | held), estimated by a logistic regression: the product of the conditionals, so that what is measured is
+        the information beyond them.
+        """
+        secret = codes[:, self.columns]
+        if not self.held:
+            return lambda rows, random: secret[rows[torch.randperm(len(rows), generator=random).numpy()]]
+        distinct, index = np.unique(secret.numpy(), axis=0, return_inverse=True)
+        if len(distinct) < 2:
+            return lambda rows, random: secret[rows]
+        given = codes[:, self.held].numpy()
+        model = LogisticRegression(max_iter=1000).fit(given, index)
+        odds = torch.from_numpy(model.predict_proba(given)).float()
+        patterns = torch.from_numpy(distinct)
+
+        def draw(rows: npt.NDArray[np.int64], random: torch.Generator) -> Tensor:
+            return patterns[torch.multinomial(odds[rows], 1, generator=random)[:, 0]]
+
+        return draw
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """The data of the disentangler's game.
+
+    Parameters
+    ----------
+    shop : Workshop
+        Device, seed, folder.
+    process : Process
+        For the noise of the denoiser, where the critic is to see it.
+    secret : Secret
+        What is hidden.
+    z, codes
+        Latents (n, c, h, w) and codes (n, width) of the training split.
+    """
+
+    shop: Workshop
+    process: Process
+    secret: Secret
+    z: Rows
+    codes: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "draw", self.secret.redraw(self.codes))
+
+    draw: Callable[[npt.NDArray[np.int64], torch.Generator], Tensor] = lambda rows, random: torch.empty(0)  # noqa: E731
+
+    def critic(self, part: str) -> Critic:
+        """Build a fresh critic."""
+        config = self.shop.config
+        with seeded(self.shop.seed, part):
+            inputs = config.latent_channels + len(self.secret.columns) + len(self.secret.held)
+            return Critic(inputs, config.critic_channels).to(self.shop.trainer.device)
+
+    def latent(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Latents of rows, on the device."""
+        return torch.from_numpy(np.asarray(self.z[rows])).to(self.shop.trainer.device)
+
+    def told(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Factual codes of rows, on the device."""
+        return self.codes[rows][:, self.secret.columns].to(self.shop.trainer.device)
+
+    def seen(self, hidden: Tensor, random: torch.Generator) -> Tensor:
+        """Give what the critic sees: the latent, noised as the denoiser sees it on request."""
+        if not self.shop.config.at_depth:
+            return hidden
+        return self.process.start(hidden, torch.randn(hidden.shape, generator=random).to(hidden.device))
+
+    def scores(
+        self, critic: torch.nn.Module, hidden: Tensor, rows: npt.NDArray[np.int64], random: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Score the pairs as they are and the redrawn ones, in one pass."""
+        device = hidden.device
+        given = self.codes[rows][:, self.secret.held]
+        joint = torch.cat([self.codes[rows][:, self.secret.columns], given], dim=1)
+        product = torch.cat([self.draw(rows, random), given], dim=1)
+        both = critic(torch.cat([hidden, hidden]), torch.cat([joint, product]).to(device))
+        return both[: len(rows)], both[len(rows) :]
+
+
+def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -> float:
+    """Train a fresh critic on (phi of) the latents and give its bound of the information, in nats, never below 0."""
+    shop = game.shop
+    config, trainer = shop.config, shop.trainer
+    critic = game.critic(part)
+    learner = shop.learner(critic, rate=config.phi_rate, decay=config.ema, weight_decay=1e-5)
+    log_average = torch.tensor(float("nan"), device=trainer.device)
+
+    def hidden(rows: npt.NDArray[np.int64]) -> Tensor:
+        with torch.no_grad():
+            z = game.latent(rows)
+            return z if phi is None else phi(z, game.told(rows))
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        rows = trainer.rows(len(game.z), seed=shop.seed, part=part, step=step, batch_size=config.phi_batch)
+        joint, product = game.scores(learner.runner, game.seen(hidden(rows), random), rows, random)
+        trainer.descend(critic_loss(joint, product, log_average), learner)
+        return {"information": float(donsker_varadhan(joint, product).detach())}
+
+    budget = shop.budget(config.information_steps, batch=config.phi_batch, rate=config.phi_rate)
+    shop.run(Plan(part, {"critic": learner}, update, budget, shop.seed, memory={"log_average": log_average}))
+    with torch.no_grad():
+        scores = []
+        for span in spans(min(len(game.z), 4 * VALIDATION), config.phi_batch):
+            rows = np.arange(span.start, span.stop)
+            random = trainer.random(seed=shop.seed, part=f"{part}-bound", step=span.start)
+            scores.append(game.scores(critic, game.seen(hidden(rows), random), rows, random))
+        joint, product = (torch.cat(parts) for parts in zip(*scores, strict=True))
+    return max(0.0, float(donsker_varadhan(joint, product)))
+
+
+def train_disentangler(game: Hiding, phi: Disentangler) -> None:
+    """Play the game: `critic_steps` steps of the critic up the bound, then one of phi down it."""
+    shop = game.shop
+    config, trainer = shop.config, shop.trainer
+    phi.to(trainer.device)
+    critic = game.critic("disentangler")
+    up = shop.learner(critic, rate=config.phi_rate, weight_decay=1e-5)
+    down = shop.learner(phi, rate=config.phi_rate, weight_decay=1e-5, decay=config.ema)
+    log_average = torch.tensor(float("nan"), device=trainer.device)
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        bound = 0.0
+        for turn in range(config.critic_steps + 1):
+            rows = trainer.rows(
+                len(game.z),
+                seed=shop.seed,
+                part="disentangler",
+                step=step * (config.critic_steps + 1) + turn,
+                batch_size=config.phi_batch,
+            )
+            last = turn == config.critic_steps
+            with torch.set_grad_enabled(last):
+                hidden = down.runner(game.latent(rows), game.told(rows))
+            joint, product = game.scores(up.runner, game.seen(hidden, random), rows, random)
+            if last:
+                # Down the bound itself, through the critic: its gradient must reach phi. The critic stands still.
+                bound = trainer.descend(donsker_varadhan(joint, product), down)
+                up.stepper.zero_grad(set_to_none=True)
+            else:
+                trainer.descend(critic_loss(joint, product, log_average), up)
+        return {"information": bound}
+
+    budget = shop.budget(config.phi_steps, batch=config.phi_batch, rate=config.phi_rate)
+    learners = {"critic": up, "disentangler": down}
+    shop.run(Plan("disentangler", learners, update, budget, shop.seed, memory={"log_average": log_average}))
+
+
+def mean_effects(z: Rows, codes: Tensor, secret: Secret, *, ridge: float = 1.0) -> Tensor:
+    """Regress the latent on the attribute's and the held covariates' codes; give the attribute's part.
+
+    Returns
+    -------
+    Tensor of shape (len(secret.columns), c, h, w)
+        Mean effect of each code on the latent, given the held covariates; zero on average over the training rows.
+    """
+    wanted = codes[:, secret.columns].double()
+    design = torch.cat([wanted, codes[:, Secret(secret.conditions, True).held].double()], dim=1)
+    design = design - design.mean(dim=0)
+    cross = torch.zeros(design.shape[1], int(np.prod(z.shape[1:])), dtype=torch.float64)
+    for part in spans(len(z)):
+        cross += design[part].T @ torch.from_numpy(np.array(z[part], dtype=np.float64)).flatten(1)
+    gram = design.T @ design + ridge * torch.eye(design.shape[1], dtype=torch.float64)
+    effects = torch.linalg.solve(gram, cross)[: len(secret.columns)]
+    return (effects - (wanted.mean(dim=0) @ effects)[None]).float().reshape(-1, *z.shape[1:])

@@ -1,0 +1,319 @@
+"""Conditional latent diffusion: CLDM, and DLDM with its disentangled latent. Fit, generate, save, load."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from citlr.artifacts import read_json, write_json
+from citlr.console import Narrator, Ticker, silent
+from citlr.errors import InputError, StateError
+from citlr.generators.autoencoder import Autoencoder
+from citlr.generators.base import Images, Level
+from citlr.generators.checkpoints import load_state, save_state
+from citlr.generators.conditions import Conditions
+from citlr.generators.denoiser import Denoiser
+from citlr.generators.disentangle import Disentangler
+from citlr.generators.fitting import Encoded, Workshop, latents, seeded, train_autoencoder, train_denoiser
+from citlr.generators.hiding import Hiding, Secret, estimate_information, mean_effects, train_disentangler
+from citlr.generators.process import Process
+from citlr.generators.sampling import Sampler
+from citlr.generators.settings import LDMConfig
+from citlr.generators.store import Dataset, Rows, spans
+from citlr.generators.training import Trainer
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+
+class LatentDiffusion:
+    """A conditional latent diffusion model that redraws images under each level of an attribute.
+
+    Parameters
+    ----------
+    config : LDMConfig
+        What it is built from.
+
+    Attributes
+    ----------
+    config : LDMConfig
+    report : dict
+        What training found out: information before and after disentanglement (nats), guidance, losses.
+    """
+
+    def __init__(self, config: LDMConfig) -> None:
+        self.config = config
+        self.size = config.size
+        self.hold = config.hold
+        self.report: dict[str, Any] = {}
+        self._sampler: Sampler | None = None
+
+    @property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """What can be intervened on, the coin among it; known after `fit`."""
+        return {variable.name: variable.levels for variable in self._fitted.conditions.attributes}
+
+    @property
+    def _fitted(self) -> Sampler:
+        if self._sampler is None:
+            raise StateError("The generator is not trained yet: call fit(), or load_generator() on a saved one.")
+        return self._sampler
+
+    def fit(
+        self,
+        train: Cohort,
+        validation: Cohort,
+        *,
+        seed: int = 0,
+        directory: Path | None = None,
+        narrator: Narrator | None = None,
+    ) -> Self:
+        """Train all parts.
+
+        Parameters
+        ----------
+        train, validation : Cohort
+            Splits; validation is for early stopping and the choice of the guidance.
+        seed : int
+            Same seed, same data, same machine: same bits.
+        directory : Path, optional
+            For checkpoints and caches. An interrupted call with the same arguments goes on from there and ends with the
+            same bits. Without it, decoded images and latents are kept in memory.
+        narrator : Narrator, optional
+            Shows the progress.
+
+        Returns
+        -------
+        LatentDiffusion
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, an attribute has one level, or the images do not fit.
+        StateError
+            If a loss stops being a number.
+        """
+        if not len(train) or not len(validation):
+            raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
+        config = self.config
+        conditions = Conditions.of(
+            train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
+        )
+        trainer = Trainer(config.accelerator, config.precision, config.devices)
+        shop = Workshop(config, trainer, seed, directory, narrator or Narrator())
+        sets = tuple(Dataset.of(part, size=config.size, directory=directory) for part in (train, validation))
+        sampler = self._build(conditions, seed, trainer.device)
+        train_autoencoder(shop, sampler.autoencoder, *sets)
+        z = tuple(
+            latents(shop, sampler.autoencoder, data, name=name)
+            for data, name in zip(sets, ("train", "validation"), strict=True)
+        )
+        codes = tuple(conditions.encode(part.frame) for part in (train, validation))
+        if sampler.disentangler is not None:
+            self._disentangle(shop, sampler, z[0], codes[0])
+        encoded = tuple(Encoded(a, _hide(sampler, a, b), b) for a, b in zip(z, codes, strict=True))
+        train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
+        self._sampler = dataclasses.replace(sampler, guidance=config.guidance or 1.0)
+        self.report["guidance"] = self._sampler.guidance
+        return self
+
+    def _build(self, conditions: Conditions, seed: int, device: torch.device) -> Sampler:
+        config = self.config
+        with seeded(seed, "autoencoder"):
+            autoencoder = Autoencoder(
+                channels=config.ae_channels,
+                latent_channels=config.latent_channels,
+                blocks=config.ae_blocks,
+                patch=config.patch,
+                groups=config.groups,
+                local=config.local,
+            )
+        with seeded(seed, "denoiser"):
+            denoiser = Denoiser(
+                latent_channels=config.latent_channels,
+                widths=[variable.width for variable in conditions.variables],
+                channels=config.unet_channels,
+                attention=config.unet_attention,
+                blocks=config.unet_blocks,
+                head=config.head,
+                groups=config.groups,
+                context=config.context,
+                planes=config.planes,
+                prediction=config.prediction,
+            )
+        secret = Secret(conditions, config.given_held)
+        disentangler = None
+        if config.disentangle:
+            with seeded(seed, "disentangler"):
+                disentangler = Disentangler(
+                    latent_shape=config.latent_shape,
+                    channels=config.phi_channels,
+                    strength=config.strength,
+                    attributes=len(secret.columns),
+                    informed=config.informed,
+                    at_most=config.at_most,
+                    centre=config.centre,
+                )
+        sampler = Sampler(
+            config=config,
+            conditions=conditions,
+            secret=secret,
+            process=Process.of(config),
+            autoencoder=autoencoder,
+            disentangler=disentangler,
+            denoiser=denoiser,
+            guidance=1.0,
+            device=device,
+        )
+        return sampler.to(device)
+
+    def _disentangle(self, shop: Workshop, sampler: Sampler, z: Rows, codes: torch.Tensor) -> None:
+        phi = sampler.disentangler
+        if phi is None:
+            return
+        game = Hiding(shop, sampler.process, sampler.secret, z, codes)
+        if phi.centre:
+            phi.offsets.copy_(mean_effects(z, codes, sampler.secret))
+        self.report["information_before"] = estimate_information(game, None, part="information-before")
+        train_disentangler(game, phi)
+        self.report["information_after"] = estimate_information(game, phi, part="information-after")
+
+    def generate(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        draws: int = 1,
+        seed: int = 0,
+        guidance: float | None = None,
+        shared_seeds: bool = True,
+        abduction: str | None = None,
+        tick: Ticker = silent,
+    ) -> Images:
+        """Redraw images under each level.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
+        frame : DataFrame
+            The cohort's rows of these images: image_id, patient_id, attributes, held covariates.
+        attribute : str or sequence of str
+            What is intervened on; several names mean a joint intervention, whose levels are tuples.
+        levels : sequence
+            Levels to redraw under, the factual one among them as a rule (the null intervention).
+        draws : int
+            Images per level; draw r of an image is a function of (seed, image_id, r) only.
+        seed : int
+            Seed of the noise.
+        guidance : float, optional
+            Weight of the intervened attribute's condition; the calibrated one without it.
+        shared_seeds : bool
+            Whether draw r starts from the same noise under every level.
+        abduction : {"noise", "inversion"}, optional
+            The configuration's own without it.
+        tick : Ticker
+            Called with the number of images done.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, len(levels), draws, 1, size, size), in [0, 1]
+        """
+        return self._fitted.redraw(
+            images,
+            frame,
+            attribute=attribute,
+            levels=levels,
+            draws=draws,
+            seed=seed,
+            guidance=guidance,
+            shared_seeds=shared_seeds,
+            abduction=abduction,
+            tick=tick,
+        )
+
+    def reconstruct(self, images: Images) -> Images:
+        """Encode and decode images (n, 1, size, size)."""
+        return self._fitted.reconstruct(images)
+
+    def save(self, directory: Path) -> None:
+        """Write `config.json` and the weights as safetensors; the JSON last, so that half a generator is none."""
+        sampler = self._fitted
+        directory = Path(directory)
+        for name, module in sampler.modules().items():
+            save_state(directory / f"{name}.safetensors", module.state_dict(), {"part": name})
+        content = {
+            "kind": "dldm" if self.config.disentangle else "cldm",
+            "config": self.config.to_json(),
+            "conditions": sampler.conditions.to_json(),
+            "guidance": sampler.guidance,
+            "report": self.report,
+        }
+        write_json(directory / "config.json", content)
+
+
+@torch.no_grad()
+def _hide(sampler: Sampler, z: Rows, codes: torch.Tensor) -> Rows:
+    """Disentangle all latents of a split; the array itself where there is no disentangler."""
+    if sampler.disentangler is None:
+        return z
+    hidden = np.empty(z.shape, dtype=np.float32)
+    for part in spans(len(z)):
+        hidden[part] = sampler.hide(torch.from_numpy(np.array(z[part])).to(sampler.device), codes[part]).cpu().numpy()
+    return hidden
+
+
+class DLDM(LatentDiffusion):
+    """Latent diffusion with a disentangled latent.
+
+    Parameters
+    ----------
+    size : int
+        Side of the images, 32 to 256.
+    hold : sequence of str
+        Covariates kept at their observed values.
+    preset : {"tiny", "small", "paper"}
+        Where the other settings come from.
+    **overrides
+        Any field of `LDMConfig`.
+
+    Examples
+    --------
+    >>> DLDM(size=32, hold=["view"], preset="tiny").config.latent_shape
+    (4, 8, 8)
+    """
+
+    def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
+        super().__init__(LDMConfig.preset_of(preset, **{"size": size, "hold": tuple(hold), **overrides}))
+
+
+class CLDM(LatentDiffusion):
+    """Latent diffusion without a disentangler; parameters as of `DLDM`."""
+
+    def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
+        settings = {"size": size, "hold": tuple(hold), "disentangle": False, **overrides}
+        super().__init__(LDMConfig.preset_of(preset, **settings))
+
+
+def load_latent_diffusion(directory: Path) -> LatentDiffusion:
+    """Read a generator that `LatentDiffusion.save` wrote, onto the processor or the configured device."""
+    content = read_json(directory / "config.json")
+    config = LDMConfig.from_json(content["config"])
+    model = LatentDiffusion(config)
+    conditions = Conditions.from_json(content["conditions"])
+    sampler = model._build(conditions, 0, Trainer(config.accelerator, config.precision, config.devices).device)
+    for name, module in sampler.modules().items():
+        tensors, _ = load_state(directory / f"{name}.safetensors")
+        module.load_state_dict(tensors)
+        module.eval()
+    model._sampler = dataclasses.replace(sampler, guidance=content["guidance"])
+    model.report = content["report"]
+    return model

@@ -1,0 +1,76 @@
+"""The noising of training and of generation: which times, and which noise leads where."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from citlr.generators.schedule import diffuse, even_grid, noise_table
+from citlr.generators.settings import LDMConfig
+
+
+@dataclass(frozen=True)
+class Process:
+    """Noise levels, and the noise that a denoiser is to predict.
+
+    With the objective "restoring" the noise carries the disentangler's change along: `eps' = eps + (phi(z) - z) / s`,
+    s being the noise-to-signal ratio at the depth that generation starts from. There,
+    `sqrt(a) z + sqrt(1 - a) eps' = sqrt(a) phi(z) + sqrt(1 - a) eps`: the noised disentangled latent. As eps' does not
+    depend on the time, the DDIM walk of a perfect denoiser is a straight line from there back to z, and what phi took
+    away can only come from the condition.
+
+    Parameters
+    ----------
+    table : ndarray of float64, shape (T + 1,)
+        See `noise_table`.
+    grid : tuple of int
+        Times of a walk, see `even_grid`.
+    restoring : bool
+        The objective.
+    """
+
+    table: npt.NDArray[np.float64]
+    grid: tuple[int, ...]
+    restoring: bool
+
+    @classmethod
+    def of(cls, config: LDMConfig) -> Self:
+        """Build the process of a configuration."""
+        table = noise_table(
+            config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end, kind=config.schedule
+        )
+        grid = even_grid(config.timesteps, depth=config.depth, steps=config.sampling_steps)
+        return cls(table, grid, config.objective == "restoring")
+
+    @property
+    def ratio(self) -> float:
+        """Noise over signal at the depth that generation starts from."""
+        deepest = float(self.table[self.grid[-1]])
+        return math.sqrt((1 - deepest) / deepest)
+
+    def times(self, n: int, random: torch.Generator) -> Tensor:
+        """Draw training times: all of the table as published, or else the times of the walk, the first step half of all.
+
+        The first step of a walk is where the condition decides; the others refine.
+        """
+        if not self.restoring:
+            return torch.randint(1, len(self.table), (n,), generator=random)
+        later = torch.randint(1, len(self.grid), (n,), generator=random)
+        first = torch.rand(n, generator=random) < 0.5
+        return torch.tensor(self.grid)[torch.where(first, len(self.grid) - 1, later)]
+
+    def noised(self, z: Tensor, hidden: Tensor, eps: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give noisy latents, the noise to predict and `alpha_bar` (n, 1, 1, 1) at `times`."""
+        alpha = torch.from_numpy(self.table[times.cpu().numpy()]).to(z)[:, None, None, None]
+        noise = eps + (hidden - z) / self.ratio if self.restoring else eps
+        return diffuse(z, noise, alpha), noise, alpha
+
+    def start(self, hidden: Tensor, eps: Tensor) -> Tensor:
+        """Noise the disentangled latent to the depth that generation starts from."""
+        return diffuse(hidden, eps, float(self.table[self.grid[-1]]))

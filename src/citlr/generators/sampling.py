@@ -1,0 +1,224 @@
+"""From an image and a level to redrawn images: abduction, intervention, the walk back, decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from citlr.console import Ticker, silent
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.autoencoder import Autoencoder
+from citlr.generators.base import Images, Level, keyed_noise
+from citlr.generators.conditions import Conditions
+from citlr.generators.denoiser import Denoiser, noise_of
+from citlr.generators.disentangle import Disentangler
+from citlr.generators.hiding import Secret
+from citlr.generators.process import Process
+from citlr.generators.schedule import NoiseModel, walk_down, walk_up
+from citlr.generators.settings import ABDUCTIONS, LDMConfig
+
+# Latents walked at a time. Always exactly this many (the last batch is filled up), as libraries choose other arithmetic
+# for other batch sizes: an image's bits must not depend on its company.
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `redraw`, checked."""
+
+    names: tuple[str, ...]
+    levels: tuple[Level, ...]
+    draws: int
+    seed: int
+    guidance: float
+    shared_seeds: bool
+    invert: bool
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The trained parts, and how they make counterfactuals together."""
+
+    config: LDMConfig
+    conditions: Conditions
+    secret: Secret
+    process: Process
+    autoencoder: Autoencoder
+    disentangler: Disentangler | None
+    denoiser: Denoiser
+    guidance: float
+    device: torch.device
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Name the networks."""
+        found: dict[str, nn.Module] = {"autoencoder": self.autoencoder, "denoiser": self.denoiser}
+        if self.disentangler is not None:
+            found["disentangler"] = self.disentangler
+        return found
+
+    def to(self, device: torch.device) -> Self:
+        """Move the networks."""
+        for module in self.modules().values():
+            module.to(device)
+        return self
+
+    def hide(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Disentangle latents; `codes` are the factual ones."""
+        if self.disentangler is None:
+            return z
+        hidden: Tensor = self.disentangler(z, codes[:, self.secret.columns].to(z.device))
+        return hidden
+
+    @torch.no_grad()
+    def reconstruct(self, images: Images) -> Images:
+        """Encode and decode."""
+        _check_images(images, self.config.size)
+        out = np.empty_like(images)
+        for part, filled in _batches(images, BATCH):
+            x = torch.from_numpy(filled).to(self.device)
+            out[part] = self.autoencoder.decode(self.autoencoder.encode(x)).cpu().numpy()[: part.stop - part.start]
+        return out
+
+    def redraw(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        draws: int = 1,
+        seed: int = 0,
+        guidance: float | None = None,
+        shared_seeds: bool = True,
+        abduction: str | None = None,
+        tick: Ticker = silent,
+    ) -> Images:
+        """Redraw images under each level; see `LatentDiffusion.generate`."""
+        request = self._request(attribute, levels, draws, seed, guidance, shared_seeds, abduction)
+        _check_images(images, self.config.size)
+        if len(frame) != len(images):
+            raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
+        codes = self.conditions.encode(frame)
+        ids = frame["image_id"].astype(str).tolist()
+        size = self.config.size
+        out = np.empty((len(images), len(levels), draws, 1, size, size), dtype=np.float32)
+        per_batch = max(1, BATCH // draws)
+        for part, filled in _batches(images, per_batch):
+            rows = [min(row, part.stop - 1) for row in range(part.start, part.start + per_batch)]
+            redrawn = self._redraw_batch(torch.from_numpy(filled), codes[rows], [ids[row] for row in rows], request)
+            out[part] = redrawn[: part.stop - part.start]
+            tick(part.stop)
+        return out
+
+    def _request(
+        self,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        draws: int,
+        seed: int,
+        guidance: float | None,
+        shared_seeds: bool,
+        abduction: str | None,
+    ) -> Request:
+        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
+        chosen = abduction or self.config.abduction
+        if chosen not in ABDUCTIONS:
+            raise InputError(f"abduction='{chosen}' is not known.{did_you_mean(chosen, ABDUCTIONS)}")
+        if not levels or draws < 1:
+            raise InputError(f"{len(levels)} levels and {draws} draws were asked for; at least one of each is needed.")
+        invert = chosen == "inversion"
+        if invert and self.config.eta == 0 and draws != 1:
+            raise InputError(
+                f"Inversion without added noise (eta=0) gives one image per level, but {draws} draws were asked for; set "
+                "draws=1, eta above 0, or abduction='noise'."
+            )
+        for level in levels:  # Unknown names and levels are found before anything is computed.
+            self.conditions.intervene(torch.zeros(1, self.conditions.width), names, level)
+        weight = self.guidance if guidance is None else float(guidance)
+        return Request(names, tuple(levels), draws, seed, weight, shared_seeds, invert)
+
+    @torch.no_grad()
+    def _redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Images:
+        x = images.to(self.device)
+        z = self.autoencoder.encode(x)
+        # What the autoencoder loses of the image is the same under every level, so it may be given back to all.
+        lost = x - self.autoencoder.decode(z) if self.config.detail else torch.zeros_like(x)
+        repeated = codes.repeat_interleave(request.draws, dim=0)
+        start = self._abduct(z, codes, request)
+        result = []
+        for level in request.levels:
+            first = start if start is not None else self._noised(z, codes, ids, level, request)
+            model = self._model(repeated, request, level)
+            down = walk_down(
+                first,
+                model,
+                grid=self.process.grid,
+                table=self.process.table,
+                eta=self.config.eta,
+                fresh=lambda k, level=level: self._noise(ids, level, request, f"step{k}"),  # type: ignore[misc]
+            )
+            decoded = self.autoencoder.decode(down) + lost.repeat_interleave(request.draws, dim=0)
+            result.append(decoded.clamp(0.0, 1.0).reshape(len(x), request.draws, *x.shape[1:]))
+        return torch.stack(result, dim=1).cpu().numpy()
+
+    def _abduct(self, z: Tensor, codes: Tensor, request: Request) -> Tensor | None:
+        """Find the noise that leads back to the image under its factual condition, when inversion is asked for."""
+        if not request.invert:
+            return None
+        # A restoring walk ends at the latent itself, the published one at the disentangled latent.
+        clean = z if self.process.restoring else self.hide(z, codes)
+        noisy = walk_up(clean, self._model(codes, request, None), grid=self.process.grid, table=self.process.table)
+        return noisy.repeat_interleave(request.draws, dim=0)
+
+    def _noised(self, z: Tensor, codes: Tensor, ids: list[str], level: Level, request: Request) -> Tensor:
+        hidden = self.hide(z, codes).repeat_interleave(request.draws, dim=0)
+        return self.process.start(hidden, self._noise(ids, level, request, "start"))
+
+    def _noise(self, ids: list[str], level: Level, request: Request, purpose: str) -> Tensor:
+        own = () if request.shared_seeds else (level,)
+        keys = [(request.seed, name, draw, purpose, *own) for name in ids for draw in range(request.draws)]
+        return keyed_noise(keys, self.config.latent_shape).to(self.device)
+
+    def _model(self, codes: Tensor, request: Request, level: Level | None) -> NoiseModel:
+        """Predict noise under `level`, guided away from the intervened attribute's null; None is the factual condition.
+
+        `eps(null, held) + w (eps(level, held) - eps(null, held))`: what is held, and attributes not intervened on, are
+        the same on both sides, so that guidance strengthens the intervention alone.
+        """
+        chosen = codes if level is None else self.conditions.intervene(codes, request.names, level)
+        null = self.conditions.intervene(codes, request.names, None)
+        weight = 1.0 if level is None else request.guidance
+        conditioned, free = chosen.to(self.device), null.to(self.device)
+
+        def predict(x: Tensor, time: int) -> Tensor:
+            times = torch.full((len(x),), time, device=x.device)
+            alpha = float(self.process.table[time])
+            with_level = noise_of(self.denoiser.prediction, self.denoiser(x, times, conditioned), x=x, alpha_bar=alpha)
+            if weight == 1.0:
+                return with_level
+            without = noise_of(self.denoiser.prediction, self.denoiser(x, times, free), x=x, alpha_bar=alpha)
+            return without + weight * (with_level - without)
+
+        return predict
+
+
+def _batches(images: Images, size: int) -> Iterator[tuple[slice, Images]]:
+    """Cut images into batches of exactly `size`, the last filled up with its own last image."""
+    for begin in range(0, len(images), size):
+        part = slice(begin, min(len(images), begin + size))
+        batch = images[part]
+        missing = size - len(batch)
+        yield part, np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch.copy()
+
+
+def _check_images(images: Images, size: int) -> None:
+    if images.ndim != 4 or images.shape[1:] != (1, size, size):
+        raise InputError(f"Images have the shape {images.shape}; the generator needs (n, 1, {size}, {size}).")
+    if len(images) and not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
+        raise InputError("Images hold NaN or values outside [0, 1]; read them with citlr.data.images.read_image.")

@@ -1,0 +1,191 @@
+"""Noise tables and the deterministic walk between noise levels, as pure functions of a few lines.
+
+Time runs from 0 (clean) to T (noise). `alpha_bar[t]` is the share of signal variance left at time t, `alpha_bar[0] = 1`:
+`x_t = sqrt(alpha_bar[t]) z + sqrt(1 - alpha_bar[t]) eps`. A walk is a list of times; every function is told both ends of
+a step, so no stride is ever assumed and no step can miss the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from citlr.errors import InputError, did_you_mean
+
+SCHEDULES = ("scaled_linear", "linear", "cosine")
+# (noisy latent, time) -> predicted noise, of the latent's shape.
+NoiseModel = Callable[[Tensor, int], Tensor]
+
+
+def noise_table(
+    timesteps: int, *, beta_start: float = 0.002, beta_end: float = 0.02, kind: str = "scaled_linear"
+) -> npt.NDArray[np.float64]:
+    """Share of signal variance left at every time.
+
+    Parameters
+    ----------
+    timesteps : int
+        T, the number of noising steps.
+    beta_start, beta_end : float
+        Variance added by the first and the last step, in (0, 1), for the two linear kinds.
+    kind : {"scaled_linear", "linear", "cosine"}
+        Even steps of sqrt(beta), of beta, or the squared-cosine table of Nichol and Dhariwal (2021).
+
+    Returns
+    -------
+    ndarray of float64, shape (timesteps + 1,)
+        `alpha_bar`, decreasing from exactly 1.
+
+    Examples
+    --------
+    >>> noise_table(1000)[[0, 200, 1000]].round(4).tolist()
+    [1.0, 0.483..., 0.0001]
+    """
+    if kind not in SCHEDULES:
+        raise InputError(f"The noise schedule '{kind}' is not known.{did_you_mean(kind, SCHEDULES)}")
+    if timesteps < 1 or not 0 < beta_start <= beta_end < 1:
+        raise InputError(
+            f"A noise table needs timesteps >= 1 and 0 < beta_start <= beta_end < 1, not {timesteps}, {beta_start}, "
+            f"{beta_end}."
+        )
+    if kind == "scaled_linear":
+        betas = np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps) ** 2
+    elif kind == "linear":
+        betas = np.linspace(beta_start, beta_end, timesteps)
+    else:
+        level = np.cos((np.arange(timesteps + 1) / timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - level[1:] / level[:-1], 0.999)
+    return np.concatenate([[1.0], np.cumprod(1.0 - betas)])
+
+
+def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
+    """Times from 0 to `depth * timesteps`, as even as whole numbers allow.
+
+    Examples
+    --------
+    >>> even_grid(1000, depth=0.2, steps=4)
+    (0, 50, 100, 150, 200)
+    """
+    if not 0 < depth <= 1:
+        raise InputError(f"depth={depth} is not a share of the noise schedule; give a number in (0, 1].")
+    last = max(1, round(depth * timesteps))
+    if not 1 <= steps <= last:
+        raise InputError(f"{steps} sampling steps do not fit into {last} noise levels; give 1 to {last}.")
+    return tuple(round(last * k / steps) for k in range(steps + 1))
+
+
+def diffuse(z: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
+    """Noise a clean latent: `sqrt(alpha_bar) z + sqrt(1 - alpha_bar) noise`."""
+    level = torch.as_tensor(alpha_bar, dtype=z.dtype, device=z.device)
+    return level.sqrt() * z + (1 - level).sqrt() * noise
+
+
+def clean_from_noise(x: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
+    """Solve `diffuse` for the clean latent."""
+    return (x - math.sqrt(1 - alpha_bar) * noise) / math.sqrt(alpha_bar)
+
+
+def noise_from_clean(x: Tensor, z: Tensor, alpha_bar: float) -> Tensor:
+    """Solve `diffuse` for the noise; `alpha_bar` below 1."""
+    return (x - math.sqrt(alpha_bar) * z) / math.sqrt(1 - alpha_bar)
+
+
+def ddim_step(
+    x: Tensor, noise: Tensor, *, alpha_from: float, alpha_to: float, eta: float = 0.0, fresh: Tensor | None = None
+) -> Tensor:
+    """One step of DDIM (Song et al. 2021, equation 12), in either direction.
+
+    Parameters
+    ----------
+    x : Tensor
+        Latent at the noise level it comes from.
+    noise : Tensor
+        Predicted noise at `x`.
+    alpha_from, alpha_to : float
+        `alpha_bar` at both ends.
+    eta : float
+        0 for the deterministic walk, 1 for the ancestral one of DDPM; needs `fresh` when above 0.
+    fresh : Tensor, optional
+        Standard normal noise of the latent's shape.
+
+    Returns
+    -------
+    Tensor
+        Latent at the noise level it goes to; nothing is clipped, since latents have no range.
+
+    Examples
+    --------
+    >>> z, eps = torch.ones(1), torch.full((1,), 2.0)
+    >>> ddim_step(diffuse(z, eps, 0.5), eps, alpha_from=0.5, alpha_to=1.0)
+    tensor([1.0000])
+    """
+    clean = clean_from_noise(x, noise, alpha_from)
+    if eta == 0.0:
+        return math.sqrt(alpha_to) * clean + math.sqrt(1 - alpha_to) * noise
+    if fresh is None:
+        raise InputError(f"eta={eta} adds noise at every step: pass `fresh`.")
+    variance = eta**2 * (1 - alpha_to) / (1 - alpha_from) * (1 - alpha_from / alpha_to)
+    direction = math.sqrt(max(1 - alpha_to - variance, 0.0))
+    return math.sqrt(alpha_to) * clean + direction * noise + math.sqrt(variance) * fresh
+
+
+def walk_down(
+    x: Tensor,
+    model: NoiseModel,
+    *,
+    grid: tuple[int, ...],
+    table: npt.NDArray[np.float64],
+    eta: float = 0.0,
+    fresh: Callable[[int], Tensor] | None = None,
+) -> Tensor:
+    """Walk from the deepest time of `grid` to its first by DDIM; `fresh(k)` gives the noise of step k when eta > 0."""
+    for k in range(len(grid) - 1, 0, -1):
+        added = fresh(k) if fresh is not None and eta > 0 and grid[k - 1] > 0 else None
+        x = ddim_step(
+            x,
+            model(x, grid[k]),
+            alpha_from=float(table[grid[k]]),
+            alpha_to=float(table[grid[k - 1]]),
+            eta=eta if added is not None else 0.0,
+            fresh=added,
+        )
+    return x
+
+
+def walk_up(
+    z: Tensor, model: NoiseModel, *, grid: tuple[int, ...], table: npt.NDArray[np.float64], iterations: int = 3
+) -> Tensor:
+    """Find the noise that `walk_down` would lead back to `z` (DDIM inversion by fixed-point iteration).
+
+    The step down from t to s uses the noise predicted at t, which inversion does not know yet. It is the fixed point of
+    `x_t = step(x_s, model(x_t, t), s -> t)`, reached here by repeating that line; once is the usual approximation.
+
+    Parameters
+    ----------
+    z : Tensor
+        Clean latent, at the first time of `grid`.
+    model : callable
+        Predicted noise of (latent, time), under the factual condition.
+    grid, table
+        From `even_grid` and `noise_table`.
+    iterations : int
+        Corrections after the first guess.
+
+    Returns
+    -------
+    Tensor
+        Latent at the deepest time of `grid`.
+    """
+    x = z
+    for k in range(1, len(grid)):
+        alpha_from, alpha_to = float(table[grid[k - 1]]), float(table[grid[k]])
+        start, guess = x, x
+        for _ in range(iterations + 1):
+            guess = ddim_step(start, model(guess, grid[k]), alpha_from=alpha_from, alpha_to=alpha_to)
+        x = guess
+    return x

@@ -1,0 +1,104 @@
+"""Arrays as long as a cohort, on disk where there is a folder: memory must not grow with the number of images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+Rows = npt.NDArray[Any]
+CHUNK = 256
+
+
+def stored(
+    file: Path | None, shape: tuple[int, ...], parts: Callable[[], Iterator[tuple[slice, Rows]]], *, dtype: str
+) -> Rows:
+    """Fill an array part by part and map it from `file`; one that is there already is used as it is.
+
+    Parameters
+    ----------
+    file : Path, optional
+        An `.npy` file; without it the array is in memory.
+    shape, dtype
+        Of the array.
+    parts : callable
+        Gives the rows and their values, in bounded pieces.
+    """
+    if file is None:
+        memory = np.empty(shape, dtype=dtype)
+        for rows, values in parts():
+            memory[rows] = values
+        return memory
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial.npy")
+        try:
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=shape)
+            for rows, values in parts():
+                array[rows] = values
+            array.flush()
+            del array
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    mapped: Rows = np.load(file, mmap_mode="r")
+    return mapped
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The pixels of a split, decoded once.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The split.
+    pixels : ndarray of float16, shape (n, 1, size, size)
+        Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
+    """
+
+    cohort: Cohort
+    pixels: Rows
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def images(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
+        """Give rows as float32."""
+        return torch.from_numpy(np.asarray(self.pixels[rows], dtype=np.float32))
+
+    @classmethod
+    def of(cls, cohort: Cohort, *, size: int, directory: Path | None) -> Dataset:
+        """Decode a split, or find it decoded in `directory`."""
+        names = "\x1f".join(cohort.frame["image_id"].astype(str))
+        mark = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
+        file = None if directory is None else directory / f"pixels-{size}-{mark}.npy"
+
+        def parts() -> Iterator[tuple[slice, Rows]]:
+            for rows, values in cohort.batches(size=size, batch_size=64):
+                yield slice(int(rows[0]), int(rows[-1]) + 1), values.astype(np.float16)
+
+        return cls(cohort, stored(file, (len(cohort), 1, size, size), parts, dtype="float16"))
+
+
+def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
+    """Cut n rows into pieces.
+
+    Examples
+    --------
+    >>> list(spans(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    for start in range(0, n, size):
+        yield slice(start, min(n, start + size))
