@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.nets import AutoencoderKL
+from monai.networks.nets.autoencoderkl import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -88,7 +88,7 @@ class Autoencoder(nn.Module):
             make_local(self.net)
         self.register_buffer("centre", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("spread", torch.ones(1, latent_channels, 1, 1))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Give mean and standard deviation of the posterior, not standardised."""

@@ -35,8 +35,11 @@ class CounterfactualGenerator(Protocol):
     """
 
     size: int
-    attributes: dict[str, tuple[str, ...]]
     hold: tuple[str, ...]
+
+    @property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """What can be intervened on, and its levels; the coin "placebo" is always there."""
 
     def fit(
         self,
@@ -104,7 +107,7 @@ def hashed_seed(*parts: object) -> int:
 
 
 def keyed_noise(keys: Sequence[tuple[object, ...]], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise that belongs to its key: the same wherever in a batch the key stands.
+    """Draw standard normal noise that belongs to its key: the same wherever in a batch the key stands.
 
     Parameters
     ----------

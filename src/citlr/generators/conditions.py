@@ -137,8 +137,8 @@ class Conditions:
             levels = tuple(sorted({as_level(value) for value in frame[name].dropna()}))
             if len(levels) < 2:
                 raise InputError(
-                    f"The attribute '{name}' has the single level '{levels[0]}' in the training split; a counterfactual "
-                    "needs at least two."
+                    f"The attribute '{name}' has the single level '{levels[0]}' in the training split; a "
+                    "counterfactual needs at least two."
                 )
             variables.append(Variable(name, levels))
         held = tuple(Variable.of(name, frame[name]) for name in hold)
@@ -250,5 +250,5 @@ class Tokens(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Embed codes."""
-        parts = torch.split(codes, self.widths, dim=1)
+        parts = torch.split(codes, list(self.widths), dim=1)
         return torch.stack([embed(part) for embed, part in zip(self.embeddings, parts, strict=True)], dim=1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets import DiffusionModelUNet
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
 from citlr.errors import InputError, did_you_mean
@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
             cross_attention_dim=context,
             use_flash_attention=True,
         )
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, times: Tensor, codes: Tensor) -> Tensor:
         """Run the network on latents (n, c, h, w), times (n,) and codes (n, width)."""
@@ -98,7 +98,8 @@ def noise_of(prediction: str, output: Tensor, *, x: Tensor, alpha_bar: float) ->
     --------
     >>> z, eps, a = torch.ones(1), torch.full((1,), 3.0), torch.tensor(0.64)
     >>> x = a.sqrt() * z + (1 - a).sqrt() * eps
-    >>> [round(float(noise_of(p, target_of(p, z=z, noise=eps, alpha_bar=a), x=x, alpha_bar=0.64)), 4) for p in PREDICTIONS]
+    >>> outputs = [(p, target_of(p, z=z, noise=eps, alpha_bar=a)) for p in PREDICTIONS]
+    >>> [round(float(noise_of(p, output, x=x, alpha_bar=0.64)), 4) for p, output in outputs]
     [3.0, 3.0, 3.0]
     """
     if prediction == "epsilon":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -99,11 +100,11 @@ class Disentangler(nn.Module):
         self.told = told
         self.at_most = at_most
         widths = (latent_channels + told, *channels)
-        self.down = nn.ModuleList(_block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        up = [(below + above, above) for above, below in zip(channels[:-1], channels[1:], strict=True)]
+        self.down = nn.ModuleList(_block(a, b) for a, b in itertools.pairwise(widths))
+        up = [(below + above, above) for above, below in itertools.pairwise(channels)]
         self.up = nn.ModuleList(_block(a, b) for a, b in reversed(up))
         self.out = nn.Conv2d(channels[0], latent_channels, 1)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def delta(self, z: Tensor, factual: Tensor) -> Tensor:
         """Give the direction of the change, (n, c, h, w)."""
@@ -131,7 +132,8 @@ class Disentangler(nn.Module):
         length = change.flatten(1).norm(dim=1).clamp_min(1e-8)[:, None, None, None]
         reach = self.strength * math.sqrt(z[0].numel())
         factor = (reach / length).clamp_max(1.0) if self.at_most else reach / length
-        return z + factor * change
+        hidden: Tensor = z + factor * change
+        return hidden
 
 
 class Critic(nn.Module):
@@ -150,11 +152,10 @@ class Critic(nn.Module):
         self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
         widths = (channels[0], *channels)
         self.stages = nn.ModuleList(
-            Residual(a, b, stride=1 if k == 0 else 2)
-            for k, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
         )
         self.head = nn.Linear(channels[-1], 1)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor, codes: Tensor) -> Tensor:
         """Score pairs of latents (n, c, h, w) and codes (n, k): (n,)."""

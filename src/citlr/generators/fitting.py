@@ -170,7 +170,8 @@ def train_denoiser(
         runner = learner.runner if model.training else model
         output = runner(x, times.to(trainer.device), codes.to(trainer.device))
         target = target_of(model.prediction, z=z, noise=noise, alpha_bar=alpha)
-        return (output.float() - target).square().mean()
+        error: Tensor = (output.float() - target).square().mean()
+        return error
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         rows = trainer.rows(len(train.z), seed=shop.seed, part="denoiser", step=step, batch_size=config.denoiser_batch)

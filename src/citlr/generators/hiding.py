@@ -77,7 +77,6 @@ class Secret:
         return draw
 
 
-@dataclass(frozen=True)
 class Hiding:
     """The data of the disentangler's game.
 
@@ -93,16 +92,9 @@ class Hiding:
         Latents (n, c, h, w) and codes (n, width) of the training split.
     """
 
-    shop: Workshop
-    process: Process
-    secret: Secret
-    z: Rows
-    codes: Tensor
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "draw", self.secret.redraw(self.codes))
-
-    draw: Callable[[npt.NDArray[np.int64], torch.Generator], Tensor] = lambda rows, random: torch.empty(0)  # noqa: E731
+    def __init__(self, shop: Workshop, process: Process, secret: Secret, z: Rows, codes: Tensor) -> None:
+        self.shop, self.process, self.secret, self.z, self.codes = shop, process, secret, z, codes
+        self.draw = secret.redraw(codes)
 
     def critic(self, part: str) -> Critic:
         """Build a fresh critic."""
@@ -221,4 +213,5 @@ def mean_effects(z: Rows, codes: Tensor, secret: Secret, *, ridge: float = 1.0) 
         cross += design[part].T @ torch.from_numpy(np.array(z[part], dtype=np.float64)).flatten(1)
     gram = design.T @ design + ridge * torch.eye(design.shape[1], dtype=torch.float64)
     effects = torch.linalg.solve(gram, cross)[: len(secret.columns)]
-    return (effects - (wanted.mean(dim=0) @ effects)[None]).float().reshape(-1, *z.shape[1:])
+    centred: Tensor = effects - (wanted.mean(dim=0) @ effects)[None]
+    return centred.float().reshape(-1, *z.shape[1:])

@@ -55,7 +55,7 @@ class Process:
         return math.sqrt((1 - deepest) / deepest)
 
     def times(self, n: int, random: torch.Generator) -> Tensor:
-        """Draw training times: all of the table as published, or else the times of the walk, the first step half of all.
+        """Draw training times: all of the table as published, else those of the walk, half of them its first.
 
         The first step of a walk is where the condition decides; the others refine.
         """

@@ -135,8 +135,8 @@ class Sampler:
         invert = chosen == "inversion"
         if invert and self.config.eta == 0 and draws != 1:
             raise InputError(
-                f"Inversion without added noise (eta=0) gives one image per level, but {draws} draws were asked for; set "
-                "draws=1, eta above 0, or abduction='noise'."
+                f"Inversion without added noise (eta=0) gives one image per level, but {draws} draws were asked for; "
+                "set draws=1, eta above 0, or abduction='noise'."
             )
         for level in levels:  # Unknown names and levels are found before anything is computed.
             self.conditions.intervene(torch.zeros(1, self.conditions.width), names, level)

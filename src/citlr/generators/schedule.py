@@ -1,8 +1,8 @@
 """Noise tables and the deterministic walk between noise levels, as pure functions of a few lines.
 
-Time runs from 0 (clean) to T (noise). `alpha_bar[t]` is the share of signal variance left at time t, `alpha_bar[0] = 1`:
-`x_t = sqrt(alpha_bar[t]) z + sqrt(1 - alpha_bar[t]) eps`. A walk is a list of times; every function is told both ends of
-a step, so no stride is ever assumed and no step can miss the grid.
+Time runs from 0 (clean) to T (noise). `alpha_bar[t]` is the share of signal variance left at time t, 1 at time 0:
+`x_t = sqrt(alpha_bar[t]) z + sqrt(1 - alpha_bar[t]) eps`. A walk is a list of times; every function is told both ends
+of a step, so no stride is ever assumed and no step can miss the grid.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def noise_table(
 
 
 def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
-    """Times from 0 to `depth * timesteps`, as even as whole numbers allow.
+    """List times from 0 to `depth * timesteps`, as even as whole numbers allow.
 
     Examples
     --------

@@ -69,8 +69,8 @@ class LDMConfig:
     centre : bool
         Whether the attribute's mean effect on the latent, given the held covariates, is taken off first.
     given_held : bool
-        Whether the information minimised is that beyond the held covariates, instead of all of it: the latent then keeps
-        a disease that the attribute predicts.
+        Whether the information minimised is that beyond the held covariates, instead of all of it: the latent then
+        keeps a disease that the attribute predicts.
     at_depth : bool
         Whether the critic sees latents noised as the denoiser sees them.
     patience : int
@@ -148,8 +148,8 @@ class LDMConfig:
     def __post_init__(self) -> None:
         if not 32 <= self.size <= 256 or self.size % self.factor:
             raise InputError(
-                f"size={self.size} does not fit: give a multiple of {self.factor} (the autoencoder's factor) from 32 to "
-                "256."
+                f"size={self.size} does not fit: give a multiple of {self.factor} (the autoencoder's factor) from 32 "
+                "to 256."
             )
         for name, known in CHOICES.items():
             value = getattr(self, name)

@@ -1,8 +1,8 @@
 """One training loop for all parts: seeded steps, moving averages, checkpoints, resume, early stop.
 
-Everything random in step k is drawn from a generator seeded by (seed, part, k), and the batch of step k is a function of
-(seed, part, k) too. A run that was killed and resumed from its last checkpoint therefore ends with the same bits as one
-that was never killed, whenever the checkpoints fell.
+Everything random in step k is drawn from a generator seeded by (seed, part, k), and the batch of step k is a function
+of (seed, part, k) too. A run that was killed and resumed from its last checkpoint therefore ends with the same bits as
+one that was never killed, whenever the checkpoints fell.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ class Learner:
                 self.average[name].copy_(value)
 
     def weights(self) -> dict[str, Tensor]:
-        """The average where there is one, the weights themselves where not."""
+        """Give the average where there is one, the weights themselves where not."""
         source = self.average or self.module.state_dict()
         return {name: value.detach().clone() for name, value in source.items()}
 
 
-class Diverged(ArithmeticError):
+class DivergedError(ArithmeticError):
     """A loss or a gradient that is not a number; `run` turns it into a sentence."""
 
 
@@ -149,17 +149,17 @@ class Trainer:
 
         Raises
         ------
-        Diverged
+        DivergedError
             Before the weights are touched.
         """
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise Diverged(f"the loss is {value}")
+            raise DivergedError(f"the loss is {value}")
         learner.stepper.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         norm = float(nn.utils.clip_grad_norm_(learner.module.parameters(), learner.clip))
         if not math.isfinite(norm):
-            raise Diverged(f"the norm of the gradient is {norm}")
+            raise DivergedError(f"the norm of the gradient is {norm}")
         learner.stepper.step()
         return value
 
@@ -222,7 +222,7 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
         while progress.step < plan.budget.steps and progress.bad < plan.budget.patience:
             try:
                 losses = _step(plan, trainer, progress)
-            except Diverged as trouble:
+            except DivergedError as trouble:
                 kept = "" if file is None else f" The last good checkpoint is kept in {file}."
                 raise StateError(
                     f"Training of the {plan.part} stopped at step {progress.step}: {trouble}. A smaller learning rate "
