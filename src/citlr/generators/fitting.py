@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,34 @@ from citlr.generators.training import Budget, Learner, Plan, Trainer, run
 
 # Images that a validation loss is computed on at most.
 VALIDATION = 256
+# What the autoencoder's weights depend on.
+AUTOENCODER = (
+    "size",
+    "patch",
+    "ae_channels",
+    "ae_blocks",
+    "latent_channels",
+    "local",
+    "groups",
+    "kl_weight",
+    "structure",
+    "ae_steps",
+    "ae_batch",
+    "ae_rate",
+    "ema",
+    "patience",
+)
+# What no weights depend on: how they are trained in time, and how they are used.
+AFTERWARDS = {
+    "preset",
+    "checkpoint_minutes",
+    "accelerator",
+    "devices",
+    "guidance",
+    "detail",
+    "abduction",
+    "eta",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +72,8 @@ class Workshop:
         For checkpoints and caches.
     narrator : Narrator
         Shows the progress.
+    marks : tuple of str
+        Names of the data sets' content.
     """
 
     config: LDMConfig
@@ -51,6 +81,26 @@ class Workshop:
     seed: int
     directory: Path | None
     narrator: Narrator
+    marks: tuple[str, ...] = ()
+
+    def key(self, part: str) -> str:
+        """Name all that the result of a part depends on."""
+        own = self.config.to_json()
+        names = AUTOENCODER if part == "autoencoder" else sorted(set(own) - AFTERWARDS)
+        return f"{hashed_seed(self.seed, *self.marks, *(f'{name}={own[name]}' for name in names)):016x}"
+
+    def plan(
+        self,
+        part: str,
+        learners: Mapping[str, Learner],
+        update: Callable[[int, torch.Generator], dict[str, float]],
+        budget: Budget,
+        validate: Callable[[], float] | None = None,
+        memory: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Train a part."""
+        plan = Plan(part, learners, update, budget, self.seed, validate, self.key(part), memory or {})
+        run(plan, self.trainer, directory=self.directory, narrator=self.narrator)
 
     def budget(self, steps: int, *, batch: int, rate: float) -> Budget:
         """Budget with about ten validations."""
@@ -67,10 +117,6 @@ class Workshop:
         """Adam, with weight decay apart from the gradient where there is any."""
         optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
         return Learner(module, optimizer, decay=decay)
-
-    def run(self, plan: Plan) -> None:
-        """Train a part."""
-        run(plan, self.trainer, directory=self.directory, narrator=self.narrator)
 
 
 @contextmanager
@@ -107,7 +153,7 @@ def train_autoencoder(shop: Workshop, model: Autoencoder, train: Dataset, valida
         return float(np.mean(losses))
 
     budget = shop.budget(config.ae_steps, batch=config.ae_batch, rate=config.ae_rate)
-    shop.run(Plan("autoencoder", {"autoencoder": learner}, update, budget, shop.seed, validate))
+    shop.plan("autoencoder", {"autoencoder": learner}, update, budget, validate)
     _standardise(model, train, trainer.device)
 
 
@@ -135,7 +181,7 @@ def latents(shop: Workshop, model: Autoencoder, data: Dataset, *, name: str) -> 
         for rows in spans(len(data), 64):
             yield rows, model.encode(data.images(rows).to(device)).cpu().numpy()
 
-    file = None if shop.directory is None else shop.directory / f"latents-{name}.npy"
+    file = None if shop.directory is None else shop.directory / f"latents-{name}-{shop.key('autoencoder')}.npy"
     return stored(file, (len(data), *shop.config.latent_shape), parts, dtype="float32")
 
 
@@ -191,4 +237,4 @@ def train_denoiser(
         return float(np.mean(losses))
 
     budget = shop.budget(config.denoiser_steps, batch=config.denoiser_batch, rate=config.denoiser_rate)
-    shop.run(Plan("denoiser", {"denoiser": learner}, update, budget, shop.seed, validate))
+    shop.plan("denoiser", {"denoiser": learner}, update, budget, validate)

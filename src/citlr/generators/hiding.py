@@ -17,7 +17,6 @@ from citlr.generators.disentangle import Critic, Disentangler, critic_loss, dons
 from citlr.generators.fitting import VALIDATION, Workshop, seeded
 from citlr.generators.process import Process
 from citlr.generators.store import Rows, spans
-from citlr.generators.training import Plan
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -
         return {"information": float(donsker_varadhan(joint, product).detach())}
 
     budget = shop.budget(config.information_steps, batch=config.phi_batch, rate=config.phi_rate)
-    shop.run(Plan(part, {"critic": learner}, update, budget, shop.seed, memory={"log_average": log_average}))
+    shop.plan(part, {"critic": learner}, update, budget, memory={"log_average": log_average})
     with torch.no_grad():
         scores = []
         for span in spans(min(len(game.z), 4 * VALIDATION), config.phi_batch):
@@ -194,7 +193,7 @@ def train_disentangler(game: Hiding, phi: Disentangler) -> None:
 
     budget = shop.budget(config.phi_steps, batch=config.phi_batch, rate=config.phi_rate)
     learners = {"critic": up, "disentangler": down}
-    shop.run(Plan("disentangler", learners, update, budget, shop.seed, memory={"log_average": log_average}))
+    shop.plan("disentangler", learners, update, budget, memory={"log_average": log_average})
 
 
 def mean_effects(z: Rows, codes: Tensor, secret: Secret, *, ridge: float = 1.0) -> Tensor:

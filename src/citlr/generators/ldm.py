@@ -107,8 +107,9 @@ class LatentDiffusion:
             train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
         )
         trainer = Trainer(config.accelerator, config.precision, config.devices)
-        shop = Workshop(config, trainer, seed, directory, narrator or Narrator())
         sets = tuple(Dataset.of(part, size=config.size, directory=directory) for part in (train, validation))
+        marks = tuple(data.mark for data in sets)
+        shop = Workshop(config, trainer, seed, directory, narrator or Narrator(), marks)
         sampler = self._build(conditions, seed, trainer.device)
         train_autoencoder(shop, sampler.autoencoder, *sets)
         z = tuple(

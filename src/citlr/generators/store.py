@@ -74,6 +74,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def mark(self) -> str:
+        """Names the images."""
+        return _mark(self.cohort)
+
     def images(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
         """Give rows as float32."""
         return torch.from_numpy(np.asarray(self.pixels[rows], dtype=np.float32))
@@ -81,15 +86,18 @@ class Dataset:
     @classmethod
     def of(cls, cohort: Cohort, *, size: int, directory: Path | None) -> Dataset:
         """Decode a split, or find it decoded in `directory`."""
-        names = "\x1f".join(cohort.frame["image_id"].astype(str))
-        mark = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
-        file = None if directory is None else directory / f"pixels-{size}-{mark}.npy"
+        file = None if directory is None else directory / f"pixels-{size}-{_mark(cohort)}.npy"
 
         def parts() -> Iterator[tuple[slice, Rows]]:
             for rows, values in cohort.batches(size=size, batch_size=64):
                 yield slice(int(rows[0]), int(rows[-1]) + 1), values.astype(np.float16)
 
         return cls(cohort, stored(file, (len(cohort), 1, size, size), parts, dtype="float16"))
+
+
+def _mark(cohort: Cohort) -> str:
+    names = "\x1f".join(cohort.frame["image_id"].astype(str))
+    return hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
 
 
 def spans(n: int, size: int = CHUNK) -> Iterator[slice]:

@@ -178,6 +178,8 @@ class Plan:
     budget: Budget
     seed: int
     validate: Callable[[], float] | None = None
+    # Names the configuration and the data: a checkpoint of another one is refused.
+    key: str = ""
     # State of an update that is neither weights nor optimiser, such as a running mean.
     memory: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -299,6 +301,7 @@ def _store(file: Path, plan: Plan, progress: _Progress) -> None:
         for index, entries in state["state"].items():
             tensors |= {f"{name}/optimizer/{index}/{key}": torch.as_tensor(value) for key, value in entries.items()}
     head = {
+        "key": plan.key,
         "step": progress.step,
         "best": progress.best if math.isfinite(progress.best) else None,
         "bad": progress.bad,
@@ -310,6 +313,10 @@ def _store(file: Path, plan: Plan, progress: _Progress) -> None:
 
 def _restore(file: Path, plan: Plan, progress: _Progress) -> None:
     tensors, head = load_state(file)
+    if head["key"] != plan.key:
+        raise StateError(
+            f"{file} was trained with another configuration, seed or training split; train into an empty folder."
+        )
     progress.step, progress.bad, progress.rows = head["step"], head["bad"], head["rows"]
     progress.best = math.inf if head["best"] is None else head["best"]
     try:

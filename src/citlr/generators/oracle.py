@@ -1,0 +1,120 @@
+"""A simulator's own equations as a generator: the exact counterfactuals, under the protocol of all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.console import Narrator, Ticker, silent
+from citlr.errors import InputError, StateError, did_you_mean
+from citlr.generators.base import COIN, PLACEBO, Images, Level
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+# (level, rows) -> images (n, 1, s, s) of these units under do(attribute = level), by the same random variables.
+Render = Callable[[str, npt.NDArray[np.int64]], Images]
+
+
+class Oracle:
+    """Redraws a simulator's units exactly; the coin changes nothing.
+
+    Parameters
+    ----------
+    render : callable
+        `render(level, rows)`, such as `sample.counterfactual` of a phantom.
+    image_ids : sequence of str
+        The units' names, in the order of `rows`.
+    attribute : str
+        What `render` intervenes on.
+    levels : sequence of str
+        Its levels.
+    size : int
+        Side of the images.
+
+    Examples
+    --------
+    >>> from citlr.simulators.phantom import PhantomWorld
+    >>> sample = PhantomWorld(size=32).sample(2, seed=0)
+    >>> oracle = Oracle.of(sample)
+    >>> oracle.generate(sample.images(), sample.frame, attribute="sex", levels=["female", "male"], draws=2).shape
+    (4, 2, 2, 1, 32, 32)
+    """
+
+    def __init__(
+        self, render: Render, *, image_ids: Sequence[str], attribute: str, levels: Sequence[str], size: int
+    ) -> None:
+        self.size = size
+        self.hold: tuple[str, ...] = ()
+        self.attributes: dict[str, tuple[str, ...]] = {attribute: tuple(levels), PLACEBO: COIN}
+        self._render = render
+        self._rows = {str(name): row for row, name in enumerate(image_ids)}
+
+    @classmethod
+    def of(cls, sample: object) -> Self:
+        """Take a `PhantomSample`."""
+        world, frame = sample.world, sample.frame  # type: ignore[attr-defined]
+        return cls(
+            sample.counterfactual,  # type: ignore[attr-defined]
+            image_ids=frame["image_id"],
+            attribute=world.attribute,
+            levels=world.levels,
+            size=world.size,
+        )
+
+    def fit(
+        self,
+        train: Cohort,
+        validation: Cohort,
+        *,
+        seed: int = 0,
+        directory: Path | None = None,
+        narrator: Narrator | None = None,
+    ) -> Self:
+        """Do nothing: equations need no training."""
+        return self
+
+    def generate(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        draws: int = 1,
+        seed: int = 0,
+        guidance: float | None = None,
+        shared_seeds: bool = True,
+        tick: Ticker = silent,
+    ) -> Images:
+        """Render the named units under each level; all draws of one level are the same image."""
+        name = attribute if isinstance(attribute, str) else ",".join(attribute)
+        if name not in self.attributes:
+            raise InputError(f"The simulator cannot intervene on '{name}'.{did_you_mean(name, self.attributes)}")
+        unknown = [level for level in levels if level not in self.attributes[name]]
+        if unknown:
+            near = did_you_mean(str(unknown[0]), self.attributes[name])
+            raise InputError(f"'{unknown[0]}' is no level of '{name}'.{near}")
+        missing = [key for key in frame["image_id"].astype(str) if key not in self._rows]
+        if missing:
+            raise InputError(f"The simulator did not draw the image '{missing[0]}'; use its own sample.")
+        rows = np.asarray([self._rows[key] for key in frame["image_id"].astype(str)], dtype=np.int64)
+        out = np.empty((len(rows), len(levels), draws, 1, self.size, self.size), dtype=np.float32)
+        for k, level in enumerate(levels):
+            drawn = images if name == PLACEBO else self._render(str(level), rows)
+            out[:, k] = drawn[:, None]
+        tick(len(rows))
+        return out
+
+    def reconstruct(self, images: Images) -> Images:
+        """Give the images themselves."""
+        return images
+
+    def save(self, directory: Path) -> None:
+        """Refuse: what a simulator drew is not in its parameters alone."""
+        raise StateError("An oracle is a simulator's sample, not weights, and cannot be saved; keep the sample's seed.")

@@ -1,0 +1,311 @@
+"""Probes: a small network that reads attributes and labels off images, and has no part in any generator's training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import mannwhitneyu
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from torch.nn import functional
+
+from citlr.artifacts import read_json, write_json
+from citlr.console import Narrator
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.base import Images, hashed_seed
+from citlr.generators.checkpoints import load_state, save_state
+from citlr.generators.conditions import Variable
+from citlr.generators.disentangle import Residual
+from citlr.generators.fitting import seeded
+from citlr.generators.store import Dataset, spans
+from citlr.generators.training import Budget, Learner, Plan, Trainer, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from citlr.data.cohort import Cohort
+
+# A row may count at most this many times as much as the average one.
+LARGEST_WEIGHT = 10.0
+
+
+class ProbeNet(nn.Module):
+    """Images (n, 1, s, s) to features (n, d), and from these to one set of logits per target.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of levels of each target.
+    channels : tuple of int
+        Widths; each stage after the first halves the resolution.
+    """
+
+    def __init__(self, sizes: Sequence[int], channels: tuple[int, ...] = (16, 32, 64)) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4, channels[0], 3, padding=1)
+        widths = (channels[0], *channels)
+        self.stages = nn.ModuleList(
+            Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
+        )
+        # Where a finding sits matters: a 4 x 4 grid of averages keeps it, a global average would not.
+        self.squeeze = nn.Conv2d(channels[-1], 16, 1)
+        self.mix = nn.Linear(16 * 16 + channels[-1], channels[-1])
+        self.heads = nn.ModuleList(nn.Linear(channels[-1], size) for size in sizes)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Give features (n, d)."""
+        x = self.stem(functional.pixel_unshuffle(images * 2 - 1, 2).contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            x = stage(x)
+        x = functional.silu(x)
+        grid = functional.adaptive_avg_pool2d(self.squeeze(x), 4).flatten(1)
+        found: Tensor = functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
+        return found
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Give the logits of each target, (n, levels)."""
+        found = self.features(images)
+        return [head(found) for head in self.heads]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing that a probe reads: a column and its levels; a number is read as below or above its median."""
+
+    name: str
+    levels: tuple[str, ...]
+    cut: float | None = None
+
+    @classmethod
+    def of(cls, name: str, column: pd.Series) -> Target:
+        """Describe a column of the training split."""
+        variable = Variable.of(name, column)
+        if variable.levels:
+            return cls(name, variable.levels)
+        return cls(name, ("low", "high"), float(column.dropna().median()))
+
+    def code(self, column: pd.Series) -> npt.NDArray[np.int64]:
+        """Give the index of each row's level, -1 where it is missing or unknown."""
+        codes = np.full(len(column), -1, dtype=np.int64)
+        given = column.notna().to_numpy()
+        if self.cut is not None:
+            codes[given] = (column[given].to_numpy(dtype=np.float64) > self.cut).astype(np.int64)
+            return codes
+        rows = Variable(self.name, self.levels).encode(column.where(column.map(self._known)))
+        known = rows[:, -1] == 0
+        codes[known] = rows[known].argmax(axis=1)
+        return codes
+
+    def _known(self, value: Any) -> bool:
+        try:
+            Variable(self.name, self.levels).encode([value])
+        except InputError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Probes:
+    """A trained probe.
+
+    Parameters
+    ----------
+    targets : tuple of Target
+        What it reads.
+    size : int
+        Side of the images.
+    net : ProbeNet
+        The network.
+    accuracy : dict
+        Mean over the levels of the share read rightly on the validation split.
+    trusted : dict
+        Whether every level is told from the others better than by chance there (Mann-Whitney, one-sided, 1 % divided by
+        the number of levels). What an untrusted target says is unknown, not nothing.
+    """
+
+    targets: tuple[Target, ...]
+    size: int
+    net: ProbeNet
+    accuracy: Mapping[str, float]
+    trusted: Mapping[str, bool]
+
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """Levels of each target."""
+        return {target.name: target.levels for target in self.targets}
+
+    @torch.no_grad()
+    def read(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
+        """Give the probability of each level of each target: (n, levels) for images (n, 1, size, size)."""
+        parts: list[list[npt.NDArray[np.float32]]] = []
+        for span in spans(len(images), 64):
+            logits = self.net(torch.from_numpy(np.ascontiguousarray(images[span])))
+            parts.append([functional.softmax(part, dim=1).numpy() for part in logits])
+        return {
+            target.name: np.concatenate([part[k] for part in parts])
+            if parts
+            else np.empty((0, len(target.levels)), np.float32)
+            for k, target in enumerate(self.targets)
+        }
+
+    @torch.no_grad()
+    def features(self, images: Images) -> npt.NDArray[np.float32]:
+        """Give the features that the readings rest on, (n, d)."""
+        parts = [
+            self.net.features(torch.from_numpy(np.ascontiguousarray(images[span]))).numpy()
+            for span in spans(len(images), 64)
+        ]
+        return np.concatenate(parts)
+
+    def save(self, directory: Path) -> None:
+        """Write `probe.json` and the weights."""
+        save_state(Path(directory) / "probe.safetensors", self.net.state_dict(), {})
+        content = {
+            "targets": [{"name": t.name, "levels": list(t.levels), "cut": t.cut} for t in self.targets],
+            "size": self.size,
+            "accuracy": dict(self.accuracy),
+            "trusted": dict(self.trusted),
+        }
+        write_json(Path(directory) / "probe.json", content)
+
+
+def load_probes(directory: Path) -> Probes:
+    """Read what `Probes.save` wrote."""
+    content = read_json(Path(directory) / "probe.json")
+    targets = tuple(Target(item["name"], tuple(item["levels"]), item["cut"]) for item in content["targets"])
+    net = ProbeNet([len(target.levels) for target in targets])
+    net.load_state_dict(load_state(Path(directory) / "probe.safetensors")[0])
+    net.eval()
+    return Probes(targets, content["size"], net, content["accuracy"], content["trusted"])
+
+
+def fit_probes(
+    train: Cohort,
+    validation: Cohort,
+    *,
+    attributes: Sequence[str],
+    labels: Sequence[str] = (),
+    size: int,
+    steps: int = 400,
+    batch_size: int = 64,
+    seed: int = 0,
+    directory: Path | None = None,
+    narrator: Narrator | None = None,
+) -> Probes:
+    """Train a probe on the training split.
+
+    Attributes are balanced against labels and labels against attributes by weights `p(y) / p(y | rest)`: where they are
+    correlated, a plain probe of the disease reads the attribute instead and would report drift that is not there.
+
+    Parameters
+    ----------
+    train, validation : Cohort
+        Weights are learnt on the first; the second chooses among them and says how good they are.
+    attributes, labels : sequence of str
+        Columns to read.
+    size : int
+        Side of the images.
+    steps, batch_size, seed
+        Budget and seed.
+    directory : Path, optional
+        For checkpoints and decoded images.
+    narrator : Narrator, optional
+        Shows the progress.
+    """
+    for name in (*attributes, *labels):
+        if name not in train.frame.columns:
+            raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, train.frame.columns)}")
+    names = tuple(dict.fromkeys((*attributes, *labels)))
+    targets = tuple(Target.of(name, train.frame[name]) for name in names)
+    sets = [Dataset.of(part, size=size, directory=directory) for part in (train, validation)]
+    codes = [np.stack([t.code(part.frame[t.name]) for t in targets], axis=1) for part in (train, validation)]
+    weights = _balance(codes[0], targets, n_attributes=len(tuple(dict.fromkeys(attributes))))
+    with seeded(seed, "probe"):
+        net = ProbeNet([len(target.levels) for target in targets])
+    trainer = Trainer("cpu", "32-true")
+    learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2), decay=0.98)
+
+    def loss(rows: npt.NDArray[np.int64], images: Tensor, which: int) -> Tensor:
+        total = torch.zeros(())
+        for k, logits in enumerate(learner.runner(images) if net.training else net(images)):
+            code = torch.from_numpy(codes[which][rows, k])
+            each = functional.cross_entropy(logits, code.clamp_min(0), reduction="none") * (code >= 0)
+            total = total + (each * torch.from_numpy(weights[rows, k]) if which == 0 else each).mean()
+        return total
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        rows = trainer.rows(len(sets[0]), seed=seed, part="probe", step=step, batch_size=batch_size)
+        images = _jitter(sets[0].images(rows), random)
+        return {"loss": trainer.descend(loss(rows, images, 0), learner)}
+
+    def validate() -> float:
+        parts = [np.arange(span.start, span.stop) for span in spans(min(len(sets[1]), 512), 64)]
+        return float(np.average([float(loss(r, sets[1].images(r), 1)) for r in parts], weights=[len(r) for r in parts]))
+
+    budget = Budget(steps, batch_size=batch_size, learning_rate=2e-3, validate_every=max(1, steps // 8))
+    mark = f"{hashed_seed(seed, size, steps, batch_size, targets, *(data.mark for data in sets)):016x}"
+    plan = Plan("probe", {"probe": learner}, update, budget, seed, validate, mark)
+    run(plan, trainer, directory=directory, narrator=narrator)
+    probes = Probes(targets, size, net, {}, {})
+    accuracy, trusted = _judge(probes, sets[1], codes[1])
+    return Probes(targets, size, net, accuracy, trusted)
+
+
+def _jitter(images: Tensor, random: torch.Generator) -> Tensor:
+    """Shift, brighten and blur a little, so that the probe does not learn the training images by heart.
+
+    Blur and noise also make it indifferent to what an autoencoder loses: it is to read redrawn images.
+    """
+    down, right = (int(v) for v in torch.randint(-2, 3, (2,), generator=random))
+    shifted = torch.roll(images, (down, right), dims=(2, 3))
+    gain = 1 + 0.1 * (torch.rand((len(images), 1, 1, 1), generator=random) - 0.5)
+    if float(torch.rand((), generator=random)) < 0.5:
+        shifted = functional.avg_pool2d(functional.pad(shifted, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    noise = 0.01 * torch.randn(images.shape, generator=random)
+    return (shifted * gain + noise).clamp(0, 1)
+
+
+def _balance(codes: npt.NDArray[np.int64], targets: Sequence[Target], *, n_attributes: int) -> npt.NDArray[np.float32]:
+    """Give weights (n, targets) under which a target is uniform over its levels and independent of the other group."""
+    weights = np.ones(codes.shape, dtype=np.float32)
+    for k, target in enumerate(targets):
+        others = range(n_attributes, len(targets)) if k < n_attributes else range(n_attributes)
+        given = codes[:, k] >= 0
+        y = codes[given, k]
+        if len(np.unique(y)) < 2:
+            continue
+        planes = [np.eye(len(targets[j].levels) + 1)[codes[given, j]] for j in others]
+        rest = np.concatenate([np.ones((len(y), 1)), *planes], axis=1)
+        model = LogisticRegression(max_iter=1000).fit(rest, y)
+        p = model.predict_proba(rest)[np.arange(len(y)), np.searchsorted(model.classes_, y)]
+        raw = np.minimum(1 / (len(target.levels) * np.maximum(p, 1e-6)), LARGEST_WEIGHT)
+        weights[given, k] = raw / raw.mean()
+    return weights
+
+
+def _judge(probes: Probes, data: Dataset, codes: npt.NDArray[np.int64]) -> tuple[dict[str, float], dict[str, bool]]:
+    readings: dict[str, list[npt.NDArray[np.float32]]] = {target.name: [] for target in probes.targets}
+    for span in spans(len(data)):
+        for name, values in probes.read(data.images(span).numpy()).items():
+            readings[name].append(values)
+    accuracy, trusted = {}, {}
+    for k, target in enumerate(probes.targets):
+        given = codes[:, k] >= 0
+        values, truth = np.concatenate(readings[target.name])[given], codes[given, k]
+        present = np.unique(truth)
+        shares = [float((values[truth == level].argmax(axis=1) == level).mean()) for level in present]
+        accuracy[target.name] = float(np.mean(shares)) if shares else float("nan")
+        trusted[target.name] = len(present) == len(target.levels) and all(
+            mannwhitneyu(values[truth == level, level], values[truth != level, level], alternative="greater").pvalue
+            < 0.01 / len(target.levels)
+            for level in present
+        )
+    return accuracy, trusted
