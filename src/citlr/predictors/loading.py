@@ -136,7 +136,7 @@ class _Declared:
     def settings(
         self, default_name: str, card: Mapping[str, Any] | None = None, graph: Callable[[], InputSpec] | None = None
     ) -> dict[str, Any]:
-        """Give the settings of a `BatchedPredictor`: declared first, then the file's card, then its graph, then defaults."""
+        """Give the settings of a `BatchedPredictor`: declared first, then of the card, the graph, the defaults."""
         card = card or {}
         name = self.name or default_name
         own = [str(label) for label in card.get("labels", [])]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from citlr.artifacts import sha256
 from citlr.errors import InputError, MissingExtraError, did_you_mean
-from citlr.predictors.base import BatchedPredictor, file_sha256, one_sentence
+from citlr.predictors.base import BatchedPredictor, one_sentence
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.torch import CARD, parse_card
 
@@ -74,7 +75,7 @@ class OnnxPredictor(BatchedPredictor):
     def fingerprint(self) -> str:
         """SHA-256 of the `.onnx` file and of the external data beside it, if any."""
         data = self._path.with_name(self._path.name + ".data")
-        parts = [file_sha256(self._path), *([file_sha256(data)] if data.is_file() else [])]
+        parts = [sha256(self._path), *([sha256(data)] if data.is_file() else [])]
         return "sha256:" + "+".join(parts)
 
 

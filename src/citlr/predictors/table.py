@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from citlr.artifacts import atomic_write
+from citlr.artifacts import sha256
 from citlr.errors import InputError, did_you_mean
-from citlr.predictors.base import file_sha256, require_labels, require_probabilities
+from citlr.predictors.base import require_labels, require_probabilities
 from citlr.predictors.specs import InputSpec
 
 KEYS = ("image_id", "attribute", "level", "draw")
@@ -105,24 +105,7 @@ class TablePredictor:
 
     def fingerprint(self) -> str:
         """SHA-256 of the file."""
-        return f"sha256:{file_sha256(self._path)}"
-
-
-def write_request(path: str | os.PathLike[str], frame: pd.DataFrame, *, labels: Sequence[str]) -> None:
-    """Write the file that a closed model's owner fills in: one row per image, one empty column per label.
-
-    Parameters
-    ----------
-    path : path-like
-        The CSV to write.
-    frame : pandas.DataFrame
-        With image_id, attribute, level, draw, and any column that helps to find the picture (a file name).
-    labels : sequence of str
-        The labels to ask for.
-    """
-    asked = frame.assign(**dict.fromkeys(require_labels(labels), ""))
-    with atomic_write(path) as temporary:
-        asked.to_csv(temporary, index=False)
+        return f"sha256:{sha256(self._path)}"
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -17,8 +17,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from citlr.artifacts import sha256
 from citlr.errors import InputError
-from citlr.predictors.base import BatchedPredictor, file_sha256, one_sentence
+from citlr.predictors.base import BatchedPredictor, one_sentence
 
 StateDict = dict[str, torch.Tensor]
 Card = dict[str, Any]
@@ -226,4 +227,4 @@ def fill_module(module: torch.nn.Module, weights: StateDict, *, model: str, path
 
 def weights_origin(*paths: str | os.PathLike[str]) -> str:
     """Join the SHA-256 of the files that a model came from."""
-    return " ".join(file_sha256(path) for path in paths)
+    return " ".join(sha256(path) for path in paths)
