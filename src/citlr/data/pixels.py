@@ -16,13 +16,14 @@ from citlr.data.images import Fit, Pixels, read_image
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Rows = npt.NDArray[np.int64]
 
 
 class PixelSource(Protocol):
     """Where the pixels of a cohort come from: a folder, a cache, a data set object."""
 
-    def read(self, image_id: str, path: str, *, size: int, fit: Fit) -> Pixels:
-        """Give one image (1, size, size) in [0, 1]; called from several threads."""
+    def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
+        """Give images (n, 1, size, size) in [0, 1]; called from several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,12 @@ class FolderPixels:
 
     root: Path
 
-    def read(self, image_id: str, path: str, *, size: int, fit: Fit) -> Pixels:
-        """Decode `root / path`."""
-        return read_image(self.root / path, size=size, fit=fit)
+    def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
+        """Decode `root / path` for every path."""
+        batch = np.empty((len(paths), 1, size, size), dtype=np.float32)
+        for position, path in enumerate(paths):
+            batch[position] = read_image(self.root / path, size=size, fit=fit)
+        return batch
 
 
 def map_ordered(work: Callable[[Item], Result], items: Iterator[Item], *, workers: int, ahead: int) -> Iterator[Result]:
@@ -71,13 +75,13 @@ def read_batches(
     source: PixelSource,
     ids: Sequence[str],
     paths: Sequence[str],
-    rows: npt.NDArray[np.int64],
+    rows: Rows,
     *,
     size: int,
     fit: Fit,
     batch_size: int,
     workers: int = 2,
-) -> Iterator[tuple[npt.NDArray[np.int64], Pixels]]:
+) -> Iterator[tuple[Rows, Pixels]]:
     """Decode rows in order, a batch at a time, one batch per thread and one more ahead.
 
     Yields
@@ -86,11 +90,9 @@ def read_batches(
     pixels : ndarray of float32, shape (b, 1, size, size), in [0, 1]
     """
 
-    def decode(part: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Pixels]:
-        batch = np.empty((len(part), 1, size, size), dtype=np.float32)
-        for position, row in enumerate(part):
-            batch[position] = source.read(ids[row], paths[row], size=size, fit=fit)
-        return part, batch
+    def decode(part: Rows) -> tuple[Rows, Pixels]:
+        chosen = part.tolist()
+        return part, source.read_many([ids[row] for row in chosen], [paths[row] for row in chosen], size=size, fit=fit)
 
     parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     yield from map_ordered(decode, parts, workers=workers, ahead=workers + 1)

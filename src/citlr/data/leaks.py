@@ -1,0 +1,195 @@
+"""Ways in which a test set is none: shared patients, copied images, patients that the generator has seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from citlr.console import Narrator
+from citlr.data.checks import QUIET
+from citlr.data.cohort import Cohort
+from citlr.data.splits import require_disjoint
+from citlr.errors import InputError
+
+# Side of the thumbnail that is transformed, and of the block of low frequencies whose signs are the hash.
+THUMBNAIL = 64
+BLOCK = 16
+# Bits of 255 that a copy may differ in. On the 1000 NIH radiographs, re-encoding (JPEG 60), resizing, contrast and gamma
+# 1.2 change at most 18; two images of different patients differ in 54 or more, of one patient in 40 or more.
+MAX_DISTANCE = 20
+# Rows compared at once: bounds the memory of the distance table to about 64 MiB.
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Two images in different splits that look the same.
+
+    Parameters
+    ----------
+    first, second : str
+        Image ids; the first in the earlier split of train, validation, test.
+    first_split, second_split : str
+        Where they are.
+    distance : int
+        Bits of the perceptual hash in which they differ.
+    """
+
+    first: str
+    second: str
+    first_split: str
+    second_split: str
+    distance: int
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"{self.first} ({self.first_split}) and {self.second} ({self.second_split}) differ in {self.distance} bits"
+        )
+
+
+def perceptual_hash(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+    """Hash images by the signs of their low frequencies against the median.
+
+    The thumbnail's discrete cosine transform is cut to its 16 x 16 lowest frequencies; a bit is set where a coefficient
+    lies above the median of all but the constant one. Brightness and contrast do not change it, sharpness hardly does.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (n, 1, 64, 64), in [0, 1]
+
+    Returns
+    -------
+    ndarray of uint64, shape (n, 4)
+        255 bits and one that is always 0.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32)
+    >>> bool((perceptual_hash(image) == perceptual_hash(image * np.float32(0.5))).all())
+    True
+    """
+    spectrum = scipy.fft.dctn(images[:, 0].astype(np.float64), axes=(1, 2), norm="ortho")
+    low = spectrum[:, :BLOCK, :BLOCK].reshape(len(images), -1)
+    bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
+    bits[:, 0] = False
+    return np.packbits(bits, axis=1).view(np.uint64)
+
+
+def near_duplicates(
+    cohort: Cohort, *, max_distance: int = MAX_DISTANCE, workers: int = 2, narrator: Narrator = QUIET
+) -> tuple[NearDuplicate, ...]:
+    """Find images that look the same in different splits.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        With a split.
+    max_distance : int
+        Bits of 255 that two copies may differ in.
+    workers : int
+        Decoding threads.
+    narrator : Narrator
+        Shows progress.
+
+    Returns
+    -------
+    tuple of NearDuplicate
+        The nearest first. Finding some is a warning for a person to look at, never an error: two exposures taken one
+        after the other can look alike, too.
+    """
+    split = cohort.frame["split"].to_numpy()
+    hashes = np.zeros((len(cohort), BLOCK * BLOCK // 64), dtype=np.uint64)
+    with narrator.progress("hash images", total=len(cohort)) as tick:
+        done = 0
+        for rows, images in cohort.batches(size=THUMBNAIL, batch_size=64, workers=workers):
+            hashes[rows] = perceptual_hash(images)
+            done += len(rows)
+            tick(done)
+    ids = cohort.frame["image_id"].to_numpy()
+    found: list[NearDuplicate] = []
+    for here, there in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        left, right = np.flatnonzero(split == here), np.flatnonzero(split == there)
+        for first, second, distance in _close(hashes[left], hashes[right], max_distance):
+            found.append(NearDuplicate(str(ids[left[first]]), str(ids[right[second]]), here, there, distance))
+    return tuple(sorted(found, key=lambda pair: (pair.distance, pair.first, pair.second)))
+
+
+def _close(
+    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], max_distance: int
+) -> Iterable[tuple[int, int, int]]:
+    for start in range(0, len(left), _CHUNK):
+        block = left[start : start + _CHUNK]
+        for other in range(0, len(right), _CHUNK):
+            part = right[other : other + _CHUNK]
+            distance = np.zeros((len(block), len(part)), dtype=np.uint16)
+            for word in range(left.shape[1]):
+                distance += np.bitwise_count(block[:, None, word] ^ part[None, :, word])
+            for first, second in np.argwhere(distance <= max_distance):
+                yield start + int(first), other + int(second), int(distance[first, second])
+
+
+def fingerprints(patients: Iterable[str]) -> list[str]:
+    """Give one-way marks of patients, sorted: a generator's file keeps them instead of identifiers.
+
+    They let it be asked "have you seen this patient?" by those who know the identifier. Identifiers with a short
+    pattern can be guessed from their marks, so a file with marks is not anonymous.
+
+    Examples
+    --------
+    >>> fingerprints(["p1"]) == fingerprints(["p1", "p1"])
+    True
+    """
+    return sorted({hashlib.blake2b(str(name).encode(), digest_size=12).hexdigest() for name in patients})
+
+
+def require_unseen(test: Cohort, seen: Collection[str], *, what: str = "the generator") -> None:
+    """Refuse a test set with patients that something was trained on.
+
+    Parameters
+    ----------
+    test : Cohort
+        The images to be audited.
+    seen : collection of str
+        `fingerprints` of the patients it was trained on.
+    what : str
+        What was trained.
+
+    Raises
+    ------
+    InputError
+        With the number of such patients and the first of them.
+    """
+    marks = set(seen)
+    patients = sorted(test.frame["patient_id"].astype(str).unique())
+    known = [name for name in patients if fingerprints([name])[0] in marks]
+    if known:
+        listed = ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
+        raise InputError(
+            f"{len(known)} of the {len(patients)} test patients were in the training set of {what}: {listed}. "
+            "Audit patients that it has not seen, or train it anew without them."
+        )
+
+
+def check_leaks(
+    cohort: Cohort, *, seen: Collection[str] = (), max_distance: int = MAX_DISTANCE, narrator: Narrator = QUIET
+) -> tuple[NearDuplicate, ...]:
+    """Go through all three: shared patients and seen test patients are errors, look-alikes are given back and said.
+
+    Raises
+    ------
+    InputError
+        For a patient in two splits, or a test patient that the generator has seen.
+    """
+    require_disjoint(cohort.frame)
+    require_unseen(cohort.part("test"), seen)
+    pairs = near_duplicates(cohort, max_distance=max_distance, narrator=narrator)
+    if pairs:
+        listed = "; ".join(map(str, pairs[:5])) + (f"; and {len(pairs) - 5} more" if len(pairs) > 5 else "")
+        narrator.say(f"Warning: {len(pairs)} pairs of images in different splits look the same: {listed}.")
+    return pairs
