@@ -57,7 +57,7 @@ class TorchPredictor(BatchedPredictor):
                 raise InputError(
                     f"Model '{self.name}' cannot be copied ({one_sentence(error)}): give its import path and weights."
                 ) from error
-        self._module = module.to(self.device).eval().requires_grad_(False)
+        self._module = module.to(self.device).eval()
         self._origin = origin
 
     def _forward(self, batch: torch.Tensor) -> Any:

@@ -1,0 +1,171 @@
+"""Write a torch classifier as safetensors, TorchScript and ONNX, each with its card, and check it."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from citlr.artifacts import atomic_write
+from citlr.errors import InputError, MissingExtraError
+from citlr.predictors.base import BatchedPredictor, require_labels
+from citlr.predictors.loading import load_predictor
+from citlr.predictors.specs import InputSpec, OutputSpec
+from citlr.predictors.torch import CARD, Card, TorchPredictor
+
+TOLERANCE = 1e-4
+
+
+def make_card(
+    labels: Sequence[str], *, input: InputSpec, output: OutputSpec | None = None, **architecture: Any
+) -> Card:
+    """Say in plain JSON values what a file's model wants to see and gives; `load_predictor` reads it.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The label of each output.
+    input : InputSpec
+        What the model wants to see.
+    output : OutputSpec, optional
+        What the model gives; logits if not given.
+    **architecture
+        What else to keep: `arch`, `dropout`, how it was started and trained.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> make_card(["flu"], input=InputSpec(size=64))["labels"]
+    ['flu']
+    """
+    given = asdict(output or OutputSpec("logit"))
+    return {"labels": list(require_labels(labels)), "input": asdict(input), "output": given, **architecture}
+
+
+def save_weights(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> None:
+    """Write a module's state_dict as safetensors, atomically, with the card in its metadata."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    with atomic_write(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={CARD: json.dumps(card)})
+
+
+def export_torchscript(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
+    """Write a module as a TorchScript archive and check it against the module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes (n, channels, H, W), gives logits (n, n_labels); it is copied, and the copy put in evaluation mode.
+    path : path-like
+        The `.ts` file.
+    card : dict
+        From `make_card`; its input names the size to trace at.
+
+    Returns
+    -------
+    float
+        Largest absolute difference of the file's outputs from the module's.
+
+    Raises
+    ------
+    InputError
+        If the file gives other outputs than the module, by more than 1e-4.
+    """
+    still = _still(module)
+    with warnings.catch_warnings():
+        # the format is asked for by name; that torch now prefers torch.export is known
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
+        with torch.no_grad():
+            traced = torch.jit.trace(still, _example(card), check_trace=False)  # type: ignore[no-untyped-call]
+        with atomic_write(path) as temporary:
+            torch.jit.save(traced, str(temporary), _extra_files={CARD: json.dumps(card)})
+    return _compare(still, Path(path), card)
+
+
+def export_onnx(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
+    """Write a module as an ONNX graph with a free batch axis and check it against the module.
+
+    Parameters
+    ----------
+    module, path, card
+        As for `export_torchscript`; the file ends in `.onnx`.
+
+    Returns
+    -------
+    float
+        Largest absolute difference of the file's outputs from the module's.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnx, onnxscript or onnxruntime is not installed.
+    InputError
+        If the file gives other outputs than the module, by more than 1e-4.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "onnx", "Export to ONNX") from error
+    still = _still(module)
+    program = torch.onnx.export(
+        still,
+        (_example(card),),
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None  # None only where a file name was given
+    program.model.metadata_props[CARD] = json.dumps(card)
+    with atomic_write(path) as temporary:
+        program.save(str(temporary), external_data=False)
+    return _compare(still, Path(path), card)
+
+
+def _still(module: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+
+
+def _example(card: Card) -> torch.Tensor:
+    spec = InputSpec.of(card["input"])
+    if not spec.shape:
+        raise InputError(
+            "The card of a model to export names no input.size: give the size in pixels it was trained at."
+        )
+    return spec.prepare(torch.from_numpy(_images(spec, 2)))
+
+
+def _images(spec: InputSpec, n: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((n, 1, *spec.shape), dtype=np.float32)
+
+
+def _compare(module: torch.nn.Module, path: Path, card: Card) -> float:
+    spec, output = InputSpec.of(card["input"]), OutputSpec.of(card["output"])
+    settings: dict[str, Any] = {"name": path.stem, "labels": card["labels"], "input": spec, "output": output}
+    reference = TorchPredictor(module, **settings)
+    written = load_predictor(path, device="cpu")
+    assert isinstance(written, BatchedPredictor)
+    # one and five images: a batch axis frozen at the traced size would show
+    gaps = [np.abs(written.outputs(x) - reference.outputs(x)).max() for x in (_images(spec, 1), _images(spec, 5))]
+    if not max(gaps) <= TOLERANCE:
+        raise InputError(
+            f"The export '{path}' differs from the module by {max(gaps):.2g} (at most {TOLERANCE:g} is rounding): "
+            "the module does something that a graph cannot hold, such as a branch on values."
+        )
+    return float(max(gaps))
