@@ -63,16 +63,20 @@ def demo(out: Out = Path("demo"), seed: int = 0, quiet: Quiet = False, as_json: 
 def audit(
     config: Annotated[Path, typer.Argument(help="The YAML configuration.")],
     out: Out = Path("run"),
+    until: Annotated[str, typer.Option(help="Stop after this stage.")] = "report",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole chain: cohort, generator, counterfactuals, responses, test, report."""
     from citlr.artifacts import Run
-    from citlr.audit.pipeline import run_audit
+    from citlr.audit.pipeline import run_audit, run_stage
     from citlr.config import read_config
     from citlr.console import Narrator
 
     run = Run.open(out, read_config(config))
+    if until != "report":
+        print(run_stage(run, until, narrator=Narrator(quiet=quiet)))
+        return
     _show(run_audit(run, narrator=Narrator(quiet=quiet)), out, as_json)
 
 

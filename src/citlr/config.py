@@ -28,11 +28,12 @@ class CohortConfig(Section):
     """Where the images and their attributes are; paths are relative to the configuration file.
 
     `columns` maps this package's names (image_id, path, patient_id, split, and any attribute, label or covariate) to
-    the table's own. `keep` restricts rows to listed values of a column.
+    the table's own. `keep` restricts rows to listed values of a column. Without `images`, `table` is a cohort that
+    `citlr prepare` wrote.
     """
 
     table: Path
-    images: Path
+    images: Path | None = None
     attribute: str
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     levels: tuple[str, ...] | None = None
@@ -113,9 +114,9 @@ class ControlsConfig(Section):
 
 
 class ReportConfig(Section):
-    """What the page shows; pictures only where the images may leave the house."""
+    """What the page shows: pictures (their number) only where the images may leave the house."""
 
-    gallery: Annotated[int, Field(ge=0, le=48)] = 6
+    gallery: Annotated[int, Field(ge=0, le=48)] = 0
 
 
 class AuditConfig(Section):
@@ -178,9 +179,8 @@ class AuditConfig(Section):
 
     def resolved(self, folder: Path) -> AuditConfig:
         """Return the same configuration with every path made absolute against `folder`."""
-        cohort = self.cohort.model_copy(
-            update={"table": _absolute(self.cohort.table, folder), "images": _absolute(self.cohort.images, folder)}
-        )
+        images = None if self.cohort.images is None else _absolute(self.cohort.images, folder)
+        cohort = self.cohort.model_copy(update={"table": _absolute(self.cohort.table, folder), "images": images})
         models = {
             name: model.model_copy(
                 update={

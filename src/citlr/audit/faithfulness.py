@@ -1,0 +1,155 @@
+"""How faithful the redrawn images of an audit are: measured by probes that had no part in training the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from citlr.artifacts import atomic_write, read_json, write_json
+from citlr.audit.generation import Twins
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.errors import StateError
+from citlr.generators.probe import fit_probes
+from citlr.generators.quality import QualityMeter, there_and_back
+
+# Images that are redrawn there and back: each costs the generator two more draws.
+REVERSED = 48
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What was measured; None is unknown, and `notes` says why.
+
+    Parameters
+    ----------
+    composition, reversibility, minimality : float or None
+        Mean absolute changes, grey values in [0, 1].
+    effectiveness : dict of str to float
+        Share of images redrawn under each level that the probe reads as that level; empty when unknown.
+    drift : dict of str to float or None
+        Shift of each held label's probability between the levels.
+    off_target : dict of str to float or None
+        The same for labels and covariates that were not held.
+    fid : float or None
+        Distance of redrawn from original images in the features of `fid_extractor`.
+    detector : ndarray or None, float32, shape (images, levels, draws, levels)
+        Probability of each level (last axis) that the probe reads off every redrawn image, in the plan's order; None
+        when the probe reads no better than chance.
+    """
+
+    composition: float
+    effectiveness: dict[str, float]
+    reversibility: float | None
+    minimality: float
+    drift: dict[str, float | None]
+    off_target: dict[str, float | None]
+    fid: float | None
+    fid_extractor: str
+    notes: tuple[str, ...]
+    detector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def summary(self) -> str:
+        """Say the main numbers in a line."""
+        levels = ", ".join(f"{name} {share:.1%}" for name, share in self.effectiveness.items()) or "unknown"
+        moved = ", ".join(
+            f"{name} {'unknown' if shift is None else f'{shift:+.3f}'}" for name, shift in self.drift.items()
+        )
+        return f"composition {self.composition:.4f}; effectiveness {levels}; drift {moved or 'of nothing held'}"
+
+    def save(self, folder: Path) -> None:
+        """Write `quality.json` and `detector.npy`; the JSON last, so that half a measurement is none."""
+        content = asdict(self)
+        content.pop("detector")
+        if self.detector is not None:
+            with atomic_write(folder / "detector.npy") as temporary:
+                np.save(temporary, self.detector)
+        write_json(folder / "quality.json", {**content, "has_detector": self.detector is not None})
+
+
+def read_faithfulness(folder: Path) -> Faithfulness:
+    """Read what `Faithfulness.save` wrote."""
+    if not (folder / "quality.json").is_file():
+        raise StateError(f"No quality at '{folder}': run `citlr generate` first.")
+    content = read_json(folder / "quality.json")
+    detector = np.load(folder / "detector.npy", mmap_mode="r") if content.pop("has_detector") else None
+    return Faithfulness(**{**content, "notes": tuple(content["notes"])}, detector=detector)
+
+
+def assess_faithfulness(
+    twins: Twins,
+    train: Cohort,
+    validation: Cohort,
+    *,
+    hold: Sequence[str],
+    seed: int,
+    directory: Path | None = None,
+    narrator: Narrator | None = None,
+) -> Faithfulness:
+    """Measure the redrawn images.
+
+    Parameters
+    ----------
+    twins : Twins
+        The redrawn images.
+    train, validation : Cohort
+        What the probes are trained and judged on; none of the redrawn images is in them.
+    hold : sequence of str
+        Covariates that the generator was told to keep.
+    seed : int
+        Of the probes and of the reversed draws.
+    directory : Path, optional
+        Where the probes' training is resumed from.
+    narrator : Narrator, optional
+        Shows progress.
+
+    Returns
+    -------
+    Faithfulness
+        Every number, and why one is missing.
+    """
+    voice = narrator or Narrator(quiet=True)
+    plan, attribute = twins.main.plan, twins.attribute
+    watched = tuple(dict.fromkeys((*hold, *twins.cohort.labels, *twins.cohort.covariates)))
+    probes = fit_probes(
+        train,
+        validation,
+        attributes=(attribute,),
+        labels=watched,
+        size=plan.size,
+        seed=seed,
+        directory=None if directory is None else directory / "training",
+        narrator=voice,
+    )
+    meter = QualityMeter(probes, attribute=attribute, levels=plan.levels)
+    with voice.progress("quality", len(twins.main)) as tick:
+        for shard in twins.main.shards():
+            originals = twins.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=plan.size)
+            meter.add(originals, shard.images, plan.factual[shard.rows.start : shard.rows.stop])
+            tick(shard.rows.stop)
+    report = meter.report(reversibility=_reversibility(twins, seed))
+    order = [probes.levels[attribute].index(level) for level in plan.levels]
+    trusted = probes.trusted[attribute]
+    return Faithfulness(
+        composition=report.composition,
+        effectiveness=report.effectiveness,
+        reversibility=report.reversibility,
+        minimality=report.minimality,
+        drift={name: shift for name, shift in report.drift.items() if name in hold},
+        off_target={name: shift for name, shift in report.drift.items() if name not in hold},
+        fid=report.fid,
+        fid_extractor=report.fid_extractor,
+        notes=report.notes,
+        detector=np.ascontiguousarray(report.readings[attribute][..., order]) if trusted else None,
+    )
+
+
+def _reversibility(twins: Twins, seed: int) -> float:
+    rows = np.arange(min(REVERSED, len(twins.cohort)))
+    part = twins.cohort.take(rows)
+    images = part.pixels(size=twins.main.plan.size)
+    return there_and_back(twins.generator, images, part.frame, attribute=twins.attribute, seed=seed)

@@ -1,0 +1,89 @@
+"""Write the pages of a run: one per model, and one that ranks them when there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from citlr.audit.fleet import write_fleet
+from citlr.audit.gallery import Gallery, Strip
+from citlr.audit.generation import Twins
+from citlr.audit.prediction import read_responses
+from citlr.audit.report import write_report
+from citlr.audit.result import AuditResult
+from citlr.generators.base import hashed_seed
+
+
+def publish(
+    root: Path, folders: Mapping[str, Path], results: Mapping[str, AuditResult], twins: Twins, *, gallery: int
+) -> Path:
+    """Write every model's page, and `audit.html` of the run.
+
+    Parameters
+    ----------
+    root : Path
+        The run folder.
+    folders : mapping of str to Path
+        Each model's folder, with its `responses.parquet`.
+    results : mapping of str to AuditResult
+        Each model's audit.
+    twins : Twins
+        The redrawn images.
+    gallery : int
+        Number of images to show; 0 for none, where pictures may not leave the house.
+
+    Returns
+    -------
+    Path
+        The page to open first.
+    """
+    pictures = choose_gallery(twins, gallery) if gallery else None
+    for name, result in results.items():
+        responses = read_responses(folders[name] / "responses.parquet")
+        of_attribute = responses[responses["attribute"] == twins.attribute]
+        write_report(folders[name] / "audit.html", result, responses=of_attribute, gallery=pictures)
+    if len(results) == 1:
+        return next(iter(folders.values())) / "audit.html"
+    links = {name: (folders[name] / "audit.html").relative_to(root).as_posix() for name in results}
+    return write_fleet(root / "audit.html", results, links)
+
+
+def choose_gallery(twins: Twins, count: int) -> Gallery:
+    """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level.
+
+    Parameters
+    ----------
+    twins : Twins
+        The redrawn images.
+    count : int
+        How many at most.
+
+    Returns
+    -------
+    Gallery
+        Strips without any identifier.
+    """
+    plan = twins.main.plan
+    order = sorted(range(len(plan.image_ids)), key=lambda row: hashed_seed("gallery", plan.image_ids[row]))
+    turn: dict[str, int] = {}
+    ranked = []
+    for row in order:
+        turn[plan.factual[row]] = turn.get(plan.factual[row], 0) + 1
+        ranked.append((turn[plan.factual[row]], plan.factual[row], row))
+    rows = sorted(row for _, _, row in sorted(ranked)[:count])
+    originals = twins.cohort.pixels(rows, size=plan.size)
+    strips = []
+    for number, row in enumerate(rows):
+        shard = twins.main.read(row // plan.shard)
+        drawn = shard.images[row - shard.rows.start, :, 0, 0]
+        levels = {level: _grey(image) for level, image in zip(plan.levels, drawn, strict=True)}
+        strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0]), levels))
+    note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
+    return Gallery(tuple(strips), twins.attribute, note)
+
+
+def _grey(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,166 @@
+"""From a table of responses to rows: the default test with its effects, and the associations beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.audit.prediction import ORIGINAL
+from citlr.audit.result import BaselineRow, Estimate, TestRow
+from citlr.config import TestConfig
+from citlr.data.cohort import Cohort
+from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
+from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import Assessment, ContrastTest, assess
+
+
+def responses_of(frame: pd.DataFrame, *, attribute: str, levels: Sequence[str]) -> Responses:
+    """Return the responses under one attribute as a validated array, images in the order of their names."""
+    return Responses.from_frame(frame[frame["attribute"] == attribute], attribute=attribute, levels=tuple(levels))
+
+
+def assess_responses(responses: Responses, *, settings: TestConfig, shared_seeds: bool, seed: int) -> Assessment:
+    """Run the default test with the settings of the configuration.
+
+    Parameters
+    ----------
+    responses : Responses
+        Of one attribute.
+    settings : TestConfig
+        Outcome, threshold, margin, alpha, randomizations.
+    shared_seeds : bool
+        Whether the levels of one draw share their noise.
+    seed : int
+        Of the randomisation.
+
+    Returns
+    -------
+    Assessment
+        Every contrast and label.
+    """
+    return assess(
+        responses,
+        margin=settings.margin,
+        alpha=settings.alpha,
+        outcome=settings.outcome,
+        threshold={label: threshold_of(label, settings) for label in responses.labels},
+        randomizations=settings.randomizations,
+        shared_seeds=shared_seeds,
+        seed=seed,
+    )
+
+
+def baselines(
+    frame: pd.DataFrame, cohort: Cohort, *, attribute: str, levels: Sequence[str], settings: TestConfig
+) -> tuple[BaselineRow, ...]:
+    """Return demographic parity and equality of opportunity on the images as they came.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long table of responses; rows with draw -1 are used.
+    cohort : Cohort
+        Knows the outcome of every image.
+    attribute, levels, settings
+        As in the test.
+
+    Returns
+    -------
+    tuple of BaselineRow
+        Two per label and contrast.
+    """
+    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == attribute)]
+    known = cohort.frame.set_index("image_id")
+    rows: list[BaselineRow] = []
+    for label, part in originals.groupby("label", sort=False):
+        of_image = known.loc[part["image_id"]]
+        prediction = outcome_of(part["probability"].to_numpy(float), str(label), settings)
+        level = of_image[attribute].to_numpy(str)
+        patients = of_image["patient_id"].to_numpy(str)
+        truth = of_image[str(label)].to_numpy(float)
+        for contrast in contrasts(levels):
+            shared = {"contrast": contrast, "alpha": settings.alpha}
+            rows.append(_baseline(demographic_parity(prediction, level, patients, **shared), str(label)))
+            has_truth = ~np.isnan(truth)
+            opportunity = equal_opportunity(
+                prediction[has_truth], level[has_truth], truth[has_truth], patients[has_truth], **shared
+            )
+            rows.append(_baseline(opportunity, str(label)))
+    return tuple(rows)
+
+
+def contrasts(levels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return every pair (a, a') in the order of the levels.
+
+    Examples
+    --------
+    >>> contrasts(["a", "b", "c"])
+    [('a', 'b'), ('a', 'c'), ('b', 'c')]
+    """
+    return [(first, second) for k, first in enumerate(levels) for second in levels[k + 1 :]]
+
+
+def outcome_of(probability: npt.NDArray[np.float64], label: str, settings: TestConfig) -> npt.NDArray[np.float64]:
+    """Return decisions (0 or 1), or the probabilities themselves, as the settings ask."""
+    if settings.outcome == "probability":
+        return probability
+    return (probability >= threshold_of(label, settings)).astype(float)
+
+
+def threshold_of(label: str, settings: TestConfig) -> float:
+    """Return the threshold of a label; 0.5 for labels that a mapping does not name."""
+    threshold = settings.threshold
+    return threshold.get(label, 0.5) if isinstance(threshold, Mapping) else threshold
+
+
+def schema_rows(assessment: Assessment, attribute: str) -> tuple[TestRow, ...]:
+    """Turn the rows of the statistics into those of the schema."""
+    return tuple(_schema_row(row, attribute) for row in assessment.tests)
+
+
+def _schema_row(row: ContrastTest, attribute: str) -> TestRow:
+    def interval(name: str) -> Estimate:
+        value = getattr(row, name)
+        return Estimate(float(value.estimate), float(value.low), float(value.high))
+
+    plain = (
+        "label",
+        "outcome",
+        "method",
+        "n_images",
+        "n_patients",
+        "draws",
+        "statistic",
+        "pvalue",
+        "pvalue_adjusted",
+        "pvalue_screening",
+        "log10_pvalue",
+        "within_flip_rate",
+        "eca",
+        "margin",
+        "equivalence_pvalue",
+        "detectable_effect",
+        "verdict",
+        "reason",
+    )
+    return TestRow(
+        attribute=attribute,
+        contrast=row.contrast,
+        **{name: getattr(row, name) for name in plain},
+        **{name: interval(name) for name in ("mean_effect", "psi", "flip_rate")},
+    )
+
+
+def _baseline(parity: ParityResult, label: str) -> BaselineRow:
+    return BaselineRow(
+        method=parity.method,
+        label=label,
+        contrast=parity.contrast,
+        statistic=parity.statistic,
+        pvalue=parity.pvalue,
+        difference=Estimate(parity.estimate, parity.low, parity.high),
+        note=parity.note,
+    )

@@ -1,0 +1,206 @@
+"""From responses to the audit: test, baselines, controls, and the gates that a verdict has to pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.audit.controls import run_controls
+from citlr.audit.faithfulness import Faithfulness
+from citlr.audit.generation import Twins
+from citlr.audit.result import AuditResult, CohortSummary, Controls, Gate, Quality, TestRow, worst
+from citlr.audit.statistics import assess_responses, baselines, responses_of, schema_rows
+from citlr.config import AuditConfig, GateConfig
+from citlr.data.cohort import Cohort
+from citlr.invariance.responses import Responses
+
+
+@dataclass(frozen=True)
+class AuditInputs:
+    """Everything that the audit of one model rests on.
+
+    Parameters
+    ----------
+    model : str
+        Its name.
+    responses : DataFrame
+        Long table, the coin's responses among them.
+    whole, test : Cohort
+        All splits, and the one that is audited.
+    twins : Twins
+        The redrawn images.
+    faithfulness : Faithfulness
+        How faithful they are.
+    config : AuditConfig
+        Settings.
+    provenance : dict
+        Where all of it came from.
+    """
+
+    model: str
+    responses: pd.DataFrame
+    whole: Cohort
+    test: Cohort
+    twins: Twins
+    faithfulness: Faithfulness
+    config: AuditConfig
+    provenance: dict[str, Any]
+
+
+def audit_responses(inputs: AuditInputs) -> AuditResult:
+    """Test the responses of one model.
+
+    Parameters
+    ----------
+    inputs : AuditInputs
+        What the audit rests on.
+
+    Returns
+    -------
+    AuditResult
+        With every verdict inconclusive when a generator gate failed.
+    """
+    config, twins = inputs.config, inputs.twins
+    attribute, levels = twins.attribute, twins.levels
+    shared = twins.main.plan.shared_seeds
+    responses = responses_of(inputs.responses, attribute=attribute, levels=levels)
+    assessment = assess_responses(responses, settings=config.test, shared_seeds=shared, seed=config.seed)
+    controls, coin_passed = run_controls(
+        inputs.responses,
+        responses,
+        _aligned(inputs.faithfulness.detector, twins, responses),
+        controls=config.controls,
+        settings=config.test,
+        shared_seeds=shared,
+        seed=config.seed,
+    )
+    gates = gate_quality(inputs.faithfulness, config.gates, controls, coin_passed)
+    rows = withhold(schema_rows(assessment, attribute), gates)
+    return AuditResult(
+        verdict=worst(row.verdict for row in rows),
+        tests=rows,
+        baselines=baselines(inputs.responses, inputs.test, attribute=attribute, levels=levels, settings=config.test),
+        quality=_quality(inputs.faithfulness, gates),
+        controls=controls,
+        cohort=summarise(inputs.whole, attribute),
+        provenance=inputs.provenance,
+        model=inputs.model,
+        alpha=config.test.alpha,
+    )
+
+
+def gate_quality(found: Faithfulness, limits: GateConfig, controls: Controls, coin_passed: bool) -> tuple[Gate, ...]:
+    """Hold the generator's quality against the limits of the configuration.
+
+    Parameters
+    ----------
+    found : Faithfulness
+        What was measured; None where it could not be, which fails the gate.
+    limits : GateConfig
+        The limits.
+    controls : Controls
+        For the coin's p-value.
+    coin_passed : bool
+        Whether the audit of the coin gave no verdict of dependence.
+
+    Returns
+    -------
+    tuple of Gate
+        Composition, effectiveness, drift of each held label, and the placebo unless it is waived.
+    """
+    gates = [_composition(found.composition, limits.composition)]
+    gates.append(_effectiveness(found.effectiveness, limits.effectiveness, found.probe_note))
+    for label, shift in sorted(found.drift.items()):
+        gates.append(_drift(label, shift, limits.drift))
+    if limits.placebo:
+        p = None if controls.placebo is None else controls.placebo.pvalue
+        said = "was not audited" if p is None else f"{'does not reject' if coin_passed else 'rejects'} (p = {p:.3g})"
+        gates.append(Gate("placebo", p, 0.0, coin_passed, f"The audit of a fair coin {said}."))
+    return tuple(gates)
+
+
+def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
+    """Turn every verdict into "inconclusive" when a gate failed, and say which."""
+    failed = [gate for gate in gates if not gate.passed]
+    if not failed:
+        return rows
+    names = ", ".join(gate.name for gate in failed)
+    why = " ".join(gate.text for gate in failed)
+    return tuple(
+        replace(
+            row,
+            verdict="inconclusive",
+            reason=f"{row.label}: inconclusive, because the generator failed a gate ({names}). {why} "
+            f"Without the gate the verdict would have been '{row.verdict}'.",
+        )
+        for row in rows
+    )
+
+
+def summarise(cohort: Cohort, attribute: str) -> CohortSummary:
+    """Count who is in the cohort, in every cell, and who is missing."""
+    counts = cohort.counts()
+    counts = counts[counts["attribute"] == attribute]
+    everyone = (
+        cohort.frame.groupby(["split", attribute], sort=True)["patient_id"]
+        .agg(images="size", patients="nunique")
+        .reset_index()
+        .rename(columns={attribute: "level"})
+        .assign(attribute=attribute, label="", value="all")
+    )
+    table = pd.concat([everyone[counts.columns], counts], ignore_index=True)
+    cells = tuple({str(name): _native(value) for name, value in row.items()} for row in table.to_dict("records"))
+    return CohortSummary(tuple(step.to_dict() for step in cohort.flow), cells, cohort.missing())
+
+
+def _aligned(
+    detector: npt.NDArray[np.float32] | None, twins: Twins, responses: Responses
+) -> npt.NDArray[np.float64] | None:
+    """Bring the detector's rows, which follow the plan, into the order of the responses."""
+    if detector is None:
+        return None
+    position = {name: row for row, name in enumerate(twins.main.plan.image_ids)}
+    return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
+
+
+def _composition(value: float, limit: float) -> Gate:
+    text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
+    return Gate("composition", value, limit, value <= limit, text)
+
+
+def _effectiveness(levels: dict[str, float], limit: float, note: str) -> Gate:
+    if not levels:
+        return Gate("effectiveness", None, limit, False, f"Effectiveness is unknown: {note}")
+    level, value = min(levels.items(), key=lambda item: item[1])
+    text = f"A probe reads {value:.1%} of the images redrawn as '{level}' as such; at least {limit:.0%} are needed."
+    return Gate("effectiveness", value, limit, value >= limit, text)
+
+
+def _drift(label: str, shift: float | None, limit: float) -> Gate:
+    if shift is None:
+        text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
+        return Gate(f"drift of {label}", None, limit, False, text)
+    text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
+    return Gate(f"drift of {label}", shift, limit, abs(shift) <= limit, text)
+
+
+def _quality(found: Faithfulness, gates: tuple[Gate, ...]) -> Quality:
+    return Quality(
+        composition=found.composition,
+        effectiveness=found.effectiveness,
+        reversibility=found.reversibility,
+        minimality=found.minimality,
+        drift={name: shift for name, shift in found.drift.items() if shift is not None},
+        fid=found.fid,
+        fid_extractor=found.fid_extractor,
+        gates=gates,
+        notes=found.notes,
+    )
+
+
+def _native(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

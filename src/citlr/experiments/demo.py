@@ -1,0 +1,96 @@
+"""The demo: an embedded world, one classifier that cannot see the attribute and one that uses it, one audit of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from citlr.artifacts import Run, atomic_write
+from citlr.audit.pipeline import run_audit
+from citlr.audit.result import AuditResult
+from citlr.config import parse_config, read_config
+from citlr.console import Narrator
+from citlr.simulators.phantom import PhantomWorld
+from citlr.simulators.phantom_classifiers import BiasedClassifier, attribute_detector, train_blind
+
+FINDING = "cardiomegaly"
+SIZE = 64
+# Logits that the biased model adds for a male image: enough to move the calls of many hearts near the threshold.
+BIAS = 2.0
+
+
+def run_demo(
+    out: str | Path, *, seed: int = 0, patients: int = 900, narrator: Narrator | None = None
+) -> dict[str, AuditResult]:
+    """Make the world and the two classifiers, and audit them; run again, it goes on where it was.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder: `world/` (images and table), `models/`, `audit.yaml`, `run/` (the audit and its page).
+    seed : int
+        Of the world, the classifiers, the generator and the test.
+    patients : int
+        Patients of the world, two images each.
+    narrator : Narrator, optional
+        Says what goes on.
+
+    Returns
+    -------
+    dict of str to AuditResult
+        "blind" and "biased".
+    """
+    root = Path(out)
+    voice = narrator or Narrator(quiet=True)
+    world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3})
+    sample = world.sample(patients, seed=seed)
+    if not (root / "world" / "phantom.csv").is_file():
+        voice.say(
+            f"world: {len(sample)} phantom radiographs of {patients} patients, sex and {FINDING} correlated by 0.3"
+        )
+        sample.write(root / "world", seed=seed)
+    _write_models(root / "models", world, seed, voice)
+    config_file = root / "audit.yaml"
+    if not config_file.is_file():
+        content = _config(seed)
+        parse_config(content, str(config_file))
+        with atomic_write(config_file) as temporary:
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+    return run_audit(Run.open(root / "run", read_config(config_file)), narrator=voice)
+
+
+def _write_models(folder: Path, world: PhantomWorld, seed: int, voice: Narrator) -> None:
+    """Train the blind classifier on patients of its own, add the bias, save both as TorchScript."""
+    files = {name: folder / f"{name}.ts" for name in ("blind", "biased")}
+    if all(file.is_file() for file in files.values()):
+        return
+    training = world.sample(500, seed=seed + 1_000_003)
+    voice.say(f"models: a classifier of {FINDING} that cannot see the attribute, and one with {BIAS:g} logits of bias")
+    blind = train_blind(training, FINDING, seed=seed)
+    biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
+    for name, module in {"blind": blind, "biased": biased}.items():
+        traced = torch.jit.trace(module.eval(), torch.zeros(2, 1, world.size, world.size))
+        with atomic_write(files[name]) as temporary:
+            torch.jit.save(traced, temporary)
+
+
+def _config(seed: int) -> dict[str, Any]:
+    model = {"labels": [FINDING], "input": {"size": SIZE}, "output": "logit"}
+    return {
+        "seed": seed,
+        "cohort": {
+            "table": "world/phantom.csv",
+            "images": "world",
+            "attribute": "sex",
+            "levels": ["female", "male"],
+            "labels": [FINDING],
+            "covariates": ["view"],
+            "split_seed": seed,
+        },
+        "generator": {"kind": "dldm", "preset": "tiny", "size": SIZE, "hold": ["view", FINDING]},
+        "report": {"gallery": 6},
+        "models": {name: {"source": f"models/{name}.ts", **model} for name in ("blind", "biased")},
+    }

@@ -1,0 +1,97 @@
+"""A run that is killed in every stage, and started again each time, ends as one that was never killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from as_user import citlr, command, environment
+
+# The stage, and the sign in the run folder that it is under way.
+SIGNS = {
+    "cohort": "stages/cohort.begun.json",
+    "fit": "generator/training/*",
+    "generate": "counterfactuals/levels/part-00000.parquet",
+    "quality": "stages/quality.begun.json",
+    "predict": "responses/levels/part-00000.parquet",
+    "test": "stages/test.cnn.begun.json",
+    "report": "stages/report.begun.json",
+}
+
+
+def kill_when(sign: str, finished: str, config: Path, run: Path) -> bool:
+    """Start the audit and kill it as soon as `sign` is there; tell whether it was killed before the stage ended."""
+    process = subprocess.Popen(
+        command("audit", config, "--out", run, "--quiet"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(run.glob(sign)):
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    _, error = process.communicate()
+    assert process.returncode == -signal.SIGKILL, error.decode()
+    return not (run / "stages" / f"{finished}.json").exists()
+
+
+def without_provenance(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "audit.json").read_text())
+    del content["provenance"]
+    return content
+
+
+@pytest.fixture(scope="module")
+def never_killed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = citlr("audit", world / "audit.yaml", "--out", run, "--quiet")
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def test_killed_in_every_stage_it_ends_the_same(world: Path, never_killed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    inside = {}
+    for stage, sign in SIGNS.items():
+        name = f"{stage}.cnn" if stage in ("predict", "test") else stage
+        inside[stage] = kill_when(sign, name, world / "audit.yaml", run)
+    # Looking every 2 ms, the kill falls inside the stage; one that is over in less may slip through.
+    assert sum(inside.values()) >= len(SIGNS) - 1, inside
+    done = citlr("audit", world / "audit.yaml", "--out", run, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert without_provenance(run) == without_provenance(never_killed)
+    attempts = {
+        row["stage"]: row["attempts"] for row in json.loads((run / "audit.json").read_text())["provenance"]["stages"]
+    }
+    assert attempts["fit"] > 1
+    assert not list(run.rglob("*.partial*"))
+
+
+def test_run_again_nothing_is_done_again(world: Path, never_killed: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in never_killed.rglob("*") if path.is_file()}
+    done = citlr("audit", world / "audit.yaml", "--out", never_killed, "--quiet")
+    assert done.returncode == 0, done.stderr
+    after = {path: path.stat().st_mtime_ns for path in never_killed.rglob("*") if path.is_file()}
+    assert {path.name for path in before if before[path] != after[path]} <= {".lock"}
+
+
+def test_stage_by_stage_gives_the_same(
+    world: Path, never_killed: Path, tmp_path: Path, configure: Callable[..., Path]
+) -> None:
+    run = tmp_path / "run"
+    assert citlr("audit", configure(), "--out", run, "--until", "cohort").returncode == 0
+    for verb in ("fit", "generate", "predict", "test", "report"):
+        done = citlr(verb, run, "--quiet")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{verb}: done")
+    assert without_provenance(run) == without_provenance(never_killed)
+    assert (run / "audit.html").is_file()
