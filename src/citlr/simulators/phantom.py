@@ -20,6 +20,7 @@ from citlr.simulators.phantom_anatomy import (
     choose_level,
     conditional_prevalence,
     draw_exogenous,
+    graded,
     per_name,
     present,
 )
@@ -86,7 +87,7 @@ class PhantomWorld:
             len(self.weights) != len(self.levels) or min(self.weights) <= 0 or abs(sum(self.weights) - 1) > 1e-9
         ):
             raise InputError(f"weights is {self.weights}; it needs {len(self.levels)} positive shares that sum to one.")
-        for name, share in self._prevalences().items():
+        for name, share in self.prevalences().items():
             if not 0 < share < 1:
                 raise InputError(f"The prevalence of {name} is {share:g}; it has to lie between 0 and 1.")
         self.conditional()
@@ -95,7 +96,8 @@ class PhantomWorld:
         count = len(self.levels)
         return np.full(count, 1 / count) if self.weights is None else np.asarray(self.weights, dtype=np.float64)
 
-    def _prevalences(self) -> dict[str, float]:
+    def prevalences(self) -> dict[str, float]:
+        """Return P(finding) for the five findings, and the share of AP views as "view"."""
         return per_name(self.prevalence, FINDINGS, what="prevalence", default=0.3) | {"view": self.ap_share}
 
     def conditional(self) -> dict[str, NDArray[np.float64]]:
@@ -103,7 +105,7 @@ class PhantomWorld:
         named = isinstance(self.correlation, Mapping)
         names = (*FINDINGS, "view") if named else FINDINGS
         wanted = per_name(self.correlation, names, what="correlation", default=0.0)
-        shares = self._prevalences()
+        shares = self.prevalences()
         return {
             name: conditional_prevalence(share, wanted.get(name, 0.0), self._weights(), name=name)
             for name, share in shares.items()
@@ -168,8 +170,8 @@ class PhantomWorld:
         chance = self.conditional()
         for name in FINDINGS:
             there = present(exogenous[f"{name}_tendency"].to_numpy(), chance[name][level])
-            graded = 0.4 + 0.6 * exogenous[f"{name}_rank"].to_numpy()
-            severity[name] = np.where(there, graded, 0).astype(np.float32)
+            grade = graded(exogenous[f"{name}_rank"].to_numpy())
+            severity[name] = np.where(there, grade, 0).astype(np.float32)
         frontal = present(exogenous["view_tendency"].to_numpy(), chance["view"][level])
         return PhantomSample(
             world=self, seed=seed, exogenous=exogenous, level=level, ap=frontal, severity=pd.DataFrame(severity)

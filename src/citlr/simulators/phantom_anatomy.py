@@ -37,6 +37,7 @@ IMAGE_UNIFORM = (
 TENDENCIES = tuple(f"{name}_tendency" for name in (*FINDINGS, "view"))
 SEVERITY_RANKS = tuple(f"{name}_rank" for name in FINDINGS)
 WITHIN_PATIENT = 0.5
+MILDEST = 0.25
 
 _PURPOSES = {"patient": 0, "image": 1, "noise": 2}
 
@@ -166,6 +167,11 @@ def per_name(
         if key not in names:
             raise InputError(f"{what} names '{key}', which the phantom does not have.{did_you_mean(key, names)}")
     return {name: float(value.get(name, default)) for name in names}
+
+
+def graded(rank: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the severity of a finding that is there, from `MILDEST` to 1, uniform in its rank in [0, 1)."""
+    return MILDEST + (1 - MILDEST) * rank
 
 
 def present(tendency: NDArray[np.float32], probability: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -33,7 +33,7 @@ def edema(chest: Chest, u: Mapping[str, Image]) -> Image:
     dx, dy = (side - np.float32(0.30)) / np.float32(0.42), (y - np.float32(0.02)) / np.float32(0.58)
     haze = np.maximum(1 - dx * dx - dy * dy, 0)
     net = np.cos(41 * side + 23 * y) * np.cos(29 * y - 17 * side)
-    balance = 0.80 * (1 + 0.12 * u["edema_balance"] * np.sign(chest.x))
+    balance = 0.55 * (1 + 0.12 * u["edema_balance"] * np.sign(chest.x))
     result: Image = balance * haze * (0.8 + 0.2 * net)
     return result
 
@@ -56,12 +56,12 @@ def atelectasis(chest: Chest, u: Mapping[str, Image]) -> Image:
     span = where * chest.x
     level = 0.20 + 0.14 * u["atelectasis_y"]
     slope = 0.08 * u["atelectasis_slope"] - 0.10
-    off = chest.y - level - slope * (span - 0.4) - 0.25 * (span - 0.4) * (span - 0.4)
+    along = span - np.float32(0.4)
+    off = chest.y - level - slope * along - np.float32(0.25) * along * along
     band = smooth(span - 0.20, 0.20) * smooth(0.66 - span, 0.22)
     width = max(0.026, 2.0 / chest.size)
-    upper: Image = 1 - np.abs(off) / width
-    lower: Image = 1 - np.abs(off - np.float32(0.12)) / width
-    plates = smooth(upper, 1.6) + 0.65 * smooth(lower, 1.6)
+    upper, lower = np.abs(off), np.abs(off - np.float32(0.12))
+    plates = smooth(np.float32(width) - upper, 1.6 * width) + 0.65 * smooth(np.float32(width) - lower, 1.6 * width)
     return 0.85 * band * plates
 
 

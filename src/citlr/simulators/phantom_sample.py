@@ -43,7 +43,7 @@ class PhantomSample:
     ap : ndarray of shape (n,)
         Whether the view is AP.
     severity : DataFrame
-        Severity of the five findings in [0, 1]; 0 is absent, present starts at 0.4.
+        Severity of the five findings in [0, 1]; 0 is absent, present is 0.25 to 1.
     """
 
     world: PhantomWorld
