@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -67,15 +67,14 @@ class ClusteredMean:
     ----------
     estimate : ndarray
         Mean over images.
-    se : ndarray
-        Cluster-robust (CR2) standard error.
-    skew : ndarray
-        Third cumulant of the estimate over its variance, in units of the estimate (0 where the variance is 0): how
-        fast the variance grows as the mean moves, d se^2 / d mean, in a family tilted like the data.
+    variance : ndarray
+        Cluster-robust (CR2) variance of the estimate.
+    third : ndarray
+        Third cumulant of the estimate.
+    largest : ndarray
+        Largest contribution of one patient to the estimate, upwards, at least 0.
     df : float
         Bell-McCaffrey degrees of freedom.
-    median : ndarray
-        Median over images: what most images do.
     deviating : ndarray of int
         Patients with an image whose value is not the median.
     patients : float
@@ -83,20 +82,39 @@ class ClusteredMean:
     """
 
     estimate: Floats
-    se: Floats
-    skew: Floats
+    variance: Floats
+    third: Floats
+    largest: Floats
     df: float
-    median: Floats
     deviating: NDArray[np.intp]
     patients: float
 
-    def negated(self) -> ClusteredMean:
-        """Return the mean of the values with their signs changed."""
-        return replace(self, estimate=-self.estimate, skew=-self.skew, median=-self.median)
+    @property
+    def se(self) -> Floats:
+        """Cluster-robust (CR2) standard error."""
+        return np.sqrt(self.variance)
+
+
+@dataclass(frozen=True, eq=False)
+class SignedMean:
+    """The mean of values of either sign, with its positive and its negative part apart.
+
+    Parameters
+    ----------
+    whole, positive, negative : ClusteredMean
+        Of y, max(y, 0) and max(-y, 0).
+    correlation : ndarray
+        Between the estimates of the two parts, over patients.
+    """
+
+    whole: ClusteredMean
+    positive: ClusteredMean
+    negative: ClusteredMean
+    correlation: Floats
 
 
 def clustered_mean(values: Floats, clusters: Clusters) -> ClusteredMean:
-    r"""Mean of each column with its CR2 standard error (Bell and McCaffrey 2002) in closed form.
+    r"""Mean of each column with its CR2 variance (Bell and McCaffrey 2002) in closed form.
 
     For an intercept alone the CR2 adjustment of cluster c with :math:`n_c` of N rows is
     :math:`(1 - n_c/N)^{-1/2}`, so :math:`se^2 = \sum_c e_c^2 / (1 - n_c/N) / N^2` with
@@ -120,27 +138,48 @@ def clustered_mean(values: Floats, clusters: Clusters) -> ClusteredMean:
     >>> round(float(m.estimate), 4), round(float(m.se), 4), round(m.df, 6)
     (2.3333, 0.8819, 2.0)
     """
+    return _summarise(values, clusters)[0]
+
+
+def signed_mean(values: Floats, clusters: Clusters) -> SignedMean:
+    """Return the mean of each column with its two parts; see `clustered_mean` for the arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> m = signed_mean(np.array([1.0, -2.0, 4.0]), Clusters.of([0, 1, 2]))
+    >>> [round(float(part.estimate), 4) for part in (m.whole, m.positive, m.negative)]
+    [1.0, 1.6667, 0.6667]
+    """
+    positive, up = _summarise(np.maximum(values, 0), clusters)
+    negative, down = _summarise(np.maximum(-values, 0), clusters)
+    product = np.sqrt(positive.variance * negative.variance)
+    correlation = np.where(product > 0, (up * down).sum(axis=0) / np.where(product > 0, product, 1.0), 0.0)
+    return SignedMean(
+        whole=clustered_mean(values, clusters), positive=positive, negative=negative, correlation=correlation
+    )
+
+
+def _summarise(values: Floats, clusters: Clusters) -> tuple[ClusteredMean, Floats]:
     n = float(len(values))
     estimate = values.mean(axis=0)
     totals = clusters.sums(values)
     sizes = clusters.sizes.reshape(-1, *([1] * (values.ndim - 1)))
-    residual = totals - sizes * estimate
-    scaled = residual / np.sqrt(1 - sizes / n)
-    variance = np.square(scaled).sum(axis=0) / n**2
-    third = (scaled**3).sum(axis=0) / n**3
-    tiny = variance <= (1e-12 * np.abs(estimate)) ** 2  # rounding of a constant column
-    skew = np.where(tiny, 0.0, third / np.where(tiny, 1.0, variance))
-    median = np.median(values, axis=0)
-    off = clusters.sums((values != median).astype(np.float64))
-    return ClusteredMean(
-        estimate=estimate,
-        se=np.where(tiny, 0.0, np.sqrt(variance)),
-        skew=skew,
+    parts = (totals - sizes * estimate) / np.sqrt(1 - sizes / n) / n
+    variance = np.square(parts).sum(axis=0)
+    real = variance > np.square(1e-12 * estimate)  # else: the rounding of a constant column
+    parts = parts * real
+    off = clusters.sums((values != np.median(values, axis=0)).astype(np.float64))
+    mean = ClusteredMean(
+        estimate=np.asarray(estimate),
+        variance=np.asarray(variance * real),
+        third=np.asarray((parts**3).sum(axis=0)),
+        largest=np.asarray(np.maximum(parts.max(axis=0), 0.0)),
         df=_degrees_of_freedom(clusters.sizes),
-        median=np.asarray(median),
-        deviating=np.count_nonzero(off, axis=0),
+        deviating=np.asarray(np.count_nonzero(off, axis=0)),
         patients=clusters.effective,
     )
+    return mean, parts
 
 
 def _degrees_of_freedom(sizes: Floats) -> float:

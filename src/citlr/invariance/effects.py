@@ -25,9 +25,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from citlr.errors import InputError, did_you_mean
-from citlr.invariance.clusters import ClusteredMean, Clusters, Floats, clustered_mean
+from citlr.invariance.clusters import ClusteredMean, Clusters, Floats, SignedMean, clustered_mean, signed_mean
 from citlr.invariance.groups import product_statistic
-from citlr.invariance.intervals import Interval, check_alpha, skew_interval, wilson_interval
+from citlr.invariance.intervals import Interval, check_alpha, signed_interval, skew_interval, wilson_interval
 from citlr.invariance.responses import Responses
 
 Outcome = Literal["decision", "probability"]
@@ -46,7 +46,8 @@ class Effects:
         Two-sided 1 - alpha intervals.
     within_flip_rate, eca, eca_corrected : ndarray
         Shares in [0, 1] (`eca_corrected` is unbiased and may fall a little outside).
-    mean, product : ClusteredMean
+    mean : SignedMean
+    product : ClusteredMean
         What the intervals of the mean effect and of psi were made from.
     """
 
@@ -59,7 +60,7 @@ class Effects:
     within_flip_rate: Floats
     eca: Floats
     eca_corrected: Floats
-    mean: ClusteredMean
+    mean: SignedMean
     product: ClusteredMean
 
 
@@ -117,15 +118,16 @@ def contrast_effects(
     values = outcome_values(responses, outcome=outcome, threshold=threshold)
     clusters = Clusters.of(responses.patients)
     pair, pair_decisions = values[:, list(contrast)], decisions[:, list(contrast)]
-    mean = clustered_mean((pair[:, 1] - pair[:, 0]).mean(axis=1), clusters)
+    discrete = outcome == "decision"
+    mean = signed_mean((pair[:, 1] - pair[:, 0]).mean(axis=1), clusters)
     product = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
     flips = clustered_mean(flip_shares(pair_decisions, shared_seeds=shared_seeds), clusters)
-    psi = skew_interval(product, alpha=alpha, span=(0.0, 1.0))
+    psi = skew_interval(product, alpha=alpha, decisions=discrete)
     eca, corrected = counterfactual_accuracy(decisions, responses.factual, shared_seeds=shared_seeds)
     return Effects(
         contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
         labels=responses.labels,
-        mean_effect=skew_interval(mean, alpha=alpha),
+        mean_effect=signed_interval(mean, alpha=alpha),
         psi=psi,
         rms_effect=Interval(*(np.sqrt(np.maximum(part, 0.0)) for part in (psi.estimate, psi.low, psi.high))),
         flip_rate=wilson_interval(flips, alpha=alpha),

@@ -54,6 +54,9 @@ class RandomizationResult:
         for two levels, and is the square root of the Wald statistic for more.
     mean_pvalue, product_pvalue : ndarray
         Monte-Carlo p-values of the two statistics on their own.
+    mean_spread, product_spread : ndarray
+        Standard deviation under the randomisations of the summed D and the summed U (two levels; of the studentised
+        statistics otherwise).
     randomizations : int
         Number of randomisations, the observed outputs not counted.
     """
@@ -64,6 +67,8 @@ class RandomizationResult:
     product_z: Floats
     mean_pvalue: Floats
     product_pvalue: Floats
+    mean_spread: Floats
+    product_spread: Floats
     randomizations: int
 
     @property
@@ -185,6 +190,8 @@ def _min_p(
         product_z=product_z.reshape(shape),
         mean_pvalue=p_first[0].reshape(shape),
         product_pvalue=p_second[0].reshape(shape),
+        mean_spread=np.sqrt(np.square(first[1:], dtype=np.float64).mean(axis=0)).reshape(shape),
+        product_spread=spread.reshape(shape),
         randomizations=len(first) - 1,
     )
 

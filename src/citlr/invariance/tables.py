@@ -145,8 +145,8 @@ def _originals(
     if bool((times != 1).any()):
         u, k = (int(i) for i in np.argwhere(times != 1)[0])
         raise InputError(
-            f"{int((times != 1).sum())} original outputs (draw -1) are missing or there twice, first image {units[int(u)]}, "
-            f"label {labels[k]}: give one for every image and label, or none at all."
+            f"{int((times != 1).sum())} original outputs (draw -1) are missing or there twice, first image "
+            f"{units[int(u)]}, label {labels[k]}: give one for every image and label, or none at all."
         )
     values = np.empty(shape)
     values[owner, label] = rows["probability"].to_numpy(dtype=np.float64)

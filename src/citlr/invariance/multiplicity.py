@@ -1,0 +1,64 @@
+"""Many labels, contrasts and attributes: Holm for verdicts, Benjamini-Hochberg for screening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from statsmodels.stats.multitest import multipletests
+
+from citlr.errors import InputError
+from citlr.invariance.clusters import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Adjusted:
+    """P-values adjusted within one family, in the shape they came in.
+
+    Parameters
+    ----------
+    holm : ndarray
+        Controls the chance of any false verdict, under every dependence of the tests.
+    benjamini_hochberg : ndarray
+        Controls the expected share of false discoveries; shown, never decided on.
+    """
+
+    holm: Floats
+    benjamini_hochberg: Floats
+
+
+def adjust(pvalues: ArrayLike) -> Adjusted:
+    """Adjust p-values of any shape as one family.
+
+    Parameters
+    ----------
+    pvalues : array-like of float
+        In [0, 1], at least one.
+
+    Returns
+    -------
+    Adjusted
+
+    Raises
+    ------
+    InputError
+        When there is none, or one is not in [0, 1].
+
+    Examples
+    --------
+    >>> adjusted = adjust([[0.01, 0.02], [0.03, 0.5]])
+    >>> adjusted.holm
+    array([[0.04, 0.06],
+           [0.06, 0.5 ]])
+    >>> adjusted.benjamini_hochberg
+    array([[0.04, 0.04],
+           [0.04, 0.5 ]])
+    """
+    p = np.asarray(pvalues, dtype=np.float64)
+    if p.size == 0 or not bool(np.all((p >= 0) & (p <= 1))):
+        raise InputError(f"Adjusting needs at least one p-value, all in [0, 1]; found {p.size} with {p.ravel()[:3]}.")
+    holm, screened = (
+        np.asarray(multipletests(p.ravel(), method=method)[1]).reshape(p.shape) for method in ("holm", "fdr_bh")
+    )
+    return Adjusted(holm=holm, benjamini_hochberg=screened)

@@ -1,0 +1,234 @@
+"""What the data in hand could have found, and how many patients a margin needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, comb, log
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from citlr.errors import InputError
+from citlr.invariance.clusters import ClusteredMean, Floats
+from citlr.invariance.effects import Effects, Outcome, contrast_effects, outcome_values
+from citlr.invariance.equivalence import check_margin
+from citlr.invariance.intervals import check_alpha
+from citlr.invariance.randomization import RandomizationResult, contrast_tests
+from citlr.invariance.responses import Responses
+
+
+@dataclass(frozen=True, eq=False)
+class PowerReport:
+    """What one contrast can and cannot show; one entry per label.
+
+    Parameters
+    ----------
+    contrast : (str, str)
+    labels : tuple of str
+    power, alpha : float
+    n_patients : int
+        Patients in hand.
+    detectable_psi, detectable_mean : ndarray
+        Smallest psi and mean effect that the default test finds with that power.
+    patients_needed : ndarray of int, or None
+        Patients for an equivalence verdict with that power if the model is invariant; None without a margin.
+    margin : float or None
+    """
+
+    contrast: tuple[str, str]
+    labels: tuple[str, ...]
+    power: float
+    alpha: float
+    n_patients: int
+    detectable_psi: Floats
+    detectable_mean: Floats
+    patients_needed: NDArray[np.int64] | None
+    margin: float | None
+
+
+def power(
+    responses: Responses,
+    *,
+    contrast: tuple[int, int] = (0, 1),
+    margin: float | None = None,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    outcome: Outcome = "decision",
+    threshold: float | Mapping[str, float] = 0.5,
+    shared_seeds: bool = True,
+    seed: int = 0,
+) -> PowerReport:
+    """Power of the default test and of equivalence, with the noise of the data in hand.
+
+    Parameters
+    ----------
+    responses : Responses
+    contrast : (int, int)
+        Level indices.
+    margin : float, optional
+        Asks also for the patients that equivalence at this margin needs.
+    power : float
+        In (0.5, 1).
+    alpha, outcome, threshold, shared_seeds, seed
+        As in `citlr.invariance.verdict.assess`.
+
+    Returns
+    -------
+    PowerReport
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> report = power(Responses.from_arrays(np.zeros((300, 2, 4, 1))), margin=0.02)
+    >>> report.detectable_psi.round(4), report.patients_needed
+    (array([0.01]), array([149]))
+    """
+    values = outcome_values(responses, outcome=outcome, threshold=threshold)
+    options = {"outcome": outcome, "threshold": threshold, "shared_seeds": shared_seeds}
+    effects = contrast_effects(responses, contrast=contrast, alpha=alpha, **options)  # type: ignore[arg-type]
+    tests = contrast_tests(values, contrasts=[contrast], shared_seeds=shared_seeds, randomizations=999, seed=seed)
+    decisions = outcome == "decision"
+    psi, mean = detectable(
+        effects,
+        tests,
+        row=0,
+        n_units=responses.n_units,
+        draws=responses.n_draws,
+        power=power,
+        alpha=alpha,
+        decisions=decisions,
+        shared_seeds=shared_seeds,
+    )
+    needed = None
+    if margin is not None:
+        needed = patients_needed(effects, margin=margin, power=power, alpha=alpha, decisions=decisions)
+    return PowerReport(
+        contrast=effects.contrast,
+        labels=responses.labels,
+        power=power,
+        alpha=alpha,
+        n_patients=responses.n_patients,
+        detectable_psi=psi,
+        detectable_mean=mean,
+        patients_needed=needed,
+        margin=margin,
+    )
+
+
+def detectable(
+    effects: Effects,
+    tests: RandomizationResult,
+    *,
+    row: int,
+    n_units: int,
+    draws: int,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    decisions: bool = True,
+    shared_seeds: bool = True,
+) -> tuple[Floats, Floats]:
+    r"""Smallest psi and mean effect that the default test finds with the given power, per label.
+
+    psi solves :math:`\psi = z_{1-\alpha/2}\, s_0 + z_{power} \sqrt{s^2 + k\psi}`, with :math:`s_0` the spread of mean U
+    under the randomisations, s its standard error and k the growth of its variance with psi (1/patients for decisions);
+    each half of the min-p test is taken at alpha/2. Where there is little noise the limit is the number of flipping
+    images that reach significance at all: m with :math:`q^m \le \alpha/2`, q the chance that a flipping image looks
+    as extreme after a reshuffle, must turn up with that power.
+
+    Parameters
+    ----------
+    effects, tests
+        Of the same responses; `row` is the contrast's row in `tests`.
+    n_units, draws : int
+        Images; draws per level.
+    power, alpha, decisions, shared_seeds
+        As in `power`.
+
+    Returns
+    -------
+    psi, mean : ndarray of float, shape (labels,)
+        Capped at 1.
+    """
+    _check_power(power)
+    z_power = float(stats.norm.ppf(power))
+    product = effects.product
+    growth = 1 / product.patients if decisions else _growth(product)
+    s0 = tests.product_spread[row] / n_units
+    base = float(stats.norm.isf(alpha / 2)) * s0
+    # psi = base + z sqrt(s^2 + growth psi), a quadratic in psi
+    b = base + np.square(z_power) * growth / 2
+    psi = b + np.sqrt(np.square(b) - np.square(base) + np.square(z_power) * product.variance)
+    chance = 2.0 ** (1 - draws) if shared_seeds else 2 / comb(2 * draws, draws)
+    events = ceil(log(alpha / 2) / log(chance) - 1e-9)
+    rare = float(stats.gamma.ppf(power, events)) / product.patients if decisions else 0.0
+    mean_spread = tests.mean_spread[row] / (n_units * draws)
+    whole = effects.mean.whole
+    mean = float(stats.norm.isf(alpha / 4)) * mean_spread + z_power * whole.se
+    return np.minimum(np.maximum(psi, rare), 1.0), np.minimum(np.maximum(mean, rare), 1.0)
+
+
+def patients_needed(
+    effects: Effects, *, margin: float, power: float = 0.8, alpha: float = 0.05, decisions: bool = True
+) -> NDArray[np.int64]:
+    r"""Patients for the verdict "equivalent" with the given power, if the model is invariant and the noise as in hand.
+
+    Both the mean effect and psi have to pass, so each is given half of the allowed failures. With per-patient spread
+    :math:`\sigma`, n has to bring the upper limit of an estimate that chance has put :math:`z\sigma/\sqrt n` too high
+    below the margin; and an unseen kind of patient must be ruled out, :math:`(1 - margin)^n < \alpha`.
+
+    Parameters
+    ----------
+    effects : Effects
+    margin : float
+        In (0, 1).
+    power, alpha, decisions
+        As in `power`.
+
+    Returns
+    -------
+    ndarray of int, shape (labels,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> effects = contrast_effects(Responses.from_arrays(np.zeros((50, 2, 4, 1))))
+    >>> patients_needed(effects, margin=0.05)
+    array([59])
+    """
+    check_margin(margin)
+    check_alpha(alpha)
+    _check_power(power)
+    miss = (1 - power) / 2
+    psi = _needed(effects.product, margin, alpha, float(stats.norm.isf(miss)), decisions)
+    mean = _needed(effects.mean.whole, margin, alpha, float(stats.norm.isf(miss / 2)), decisions)
+    return np.maximum(psi, mean)
+
+
+def _needed(mean: ClusteredMean, margin: float, alpha: float, z_power: float, decisions: bool) -> NDArray[np.int64]:
+    sigma = np.sqrt(mean.variance * mean.patients)
+    k, most = _growth(mean) * mean.patients, mean.largest * mean.patients
+    z = float(stats.norm.isf(alpha))
+    low, high = np.full(sigma.shape, 2.0), np.full(sigma.shape, 1e12)
+    for _ in range(80):
+        n = np.sqrt(low * high)
+        chance = z_power * sigma / np.sqrt(n)
+        root = np.sqrt(np.square(sigma) / n + np.square(most / n) + np.square(k / n) * (z**2 + 2) / 12)
+        limit = chance + k / n * (2 * z**2 + 1) / 6 + z * root
+        unseen = chance + 1 - alpha ** (1 / n) if decisions else limit
+        enough = np.maximum(limit, unseen) < margin
+        low, high = np.where(enough, low, n), np.where(enough, n, high)
+    if not decisions:  # what deviates rarely still has to be ruled out
+        high = np.maximum(high, np.where(mean.variance > 0, 2.0, log(alpha) / log(1 - margin)))
+    return np.asarray(np.ceil(high * (1 - 1e-9)), dtype=np.int64)
+
+
+def _growth(mean: ClusteredMean) -> Floats:
+    varies = mean.variance > 0
+    return np.maximum(np.where(varies, mean.third / np.where(varies, mean.variance, 1.0), 0.0), 0.0)
+
+
+def _check_power(power: float) -> None:
+    if not 0.5 < power < 1:
+        raise InputError(f"power is {power}; give a chance of success above 0.5 and below 1, such as 0.8.")

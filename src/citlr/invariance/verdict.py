@@ -1,0 +1,371 @@
+"""From responses to verdicts: every label at every contrast, tested, sized up and judged in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from citlr.errors import InputError
+from citlr.invariance.effects import Effects, Outcome, contrast_effects, outcome_values
+from citlr.invariance.equivalence import Equivalence, check_margin, equivalence_test
+from citlr.invariance.intervals import Interval, check_alpha
+from citlr.invariance.multiplicity import adjust
+from citlr.invariance.power import detectable
+from citlr.invariance.randomization import RandomizationResult, contrast_tests, omnibus_test
+from citlr.invariance.responses import Responses
+
+Verdict = Literal["dependence", "equivalent", "inconclusive"]
+SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
+METHODS = {True: "randomization_sign_flip", False: "randomization_permutation"}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A number with its 1 - alpha interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ContrastTest:
+    """One label at one contrast; the fields are explained in `citlr.invariance.effects` and `.randomization`.
+
+    Parameters
+    ----------
+    method : str
+        "randomization_sign_flip" (shared seeds) or "randomization_permutation" (independent draws).
+    statistic : float
+        The standardised statistic that decided, named by `component`.
+    component : {"mean", "product"}
+    pvalue, pvalue_adjusted, pvalue_screening, log10_pvalue : float
+        Of the default test; Holm and Benjamini-Hochberg over labels and contrasts; log10 with its asymptotic tail.
+    equivalence_pvalue : float
+        The larger of the p-values of the mean effect and of psi against the margin.
+    detectable_effect : float
+        Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
+    reason : str
+        Why the verdict is what it is.
+    """
+
+    contrast: tuple[str, str]
+    label: str
+    outcome: str
+    method: str
+    n_images: int
+    n_patients: int
+    draws: int
+    statistic: float
+    component: str
+    pvalue: float
+    pvalue_adjusted: float
+    pvalue_screening: float
+    log10_pvalue: float
+    mean_effect: Bounds
+    psi: Bounds
+    rms_effect: Bounds
+    flip_rate: Bounds
+    within_flip_rate: float
+    eca: float
+    eca_corrected: float
+    margin: float
+    equivalence_pvalue: float
+    detectable_effect: float
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class OmnibusTest:
+    """One label over all levels at once; only made with three levels or more. Holm and BH are over the labels."""
+
+    levels: tuple[str, ...]
+    label: str
+    statistic: float
+    component: str
+    pvalue: float
+    pvalue_adjusted: float
+    pvalue_screening: float
+    log10_pvalue: float
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All that was found for one attribute.
+
+    Parameters
+    ----------
+    attribute : str
+    levels, labels : tuple of str
+    tests : tuple of ContrastTest
+        Label by label, contrasts within; each holds its own verdict and reason.
+    omnibus : tuple of OmnibusTest
+        Shown beside the verdict; empty with two levels.
+    verdict : {"dependence", "equivalent", "inconclusive"}
+        The worst of the rows.
+    reason : str
+        The reason of the row that set it.
+    alpha, margin : float
+    """
+
+    attribute: str
+    levels: tuple[str, ...]
+    labels: tuple[str, ...]
+    tests: tuple[ContrastTest, ...]
+    omnibus: tuple[OmnibusTest, ...]
+    verdict: Verdict
+    reason: str
+    alpha: float
+    margin: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per test; intervals become columns such as psi_low."""
+        rows = []
+        for test in self.tests:
+            row = asdict(test)
+            for name in ("mean_effect", "psi", "rms_effect", "flip_rate"):
+                bounds = row.pop(name)
+                row |= {name: bounds["estimate"], f"{name}_low": bounds["low"], f"{name}_high": bounds["high"]}
+            rows.append({"attribute": self.attribute, **row})
+        return pd.DataFrame(rows)
+
+
+def assess(
+    responses: Responses,
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    outcome: Outcome = "decision",
+    threshold: float | Mapping[str, float] = 0.5,
+    randomizations: int = 4999,
+    shared_seeds: bool = True,
+    seed: int = 0,
+) -> Assessment:
+    """Test every label at every contrast and say what follows.
+
+    A row is *equivalent* where the mean effect and psi are both shown to lie below the margin (that takes precedence
+    over a dependence that is significant but negligible, and the reason says so); else *dependence* where the
+    Holm-adjusted p-value is below alpha; else *inconclusive*.
+
+    Parameters
+    ----------
+    responses : Responses
+        Two levels or more, two draws or more (four are advised).
+    margin : float
+        Largest change of the output that does not matter, in (0, 1).
+    alpha : float
+        Error rate of verdicts; intervals have confidence 1 - alpha.
+    outcome : {"decision", "probability"}
+        What is tested: `value >= threshold`, or the probability itself.
+    threshold : float or mapping from label to float
+        Operating point of the decisions.
+    randomizations : int
+        At least 19; the smallest p-value is 1/(randomizations + 1).
+    shared_seeds : bool
+        Whether draw r of all levels of an image used the same generator noise.
+    seed : int
+        Same seed, same result.
+
+    Returns
+    -------
+    Assessment
+
+    Raises
+    ------
+    InputError
+        When a setting is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> base = np.broadcast_to(rng.random((400, 1, 1, 1)), (400, 2, 4, 1))
+    >>> assess(Responses.from_arrays(base), margin=0.02).verdict
+    'equivalent'
+    >>> shifted = np.concatenate([base[:, :1], np.minimum(base[:, 1:] + 0.1, 1)], axis=1)
+    >>> print(assess(Responses.from_arrays(shifted), margin=0.02).verdict)
+    dependence
+    """
+    check_margin(margin)
+    check_alpha(alpha)
+    values = outcome_values(responses, outcome=outcome, threshold=threshold)
+    options = {"shared_seeds": shared_seeds, "randomizations": randomizations}
+    tests = contrast_tests(values, contrasts=responses.contrasts, seed=seed, **options)  # type: ignore[arg-type]
+    omnibus: tuple[OmnibusTest, ...] = ()
+    if len(responses.levels) > 2:
+        omnibus = _omnibus_rows(responses, omnibus_test(values, seed=seed + 1, **options))  # type: ignore[arg-type]
+    columns = []
+    for row, contrast in enumerate(responses.contrasts):
+        effects = contrast_effects(
+            responses,
+            contrast=contrast,
+            alpha=alpha,
+            outcome=outcome,
+            threshold=threshold,
+            shared_seeds=shared_seeds,
+        )
+        equivalence = equivalence_test(effects.mean, effects.product, margin=margin, decisions=outcome == "decision")
+        smallest, _ = detectable(
+            effects,
+            tests,
+            row=row,
+            n_units=responses.n_units,
+            draws=responses.n_draws,
+            alpha=alpha,
+            decisions=outcome == "decision",
+            shared_seeds=shared_seeds,
+        )
+        columns.append(_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds))
+    rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
+    draft = Assessment(
+        attribute=responses.attribute,
+        levels=responses.levels,
+        labels=responses.labels,
+        tests=rows,
+        omnibus=omnibus,
+        verdict="inconclusive",
+        reason="",
+        alpha=alpha,
+        margin=margin,
+    )
+    return judge_together([draft])[0]
+
+
+def judge_together(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:
+    """Adjust over labels x contrasts x attributes as one family, and decide every row anew.
+
+    Parameters
+    ----------
+    assessments : sequence of Assessment
+        One per attribute, all at one alpha.
+
+    Returns
+    -------
+    tuple of Assessment
+        In the same order.
+
+    Raises
+    ------
+    InputError
+        When there is none, or alphas differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> alone = assess(Responses.from_arrays(np.full((200, 2, 4, 1), 0.3)), margin=0.02)
+    >>> [a.verdict for a in judge_together([alone, alone])]
+    ['equivalent', 'equivalent']
+    """
+    if not assessments or len({a.alpha for a in assessments}) != 1:
+        raise InputError(f"Judging together needs assessments at one alpha; found {len(assessments)} of them.")
+    adjusted = adjust([test.pvalue for a in assessments for test in a.tests])
+    pairs = iter(zip(adjusted.holm.tolist(), adjusted.benjamini_hochberg.tolist(), strict=True))
+    return tuple(_judged(a, [next(pairs) for _ in a.tests]) for a in assessments)
+
+
+def _judged(assessment: Assessment, pvalues: list[tuple[float, float]]) -> Assessment:
+    tests = []
+    for test, (holm, screened) in zip(assessment.tests, pvalues, strict=True):
+        drafted = replace(test, pvalue_adjusted=holm, pvalue_screening=screened)
+        verdict, reason = _decide(drafted, assessment.alpha)
+        tests.append(replace(drafted, verdict=verdict, reason=reason))
+    worst = max(tests, key=lambda test: SEVERITY.index(test.verdict))
+    return replace(assessment, tests=tuple(tests), verdict=worst.verdict, reason=worst.reason)
+
+
+def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
+    what = f"{test.label}, {test.contrast[0]} against {test.contrast[1]}"
+    significant = test.pvalue_adjusted < alpha
+    sizes = (
+        f"mean effect {test.mean_effect.estimate:+.4f} [{test.mean_effect.low:+.4f}, {test.mean_effect.high:+.4f}], "
+        f"psi {test.psi.estimate:.4f} [{test.psi.low:.4f}, {test.psi.high:.4f}]"
+    )
+    if test.equivalence_pvalue < alpha:
+        also = " The dependence is significant, but shown to be negligible." if significant else ""
+        return "equivalent", (
+            f"{what}: the mean effect and psi are both below the margin of {test.margin:g} "
+            f"(p = {test.equivalence_pvalue:.2g}; {sizes}).{also}"
+        )
+    if significant:
+        which = "the mean shift" if test.component == "mean" else "changes of single images"
+        return "dependence", f"{what}: the output depends on the level (adjusted p = {_p(test)}, by {which}; {sizes})."
+    return "inconclusive", (
+        f"{what}: no dependence was found (adjusted p = {test.pvalue_adjusted:.2g}), yet effects up to the margin of "
+        f"{test.margin:g} are not ruled out ({sizes}); a psi of {test.detectable_effect:.3g} would have been found in "
+        "80 of 100 such audits."
+    )
+
+
+def _p(test: ContrastTest) -> str:
+    if test.log10_pvalue < np.log10(test.pvalue) - 1:
+        return f"{test.pvalue_adjusted:.2g}, about 1e{test.log10_pvalue:.0f} before adjustment"
+    return f"{test.pvalue_adjusted:.2g}"
+
+
+def _rows(
+    responses: Responses,
+    effects: Effects,
+    equivalence: Equivalence,
+    tests: RandomizationResult,
+    row: int,
+    smallest: np.ndarray,
+    outcome: Outcome,
+    shared_seeds: bool,
+) -> list[ContrastTest]:
+    n_patients = responses.n_patients
+    return [
+        ContrastTest(
+            contrast=effects.contrast,
+            label=label,
+            outcome=outcome,
+            method=METHODS[shared_seeds],
+            n_images=responses.n_units,
+            n_patients=n_patients,
+            draws=responses.n_draws,
+            statistic=float(tests.statistic[row, k]),
+            component=str(tests.component[row, k]),
+            pvalue=float(tests.pvalue[row, k]),
+            pvalue_adjusted=float(tests.pvalue[row, k]),
+            pvalue_screening=float(tests.pvalue[row, k]),
+            log10_pvalue=float(tests.log10_pvalue[row, k]),
+            mean_effect=_bounds(effects.mean_effect, k),
+            psi=_bounds(effects.psi, k),
+            rms_effect=_bounds(effects.rms_effect, k),
+            flip_rate=_bounds(effects.flip_rate, k),
+            within_flip_rate=float(effects.within_flip_rate[k]),
+            eca=float(effects.eca[k]),
+            eca_corrected=float(effects.eca_corrected[k]),
+            margin=equivalence.margin,
+            equivalence_pvalue=float(equivalence.pvalue[k]),
+            detectable_effect=float(smallest[k]),
+            verdict="inconclusive",
+            reason="",
+        )
+        for k, label in enumerate(effects.labels)
+    ]
+
+
+def _bounds(interval: Interval, k: int) -> Bounds:
+    return Bounds(float(interval.estimate[k]), float(interval.low[k]), float(interval.high[k]))
+
+
+def _omnibus_rows(responses: Responses, result: RandomizationResult) -> tuple[OmnibusTest, ...]:
+    adjusted = adjust(result.pvalue)
+    return tuple(
+        OmnibusTest(
+            levels=responses.levels,
+            label=label,
+            statistic=float(result.statistic[k]),
+            component=str(result.component[k]),
+            pvalue=float(result.pvalue[k]),
+            pvalue_adjusted=float(adjusted.holm[k]),
+            pvalue_screening=float(adjusted.benjamini_hochberg[k]),
+            log10_pvalue=float(result.log10_pvalue[k]),
+        )
+        for k, label in enumerate(responses.labels)
+    )
