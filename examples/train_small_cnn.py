@@ -2,7 +2,8 @@
 
     python examples/train_small_cnn.py --out run/small_cnn
 
-Only the training split is learnt from, by a schedule fixed beforehand; validation and test are only measured. Writes `model.ts` (TorchScript, what examples/nih_sex.yaml audits), `model.safetensors` and `metrics.json`.
+Only the training split is learnt from, by a schedule fixed beforehand; validation and test are only measured.
+Writes `model.ts` (TorchScript, what examples/nih_sex.yaml audits), `model.safetensors` and `metrics.json`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from citlr.console import Narrator, Ticker
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.errors import CitlrError
 from citlr.invariance.clustered import auroc_part
+from citlr.predictors.augmentation import augment
 from citlr.predictors.export import export_torchscript, make_card, save_weights
 from citlr.predictors.specs import InputSpec
 
@@ -58,25 +60,6 @@ def _block(inside: int, outside: int) -> list[nn.Module]:
         nn.ReLU(),
         nn.MaxPool2d(2),
     ]
-
-
-def augment(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Turn by up to 10 degrees, scale by up to 10 %, shift by up to 6 %, change contrast and brightness.
-
-    Never mirrored: the heart is on the left.
-    """
-
-    def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(shape, generator=rng) * 2 - 1
-
-    n = len(images)
-    angle, scale, shift = 0.17 * uniform(n), 1 + 0.1 * uniform(n), 0.12 * uniform(n, 2)
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
-    grid = nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
-    images = nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    contrast, brightness = 1 + 0.2 * uniform(n, 1, 1, 1), 0.1 * uniform(n, 1, 1, 1)
-    return ((images - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
 
 
 def logits_of(model: nn.Module, images: torch.Tensor) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import io
 import json
 import os
 import warnings
@@ -91,8 +92,11 @@ def export_torchscript(module: torch.nn.Module, path: str | os.PathLike[str], ca
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
         with torch.no_grad():
             traced = torch.jit.trace(still, _example(card), check_trace=False)  # type: ignore[no-untyped-call]
-        with atomic_write(path) as temporary:
-            torch.jit.save(traced, str(temporary), _extra_files={CARD: json.dumps(card)})
+        # through memory: written to a path, the archive would hold that file's name, and two runs would differ
+        archive = io.BytesIO()
+        torch.jit.save(traced, archive, _extra_files={CARD: json.dumps(card)})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(archive.getvalue())
     return _compare(still, Path(path), card)
 
 

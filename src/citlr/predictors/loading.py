@@ -25,6 +25,7 @@ from citlr.predictors.torch import (
     read_weights,
     weights_origin,
 )
+from citlr.predictors.zoo import ZooNetwork
 
 KINDS = ("torch", "torchscript", "onnx", "sklearn", "callable", "table")
 _SUFFIXES = {
@@ -40,6 +41,11 @@ _SUFFIXES = {
     ".csv": "table",
     ".parquet": "table",
 }
+
+_WEIGHTS_ONLY = (
+    "Model file '{path}' holds weights only: name the architecture as the source (package.module:factory or "
+    "file.py:factory) and give weights='{name}'."
+)
 
 Path_ = str | os.PathLike[str]
 
@@ -196,10 +202,7 @@ def _read_torchscript(path: Path, declared: _Declared) -> Predictor:
         if path.suffix == ".ts" or path.suffix == ".torchscript":
             load_torchscript(path, declared.device)  # raises: says what the file is not
         read_weights(path, trust=declared.trust)  # raises for a pickle, and for a damaged file
-        raise InputError(
-            f"Model file '{path}' holds weights only: name the architecture as the source "
-            f"(package.module:factory or file.py:factory) and give weights='{path.name}'."
-        )
+        raise InputError(_WEIGHTS_ONLY.format(path=path, name=path.name))
     module, card = load_torchscript(path, declared.device)
     return TorchPredictor(module, origin=weights_origin(path), **declared.settings(path.stem, card))
 
@@ -208,12 +211,13 @@ def _read_torch(path: Path, declared: _Declared) -> Predictor:
     if path.suffix != ".safetensors":
         return _read_torchscript(path, declared)
     card = read_card(path)
-    if "factory" not in card:
-        raise InputError(
-            f"Model file '{path}' holds weights only: name the architecture as the source "
-            f"(package.module:factory or file.py:factory) and give weights='{path.name}'."
-        )
-    raise InputError(f"Model file '{path}' names an unknown architecture.")
+    if "arch" not in card:
+        raise InputError(_WEIGHTS_ONLY.format(path=path, name=path.name))
+    settings = declared.settings(path.stem, card)
+    # all heads of the file; which of them are asked for is a matter of columns
+    network = ZooNetwork(card["arch"], card["labels"], dropout=card.get("dropout", 0.0))
+    fill_module(network, read_weights(path), model=settings["name"], path=path)
+    return TorchPredictor(network, origin=weights_origin(path), **settings)
 
 
 def _read_onnx(path: Path, declared: _Declared) -> Predictor:
