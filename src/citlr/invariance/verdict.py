@@ -4,94 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from citlr.errors import InputError
-from citlr.invariance.effects import Effects, Outcome, contrast_effects, outcome_values
-from citlr.invariance.equivalence import Equivalence, check_margin, equivalence_test
-from citlr.invariance.intervals import Interval, check_alpha
+from citlr.invariance.effects import Outcome, contrast_effects, outcome_values
+from citlr.invariance.equivalence import check_margin, equivalence_test
+from citlr.invariance.intervals import check_alpha
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
-from citlr.invariance.randomization import RandomizationResult, contrast_tests, omnibus_test
+from citlr.invariance.randomization import contrast_tests, omnibus_test
 from citlr.invariance.responses import Responses
+from citlr.invariance.rows import Bounds, ContrastTest, OmnibusTest, Verdict, contrast_rows, omnibus_rows
 
-Verdict = Literal["dependence", "equivalent", "inconclusive"]
+__all__ = ["Assessment", "Bounds", "ContrastTest", "OmnibusTest", "Verdict", "assess", "judge_together"]
+
 SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
-METHODS = {True: "randomization_sign_flip", False: "randomization_permutation"}
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """A number with its 1 - alpha interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ContrastTest:
-    """One label at one contrast; the fields are explained in `citlr.invariance.effects` and `.randomization`.
-
-    Parameters
-    ----------
-    method : str
-        "randomization_sign_flip" (shared seeds) or "randomization_permutation" (independent draws).
-    statistic : float
-        The standardised statistic that decided, named by `component`.
-    component : {"mean", "product"}
-    pvalue, pvalue_adjusted, pvalue_screening, log10_pvalue : float
-        Of the default test; Holm and Benjamini-Hochberg over labels and contrasts; log10 with its asymptotic tail.
-    equivalence_pvalue : float
-        The larger of the p-values of the mean effect and of psi against the margin.
-    detectable_effect : float
-        Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
-    reason : str
-        Why the verdict is what it is.
-    """
-
-    contrast: tuple[str, str]
-    label: str
-    outcome: str
-    method: str
-    n_images: int
-    n_patients: int
-    draws: int
-    statistic: float
-    component: str
-    pvalue: float
-    pvalue_adjusted: float
-    pvalue_screening: float
-    log10_pvalue: float
-    mean_effect: Bounds
-    psi: Bounds
-    rms_effect: Bounds
-    flip_rate: Bounds
-    within_flip_rate: float
-    eca: float
-    eca_corrected: float
-    margin: float
-    equivalence_pvalue: float
-    detectable_effect: float
-    verdict: Verdict
-    reason: str
-
-
-@dataclass(frozen=True)
-class OmnibusTest:
-    """One label over all levels at once; only made with three levels or more. Holm and BH are over the labels."""
-
-    levels: tuple[str, ...]
-    label: str
-    statistic: float
-    component: str
-    pvalue: float
-    pvalue_adjusted: float
-    pvalue_screening: float
-    log10_pvalue: float
 
 
 @dataclass(frozen=True)
@@ -198,7 +127,7 @@ def assess(
     tests = contrast_tests(values, contrasts=responses.contrasts, seed=seed, **options)  # type: ignore[arg-type]
     omnibus: tuple[OmnibusTest, ...] = ()
     if len(responses.levels) > 2:
-        omnibus = _omnibus_rows(responses, omnibus_test(values, seed=seed + 1, **options))  # type: ignore[arg-type]
+        omnibus = omnibus_rows(responses, omnibus_test(values, seed=seed + 1, **options))  # type: ignore[arg-type]
     columns = []
     for row, contrast in enumerate(responses.contrasts):
         effects = contrast_effects(
@@ -220,7 +149,7 @@ def assess(
             decisions=outcome == "decision",
             shared_seeds=shared_seeds,
         )
-        columns.append(_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds))
+        columns.append(contrast_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds))
     rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
     draft = Assessment(
         attribute=responses.attribute,
@@ -305,67 +234,3 @@ def _p(test: ContrastTest) -> str:
     if test.log10_pvalue < np.log10(test.pvalue) - 1:
         return f"{test.pvalue_adjusted:.2g}, about 1e{test.log10_pvalue:.0f} before adjustment"
     return f"{test.pvalue_adjusted:.2g}"
-
-
-def _rows(
-    responses: Responses,
-    effects: Effects,
-    equivalence: Equivalence,
-    tests: RandomizationResult,
-    row: int,
-    smallest: np.ndarray,
-    outcome: Outcome,
-    shared_seeds: bool,
-) -> list[ContrastTest]:
-    n_patients = responses.n_patients
-    return [
-        ContrastTest(
-            contrast=effects.contrast,
-            label=label,
-            outcome=outcome,
-            method=METHODS[shared_seeds],
-            n_images=responses.n_units,
-            n_patients=n_patients,
-            draws=responses.n_draws,
-            statistic=float(tests.statistic[row, k]),
-            component=str(tests.component[row, k]),
-            pvalue=float(tests.pvalue[row, k]),
-            pvalue_adjusted=float(tests.pvalue[row, k]),
-            pvalue_screening=float(tests.pvalue[row, k]),
-            log10_pvalue=float(tests.log10_pvalue[row, k]),
-            mean_effect=_bounds(effects.mean_effect, k),
-            psi=_bounds(effects.psi, k),
-            rms_effect=_bounds(effects.rms_effect, k),
-            flip_rate=_bounds(effects.flip_rate, k),
-            within_flip_rate=float(effects.within_flip_rate[k]),
-            eca=float(effects.eca[k]),
-            eca_corrected=float(effects.eca_corrected[k]),
-            margin=equivalence.margin,
-            equivalence_pvalue=float(equivalence.pvalue[k]),
-            detectable_effect=float(smallest[k]),
-            verdict="inconclusive",
-            reason="",
-        )
-        for k, label in enumerate(effects.labels)
-    ]
-
-
-def _bounds(interval: Interval, k: int) -> Bounds:
-    return Bounds(float(interval.estimate[k]), float(interval.low[k]), float(interval.high[k]))
-
-
-def _omnibus_rows(responses: Responses, result: RandomizationResult) -> tuple[OmnibusTest, ...]:
-    adjusted = adjust(result.pvalue)
-    return tuple(
-        OmnibusTest(
-            levels=responses.levels,
-            label=label,
-            statistic=float(result.statistic[k]),
-            component=str(result.component[k]),
-            pvalue=float(result.pvalue[k]),
-            pvalue_adjusted=float(adjusted.holm[k]),
-            pvalue_screening=float(adjusted.benjamini_hochberg[k]),
-            log10_pvalue=float(result.log10_pvalue[k]),
-        )
-        for k, label in enumerate(responses.labels)
-    )
