@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, log10, sqrt
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from citlr.invariance.nuisances import Assignment
 
 Floats = NDArray[np.float64]
 KERNELS = ("constant", "linear", "rbf")
+Combine = Literal["max", "sum"]
 _RBF_LIMIT = 5000  # units; the Gaussian kernel is a dense matrix of units squared
 _CHUNK = 4_000_000  # entries of a block of redraws: 32 MB
 
@@ -35,6 +37,7 @@ def distil(
     assignment: Assignment,
     *,
     kernels: tuple[str, ...],
+    combine: Combine,
     redraws: int,
     rng: np.random.Generator,
 ) -> Draw:
@@ -53,6 +56,8 @@ def distil(
         Units of randomisation with their attribute and its probability.
     kernels : tuple of str
         Out of "constant", "linear", "rbf".
+    combine : {"max", "sum"}
+        The largest of the standardised kernels, or their sum.
     redraws : int
         B.
     rng : numpy.random.Generator
@@ -68,19 +73,22 @@ def distil(
     InputError
         If no kernel, or an unknown one, is named, or there are too many units for the Gaussian kernel.
     """
+    if combine not in get_args(Combine):
+        raise InputError(f"combine is '{combine}'.{did_you_mean(str(combine), get_args(Combine))}")
     if not kernels:
         raise InputError(f"No kernel was named.{did_you_mean('', KERNELS)}")
     spread = z.std(axis=0)
     scaled = (z - z.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     terms = [_term(name, scaled, residual, assignment) for name in kernels]
     p = assignment.p
-    observed = sum(float(term((assignment.a - p)[None])[0]) for term in terms)
+    join = np.maximum.reduce if combine == "max" else np.add.reduce
+    observed = float(join([term((assignment.a - p)[None]) for term in terms])[0])
     null = np.empty(redraws)
     step = max(1, _CHUNK // p.size)
     for start in range(0, redraws, step):
         stop = min(start + step, redraws)
         s = (rng.random((stop - start, p.size)) < p).astype(float) - p
-        null[start:stop] = sum(term(s) for term in terms)
+        null[start:stop] = join([term(s) for term in terms])
     # Redraws that agree with the observed attribute give the same sum up to rounding: they count as ties.
     pvalue = (1 + int(np.sum(null >= observed - 1e-9 * max(1.0, abs(observed))))) / (redraws + 1)
     return Draw(observed, pvalue, _log10(observed, pvalue, null), null)
