@@ -1,0 +1,123 @@
+"""What published guidance asks of subgroup evidence, and how far a page of this kind answers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Answer = Literal["yes", "in part", "no"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One request of one document; `anchor` is the section of the page that answers, if any."""
+
+    source: str
+    item: str
+    asks: str
+    answer: Answer
+    anchor: str
+    remark: str
+
+
+FDA = "FDA, transparency for ML-enabled devices (2024)"
+AI_ACT = "EU AI Act (2024/1689)"
+STANDING = "STANDING Together (2024)"
+TRIPOD = "TRIPOD+AI (2024)"
+CLAIM = "CLAIM (2024 update)"
+
+ITEMS: tuple[Item, ...] = (
+    Item(
+        FDA,
+        "Performance, bias and how it is managed",
+        "How the device behaves in the groups it is meant for, and how bias was looked for",
+        "in part",
+        "effects",
+        "dependence on one attribute; accuracy per group is not part of this audit",
+    ),
+    Item(
+        FDA,
+        "Limits and gaps in the evidence",
+        "Known limits, failure modes and people the data leave out",
+        "yes",
+        "limits",
+        "",
+    ),
+    Item(
+        AI_ACT,
+        "Art. 10(2)(f)",
+        "Examination for biases that affect health, safety or fundamental rights",
+        "in part",
+        "effects",
+        "of the model’s output, not of the provider’s training data",
+    ),
+    Item(
+        AI_ACT,
+        "Art. 10(2)(g)",
+        "Measures that detect, prevent and mitigate such biases",
+        "in part",
+        "verdict",
+        "detection only",
+    ),
+    Item(AI_ACT, "Art. 10(2)(h)", "Gaps and shortcomings of the data", "in part", "cohort", "of the audit’s data only"),
+    Item(
+        AI_ACT,
+        "Art. 10(3)",
+        "Data representative of the people the system is for",
+        "in part",
+        "cohort",
+        "counts are given; the intended population is for the provider to set beside them",
+    ),
+    Item(
+        AI_ACT,
+        "Art. 15(1) and (3)",
+        "Accuracy and robustness, and their metrics declared",
+        "no",
+        "limits",
+        "an audit of dependence does not measure accuracy",
+    ),
+    Item(
+        STANDING,
+        "Dataset documentation",
+        "Who is in the data, who is missing, and where attributes come from",
+        "in part",
+        "cohort",
+        "counts, exclusions and missing values; how attributes were recorded is in the source’s own documentation",
+    ),
+    Item(
+        STANDING,
+        "Dataset use",
+        "Evaluate across the groups that matter, with uncertainty, and report limits",
+        "yes",
+        "effects",
+        "",
+    ),
+    Item(STANDING, "Dataset use", "Intersections of attributes", "no", "limits", "one attribute at a time"),
+    Item(
+        TRIPOD, "Item 10", "Sample size and its justification", "yes", "effects", "smallest detectable effect per label"
+    ),
+    Item(TRIPOD, "Item 11", "Handling of missing data", "yes", "cohort", ""),
+    Item(TRIPOD, "Item 14", "How fairness was addressed, and why so", "yes", "question", ""),
+    Item(TRIPOD, "Items 20a and 20b", "Flow and characteristics of participants", "yes", "cohort", ""),
+    Item(
+        TRIPOD,
+        "Item 23a",
+        "Performance with intervals, also in key subgroups",
+        "no",
+        "baselines",
+        "associations are shown beside; discrimination and calibration are not assessed",
+    ),
+    Item(TRIPOD, "Item 26", "Limitations", "yes", "limits", ""),
+    Item(CLAIM, "Data", "Sources, selection, partitions and their level", "yes", "cohort", "split by patient"),
+    Item(CLAIM, "Evaluation", "Statistical measures of significance and uncertainty", "yes", "effects", ""),
+    Item(
+        CLAIM,
+        "Evaluation",
+        "Robustness or sensitivity analysis",
+        "in part",
+        "controls",
+        "negative and positive controls",
+    ),
+    Item(CLAIM, "Results", "Analysis of failures", "no", "limits", "single cases are not read"),
+    Item(CLAIM, "Other information", "What is needed to reproduce the result", "yes", "provenance", ""),
+)

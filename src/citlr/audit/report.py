@@ -1,0 +1,237 @@
+"""The page that is filed: one self-contained HTML file that loads nothing, says the verdict first and shows its grounds."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from citlr import __version__
+from citlr.artifacts import atomic_write
+from citlr.audit import (
+    charts,
+    gallery as galleries,
+    guidance,
+    numerals,
+    report_cohort,
+    report_provenance,
+    report_sections as sections,
+    wording,
+)
+from citlr.audit.gallery import Gallery
+from citlr.audit.privacy import without_paths
+from citlr.audit.result import AuditResult, TestRow
+from citlr.errors import InputError
+
+_SHOWN_SCATTERS = 6  # the weightiest; the others open on demand
+_COLUMNS = ("image_id", "attribute", "level", "draw", "label", "probability")
+
+
+@lru_cache(maxsize=1)
+def environment() -> jinja2.Environment:
+    """Return the templates, autoescaped, with the page's own filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("citlr.audit", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=numerals.percent, pvalue=numerals.pvalue, count=numerals.count, private=without_paths
+    )
+    environment.globals["titles"] = wording.TITLES
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    """Read a file of our own that goes into the page as it is."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def stylesheet() -> Markup:
+    """Return the style sheet of every page."""
+    return _asset("page.css")
+
+
+def render(
+    result: AuditResult,
+    *,
+    responses: pd.DataFrame | None = None,
+    gallery: Gallery | None = None,
+    mask_below: int = 5,
+) -> str:
+    """Write the page of an audit.
+
+    The same arguments give the same page, byte for byte. It loads nothing (a content security policy forbids it) and
+    works without scripts; the one script makes tables sortable. No identifier, path or free text of the data is in it.
+
+    Parameters
+    ----------
+    result : AuditResult
+    responses : DataFrame, optional
+        Long responses (image_id, attribute, level, draw, label, probability) for the scatter plots.
+    gallery : Gallery, optional
+        Counterfactual strips; pictures of people leave the run only when this is given.
+    mask_below : int
+        Cells of the cohort's counts with fewer patients are masked; 1 masks nothing.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    InputError
+        If `responses` lacks a column or `mask_below` is below 1.
+
+    Examples
+    --------
+    >>> from citlr.audit.result import CohortSummary, Controls, Quality
+    >>> quality = Quality(None, {}, None, None, {}, None, "", ())
+    >>> empty = AuditResult("inconclusive", (), (), quality, Controls(None, (), {}), CohortSummary((), (), {}))
+    >>> page = render(empty)
+    >>> page[:15], "Evidence, not certification" in page
+    ('<!DOCTYPE html>', True)
+    """
+    if mask_below < 1:
+        raise InputError(
+            f"mask_below is {mask_below}: give the smallest number of patients a shown cell may have, 1 or more."
+        )
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    context: dict[str, Any] = {
+        "result": result,
+        "version": __version__,
+        "style": _asset("page.css"),
+        "script": script,
+        "script_hash": digest,
+        "question": wording.question(result),
+        "attribute": wording.join(wording.attributes(result)) or "the attribute",
+        "confidence": wording.level_percent(result.alpha),
+        "headline": wording.headline(result),
+        "findings": wording.findings(result),
+        "failed": wording.failed_gates(result),
+        "facts": _facts(result),
+        "date": report_provenance.date(result),
+        "forest": charts.forest(result.tests),
+        "effects": sections.effects_table(result),
+        "details": sections.details_table(result),
+        "qq": charts.qq(result.tests),
+        "scatters": _scatters(result, responses),
+        "shown_scatters": _SHOWN_SCATTERS,
+        "has_responses": responses is not None,
+        "gallery": galleries.view(gallery) if gallery is not None and gallery.strips else None,
+        "gates": sections.gates_table(result),
+        "quality": sections.quality_table(result),
+        "quality_notes": tuple(without_paths(note) for note in result.quality.notes),
+        "planted": sections.planted_table(result),
+        "doses": charts.dose_response(result),
+        "detection": sections.limit_of_detection(result),
+        "control_notes": tuple(without_paths(note) for note in result.controls.notes),
+        "baselines": sections.baselines_table(result),
+        "flow": report_cohort.flow(result),
+        "counts": report_cohort.counts(result, below=mask_below) if result.cohort.counts else (),
+        "mask_below": mask_below,
+        "missing": report_cohort.missing(result),
+        "guidance": guidance.ITEMS,
+        "stages": report_provenance.stages(result),
+        "blocks": report_provenance.blocks(result),
+        "is_number": numerals.is_number,
+    }
+    return environment().get_template("report.html.j2").render(context)
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    result: AuditResult,
+    *,
+    responses: pd.DataFrame | None = None,
+    gallery: Gallery | None = None,
+    mask_below: int = 5,
+) -> Path:
+    """Render the page and write it atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to write; an older page is replaced whole or not at all.
+    result, responses, gallery, mask_below
+        As for `render`.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+    """
+    page = render(result, responses=responses, gallery=gallery, mask_below=mask_below)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
+    """List the frame of the audit in a few words."""
+    tests = result.tests
+    if not tests:
+        return (("Model", result.model),)
+    levels = dict.fromkeys(level for row in tests for level in row.contrast)
+    labels = dict.fromkeys(row.label for row in tests)
+    images, patients = max(row.n_images for row in tests), max(row.n_patients for row in tests)
+    return (
+        ("Model", result.model),
+        ("Attribute", f"{wording.join(wording.attributes(result))}: {', '.join(levels)}"),
+        ("Labels", str(len(labels))),
+        ("Test set", f"{numerals.count(images)} images, {numerals.count(patients)} patients"),
+        ("Redrawn", _draws(tests)),
+        ("Outcome", wording.join(dict.fromkeys(row.outcome for row in tests))),
+        ("Margin", wording.join(dict.fromkeys(numerals.margin(row.margin) for row in tests))),
+        ("Error rate", f"{numerals.margin(result.alpha)}, Holm over {len(tests)} tests"),
+    )
+
+
+def _draws(tests: tuple[TestRow, ...]) -> str:
+    draws = sorted({row.draws for row in tests})
+    return f"{' to '.join(str(number) for number in dict.fromkeys((draws[0], draws[-1])))} times per level"
+
+
+def _scatters(result: AuditResult, responses: pd.DataFrame | None) -> tuple[charts.Scatter, ...]:
+    """Lay out one panel per test, the smallest adjusted p first."""
+    if responses is None:
+        return ()
+    lacking = [name for name in _COLUMNS if name not in responses.columns]
+    if lacking:
+        raise InputError(f"The responses lack the column '{lacking[0]}': they need {', '.join(_COLUMNS)}.")
+    paired = charts.paired(responses)
+    panels = []
+    for row in sorted(
+        result.tests, key=lambda row: row.pvalue_adjusted if numerals.is_number(row.pvalue_adjusted) else 2.0
+    ):
+        table = paired.get((row.attribute, row.label))
+        levels = tuple(
+            dict.fromkeys(x for test in result.tests if test.attribute == row.attribute for x in test.contrast)
+        )
+        panel = None
+        if table is not None:
+            panel = charts.scatter(table, row, levels=(*levels, "unknown"), threshold=_threshold(result, row.label))
+        if panel is not None:
+            panels.append(panel)
+    return tuple(panels)
+
+
+def _threshold(result: AuditResult, label: str) -> float | None:
+    """Find the decision threshold of a label in the configuration, where that is recorded."""
+    config = result.provenance.get("config")
+    test = config.get("test") if isinstance(config, Mapping) else None
+    threshold = test.get("threshold") if isinstance(test, Mapping) else None
+    value = threshold.get(label) if isinstance(threshold, Mapping) else threshold
+    return float(value) if value is not None and numerals.is_number(value) else None

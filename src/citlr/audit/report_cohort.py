@@ -1,0 +1,164 @@
+"""Who was audited: the flow of exclusions, the counts with small cells masked, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from citlr.audit import privacy, tables
+from citlr.audit.numerals import count
+from citlr.audit.result import AuditResult
+from citlr.audit.tables import Cell, Column, Table
+
+_SPLITS = {"train": 0, "training": 0, "validation": 1, "test": 2}
+_KEYS = ("split", "attribute", "level", "label", "value")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the flow, in words."""
+
+    name: str
+    remaining: str
+    excluded: str
+    reason: str
+    share: float  # of the largest step, percent
+
+
+def flow(result: AuditResult) -> tuple[Step, ...]:
+    """Lay out the flow of exclusions."""
+    steps = result.cohort.flow
+    top = max((int(step.get("n_images", 0)) for step in steps), default=0) or 1
+    return tuple(
+        Step(
+            str(step.get("step", "")).replace("_", " "),
+            _people(step.get("n_images", 0), step.get("n_patients", 0)),
+            _excluded(step),
+            privacy.without_paths(str(step.get("reason", ""))),
+            round(100 * int(step.get("n_images", 0)) / top, 1),
+        )
+        for step in steps
+    )
+
+
+def _people(images: Any, patients: Any) -> str:
+    plural = ("image" if int(images) == 1 else "images", "patient" if int(patients) == 1 else "patients")
+    return f"{count(int(images))} {plural[0]} of {count(int(patients))} {plural[1]}"
+
+
+def _excluded(step: Mapping[str, Any]) -> str:
+    images, patients = int(step.get("excluded_images", 0)), int(step.get("excluded_patients", 0))
+    return f"{_people(images, patients)} left out" if images or patients else ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of one attribute: one table, and how many cells are masked."""
+
+    attribute: str
+    table: Table
+    masked: int
+
+
+def counts(result: AuditResult, *, below: int) -> tuple[Counts, ...]:
+    """Tabulate images and patients per label, value, split and level, small cells masked.
+
+    Parameters
+    ----------
+    result : AuditResult
+    below : int
+        Cells with fewer patients are masked.
+
+    Returns
+    -------
+    tuple of Counts
+        One per attribute. Rows without the columns of `Cohort.counts()` are shown as a plain table.
+    """
+    cells = result.cohort.counts
+    masked = privacy.mask_small(cells, below=below)
+    if not all(key in cell for cell in cells for key in _KEYS):
+        return (Counts("", _plain(cells, masked, below), sum(masked)),)
+    return tuple(
+        _pivot(
+            attribute,
+            [(cell, hide) for cell, hide in zip(cells, masked, strict=True) if cell["attribute"] == attribute],
+            below,
+        )
+        for attribute in dict.fromkeys(str(cell["attribute"]) for cell in cells)
+    )
+
+
+def _pivot(attribute: str, cells: list[tuple[Mapping[str, Any], bool]], below: int) -> Counts:
+    splits = sorted({str(cell["split"]) for cell, _ in cells}, key=lambda split: (_SPLITS.get(split, 9), split))
+    levels = list(dict.fromkeys(str(cell["level"]) for cell, _ in cells))
+    found = {
+        tuple(str(cell[key]) for key in ("split", "level", "label", "value")): (cell, hide) for cell, hide in cells
+    }
+    heads = dict.fromkeys((str(cell["label"]), str(cell["value"])) for cell, _ in cells)
+    columns = [
+        Column("Label"),
+        Column("Value"),
+        *(Column(f"{split}: {level}", "number") for split in splits for level in levels),
+    ]
+    rows = [
+        [
+            tables.text(label),
+            tables.text(value),
+            *(_count_cell(found.get((split, level, label, value)), below) for split in splits for level in levels),
+        ]
+        for label, value in heads
+    ]
+    title = f"Images (patients) by label and {attribute}, in each part of the cohort"
+    return Counts(attribute, tables.build(title, columns, rows), sum(hide for _, hide in cells))
+
+
+def _count_cell(found: tuple[Mapping[str, Any], bool] | None, below: int) -> Cell:
+    if found is None:
+        return Cell("0", "0", kind="number")
+    cell, hide = found
+    if hide:
+        return tables.absent(_mask_reason(below))
+    return Cell(f"{count(cell['images'])} ({count(cell['patients'])})", str(cell["images"]), kind="number")
+
+
+def _mask_reason(below: int) -> str:
+    return f"masked: the cell, or one that could be found by subtracting it, has fewer than {below} patients"
+
+
+def _plain(cells: tuple[dict[str, Any], ...], masked: list[bool], below: int) -> Table:
+    names = list(dict.fromkeys(key for cell in cells for key in cell))
+    sizes = {"images", "patients", "n_images", "n_patients"}
+    rows = [
+        [
+            tables.absent(_mask_reason(below)) if hide and name in sizes else tables.text(cell.get(name, "–"))
+            for name in names
+        ]
+        for cell, hide in zip(cells, masked, strict=True)
+    ]
+    return tables.build("Images and patients in every cell", [Column(name) for name in names], rows)
+
+
+def missing(result: AuditResult) -> tuple[str, ...]:
+    """Say who and what is missing, in sentences."""
+    sentences = []
+    left_out = [step for step in result.cohort.flow if int(step.get("excluded_images", 0))]
+    if left_out:
+        images = sum(int(step["excluded_images"]) for step in left_out)
+        patients = sum(int(step.get("excluded_patients", 0)) for step in left_out)
+        sentences.append(
+            f"{_people(images, patients)} were left out before the audit, for the reasons in the flow above."
+        )
+    elif result.cohort.flow:
+        sentences.append("No image was left out.")
+    gaps = {name: number for name, number in result.cohort.missing.items() if number}
+    if gaps:
+        listed = ", ".join(f"{name} in {count(number)} images" for name, number in gaps.items())
+        sentences.append(f"Values are missing for {listed}.")
+    elif result.cohort.missing:
+        sentences.append("No value is missing in " + ", ".join(result.cohort.missing) + ".")
+    sentences.append(
+        "People whom the table never held (other hospitals, other scanners, patients who were not imaged) are missing "
+        "from every number on this page."
+    )
+    return tuple(sentences)

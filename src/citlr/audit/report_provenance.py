@@ -1,0 +1,80 @@
+"""Where the numbers come from: settings, versions, hashes, seeds, and what every stage took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from citlr.audit import numerals, privacy, tables
+from citlr.audit.numerals import is_number
+from citlr.audit.result import AuditResult
+from citlr.audit.tables import Cell, Column, Table
+
+_DATES = ("finished", "created", "date", "time")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One group of settings as names and values."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+def date(result: AuditResult) -> str:
+    """Give the day of the audit as the provenance has it; the page itself never looks at the clock."""
+    for key in _DATES:
+        value = result.provenance.get(key)
+        if isinstance(value, str) and value:
+            return value[:10]
+    return ""
+
+
+def stages(result: AuditResult) -> Table | None:
+    """Tabulate seconds and peak memory of every stage; None where nothing was recorded."""
+    recorded = result.provenance.get("stages")
+    if isinstance(recorded, Mapping):
+        recorded = [{"name": name, **(entry if isinstance(entry, Mapping) else {})} for name, entry in recorded.items()]
+    if not isinstance(recorded, (list, tuple)) or not recorded:
+        return None
+    columns = [
+        Column("Stage"),
+        Column("Wall time", "number"),
+        Column("Peak memory", "number"),
+        Column("Attempts", "number"),
+    ]
+    rows = [
+        [
+            tables.text(entry.get("stage", entry.get("name", "unnamed"))),
+            tables.number(entry.get("seconds"), numerals.seconds, "the stage recorded no time"),
+            _memory(entry),
+            tables.number(entry.get("attempts"), numerals.count, "the stage recorded no attempts"),
+        ]
+        for entry in recorded
+        if isinstance(entry, Mapping)
+    ]
+    return tables.build("What each stage took", columns, rows)
+
+
+def _memory(entry: Mapping[str, Any]) -> Cell:
+    for key, unit in (("peak_memory_mb", 1e6), ("peak_memory_bytes", 1), ("peak_memory", 1)):
+        if is_number(entry.get(key)):
+            return tables.number(float(entry[key]) * unit, numerals.megabytes, "")
+    return tables.absent("the stage recorded no memory")
+
+
+def blocks(result: AuditResult) -> tuple[Block, ...]:
+    """List everything else that the provenance holds, paths shortened, one block per top-level entry."""
+    plain: list[tuple[str, str]] = []
+    grouped: list[Block] = []
+    for key, value in result.provenance.items():
+        if key == "stages":
+            continue
+        if isinstance(value, Mapping):
+            rows = privacy.flatten(value)
+            if rows:
+                grouped.append(Block(str(key).replace("_", " "), tuple(rows)))
+        else:
+            plain += privacy.flatten({key: value})
+    return (*((Block("run", tuple(plain)),) if plain else ()), *grouped)
