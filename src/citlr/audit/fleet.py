@@ -72,7 +72,7 @@ def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -
         for name in names
     ]
     attributes = dict.fromkeys(name for result in results.values() for name in wording.attributes(result))
-    return (
+    page: str = (
         environment()
         .get_template("fleet.html.j2")
         .render(
@@ -83,6 +83,7 @@ def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -
             table=table,
         )
     )
+    return page
 
 
 def write_fleet(path: Path, results: Mapping[str, AuditResult], links: Mapping[str, str]) -> Path:

@@ -22,7 +22,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, load_generator
-from citlr.generators.ldm import CLDM, DLDM
+from citlr.generators.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 
@@ -358,10 +358,10 @@ class Chain:
         return {name: read_result(self.folder(name) / "audit.json") for name in self.config.models}
 
 
-def build_generator(run: Run) -> DLDM | CLDM:
+def build_generator(run: Run) -> LatentDiffusion:
     """Build the generator that the configuration asks for, not trained yet."""
     settings = run.config.generator
-    kinds = {"dldm": DLDM, "cldm": CLDM}
+    kinds: dict[str, type[DLDM | CLDM]] = {"dldm": DLDM, "cldm": CLDM}
     return kinds[settings.kind](
         size=settings.size, hold=list(settings.hold), preset=settings.preset, **_tuples(settings.options)
     )

@@ -14,7 +14,7 @@ from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
 from citlr.invariance.responses import Responses
-from citlr.invariance.verdict import Assessment, ContrastTest, assess
+from citlr.invariance.verdict import Assessment, Bounds, ContrastTest, assess
 
 
 def responses_of(frame: pd.DataFrame, *, attribute: str, levels: Sequence[str]) -> Responses:
@@ -82,13 +82,12 @@ def baselines(
         patients = of_image["patient_id"].to_numpy(str)
         truth = of_image[str(label)].to_numpy(float)
         for contrast in contrasts(levels):
-            shared = {"contrast": contrast, "alpha": settings.alpha}
-            rows.append(_baseline(demographic_parity(prediction, level, patients, **shared), str(label)))
-            has_truth = ~np.isnan(truth)
+            alpha, has = settings.alpha, ~np.isnan(truth)
+            parity = demographic_parity(prediction, level, patients, contrast=contrast, alpha=alpha)
             opportunity = equal_opportunity(
-                prediction[has_truth], level[has_truth], truth[has_truth], patients[has_truth], **shared
+                prediction[has], level[has], truth[has], patients[has], contrast=contrast, alpha=alpha
             )
-            rows.append(_baseline(opportunity, str(label)))
+            rows += [_baseline(parity, str(label)), _baseline(opportunity, str(label))]
     return tuple(rows)
 
 
@@ -122,36 +121,35 @@ def schema_rows(assessment: Assessment, attribute: str) -> tuple[TestRow, ...]:
 
 
 def _schema_row(row: ContrastTest, attribute: str) -> TestRow:
-    def interval(name: str) -> Estimate:
-        value = getattr(row, name)
-        return Estimate(float(value.estimate), float(value.low), float(value.high))
-
-    plain = (
-        "label",
-        "outcome",
-        "method",
-        "n_images",
-        "n_patients",
-        "draws",
-        "statistic",
-        "pvalue",
-        "pvalue_adjusted",
-        "pvalue_screening",
-        "log10_pvalue",
-        "within_flip_rate",
-        "eca",
-        "margin",
-        "equivalence_pvalue",
-        "detectable_effect",
-        "verdict",
-        "reason",
-    )
     return TestRow(
         attribute=attribute,
         contrast=row.contrast,
-        **{name: getattr(row, name) for name in plain},
-        **{name: interval(name) for name in ("mean_effect", "psi", "flip_rate")},
+        label=row.label,
+        outcome=row.outcome,
+        method=row.method,
+        n_images=row.n_images,
+        n_patients=row.n_patients,
+        draws=row.draws,
+        statistic=row.statistic,
+        pvalue=row.pvalue,
+        pvalue_adjusted=row.pvalue_adjusted,
+        pvalue_screening=row.pvalue_screening,
+        log10_pvalue=row.log10_pvalue,
+        mean_effect=_interval(row.mean_effect),
+        psi=_interval(row.psi),
+        flip_rate=_interval(row.flip_rate),
+        within_flip_rate=row.within_flip_rate,
+        eca=row.eca,
+        margin=row.margin,
+        equivalence_pvalue=row.equivalence_pvalue,
+        detectable_effect=row.detectable_effect,
+        verdict=row.verdict,
+        reason=row.reason,
     )
+
+
+def _interval(bounds: Bounds) -> Estimate:
+    return Estimate(bounds.estimate, bounds.low, bounds.high)
 
 
 def _baseline(parity: ParityResult, label: str) -> BaselineRow:

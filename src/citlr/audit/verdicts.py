@@ -113,7 +113,7 @@ def gate_quality(found: Faithfulness, limits: GateConfig, controls: Controls, co
         Composition, effectiveness, drift of each held label, and the placebo unless it is waived.
     """
     gates = [_composition(found.composition, limits.composition)]
-    gates.append(_effectiveness(found.effectiveness, limits.effectiveness, found.probe_note))
+    gates.append(_effectiveness(found.effectiveness, limits.effectiveness, " ".join(found.notes)))
     for label, shift in sorted(found.drift.items()):
         gates.append(_drift(label, shift, limits.drift))
     if limits.placebo:

@@ -72,7 +72,7 @@ def _write_models(folder: Path, world: PhantomWorld, seed: int, voice: Narrator)
     blind = train_blind(training, FINDING, seed=seed)
     biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
     for name, module in {"blind": blind, "biased": biased}.items():
-        traced = torch.jit.trace(module.eval(), torch.zeros(2, 1, world.size, world.size))
+        traced = torch.jit.trace(module.eval(), torch.zeros(2, 1, world.size, world.size))  # type: ignore[no-untyped-call]
         with atomic_write(files[name]) as temporary:
             torch.jit.save(traced, temporary)
 
