@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+_ROUNDING = 1e-12  # outputs lie in [0, 1]; what differs by less does not differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,9 +168,9 @@ def _summarise(values: Floats, clusters: Clusters) -> tuple[ClusteredMean, Float
     sizes = clusters.sizes.reshape(-1, *([1] * (values.ndim - 1)))
     parts = (totals - sizes * estimate) / np.sqrt(1 - sizes / n) / n
     variance = np.square(parts).sum(axis=0)
-    real = variance > np.square(1e-12 * estimate)  # else: the rounding of a constant column
+    real = variance > np.square(_ROUNDING)  # else: the rounding of a constant column
     parts = parts * real
-    off = clusters.sums((values != np.median(values, axis=0)).astype(np.float64))
+    off = clusters.sums((np.abs(values - np.median(values, axis=0)) > _ROUNDING).astype(np.float64))
     mean = ClusteredMean(
         estimate=np.asarray(estimate),
         variance=np.asarray(variance * real),

@@ -137,4 +137,5 @@ def _many_levels(problem: _Problem, rows: int, rng: np.random.Generator) -> Mome
     for i in range(d):
         for j in range(i):
             outer[:, i, j] = outer[:, j, i]
-    return Moments(sums=sums, products=products, outer=outer, squares=squares)
+    one, two = dtype.type(problem.size), dtype.type(problem.size**2)
+    return Moments(sums=sums * one, products=products * two, outer=outer * two, squares=squares * two**2)

@@ -86,6 +86,7 @@ def product_statistic(outputs: Floats, *, shared_seeds: bool) -> Floats:
     (array([[1.]]), array([[1.]]))
     """
     levels, draws = outputs.shape[1], outputs.shape[2]
+    outputs = _centred(outputs, shared_seeds)
     sums = outputs.sum(axis=2)
     between = levels * np.square(sums).sum(axis=1) - np.square(sums.sum(axis=1))
     if shared_seeds:
@@ -93,6 +94,11 @@ def product_statistic(outputs: Floats, *, shared_seeds: bool) -> Floats:
         return np.asarray((between - same) / (draws * (draws - 1)))
     within = (np.square(outputs).sum(axis=2) - np.square(sums) / draws).sum(axis=1) / (draws - 1)
     return np.asarray(between / draws**2 - (levels - 1) * within / draws)
+
+
+def _centred(outputs: Floats, shared_seeds: bool) -> Floats:
+    """Subtract one of the outputs that are compared, which changes neither W nor U but makes what agrees exactly 0."""
+    return np.asarray(outputs - (outputs[:, :1] if shared_seeds else outputs[:, :1, :1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +124,9 @@ class Group:
 
 def encode(outputs: Floats, *, shared_seeds: bool) -> Floats:
     """Turn outputs (units, levels, draws, labels) into (units, m, labels): contrasts of each draw, or all outputs."""
+    coded = _centred(outputs, shared_seeds)
     if shared_seeds:
-        h = contrast_matrix(outputs.shape[1])
-        coded = np.einsum("dl,ulrk->urdk", h, outputs)
-    else:
-        coded = outputs - outputs.mean(axis=(1, 2), keepdims=True)  # W ignores the mean; float32 does not
+        coded = np.einsum("dl,ulrk->urdk", contrast_matrix(outputs.shape[1]), coded)
     return np.ascontiguousarray(coded).reshape(len(outputs), -1, outputs.shape[-1])
 
 

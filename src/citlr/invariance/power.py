@@ -159,7 +159,7 @@ def detectable(
     base = float(stats.norm.isf(alpha / 2)) * s0
     # psi = base + z sqrt(s^2 + growth psi), a quadratic in psi
     b = base + np.square(z_power) * growth / 2
-    psi = b + np.sqrt(np.square(b) - np.square(base) + np.square(z_power) * product.variance)
+    psi = b + np.sqrt(np.maximum(np.square(b) - np.square(base) + np.square(z_power) * product.variance, 0.0))
     chance = 2.0 ** (1 - draws) if shared_seeds else 2 / comb(2 * draws, draws)
     events = ceil(log(alpha / 2) / log(chance) - 1e-9)
     rare = float(stats.gamma.ppf(power, events)) / product.patients if decisions else 0.0

@@ -1,0 +1,126 @@
+"""Verdicts: precedence, adjustment, reasons, and what the rows hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from citlr.errors import InputError
+from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import ContrastTest, assess, judge_together
+
+LEVELS = ("asian", "black", "white")
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Responses:
+    """Three labels: invariant, dependent at one level, noise in few patients' images."""
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.random((600, 1, 1, 3)), 3, axis=1).repeat(4, axis=2)
+    values[:60, 2, :, 1] = 1 - values[:60, 2, :, 1]
+    values[..., 2] = rng.random((600, 3, 4))
+    return Responses.from_arrays(
+        values, levels=LEVELS, labels=("edema", "effusion", "fracture"), attribute="race", factual=np.arange(600) % 3
+    )
+
+
+def rows(assessment: object, label: str) -> dict[tuple[str, str], ContrastTest]:
+    return {test.contrast: test for test in assessment.tests if test.label == label}  # type: ignore[attr-defined]
+
+
+def test_each_label_gets_its_verdict_and_the_worst_is_the_whole(mixed: Responses) -> None:
+    found = assess(mixed, margin=0.02, randomizations=999)
+    assert len(found.tests) == 9
+    assert {t.verdict for t in rows(found, "edema").values()} == {"equivalent"}
+    effusion = rows(found, "effusion")
+    assert effusion[("asian", "black")].verdict == "equivalent"
+    assert effusion[("asian", "white")].verdict == effusion[("black", "white")].verdict == "dependence"
+    assert {t.verdict for t in rows(found, "fracture").values()} == {"inconclusive"}
+    assert found.verdict == "dependence"
+    assert "effusion" in found.reason
+    omnibus = {row.label: row for row in found.omnibus}
+    assert omnibus["edema"].pvalue == 1.0
+    assert omnibus["effusion"].pvalue == 0.001
+    assert omnibus["fracture"].pvalue > 0.01
+
+
+def test_rows_are_complete_and_plain(mixed: Responses) -> None:
+    found = assess(mixed, margin=0.02, randomizations=99)
+    for test in found.tests:
+        for name, value in dataclasses.asdict(test).items():
+            assert not isinstance(value, np.generic), name
+            if isinstance(value, float):
+                assert np.isfinite(value), name
+        assert test.pvalue <= test.pvalue_screening <= test.pvalue_adjusted <= 1
+        assert test.psi.low <= test.psi.high
+        assert test.method == "randomization_sign_flip"
+        assert (test.n_images, test.n_patients, test.draws, test.margin) == (600, 600, 4, 0.02)
+        assert test.label in test.reason
+    frame = found.to_frame()
+    assert len(frame) == 9
+    assert {"psi_low", "mean_effect_high", "attribute", "reason"} <= set(frame.columns)
+
+
+def test_two_levels_have_no_omnibus(mixed: Responses) -> None:
+    two = Responses.from_arrays(mixed.values[:, :2], levels=LEVELS[:2])
+    assert assess(two, margin=0.02, randomizations=99).omnibus == ()
+
+
+def test_negligible_but_significant_is_equivalent_and_says_so() -> None:
+    values = np.zeros((20_000, 2, 4, 1))
+    values[:40, 1] = 1.0
+    test = assess(Responses.from_arrays(values), margin=0.02).tests[0]
+    assert test.pvalue_adjusted < 0.05
+    assert test.verdict == "equivalent"
+    assert "significant, but shown to be negligible" in test.reason
+
+
+def test_the_family_grows_with_attributes() -> None:
+    values = np.zeros((50, 2, 4, 1))
+    values[:6, 1] = 1.0
+    one = assess(Responses.from_arrays(values), margin=0.02, randomizations=999)
+    assert one.verdict == "dependence"
+    p = one.tests[0].pvalue
+    many = judge_together([one] * 60)
+    assert many[0].tests[0].pvalue_adjusted == pytest.approx(60 * p)
+    assert many[0].tests[0].pvalue_screening == pytest.approx(p)
+    assert many[0].verdict == "inconclusive"
+    with pytest.raises(InputError, match="one alpha"):
+        judge_together([])
+
+
+def test_methods_are_named(mixed: Responses) -> None:
+    found = assess(mixed, margin=0.02, randomizations=99, shared_seeds=False)
+    assert {t.method for t in found.tests} == {"randomization_permutation"}
+
+
+def test_same_seed_same_assessment(mixed: Responses) -> None:
+    one, same = (assess(mixed, margin=0.02, randomizations=99, seed=3) for _ in range(2))
+    assert one == same
+
+
+def test_the_tail_is_told_where_the_pvalue_is_at_its_floor() -> None:
+    values = np.zeros((500, 2, 4, 1))
+    values[:100, 1] = 1.0
+    test = assess(Responses.from_arrays(values), margin=0.02, randomizations=199).tests[0]
+    assert test.log10_pvalue < -10
+    assert "about 1e-" in test.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"margin": 0.0}, "margin is 0"),
+        ({"margin": 0.02, "alpha": 0.0}, "alpha is 0"),
+        ({"margin": 0.02, "alpha": 5}, "alpha is 5"),
+        ({"margin": 0.02, "outcome": "decisions"}, "Did you mean 'decision'"),
+        ({"margin": 0.02, "threshold": 2.0}, "threshold is a probability"),
+        ({"margin": 0.02, "threshold": {"edma": 0.5}}, "No threshold for the label 'edema'"),
+        ({"margin": 0.02, "randomizations": 9}, "19 or more"),
+    ],
+)
+def test_bad_settings(mixed: Responses, options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        assess(mixed, **options)  # type: ignore[arg-type]
