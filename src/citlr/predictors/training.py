@@ -194,7 +194,7 @@ class _Run:
                 images = augment(images, rng) if self.settings.augmented else images
                 loss = masked_bce(self.module(images), fabric.to_device(torch.from_numpy(self.truth[here])))
                 self._descend(loss, number)
-                total += float(loss)
+                total += float(loss.detach())
                 tick((number - 1) * self.steps + step, f"loss {total / step:.3f}{note}")
         auroc = auroc_by_label(self.seen, self._scores(), self.labels)
         entry = Round(number, number * self.steps, total / self.steps, auroc, mean_auroc(auroc))
