@@ -14,8 +14,8 @@ from as_user import CONFIG
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 200 phantom patients, a model and a configuration, shared and not to be changed."""
-    import torch
-
+    from citlr.predictors.export import export_torchscript, make_card
+    from citlr.predictors.specs import InputSpec
     from citlr.simulators.phantom import PhantomWorld
     from citlr.simulators.phantom_classifiers import analytic_blind
 
@@ -23,7 +23,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantom = PhantomWorld(size=32)
     phantom.sample(200, seed=0, images_per_patient=1).write(root / "world")
     model = analytic_blind(phantom, "cardiomegaly").eval()
-    torch.jit.save(torch.jit.trace(model, torch.zeros(2, 1, 32, 32)), str(root / "model.ts"))
+    export_torchscript(model, root / "model.ts", make_card(["cardiomegaly"], input=InputSpec(size=32)))
     (root / "audit.yaml").write_text(yaml.safe_dump(CONFIG))
     return root
 

@@ -233,7 +233,9 @@ class Chain:
                     main = predict(predictor, self.twins.main, self.test, folder=parts / "levels", tick=tick)
                     frames = [main]
                     if self.twins.placebo is not None:
-                        frames.append(predict(predictor, self.twins.placebo, self.test, folder=parts / "placebo"))
+                        frames.append(
+                            predict(predictor, self.twins.placebo, self.test, originals=False, folder=parts / "placebo")
+                        )
                 write_responses(self.folder(name) / "responses.parquet", pd.concat(frames, ignore_index=True))
                 return {"model_sha256": predictor.fingerprint()}
 

@@ -47,6 +47,7 @@ def predict(
     twins: Counterfactuals,
     cohort: Cohort,
     *,
+    originals: bool = True,
     folder: Path | None = None,
     tick: Ticker = silent,
 ) -> pd.DataFrame:
@@ -60,6 +61,8 @@ def predict(
         The redrawn images.
     cohort : Cohort
         The images they were redrawn from.
+    originals : bool
+        Whether the images as they came are predicted too; the coin has no level that an image really has.
     folder : Path, optional
         Where finished parts are kept, so that a run that was killed goes on; nothing is kept when None.
     tick : callable
@@ -77,7 +80,9 @@ def predict(
     """
     labels = audited_labels(predictor, cohort)
     check_on_cohort(predictor, cohort, size=twins.plan.size)
-    frames = [_kept(folder, "originals", partial(_originals, predictor, twins, cohort, labels))]
+    frames = []
+    if originals:
+        frames.append(_kept(folder, "originals", partial(_originals, predictor, twins, cohort, labels)))
     for number in range(twins.plan.n_shards):
         frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, twins, number, labels)))
         tick(twins.plan.rows(number).stop)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from citlr.artifacts import Run, atomic_write
@@ -13,6 +12,8 @@ from citlr.audit.pipeline import run_audit
 from citlr.audit.result import AuditResult
 from citlr.config import parse_config, read_config
 from citlr.console import Narrator
+from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.phantom_classifiers import BiasedClassifier, attribute_detector, train_blind
 
@@ -72,9 +73,8 @@ def _write_models(folder: Path, world: PhantomWorld, seed: int, voice: Narrator)
     blind = train_blind(training, FINDING, seed=seed)
     biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
     for name, module in {"blind": blind, "biased": biased}.items():
-        traced = torch.jit.trace(module.eval(), torch.zeros(2, 1, world.size, world.size))  # type: ignore[no-untyped-call]
-        with atomic_write(files[name]) as temporary:
-            torch.jit.save(traced, temporary)
+        card = make_card([FINDING], input=InputSpec(size=SIZE), output=OutputSpec("logit"))
+        export_torchscript(module, files[name], card)
 
 
 def _config(seed: int) -> dict[str, Any]:
