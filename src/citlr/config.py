@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from citlr.errors import InputError, did_you_mean
 
@@ -66,7 +66,11 @@ class GenerateConfig(Section):
 
 
 class ModelConfig(Section):
-    """The model under audit, and what it declares of its inputs and outputs."""
+    """The model under audit, and what it declares of its inputs and outputs.
+
+    `output` is "logit", "probability", or a mapping (kind, activation, columns, name); None is what the file says of
+    itself, else "probability".
+    """
 
     source: str
     kind: str | None = None
@@ -74,9 +78,17 @@ class ModelConfig(Section):
     labels: tuple[str, ...] | None = None
     weights: Path | None = None
     input: dict[str, Any] = {}
-    output: Literal["logit", "probability"] = "probability"
+    output: str | dict[str, Any] | None = None
     batch_size: Count = 64
     trust: bool = False
+
+    @field_validator("output")
+    @classmethod
+    def _known_output(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+        known = ("logit", "probability")
+        if isinstance(value, str) and value not in known:
+            raise ValueError(f"a model gives logit or probability.{did_you_mean(value, known)}")
+        return value
 
 
 class TestConfig(Section):
