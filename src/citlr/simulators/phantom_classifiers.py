@@ -8,6 +8,7 @@ the true world its output under two levels of the attribute is the same number, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ class MaskedNet(nn.Module):
         Channels of the first layer.
     """
 
-    seen: Tensor
+    if TYPE_CHECKING:  # an annotation seen at run time would stop torch.jit.script
+        seen: Tensor
 
     def __init__(self, seen: NDArray[np.bool_], *, width: int = 8) -> None:
         super().__init__()
@@ -68,7 +70,8 @@ class TemplateClassifier(nn.Module):
         Calibration.
     """
 
-    template: Tensor
+    if TYPE_CHECKING:  # as above
+        template: Tensor
 
     def __init__(self, template: NDArray[np.float32], *, slope: float, middle: float, prior: float = 0.0) -> None:
         super().__init__()
@@ -228,7 +231,7 @@ def attribute_detector(
     --------
     >>> world = PhantomWorld(size=32)
     >>> detector, sample = attribute_detector(world), world.sample(40, seed=9)
-    >>> male = torch.from_numpy((sample.frame["sex"] == "male").to_numpy())
+    >>> male = torch.tensor([sex == "male" for sex in sample.frame["sex"]])
     >>> bool(((detector(torch.from_numpy(sample.images()))[:, 0] > 0) == male).float().mean() > 0.95)
     True
     """

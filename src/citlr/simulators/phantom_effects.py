@@ -93,7 +93,7 @@ def true_effect(
     """
     pieces = []
     for start in range(0, len(sample), batch):
-        part = sample.take(np.arange(start, min(start + batch, len(sample))))
+        part = sample.take(slice(start, start + batch))
         pieces.append([_probabilities(classify, part.counterfactual(level)) for level in contrast])
     before, after = (np.concatenate(column) for column in zip(*pieces, strict=True))
     change = (after >= threshold).astype(np.float64) - (before >= threshold)

@@ -73,9 +73,9 @@ class PhantomSample:
             table[name] = (self.severity[name] > 0).to_numpy().astype(np.int64)
         return pd.DataFrame(table)
 
-    def take(self, rows: ArrayLike) -> PhantomSample:
-        """Return the sample of some rows: positions or a mask of shape (n,)."""
-        index = np.arange(len(self))[np.asarray(rows)]
+    def take(self, rows: ArrayLike | slice) -> PhantomSample:
+        """Return the sample of some rows: positions, a slice, or a mask of shape (n,)."""
+        index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
         return replace(
             self,
             exogenous=self.exogenous.iloc[index].reset_index(drop=True),
