@@ -192,8 +192,21 @@ def uniform_shift(effect: float, *, images_per_patient: int = 1) -> ResponseFami
     return ResponseFamily("uniform shift", "decision", False, False, 2, images_per_patient, draw, effect**2, effect)
 
 
-def zero_mean(psi: float, *, images_per_patient: int = 1) -> ResponseFamily:
-    """Decisions whose chance moves by plus or minus sqrt(psi), half of the patients each way; draws independent.
+def zero_mean(
+    psi: float, *, images_per_patient: int = 1, steepness: float = 3.0, shared: float = 0.0
+) -> ResponseFamily:
+    """Decisions whose chance moves by plus or minus sqrt(psi), half of the patients each way.
+
+    Parameters
+    ----------
+    psi : float
+        True psi, in (0, 1).
+    images_per_patient : int
+    steepness : float
+        Slope of the chance in the latent severity: at 3, 24 % of the decisions flip between two draws at one level, at
+        8 it is 15 %.
+    shared : float
+        Share of the draws in which both levels use one random number; above 0 the seeds count as shared.
 
     Examples
     --------
@@ -203,12 +216,25 @@ def zero_mean(psi: float, *, images_per_patient: int = 1) -> ResponseFamily:
     size = float(np.sqrt(psi))
 
     def draw(rng: np.random.Generator, m: Floats, draws: int) -> Floats:
-        low = (1 - size) * sigmoid(3 * m)
+        low = (1 - size) * sigmoid(steepness * m)
         up = _per_patient(rng, m, images_per_patient) < 0.5
         pair = np.concatenate([np.where(up, low, low + size), np.where(up, low + size, low)], axis=1)
-        return _coin(rng, pair, draws, 2)
+        return _coin(rng, pair, draws, 2) if shared == 0 else _paired_coin(rng, pair, draws, shared)
 
-    return ResponseFamily("zero-mean effect", "decision", False, False, 2, images_per_patient, draw, psi, 0.0)
+    name = "zero-mean effect"
+    if steepness != 3:
+        name += ", quieter"
+    if shared:
+        name += ", shared seeds"
+    return ResponseFamily(name, "decision", shared > 0, False, 2, images_per_patient, draw, psi, 0.0)
+
+
+def _paired_coin(rng: np.random.Generator, chance: Floats, draws: int, shared: float) -> Floats:
+    """Decisions that compare the chances at both levels with one number in a share of the draws, else with two."""
+    n, reps = chance.shape[0], chance.shape[3]
+    common, own = rng.random((n, 1, draws, reps)), rng.random((n, 2, draws, reps))
+    mixed = np.where(rng.random((n, 1, draws, reps)) < shared, common, own)
+    return np.asarray(mixed < chance, dtype=np.float64)
 
 
 def subgroup(share: float, effect: float, *, images_per_patient: int = 1) -> ResponseFamily:
@@ -225,13 +251,10 @@ def subgroup(share: float, effect: float, *, images_per_patient: int = 1) -> Res
     """
 
     def draw(rng: np.random.Generator, m: Floats, draws: int) -> Floats:
-        n, reps = m.shape[0], m.shape[3]
         low = (1 - effect) * sigmoid(3 * m)
         hit = _per_patient(rng, m, images_per_patient) < share
         pair = np.concatenate([low, low + effect * hit], axis=1)
-        common, own = rng.random((n, 1, draws, reps)), rng.random((n, 2, draws, reps))
-        mixed = np.where(rng.random((n, 1, draws, reps)) < 0.5, common, own)
-        return (mixed < pair).astype(np.float64)
+        return _paired_coin(rng, pair, draws, 0.5)
 
     return ResponseFamily(
         f"{share:.0%} of patients",
