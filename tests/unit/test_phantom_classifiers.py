@@ -32,7 +32,7 @@ def test_units() -> PhantomSample:
 
 @pytest.fixture(scope="module")
 def blind() -> MaskedNet:
-    return train_blind(PhantomWorld(size=64).sample(500, seed=1), "effusion", seed=0)
+    return train_blind(PhantomWorld(size=64).sample(400, seed=1), "effusion", seed=0, epochs=12)
 
 
 def test_a_blind_network_reads_its_finding(blind: MaskedNet, test_units: PhantomSample) -> None:
@@ -59,11 +59,10 @@ def test_nothing_inside_the_support_reaches_a_blind_network(blind: MaskedNet, te
     assert (images.grad[:, 0, ~support] != 0).float().mean() > 0.5
 
 
-@pytest.mark.parametrize("finding", ["cardiomegaly", "effusion"])
-@pytest.mark.parametrize("levels", [SEX, ("a", "b", "c")])
+@pytest.mark.parametrize(("finding", "levels"), [("cardiomegaly", SEX), ("effusion", ("a", "b", "c"))])
 def test_an_analytic_classifier_is_blind_and_reads_its_finding(finding: str, levels: tuple[str, ...]) -> None:
     world = PhantomWorld(size=64, levels=levels)
-    model, units = analytic_blind(world, finding), world.sample(200, seed=9)
+    model, units = analytic_blind(world, finding), world.sample(150, seed=9)
     assert roc_auc_score(units.frame[finding], classify(model)(units.images())) > 0.85
     assert true_effect(classify(model), units, (levels[0], levels[-1])).psi_probability == 0
 
@@ -81,7 +80,7 @@ def test_an_analytic_classifier_is_blind_and_reads_its_finding(finding: str, lev
 def test_the_detector_knows_the_attribute(size: int, levels: tuple[str, ...], contrast: tuple[str, str] | None) -> None:
     world = PhantomWorld(size=size, levels=levels)
     units = world.sample(60, seed=4)
-    score = classify(attribute_detector(world, contrast=contrast))
+    score = classify(attribute_detector(world, contrast=contrast, n_patients=200))
     low, high = contrast or (levels[0], levels[-1])
     before, after = score(units.counterfactual(low)), score(units.counterfactual(high))
     truth = np.repeat([0, 1], len(units))
@@ -89,7 +88,7 @@ def test_the_detector_knows_the_attribute(size: int, levels: tuple[str, ...], co
 
 
 def test_the_true_flip_rate_grows_with_the_dose(blind: MaskedNet, test_units: PhantomSample) -> None:
-    detector = attribute_detector(test_units.world)
+    detector = attribute_detector(test_units.world, n_patients=200)
     effects = [
         true_effect(classify(BiasedClassifier(blind, detector, strength=dose)), test_units, SEX) for dose in DOSES
     ]
@@ -103,7 +102,7 @@ def test_the_true_flip_rate_grows_with_the_dose(blind: MaskedNet, test_units: Ph
 
 
 def test_the_dose_is_in_logits(blind: MaskedNet, test_units: PhantomSample) -> None:
-    model = BiasedClassifier(blind, attribute_detector(test_units.world), strength=1.5)
+    model = BiasedClassifier(blind, attribute_detector(test_units.world, n_patients=200), strength=1.5)
     with torch.no_grad():
         first, last = (model(torch.from_numpy(test_units.counterfactual(level))) for level in SEX)
     assert (last - first).median() == pytest.approx(1.5, abs=0.05)
@@ -136,8 +135,12 @@ def test_training_is_the_same_twice_and_leaves_the_global_generator_alone() -> N
 def test_classifiers_survive_torchscript(blind: MaskedNet, test_units: PhantomSample, tmp_path: Path) -> None:
     images = torch.from_numpy(test_units.images(np.arange(7)))
     world = test_units.world
-    biased = BiasedClassifier(blind, attribute_detector(world), strength=2.0)
-    for name, module in {"blind": blind, "biased": biased, "analytic": analytic_blind(world, "effusion")}.items():
+    biased = BiasedClassifier(blind, attribute_detector(world, n_patients=50), strength=2.0)
+    for name, module in {
+        "blind": blind,
+        "biased": biased,
+        "analytic": analytic_blind(world, "effusion", n_patients=50),
+    }.items():
         with warnings.catch_warnings(), torch.no_grad():
             # Deprecated in torch 2.14 in favour of torch.export; the archive is still what clinics hand over.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
