@@ -1,5 +1,5 @@
 """Run the command line as `python -m citlr`."""
 
-from citlr.cli import main
+from citlr.cli.main import main
 
 main()

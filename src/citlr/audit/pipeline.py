@@ -360,6 +360,11 @@ class Chain:
         return {name: read_result(self.folder(name) / "audit.json") for name in self.config.models}
 
 
+def read_results(run: Run) -> dict[str, AuditResult]:
+    """Return the finished audits of a run, by model."""
+    return Chain(run, Narrator(quiet=True)).results()
+
+
 def build_generator(run: Run) -> LatentDiffusion:
     """Build the generator that the configuration asks for, not trained yet."""
     settings = run.config.generator

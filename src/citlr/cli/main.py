@@ -1,0 +1,48 @@
+"""Entry point: every verb under one name, every error of ours as one sentence and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from citlr.cli import audits, closed, cohorts, studies
+from citlr.errors import CitlrError
+
+app = typer.Typer(
+    name="citlr",
+    help="Does a medical-image classifier depend on a sensitive attribute beyond what the rest of the image says?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(cohorts.prepare, name="prepare")
+for verbs in (audits.VERBS, closed.VERBS, cohorts.VERBS, studies.VERBS):
+    for verb in verbs:
+        app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 interrupted."""
+    try:
+        app()
+    except CitlrError as error:
+        print(f"citlr: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("citlr: interrupted; run the same command again, it goes on where it was.", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        from citlr import __version__
+
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.Exit(2)
