@@ -203,8 +203,8 @@ def zero_mean(
         True psi, in (0, 1).
     images_per_patient : int
     steepness : float
-        Slope of the chance in the latent severity: at 3, 24 % of the decisions flip between two draws at one level, at
-        8 it is 15 %.
+        Slope of the chance in the latent severity: at 3, 28 % of the decisions flip between two draws at one level, at
+        8 it is 17 %.
     shared : float
         Share of the draws in which both levels use one random number; above 0 the seeds count as shared.
 
