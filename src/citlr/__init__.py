@@ -1,3 +1,58 @@
-"""citlr: does a medical-image classifier depend on a sensitive attribute?"""
+"""citlr: does a medical-image classifier depend on a sensitive attribute beyond what the rest of the image says?
+
+The public names below are imported when they are first used, so that `import citlr` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from citlr.audit.generation import Twins as Twins
+    from citlr.audit.generation import generate as generate
+    from citlr.audit.result import AuditResult as AuditResult
+    from citlr.audit.result import read_result as read_result
+    from citlr.data.cohort import Cohort as Cohort
+    from citlr.data.cohort import read_cohort as read_cohort
+    from citlr.generators.base import load_generator as load_generator
+    from citlr.generators.ldm import CLDM as CLDM
+    from citlr.generators.ldm import DLDM as DLDM
+    from citlr.invariance import power as power
+    from citlr.invariance.responses import Responses as Responses
+    from citlr.invariance.verdict import assess as assess
+    from citlr.predictors.loading import load_predictor as load_predictor
+    from citlr.simulators.phantom import PhantomWorld as PhantomWorld
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "AuditResult": "citlr.audit.result",
+    "CLDM": "citlr.generators.ldm",
+    "Cohort": "citlr.data.cohort",
+    "DLDM": "citlr.generators.ldm",
+    "PhantomWorld": "citlr.simulators.phantom",
+    "Responses": "citlr.invariance.responses",
+    "Twins": "citlr.audit.generation",
+    "assess": "citlr.invariance.verdict",
+    "generate": "citlr.audit.generation",
+    "load_generator": "citlr.generators.base",
+    "load_predictor": "citlr.predictors.loading",
+    "read_cohort": "citlr.data.cohort",
+    "read_result": "citlr.audit.result",
+}
+# The room `citlr.audit` can be called: `citlr.audit(model, twins)`.
+_MODULES = {"audit": "citlr.audit", "power": "citlr.invariance.power"}
+__all__ = [*_HOME, *_MODULES, "__version__"]  # noqa: PLE0604 - the names are the table's keys
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name not in _HOME:
+        raise AttributeError(f"module 'citlr' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -15,7 +15,7 @@ from citlr.audit.intake import take_in
 from citlr.audit.prediction import check_on_cohort, predict, read_responses, write_responses
 from citlr.audit.publish import publish
 from citlr.audit.result import AuditResult, read_result
-from citlr.audit.verdicts import AuditInputs, audit_responses
+from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ModelConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -287,7 +287,7 @@ class Chain:
             test=self.test,
             twins=self.twins,
             faithfulness=self.faithfulness,
-            config=self.config,
+            settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
             provenance=provenance(self.run, name),
         )
 

@@ -233,5 +233,5 @@ def _threshold(result: AuditResult, label: str) -> float | None:
     config = result.provenance.get("config")
     test = config.get("test") if isinstance(config, Mapping) else None
     threshold = test.get("threshold") if isinstance(test, Mapping) else None
-    value = threshold.get(label) if isinstance(threshold, Mapping) else threshold
+    value = threshold.get(label, 0.5) if isinstance(threshold, Mapping) else threshold
     return float(value) if value is not None and numerals.is_number(value) else None

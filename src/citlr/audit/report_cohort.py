@@ -103,7 +103,7 @@ def _pivot(attribute: str, cells: list[tuple[Mapping[str, Any], bool]], below: i
     ]
     rows = [
         [
-            tables.text(label),
+            tables.text(label or "all images"),
             tables.text(value),
             *(_count_cell(found.get((split, level, label, value)), below) for split in splits for level in levels),
         ]

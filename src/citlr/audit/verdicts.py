@@ -14,9 +14,19 @@ from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import Twins
 from citlr.audit.result import AuditResult, CohortSummary, Controls, Gate, Quality, TestRow, worst
 from citlr.audit.statistics import assess_responses, baselines, responses_of, schema_rows
-from citlr.config import AuditConfig, GateConfig
+from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the verdict is asked for: the test, the generator's limits, the controls, and the seed of all three."""
+
+    test: TestConfig
+    gates: GateConfig
+    controls: ControlsConfig
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,8 @@ class AuditInputs:
         The redrawn images.
     faithfulness : Faithfulness
         How faithful they are.
-    config : AuditConfig
-        Settings.
+    settings : Settings
+        Of the test, the gates and the controls.
     provenance : dict
         Where all of it came from.
     """
@@ -47,7 +57,7 @@ class AuditInputs:
     test: Cohort
     twins: Twins
     faithfulness: Faithfulness
-    config: AuditConfig
+    settings: Settings
     provenance: dict[str, Any]
 
 
@@ -64,7 +74,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     AuditResult
         With every verdict inconclusive when a generator gate failed.
     """
-    config, twins = inputs.config, inputs.twins
+    config, twins = inputs.settings, inputs.twins
     attribute, levels = twins.attribute, twins.levels
     shared = twins.main.plan.shared_seeds
     responses = responses_of(inputs.responses, attribute=attribute, levels=levels)

@@ -161,12 +161,12 @@ def _sentence(row: TestRow, failed: tuple[Gate, ...], alpha: float) -> str:
 
 
 def _gates(failed: tuple[Gate, ...]) -> str:
-    """Name the failed gates with what was measured."""
-    parts = []
-    for gate in failed:
-        value = f"measured {gate.value:.3g}" if is_number(gate.value) and gate.value is not None else "not measured"
-        parts.append(f"“{gate.name}” ({value}, threshold {gate.threshold:.3g})")
-    return f"the image generator failed the {'gate' if len(failed) == 1 else 'gates'} {join(parts)}"
+    """Name the failed gates, and say what was measured where it is one."""
+    names = join(f"“{gate.name}”" for gate in failed)
+    if len(failed) > 1:
+        return f"the image generator failed the gates {names}"
+    why = failed[0].text.rstrip(". ")
+    return f"the image generator failed the gate {names}{f' ({why})' if why else ''}"
 
 
 def measured(row: TestRow, alpha: float) -> str:
@@ -237,7 +237,7 @@ def _why_open(row: TestRow) -> str:
     why = f"{intervals.format(join(reaches))} the margin of {margin}" if reaches else row.reason.rstrip(". ")
     why = why or f"equivalence within {margin} is not shown"
     if is_number(row.detectable_effect):
-        return f"{why}, and an effect under {percent(row.detectable_effect)} could have been missed"
+        return f"{why}, and an excess change under {percent(row.detectable_effect)} could have been missed"
     return why
 
 

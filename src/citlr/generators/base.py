@@ -44,7 +44,7 @@ class CounterfactualGenerator(Protocol):
     def fit(
         self,
         train: Cohort,
-        validation: Cohort,
+        validation: Cohort | None = None,
         *,
         seed: int = 0,
         directory: Path | None = None,

@@ -15,7 +15,7 @@ from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError
 from citlr.generators.autoencoder import Autoencoder
-from citlr.generators.base import Images, Level
+from citlr.generators.base import Images, Level, hashed_seed
 from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions
 from citlr.generators.denoiser import Denoiser
@@ -52,6 +52,8 @@ class LatentDiffusion:
         self.size = config.size
         self.hold = config.hold
         self.report: dict[str, Any] = {}
+        # What it learnt from, while it is in memory: the probes that judge it learn from the same patients.
+        self.splits: tuple[Cohort, Cohort] | None = None
         self._sampler: Sampler | None = None
 
     @property
@@ -68,7 +70,7 @@ class LatentDiffusion:
     def fit(
         self,
         train: Cohort,
-        validation: Cohort,
+        validation: Cohort | None = None,
         *,
         seed: int = 0,
         directory: Path | None = None,
@@ -79,7 +81,8 @@ class LatentDiffusion:
         Parameters
         ----------
         train, validation : Cohort
-            Splits; validation is for early stopping and the choice of the guidance.
+            Splits; validation is for early stopping and the choice of the guidance. Without it a tenth of the training
+            patients, drawn by the seed, is set aside.
         seed : int
             Same seed, same data, same machine: same bits.
         directory : Path, optional
@@ -100,6 +103,8 @@ class LatentDiffusion:
         StateError
             If a loss stops being a number.
         """
+        if validation is None:
+            train, validation = set_aside(train, seed)
         if not len(train) or not len(validation):
             raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
         config = self.config
@@ -123,6 +128,7 @@ class LatentDiffusion:
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._sampler = dataclasses.replace(sampler, guidance=config.guidance or 1.0)
         self.report["guidance"] = self._sampler.guidance
+        self.splits = (train, validation)
         return self
 
     def _build(self, conditions: Conditions, seed: int, device: torch.device) -> Sampler:
@@ -135,6 +141,7 @@ class LatentDiffusion:
                 patch=config.patch,
                 groups=config.groups,
                 local=config.local,
+                shortcut=config.shortcut,
             )
         with seeded(seed, "denoiser"):
             denoiser = Denoiser(
@@ -261,6 +268,12 @@ class LatentDiffusion:
         write_json(directory / "config.json", content)
 
 
+def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
+    """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash."""
+    aside = np.asarray([hashed_seed("set aside", seed, patient) % 10 == 0 for patient in train.frame["patient_id"]])
+    return train.take(~aside), train.take(aside)
+
+
 @torch.no_grad()
 def _hide(sampler: Sampler, z: Rows, codes: torch.Tensor) -> Rows:
     """Disentangle all latents of a split; the array itself where there is no disentangler."""
@@ -289,7 +302,7 @@ class DLDM(LatentDiffusion):
     Examples
     --------
     >>> DLDM(size=32, hold=["view"], preset="tiny").config.latent_shape
-    (4, 8, 8)
+    (16, 8, 8)
     """
 
     def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:

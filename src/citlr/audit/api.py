@@ -1,0 +1,121 @@
+"""An audit in Python, without a run folder: the same stages, from a fitted generator and a model to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import pandas as pd
+
+from citlr.artifacts import versions
+from citlr.audit.faithfulness import assess_faithfulness
+from citlr.audit.generation import Twins
+from citlr.audit.prediction import check_on_cohort, predict
+from citlr.audit.result import AuditResult
+from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError
+from citlr.predictors.base import Predictor
+
+
+def audit(
+    model: Predictor,
+    twins: Twins,
+    *,
+    train: Cohort | None = None,
+    validation: Cohort | None = None,
+    margin: float = 0.02,
+    alpha: float = 0.05,
+    outcome: Literal["decision", "probability"] = "decision",
+    threshold: float | Mapping[str, float] = 0.5,
+    randomizations: int = 4999,
+    gates: GateConfig | None = None,
+    controls: ControlsConfig | None = None,
+    seed: int = 0,
+    narrator: Narrator | None = None,
+) -> AuditResult:
+    """Audit a model on redrawn images.
+
+    Parameters
+    ----------
+    model : Predictor
+        See `citlr.load_predictor`.
+    twins : Twins
+        See `citlr.generate`.
+    train, validation : Cohort, optional
+        What the probes that judge the generator are trained and chosen on; what the generator itself learnt from by
+        default, which a generator read from disk no longer knows.
+    margin : float
+        Largest change that does not matter, in (0, 1): bound of the mean effect and of psi.
+    alpha : float
+        Error rate of the verdicts.
+    outcome : {"decision", "probability"}
+        What is tested.
+    threshold : float or mapping of str to float
+        Operating point of the decisions.
+    randomizations : int
+        Of the test, at least 99.
+    gates, controls : GateConfig, ControlsConfig, optional
+        Limits of the generator; what is planted. Defaults as in a configuration.
+    seed : int
+        Of the test, the probes and the controls.
+    narrator : Narrator, optional
+        Shows progress.
+
+    Returns
+    -------
+    AuditResult
+        Print it, `to_frame()`, `plot()`, `to_html()`, `to_json()`.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be audited, the training split is not known, or a test patient is in it.
+    """
+    voice = narrator or Narrator(quiet=True)
+    train, validation = _splits(twins, train, validation)
+    seen = {*train.frame["patient_id"], *validation.frame["patient_id"]} & set(twins.cohort.frame["patient_id"])
+    if seen:
+        raise InputError(
+            f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
+        )
+    check_on_cohort(model, twins.cohort, size=twins.main.plan.size)
+    faithfulness = assess_faithfulness(twins, train, validation, hold=twins.generator.hold, seed=seed, narrator=voice)
+    with voice.progress("predict", len(twins.main)) as tick:
+        frames = [predict(model, twins.main, twins.cohort, tick=tick)]
+        if twins.placebo is not None:
+            frames.append(predict(model, twins.placebo, twins.cohort, originals=False))
+    test = TestConfig(
+        outcome=outcome,
+        threshold=threshold if isinstance(threshold, float) else dict(threshold),
+        margin=margin,
+        alpha=alpha,
+        randomizations=randomizations,
+    )
+    settings = Settings(test, gates or GateConfig(), controls or ControlsConfig(), seed)
+    return audit_responses(
+        AuditInputs(
+            model=model.name,
+            responses=pd.concat(frames, ignore_index=True),
+            whole=twins.cohort,
+            test=twins.cohort,
+            twins=twins,
+            faithfulness=faithfulness,
+            settings=settings,
+            provenance={"versions": versions(), "seed": seed, "inputs": {"model_sha256": model.fingerprint()}},
+        )
+    )
+
+
+def _splits(twins: Twins, train: Cohort | None, validation: Cohort | None) -> tuple[Cohort, Cohort]:
+    known: tuple[Cohort, Cohort] | None = getattr(twins.generator, "splits", None)
+    if train is not None and validation is not None:
+        return train, validation
+    if train is not None or validation is not None or known is None:
+        raise InputError(
+            "The splits that the generator learnt from are not known: give train= and validation=, whose images train "
+            "the probes that judge the redrawn ones."
+        )
+    return known
