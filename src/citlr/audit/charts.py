@@ -13,7 +13,8 @@ from citlr.audit.numerals import NARROW, decimal, is_number, margin, nice_ticks,
 from citlr.audit.result import AuditResult, Estimate, TestRow
 
 MAX_POINTS = 2000  # per scatter panel: more are neither seen nor cheap
-_SHAPES = ("h0", "h0", "m-3 0h6m-3 -3v6", "m-2.5 -2.5l5 5m0 -5l-5 5")  # dot, square, plus, cross
+# A dot and a square are strokes of no length to speak of; of none at all, some printers draw nothing.
+_SHAPES = ("h.01", "h.01", "m-3 0h6m-3 -3v6", "m-2.5 -2.5l5 5m0 -5l-5 5")  # dot, square, plus, cross
 SHAPE_NAMES = ("dot", "square", "plus", "cross")
 
 
@@ -183,7 +184,7 @@ def paired(responses: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     means = generated.groupby(keys, observed=True, sort=True)["probability"].mean()
     factual = originals.drop_duplicates(["attribute", "image_id"]).set_index(["attribute", "image_id"])["level"]
     for (attribute, label), part in means.groupby(level=[0, 1], observed=True):
-        wide = part.droplevel([0, 1]).unstack("level")
+        wide = part.rename("mean").reset_index().pivot_table(index="image_id", columns="level", values="mean")
         own = factual.xs(attribute) if attribute in factual.index.get_level_values(0) else pd.Series(dtype=object)
         wide["factual"] = own.reindex(wide.index).astype(object).fillna("unknown")
         tables[str(attribute), str(label)] = wide
@@ -352,7 +353,7 @@ def qq(tests: Sequence[TestRow]) -> QQ | None:
         return None
     top = float(points.max()) * 1.05
     place = _scale(0.0, top, 0, 240)
-    path = "".join(f"M{place(x):g} {240 - place(y):g}h0" for x, y in points)
+    path = "".join(f"M{place(x):g} {240 - place(y):g}{_SHAPES[0]}" for x, y in points)
     ticks = tuple(Tick(place(value), decimal(value, 0 if value == int(value) else 1)) for value in nice_ticks(0, top))
     alt = (
         f"QQ plot of {len(points)} p-values on a minus log 10 scale; the smallest lies at {points[0, 1]:.1f} where "

@@ -140,17 +140,16 @@ def scatter(responses: pd.DataFrame, label: str, contrast: tuple[str, str], *, a
             f"The responses hold '{label}' for several attributes: name one of {sorted({a for a, _ in tables})}."
         )
     table = found[0]
+    known = {str(name) for name in table.columns} - {"factual"}
     for level in contrast:
-        if level not in table.columns:
-            raise InputError(
-                f"The responses hold no image redrawn as '{level}'.{did_you_mean(level, set(table.columns) - {'factual'})}"
-            )
+        if level not in known:
+            raise InputError(f"The responses hold no image redrawn as '{level}'.{did_you_mean(level, known)}")
     figure = Figure(figsize=(4.6, 4.9), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.8, linestyle="--", zorder=0)
-    for index, (level, part) in enumerate(table.groupby("factual", sort=True)):
+    for index, (recorded, part) in enumerate(table.groupby("factual", sort=True)):
         axes.scatter(
-            part[contrast[0]], part[contrast[1]], s=14, alpha=0.65, label=f"recorded as {level}",
+            part[contrast[0]], part[contrast[1]], s=14, alpha=0.65, label=f"recorded as {recorded}",
             color=OKABE_ITO[index % len(OKABE_ITO)], marker=_MARKERS[index % len(_MARKERS)], linewidths=0.9,
         )  # fmt: skip
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=label)

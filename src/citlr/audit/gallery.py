@@ -212,7 +212,7 @@ _LADDER: tuple[tuple[int, int | None, str], ...] = (
 )
 
 
-def view(gallery: Gallery, *, budget: int = 5_000_000) -> GalleryView:
+def encode(gallery: Gallery, *, budget: int = 5_000_000) -> GalleryView:
     """Encode a gallery for the page in at most `budget` bytes where the smallest encoding allows it.
 
     Difference maps are computed at full size from the images themselves, before any lossy step.
@@ -228,7 +228,8 @@ def view(gallery: Gallery, *, budget: int = 5_000_000) -> GalleryView:
     GalleryView
     """
     scale = gallery.scale
-    for side, quality, storage in _LADDER:
+    for step in _LADDER:
+        side, quality, storage = step
         strips = tuple(_strip(strip, gallery.attribute, scale, side, quality) for strip in gallery.strips)
         if sum(len(tile.uri) for strip in strips for tile in strip.tiles) <= budget:
             break
@@ -256,8 +257,8 @@ def _strip(strip: Strip, attribute: str, scale: float, side: int, quality: int |
         change = signed_difference(strip.levels[level], strip.null)
         tiles.append(tile(strip.levels[level], level, "counterfactual", f"Counterfactual {where}: redrawn as {level}."))
         alt = (
-            f"Signed difference map {where}: {level} minus {strip.factual}; pixels change by "
-            f"{np.abs(change).mean() * 100:.1f} % of the grey scale on average, {np.abs(change).max() * 100:.0f} % at most."
+            f"Signed difference map {where}: {level} minus {strip.factual}; grey values change by "
+            f"{np.abs(change).mean() * 100:.1f} % on average and {np.abs(change).max() * 100:.0f} % at most."
         )
         shape = _fit(change.shape[1], change.shape[0], side)
         tiles.append(Tile(_png_map(change, scale, side), *shape, f"{level} − {strip.factual}", "difference", alt))

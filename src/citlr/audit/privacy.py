@@ -1,4 +1,4 @@
-"""What may leave the run: no folder of anybody's machine, no list of files, no cell small enough to point at a person."""
+"""What may leave the run: no folder of any machine, no list of files, no cell so small that it points at a person."""
 
 from __future__ import annotations
 

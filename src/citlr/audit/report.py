@@ -1,4 +1,4 @@
-"""The page that is filed: one self-contained HTML file that loads nothing, says the verdict first and shows its grounds."""
+"""The page that is filed: one self-contained HTML file that loads nothing, verdict first, with its grounds."""
 
 from __future__ import annotations
 
@@ -16,17 +16,8 @@ from markupsafe import Markup
 
 from citlr import __version__
 from citlr.artifacts import atomic_write
-from citlr.audit import (
-    charts,
-    gallery as galleries,
-    guidance,
-    numerals,
-    report_cohort,
-    report_provenance,
-    report_sections as sections,
-    wording,
-)
-from citlr.audit.gallery import Gallery
+from citlr.audit import charts, guidance, numerals, report_cohort, report_provenance, report_sections, wording
+from citlr.audit.gallery import Gallery, encode
 from citlr.audit.privacy import without_paths
 from citlr.audit.result import AuditResult, TestRow
 from citlr.errors import InputError
@@ -124,21 +115,21 @@ def render(
         "facts": _facts(result),
         "date": report_provenance.date(result),
         "forest": charts.forest(result.tests),
-        "effects": sections.effects_table(result),
-        "details": sections.details_table(result),
+        "effects": report_sections.effects_table(result),
+        "details": report_sections.details_table(result),
         "qq": charts.qq(result.tests),
         "scatters": _scatters(result, responses),
         "shown_scatters": _SHOWN_SCATTERS,
         "has_responses": responses is not None,
-        "gallery": galleries.view(gallery) if gallery is not None and gallery.strips else None,
-        "gates": sections.gates_table(result),
-        "quality": sections.quality_table(result),
+        "gallery": encode(gallery) if gallery is not None and gallery.strips else None,
+        "gates": report_sections.gates_table(result),
+        "quality": report_sections.quality_table(result),
         "quality_notes": tuple(without_paths(note) for note in result.quality.notes),
-        "planted": sections.planted_table(result),
+        "planted": report_sections.planted_table(result),
         "doses": charts.dose_response(result),
-        "detection": sections.limit_of_detection(result),
+        "detection": report_sections.limit_of_detection(result),
         "control_notes": tuple(without_paths(note) for note in result.controls.notes),
-        "baselines": sections.baselines_table(result),
+        "baselines": report_sections.baselines_table(result),
         "flow": report_cohort.flow(result),
         "counts": report_cohort.counts(result, below=mask_below) if result.cohort.counts else (),
         "mask_below": mask_below,

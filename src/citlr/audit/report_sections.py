@@ -140,7 +140,9 @@ def gates_table(result: AuditResult) -> Table:
             tables.text(gate.name),
             tables.mark(gate.passed),
             tables.number(gate.value, show, f"not measured: {gate.text}"),
-            tables.number(gate.threshold or None, show, "decided by the verdict of the coin’s own audit, not by a number"),
+            tables.number(
+                gate.threshold or None, show, "decided by the verdict of the coin’s own audit, not by a number"
+            ),
             tables.text(gate.text),
         ]
         for gate in result.quality.gates
@@ -220,14 +222,14 @@ def limit_of_detection(result: AuditResult) -> str:
     controls = result.controls
     if controls.detection_limit is not None and is_number(controls.detection_limit):
         return (
-            f"The limit of detection is {controls.detection_limit:.2g} on the logit scale: the smallest planted strength "
-            f"found with at least 80{NARROW}% power in every label."
+            f"The limit of detection is {controls.detection_limit:.2g} on the logit scale: the smallest planted "
+            f"strength found with at least 80{NARROW}% power in every label."
         )
     if controls.planted:
         strongest = max(dose.strength for dose in controls.planted)
         return (
-            f"The limit of detection was not reached: even strength {strongest:g} is not found with 80{NARROW}% power in every "
-            f"label, so weaker dependence than that may go unseen."
+            f"The limit of detection was not reached: even strength {strongest:g} is not found with 80{NARROW}% power "
+            f"in every label, so weaker dependence than that may go unseen."
         )
     return "The limit of detection is not known: no bias was planted."
 
