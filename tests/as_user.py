@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "120", "NO_COLOR": "1"}
 
 
-def citlr(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, check=False, cwd=cwd, env=environment(), timeout=300
-    )
+def citlr(*arguments: str | Path, program: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line, or a program that wraps it."""
+    words = command(*arguments) if not program else [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment(), timeout=300)

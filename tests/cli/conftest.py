@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from as_user import CONFIG
+from as_user import CONFIG, citlr
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +42,12 @@ def configure(world: Path, tmp_path: Path) -> Callable[..., Path]:
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def never_killed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = citlr("audit", world / "audit.yaml", "--out", run, "--quiet")
+    assert done.returncode == 0, done.stderr
+    return run

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from as_user import citlr, command, environment
 
 # The stage, and the sign in the run folder that it is under way.
@@ -48,14 +47,6 @@ def without_provenance(run: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / "audit.json").read_text())
     del content["provenance"]
     return content
-
-
-@pytest.fixture(scope="module")
-def never_killed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("whole") / "run"
-    done = citlr("audit", world / "audit.yaml", "--out", run, "--quiet")
-    assert done.returncode == 0, done.stderr
-    return run
 
 
 def test_killed_in_every_stage_it_ends_the_same(world: Path, never_killed: Path, tmp_path: Path) -> None:

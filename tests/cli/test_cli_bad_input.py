@@ -1,0 +1,169 @@
+"""Bad input costs one sentence and exit status 2, and nothing that was finished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from as_user import citlr
+
+Configure = Callable[..., Path]
+
+
+def refused(config: Path, run: Path) -> str:
+    """Run an audit that has to be refused; return what it says, one line."""
+    done = citlr("audit", config, "--out", run, "--quiet")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("citlr: ")
+    return lines[0]
+
+
+def own_world(tmp_path: Path, world: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Put a changed table in place of the link to the shared world."""
+    (tmp_path / "world").unlink(missing_ok=True)
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "images").symlink_to(world / "world" / "images")
+    change(pd.read_csv(world / "world" / "phantom.csv")).to_csv(tmp_path / "world" / "phantom.csv", index=False)
+
+
+def test_a_misspelt_key_names_the_nearest(configure: Configure, tmp_path: Path) -> None:
+    assert "Did you mean 'margin'?" in refused(configure(test={"margn": 0.1}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_table(configure: Configure, tmp_path: Path) -> None:
+    assert "none.csv" in refused(configure(cohort={"table": "none.csv"}), tmp_path / "run")
+
+
+def test_a_missing_configuration(tmp_path: Path) -> None:
+    assert "none.yaml" in refused(tmp_path / "none.yaml", tmp_path / "run")
+
+
+def test_an_output_folder_of_another_configuration(configure: Configure, tmp_path: Path) -> None:
+    assert citlr("audit", configure(), "--out", tmp_path / "run", "--until", "cohort", "--quiet").returncode == 0
+    kept = (tmp_path / "run" / "cohort.parquet").read_bytes()
+    said = refused(configure(test={"margin": 0.07}), tmp_path / "run")
+    assert "test.margin" in said
+    assert (tmp_path / "run" / "cohort.parquet").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.assign(sex="female"), "female"),
+        (lambda t: t.assign(image_id="same"), "same"),
+        (lambda t: t.assign(sex=["male"] * 10 + ["female"] * (len(t) - 10)), "20"),
+        (lambda t: t.assign(split=["train", "test"] * (len(t) // 2), patient_id="one"), "one"),
+        (lambda t: t.rename(columns={"sex": "sxe"}), "Did you mean 'sxe'?"),
+    ],
+    ids=["single level", "duplicated id", "too few patients", "patient in two splits", "misnamed column"],
+)
+def test_tables_that_cannot_carry_an_audit(
+    configure: Configure, world: Path, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str
+) -> None:
+    split = {"split": "split"} if said == "one" else {}
+    config = configure(cohort=split)
+    own_world(tmp_path, world, change)
+    assert said in refused(config, tmp_path / "run")
+
+
+def test_unreadable_images_are_counted_and_too_many_stop(configure: Configure, world: Path, tmp_path: Path) -> None:
+    config = configure()
+    own_world(tmp_path, world, lambda table: table)
+    (tmp_path / "world" / "images").unlink()
+    shutil.copytree(world / "world" / "images", tmp_path / "world" / "images")
+    files = sorted((tmp_path / "world" / "images").iterdir())
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    assert citlr("audit", config, "--out", tmp_path / "one", "--until", "cohort", "--quiet").returncode == 0
+    for file in files[1:5]:
+        file.write_bytes(b"")
+    assert "unreadable" in refused(config, tmp_path / "many")
+
+
+MODELS = """
+import numpy as np
+def nan(images): return np.full((len(images), 1), np.nan)
+def large(images): return np.full((len(images), 1), 3.0)
+def raises(images): raise RuntimeError("out of paper")
+def two(images): return np.zeros((len(images), 2))
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "said"), [("nan", "NaN"), ("large", "outside [0, 1]"), ("raises", "out of paper"), ("two", "2")]
+)
+def test_models_that_cannot_be_audited_are_found_before_anything_long(
+    configure: Configure, tmp_path: Path, function: str, said: str
+) -> None:
+    (tmp_path / "models.py").write_text(MODELS)
+    config = configure(model={"source": f"models.py:{function}", "output": "probability", "input": {}})
+    assert said in refused(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "generator").exists()
+
+
+def test_a_full_disk_keeps_what_was_finished(configure: Configure, tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the file size limit of the shell stands in for a full disk on Linux only")
+    run = tmp_path / "run"
+    assert citlr("audit", configure(), "--out", run, "--until", "cohort", "--quiet").returncode == 0
+    kept = (run / "cohort.parquet").read_bytes()
+    # Every write of a file fails as on a full disk, in a process where the call that reserves space does.
+    program = (
+        "import errno, sys, citlr.artifacts as a\n"
+        "import os\n"
+        "def full(descriptor): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "os.fsync = full\n"
+        "sys.argv = ['citlr', *sys.argv[1:]]\n"
+        "from citlr.cli.main import main; main()\n"
+    )
+    done = citlr("fit", run, "--quiet", program=program)
+    assert done.returncode == 2, done.stderr
+    assert "disk is full" in done.stderr
+    assert (run / "cohort.parquet").read_bytes() == kept
+    assert citlr("fit", run, "--quiet").returncode == 0
+
+
+def test_help_names_every_verb_and_is_quick_to_import() -> None:
+    done = citlr("--help")
+    assert done.returncode == 0
+    for verb in ("demo", "audit", "prepare", "fit", "generate", "predict", "test", "report", "calibrate"):
+        assert verb in done.stdout
+    heavy = citlr(
+        "--help",
+        program="import sys\ntry:\n    from citlr.cli.main import main; main()\nfinally:\n"
+        "    print([m for m in ('torch', 'pandas', 'numpy', 'sklearn', 'monai') if m in sys.modules], file=sys.stderr)",
+    )
+    assert heavy.stderr.strip() == "[]"
+
+
+def test_json_is_json_and_nothing_else(never_killed: Path) -> None:
+    done = citlr("report", never_killed, "--quiet")
+    assert done.returncode == 0
+    content = json.loads((never_killed / "audit.json").read_text())
+    assert content["schema"] == "citlr.audit/1"
+    for key in ("verdict", "tests", "baselines", "quality", "controls", "cohort", "provenance"):
+        assert key in content
+    row = content["tests"][0]
+    names = (
+        "attribute contrast label method n_images n_patients draws statistic pvalue pvalue_adjusted mean_effect psi "
+    )
+    names += "flip_rate eca margin equivalence_pvalue detectable_effect verdict"
+    assert set(names.split()) <= set(row)
+    assert set(content["quality"]) >= {
+        "composition",
+        "effectiveness",
+        "reversibility",
+        "minimality",
+        "drift",
+        "fid",
+        "gates",
+    }
+    assert set(content["controls"]) >= {"placebo", "planted", "detection_limit"}
