@@ -96,7 +96,8 @@ def skew_interval(
     beta = np.where(_unseen(mean, decisions), 1 - (alpha / 2) ** (1 / mean.patients), 0.0)
     inside = np.clip(mean.estimate, *span)
     low = np.minimum(_lower(mean, z, span[0]), inside - beta * (inside - span[0]))
-    high = np.maximum(_upper(mean, z, mean.largest), inside + beta * (span[1] - inside))
+    reach = np.maximum(_upper(mean, z, mean.largest) - mean.estimate, beta * (span[1] - inside))
+    high = inside + reach  # an estimate below the range does not make its limit any more certain
     return Interval(estimate=mean.estimate, low=np.clip(low, *span), high=np.clip(high, *span))
 
 
@@ -149,7 +150,8 @@ def upper_pvalue(
     array([0.0476])
     """
     s2, k = _widened(mean, mean.largest)
-    shift = bound - mean.estimate
+    inside = np.clip(mean.estimate, *span)
+    shift = bound - inside
     variance = s2 + k * shift
     beyond = variance <= 0  # no member of the family has this mean, or nothing varies at all
     se = np.sqrt(np.where(beyond, 1.0, variance))
@@ -157,7 +159,6 @@ def upper_pvalue(
     # Solve x = z + a (z^2 - 1) / 6 for z, in the form that also holds at a = 0; a x > -1, so the root is real.
     root = np.sqrt(np.maximum(1 + 2 * a * x / 3 + np.square(a) / 9, 0.0))
     p = np.where(beyond, np.where(shift > 0, 0.0, 1.0), stats.t.cdf(2 * (x + a / 6) / (1 + root), mean.df))
-    inside = np.clip(mean.estimate, *span)
     return _with_unseen(p, mean, (bound - inside) / np.maximum(span[1] - inside, 1e-300), decisions)
 
 
