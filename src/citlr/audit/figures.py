@@ -19,6 +19,7 @@ from citlr.audit import charts
 from citlr.audit.gallery import DIVERGING, Gallery, Strip, difference_map, signed_difference
 from citlr.audit.numerals import is_number
 from citlr.audit.result import AuditResult, Estimate, TestRow
+from citlr.audit.scatters import paired
 from citlr.errors import InputError, did_you_mean
 
 __all__ = [
@@ -131,7 +132,7 @@ def scatter(responses: pd.DataFrame, label: str, contrast: tuple[str, str], *, a
     InputError
         If the responses do not hold the label, the levels or one attribute.
     """
-    tables = {key: table for key, table in charts.paired(responses).items() if attribute in (None, key[0])}
+    tables = {key: table for key, table in paired(responses).items() if attribute in (None, key[0])}
     found = [table for (_, name), table in tables.items() if name == label]
     if not found:
         raise InputError(f"The responses hold no label '{label}'.{did_you_mean(label, {name for _, name in tables})}")

@@ -132,7 +132,8 @@ def _palette() -> NDArray[np.uint8]:
     anchors = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in DIVERGING], float)
     where = np.linspace(0, len(anchors) - 1, _STEPS)
     channels = [np.interp(where, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=1).round().astype(np.uint8)
+    palette: NDArray[np.uint8] = np.stack(channels, axis=1).round().astype(np.uint8)
+    return palette
 
 
 def difference_map(difference: NDArray[np.floating], *, scale: float) -> NDArray[np.uint8]:
@@ -159,14 +160,16 @@ def difference_map(difference: NDArray[np.floating], *, scale: float) -> NDArray
     >>> difference_map(np.array([[0.0, 1.0]]), scale=0.2).tolist()
     [[[255, 255, 255], [110, 44, 0]]]
     """
-    return _palette()[_steps(difference, scale)]
+    coloured: NDArray[np.uint8] = _palette()[_steps(difference, scale)]
+    return coloured
 
 
 def _steps(difference: NDArray[np.floating], scale: float) -> NDArray[np.uint8]:
     if not scale > 0:
         raise InputError(f"The scale of a difference map must be above 0; it is {scale}.")
     middle = (_STEPS - 1) // 2
-    return (np.clip(difference / scale, -1, 1) * middle + middle).round().astype(np.uint8)
+    steps: NDArray[np.uint8] = (np.clip(difference / scale, -1, 1) * middle + middle).round().astype(np.uint8)
+    return steps
 
 
 @dataclass(frozen=True)

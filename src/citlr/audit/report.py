@@ -20,6 +20,7 @@ from citlr.audit import charts, guidance, numerals, report_cohort, report_proven
 from citlr.audit.gallery import Gallery, encode
 from citlr.audit.privacy import without_paths
 from citlr.audit.result import AuditResult, TestRow
+from citlr.audit.scatters import Scatter, paired, scatter
 from citlr.errors import InputError
 
 _SHOWN_SCATTERS = 6  # the weightiest; the others open on demand
@@ -195,25 +196,25 @@ def _draws(tests: tuple[TestRow, ...]) -> str:
     return f"{' to '.join(str(number) for number in dict.fromkeys((draws[0], draws[-1])))} times per level"
 
 
-def _scatters(result: AuditResult, responses: pd.DataFrame | None) -> tuple[charts.Scatter, ...]:
+def _scatters(result: AuditResult, responses: pd.DataFrame | None) -> tuple[Scatter, ...]:
     """Lay out one panel per test, the smallest adjusted p first."""
     if responses is None:
         return ()
     lacking = [name for name in _COLUMNS if name not in responses.columns]
     if lacking:
         raise InputError(f"The responses lack the column '{lacking[0]}': they need {', '.join(_COLUMNS)}.")
-    paired = charts.paired(responses)
+    tables = paired(responses)
     panels = []
     for row in sorted(
         result.tests, key=lambda row: row.pvalue_adjusted if numerals.is_number(row.pvalue_adjusted) else 2.0
     ):
-        table = paired.get((row.attribute, row.label))
+        table = tables.get((row.attribute, row.label))
         levels = tuple(
             dict.fromkeys(x for test in result.tests if test.attribute == row.attribute for x in test.contrast)
         )
         panel = None
         if table is not None:
-            panel = charts.scatter(table, row, levels=(*levels, "unknown"), threshold=_threshold(result, row.label))
+            panel = scatter(table, row, levels=(*levels, "unknown"), threshold=_threshold(result, row.label))
         if panel is not None:
             panels.append(panel)
     return tuple(panels)
