@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from citlr.errors import InputError
 
@@ -195,8 +196,14 @@ def few_threads(rows: int) -> Iterator[None]:
     if rows >= _SMALL:
         yield
         return
-    with threadpool_limits(limits=1):
+    with _threads().limit(limits=1):
         yield
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Find the numerical libraries once: looking for them takes longer than a small fit."""
+    return ThreadpoolController()
 
 
 def _out_of_fold(z: Floats, target: Floats, folds: Integers, learner: Any, method: str) -> Floats:
