@@ -54,7 +54,7 @@ def _prepare(values: Floats, *, shared_seeds: bool, work: int, rng: np.random.Ge
     size = float(np.sqrt(np.square(values - values.mean(axis=(1, 2), keepdims=True)).mean())) or 1.0
     for begin in range(0, n, blocks):
         part = values[begin : begin + blocks]
-        coded = encode(part, shared_seeds=shared_seeds) / size
+        coded = encode(part, shared_seeds=shared_seeds)[:, -m:] / size
         norm = np.square(np.einsum("dm,umk->udk", group.identity, coded)).sum(axis=1)
         free = product_statistic(part, shared_seeds=shared_seeds) / size**2 - scale * norm
         coded = _step_back(group, coded, start[: len(part)])

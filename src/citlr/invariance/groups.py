@@ -171,7 +171,8 @@ def _within_image(levels: int, draws: int, rng: np.random.Generator) -> Group:
         signs = -np.ones((assignments, 1, cells))
         for k, chosen in enumerate(combinations(range(cells), draws)):
             signs[k, 0, list(chosen)] = 1.0
-        return Group(maps=signs, steps=None, identity=sums)
+        # The first output is 0 once it has been subtracted from all (see encode): its column would only cost time.
+        return Group(maps=signs[..., 1:], steps=None, identity=sums[:, 1:])
     order = rng.permuted(np.tile(np.arange(cells), (_TABLE_LIMIT, 1)), axis=1)
     steps = np.zeros((_TABLE_LIMIT, cells, cells))
     np.put_along_axis(steps, order[:, :, None], 1.0, axis=2)
