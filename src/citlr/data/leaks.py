@@ -19,8 +19,8 @@ from citlr.errors import InputError
 # Side of the thumbnail that is transformed, and of the block of low frequencies whose signs are the hash.
 THUMBNAIL = 64
 BLOCK = 16
-# Bits of 255 that a copy may differ in. On the 1000 NIH radiographs, re-encoding (JPEG 60), resizing, contrast and gamma
-# 1.2 change at most 18; two images of different patients differ in 54 or more, of one patient in 40 or more.
+# Bits of 255 that a copy may differ in. On the 1000 NIH radiographs, re-encoding (JPEG 60), resizing, contrast, and a
+# gamma of 1.2 change at most 18; two images of different patients differ in 54 or more, of one patient in 40 or more.
 MAX_DISTANCE = 20
 # Rows compared at once: bounds the memory of the distance table to about 64 MiB.
 _CHUNK = 2048

@@ -1,0 +1,334 @@
+"""What goes with the attribute in the data: disease, missing labels, view and age by level, with tests and plots."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.stats
+
+from citlr.artifacts import atomic_write
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError, did_you_mean
+
+Unit = Literal["image", "patient"]
+Kind = Literal["label", "missing", "view"]
+SCHEMA = "citlr.description/1"
+
+
+@dataclass(frozen=True)
+class Association:
+    """One variable against one attribute.
+
+    Parameters
+    ----------
+    kind : {"label", "missing", "view"}
+        A finding, the absence of its label, or the view.
+    attribute, variable : str
+        What is crossed.
+    unit : {"image", "patient"}
+        What is counted; a patient has a finding if one of his images does. Only patients are independent: the image's
+        p-value is the publication's and too small where patients have several images.
+    levels, values : tuple of str
+        Rows and columns of `table`.
+    table : tuple of tuple of int
+        Counts.
+    statistic, dof : float, int
+        Pearson's chi-square without continuity correction.
+    pvalue, log10_pvalue : float
+        The latter is exact where the former is too small for a float. 1 and 0 where nothing varies.
+    cramers_v : float
+        In [0, 1]; 0 where nothing varies.
+    smallest_expected : float
+        Expected count of the emptiest cell; below 5 the chi-square's p-value is rough.
+    """
+
+    kind: Kind
+    attribute: str
+    variable: str
+    unit: Unit
+    levels: tuple[str, ...]
+    values: tuple[str, ...]
+    table: tuple[tuple[int, ...], ...]
+    statistic: float
+    dof: int
+    pvalue: float
+    log10_pvalue: float
+    cramers_v: float
+    smallest_expected: float
+
+    def rates(self) -> dict[str, float]:
+        """Give the share of positive or missing by level; NaN for a level without rows, 0 where the value never occurs."""
+        wanted = {"label": "positive", "missing": "missing"}.get(self.kind, self.values[-1])
+        if wanted not in self.values:
+            return dict.fromkeys(self.levels, 0.0)
+        place = self.values.index(wanted)
+        rows = zip(self.levels, self.table, strict=True)
+        return {level: row[place] / sum(row) if sum(row) else math.nan for level, row in rows}
+
+
+@dataclass(frozen=True)
+class AgeByLevel:
+    """Age (of images) in one level of an attribute; the p-value is Kruskal and Wallis's over patients' first ages.
+
+    Parameters
+    ----------
+    attribute, level : str
+        Who.
+    n_images, n_missing : int
+        With and without a stated age.
+    mean, sd, q25, median, q75 : float
+        In years; NaN where no age is stated.
+    pvalue : float
+        The same for all levels of an attribute; NaN where it cannot be computed.
+    """
+
+    attribute: str
+    level: str
+    n_images: int
+    n_missing: int
+    mean: float
+    sd: float
+    q25: float
+    median: float
+    q75: float
+    pvalue: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """The association tables of a cohort (the publication's Fig. 6, for any cohort).
+
+    Parameters
+    ----------
+    associations : tuple of Association
+    ages : tuple of AgeByLevel
+    n_images, n_patients : int
+    """
+
+    associations: tuple[Association, ...]
+    ages: tuple[AgeByLevel, ...]
+    n_images: int
+    n_patients: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the associations as a table, one row each, with the rate of the last value by level."""
+        rows = []
+        for one in self.associations:
+            row = {key: value for key, value in asdict(one).items() if key not in ("levels", "values", "table")}
+            rates = {f"rate {level}": rate for level, rate in one.rates().items()} if one.kind != "view" else {}
+            rows.append({**row, "n": sum(map(sum, one.table)), **rates})
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give JSON content; NaN becomes null."""
+        content = {"schema": SCHEMA, **asdict(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(_without_nan(content)))
+        return plain
+
+    def __str__(self) -> str:
+        """Write Markdown tables."""
+        lines = [f"# {self.n_images} images of {self.n_patients} patients", ""]
+        lines += ["| attribute | variable | unit | rates or counts | chi-square (df) | p | Cramer's V |"]
+        lines += ["|---|---|---|---|---:|---:|---:|"]
+        for one in self.associations:
+            name = f"{one.variable} missing" if one.kind == "missing" else one.variable
+            mark = " (expected counts below 5)" if one.smallest_expected < 5 else ""
+            lines.append(
+                f"| {one.attribute} | {name} | {one.unit} | {_cells(one)} | {one.statistic:.2f} ({one.dof}) | "
+                f"{_p(one)}{mark} | {one.cramers_v:.3f} |"
+            )
+        if self.ages:
+            lines += ["", "| attribute | level | images | age missing | mean (sd) | median (quartiles) | p |"]
+            lines += ["|---|---|---:|---:|---:|---:|---:|"]
+        for age in self.ages:
+            lines.append(
+                f"| {age.attribute} | {age.level} | {age.n_images} | {age.n_missing} | {age.mean:.1f} ({age.sd:.1f}) | "
+                f"{age.median:.1f} ({age.q25:.1f} to {age.q75:.1f}) | {age.pvalue:.3g} |"
+            )
+        return "\n".join(lines)
+
+    def plot(self) -> Any:
+        """Draw rates by level with 95 % Wilson intervals, views, and ages; give a matplotlib Figure."""
+        from citlr.data.association_plot import draw
+
+        return draw(self)
+
+
+def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: str | None = None) -> Description:
+    """Cross every label, its missingness, the view and the age with every attribute.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    attributes : sequence of str, optional
+        Some of the cohort's; all without it.
+    split : str, optional
+        One split alone.
+
+    Returns
+    -------
+    Description
+
+    Raises
+    ------
+    InputError
+        If the cohort has no attribute of that name, or no images.
+    """
+    part = cohort if split is None else cohort.part(split)
+    if not len(part):
+        raise InputError("There are no images to describe.")
+    chosen = tuple(attributes) if attributes is not None else cohort.attributes
+    for name in chosen:
+        if name not in cohort.attributes:
+            raise InputError(f"'{name}' is not an attribute of the cohort.{did_you_mean(name, cohort.attributes)}")
+    found: list[Association] = []
+    ages: list[AgeByLevel] = []
+    for attribute in chosen:
+        for label in part.labels:
+            found += _label(part.frame, attribute, label)
+        if "view" in part.frame.columns:
+            view = part.frame["view"].astype("string").fillna("(blank)")
+            found.append(cross(part.frame[attribute], view, kind="view", variable="view", unit="image"))
+        if "age" in part.frame.columns:
+            ages += _ages(part.frame, attribute)
+    return Description(tuple(found), tuple(ages), len(part), int(part.frame["patient_id"].nunique()))
+
+
+def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str, unit: Unit) -> Association:
+    """Count one categorical variable against an attribute and test their independence.
+
+    Parameters
+    ----------
+    attribute, values : Series of str
+        Same index, no blanks.
+    kind : {"label", "missing", "view"}
+        What the variable is.
+    variable : str
+        Its name.
+    unit : {"image", "patient"}
+        What a row is.
+
+    Returns
+    -------
+    Association
+
+    Examples
+    --------
+    >>> sex = pd.Series(["f"] * 20 + ["m"] * 20, name="sex")
+    >>> ill = pd.Series(["no"] * 15 + ["yes"] * 5 + ["no"] * 5 + ["yes"] * 15)
+    >>> one = cross(sex, ill, kind="label", variable="ill", unit="patient")
+    >>> one.statistic, one.cramers_v, round(one.pvalue, 4)
+    (10.0, 0.5, 0.0016)
+    """
+    table = pd.crosstab(attribute.astype(str), values.astype(str))
+    counts = table.to_numpy()
+    statistic, dof, pvalue, log10_p, v, smallest = _chi_square(counts)
+    return Association(
+        kind=kind,
+        attribute=str(attribute.name),
+        variable=variable,
+        unit=unit,
+        levels=tuple(map(str, table.index)),
+        values=tuple(map(str, table.columns)),
+        table=tuple(tuple(int(count) for count in row) for row in counts),
+        statistic=statistic,
+        dof=dof,
+        pvalue=pvalue,
+        log10_pvalue=log10_p,
+        cramers_v=v,
+        smallest_expected=smallest,
+    )
+
+
+def _chi_square(counts: npt.NDArray[np.int64]) -> tuple[float, int, float, float, float, float]:
+    if min(counts.shape) < 2:
+        # One row or one column: nothing varies, so nothing is associated.
+        return 0.0, 0, 1.0, 0.0, 0.0, float(counts.min()) if counts.size else 0.0
+    result = scipy.stats.chi2_contingency(counts, correction=False)
+    v = math.sqrt(result.statistic / (counts.sum() * (min(counts.shape) - 1)))
+    log10_p = float(scipy.stats.chi2.logsf(result.statistic, result.dof)) / math.log(10)
+    smallest = float(result.expected_freq.min())
+    return float(result.statistic), int(result.dof), float(result.pvalue), log10_p, v, smallest
+
+
+def _label(frame: pd.DataFrame, attribute: str, label: str) -> list[Association]:
+    """Cross a finding with the attribute among images and among patients, and its missingness among images."""
+    known = frame[frame[label].notna()]
+    found = []
+    if len(known):
+        values = known[label].map({0.0: "negative", 1.0: "positive"})
+        found.append(cross(known[attribute], values, kind="label", variable=label, unit="image"))
+        # A patient whose level changes (an age group) counts once in each.
+        people = known.groupby([attribute, "patient_id"], sort=True)[label].max().reset_index()
+        values = people[label].map({0.0: "negative", 1.0: "positive"})
+        found.append(cross(people[attribute], values, kind="label", variable=label, unit="patient"))
+    state = frame[label].isna().map({False: "known", True: "missing"})
+    found.append(cross(frame[attribute], state, kind="missing", variable=label, unit="image"))
+    return found
+
+
+def _ages(frame: pd.DataFrame, attribute: str) -> list[AgeByLevel]:
+    first = frame.drop_duplicates([attribute, "patient_id"]).dropna(subset=["age"])
+    groups = [group["age"].to_numpy(dtype=float) for _, group in first.groupby(attribute, sort=True)]
+    varied = len(groups) > 1 and len(np.unique(np.concatenate(groups))) > 1
+    pvalue = float(scipy.stats.kruskal(*groups).pvalue) if varied else math.nan
+    rows = []
+    for level, part in frame.groupby(attribute, sort=True):
+        age = part["age"].dropna().to_numpy(dtype=float)
+        quartiles = np.percentile(age, [25, 50, 75]) if len(age) else np.full(3, math.nan)
+        sd = float(age.std(ddof=1)) if len(age) > 1 else math.nan
+        mean = float(age.mean()) if len(age) else math.nan
+        missing = int(part["age"].isna().sum())
+        rows.append(AgeByLevel(attribute, str(level), len(age), missing, mean, sd, *map(float, quartiles), pvalue))
+    return rows
+
+
+def _cells(one: Association) -> str:
+    if one.kind == "view":
+        rows = zip(one.levels, one.table, strict=True)
+        return "; ".join(
+            f"{level}: " + ", ".join(f"{value} {count}" for value, count in zip(one.values, row, strict=True))
+            for level, row in rows
+        )
+    return "; ".join(f"{level} {rate:.1%}" for level, rate in one.rates().items())
+
+
+def _p(one: Association) -> str:
+    return f"10^{one.log10_pvalue:.0f}" if one.log10_pvalue < -12 else f"{one.pvalue:.3g}"
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def write_description(description: Description, out: str | os.PathLike[str]) -> dict[str, Path]:
+    """Write `associations.md`, `associations.json` and `associations.png` into a folder.
+
+    All three are complete under temporary names before the first of them gets its own.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for associations.md, .json and .png.")
+    paths = {kind: folder / f"associations.{kind}" for kind in ("md", "json", "png")}
+    with (
+        atomic_write(paths["md"]) as page,
+        atomic_write(paths["json"]) as data,
+        atomic_write(paths["png"]) as picture,
+    ):
+        page.write_text(str(description) + "\n", encoding="utf-8")
+        data.write_text(json.dumps(description.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        description.plot().savefig(picture, dpi=150)
+    return paths

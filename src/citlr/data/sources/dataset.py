@@ -1,0 +1,217 @@
+"""A `torch.utils.data.Dataset`, or a data set object of torchxrayvision, as it is: images and dictionaries.
+
+Neither package is imported here: what counts is how the object behaves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.console import Narrator
+from citlr.data.checks import QUIET
+from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.images import Fit, Pixels, fit_square
+from citlr.errors import InputError, did_you_mean
+
+# torchxrayvision scales every image to this range, in its own words "[-1024, 1024]".
+XRAY_RANGE = (-1024.0, 1024.0)
+IMAGE_KEYS = ("image", "img", "x", "pixels")
+
+
+class ImageDataset(Protocol):
+    """What an object has to do to be a source."""
+
+    def __len__(self) -> int:
+        """Give the number of images."""
+
+    def __getitem__(self, index: int) -> Any:
+        """Give a dictionary with the image in it, or a pair of image and dictionary."""
+
+
+@dataclass(frozen=True)
+class DatasetPixels:
+    """Pixels out of a data set object, one caller at a time: few such objects can be read from several threads.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The object.
+    positions : dict of str to int
+        Image id to index.
+    value_range : (float, float)
+        The object's values for black and white.
+    """
+
+    dataset: ImageDataset
+    positions: dict[str, int] = field(repr=False)
+    value_range: tuple[float, float]
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
+        """Ask for the items, scale them to [0, 1] and resize them."""
+        batch = np.empty((len(ids), 1, size, size), dtype=np.float32)
+        for place, image_id in enumerate(ids):
+            index = self.positions[image_id]
+            with self._lock:
+                image, _ = _parts(self.dataset, index)
+            batch[place] = fit_square(_scaled(image, self.value_range, index), size=size, fit=fit)
+        return batch
+
+
+def read_dataset(
+    dataset: ImageDataset,
+    *,
+    attribute: str,
+    labels: Sequence[str],
+    columns: Mapping[str, str] | None = None,
+    value_range: tuple[float, float] | None = None,
+    narrator: Narrator = QUIET,
+    **choices: Any,
+) -> Cohort:
+    """Read a data set object into a cohort whose pixels stay in the object until they are asked for.
+
+    An object with `csv`, `labels` and `pathologies`, as torchxrayvision's have, is described by its tables and no image
+    is decoded. Of any other object every item is looked at once, one at a time, and its dictionary kept.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        Items are dictionaries with the image under `image`, `img`, `x` or `pixels`, or pairs (image, dictionary).
+    attribute : str
+        The sensitive attribute: a key of the dictionaries, or a column of `csv`; `sex` is made of `sex_male` and
+        `sex_female` where it has these.
+    labels : sequence of str
+        Findings: keys of the dictionaries, or names among `pathologies`.
+    columns : mapping of str to str, optional
+        Our names (`image_id`, `patient_id`, `age`, `view`, ...) to the object's.
+    value_range : (float, float), optional
+        The object's values for black and white; without it (0, 255) for integers, (-1024, 1024) for torchxrayvision's
+        objects and (0, 1) for the others.
+    narrator : Narrator
+        Shows progress.
+    **choices
+        Further arguments of `citlr.data.cohort.read_cohort`, such as `levels`, `split`, `seed`.
+
+    Returns
+    -------
+    Cohort
+        It lives as long as the object does; to keep it, write a cache (`citlr.data.cache.write_cache`).
+
+    Raises
+    ------
+    InputError
+        For items of another kind, and as `read_cohort`.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InputError(f"A {type(dataset).__name__} is no data set: it has no length or cannot be indexed.")
+    if len(dataset) == 0:
+        raise InputError(f"The data set ({type(dataset).__name__}) is empty.")
+    renames = dict(columns or {})
+    described = all(hasattr(dataset, name) for name in ("csv", "labels", "pathologies"))
+    frame = _xray_table(dataset) if described else _walk(dataset, narrator)
+    for ours, theirs in (("patient_id", "patientid"), ("age", "age_years")):
+        if ours not in renames and ours not in frame.columns and theirs in frame.columns:
+            renames[ours] = theirs
+    if "sex" not in frame.columns and "sex" not in renames and {"sex_male", "sex_female"} <= set(frame.columns):
+        frame["sex"] = _sex(frame)
+    identity = renames.pop("image_id", "image_id")
+    names = (
+        frame[identity].astype(str) if identity in frame.columns else pd.Series([f"{row:07d}" for row in frame.index])
+    )
+    frame = frame.assign(image_id=names.to_numpy(), path=[f"item/{row:07d}" for row in range(len(frame))])
+    cohort = read_cohort(
+        frame, images=Path(), attribute=attribute, labels=labels, columns=renames, check="none", **choices
+    )
+    positions = {str(name): index for index, name in enumerate(frame["image_id"])}
+    scale = value_range or (XRAY_RANGE if described else _guess_range(dataset))
+    if not scale[0] < scale[1]:
+        raise InputError(f"value_range={scale} is empty; give the values for black and white, the smaller first.")
+    return replace(cohort, source=DatasetPixels(dataset, positions, scale))
+
+
+def _xray_table(dataset: Any) -> pd.DataFrame:
+    """Put `csv` and the label matrix side by side; their rows are the object's items, in order."""
+    table, matrix = dataset.csv, np.asarray(dataset.labels, dtype=float)
+    if len(table) != len(dataset) or matrix.shape != (len(dataset), len(dataset.pathologies)):
+        raise InputError(
+            f"The tables of the {type(dataset).__name__} do not fit its {len(dataset)} items: csv has {len(table)} "
+            f"rows, labels have the shape {matrix.shape} for {len(dataset.pathologies)} pathologies."
+        )
+    findings = pd.DataFrame(matrix, columns=[str(name) for name in dataset.pathologies])
+    plain = table.reset_index(drop=True)
+    both: pd.DataFrame = pd.concat([plain[[name for name in plain if name not in findings]], findings], axis=1)
+    return both
+
+
+def _walk(dataset: ImageDataset, narrator: Narrator) -> pd.DataFrame:
+    rows = []
+    with narrator.progress("read items", total=len(dataset)) as tick:
+        for index in range(len(dataset)):
+            _, described = _parts(dataset, index)
+            rows.append({str(key): _plain(value) for key, value in described.items()})
+            tick(index + 1)
+    return pd.DataFrame(rows)
+
+
+def _parts(dataset: ImageDataset, index: int) -> tuple[npt.NDArray[Any], Mapping[str, Any]]:
+    """Take one item apart into image and dictionary."""
+    item = dataset[index]
+    if isinstance(item, Mapping):
+        key = next((name for name in IMAGE_KEYS if name in item), None)
+        if key is None:
+            raise InputError(f"Item {index} of the data set has no image.{did_you_mean('image', map(str, item))}")
+        return _array(item[key]), {name: value for name, value in item.items() if name != key}
+    if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[1], Mapping):
+        return _array(item[0]), item[1]
+    raise InputError(
+        f"Item {index} of the data set is a {type(item).__name__}; a dictionary with an image, or a pair of an image "
+        "and a dictionary, is needed."
+    )
+
+
+def _array(image: Any) -> npt.NDArray[Any]:
+    """Give a tensor, an array or a Pillow image as an array."""
+    tensor = image.detach().cpu() if hasattr(image, "detach") else image
+    return np.asarray(tensor)
+
+
+def _plain(value: Any) -> Any:
+    """Give a tensor of one element as a number; everything else as it is."""
+    return value.item() if hasattr(value, "item") and np.size(value) == 1 else value
+
+
+def _guess_range(dataset: ImageDataset) -> tuple[float, float]:
+    image, _ = _parts(dataset, 0)
+    return (0.0, 255.0) if image.dtype.kind in "iub" else (0.0, 1.0)
+
+
+def _scaled(image: npt.NDArray[Any], value_range: tuple[float, float], index: int) -> Pixels:
+    plane = image[0] if image.ndim == 3 and image.shape[0] == 1 else image
+    if plane.ndim != 2:
+        raise InputError(
+            f"Item {index} of the data set has an image of shape {image.shape}; (1, H, W) or (H, W) is due."
+        )
+    low, high = value_range
+    scaled: Pixels = (plane.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    # The comparison is false for NaN. A thousandth over the edge is rounding in a resize.
+    if not (float(scaled.min()) >= -1e-3 and float(scaled.max()) <= 1.001):
+        raise InputError(
+            f"Item {index} of the data set has values from {plane.min():g} to {plane.max():g}, outside {value_range}; "
+            "give value_range as its values for black and white."
+        )
+    return np.clip(scaled, 0.0, 1.0)
+
+
+def _sex(frame: pd.DataFrame) -> pd.Series:
+    male, female = frame["sex_male"].astype(bool), frame["sex_female"].astype(bool)
+    stated = pd.Series(np.where(male, "male", "female"), index=frame.index)
+    # Blank where neither or both are set: kept out and counted, as any blank.
+    return stated.where(male != female, None)
