@@ -1,0 +1,133 @@
+"""The page in a real browser: nothing overflows a phone, no text of a chart is small, tables sort, it prints."""
+
+from __future__ import annotations
+
+import html as html_module
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from report_fake import RACES, make_gallery, make_responses, make_result
+
+from citlr.audit.report import render
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (Debian: apt-get install chromium)")
+
+# The page stands in a frame of the width of the device; the frame around it measures, and writes what it found.
+PROBE = """
+<!DOCTYPE html><meta charset="utf-8"><iframe width="%d" height="900" style="border:0" srcdoc="%s"></iframe>
+<pre id="found"></pre>
+<script>
+addEventListener("load", () => {
+  const page = document.querySelector("iframe").contentDocument, view = page.defaultView, found = {};
+  page.querySelectorAll("details").forEach((one) => { one.open = true; });
+  found.width = view.innerWidth;
+  found.scroll = page.documentElement.scrollWidth;
+  found.smallest = Math.min(...Array.from(page.querySelectorAll("svg text"), (text) => {
+    const svg = text.ownerSVGElement, box = svg.viewBox.baseVal, shown = svg.getBoundingClientRect().width;
+    return parseFloat(view.getComputedStyle(text).fontSize) * (box && box.width ? shown / box.width : 1);
+  }));
+  found.words = Math.min(...Array.from(page.querySelectorAll("main *"), (one) =>
+    Array.from(one.childNodes).some((node) => node.nodeType === 3 && node.textContent.trim())
+      ? parseFloat(view.getComputedStyle(one).fontSize) : 99));
+  found.pictures = Array.from(page.images, (image) => image.complete && image.naturalWidth > 0);
+  found.outside = Array.from(page.querySelectorAll("main p, main li, main h1, main h2, main figure, .scroll"))
+    .filter((one) => one.getBoundingClientRect().right > view.innerWidth + 1).map((one) => one.outerHTML.slice(0, 90));
+  const table = page.querySelector("table.sortable"), column = 3;
+  const keys = () => Array.from(table.tBodies[0].rows, (row) => row.cells[column].dataset.key);
+  const heads = table.tHead.rows[0].cells;
+  found.before = keys();
+  heads[column].querySelector("button").click();
+  found.up = keys();
+  found.sorted = heads[column].getAttribute("aria-sort");
+  heads[column].querySelector("button").click();
+  found.down = keys();
+  document.getElementById("found").textContent = JSON.stringify(found);
+});
+</script>
+"""
+
+
+def chromium(*arguments: str) -> str:
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    result = make_result(levels=RACES, attribute="race", missing=True)
+    return render(
+        result,
+        responses=make_responses(result, n_images=60, draws=1),
+        gallery=make_gallery(3, size=32, levels=RACES, attribute="race"),
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(page, tmp_path_factory) -> dict[int, dict]:
+    """What the probe finds at the width of a phone and of a desk; a browser is slow to start."""
+    return {width: measure(page, tmp_path_factory.mktemp("probe"), width) for width in (390, 1440)}
+
+
+def measure(page: str, folder, width: int) -> dict:
+    probe = folder / "probe.html"
+    probe.write_text(PROBE % (width, html_module.escape(page, quote=True)), encoding="utf-8")
+    dumped = chromium("--window-size=1600,1000", "--dump-dom", probe.as_uri())
+    found = re.search(r'<pre id="found">(.*?)</pre>', dumped, re.DOTALL)
+    assert found, dumped[-500:]
+    return json.loads(html_module.unescape(found.group(1)))
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_page_fits_and_every_text_can_be_read(measured, width):
+    found = measured[width]
+    assert found["scroll"] <= found["width"] == width
+    assert found["outside"] == []
+    assert found["smallest"] >= 11.99  # 9 pt
+    assert found["words"] >= 11.99
+    assert found["pictures"]
+    assert all(found["pictures"])
+
+
+def test_tables_sort_by_value_and_what_is_missing_stays_last(measured):
+    found = measured[1440]
+    numbers = [float(key) for key in found["before"] if key]
+    assert found["before"].count("") == 1
+    assert [float(key) for key in found["up"][:-1]] == sorted(numbers)
+    assert [float(key) for key in found["down"][:-1]] == sorted(numbers, reverse=True)
+    assert found["up"][-1] == found["down"][-1] == ""
+    assert found["sorted"] == "ascending"
+    assert found["before"] != found["up"]
+
+
+def test_the_page_prints_with_everything_that_is_folded_on_screen(page, tmp_path):
+    source, printed = tmp_path / "audit.html", tmp_path / "audit.pdf"
+    source.write_text(page, encoding="utf-8")
+    chromium("--no-pdf-header-footer", f"--print-to-pdf={printed}", source.as_uri())
+    assert printed.read_bytes().startswith(b"%PDF")
+    if not shutil.which("pdftotext"):
+        pytest.skip("no pdftotext here (Debian: apt-get install poppler-utils): the text of the PDF is not read")
+    text = subprocess.run(["pdftotext", "-layout", printed, "-"], capture_output=True, text=True, check=True).stdout
+    assert "Evidence, not certification" in text
+    assert "Screening" in text  # in a table that opens on demand
+    assert "Made by citlr" in text
+
+
+def test_a_dark_scheme_darkens_the_page(page, tmp_path):
+    from PIL import Image
+
+    source, shot = tmp_path / "audit.html", tmp_path / "dark.png"
+    source.write_text(page, encoding="utf-8")
+    chromium(
+        "--hide-scrollbars",
+        "--blink-settings=preferredColorScheme=0",
+        f"--screenshot={shot}",
+        "--window-size=600,400",
+        source.as_uri(),
+    )
+    assert Image.open(shot).convert("RGB").getpixel((3, 390)) == (0x12, 0x15, 0x18)
