@@ -11,11 +11,13 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from citlr.audit.result import Controls, Placebo, PlantedBias
-from citlr.audit.statistics import assess_responses, responses_of
+from citlr.audit.statistics import assess_responses, responses_of, threshold_of
 from citlr.config import ControlsConfig, TestConfig
 from citlr.generators.base import COIN, PLACEBO, hashed_seed
+from citlr.invariance.effects import outcome_values
+from citlr.invariance.multiplicity import adjust
+from citlr.invariance.randomization import contrast_tests
 from citlr.invariance.responses import Responses
-from citlr.invariance.verdict import Assessment
 
 # The power at which a planted bias counts as found (the usual 80 %).
 POWER = 0.80
@@ -175,15 +177,17 @@ def run_controls(
 def _power(
     biased: Responses, samples: Sequence[npt.NDArray[np.int64]], settings: TestConfig, shared_seeds: bool, seed: int
 ) -> dict[str, float]:
-    quick = settings.model_copy(update={"randomizations": BOOTSTRAP_RANDOMIZATIONS})
-    found = dict.fromkeys(biased.labels, 0)
+    """Return the share of bootstrap samples in which each label is found: the test alone, without its effects."""
+    threshold = {label: threshold_of(label, settings) for label in biased.labels}
+    values = outcome_values(biased, outcome=settings.outcome, threshold=threshold)
+    found = np.zeros(len(biased.labels))
     for rows in samples:
-        drawn = _take_again(biased, rows)
-        assessment: Assessment = assess_responses(drawn, settings=quick, shared_seeds=shared_seeds, seed=seed)
-        for label in biased.labels:
-            p = min(row.pvalue_adjusted for row in assessment.tests if row.label == label)
-            found[label] += p < settings.alpha
-    return {label: count / len(samples) for label, count in found.items()}
+        tested = contrast_tests(
+            values[rows], shared_seeds=shared_seeds, randomizations=BOOTSTRAP_RANDOMIZATIONS, seed=seed
+        )
+        adjusted = adjust(tested.pvalue.ravel()).holm.reshape(tested.pvalue.shape)
+        found += adjusted.min(axis=0) < settings.alpha
+    return {label: float(count) / len(samples) for label, count in zip(biased.labels, found, strict=True)}
 
 
 def _resample(patients: npt.NDArray[np.object_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -192,15 +196,3 @@ def _resample(patients: npt.NDArray[np.object_], rng: np.random.Generator) -> np
     rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     chosen = rng.integers(0, len(names), len(names))
     return np.concatenate([rows_of[patient] for patient in chosen])
-
-
-def _take_again(responses: Responses, rows: npt.NDArray[np.int64]) -> Responses:
-    """Take rows with repeats: the second copy of an image needs a name of its own."""
-    return Responses.from_arrays(
-        responses.values[rows],
-        patients=responses.patients[rows],
-        units=np.arange(len(rows)),
-        levels=responses.levels,
-        labels=responses.labels,
-        attribute=responses.attribute,
-    )
