@@ -52,5 +52,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     known = sorted(str(option) for option in options)
     if not known:
         return ""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
+    # Case is the commonest slip in column names ("sex" for "Sex"), and costs the measure too much.
+    folded = {option.lower(): option for option in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {', '.join(known)}."
