@@ -66,7 +66,7 @@ class Association:
     smallest_expected: float
 
     def rates(self) -> dict[str, float]:
-        """Give the share of positive or missing by level; NaN for a level without rows, 0 where the value never occurs."""
+        """Give the share of positive (or missing) rows by level; NaN for a level without rows."""
         wanted = {"label": "positive", "missing": "missing"}.get(self.kind, self.values[-1])
         if wanted not in self.values:
             return dict.fromkeys(self.levels, 0.0)
@@ -141,7 +141,7 @@ class Description:
         lines += ["|---|---|---|---|---:|---:|---:|"]
         for one in self.associations:
             name = f"{one.variable} missing" if one.kind == "missing" else one.variable
-            mark = " (expected counts below 5)" if one.smallest_expected < 5 else ""
+            mark = " (expected counts below 5)" if one.dof and one.smallest_expected < 5 else ""
             lines.append(
                 f"| {one.attribute} | {name} | {one.unit} | {_cells(one)} | {one.statistic:.2f} ({one.dof}) | "
                 f"{_p(one)}{mark} | {one.cramers_v:.3f} |"
@@ -288,7 +288,8 @@ def _ages(frame: pd.DataFrame, attribute: str) -> list[AgeByLevel]:
         sd = float(age.std(ddof=1)) if len(age) > 1 else math.nan
         mean = float(age.mean()) if len(age) else math.nan
         missing = int(part["age"].isna().sum())
-        rows.append(AgeByLevel(attribute, str(level), len(age), missing, mean, sd, *map(float, quartiles), pvalue))
+        q25, median, q75 = (float(value) for value in quartiles)
+        rows.append(AgeByLevel(attribute, str(level), len(age), missing, mean, sd, q25, median, q75, pvalue))
     return rows
 
 
