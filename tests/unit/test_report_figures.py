@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from report_fake import RACES, make_gallery, make_responses, make_result
+from report_fake import RACES, make_gallery, make_responses, make_result, make_tests
 
-from citlr.audit import figures
+from citlr.audit import charts, figures
 from citlr.audit.gallery import DIVERGING, Gallery, Strip, difference_map, encode, signed_difference
+from citlr.audit.result import Estimate
 from citlr.audit.scatters import MAX_POINTS, paired, scatter
 from citlr.errors import InputError
 
@@ -67,6 +69,20 @@ def test_the_dose_response_marks_the_limit(result):
     dotted = [line for line in with_limit.axes[0].lines if line.get_linestyle() == ":"]
     assert [float(line.get_xdata()[0]) for line in dotted] == [2.0]
     assert not [line for line in figures.dose_response(result).axes[0].lines if line.get_linestyle() == ":"]
+
+
+@pytest.mark.parametrize("factor", [1e-4, 0.01, 0.3, 1.0, 40.0])
+def test_no_two_marks_of_an_axis_read_alike(factor):
+    tests = tuple(
+        replace(row, psi=Estimate(*(factor * x for x in (row.psi.estimate, row.psi.low, row.psi.high))))
+        for row in make_tests()
+    )
+    planted = tuple(replace(dose, psi=factor * dose.psi) for dose in make_result().controls.planted)
+    result = make_result(tests=tests, controls=replace(make_result().controls, planted=planted))
+    axes = [charts.forest(result.tests).psi.ticks, *(chart.y_ticks for chart in charts.dose_response(result))]
+    for ticks in axes:
+        assert len(ticks) >= 2
+        assert len({tick.text for tick in ticks}) == len(ticks)
 
 
 def test_draws_are_averaged_and_originals_give_the_level():

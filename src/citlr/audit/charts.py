@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -110,11 +111,15 @@ def _span(items: list[tuple[Estimate, tuple[float, float]]]) -> tuple[float, flo
 
 
 def _axis(span: tuple[float, float]) -> Axis:
-    ticks = nice_ticks(*span, about=4)
-    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
-    digits = 0 if step >= 0.01 else 1 if step >= 0.001 else 2
-    shown = tuple(Tick(_place(value, span), percent(value, digits=digits).replace(".0", "")) for value in ticks)
-    return Axis(shown, _place(0.0, span))
+    return Axis(_percent_ticks(span, lambda value: _place(value, span)), _place(0.0, span))
+
+
+def _percent_ticks(span: tuple[float, float], place: Callable[[float], float], *, about: int = 4) -> tuple[Tick, ...]:
+    """Mark round shares, with as many digits as their step needs, so that no two marks read alike."""
+    values = nice_ticks(*span, about=about)
+    step = values[1] - values[0] if len(values) > 1 else 1.0
+    digits = max(0, -math.floor(math.log10(step * 100) + 1e-9))
+    return tuple(Tick(place(value), percent(value, digits=digits)) for value in values)
 
 
 def _place(value: float, span: tuple[float, float]) -> float:
@@ -189,7 +194,7 @@ def dose_response(result: AuditResult) -> tuple[DoseChart, ...]:
                 marks,
                 "M" + "L".join(f"{mark.x:g} {mark.y:g}" for mark in marks),
                 tuple(Tick(x(value), f"{value:g}") for value in nice_ticks(0.0, top_x)),
-                tuple(Tick(y(value), percent(value, digits=1)) for value in nice_ticks(low_y, top_y, about=3)),
+                _percent_ticks((low_y, top_y), y, about=3),
                 x(limit) if limit is not None and is_number(limit) and limit <= top_x else None,
                 alt,
             )

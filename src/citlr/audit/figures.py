@@ -72,12 +72,15 @@ def forest(result: AuditResult) -> Figure:
         raise InputError("The audit holds no test, so there is no forest to draw.")
     figure = Figure(figsize=(10, 1.6 + 0.34 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
+    ends = [value for row in rows for value in (row.psi.low, row.psi.estimate) if is_number(value)]
+    start = min([0.0, *ends]) - 0.5 * max(row.margin for row in rows)
     for place, row in enumerate(rows):
-        _forest_row(left, place, row, row.psi, (None, row.margin))
+        _forest_row(left, place, row, row.psi, (start, row.margin))
         _forest_row(right, place, row, row.mean_effect, (-row.margin, row.margin))
     names = [f"{row.label}: {charts.contrast_text(row.contrast)}" for row in rows]
     left.set_yticks(range(len(rows)), names)
     left.set_ylim(len(rows) - 0.5, -0.5)
+    left.set_xlim(left=100 * start)
     for axes, name in ((left, "excess change ψ (%)"), (right, "average shift (percentage points)")):
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         axes.set_xlabel(name)
@@ -94,12 +97,10 @@ def _fill(verdict: str, colour: str) -> str:
     return "white" if verdict == "inconclusive" else colour
 
 
-def _forest_row(axes: Axes, place: int, row: TestRow, estimate: Estimate, band: tuple[float | None, float]) -> None:
+def _forest_row(axes: Axes, place: int, row: TestRow, estimate: Estimate, band: tuple[float, float]) -> None:
     colour, marker = _VERDICT[row.verdict]
-    low = -1.0 if band[0] is None else band[0]
     spans = [value for value in (estimate.low, estimate.high) if is_number(value)]
-    start = max(low, min([0.0, *spans]) - row.margin) if band[0] is None else low
-    axes.fill_between([100 * start, 100 * band[1]], place - 0.5, place + 0.5, color=_BAND, linewidth=0, zorder=0)
+    axes.fill_between([100 * band[0], 100 * band[1]], place - 0.5, place + 0.5, color=_BAND, linewidth=0, zorder=0)
     if not is_number(estimate.estimate):
         axes.text(0, place, " n/a", va="center", fontsize=_SIZE, color=_SOFT)
         return

@@ -187,7 +187,10 @@ def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
         ("Redrawn", _draws(tests)),
         ("Outcome", wording.join(dict.fromkeys(row.outcome for row in tests))),
         ("Margin", wording.join(dict.fromkeys(numerals.margin(row.margin) for row in tests))),
-        ("Error rate", f"{numerals.margin(result.alpha)}, Holm over {len(tests)} tests"),
+        (
+            "Error rate",
+            f"{numerals.margin(result.alpha)}, Holm over {len(tests)} {'test' if len(tests) == 1 else 'tests'}",
+        ),
     )
 
 

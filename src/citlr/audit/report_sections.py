@@ -132,7 +132,7 @@ def gates_table(result: AuditResult) -> Table:
         Column("Passed", "mark"),
         Column("Measured", "number"),
         Column("Threshold", "number"),
-        Column("What it asks"),
+        Column("What was found"),
     ]
     show = partial(decimal, digits=3)
     rows = [
@@ -177,7 +177,12 @@ def quality_table(result: AuditResult) -> Table:
             for label, value in quality.drift.items()
         ),
         _Measure("Reversibility", quality.reversibility, fine, "L1 change after there and back again; 0 is best"),
-        _Measure("Minimality", quality.minimality, fine, "how much more changes than has to; 0 is best"),
+        _Measure(
+            "Minimality",
+            quality.minimality,
+            fine,
+            "L1 change from the null intervention to another level; small, as long as effectiveness is high",
+        ),
         _Measure("FID", quality.fid, partial(decimal, digits=2), f"distance to real images ({_extractor(result)})"),
     ]
     why = "; ".join(quality.notes) or "not measured in this audit"
