@@ -60,13 +60,24 @@ class Autoencoder(nn.Module):
         Groups of GroupNorm.
     local : bool
         Whether normalisation stays within a position, see `PixelNorm`.
+    shortcut : bool
+        Whether both networks have a linear path around them, which `start` sets to the principal components of f x f
+        squares: training then starts from the best linear code instead of from nothing.
     """
 
     centre: Tensor
     spread: Tensor
 
     def __init__(
-        self, *, channels: tuple[int, ...], latent_channels: int, blocks: int, patch: int, groups: int, local: bool
+        self,
+        *,
+        channels: tuple[int, ...],
+        latent_channels: int,
+        blocks: int,
+        patch: int,
+        groups: int,
+        local: bool,
+        shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.patch = patch
@@ -86,6 +97,12 @@ class Autoencoder(nn.Module):
         )
         if local:
             make_local(self.net)
+        factor = patch * 2 ** (len(channels) - 1)
+        self.down: nn.Conv2d | None = None
+        self.up: nn.ConvTranspose2d | None = None
+        if shortcut:
+            self.down = nn.Conv2d(1, latent_channels, factor, stride=factor)
+            self.up = nn.ConvTranspose2d(latent_channels, 1, factor, stride=factor)
         self.register_buffer("centre", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("spread", torch.ones(1, latent_channels, 1, 1))
         self.to(memory_format=torch.channels_last)
@@ -94,12 +111,38 @@ class Autoencoder(nn.Module):
         """Give mean and standard deviation of the posterior, not standardised."""
         stacked = functional.pixel_unshuffle(images * 2 - 1, self.patch) if self.patch > 1 else images * 2 - 1
         mean, deviation = self.net.encode(stacked.contiguous(memory_format=torch.channels_last))
-        return mean, deviation
+        return (mean if self.down is None else mean + self.down(images)), deviation
 
     def render(self, latent: Tensor) -> Tensor:
         """Decode latents that are not standardised; values are not clipped."""
         stacked: Tensor = self.net.decode(latent.contiguous(memory_format=torch.channels_last))
-        return (functional.pixel_shuffle(stacked, self.patch) if self.patch > 1 else stacked) / 2 + 0.5
+        images = (functional.pixel_shuffle(stacked, self.patch) if self.patch > 1 else stacked) / 2 + 0.5
+        return images if self.up is None else images + self.up(latent) - 0.5
+
+    @torch.no_grad()
+    def start(self, images: Tensor) -> None:
+        """Set the shortcut to the principal components of the images' squares, and the networks beside it to zero."""
+        if self.down is None or self.up is None:
+            return
+        factor = self.down.stride[0]
+        squares = functional.pixel_unshuffle(images, factor).permute(0, 2, 3, 1).flatten(0, 2).double()
+        mean = squares.mean(dim=0)
+        values, vectors = torch.linalg.eigh(torch.cov((squares - mean).T))
+        keep = torch.arange(len(values)).flip(0)[: self.latent_channels]
+        scale = values[keep].clamp_min(1e-8).sqrt()
+        basis = vectors[:, keep].T.reshape(-1, 1, factor, factor)
+        level = mean.reshape(1, 1, factor, factor)
+        self.down.weight.copy_(basis / scale[:, None, None, None])
+        self.down.bias.copy_(-(self.down.weight * level).sum(dim=(1, 2, 3)))  # type: ignore[union-attr]
+        self.up.weight.copy_(basis * scale[:, None, None, None])
+        # One bias for a whole square: the mean of squares is flat, but for a rest that training takes care of.
+        self.up.bias.fill_(float(mean.mean()))  # type: ignore[union-attr]
+        last = max(
+            int(name.split(".")[2]) for name, _ in self.net.named_parameters() if name.startswith("decoder.blocks.")
+        )
+        for name, parameter in self.net.named_parameters():
+            if name.startswith(("quant_conv_mu.", f"decoder.blocks.{last}.")):
+                parameter.zero_()
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode, add `noise` times the posterior's deviation, decode: (images, mean, deviation), for training."""
@@ -108,7 +151,8 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Give the standardised mean of the posterior."""
-        return (self.moments(images)[0] - self.centre) / self.spread
+        standard: Tensor = (self.moments(images)[0] - self.centre) / self.spread
+        return standard
 
     def decode(self, z: Tensor) -> Tensor:
         """Give images in [0, 1] of standardised latents."""

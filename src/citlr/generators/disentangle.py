@@ -16,7 +16,8 @@ def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
     Parameters
     ----------
     joint, product : Tensor of shape (n,)
-        Scores of pairs as they occur, and of pairs matched at random.
+        Scores of pairs as they occur, and of pairs matched at random (or, for each image, the logarithm of the mean of
+        `exp T` over its levels: the same with the matching done exactly).
 
     Returns
     -------
@@ -137,32 +138,41 @@ class Disentangler(nn.Module):
 
 
 class Critic(nn.Module):
-    """T(z, a, h): a small residual network on the latent, with the codes as planes (ResNet-18's shape).
+    """T(z, a, h): a small residual network on the latent (ResNet-18's shape), with the held codes as planes.
+
+    It puts out one score per level of the attribute, and T is the level's. That is as general as giving it the level as
+    planes, and scores an image with every level in one pass: the product distribution needs no sampling then.
 
     Parameters
     ----------
     inputs : int
-        Channels of the latent and length of the codes together.
+        Channels of the latent and length of the held codes together.
+    outputs : int
+        Levels of the attribute (combinations of levels, if there are several attributes).
     channels : tuple of int
         Widths; each stage after the first halves the resolution.
+    grid : int
+        The features are averaged over a grid x grid raster; 1 is the usual global average, which cannot tell where
+        something is and needs several times the steps to find a shadow at a fixed place.
     """
 
-    def __init__(self, inputs: int, channels: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...], grid: int = 1) -> None:
         super().__init__()
         self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
         widths = (channels[0], *channels)
         self.stages = nn.ModuleList(
             Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
         )
-        self.head = nn.Linear(channels[-1], 1)
+        self.grid = grid
+        self.head = nn.Linear(channels[-1] * grid**2, outputs)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Score pairs of latents (n, c, h, w) and codes (n, k): (n,)."""
-        x = self.stem(torch.cat([z, codes[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1))
+    def forward(self, z: Tensor, held: Tensor) -> Tensor:
+        """Score every level (n, outputs) with latents (n, c, h, w) and held codes (n, k)."""
+        x = self.stem(torch.cat([z, held[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1))
         for stage in self.stages:
             x = stage(x)
-        score: Tensor = self.head(x.mean(dim=(2, 3)))[:, 0]
+        score: Tensor = self.head(functional.adaptive_avg_pool2d(functional.silu(x), self.grid).flatten(1))
         return score
 
 

@@ -34,6 +34,7 @@ AUTOENCODER = (
     "ae_blocks",
     "latent_channels",
     "local",
+    "shortcut",
     "groups",
     "kl_weight",
     "structure",
@@ -131,6 +132,7 @@ def train_autoencoder(shop: Workshop, model: Autoencoder, train: Dataset, valida
     """Train the autoencoder and standardise its latent by the training split."""
     config, trainer = shop.config, shop.trainer
     model.to(trainer.device)
+    model.start(train.images(slice(0, VALIDATION)).to(trainer.device))
     learner = shop.learner(model, rate=config.ae_rate, decay=config.ema)
     shape = (-1, *config.latent_shape)
 

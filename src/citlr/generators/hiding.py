@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,28 +51,24 @@ class Secret:
         spans_ = [self.conditions.span(variable.name) for variable in self.conditions.held]
         return [column for part in spans_ for column in range(*part.indices(self.conditions.width))]
 
-    def redraw(self, codes: Tensor) -> Callable[[npt.NDArray[np.int64], torch.Generator], Tensor]:
-        """Give a function that draws the attribute's code of rows again, independent of the image.
+    def odds(self, codes: Tensor) -> tuple[npt.NDArray[np.int64], Tensor]:
+        """Give each row's level as a number, and how likely each level is by the held covariates alone.
 
-        Without held covariates it permutes the batch (the product of the marginals). With them it draws from
-        p(a | held), estimated by a logistic regression: the product of the conditionals, so that what is measured is
-        the information beyond them.
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Which level (combination of levels) a row has.
+        Tensor of shape (n, levels)
+            `log p(a | held)` by a logistic regression; `log p(a)` where nothing is held. It stands for the product
+            distribution, exactly: the information measured with it is that beyond the held covariates.
         """
-        secret = codes[:, self.columns]
-        if not self.held:
-            return lambda rows, random: secret[rows[torch.randperm(len(rows), generator=random).numpy()]]
-        distinct, index = np.unique(secret.numpy(), axis=0, return_inverse=True)
-        if len(distinct) < 2:
-            return lambda rows, random: secret[rows]
+        distinct, index = np.unique(codes[:, self.columns].numpy(), axis=0, return_inverse=True)
+        shares = np.bincount(index, minlength=len(distinct)) / len(index)
+        if not self.held or len(distinct) < 2:
+            return index, torch.from_numpy(np.log(shares)).float().expand(len(index), -1)
         given = codes[:, self.held].numpy()
-        model = LogisticRegression(max_iter=1000).fit(given, index)
-        odds = torch.from_numpy(model.predict_proba(given)).float()
-        patterns = torch.from_numpy(distinct)
-
-        def draw(rows: npt.NDArray[np.int64], random: torch.Generator) -> Tensor:
-            return patterns[torch.multinomial(odds[rows], 1, generator=random)[:, 0]]
-
-        return draw
+        odds = LogisticRegression(max_iter=1000).fit(given, index).predict_log_proba(given)
+        return index, torch.from_numpy(odds).float()
 
 
 class Hiding:
@@ -93,14 +88,15 @@ class Hiding:
 
     def __init__(self, shop: Workshop, process: Process, secret: Secret, z: Rows, codes: Tensor) -> None:
         self.shop, self.process, self.secret, self.z, self.codes = shop, process, secret, z, codes
-        self.draw = secret.redraw(codes)
+        self.index, self.log_odds = secret.odds(codes)
 
     def critic(self, part: str) -> Critic:
         """Build a fresh critic."""
         config = self.shop.config
         with seeded(self.shop.seed, part):
-            inputs = config.latent_channels + len(self.secret.columns) + len(self.secret.held)
-            return Critic(inputs, config.critic_channels).to(self.shop.trainer.device)
+            inputs = config.latent_channels + len(self.secret.held)
+            critic = Critic(inputs, self.log_odds.shape[1], config.critic_channels, config.critic_grid)
+        return critic.to(self.shop.trainer.device)
 
     def latent(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Latents of rows, on the device."""
@@ -116,16 +112,11 @@ class Hiding:
             return hidden
         return self.process.start(hidden, torch.randn(hidden.shape, generator=random).to(hidden.device))
 
-    def scores(
-        self, critic: torch.nn.Module, hidden: Tensor, rows: npt.NDArray[np.int64], random: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Score the pairs as they are and the redrawn ones, in one pass."""
-        device = hidden.device
-        given = self.codes[rows][:, self.secret.held]
-        joint = torch.cat([self.codes[rows][:, self.secret.columns], given], dim=1)
-        product = torch.cat([self.draw(rows, random), given], dim=1)
-        both = critic(torch.cat([hidden, hidden]), torch.cat([joint, product]).to(device))
-        return both[: len(rows)], both[len(rows) :]
+    def scores(self, critic: torch.nn.Module, hidden: Tensor, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Score rows with their own level, and give `log sum_a p(a | held) exp T` over all levels."""
+        scores = critic(hidden, self.codes[rows][:, self.secret.held].to(hidden.device)).float()
+        joint = scores.gather(1, torch.from_numpy(self.index[rows])[:, None].to(hidden.device))[:, 0]
+        return joint, torch.logsumexp(scores + self.log_odds[rows].to(hidden.device), dim=1)
 
 
 def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -> float:
@@ -143,7 +134,7 @@ def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         rows = trainer.rows(len(game.z), seed=shop.seed, part=part, step=step, batch_size=config.phi_batch)
-        joint, product = game.scores(learner.runner, game.seen(hidden(rows), random), rows, random)
+        joint, product = game.scores(learner.runner, game.seen(hidden(rows), random), rows)
         trainer.descend(critic_loss(joint, product, log_average), learner)
         return {"information": float(donsker_varadhan(joint, product).detach())}
 
@@ -154,7 +145,7 @@ def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -
         for span in spans(min(len(game.z), 4 * VALIDATION), config.phi_batch):
             rows = np.arange(span.start, span.stop)
             random = trainer.random(seed=shop.seed, part=f"{part}-bound", step=span.start)
-            scores.append(game.scores(critic, game.seen(hidden(rows), random), rows, random))
+            scores.append(game.scores(critic, game.seen(hidden(rows), random), rows))
         joint, product = (torch.cat(parts) for parts in zip(*scores, strict=True))
     return max(0.0, float(donsker_varadhan(joint, product)))
 
@@ -182,7 +173,7 @@ def train_disentangler(game: Hiding, phi: Disentangler) -> None:
             last = turn == config.critic_steps
             with torch.set_grad_enabled(last):
                 hidden = down.runner(game.latent(rows), game.told(rows))
-            joint, product = game.scores(up.runner, game.seen(hidden, random), rows, random)
+            joint, product = game.scores(up.runner, game.seen(hidden, random), rows)
             if last:
                 # Down the bound itself, through the critic: its gradient must reach phi. The critic stands still.
                 bound = trainer.descend(donsker_varadhan(joint, product), down)

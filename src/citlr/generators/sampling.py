@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -147,25 +147,34 @@ class Sampler:
     def _redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Images:
         x = images.to(self.device)
         z = self.autoencoder.encode(x)
-        # What the autoencoder loses of the image is the same under every level, so it may be given back to all.
-        lost = x - self.autoencoder.decode(z) if self.config.detail else torch.zeros_like(x)
-        repeated = codes.repeat_interleave(request.draws, dim=0)
         start = self._abduct(z, codes, request)
-        result = []
-        for level in request.levels:
+
+        def walk(level: Level | None) -> Tensor:
             first = start if start is not None else self._noised(z, codes, ids, level, request)
-            model = self._model(repeated, request, level)
             down = walk_down(
                 first,
-                model,
+                self._model(codes.repeat_interleave(request.draws, dim=0), request, level, request.guidance),
                 grid=self.process.grid,
                 table=self.process.table,
                 eta=self.config.eta,
-                fresh=lambda k, level=level: self._noise(ids, level, request, f"step{k}"),  # type: ignore[misc]
+                fresh=lambda k: self._noise(ids, level, request, f"step{k}"),
             )
-            decoded = self.autoencoder.decode(down) + lost.repeat_interleave(request.draws, dim=0)
-            result.append(decoded.clamp(0.0, 1.0).reshape(len(x), request.draws, *x.shape[1:]))
-        return torch.stack(result, dim=1).cpu().numpy()
+            return self.autoencoder.decode(down).reshape(len(x), request.draws, *x.shape[1:])
+
+        redrawn = torch.stack([walk(level) for level in request.levels], dim=1)
+        if self.config.detail == "autoencoder":
+            redrawn = redrawn + (x - self.autoencoder.decode(z))[:, None, None]
+        elif self.config.detail == "draw":
+            redrawn = redrawn + (x[:, None] - self._null(redrawn, codes, request, walk))[:, None]
+        return redrawn.clamp(0.0, 1.0).cpu().numpy()
+
+    def _null(self, redrawn: Tensor, codes: Tensor, request: Request, walk: Callable[[None], Tensor]) -> Tensor:
+        """Pick each image's null intervention (n, draws, 1, s, s); walk it where its level was not asked for."""
+        changed = torch.stack([self.conditions.intervene(codes, request.names, level) for level in request.levels])
+        same = (changed == codes).all(dim=2).T
+        if not bool(same.any(dim=1).all()):
+            return walk(None)
+        return redrawn[torch.arange(len(codes)), same.int().argmax(dim=1).to(redrawn.device)]
 
     def _abduct(self, z: Tensor, codes: Tensor, request: Request) -> Tensor | None:
         """Find the noise that leads back to the image under its factual condition, when inversion is asked for."""
@@ -173,19 +182,19 @@ class Sampler:
             return None
         # A restoring walk ends at the latent itself, the published one at the disentangled latent.
         clean = z if self.process.restoring else self.hide(z, codes)
-        noisy = walk_up(clean, self._model(codes, request, None), grid=self.process.grid, table=self.process.table)
+        noisy = walk_up(clean, self._model(codes, request, None, 1.0), grid=self.process.grid, table=self.process.table)
         return noisy.repeat_interleave(request.draws, dim=0)
 
-    def _noised(self, z: Tensor, codes: Tensor, ids: list[str], level: Level, request: Request) -> Tensor:
+    def _noised(self, z: Tensor, codes: Tensor, ids: list[str], level: Level | None, request: Request) -> Tensor:
         hidden = self.hide(z, codes).repeat_interleave(request.draws, dim=0)
         return self.process.start(hidden, self._noise(ids, level, request, "start"))
 
-    def _noise(self, ids: list[str], level: Level, request: Request, purpose: str) -> Tensor:
+    def _noise(self, ids: list[str], level: Level | None, request: Request, purpose: str) -> Tensor:
         own = () if request.shared_seeds else (level,)
         keys = [(request.seed, name, draw, purpose, *own) for name in ids for draw in range(request.draws)]
         return keyed_noise(keys, self.config.latent_shape).to(self.device)
 
-    def _model(self, codes: Tensor, request: Request, level: Level | None) -> NoiseModel:
+    def _model(self, codes: Tensor, request: Request, level: Level | None, weight: float) -> NoiseModel:
         """Predict noise under `level`, guided away from the intervened attribute's null; None is the factual condition.
 
         `eps(null, held) + w (eps(level, held) - eps(null, held))`: what is held, and attributes not intervened on, are
@@ -193,7 +202,6 @@ class Sampler:
         """
         chosen = codes if level is None else self.conditions.intervene(codes, request.names, level)
         null = self.conditions.intervene(codes, request.names, None)
-        weight = 1.0 if level is None else request.guidance
         conditioned, free = chosen.to(self.device), null.to(self.device)
 
         def predict(x: Tensor, time: int) -> Tensor:

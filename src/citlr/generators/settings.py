@@ -13,7 +13,14 @@ from citlr.generators.schedule import SCHEDULES
 
 OBJECTIVES = ("published", "restoring")
 ABDUCTIONS = ("noise", "inversion")
-CHOICES = {"objective": OBJECTIVES, "abduction": ABDUCTIONS, "prediction": PREDICTIONS, "schedule": SCHEDULES}
+DETAILS = ("none", "autoencoder", "draw")
+CHOICES = {
+    "objective": OBJECTIVES,
+    "detail": DETAILS,
+    "abduction": ABDUCTIONS,
+    "prediction": PREDICTIONS,
+    "schedule": SCHEDULES,
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class LDMConfig:
         Whether there is a disentangler (DLDM) or none (CLDM).
     preset : str
         Where the values came from, for the record.
-    patch, ae_channels, ae_blocks, latent_channels, local, groups
+    patch, ae_channels, ae_blocks, latent_channels, local, shortcut, groups
         Autoencoder, see `Autoencoder`; `groups` also of the U-Net.
     kl_weight, structure, ae_steps, ae_batch, ae_rate
         Its loss and budget.
@@ -57,11 +64,14 @@ class LDMConfig:
     guidance : float, optional
         Weight of the condition; None chooses it on the validation split so that the generated mean effect has the size
         of the observed one (see `calibration`).
-    detail : bool
-        Whether what the autoencoder loses of an image is added to every image redrawn from it, alike at all levels.
+    detail : {"none", "autoencoder", "draw"}
+        What of the original image is given back to the redrawn ones, alike under all levels: what the autoencoder loses
+        of it, or all that the null intervention of the same draw loses of it. The latter is abduction with an additive
+        noise term, as in deep structural causal models: `x_a = x + G(a, noise) - G(factual, noise)`.
     denoiser_steps, denoiser_batch, denoiser_rate, ema
         Budget of the denoiser and decay of its moving average.
-    phi_channels, critic_channels, strength, critic_steps, phi_steps, phi_batch, phi_rate, information_steps
+    phi_channels, critic_channels, critic_grid, strength, critic_steps, phi_steps, phi_batch, phi_rate,
+    information_steps
         Disentangler, see `Disentangler`; `critic_steps` per step, `information_steps` for the estimates of the
         information before and after.
     informed : bool
@@ -92,15 +102,16 @@ class LDMConfig:
     attributes: tuple[str, ...] | None = None
     disentangle: bool = True
     preset: str = "small"
-    patch: int = 2
-    ae_channels: tuple[int, ...] = (16, 32)
+    patch: int = 4
+    ae_channels: tuple[int, ...] = (32,)
     ae_blocks: int = 1
-    latent_channels: int = 4
+    latent_channels: int = 16
     local: bool = True
+    shortcut: bool = True
     groups: int = 8
     kl_weight: float = 1e-6
     structure: float = 0.1
-    ae_steps: int = 800
+    ae_steps: int = 300
     ae_batch: int = 32
     ae_rate: float = 2e-3
     unet_channels: tuple[int, ...] = (32, 32)
@@ -121,18 +132,19 @@ class LDMConfig:
     objective: str = "restoring"
     dropout: float = 0.1
     guidance: float | None = None
-    detail: bool = True
+    detail: str = "draw"
     denoiser_steps: int = 1000
     denoiser_batch: int = 32
     denoiser_rate: float = 1e-3
     ema: float = 0.99
     phi_channels: tuple[int, ...] = (8, 16, 32)
     critic_channels: tuple[int, ...] = (16, 32)
+    critic_grid: int = 4
     strength: float = 0.3
-    critic_steps: int = 5
+    critic_steps: int = 3
     phi_steps: int = 150
     phi_batch: int = 32
-    phi_rate: float = 1e-3
+    phi_rate: float = 2e-3
     information_steps: int = 100
     informed: bool = True
     at_most: bool = True
@@ -231,21 +243,23 @@ PUBLISHED: dict[str, Any] = {
     "prediction": "epsilon",
     "planes": False,
     "local": False,
-    "detail": False,
+    "shortcut": False,
+    "detail": "none",
     "informed": False,
     "at_most": False,
     "centre": False,
+    "critic_grid": 1,
+    "critic_steps": 5,
     "given_held": False,
     "guidance": 1.0,
     "sampling_steps": 10,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
-        "ae_channels": (16, 16),
-        "ae_steps": 400,
-        "denoiser_steps": 400,
-        "phi_steps": 40,
-        "information_steps": 40,
+        "ae_steps": 150,
+        "denoiser_steps": 600,
+        "phi_steps": 80,
+        "information_steps": 60,
     },
     "small": {},
     "paper": {
