@@ -32,6 +32,7 @@ CONFIG: dict[str, Any] = {
         "output": "logit",
     },
     "test": {"randomizations": 199},
+    "gates": {"probe_steps": 24},
     "controls": {"placebo_images": 16, "planted": [4.0], "bootstraps": 5},
     "report": {"gallery": 2},
 }

@@ -108,13 +108,14 @@ class GateConfig(Section):
 
     `composition` is the largest mean absolute error (grey values in [0, 1]) of the null intervention, `effectiveness`
     the smallest share of redrawn images that an attribute probe reads as the level they were redrawn under, `drift` the
-    largest absolute shift of a held label's probability.
+    largest absolute shift of a held label's probability. `probe_steps` is the training of the probes that read all this.
     """
 
     composition: Positive = 0.05
     effectiveness: Share = 0.80
     drift: Share = 0.05
     placebo: bool = True
+    probe_steps: Count = 400
 
 
 class ControlsConfig(Section):

@@ -82,7 +82,16 @@ def audit(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
     check_on_cohort(model, twins.cohort, size=twins.main.plan.size)
-    faithfulness = assess_faithfulness(twins, train, validation, hold=twins.generator.hold, seed=seed, narrator=voice)
+    limits = gates or GateConfig()
+    faithfulness = assess_faithfulness(
+        twins,
+        train,
+        validation,
+        hold=twins.generator.hold,
+        probe_steps=limits.probe_steps,
+        seed=seed,
+        narrator=voice,
+    )
     with voice.progress("predict", len(twins.main)) as tick:
         frames = [predict(model, twins.main, twins.cohort, tick=tick)]
         if twins.placebo is not None:
@@ -94,7 +103,7 @@ def audit(
         alpha=alpha,
         randomizations=randomizations,
     )
-    settings = Settings(test, gates or GateConfig(), controls or ControlsConfig(), seed)
+    settings = Settings(test, limits, controls or ControlsConfig(), seed)
     return audit_responses(
         AuditInputs(
             model=model.name,

@@ -86,6 +86,7 @@ def assess_faithfulness(
     validation: Cohort,
     *,
     hold: Sequence[str],
+    probe_steps: int = 400,
     seed: int,
     directory: Path | None = None,
     narrator: Narrator | None = None,
@@ -100,6 +101,8 @@ def assess_faithfulness(
         What the probes are trained and judged on; none of the redrawn images is in them.
     hold : sequence of str
         Covariates that the generator was told to keep.
+    probe_steps : int
+        Length of the probes' training.
     seed : int
         Of the probes and of the reversed draws.
     directory : Path, optional
@@ -121,6 +124,7 @@ def assess_faithfulness(
         attributes=(attribute,),
         labels=watched,
         size=plan.size,
+        steps=probe_steps,
         seed=seed,
         directory=None if directory is None else directory / "training",
         narrator=voice,

@@ -115,7 +115,12 @@ class Chain:
         fit = fingerprint({"cohort": cohort, "generator": dumped["generator"], "seed": config.seed})
         placebo = config.controls.placebo_images
         drawn = fingerprint({"fit": fit, "generate": dumped["generate"], "placebo": placebo, "seed": config.seed})
-        return {"cohort": cohort, "fit": fit, "generate": drawn, "quality": fingerprint({"quality": drawn})}
+        return {
+            "cohort": cohort,
+            "fit": fit,
+            "generate": drawn,
+            "quality": fingerprint({"generate": drawn, "probe_steps": config.gates.probe_steps}),
+        }
 
     def folder(self, model: str) -> Path:
         """Return where a model's artefacts are: the run itself when there is only one."""
@@ -210,6 +215,7 @@ class Chain:
                 self.cohort.part("train"),
                 self.cohort.part("validation"),
                 hold=self.config.generator.hold,
+                probe_steps=self.config.gates.probe_steps,
                 seed=self.config.seed,
                 directory=self.run.path("quality"),
                 narrator=self.narrator,
