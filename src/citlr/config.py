@@ -108,7 +108,7 @@ class GateConfig(Section):
 
     `composition` is the largest mean absolute error (grey values in [0, 1]) of the null intervention, `effectiveness`
     the smallest share of redrawn images that an attribute probe reads as the level they were redrawn under, `drift` the
-    largest absolute shift of a held label's probability. `probe_steps` is the training of the probes that read all this.
+    largest absolute shift of a held label's probability. `probe_steps`: training of the probes that read this.
     """
 
     composition: Positive = 0.05
