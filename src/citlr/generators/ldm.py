@@ -16,6 +16,7 @@ from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError
 from citlr.generators.autoencoder import Autoencoder
 from citlr.generators.base import Images, Level, hashed_seed
+from citlr.generators.calibration import calibrate
 from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions
 from citlr.generators.denoiser import Denoiser
@@ -126,8 +127,7 @@ class LatentDiffusion:
             self._disentangle(shop, sampler, z[0], codes[0])
         encoded = tuple(Encoded(a, _hide(sampler, a, b), b) for a, b in zip(z, codes, strict=True))
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
-        self._sampler = dataclasses.replace(sampler, guidance=config.guidance or 1.0)
-        self.report["guidance"] = self._sampler.guidance
+        self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
         self.splits = (train, validation)
         return self
 
@@ -181,6 +181,16 @@ class LatentDiffusion:
             device=device,
         )
         return sampler.to(device)
+
+    def _guidance(self, shop: Workshop, sampler: Sampler, train: Dataset, validation: Dataset) -> float:
+        chosen = self.config.guidance
+        if chosen is None:
+            found = calibrate(sampler, train, validation, seed=shop.seed, narrator=shop.narrator)
+            chosen = found.guidance
+            self.report["effect_size_at_guidance_1"] = found.size_at_one if np.isfinite(found.size_at_one) else None
+            self.report["effect_size"] = found.size if np.isfinite(found.size) else None
+        self.report["guidance"] = chosen
+        return chosen
 
     def _disentangle(self, shop: Workshop, sampler: Sampler, z: Rows, codes: torch.Tensor) -> None:
         phi = sampler.disentangler
