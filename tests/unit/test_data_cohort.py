@@ -190,7 +190,7 @@ def test_levels(folder: Path) -> None:
     with pytest.raises(InputError, match="single level 'female'"):
         read(folder, keep={"sex": "female"})
     with pytest.raises(InputError, match="at most 12"):
-        read(folder, attribute="age", levels=None)
+        read(folder, attribute="age", levels=None, columns={"path": "file", "patient_id": "pid", "age": "Age"})
     with pytest.raises(InputError, match="names 'sexx'"):
         read(folder, levels={"sexx": LEVELS})
     both = read(folder, attributes=["view"], levels={"sex": LEVELS, "view": ["AP", "PA"]})

@@ -233,13 +233,13 @@ def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str, sh
 
     Examples
     --------
-    >>> require_unique(pd.Series([1, 2]), source="a.csv", what="image id")
+    >>> require_unique(pd.Series([1, 2]), source="a.csv", what="image ids")
     """
     double = keys[keys.duplicated(keep="first")].drop_duplicates()
     if len(double):
         listed = ", ".join(_spell(row) for row in double.head(shown).to_numpy().tolist())
         more = f" and {len(double) - shown} more" if len(double) > shown else ""
-        raise InputError(f"{source} has {len(double)} {what}s more than once: {listed}{more}. Keep one row of each.")
+        raise InputError(f"{source} has {len(double)} {what} more than once: {listed}{more}. Keep one row of each.")
 
 
 def _spell(row: Any) -> str:

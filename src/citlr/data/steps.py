@@ -35,7 +35,7 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
         frame.insert(0, "image_id", frame["path"])
     drop_blank(recorder, "image_id", step="image id", what="image id")
     recorder.frame["image_id"] = recorder.frame["image_id"].astype(str)
-    require_unique(recorder.frame["image_id"], source=source, what="image id")
+    require_unique(recorder.frame["image_id"], source=source, what="image ids")
 
 
 def levels_of(levels: Mapping[str, Any] | None, attribute: str, attributes: Sequence[str]) -> Any:

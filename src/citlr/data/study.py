@@ -163,7 +163,7 @@ def complete(
     """
     frame = recorder.frame
     frame["path"] = refuse_unsafe_paths(frame["path"], source=source.name)
-    require_unique(frame["image_id"], source=source.name, what="image id")
+    require_unique(frame["image_id"], source=source.name, what="image ids")
     attributes = chosen_attributes(study, source)
     # Counted on all rows of the table, before anything is left out.
     before = {name: raw_text(frame[column]).value_counts() for name, column in source.raw.items()}

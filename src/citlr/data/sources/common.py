@@ -70,7 +70,7 @@ def join_patients(
     InputError
         For patients with several rows, listed; or when most patients have none: the tables do not belong together.
     """
-    require_unique(people["patient_id"], source=people_source, what="patient")
+    require_unique(people["patient_id"], source=people_source, what="patients")
     joined = frame.merge(people[["patient_id", *columns]], on="patient_id", how="left", indicator="matched")
     patients = joined.drop_duplicates("patient_id")
     without = int((patients["matched"] != "both").sum())

@@ -137,7 +137,7 @@ def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metada
     found = pick_columns(file, {**keys, **{label: label for label in labels}}, source=str(file))
     for name in keys:
         found[name] = raw_text(found[name])
-    require_unique(found[[*keys]], source=str(file), what="study")
+    require_unique(found[[*keys]], source=str(file), what="studies")
     joined = frame.merge(found, on=[*keys], how="left", indicator="labelled")
     joined["labelled"] = (joined["labelled"] == "both").to_numpy()
     without = int((~joined["labelled"]).sum())
@@ -152,7 +152,7 @@ def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metada
 def _add_split(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
     found = pick_columns(file, {"image_id": "dicom_id", "official_split": "split"}, source=str(file))
     found["image_id"] = raw_text(found["image_id"])
-    require_unique(found["image_id"], source=str(file), what="dicom_id")
+    require_unique(found["image_id"], source=str(file), what="dicom_ids")
     found["official_split"] = read_split_names(found["official_split"])
     joined = frame.merge(found, on="image_id", how="left")
     joined["official_split"] = joined["official_split"].fillna("")
@@ -212,7 +212,7 @@ def _read_admissions(file: Path, study: Study) -> pd.DataFrame:
         "raw_race": both[0] if both else "race",
     }
     visits = pick_columns(file, wanted, source=str(file))
-    require_unique(visits["visit"], source=str(file), what="hadm_id")
+    require_unique(visits["visit"], source=str(file), what="hadm_ids")
     visits["patient_id"] = raw_text(visits["patient_id"])
     visits["raw_race"] = raw_text(visits["raw_race"])
     # ISO times sort as text.

@@ -1,0 +1,269 @@
+"""The cache, data set objects as sources, and leaks between splits."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from citlr.console import Narrator
+from citlr.data.cache import open_cache, write_cache
+from citlr.data.cohort import Cohort
+from citlr.data.leaks import check_leaks, fingerprints, near_duplicates, perceptual_hash, require_unseen
+from citlr.data.sources.dataset import read_dataset
+from citlr.errors import InputError, StateError
+
+
+def picture(seed: int, side: int = 96) -> np.ndarray:
+    """Draw something smooth with its own shape, as a radiograph is."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(20, 235, (9, 9), dtype=np.uint8))
+    return np.asarray(small.resize((side, side), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    rows = []
+    for patient in range(30):
+        Image.fromarray(picture(patient)).save(tmp_path / f"{patient}.png")
+        rows.append(
+            {
+                "image_id": f"i{patient}",
+                "path": f"{patient}.png",
+                "patient_id": f"p{patient}",
+                "split": ["train", "validation", "test"][patient % 3],
+                "sex": ["f", "m"][patient % 2],
+                "edema": float(patient % 2),
+            }
+        )
+    return Cohort(pd.DataFrame(rows), tmp_path, attributes=("sex",), labels=("edema",))
+
+
+@pytest.mark.parametrize("shard_size", [7, 4096])
+def test_cached_pixels_are_the_decoded_ones(cohort: Cohort, tmp_path: Path, shard_size: int) -> None:
+    cached = write_cache(cohort, tmp_path / "cache", size=32, shard_size=shard_size)
+    np.testing.assert_array_equal(cached.pixels(size=32), cohort.pixels(size=32))
+    rows = [29, 3, 3, 0]
+    np.testing.assert_array_equal(cached.pixels(rows, size=32), cohort.pixels(rows, size=32))
+    again = open_cache(cohort.part("test"), tmp_path / "cache")
+    np.testing.assert_array_equal(again.pixels(size=32), cohort.part("test").pixels(size=32))
+    assert cached.pixels([0], size=16).shape == (1, 1, 16, 16)
+    with pytest.raises(InputError, match="holds images of 32 pixels"):
+        cached.pixels([0], size=64)
+    # The cache alone is read: the files may go.
+    (cohort.root / "0.png").unlink()
+    assert cached.pixels([0], size=32).shape == (1, 1, 32, 32)
+
+
+def test_the_cache_is_mapped_and_8_bit(cohort: Cohort, tmp_path: Path) -> None:
+    cached = write_cache(cohort, tmp_path / "cache", size=32)
+    shard = np.load(tmp_path / "cache" / "shard-00000.npy", mmap_mode="r")
+    assert (shard.shape, shard.dtype) == ((30, 32, 32), np.uint8)
+    cached.pixels(size=32)
+    assert isinstance(next(iter(cached.source._maps.values())), np.memmap)  # type: ignore[union-attr]
+
+
+def test_an_interrupted_cache_goes_on_after_the_last_whole_shard(cohort: Cohort, tmp_path: Path) -> None:
+    class Dies:
+        left = 17
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def read_many(self, *args: Any, **kwargs: Any) -> np.ndarray:
+            Dies.left -= 1
+            if Dies.left < 0:
+                raise KeyboardInterrupt
+            return self.inner.read_many(*args, **kwargs)
+
+    from citlr.data.pixels import FolderPixels
+
+    breaking = replace(cohort, source=Dies(FolderPixels(cohort.root)))
+    with pytest.raises(KeyboardInterrupt):
+        write_cache(breaking, tmp_path / "cache", size=32, shard_size=8, workers=1)
+    shards = sorted((tmp_path / "cache").glob("shard-*.npy"))
+    assert len(shards) == 2
+    stamps = [shard.stat().st_mtime_ns for shard in shards]
+    with pytest.raises(StateError, match="no whole cache"):
+        open_cache(cohort, tmp_path / "cache")
+    cached = write_cache(cohort, tmp_path / "cache", size=32, shard_size=8)
+    assert [shard.stat().st_mtime_ns for shard in shards] == stamps
+    np.testing.assert_array_equal(cached.pixels(size=32), cohort.pixels(size=32))
+    assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_unreadable_images_are_left_out_of_the_cached_cohort(cohort: Cohort, tmp_path: Path) -> None:
+    (cohort.root / "4.png").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"1 of 30 images .*4.png"):
+        write_cache(cohort, tmp_path / "strict", size=32)
+    cached = write_cache(cohort, tmp_path / "cache", size=32, max_unreadable=0.1)
+    assert "i4" not in set(cached.frame["image_id"])
+    assert cached.flow[-1].names == ("4.png",)
+    np.testing.assert_array_equal(cached.pixels([4], size=32), cohort.pixels([5], size=32))
+
+
+def test_a_cache_of_something_else_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    write_cache(cohort.take(range(5)), tmp_path / "cache", size=32)
+    with pytest.raises(StateError, match="other images, another size"):
+        write_cache(cohort, tmp_path / "cache", size=32)
+    with pytest.raises(InputError, match="lacks 25 images"):
+        open_cache(cohort, tmp_path / "cache")
+
+
+class Torch(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """Pairs of an image tensor and a dictionary, as people write them."""
+
+    def __init__(self, scale: float = 1.0, as_dict: bool = False) -> None:
+        self.scale, self.as_dict = scale, as_dict
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, index: int) -> Any:
+        image = torch.full((1, 10, 8), index / 24 * self.scale)
+        about = {"patient_id": f"p{index // 2}", "sex": "fm"[(index // 2) % 2], "edema": torch.tensor(index // 2 % 2)}
+        return {"img": image, **about} if self.as_dict else (image, about)
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_torch_data_set(as_dict: bool) -> None:
+    cohort = read_dataset(Torch(as_dict=as_dict), attribute="sex", labels=["edema"], min_patients_per_level=1)
+    assert len(cohort) == 24
+    assert cohort.frame["image_id"].tolist()[:2] == ["0000000", "0000001"]
+    images = cohort.pixels(size=4)
+    np.testing.assert_allclose(images[:, 0, 2, 2], np.arange(24) / 24, atol=1e-6)
+    # Rows stay with their items after a split.
+    test = cohort.part("test")
+    expected = test.frame["image_id"].astype(int) / 24
+    np.testing.assert_allclose(test.pixels(size=4)[:, 0, 2, 2], expected, atol=1e-6)
+
+
+def test_values_of_a_torch_data_set(tmp_path: Path) -> None:
+    ranged: dict[str, Any] = {"attribute": "sex", "labels": ["edema"], "min_patients_per_level": 1}
+    with pytest.raises(InputError, match=r"outside \(0.0, 1.0\); give value_range"):
+        read_dataset(Torch(scale=100), **ranged).pixels(size=4)
+    scaled = read_dataset(Torch(scale=100), value_range=(0, 100), **ranged)
+    assert scaled.pixels([12], size=4)[0, 0, 2, 2] == pytest.approx(0.5)
+    with pytest.raises(InputError, match="is empty; give the values"):
+        read_dataset(Torch(), value_range=(1, 0), **ranged)
+    cached = write_cache(scaled, tmp_path / "cache", size=4)
+    assert np.abs(cached.pixels(size=4) - scaled.pixels(size=4)).max() <= 1 / 510 + 1e-6
+
+
+class Xray:
+    """What torchxrayvision's data sets look like from outside."""
+
+    pathologies = ("Edema", "Effusion")
+
+    def __init__(self) -> None:
+        self.csv = pd.DataFrame(
+            {
+                "patientid": [str(index // 2) for index in range(24)],
+                "age_years": 50.0,
+                "sex_male": [(index // 2) % 2 == 1 for index in range(24)],
+                "sex_female": [(index // 2) % 2 == 0 and index > 1 for index in range(24)],
+                "view": "PA",
+            },
+            index=range(100, 124),
+        )
+        self.labels = np.array([[index // 2 % 2, np.nan] for index in range(24)])
+        self.decoded = 0
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.decoded += 1
+        image = np.full((1, 6, 6), -1024 + 2048 * index / 24, np.float32)
+        return {"idx": index, "lab": self.labels[index], "img": image}
+
+
+def test_torchxrayvision_data_set() -> None:
+    dataset = Xray()
+    cohort = read_dataset(dataset, attribute="sex", labels=["Edema", "Effusion"], min_patients_per_level=1)
+    # Described by its tables: no image is decoded before it is asked for.
+    assert dataset.decoded == 0
+    assert len(cohort) == 22
+    assert cohort.flow[-1].excluded_images == 2
+    assert cohort.levels("sex") == ("female", "male")
+    assert cohort.frame["age"].unique().tolist() == [50.0]
+    assert cohort.frame["Effusion"].isna().all()
+    assert cohort.pixels([0], size=6)[0, 0, 0, 0] == pytest.approx(2 / 24)
+    dataset.labels = dataset.labels[:5]
+    with pytest.raises(InputError, match="do not fit its 24 items"):
+        read_dataset(dataset, attribute="sex", labels=["Edema"])
+
+
+@pytest.mark.parametrize(
+    ("items", "sentence"),
+    [
+        ([1, 2], "is a int; a dictionary"),
+        ([{"picture": 1}], "has no image"),
+        ([], "is empty"),
+        (3, "is no data set"),
+    ],
+)
+def test_other_objects_are_refused(items: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_dataset(items, attribute="sex", labels=["edema"])
+
+
+def test_colour_items_are_refused() -> None:
+    items = [{"img": np.zeros((3, 8, 8), np.float32), "patient_id": i, "sex": "fm"[i % 2], "e": 0} for i in range(8)]
+    cohort = read_dataset(items, attribute="sex", labels=["e"], min_patients_per_level=0)
+    with pytest.raises(InputError, match="shape"):
+        cohort.pixels(size=4)
+
+
+def copies(image: np.ndarray) -> list[Image.Image]:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="JPEG", quality=60)
+    return [
+        Image.open(stream),
+        Image.fromarray(image).resize((70, 70), Image.Resampling.LANCZOS),
+        Image.fromarray((30 + image * 0.7).astype(np.uint8)),
+    ]
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_near_duplicates_across_splits_are_found_with_ids(cohort: Cohort, kind: int) -> None:
+    assert near_duplicates(cohort) == ()
+    # Image 5 is in the test split, image 0 in training: 5 becomes an altered copy of 0.
+    copies(picture(0))[kind].save(cohort.root / "5.png")
+    (pair,) = near_duplicates(cohort)
+    assert (pair.first, pair.second, pair.first_split, pair.second_split) == ("i0", "i5", "train", "test")
+    # Within one split a copy is no leak.
+    copies(picture(0))[kind].save(cohort.root / "3.png")
+    assert {(one.first, one.second) for one in near_duplicates(cohort)} == {("i0", "i5"), ("i3", "i5")}
+
+
+def test_hash_of_flat_images_is_defined() -> None:
+    flat = perceptual_hash(np.zeros((2, 1, 64, 64), np.float32))
+    assert flat.shape == (2, 4)
+    assert (flat[0] == flat[1]).all()
+
+
+def test_leak_checks_together(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_leaks(cohort) == ()
+    trained = fingerprints(cohort.part("train").frame["patient_id"])
+    assert not any("p0" in mark for mark in trained)
+    require_unseen(cohort.part("test"), trained)
+    with pytest.raises(
+        InputError, match=r"10 of the 10 test patients were in the training set of the generator: p11, p14"
+    ):
+        check_leaks(cohort, seen=fingerprints(cohort.frame["patient_id"]))
+    torn = replace(cohort, frame=cohort.frame.assign(patient_id=["p0"] * 30))
+    with pytest.raises(InputError, match="1 patients have images in more than one split"):
+        check_leaks(torn)
+    Image.fromarray(picture(0)).save(cohort.root / "5.png")
+    assert len(check_leaks(cohort, narrator=Narrator(quiet=False))) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "i0 (train) and i5 (test)" in captured.err
