@@ -30,7 +30,8 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "where both levels have one mean and different distributions. Power depends on the generator's noise: in the "
         'families of effects 28 % of the decisions flip between two draws at one level, in the "quieter" ones 17 %; in '
         "those with shared seeds half of the draws use one random number at both levels. The paired t-test of each "
-        "image's mean change stands beside: it cannot see effects that cancel.",
+        "image's mean change stands beside: it cannot see effects that cancel. Every repetition has data of its own; "
+        "50 to 200 of them are tested in one call, as labels are, and share the random numbers of the randomisations.",
     ),
     (
         "Equivalence",
