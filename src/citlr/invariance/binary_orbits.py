@@ -95,8 +95,9 @@ def _constant(kind: int | tuple[int, ...], levels: int, draws: int) -> float:
 
 def _features(counts: Floats, h: Floats, scale: float, constant: float) -> Floats:
     """W, U and, with more than two levels, U^2 and W W^T, for each row of positives per level."""
-    w = counts @ h.T
-    u = scale * np.square(w).sum(axis=1, keepdims=True) + constant
+    # Rounded, because W and U can be 0 by cancellation, and are divided by their own size with more than two levels.
+    w = np.round(counts @ h.T, 12)
+    u = np.round(scale * np.square(w).sum(axis=1, keepdims=True) + constant, 9)
     if h.shape[0] == 1:
         return np.concatenate([w, u], axis=1)
     outer = (w[:, :, None] * w[:, None, :]).reshape(len(w), -1)

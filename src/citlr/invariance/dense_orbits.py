@@ -14,6 +14,8 @@ from citlr.invariance.moments import Moments
 # stays exact; with so many blocks next to nothing is lost in power, and the cost stops growing.
 _BLOCKS = 16384
 _CHUNK = 6_000_000  # numbers held at once
+_ROUNDING = 1e-12
+_CANCELLED = 1e-7  # times images: outputs are scaled to a spread of 1, so one active image has U and W^2 of that order
 _SMALL = 50_000_000  # work up to which double precision costs nothing worth saving
 
 Index = NDArray[np.integer]
@@ -29,7 +31,7 @@ class _Problem:
     maps: NDArray[np.floating]  # (patterns + 1, d, m): the last one is the identity
     weights: NDArray[np.floating]  # (patterns + 1, p)
     observed: Index  # (blocks,) pattern of the observed assignment
-    size: float  # what the outputs were divided by
+    size: Floats  # (columns,) what the outputs were divided by
 
 
 def randomize(values: Floats, *, shared_seeds: bool, randomizations: int, rng: np.random.Generator) -> Moments:
@@ -51,7 +53,8 @@ def _prepare(values: Floats, *, shared_seeds: bool, work: int, rng: np.random.Ge
     start = rng.integers(0, len(group.maps), size=blocks)
     linear, constant = np.zeros((blocks, m, columns)), np.zeros((blocks, columns))
     quadratic = np.zeros((blocks, int(moving.sum()), columns))
-    size = float(np.sqrt(np.square(values - values.mean(axis=(1, 2), keepdims=True)).mean())) or 1.0
+    size = np.sqrt(np.square(values - values.mean(axis=(1, 2), keepdims=True)).mean(axis=(0, 1, 2)))
+    size = np.where(size > _ROUNDING, size, 1.0)
     for begin in range(0, n, blocks):
         part = values[begin : begin + blocks]
         coded = encode(part, shared_seeds=shared_seeds)[:, -m:] / size
@@ -107,6 +110,8 @@ def _two_levels(problem: _Problem, rows: int, rng: np.random.Generator) -> Momen
         sums[begin:end, 0] = np.take(maps, k, axis=0).reshape(end - begin, -1) @ linear
         products[begin:end] = np.take(problem.weights, k, axis=0).reshape(end - begin, -1) @ quadratic
     products += problem.constant.sum(axis=0)
+    still = np.ptp(products, axis=0) < _CANCELLED * blocks  # U is the same in every reshuffle, up to rounding
+    products[:, still] = products[0, still]
     # Back to the precision they were computed in: equal up to its rounding counts as equal.
     dtype = problem.linear.dtype
     return Moments(sums=(sums * problem.size).astype(dtype), products=(products * problem.size**2).astype(dtype))
@@ -137,5 +142,10 @@ def _many_levels(problem: _Problem, rows: int, rng: np.random.Generator) -> Mome
     for i in range(d):
         for j in range(i):
             outer[:, i, j] = outer[:, j, i]
-    one, two = dtype.type(problem.size), dtype.type(problem.size**2)
+    # W and U can be 0 by cancellation, and are divided by their own size: what only rounding has left is none.
+    none = np.sqrt(squares) < _CANCELLED * blocks
+    products[none], squares[none] = 0.0, 0.0
+    none = np.einsum("biik->bk", outer) < _CANCELLED * blocks
+    np.moveaxis(sums, 1, 2)[none], np.moveaxis(outer, 3, 1)[none] = 0.0, 0.0
+    one, two = problem.size.astype(dtype), np.square(problem.size).astype(dtype)
     return Moments(sums=sums * one, products=products * two, outer=outer * two, squares=squares * two**2)

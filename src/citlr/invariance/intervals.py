@@ -22,10 +22,10 @@ positive and its negative part, each with the limits above, put together again b
 and Donner 2008).
 
 *What was not seen.* An unseen kind of patient makes up at most :math:`\beta = 1 - \alpha^{1/n}` of the population
-(3/n: the rule of three), so a limit may be no nearer to the estimate than :math:`\beta` times the distance to the end
-of the range. This holds for psi of decisions, where such a kind may well be wholly different (psi below 3/n is
-therefore covered more often than promised, and never shown to be small by n patients); for the rest it holds where
-fewer than five patients deviate from the median. An interval never has width zero.
+(3/n: the rule of three). Where fewer than five patients deviate from the median, a limit is therefore no nearer to the
+estimate than :math:`\beta` times the distance to the end of the range: an interval never has width zero. And for psi of
+decisions, where an image may flip outright, the upper limit is never below :math:`\beta`: n patients do not show that
+psi is below 3/n, however steady their outputs (such a psi is covered more often than promised).
 """
 
 from __future__ import annotations
@@ -93,11 +93,14 @@ def skew_interval(
     """
     check_alpha(alpha)
     z = float(stats.t.isf(alpha / 2, mean.df))
-    beta = np.where(_unseen(mean, decisions), 1 - (alpha / 2) ** (1 / mean.patients), 0.0)
+    unseen = 1 - (alpha / 2) ** (1 / mean.patients)
+    beta = np.where(mean.deviating < RARE, unseen, 0.0)
     inside = np.clip(mean.estimate, *span)
     low = np.minimum(_lower(mean, z, span[0]), inside - beta * (inside - span[0]))
     reach = np.maximum(_upper(mean, z, mean.largest) - mean.estimate, beta * (span[1] - inside))
     high = inside + reach  # an estimate below the range does not make its limit any more certain
+    if decisions:
+        high = np.maximum(high, span[0] + unseen * (span[1] - span[0]))
     return Interval(estimate=mean.estimate, low=np.clip(low, *span), high=np.clip(high, *span))
 
 
@@ -115,7 +118,7 @@ def signed_interval(mean: SignedMean, *, alpha: float = 0.05) -> Interval:
     """
     check_alpha(alpha)
     z = np.full(mean.whole.estimate.shape, stats.t.isf(alpha / 2, mean.whole.df))
-    beta = np.where(_unseen(mean.whole, False), 1 - (alpha / 2) ** (1 / mean.whole.patients), 0.0)
+    beta = np.where(mean.whole.deviating < RARE, 1 - (alpha / 2) ** (1 / mean.whole.patients), 0.0)
     estimate = mean.whole.estimate
     low = np.minimum(_signed_limit(negate(mean), z, -1), estimate - beta * (1 + estimate))
     high = np.maximum(_signed_limit(mean, z, 1), estimate + beta * (1 - estimate))
@@ -159,7 +162,10 @@ def upper_pvalue(
     # Solve x = z + a (z^2 - 1) / 6 for z, in the form that also holds at a = 0; a x > -1, so the root is real.
     root = np.sqrt(np.maximum(1 + 2 * a * x / 3 + np.square(a) / 9, 0.0))
     p = np.where(beyond, np.where(shift > 0, 0.0, 1.0), stats.t.cdf(2 * (x + a / 6) / (1 + root), mean.df))
-    return _with_unseen(p, mean, (bound - inside) / np.maximum(span[1] - inside, 1e-300), decisions)
+    p = _with_unseen(p, mean, (bound - inside) / np.maximum(span[1] - inside, 1e-300))
+    if decisions:
+        p = np.maximum(p, (1 - (bound - span[0]) / (span[1] - span[0])) ** mean.patients)
+    return p
 
 
 def beyond_pvalue(mean: SignedMean, bound: float) -> Floats:
@@ -195,7 +201,7 @@ def beyond_pvalue(mean: SignedMean, bound: float) -> Floats:
         low, high = np.where(passed, low, z), np.where(passed, z, high)
     tail = stats.t.sf((low + high) / 2, mean.whole.df)
     p = np.where(above, tail, 1 - tail)
-    return _with_unseen(p, mean.whole, (bound - estimate) / np.maximum(1 - estimate, 1e-300), decisions=False)
+    return _with_unseen(p, mean.whole, (bound - estimate) / np.maximum(1 - estimate, 1e-300))
 
 
 def negate(mean: SignedMean) -> SignedMean:
@@ -246,13 +252,9 @@ def wilson_interval(mean: ClusteredMean, *, alpha: float = 0.05) -> Interval:
     return Interval(estimate=p, low=np.clip(centre - half, 0, p), high=np.clip(centre + half, p, 1))
 
 
-def _unseen(mean: ClusteredMean, decisions: bool) -> np.ndarray:
-    return np.full(mean.deviating.shape, True) if decisions else mean.deviating < RARE
-
-
-def _with_unseen(p: Floats, mean: ClusteredMean, share: Floats, decisions: bool) -> Floats:
+def _with_unseen(p: Floats, mean: ClusteredMean, share: Floats) -> Floats:
     missed = (1 - np.clip(share, 0.0, 1.0)) ** mean.patients
-    return np.asarray(np.where(_unseen(mean, decisions), np.maximum(p, missed), p))
+    return np.asarray(np.where(mean.deviating < RARE, np.maximum(p, missed), p))
 
 
 def _widened(mean: ClusteredMean, pseudo: Floats) -> tuple[Floats, Floats]:

@@ -48,7 +48,7 @@ class Moments:
         trace = np.trace(outer, axis1=2, axis2=3)
         quiet = trace <= 0
         # A direction without any variance has no sum either; the ridge only keeps the solver from dividing by it.
-        ridge = np.where(quiet, 1.0, 1e-9 * trace)
+        ridge = np.where(quiet, 1.0, 1e-6 * trace)
         solved = np.linalg.solve(outer + ridge[..., None, None] * np.eye(d), sums)
         wald = np.where(quiet, 0.0, (sums * solved).sum(axis=(2, 3)))
         root = np.sqrt(np.maximum(self.squares, 0))

@@ -223,7 +223,7 @@ def _mean_tail(first: Floats, signed: Floats | None, levels: int) -> tuple[Float
 def _tail_shares(statistics: Floats) -> Floats:
     """Share of all rows that reach each row, column by column; equal up to rounding counts as equal."""
     scale = np.abs(statistics).max(axis=0)
-    decimals = 10 if statistics.dtype == np.float64 else 5
+    decimals = 8 if statistics.dtype == np.float64 else 5
     rounded = np.round(statistics / np.where(scale > 0, scale, 1), decimals)
     out = np.empty(statistics.shape)
     for column in range(statistics.shape[1]):
