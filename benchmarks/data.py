@@ -58,7 +58,7 @@ def write_chexpert(root: Path) -> None:
     races = rng.choice([name.title().replace(" Or ", " or ") for name in RACE_CHEXPERT], patients)
     people = {"PATIENT": [f"patient{one:05d}" for one in range(1, patients + 1)], "GENDER": sex[1:]}
     people.update({"AGE_AT_CXR": 50, "PRIMARY_RACE": races, "ETHNICITY": "Not Hispanic"})
-    pd.DataFrame(people).to_csv(root / "CHEXPERT_DEMO.csv", index=False)
+    pd.DataFrame(people).to_excel(root / "CHEXPERT DEMO.xlsx", index=False)
 
 
 def write_mimic(root: Path) -> None:
