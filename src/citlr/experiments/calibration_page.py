@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from scipy import stats
 
 from citlr.artifacts import atomic_write, read_json
 from citlr.experiments.calibration_counts import CONFIDENCE
-from citlr.experiments.calibration_text import HEAD, SECTIONS, findings
+from citlr.experiments.calibration_text import COVERAGE, HEAD, SECTIONS, findings
 
 ALPHA = 0.05
 Row = dict[str, Any]
@@ -44,7 +45,7 @@ def write_calibration_page(source: str | Path, page: str | Path, *, figures: str
         if rows or power:
             parts.append(f"## {title}\n\n{words}\n")
             parts.extend(_size_table(rows) + _power_table(power))
-    parts.append("## Coverage of the intervals\n\nNominal 95 %; the lower bound is one-sided.\n")
+    parts.append(f"## Coverage of the intervals\n\n{COVERAGE}\n")
     parts.extend(_coverage_table(tables["coverage"]))
     with atomic_write(page) as temporary:
         temporary.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
@@ -96,28 +97,31 @@ def _sizes(rows: Sequence[Row]) -> Figure:
 
 
 def _qq(histograms: Iterable[Row]) -> Figure:
-    """Observed distribution of p under each null at n = 500, with the band that 4000 uniform p-values stay in."""
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    """Observed distribution of p under each null at n = 500; at or below the diagonal is valid."""
+    figure = Figure(figsize=(7.6, 5.2), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=[colormaps["tab20"](k) for k in range(20)])
     for row in histograms:
         counts = np.asarray(row["counts"])
         if row["n"] == 500 and counts.sum():
             grid = np.arange(1, counts.size + 1) / counts.size
             style = "--" if "omnibus" in row["test"] else "-"
-            axes.plot(grid, np.cumsum(counts) / counts.sum(), style, linewidth=1, label=row["null"])
+            name = f"{row['null']} (omnibus)" if "omnibus" in row["test"] else row["null"]
+            axes.plot(grid, np.cumsum(counts) / counts.sum(), style, linewidth=1.3, label=name)
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     axes.set_xlabel("p")
     axes.set_ylabel("share of p-values at or below p")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=6)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
 def _power(rows: Sequence[Row]) -> Figure:
-    """Power curves of the default test against the paired t-test of the mean."""
-    names = ("uniform shift", "zero-mean effect")
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2, sharey=True), names, strict=True):
+    """Power curves of the default test against the paired t-test of the mean, one panel per family."""
+    names = ("uniform shift", "zero-mean effect", "zero-mean effect, quieter", "zero-mean effect, shared seeds")
+    figure = Figure(figsize=(8, 6.4), layout="constrained")
+    panels = figure.subplots(2, 2, sharey=True).ravel()
+    for axes, name in zip(panels, names, strict=True):
         for test, style in (("default test", "-o"), ("paired t-test of the mean", ":s")):
             for k, n in enumerate(sorted({row["n"] for row in rows if row["alternative"] == name})):
                 curve = [row for row in rows if (row["alternative"], row["test"], row["n"]) == (name, test, n)]
@@ -126,10 +130,11 @@ def _power(rows: Sequence[Row]) -> Figure:
                 axes.plot(x, y, style, color=f"C{k}", markersize=3.5, label=f"{test}, n = {n}")
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("mean effect" if name == "uniform shift" else "psi")
+        axes.set_ylabel("power")
         axes.axhline(ALPHA, color="black", linewidth=0.6)
-    figure.axes[0].set_ylabel("power")
-    if figure.axes[1].get_legend_handles_labels()[0]:
-        figure.axes[1].legend(frameon=False, fontsize=7)
+    handles, labels = panels[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
