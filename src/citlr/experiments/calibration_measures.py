@@ -148,16 +148,17 @@ def published_size(rng: np.random.Generator, reps: int, *, null: str, n_train: i
 
 
 def observational_known(
-    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int
+    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
 ) -> Iterator[Count]:
-    """Size of the tests on (Z, A, Yhat) with p(A|Z) known: one cross-fit per repetition, so that there can be many."""
-    family = ObservedFamily(confounded, images_per_patient=images)
+    """Size or power of the tests on (Z, A, Yhat) with p(A|Z) known, which costs less than estimating it."""
+    family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
+    section, scenario = _scenario(shape, confounded, images)
     p = np.empty((reps, 2))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
         p[i] = _two_tests(sample, _known(sample, seed), seed)
     for name, column in zip(("dCRT", "GCM"), p.T, strict=True):
-        yield _rejections("size", f"{name}, p(A|Z) known", _where(confounded, images), 0.0, n, n // images, column)
+        yield _rejections(section, f"{name}, p(A|Z) known", scenario, effect, n, n // images, column)
 
 
 def observational(

@@ -130,16 +130,22 @@ def _published(effort: Effort) -> Iterable[Spec]:
 
 
 def _observational(effort: Effort) -> Iterable[Spec]:
-    some, few = effort.observational, effort.observational // 4
-    cases = [(n, m) for n in effort.sizes for m in (1, 4) if n // m >= 100]
+    known, half, few = effort.observational, effort.observational // 2, effort.observational // 4
+    cases = [(n, m) for n in effort.sizes for m in (1, 4) if n // m >= 100 and n * m <= 2000]
+    shapes = (("uniform", 0.1), ("zero-mean", 0.2))
     for confounded in (False, True):
         for n, m in cases:
-            total = some if n <= 500 else few
-            yield "observational_known", {"n": n, "confounded": confounded, "images": m}, total, 25
-    for shape, effect in (("none", 0.0), ("uniform", 0.1), ("zero-mean", 0.2)):
-        for confounded in (False, True):
-            for n, m in cases if shape == "none" else [(500, 1)]:
-                world = {"n": n, "confounded": confounded, "images": m, "shape": shape, "effect": effect}
-                yield "observational", world, some // 2 if n <= 500 else few // 2, 10
+            null = {"n": n, "confounded": confounded, "images": m, "shape": "none", "effect": 0.0}
+            yield "observational_known", null, known if n <= 500 else few, 25
+        for shape, effect in shapes:
             world = {"n": 500, "confounded": confounded, "images": 1, "shape": shape, "effect": effect}
-            yield "lower_bound", world, few, 10
+            yield "observational_known", world, known, 25
+    for confounded in (False, True):
+        for n, m in cases:
+            null = {"n": n, "confounded": confounded, "images": m, "shape": "none", "effect": 0.0}
+            yield "observational", null, half if n <= 500 else few // 2, 10
+        for shape, effect in (("none", 0.0), *shapes):
+            world = {"n": 500, "confounded": confounded, "images": 1, "shape": shape, "effect": effect}
+            if shape != "none":
+                yield "observational", world, few, 10
+            yield "lower_bound", world, few // 2, 10
