@@ -86,8 +86,9 @@ def plan(effort: Effort, seed: int) -> list[Task]:
     for place, (measure, arguments, total, batch) in enumerate(specs):
         for index, start in enumerate(range(0, total, batch)):
             label = ",".join(f"{key}={value}" for key, value in arguments.items())
-            name = f"{measure}({label})x{total}#{index}"
-            tasks.append(Task(name, measure, tuple(arguments.items()), min(batch, total - start), (seed, place, index)))
+            reps = min(batch, total - start)
+            name = f"{measure}({label})#{index}:{reps}"  # not of the total: a longer run goes on from a shorter one
+            tasks.append(Task(name, measure, tuple(arguments.items()), reps, (seed, place, index)))
     return tasks
 
 
