@@ -1,4 +1,4 @@
-"""Processor time of the tests without a generator against the published test's two networks, on the same data, in one run.
+"""Processor time of the tests without a generator against the published test, on the same data, in one run.
 
 Run: python benchmarks/observational.py [--images 1000] [--repetitions 5]
 """
