@@ -81,7 +81,8 @@ def test_generators_output_contract(world, fitted) -> None:
     assert isinstance(fitted, CounterfactualGenerator)
     out = fitted.generate(images, frame, **SEX, draws=3, seed=0)
     assert (out.shape, out.dtype) == ((6, 2, 3, 1, 32, 32), np.float32)
-    assert out.min() >= 0 and out.max() <= 1
+    assert out.min() >= 0
+    assert out.max() <= 1
     assert fitted.attributes == {"sex": ("female", "male"), "placebo": ("heads", "tails")}
     assert fitted.reconstruct(images).shape == images.shape
     coin = fitted.generate(images, frame, attribute="placebo", levels=["heads", "tails"], draws=2, seed=0)
@@ -306,7 +307,8 @@ def test_generators_report_quality_by_a_probe_of_their_own(world, tmp_path: Path
         steps=60,
         batch_size=32,
     )
-    assert probes.trusted["sex"] and probes.accuracy["sex"] > 0.8
+    assert probes.trusted["sex"]
+    assert probes.accuracy["sex"] > 0.8
     probes.save(tmp_path)
     images, frame = some(cohort, 40)
     np.testing.assert_array_equal(load_probes(tmp_path).read(images)["sex"], probes.read(images)["sex"])
@@ -322,7 +324,8 @@ def test_generators_report_quality_by_a_probe_of_their_own(world, tmp_path: Path
     rows = [list(sample.frame["image_id"]).index(name) for name in frame["image_id"]]
     true = sample.counterfactual("male", rows) - sample.counterfactual("female", rows)
     found = effect_map(redrawn[:, 1, 0] - redrawn[:, 0, 0], true)
-    assert found.scale == pytest.approx(1) and found.relative_error < 1e-6
+    assert found.scale == pytest.approx(1)
+    assert found.relative_error < 1e-6
     assert there_and_back(oracle, images, frame, attribute="sex") < 0.003
     assert max(cycle_composition(oracle, images, frame, attribute="sex", cycles=2).values()) < 0.003
 
@@ -335,9 +338,11 @@ def test_a_probe_no_better_than_chance_says_unknown(world) -> None:
         blurred.part("train"), blurred.part("validation"), attributes=["luck"], labels=["view"], size=32, steps=4
     )
     assert not probes.trusted["luck"]
-    images, frame = some(cohort, 4)
+    images, _frame = some(cohort, 4)
     meter = QualityMeter(probes, attribute="luck", levels=["a", "b"])
     meter.add(images, np.repeat(images[:, None, None], 2, axis=1), ["a"] * 4)
     report = meter.report()
-    assert report.effectiveness == {} and "no better than chance" in report.notes[0]
-    assert report.fid is None and any("too few" in note for note in report.notes)
+    assert report.effectiveness == {}
+    assert "no better than chance" in report.notes[0]
+    assert report.fid is None
+    assert any("too few" in note for note in report.notes)

@@ -95,7 +95,8 @@ def test_centring_takes_the_mean_effect_off() -> None:
     phi.offsets[0] = 1.0
     z = torch.zeros(2, 1, 8, 8)
     moved = phi(z, torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]))
-    assert moved[0].mean().item() == pytest.approx(-1) and moved[1].abs().max().item() == 0
+    assert moved[0].mean().item() == pytest.approx(-1)
+    assert moved[1].abs().max().item() == 0
 
 
 def test_conditions_code_hold_and_intervene() -> None:
@@ -104,10 +105,11 @@ def test_conditions_code_hold_and_intervene() -> None:
     assert [variable.name for variable in made.variables] == ["sex", "race", "placebo", "view", "age", "finding"]
     changed = made.intervene(codes, "sex", "M")
     assert bool((changed[:, made.span("sex")] == torch.tensor([0.0, 1.0, 0.0])).all())
-    others = [name for name in ("race", "placebo", "view", "age", "finding")]
+    others = ["race", "placebo", "view", "age", "finding"]
     assert all(bool((changed[:, made.span(n)] == codes[:, made.span(n)]).all()) for n in others)
     both = made.intervene(codes, ("sex", "race"), ("F", "c"))
-    assert both[:, made.span("race")][:, 2].min() == 1 and both[:, made.span("sex")][:, 0].min() == 1
+    assert both[:, made.span("race")][:, 2].min() == 1
+    assert both[:, made.span("sex")][:, 0].min() == 1
     missing = frame().assign(view=None, age=np.nan)
     assert made.encode(missing)[:, made.span("view")].unique(dim=0).tolist() == [[0.0, 0.0, 1.0]]
     assert Conditions.from_json(made.to_json()) == made
@@ -119,7 +121,8 @@ def test_dropout_replaces_attributes_by_the_null_code() -> None:
     dropped = made.drop(codes, probability=1.0, generator=torch.Generator().manual_seed(0))
     for name in ("sex", "race", "placebo"):
         part = dropped[:, made.span(name)]
-        assert bool((part[:, -1] == 1).all()) and float(part[:, :-1].abs().sum()) == 0
+        assert bool((part[:, -1] == 1).all())
+        assert float(part[:, :-1].abs().sum()) == 0
     kept = made.drop(codes, probability=0.0, generator=torch.Generator().manual_seed(0))
     assert torch.equal(kept, codes)
 
@@ -148,7 +151,8 @@ def test_coin_is_fair_per_patient_and_seeded() -> None:
     names = [f"p{k}" for k in range(4000)]
     sides = toss(names, seed=1)
     assert abs((sides == "heads").mean() - 0.5) < 0.04
-    assert (sides == toss(names, seed=1)).all() and (sides != toss(names, seed=2)).any()
+    assert (sides == toss(names, seed=1)).all()
+    assert (sides != toss(names, seed=2)).any()
 
 
 def test_noise_belongs_to_its_key() -> None:

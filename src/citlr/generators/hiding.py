@@ -172,11 +172,15 @@ def train_disentangler(game: Hiding, phi: Disentangler) -> None:
             )
             last = turn == config.critic_steps
             with torch.set_grad_enabled(last):
-                hidden = down.runner(game.latent(rows), game.told(rows))
+                z = game.latent(rows)
+                hidden = down.runner(z, game.told(rows))
             joint, product = game.scores(up.runner, game.seen(hidden, random), rows)
             if last:
                 # Down the bound itself, through the critic: its gradient must reach phi. The critic stands still.
-                bound = trainer.descend(donsker_varadhan(joint, product), down)
+                cost = config.thrift * (hidden - z).square().mean()
+                information = donsker_varadhan(joint, product)
+                trainer.descend(information + cost, down)
+                bound = float(information.detach())
                 up.stepper.zero_grad(set_to_none=True)
             else:
                 trainer.descend(critic_loss(joint, product, log_average), up)

@@ -70,10 +70,10 @@ class LDMConfig:
         noise term, as in deep structural causal models: `x_a = x + G(a, noise) - G(factual, noise)`.
     denoiser_steps, denoiser_batch, denoiser_rate, ema
         Budget of the denoiser and decay of its moving average.
-    phi_channels, critic_channels, critic_grid, strength, critic_steps, phi_steps, phi_batch, phi_rate,
+    phi_channels, critic_channels, critic_grid, strength, thrift, critic_steps, phi_steps, phi_batch, phi_rate,
     information_steps
         Disentangler, see `Disentangler`; `critic_steps` per step, `information_steps` for the estimates of the
-        information before and after.
+        information before and after, `thrift` the price (in nats) of a mean square change of 1.
     informed : bool
         Whether the disentangler is told the factual level; `at_most`: whether its strength is a bound.
     centre : bool
@@ -140,7 +140,8 @@ class LDMConfig:
     phi_channels: tuple[int, ...] = (8, 16, 32)
     critic_channels: tuple[int, ...] = (16, 32)
     critic_grid: int = 4
-    strength: float = 0.3
+    strength: float = 0.5
+    thrift: float = 1.0
     critic_steps: int = 3
     phi_steps: int = 150
     phi_batch: int = 32
@@ -248,6 +249,7 @@ PUBLISHED: dict[str, Any] = {
     "informed": False,
     "at_most": False,
     "centre": False,
+    "thrift": 0.0,
     "critic_grid": 1,
     "critic_steps": 5,
     "given_held": False,
@@ -262,6 +264,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "information_steps": 60,
     },
     "small": {},
+    # The publication's objective and sampling around the autoencoder and the budget of "tiny": for comparison.
+    "published": {
+        **PUBLISHED,
+        "local": True,
+        "shortcut": True,
+        "ae_steps": 150,
+        "denoiser_steps": 600,
+        "phi_steps": 80,
+        "information_steps": 60,
+    },
     "paper": {
         **PUBLISHED,
         "size": 256,
