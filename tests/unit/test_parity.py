@@ -173,6 +173,7 @@ def test_auroc_gap_matches_delong_by_hand() -> None:
         ({"prediction": [0.1, 1.2, 0.3, 0.4]}, "outside"),
         ({"prediction": [0.1, 0.3, 0.4]}, "equal length"),
         ({"contrast": ("female", "mail")}, "Did you mean 'male'"),
+        ({"alpha": 5.0}, "alpha must lie between 0 and 1"),
         ({"contrast": ("male", "male")}, "two different levels"),
         ({"outcome": [0, 1, 2, 0]}, "neither 0, 1 nor NaN"),
     ],

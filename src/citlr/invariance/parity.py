@@ -267,6 +267,8 @@ def _difference(
     alpha: float,
 ) -> ParityResult:
     """Estimate a quantity at both levels and test that it is the same."""
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha must lie between 0 and 1, found {alpha}; 0.05 gives a 95 % interval.")
     names = (str(contrast[0]), str(contrast[1]))
     ids, codes = np.unique(patients, return_inverse=True)
     rows = [level == name for name in names]
