@@ -312,7 +312,7 @@ class DLDM(LatentDiffusion):
     Examples
     --------
     >>> DLDM(size=32, hold=["view"], preset="tiny").config.latent_shape
-    (16, 8, 8)
+    (8, 8, 8)
     """
 
     def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:

@@ -105,7 +105,7 @@ class LDMConfig:
     patch: int = 4
     ae_channels: tuple[int, ...] = (32,)
     ae_blocks: int = 1
-    latent_channels: int = 16
+    latent_channels: int = 8
     local: bool = True
     shortcut: bool = True
     groups: int = 8
@@ -126,22 +126,22 @@ class LDMConfig:
     beta_end: float = 0.02
     schedule: str = "scaled_linear"
     depth: float = 0.2
-    sampling_steps: int = 5
+    sampling_steps: int = 2
     eta: float = 0.0
     abduction: str = "noise"
     objective: str = "restoring"
     dropout: float = 0.1
     guidance: float | None = None
     detail: str = "draw"
-    denoiser_steps: int = 1000
-    denoiser_batch: int = 32
-    denoiser_rate: float = 1e-3
+    denoiser_steps: int = 2000
+    denoiser_batch: int = 16
+    denoiser_rate: float = 2e-3
     ema: float = 0.99
     phi_channels: tuple[int, ...] = (8, 16, 32)
     critic_channels: tuple[int, ...] = (16, 32)
     critic_grid: int = 4
     strength: float = 0.5
-    thrift: float = 1.0
+    thrift: float = 0.3
     critic_steps: int = 3
     phi_steps: int = 150
     phi_batch: int = 32
@@ -151,7 +151,7 @@ class LDMConfig:
     at_most: bool = True
     centre: bool = True
     given_held: bool = True
-    at_depth: bool = False
+    at_depth: bool = True
     patience: int = 1_000_000
     checkpoint_minutes: float = 2.0
     accelerator: str = "auto"
@@ -250,6 +250,7 @@ PUBLISHED: dict[str, Any] = {
     "at_most": False,
     "centre": False,
     "thrift": 0.0,
+    "at_depth": False,
     "critic_grid": 1,
     "critic_steps": 5,
     "given_held": False,
@@ -259,8 +260,8 @@ PUBLISHED: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "ae_steps": 150,
-        "denoiser_steps": 600,
-        "phi_steps": 80,
+        "denoiser_steps": 1000,
+        "phi_steps": 100,
         "information_steps": 60,
     },
     "small": {},
@@ -270,8 +271,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "local": True,
         "shortcut": True,
         "ae_steps": 150,
-        "denoiser_steps": 600,
-        "phi_steps": 80,
+        "denoiser_steps": 1000,
+        "phi_steps": 100,
         "information_steps": 60,
     },
     "paper": {
