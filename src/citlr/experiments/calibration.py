@@ -84,6 +84,7 @@ def run_calibration(
     log = folder / "calibration.jsonl"
     done = _finished(log, seed)
     waiting = [task for task in tasks if task.name not in done]
+    waiting.sort(key=lambda task: task.seed[-1])  # first batches first: a run cut short has something of everything
     if len(waiting) < len(tasks):
         voice.say(f"calibrate: {len(tasks) - len(waiting)} of {len(tasks)} tasks were finished before")
     with voice.progress("calibrate", len(tasks)) as tick, log.open("a", encoding="utf-8") as record:

@@ -56,7 +56,7 @@ PUBLISHED_SPLITS = ((100, 100), (250, 250), (500, 500), (800, 200), (1000, 1000)
 
 
 def plan(effort: Effort, seed: int) -> list[Task]:
-    """List every task, the cheap and central ones first.
+    """List every task.
 
     Parameters
     ----------

@@ -16,9 +16,9 @@ ALPHA = 0.05
 HEAD = """# Calibration: are the error rates what they are said to be?
 
 This page is made from `calibration.json` by `citlr calibrate --page docs/calibration.md`, which draws data whose truth
-is known, runs every test on them and counts. Every repetition draws new data and refits whatever is fitted. "Bounds" are exact binomial bounds
-of the rate, each at 99.9 %; a size is out of bounds when so many rejections have a probability below 1 in 1000 at a
-true size of 5 %.
+is known, runs every test on them and counts. Every repetition draws new data and refits whatever is fitted. "Bounds"
+are exact binomial bounds of the rate, each at 99.9 %; a size is out of bounds when so many rejections have a
+probability below 1 in 1000 at a true size of 5 %.
 """
 
 SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
