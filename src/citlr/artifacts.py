@@ -178,6 +178,9 @@ class Run:
             raise StateError(
                 f"Another process is working in '{self.folder}': wait for it, or give another --out."
             ) from error
+        # Nobody else works here now: what a killed process left half written goes.
+        for leftover in self.folder.rglob(".*.partial*"):
+            leftover.unlink(missing_ok=True)
         try:
             yield
         finally:

@@ -109,3 +109,12 @@ def test_two_processes_do_not_work_in_one_run(tmp_path: Path) -> None:
 def test_write_json_can_be_read_back(tmp_path: Path) -> None:
     write_json(tmp_path / "deep" / "a.json", {"ü": [1, None]})
     assert read_json(tmp_path / "deep" / "a.json") == {"ü": [1, None]}
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", config())
+    leftover = run.path("deep", ".a.123.partial.json")
+    leftover.parent.mkdir()
+    leftover.write_text("half of")
+    with run.locked():
+        assert not leftover.exists()
