@@ -365,3 +365,17 @@ def test_split_helpers_refuse_nonsense() -> None:
     with pytest.raises(InputError, match="blank"):
         read_split_names(pd.Series(["train", None]))
     require_disjoint(frame)
+
+
+def test_cells_of_a_workbook(tmp_path: Path) -> None:
+    table = pd.DataFrame({" a ": [1.0, 2.5, None], "b": ["007", "NA", "x"], "c": [1, 2, 3]})
+    table.to_excel(tmp_path / "t.xlsx", index=False)
+    read_back = read_table(tmp_path / "t.xlsx", columns=["a", "b"])
+    assert read_back.columns.tolist() == ["a", "b"]
+    # Whole numbers without ".0", identifiers with their zeros, blanks blank.
+    assert read_back["a"].tolist()[:2] == ["1", "2.5"]
+    assert read_back["b"].tolist()[0] == "007"
+    assert read_back.isna().sum().tolist() == [1, 1]
+    pd.DataFrame().to_excel(tmp_path / "empty.xlsx", index=False)
+    with pytest.raises(InputError, match=r"empty first sheet|no rows"):
+        read_table(tmp_path / "empty.xlsx")
