@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from citlr.console import Narrator
+from citlr.generators.base import hashed_seed
 from citlr.generators.hiding import mean_effects
 from citlr.generators.sampling import Sampler
 from citlr.generators.store import Dataset
@@ -21,31 +22,41 @@ LOWEST, HIGHEST = 0.7, 4.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """Guidance, and the size of the mean effect at guidance 1 and at the chosen one; 1 is right, infinite is astray."""
+    """Guidance, and the size of the mean effect at guidance 1 and at the chosen one; 1 is right, NaN is unknown."""
 
     guidance: float
     size_at_one: float
     size: float
 
 
-def effect_size(generated: npt.NDArray[np.floating], observed: npt.NDArray[np.floating]) -> float:
-    """Size of a generated mean effect, as a share of the true one, judged by the observed one.
+def effect_size(
+    generated: npt.NDArray[np.floating], first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]
+) -> float:
+    """Size of a generated mean effect along the observed one: 1 is the whole of it.
 
-    The observed mean difference (given the held covariates) is the true mean effect plus sampling noise. Its projection
-    on the generated direction is free of most of that noise, and so `<g, g> / <g, o>` is the size along g.
+    The observed mean difference, given the held covariates, is the true mean effect plus sampling noise, and its own
+    square is too large by that noise. Two halves of the cohort have noise of their own each, so that
+    `<g, (o1 + o2) / 2> / <o1, o2>` is free of it.
+
+    Parameters
+    ----------
+    generated, first, second : ndarray
+        The generated mean effect, and the observed one in either half; of one shape.
 
     Returns
     -------
     float
-        1 when they agree; infinite when the generated effect points nowhere near the observed one.
+        NaN when the halves do not agree on any effect, so that there is no size to compare with.
 
     Examples
     --------
-    >>> effect_size(np.array([0.5, 0.0]), np.array([1.0, 0.3]))
-    0.5
+    >>> effect_size(np.array([0.5, 0.0]), np.array([1.0, 0.3]), np.array([1.0, -0.3])) > 0.5
+    True
+    >>> effect_size(np.array([0.5]), np.array([1.0]), np.array([-1.0]))
+    nan
     """
-    power, along = float((generated * generated).sum()), float((generated * observed).sum())
-    return power / along if along > 0 else float("inf")
+    power = float((first * second).sum())
+    return float((generated * (first + second) / 2).sum()) / power if power > 0 else float("nan")
 
 
 def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: int, narrator: Narrator) -> Calibration:
@@ -66,8 +77,13 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
     """
     conditions = sampler.conditions
     attribute = conditions.attributes[0]
-    effects = mean_effects(train.pixels, conditions.encode(train.cohort.frame), sampler.secret).numpy()
-    observed = np.stack([effects[k] - effects[0] for k in range(1, len(attribute.levels))])
+    codes = conditions.encode(train.cohort.frame)
+    # Whole patients in either half: images of one patient share their noise.
+    side = np.asarray([hashed_seed("half", patient) & 1 for patient in train.cohort.frame["patient_id"]])
+    halves = []
+    for half in (0, 1):
+        effects = mean_effects(train.pixels, codes, sampler.secret, rows=np.flatnonzero(side == half)).numpy()
+        halves.append(np.stack([effects[k] - effects[0] for k in range(1, len(attribute.levels))]))
     rows = np.unique(np.linspace(0, len(validation) - 1, IMAGES).astype(np.int64))
     images, frame = validation.images(rows).numpy(), validation.cohort.frame.iloc[rows].reset_index(drop=True)
 
@@ -76,7 +92,7 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
             images, frame, attribute=attribute.name, levels=attribute.levels, seed=seed, guidance=guidance
         )
         mean = redrawn.mean(axis=(0, 2), dtype=np.float64)
-        return effect_size(mean[1:] - mean[0], observed)
+        return effect_size(mean[1:] - mean[0], halves[0], halves[1])
 
     with narrator.progress("guidance", 2) as tick:
         one = size_at(1.0)

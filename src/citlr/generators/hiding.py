@@ -191,7 +191,9 @@ def train_disentangler(game: Hiding, phi: Disentangler) -> None:
     shop.plan("disentangler", learners, update, budget, memory={"log_average": log_average})
 
 
-def mean_effects(z: Rows, codes: Tensor, secret: Secret, *, ridge: float = 1.0) -> Tensor:
+def mean_effects(
+    z: Rows, codes: Tensor, secret: Secret, *, rows: npt.NDArray[np.int64] | None = None, ridge: float = 1.0
+) -> Tensor:
     """Regress the latent on the attribute's and the held covariates' codes; give the attribute's part.
 
     Returns
@@ -199,12 +201,13 @@ def mean_effects(z: Rows, codes: Tensor, secret: Secret, *, ridge: float = 1.0) 
     Tensor of shape (len(secret.columns), c, h, w)
         Mean effect of each code on the latent, given the held covariates; zero on average over the training rows.
     """
-    wanted = codes[:, secret.columns].double()
-    design = torch.cat([wanted, codes[:, Secret(secret.conditions, True).held].double()], dim=1)
+    chosen = np.arange(len(z)) if rows is None else rows
+    wanted = codes[chosen][:, secret.columns].double()
+    design = torch.cat([wanted, codes[chosen][:, Secret(secret.conditions, True).held].double()], dim=1)
     design = design - design.mean(dim=0)
     cross = torch.zeros(design.shape[1], int(np.prod(z.shape[1:])), dtype=torch.float64)
-    for part in spans(len(z)):
-        cross += design[part].T @ torch.from_numpy(np.array(z[part], dtype=np.float64)).flatten(1)
+    for part in spans(len(chosen)):
+        cross += design[part].T @ torch.from_numpy(np.array(z[chosen[part]], dtype=np.float64)).flatten(1)
     gram = design.T @ design + ridge * torch.eye(design.shape[1], dtype=torch.float64)
     effects = torch.linalg.solve(gram, cross)[: len(secret.columns)]
     centred: Tensor = effects - (wanted.mean(dim=0) @ effects)[None]

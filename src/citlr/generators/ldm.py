@@ -13,6 +13,7 @@ import torch
 
 from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
+from citlr.data.leaks import fingerprints
 from citlr.errors import InputError, StateError
 from citlr.generators.autoencoder import Autoencoder
 from citlr.generators.base import Images, Level, hashed_seed
@@ -55,6 +56,8 @@ class LatentDiffusion:
         self.report: dict[str, Any] = {}
         # What it learnt from, while it is in memory: the probes that judge it learn from the same patients.
         self.splits: tuple[Cohort, Cohort] | None = None
+        # Marks of the patients it learnt from, kept with it: no image of theirs may be audited.
+        self.seen: tuple[str, ...] = ()
         self._sampler: Sampler | None = None
 
     @property
@@ -129,6 +132,7 @@ class LatentDiffusion:
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
         self.splits = (train, validation)
+        self.seen = tuple(fingerprints([*train.frame["patient_id"], *validation.frame["patient_id"]]))
         return self
 
     def _build(self, conditions: Conditions, seed: int, device: torch.device) -> Sampler:
@@ -274,6 +278,7 @@ class LatentDiffusion:
             "conditions": sampler.conditions.to_json(),
             "guidance": sampler.guidance,
             "report": self.report,
+            "seen": list(self.seen),
         }
         write_json(directory / "config.json", content)
 
@@ -340,4 +345,5 @@ def load_latent_diffusion(directory: Path) -> LatentDiffusion:
         module.eval()
     model._sampler = dataclasses.replace(sampler, guidance=content["guidance"])
     model.report = content["report"]
+    model.seen = tuple(content["seen"])
     return model
