@@ -180,6 +180,11 @@ class AuditConfig(Section):
             if name not in known:
                 near = did_you_mean(name, known)
                 raise ValueError(f"generator.hold names '{name}', neither a label nor a covariate of the cohort.{near}")
+        if isinstance(self.test.threshold, dict) and set(self.test.threshold) != set(cohort.labels):
+            raise ValueError(
+                f"test.threshold names {sorted(self.test.threshold)} and the labels are {sorted(cohort.labels)}: name "
+                "each label once, or give one number"
+            )
         for name, model in self.models.items():
             if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
                 raise ValueError(f"the model name '{name}' cannot name a folder: use letters, digits, '-', '_' and '.'")

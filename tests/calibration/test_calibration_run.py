@@ -12,8 +12,9 @@ from scipy import stats
 from citlr.errors import InputError, StateError
 from citlr.experiments import calibration
 from citlr.experiments.calibration import run_calibration, write_calibration_page
-from citlr.experiments.calibration_counts import Count, bounds, summary, total
+from citlr.experiments.calibration_counts import Count, bounds, published_sizes, summary, total
 from citlr.experiments.calibration_tasks import FULL, QUICK, plan
+from citlr.invariance.published import MEASURED_SIZE
 from citlr.simulators.families import NULLS
 
 SMALL = replace(QUICK, default_test=60, intervals=60, parity=20, sizes=(100,))
@@ -118,3 +119,23 @@ def test_a_wrong_test_would_be_caught() -> None:
     assert bounds(12, 200)[0] < 0.05
     low, high = bounds(0, 50)
     assert (low, round(high, 4)) == (0.0, round(1 - 0.001 ** (1 / 50), 4))
+
+
+def test_the_published_sizes_in_the_code_are_those_of_the_committed_run() -> None:
+    run = json.loads((Path(__file__).parents[2] / "docs" / "calibration.json").read_text())
+    in_code = [(row.n_train, row.n_test, row.rejections, row.reps) for row in MEASURED_SIZE]
+    assert in_code == published_sizes(run)
+
+
+def test_the_committed_page_is_made_from_the_committed_run(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    write_calibration_page(docs / "calibration.json", tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == (docs / "calibration.md").read_text()
+
+
+def test_the_committed_run_certifies_the_default_test() -> None:
+    rows = json.loads((Path(__file__).parents[2] / "docs" / "calibration.json").read_text())["size"]
+    default = [row for row in rows if row["test"].startswith("default test") and NULLS[row["null"]].exact]
+    assert {row["n"] for row in default} == {100, 500, 2000}
+    assert len({row["null"] for row in default}) >= 8
+    assert all(row["reps"] >= 2000 and row["low"] <= 0.05 for row in default)

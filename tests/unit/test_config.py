@@ -47,6 +47,7 @@ def test_order_of_keys_does_not_change_the_fingerprint(tmp_path: Path) -> None:
         (BASE.replace("source", "sorce"), "unknown key 'model.sorce'. Did you mean 'source'?"),
         (BASE + "generator: {hold: [vieww]}", "neither a label nor a covariate of the cohort. Did you mean 'view'?"),
         (BASE + "generator: {hold: [sex]}", "the attribute itself"),
+        (BASE + "test: {threshold: {edema: 0.5}}", "each label once"),
         (BASE + "test: {margin: 0}", "'test.margin' is 0: Input should be greater than 0"),
         (BASE + "generate: {draws: 1}", "'generate.draws' is 1"),
         (BASE + "models: {a: {source: b.onnx}}", "either 'model' (one) or 'models'"),

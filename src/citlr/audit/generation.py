@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from citlr.artifacts import fingerprint
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
+from citlr.data.leaks import require_unseen
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, hashed_seed
 
@@ -38,8 +41,6 @@ class Twins:
     main: Counterfactuals
     placebo: Counterfactuals | None
     generator: CounterfactualGenerator = field(repr=False)
-    # Keeps a folder that nobody asked for alive as long as the twins, and removes it with them.
-    keeper: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @property
     def attribute(self) -> str:
@@ -105,7 +106,8 @@ def generate(
     Raises
     ------
     InputError
-        If the attribute or a level is unknown, the cohort is empty, or `draws` is below 2.
+        If the attribute or a level is unknown, the cohort is empty or holds a patient the generator learnt from, or
+        `draws` is below 2.
     """
     voice = narrator or Narrator(quiet=True)
     chosen = _levels(generator, attribute, levels)
@@ -115,8 +117,8 @@ def generate(
         )
     if len(cohort) == 0:
         raise InputError("The cohort has no image to redraw: is the test split empty?")
-    keeper = tempfile.TemporaryDirectory(prefix="citlr-") if out is None else None
-    root = Path(keeper.name if keeper is not None else str(out))
+    require_unseen(cohort, getattr(generator, "seen", ()))
+    root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)
     settings = {"guidance": guidance, "seed": seed, "key": key}
 
     def draw_set(folder: Path, part: Cohort, name: str, of: tuple[str, ...], title: str) -> Counterfactuals:
@@ -153,7 +155,11 @@ def generate(
     main = draw_set(root / "levels", cohort, attribute, chosen, "generate")
     sample = placebo_sample(cohort, placebo_images, seed)
     placebo = draw_set(root / "placebo", cohort.take(sample), PLACEBO, COIN, "placebo") if len(sample) else None
-    return Twins(cohort, main, placebo, generator, keeper)
+    twins = Twins(cohort, main, placebo, generator)
+    if out is None:
+        # A folder that nobody asked for lives as long as the twins.
+        weakref.finalize(twins, shutil.rmtree, root, ignore_errors=True)
+    return twins
 
 
 def placebo_sample(cohort: Cohort, n_images: int, seed: int) -> npt.NDArray[np.int64]:

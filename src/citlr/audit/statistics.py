@@ -12,6 +12,7 @@ from citlr.audit.prediction import ORIGINAL
 from citlr.audit.result import BaselineRow, Estimate, TestRow
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
+from citlr.errors import InputError
 from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import Assessment, Bounds, ContrastTest, assess
@@ -110,9 +111,19 @@ def outcome_of(probability: npt.NDArray[np.float64], label: str, settings: TestC
 
 
 def threshold_of(label: str, settings: TestConfig) -> float:
-    """Return the threshold of a label; 0.5 for labels that a mapping does not name."""
+    """Return the threshold of a label.
+
+    Raises
+    ------
+    InputError
+        If thresholds are given by label and this one is not named.
+    """
     threshold = settings.threshold
-    return threshold.get(label, 0.5) if isinstance(threshold, Mapping) else threshold
+    if not isinstance(threshold, Mapping):
+        return threshold
+    if label not in threshold:
+        raise InputError(f"test.threshold names no threshold for '{label}': name every label, or give one number.")
+    return threshold[label]
 
 
 def schema_rows(assessment: Assessment, attribute: str) -> tuple[TestRow, ...]:

@@ -173,4 +173,28 @@ def _pairs(entries: list[str]) -> dict[str, str]:
     return pairs
 
 
-VERBS = ()
+def describe(
+    cohort: Annotated[Path, typer.Argument(help="A cohort.parquet.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write tables and plots here.")] = None,
+    leaks: Annotated[bool, typer.Option("--leaks", help="Also look for near-duplicates across splits.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tell who is in a cohort: disease by attribute with chi-square and Cramer's V, missingness, view and age."""
+    from citlr.console import Narrator
+    from citlr.data.associations import describe as cross
+    from citlr.data.associations import write_description
+    from citlr.data.cohort import Cohort as Stored
+    from citlr.data.leaks import check_leaks
+
+    found = Stored.from_parquet(cohort)
+    description = cross(found)
+    print(description.to_frame().to_string(index=False))
+    if out is not None:
+        for path in write_description(description, out).values():
+            print(path)
+    if leaks:
+        for pair in check_leaks(found, narrator=Narrator(quiet=quiet)):
+            print(pair)
+
+
+VERBS = (describe,)

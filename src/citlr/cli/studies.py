@@ -31,4 +31,36 @@ def calibrate(
         print(page)
 
 
-VERBS = (calibrate,)
+def train_classifier(
+    cohort: Annotated[Path, typer.Argument(help="A cohort.parquet.")],
+    arch: Annotated[str, typer.Option(help="densenet121, vgg16_bn, inception_v3, ...")],
+    label: Annotated[list[str] | None, typer.Option(help="Finding; may be repeated; all without it.")] = None,
+    weights: Annotated[str, typer.Option(help="auto, none, or a file of ImageNet weights.")] = "auto",
+    size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 64,
+    rounds: Annotated[int, typer.Option(help="Passes over the training split at most.")] = 30,
+    out: Out = Path("classifier"),
+    seed: int = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train one of the ten networks; checkpoints, TorchScript and ONNX, checked against the module."""
+    from citlr.console import Narrator
+    from citlr.data.cohort import Cohort
+    from citlr.predictors.settings import TrainingSettings
+    from citlr.predictors.training import train_classifier as train
+
+    trained = train(
+        Cohort.from_parquet(cohort),
+        arch=arch,
+        directory=out,
+        labels=label or None,
+        weights=None if weights == "none" else weights,
+        settings=TrainingSettings(size=size, rounds=rounds, keep=min(10, rounds)),
+        seed=seed,
+        narrator=Narrator(quiet=quiet),
+    )
+    for note in trained.notes:
+        print(note)
+    print(trained.torchscript)
+
+
+VERBS = (calibrate, train_classifier)

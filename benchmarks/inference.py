@@ -3,8 +3,8 @@
 Run from the repository root, on one core::
 
     export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-    python benchmarks/statistics.py
-    python benchmarks/statistics.py --units 1000000 --levels 2 --labels 1 --draws 2
+    python benchmarks/inference.py
+    python benchmarks/inference.py --units 1000000 --levels 2 --labels 1 --draws 2
 
 Each kind of output is measured in a process of its own: the processor's seconds around `assess` (all contrasts, the
 omnibus, effects, equivalence, verdicts; wall time is beside them and also holds what other processes took), its memory

@@ -1,0 +1,82 @@
+"""Preparing, describing and handing out, as a user does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from as_user import CONFIG, citlr
+
+Configure = Callable[..., Path]
+
+
+def prepared(world: Path, out: Path) -> Path:
+    """Prepare the small world's table as a cohort."""
+    done = citlr(
+        *("prepare", "table", world / "world" / "phantom.csv", "--images", world / "world", "--attribute", "sex"),
+        *("--label", "cardiomegaly", "--label", "effusion", "--covariate", "view", "--out", out, "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr
+    return out / "cohort.parquet"
+
+
+def test_a_table_becomes_a_cohort_that_can_be_described(world: Path, tmp_path: Path) -> None:
+    cohort = prepared(world, tmp_path / "cohort")
+    assert json.loads((tmp_path / "cohort" / "flow.json").read_text())
+    assert "200" in (tmp_path / "cohort" / "flow.md").read_text()
+    described = citlr("describe", cohort, "--out", tmp_path / "tables", "--leaks", "--quiet")
+    assert described.returncode == 0, described.stderr
+    assert "cardiomegaly" in described.stdout
+    assert list((tmp_path / "tables").iterdir())
+
+
+def test_a_map_without_an_equals_sign_is_refused(world: Path, tmp_path: Path) -> None:
+    done = citlr(
+        *("prepare", "table", world / "world" / "phantom.csv", "--images", world / "world", "--attribute", "sex"),
+        *("--label", "edema", "--map", "path", "--out", tmp_path / "cohort"),
+    )
+    assert done.returncode == 2
+    assert "ours=theirs" in done.stderr
+
+
+def test_a_prepared_cohort_can_be_audited(world: Path, tmp_path: Path, configure: Configure) -> None:
+    prepared(world, tmp_path / "cohort")
+    config = configure(cohort={"table": "cohort/cohort.parquet", "images": None})
+    done = citlr("audit", config, "--out", tmp_path / "run", "--until", "cohort", "--quiet")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_closed_model_goes_out_comes_back_and_is_gated(world: Path, tmp_path: Path, configure: Configure) -> None:
+    configure()
+    content = {
+        **CONFIG,
+        "model": {"name": "vendor", "kind": "closed", "source": "elsewhere", "labels": ["cardiomegaly"]},
+    }
+    config = tmp_path / "closed.yaml"
+    config.write_text(yaml.safe_dump(content))
+    run = tmp_path / "run"
+    waiting = citlr("audit", config, "--out", run, "--quiet")
+    assert waiting.returncode == 2
+    assert "citlr export" in waiting.stderr
+    assert citlr("export", run, "--out", tmp_path / "blind", "--quiet").returncode == 0
+    ids = pd.read_csv(tmp_path / "blind" / "manifest.csv")["id"]
+    # 50 test images and 16 for the coin, two levels and draws each, and the originals.
+    assert len(ids) == 50 * 5 + 16 * 4
+    answers = pd.DataFrame({"id": ids, "cardiomegaly": 0.25})
+    answers.iloc[:10].to_csv(tmp_path / "half.csv", index=False)
+    refused = citlr("ingest", run, tmp_path / "half.csv", "--quiet")
+    assert refused.returncode == 2
+    assert "lacks" in refused.stderr
+    assert not (run / "responses.parquet").exists()
+    answers.to_csv(tmp_path / "all.csv", index=False)
+    taken = citlr("ingest", run, tmp_path / "all.csv", "--quiet")
+    assert taken.returncode == 0, taken.stderr
+    assert json.loads((run / "audit.json").read_text())["tests"][0]["pvalue"] == 1.0
+    (tmp_path / "policy.yaml").write_text("fail_on: [dependence, inconclusive]\nrequire_gates: true\n")
+    gate = citlr("check", run, "--policy", tmp_path / "policy.yaml", "--junit", tmp_path / "junit.xml")
+    assert gate.returncode == 1
+    assert gate.stdout.startswith("breach: vendor: ")
+    assert (tmp_path / "junit.xml").read_text().startswith("<?xml")
