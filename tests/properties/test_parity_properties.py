@@ -32,7 +32,7 @@ def run_all(t: dict[str, Any], contrast: tuple[str, str] = ("f", "m")) -> list[A
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tables())
 def test_every_result_is_proper(t: dict[str, Any]) -> None:
     for result in run_all(t):
@@ -42,7 +42,7 @@ def test_every_result_is_proper(t: dict[str, Any]) -> None:
         assert np.isfinite(result.statistic)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables(), st.randoms(use_true_random=False))
 def test_order_of_images_and_names_of_patients_do_not_matter(t: dict[str, Any], random: Any) -> None:
     order = list(range(len(t["level"])))
@@ -54,7 +54,7 @@ def test_order_of_images_and_names_of_patients_do_not_matter(t: dict[str, Any], 
         assert one.estimate == pytest.approx(two.estimate, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables())
 def test_the_reverse_contrast_is_the_mirror_image(t: dict[str, Any]) -> None:
     for one, two in zip(run_all(t), run_all(t, ("m", "f")), strict=True):
