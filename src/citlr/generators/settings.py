@@ -68,8 +68,8 @@ class LDMConfig:
         What of the original image is given back to the redrawn ones, alike under all levels: what the autoencoder loses
         of it, or all that the null intervention of the same draw loses of it. The latter is abduction with an additive
         noise term, as in deep structural causal models: `x_a = x + G(a, noise) - G(factual, noise)`.
-        It is not the default: the null intervention then has no generator noise and the counterfactual has all of it, so
-        decisions near the threshold change in one direction only and an innocent model is accused.
+        It is not the default: the null intervention then has no generator noise and the counterfactual all of it, so
+        that decisions near the threshold change in one direction and an innocent model is accused.
     denoiser_steps, denoiser_batch, denoiser_rate, ema
         Budget of the denoiser and decay of its moving average.
     phi_channels, critic_channels, critic_grid, strength, thrift, critic_steps, phi_steps, phi_batch, phi_rate,
