@@ -24,7 +24,7 @@ BIAS = 2.0
 
 
 def run_demo(
-    out: str | Path, *, seed: int = 0, patients: int = 900, narrator: Narrator | None = None
+    out: str | Path, *, seed: int = 0, patients: int = 3000, narrator: Narrator | None = None
 ) -> dict[str, AuditResult]:
     """Make the world and the two classifiers, and audit them; run again, it goes on where it was.
 
@@ -35,7 +35,8 @@ def run_demo(
     seed : int
         Of the world, the classifiers, the generator and the test.
     patients : int
-        Patients of the world, two images each.
+        Patients of the world, one image each: a generator also learns what goes with the attribute in its sample by
+        chance, and that shrinks with the number of patients.
     narrator : Narrator, optional
         Says what goes on.
 
@@ -47,7 +48,7 @@ def run_demo(
     root = Path(out)
     voice = narrator or Narrator(quiet=True)
     world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3})
-    sample = world.sample(patients, seed=seed)
+    sample = world.sample(patients, seed=seed, images_per_patient=1)
     if not (root / "world" / "phantom.csv").is_file():
         voice.say(
             f"world: {len(sample)} phantom radiographs of {patients} patients, sex and {FINDING} correlated by 0.3"
@@ -88,6 +89,7 @@ def _config(seed: int) -> dict[str, Any]:
             "levels": ["female", "male"],
             "labels": [FINDING],
             "covariates": ["view"],
+            "fractions": [0.75, 0.10, 0.15],
             "split_seed": seed,
         },
         "generator": {"kind": "dldm", "preset": "tiny", "size": SIZE, "hold": ["view", FINDING]},
