@@ -48,9 +48,13 @@ class CohortConfig(Section):
 
 
 class GeneratorConfig(Section):
-    """Which generator to train and how large; `options` overrides single fields of the preset."""
+    """Which generator to train and how large; `options` overrides single fields of the preset.
 
-    kind: Literal["dldm", "cldm"] = "dldm"
+    "dldm" and "cldm" are latent diffusion with and without a disentangler, "vae" is the conditional beta-VAE, and
+    "latent-shift" walks along the gradient of an attribute probe.
+    """
+
+    kind: Literal["dldm", "cldm", "vae", "latent-shift"] = "dldm"
     preset: str = "small"
     size: Count = 64
     hold: tuple[str, ...] = ()

@@ -22,7 +22,9 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, load_generator
-from citlr.generators.ldm import CLDM, DLDM, LatentDiffusion
+from citlr.generators.direct import DirectGenerator
+from citlr.generators.ldm import LatentDiffusion
+from citlr.generators.registry import build_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 
@@ -172,7 +174,7 @@ class Chain:
 
     def _fit(self) -> None:
         def work() -> dict[str, Any]:
-            generator = build_generator(self.run)
+            generator = generator_of(self.run)
             folder = self.run.path("generator")
             train, validation = self.cohort.part("train"), self.cohort.part("validation")
             generator.fit(
@@ -371,12 +373,15 @@ def read_results(run: Run) -> dict[str, AuditResult]:
     return Chain(run, Narrator(quiet=True)).results()
 
 
-def build_generator(run: Run) -> LatentDiffusion:
+def generator_of(run: Run) -> LatentDiffusion | DirectGenerator:
     """Build the generator that the configuration asks for, not trained yet."""
     settings = run.config.generator
-    kinds: dict[str, type[DLDM | CLDM]] = {"dldm": DLDM, "cldm": CLDM}
-    return kinds[settings.kind](
-        size=settings.size, hold=list(settings.hold), preset=settings.preset, **_tuples(settings.options)
+    return build_generator(
+        settings.kind,
+        size=settings.size,
+        hold=settings.hold,
+        preset=settings.preset,
+        **_tuples(settings.options),
     )
 
 

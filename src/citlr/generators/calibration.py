@@ -83,14 +83,20 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
     halves = []
     for half in (0, 1):
         effects = mean_effects(train.pixels, codes, sampler.secret, rows=np.flatnonzero(side == half)).numpy()
-        halves.append(np.stack([effects[k] - effects[0] for k in range(1, len(attribute.levels))]))
+        halves.append(
+            np.stack([effects[k] - effects[0] for k in range(1, len(attribute.levels))])
+            if attribute.levels
+            else 2 * effects[:1]  # of a continuous one: from a deviation below the mean to one above
+        )
+    levels = attribute.levels or (
+        str(attribute.centre - attribute.spread),
+        str(attribute.centre + attribute.spread),
+    )
     rows = np.unique(np.linspace(0, len(validation) - 1, IMAGES).astype(np.int64))
     images, frame = validation.images(rows).numpy(), validation.cohort.frame.iloc[rows].reset_index(drop=True)
 
     def size_at(guidance: float) -> float:
-        redrawn = sampler.redraw(
-            images, frame, attribute=attribute.name, levels=attribute.levels, seed=seed, guidance=guidance
-        )
+        redrawn = sampler.redraw(images, frame, attribute=attribute.name, levels=levels, seed=seed, guidance=guidance)
         mean = redrawn.mean(axis=(0, 2), dtype=np.float64)
         return effect_size(mean[1:] - mean[0], halves[0], halves[1])
 

@@ -17,6 +17,8 @@ from citlr.generators.base import COIN, PLACEBO, Level, toss
 
 # A covariate with more distinct numbers than this is continuous, with fewer a set of categories.
 MAX_CATEGORIES = 8
+# A level with fewer training images than this is reported as sparse.
+FEW = 20
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,24 @@ class Variable:
         return max(len(self.levels), 1) + 1
 
     def encode(self, values: Sequence[Any] | pd.Series) -> npt.NDArray[np.float32]:
-        """Code values as rows (n, width); a missing one is the null code, all zeros but for its flag."""
+        """Code values as rows (n, width); a missing one is the null code, all zeros but for its flag.
+
+        Raises
+        ------
+        InputError
+            For a level that is unknown, or where a continuous variable has a value that is no number.
+        """
         series = pd.Series(values).reset_index(drop=True)
         code = np.zeros((len(series), self.width), dtype=np.float32)
         given = series.notna().to_numpy()
         code[~given, -1] = 1.0
         if not self.levels:
-            code[given, 0] = (series[given].to_numpy(dtype=np.float64) - self.centre) / self.spread
+            numbers = pd.to_numeric(series[given], errors="coerce")
+            if numbers.isna().any():
+                raise InputError(
+                    f"'{self.name}' is a number, and '{series[given][numbers.isna()].iloc[0]}' is none; give a number."
+                )
+            code[given, 0] = (numbers.to_numpy(dtype=np.float64) - self.centre) / self.spread
             return code
         index = {level: k for k, level in enumerate(self.levels)}
         text = series[given].map(as_level)
@@ -100,7 +113,7 @@ class Conditions:
     Parameters
     ----------
     attributes : tuple of Variable
-        What can be intervened on; the coin is the last of them.
+        What can be intervened on, a set of levels or a number such as the age; the coin is the last of them.
     held : tuple of Variable
         What stays at its observed value.
     coin_seed : int
@@ -118,8 +131,8 @@ class Conditions:
         Raises
         ------
         InputError
-            If a column is missing or empty, an attribute has a single level or a level with a single patient, or a
-            covariate is held that is the attribute itself.
+            If a column is missing or empty, an attribute has a single level, a covariate is held that is the attribute
+            itself, or one that determines it: there is then no image of one level to learn the other's look from.
         """
         for name in (*attributes, *hold):
             if name not in frame.columns:
@@ -132,16 +145,17 @@ class Conditions:
         both = sorted(set(attributes) & set(hold))
         if both:
             raise InputError(f"'{both[0]}' cannot be both intervened on and held; take it off `hold`.")
-        variables = []
-        for name in attributes:
-            levels = tuple(sorted({as_level(value) for value in frame[name].dropna()}))
-            if len(levels) < 2:
+        variables = tuple(Variable.of(name, frame[name]) for name in attributes)
+        for variable in variables:
+            if len(variable.levels) == 1:
                 raise InputError(
-                    f"The attribute '{name}' has the single level '{levels[0]}' in the training split; a "
-                    "counterfactual needs at least two."
+                    f"The attribute '{variable.name}' has the single level '{variable.levels[0]}' in the training "
+                    "split; a counterfactual needs at least two."
                 )
-            variables.append(Variable(name, levels))
         held = tuple(Variable.of(name, frame[name]) for name in hold)
+        for covariate in held:
+            for variable in variables:
+                _require_overlap(frame, variable, covariate)
         return cls((*variables, Variable(PLACEBO, COIN)), held, coin_seed)
 
     @property
@@ -197,6 +211,13 @@ class Conditions:
             changed[:, self.span(name)] = torch.from_numpy(variable.encode([value]))
         return changed
 
+    def nothing(self, n: int) -> Tensor:
+        """Give n rows in which no variable is given."""
+        rows = torch.zeros(n, self.width)
+        for variable in self.variables:
+            rows[:, self.span(variable.name).stop - 1] = 1.0
+        return rows
+
     def drop(self, codes: Tensor, *, probability: float, generator: torch.Generator) -> Tensor:
         """Replace variables, each by itself, by the null code at random.
 
@@ -227,6 +248,50 @@ class Conditions:
             tuple(Variable.from_json(item) for item in content["attributes"]),
             tuple(Variable.from_json(item) for item in content["held"]),
             content["coin_seed"],
+        )
+
+
+def sparse_levels(frame: pd.DataFrame, conditions: Conditions) -> tuple[str, ...]:
+    """Say which levels of the attributes have fewer than `FEW` training images: what they look like is a guess.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"sex": ["F"] * 30 + ["M"] * 10, "patient_id": range(40)})
+    >>> sparse_levels(frame, Conditions.of(frame, attributes=["sex"], hold=[], coin_seed=0))
+    ("The level 'M' of 'sex' has 10 training images: what a generator shows of it is mostly a guess.",)
+    """
+    notes = []
+    for variable in conditions.attributes:
+        if variable.name == PLACEBO or not variable.levels:
+            continue
+        counts = frame[variable.name].dropna().map(as_level).value_counts()
+        notes += [
+            f"The level '{level}' of '{variable.name}' has {counts.get(level, 0)} training images: what a generator "
+            "shows of it is mostly a guess."
+            for level in variable.levels
+            if counts.get(level, 0) < FEW
+        ]
+    return tuple(notes)
+
+
+def _require_overlap(frame: pd.DataFrame, attribute: Variable, covariate: Variable) -> None:
+    """Refuse a held covariate that determines the attribute: holding one and changing the other is then never seen."""
+    both = frame[[attribute.name, covariate.name]].dropna()
+    if not len(both):
+        return
+    levels = both[attribute.name].map(as_level) if attribute.levels else both[attribute.name]
+    if covariate.levels:
+        determined = attribute.levels and levels.groupby(both[covariate.name].map(as_level)).nunique().max() == 1
+    elif attribute.levels:
+        # A number determines the level when the levels' ranges do not meet.
+        ranges = both[covariate.name].groupby(levels).agg(["min", "max"]).sort_values("min")
+        determined = len(ranges) > 1 and bool((ranges["min"].iloc[1:].to_numpy() > ranges["max"].iloc[:-1]).all())
+    else:
+        determined = abs(float(np.corrcoef(both[attribute.name], both[covariate.name])[0, 1])) > 1 - 1e-9
+    if determined:
+        raise InputError(
+            f"The held covariate '{covariate.name}' determines '{attribute.name}' in the training split, so that no "
+            f"image shows how '{attribute.name}' looks while it stays; take '{covariate.name}' off `hold`."
         )
 
 

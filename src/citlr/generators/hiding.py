@@ -57,18 +57,31 @@ class Secret:
         Returns
         -------
         ndarray of int, shape (n,)
-            Which level (combination of levels) a row has.
+            Which level (combination of levels; quartile of a continuous attribute) a row has.
         Tensor of shape (n, levels)
             `log p(a | held)` by a logistic regression; `log p(a)` where nothing is held. It stands for the product
             distribution, exactly: the information measured with it is that beyond the held covariates.
         """
-        distinct, index = np.unique(codes[:, self.columns].numpy(), axis=0, return_inverse=True)
+        distinct, index = np.unique(self._binned(codes), axis=0, return_inverse=True)
         shares = np.bincount(index, minlength=len(distinct)) / len(index)
         if not self.held or len(distinct) < 2:
             return index, torch.from_numpy(np.log(shares)).float().expand(len(index), -1)
         given = codes[:, self.held].numpy()
         odds = LogisticRegression(max_iter=1000).fit(given, index).predict_log_proba(given)
         return index, torch.from_numpy(odds).float()
+
+    def _binned(self, codes: Tensor) -> npt.NDArray[np.float32]:
+        """Codes of the attributes, a continuous one (the age) cut at its quartiles."""
+        parts = []
+        for variable in self.conditions.attributes:
+            if variable.name == PLACEBO:
+                continue
+            part = codes[:, self.conditions.span(variable.name)].numpy().copy()
+            if not variable.levels:
+                edges = np.quantile(part[:, 0], [0.25, 0.5, 0.75])
+                part[:, 0] = np.searchsorted(edges, part[:, 0], side="left")
+            parts.append(part)
+        return np.concatenate(parts, axis=1)
 
 
 class Hiding:

@@ -19,7 +19,7 @@ from citlr.generators.autoencoder import Autoencoder
 from citlr.generators.base import Images, Level, hashed_seed
 from citlr.generators.calibration import calibrate
 from citlr.generators.checkpoints import load_state, save_state
-from citlr.generators.conditions import Conditions
+from citlr.generators.conditions import Conditions, sparse_levels
 from citlr.generators.denoiser import Denoiser
 from citlr.generators.disentangle import Disentangler
 from citlr.generators.fitting import Encoded, Workshop, latents, seeded, train_autoencoder, train_denoiser
@@ -115,6 +115,9 @@ class LatentDiffusion:
         conditions = Conditions.of(
             train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
         )
+        notes = sparse_levels(train.frame, conditions)
+        for note in notes:
+            (narrator or Narrator()).say(note)
         trainer = Trainer(config.accelerator, config.precision, config.devices)
         sets = tuple(Dataset.of(part, size=config.size, directory=directory) for part in (train, validation))
         marks = tuple(data.mark for data in sets)
@@ -131,6 +134,8 @@ class LatentDiffusion:
         encoded = tuple(Encoded(a, _hide(sampler, a, b), b) for a, b in zip(z, codes, strict=True))
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
+        if notes:
+            self.report["sparse_levels"] = list(notes)
         self.splits = (train, validation)
         self.seen = tuple(fingerprints([*train.frame["patient_id"], *validation.frame["patient_id"]]))
         return self

@@ -1,13 +1,17 @@
-"""Which class reads which kind of saved generator; imports are put off until one is asked for."""
+"""Which class builds and which reads which kind of generator; imports are put off until one is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from citlr.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from citlr.generators.base import CounterfactualGenerator
+    from citlr.generators.direct import DirectGenerator
+    from citlr.generators.ldm import LatentDiffusion
 
 
 def _latent_diffusion(directory: Path) -> CounterfactualGenerator:
@@ -16,7 +20,64 @@ def _latent_diffusion(directory: Path) -> CounterfactualGenerator:
     return load_latent_diffusion(directory)
 
 
+def _vae(directory: Path) -> CounterfactualGenerator:
+    from citlr.generators.vae import load_vae
+
+    return load_vae(directory)
+
+
+def _latent_shift(directory: Path) -> CounterfactualGenerator:
+    from citlr.generators.latent_shift import load_latent_shift
+
+    return load_latent_shift(directory)
+
+
 KINDS: dict[str, Callable[[Path], CounterfactualGenerator]] = {
     "dldm": _latent_diffusion,
     "cldm": _latent_diffusion,
+    "vae": _vae,
+    "latent-shift": _latent_shift,
 }
+
+
+def build_generator(
+    kind: str, *, size: int, hold: Sequence[str] = (), preset: str = "small", **options: Any
+) -> LatentDiffusion | DirectGenerator:
+    """Build a generator of a kind, not trained yet.
+
+    Parameters
+    ----------
+    kind : {"dldm", "cldm", "vae", "latent-shift"}
+        What it is called in a configuration and in a saved generator.
+    size : int
+        Side of the images, 32 to 256.
+    hold : sequence of str
+        Covariates kept at their observed values.
+    preset : str
+        Where its other settings come from.
+    **options
+        Fields of its configuration.
+
+    Raises
+    ------
+    InputError
+        If the kind, the preset or an option is unknown.
+
+    Examples
+    --------
+    >>> build_generator("vae", size=32, preset="tiny", beta=4.0).settings.beta
+    4.0
+    """
+    from citlr.generators.latent_shift import LatentShift
+    from citlr.generators.ldm import CLDM, DLDM
+    from citlr.generators.vae import ConditionalVAE
+
+    built: dict[str, type[DLDM | CLDM | ConditionalVAE | LatentShift]] = {
+        "dldm": DLDM,
+        "cldm": CLDM,
+        "vae": ConditionalVAE,
+        "latent-shift": LatentShift,
+    }
+    if kind not in built:
+        raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, built)}")
+    return built[kind](size=size, hold=list(hold), preset=preset, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,6 +15,7 @@ from citlr.console import Ticker, silent
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.autoencoder import Autoencoder
 from citlr.generators.base import Images, Level, keyed_noise
+from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.denoiser import Denoiser, noise_of
 from citlr.generators.disentangle import Disentangler
@@ -22,10 +23,6 @@ from citlr.generators.hiding import Secret
 from citlr.generators.process import Process
 from citlr.generators.schedule import NoiseModel, walk_down, walk_up
 from citlr.generators.settings import ABDUCTIONS, LDMConfig
-
-# Latents walked at a time. Always exactly this many (the last batch is filled up), as libraries choose other arithmetic
-# for other batch sizes: an image's bits must not depend on its company.
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,9 @@ class Sampler:
     @torch.no_grad()
     def reconstruct(self, images: Images) -> Images:
         """Encode and decode."""
-        _check_images(images, self.config.size)
+        check_images(images, self.config.size)
         out = np.empty_like(images)
-        for part, filled in _batches(images, BATCH):
+        for part, filled in batches(images, BATCH):
             x = torch.from_numpy(filled).to(self.device)
             out[part] = self.autoencoder.decode(self.autoencoder.encode(x)).cpu().numpy()[: part.stop - part.start]
         return out
@@ -101,7 +98,7 @@ class Sampler:
     ) -> Images:
         """Redraw images under each level; see `LatentDiffusion.generate`."""
         request = self._request(attribute, levels, draws, seed, guidance, shared_seeds, abduction)
-        _check_images(images, self.config.size)
+        check_images(images, self.config.size)
         if len(frame) != len(images):
             raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
         codes = self.conditions.encode(frame)
@@ -109,7 +106,7 @@ class Sampler:
         size = self.config.size
         out = np.empty((len(images), len(levels), draws, 1, size, size), dtype=np.float32)
         per_batch = max(1, BATCH // draws)
-        for part, filled in _batches(images, per_batch):
+        for part, filled in batches(images, per_batch):
             rows = [min(row, part.stop - 1) for row in range(part.start, part.start + per_batch)]
             redrawn = self._redraw_batch(torch.from_numpy(filled), codes[rows], [ids[row] for row in rows], request)
             out[part] = redrawn[: part.stop - part.start]
@@ -214,19 +211,3 @@ class Sampler:
             return without + weight * (with_level - without)
 
         return predict
-
-
-def _batches(images: Images, size: int) -> Iterator[tuple[slice, Images]]:
-    """Cut images into batches of exactly `size`, the last filled up with its own last image."""
-    for begin in range(0, len(images), size):
-        part = slice(begin, min(len(images), begin + size))
-        batch = images[part]
-        missing = size - len(batch)
-        yield part, np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch.copy()
-
-
-def _check_images(images: Images, size: int) -> None:
-    if images.ndim != 4 or images.shape[1:] != (1, size, size):
-        raise InputError(f"Images have the shape {images.shape}; the generator needs (n, 1, {size}, {size}).")
-    if len(images) and not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
-        raise InputError("Images hold NaN or values outside [0, 1]; read them with citlr.data.images.read_image.")

@@ -1,0 +1,61 @@
+"""Images through a network in batches of one size, and the check that they are images at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from citlr.errors import InputError
+from citlr.generators.base import Images
+
+# Images at a time. Always exactly this many (the last batch is filled up), as libraries choose other arithmetic for
+# other batch sizes: an image's bits must not depend on its company.
+BATCH = 32
+
+
+def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, Images]]:
+    """Cut images into batches of exactly `size`, the last filled up with its own last image.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (n, 1, s, s)
+    size : int
+        Images in a batch.
+
+    Yields
+    ------
+    part : slice
+        The rows that the batch is about.
+    batch : ndarray of float32, shape (size, 1, s, s)
+
+    Examples
+    --------
+    >>> [(part, len(batch)) for part, batch in batches(np.zeros((3, 1, 2, 2), np.float32), 2)]
+    [(slice(0, 2, None), 2), (slice(2, 3, None), 2)]
+    """
+    for begin in range(0, len(images), size):
+        part = slice(begin, min(len(images), begin + size))
+        batch = images[part]
+        missing = size - len(batch)
+        yield part, np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch.copy()
+
+
+def check_images(images: Images, size: int) -> None:
+    """Refuse what is no array of grey images of the generator's size in [0, 1].
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (n, 1, size, size)
+    size : int
+        Side that the generator was trained with, pixels.
+
+    Raises
+    ------
+    InputError
+        Naming the shape, or that values are NaN or outside [0, 1].
+    """
+    if images.ndim != 4 or images.shape[1:] != (1, size, size):
+        raise InputError(f"Images have the shape {images.shape}; the generator needs (n, 1, {size}, {size}).")
+    if len(images) and not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
+        raise InputError("Images hold NaN or values outside [0, 1]; read them with citlr.data.images.read_image.")

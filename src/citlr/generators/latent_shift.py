@@ -1,0 +1,323 @@
+"""Latent shift: walk an image's latent up the gradient of an attribute probe, and decode. No diffusion is needed.
+
+Cohen et al. (2021) shift a latent along a classifier's gradient, `D(E(x) + lambda grad f)`, to show what a classifier
+looks at. Here f reads the attribute, the way is cut off from what is to be held, and its length is not a free number:
+the reading moves by the difference between the levels' mean readings, so that the factual level is no change at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from citlr.generators.autoencoder import Autoencoder
+from citlr.generators.conditions import Conditions, Variable
+from citlr.generators.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
+from citlr.generators.disentangle import Critic
+from citlr.generators.fitting import VALIDATION, Workshop, latents, seeded, train_autoencoder
+from citlr.generators.settings import LDMConfig
+from citlr.generators.store import Rows, spans
+from citlr.generators.training import Budget, Learner, Plan, run
+
+
+@dataclass(frozen=True)
+class LatentShiftConfig(DirectConfig):
+    """Everything that a latent-shift generator is built from; further fields as of `DirectConfig`.
+
+    Parameters
+    ----------
+    autoencoder : dict
+        Fields of `LDMConfig` that the autoencoder is built and trained by, over those of the preset: at the same preset
+        and seed it is the latent diffusion model's own.
+    probe_channels, probe_grid
+        Widths of the probe in the latent, and the raster that it averages over, see `Critic`.
+    probe_steps, probe_batch, probe_rate
+        Its budget.
+    turns : int
+        Gradient steps of a shift; a straight line where it is 1.
+
+    Examples
+    --------
+    >>> LatentShiftConfig.preset_of("tiny", size=32).latent_shape
+    (8, 8, 8)
+    """
+
+    autoencoder: tuple[tuple[str, Any], ...] = ()
+    probe_channels: tuple[int, ...] = (16, 32)
+    probe_grid: int = 4
+    probe_steps: int = 400
+    probe_batch: int = 32
+    probe_rate: float = 2e-3
+    ema: float = 0.99
+    turns: int = 4
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Mapping[str, Any]]:
+        """Name the presets: those of `LDMConfig`."""
+        return PRESETS
+
+    def check(self) -> None:
+        """Refuse values outside their ranges."""
+        super().check()
+        self.latent_config()
+
+    def latent_config(self) -> LDMConfig:
+        """Give the configuration of the autoencoder."""
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in self.autoencoder}
+        named = {"size": self.size, "hold": self.hold, "patience": self.patience, "accelerator": self.accelerator}
+        times = {"checkpoint_minutes": self.checkpoint_minutes, "precision": self.precision, "devices": self.devices}
+        return LDMConfig.preset_of(self.preset, **{**named, **times, **given})
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape of one latent."""
+        return self.latent_config().latent_shape
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> LatentShiftConfig:
+        """Rebuild a configuration from `to_json`; `autoencoder` may be a mapping."""
+        given = content.get("autoencoder", ())
+        pairs = tuple((str(a), b) for a, b in (given.items() if isinstance(given, Mapping) else given))
+        rest = {name: value for name, value in content.items() if name != "autoencoder"}
+        return dataclasses.replace(super().from_json(rest), autoencoder=pairs)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"probe_steps": 300},
+    "small": {},
+    "published": {"probe_steps": 300},
+    "paper": {"size": 256, "probe_channels": (64, 128, 256, 512), "probe_steps": 20_000, "probe_batch": 64},
+}
+
+
+class LatentProbe(Critic):
+    """Reads every variable off a latent, and keeps its mean reading of each level (columns) on images of each (rows).
+
+    Parameters
+    ----------
+    inputs, outputs, channels, grid
+        As of `Critic`; one output per entry of a code.
+    """
+
+    means: Tensor
+
+    def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...], grid: int) -> None:
+        super().__init__(inputs, outputs, channels, grid)
+        self.register_buffer("means", torch.zeros(outputs, outputs))
+
+
+class LatentShift(DirectGenerator):
+    """Shifts latents along the gradient of a probe.
+
+    Parameters
+    ----------
+    size : int
+        Side of the images, 32 to 256.
+    hold : sequence of str
+        Covariates whose readings stay as they are, to first order.
+    preset : {"tiny", "small", "published", "paper"}
+        Where the other settings come from.
+    **overrides
+        Any field of `LatentShiftConfig`.
+
+    Examples
+    --------
+    >>> LatentShift(size=32, preset="tiny").config.turns
+    4
+    """
+
+    kind = "latent-shift"
+
+    def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
+        super().__init__(LatentShiftConfig.preset_of(preset, **{"size": size, "hold": tuple(hold), **overrides}))
+
+    @property
+    def config(self) -> LatentShiftConfig:
+        """What it is built from."""
+        assert isinstance(self.settings, LatentShiftConfig)
+        return self.settings
+
+    def _build(self, conditions: Conditions, seed: int) -> None:
+        config, latent = self.config, self.config.latent_config()
+        with seeded(seed, "autoencoder"):
+            self.autoencoder = Autoencoder(
+                channels=latent.ae_channels,
+                latent_channels=latent.latent_channels,
+                blocks=latent.ae_blocks,
+                patch=latent.patch,
+                groups=latent.groups,
+                local=latent.local,
+                shortcut=latent.shortcut,
+            ).to(self.device)
+        with seeded(seed, "latent-probe"):
+            self.probe = LatentProbe(
+                latent.latent_channels, conditions.width, config.probe_channels, config.probe_grid
+            ).to(self.device)
+        self._conditions = conditions
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"autoencoder": self.autoencoder, "latent_probe": self.probe}
+
+    def _train(self, material: Material) -> None:
+        latent, trainer = self.config.latent_config(), material.trainer
+        marks = (material.train.mark, material.validation.mark)
+        shop = Workshop(latent, trainer, material.seed, material.directory, material.narrator, marks)
+        train_autoencoder(shop, self.autoencoder, material.train, material.validation)
+        z = [
+            latents(shop, self.autoencoder, data, name=name)
+            for data, name in ((material.train, "train"), (material.validation, "validation"))
+        ]
+        self._train_probe(material, z)
+        scores = self._scores_of(z[1])
+        codes = material.codes[1]
+        for variable in self.conditions.attributes:
+            columns = level_columns(self.conditions, variable.name)
+            own = codes[:, columns]
+            # A continuous attribute is read in its own unit and needs no means.
+            if variable.levels:
+                log_odds = _log_odds(scores[:, columns])
+                means = own.T @ log_odds / own.sum(dim=0).clamp_min(1)[:, None]
+                self.probe.means[np.ix_(columns, columns)] = means.to(self.device)
+                self.report[f"latent_auroc_{variable.name}"] = _auroc(log_odds, own)
+
+    def _train_probe(self, material: Material, z: Sequence[Rows]) -> None:
+        config, trainer = self.config, material.trainer
+        optimizer = torch.optim.AdamW(self.probe.parameters(), lr=config.probe_rate, weight_decay=1e-2)
+        learner = Learner(self.probe, optimizer, decay=config.ema)
+
+        def loss(rows: npt.NDArray[np.int64], which: int) -> Tensor:
+            x = torch.from_numpy(np.array(z[which][rows])).to(trainer.device)
+            runner = learner.runner if self.probe.training else self.probe
+            scores = runner(x, x.new_zeros(len(x), 0)).float()
+            codes = material.codes[which][rows].to(trainer.device)
+            return torch.stack([self._loss_of(variable, scores, codes) for variable in self.conditions.variables]).sum()
+
+        def update(step: int, random: torch.Generator) -> dict[str, float]:
+            rows = trainer.rows(len(z[0]), seed=material.seed, part="probe", step=step, batch_size=config.probe_batch)
+            return {"loss": trainer.descend(loss(rows, 0), learner)}
+
+        def validate() -> float:
+            parts = [np.arange(part.start, part.stop) for part in spans(min(len(z[1]), VALIDATION), 64)]
+            return float(np.mean([float(loss(rows, 1)) for rows in parts]))
+
+        budget = Budget(
+            config.probe_steps,
+            batch_size=config.probe_batch,
+            learning_rate=config.probe_rate,
+            validate_every=max(1, config.probe_steps // 10),
+            patience=config.patience,
+            checkpoint_minutes=config.checkpoint_minutes,
+        )
+        plan = Plan("latent-probe", {"probe": learner}, update, budget, material.seed, validate, material.key)
+        run(plan, trainer, directory=material.directory, narrator=material.narrator)
+
+    def _loss_of(self, variable: Variable, scores: Tensor, codes: Tensor) -> Tensor:
+        """Cross-entropy of a set of levels, squared error of a number; rows without a value count for nothing."""
+        columns = level_columns(self.conditions, variable.name)
+        given = 1 - codes[:, self.conditions.span(variable.name).stop - 1]
+        if variable.levels:
+            each = -(codes[:, columns] * functional.log_softmax(scores[:, columns], dim=1)).sum(dim=1)
+        else:
+            each = (scores[:, columns[0]] - codes[:, columns[0]]).square()
+        return (each * given).mean()
+
+    @torch.no_grad()
+    def _scores_of(self, z: Rows) -> Tensor:
+        parts = [torch.from_numpy(np.array(z[part])).to(self.device) for part in spans(len(z), 64)]
+        return torch.cat([self.probe(x, x.new_zeros(len(x), 0)).cpu() for x in parts])
+
+    def _posterior(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        mean, deviation = self.autoencoder.moments(images)
+        standard = (mean - self.autoencoder.centre) / self.autoencoder.spread
+        return standard, deviation / self.autoencoder.spread
+
+    def _render(self, latent: Tensor, factual: Tensor, wanted: Tensor, free: Tensor, guidance: float) -> Tensor:
+        return self.autoencoder.decode(self.shift(latent, factual, wanted, guidance))
+
+    def shift(self, latent: Tensor, factual: Tensor, wanted: Tensor, guidance: float = 1.0) -> Tensor:
+        """Move latents (n, c, h, w) so that the probe reads `wanted` instead of `factual` codes (n, width).
+
+        Each turn goes the shortest way, to first order, to the line where the reading has moved by its share of the
+        difference between the levels' mean readings, and at a right angle to the gradients of all other readings.
+        """
+        for variable in self.conditions.attributes:
+            columns = level_columns(self.conditions, variable.name)
+            if torch.equal(factual[:, columns], wanted[:, columns]):
+                continue
+            way = guidance * self._way(variable, columns, factual, wanted) / self.config.turns
+            for _ in range(self.config.turns):
+                latent = self._step(latent, variable, wanted[:, columns], way)
+        return latent
+
+    def _way(self, variable: Variable, columns: npt.NDArray[np.int64], factual: Tensor, wanted: Tensor) -> Tensor:
+        """How far the reading of the wanted level is to move: zero where that is the factual one."""
+        own, new = factual[:, columns], wanted[:, columns]
+        if not variable.levels:
+            return (new - own)[:, 0]
+        means = self.probe.means[np.ix_(columns, columns)]
+        # What images of the wanted level, and of the image's own, read as log-odds of the wanted one on average.
+        chosen, other = (new * (new @ means)).sum(dim=1), (new * (own @ means)).sum(dim=1)
+        same = (own == new).all(dim=1)
+        return torch.where(same, torch.zeros_like(chosen), chosen - other)
+
+    def _step(self, latent: Tensor, variable: Variable, level: Tensor, way: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = latent.detach().requires_grad_(True)
+            scores = self.probe(x, x.new_zeros(len(x), 0))
+            readings = [self._reading(variable, scores, level)]
+            readings += [self._reading(other, scores, None) for other in self.conditions.held]
+            gradients = [torch.autograd.grad(reading.sum(), x, retain_graph=True)[0].flatten(1) for reading in readings]
+        direction = gradients[0]
+        if len(gradients) > 1:
+            fixed = torch.stack(gradients[1:], dim=2)
+            # Least squares by the (ridged) normal equations: what of the direction the fixed gradients explain.
+            gram = fixed.transpose(1, 2) @ fixed
+            gram = gram + 1e-6 * gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None].clamp_min(1e-12) * torch.eye(
+                gram.shape[1], device=gram.device
+            )
+            share = torch.linalg.solve(gram, fixed.transpose(1, 2) @ direction[:, :, None])
+            direction = direction - (fixed @ share)[:, :, 0]
+        gain = (direction * gradients[0]).sum(dim=1).clamp_min(1e-8)
+        return latent + (way / gain)[:, None, None, None] * direction.reshape(latent.shape)
+
+    def _reading(self, variable: Variable, scores: Tensor, level: Tensor | None) -> Tensor:
+        """Log-odds of a level, or a number; for a held variable those of its likeliest level."""
+        columns = level_columns(self.conditions, variable.name)
+        values = scores[:, columns]
+        if not variable.levels:
+            return values[:, 0]
+        chosen = level
+        if chosen is None:
+            chosen = functional.one_hot(values.argmax(dim=1), values.shape[1]).to(values)
+        return (_log_odds(values) * chosen).sum(dim=1)
+
+
+def _log_odds(scores: Tensor) -> Tensor:
+    """Log-odds of each level against all others, (n, levels)."""
+    probability = functional.log_softmax(scores, dim=1)
+    return probability - torch.log1p(-probability.exp().clamp_max(1 - 1e-6))
+
+
+def _auroc(log_odds: Tensor, own: Tensor) -> float | None:
+    """Mean AUROC over the levels that are present on both sides."""
+    found = [
+        float(roc_auc_score(own[:, k].numpy(), log_odds[:, k].numpy()))
+        for k in range(own.shape[1])
+        if 0 < float(own[:, k].sum()) < len(own)
+    ]
+    return float(np.mean(found)) if found else None
+
+
+def load_latent_shift(directory: Path) -> DirectGenerator:
+    """Read a latent-shift generator that `save` wrote."""
+    return load_direct(LatentShift, LatentShiftConfig, directory)

@@ -1,0 +1,259 @@
+"""Conditional beta-VAE: the comparison of the publication, a generator of one latent vector per image.
+
+Higgins et al. (2017) with the condition given to encoder and decoder, used for counterfactuals as in Pawlowski et al.
+(2020): abduct `u ~ q(u | x, a, h)`, set `a'`, decode `p(x | u, a', h)`. Where nothing tells the latent not to carry the
+attribute, only the price beta of information makes the decoder take it from the condition instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from citlr.errors import InputError
+from citlr.generators.autoencoder import kl_to_normal
+from citlr.generators.conditions import Conditions
+from citlr.generators.direct import DirectConfig, DirectGenerator, Material, load_direct
+from citlr.generators.disentangle import Residual
+from citlr.generators.fitting import VALIDATION, seeded
+from citlr.generators.store import spans
+from citlr.generators.training import Budget, Learner, Plan, run
+
+# The three of the comparison: the plain VAE, and two that pay more for what the latent carries.
+BETAS = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class VAEConfig(DirectConfig):
+    """Everything that a conditional beta-VAE is built from; further fields as of `DirectConfig`.
+
+    Parameters
+    ----------
+    beta : float
+        Price of the information in the latent; 1 is the variational bound itself.
+    noise : float
+        Deviation of the pixels around the decoder's mean, in grey values: what a beta of 1 is measured by.
+    latent : int
+        Length of the latent vector.
+    channels : tuple of int
+        Widths; the first at a quarter of the resolution, each further one at half of the one before.
+    dropout : float
+        Share of attribute codes replaced by the null code, for guidance.
+    steps, batch, rate, ema
+        Budget, learning rate and decay of the moving average.
+
+    Examples
+    --------
+    >>> config = VAEConfig.preset_of("tiny", size=32, beta=4.0)
+    >>> VAEConfig.from_json(config.to_json()) == config, config.beta
+    (True, 4.0)
+    """
+
+    beta: float = 1.0
+    noise: float = 0.05
+    latent: int = 64
+    channels: tuple[int, ...] = (32, 64)
+    dropout: float = 0.1
+    steps: int = 2000
+    batch: int = 32
+    rate: float = 1e-3
+    ema: float = 0.99
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Mapping[str, Any]]:
+        """Name the presets."""
+        return PRESETS
+
+    def check(self) -> None:
+        """Refuse values outside their ranges."""
+        super().check()
+        for name in ("beta", "noise", "rate"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}={getattr(self, name)} is not a number above 0.")
+        if not 0 <= self.dropout <= 1:
+            raise InputError(f"dropout={self.dropout} is not in [0, 1].")
+        if self.size % self.factor:
+            raise InputError(f"size={self.size} does not fit: give a multiple of {self.factor}.")
+
+    @property
+    def factor(self) -> int:
+        """Pixels per position of the smallest feature map, along a side."""
+        return int(4 * 2 ** (len(self.channels) - 1))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"steps": 1000},
+    "small": {},
+    "published": {},
+    "paper": {
+        "size": 256,
+        "latent": 512,
+        "channels": (64, 128, 256, 512),
+        "steps": 200_000,
+        "batch": 64,
+        "rate": 1e-4,
+        "ema": 0.9999,
+        "patience": 50,
+        "checkpoint_minutes": 15.0,
+    },
+}
+
+
+class VAENet(nn.Module):
+    """Encoder and decoder, both told the condition as planes.
+
+    Parameters
+    ----------
+    config : VAEConfig
+        Sizes.
+    width : int
+        Length of a code.
+    """
+
+    def __init__(self, config: VAEConfig, width: int) -> None:
+        super().__init__()
+        first, *rest = config.channels
+        last, self.side = config.channels[-1], config.size // config.factor
+        self.stem = nn.Conv2d(16 + width, first, 3, padding=1)
+        steps = list(zip((first, *config.channels), (first, *rest), strict=False))
+        self.down = nn.ModuleList(Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(steps))
+        self.posterior = nn.Linear(last * self.side**2, 2 * config.latent)
+        self.open = nn.Linear(config.latent + width, last * self.side**2)
+        self.tell = nn.ModuleList(nn.Conv2d(b + width, b, 1) for _, b in reversed(steps))
+        self.up = nn.ModuleList(Residual(b, a, stride=1) for a, b in reversed(steps))
+        self.out = nn.Conv2d(first, 16, 3, padding=1)
+        self.to(memory_format=torch.channels_last)
+
+    def moments(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and deviation (n, latent) of the posterior."""
+        squares = functional.pixel_unshuffle(images * 2 - 1, 4)
+        x = self.stem(_with_planes(squares, codes).contiguous(memory_format=torch.channels_last))
+        for block in self.down:
+            x = block(x)
+        mean, log_variance = self.posterior(functional.silu(x).flatten(1)).chunk(2, dim=1)
+        return mean, torch.exp(0.5 * log_variance.clamp(-12, 6))
+
+    def render(self, latent: Tensor, codes: Tensor) -> Tensor:
+        """Decode (n, latent) to images (n, 1, s, s), not clipped."""
+        x = self.open(torch.cat([latent, codes], dim=1)).reshape(len(latent), -1, self.side, self.side)
+        for k, (tell, block) in enumerate(zip(self.tell, self.up, strict=True)):
+            if k:
+                x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(tell(_with_planes(x, codes)))
+        return functional.pixel_shuffle(self.out(functional.silu(x)), 4) + 0.5
+
+    def forward(self, images: Tensor, codes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode, draw, decode: (images, mean, deviation), for training."""
+        mean, deviation = self.moments(images, codes)
+        return self.render(mean + deviation * noise, codes), mean, deviation
+
+
+def _with_planes(x: Tensor, codes: Tensor) -> Tensor:
+    return torch.cat([x, codes[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+
+
+class ConditionalVAE(DirectGenerator):
+    """Conditional beta-VAE.
+
+    Parameters
+    ----------
+    size : int
+        Side of the images, 32 to 256.
+    hold : sequence of str
+        Covariates kept at their observed values.
+    preset : {"tiny", "small", "published", "paper"}
+        Where the other settings come from ("published" is "small" here).
+    **overrides
+        Any field of `VAEConfig`, `beta` among them.
+
+    Examples
+    --------
+    >>> ConditionalVAE(size=32, preset="tiny", beta=2.0).config.beta
+    2.0
+    """
+
+    kind = "vae"
+
+    def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
+        super().__init__(VAEConfig.preset_of(preset, **{"size": size, "hold": tuple(hold), **overrides}))
+
+    @property
+    def config(self) -> VAEConfig:
+        """What it is built from."""
+        assert isinstance(self.settings, VAEConfig)
+        return self.settings
+
+    def _build(self, conditions: Conditions, seed: int) -> None:
+        with seeded(seed, "vae"):
+            self.net = VAENet(self.config, conditions.width).to(self.device)
+        self._conditions = conditions
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"vae": self.net}
+
+    def _train(self, material: Material) -> None:
+        config, trainer, net = self.config, material.trainer, self.net
+        data, held_out, codes = material.train, material.validation, material.codes
+        learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=config.rate, weight_decay=0), decay=config.ema)
+
+        def bound(images: Tensor, given: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Negative bound per pixel, absolute error, and information in nats per image."""
+            runner = learner.runner if net.training else net
+            output, mean, deviation = runner(images, given, noise)
+            error, kl = output.float() - images, kl_to_normal(mean.float(), deviation.float())
+            likelihood = error.square().mean() / (2 * config.noise**2)
+            return likelihood + config.beta * kl / config.size**2, error.abs().mean(), kl
+
+        def update(step: int, random: torch.Generator) -> dict[str, float]:
+            rows = trainer.rows(len(data), seed=material.seed, part="vae", step=step, batch_size=config.batch)
+            given = self.conditions.drop(codes[0][rows], probability=config.dropout, generator=random)
+            noise = torch.randn((len(rows), config.latent), generator=random)
+            loss, error, kl = bound(*(part.to(trainer.device) for part in (data.images(rows), given, noise)))
+            trainer.descend(loss, learner)
+            return {"reconstruction": float(error.detach()), "kl": float(kl.detach())}
+
+        def validate() -> float:
+            losses = []
+            for part in spans(min(len(held_out), VALIDATION), config.batch):
+                images, given = held_out.images(part), codes[1][part]
+                noise = torch.zeros(len(images), config.latent)
+                losses.append(float(bound(*(item.to(trainer.device) for item in (images, given, noise)))[0]))
+            return float(np.mean(losses))
+
+        budget = Budget(
+            config.steps,
+            batch_size=config.batch,
+            learning_rate=config.rate,
+            validate_every=max(1, config.steps // 10),
+            patience=config.patience,
+            checkpoint_minutes=config.checkpoint_minutes,
+        )
+        plan = Plan("vae", {"vae": learner}, update, budget, material.seed, validate, material.key)
+        run(plan, trainer, directory=material.directory, narrator=material.narrator)
+        self.report["beta"] = config.beta
+        with torch.no_grad():
+            images = held_out.images(slice(0, VALIDATION)).to(self.device)
+            mean, deviation = net.moments(images, codes[1][:VALIDATION].to(self.device))
+            self.report["information_in_latent"] = float(kl_to_normal(mean, deviation))
+
+    def _posterior(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        return self.net.moments(images, codes)
+
+    def _render(self, latent: Tensor, factual: Tensor, wanted: Tensor, free: Tensor, guidance: float) -> Tensor:
+        decoded = self.net.render(latent, wanted)
+        if guidance == 1.0:
+            return decoded
+        without = self.net.render(latent, free)
+        return without + guidance * (decoded - without)
+
+
+def load_vae(directory: Path) -> DirectGenerator:
+    """Read a conditional beta-VAE that `save` wrote."""
+    return load_direct(ConditionalVAE, VAEConfig, directory)
