@@ -21,14 +21,16 @@ from citlr.data.cohort import Cohort
 from citlr.generators.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
 from citlr.generators.probe import Probes, fit_probes
-from citlr.generators.quality import QualityMeter, cycle_composition, effect_map, there_and_back
+from citlr.generators.quality import effect_map
+from citlr.generators.quality_cycles import cycle_composition, there_and_back
+from citlr.generators.quality_meter import QualityMeter
 from citlr.simulators.phantom import PhantomWorld
 
 FINDING = "cardiomegaly"
 OTHERS = ("edema", "consolidation", "atelectasis", "effusion")
 HEAD = (
-    "generator | fit s | s / 1000 images | relative error | cosine | scale | outside | composition 1 | composition 5 | "
-    "there and back | effectiveness F / M | drift held | largest drift of the rest | placebo change"
+    "generator | fit s | s / 1000 images | relative error | cosine | scale | outside | composition 1 | "
+    "composition 10 | there and back | effectiveness F / M | drift held | largest drift of the rest | placebo change"
 )
 
 
@@ -59,7 +61,7 @@ def measure(generator: Any, sample: Any, test: Cohort, probes: Probes, images: i
     meter.add(x, redrawn, frame["sex"])
     report = meter.report()
     few, head = x[:40], frame.iloc[:40].reset_index(drop=True)
-    cycles = cycle_composition(generator, few, head, attribute="sex", cycles=5)
+    cycles = cycle_composition(generator, few, head, attribute="sex", cycles=10)
     coin = generator.generate(few, head, attribute="placebo", levels=["heads", "tails"], draws=1, seed=1)
     held = report.drift[FINDING]
     rest = max((abs(v) for k, v in report.drift.items() if k in OTHERS and v is not None), default=float("nan"))
@@ -70,7 +72,7 @@ def measure(generator: Any, sample: Any, test: Cohort, probes: Probes, images: i
         f"{effect.scale:.2f}",
         f"{effect.outside:.4f}",
         f"{report.composition:.4f}",
-        f"{cycles[5]:.4f}",
+        f"{cycles[10].difference:.4f}",
         f"{there_and_back(generator, few, head, attribute='sex'):.4f}",
         " / ".join(f"{value:.3f}" for value in report.effectiveness.values()) or "unknown",
         "unknown" if held is None else f"{held:+.3f}",

@@ -122,10 +122,26 @@ class GateConfig(Section):
     probe_steps: Count = 400
 
 
-class ControlsConfig(Section):
-    """Negative and positive controls: a coin on a sample of the test images, planted bias (strengths in logits)."""
+class QualityConfig(Section):
+    """What the redrawn images are measured with, besides the probes.
 
-    placebo_images: Annotated[int, Field(ge=0)] = 100
+    `features` names the network of FID and KID: "probe" (the attribute probe of this run), "inception_v3:FILE"
+    (torchvision's, weights from a local file), or "torchxrayvision:NAME" (weights from its cache) with ":FILE" for a
+    file of yours. `cycles`: null interventions in a row.
+    """
+
+    features: str = "probe"
+    cycles: Annotated[int, Field(ge=1, le=50)] = 10
+
+
+class ControlsConfig(Section):
+    """Negative and positive controls: a coin on a sample of the test images, planted bias (strengths in logits).
+
+    `placebo_images` is the size of the coin's sample; None takes as many as notice, with 80 % power, that the coin
+    moves `test.margin` of the outputs.
+    """
+
+    placebo_images: Annotated[int, Field(ge=0)] | None = None
     planted: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     bootstraps: Annotated[int, Field(ge=0)] = 40
 
@@ -155,6 +171,7 @@ class AuditConfig(Section):
     generate: GenerateConfig = GenerateConfig()
     test: TestConfig = TestConfig()
     gates: GateConfig = GateConfig()
+    quality: QualityConfig = QualityConfig()
     controls: ControlsConfig = ControlsConfig()
     report: ReportConfig = ReportConfig()
     seed: int = 0
@@ -212,7 +229,8 @@ class AuditConfig(Section):
             )
             for name, model in self.models.items()
         }
-        return self.model_copy(update={"cohort": cohort, "models": models})
+        quality = self.quality.model_copy(update={"features": _absolute_features(self.quality.features, folder)})
+        return self.model_copy(update={"cohort": cohort, "models": models, "quality": quality})
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over the canonical JSON: equal for equal settings, whatever the order of the keys."""
@@ -290,6 +308,13 @@ def _absolute_source(source: str, folder: Path) -> str:
     candidate = _absolute(Path(file), folder)
     looks_like_file = "/" in file or candidate.exists() or Path(file).suffix in {".py", ".pt", ".ts", ".onnx"}
     return f"{candidate}{colon}{name}" if looks_like_file else source
+
+
+def _absolute_features(features: str, folder: Path) -> str:
+    """Make the weights that `quality.features` names absolute."""
+    kind, *rest = features.split(":", 2 if features.startswith("torchxrayvision") else 1)
+    names_file = len(rest) == (2 if kind == "torchxrayvision" else 1) and bool(rest[-1])
+    return ":".join([kind, *rest[:-1], str(_absolute(Path(rest[-1]), folder))]) if names_file else features
 
 
 def _sentence(problem: Any) -> str:

@@ -7,7 +7,8 @@ import pytest
 
 from citlr.generators.ldm import DLDM
 from citlr.generators.probe import fit_probes
-from citlr.generators.quality import QualityMeter, effect_map
+from citlr.generators.quality import effect_map
+from citlr.generators.quality_meter import QualityMeter
 from citlr.simulators.phantom import PhantomWorld
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.conditions import Conditions, sparse_levels
 from citlr.generators.direct import DirectGenerator
 from citlr.generators.probe import fit_probes
-from citlr.generators.quality import QualityMeter
+from citlr.generators.quality_meter import QualityMeter
 from citlr.generators.registry import build_generator
 from citlr.simulators.phantom import PhantomWorld
 

@@ -1,8 +1,8 @@
-"""Controls of the whole chain: a coin that must not show, and a planted bias that must."""
+"""Controls of the whole chain: a coin and further draws that must not show, and a planted bias that must."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
-from citlr.audit.result import Controls, Placebo, PlantedBias
-from citlr.audit.statistics import assess_responses, responses_of, threshold_of
+from citlr.audit.prediction import ORIGINAL
+from citlr.audit.result import Controls, Placebo, PlantedBias, Regeneration
+from citlr.audit.statistics import assess_responses, outcome_of, responses_of, threshold_of
 from citlr.config import ControlsConfig, TestConfig
 from citlr.generators.base import COIN, PLACEBO, hashed_seed
 from citlr.invariance.effects import outcome_values
@@ -50,7 +51,76 @@ def audit_placebo(
     )
     first = min(assessment.tests, key=lambda row: row.pvalue_adjusted)
     passed = all(row.verdict != "dependence" for row in assessment.tests)
-    return Placebo(first.pvalue_adjusted, float(first.psi.estimate), first.n_images), passed
+    detectable = float(first.detectable_effect) if np.isfinite(first.detectable_effect) else None
+    return Placebo(first.pvalue_adjusted, float(first.psi.estimate), first.n_images, detectable), passed
+
+
+def audit_regeneration(
+    frame: pd.DataFrame,
+    responses: Responses,
+    *,
+    factual: Mapping[str, str],
+    settings: TestConfig,
+    seed: int,
+) -> Regeneration | None:
+    """Audit the first half of each level's draws against the second half: the level is the same, so nothing may show.
+
+    It costs no image and no output: the draws are there.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long table of responses, for the outputs on the images as they came.
+    responses : Responses
+        Under every level.
+    factual : mapping of str to str
+        Level that each image has.
+    settings, seed
+        As in the test.
+
+    Returns
+    -------
+    Regeneration or None
+        None with fewer than four draws: two halves of two are needed.
+    """
+    half = responses.n_draws // 2
+    if half < 2:
+        return None
+    found = []
+    for k, level in enumerate(responses.levels):
+        drawn = responses.values[:, k]
+        halves = np.stack([drawn[:, :half], drawn[:, half : 2 * half]], axis=1)
+        # Draws under one level share no noise with each other, so they are permuted, not flipped.
+        pair = replace(responses, values=halves, levels=("first draws", "last draws"), factual=None, original=None)
+        test = assess_responses(
+            pair, settings=settings, shared_seeds=False, seed=hashed_seed("regeneration", seed, level) % 2**32
+        )
+        found += list(test.tests)
+    first = min(found, key=lambda row: row.pvalue_adjusted)
+    corrected = min(1.0, first.pvalue_adjusted * len(responses.levels))
+    changed = _changed(frame, responses, factual, settings)
+    return Regeneration(corrected, float(first.psi.estimate), first.n_images, changed)
+
+
+def _changed(
+    frame: pd.DataFrame, responses: Responses, factual: Mapping[str, str], settings: TestConfig
+) -> float | None:
+    """Return how many outputs redrawing under the own level changes, in the label where it is most."""
+    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
+    if not len(originals):
+        return None
+    table = originals.pivot_table(index="image_id", columns="label", values="probability")
+    own = [factual.get(str(unit), "") for unit in responses.units]
+    rows = [row for row, level in enumerate(own) if level in responses.levels and responses.units[row] in table.index]
+    if not rows:
+        return None
+    shares = []
+    for k, label in enumerate(responses.labels):
+        before = outcome_of(table[label].reindex(responses.units[rows]).to_numpy(float), label, settings)
+        null = np.stack([responses.values[row, responses.levels.index(own[row]), :, k] for row in rows])
+        after = outcome_of(null, label, settings)
+        shares.append(float(np.abs(after - before[:, None]).mean()))
+    return max(shares)
 
 
 def plant(responses: Responses, detector: npt.NDArray[np.float64], strength: float, level: int) -> Responses:
@@ -159,18 +229,27 @@ def run_controls(
     settings: TestConfig,
     shared_seeds: bool,
     seed: int,
+    factual: Mapping[str, str] | None = None,
 ) -> tuple[Controls, bool]:
-    """Run both controls; the flag says whether the coin passed (False when it was not tossed)."""
+    """Run all three controls; the flag says whether the coin passed (False when it was not tossed)."""
     placebo, passed = audit_placebo(frame, settings=settings, shared_seeds=shared_seeds, seed=seed)
     notes = [] if placebo is not None else ["No placebo: controls.placebo_images is 0."]
+    if placebo is not None and placebo.detectable is not None and placebo.detectable > settings.margin:
+        notes.append(
+            f"The coin's {placebo.n_images} images show a psi of {placebo.detectable:.3f} with 80 % power: a fault of "
+            f"the generator between the margin ({settings.margin:g}) and that may go unnoticed."
+        )
+    again = audit_regeneration(frame, responses, factual=factual or {}, settings=settings, seed=seed)
+    if again is None:
+        notes.append(f"No regeneration under the same level: {responses.n_draws} draws are no two halves of two.")
     if detector is None or not controls.planted or controls.bootstraps == 0:
         why = "the attribute probe reads no better than chance" if detector is None else "it is switched off"
         notes.append(f"No planted bias: {why}.")
-        return Controls(placebo, (), None, tuple(notes)), passed
+        return Controls(placebo, (), None, tuple(notes), again), passed
     planted, limit = planted_ladder(
         responses, detector, controls=controls, settings=settings, shared_seeds=shared_seeds, seed=seed
     )
-    return Controls(placebo, planted, limit, tuple(notes)), passed
+    return Controls(placebo, planted, limit, tuple(notes), again), passed
 
 
 def _power(

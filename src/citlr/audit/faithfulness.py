@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from citlr.artifacts import atomic_write, read_json, write_json
 from citlr.audit.generation import Twins
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
+from citlr.generators.base import Images
+from citlr.generators.features import load_extractor
 from citlr.generators.probe import fit_probes
-from citlr.generators.quality import QualityMeter, there_and_back
+from citlr.generators.quality_cycles import cycle_composition, there_and_back
+from citlr.generators.quality_meter import QualityMeter
 
-# Images that are redrawn there and back: each costs the generator two more draws.
+# Images that are redrawn there and back, and in cycles: each costs the generator that many more draws.
 REVERSED = 48
 
 
@@ -36,13 +40,19 @@ class Faithfulness:
     off_target : dict of str to float or None
         The same for labels and covariates that were not held.
     fid : float or None
-        Distance of redrawn from original images in the features of `fid_extractor`.
+        Distance of redrawn from original images in the features of `fid_extractor`; `kid` likewise.
+    similarity : float or None
+        Structural similarity of images and their null interventions.
+    auroc, error : dict of str to float
+        See `QualityReport`.
+    cycles : dict of str to list of float
+        Mean absolute difference and structural similarity after so many null interventions in a row.
     detector : ndarray or None, float32, shape (images, levels, draws, levels)
         Probability of each level (last axis) that the probe reads off every redrawn image, in the plan's order; None
         when the probe reads no better than chance.
     """
 
-    composition: float
+    composition: float | None
     effectiveness: dict[str, float]
     reversibility: float | None
     minimality: float
@@ -51,6 +61,11 @@ class Faithfulness:
     fid: float | None
     fid_extractor: str
     notes: tuple[str, ...]
+    kid: float | None = None
+    similarity: float | None = None
+    auroc: dict[str, float] = field(default_factory=dict)
+    error: dict[str, float] = field(default_factory=dict)
+    cycles: dict[str, list[float]] = field(default_factory=dict)
     detector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def summary(self) -> str:
@@ -59,7 +74,8 @@ class Faithfulness:
         moved = ", ".join(
             f"{name} {'unknown' if shift is None else f'{shift:+.3f}'}" for name, shift in self.drift.items()
         )
-        return f"composition {self.composition:.4f}; effectiveness {levels}; drift {moved or 'of nothing held'}"
+        null = "unknown" if self.composition is None else f"{self.composition:.4f}"
+        return f"composition {null}; effectiveness {levels}; drift {moved or 'of nothing held'}"
 
     def save(self, folder: Path) -> None:
         """Write `quality.json` and `detector.npy`; the JSON last, so that half a measurement is none."""
@@ -87,6 +103,8 @@ def assess_faithfulness(
     *,
     hold: Sequence[str],
     probe_steps: int = 400,
+    features: str = "probe",
+    cycles: int = 10,
     seed: int,
     directory: Path | None = None,
     narrator: Narrator | None = None,
@@ -103,6 +121,10 @@ def assess_faithfulness(
         Covariates that the generator was told to keep.
     probe_steps : int
         Length of the probes' training.
+    features : str
+        Network of FID and KID, see `load_extractor`.
+    cycles : int
+        Null interventions in a row.
     seed : int
         Of the probes and of the reversed draws.
     directory : Path, optional
@@ -116,6 +138,7 @@ def assess_faithfulness(
         Every number, and why one is missing.
     """
     voice = narrator or Narrator(quiet=True)
+    extractor = load_extractor(features)
     plan, attribute = twins.main.plan, twins.attribute
     watched = tuple(dict.fromkeys((*hold, *twins.cohort.labels, *twins.cohort.covariates)))
     probes = fit_probes(
@@ -129,17 +152,27 @@ def assess_faithfulness(
         directory=None if directory is None else directory / "training",
         narrator=voice,
     )
-    meter = QualityMeter(probes, attribute=attribute, levels=plan.levels)
+    meter = QualityMeter(probes, attribute=attribute, levels=plan.levels, extractor=extractor)
     with voice.progress("quality", len(twins.main)) as tick:
         for shard in twins.main.shards():
             originals = twins.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=plan.size)
             meter.add(originals, shard.images, plan.factual[shard.rows.start : shard.rows.stop])
             tick(shard.rows.stop)
-    report = meter.report(reversibility=_reversibility(twins, seed))
-    order = [probes.levels[attribute].index(level) for level in plan.levels]
+    again = _again(twins)
+    with voice.progress("cycles", cycles + 2) as tick:
+        there = there_and_back(twins.generator, *again, attribute=attribute, seed=seed)
+        tick(2)
+        repeated = cycle_composition(twins.generator, *again, attribute=attribute, cycles=cycles, seed=seed)
+        tick(cycles + 2)
+    report = meter.report(reversibility=there, cycles=repeated)
     trusted = probes.trusted[attribute]
     return Faithfulness(
-        composition=report.composition,
+        composition=repeated[1].difference if report.composition is None else report.composition,
+        similarity=repeated[1].similarity if report.similarity is None else report.similarity,
+        auroc=report.auroc,
+        error=report.error,
+        cycles={str(count): [cycle.difference, cycle.similarity] for count, cycle in repeated.items()},
+        kid=report.kid,
         effectiveness=report.effectiveness,
         reversibility=report.reversibility,
         minimality=report.minimality,
@@ -148,12 +181,11 @@ def assess_faithfulness(
         fid=report.fid,
         fid_extractor=report.fid_extractor,
         notes=report.notes,
-        detector=np.ascontiguousarray(report.readings[attribute][..., order]) if trusted else None,
+        detector=report.attribute_readings if trusted else None,
     )
 
 
-def _reversibility(twins: Twins, seed: int) -> float:
-    rows = np.arange(min(REVERSED, len(twins.cohort)))
-    part = twins.cohort.take(rows)
-    images = part.pixels(size=twins.main.plan.size)
-    return there_and_back(twins.generator, images, part.frame, attribute=twins.attribute, seed=seed)
+def _again(twins: Twins) -> tuple[Images, pd.DataFrame]:
+    """Images and rows that are redrawn again, a sample."""
+    part = twins.cohort.take(np.arange(min(REVERSED, len(twins.cohort))))
+    return part.pixels(size=twins.main.plan.size), part.frame

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from citlr.artifacts import fingerprint
 from citlr.console import Narrator
@@ -19,6 +20,9 @@ from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_coun
 from citlr.data.leaks import require_unseen
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, hashed_seed
+
+# The share of moved decisions that a coin's sample is sized by where nothing else is said: the default margin.
+PLACEBO_MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def generate(
     levels: Sequence[str] | None = None,
     guidance: float | None = None,
     shared_seeds: bool = True,
-    placebo_images: int = 100,
+    placebo_images: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     shard: int = 32,
@@ -85,8 +89,9 @@ def generate(
         The levels, in order; all that the generator knows by default.
     guidance : float, optional
         Strength of the condition; the generator's own calibrated value when None.
-    placebo_images : int
-        Size of the sample that is redrawn under both sides of a coin; 0 for no negative control.
+    placebo_images : int, optional
+        Size of the sample that is redrawn under both sides of a coin; 0 for no negative control, None for as many as
+        notice a coin that moves a share of `PLACEBO_MARGIN` of the outputs (see `placebo_size`).
     seed : int
         Of every draw.
     out : path-like, optional
@@ -153,13 +158,45 @@ def generate(
             return write_counterfactuals(folder, plan, draw, tick=tick)
 
     main = draw_set(root / "levels", cohort, attribute, chosen, "generate")
-    sample = placebo_sample(cohort, placebo_images, seed)
+    wanted = placebo_size(PLACEBO_MARGIN) if placebo_images is None else placebo_images
+    sample = placebo_sample(cohort, wanted, seed)
     placebo = draw_set(root / "placebo", cohort.take(sample), PLACEBO, COIN, "placebo") if len(sample) else None
     twins = Twins(cohort, main, placebo, generator)
     if out is None:
         # A folder that nobody asked for lives as long as the twins.
         weakref.finalize(twins, shutil.rmtree, root, ignore_errors=True)
     return twins
+
+
+def placebo_size(margin: float, *, power: float = 0.80) -> int:
+    """Give the number of images that a coin is audited on, so that a generator that lets it show is noticed.
+
+    If the coin moves a share `margin` of the decisions one way, the default test sees about `n * margin` of them. Six
+    that agree are the fewest that random signs produce in less than 5 % of cases (2 / 2^6), so n is the smallest number
+    at which six or more are drawn with probability `power`.
+
+    Parameters
+    ----------
+    margin : float
+        Share of the decisions, in (0, 1).
+    power : float
+        Probability, in (0, 1).
+
+    Returns
+    -------
+    int
+        Images.
+
+    Examples
+    --------
+    >>> placebo_size(0.02), placebo_size(0.1)
+    (394, 78)
+    """
+    fewest = 6
+    size = int(fewest / margin)
+    while stats.binom.sf(fewest - 1, size, margin) < power:
+        size += 1
+    return size
 
 
 def placebo_sample(cohort: Cohort, n_images: int, seed: int) -> npt.NDArray[np.int64]:

@@ -9,24 +9,21 @@ from typing import Any
 import pandas as pd
 
 from citlr.artifacts import Run, fingerprint, sha256
+from citlr.audit.assembly import build_predictor, generator_of, provenance
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
-from citlr.audit.generation import Twins, generate
+from citlr.audit.generation import Twins, generate, placebo_size
 from citlr.audit.intake import take_in
 from citlr.audit.prediction import check_on_cohort, predict, read_responses, write_responses
 from citlr.audit.publish import publish
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ModelConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, load_generator
-from citlr.generators.direct import DirectGenerator
-from citlr.generators.ldm import LatentDiffusion
-from citlr.generators.registry import build_generator
+from citlr.generators.features import load_extractor
 from citlr.predictors.base import Predictor
-from citlr.predictors.loading import load_predictor
 
 STAGES = ("cohort", "fit", "generate", "quality", "predict", "test", "report")
 # The kind of a model that is run elsewhere: its responses come in through `citlr ingest`.
@@ -115,14 +112,21 @@ class Chain:
         dumped = config.model_dump(mode="json")
         cohort = fingerprint({"cohort": dumped["cohort"], "table": sha256(config.cohort.table)})
         fit = fingerprint({"cohort": cohort, "generator": dumped["generator"], "seed": config.seed})
-        placebo = config.controls.placebo_images
+        placebo = self._placebo_images
         drawn = fingerprint({"fit": fit, "generate": dumped["generate"], "placebo": placebo, "seed": config.seed})
         return {
             "cohort": cohort,
             "fit": fit,
             "generate": drawn,
-            "quality": fingerprint({"generate": drawn, "probe_steps": config.gates.probe_steps}),
+            "quality": fingerprint(
+                {"generate": drawn, "probe_steps": config.gates.probe_steps, "quality": dumped["quality"]}
+            ),
         }
+
+    @property
+    def _placebo_images(self) -> int:
+        chosen = self.config.controls.placebo_images
+        return placebo_size(self.config.test.margin) if chosen is None else chosen
 
     def folder(self, model: str) -> Path:
         """Return where a model's artefacts are: the run itself when there is only one."""
@@ -159,6 +163,10 @@ class Chain:
     # The stages.
 
     def _cohort(self) -> None:
+        load_extractor(
+            self.config.quality.features
+        )  # Weights that are not there are found before anything long starts.
+
         def work() -> dict[str, Any]:
             whole = take_in(self.config.cohort, narrator=self.narrator)
             whole.to_parquet(self.run.path("cohort.parquet"))
@@ -198,7 +206,7 @@ class Chain:
                 draws=config.generate.draws,
                 levels=config.cohort.levels,
                 guidance=config.generate.guidance,
-                placebo_images=config.controls.placebo_images,
+                placebo_images=self._placebo_images,
                 seed=config.seed,
                 out=self.run.path("counterfactuals"),
                 shard=config.generate.shard,
@@ -218,6 +226,8 @@ class Chain:
                 self.cohort.part("validation"),
                 hold=self.config.generator.hold,
                 probe_steps=self.config.gates.probe_steps,
+                features=self.config.quality.features,
+                cycles=self.config.quality.cycles,
                 seed=self.config.seed,
                 directory=self.run.path("quality"),
                 narrator=self.narrator,
@@ -336,7 +346,7 @@ class Chain:
     def twins(self) -> Twins:
         """The redrawn images."""
         root = self.run.path("counterfactuals")
-        has_placebo = self.config.controls.placebo_images > 0
+        has_placebo = self._placebo_images > 0
         placebo = Counterfactuals.open(root / "placebo") if has_placebo else None
         return Twins(self.test, Counterfactuals.open(root / "levels"), placebo, self.generator)
 
@@ -371,65 +381,3 @@ class Chain:
 def read_results(run: Run) -> dict[str, AuditResult]:
     """Return the finished audits of a run, by model."""
     return Chain(run, Narrator(quiet=True)).results()
-
-
-def generator_of(run: Run) -> LatentDiffusion | DirectGenerator:
-    """Build the generator that the configuration asks for, not trained yet."""
-    settings = run.config.generator
-    return build_generator(
-        settings.kind,
-        size=settings.size,
-        hold=settings.hold,
-        preset=settings.preset,
-        **_tuples(settings.options),
-    )
-
-
-def build_predictor(name: str, model: ModelConfig) -> Predictor:
-    """Load the model under audit as the configuration declares it."""
-    return load_predictor(
-        model.source,
-        labels=model.labels,
-        kind=model.kind,
-        weights=model.weights,
-        input=model.input or None,
-        output=model.output,
-        batch_size=model.batch_size,
-        name=name,
-        trust=model.trust,
-    )
-
-
-def provenance(run: Run, model: str) -> dict[str, Any]:
-    """Return where an audit came from: versions, seed, settings, hashes, and time and memory per stage."""
-    from citlr.artifacts import versions
-
-    mine = [record for record in run.records() if "." not in record.name or record.name.endswith(f".{model}")]
-    facts = {record.name.removesuffix(f".{model}"): record for record in mine}
-    return {
-        "versions": versions(),
-        "seed": run.config.seed,
-        "config_sha256": run.config.fingerprint(),
-        "config": run.config.model_dump(mode="json"),
-        "inputs": {
-            "table_sha256": facts["cohort"].facts["table_sha256"],
-            "generator_sha256": facts["fit"].facts["sha256"],
-            "model_sha256": facts["predict"].facts.get("model_sha256"),
-            "answers_sha256": facts["predict"].facts.get("answers_sha256"),
-        },
-        "generator_report": facts["fit"].facts["report"],
-        "stages": [
-            {
-                "stage": name,
-                "seconds": record.seconds,
-                "peak_memory_mb": record.peak_memory_mb,
-                "attempts": record.attempts,
-            }
-            for name, record in facts.items()
-        ],
-    }
-
-
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
-    """Return YAML's lists as the tuples that frozen settings hold."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}

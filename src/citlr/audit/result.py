@@ -96,7 +96,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Quality:
-    """How faithful the redrawn images are; numbers that could not be computed are None, with the reason in `notes`."""
+    """How faithful the redrawn images are; numbers that could not be computed are None, with the reason in `notes`.
+
+    `similarity` is the SSIM of the null intervention, `auroc` and `error` are of the attribute probe per level,
+    `off_target` is the drift of what was not held, and `cycles` what several null interventions in a row leave:
+    {cycles: [mean absolute difference, SSIM]}.
+    """
 
     composition: float | None
     effectiveness: dict[str, float]
@@ -107,15 +112,40 @@ class Quality:
     fid_extractor: str
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
+    kid: float | None = None
+    similarity: float | None = None
+    auroc: dict[str, float] = field(default_factory=dict)
+    error: dict[str, float] = field(default_factory=dict)
+    off_target: dict[str, float | None] = field(default_factory=dict)
+    cycles: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Placebo:
-    """The audit of a fair coin: a small p-value means that the generator, not the model, is at fault."""
+    """The audit of a fair coin: a small p-value means that the generator, not the model, is at fault.
+
+    `detectable` is the smallest psi that this sample of images shows with 80 % power.
+    """
 
     pvalue: float
     psi: float
     n_images: int
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class Regeneration:
+    """The audit of draws against further draws under the same level, where nothing may be found.
+
+    `pvalue` is the smallest over levels and labels, corrected for their number, and `psi` belongs to it; `changed` is
+    the share of outputs (the mean absolute change, of probabilities) that redrawing an image under its own level
+    changes, in the label where it is largest.
+    """
+
+    pvalue: float
+    psi: float
+    n_images: int
+    changed: float | None
 
 
 @dataclass(frozen=True)
@@ -145,6 +175,7 @@ class Controls:
     planted: tuple[PlantedBias, ...]
     detection_limit: float | None
     notes: tuple[str, ...] = ()
+    regeneration: Regeneration | None = None
 
 
 @dataclass(frozen=True)
@@ -320,12 +351,14 @@ def _from_dict(content: dict[str, Any]) -> AuditResult:
     gates = tuple(Gate(**gate) for gate in quality["gates"])
     placebo = None if controls["placebo"] is None else Placebo(**controls["placebo"])
     planted = tuple(PlantedBias(**row) for row in controls["planted"])
+    again = controls.get("regeneration")
+    regeneration = None if again is None else Regeneration(**again)
     return AuditResult(
         verdict=content["verdict"],
         tests=tuple(_test_row(row) for row in content["tests"]),
         baselines=tuple(_baseline_row(row) for row in content["baselines"]),
         quality=Quality(**{**quality, "gates": gates, "notes": tuple(quality["notes"])}),
-        controls=Controls(placebo, planted, controls["detection_limit"], tuple(controls["notes"])),
+        controls=Controls(placebo, planted, controls["detection_limit"], tuple(controls["notes"]), regeneration),
         cohort=CohortSummary(tuple(cohort["flow"]), tuple(cohort["counts"]), cohort["missing"]),
         provenance=content["provenance"],
         model=content["model"],

@@ -87,6 +87,9 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         settings=config.test,
         shared_seeds=shared,
         seed=config.seed,
+        factual=dict(
+            zip(inputs.test.frame["image_id"].astype(str), inputs.test.frame[attribute].astype(str), strict=True)
+        ),
     )
     gates = gate_quality(inputs.faithfulness, config.gates, controls, coin_passed)
     rows = withhold(schema_rows(assessment, attribute), gates)
@@ -177,7 +180,9 @@ def _aligned(
     return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
 
 
-def _composition(value: float, limit: float) -> Gate:
+def _composition(value: float | None, limit: float) -> Gate:
+    if value is None:
+        return Gate("composition", None, limit, False, "Composition is unknown: no null intervention was drawn.")
     text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
     return Gate("composition", value, limit, value <= limit, text)
 
@@ -209,6 +214,12 @@ def _quality(found: Faithfulness, gates: tuple[Gate, ...]) -> Quality:
         fid_extractor=found.fid_extractor,
         gates=gates,
         notes=found.notes,
+        kid=found.kid,
+        similarity=found.similarity,
+        auroc=found.auroc,
+        error=found.error,
+        off_target=found.off_target,
+        cycles=found.cycles,
     )
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import mannwhitneyu
+from scipy.stats import mannwhitneyu, spearmanr
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from citlr.artifacts import read_json, write_json
@@ -21,95 +20,18 @@ from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images, hashed_seed
 from citlr.generators.checkpoints import load_state, save_state
-from citlr.generators.conditions import Variable
-from citlr.generators.disentangle import Residual
 from citlr.generators.fitting import seeded
+from citlr.generators.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
 from citlr.generators.store import Dataset, spans
 from citlr.generators.training import Budget, Learner, Plan, Trainer, run
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from citlr.data.cohort import Cohort
 
 # A row may count at most this many times as much as the average one.
 LARGEST_WEIGHT = 10.0
-
-
-class ProbeNet(nn.Module):
-    """Images (n, 1, s, s) to features (n, d), and from these to one set of logits per target.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Number of levels of each target.
-    channels : tuple of int
-        Widths; each stage after the first halves the resolution.
-    """
-
-    def __init__(self, sizes: Sequence[int], channels: tuple[int, ...] = (16, 32, 64)) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(4, channels[0], 3, padding=1)
-        widths = (channels[0], *channels)
-        self.stages = nn.ModuleList(
-            Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
-        )
-        # Where a finding sits matters: a 4 x 4 grid of averages keeps it, a global average would not.
-        self.squeeze = nn.Conv2d(channels[-1], 16, 1)
-        self.mix = nn.Linear(16 * 16 + channels[-1], channels[-1])
-        self.heads = nn.ModuleList(nn.Linear(channels[-1], size) for size in sizes)
-        self.to(memory_format=torch.channels_last)
-
-    def features(self, images: Tensor) -> Tensor:
-        """Give features (n, d)."""
-        x = self.stem(functional.pixel_unshuffle(images * 2 - 1, 2).contiguous(memory_format=torch.channels_last))
-        for stage in self.stages:
-            x = stage(x)
-        x = functional.silu(x)
-        grid = functional.adaptive_avg_pool2d(self.squeeze(x), 4).flatten(1)
-        found: Tensor = functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
-        return found
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the logits of each target, (n, levels)."""
-        found = self.features(images)
-        return [head(found) for head in self.heads]
-
-
-@dataclass(frozen=True)
-class Target:
-    """One thing that a probe reads: a column and its levels; a number is read as below or above its median."""
-
-    name: str
-    levels: tuple[str, ...]
-    cut: float | None = None
-
-    @classmethod
-    def of(cls, name: str, column: pd.Series) -> Target:
-        """Describe a column of the training split."""
-        variable = Variable.of(name, column)
-        if variable.levels:
-            return cls(name, variable.levels)
-        return cls(name, ("low", "high"), float(column.dropna().median()))
-
-    def code(self, column: pd.Series) -> npt.NDArray[np.int64]:
-        """Give the index of each row's level, -1 where it is missing or unknown."""
-        codes = np.full(len(column), -1, dtype=np.int64)
-        given = column.notna().to_numpy()
-        if self.cut is not None:
-            codes[given] = (column[given].to_numpy(dtype=np.float64) > self.cut).astype(np.int64)
-            return codes
-        rows = Variable(self.name, self.levels).encode(column.where(column.map(self._known)))
-        known = rows[:, -1] == 0
-        codes[known] = rows[known].argmax(axis=1)
-        return codes
-
-    def _known(self, value: Any) -> bool:
-        try:
-            Variable(self.name, self.levels).encode([value])
-        except InputError:
-            return False
-        return True
+# Groups that a continuous attribute is read in; the reading is the mean of their centres.
+ATTRIBUTE_GROUPS = 6
 
 
 @dataclass(frozen=True)
@@ -122,25 +44,36 @@ class Probes:
         What it reads.
     size : int
         Side of the images.
-    net : ProbeNet
+    net : ProbeNet or ResNetProbe
         The network.
     accuracy : dict
         Mean over the levels of the share read rightly on the validation split.
     trusted : dict
         Whether every level is told from the others better than by chance there (Mann-Whitney, one-sided, 1 % divided by
-        the number of levels). What an untrusted target says is unknown, not nothing.
+        the number of levels), or a number's readings go with it (Spearman, 1 %). What an untrusted target says is
+        unknown, not nothing.
+    architecture : {"small", "resnet34"}
+        Which network it is.
     """
 
     targets: tuple[Target, ...]
     size: int
-    net: ProbeNet
+    net: ProbeNet | ResNetProbe
     accuracy: Mapping[str, float]
     trusted: Mapping[str, bool]
+    architecture: str = "small"
 
     @property
     def levels(self) -> dict[str, tuple[str, ...]]:
         """Levels of each target."""
         return {target.name: target.levels for target in self.targets}
+
+    def target(self, name: str) -> Target:
+        """Find what is read under a name."""
+        for target in self.targets:
+            if target.name == name:
+                return target
+        raise InputError(f"The probe does not read '{name}'.{did_you_mean(name, [t.name for t in self.targets])}")
 
     @torch.no_grad()
     def read(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
@@ -169,7 +102,11 @@ class Probes:
         """Write `probe.json` and the weights."""
         save_state(Path(directory) / "probe.safetensors", self.net.state_dict(), {})
         content = {
-            "targets": [{"name": t.name, "levels": list(t.levels), "cut": t.cut} for t in self.targets],
+            "targets": [
+                {"name": t.name, "levels": list(t.levels), "cuts": list(t.cuts), "centres": list(t.centres)}
+                for t in self.targets
+            ],
+            "architecture": self.architecture,
             "size": self.size,
             "accuracy": dict(self.accuracy),
             "trusted": dict(self.trusted),
@@ -180,11 +117,14 @@ class Probes:
 def load_probes(directory: Path) -> Probes:
     """Read what `Probes.save` wrote."""
     content = read_json(Path(directory) / "probe.json")
-    targets = tuple(Target(item["name"], tuple(item["levels"]), item["cut"]) for item in content["targets"])
-    net = ProbeNet([len(target.levels) for target in targets])
+    targets = tuple(
+        Target(item["name"], tuple(item["levels"]), tuple(item["cuts"]), tuple(item["centres"]))
+        for item in content["targets"]
+    )
+    net = ARCHITECTURES[content["architecture"]][0]([len(target.levels) for target in targets])
     net.load_state_dict(load_state(Path(directory) / "probe.safetensors")[0])
     net.eval()
-    return Probes(targets, content["size"], net, content["accuracy"], content["trusted"])
+    return Probes(targets, content["size"], net, content["accuracy"], content["trusted"], content["architecture"])
 
 
 def fit_probes(
@@ -197,6 +137,7 @@ def fit_probes(
     steps: int = 400,
     batch_size: int = 64,
     seed: int = 0,
+    architecture: str = "small",
     directory: Path | None = None,
     narrator: Narrator | None = None,
 ) -> Probes:
@@ -210,11 +151,13 @@ def fit_probes(
     train, validation : Cohort
         Weights are learnt on the first; the second chooses among them and says how good they are.
     attributes, labels : sequence of str
-        Columns to read.
+        Columns to read. A number is read as below or above its median, an attribute that is a number in six groups.
     size : int
         Side of the images.
     steps, batch_size, seed
         Budget and seed.
+    architecture : {"small", "resnet34"}
+        A small network, or the publication's.
     directory : Path, optional
         For checkpoints and decoded images.
     narrator : Narrator, optional
@@ -223,15 +166,20 @@ def fit_probes(
     for name in (*attributes, *labels):
         if name not in train.frame.columns:
             raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, train.frame.columns)}")
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"There is no probe '{architecture}'.{did_you_mean(architecture, ARCHITECTURES)}")
+    build, rate = ARCHITECTURES[architecture]
     names = tuple(dict.fromkeys((*attributes, *labels)))
-    targets = tuple(Target.of(name, train.frame[name]) for name in names)
+    targets = tuple(
+        Target.of(name, train.frame[name], groups=ATTRIBUTE_GROUPS if name in attributes else 2) for name in names
+    )
     sets = [Dataset.of(part, size=size, directory=directory) for part in (train, validation)]
     codes = [np.stack([t.code(part.frame[t.name]) for t in targets], axis=1) for part in (train, validation)]
     weights = _balance(codes[0], targets, n_attributes=len(tuple(dict.fromkeys(attributes))))
     with seeded(seed, "probe"):
-        net = ProbeNet([len(target.levels) for target in targets])
+        net = build([len(target.levels) for target in targets])
     trainer = Trainer("cpu", "32-true")
-    learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2), decay=0.98)
+    learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2), decay=0.98)
 
     def loss(rows: npt.NDArray[np.int64], images: Tensor, which: int) -> Tensor:
         total = torch.zeros(())
@@ -250,13 +198,13 @@ def fit_probes(
         parts = [np.arange(span.start, span.stop) for span in spans(min(len(sets[1]), 512), 64)]
         return float(np.average([float(loss(r, sets[1].images(r), 1)) for r in parts], weights=[len(r) for r in parts]))
 
-    budget = Budget(steps, batch_size=batch_size, learning_rate=2e-3, validate_every=max(1, steps // 8))
-    mark = f"{hashed_seed(seed, size, steps, batch_size, targets, *(data.mark for data in sets)):016x}"
+    budget = Budget(steps, batch_size=batch_size, learning_rate=rate, validate_every=max(1, steps // 8))
+    mark = f"{hashed_seed(seed, size, steps, batch_size, architecture, targets, *(data.mark for data in sets)):016x}"
     plan = Plan("probe", {"probe": learner}, update, budget, seed, validate, mark)
     run(plan, trainer, directory=directory, narrator=narrator)
-    probes = Probes(targets, size, net, {}, {})
+    probes = Probes(targets, size, net, {}, {}, architecture)
     accuracy, trusted = _judge(probes, sets[1], codes[1])
-    return Probes(targets, size, net, accuracy, trusted)
+    return Probes(targets, size, net, accuracy, trusted, architecture)
 
 
 def _jitter(images: Tensor, random: torch.Generator) -> Tensor:
@@ -303,9 +251,20 @@ def _judge(probes: Probes, data: Dataset, codes: npt.NDArray[np.int64]) -> tuple
         present = np.unique(truth)
         shares = [float((values[truth == level].argmax(axis=1) == level).mean()) for level in present]
         accuracy[target.name] = float(np.mean(shares)) if shares else float("nan")
+        if len(target.centres) > 2:
+            numbers = data.cohort.frame[target.name].to_numpy(dtype=np.float64)[given]
+            trusted[target.name] = _follows(target.numbers(values), numbers)
+            continue
         trusted[target.name] = len(present) == len(target.levels) and all(
             mannwhitneyu(values[truth == level, level], values[truth != level, level], alternative="greater").pvalue
             < 0.01 / len(target.levels)
             for level in present
         )
     return accuracy, trusted
+
+
+def _follows(read: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> bool:
+    """Say whether readings of a number rise with it, better than by chance."""
+    if len(np.unique(read)) < 2 or len(np.unique(true)) < 2:
+        return False
+    return bool(spearmanr(read, true, alternative="greater").pvalue < 0.01)

@@ -1,22 +1,21 @@
-"""How faithful counterfactual images are: pure functions of arrays, and one report of them all.
+"""How faithful counterfactual images are: pure functions of arrays.
 
 Composition, effectiveness and reversibility are the axioms of Monteiro et al. (2023), minimality is Melistas et al.
-(2024); drift and the effect map are this project's.
+(2024); drift and the effect map are this project's. `quality_meter` makes one report of them all, `quality_cycles`
+redraws images again and again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
 
 from citlr.errors import InputError
-from citlr.generators.base import CounterfactualGenerator, Images
-from citlr.generators.conditions import as_level
-from citlr.generators.probe import Probes
+from citlr.generators.autoencoder import ssim
 
 Array = npt.NDArray[np.floating]
 
@@ -79,6 +78,36 @@ def composition(images: Array, null: Array) -> float:
     return float(np.abs(null - images[:, None]).mean())
 
 
+def similarity(images: Array, null: Array) -> float:
+    """Mean structural similarity (Wang et al. 2004, 7 x 7 windows) of images with their null interventions.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 1, s, s), in [0, 1]
+    null : ndarray, shape (n, draws, 1, s, s), in [0, 1]
+
+    Returns
+    -------
+    float
+        1 is perfect.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).random((1, 1, 16, 16))
+    >>> round(similarity(image, image[:, None]), 6)
+    1.0
+    """
+    pairs = np.broadcast_to(images[:, None], null.shape).reshape(-1, *images.shape[1:])
+    found = [
+        ssim(
+            torch.tensor(pairs[start : start + 256], dtype=torch.float64),
+            torch.tensor(null.reshape(pairs.shape)[start : start + 256], dtype=torch.float64),
+        )
+        for start in range(0, len(pairs), 256)
+    ]
+    return float(torch.cat(found).mean())
+
+
 def minimality(null: Array, changed: Array) -> float:
     """Mean absolute change from the null intervention to another level: how much an intervention touches at all."""
     return float(np.abs(changed - null).mean())
@@ -100,6 +129,50 @@ def effectiveness(readings: Array) -> npt.NDArray[np.float64]:
     wanted = np.arange(readings.shape[1])[None, :, None]
     shares: npt.NDArray[np.float64] = (read == wanted).mean(axis=(0, 2))
     return shares
+
+
+def level_auroc(readings: Array) -> npt.NDArray[np.float64]:
+    """AUROC by which a probe's probability of a level tells images redrawn under it from those under the others.
+
+    Parameters
+    ----------
+    readings : ndarray, shape (n, levels, draws, levels)
+        As of `effectiveness`.
+
+    Returns
+    -------
+    ndarray, shape (levels,)
+
+    Examples
+    --------
+    >>> level_auroc(np.eye(2)[None, :, None, :])
+    array([1., 1.])
+    """
+    count = readings.shape[1]
+    wanted = np.broadcast_to(np.arange(count)[None, :, None], readings.shape[:3]).ravel()
+    return np.asarray([roc_auc_score(wanted == k, readings[..., k].ravel()) for k in range(count)])
+
+
+def level_error(numbers: Array, wanted: Array) -> npt.NDArray[np.float64]:
+    """Mean absolute error of a probe's reading of a continuous attribute, per level that images were redrawn under.
+
+    Parameters
+    ----------
+    numbers : ndarray, shape (n, levels, draws)
+        Readings, in the attribute's unit.
+    wanted : ndarray, shape (levels,)
+        The levels.
+
+    Returns
+    -------
+    ndarray, shape (levels,)
+
+    Examples
+    --------
+    >>> level_error(np.array([[[30.0], [70.0]]]), np.array([40.0, 80.0]))
+    array([10., 10.])
+    """
+    return np.asarray(np.abs(numbers - wanted[None, :, None]).mean(axis=(0, 2)))
 
 
 def drift(readings: Array) -> float:
@@ -153,185 +226,3 @@ def kernel_distance(a: Array, b: Array) -> float:
 
     own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(a, a), kernel(b, b))]
     return float(own[0] + own[1] - 2 * kernel(a, b).mean())
-
-
-@dataclass(frozen=True)
-class QualityReport:
-    """What was measured; None is unknown, and `notes` says why.
-
-    Parameters
-    ----------
-    n_images, draws : int
-        What it rests on.
-    composition : float
-        Mean absolute change by the null intervention, grey values in [0, 1].
-    effectiveness : dict
-        Share of images redrawn under each level that the probe reads as that level; empty when unknown.
-    minimality : float
-        Mean absolute change between the null intervention and the others.
-    drift : dict
-        For each held label, and each not held, the largest mean shift of its probability; None when unknown.
-    fid, kid : float or None
-        Distance of redrawn from original images in the space of `fid_extractor`.
-    reversibility : float or None
-        Mean absolute difference between an image and itself redrawn there and back.
-    cycles : dict
-        Composition after so many null interventions in a row.
-    notes : tuple of str
-        What could not be measured, and why.
-    readings : dict
-        What the probe read: (n, levels, draws, k) per target.
-    """
-
-    n_images: int
-    draws: int
-    composition: float
-    effectiveness: dict[str, float]
-    minimality: float
-    drift: dict[str, float | None]
-    fid: float | None
-    kid: float | None
-    fid_extractor: str
-    reversibility: float | None = None
-    cycles: dict[int, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    readings: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False)
-
-
-class QualityMeter:
-    """Collects images shard by shard and gives a report: memory grows by some numbers per image only.
-
-    Parameters
-    ----------
-    probes : Probes
-        Of the attribute and the labels.
-    attribute : str
-        What was intervened on.
-    levels : sequence of str
-        Levels in the order of the redrawn images.
-    """
-
-    def __init__(self, probes: Probes, *, attribute: str, levels: Sequence[str]) -> None:
-        self.probes, self.attribute, self.levels = probes, attribute, tuple(levels)
-        self._sums = np.zeros(2)
-        self._count = 0
-        self._readings: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in probes.levels}
-        self._features: tuple[list[Array], list[Array]] = ([], [])
-
-    def add(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> None:
-        """Take in originals (n, 1, s, s), redrawn images (n, levels, draws, 1, s, s) and factual levels (n,)."""
-        n, k, draws = generated.shape[:3]
-        if k != len(self.levels) or len(images) != n:
-            raise InputError(
-                f"{n} x {k} redrawn images came for {len(images)} originals and {len(self.levels)} levels."
-            )
-        own = np.asarray([self.levels.index(as_level(value)) for value in factual])
-        null = generated[np.arange(n), own]
-        others = [np.abs(generated[row, j] - null[row]).mean() for row in range(n) for j in range(k) if j != own[row]]
-        self._sums += n * np.array([composition(images, null), float(np.mean(others)) if others else 0.0])
-        self._count += n
-        flat = generated.reshape(-1, *generated.shape[3:])
-        for name, values in self.probes.read(flat).items():
-            self._readings[name].append(values.reshape(n, k, draws, -1))
-        self._features[0].append(self.probes.features(images))
-        # One draw per image and level: draws of one image are too alike to count as images of their own.
-        self._features[1].append(self.probes.features(generated[:, :, 0].reshape(-1, *images.shape[1:])))
-
-    def report(self, *, reversibility: float | None = None, cycles: Mapping[int, float] | None = None) -> QualityReport:
-        """Give the report of all that was taken in."""
-        if not self._count:
-            raise InputError("No images were given, so there is no quality to report.")
-        readings = {name: np.concatenate(parts) for name, parts in self._readings.items()}
-        shape = next(iter(readings.values())).shape
-        notes = [
-            f"The probe of '{name}' reads no better than chance (mean accuracy {self.probes.accuracy[name]:.2f} on the "
-            "validation split): what it says is unknown."
-            for name in readings
-            if not self.probes.trusted[name]
-        ]
-        shares: dict[str, float] = {}
-        if self.probes.trusted.get(self.attribute, False):
-            order = [self.probes.levels[self.attribute].index(level) for level in self.levels]
-            found = effectiveness(readings[self.attribute][..., order])
-            shares = {level: float(share) for level, share in zip(self.levels, found, strict=True)}
-        shifts = {
-            name: drift(values) if self.probes.trusted[name] else None
-            for name, values in readings.items()
-            if name != self.attribute
-        }
-        original, redrawn = (np.concatenate(parts) for parts in self._features)
-        enough = len(original) > original.shape[1]
-        if not enough:
-            notes.append(
-                f"{len(original)} images are too few for the covariance of {original.shape[1]} features: the Frechet "
-                "distance is unknown."
-            )
-        return QualityReport(
-            n_images=self._count,
-            draws=shape[2],
-            composition=float(self._sums[0] / self._count),
-            effectiveness=shares,
-            minimality=float(self._sums[1] / self._count),
-            drift=shifts,
-            fid=frechet_distance(original, redrawn) if enough else None,
-            kid=kernel_distance(original, redrawn) if len(original) > 1 else None,
-            fid_extractor=f"citlr probe, {original.shape[1]} features (compares within one run only)",
-            reversibility=reversibility,
-            cycles=dict(cycles or {}),
-            notes=tuple(notes),
-            readings=readings,
-        )
-
-
-def cycle_composition(
-    generator: CounterfactualGenerator,
-    images: Images,
-    frame: pd.DataFrame,
-    *,
-    attribute: str,
-    cycles: int = 10,
-    seed: int = 0,
-) -> dict[int, float]:
-    """Redraw images under their factual level again and again; give the mean absolute change after each time."""
-    current, found = images, {}
-    for cycle in range(1, cycles + 1):
-        current = redraw_as(generator, current, frame, attribute=attribute, levels=frame[attribute], seed=seed + cycle)
-        found[cycle] = float(np.abs(current - images).mean())
-    return found
-
-
-def there_and_back(
-    generator: CounterfactualGenerator, images: Images, frame: pd.DataFrame, *, attribute: str, seed: int = 0
-) -> float:
-    """Redraw images under another level and then back: mean absolute difference from the image itself.
-
-    On the way back the rows say the level that the image then has, as a generator told the factual level needs it. With
-    more than two levels the other level is the next one.
-    """
-    known = generator.attributes[attribute]
-    own = frame[attribute].map(as_level)
-    other = own.map({level: known[(k + 1) % len(known)] for k, level in enumerate(known)})
-    there = redraw_as(generator, images, frame, attribute=attribute, levels=other, seed=seed)
-    back = redraw_as(
-        generator, there, frame.assign(**{attribute: other}), attribute=attribute, levels=own, seed=seed + 1
-    )
-    return float(np.abs(back - images).mean())
-
-
-def redraw_as(
-    generator: CounterfactualGenerator,
-    images: Images,
-    frame: pd.DataFrame,
-    *,
-    attribute: str,
-    levels: Sequence[str] | pd.Series,
-    seed: int,
-) -> Images:
-    """Redraw each image once, under a level of its own: (n, 1, s, s)."""
-    wanted = np.asarray([as_level(level) for level in levels])
-    out = np.empty_like(images)
-    for level in np.unique(wanted):
-        rows = np.flatnonzero(wanted == level)
-        part = frame.iloc[rows].reset_index(drop=True)
-        out[rows] = generator.generate(images[rows], part, attribute=attribute, levels=[level], seed=seed)[:, 0, 0]
-    return out

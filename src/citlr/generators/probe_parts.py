@@ -1,0 +1,166 @@
+"""The parts of a probe: what it reads, and the networks that read it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from citlr.errors import InputError
+from citlr.generators.conditions import Variable
+from citlr.generators.disentangle import Residual
+
+
+class ProbeNet(nn.Module):
+    """Images (n, 1, s, s) to features (n, d), and from these to one set of logits per target.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of levels of each target.
+    channels : tuple of int
+        Widths; each stage after the first halves the resolution.
+    """
+
+    def __init__(self, sizes: Sequence[int], channels: tuple[int, ...] = (16, 32, 64)) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4, channels[0], 3, padding=1)
+        widths = (channels[0], *channels)
+        self.stages = nn.ModuleList(
+            Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
+        )
+        # Where a finding sits matters: a 4 x 4 grid of averages keeps it, a global average would not.
+        self.squeeze = nn.Conv2d(channels[-1], 16, 1)
+        self.mix = nn.Linear(16 * 16 + channels[-1], channels[-1])
+        self.heads = nn.ModuleList(nn.Linear(channels[-1], size) for size in sizes)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Give features (n, d)."""
+        x = self.stem(functional.pixel_unshuffle(images * 2 - 1, 2).contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            x = stage(x)
+        x = functional.silu(x)
+        grid = functional.adaptive_avg_pool2d(self.squeeze(x), 4).flatten(1)
+        found: Tensor = functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
+        return found
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Give the logits of each target, (n, levels)."""
+        found = self.features(images)
+        return [head(found) for head in self.heads]
+
+
+class ResNetProbe(nn.Module):
+    """The publication's attribute classifier: ResNet-34 (He et al. 2016) on grey images, one head per target.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of levels of each target.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        from torchvision.models import resnet34
+
+        self.net = resnet34(weights=None)
+        self.net.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        self.net.fc = nn.Identity()
+        self.heads = nn.ModuleList(nn.Linear(512, size) for size in sizes)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Give pooled features (n, 512)."""
+        found: Tensor = self.net((images * 2 - 1).contiguous(memory_format=torch.channels_last))
+        return found
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Give the logits of each target, (n, levels)."""
+        found = self.features(images)
+        return [head(found) for head in self.heads]
+
+
+# Architectures of probes, with the learning rate that each is trained with.
+ARCHITECTURES: dict[str, tuple[type[ProbeNet] | type[ResNetProbe], float]] = {
+    "small": (ProbeNet, 2e-3),
+    "resnet34": (ResNetProbe, 5e-4),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing that a probe reads: a column and its levels.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    levels : tuple of str
+        Its levels; of a number, its groups.
+    cuts : tuple of float
+        A number's inner edges; empty for a set of levels.
+    centres : tuple of float
+        A number's mean in each group.
+
+    Examples
+    --------
+    >>> age = Target.of("age", pd.Series(range(20, 80), dtype=float), groups=2)
+    >>> age.levels, age.cuts, age.numbers(np.array([[0.5, 0.5]])).tolist()
+    (('at most 49.5', 'above 49.5'), (49.5,), [49.5])
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    cuts: tuple[float, ...] = ()
+    centres: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Target:
+        """Describe a column of the training split; a number is cut at its quantiles into `groups`."""
+        variable = Variable.of(name, column)
+        if variable.levels:
+            return cls(name, variable.levels)
+        given = column.dropna().to_numpy(dtype=np.float64)
+        cuts = np.unique(np.quantile(given, np.arange(1, groups) / groups))
+        index = np.searchsorted(cuts, given, side="left")
+        kept = np.unique(index)
+        # A group that ties have emptied is none.
+        cuts = cuts[: len(kept) - 1]
+        index = np.searchsorted(cuts, given, side="left")
+        centres = tuple(float(given[index == k].mean()) for k in np.unique(index))
+        names = [f"at most {cut:g}" for cut in cuts] + [f"above {cuts[-1]:g}" if len(cuts) else "any"]
+        return cls(name, tuple(names), tuple(float(cut) for cut in cuts), centres)
+
+    def numbers(self, readings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Give the number that probabilities (..., levels) expect."""
+        expected: npt.NDArray[np.float64] = np.asarray(readings, dtype=np.float64) @ np.asarray(self.centres)
+        return expected
+
+    def code(self, column: pd.Series) -> npt.NDArray[np.int64]:
+        """Give the index of each row's level, -1 where it is missing or unknown."""
+        codes = np.full(len(column), -1, dtype=np.int64)
+        given = column.notna().to_numpy()
+        if self.centres:
+            numbers = column[given].to_numpy(dtype=np.float64)
+            codes[given] = np.searchsorted(np.asarray(self.cuts), numbers, side="left")
+            return codes
+        rows = Variable(self.name, self.levels).encode(column.where(column.map(self._known)))
+        known = rows[:, -1] == 0
+        codes[known] = rows[known].argmax(axis=1)
+        return codes
+
+    def _known(self, value: Any) -> bool:
+        try:
+            Variable(self.name, self.levels).encode([value])
+        except InputError:
+            return False
+        return True
