@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from citlr.cli.options import Out, Quiet
 
+if TYPE_CHECKING:
+    from citlr.console import Narrator
+
 
 def calibrate(
     out: Out = Path("calibration"),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions: minutes instead of an hour.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    pipeline: Annotated[
+        bool,
+        typer.Option("--pipeline", help="The whole chain with trained generators: how often are the innocent accused?"),
+    ] = False,
+    generators: Annotated[
+        int | None, typer.Option(help="With --pipeline: worlds per correlation, a generator each.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes; not with --pipeline.")] = 2,
     seed: int = 0,
     page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure size, power and coverage of every test on worlds where the truth is known."""
     from citlr.console import Narrator
+    from citlr.errors import InputError
+
+    voice = Narrator(quiet=quiet)
+    if pipeline:
+        _calibrate_pipeline(out, page, quick=quick, generators=generators, seed=seed, voice=voice)
+        return
+    if generators is not None:
+        raise InputError("--generators goes with --pipeline: the statistics alone are calibrated without one.")
     from citlr.experiments.calibration import run_calibration
 
-    run_calibration(quick=quick, out=out, workers=workers, seed=seed, narrator=Narrator(quiet=quiet))
+    run_calibration(quick=quick, out=out, workers=workers, seed=seed, narrator=voice)
     print(out / "calibration.json")
     if page is not None:
         from citlr.experiments.calibration_page import write_calibration_page
 
         write_calibration_page(out / "calibration.json", page)
+        print(page)
+
+
+def _calibrate_pipeline(
+    out: Path, page: Path | None, *, quick: bool, generators: int | None, seed: int, voice: Narrator
+) -> None:
+    from citlr.experiments.pipeline import run_pipeline
+    from citlr.experiments.pipeline_page import write_pipeline_figure, write_pipeline_page
+
+    run_pipeline(out=out, quick=quick, generators=generators, seed=seed, narrator=voice)
+    print(out / "pipeline.json")
+    if page is not None:
+        figure = page.with_suffix(".png")
+        write_pipeline_figure(out / "pipeline.json", figure)
+        write_pipeline_page(out / "pipeline.json", page, figure=figure.name)
         print(page)
 
 

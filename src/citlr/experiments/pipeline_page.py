@@ -1,0 +1,208 @@
+"""Page and figure of the whole-pipeline calibration, made from `pipeline.json` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from citlr.artifacts import atomic_write, read_json
+from citlr.experiments.pipeline_summary import CONFIDENCE, RELEVANT
+
+Row = dict[str, Any]
+COLOURS = {"blind": "#4d4d4d", "biased": "#1f77b4", "shortcut": "#d95f02"}
+MARKS = {0: "o", 1: "s", 2: "^"}
+
+HEAD = """# The whole pipeline: how often does an audit accuse an innocent classifier?
+
+This page is made from `pipeline.json` by `citlr calibrate --pipeline --page docs/pipeline.md`. Phantom worlds, whose
+counterfactuals are known exactly, differ in how strongly sex goes together with the two audited findings
+(cardiomegaly, effusion). In each, a generator is trained from scratch on the world's own images, redraws the test
+images under both levels, and every classifier is audited as `citlr audit` does it, gates included.
+
+- **Blind** classifiers multiply every pixel that sex can touch by zero: their true dependence is exactly 0.
+- **Biased** ones add a known dose of a detector of sex to the logit of a blind one (0.25 to 6 logits).
+- **Shortcut** ones are trained on all pixels in patients in whom sex and finding go together, and may have learnt it.
+
+A *false alarm* is the verdict "dependence" about a blind classifier. The truth is taken over the same test images,
+from their exact counterfactuals.
+"""
+
+
+def write_pipeline_page(source: str | Path, page: str | Path, *, figure: str = "pipeline.png") -> None:
+    """Write the Markdown page.
+
+    Parameters
+    ----------
+    source : path-like
+        `pipeline.json`.
+    page : path-like
+        Where to write, e.g. `docs/pipeline.md`.
+    figure : str
+        The figure as seen from the page.
+    """
+    tables = read_json(source)
+    lines = [
+        HEAD,
+        "## What was found\n",
+        *(f"- {line}" for line in findings(tables)),
+        "",
+        f"![Estimated against true effect, every classifier]({figure})\n",
+        "## By correlation\n",
+        *_by_correlation(tables["summary"]),
+        "\n## Found, by true flip rate\n",
+        *_by_flip_rate(tables["summary"]["all"]),
+        "\n## The generators\n",
+        *_generators(tables["worlds"]),
+        "\n## Every classifier that was judged wrongly\n",
+        *_wrong(tables["models"]),
+        "\n## How it was made\n",
+        *_made(tables),
+    ]
+    with atomic_write(page) as temporary:
+        temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def findings(tables: dict[str, Any]) -> Iterator[str]:
+    """Say the main numbers, one sentence each."""
+    every = tables["summary"]["all"]
+    alarms, bare = every["false_alarms"], every["false_alarms_without_gates"]
+    yield (
+        f"False alarms: {_share(alarms)} blind classifiers, at most {alarms['high']:.1%} by the exact one-sided "
+        f"{CONFIDENCE:.0%} bound (classifiers of one world share a generator, so they are not independent); "
+        f"without the gates {bare['hits']}."
+    )
+    yield f"Blind classifiers shown to be *equivalent* within the margin of 0.02: {_share(every['cleared'])}."
+    found = every["detected"]
+    yield (
+        f"Biased and shortcut classifiers whose true flip rate is {RELEVANT:.0%} or more: found {_share(found)}, at "
+        f"least {found['low']:.1%} by the exact bound; called *equivalent*: {every['acquitted']['hits']}."
+    )
+    psi, mean = every["spearman_psi"], every["spearman_mean_effect"]
+    yield (
+        f"Rank correlation (Spearman) of estimated with true psi: {_number(psi)} over all classifiers, "
+        f"{_number(every['spearman_psi_seeing'])} over those that are not blind; of the mean effect {_number(mean)}."
+    )
+    held = every["withheld"]
+    yield f"A generator gate failed, so that the verdict was *inconclusive*, in {_share(held)} audits."
+
+
+def _share(count: Row) -> str:
+    return f"{count['hits']} of {count['of']}" + ("" if count["rate"] is None else f" ({count['rate']:.1%})")
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _by_correlation(summary: dict[str, Row]) -> Iterator[str]:
+    yield (
+        "| correlation | false alarms (without gates) | upper bound | blind called equivalent | inconclusive, all | "
+        "gate failed | found (true flip rate at least 5 %) | Spearman psi | Spearman mean effect |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for name, group in summary.items():
+        alarms, bare = group["false_alarms"], group["false_alarms_without_gates"]
+        yield (
+            f"| {name} | {_share(alarms)}, ({bare['hits']}) | {alarms['high']:.1%} | {_share(group['cleared'])} | "
+            f"{_share(group['inconclusive'])} | {_share(group['withheld'])} | {_share(group['detected'])} | "
+            f"{_number(group['spearman_psi'])} | {_number(group['spearman_mean_effect'])} |"
+        )
+
+
+def _by_flip_rate(every: Row) -> Iterator[str]:
+    yield "| true flip rate | found | exact bounds |"
+    yield "|---|--:|---|"
+    for part in every["detected_by_flip_rate"]:
+        upper = "1" if part["below"] > 1 else f"{part['below']:g}"
+        bounds = f"{part['low']:.1%} to {part['high']:.1%}" if part["of"] else ""
+        yield f"| {part['from']:g} to {upper} | {_share(part)} | {bounds} |"
+
+
+def _generators(worlds: list[Row]) -> Iterator[str]:
+    yield (
+        "| correlation | generator | relative error | cosine | scale | outside | composition | effectiveness F / M | "
+        "drift of cardiomegaly, effusion, view | guidance | core minutes |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|---|---|--:|--:|"
+    for row in sorted(worlds, key=lambda row: (row["correlation"], row["number"])):
+        effect = row["effect"]
+        reads = " / ".join(f"{value:.3f}" for value in row["effectiveness"].values()) or "unknown"
+        moved = ", ".join(_moved(row["drift"].get(name)) for name in ("cardiomegaly", "effusion", "view"))
+        yield (
+            f"| {row['correlation']:g} | {row['number']} | {effect['relative_error']:.3f} | {effect['cosine']:.3f} | "
+            f"{effect['scale']:.2f} | {effect['outside']:.4f} | {row['composition']:.4f} | {reads} | {moved} | "
+            f"{row['training'].get('guidance', float('nan')):g} | {row['fit_core_seconds'] / 60:.1f} |"
+        )
+
+
+def _moved(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.3f}"
+
+
+def _wrong(models: list[Row]) -> Iterator[str]:
+    wrong = [row for row in models if _is_wrong(row)]
+    if not wrong:
+        yield "None: no blind classifier was accused, and none with a true flip rate of 5 % or more was missed."
+        return
+    yield "| world | classifier | finding | architecture | true flip rate | psi | p | verdict | gates that failed |"
+    yield "|---|---|---|---|--:|--:|--:|---|---|"
+    for row in wrong:
+        yield (
+            f"| {row['place']} | {row['model']} ({row['strength']:+g}) | {row['finding']} | {row['architecture']} | "
+            f"{row['true_flip_rate']:.3f} | {row['psi']:.3f} | {row['pvalue']:.2g} | {row['verdict']} | "
+            f"{', '.join(row['failed_gates']) or 'none'} |"
+        )
+
+
+def _is_wrong(row: Row) -> bool:
+    if row["kind"] == "blind":
+        return bool(row["verdict"] == "dependence")
+    return bool(row["true_flip_rate"] >= RELEVANT and row["verdict"] != "dependence")
+
+
+def _made(tables: dict[str, Any]) -> Iterator[str]:
+    settings = tables["settings"]
+    options = ", ".join(f"{name} {value}" for name, value in settings["options"].items())
+    yield (
+        f"Seed {tables['seed']}; {len(tables['worlds'])} worlds of {settings['patients']} patients, one image of "
+        f"{settings['size']} x {settings['size']} each (75 % for training, 10 % for validation, 15 % for the audit); "
+        f"DLDM, preset {settings['preset']}{f' with {options}' if options else ''}, which holds view, cardiomegaly and "
+        f"effusion; {settings['draws']} draws per level; networks trained on {settings['model_patients']} patients of "
+        f"their own for {settings['epochs']} rounds. Margin 0.02, decisions at 0.5, default gates."
+    )
+
+
+def write_pipeline_figure(source: str | Path, target: str | Path) -> None:
+    """Draw estimated against true psi and mean effect, one mark per classifier, as PNG."""
+    models = read_json(source)["models"]
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _scatter(left, models, "true_psi", "psi", "psi (excess flip rate)")
+    _scatter(right, models, "true_mean_effect", "mean_effect", "mean effect on the decision")
+    handles, labels = left.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    with atomic_write(target) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def _scatter(axes: Axes, models: list[Row], true: str, estimated: str, title: str) -> None:
+    worlds = sorted({row["correlation"] for row in models})
+    for kind, colour in COLOURS.items():
+        for place, correlation in enumerate(worlds):
+            rows = [row for row in models if row["kind"] == kind and row["correlation"] == correlation]
+            if rows:
+                x, y = [row[true] for row in rows], [row[estimated] for row in rows]
+                name = f"{kind}, correlation {correlation:g}"
+                mark = MARKS[place % len(MARKS)]
+                axes.plot(x, y, mark, color=colour, markersize=5, alpha=0.7, markeredgewidth=0, label=name)
+    values = [row[key] for row in models for key in (true, estimated)] or [0.0, 1.0]
+    span = [min(0.0, *values), max(0.05, *values)]
+    axes.plot(span, span, color="black", linewidth=0.8)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("true")
+    axes.set_ylabel("estimated through the trained generator")

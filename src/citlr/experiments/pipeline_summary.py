@@ -1,0 +1,96 @@
+"""What the audits of known classifiers add up to: false alarms, detection, agreement with the truth."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+Row = dict[str, Any]
+CONFIDENCE = 0.95
+# True flip rates from which on a bias is to be found.
+RELEVANT = 0.05
+BINS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 1.01)
+
+
+def exact_bounds(hits: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Lower and upper Clopper-Pearson bounds of a rate, each one-sided at `confidence`; (0, 1) without trials.
+
+    Examples
+    --------
+    >>> round(exact_bounds(0, 60)[1], 3)
+    0.049
+    """
+    low = float(stats.beta.ppf(1 - confidence, hits, trials - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(confidence, hits + 1, trials - hits)) if hits < trials else 1.0
+    return low, high
+
+
+def rate(rows: Sequence[Row], says: Callable[[Row], bool]) -> dict[str, Any]:
+    """Count how many rows say so, with exact bounds; the rate of no rows is None."""
+    hits = sum(bool(says(row)) for row in rows)
+    low, high = exact_bounds(hits, len(rows)) if rows else (0.0, 1.0)
+    return {"hits": hits, "of": len(rows), "rate": hits / len(rows) if rows else None, "low": low, "high": high}
+
+
+def spearman(rows: Sequence[Row], estimated: str, true: str) -> float | None:
+    """Rank correlation of what was estimated with what is true; None where either is the same everywhere.
+
+    Examples
+    --------
+    >>> spearman([{"a": 1, "b": 2}, {"a": 2, "b": 5}, {"a": 3, "b": 9}], "a", "b")
+    1.0
+    """
+    a, b = ([float(row[name]) for row in rows] for name in (estimated, true))
+    if len(rows) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(stats.spearmanr(a, b).statistic)
+
+
+def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
+    """Add up the audits.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        One per audit, see `citlr.experiments.pipeline.audit_one`.
+
+    Returns
+    -------
+    dict
+        "all" and one entry per correlation, each with `false_alarms` (verdict "dependence" of a blind classifier, with
+        and without the gates), `cleared` ("equivalent"), `inconclusive`, `withheld` (all audits in which a gate
+        failed), `detected` (of those whose true flip rate is 5 % or more), `detected_by_flip_rate`, `acquitted`
+        ("equivalent" although the true flip rate is 5 % or more), and the rank correlations of estimates and truth.
+    """
+    groups: dict[str, list[Row]] = {"all": list(rows)}
+    for row in rows:
+        groups.setdefault(f"{row['correlation']:g}", []).append(row)
+    return {name: _summary(group) for name, group in groups.items()}
+
+
+def _summary(rows: list[Row]) -> dict[str, Any]:
+    blind = [row for row in rows if row["kind"] == "blind"]
+    seeing = [row for row in rows if row["kind"] != "blind"]
+    strong = [row for row in seeing if row["true_flip_rate"] >= RELEVANT]
+    ladder = []
+    for low, high in itertools.pairwise(BINS):
+        part = [row for row in seeing if low <= row["true_flip_rate"] < high]
+        ladder.append({"from": low, "below": high, **rate(part, lambda row: row["verdict"] == "dependence")})
+    return {
+        "false_alarms": rate(blind, lambda row: row["verdict"] == "dependence"),
+        "false_alarms_without_gates": rate(blind, lambda row: row["ungated_verdict"] == "dependence"),
+        "cleared": rate(blind, lambda row: row["verdict"] == "equivalent"),
+        "inconclusive": rate(rows, lambda row: row["verdict"] == "inconclusive"),
+        "withheld": rate(rows, lambda row: bool(row["failed_gates"])),
+        "detected": rate(strong, lambda row: row["verdict"] == "dependence"),
+        "detected_without_gates": rate(strong, lambda row: row["ungated_verdict"] == "dependence"),
+        "acquitted": rate(strong, lambda row: row["verdict"] == "equivalent"),
+        "detected_by_flip_rate": ladder,
+        "spearman_psi": spearman(rows, "psi", "true_psi"),
+        "spearman_psi_seeing": spearman(seeing, "psi", "true_psi"),
+        "spearman_mean_effect": spearman(rows, "mean_effect", "true_mean_effect"),
+    }
