@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from citlr.data.png import HEAD, decode_plain_gray, is_plain_gray
 from citlr.errors import InputError, did_you_mean
 
 Fit = Literal["pad", "crop", "stretch"]
@@ -62,6 +63,9 @@ def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fi
         from citlr.data.dicom import read_dicom
 
         return fit_square(read_dicom(source), size=size, fit=fit)
+    plain = _read_plain(source)
+    if plain is not None:
+        return _to_array(Image.fromarray(plain), size, fit)
     with _opened(source) as image:
         return _to_array(_upright_gray(image, size), size, fit)
 
@@ -92,6 +96,9 @@ def decode_png(content: bytes) -> Pixels:
     >>> decode_png(encode_png(np.full((2, 3), 0.2, np.float32))).round(2).tolist()
     [[[0.2..., 0.2..., 0.2...], [0.2..., 0.2..., 0.2...]]]
     """
+    plain = decode_plain_gray(content, max_pixels=MAX_PIXELS)
+    if plain is not None:
+        return _to_array(Image.fromarray(plain), None, "pad")
     with _opened(io.BytesIO(content)) as image:
         return _to_array(_upright_gray(image, None), None, "pad")
 
@@ -134,6 +141,19 @@ def _check_request(size: int | None, fit: str) -> None:
         raise InputError(f"fit='{fit}' is not known.{did_you_mean(fit, FITS)}")
     if size is not None and size < 1:
         raise InputError(f"size={size} is not a number of pixels; give 1 or more.")
+
+
+def _read_plain(source: Path) -> npt.NDArray[np.uint8] | None:
+    """Decode the quick kind; None for every other file and every fault, which `_opened` then names."""
+    try:
+        with source.open("rb") as stream:
+            head = stream.read(HEAD)
+            if not is_plain_gray(head, max_pixels=MAX_PIXELS):
+                return None
+            content = head + stream.read()
+    except OSError:
+        return None
+    return decode_plain_gray(content, max_pixels=MAX_PIXELS)
 
 
 class _opened:  # noqa: N801 - used as a function in a with statement
@@ -218,4 +238,4 @@ def _resized(image: Image.Image, size: int, fit: Fit) -> Image.Image:
     elif fit == "pad":
         longest = max(width, height)
         target = (max(1, round(width * size / longest)), max(1, round(height * size / longest)))
-    return image.resize(target, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    return image.resize(target, Image.Resampling.BILINEAR, box=box)
