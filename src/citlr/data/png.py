@@ -34,7 +34,8 @@ def is_plain_gray(head: bytes, *, max_pixels: int) -> bool:
     if len(head) < HEAD or not head.startswith(SIGNATURE) or head[12:16] != b"IHDR" or head[24:29] != _PLAIN:
         return False
     width, height = struct.unpack(">II", head[16:24])
-    return 0 < width * height <= max_pixels
+    pixels: int = width * height
+    return 0 < pixels <= max_pixels
 
 
 def decode_plain_gray(content: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8] | None:
