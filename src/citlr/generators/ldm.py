@@ -24,6 +24,7 @@ from citlr.generators.denoiser import Denoiser
 from citlr.generators.disentangle import Disentangler
 from citlr.generators.fitting import Encoded, Workshop, latents, seeded, train_autoencoder, train_denoiser
 from citlr.generators.hiding import Hiding, Secret, estimate_information, mean_effects, train_disentangler
+from citlr.generators.inversion import round_trip
 from citlr.generators.process import Process
 from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
@@ -134,6 +135,10 @@ class LatentDiffusion:
         encoded = tuple(Encoded(a, _hide(sampler, a, b), b) for a, b in zip(z, codes, strict=True))
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
+        if config.abduction == "inversion":
+            few = np.arange(min(32, len(validation)))
+            trip = round_trip(self._sampler, sets[1].images(few).numpy(), validation.take(few).frame)
+            self.report["round_trip"] = dataclasses.asdict(trip)
         if notes:
             self.report["sparse_levels"] = list(notes)
         self.splits = (train, validation)

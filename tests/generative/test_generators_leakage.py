@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError
+from citlr.generators.inversion import round_trip
+from citlr.generators.leakage import measure_leakage, read_attribute
+from citlr.generators.registry import build_generator
+from citlr.generators.schedule import walk_down, walk_up
+from citlr.simulators.phantom import PhantomWorld
+
+TINY = {"unet_channels": (16, 16), "ae_channels": (8,), "phi_channels": (8, 8), "critic_channels": (8, 8)}
+STEPS = {"ae_steps": 20, "denoiser_steps": 30, "phi_steps": 2, "information_steps": 2, "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    sample = PhantomWorld(size=32).sample(220, seed=0, images_per_patient=1)
+    return sample.write(tmp_path_factory.mktemp("leakage"))
+
+
+@pytest.fixture(scope="module")
+def fitted(world):
+    model = build_generator("dldm", size=32, preset="tiny", **TINY, **STEPS)
+    return model.fit(world.part("train"), world.part("validation"), seed=0)
+
+
+def test_the_reading_knows_how_much_there_is_to_read() -> None:
+    random = np.random.default_rng(0)
+    levels = np.arange(400) % 2
+
+    def latents(shift: float) -> torch.Tensor:
+        noise = random.normal(size=(400, 1, 4, 4))
+        return torch.tensor(noise + shift * levels[:, None, None, None] / 4, dtype=torch.float32)
+
+    def read(shift: float):
+        return read_attribute(latents(shift), levels, latents(shift), levels, steps=120, seed=0, part="x")
+
+    nothing, some = read(0.0), read(2.0)
+    assert 0.4 < nothing.auroc < 0.6
+    assert nothing.information < 0.02
+    # The best score is the mean pixel, 2 sd apart: AUROC Phi(sqrt(2)) = .921, and I = .337 nats by integration.
+    assert 0.85 < some.auroc < 0.94
+    assert 0.15 < some.information < 0.37
+
+
+def test_leakage_of_a_generator_before_and_after(world, fitted) -> None:
+    found = measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sex", steps=60)
+    assert found.latent.auroc > 0.9
+    assert found.latent.information > found.noised.information
+    assert (found.bound_before, found.bound_after) == (
+        fitted.report["information_before"],
+        fitted.report["information_after"],
+    )
+    again = measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sex", steps=60)
+    assert again == found
+    with pytest.raises(InputError, match="Did you mean 'sex'"):
+        measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sec")
+    women = world.part("test")
+    women = women.take((women.frame["sex"] == "female").to_numpy())
+    with pytest.raises(InputError, match="single level of 'sex'"):
+        measure_leakage(fitted, world.part("train"), women, attribute="sex", steps=2)
+
+
+def test_round_trip_is_exact_but_for_the_iteration(world, fitted) -> None:
+    part = world.part("test").take(range(5))
+    images = part.pixels(size=32)
+    sampler = fitted._fitted
+    found = round_trip(sampler, images, part.frame)
+    assert 0 < found.latent < 0.05
+    assert 0 <= found.image < 0.01
+    # More corrections come nearer.
+    codes = sampler.conditions.encode(part.frame)
+    from citlr.generators.sampling import Request
+
+    model = sampler._model(codes, Request(("placebo",), (), 1, 0, 1.0, True, True), None, 1.0)
+    z = sampler.autoencoder.encode(torch.from_numpy(images)).detach()
+    walk = {"grid": sampler.process.grid, "table": sampler.process.table}
+    errors = []
+    with torch.no_grad():
+        for iterations in (0, 3, 12):
+            back = walk_down(walk_up(z, model, iterations=iterations, **walk), model, **walk)
+            errors.append(float((back - z).norm() / z.norm()))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[1] == pytest.approx(found.latent, rel=0.2)
+
+
+def test_a_generator_that_inverts_reports_its_round_trip(world, tmp_path: Path) -> None:
+    model = build_generator("cldm", size=32, preset="tiny", abduction="inversion", guidance=1.0, **TINY, **STEPS)
+    model.fit(world.part("train"), world.part("validation"), seed=0)
+    assert set(model.report["round_trip"]) == {"latent", "image"}
+    assert model.report["round_trip"]["latent"] > 0
