@@ -16,6 +16,8 @@ from citlr.errors import InputError, did_you_mean
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+# Text burnt into a radiograph of 2000 pixels or more a side is 2 to 4 pixels high at this size: nobody reads it.
+LEGIBLE = 128
 
 
 class Section(BaseModel):
@@ -147,9 +149,29 @@ class ControlsConfig(Section):
 
 
 class ReportConfig(Section):
-    """What the page shows: pictures (their number) only where the images may leave the house."""
+    """What the page shows; it may be changed after a run without touching its numbers.
+
+    `gallery`: pictures (their number), only where the images may leave the house. `gallery_pixels`: their longest side;
+    above 128, where text that is burnt in can be read, only with `no_burnt_in_text`: somebody has looked. `mask_below`:
+    cells of fewer patients are masked. `intended_use` and `attribute_definition`: what the model is for, and how the
+    attribute was recorded and by whom, as the page quotes it.
+    """
 
     gallery: Annotated[int, Field(ge=0, le=48)] = 0
+    gallery_pixels: Annotated[int, Field(ge=16)] = LEGIBLE
+    no_burnt_in_text: bool = False
+    mask_below: Count = 5
+    intended_use: str = ""
+    attribute_definition: str = ""
+
+    @model_validator(mode="after")
+    def _legible_text_is_looked_for(self) -> ReportConfig:
+        if self.gallery and self.gallery_pixels > LEGIBLE and not self.no_burnt_in_text:
+            raise ValueError(
+                f"pictures of {self.gallery_pixels} pixels can show text that is burnt in (names, dates): look at them "
+                f"and say no_burnt_in_text: true, or keep to {LEGIBLE} pixels"
+            )
+        return self
 
 
 class AuditConfig(Section):

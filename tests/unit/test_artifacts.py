@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from citlr.artifacts import Run, atomic_write, read_json, sha256, write_json
-from citlr.config import AuditConfig, parse_config
+from citlr.config import AuditConfig, ReportConfig, parse_config
 from citlr.errors import InputError, StateError
 
 
@@ -59,6 +59,15 @@ def test_a_folder_of_another_configuration_is_refused_and_left_alone(tmp_path: P
         Run.open(folder, config(0.05))
     assert (folder / "config.json").read_bytes() == before
     assert Run.open(folder).config.test.margin == 0.02
+
+
+def test_what_the_page_says_may_change_and_no_number_with_it(tmp_path: Path) -> None:
+    Run.open(tmp_path / "run", config())
+    spoken = config().model_copy(update={"report": ReportConfig(intended_use="triage")})
+    assert Run.open(tmp_path / "run", spoken).config.report.intended_use == "triage"
+    assert Run.open(tmp_path / "run").config == spoken
+    with pytest.raises(StateError, match=r"test\.margin"):
+        Run.open(tmp_path / "run", config(0.05).model_copy(update={"report": spoken.report}))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_order_of_keys_does_not_change_the_fingerprint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (BASE + "report: {gallery: 4, gallery_pixels: 512}", "no_burnt_in_text: true, or keep to 128 pixels"),
         (BASE + "test: {margn: 0.1}", "unknown key 'test.margn'. Did you mean 'margin'?"),
         (BASE + "tset: {}", "unknown key 'tset'. Did you mean 'test'?"),
         (BASE.replace("source", "sorce"), "unknown key 'model.sorce'. Did you mean 'source'?"),

@@ -226,6 +226,7 @@ def test_no_identifier_no_folder_and_no_file_list_leaves_the_run(full):
     assert "image00001" not in html
     assert "cohort.csv" in html
     assert "AP/PA" in html
+    assert "Dr Gray" not in html  # a raw value of the table
     assert result.cohort.flow[2]["names"] == ["patient00017_view1.png"]
 
 
@@ -333,3 +334,46 @@ def test_what_the_audit_measured_is_on_the_page(page):
     assert "Associations between output and attribute" in text
     assert "These are associations, not effects." in text
     assert "randomizations" in text
+
+
+def test_what_the_auditor_declares_is_quoted_and_what_he_does_not_is_said(full):
+    result, silent = full
+    assert "was not declared for this audit" in silent
+    page = render(result, intended_use="Triage <b>only</b>.", attribute_definition="Self-reported at admission.")
+    assert "Triage &lt;b&gt;only&lt;/b&gt;." in page
+    assert "Self-reported at admission." in page
+    assert "was not declared for this audit" not in page
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ({"where": "here"}, "The model was run here"),
+        ({"where": "by its owner", "answers": "probabilities"}, "Its owner was given the redrawn images"),
+        ({"where": "from a table"}, "was not blind to the level"),
+        ({"where": "by its owner", "answers": "decisions"}, "The answers are decisions (0 or 1)"),
+        (None, "did not record who ran the model"),
+    ],
+)
+def test_the_page_says_who_ran_the_model(full, run, says):
+    result, _ = full
+    page = render(replace(result, provenance={**result.provenance, "model_run": run}))
+    assert says in page
+    assert ("decisions (0 or 1)" in page) == (run is not None and run.get("answers") == "decisions")
+
+
+def test_the_reshuffling_is_the_one_that_was_done(full):
+    result, page = full
+    assert "exchanging the levels within each pair of draws" in page
+    afresh = tuple(replace(row, method="randomization_permutation") for row in result.tests)
+    assert "permuting them within each image" in render(replace(result, tests=afresh))
+
+
+def test_every_section_names_the_items_that_it_answers(full):
+    from citlr.audit.guidance import by_section
+
+    _, html = full
+    for anchor, items in by_section().items():
+        section = html.split(f'<section id="{anchor}"')[1].split("</section>")[0]
+        for item in items:
+            assert f", {item.item}</" in section

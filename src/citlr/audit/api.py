@@ -10,7 +10,7 @@ import pandas as pd
 from citlr.artifacts import versions
 from citlr.audit.faithfulness import assess_faithfulness
 from citlr.audit.generation import Twins
-from citlr.audit.prediction import check_on_cohort, predict
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict
 from citlr.audit.result import AuditResult
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, TestConfig
@@ -113,7 +113,12 @@ def audit(
             twins=twins,
             faithfulness=faithfulness,
             settings=settings,
-            provenance={"versions": versions(), "seed": seed, "inputs": {"model_sha256": model.fingerprint()}},
+            provenance={
+                "versions": versions(),
+                "seed": seed,
+                "inputs": {"model_sha256": model.fingerprint()},
+                "model_run": {"where": "here", "answers": kind_of_answers(frames[0])},
+            },
         )
     )
 

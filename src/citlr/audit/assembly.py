@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from citlr.artifacts import Run, versions
+from citlr.audit.privacy import scrub
 from citlr.config import ModelConfig
 from citlr.generators.direct import DirectGenerator
 from citlr.generators.ldm import LatentDiffusion
 from citlr.generators.registry import build_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
+
+# The kind of a model that is run elsewhere: its responses come in through `citlr ingest`.
+CLOSED = "closed"
 
 
 def generator_of(run: Run) -> LatentDiffusion | DirectGenerator:
@@ -48,13 +53,15 @@ def provenance(run: Run, model: str) -> dict[str, Any]:
         "versions": versions(),
         "seed": run.config.seed,
         "config_sha256": run.config.fingerprint(),
-        "config": run.config.model_dump(mode="json"),
+        # The whole configuration, with its folders, is in the run's config.json; an audit is made to be handed on.
+        "config": _shareable(run, model),
         "inputs": {
             "table_sha256": facts["cohort"].facts["table_sha256"],
             "generator_sha256": facts["fit"].facts["sha256"],
             "model_sha256": facts["predict"].facts.get("model_sha256"),
             "answers_sha256": facts["predict"].facts.get("answers_sha256"),
         },
+        "model_run": _model_run(run.config.models[model], facts["predict"].facts),
         "generator_report": facts["fit"].facts["report"],
         "stages": [
             {
@@ -66,6 +73,20 @@ def provenance(run: Run, model: str) -> dict[str, Any]:
             for name, record in facts.items()
         ],
     }
+
+
+def _model_run(model: ModelConfig, facts: dict[str, Any]) -> dict[str, str]:
+    """Say where the model was run and what it gave back."""
+    table = model.kind == "table" or Path(model.source).suffix in (".csv", ".parquet")
+    where = "by its owner" if model.kind == CLOSED else "from a table" if table else "here"
+    return {"where": where, "answers": str(facts.get("answers", "probabilities"))}
+
+
+def _shareable(run: Run, model: str) -> dict[str, Any]:
+    """Return the settings of one model's audit without folders and without the other models."""
+    dumped = run.config.model_dump(mode="json")
+    settings: dict[str, Any] = scrub({**dumped, "models": {model: dumped["models"][model]}})
+    return settings
 
 
 def _tuples(options: dict[str, Any]) -> dict[str, Any]:

@@ -242,8 +242,10 @@ def run_controls(
     again = audit_regeneration(frame, responses, factual=factual or {}, settings=settings, seed=seed)
     if again is None:
         notes.append(f"No regeneration under the same level: {responses.n_draws} draws are no two halves of two.")
-    if detector is None or not controls.planted or controls.bootstraps == 0:
+    decisions = bool(np.isin(responses.values, (0.0, 1.0)).all())
+    if detector is None or decisions or not controls.planted or controls.bootstraps == 0:
         why = "the attribute probe reads no better than chance" if detector is None else "it is switched off"
+        why = "the model gives decisions, which have no logit to plant one on" if decisions else why
         notes.append(f"No planted bias: {why}.")
         return Controls(placebo, (), None, tuple(notes), again), passed
     planted, limit = planted_ladder(

@@ -69,6 +69,14 @@ ITEMS: tuple[Item, ...] = (
         "counts are given; the intended population is for the provider to set beside them",
     ),
     Item(
+        FDA,
+        "Intended use and users",
+        "What the device is for, for whom, and in which population",
+        "in part",
+        "question",
+        "quoted where report.intended_use declares it; an audit cannot find it out",
+    ),
+    Item(
         AI_ACT,
         "Art. 15(1) and (3)",
         "Accuracy and robustness, and their metrics declared",
@@ -92,7 +100,25 @@ ITEMS: tuple[Item, ...] = (
         "effects",
         "",
     ),
-    Item(STANDING, "Dataset use", "Intersections of attributes", "no", "limits", "one attribute at a time"),
+    Item(
+        STANDING,
+        "Dataset use",
+        "Intersections of attributes",
+        "in part",
+        "subgroups",
+        "recorded level by covariate by age, two at a time; one attribute is redrawn at a time",
+    ),
+    Item(
+        STANDING,
+        "Dataset documentation",
+        "How attributes were defined, by whom they were recorded, and how values were grouped",
+        "in part",
+        "attribute",
+        "levels, counts and grouping are shown; who recorded them is quoted where the auditor declares it",
+    ),
+    Item(
+        TRIPOD, "Item 8a and 9a", "Definition of outcome and predictors", "no", "question", "see the model’s own report"
+    ),
     Item(
         TRIPOD, "Item 10", "Sample size and its justification", "yes", "effects", "smallest detectable effect per label"
     ),
@@ -103,11 +129,19 @@ ITEMS: tuple[Item, ...] = (
         TRIPOD,
         "Item 23a",
         "Performance with intervals, also in key subgroups",
-        "no",
-        "baselines",
-        "associations are shown beside; discrimination and calibration are not assessed",
+        "in part",
+        "subgroups",
+        "effects of the attribute per subgroup, with intervals; discrimination and calibration are not assessed",
     ),
     Item(TRIPOD, "Item 26", "Limitations", "yes", "limits", ""),
+    Item(
+        CLAIM,
+        "Study design and intended use",
+        "What the model is for, and the study’s aim",
+        "in part",
+        "question",
+        "the aim of the audit; the intended use is quoted where it is declared",
+    ),
     Item(CLAIM, "Data", "Sources, selection, partitions and their level", "yes", "cohort", "split by patient"),
     Item(CLAIM, "Evaluation", "Statistical measures of significance and uncertainty", "yes", "effects", ""),
     Item(
@@ -121,3 +155,18 @@ ITEMS: tuple[Item, ...] = (
     Item(CLAIM, "Results", "Analysis of failures", "no", "limits", "single cases are not read"),
     Item(CLAIM, "Other information", "What is needed to reproduce the result", "yes", "provenance", ""),
 )
+
+
+def by_section() -> dict[str, tuple[Item, ...]]:
+    """Return, for every section of the page, the items that it answers, wholly or in part.
+
+    Examples
+    --------
+    >>> [item.item for item in by_section()["subgroups"]]
+    ['Dataset use', 'Item 23a']
+    """
+    found: dict[str, tuple[Item, ...]] = {}
+    for item in ITEMS:
+        if item.answer != "no":
+            found[item.anchor] = (*found.get(item.anchor, ()), item)
+    return found

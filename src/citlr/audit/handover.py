@@ -7,8 +7,9 @@ from typing import cast
 
 from citlr.artifacts import Run, sha256
 from citlr.audit.answers import ingest
+from citlr.audit.assembly import CLOSED
 from citlr.audit.closed import Export, Format, export_blind
-from citlr.audit.pipeline import CLOSED, Chain
+from citlr.audit.pipeline import Chain
 from citlr.audit.result import AuditResult
 from citlr.console import Narrator
 from citlr.errors import InputError

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from citlr.artifacts import Run, fingerprint, sha256
-from citlr.audit.assembly import build_predictor, generator_of, provenance
+from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenance
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate, placebo_size
 from citlr.audit.intake import take_in
-from citlr.audit.prediction import check_on_cohort, predict, read_responses, write_responses
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict, read_responses, write_responses
 from citlr.audit.publish import publish
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
@@ -26,8 +26,6 @@ from citlr.generators.features import load_extractor
 from citlr.predictors.base import Predictor
 
 STAGES = ("cohort", "fit", "generate", "quality", "predict", "test", "report")
-# The kind of a model that is run elsewhere: its responses come in through `citlr ingest`.
-CLOSED = "closed"
 
 
 def run_audit(run: Run, *, narrator: Narrator | None = None) -> dict[str, AuditResult]:
@@ -255,7 +253,7 @@ class Chain:
                             predict(predictor, self.twins.placebo, self.test, originals=False, folder=parts / "placebo")
                         )
                 write_responses(self.folder(name) / "responses.parquet", pd.concat(frames, ignore_index=True))
-                return {"model_sha256": predictor.fingerprint()}
+                return {"model_sha256": predictor.fingerprint(), "answers": kind_of_answers(pd.concat(frames))}
 
             self.run.stage(f"predict.{name}", self._predict_key(name, predictor.fingerprint()), work)
             self._note(f"predict: {name} is done")
@@ -277,7 +275,7 @@ class Chain:
 
         def work() -> dict[str, Any]:
             write_responses(self.folder(name) / "responses.parquet", frame)
-            return {"answers_sha256": answers_sha256}
+            return {"answers_sha256": answers_sha256, "answers": kind_of_answers(frame)}
 
         self.run.stage(f"predict.{name}", self._predict_key(name, answers_sha256), work)
 
@@ -319,7 +317,7 @@ class Chain:
 
         def work() -> dict[str, Any]:
             folders = {name: self.folder(name) for name in self.config.models}
-            publish(self.run.folder, folders, self.results(), self.twins, gallery=self.config.report.gallery)
+            publish(self.run.folder, folders, self.results(), self.twins, report=self.config.report)
             return {}
 
         self.run.stage("report", key, work)

@@ -116,6 +116,17 @@ def read_responses(path: str | Path) -> pd.DataFrame:
     return frame.assign(**text)[list(COLUMNS)]
 
 
+def kind_of_answers(frame: pd.DataFrame) -> str:
+    """Tell decisions from probabilities: "decisions" where every answer is 0 or 1.
+
+    Examples
+    --------
+    >>> kind_of_answers(pd.DataFrame({"probability": [0.0, 1.0]}))
+    'decisions'
+    """
+    return "decisions" if frame["probability"].isin([0.0, 1.0]).all() else "probabilities"
+
+
 def check_on_cohort(predictor: Predictor, cohort: Cohort, *, size: int) -> tuple[str, ...]:
     """Run one batch of the cohort's images through the model before anything long starts.
 

@@ -36,6 +36,36 @@ def without_paths(text: str) -> str:
 # Never shown, whatever they hold: names of files and of people's images.
 _WITHHELD = frozenset({"names", "image_id", "image_ids", "patient_id", "patient_ids", "path", "paths", "root"})
 _LONGEST = 16
+# Raw values of the data, as the flow of exclusions lists them behind its reason.
+_RAW = re.compile(r"\s*\([^()]*(?:\([^()]*\)[^()]*)*\)")
+
+
+def without_raw_values(reason: str) -> str:
+    """Cut the raw values of the data, and every path, from the reason of an exclusion.
+
+    Examples
+    --------
+    >>> without_raw_values("race: not stated ('Mr Smith, asked twice': 1, '(blank)': 3)")
+    'race: not stated'
+    """
+    return without_paths(_RAW.sub("", reason))
+
+
+def scrub(content: Any) -> Any:
+    """Copy nested settings without file lists and identifiers, every path shortened to its last name.
+
+    Examples
+    --------
+    >>> scrub({"table": "/home/ann/cohort.csv", "names": ["p17.png"], "margin": 0.02})
+    {'table': 'cohort.csv', 'margin': 0.02}
+    """
+    if isinstance(content, Mapping):
+        return {
+            without_paths(str(key)): scrub(value) for key, value in content.items() if str(key).lower() not in _WITHHELD
+        }
+    if isinstance(content, list | tuple):
+        return [scrub(item) for item in content]
+    return without_paths(content) if isinstance(content, str) else content
 
 
 def flatten(content: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -95,13 +125,60 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
     >>> mask_small([{**cell, "patients": 3}, {**cell, "patients": 40}, {**cell, "patients": 90}], below=5)
     [True, True, False]
     """
-    masked = [0 < int(cell.get("patients", 0)) < below for cell in cells]
+    # A cell without a number was masked before, where the table was shared.
+    masked = [_patients(cell) is None or 0 < (_patients(cell) or 0) < below for cell in cells]
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for index, cell in enumerate(cells):
         groups[tuple(cell.get(key) for key in ("split", "attribute", "level", "label"))].append(index)
     for members in groups.values():
         hidden = [index for index in members if masked[index]]
-        open_cells = [index for index in members if not masked[index] and int(cells[index].get("patients", 0)) > 0]
+        open_cells = [index for index in members if not masked[index] and (_patients(cells[index]) or 0) > 0]
         if len(hidden) == 1 and open_cells:
-            masked[min(open_cells, key=lambda index: int(cells[index].get("patients", 0)))] = True
+            masked[min(open_cells, key=lambda index: _patients(cells[index]) or 0)] = True
+    return masked
+
+
+def _patients(cell: Mapping[str, Any]) -> int | None:
+    found = cell.get("patients", 0)
+    return None if found is None else int(found)
+
+
+def mask_parts(parts: Mapping[tuple[tuple[str, str], ...], int], *, below: int) -> set[tuple[tuple[str, str], ...]]:
+    """Say which parts of the test set must not be shown, so that none is found by subtracting the others either.
+
+    Parameters
+    ----------
+    parts : mapping from ((variable, value), ...) to int
+        Patients of every part.
+    below : int
+        Parts with fewer patients are masked; where one is alone among the parts that add up to a shown whole, the
+        smallest of its siblings is masked as well.
+
+    Returns
+    -------
+    set
+        Masked parts.
+
+    Examples
+    --------
+    >>> parts = {(("sex", "f"),): 3, (("sex", "m"),): 40, (("sex", "x"),): 90}
+    >>> sorted(mask_parts(parts, below=5))
+    [(('sex', 'f'),), (('sex', 'm'),)]
+    """
+    masked = {part for part, size in parts.items() if 0 < size < below}
+    sums: dict[tuple[Any, ...], list[tuple[tuple[str, str], ...]]] = defaultdict(list)
+    for part in parts:
+        # Parts that agree in all variables but one add up to the part without that variable.
+        for left_out in range(len(part)):
+            rest = part[:left_out] + part[left_out + 1 :]
+            sums[(rest, part[left_out][0])].append(part)
+    changed = True
+    while changed:
+        changed = False
+        for members in sums.values():
+            hidden = [part for part in members if part in masked]
+            shown = [part for part in members if part not in masked]
+            if len(hidden) == 1 and shown:
+                masked.add(min(shown, key=lambda part: (parts[part], part)))
+                changed = True
     return masked

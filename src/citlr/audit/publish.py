@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from citlr.audit.fleet import write_fleet
 from citlr.audit.gallery import Gallery, Strip
@@ -14,11 +15,17 @@ from citlr.audit.generation import Twins
 from citlr.audit.prediction import read_responses
 from citlr.audit.report import write_report
 from citlr.audit.result import AuditResult
+from citlr.config import LEGIBLE, ReportConfig
 from citlr.generators.base import hashed_seed
 
 
 def publish(
-    root: Path, folders: Mapping[str, Path], results: Mapping[str, AuditResult], twins: Twins, *, gallery: int
+    root: Path,
+    folders: Mapping[str, Path],
+    results: Mapping[str, AuditResult],
+    twins: Twins,
+    *,
+    report: ReportConfig,
 ) -> Path:
     """Write every model's page, and `audit.html` of the run.
 
@@ -32,26 +39,33 @@ def publish(
         Each model's audit.
     twins : Twins
         The redrawn images.
-    gallery : int
-        Number of images to show; 0 for none, where pictures may not leave the house.
+    report : ReportConfig
+        Number and size of the pictures (none where they may not leave the house), masking, what the page quotes.
 
     Returns
     -------
     Path
         The page to open first.
     """
-    pictures = choose_gallery(twins, gallery) if gallery else None
+    pictures = choose_gallery(twins, report.gallery, pixels=report.gallery_pixels) if report.gallery else None
     for name, result in results.items():
         responses = read_responses(folders[name] / "responses.parquet")
-        of_attribute = responses[responses["attribute"] == twins.attribute]
-        write_report(folders[name] / "audit.html", result, responses=of_attribute, gallery=pictures)
+        write_report(
+            folders[name] / "audit.html",
+            result,
+            responses=responses[responses["attribute"] == twins.attribute],
+            gallery=pictures,
+            mask_below=report.mask_below,
+            intended_use=report.intended_use,
+            attribute_definition=report.attribute_definition,
+        )
     if len(results) == 1:
         return next(iter(folders.values())) / "audit.html"
     links = {name: (folders[name] / "audit.html").relative_to(root).as_posix() for name in results}
     return write_fleet(root / "audit.html", results, links)
 
 
-def choose_gallery(twins: Twins, count: int) -> Gallery:
+def choose_gallery(twins: Twins, count: int, *, pixels: int = LEGIBLE) -> Gallery:
     """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level.
 
     Parameters
@@ -60,6 +74,8 @@ def choose_gallery(twins: Twins, count: int) -> Gallery:
         The redrawn images.
     count : int
         How many at most.
+    pixels : int
+        Longest side of a picture; text that is burnt into a radiograph can be read in larger ones.
 
     Returns
     -------
@@ -79,11 +95,18 @@ def choose_gallery(twins: Twins, count: int) -> Gallery:
     for number, row in enumerate(rows):
         shard = twins.main.read(row // plan.shard)
         drawn = shard.images[row - shard.rows.start, :, 0, 0]
-        levels = {level: _grey(image) for level, image in zip(plan.levels, drawn, strict=True)}
-        strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0]), levels))
+        levels = {level: _grey(image, pixels) for level, image in zip(plan.levels, drawn, strict=True)}
+        strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0], pixels), levels))
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
+    if plan.size > pixels:
+        note += f" Pictures are reduced to {pixels} pixels a side, too small for text that is burnt in to be read."
     return Gallery(tuple(strips), twins.attribute, note)
 
 
-def _grey(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+def _grey(image: npt.NDArray[np.float32], pixels: int) -> npt.NDArray[np.uint8]:
+    grey = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if max(grey.shape) <= pixels:
+        return grey
+    factor = pixels / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))

@@ -16,7 +16,16 @@ from markupsafe import Markup
 
 from citlr import __version__
 from citlr.artifacts import atomic_write
-from citlr.audit import charts, guidance, numerals, report_cohort, report_provenance, report_sections, wording
+from citlr.audit import (
+    charts,
+    guidance,
+    numerals,
+    report_cohort,
+    report_provenance,
+    report_sections,
+    report_subgroups,
+    wording,
+)
 from citlr.audit.gallery import Gallery, encode
 from citlr.audit.privacy import without_paths
 from citlr.audit.result import AuditResult, TestRow
@@ -60,6 +69,8 @@ def render(
     responses: pd.DataFrame | None = None,
     gallery: Gallery | None = None,
     mask_below: int = 5,
+    intended_use: str = "",
+    attribute_definition: str = "",
 ) -> str:
     """Write the page of an audit.
 
@@ -74,7 +85,9 @@ def render(
     gallery : Gallery, optional
         Counterfactual strips; pictures of people leave the run only when this is given.
     mask_below : int
-        Cells of the cohort's counts with fewer patients are masked; 1 masks nothing.
+        Cells of the cohort's counts, and subgroups, with fewer patients are masked; 1 masks nothing.
+    intended_use, attribute_definition : str
+        What the model is for, and how the attribute was recorded and by whom; quoted as they are given.
 
     Returns
     -------
@@ -135,7 +148,16 @@ def render(
         "counts": report_cohort.counts(result, below=mask_below) if result.cohort.counts else (),
         "mask_below": mask_below,
         "missing": report_cohort.missing(result),
+        "attribute_levels": report_cohort.levels(result, below=mask_below),
+        "attribute_column": report_cohort.column(result),
+        "raw_values": report_cohort.raw_values(result),
+        "intended_use": intended_use,
+        "attribute_definition": attribute_definition,
+        "subgroups": report_subgroups.parts_tables(result, below=mask_below),
+        "reshuffle": report_sections.reshuffle(result),
+        "model_run": report_provenance.model_run(result),
         "guidance": guidance.ITEMS,
+        "answered": guidance.by_section(),
         "stages": report_provenance.stages(result),
         "blocks": report_provenance.blocks(result),
         "is_number": numerals.is_number,
@@ -150,6 +172,8 @@ def write_report(
     responses: pd.DataFrame | None = None,
     gallery: Gallery | None = None,
     mask_below: int = 5,
+    intended_use: str = "",
+    attribute_definition: str = "",
 ) -> Path:
     """Render the page and write it atomically.
 
@@ -157,7 +181,7 @@ def write_report(
     ----------
     path : path-like
         Where to write; an older page is replaced whole or not at all.
-    result, responses, gallery, mask_below
+    result, responses, gallery, mask_below, intended_use, attribute_definition
         As for `render`.
 
     Returns
@@ -165,7 +189,14 @@ def write_report(
     pathlib.Path
         The file written.
     """
-    page = render(result, responses=responses, gallery=gallery, mask_below=mask_below)
+    page = render(
+        result,
+        responses=responses,
+        gallery=gallery,
+        mask_below=mask_below,
+        intended_use=intended_use,
+        attribute_definition=attribute_definition,
+    )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(path)

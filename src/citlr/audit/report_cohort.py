@@ -35,7 +35,7 @@ def flow(result: AuditResult) -> tuple[Step, ...]:
             str(step.get("step", "")).replace("_", " "),
             _people(step.get("n_images", 0), step.get("n_patients", 0)),
             _excluded(step),
-            privacy.without_paths(str(step.get("reason", ""))),
+            privacy.without_raw_values(str(step.get("reason", ""))),
             round(100 * int(step.get("n_images", 0)) / top, 1),
         )
         for step in steps
@@ -87,6 +87,53 @@ def counts(result: AuditResult, *, below: int) -> tuple[Counts, ...]:
         )
         for attribute in dict.fromkeys(str(cell["attribute"]) for cell in cells)
     )
+
+
+def levels(result: AuditResult, *, below: int) -> Table | None:
+    """Tabulate how many people each level of the attribute has in each part of the cohort; None without counts."""
+    cells = [cell for cell in result.cohort.counts if cell.get("value") == "all" and not cell.get("label")]
+    if not cells or not all(key in cell for cell in cells for key in _KEYS):
+        return None
+    masked = privacy.mask_small([{**cell, "label": cell["split"], "level": ""} for cell in cells], below=below)
+    found = {(str(cell["split"]), str(cell["level"])): (cell, hide) for cell, hide in zip(cells, masked, strict=True)}
+    splits = sorted({split for split, _ in found}, key=lambda split: (_SPLITS.get(split, 9), split))
+    names = list(dict.fromkeys(level for _, level in found))
+    columns = [Column("Level"), *(Column(split, "number", "images (patients)") for split in splits)]
+    rows = [
+        [tables.text(level), *(_count_cell(found.get((split, level)), below) for split in splits)] for level in names
+    ]
+    return tables.build("Levels of the attribute", columns, rows)
+
+
+def column(result: AuditResult) -> str:
+    """Name the column of the table that the attribute was read from, where the configuration is recorded."""
+    config = result.provenance.get("config")
+    cohort = config.get("cohort") if isinstance(config, Mapping) else None
+    if not isinstance(cohort, Mapping) or not isinstance(cohort.get("attribute"), str):
+        return ""
+    renamed = cohort.get("columns")
+    name = str(cohort["attribute"])
+    return str(renamed.get(name, name)) if isinstance(renamed, Mapping) else name
+
+
+def raw_values(result: AuditResult) -> Table | None:
+    """Tabulate how the values that the data set recorded became levels; None where they are the levels."""
+    rows = [
+        [
+            tables.text(str(row["raw"]) or "(blank)"),
+            tables.text(row["level"]),
+            Cell(count(row["images_before"]), str(row["images_before"]), kind="number"),
+            Cell(count(row["images_after"]), str(row["images_after"]), kind="number"),
+        ]
+        for row in result.cohort.raw
+    ]
+    columns = [
+        Column("Recorded value"),
+        Column("Read as"),
+        Column("Images in the table", "number"),
+        Column("Images in the cohort", "number"),
+    ]
+    return tables.build("Recorded values and the levels made of them", columns, rows) if rows else None
 
 
 def _pivot(attribute: str, cells: list[tuple[Mapping[str, Any], bool]], below: int) -> Counts:

@@ -78,3 +78,31 @@ def blocks(result: AuditResult) -> tuple[Block, ...]:
         else:
             plain += privacy.flatten({key: value})
     return (*((Block("run", tuple(plain)),) if plain else ()), *grouped)
+
+
+def model_run(result: AuditResult) -> str:
+    """Say who ran the model under audit, and what it gave back."""
+    run = result.provenance.get("model_run")
+    where = run.get("where") if isinstance(run, Mapping) else None
+    decisions = isinstance(run, Mapping) and run.get("answers") == "decisions"
+    if where == "by its owner":
+        text = (
+            "The model was not run here. Its owner was given the redrawn images and the originals under opaque names, "
+            "without levels, and sent its answers back as a table; the table’s SHA-256 is in the provenance below. "
+            "That the answers are the model’s own, and of the version named, is the owner’s word."
+        )
+    elif where == "from a table":
+        text = (
+            "The model was not run here: its answers were read from a table that names every image, level and draw, so "
+            "whoever filled it in was not blind to the level. That they are the model’s own is the word of who sent it."
+        )
+    elif where == "here":
+        text = "The model was run here, on the redrawn images as they are; its SHA-256 is in the provenance below."
+    else:
+        text = "The audit did not record who ran the model."
+    if decisions:
+        text += (
+            " The answers are decisions (0 or 1), not probabilities: the operating point is the owner’s, and no bias "
+            "could be planted on the logit of an answer that has none."
+        )
+    return text

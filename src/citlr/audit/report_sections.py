@@ -34,6 +34,16 @@ def method_name(method: str) -> str:
     return METHODS.get(method, BASELINES.get(method, method.replace("_", " ")))
 
 
+def reshuffle(result: AuditResult) -> str:
+    """Say what is reshuffled within an image, which depends on whether the levels of a draw share their noise."""
+    methods = {row.method for row in result.tests}
+    if methods == {"randomization_permutation"}:
+        return "permuting them within each image"
+    if methods == {"randomization_sign_flip"}:
+        return "exchanging the levels within each pair of draws that share their noise"
+    return "reshuffling them"
+
+
 def _head(result: AuditResult, row: TestRow) -> list[Cell]:
     """Give the cells that say which test a row is; the attribute only where there are several."""
     cells = [tables.text(row.label), tables.text(contrast_text(row.contrast))]
@@ -140,9 +150,7 @@ def gates_table(result: AuditResult) -> Table:
             tables.text(gate.name),
             tables.mark(gate.passed),
             tables.number(gate.value, show, f"not measured: {gate.text}"),
-            tables.number(
-                gate.threshold or None, show, "decided by the verdict of the coin’s own audit, not by a number"
-            ),
+            tables.number(gate.threshold, show, "decided by the verdict of the coin’s own audit, not by a number"),
             tables.text(gate.text),
         ]
         for gate in result.quality.gates

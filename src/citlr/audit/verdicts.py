@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,13 @@ from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import Twins
 from citlr.audit.result import AuditResult, CohortSummary, Controls, Gate, Quality, TestRow, worst
 from citlr.audit.statistics import assess_responses, baselines, responses_of, schema_rows
+from citlr.audit.subgroups import audit_subgroups
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses
+
+# A recorded value of fewer images may be somebody's own words.
+RARE = 5
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         provenance=inputs.provenance,
         model=inputs.model,
         alpha=config.test.alpha,
+        subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
     )
 
 
@@ -132,7 +137,7 @@ def gate_quality(found: Faithfulness, limits: GateConfig, controls: Controls, co
     if limits.placebo:
         p = None if controls.placebo is None else controls.placebo.pvalue
         said = "was not audited" if p is None else f"{'does not reject' if coin_passed else 'rejects'} (p = {p:.3g})"
-        gates.append(Gate("placebo", p, 0.0, coin_passed, f"The audit of a fair coin {said}."))
+        gates.append(Gate("placebo", p, None, coin_passed, f"The audit of a fair coin {said}."))
     return tuple(gates)
 
 
@@ -167,7 +172,10 @@ def summarise(cohort: Cohort, attribute: str) -> CohortSummary:
     )
     table = pd.concat([everyone[counts.columns], counts], ignore_index=True)
     cells = tuple({str(name): _native(value) for name, value in row.items()} for row in table.to_dict("records"))
-    return CohortSummary(tuple(step.to_dict() for step in cohort.flow), cells, cohort.missing())
+    # Names of excluded images stay in the cohort's own file: an audit is made to be handed on.
+    flow = tuple({key: value for key, value in step.to_dict().items() if key != "names"} for step in cohort.flow)
+    raw = tuple(asdict(one) for one in cohort.raw if one.attribute == attribute and one.images_before >= RARE)
+    return CohortSummary(flow, cells, cohort.missing(), raw)
 
 
 def _aligned(

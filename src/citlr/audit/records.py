@@ -1,0 +1,199 @@
+"""The parts of a result: one frozen record per test, association, gate, control and subgroup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["dependence", "equivalent", "inconclusive"]
+# From best to worst: an audit of several labels is only as good as its worst label.
+SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval (95 % unless the test's alpha says otherwise)."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TestRow:
+    """One label under one contrast of one attribute: everything that the verdict rests on.
+
+    `mean_effect` is E[Y(a') - Y(a)], `psi` the excess flip rate E[(g(a',Z) - g(a,Z))^2], `flip_rate` the raw share of
+    outputs that differ between the two levels, `within_flip_rate` the share that differ between two draws at the same
+    level (generator noise), `eca` the share of factual outputs kept when the level is redrawn uniformly.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    attribute: str
+    contrast: tuple[str, str]
+    label: str
+    outcome: str
+    method: str
+    n_images: int
+    n_patients: int
+    draws: int
+    statistic: float
+    pvalue: float
+    pvalue_adjusted: float
+    pvalue_screening: float
+    log10_pvalue: float
+    mean_effect: Estimate
+    psi: Estimate
+    flip_rate: Estimate
+    within_flip_rate: float
+    eca: float
+    margin: float
+    equivalence_pvalue: float
+    detectable_effect: float
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """An association test beside the verdict: never part of it."""
+
+    method: str
+    label: str
+    contrast: tuple[str, str]
+    statistic: float
+    pvalue: float
+    difference: Estimate | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SubgroupRow:
+    """The effects of one contrast on one label in one part of the test set: a description, never a verdict.
+
+    `subgroup` names the variables and their values; the attribute's own name stands for the recorded level. Intervals
+    are clustered by patient and not adjusted for the number of parts. `note` says why nothing is said.
+    """
+
+    attribute: str
+    subgroup: tuple[tuple[str, str], ...]
+    contrast: tuple[str, str]
+    label: str
+    n_images: int
+    n_patients: int
+    mean_effect: Estimate
+    psi: Estimate
+    flip_rate: Estimate
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition that the generator has to meet before a verdict may rest on its images.
+
+    `threshold` is None where a verdict and not a number decides, as for the audit of the coin.
+    """
+
+    name: str
+    value: float | None
+    threshold: float | None
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How faithful the redrawn images are; numbers that could not be computed are None, with the reason in `notes`.
+
+    `similarity` is the SSIM of the null intervention, `auroc` and `error` are of the attribute probe per level,
+    `off_target` is the drift of what was not held, and `cycles` what several null interventions in a row leave:
+    {cycles: [mean absolute difference, SSIM]}.
+    """
+
+    composition: float | None
+    effectiveness: dict[str, float]
+    reversibility: float | None
+    minimality: float | None
+    drift: dict[str, float]
+    fid: float | None
+    fid_extractor: str
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...] = ()
+    kid: float | None = None
+    similarity: float | None = None
+    auroc: dict[str, float] = field(default_factory=dict)
+    error: dict[str, float] = field(default_factory=dict)
+    off_target: dict[str, float | None] = field(default_factory=dict)
+    cycles: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Placebo:
+    """The audit of a fair coin: a small p-value means that the generator, not the model, is at fault.
+
+    `detectable` is the smallest psi that this sample of images shows with 80 % power.
+    """
+
+    pvalue: float
+    psi: float
+    n_images: int
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class Regeneration:
+    """The audit of draws against further draws under the same level, where nothing may be found.
+
+    `pvalue` is the smallest over levels and labels, corrected for their number, and `psi` belongs to it; `changed` is
+    the share of outputs (the mean absolute change, of probabilities) that redrawing an image under its own level
+    changes, in the label where it is largest.
+    """
+
+    pvalue: float
+    psi: float
+    n_images: int
+    changed: float | None
+
+
+@dataclass(frozen=True)
+class PlantedBias:
+    """The audit of the model with `strength` times an attribute detector added to its logit.
+
+    `power` is the share of patient-level bootstrap samples in which the planted bias is found.
+    """
+
+    label: str
+    strength: float
+    detected: bool
+    pvalue: float
+    psi: float
+    power: float
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Negative and positive controls of the whole chain.
+
+    `detection_limit` is the smallest planted strength (logits) found with at least 80 % power in every label; None when
+    even the strongest rung is not, or when no control was run. `notes` says why a control is absent.
+    """
+
+    placebo: Placebo | None
+    planted: tuple[PlantedBias, ...]
+    detection_limit: float | None
+    notes: tuple[str, ...] = ()
+    regeneration: Regeneration | None = None
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """Who was audited: the flow of exclusions, the counts in every cell, and how recorded values became levels.
+
+    `raw` holds `attribute, raw, level, images_before, images_after` for every recorded value that is not rare.
+    """
+
+    flow: tuple[dict[str, Any], ...]
+    counts: tuple[dict[str, Any], ...]
+    missing: dict[str, int]
+    raw: tuple[dict[str, Any], ...] = ()
