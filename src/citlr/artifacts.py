@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ class StageRecord:
     peak_memory_mb: float
     attempts: int
     facts: dict[str, Any]
+    finished: str = ""  # UTC, ISO 8601
 
 
 class Run:
@@ -232,7 +234,8 @@ class Run:
         write_json(begun, {"key": key, "attempts": attempts})
         start = time.monotonic()
         facts = dict(work() or {})
-        record = StageRecord(name, key, round(time.monotonic() - start, 2), peak_memory_mb(), attempts, facts)
+        seconds, ended = round(time.monotonic() - start, 2), datetime.now(UTC).isoformat(timespec="seconds")
+        record = StageRecord(name, key, seconds, peak_memory_mb(), attempts, facts, ended)
         write_json(self.path("stages", f"{name}.json"), record.__dict__)
         begun.unlink()
         return record

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,15 @@ def test_stage_by_stage_gives_the_same(
         assert done.stdout.startswith(f"{verb}: done")
     assert without_provenance(run) == without_provenance(never_killed)
     assert (run / "audit.html").is_file()
+
+
+def test_the_run_says_where_it_came_from_and_the_audit_hands_no_folder_on(world: Path, never_killed: Path) -> None:
+    whole = json.loads((never_killed / "provenance.json").read_text())
+    assert whole["config"]["cohort"]["table"] == str(world / "world" / "phantom.csv")
+    assert whole["device"].startswith(("cpu", "cuda", "mps"))
+    stages = {stage["name"]: stage for stage in whole["stages"]}
+    assert set(stages) == {"cohort", "fit", "generate", "quality", "predict.cnn", "test.cnn", "report"}
+    assert all(datetime.fromisoformat(stage["finished"]).tzinfo is not None for stage in stages.values())
+    table = (world / "world" / "phantom.csv").read_bytes()
+    assert stages["cohort"]["facts"]["table_sha256"] == hashlib.sha256(table).hexdigest()
+    assert str(world) not in (never_killed / "audit.json").read_text()

@@ -75,6 +75,32 @@ def provenance(run: Run, model: str) -> dict[str, Any]:
     }
 
 
+def whole_provenance(run: Run) -> dict[str, Any]:
+    """Return all that is known of a run for its own folder: with paths, device and dates, which no audit hands on.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    dict
+        `versions`, `device`, `seed`, `config` (every path absolute), `config_sha256`, and `stages` with time, peak
+        memory, end and facts (the SHA-256 of every input is among them).
+    """
+    from citlr.generators.training import Trainer
+
+    return {
+        "schema": "citlr.provenance/1",
+        "versions": versions(),
+        "device": str(Trainer().device),
+        "seed": run.config.seed,
+        "config_sha256": run.config.fingerprint(),
+        "config": run.config.model_dump(mode="json"),
+        "stages": [{key: value for key, value in record.__dict__.items() if key != "key"} for record in run.records()],
+    }
+
+
 def _model_run(model: ModelConfig, facts: dict[str, Any]) -> dict[str, str]:
     """Say where the model was run and what it gave back."""
     table = model.kind == "table" or Path(model.source).suffix in (".csv", ".parquet")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.artifacts import Run, fingerprint, sha256
-from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenance
+from citlr.artifacts import Run, fingerprint, sha256, write_json
+from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenance, whole_provenance
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate, placebo_size
 from citlr.audit.intake import take_in
@@ -320,7 +320,11 @@ class Chain:
             publish(self.run.folder, folders, self.results(), self.twins, report=self.config.report)
             return {}
 
+        fresh = self.run.done("report", key)
         self.run.stage("report", key, work)
+        record = self.run.path("provenance.json")
+        if not (fresh and record.is_file()):  # else it would name the versions of a later look, not of the audit
+            write_json(record, whole_provenance(self.run))
         self._note(f"report: {self.artefact('report')}")
 
     # What the stages hand to each other, read when it is first asked for.
