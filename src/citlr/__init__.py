@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from citlr.audit.result import read_result as read_result
     from citlr.data.cohort import Cohort as Cohort
     from citlr.data.cohort import read_cohort as read_cohort
+    from citlr.data.sources.dataset import read_dataset as read_dataset
     from citlr.generators.base import load_generator as load_generator
     from citlr.generators.ldm import CLDM as CLDM
     from citlr.generators.ldm import DLDM as DLDM
@@ -39,6 +40,7 @@ _HOME = {
     "load_generator": "citlr.generators.base",
     "load_predictor": "citlr.predictors.loading",
     "read_cohort": "citlr.data.cohort",
+    "read_dataset": "citlr.data.sources.dataset",
     "read_result": "citlr.audit.result",
 }
 # The room `citlr.audit` can be called: `citlr.audit(model, twins)`.

@@ -31,7 +31,7 @@ class CohortConfig(Section):
 
     `columns` maps this package's names (image_id, path, patient_id, split, and any attribute, label or covariate) to
     the table's own. `keep` restricts rows to listed values of a column. Without `images`, `table` is a cohort that
-    `citlr prepare` wrote.
+    `citlr prepare` wrote, with its cache if it has one; `cache: false` reads the image files all the same.
     """
 
     table: Path
@@ -45,6 +45,7 @@ class CohortConfig(Section):
     split: str | None = None
     fractions: tuple[Share, Share, Share] = (0.65, 0.10, 0.25)
     split_seed: int = 0
+    cache: bool = True
     max_unreadable: Share = 0.01
     min_patients_per_level: Count = 20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from PIL import Image
 from citlr.console import Narrator
 from citlr.data.cache import open_cache, write_cache
 from citlr.data.cohort import Cohort
+from citlr.data.images import read_image
 from citlr.data.leaks import check_leaks, fingerprints, near_duplicates, perceptual_hash, require_unseen
+from citlr.data.pixels import FolderPixels
+from citlr.data.shards import CachePixels
 from citlr.data.sources.dataset import read_dataset
 from citlr.errors import InputError, StateError
 
@@ -70,24 +74,22 @@ def test_the_cache_is_mapped_and_8_bit(cohort: Cohort, tmp_path: Path) -> None:
     assert isinstance(next(iter(cached.source._maps.values())), np.memmap)  # type: ignore[union-attr]
 
 
-def test_an_interrupted_cache_goes_on_after_the_last_whole_shard(cohort: Cohort, tmp_path: Path) -> None:
-    class Dies:
+def test_an_interrupted_cache_goes_on_after_the_last_whole_shard(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dies(FolderPixels):
         left = 17
-
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
 
         def read_many(self, *args: Any, **kwargs: Any) -> np.ndarray:
             Dies.left -= 1
             if Dies.left < 0:
                 raise KeyboardInterrupt
-            return self.inner.read_many(*args, **kwargs)
+            return super().read_many(*args, **kwargs)
 
-    from citlr.data.pixels import FolderPixels
-
-    breaking = replace(cohort, source=Dies(FolderPixels(cohort.root)))
-    with pytest.raises(KeyboardInterrupt):
-        write_cache(breaking, tmp_path / "cache", size=32, shard_size=8, workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("citlr.data.cache.FolderPixels", Dies)
+        with pytest.raises(KeyboardInterrupt):
+            write_cache(cohort, tmp_path / "cache", size=32, shard_size=8, workers=1)
     shards = sorted((tmp_path / "cache").glob("shard-*.npy"))
     assert len(shards) == 2
     stamps = [shard.stat().st_mtime_ns for shard in shards]
@@ -115,6 +117,72 @@ def test_a_cache_of_something_else_is_refused(cohort: Cohort, tmp_path: Path) ->
         write_cache(cohort, tmp_path / "cache", size=32)
     with pytest.raises(InputError, match="lacks 25 images"):
         open_cache(cohort, tmp_path / "cache")
+
+
+def test_a_cache_is_never_stale(cohort: Cohort, tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    first = write_cache(cohort, place, size=32, shard_size=8)
+    first.to_parquet(tmp_path / "cohort.parquet")
+    # A copy has another time and the same content: still fresh.
+    os.utime(cohort.root / "3.png", ns=(1, 1))
+    assert isinstance(open_cache(cohort, place).source, CachePixels)
+    assert isinstance(Cohort.from_parquet(tmp_path / "cohort.parquet").source, CachePixels)
+    # The same length and another content, which only its digest shows.
+    content = bytearray((cohort.root / "3.png").read_bytes())
+    content[-20] ^= 1
+    (cohort.root / "3.png").write_bytes(bytes(content))
+    for opened in (lambda: open_cache(cohort, place), lambda: Cohort.from_parquet(tmp_path / "cohort.parquet")):
+        with pytest.raises(StateError, match=r"1 of 30 images were changed after the cache .*3\.png"):
+            opened()
+    assert Cohort.from_parquet(tmp_path / "cohort.parquet", cache=False).source is None
+    # Written again, only the shard with the changed file is decoded, and the cache has another name inside.
+    Image.fromarray(picture(99)).save(cohort.root / "3.png")
+    stamps = {shard.name: shard.stat().st_mtime_ns for shard in place.glob("*.npy")}
+    again = write_cache(cohort, place, size=32, shard_size=8)
+    changed = {shard.name for shard in place.glob("*.npy") if shard.stat().st_mtime_ns != stamps[shard.name]}
+    assert changed == {"shard-00000.npy"}
+    np.testing.assert_array_equal(again.pixels([3], size=32)[0], read_image(cohort.root / "3.png", size=32))
+    assert again.source.key != first.source.key  # type: ignore[union-attr]
+    with pytest.raises(StateError, match="was written anew after the cohort"):
+        Cohort.from_parquet(tmp_path / "cohort.parquet")
+
+
+def test_a_mended_image_comes_back(cohort: Cohort, tmp_path: Path) -> None:
+    (cohort.root / "4.png").rename(tmp_path / "away.png")
+    assert len(write_cache(cohort, tmp_path / "cache", size=32, max_unreadable=0.1)) == 29
+    (tmp_path / "away.png").rename(cohort.root / "4.png")
+    mended = write_cache(cohort, tmp_path / "cache", size=32)
+    np.testing.assert_array_equal(mended.pixels(size=32), cohort.pixels(size=32))
+
+
+def test_a_cohort_keeps_its_cache_on_disk(cohort: Cohort, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    write_cache(cohort, home / "cache", size=32).to_parquet(home / "cohort.parquet")
+    # The whole folder may be moved, and the images may be gone.
+    moved = home.rename(tmp_path / "moved")
+    expected = cohort.pixels(size=32)
+    for file in cohort.root.glob("*.png"):
+        file.unlink()
+    stored = Cohort.from_parquet(moved / "cohort.parquet")
+    np.testing.assert_array_equal(stored.pixels(size=32), expected)
+    # A cohort elsewhere, such as a run's, finds it as well.
+    stored.part("test").to_parquet(tmp_path / "run" / "cohort.parquet")
+    assert len(Cohort.from_parquet(tmp_path / "run" / "cohort.parquet").pixels(size=32)) == 10
+    (moved / "cache").rename(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match=r"cache, which is not there: .*cohort.cache: false"):
+        Cohort.from_parquet(moved / "cohort.parquet")
+
+
+def test_a_small_cache_does_not_blind_the_search_for_duplicates(cohort: Cohort, tmp_path: Path) -> None:
+    Image.fromarray(picture(0)).save(cohort.root / "5.png")
+    cached = write_cache(cohort, tmp_path / "cache", size=16)
+    assert [(pair.first, pair.second) for pair in near_duplicates(cached)] == [("i0", "i5")]
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_sizes_that_no_cache_has(cohort: Cohort, tmp_path: Path, size: int) -> None:
+    with pytest.raises(InputError, match="give 1 to 4096"):
+        write_cache(cohort, tmp_path / "cache", size=size)
 
 
 class Torch(torch.utils.data.Dataset):  # type: ignore[type-arg]

@@ -9,6 +9,7 @@ import numpy as np
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.shards import CachePixels
 from citlr.data.steps import require_levels, require_patients_per_level
 from citlr.errors import InputError, did_you_mean
 
@@ -34,7 +35,7 @@ def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
         If the cohort cannot carry the audit; says what was found and what would do.
     """
     if settings.images is None:
-        return _prepared(settings)
+        return _prepared(settings, narrator)
     return read_cohort(
         settings.table,
         images=settings.images,
@@ -53,10 +54,12 @@ def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
     )
 
 
-def _prepared(settings: CohortConfig) -> Cohort:
+def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     """Open a cohort that `citlr prepare` wrote, and cut it down to what the audit needs."""
     where = str(settings.table)
-    whole = Cohort.from_parquet(settings.table)
+    whole = Cohort.from_parquet(settings.table, cache=settings.cache)
+    if isinstance(whole.source, CachePixels):
+        narrator.say(f"cohort: pixels up to {whole.source.size} x {whole.source.size} from {whole.source.folder}")
     for key in ("columns", "keep", "split"):
         if getattr(settings, key):
             raise InputError(

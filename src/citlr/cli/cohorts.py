@@ -3,131 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from citlr.cli.options import Quiet
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
+from citlr.cli.preparing import Cache, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
 
 prepare = typer.Typer(help="Read a public data set, or any table, into a cohort with its flow of exclusions.")
 
 Root = Annotated[Path, typer.Argument(help="The data set's root folder.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for cohort.parquet, flow.md and flow.json.")]
-Attributes = Annotated[list[str] | None, typer.Option("--attribute", help="Sensitive attribute; may be repeated.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="Finding; may be repeated.")]
-AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Count strings outside the vocabulary as unknown.")]
-Uncertain = Annotated[str, typer.Option(help="A label of -1: ignore, zeros or ones.")]
-Conflicts = Annotated[str, typer.Option(help="Records of a patient that disagree: drop, first or majority.")]
-Seed = Annotated[int, typer.Option(help="Seed of a drawn split.")]
-
-
-def _study(
-    attributes: list[str] | None, labels: list[str] | None, allow: bool, uncertain: str, conflicts: str, seed: int
-) -> Any:
-    from citlr.data.study import Study
-
-    return Study(
-        attributes=tuple(attributes) if attributes else None,
-        labels=tuple(labels) if labels else None,
-        allow_unknown=allow,
-        uncertain=uncertain,  # type: ignore[arg-type]
-        conflicts=conflicts,  # type: ignore[arg-type]
-        seed=seed,
-    )
-
-
-def _write(cohort: Cohort, out: Path) -> None:
-    from citlr.data.prepared import write_prepared
-
-    for path in write_prepared(cohort, out).values():
-        print(path)
+TableName = Annotated[str | None, typer.Option(help="The table's file name below ROOT, where it has another one.")]
+# NIH and PadChest record no race, and their findings are present or absent.
+PLAIN = ("race", "uncertain", "blank")
 
 
 @prepare.command()
+@data_set_verb()
 def chexpert(
     root: Root,
-    out: Out = Path("cohort"),
     demographics: Annotated[Path | None, typer.Option(help="CHEXPERT DEMO.xlsx or its CSV.")] = None,
     labeller: Annotated[str, typer.Option(help="chexpert or chexbert.")] = "chexpert",
-    attribute: Attributes = None,
-    label: Labels = None,
-    allow_unknown: AllowUnknown = False,
-    uncertain: Uncertain = "ignore",
-    conflicts: Conflicts = "drop",
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """CheXpert, with its table of demographics."""
-    from citlr.console import Narrator
+    **study: Any,
+) -> Any:
+    """CheXpert, with its table of demographics. Attributes: race, sex, hispanic, age_group."""
     from citlr.data.sources.chexpert import prepare_chexpert
 
-    study = _study(attribute, label, allow_unknown, uncertain, conflicts, seed)
-    voice = Narrator(quiet=quiet)
-    _write(prepare_chexpert(root, demographics=demographics, labeller=labeller, study=study, narrator=voice), out)
+    return prepare_chexpert(root, demographics=demographics, labeller=labeller, **study)
 
 
 @prepare.command(name="mimic-cxr")
+@data_set_verb()
 def mimic_cxr(
     root: Root,
-    mimic_iv: Annotated[Path, typer.Option(help="The folder of MIMIC-IV's hosp tables.")],
-    out: Out = Path("cohort"),
+    mimic_iv: Annotated[Path, typer.Option(help="The folder of MIMIC-IV, or of its hosp (v1: core) tables.")],
     labeller: Annotated[str, typer.Option(help="chexpert or negbio.")] = "chexpert",
-    attribute: Attributes = None,
-    label: Labels = None,
-    allow_unknown: AllowUnknown = False,
-    uncertain: Uncertain = "ignore",
-    conflicts: Conflicts = "drop",
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """MIMIC-CXR-JPG, with the demographics of MIMIC-IV."""
-    from citlr.console import Narrator
+    **study: Any,
+) -> Any:
+    """MIMIC-CXR-JPG, with the demographics of MIMIC-IV. Attributes: race, sex, hispanic, age_group."""
     from citlr.data.sources.mimic_cxr import prepare_mimic_cxr
 
-    study = _study(attribute, label, allow_unknown, uncertain, conflicts, seed)
-    voice = Narrator(quiet=quiet)
-    _write(prepare_mimic_cxr(root, mimic_iv=mimic_iv, labeller=labeller, study=study, narrator=voice), out)
+    return prepare_mimic_cxr(root, mimic_iv=mimic_iv, labeller=labeller, **study)
 
 
 @prepare.command()
-def nih(
-    root: Root,
-    out: Out = Path("cohort"),
-    table: Annotated[str | None, typer.Option(help="The table's file name.")] = None,
-    attribute: Attributes = None,
-    label: Labels = None,
-    allow_unknown: AllowUnknown = False,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """NIH ChestX-ray14."""
-    from citlr.console import Narrator
+@data_set_verb(without=PLAIN)
+def nih(root: Root, table: TableName = None, **study: Any) -> Any:
+    """NIH ChestX-ray14 (2017, v2020, Kaggle sample). Attributes: sex, age_group."""
     from citlr.data.sources.nih import prepare_nih
 
-    study = _study(attribute, label, allow_unknown, "ignore", "drop", seed)
-    _write(prepare_nih(root, table=table, study=study, narrator=Narrator(quiet=quiet)), out)
+    return prepare_nih(root, table=table, **study)
 
 
 @prepare.command()
-def padchest(
-    root: Root,
-    out: Out = Path("cohort"),
-    table: Annotated[str | None, typer.Option(help="The table's file name.")] = None,
-    attribute: Attributes = None,
-    label: Labels = None,
-    allow_unknown: AllowUnknown = False,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """PadChest."""
-    from citlr.console import Narrator
+@data_set_verb(without=PLAIN)
+def padchest(root: Root, table: TableName = None, **study: Any) -> Any:
+    """PadChest. Attributes: sex, age_group."""
     from citlr.data.sources.padchest import prepare_padchest
 
-    study = _study(attribute, label, allow_unknown, "ignore", "drop", seed)
-    _write(prepare_padchest(root, table=table, study=study, narrator=Narrator(quiet=quiet)), out)
+    return prepare_padchest(root, table=table, **study)
 
 
 @prepare.command()
@@ -137,39 +71,65 @@ def table(
     label: Annotated[list[str], typer.Option(help="Finding; may be repeated.")],
     images: Annotated[Path | None, typer.Option(help="The folder that the paths are relative to.")] = None,
     map: Annotated[list[str] | None, typer.Option(help="ours=theirs, such as path=file; may be repeated.")] = None,
+    level: Annotated[
+        list[str] | None, typer.Option(help="raw=name, such as F=female: what the attribute's values mean.")
+    ] = None,
+    edge: Annotated[
+        list[float] | None, typer.Option(help="The attribute is a number: inner edge of its groups.")
+    ] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="column=value of the rows to keep; may be repeated.")] = None,
     covariate: Annotated[list[str] | None, typer.Option(help="Column to carry along; may be repeated.")] = None,
     split: Annotated[str | None, typer.Option(help="Column with a given split.")] = None,
+    uncertain: Annotated[str, typer.Option(help="A label of -1 is: error, ignore, zeros or ones.")] = "error",
+    lateral: Annotated[str, typer.Option(help="Images known to be lateral: drop or keep.")] = "drop",
+    seed: Annotated[int, typer.Option(help="Seed of a drawn split.")] = 0,
+    check: Check = "decode",
+    max_unreadable: MaxUnreadable = 0.01,
+    fit: Fit = "pad",
     out: Out = Path("cohort"),
-    seed: Seed = 0,
+    cache: Cache = None,
+    leaks: Leaks = False,
     quiet: Quiet = False,
 ) -> None:
-    """Any table with an image folder."""
+    """Any table with an image folder (PNG, JPEG, DICOM)."""
     from citlr.console import Narrator
     from citlr.data.sources.table import prepare_table
 
+    voice = Narrator(quiet=quiet)
+    kept: dict[str, list[str]] = {}
+    for column, value in _pairs("--keep", keep, "column=value, such as --keep view=PA"):
+        kept.setdefault(column, []).append(value)
     cohort = prepare_table(
         file,
         images=images,
         attribute=attribute,
         labels=label,
-        columns=_pairs(map or []),
+        columns=dict(_pairs("--map", map, "ours=theirs, such as --map path=file")),
+        levels={attribute: dict(_pairs("--level", level, "raw=name, such as --level F=female"))} if level else None,
+        bins={attribute: edge} if edge else None,
+        keep=kept or None,
         covariates=tuple(covariate or ()),
         split=split,
+        uncertain=uncertain,
+        lateral=lateral,
         seed=seed,
-        narrator=Narrator(quiet=quiet),
+        check=check,
+        max_unreadable=max_unreadable,
+        fit=fit,
+        narrator=voice,
     )
-    _write(cohort, out)
+    save(cohort, out, cache=cache, leaks=leaks, max_unreadable=max_unreadable, narrator=voice)
 
 
-def _pairs(entries: list[str]) -> dict[str, str]:
+def _pairs(option: str, entries: list[str] | None, form: str) -> list[tuple[str, str]]:
     from citlr.errors import InputError
 
-    pairs = {}
-    for entry in entries:
+    pairs = []
+    for entry in entries or []:
         ours, equals, theirs = entry.partition("=")
         if not (ours and equals and theirs):
-            raise InputError(f"--map '{entry}' is not of the form ours=theirs, such as --map path=file.")
-        pairs[ours] = theirs
+            raise InputError(f"{option} '{entry}' is not of the form {form}.")
+        pairs.append((ours, theirs))
     return pairs
 
 
@@ -177,16 +137,25 @@ def describe(
     cohort: Annotated[Path, typer.Argument(help="A cohort.parquet.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write tables and plots here.")] = None,
     leaks: Annotated[bool, typer.Option("--leaks", help="Also look for near-duplicates across splits.")] = False,
+    generator: Annotated[
+        Path | None, typer.Option(help="Also make sure that this trained generator has not seen the test patients.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Tell who is in a cohort: disease by attribute with chi-square and Cramer's V, missingness, view and age."""
     from citlr.console import Narrator
     from citlr.data.associations import describe as cross
     from citlr.data.associations import write_description
-    from citlr.data.cohort import Cohort as Stored
-    from citlr.data.leaks import check_leaks
+    from citlr.data.cohort import Cohort
+    from citlr.data.leaks import check_leaks, require_unseen
+    from citlr.data.splits import require_disjoint
 
-    found = Stored.from_parquet(cohort)
+    found = Cohort.from_parquet(cohort)
+    require_disjoint(found.frame)
+    if generator is not None:
+        from citlr.generators.base import load_generator
+
+        require_unseen(found.part("test"), getattr(load_generator(generator), "seen", ()), what=str(generator))
     description = cross(found)
     print(description.to_frame().to_string(index=False))
     if out is not None:

@@ -1,13 +1,13 @@
-"""Decoded, resized images on disk: memory-mapped uint8 shards with an index, read at the speed of the disk."""
+"""Decode and resize every image once, into a folder that training reads at the speed of the disk."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,59 +17,40 @@ from citlr.console import Narrator
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import Fit, Pixels, fit_square, quantise
+from citlr.data.images import Fit, quantise
 from citlr.data.pixels import FolderPixels, PixelSource, map_ordered
+from citlr.data.shards import (
+    INDEX,
+    PLAN,
+    SCHEMA,
+    OpenCache,
+    Stamp,
+    content_key,
+    read_rows,
+    rows_file,
+    shard_file,
+    stamps_of,
+    write_rows,
+)
 from citlr.errors import InputError, StateError
 
-SCHEMA = "citlr.cache/1"
-INDEX = "index.json"
 # Images in a shard: 16 MiB at 64 x 64, 256 MiB at 256 x 256.
 SHARD = 4096
+# Sides that a cache may have; the larger one is above any network's input.
+SIZES = (1, 4096)
 
 
-@dataclass(frozen=True)
-class CachePixels:
-    """Pixels out of a cache folder; shards are mapped, not loaded, so memory holds what is being read.
+def cache_name(cohort: Cohort, size: int) -> str:
+    """Give the folder name of a cohort's cache: size, fit, and a mark of its images.
 
-    Parameters
-    ----------
-    folder : Path
-        The cache.
-    size : int
-        Side of the images in it, in pixels.
-    fit : {"pad", "crop", "stretch"}
-        How rectangles became squares.
-    places : dict of str to (int, int)
-        Image id to shard and row.
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"image_id": ["a"], "path": ["a.png"], "patient_id": ["p"]})
+    >>> cache_name(Cohort(frame, Path("."), attributes=(), labels=()), 64)
+    'cache-64-pad-c726d538'
     """
-
-    folder: Path
-    size: int
-    fit: Fit
-    places: dict[str, tuple[int, int]] = field(repr=False)
-    _maps: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-
-    def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
-        """Read images (n, 1, size, size); smaller sizes are made from the cached one, larger ones are refused."""
-        if size > self.size or fit != self.fit:
-            raise InputError(
-                f"The cache {self.folder} holds images of {self.size} pixels with fit='{self.fit}', and {size} pixels "
-                f"with fit='{fit}' were asked for; write a cache of that kind."
-            )
-        batch = np.empty((len(ids), 1, self.size, self.size), dtype=np.float32)
-        for position, image_id in enumerate(ids):
-            shard, row = self.places[image_id]
-            np.multiply(self._shard(shard)[row], np.float32(1.0 / 255.0), out=batch[position, 0])
-        if size == self.size:
-            return batch
-        return np.stack([fit_square(image, size=size, fit="stretch") for image in batch])
-
-    def _shard(self, number: int) -> npt.NDArray[np.uint8]:
-        with self._lock:
-            if number not in self._maps:
-                self._maps[number] = np.load(self.folder / _shard_name(number), mmap_mode="r", allow_pickle=False)
-            return self._maps[number]
+    return f"cache-{size}-{cohort.fit}-{_digest(cohort)[:8]}"
 
 
 def write_cache(
@@ -84,8 +65,9 @@ def write_cache(
 ) -> Cohort:
     """Decode every image once, and give the cohort that reads from the cache.
 
-    Interrupted and started again, it goes on after the last whole shard. Eight-bit images come out bit for bit as they
-    are decoded; 16-bit and DICOM images are rounded to 256 grey values.
+    Interrupted and started again, it goes on after the last whole shard; started again on a whole cache, it decodes
+    the shards with files that were changed since, and no others. Eight-bit images come out bit for bit as they are
+    decoded; 16-bit and DICOM images are rounded to 256 grey values.
 
     Parameters
     ----------
@@ -94,7 +76,7 @@ def write_cache(
     folder : path-like
         Where the shards go.
     size : int
-        Side of the square images, in pixels.
+        Side of the square images, in pixels; 1 to 4096.
     max_unreadable : float
         The share of images, in [0, 1], that may be unreadable; they are left out of the cohort, counted and named.
     workers : int
@@ -112,30 +94,35 @@ def write_cache(
     Raises
     ------
     InputError
-        If too many images are unreadable.
+        If too many images are unreadable, or the size is none.
     StateError
         If the folder holds a cache of other images or another size.
     """
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise InputError(f"A cache of {size} pixels a side is not possible; give {SIZES[0]} to {SIZES[1]}.")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     plan = {"schema": SCHEMA, "size": size, "fit": cohort.fit, "shard_size": shard_size, "images": _digest(cohort)}
     _claim(place, plan)
-    source: PixelSource = cohort.source if cohort.source is not None else FolderPixels(cohort.root)
-    ids, paths = cohort.frame["image_id"].tolist(), cohort.frame["path"].tolist()
-    unreadable: dict[int, str] = {}
-    with narrator.progress("cache images", total=len(ids)) as tick:
-        for number, start in enumerate(range(0, len(ids), shard_size)):
-            rows = range(start, min(start + shard_size, len(ids)))
-            unreadable.update(_write_shard(place, number, rows, source, ids, paths, size, cohort.fit, workers))
-            share = len(unreadable) / len(ids)
-            if share > max_unreadable:
-                first = min(unreadable)
+    task = _Task(cohort, place, size, workers)
+    total, faults = len(cohort), 0
+    tables = []
+    with narrator.progress("cache images", total=total) as tick:
+        for number, start in enumerate(range(0, total, shard_size)):
+            rows = range(start, min(start + shard_size, total))
+            if not task.whole(number, rows):
+                (place / INDEX).unlink(missing_ok=True)
+                task.write(number, rows)
+            tables.append(read_rows(place, number))
+            bad = [fault for fault in tables[-1]["fault"] if fault]
+            faults += len(bad)
+            if faults / total > max_unreadable:
                 raise InputError(
-                    f"{len(unreadable)} of {len(ids)} images cannot be read, more than the share "
-                    f"max_unreadable={max_unreadable:g}; the first: {unreadable[first]}"
+                    f"{faults} of {total} images cannot be read, more than the share "
+                    f"max_unreadable={max_unreadable:g}; the last: {bad[-1]}"
                 )
-            tick(rows.stop, f"{len(unreadable)} unreadable")
-    write_json(place / INDEX, {**plan, "ids": ids, "unreadable": sorted(unreadable)})
+            tick(rows.stop, f"{faults} unreadable")
+    write_json(place / INDEX, {**plan, "shards": len(tables), "key": content_key(plan, tables)})
     return open_cache(cohort, place)
 
 
@@ -145,27 +132,22 @@ def open_cache(cohort: Cohort, folder: str | os.PathLike[str]) -> Cohort:
     Raises
     ------
     StateError
-        If the folder holds no whole cache.
+        If the folder holds no whole cache, or one of files that were changed since.
     InputError
         If it lacks images of the cohort.
     """
-    place = Path(folder)
-    if not (place / INDEX).is_file():
-        raise StateError(f"{place} holds no whole cache (there is no {INDEX}); write it with write_cache.")
-    index = read_json(place / INDEX)
-    if index.get("schema") != SCHEMA:
-        raise StateError(f"{place} holds a cache of another version ({index.get('schema')}); write it anew.")
-    lost = {index["ids"][row] for row in index["unreadable"]}
-    places = {name: divmod(row, int(index["shard_size"])) for row, name in enumerate(index["ids"])}
+    cache = OpenCache.at(folder)
     wanted = cohort.frame["image_id"]
-    absent = wanted[~wanted.isin(places)]
+    absent = wanted[~wanted.isin(cache.pixels.places)]
     if len(absent):
-        raise InputError(f"The cache {place} lacks {len(absent)} images of the cohort, the first: {absent.iloc[0]}.")
+        raise InputError(f"The cache {folder} lacks {len(absent)} images of the cohort, the first: {absent.iloc[0]}.")
+    cache.require_fresh(cohort.root, wanted.tolist())
+    lost = set(cache.rows.loc[cache.rows["fault"] != "", "image_id"])
     recorder = FlowRecorder(cohort.frame, steps=cohort.flow)
     bad = wanted.isin(lost)
-    recorder.keep(~bad, "readable", "image cannot be read", cohort.frame.loc[bad, "path"].tolist())
-    source = CachePixels(place, int(index["size"]), index["fit"], places)
-    return replace(cohort, frame=recorder.frame, flow=tuple(recorder.steps), source=source, fit=source.fit)
+    if bad.any():
+        recorder.keep(~bad, "readable", "image cannot be read", cohort.frame.loc[bad, "path"].tolist())
+    return replace(cohort, frame=recorder.frame, flow=tuple(recorder.steps), source=cache.pixels, fit=cache.pixels.fit)
 
 
 def _digest(cohort: Cohort) -> str:
@@ -173,51 +155,68 @@ def _digest(cohort: Cohort) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _claim(place: Path, plan: dict[str, object]) -> None:
+def _claim(place: Path, plan: dict[str, Any]) -> None:
     """Write the plan first: shards found beside the same plan are whole, since each was renamed when it was."""
-    file = place / "plan.json"
+    file = place / PLAN
     if not file.is_file():
         write_json(file, plan)
     elif read_json(file) != plan:
         raise StateError(f"{place} holds a cache of other images, another size or fit; give another folder.")
 
 
-def _write_shard(
-    place: Path,
-    number: int,
-    rows: range,
-    source: PixelSource,
-    ids: list[str],
-    paths: list[str],
-    size: int,
-    fit: Fit,
-    workers: int,
-) -> dict[int, str]:
-    """Fill one shard through a memory map; give the rows that cannot be read, each with its sentence."""
-    file, faults_file = place / _shard_name(number), place / f"shard-{number:05d}.json"
-    if file.is_file() and faults_file.is_file():
-        return {int(row): fault for row, fault in read_json(faults_file).items()}
+@dataclass(frozen=True)
+class _Task:
+    """Shards to be written: from where, to where, how large."""
 
-    def decode(row: int) -> tuple[int, npt.NDArray[np.uint8] | None, str]:
-        try:
-            image = source.read_many([ids[row]], [paths[row]], size=size, fit=fit)
-        except InputError as error:
-            return row, None, str(error)
-        return row, quantise(image[0, 0]), ""
+    cohort: Cohort
+    place: Path
+    size: int
+    workers: int
 
-    faults: dict[int, str] = {}
-    with atomic_write(file) as temporary:
-        shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(rows), size, size))
-        for row, image, fault in map_ordered(decode, iter(rows), workers=workers, ahead=8 * workers):
-            if image is None:
-                faults[row] = fault
-            else:
-                shard[row - rows.start] = image
-        shard.flush()
-        del shard
-        write_json(faults_file, faults)
-    return faults
+    def whole(self, number: int, rows: range) -> bool:
+        """Say whether a shard is there and none of its files was changed since."""
+        if not (shard_file(self.place, number).is_file() and rows_file(self.place, number).is_file()):
+            return False
+        table = read_rows(self.place, number)
+        pairs = zip(table["path"], stamps_of(table), strict=True)
+        return len(table) == len(rows) and not any(stamp.changed(self.cohort.root / path) for path, stamp in pairs)
+
+    def write(self, number: int, rows: range) -> None:
+        """Fill one shard through a memory map; the table beside it is written last and says that it is whole."""
+        cohort, size, fit = self.cohort, self.size, self.cohort.fit
+        source: PixelSource = cohort.source if cohort.source is not None else FolderPixels(cohort.root)
+        files = cohort.source is None
+        part = cohort.frame.iloc[rows.start : rows.stop]
+        ids, paths = part["image_id"].tolist(), part["path"].tolist()
+
+        def decode(row: int) -> tuple[int, npt.NDArray[np.uint8] | None, str, Stamp]:
+            stamp = Stamp.of(cohort.root / paths[row]) if files else Stamp()
+            image, fault = _decoded(source, ids[row], paths[row], size, fit)
+            return row, image, fault, stamp
+
+        rows_file(self.place, number).unlink(missing_ok=True)
+        faults: list[str] = []
+        stamps: list[Stamp] = []
+        with atomic_write(shard_file(self.place, number)) as temporary:
+            shape = (len(ids), size, size)
+            shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            done = map_ordered(decode, iter(range(len(ids))), workers=self.workers, ahead=8 * self.workers)
+            for row, image, fault, stamp in done:
+                if image is not None:
+                    shard[row] = image
+                faults.append(fault)
+                stamps.append(stamp)
+            shard.flush()
+            del shard
+        write_rows(self.place, number, ids, paths, faults, stamps)
 
 
-def _shard_name(number: int) -> str:
-    return f"shard-{number:05d}.npy"
+def _decoded(
+    source: PixelSource, image_id: str, path: str, size: int, fit: Fit
+) -> tuple[npt.NDArray[np.uint8] | None, str]:
+    """Give one image and no fault, or a fault and no image."""
+    names: Sequence[str] = [image_id]
+    try:
+        return quantise(source.read_many(names, [path], size=size, fit=fit)[0, 0]), ""
+    except InputError as error:
+        return None, str(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,12 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from citlr.artifacts import atomic_write
 from citlr.console import Narrator
 from citlr.data.checks import QUIET, Check, drop_unreadable
+from citlr.data.cohort_file import find_cache, note_cache, read_frame, write_frame
 from citlr.data.columns import pick_columns, wanted_columns
 from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.flow import FlowStep as FlowStep
@@ -40,9 +37,6 @@ from citlr.data.steps import (
 )
 from citlr.data.vocabulary import read_age
 from citlr.errors import InputError, did_you_mean
-
-SCHEMA = "citlr.cohort/1"
-_KEY = b"citlr"
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +211,6 @@ class Cohort:
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the frame, and everything else but the pixels as JSON in the file's metadata, atomically."""
         content = {
-            "schema": SCHEMA,
             "root": str(self.root.absolute()),
             "attributes": list(self.attributes),
             "labels": list(self.labels),
@@ -225,14 +218,14 @@ class Cohort:
             "fit": self.fit,
             "flow": [step.to_dict() for step in self.flow],
             "raw": [asdict(one) for one in self.raw],
+            "cache": note_cache(self.source, Path(path)),
         }
-        table = pa.Table.from_pandas(self.frame, preserve_index=False)
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(content).encode()})
-        with atomic_write(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        write_frame(self.frame, content, Path(path))
 
     @classmethod
-    def from_parquet(cls, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Cohort:
+    def from_parquet(
+        cls, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, *, cache: bool = True
+    ) -> Cohort:
         """Read a cohort back.
 
         Parameters
@@ -241,32 +234,29 @@ class Cohort:
             A file that `to_parquet` wrote.
         root : path-like, optional
             The image folder, where it is no longer the one it was.
+        cache : bool
+            Whether pixels come from the cache that the cohort was prepared with, if it was, or from the image files.
 
         Raises
         ------
         InputError
             If the file is missing or holds no cohort.
+        StateError
+            If the cache is gone, or older than the image files.
         """
         file = Path(path)
-        if not file.is_file():
-            raise InputError(f"There is no cohort at {file}; write one with `citlr prepare` or `citlr audit`.")
-        try:
-            with file.open("rb") as stream:
-                table = pq.ParquetFile(stream).read()
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file} is not a parquet file or is damaged ({error}).") from error
-        content: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
-        if content.get("schema") != SCHEMA:
-            found = content.get("schema", "no schema")
-            raise InputError(f"{file} is not a cohort of this version ({SCHEMA} is needed, {found} found).")
+        frame, content = read_frame(file)
+        images = Path(content["root"] if root is None else root)
+        note = content.get("cache") if cache else None
         return cls(
-            frame=table.to_pandas(),
-            root=Path(content["root"] if root is None else root),
+            frame=frame,
+            root=images,
             attributes=tuple(content["attributes"]),
             labels=tuple(content["labels"]),
             covariates=tuple(content["covariates"]),
             flow=tuple(FlowStep.from_dict(step) for step in content["flow"]),
             raw=tuple(RawCount(**one) for one in content["raw"]),
+            source=None if note is None else find_cache(note, file, images, frame["image_id"].tolist()),
             fit=content["fit"],
         )
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import scipy.fft
 
+from citlr.artifacts import atomic_write
 from citlr.console import Narrator
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
+from citlr.data.shards import CachePixels
 from citlr.data.splits import require_disjoint
 from citlr.errors import InputError
 
@@ -103,6 +108,9 @@ def near_duplicates(
         The nearest first. Finding some is a warning for a person to look at, never an error: two exposures taken one
         after the other can look alike, too.
     """
+    if isinstance(cohort.source, CachePixels) and cohort.source.size < THUMBNAIL:
+        # Too small to be hashed alike: the files themselves are looked at.
+        cohort = replace(cohort, source=None)
     split = cohort.frame["split"].to_numpy()
     hashes = np.zeros((len(cohort), BLOCK * BLOCK // 64), dtype=np.uint64)
     with narrator.progress("hash images", total=len(cohort)) as tick:
@@ -132,6 +140,15 @@ def _close(
                 distance += np.bitwise_count(block[:, None, word] ^ part[None, :, word])
             for first, second in np.argwhere(distance <= max_distance):
                 yield start + int(first), other + int(second), int(distance[first, second])
+
+
+def write_near_duplicates(pairs: Sequence[NearDuplicate], out: str | os.PathLike[str]) -> Path:
+    """Write the pairs as `near_duplicates.csv`, the nearest first; a header alone says that there are none."""
+    file = Path(out) / "near_duplicates.csv"
+    columns = [one.name for one in fields(NearDuplicate)]
+    with atomic_write(file) as temporary:
+        pd.DataFrame([asdict(pair) for pair in pairs], columns=columns).to_csv(temporary, index=False)
+    return file
 
 
 def fingerprints(patients: Iterable[str]) -> list[str]:

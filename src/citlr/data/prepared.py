@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from citlr.artifacts import atomic_write
+from citlr.console import Narrator
+from citlr.data.cache import cache_name, write_cache
+from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table, raw_table
 from citlr.errors import InputError
@@ -15,8 +18,15 @@ from citlr.errors import InputError
 SCHEMA = "citlr.flow/1"
 
 
-def write_prepared(cohort: Cohort, out: str | os.PathLike[str]) -> dict[str, Path]:
-    """Write `cohort.parquet`, `flow.md` and `flow.json` into a folder.
+def write_prepared(
+    cohort: Cohort,
+    out: str | os.PathLike[str],
+    *,
+    cache: int | None = None,
+    max_unreadable: float = 0.01,
+    narrator: Narrator = QUIET,
+) -> dict[str, Path]:
+    """Write `cohort.parquet`, `flow.md` and `flow.json` into a folder, and before them a cache of the pixels if asked.
 
     All three are complete under temporary names before the first of them gets its own.
 
@@ -26,16 +36,22 @@ def write_prepared(cohort: Cohort, out: str | os.PathLike[str]) -> dict[str, Pat
         What a `prepare` function gave.
     out : path-like
         The folder; made if it is not there.
+    cache : int, optional
+        Side of the images in a cache inside `out` that everything which reads the cohort then takes its pixels from.
+    max_unreadable : float
+        The share of images that may turn out unreadable while they are cached.
+    narrator : Narrator
+        Shows progress.
 
     Returns
     -------
     dict of str to Path
-        `cohort`, `flow_md` and `flow_json`.
+        `cohort`, `flow_md` and `flow_json`, and `cache`.
 
     Raises
     ------
     InputError
-        If `out` is a file or cannot be written to.
+        If `out` is a file or cannot be written to, or too many images are unreadable.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -46,6 +62,9 @@ def write_prepared(cohort: Cohort, out: str | os.PathLike[str]) -> dict[str, Pat
         "flow_json": folder / "flow.json",
     }
     try:
+        if cache is not None:
+            paths["cache"] = folder / cache_name(cohort, cache)
+            cohort = write_cache(cohort, paths["cache"], size=cache, max_unreadable=max_unreadable, narrator=narrator)
         with atomic_write(paths["flow_md"]) as page, atomic_write(paths["flow_json"]) as data:
             page.write_text(_page(cohort), encoding="utf-8")
             data.write_text(_data(cohort), encoding="utf-8")

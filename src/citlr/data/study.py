@@ -10,14 +10,14 @@ from typing import Literal
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.checks import QUIET, Check, drop_unreadable
+from citlr.data.checks import CHECKS, QUIET, Check, drop_unreadable
 from citlr.data.cohort import Cohort
 from citlr.data.columns import refuse_unsafe_paths, require_unique
 from citlr.data.flow import FlowRecorder, RawCount
-from citlr.data.images import Fit
+from citlr.data.images import FITS, Fit
 from citlr.data.splits import assign_splits, require_disjoint
 from citlr.data.steps import Blank, Uncertain, cut_bins, read_labels, require_levels
-from citlr.data.vocabulary import FRONTAL, STUDY_RACES, UNKNOWN, Policy, raw_text
+from citlr.data.vocabulary import FRONTAL, RACES, STUDY_RACES, UNKNOWN, Policy, raw_text
 from citlr.errors import InputError, did_you_mean
 
 Views = Literal["frontal", "all"]
@@ -92,6 +92,9 @@ class Study:
             ("conflicts", self.conflicts, ("drop", "first", "majority")),
             ("uncertain", self.uncertain, ("ignore", "zeros", "ones")),
             ("blank", self.blank, ("zeros", "ignore")),
+            ("check", self.check, CHECKS),
+            ("fit", self.fit, FITS),
+            *(("races", race, RACES[:-1]) for race in self.races),
         ):
             if value not in allowed:
                 raise InputError(f"{name}='{value}' is not a choice.{did_you_mean(str(value), allowed)}")

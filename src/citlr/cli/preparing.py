@@ -1,0 +1,144 @@
+"""The choices of a study as options of the command line, once for all data sets."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from citlr.cli.options import Quiet
+
+if TYPE_CHECKING:
+    from citlr.console import Narrator
+    from citlr.data.cohort import Cohort
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for cohort.parquet, flow.md and flow.json.")]
+Cache = Annotated[
+    int | None,
+    typer.Option("--cache", help="Also decode all images once, to this many pixels a side; an audit reads them there."),
+]
+Leaks = Annotated[
+    bool, typer.Option("--leaks", help="Also list images that look the same in different splits (near_duplicates.csv).")
+]
+Check = Annotated[str, typer.Option(help="Look at the image files: exists, structure, decode or none.")]
+Fit = Annotated[str, typer.Option(help="Rectangles become squares by: pad, crop or stretch.")]
+MaxUnreadable = Annotated[float, typer.Option(help="Share of missing or damaged images that may be left out.")]
+
+
+def study_options(
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", help="Sensitive attribute, the main one first; may be repeated.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="Finding; may be repeated.")] = None,
+    views: Annotated[str, typer.Option(help="frontal or all.")] = "frontal",
+    race: Annotated[
+        list[str] | None, typer.Option("--race", help="Level of race that is kept; white, black and asian without it.")
+    ] = None,
+    conflicts: Annotated[str, typer.Option(help="A patient's records disagree: drop, first or majority.")] = "drop",
+    uncertain: Annotated[str, typer.Option(help="A label of -1 becomes: ignore, zeros or ones.")] = "ignore",
+    blank: Annotated[str, typer.Option(help="A label that is blank becomes: zeros or ignore.")] = "zeros",
+    age_edge: Annotated[
+        list[float] | None, typer.Option("--age-edge", help="Inner edge of age_group; 40 and 60 without it.")
+    ] = None,
+    age_cap: Annotated[float, typer.Option(help="The one value for ages above 89; 0 keeps them.")] = 90.0,
+    min_age: Annotated[float, typer.Option(help="Younger patients are left out.")] = 0.0,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Strings outside the vocabulary count as unknown.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="auto (the data set's own if it has a test part), official or drawn.")] = (
+        "auto"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of a drawn split.")] = 0,
+    check: Check = "exists",
+    max_unreadable: MaxUnreadable = 0.01,
+    fit: Fit = "pad",
+) -> Any:
+    """Put the options together as a study; what is no choice is said in one sentence by the study itself."""
+    from citlr.data.study import Study as Choices
+
+    return Choices(
+        attributes=tuple(attribute) if attribute else None,
+        labels=tuple(label) if label else None,
+        views=views,  # type: ignore[arg-type]
+        races=tuple(race) if race else Choices.races,
+        conflicts=conflicts,  # type: ignore[arg-type]
+        uncertain=uncertain,  # type: ignore[arg-type]
+        blank=blank,  # type: ignore[arg-type]
+        age_edges=tuple(age_edge) if age_edge else Choices.age_edges,
+        age_cap=age_cap or None,
+        min_age=min_age,
+        allow_unknown=allow_unknown,
+        split=split,  # type: ignore[arg-type]
+        seed=seed,
+        check=check,  # type: ignore[arg-type]
+        max_unreadable=max_unreadable,
+        fit=fit,  # type: ignore[arg-type]
+    )
+
+
+def data_set_verb(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Make a verb of a function that prepares a data set: its own options, those of the study, and where it goes.
+
+    Parameters
+    ----------
+    without : collection of str
+        Options of the study that mean nothing for this data set.
+
+    Returns
+    -------
+    callable
+        Takes a function with its own arguments and `**study` (`study` and `narrator`); gives the verb.
+    """
+
+    def decorate(prepare: Callable[..., Any]) -> Callable[..., None]:
+        def verb(**given: Any) -> None:
+            from citlr.console import Narrator
+
+            out, cache, leaks = given.pop("out"), given.pop("cache"), given.pop("leaks")
+            voice = Narrator(quiet=given.pop("quiet"))
+            study = study_options(**{name: given.pop(name) for name in shared})
+            cohort = prepare(**given, study=study, narrator=voice)
+            save(cohort, out, cache=cache, leaks=leaks, max_unreadable=study.max_unreadable, narrator=voice)
+
+        own = _parameters(prepare, ("study",))
+        shared = _parameters(study_options, without)
+        _sign(verb, {**own, **shared, **_parameters(_last_options, ())})
+        verb.__name__, verb.__doc__ = prepare.__name__, prepare.__doc__
+        return verb
+
+    return decorate
+
+
+def save(
+    cohort: Cohort, out: Path, *, cache: int | None, leaks: bool, max_unreadable: float, narrator: Narrator
+) -> None:
+    """Write what `citlr prepare` leaves behind, and print where."""
+    from citlr.data.cohort import Cohort as Stored
+    from citlr.data.leaks import check_leaks, write_near_duplicates
+    from citlr.data.prepared import write_prepared
+
+    written = write_prepared(cohort, out, cache=cache, max_unreadable=max_unreadable, narrator=narrator)
+    if leaks:
+        pairs = check_leaks(Stored.from_parquet(written["cohort"]), narrator=narrator)
+        written["near_duplicates"] = write_near_duplicates(pairs, out)
+    for path in written.values():
+        print(path)
+
+
+def _last_options(out: Out = Path("cohort"), cache: Cache = None, leaks: Leaks = False, quiet: Quiet = False) -> None:
+    """Hold the options that every verb ends with."""
+
+
+def _parameters(function: Callable[..., Any], without: Collection[str]) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(function, eval_str=True).parameters
+    return {name: one.replace(kind=one.KEYWORD_ONLY) for name, one in found.items() if name not in without}
+
+
+def _sign(verb: Callable[..., None], parameters: dict[str, inspect.Parameter]) -> None:
+    """Give a function a signature, for typer to read its arguments and options from."""
+    # Both are what typer looks at, by its version.
+    verb.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
+    verb.__annotations__ = {name: one.annotation for name, one in parameters.items()}
