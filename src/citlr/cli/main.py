@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from citlr.cli import audits, closed, cohorts, studies
+from citlr.cli.reproduce import reproduce
 from citlr.errors import CitlrError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cohorts.prepare, name="prepare")
+app.add_typer(reproduce, name="reproduce")
 for verbs in (audits.VERBS, closed.VERBS, cohorts.VERBS, studies.VERBS):
     for verb in verbs:
         app.command()(verb)

@@ -70,7 +70,7 @@ class Oracle:
     def fit(
         self,
         train: Cohort,
-        validation: Cohort,
+        validation: Cohort | None = None,
         *,
         seed: int = 0,
         directory: Path | None = None,

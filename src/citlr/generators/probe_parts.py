@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.errors import InputError
-from citlr.generators.conditions import Variable
+from citlr.generators.conditions import Variable, as_level
 from citlr.generators.disentangle import Residual
 
 
@@ -153,14 +151,7 @@ class Target:
             numbers = column[given].to_numpy(dtype=np.float64)
             codes[given] = np.searchsorted(np.asarray(self.cuts), numbers, side="left")
             return codes
-        rows = Variable(self.name, self.levels).encode(column.where(column.map(self._known)))
-        known = rows[:, -1] == 0
-        codes[known] = rows[known].argmax(axis=1)
+        # A level that the training split does not have is as good as missing.
+        index = {level: k for k, level in enumerate(self.levels)}
+        codes[given] = [index.get(as_level(value), -1) for value in column[given]]
         return codes
-
-    def _known(self, value: Any) -> bool:
-        try:
-            Variable(self.name, self.levels).encode([value])
-        except InputError:
-            return False
-        return True

@@ -88,6 +88,10 @@ class QualityReport:
     attribute_readings: Readings | None = field(default=None, repr=False, compare=False)
 
 
+# With fewer images than this, and no more than there are features, a Frechet distance is not given at all.
+FEWEST = 100
+
+
 class QualityMeter:
     """Collects images shard by shard and gives a report: memory grows by some numbers per image only.
 
@@ -170,12 +174,8 @@ class QualityMeter:
             if name != self.attribute
         }
         original, redrawn = (np.concatenate(parts) for parts in self._features)
-        enough = len(original) > original.shape[1]
-        if not enough:
-            notes.append(
-                f"{len(original)} images are too few for the covariance of {original.shape[1]} features: the Frechet "
-                "distance is unknown."
-            )
+        enough, note = _enough(*original.shape)
+        notes += note
         wanted = [] if numbers is None else [float(level) for level in self.levels]
         own = f"citlr probe ({self.probes.architecture}), {original.shape[1]} features (compares within one run only)"
         return QualityReport(
@@ -209,3 +209,13 @@ class QualityMeter:
         levels = np.asarray([float(level) for level in self.levels])
         nearest = np.abs(numbers[..., None] - levels).argmin(axis=-1)
         return np.eye(len(levels), dtype=np.float32)[nearest], numbers
+
+
+def _enough(images: int, features: int) -> tuple[bool, list[str]]:
+    """Say whether a Frechet distance is given, and what is to be known of it where images are few."""
+    if images > features:
+        return True, []
+    few = f"{images} images are too few for the covariance of {features} features: the Frechet distance is "
+    if images < FEWEST:
+        return False, [few + "unknown."]
+    return True, [few + "too large, and compares at this number of images only."]

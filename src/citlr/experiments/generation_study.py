@@ -1,0 +1,269 @@
+"""What `citlr reproduce generation` is run on: the phantom or a cohort, and the models that enter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from citlr.artifacts import fingerprint
+from citlr.audit.intake import take_in
+from citlr.config import CohortConfig, read_config
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.vae import BETAS
+from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
+
+FINDING = "cardiomegaly"
+# Patients of the phantom's probe: a sample of their own in which attribute and findings are independent.
+PROBE_PATIENTS = 1200
+PROBE_SEED = 7_000_003
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of everything.
+
+    Parameters
+    ----------
+    size : int
+        Side of the images, pixels.
+    patients : int
+        Of the phantom.
+    seeds : int
+        Trainings of every model.
+    draws : int
+        Images per level.
+    images : int
+        Test images that are redrawn, at most.
+    preset : str
+        Of the generators.
+    probe_steps, leakage_steps : int
+        Trainings of the ResNet-34 and of the fresh probes.
+    cycles : int
+        Null interventions in a row, on at most 40 images.
+    steps : dict
+        Options of single kinds, over the preset.
+    """
+
+    size: int
+    patients: int
+    seeds: int
+    draws: int
+    images: int
+    preset: str
+    probe_steps: int
+    leakage_steps: int
+    cycles: int = 10
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_FEW = {"ae_steps": 30, "denoiser_steps": 30, "phi_steps": 4, "information_steps": 4}
+PRESETS = {
+    "smoke": Effort(
+        32,
+        240,
+        2,
+        2,
+        24,
+        "tiny",
+        60,
+        20,
+        steps={
+            "dldm": _FEW,
+            "cldm": _FEW,
+            "vae": {"steps": 40},
+            "latent-shift": {"probe_steps": 30, "autoencoder": {"ae_steps": 30}},
+        },
+    ),
+    # The steps of the VAE give it about the processor time of a DLDM of the same preset.
+    "full": Effort(64, 1500, 3, 4, 300, "small", 400, 400),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A cohort with what is asked of it.
+
+    Parameters
+    ----------
+    name : str
+        For headings.
+    train, validation, test : Cohort
+        Splits by patient.
+    probe_splits : tuple of Cohort
+        What the ResNet-34 learns from and chooses its weights by.
+    attribute : str
+        What is intervened on.
+    levels : tuple of str
+        Its levels.
+    hold : tuple of str
+        Covariates that are to stay.
+    watched : tuple of str
+        What the probe reads besides the attribute.
+    sample : PhantomSample or None
+        The simulator's units, where true counterfactuals are known.
+    """
+
+    name: str
+    train: Cohort
+    validation: Cohort
+    test: Cohort
+    probe_splits: tuple[Cohort, Cohort]
+    attribute: str
+    levels: tuple[str, ...]
+    hold: tuple[str, ...]
+    watched: tuple[str, ...]
+    sample: PhantomSample | None = None
+
+    def key(self) -> str:
+        """Name the images and settings of the study."""
+        ids = [pd.util.hash_pandas_object(part.frame["image_id"]).sum() for part in (self.train, self.test)]
+        settings = (self.name, self.attribute, self.levels, self.hold, self.watched)
+        return fingerprint({"ids": [int(one) for one in ids], "settings": repr(settings)})
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model of the comparison: its name in the tables, its kind, and options over the preset."""
+
+    name: str
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+    held: bool = True
+
+    @property
+    def slug(self) -> str:
+        """Name a folder.
+
+        Examples
+        --------
+        >>> Entrant("beta-VAE, beta 2", "vae").slug
+        'beta-vae-beta-2'
+        """
+        return "-".join("".join(c if c.isalnum() else " " for c in self.name.lower()).split())
+
+
+def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
+    """List the models, in the order of the tables.
+
+    Parameters
+    ----------
+    study : Study
+        The oracle enters where there are true counterfactuals, and a model that holds nothing where something is held.
+    only : tuple of str
+        Names of the models to keep; all without it.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown.
+    """
+    every = [Entrant(f"beta-VAE, beta {beta:g}", "vae", {"beta": beta}) for beta in BETAS]
+    every += [
+        Entrant("latent shift", "latent-shift"),
+        # The publication conditions on the attribute alone.
+        Entrant("CLDM as published", "cldm", {"preset": "published"}, held=False),
+        Entrant("DLDM as published", "dldm", {"preset": "published"}, held=False),
+        Entrant("CLDM", "cldm"),
+        Entrant("DLDM", "dldm"),
+    ]
+    if study.hold:
+        every.append(Entrant("DLDM, nothing held", "dldm", held=False))
+    if study.sample is not None:
+        every.append(Entrant("oracle", "oracle"))
+    known = {entrant.name: entrant for entrant in every}
+    for name in only:
+        if name not in known:
+            raise InputError(f"There is no model '{name}' in the comparison.{did_you_mean(name, known)}")
+    return tuple(entrant for entrant in every if not only or entrant.name in only)
+
+
+def phantom_study(effort: Effort, folder: Path, *, correlation: float, seed: int) -> Study:
+    """Draw a phantom cohort in which sex goes with one finding, and the probe's own in which it does not."""
+    world = PhantomWorld(size=effort.size, correlation={FINDING: correlation}, prevalence={FINDING: 0.5})
+    sample = world.sample(effort.patients, seed=seed, images_per_patient=1)
+    cohort = sample.write(folder / "world", seed=seed)
+    free = PhantomWorld(size=effort.size, prevalence=0.5)
+    own = free.sample(max(effort.patients // 2, min(PROBE_PATIENTS, 2 * effort.patients)), seed=seed + PROBE_SEED)
+    probe = own.write(folder / "probe-world", seed=seed)
+    return Study(
+        name=f"phantom, {effort.size} x {effort.size}, correlation {correlation:g}",
+        train=cohort.part("train"),
+        validation=cohort.part("validation"),
+        test=cohort.part("test"),
+        probe_splits=(probe.part("train"), probe.part("validation")),
+        attribute=world.attribute,
+        levels=world.levels,
+        hold=(FINDING, "view"),
+        watched=(*FINDINGS, "view"),
+        sample=sample,
+    )
+
+
+def cohort_study(
+    source: Path, *, attribute: str | None, hold: tuple[str, ...] | None, seed: int, narrator: Narrator
+) -> Study:
+    """Read the cohort of an audit's YAML, or a `cohort.parquet` that `citlr prepare` or an audit wrote.
+
+    Parameters
+    ----------
+    source : Path
+        The file.
+    attribute : str, optional
+        What to intervene on; the cohort's first attribute without it.
+    hold : tuple of str, optional
+        What to hold; as the YAML says without it (nothing, of a parquet file).
+    seed : int
+        Of a split, where the cohort has none.
+    narrator : Narrator
+        Says what goes on.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, attribute or column.
+    """
+    if source.suffix in (".yaml", ".yml"):
+        config = read_config(source)
+        settings, held = config.cohort, config.generator.hold
+    else:
+        whole = Cohort.from_parquet(source)
+        settings = CohortConfig(
+            table=source,
+            attribute=attribute or _first(whole, source),
+            labels=whole.labels or _refuse(f"The cohort at '{source}' has no labels; prepare it with some."),
+            covariates=whole.covariates,
+            split_seed=seed,
+        )
+        held = ()
+    if attribute is not None:
+        settings = settings.model_copy(update={"attribute": attribute})
+    cohort = take_in(settings, narrator=narrator)
+    held = held if hold is None else hold
+    for name in held:
+        if name not in cohort.frame.columns:
+            raise InputError(f"The cohort has no column '{name}' to hold.{did_you_mean(name, cohort.frame.columns)}")
+    train, validation = cohort.part("train"), cohort.part("validation")
+    return Study(
+        name=source.stem if source.stem != "cohort" else source.parent.name,
+        train=train,
+        validation=validation,
+        test=cohort.part("test"),
+        probe_splits=(train, validation),
+        attribute=settings.attribute,
+        levels=settings.levels or cohort.levels(settings.attribute),
+        hold=tuple(held),
+        watched=tuple(dict.fromkeys((*held, *cohort.labels, *cohort.covariates))),
+    )
+
+
+def _first(cohort: Cohort, source: Path) -> str:
+    return cohort.attributes[0] if cohort.attributes else _refuse(f"The cohort at '{source}' names no attribute.")
+
+
+def _refuse(sentence: str) -> Any:
+    raise InputError(sentence)
