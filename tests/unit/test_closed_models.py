@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from citlr.audit import secondary_capture as secondary_capture_module
 from citlr.audit.answers import ingest
-from citlr.audit.closed import export_blind
+from citlr.audit.closed import export_blind, opaque_id
+from citlr.audit.prediction import kind_of_answers
+from citlr.audit.secondary_capture import secondary_capture
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
 from citlr.data.images import encode_png
@@ -81,16 +86,23 @@ def test_what_leaves_says_nothing_of_the_level(
         [*(f"{name}{suffix}" for name in key["id"]), "manifest.csv"]
     )
     assert list(pd.read_csv(out / "manifest.csv").columns) == ["id"]
-    # The constant pictures of the two levels are the same bytes but for their own name (DICOM carries it inside).
-    bodies: dict[str, set[int]] = {"F": set(), "M": set()}
+    # The constant pictures of two levels are the same bytes once each one's own name is taken out (DICOM also has UIDs
+    # that are made from the name, of a fixed length), and no time of a file tells the order in which they were drawn.
+    bodies: dict[str, list[bytes]] = {"F": [], "M": []}
     for row in key[key["draw"] >= 0].itertuples():
-        content = (out / f"{row.id}{suffix}").read_bytes()
-        bodies[row.level].add(len(content))
+        file = out / f"{row.id}{suffix}"
+        content = file.read_bytes()
         for word in (b"sex", b"level", str(row.image_id).encode() + b"\0", b"p0\0", b"p1\0"):
             assert word not in content
-        if format != "dicom":
-            bodies[row.level].add(hash(content))
-    assert bodies["F"] == bodies["M"]
+        bodies[row.level].append(without_name(content, str(row.id)))
+    assert len(set(bodies["F"]) | set(bodies["M"])) == 1
+    assert len({path.stat().st_mtime for path in out.iterdir()}) == 1
+    assert list(pd.read_csv(out / "manifest.csv")["id"]) == sorted(key["id"])
+
+
+def without_name(content: bytes, name: str) -> bytes:
+    uids = re.compile(rb"1\.2\.826\.0\.1\.3680043\.8\.498\.\d{38}")
+    return uids.sub(b"UID", content).replace(name.encode(), b"NAME")
 
 
 def test_the_key_stays_and_is_sealed(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:
@@ -110,6 +122,21 @@ def test_exported_again_the_names_stay_and_another_run_has_others(
     assert not set(names("b", "two")) & set(names("a", "one")) - {"manifest.csv"}
 
 
+def test_a_spreadsheet_reads_no_name_as_a_number() -> None:
+    row = {"image_id": "i", "patient_id": "p", "attribute": "sex", "level": "F"}
+    assert all(opaque_id(b"s", {**row, "draw": draw})[0] == "x" for draw in range(99))
+
+
+def test_another_format_or_an_old_picture_in_the_folder_is_not_handed_out(
+    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+) -> None:
+    export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
+    with pytest.raises(StateError, match=r"\.png' among them"):
+        export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out", format="jpeg")
+    with pytest.raises(StateError, match="new or an empty folder"):
+        export_blind([twins], cohort, key_folder=tmp_path / "other", out=tmp_path / "out")
+
+
 def test_a_folder_with_other_things_is_refused(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("x")
@@ -127,10 +154,23 @@ def test_dicom_is_marked_as_synthetic_and_has_no_patient(
     assert first.SOPClassUID.name == "Secondary Capture Image Storage"
     assert first.ImageType[0] == "DERIVED"
     assert first.ConversionType == "SYN"
+    assert first[0x0008, 0x001C].value == "YES"  # Synthetic Data
     assert first.PatientName == "" == first.PatientSex
     assert first.SOPInstanceUID != second.SOPInstanceUID
     assert first.StudyInstanceUID != second.StudyInstanceUID
     assert first.pixel_array.shape == (SIZE, SIZE)
+    assert "BurnedInAnnotation" not in first  # nobody looked
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 5)])
+def test_a_dicom_object_from_the_template_is_the_one_written_whole(shape: tuple[int, int]) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    grey = np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape)
+    content = secondary_capture(grey, "x123456789abcdef")
+    assert content == secondary_capture_module._write(grey, "x123456789abcdef")
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    assert dataset.PatientID == "x123456789abcdef"
+    np.testing.assert_array_equal(dataset.pixel_array, grey)
 
 
 def test_wide_and_long_answers_come_back_alike(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:
@@ -161,7 +201,11 @@ def test_wide_and_long_answers_come_back_alike(tmp_path: Path, cohort: Cohort, t
         (lambda t: t.assign(pneumonia=[f"{v:.0%}" for v in t["pneumonia"]]), "percentages"),
         (lambda t: t.assign(pneumonia=t["pneumonia"] - 0.5), "probabilities lie in [0, 1]"),
         (lambda t: t.assign(pneumonia=np.nan), "a number is needed"),
-        (lambda t: t.assign(pneumonia="high"), "'high' for 'pneumonia' in row 2"),
+        (lambda t: t.assign(pneumonia="high"), "'high' for 'pneumonia' of the id 'x"),
+        (lambda t: t.assign(pneumonia="=1+1"), "'=1+1' for 'pneumonia'"),
+        (lambda t: t.assign(pneumonia="<script>" * 9), "<script><script><script><script><scri..."),
+        (lambda t: t.assign(pneumonia=[1.2, *t["pneumonia"][1:]]), "'1.2' for 'pneumonia' of the id"),
+        (lambda t: t.rename(columns={"edema": "pneumonia"}), "the column 'pneumonia' twice"),
         (lambda t: t.drop(columns="edema"), "no column ['edema']"),
         (lambda t: t.drop(columns="id"), "no column 'id'"),
     ],
@@ -177,6 +221,75 @@ def test_bad_answers_are_refused_in_one_sentence(
     with pytest.raises(InputError) as caught:
         ingest(file, key_folder=sealed, labels=LABELS)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,pneumonia,edema\nx1,0,5,0,25\n", "5 cells in row 2 and 3 in its heading: decimal commas"),
+        ("", "is not a CSV table"),
+        ("\n\n", "is not a CSV table"),
+        ("just words", "is not a CSV table"),
+        ('id,pneumonia,edema\nx1,"0.5,0.25\n', "is not a CSV table"),
+    ],
+)
+def test_what_is_no_table_is_refused(
+    tmp_path: Path, cohort: Cohort, twins: Counterfactuals, text: str, said: str
+) -> None:
+    export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=re.escape(said)):
+        ingest(tmp_path / "a.csv", key_folder=tmp_path / "sealed", labels=LABELS)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t, "leave --percent out"),
+        (lambda t: t.assign(edema="25%"), "with and without a percent sign"),
+    ],
+)
+def test_fractions_are_not_taken_for_percentages(
+    tmp_path: Path, cohort: Cohort, twins: Counterfactuals, change: object, said: str
+) -> None:
+    sealed = tmp_path / "sealed"
+    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    file = answers(tmp_path / "out", sealed)
+    change(pd.read_csv(file)).to_csv(file, index=False)  # type: ignore[operator]
+    with pytest.raises(InputError, match=said):
+        ingest(file, key_folder=sealed, labels=LABELS, percent=True)
+
+
+def test_decisions_come_back_wide_or_long_and_a_word_is_not_one(
+    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+) -> None:
+    sealed = tmp_path / "sealed"
+    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    ids = pd.read_csv(tmp_path / "out" / "manifest.csv")["id"]
+    table = pd.DataFrame({"id": ids, "pneumonia": np.arange(len(ids)) % 2, "edema": 0})
+    table.to_csv(sealed / "wide.csv", index=False)
+    table.melt("id", var_name="label", value_name="decision").to_csv(sealed / "long.csv", index=False)
+    wide = ingest(sealed / "wide.csv", key_folder=sealed, labels=LABELS)
+    pd.testing.assert_frame_equal(wide, ingest(sealed / "long.csv", key_folder=sealed, labels=LABELS))
+    assert kind_of_answers(wide) == "decisions"
+    table.assign(edema=0.5).melt("id", var_name="label", value_name="decision").to_csv(sealed / "half.csv", index=False)
+    with pytest.raises(InputError, match="a decision is 0 or 1; probabilities go"):
+        ingest(sealed / "half.csv", key_folder=sealed, labels=LABELS)
+    table.assign(edema="negative").to_csv(sealed / "words.csv", index=False)
+    with pytest.raises(InputError, match="a decision is 0 or 1"):
+        ingest(sealed / "words.csv", key_folder=sealed, labels=LABELS)
+
+
+def test_a_long_table_that_lacks_one_label_of_one_id_is_refused(
+    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+) -> None:
+    sealed = tmp_path / "sealed"
+    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    long = pd.read_csv(answers(tmp_path / "out", sealed)).melt("id", var_name="label", value_name="probability")
+    gone = long.iloc[7]
+    long.drop(index=7).to_csv(sealed / "long.csv", index=False)
+    with pytest.raises(InputError, match=f"'' for '{gone['label']}' of the id '{gone['id']}'"):
+        ingest(sealed / "long.csv", key_folder=sealed, labels=LABELS)
 
 
 def test_percentages_are_taken_when_said(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:

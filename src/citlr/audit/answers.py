@@ -22,7 +22,8 @@ def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent
     Parameters
     ----------
     file : path-like
-        CSV with a column `id` and either one column per label, or `label` and `probability`.
+        CSV (comma, semicolon or tab) with a column `id` and either one column per label, or the columns `label` and
+        `probability`, or `label` and `decision` (0 or 1).
     key_folder : Path
         Where the sealed key is.
     labels : sequence of str
@@ -47,7 +48,7 @@ def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent
     table = _read_answers(Path(file))
     wide = _wide(table, labels, str(file))
     _check_ids(wide, key, str(file))
-    values = {label: _numbers(wide[label], str(file), label, percent) for label in labels}
+    values = _numbers(wide, labels, str(file), percent)
     answered = wide[["id"]].assign(**values)
     joined = key.merge(answered, on="id", how="left", validate="one_to_one")
     # The order of the stages' own responses: images, levels and draws as they were drawn, labels innermost.
@@ -60,26 +61,60 @@ def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent
 
 
 def _read_answers(file: Path) -> pd.DataFrame:
+    """Read the cells as text, and refuse a table whose rows do not fit its heading."""
     if not file.is_file():
         raise InputError(f"No predictions at '{file}': give the CSV that the model's owner sent back.")
     try:
         text = file.read_text(encoding="utf-8-sig")
-        dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t") if text.strip() else None
-        table = pd.read_csv(io.StringIO(text), sep=dialect.delimiter if dialect else ",", dtype=str)
-    except (UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"'{file}' is not a CSV table: {' '.join(str(error).split())}.") from error
-    return table.rename(columns=lambda name: str(name).strip())
+        dialect = csv.Sniffer().sniff(text.splitlines()[0], delimiters=",;\t") if text.strip() else None
+        rows = list(csv.reader(io.StringIO(text), delimiter=dialect.delimiter if dialect else ",", strict=True))
+    except csv.Error:
+        rows = []  # one column only, or no table: said below
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{file}' is not a CSV table in UTF-8: {error}.") from error
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    if not rows:
+        raise InputError(f"'{file}' is not a CSV table: give ids and answers, separated by commas, semicolons or tabs.")
+    head = [cell.strip() for cell in rows[0]]
+    twice = sorted({name for name in head if head.count(name) > 1})
+    if twice:
+        raise InputError(f"'{file}' has the column '{_short(twice[0])}' twice: one column per label.")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(head):
+            raise InputError(
+                f"'{file}' has {len(row)} cells in row {number} and {len(head)} in its heading: decimal commas in a "
+                "table that is separated by commas look like this; write decimal points."
+            )
+    cells = [[cell.strip() for cell in row] for row in rows[1:]]
+    return pd.DataFrame(cells, columns=head, dtype=object)
+
+
+def _short(text: object) -> str:
+    """Shorten a cell that goes into an error."""
+    shown = str(text)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
 def _wide(table: pd.DataFrame, labels: Sequence[str], file: str) -> pd.DataFrame:
     """Bring long answers to one row per id."""
     if "id" not in table:
-        raise InputError(f"'{file}' has no column 'id' (found {list(table.columns)}): keep the ids of manifest.csv.")
-    if "label" in table and "probability" in table:
+        found = ", ".join(_short(name) for name in table.columns[:6])
+        raise InputError(f"'{file}' has no column 'id' (found {found}): keep the ids of manifest.csv.")
+    value = next((name for name in ("probability", "decision") if name in table), None)
+    if "label" in table and value is not None:
         twice = table.duplicated(["id", "label"])
         if twice.any():
-            raise InputError(f"'{file}' answers the id '{table.loc[twice, 'id'].iloc[0]}' twice for one label.")
-        table = table.pivot_table(index="id", columns="label", values="probability", aggfunc="first").reset_index()
+            raise InputError(
+                f"'{file}' answers the id '{_short(table.loc[twice, 'id'].iloc[0])}' twice for one label: answer once."
+            )
+        undecided = ~table[value].isin(["0", "1", "0.0", "1.0"])
+        if value == "decision" and undecided.any():
+            raise InputError(
+                f"'{file}' has '{_short(table.loc[undecided, value].iloc[0])}' in the column 'decision': a decision is "
+                "0 or 1; probabilities go into a column 'probability'."
+            )
+        # Not pivot_table, which would average what is there twice and drop what is missing.
+        table = table.set_index(["id", "label"])[value].unstack("label").reset_index()  # noqa: PD010
     missing = [label for label in labels if label not in table]
     if missing:
         raise InputError(
@@ -91,11 +126,12 @@ def _wide(table: pd.DataFrame, labels: Sequence[str], file: str) -> pd.DataFrame
 def _check_ids(table: pd.DataFrame, key: pd.DataFrame, file: str) -> None:
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
-        raise InputError(f"'{file}' has the id '{twice.iloc[0]}' twice ({len(twice)} ids are): one answer per id.")
+        raise InputError(f"'{file}' has the id '{_short(twice.iloc[0])}' twice ({len(twice)} ids are): answer once.")
     unknown = sorted(set(table["id"].astype(str)) - set(key["id"]))
     if unknown:
         raise InputError(
-            f"'{file}' has {len(unknown)} ids that this run did not hand out ('{unknown[0]}' first): another run's?"
+            f"'{file}' has {len(unknown)} ids that this run did not hand out ('{_short(unknown[0])}' first): another "
+            "run's?"
         )
     missing = sorted(set(key["id"]) - set(table["id"]))
     if missing:
@@ -104,24 +140,53 @@ def _check_ids(table: pd.DataFrame, key: pd.DataFrame, file: str) -> None:
         )
 
 
-def _numbers(column: pd.Series[str], file: str, label: str, percent: bool) -> npt.NDArray[np.float64]:
-    text = column.fillna("").str.strip()
-    if text.str.fullmatch(r"-?\d+,\d+").any():
-        example = text[text.str.fullmatch(r"-?\d+,\d+")].iloc[0]
-        raise InputError(f"'{file}' has decimal commas in '{label}' ('{example}'): write decimal points.")
-    numbers = pd.to_numeric(text.str.removesuffix("%"), errors="coerce").to_numpy(float)
+def _numbers(
+    table: pd.DataFrame, labels: Sequence[str], file: str, percent: bool
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Read the answers of every label; fractions and percentages are told apart over the whole file, never guessed."""
+    read = {label: _cells(table, label, file) for label in labels}
+    signs = {label: table[label].fillna("").str.endswith("%") for label in labels}
+    signed = any(sign.any() for sign in signs.values())
+    largest = max(float(numbers.max()) for numbers in read.values())
+    above = sum(int((numbers > 1).sum()) for numbers in read.values())
+    negative = any((numbers < 0).any() for numbers in read.values())
+    if not percent and (signed or (above > 1 and largest <= 100 and not negative)):
+        raise InputError(
+            f"'{file}' seems to hold percentages ({above} answers above 1, the largest {largest:g}): say --percent if "
+            "so, else send probabilities in [0, 1]."
+        )
+    if percent and signed and not all(sign.all() for sign in signs.values()):
+        raise InputError(f"'{file}' has answers with and without a percent sign: write all of them alike.")
+    if percent and not signed and 0 < largest <= 1:
+        raise InputError(
+            f"'{file}' is said to hold percentages and its largest answer is {largest:g}, as of probabilities in "
+            "[0, 1]: leave --percent out, or check what was sent."
+        )
+    scale = 100.0 if percent else 1.0
+    return {label: _inside(numbers / scale, table, label, file) for label, numbers in read.items()}
+
+
+def _cells(table: pd.DataFrame, label: str, file: str) -> npt.NDArray[np.float64]:
+    text = table[label].fillna("")
+    commas = text.str.fullmatch(r"-?\d+,\d+%?")
+    if commas.any():
+        raise InputError(f"'{file}' has decimal commas in '{label}' ('{text[commas].iloc[0]}'): write decimal points.")
+    numbers = pd.to_numeric(text.str.removesuffix("%").str.strip(), errors="coerce").to_numpy(float)
     if np.isnan(numbers).any():
         bad = int(np.flatnonzero(np.isnan(numbers))[0])
-        raise InputError(f"'{file}' has {text.iloc[bad]!r} for '{label}' in row {bad + 2}: a number is needed there.")
-    signs = text.str.endswith("%").any()
-    if not percent and (signs or (numbers.max() > 1 and numbers.min() >= 0 and numbers.max() <= 100)):
         raise InputError(
-            f"'{file}' seems to hold percentages in '{label}' (largest {numbers.max():g}): say --percent if so, "
-            "else send probabilities in [0, 1]."
+            f"'{file}' has '{_short(text.iloc[bad])}' for '{label}' of the id '{table['id'].iloc[bad]}': a number is "
+            "needed there (a decision is 0 or 1)."
         )
-    numbers = numbers / 100 if percent else numbers
+    return numbers
+
+
+def _inside(numbers: npt.NDArray[np.float64], table: pd.DataFrame, label: str, file: str) -> npt.NDArray[np.float64]:
     outside = (numbers < 0) | (numbers > 1)
     if outside.any():
         bad = int(np.flatnonzero(outside)[0])
-        raise InputError(f"'{file}' has {text.iloc[bad]} for '{label}' in row {bad + 2}: probabilities lie in [0, 1].")
+        raise InputError(
+            f"'{file}' has '{_short(table[label].iloc[bad])}' for '{label}' of the id '{table['id'].iloc[bad]}': "
+            "probabilities lie in [0, 1], and decisions are 0 or 1."
+        )
     return numbers

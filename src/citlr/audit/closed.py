@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import io
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +21,15 @@ from PIL import Image
 
 from citlr.artifacts import atomic_write, read_json, write_json
 from citlr.audit.prediction import ORIGINAL
+from citlr.audit.secondary_capture import secondary_capture
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals
-from citlr.errors import InputError, MissingExtraError, StateError
+from citlr.errors import InputError, StateError
 
 Format = Literal["png", "jpeg", "dicom"]
 SUFFIX: dict[str, str] = {"png": ".png", "jpeg": ".jpg", "dicom": ".dcm"}
+_NO_TIME = 315532800  # 1980-01-01, the first day that an archive can hold
 KEY_COLUMNS = ("id", "image_id", "patient_id", "attribute", "level", "draw")
 
 
@@ -95,28 +99,44 @@ def export_blind(
     """
     if format not in SUFFIX:
         raise InputError(f"The format '{format}' is not known: use {', '.join(SUFFIX)}.")
-    _require_own_folder(out)
     secret = _secret(key_folder)
-    rows: list[dict[str, Any]] = []
-    for picture, row in _pictures(sets, cohort):
-        name = opaque_id(secret, row)
-        rows.append({"id": name, **row})
-        path = out / f"{name}{SUFFIX[format]}"
-        if not path.is_file():
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(encode(picture, name, format))
-        tick(len(rows))
+    rows = [{"id": opaque_id(secret, row), **row} for row in _rows(sets)]
+    _require_own_folder(out, {f"{row['id']}{SUFFIX[format]}" for row in rows})
+    out.mkdir(parents=True, exist_ok=True)
+    for done, (picture, row) in enumerate(zip(_pictures(sets, cohort), rows, strict=True), start=1):
+        _write_picture(out / f"{row['id']}{SUFFIX[format]}", encode(picture, row["id"], format))
+        tick(done)
+    os.sync()  # once for all pictures, before the key says that they are there
     key = pd.DataFrame(rows, columns=list(KEY_COLUMNS)).sort_values("id", ignore_index=True)
     with atomic_write(key_folder / "key.parquet") as temporary:
         pq.write_table(pa.Table.from_pandas(key, preserve_index=False), temporary)
     (key_folder / "key.parquet").chmod(0o600)
     with atomic_write(out / "manifest.csv") as temporary:
         temporary.write_text("id\n" + "".join(f"{name}\n" for name in key["id"]))
+    os.utime(out / "manifest.csv", (_NO_TIME, _NO_TIME))
     return Export(out, key_folder / "key.parquet", len(key))
 
 
+def _write_picture(path: Path, content: bytes) -> None:
+    """Write one picture, renamed when it is whole; the time of the file would tell in which order levels were drawn."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        temporary.write_bytes(content)
+        os.utime(temporary, (_NO_TIME, _NO_TIME))
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StateError(
+            f"The disk is full while writing to '{path.parent}': free some space and run the same command again."
+        ) from error
+
+
 def opaque_id(secret: bytes, row: dict[str, Any]) -> str:
-    """Return a name that says nothing without the secret: 16 hexadecimal digits of a keyed hash.
+    """Return a name that says nothing without the secret: a letter and 15 hexadecimal digits of a keyed hash.
+
+    The letter keeps a spreadsheet from reading a name such as 12345678e9012345 as a number.
 
     Examples
     --------
@@ -125,14 +145,14 @@ def opaque_id(secret: bytes, row: dict[str, Any]) -> str:
     (16, False)
     """
     message = "\x1f".join(str(row[name]) for name in KEY_COLUMNS[1:])
-    return hmac.new(secret, message.encode(), "sha256").hexdigest()[:16]
+    return "x" + hmac.new(secret, message.encode(), "sha256").hexdigest()[:15]
 
 
 def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes:
     """Return the bytes of one picture, float32 (H, W) in [0, 1]; they depend on the pixels and the name only."""
     grey = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     if format == "dicom":
-        return _dicom(grey, name)
+        return secondary_capture(grey, name)
     buffer = io.BytesIO()
     if format == "png":
         # Fast filters: 12,000 pictures are to be written in well under a minute.
@@ -142,28 +162,29 @@ def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes
     return buffer.getvalue()
 
 
-def _pictures(
-    sets: Sequence[Counterfactuals], cohort: Cohort
-) -> Iterator[tuple[npt.NDArray[np.float32], dict[str, Any]]]:
+def _rows(sets: Sequence[Counterfactuals]) -> Iterator[dict[str, Any]]:
+    """Name every picture, in the order of `_pictures`."""
+    first = sets[0].plan
+    for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
+        yield _row(image, patient, first.attribute, level, ORIGINAL)
+    for twins in sets:
+        plan = twins.plan
+        for image, patient in zip(plan.image_ids, plan.patient_ids, strict=True):
+            for level in plan.levels:
+                for draw in range(plan.draws):
+                    yield _row(image, patient, plan.attribute, level, draw)
+
+
+def _pictures(sets: Sequence[Counterfactuals], cohort: Cohort) -> Iterator[npt.NDArray[np.float32]]:
+    """Give the originals of the first set at its size, then every redrawn picture, float32 (H, W) in [0, 1]."""
     first = sets[0].plan
     position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
     rows = np.array([position[name] for name in first.image_ids])
-    done = 0
     for _, images in cohort.batches(size=first.size, batch_size=64, rows=rows):
-        for image in images:
-            yield (
-                image[0],
-                _row(first.image_ids[done], first.patient_ids[done], first.attribute, first.factual[done], ORIGINAL),
-            )
-            done += 1
+        yield from (image[0] for image in images)
     for twins in sets:
-        plan = twins.plan
         for shard in twins.shards():
-            for offset, row in enumerate(shard.rows):
-                for k, level in enumerate(plan.levels):
-                    for draw in range(plan.draws):
-                        known = _row(plan.image_ids[row], plan.patient_ids[row], plan.attribute, level, draw)
-                        yield shard.images[offset, k, draw, 0], known
+            yield from shard.images.reshape(-1, *shard.images.shape[-2:])
 
 
 def _row(image_id: str, patient_id: str, attribute: str, level: str, draw: int) -> dict[str, Any]:
@@ -179,48 +200,17 @@ def _secret(folder: Path) -> bytes:
     return bytes.fromhex(read_json(file)["secret"])
 
 
-def _require_own_folder(out: Path) -> None:
+def _require_own_folder(out: Path, names: set[str]) -> None:
+    """Refuse a folder that holds anything but this very export, so that nothing else is handed out with it."""
     if not out.exists():
         return
-    foreign = [
-        path.name for path in out.iterdir() if path.name != "manifest.csv" and path.suffix not in SUFFIX.values()
-    ]
-    if not out.is_dir() or foreign:
+    if not out.is_dir():
+        raise StateError(f"'{out}' is a file: give a new or an empty folder as --out.")
+    leftover = [path for path in out.iterdir() if path.name.startswith(".x") and ".partial" in path.name]
+    foreign = sorted({path.name for path in out.iterdir()} - names - {"manifest.csv"} - {one.name for one in leftover})
+    if foreign:
         raise StateError(
             f"'{out}' holds other things ('{foreign[0]}' among them): give a new or an empty folder as --out."
         )
-
-
-def _dicom(grey: npt.NDArray[np.uint8], name: str) -> bytes:
-    """Return a secondary-capture object with new UIDs, no patient, and the marks of a derived, synthetic image."""
-    try:
-        from pydicom.dataset import FileDataset, FileMetaDataset
-        from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-    except ImportError as error:
-        raise MissingExtraError("pydicom", "dicom", "Exporting DICOM") from error
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[name, "instance"])
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(io.BytesIO(), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID = SecondaryCaptureImageStorage
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    dataset.StudyInstanceUID = generate_uid(entropy_srcs=[name, "study"])
-    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[name, "series"])
-    dataset.Modality = "OT"
-    dataset.ConversionType = "SYN"  # synthetic image (DICOM PS3.3 C.8.6.1)
-    dataset.ImageType = ["DERIVED", "SECONDARY"]
-    dataset.DerivationDescription = "Synthetic test image, not of a patient; not for diagnostic use"
-    dataset.BurnedInAnnotation = "NO"
-    dataset.PatientName, dataset.PatientID = "", name
-    dataset.PatientBirthDate = dataset.PatientSex = dataset.StudyDate = dataset.StudyTime = ""
-    dataset.AccessionNumber = dataset.ReferringPhysicianName = dataset.StudyID = ""
-    dataset.SeriesNumber = dataset.InstanceNumber = 1
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = grey.shape
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    dataset.PixelData = grey.tobytes() + b"\0" * (grey.size % 2)
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    for path in leftover:
+        path.unlink()
