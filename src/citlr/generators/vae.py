@@ -61,7 +61,7 @@ class VAEConfig(DirectConfig):
     latent: int = 64
     channels: tuple[int, ...] = (32, 64)
     dropout: float = 0.1
-    steps: int = 2000
+    steps: int = 4000
     batch: int = 32
     rate: float = 1e-3
     ema: float = 0.99
@@ -89,7 +89,8 @@ class VAEConfig(DirectConfig):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"steps": 1000},
+    # About the processor time of a DLDM of the same preset.
+    "tiny": {"steps": 2000},
     "small": {},
     "published": {},
     "paper": {
