@@ -243,6 +243,65 @@ def test_training_stops_at_nan_and_keeps_the_last_good_checkpoint(tmp_path: Path
     assert torch.equal(ended.learners["net"].module.weight, whole.learners["net"].module.weight)
 
 
+class Voice(Narrator):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+)
+def test_training_halves_the_batch_once_when_memory_runs_out(tmp_path: Path, trouble: Exception) -> None:
+    def train(limit: int, folder: Path, steps: int = 6) -> tuple[list[int], Voice]:
+        module, trainer, voice = torch.nn.Linear(1, 1), training.Trainer("cpu"), Voice()
+        torch.nn.init.ones_(module.weight)
+        learner, sizes = training.Learner(module, torch.optim.SGD(module.parameters(), lr=0.1)), []
+
+        def update(step: int, random: torch.Generator) -> dict[str, float]:
+            rows = trainer.rows(40, seed=0, part="part", step=step, batch_size=8)
+            if len(rows) > limit and step >= 2:
+                raise trouble
+            sizes.append(len(rows))
+            return {"loss": trainer.descend(learner.runner(torch.ones(len(rows), 1)).square().mean(), learner)}
+
+        budget = training.Budget(steps, batch_size=8, checkpoint_minutes=0.0)
+        training.run(
+            training.Plan("part", {"net": learner}, update, budget, seed=0), trainer, directory=folder, narrator=voice
+        )
+        return sizes, voice
+
+    sizes, voice = train(4, tmp_path / "a")
+    assert sizes == [8, 8, 4, 4, 4, 4]
+    assert voice.said == ["Memory ran out in training the part at step 2: from there on every batch is halved."]
+    # A run that goes on from the checkpoint keeps to half batches.
+    assert train(8, tmp_path / "a", steps=8)[0] == [4, 4]
+    with pytest.raises(StateError, match=r"ran out of memory at step 2, with a batch of 4.*part.safetensors"):
+        train(2, tmp_path / "b")
+
+
+def test_training_lets_other_errors_through() -> None:
+    module = torch.nn.Linear(1, 1)
+    learner = training.Learner(module, torch.optim.SGD(module.parameters(), lr=0.1))
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        raise RuntimeError("shape mismatch")
+
+    plan = training.Plan("part", {"net": learner}, update, training.Budget(2), seed=0)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        training.run(plan, training.Trainer("cpu"))
+
+
 def test_training_stops_early_and_keeps_the_best_weights() -> None:
     module = torch.nn.Linear(1, 1)
     learner = training.Learner(module, torch.optim.SGD(module.parameters(), lr=0.1))

@@ -221,6 +221,8 @@ class DirectGenerator(ABC):
         codes = (conditions.encode(train.frame), conditions.encode(validation.frame))
         key = f"{hashed_seed(seed, self.kind, *(data.mark for data in sets), *marks):016x}"
         self._train(Material(sets[0], sets[1], codes, trainer, seed, key, directory, voice))
+        if trainer.halved:
+            self.report["batch_halved"] = trainer.halved
         if notes:
             self.report["sparse_levels"] = list(notes)
         self.splits = (train, validation)

@@ -139,6 +139,8 @@ class LatentDiffusion:
             few = np.arange(min(32, len(validation)))
             trip = round_trip(self._sampler, sets[1].images(few).numpy(), validation.take(few).frame)
             self.report["round_trip"] = dataclasses.asdict(trip)
+        if trainer.halved:
+            self.report["batch_halved"] = trainer.halved
         if notes:
             self.report["sparse_levels"] = list(notes)
         self.splits = (train, validation)

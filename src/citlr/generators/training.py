@@ -111,6 +111,11 @@ class Trainer:
         As in Lightning Fabric; precision "auto" is bfloat16 where the device has it, else 32 bits.
     devices : int
         Processes; above 1 the batch is divided among them (start with `fabric run` or torchrun).
+
+    Attributes
+    ----------
+    halved : str
+        Where memory ran out and every batch from there on was halved; empty where it did not.
     """
 
     accelerator: str = "auto"
@@ -118,6 +123,7 @@ class Trainer:
     devices: int = 1
 
     def __post_init__(self) -> None:
+        self.halved = ""
         precision = self.precision
         if precision == "auto":
             usable = self.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
@@ -131,7 +137,11 @@ class Trainer:
         return self.fabric.device
 
     def rows(self, n: int, *, seed: int, part: str, step: int, batch_size: int) -> npt.NDArray[np.int64]:
-        """Rows of the batch of a step: a new permutation every pass, this process's share of the batch."""
+        """Rows of the batch of a step: a new permutation every pass, this process's share of the batch.
+
+        The batch has half its size once memory has run out, see `run`.
+        """
+        batch_size = max(1, batch_size // 2) if self.halved else batch_size
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
         rows = np.empty(batch_size, dtype=np.int64)
         for epoch in np.unique(positions // n):
@@ -210,7 +220,8 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
     Raises
     ------
     StateError
-        If a loss or gradient stops being a number: the last good checkpoint stays where it is.
+        If a loss or gradient stops being a number, or memory runs out although the batch was halved: the last good
+        checkpoint stays where it is.
     """
     narrator = narrator or Narrator()
     progress = _Progress()
@@ -218,14 +229,19 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
         learner.runner, learner.stepper = trainer.fabric.setup(learner.module, learner.optimizer)
     file = directory / f"{plan.part}.safetensors" if directory is not None else None
     if file is not None and file.exists():
-        _restore(file, plan, progress)
+        _restore(file, plan, trainer, progress)
     last_saved = time.monotonic()
     with narrator.progress(plan.part, plan.budget.steps) as tick:
         while progress.step < plan.budget.steps and progress.bad < plan.budget.patience:
+            kept = "" if file is None else f" The last good checkpoint is kept in {file}."
             try:
                 losses = _step(plan, trainer, progress)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as trouble:
+                if not _out_of_memory(trouble):
+                    raise
+                _halve(plan, trainer, progress, narrator, kept)
+                continue
             except DivergedError as trouble:
-                kept = "" if file is None else f" The last good checkpoint is kept in {file}."
                 raise StateError(
                     f"Training of the {plan.part} stopped at step {progress.step}: {trouble}. A smaller learning rate "
                     f"would do, or images without constant or extreme values.{kept}"
@@ -233,12 +249,36 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
             tick(progress.step, f"loss {next(iter(losses.values())):.4f}")
             due = time.monotonic() - last_saved > 60 * plan.budget.checkpoint_minutes
             if file is not None and due and trainer.fabric.is_global_zero:
-                _store(file, plan, progress)
+                _store(file, plan, trainer, progress)
                 last_saved = time.monotonic()
     _finish(plan, progress)
     if file is not None and trainer.fabric.is_global_zero:
-        _store(file, plan, progress)
+        _store(file, plan, trainer, progress)
         _write_history(file.with_suffix(".csv"), progress.rows)
+
+
+def _out_of_memory(trouble: BaseException) -> bool:
+    """Say whether an error means that memory ran out; the processor's allocator raises a plain RuntimeError."""
+    plain = isinstance(trouble, RuntimeError) and "can't allocate memory" in str(trouble)
+    return plain or isinstance(trouble, torch.OutOfMemoryError | MemoryError)
+
+
+def _halve(plan: Plan, trainer: Trainer, progress: _Progress, narrator: Narrator, kept: str) -> None:
+    """Halve every batch from here on, and say so; the second time there is nothing left to try."""
+    batch = plan.budget.batch_size
+    if trainer.halved or batch < 2:
+        raise StateError(
+            f"Training of the {plan.part} ran out of memory at step {progress.step}, with a batch of "
+            f"{max(1, batch // 2) if trainer.halved else batch}. A smaller batch, size or preset would do.{kept}"
+        )
+    trainer.halved = (
+        f"Memory ran out in training the {plan.part} at step {progress.step}: from there on every batch is halved."
+    )
+    narrator.say(trainer.halved)
+    for learner in plan.learners.values():
+        learner.stepper.zero_grad(set_to_none=True)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _step(plan: Plan, trainer: Trainer, progress: _Progress) -> dict[str, float]:
@@ -289,7 +329,7 @@ def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
 
 
-def _store(file: Path, plan: Plan, progress: _Progress) -> None:
+def _store(file: Path, plan: Plan, trainer: Trainer, progress: _Progress) -> None:
     tensors: dict[str, Tensor] = {f"memory/{name}": value for name, value in plan.memory.items()}
     groups: dict[str, object] = {}
     for name, learner in plan.learners.items():
@@ -307,17 +347,20 @@ def _store(file: Path, plan: Plan, progress: _Progress) -> None:
         "bad": progress.bad,
         "rows": progress.rows,
         "groups": groups,
+        "halved": trainer.halved,
     }
     save_state(file, tensors, head)
 
 
-def _restore(file: Path, plan: Plan, progress: _Progress) -> None:
+def _restore(file: Path, plan: Plan, trainer: Trainer, progress: _Progress) -> None:
     tensors, head = load_state(file)
     if head["key"] != plan.key:
         raise StateError(
             f"{file} was trained with another configuration, seed or training split; train into an empty folder."
         )
     progress.step, progress.bad, progress.rows = head["step"], head["bad"], head["rows"]
+    # A machine that ran out of memory once is not asked again, and the rows of the steps must be the same.
+    trainer.halved = trainer.halved or head.get("halved", "")
     progress.best = math.inf if head["best"] is None else head["best"]
     try:
         for name, value in plan.memory.items():
