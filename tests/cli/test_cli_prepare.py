@@ -350,6 +350,20 @@ def test_images_that_look_the_same_in_two_splits_are_listed(tmp_path: Path, cli:
     ]
     described = cli("describe", tmp_path / "out" / "cohort.parquet", "--leaks", "--quiet")
     assert "files/1.png (train) and files/12.png (test) differ in" in described.out
+    plain = cli("describe", tmp_path / "out" / "cohort.parquet", "--leaks", "--json", "--out", tmp_path / "tables")
+    content = json.loads(plain.out)
+    assert [pair["second"] for pair in content["near_duplicates"]] == ["files/12.png"]
+    assert {one["variable"] for one in content["associations"]} == {"edema"}
+    assert (tmp_path / "tables" / "associations.png").is_file()
+
+
+def test_a_description_names_findings_missingness_view_and_age(tmp_path: Path, cli: Callable[..., Done]) -> None:
+    words = ("prepare", *chexpert(tmp_path), "--blank", "ignore", "--out", tmp_path / "out", "--quiet")
+    assert cli(*words).status == 0
+    described = cli("describe", tmp_path / "out" / "cohort.parquet")
+    assert described.status == 0
+    for start in ("| race | Edema | patient |", "| race | Edema missing |", "| sex | view |", "| sex | female | 24 |"):
+        assert start in described.out
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from citlr.cli.options import Quiet
+from citlr.cli.options import Json, Quiet
 from citlr.cli.preparing import Cache, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
 
 prepare = typer.Typer(help="Read a public data set, or any table, into a cohort with its flow of exclusions.")
@@ -140,9 +140,13 @@ def describe(
     generator: Annotated[
         Path | None, typer.Option(help="Also make sure that this trained generator has not seen the test patients.")
     ] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Tell who is in a cohort: disease by attribute with chi-square and Cramer's V, missingness, view and age."""
+    import json
+    from dataclasses import asdict
+
     from citlr.console import Narrator
     from citlr.data.associations import describe as cross
     from citlr.data.associations import write_description
@@ -157,13 +161,14 @@ def describe(
 
         require_unseen(found.part("test"), getattr(load_generator(generator), "seen", ()), what=str(generator))
     description = cross(found)
-    print(description.to_frame().to_string(index=False))
-    if out is not None:
-        for path in write_description(description, out).values():
-            print(path)
-    if leaks:
-        for pair in check_leaks(found, narrator=Narrator(quiet=quiet)):
-            print(pair)
+    pairs = check_leaks(found, narrator=Narrator(quiet=quiet)) if leaks else ()
+    written = write_description(description, out) if out is not None else {}
+    if as_json:
+        looks = {"near_duplicates": [asdict(pair) for pair in pairs]} if leaks else {}
+        print(json.dumps({**description.to_dict(), **looks}, indent=2))
+        return
+    for line in (description, *written.values(), *pairs):
+        print(line)
 
 
 VERBS = (describe,)

@@ -44,6 +44,11 @@ def _rates(axes: Any, found: list[Association], title: str) -> None:
     if not found:
         axes.set_axis_off()
         return
+    if found[0].kind == "missing" and not any(rate > 0 for one in found for rate in one.rates().values()):
+        # Bars of nothing with intervals on them would look like something.
+        axes.text(0.5, 0.5, "no label is missing", ha="center", va="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
     levels = list(dict.fromkeys(level for one in found for level in one.levels))
     width = 0.8 / len(levels)
     for place, level in enumerate(levels):
@@ -86,7 +91,7 @@ def _views(axes: Any, found: list[Association]) -> None:
     for place, value in enumerate(one.values):
         axes.bar(one.levels, shares[:, place], 0.6, bottom=bottom, color=COLOURS[place % len(COLOURS)], label=value)
         bottom += shares[:, place]
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(one.values), frameon=False)
 
 
 def _ages(axes: Any, found: list[AgeByLevel]) -> None:
