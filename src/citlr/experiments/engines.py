@@ -1,0 +1,109 @@
+"""Where a sweep's tasks run: this process, loky's processes, a Dask or a Ray cluster, all of them through joblib."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import joblib
+
+from citlr.errors import InputError, did_you_mean
+
+ENGINES = ("loky", "dask", "ray")
+_ANSWER_SECONDS = 10
+
+
+@contextmanager
+def engine_of(name: str, *, workers: int, scheduler: str | None = None) -> Iterator[None]:
+    """Make joblib use an engine while the block runs; a cluster that was started here is stopped with it.
+
+    Parameters
+    ----------
+    name : {"loky", "dask", "ray"}
+        loky: processes of this machine (one worker: this process). dask, ray: the cluster at `scheduler`, or one of
+        `workers` processes started here.
+    workers : int
+        At least 1; a cluster that runs already has its own number.
+    scheduler : str, optional
+        Address of a running cluster, such as "tcp://10.0.0.1:8786" (Dask) or "auto" or "ray://10.0.0.1:10001" (Ray).
+
+    Raises
+    ------
+    InputError
+        If the engine is unknown or not installed, the number of workers is below 1, loky is given a scheduler, or
+        nothing answers at the address.
+
+    Examples
+    --------
+    >>> with engine_of("loky", workers=1):
+    ...     joblib.Parallel()(joblib.delayed(abs)(k) for k in (-1, 2))
+    [1, 2]
+    """
+    if name not in ENGINES:
+        raise InputError(f"There is no engine '{name}'; known: {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, found {workers}.")
+    if name == "loky":
+        if scheduler is not None:
+            raise InputError(
+                f"The engine loky has no scheduler, found '{scheduler}'; choose dask or ray, or leave it out."
+            )
+        with joblib.parallel_config(backend="loky" if workers > 1 else "sequential", n_jobs=workers):
+            yield
+    else:
+        with (_dask if name == "dask" else _ray)(workers, scheduler):
+            yield
+
+
+@contextmanager
+def _dask(workers: int, scheduler: str | None) -> Iterator[None]:
+    try:
+        from dask.distributed import Client, LocalCluster
+    except ImportError as error:
+        raise InputError("The engine dask is not installed; `pip install citlr[cluster]` brings it.") from error
+    if scheduler is None:
+        with (
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster),
+            joblib.parallel_config(backend="dask", n_jobs=-1),
+        ):
+            yield
+        return
+    try:
+        client = Client(scheduler, timeout=_ANSWER_SECONDS)
+    except (OSError, ValueError) as error:
+        raise _silent("dask", scheduler, "dask scheduler", error) from error
+    with client, joblib.parallel_config(backend="dask", n_jobs=-1):
+        yield
+
+
+@contextmanager
+def _ray(workers: int, scheduler: str | None) -> Iterator[None]:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise InputError("The engine ray is not installed; `pip install citlr[cluster]` brings it.") from error
+    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if scheduler is None:
+            ray.init(num_cpus=workers, **settings)
+        else:
+            ray.init(address=scheduler, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise _silent("ray", scheduler or "this machine", "ray start --head", error) from error
+    try:
+        register_ray()
+        with joblib.parallel_config(backend="ray", n_jobs=-1):
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _silent(engine: str, address: str, command: str, error: Exception) -> InputError:
+    return InputError(
+        f"No {engine} cluster answers at '{address}' ({type(error).__name__}); start one with `{command}`, or leave "
+        "--scheduler out to start one here."
+    )
