@@ -8,10 +8,13 @@ import torch
 
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
+from citlr.generators.base import load_generator
 from citlr.generators.inversion import round_trip
-from citlr.generators.leakage import measure_leakage, read_attribute
+from citlr.generators.leakage import measure_leakage
+from citlr.generators.reading import read_attribute
 from citlr.generators.registry import build_generator
 from citlr.generators.schedule import walk_down, walk_up
+from citlr.generators.strength import LADDER, Trade
 from citlr.simulators.phantom import PhantomWorld
 
 TINY = {"unet_channels": (16, 16), "ae_channels": (8,), "phi_channels": (8, 8), "critic_channels": (8, 8)}
@@ -95,3 +98,30 @@ def test_a_generator_that_inverts_reports_its_round_trip(world, tmp_path: Path) 
     model.fit(world.part("train"), world.part("validation"), seed=0)
     assert set(model.report["round_trip"]) == {"latent", "image"}
     assert model.report["round_trip"]["latent"] > 0
+
+
+def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch) -> None:
+    def fit(folder: Path):
+        model = build_generator("dldm", size=32, preset="tiny", strength=None, **TINY, **{**STEPS, "phi_steps": 6})
+        return model.fit(world.part("train"), world.part("validation"), seed=0, directory=folder)
+
+    model = fit(tmp_path / "training")
+    rungs = model.report["strengths"]
+    assert [rung["strength"] for rung in rungs] == list(LADDER)
+    assert model.report["strength"] == min(rungs, key=lambda rung: rung["price"])["strength"]
+    # A longer way changes the picture more.
+    costs = [rung["composition"] for rung in rungs]
+    assert costs == sorted(costs)
+    assert all(rung["price"] == Trade(rung["strength"], rung["auroc"], rung["composition"]).price for rung in rungs)
+    model.save(tmp_path / "saved")
+    loaded = load_generator(tmp_path / "saved")
+    assert loaded._fitted.disentangler.strength == model.report["strength"]
+    part = world.part("test").take(range(3))
+    images, sex = part.pixels(size=32), {"attribute": "sex", "levels": ["female", "male"]}
+    np.testing.assert_array_equal(loaded.generate(images, part.frame, **sex), model.generate(images, part.frame, **sex))
+    # Every rung has its own checkpoint: gone on from there, nothing is trained again and the choice is the same.
+    assert fit(tmp_path / "training").report == model.report
+
+
+def test_the_trade_prefers_what_hides_at_no_cost() -> None:
+    assert Trade(0.5, 0.5, 0.01).price < Trade(1.0, 0.5, 0.03).price < Trade(0.25, 0.9, 0.0).price

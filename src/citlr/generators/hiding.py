@@ -163,8 +163,11 @@ def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -
     return max(0.0, float(donsker_varadhan(joint, product)))
 
 
-def train_disentangler(game: Hiding, phi: Disentangler) -> None:
-    """Play the game: `critic_steps` steps of the critic up the bound, then one of phi down it."""
+def train_disentangler(game: Hiding, phi: Disentangler, *, part: str = "disentangler") -> None:
+    """Play the game: `critic_steps` steps of the critic up the bound, then one of phi down it.
+
+    `part` names its checkpoint; batches and the critic's start are the same under every name.
+    """
     shop = game.shop
     config, trainer = shop.config, shop.trainer
     phi.to(trainer.device)
@@ -201,7 +204,7 @@ def train_disentangler(game: Hiding, phi: Disentangler) -> None:
 
     budget = shop.budget(config.phi_steps, batch=config.phi_batch, rate=config.phi_rate)
     learners = {"critic": up, "disentangler": down}
-    shop.plan("disentangler", learners, update, budget, memory={"log_average": log_average})
+    shop.plan(part, learners, update, budget, memory={"log_average": log_average})
 
 
 def mean_effects(

@@ -29,6 +29,7 @@ from citlr.generators.process import Process
 from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
 from citlr.generators.store import Dataset, Rows, spans
+from citlr.generators.strength import LADDER, choose_strength
 from citlr.generators.training import Trainer
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class LatentDiffusion:
         )
         codes = tuple(conditions.encode(part.frame) for part in (train, validation))
         if sampler.disentangler is not None:
-            self._disentangle(shop, sampler, z[0], codes[0])
+            self._disentangle(shop, sampler, z, codes)
         encoded = tuple(Encoded(a, _hide(sampler, a, b), b) for a, b in zip(z, codes, strict=True))
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
@@ -179,7 +180,7 @@ class LatentDiffusion:
                 disentangler = Disentangler(
                     latent_shape=config.latent_shape,
                     channels=config.phi_channels,
-                    strength=config.strength,
+                    strength=LADDER[0] if config.strength is None else config.strength,
                     attributes=len(secret.columns),
                     informed=config.informed,
                     at_most=config.at_most,
@@ -208,15 +209,19 @@ class LatentDiffusion:
         self.report["guidance"] = chosen
         return chosen
 
-    def _disentangle(self, shop: Workshop, sampler: Sampler, z: Rows, codes: torch.Tensor) -> None:
+    def _disentangle(self, shop: Workshop, sampler: Sampler, z: Sequence[Rows], codes: Sequence[torch.Tensor]) -> None:
         phi = sampler.disentangler
         if phi is None:
             return
-        game = Hiding(shop, sampler.process, sampler.secret, z, codes)
+        game = Hiding(shop, sampler.process, sampler.secret, z[0], codes[0])
         if phi.centre:
-            phi.offsets.copy_(mean_effects(z, codes, sampler.secret))
+            phi.offsets.copy_(mean_effects(z[0], codes[0], sampler.secret))
         self.report["information_before"] = estimate_information(game, None, part="information-before")
-        train_disentangler(game, phi)
+        if self.config.strength is None:
+            self.report["strengths"] = choose_strength(game, phi, sampler.autoencoder, z[1], codes[1])
+            self.report["strength"] = phi.strength
+        else:
+            train_disentangler(game, phi)
         self.report["information_after"] = estimate_information(game, phi, part="information-after")
 
     def generate(
@@ -351,6 +356,8 @@ def load_latent_diffusion(directory: Path) -> LatentDiffusion:
     model = LatentDiffusion(config)
     conditions = Conditions.from_json(content["conditions"])
     sampler = model._build(conditions, 0, Trainer(config.accelerator, config.precision, config.devices).device)
+    if sampler.disentangler is not None and config.strength is None:
+        sampler.disentangler.strength = content["report"]["strength"]
     for name, module in sampler.modules().items():
         tensors, _ = load_state(directory / f"{name}.safetensors")
         module.load_state_dict(tensors)

@@ -76,6 +76,7 @@ class LDMConfig:
     information_steps
         Disentangler, see `Disentangler`; `critic_steps` per step, `information_steps` for the estimates of the
         information before and after, `thrift` the price (in nats) of a mean square change of 1.
+        `strength` None is chosen on the validation split by the trade between leakage and composition.
     informed : bool
         Whether the disentangler is told the factual level; `at_most`: whether its strength is a bound.
     centre : bool
@@ -142,7 +143,7 @@ class LDMConfig:
     phi_channels: tuple[int, ...] = (8, 16, 32)
     critic_channels: tuple[int, ...] = (16, 32)
     critic_grid: int = 4
-    strength: float = 0.5
+    strength: float | None = 0.5
     thrift: float = 0.3
     critic_steps: int = 3
     phi_steps: int = 150
@@ -187,7 +188,9 @@ class LDMConfig:
         self._check_ranges()
 
     def _check_ranges(self) -> None:
-        for name in ("depth", "strength", "kl_weight", "ae_rate", "denoiser_rate", "phi_rate", "checkpoint_minutes"):
+        if self.strength is not None and not self.strength >= 0:
+            raise InputError(f"strength={self.strength} is not a number of 0 or more, or None (chosen on validation).")
+        for name in ("depth", "kl_weight", "ae_rate", "denoiser_rate", "phi_rate", "checkpoint_minutes"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name}={getattr(self, name)} is not a number of 0 or more.")
         if not 0 < self.depth <= 1:
