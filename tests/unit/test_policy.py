@@ -96,6 +96,25 @@ def test_every_rule_catches_its_breach(policy: Policy, changed: TestRow, rule: s
     assert breaches(policy, changed) == [rule]
 
 
+def test_a_uniform_shift_is_a_breach_of_the_margin_though_its_psi_is_small() -> None:
+    shifted = replace(row(psi=0.01, high=0.012), mean_effect=Estimate(-0.1, -0.12, -0.08))
+    assert breaches(Policy(margin=0.02), shifted) == ["margin"]
+    assert breaches(Policy(margin=0.13), shifted) == []
+    assert breaches(Policy(max_increase=0.05), shifted, baseline=result(row(psi=0.01))) == ["baseline"]
+
+
+def test_single_gates_can_be_required() -> None:
+    assert breaches(Policy(require_gates=("composition",)), row(), gate=False) == ["gates"]
+    assert breaches(Policy(require_gates=("composition",)), row()) == []
+    with pytest.raises(InputError, match="Did you mean 'composition'"):
+        breaches(Policy(require_gates=("compositon",)), row())
+
+
+def test_an_audit_without_gates_has_passed_none() -> None:
+    bare = replace(result(row()), quality=replace(result(row()).quality, gates=()))
+    assert [check.text for check in check_policy({"m": bare}, Policy()).breaches] == ["no generator gate was set"]
+
+
 def test_failed_gates_are_a_breach_unless_waived() -> None:
     assert breaches(Policy(), row(), gate=False) == ["gates"]
     assert breaches(Policy(require_gates=False), row(), gate=False) == []
@@ -125,6 +144,9 @@ def test_junit_and_markdown(tmp_path: Path) -> None:
     assert "1 of 3 rules are breached" in text
     assert "a\\|b" in text
     assert "<b>" not in text
+    # A control character of a label would make the XML unreadable.
+    odd = check_policy({"m": result(row("a\x00b\x1b", "dependence"))}, Policy())
+    assert [case.get("name") for case in ET.fromstring(odd.to_junit())][1] == "verdict: ab, sex M against F"
 
 
 def test_a_policy_is_read_whole(tmp_path: Path) -> None:
@@ -133,6 +155,9 @@ def test_a_policy_is_read_whole(tmp_path: Path) -> None:
     assert read_policy(file).margin == {"edema": 0.02}
     file.write_text("margn: 0.02")
     with pytest.raises(InputError, match="Did you mean 'margin'"):
+        read_policy(file)
+    file.write_text("- margin")
+    with pytest.raises(InputError, match="holds list, not a mapping of the keys margin"):
         read_policy(file)
     with pytest.raises(InputError, match="No policy"):
         read_policy(tmp_path / "none.yaml")

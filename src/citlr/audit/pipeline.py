@@ -378,8 +378,3 @@ class Chain:
     def results(self) -> dict[str, AuditResult]:
         """Return the finished audits, by model."""
         return {name: read_result(self.folder(name) / "audit.json") for name in self.config.models}
-
-
-def read_results(run: Run) -> dict[str, AuditResult]:
-    """Return the finished audits of a run, by model."""
-    return Chain(run, Narrator(quiet=True)).results()

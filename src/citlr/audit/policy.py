@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from citlr.artifacts import atomic_write
+from citlr.audit import tables
 from citlr.audit.result import AuditResult, TestRow, Verdict
 from citlr.config import Section
 from citlr.errors import InputError, did_you_mean
@@ -19,15 +20,16 @@ from citlr.errors import InputError, did_you_mean
 class Policy(Section):
     """What a release has to meet.
 
-    `margin` is the largest upper bound of psi (one number, or one per label); `fail_on` the verdicts that stop a
-    release; `min_patients` the fewest test patients at any level; `require_gates` whether every generator gate has to
-    be passed; `max_increase` how much psi may exceed the baseline run's.
+    `margin` bounds the intervals of psi and of the mean effect (one number, or one per label); `fail_on` the verdicts
+    that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every generator
+    gate has to be passed, or a list of those that have to; `max_increase` how much psi and the size of the mean effect
+    may exceed the baseline's.
     """
 
     margin: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     fail_on: tuple[Verdict, ...] = ("dependence",)
     min_patients: Annotated[int, Field(ge=0)] = 0
-    require_gates: bool = True
+    require_gates: bool | tuple[str, ...] = True
     max_increase: Annotated[float, Field(ge=0)] | None = None
 
 
@@ -70,7 +72,7 @@ class CheckReport:
         lines = [f"## citlr: {title}", "", "| | model | rule | for | finding |", "|---|---|---|---|---|"]
         for check in sorted(self.checks, key=lambda check: check.passed):
             cells = (check.model, check.rule, check.subject, check.text)
-            safe = (cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for cell in cells)
+            safe = (tables.markdown(cell) for cell in cells)
             lines.append(f"| {'✅' if check.passed else '❌'} | {' | '.join(safe)} |")
         return "\n".join(lines) + "\n"
 
@@ -78,9 +80,10 @@ class CheckReport:
         """Return JUnit XML, one test case per rule."""
         suite = ET.Element("testsuite", name="citlr", tests=str(len(self.checks)), failures=str(len(self.breaches)))
         for check in self.checks:
-            case = ET.SubElement(suite, "testcase", classname=check.model, name=f"{check.rule}: {check.subject}")
+            name = _xml(f"{check.rule}: {check.subject}")
+            case = ET.SubElement(suite, "testcase", classname=_xml(check.model), name=name)
             if not check.passed:
-                ET.SubElement(case, "failure", message=check.text).text = check.text
+                ET.SubElement(case, "failure", message=_xml(check.text)).text = _xml(check.text)
         return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 
     def write(self, *, junit: Path | None = None, markdown: Path | None = None) -> None:
@@ -91,6 +94,11 @@ class CheckReport:
         if markdown is not None:
             with atomic_write(markdown) as temporary:
                 temporary.write_text(self.to_markdown(), encoding="utf-8")
+
+
+def _xml(text: str) -> str:
+    """Drop the control characters that no XML document may hold."""
+    return "".join(character for character in text if character >= " " or character in "\t\n\r")
 
 
 def read_policy(path: str | Path) -> Policy:
@@ -142,7 +150,7 @@ def check_policy(
         raise InputError("The policy sets max_increase, and there is no baseline: give --baseline OLD_RUN.")
     checks: list[Check] = []
     for name, result in results.items():
-        checks += [_gate_check(name, result)] if policy.require_gates else []
+        checks += _gate_checks(name, result, policy.require_gates)
         checks += _patients(name, result, policy)
         for row in result.tests:
             checks += _row_checks(name, row, policy)
@@ -166,16 +174,31 @@ def _row_checks(name: str, row: TestRow, policy: Policy) -> list[Check]:
     checks = [Check(name, "verdict", subject, not failed, f"{subject} is '{row.verdict}'")]
     margin = policy.margin.get(row.label) if isinstance(policy.margin, dict) else policy.margin
     if margin is not None:
-        text = f"{subject}: the upper bound of psi is {row.psi.high:.4f}, the margin {margin:g}"
+        shift = max(-row.mean_effect.low, row.mean_effect.high)
+        text = (
+            f"{subject}: psi may be up to {row.psi.high:.4f} and the mean effect up to {shift:.4f} in size, the margin "
+            f"is {margin:g}"
+        )
         # Written so that a bound that is not a number fails.
-        checks.append(Check(name, "margin", subject, row.psi.high < margin, text))
+        checks.append(Check(name, "margin", subject, row.psi.high < margin and shift < margin, text))
     return checks
 
 
-def _gate_check(name: str, result: AuditResult) -> Check:
-    failed = [gate.name for gate in result.quality.gates if not gate.passed]
+def _gate_checks(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> list[Check]:
+    """Look at every gate, or at those that are named; an audit without gates has passed none."""
+    gates = {gate.name: gate for gate in result.quality.gates}
+    if isinstance(required, tuple):
+        for one in required:
+            if one not in gates:
+                near = did_you_mean(one, gates)
+                raise InputError(f"The policy requires the gate '{one}', which the audit of '{name}' has not.{near}")
+        return [Check(name, "gates", one, gates[one].passed, f"gate '{one}': {gates[one].text}") for one in required]
+    if not required:
+        return []
+    failed = [gate.name for gate in gates.values() if not gate.passed]
     text = f"generator gates failed: {', '.join(failed)}" if failed else "all generator gates passed"
-    return Check(name, "gates", "generator", not failed and bool(result.quality.gates), text)
+    text = text if gates else "no generator gate was set"
+    return [Check(name, "gates", "generator", not failed and bool(gates), text)]
 
 
 def _patients(name: str, result: AuditResult, policy: Policy) -> list[Check]:
@@ -205,8 +228,12 @@ def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed
     if not same:
         return Check(name, "baseline", subject, False, f"{subject} is not in the baseline run: nothing to compare with")
     rise = row.psi.estimate - same[0].psi.estimate
-    text = f"{subject}: psi is {row.psi.estimate:.4f}, {rise:+.4f} against the baseline; {allowed:g} more is allowed"
-    return Check(name, "baseline", subject, rise <= allowed, text)
+    further = abs(row.mean_effect.estimate) - abs(same[0].mean_effect.estimate)
+    text = (
+        f"{subject}: psi is {row.psi.estimate:.4f}, {rise:+.4f} against the baseline, and the size of the mean effect "
+        f"{abs(row.mean_effect.estimate):.4f}, {further:+.4f}; {allowed:g} more is allowed"
+    )
+    return Check(name, "baseline", subject, rise <= allowed and further <= allowed, text)
 
 
 def subject_of(row: TestRow) -> str:
@@ -218,4 +245,6 @@ def _sentence(problem: Any) -> str:
     location = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{location[-1]}'.{did_you_mean(location[-1], Policy.model_fields)}".rstrip(".")
+    if not location:
+        return f"it holds {type(problem['input']).__name__}, not a mapping of the keys {', '.join(Policy.model_fields)}"
     return f"'{'.'.join(location)}' is {problem['input']!r}: {problem['msg']}"

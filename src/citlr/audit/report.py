@@ -63,6 +63,16 @@ def stylesheet() -> Markup:
     return _asset("page.css")
 
 
+def table_script() -> Markup:
+    """Return the one script of every page: it makes tables sortable, and opens what is folded for print."""
+    return _asset("page.js")
+
+
+def script_hash() -> str:
+    """Return the script's SHA-256 as a content security policy wants it."""
+    return base64.b64encode(hashlib.sha256(table_script().encode()).digest()).decode("ascii")
+
+
 def render(
     result: AuditResult,
     *,
@@ -112,14 +122,12 @@ def render(
         raise InputError(
             f"mask_below is {mask_below}: give the smallest number of patients a shown cell may have, 1 or more."
         )
-    script = _asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     context: dict[str, Any] = {
         "result": result,
         "version": __version__,
         "style": _asset("page.css"),
-        "script": script,
-        "script_hash": digest,
+        "script": table_script(),
+        "script_hash": script_hash(),
         "question": wording.question(result),
         "attribute": wording.join(wording.attributes(result)) or "the attribute",
         "confidence": wording.level_percent(result.alpha),

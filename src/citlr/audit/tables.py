@@ -103,6 +103,33 @@ def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]
     return Table(caption, tuple(columns), tuple(marked), notes, sortable and len(marked) > 1)
 
 
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "_": "\\_",
+             "[": "\\[", "]": "\\]", "@": "&#64;", "\n": " ", "\r": " "}  # fmt: skip
+
+
+def markdown(value: str) -> str:
+    r"""Write text into a cell of a Markdown table: what would be markup, a link or a mention stays text.
+
+    Examples
+    --------
+    >>> print(markdown("a|b <script> [x](y)"))
+    a\|b &lt;script&gt; \[x\](y)
+    """
+    return "".join(_MARKDOWN.get(character, character) for character in value)
+
+
+def spreadsheet(value: object) -> object:
+    """Write text into a cell of a CSV so that no spreadsheet takes it for a formula; numbers stay numbers.
+
+    Examples
+    --------
+    >>> spreadsheet("=1+1"), spreadsheet(" @x"), spreadsheet("edema"), spreadsheet(-0.5)
+    ("'=1+1", "' @x", 'edema', -0.5)
+    """
+    formula = isinstance(value, str) and (value.lstrip()[:1] in set("=+-@") or value[:1] in set("\t\r\n"))
+    return f"'{value}" if formula and value else value
+
+
 def _letter(index: int) -> str:
     """Give a, b, ... z, aa, ab, ..."""
     head, tail = divmod(index, 26)

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Quiet, RunFolder
+from citlr.cli.options import Json, Quiet, RunFolder
+
+AuditPlace = Annotated[str, typer.Argument(help="The run folder of an audit, or an audit.json.")]
 
 
 def export(
@@ -42,24 +44,50 @@ def ingest(
 
 
 def check(
-    run: RunFolder,
+    run: AuditPlace,
     policy: Annotated[Path | None, typer.Option(help="YAML with the rules; the defaults without it.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="An earlier run to compare with.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="An earlier run, or its audit.json, to compare with.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.")] = None,
 ) -> None:
     """Hold an audit against a policy; exit 1 with one line per breach."""
-    from citlr.artifacts import Run
-    from citlr.audit.pipeline import read_results
+    from citlr.audit.finished import find
     from citlr.audit.policy import Policy, check_policy, read_policy
 
     rules = Policy() if policy is None else read_policy(policy)
-    old = None if baseline is None else read_results(Run.open(baseline))
-    found = check_policy(read_results(Run.open(run)), rules, baseline=old)
+    old = None if baseline is None else {name: one.result for name, one in find(baseline).items()}
+    found = check_policy({name: one.result for name, one in find(run).items()}, rules, baseline=old)
     found.write(junit=junit, markdown=markdown)
     print(found)
     if not found.passed:
         raise typer.Exit(1)
 
 
-VERBS = (export, ingest, check)
+def compare(
+    audits: Annotated[list[str], typer.Argument(metavar="RUN[:MODEL]...", help="Run folders, or audit.json files.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a Markdown table here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Set audits side by side: verdicts, effects, and the interval of their difference; the first is the reference."""
+    import json
+
+    from citlr.artifacts import atomic_write
+    from citlr.audit import comparison, comparison_page
+    from citlr.audit.finished import find
+
+    series = comparison.choose([find(place, responses=True) for place in audits])
+    found = [comparison.compare(one) for one in series]
+    if html is not None:
+        comparison_page.write_comparison(html, found)
+    if markdown is not None:
+        with atomic_write(markdown) as temporary:
+            temporary.write_text(comparison_page.markdown(found), encoding="utf-8")
+    if as_json:
+        print(json.dumps([one.to_dict() for one in found], allow_nan=False))
+        return
+    for one in found:
+        print(one)
+
+
+VERBS = (export, ingest, check, compare)

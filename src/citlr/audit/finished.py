@@ -1,0 +1,95 @@
+"""Finished audits, found where a user points: a run folder, one model of it, or an audit.json that was handed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from citlr.artifacts import Run
+from citlr.audit.prediction import read_responses
+from citlr.audit.result import AuditResult, read_result
+from citlr.audit.statistics import responses_of
+from citlr.config import TestConfig
+from citlr.data.counterfactuals import Counterfactuals
+from citlr.errors import InputError, did_you_mean
+from citlr.invariance.responses import Responses
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """One finished audit.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in a comparison.
+    model : str
+        The model's name.
+    result : AuditResult
+    responses : Responses or None
+        What the result was computed from; None for an audit.json alone.
+    test : TestConfig or None
+        The settings of the test; None for an audit.json alone.
+    shared_seeds : bool
+        Whether the levels of one draw share their noise.
+    """
+
+    name: str
+    model: str
+    result: AuditResult
+    responses: Responses | None = None
+    test: TestConfig | None = None
+    shared_seeds: bool = True
+
+
+def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:
+    """Return the finished audits at a place, by model.
+
+    Parameters
+    ----------
+    place : str or Path
+        A run folder, `RUN:MODEL` for one of its models, or the path of an audit.json.
+    responses : bool
+        Whether the responses are read as well, where there are any.
+
+    Returns
+    -------
+    dict of str to Finished
+
+    Raises
+    ------
+    InputError
+        If there is no finished audit, or no such model.
+    """
+    path, model = _parts(place)
+    if path.is_file():
+        result = read_result(path)
+        if model and model != result.model:
+            raise InputError(f"'{path}' is the audit of '{result.model}', not of '{model}'.")
+        return {result.model: Finished(f"{path.parent.name}/{path.name}", result.model, result)}
+    run = Run.open(path)
+    names = list(run.config.models)
+    if model and model not in names:
+        raise InputError(f"The run '{path}' has no model '{model}'.{did_you_mean(model, names)}")
+    return {name: _of_run(run, name, responses) for name in names if not model or name == model}
+
+
+def _parts(place: str | Path) -> tuple[Path, str]:
+    """Take `RUN:MODEL` apart; a path that exists as it is has no model in it."""
+    whole = Path(place)
+    if whole.exists():
+        return whole, ""
+    folder, colon, model = str(place).rpartition(":")
+    return (Path(folder), model) if colon and Path(folder).exists() else (whole, "")
+
+
+def _of_run(run: Run, name: str, responses: bool) -> Finished:
+    folder = run.folder if len(run.config.models) == 1 else run.path("models", name)
+    result = read_result(folder / "audit.json")
+    title = run.folder.resolve().name if len(run.config.models) == 1 else f"{run.folder.resolve().name}:{name}"
+    if not responses or not result.tests:
+        return Finished(title, name, result)
+    plan = Counterfactuals.open(run.path("counterfactuals", "levels")).plan
+    frame = read_responses(folder / "responses.parquet")
+    found = responses_of(frame, attribute=plan.attribute, levels=plan.levels)
+    return Finished(title, name, result, found, run.config.test, plan.shared_seeds)
