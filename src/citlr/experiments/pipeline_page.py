@@ -167,9 +167,10 @@ def _is_wrong(row: Row) -> bool:
 def _made(tables: dict[str, Any]) -> Iterator[str]:
     settings = tables["settings"]
     options = ", ".join(f"{name} {value}" for name, value in settings["options"].items())
+    shares = " / ".join(f"{share:.1%}" for share in settings["fractions"])
     yield (
         f"Seed {tables['seed']}; {len(tables['worlds'])} worlds of {settings['patients']} patients, one image of "
-        f"{settings['size']} x {settings['size']} each (75 % for training, 10 % for validation, 15 % for the audit); "
+        f"{settings['size']} x {settings['size']} each ({shares} for training, validation, audit); "
         f"DLDM, preset {settings['preset']}{f' with {options}' if options else ''}, which holds view, cardiomegaly and "
         f"effusion; {settings['draws']} draws per level; networks trained on {settings['model_patients']} patients of "
         f"their own for {settings['epochs']} rounds. Margin 0.02, decisions at 0.5, default gates."

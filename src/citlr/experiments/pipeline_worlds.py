@@ -37,10 +37,12 @@ class PipelineSettings:
         Classifiers per world.
     size, patients : int
         Side of the images; patients of a world, one image each.
+    fractions : tuple of float
+        Shares of patients for training, validation and audit.
     model_patients, epochs : int
         What the classifiers are trained with.
     draws, placebo_images : int
-        Draws per level, and size of the coin's sample.
+        Draws per level; size of the coin's sample, None for as many as it takes (see `placebo_size`).
     probe_steps : int
         Training of the probes that the gates rest on.
     preset : str
@@ -55,11 +57,12 @@ class PipelineSettings:
     biased: int = 16
     shortcuts: int = 4
     size: int = 64
-    patients: int = 3000
+    patients: int = 6000
+    fractions: tuple[float, float, float] = (0.85, 0.075, 0.075)
     model_patients: int = 500
     epochs: int = 15
     draws: int = 4
-    placebo_images: int = 100
+    placebo_images: int | None = None
     probe_steps: int = 400
     preset: str = "tiny"
     options: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +84,7 @@ QUICK = PipelineSettings(
     shortcuts=1,
     size=32,
     patients=400,
+    fractions=(0.75, 0.10, 0.15),
     model_patients=120,
     epochs=6,
     draws=2,
@@ -163,7 +167,7 @@ def set_stage(place: Place, settings: PipelineSettings, folder: Path, voice: Nar
         Ready for any number of classifiers.
     """
     sample = place.world(settings.size).sample(settings.patients, seed=place.seed, images_per_patient=1)
-    cohort = _cohort(sample, place, folder)
+    cohort = _cohort(sample, place, settings, folder)
     train, validation, test = (cohort.part(split) for split in ("train", "validation", "test"))
     generator = _generator(place, settings, train, validation, folder / "generator", voice)
     twins = generate(
@@ -196,7 +200,7 @@ def set_stage(place: Place, settings: PipelineSettings, folder: Path, voice: Nar
     return Stage(cohort, twins, found, units, record)
 
 
-def _cohort(sample: PhantomSample, place: Place, folder: Path) -> Cohort:
+def _cohort(sample: PhantomSample, place: Place, settings: PipelineSettings, folder: Path) -> Cohort:
     images = folder / "world"
     if not (images / "phantom.csv").is_file():
         sample.write(images, seed=place.seed)
@@ -206,7 +210,7 @@ def _cohort(sample: PhantomSample, place: Place, folder: Path) -> Cohort:
         attribute=ATTRIBUTE,
         labels=list(FINDINGS),
         covariates=("view",),
-        fractions=(0.75, 0.10, 0.15),
+        fractions=settings.fractions,
         seed=place.seed,
     )
 

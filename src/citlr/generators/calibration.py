@@ -80,6 +80,8 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
     codes = conditions.encode(train.cohort.frame)
     # Whole patients in either half: images of one patient share their noise.
     side = np.asarray([hashed_seed("half", patient) & 1 for patient in train.cohort.frame["patient_id"]])
+    # Only where the intervention may act at all: elsewhere the observed effect is chance.
+    where = sampler.support.of([attribute.name])[0, 0].cpu().numpy()
     halves = []
     for half in (0, 1):
         effects = mean_effects(train.pixels, codes, sampler.secret, rows=np.flatnonzero(side == half)).numpy()
@@ -98,7 +100,7 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
     def size_at(guidance: float) -> float:
         redrawn = sampler.redraw(images, frame, attribute=attribute.name, levels=levels, seed=seed, guidance=guidance)
         mean = redrawn.mean(axis=(0, 2), dtype=np.float64)
-        return effect_size(mean[1:] - mean[0], halves[0], halves[1])
+        return effect_size(mean[1:] - mean[0], where * halves[0], where * halves[1])
 
     with narrator.progress("guidance", 2) as tick:
         one = size_at(1.0)

@@ -52,6 +52,8 @@ AFTERWARDS = {
     "devices",
     "guidance",
     "detail",
+    "spread",
+    "support",
     "abduction",
     "eta",
 }

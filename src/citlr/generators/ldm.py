@@ -30,6 +30,7 @@ from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
 from citlr.generators.store import Dataset, Rows, spans
 from citlr.generators.strength import LADDER, choose_strength
+from citlr.generators.support import Support, find_support
 from citlr.generators.training import Trainer
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class LatentDiffusion:
             self._disentangle(shop, sampler, z, codes)
         encoded = tuple(Encoded(a, _hide(sampler, a, b), b) for a, b in zip(z, codes, strict=True))
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
+        self._find_support(shop, sampler, sets[0], codes[0])
         self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
         if config.abduction == "inversion":
             few = np.arange(min(32, len(validation)))
@@ -194,10 +196,25 @@ class LatentDiffusion:
             autoencoder=autoencoder,
             disentangler=disentangler,
             denoiser=denoiser,
+            support=Support(conditions, config.size),
             guidance=1.0,
             device=device,
         )
         return sampler.to(device)
+
+    def _find_support(self, shop: Workshop, sampler: Sampler, train: Dataset, codes: torch.Tensor) -> None:
+        if self.config.support != "shown":
+            return
+        found = find_support(train, codes, sampler.conditions, seed=shop.seed)
+        sampler.support.weights.copy_(found)
+        names = [variable.name for variable in sampler.support.variables]
+        self.report["support"] = {name: float(part.mean()) for name, part in zip(names, found, strict=True)}
+        for name, share in self.report["support"].items():
+            if share == 0:
+                shop.narrator.say(
+                    f"The training split shows no effect of '{name}' on any pixel, given what is held: setting it will "
+                    "change nothing, and its effectiveness will fail the gate."
+                )
 
     def _guidance(self, shop: Workshop, sampler: Sampler, train: Dataset, validation: Dataset) -> float:
         chosen = self.config.guidance

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from citlr.console import Ticker, silent
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.autoencoder import Autoencoder
-from citlr.generators.base import Images, Level, keyed_noise
+from citlr.generators.base import Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.denoiser import Denoiser, noise_of
@@ -23,6 +24,10 @@ from citlr.generators.hiding import Secret
 from citlr.generators.process import Process
 from citlr.generators.schedule import NoiseModel, walk_down, walk_up
 from citlr.generators.settings import ABDUCTIONS, LDMConfig
+from citlr.generators.support import Support
+
+# Null interventions whose mean stands for what the generator keeps of an image (detail "average").
+ANCHORS = 4
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,17 @@ class Sampler:
     autoencoder: Autoencoder
     disentangler: Disentangler | None
     denoiser: Denoiser
+    support: Support
     guidance: float
     device: torch.device
 
     def modules(self) -> dict[str, nn.Module]:
         """Name the networks."""
-        found: dict[str, nn.Module] = {"autoencoder": self.autoencoder, "denoiser": self.denoiser}
+        found: dict[str, nn.Module] = {
+            "autoencoder": self.autoencoder,
+            "denoiser": self.denoiser,
+            "support": self.support,
+        }
         if self.disentangler is not None:
             found["disentangler"] = self.disentangler
         return found
@@ -144,34 +154,64 @@ class Sampler:
     def _redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Images:
         x = images.to(self.device)
         z = self.autoencoder.encode(x)
+        redrawn = torch.stack([self._walk(z, codes, ids, level, request) for level in request.levels], dim=1)
+        config = self.config
+        if config.support == "everywhere" and config.detail in ("none", "autoencoder"):
+            lost = x - self.autoencoder.decode(z) if config.detail == "autoencoder" else torch.zeros_like(x)
+            return (redrawn + lost[:, None, None]).clamp(0.0, 1.0).cpu().numpy()
+        null = self._null(redrawn, z, codes, ids, request)
+        change = redrawn - null[:, None]
+        if config.support == "shown":
+            change = self.support.of(request.names) * change
+        if config.detail == "average":
+            null = x[:, None] + config.spread * (null - self._anchor(z, codes, ids, request)[:, None])
+        elif config.detail == "draw":
+            null = x[:, None].expand_as(null)
+        elif config.detail == "autoencoder":
+            null = null + (x - self.autoencoder.decode(z))[:, None]
+        return (null[:, None] + change).clamp(0.0, 1.0).cpu().numpy()
+
+    def _walk(self, z: Tensor, codes: Tensor, ids: list[str], level: Level | None, request: Request) -> Tensor:
+        """Redraw under one level, None being the factual one: (n, draws, 1, s, s)."""
         start = self._abduct(z, codes, request)
+        down = walk_down(
+            start if start is not None else self._noised(z, codes, ids, level, request),
+            self._model(codes.repeat_interleave(request.draws, dim=0), request, level, request.guidance),
+            grid=self.process.grid,
+            table=self.process.table,
+            eta=self.config.eta,
+            fresh=lambda k: self._noise(ids, level, request, f"step{k}"),
+        )
+        decoded = self.autoencoder.decode(down)
+        return decoded.reshape(len(z), request.draws, *decoded.shape[1:])
 
-        def walk(level: Level | None) -> Tensor:
-            first = start if start is not None else self._noised(z, codes, ids, level, request)
-            down = walk_down(
-                first,
-                self._model(codes.repeat_interleave(request.draws, dim=0), request, level, request.guidance),
-                grid=self.process.grid,
-                table=self.process.table,
-                eta=self.config.eta,
-                fresh=lambda k: self._noise(ids, level, request, f"step{k}"),
-            )
-            return self.autoencoder.decode(down).reshape(len(x), request.draws, *x.shape[1:])
-
-        redrawn = torch.stack([walk(level) for level in request.levels], dim=1)
-        if self.config.detail == "autoencoder":
-            redrawn = redrawn + (x - self.autoencoder.decode(z))[:, None, None]
-        elif self.config.detail == "draw":
-            redrawn = redrawn + (x[:, None] - self._null(redrawn, codes, request, walk))[:, None]
-        return redrawn.clamp(0.0, 1.0).cpu().numpy()
-
-    def _null(self, redrawn: Tensor, codes: Tensor, request: Request, walk: Callable[[None], Tensor]) -> Tensor:
+    def _null(self, redrawn: Tensor, z: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
         """Pick each image's null intervention (n, draws, 1, s, s); walk it where its level was not asked for."""
         changed = torch.stack([self.conditions.intervene(codes, request.names, level) for level in request.levels])
         same = (changed == codes).all(dim=2).T
         if not bool(same.any(dim=1).all()):
-            return walk(None)
+            return self._walk(z, codes, ids, None, request)
         return redrawn[torch.arange(len(codes)), same.int().argmax(dim=1).to(redrawn.device)]
+
+    def _anchor(self, z: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
+        """Give the mean of null interventions with noise of their own, (n, 1, s, s).
+
+        Their noise is none of the draws': the levels of a draw then differ from the image by the same kind of error,
+        and a model that sees no effect has no side on which more noise lies.
+        """
+        wanted = dataclasses.replace(
+            request,
+            draws=1 if request.invert and self.config.eta == 0 else ANCHORS,
+            seed=hashed_seed("anchor", request.seed),
+            shared_seeds=True,
+        )
+        size = max(1, BATCH // wanted.draws)
+        parts = []
+        for begin in range(0, len(z), size):
+            rows = [min(row, len(z) - 1) for row in range(begin, begin + size)]
+            walked = self._walk(z[rows], codes[rows], [ids[row] for row in rows], None, wanted)
+            parts.append(walked.mean(dim=1)[: len(z) - begin])
+        return torch.cat(parts)
 
     def _abduct(self, z: Tensor, codes: Tensor, request: Request) -> Tensor | None:
         """Find the noise that leads back to the image under its factual condition, when inversion is asked for."""

@@ -13,10 +13,12 @@ from citlr.generators.schedule import SCHEDULES
 
 OBJECTIVES = ("published", "restoring")
 ABDUCTIONS = ("noise", "inversion")
-DETAILS = ("none", "autoencoder", "draw")
+DETAILS = ("none", "autoencoder", "average", "draw")
+SUPPORTS = ("everywhere", "shown")
 CHOICES = {
     "objective": OBJECTIVES,
     "detail": DETAILS,
+    "support": SUPPORTS,
     "abduction": ABDUCTIONS,
     "prediction": PREDICTIONS,
     "schedule": SCHEDULES,
@@ -64,12 +66,19 @@ class LDMConfig:
     guidance : float, optional
         Weight of the condition; None chooses it on the validation split so that the generated mean effect has the size
         of the observed one (see `calibration`).
-    detail : {"none", "autoencoder", "draw"}
+    detail : {"none", "autoencoder", "average", "draw"}
         What of the original image is given back to the redrawn ones, alike under all levels: what the autoencoder loses
-        of it, or all that the null intervention of the same draw loses of it. The latter is abduction with an additive
-        noise term, as in deep structural causal models: `x_a = x + G(a, noise) - G(factual, noise)`.
-        It is not the default: the null intervention then has no generator noise and the counterfactual all of it, so
-        that decisions near the threshold change in one direction and an innocent model is accused.
+        of it, or all that the null intervention loses of it: on average over draws of their own, or in the same draw.
+        Both are abduction with an additive noise term, as in deep structural causal models:
+        `x_a = x + G(a, noise) - G(factual, noise')`. With "draw" (noise' = noise) the null intervention has no
+        generator noise and the counterfactual all of it, so that decisions near the threshold change in one direction
+        and an innocent model is accused; with "average" all levels have the same noise around the image.
+    spread : float
+        With "average": how much of a draw's own noise is kept, in [0, 1]. The image being known, the null intervention
+        is not uncertain at all; the noise is the yardstick of the test, and need not be as wide as the generator's.
+    support : {"everywhere", "shown"}
+        Where an intervention may change pixels: anywhere, or only where the training split shows, given the held
+        covariates, that the attribute acts (see `find_support`).
     denoiser_steps, denoiser_batch, denoiser_rate, ema
         Budget of the denoiser and decay of its moving average.
     phi_channels, critic_channels, critic_grid, strength, thrift, critic_steps, phi_steps, phi_batch, phi_rate,
@@ -135,7 +144,9 @@ class LDMConfig:
     objective: str = "restoring"
     dropout: float = 0.1
     guidance: float | None = None
-    detail: str = "autoencoder"
+    detail: str = "average"
+    spread: float = 0.5
+    support: str = "shown"
     denoiser_steps: int = 2000
     denoiser_batch: int = 16
     denoiser_rate: float = 2e-3
@@ -195,7 +206,7 @@ class LDMConfig:
                 raise InputError(f"{name}={getattr(self, name)} is not a number of 0 or more.")
         if not 0 < self.depth <= 1:
             raise InputError(f"depth={self.depth} is not a share of the noise table; give a number in (0, 1].")
-        for name in ("dropout", "ema", "eta"):
+        for name in ("dropout", "ema", "eta", "spread"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} is not in [0, 1].")
         if self.guidance is None and self.dropout == 0:
@@ -251,6 +262,7 @@ PUBLISHED: dict[str, Any] = {
     "local": False,
     "shortcut": False,
     "detail": "none",
+    "support": "everywhere",
     "informed": False,
     "at_most": False,
     "centre": False,

@@ -1,0 +1,128 @@
+"""Where the attribute acts: the pixels at which the training split shows an effect, given the held covariates.
+
+A generator also learns what goes with the attribute in its sample by chance, everywhere in the image, and a model that
+cannot see the attribute does see that. What is not shown is therefore not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from citlr.generators.base import PLACEBO, hashed_seed
+from citlr.generators.conditions import Conditions, Variable
+from citlr.generators.store import Dataset, spans
+
+# Permutations of the attribute that the threshold rests on, and the share of them that may show anything anywhere.
+PERMUTATIONS = 99
+ERROR = 0.05
+# Side of the window that squared t-values are averaged over, as a share of the image: 5 pixels of 64.
+WINDOW = 5 / 64
+
+
+class Support(nn.Module):
+    """Weights in [0, 1] by which an intervention's change is multiplied, pixel by pixel; ones until they are found.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Names the attributes.
+    size : int
+        Side of the images.
+    """
+
+    weights: Tensor
+
+    def __init__(self, conditions: Conditions, size: int) -> None:
+        super().__init__()
+        self.variables: tuple[Variable, ...] = tuple(v for v in conditions.attributes if v.name != PLACEBO)
+        self.register_buffer("weights", torch.ones(len(self.variables), size, size))
+
+    def of(self, names: Sequence[str]) -> Tensor:
+        """Give the weights (1, 1, 1, s, s) of an intervention on these attributes together.
+
+        The coin may act wherever any attribute may: its audit has to see what the generator invents there.
+        """
+        rows = [k for k, variable in enumerate(self.variables) if variable.name in names]
+        chosen = self.weights[rows] if rows and PLACEBO not in names else self.weights
+        return chosen.amax(dim=0)[None, None, None]
+
+
+def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
+    """Find where each attribute acts.
+
+    Every pixel is regressed on the held covariates' codes and on the attribute's. The squared t-values of the
+    attribute's codes (the largest over its levels), averaged over a small window, are held against their maximum over
+    the image in permutations of the attribute's residuals (Freedman and Lane 1983): where there is no effect at all,
+    95 % of data sets show none anywhere.
+
+    Parameters
+    ----------
+    data : Dataset
+        The training split.
+    codes : Tensor of shape (n, width)
+        See `Conditions.encode`.
+    conditions : Conditions
+        Names the variables.
+    seed : int
+        Of the permutations.
+
+    Returns
+    -------
+    Tensor of float32, shape (attributes, s, s)
+        0 or 1, smoothed over one pixel; the coin is not among the attributes.
+    """
+    held = np.concatenate(
+        [np.ones((len(codes), 1)), *(codes[:, conditions.span(v.name)].double().numpy() for v in conditions.held)],
+        axis=1,
+    )
+    basis = _basis(held)
+    random = np.random.default_rng(hashed_seed("support", seed))
+    maps = []
+    for variable in conditions.attributes:
+        if variable.name == PLACEBO:
+            continue
+        levels = codes[:, conditions.span(variable.name)].double().numpy()
+        levels = levels - basis @ (basis.T @ levels)
+        levels = levels[:, (levels**2).sum(axis=0) > 1e-6 * len(levels)]
+        maps.append(_shown(data, basis, levels, random))
+    return torch.from_numpy(np.stack(maps)).float()
+
+
+def _basis(design: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Give an orthonormal basis of the columns' span."""
+    u, s, _ = np.linalg.svd(design, full_matrices=False)
+    return np.asarray(u[:, s > 1e-8 * s[0]])
+
+
+def _shown(
+    data: Dataset, basis: npt.NDArray[np.float64], levels: npt.NDArray[np.float64], random: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Give the smoothed map (s, s) of where the columns of `levels` (n, k), free of the basis, show an effect."""
+    n, columns = levels.shape
+    size = data.pixels.shape[-1]
+    if not columns:
+        return np.zeros((size, size))
+    orders = [np.arange(n), *(random.permutation(n) for _ in range(PERMUTATIONS))]
+    # A permuted attribute is freed of the held covariates again, else it would borrow their effect.
+    tried = np.concatenate([levels[order] - basis @ (basis.T @ levels[order]) for order in orders], axis=1)
+    tried /= np.sqrt((tried**2).sum(axis=0))
+    cross, square, known = (np.zeros((k, size**2)) for k in (tried.shape[1], 1, basis.shape[1]))
+    for part in spans(n):
+        pixels = np.asarray(data.pixels[part], dtype=np.float64).reshape(-1, size**2)
+        cross += tried[part].T @ pixels
+        known += basis[part].T @ pixels
+        square += (pixels**2).sum(axis=0)
+    rest = np.maximum(square - (known**2).sum(axis=0), 1e-12)
+    squared = (n - basis.shape[1] - 1) * cross**2 / np.maximum(rest - cross**2, 1e-12)
+    squared = squared.reshape(len(orders), columns, size, size).max(axis=1)
+    window = max(1, round(WINDOW * size) // 2 * 2 + 1)
+    smooth = ndimage.uniform_filter(squared, size=(0, window, window), mode="nearest")
+    highest = np.sort(smooth[1:].max(axis=(1, 2)))
+    threshold = highest[int(np.ceil((1 - ERROR) * (PERMUTATIONS + 1))) - 1]
+    return np.asarray(ndimage.gaussian_filter((smooth[0] > threshold).astype(np.float64), 0.5))
