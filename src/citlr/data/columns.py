@@ -98,20 +98,19 @@ def _read_kind(file: Path, kind: str, wanted: set[str] | None, rows: int | None)
 
 
 def _read_excel(file: Path, wanted: set[str] | None, limit: int | None) -> pd.DataFrame:
-    """Read the first sheet, row by row: pandas' own reader takes longer over every cell."""
+    """Read the first sheet; calamine takes a tenth of the time of openpyxl, through which pandas reads."""
     try:
-        from openpyxl import load_workbook
+        from python_calamine import CalamineWorkbook
     except ImportError as error:
-        raise MissingExtraError("openpyxl", "xlsx", f"Reading {file.name}") from error
+        raise MissingExtraError("python-calamine", "xlsx", f"Reading {file.name}") from error
     try:
-        book = load_workbook(file, read_only=True, data_only=True)
-        rows = list(book.worksheets[0].iter_rows(values_only=True, max_row=None if limit is None else limit + 1))
-        book.close()
-    except Exception as error:  # openpyxl raises whatever its parser met: KeyError, BadZipFile, TypeError, ...
+        sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0)
+        rows = sheet.to_python(skip_empty_area=False, nrows=None if limit is None else limit + 1)
+    except Exception as error:  # a damaged file can fail anywhere in the parser
         raise InputError(f"{file} cannot be read as an Excel table ({type(error).__name__}: {error}).") from error
     if not rows:
         raise InputError(f"{file} has an empty first sheet.")
-    header = [str(name).strip() if name is not None else f"Unnamed: {place}" for place, name in enumerate(rows[0])]
+    header = [str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(rows[0])]
     columns = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
     cells = {place: column for place, column in enumerate(columns) if wanted is None or header[place] in wanted}
     frame = pd.DataFrame({place: [_cell(value) for value in column] for place, column in cells.items()}, dtype="str")
@@ -123,8 +122,6 @@ def _cell(value: Any) -> str | None:
     """Give a cell as the text that a CSV would hold; a workbook stores whole numbers as 50.0 as often as not."""
     if isinstance(value, str):
         return None if value in BLANKS else value
-    if value is None:
-        return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

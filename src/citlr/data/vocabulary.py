@@ -249,10 +249,13 @@ def read_age(
     >>> read_age(pd.Series(["060Y", "6M", "45", "89+", "414", None]), source="a.csv").tolist()
     [60.0, 0.5, 45.0, 90.0, nan, nan]
     """
-    text = raw_text(values).str.upper()
+    # Few distinct ages among many rows: read each once.
+    codes, distinct = pd.factorize(raw_text(values).str.upper())
+    text = pd.Series(np.asarray(distinct, dtype=object), dtype=str)
     parts = text.str.extract(r"^[>=]*\s*(\d+(?:\.\d+)?)\s*([YMWD]?)(\+?)$")
-    bad = values[parts[0].isna() & (text != "")]
-    if len(bad):
+    strange = (parts[0].isna() & (text != "")).to_numpy(dtype=bool)
+    if strange.any():
+        bad = values[strange[codes]]
         raise InputError(
             f"{source}: the column '{values.name}' holds {len(bad)} values that are no age, the first in row "
             f"{bad.index[0] + 1}: '{bad.iloc[0]}'. Years, or 060Y, 018M, 006W, 010D are read."
@@ -266,8 +269,7 @@ def read_age(
     if cap is not None:
         open_ended = (parts[2] == "+") | text.str.startswith(">")
         age = age.mask((age >= cap) | (age > 89) | (open_ended & (age >= 89)), cap)
-    age.name = values.name
-    return age
+    return pd.Series(age.to_numpy()[codes], index=values.index, name=values.name)
 
 
 def settle(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:
