@@ -5,7 +5,10 @@ from __future__ import annotations
 import typer
 
 from citlr.cli.generation import generation
+from citlr.cli.synthetic import synthetic
 
-reproduce = typer.Typer(help="The publication's tables and figures, made again: generation.", no_args_is_help=True)
-for verb in (generation,):
+reproduce = typer.Typer(
+    help="The publication's tables and figures, made again: generation, synthetic.", no_args_is_help=True
+)
+for verb in (generation, synthetic):
     reproduce.command()(verb)

@@ -129,6 +129,7 @@ def published_cit_lr(
     patients: ArrayLike | None = None,
     contrast: Sequence[str] | None = None,
     train_fraction: float = 0.5,
+    train: ArrayLike | None = None,
     hidden: tuple[int, ...] = (64, 32),
     epochs: int = 1000,
     seed: int = 0,
@@ -149,6 +150,8 @@ def published_cit_lr(
         The two levels to compare; may be left out when there are only two.
     train_fraction : float
         Share of the patients on which g and h are learnt; one half in Algorithm 1.
+    train : array_like of bool, shape (n,), optional
+        The images on which they are learnt, where the split is given; `train_fraction` is then not used.
     hidden : tuple of int
         Widths of both networks. The publication names none.
     epochs : int
@@ -178,8 +181,8 @@ def published_cit_lr(
     if not 0 < train_fraction < 1:
         raise InputError(f"train_fraction must lie between 0 and 1, found {train_fraction}.")
     rng = np.random.default_rng(seed)
-    train = _training_rows(data.cluster, train_fraction, rng)
-    n_train, n_test = int(train.sum()), int((~train).sum())
+    chosen = _training_rows(data.cluster, train_fraction, rng) if train is None else _given_rows(train, data)
+    n_train, n_test = int(chosen.sum()), int((~chosen).sum())
     if min(n_train, n_test) < 2:
         raise InputError(
             f"The published test needs two images in each half, found {n_train} and {n_test}; give more patients or "
@@ -202,13 +205,13 @@ def published_cit_lr(
         size,
         words,
     )
-    if np.ptp(data.y[train]) == 0 or np.ptp(data.y[~train]) == 0:
+    if np.ptp(data.y[chosen]) == 0 or np.ptp(data.y[~chosen]) == 0:
         return replace(base, note=f"p = 1: the predictions of a half are all equal. {words}")
     inputs = np.column_stack([data.z, data.a])
     seeds = rng.integers(0, 2**31 - 1, 2)
-    g = _learn(inputs[train], data.y[train], hidden, epochs, int(seeds[0])).predict(inputs[~train])
-    h = _learn(data.z[train], data.y[train], hidden, epochs, int(seeds[1])).predict(data.z[~train])
-    left, right = data.y[~train] * g, data.y[~train] * h
+    g = _learn(inputs[chosen], data.y[chosen], hidden, epochs, int(seeds[0])).predict(inputs[~chosen])
+    h = _learn(data.z[chosen], data.y[chosen], hidden, epochs, int(seeds[1])).predict(data.z[~chosen])
+    left, right = data.y[~chosen] * g, data.y[~chosen] * h
     if np.ptp(left - right) == 0:
         return replace(base, note=f"p = 1: Yhat g and Yhat h differ by a constant. {words}")
     test = stats.ttest_rel(left, right)
@@ -241,6 +244,16 @@ def _training_rows(cluster: NDArray[np.intp], fraction: float, rng: np.random.Ge
     order = patient_folds(cluster, int(cluster.max()) + 1, rng)  # a fold per patient: a random order of patients
     n_patients = int(order.max()) + 1
     return np.asarray(order < round(fraction * n_patients))
+
+
+def _given_rows(train: ArrayLike, data: Observations) -> NDArray[np.bool_]:
+    """Check a split that was given: one entry per image, all of the contrast's, and no patient on both sides."""
+    mask = np.asarray(train)
+    if mask.dtype != bool or mask.shape != data.y.shape:
+        raise InputError(f"train must be {data.y.size} truth values, one per image, found {mask.dtype} {mask.shape}.")
+    if np.intersect1d(data.cluster[mask], data.cluster[~mask]).size:
+        raise InputError("A patient is in both halves of the given split; split by patient.")
+    return mask
 
 
 def _learn(inputs: Floats, target: Floats, hidden: tuple[int, ...], epochs: int, seed: int) -> MLPRegressor:
