@@ -30,8 +30,9 @@ class CohortConfig(Section):
     """Where the images and their attributes are; paths are relative to the configuration file.
 
     `columns` maps this package's names (image_id, path, patient_id, split, and any attribute, label or covariate) to
-    the table's own. `keep` restricts rows to listed values of a column. Without `images`, `table` is a cohort that
-    `citlr prepare` wrote, with its cache if it has one; `cache: false` reads the image files all the same.
+    the table's own. `keep` restricts rows to listed values of a column, `fit` says how rectangles become squares
+    ("pad" without it). Without `images`, `table` is a cohort that `citlr prepare` wrote, with its cache if it has one;
+    `cache: false` reads the image files all the same.
     """
 
     table: Path
@@ -45,6 +46,7 @@ class CohortConfig(Section):
     split: str | None = None
     fractions: tuple[Share, Share, Share] = (0.65, 0.10, 0.25)
     split_seed: int = 0
+    fit: Literal["pad", "crop", "stretch"] | None = None
     cache: bool = True
     max_unreadable: Share = 0.01
     min_patients_per_level: Count = 20

@@ -237,7 +237,7 @@ def workbook(root: Path) -> Words:
 
 def double_patient(root: Path) -> Words:
     words = chexpert(root)
-    people = pd.read_excel(root / "CHEXPERT DEMO.xlsx", dtype=str)
+    people = pd.read_excel(root / "CHEXPERT DEMO.xlsx", dtype=str, engine="openpyxl")
     pd.concat([people, people.iloc[[4]]]).to_excel(root / "CHEXPERT DEMO.xlsx", index=False)
     return words
 
@@ -271,7 +271,7 @@ def shared_patient(root: Path) -> Words:
 
 def unknown_race(root: Path) -> Words:
     words = chexpert(root)
-    people = pd.read_excel(root / "CHEXPERT DEMO.xlsx", dtype=str)
+    people = pd.read_excel(root / "CHEXPERT DEMO.xlsx", dtype=str, engine="openpyxl")
     people.loc[people.index % 12 == 0, "PRIMARY_RACE"] = "Caucasian"
     people.to_excel(root / "CHEXPERT DEMO.xlsx", index=False)
     return words
@@ -325,7 +325,7 @@ def test_unknown_strings_count_as_unknown_on_request(tmp_path: Path, cli: Callab
 def test_patients_without_demographics_are_counted_and_kept_out(tmp_path: Path, cli: Callable[..., Done]) -> None:
     words = chexpert(tmp_path / "data")
     workbook = tmp_path / "data" / "CHEXPERT DEMO.xlsx"
-    pd.read_excel(workbook, dtype=str).iloc[5:].to_excel(workbook, index=False)
+    pd.read_excel(workbook, dtype=str, engine="openpyxl").iloc[5:].to_excel(workbook, index=False)
     assert cli("prepare", *words, "--out", tmp_path / "out", "--quiet").status == 0
     assert (
         "| race | race: the patient is not in the table of demographics" in (tmp_path / "out" / "flow.md").read_text()
@@ -426,6 +426,16 @@ def test_a_stale_or_small_cache_stops_an_audit(cached: Path, cli: Callable[..., 
     assert done.status == 2
     assert "1 of 200 images were changed after the cache" in done.err
     assert not (cached / "run" / "cohort.parquet").exists()
+
+
+def test_how_rectangles_become_squares_reaches_the_cohort_of_an_audit(cached: Path, cli: Callable[..., Done]) -> None:
+    table = configure(cached / "table.yaml", table="world/phantom.csv", images="world", fit="crop")
+    assert cli("audit", table, "--out", cached / "run", "--until", "cohort", "--quiet").status == 0
+    assert Cohort.from_parquet(cached / "run" / "cohort.parquet").fit == "crop"
+    prepared = configure(cached / "prepared.yaml", fit="crop")
+    done = cli("audit", prepared, "--out", cached / "other", "--until", "cohort", "--quiet")
+    assert done.status == 2
+    assert "cohort.fit cannot be set for the prepared cohort" in done.err
 
 
 def test_a_gz_that_is_none(tmp_path: Path, cli: Callable[..., Done]) -> None:

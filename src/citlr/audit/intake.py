@@ -48,6 +48,7 @@ def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
         split=settings.split,
         fractions=settings.fractions,
         seed=settings.split_seed,
+        fit=settings.fit or "pad",
         max_unreadable=settings.max_unreadable,
         min_patients_per_level=settings.min_patients_per_level,
         narrator=narrator,
@@ -60,7 +61,7 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     whole = Cohort.from_parquet(settings.table, cache=settings.cache)
     if isinstance(whole.source, CachePixels):
         narrator.say(f"cohort: pixels up to {whole.source.size} x {whole.source.size} from {whole.source.folder}")
-    for key in ("columns", "keep", "split"):
+    for key in ("columns", "keep", "split", "fit"):
         if getattr(settings, key):
             raise InputError(
                 f"cohort.{key} cannot be set for the prepared cohort '{where}': prepare it that way instead."

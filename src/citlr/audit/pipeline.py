@@ -108,7 +108,10 @@ class Chain:
         if not config.cohort.table.is_file():
             raise InputError(f"There is no table at '{config.cohort.table}' (cohort.table): correct the path.")
         dumped = config.model_dump(mode="json")
-        cohort = fingerprint({"cohort": dumped["cohort"], "table": sha256(config.cohort.table)})
+        # At their defaults these two change nothing, and runs from before they existed go on.
+        usual = {"cache": True, "fit": None}
+        settings = {key: value for key, value in dumped["cohort"].items() if (key, value) not in usual.items()}
+        cohort = fingerprint({"cohort": settings, "table": sha256(config.cohort.table)})
         fit = fingerprint({"cohort": cohort, "generator": dumped["generator"], "seed": config.seed})
         placebo = self._placebo_images
         drawn = fingerprint({"fit": fit, "generate": dumped["generate"], "placebo": placebo, "seed": config.seed})
