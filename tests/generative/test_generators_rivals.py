@@ -210,6 +210,20 @@ def test_bad_input_a_level_with_ten_images_trains_and_is_named(world, tmp_path: 
     assert load_generator(tmp_path).report["sparse_levels"]
 
 
+@pytest.mark.parametrize(("kind", "options"), [*KINDS, ("cldm", {"ae_steps": 4, "ae_channels": (8,)})])
+def test_bad_input_constant_images_are_refused(world, kind: str, options: dict) -> None:
+    class Grey(Cohort):
+        def batches(self, *, size: int, batch_size: int, rows=None, workers: int = 2):
+            chosen = np.arange(len(self)) if rows is None else np.asarray(rows)
+            for start in range(0, len(chosen), batch_size):
+                part = chosen[start : start + batch_size]
+                yield part, np.full((len(part), 1, size, size), 0.5, np.float32)
+
+    train, validation = (Grey(**vars(world.part(name))) for name in ("train", "validation"))
+    with pytest.raises(InputError, match=r"alike.*check the image folder"):
+        built(kind, options).fit(train, validation, seed=0)
+
+
 def test_rivals_refuse_bad_settings_and_requests(world) -> None:
     for kind, options, message in [
         ("vae", {"beta": -1.0}, "beta=-1.0 is not a number above 0"),

@@ -218,8 +218,10 @@ def _levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence
         near = did_you_mean(attribute, generator.attributes)
         raise InputError(f"The generator cannot intervene on '{attribute}', which it was not trained with.{near}")
     known = generator.attributes[attribute]
+    if not known and levels is None:
+        raise InputError(f"'{attribute}' is a number: say under which values to redraw (levels), for example two ages.")
     chosen = known if levels is None else tuple(levels)
-    for level in chosen:
+    for level in chosen if known else ():
         if level not in known:
             raise InputError(
                 f"The generator does not know the level '{level}' of '{attribute}'.{did_you_mean(level, known)}"

@@ -25,6 +25,7 @@ def generation(
     seeds: Annotated[int | None, typer.Option(help="Trainings of every model.")] = None,
     images: Annotated[int | None, typer.Option(help="Test images to redraw, at most.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generators: tiny, small or paper.")] = None,
+    probe: Annotated[str | None, typer.Option(help="What reads redrawn images: resnet34 or small (faster).")] = None,
     out: Out = Path("generation"),
     seed: int = 0,
     quiet: Quiet = False,
@@ -42,7 +43,14 @@ def generation(
         correlation=correlation,
         features=features,
         models=model or (),
-        changes={"size": size, "patients": patients, "seeds": seeds, "images": images, "preset": budget},
+        changes={
+            "size": size,
+            "patients": patients,
+            "seeds": seeds,
+            "images": images,
+            "preset": budget,
+            "probe": probe,
+        },
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )

@@ -54,7 +54,7 @@ def run_generation(
     models : sequence of str
         Names of the models; all without it.
     changes : dict, optional
-        Fields of `Effort` of your own: size, patients, seeds, draws, images, preset.
+        Fields of `Effort` of your own: size, patients, seeds, draws, images, preset, probe.
     seed : int
         Of the first training; the others follow.
     narrator : Narrator, optional
@@ -91,7 +91,7 @@ def run_generation(
         steps=effort.probe_steps,
         batch_size=32,
         seed=seed,
-        architecture="resnet34",
+        architecture=effort.probe,
         directory=folder / "probe",
         narrator=voice,
     )
@@ -185,7 +185,7 @@ def _page(bench: Bench, rows: Sequence[Row], sheets: Sequence[Sheet]) -> str:
         "",
         f"{len(study.train)} training images, {len(bench.test)} test images of {effort.size} x {effort.size} pixels, "
         f"{effort.draws} draws, preset '{effort.preset}', trainings of every model: {effort.seeds} (mean ± standard "
-        f"deviation over several). Held: {', '.join(study.hold) or 'nothing'}. The probe is a ResNet-34 that had no "
+        f"deviation over several). Held: {', '.join(study.hold) or 'nothing'}. The probe ({effort.probe}) had no "
         "part in any generator's training.",
         "",
     ]

@@ -43,6 +43,8 @@ class Effort:
         Of the generators.
     probe_steps, leakage_steps : int
         Trainings of the ResNet-34 and of the fresh probes.
+    probe : {"resnet34", "small"}
+        The network that reads redrawn images: the publication's, or a small one that costs a tenth.
     cycles : int
         Null interventions in a row, on at most 40 images.
     steps : dict
@@ -57,6 +59,7 @@ class Effort:
     preset: str
     probe_steps: int
     leakage_steps: int
+    probe: str = "resnet34"
     cycles: int = 10
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -150,7 +150,7 @@ def study_sheets(rows: Sequence[Row], probe: Sequence[Row], *, levels: Sequence[
     sheets.append(
         sheet(
             "effectiveness",
-            "Effectiveness (Tables 8 and 10): share of images redrawn under a level that the ResNet-34 reads as it",
+            "Effectiveness (Tables 8 and 10): share of images redrawn under a level that the probe reads as it",
             rows,
             [*effect, Column("minimality L1", _at("minimality"), 4)],
         )
@@ -220,7 +220,7 @@ def _probe_sheet(probe: Sequence[Row], attribute: str) -> Sheet:
         for row in probe
     )
     head = ("read", "level", "test images", "accuracy, %", "AUROC")
-    return Sheet("probe", f"The ResNet-34 on original test images (Table 6: {attribute})", head, cells)
+    return Sheet("probe", f"The probe on original test images (Table 6: {attribute})", head, cells)
 
 
 def _drift_sheet(rows: Sequence[Row]) -> Sheet:

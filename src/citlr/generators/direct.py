@@ -24,7 +24,7 @@ from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions, sparse_levels
 from citlr.generators.ldm import set_aside
 from citlr.generators.settings import ABDUCTIONS
-from citlr.generators.store import Dataset
+from citlr.generators.store import Dataset, require_variety
 from citlr.generators.training import Trainer
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ class DirectGenerator(ABC):
             voice.say(note)
         trainer = Trainer(config.accelerator, config.precision, config.devices)
         sets = [Dataset.of(part, size=config.size, directory=directory) for part in (train, validation)]
+        require_variety(sets[0])
         own = config.to_json()
         marks = [f"{name}={own[name]}" for name in sorted(set(own) - config.afterwards)]
         self.device = trainer.device

@@ -28,7 +28,7 @@ from citlr.generators.inversion import round_trip
 from citlr.generators.process import Process
 from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
-from citlr.generators.store import Dataset, Rows, spans
+from citlr.generators.store import Dataset, Rows, require_variety, spans
 from citlr.generators.strength import LADDER, choose_strength
 from citlr.generators.support import Support, find_support
 from citlr.generators.training import Trainer
@@ -123,6 +123,7 @@ class LatentDiffusion:
             (narrator or Narrator()).say(note)
         trainer = Trainer(config.accelerator, config.precision, config.devices)
         sets = tuple(Dataset.of(part, size=config.size, directory=directory) for part in (train, validation))
+        require_variety(sets[0])
         marks = tuple(data.mark for data in sets)
         shop = Workshop(config, trainer, seed, directory, narrator or Narrator(), marks)
         sampler = self._build(conditions, seed, trainer.device)

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from citlr.errors import InputError
+
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
 
@@ -110,3 +112,16 @@ def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
     """
     for start in range(0, n, size):
         yield slice(start, min(n, start + size))
+
+
+def require_variety(data: Dataset) -> None:
+    """Refuse images that are all alike: there is nothing to learn from them, and no loss would say so.
+
+    Raises
+    ------
+    InputError
+        When no pixel differs between images by more than a thousandth of the grey scale.
+    """
+    images = data.images(slice(0, CHUNK))
+    if float((images.amax(dim=0) - images.amin(dim=0)).max()) < 1e-3:
+        raise InputError("All training images are alike: they are constant, or copies of one; check the image folder.")
