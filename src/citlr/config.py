@@ -305,6 +305,22 @@ def parse_config(content: dict[str, Any], where: str) -> AuditConfig:
         raise InputError(f"In '{where}': {problems.rstrip('.')}.") from error
 
 
+def parse_report(content: dict[str, Any]) -> ReportConfig:
+    """Validate what a report shall show, as given on a command line.
+
+    Raises
+    ------
+    InputError
+        If a value cannot be used.
+    """
+    try:
+        return ReportConfig.model_validate(content)
+    except ValidationError as error:
+        raise InputError(
+            f"The report cannot be made: {'; '.join(_sentence(one) for one in error.errors())}."
+        ) from error
+
+
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Return "key: old -> new" for every setting that differs between two dumped configurations.
 

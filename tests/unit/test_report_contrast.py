@@ -10,7 +10,9 @@ import pytest
 
 from citlr.audit.figures import OKABE_ITO
 
-CSS = (files("citlr.audit") / "templates" / "page.css").read_text(encoding="utf-8")
+CSS = "".join(
+    (files("citlr.audit") / "templates" / name).read_text(encoding="utf-8") for name in ("page.css", "svg.css")
+)
 TEXT = ("ink", "soft", "accent", "dependence", "inconclusive", "equivalent")
 MARKS = ("dependence-mark", "inconclusive-mark", "equivalent-mark", "strong-rule", "level-0", "level-1", "level-2",
          "level-3", "accent")  # fmt: skip

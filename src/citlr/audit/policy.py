@@ -208,7 +208,9 @@ def _patients(name: str, result: AuditResult, policy: Policy) -> list[Check]:
     for cell in result.cohort.counts:
         if cell["split"] == "test":
             level = str(cell["level"])
-            found[level] = max(found.get(level, 0), int(cell["patients"]))
+            found[level] = max(
+                found.get(level, 0), int(cell["patients"] or 0)
+            )  # None: masked, so fewer than any minimum
     return [
         Check(
             name,

@@ -138,6 +138,58 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
     return masked
 
 
+def merge_small_steps(flow: Sequence[Mapping[str, Any]], *, below: int) -> list[dict[str, Any]]:
+    """Put steps of the flow together until none says why fewer than `below` patients were left out.
+
+    Parameters
+    ----------
+    flow : sequence of mapping
+        Steps of `Cohort.flow`, without raw values in the reasons they end with.
+    below : int
+        1 merges nothing.
+
+    Returns
+    -------
+    list of dict
+        Steps with their names and reasons joined; a last one that stays too small joins the one before it, and where
+        all of them together left out fewer, the numbers are None.
+
+    Examples
+    --------
+    >>> step = {"step": "a", "reason": "r", "excluded_images": 4, "excluded_patients": 2}
+    >>> merged = merge_small_steps([{**step, "excluded_patients": 0}, step, {**step, "step": "b"}], below=4)
+    >>> [(one["step"], one["excluded_patients"], one["excluded_images"]) for one in merged]
+    [('a', 0, 4), ('a and b', 4, 8)]
+    """
+    merged: list[dict[str, Any]] = []
+    for step in flow:
+        one = {key: value for key, value in step.items() if key not in _WITHHELD}
+        one["reason"] = without_raw_values(str(step.get("reason", "")))
+        if merged and _is_small(merged[-1], below):
+            merged[-1] = _joined(merged[-1], one)
+        else:
+            merged.append(one)
+    if len(merged) > 1 and _is_small(merged[-1], below):
+        last = merged.pop()
+        merged[-1] = _joined(merged[-1], last)
+    hidden = {"excluded_images": None, "excluded_patients": None}
+    return [{**one, **hidden} if _is_small(one, below) else one for one in merged]
+
+
+def _is_small(step: Mapping[str, Any], below: int) -> bool:
+    return 0 < int(step.get("excluded_patients") or 0) < below
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    counts = ("excluded_images", "excluded_patients")
+    return {
+        **second,
+        "step": f"{first.get('step', '')} and {second.get('step', '')}",
+        "reason": "; ".join(dict.fromkeys(str(one["reason"]) for one in (first, second) if one["reason"])),
+        **{name: int(first.get(name) or 0) + int(second.get(name) or 0) for name in counts},
+    }
+
+
 def _patients(cell: Mapping[str, Any]) -> int | None:
     found = cell.get("patients", 0)
     return None if found is None else int(found)

@@ -58,9 +58,14 @@ def _asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
+def drawing_rules() -> str:
+    """Return the part of the style sheet that is about drawings."""
+    return str(_asset("svg.css"))
+
+
 def stylesheet() -> Markup:
     """Return the style sheet of every page."""
-    return _asset("page.css")
+    return _asset("page.css") + _asset("svg.css")
 
 
 def table_script() -> Markup:
@@ -81,6 +86,7 @@ def render(
     mask_below: int = 5,
     intended_use: str = "",
     attribute_definition: str = "",
+    most_scatters: int | None = None,
 ) -> str:
     """Write the page of an audit.
 
@@ -98,6 +104,8 @@ def render(
         Cells of the cohort's counts, and subgroups, with fewer patients are masked; 1 masks nothing.
     intended_use, attribute_definition : str
         What the model is for, and how the attribute was recorded and by whom; quoted as they are given.
+    most_scatters : int, optional
+        Scatter plots at most, the smallest adjusted p first; all of them by default.
 
     Returns
     -------
@@ -125,7 +133,7 @@ def render(
     context: dict[str, Any] = {
         "result": result,
         "version": __version__,
-        "style": _asset("page.css"),
+        "style": stylesheet(),
         "script": table_script(),
         "script_hash": script_hash(),
         "question": wording.question(result),
@@ -140,7 +148,7 @@ def render(
         "effects": report_sections.effects_table(result),
         "details": report_sections.details_table(result),
         "qq": charts.qq(result.tests),
-        "scatters": _scatters(result, responses),
+        "scatters": _scatters(result, responses)[:most_scatters],
         "shown_scatters": _SHOWN_SCATTERS,
         "has_responses": responses is not None,
         "gallery": encode(gallery) if gallery is not None and gallery.strips else None,
@@ -152,10 +160,10 @@ def render(
         "detection": report_sections.limit_of_detection(result),
         "control_notes": tuple(without_paths(note) for note in result.controls.notes),
         "baselines": report_sections.baselines_table(result),
-        "flow": report_cohort.flow(result),
+        "flow": report_cohort.flow(result, below=mask_below),
         "counts": report_cohort.counts(result, below=mask_below) if result.cohort.counts else (),
         "mask_below": mask_below,
-        "missing": report_cohort.missing(result),
+        "missing": report_cohort.missing(result, below=mask_below),
         "attribute_levels": report_cohort.levels(result, below=mask_below),
         "attribute_column": report_cohort.column(result),
         "raw_values": report_cohort.raw_values(result),

@@ -26,16 +26,16 @@ class Step:
     share: float  # of the largest step, percent
 
 
-def flow(result: AuditResult) -> tuple[Step, ...]:
-    """Lay out the flow of exclusions."""
-    steps = result.cohort.flow
+def flow(result: AuditResult, *, below: int) -> tuple[Step, ...]:
+    """Lay out the flow of exclusions, steps that left out fewer patients put together."""
+    steps = privacy.merge_small_steps(result.cohort.flow, below=below)
     top = max((int(step.get("n_images", 0)) for step in steps), default=0) or 1
     return tuple(
         Step(
             str(step.get("step", "")).replace("_", " "),
             _people(step.get("n_images", 0), step.get("n_patients", 0)),
             _excluded(step),
-            privacy.without_raw_values(str(step.get("reason", ""))),
+            str(step.get("reason", "")),
             round(100 * int(step.get("n_images", 0)) / top, 1),
         )
         for step in steps
@@ -48,6 +48,8 @@ def _people(images: Any, patients: Any) -> str:
 
 
 def _excluded(step: Mapping[str, Any]) -> str:
+    if step.get("excluded_patients", 0) is None:
+        return "a few left out, too few to give their number"
     images, patients = int(step.get("excluded_images", 0)), int(step.get("excluded_patients", 0))
     return f"{_people(images, patients)} left out" if images or patients else ""
 
@@ -186,21 +188,23 @@ def _plain(cells: tuple[dict[str, Any], ...], masked: list[bool], below: int) ->
     return tables.build("Images and patients in every cell", [Column(name) for name in names], rows)
 
 
-def missing(result: AuditResult) -> tuple[str, ...]:
-    """Say who and what is missing, in sentences."""
+def missing(result: AuditResult, *, below: int) -> tuple[str, ...]:
+    """Say who and what is missing, in sentences; numbers below are not given."""
     sentences = []
-    left_out = [step for step in result.cohort.flow if int(step.get("excluded_images", 0))]
-    if left_out:
-        images = sum(int(step["excluded_images"]) for step in left_out)
-        patients = sum(int(step.get("excluded_patients", 0)) for step in left_out)
+    left_out = [step for step in result.cohort.flow if step.get("excluded_images", 0) != 0]
+    patients = sum(int(step.get("excluded_patients") or 0) for step in left_out)
+    if left_out and patients < below:
+        sentences.append("A few images were left out before the audit, for the reasons in the flow above.")
+    elif left_out:
+        images = sum(int(step["excluded_images"] or 0) for step in left_out)
         sentences.append(
             f"{_people(images, patients)} were left out before the audit, for the reasons in the flow above."
         )
     elif result.cohort.flow:
         sentences.append("No image was left out.")
-    gaps = {name: number for name, number in result.cohort.missing.items() if number}
+    gaps = {name: number for name, number in result.cohort.missing.items() if number != 0}
     if gaps:
-        listed = ", ".join(f"{name} in {count(number)} images" for name, number in gaps.items())
+        listed = ", ".join(f"{name} in {_few(number, below)} images" for name, number in gaps.items())
         sentences.append(f"Values are missing for {listed}.")
     elif result.cohort.missing:
         sentences.append("No value is missing in " + ", ".join(result.cohort.missing) + ".")
@@ -209,3 +213,8 @@ def missing(result: AuditResult) -> tuple[str, ...]:
         "from every number on this page."
     )
     return tuple(sentences)
+
+
+def _few(number: int | None, below: int) -> str:
+    """Write a number of images, unless it is small, or was masked where the audit was shared."""
+    return f"fewer than {below}" if number is None or number < below else count(number)

@@ -30,7 +30,7 @@ def parts_tables(result: AuditResult, *, below: int) -> tuple[Table, ...]:
     Returns
     -------
     tuple of Table
-        None, one or two; a table has one row per part, label and contrast.
+        None, one or two; a table has one row per part, label and contrast, and one for every masked part.
     """
     hidden = masked_parts(result, below=below)
     captions = {1: "Subgroups of the test set", 2: "Intersections: where two variables meet"}
@@ -38,8 +38,9 @@ def parts_tables(result: AuditResult, *, below: int) -> tuple[Table, ...]:
     for depth, caption in captions.items():
         rows = [row for row in result.subgroups if len(row.subgroup) == depth]
         if rows:
-            cells = [_row(row, row.subgroup in hidden, below) for row in rows]
-            found.append(tables.build(caption, _columns(result), cells))
+            shown = [_row(row) for row in rows if row.subgroup not in hidden]
+            masked = dict.fromkeys(row.subgroup for row in rows if row.subgroup in hidden)
+            found.append(tables.build(caption, _columns(result), [*shown, *(_masked(part, below) for part in masked)]))
     return tuple(found)
 
 
@@ -67,15 +68,18 @@ def _columns(result: AuditResult) -> list[Column]:
     ]
 
 
-def _row(row: SubgroupRow, hide: bool, below: int) -> list[Cell]:
-    head = [tables.text(part_name(row.subgroup)), tables.text(row.label), tables.text(contrast_text(row.contrast))]
-    if hide:
-        why = f"masked: the part, or one that could be found by subtracting it, has fewer than {below} patients"
-        return [*head, *([tables.absent(why)] * 4)]
+def _masked(part: Part, below: int) -> list[Cell]:
+    why = f"masked: the part, or one that could be found by subtracting it, has fewer than {below} patients"
+    return [tables.text(part_name(part)), tables.text("all"), tables.text("–"), *([tables.absent(why)] * 4)]
+
+
+def _row(row: SubgroupRow) -> list[Cell]:
     reason = row.note or "the effect could not be computed in this part"
     people = f"{count(row.n_images)} ({count(row.n_patients)})"
     return [
-        *head,
+        tables.text(part_name(row.subgroup)),
+        tables.text(row.label),
+        tables.text(contrast_text(row.contrast)),
         Cell(people, str(row.n_images), kind="number"),
         estimate_cell(row.psi, reason),
         estimate_cell(row.mean_effect, reason, signed=True),

@@ -62,9 +62,38 @@ def test(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:  #
     stage("test", run, quiet, force)
 
 
-def report(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:
-    """Write audit.html."""
-    stage("report", run, quiet, force)
+def report(
+    run: RunFolder,
+    form: Annotated[
+        list[str] | None, typer.Option("--format", help="html, pdf, json, md or csv; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to; the run without it.")] = None,
+    images: Annotated[int | None, typer.Option(help="Counterfactual strips to show.")] = None,
+    pixels: Annotated[int | None, typer.Option(help="Longest side of a picture.")] = None,
+    no_burnt_in_text: Annotated[
+        bool, typer.Option("--no-burnt-in-text", help="I have looked: no text is burnt into the pictures.")
+    ] = False,
+    mask_below: Annotated[int | None, typer.Option(help="Mask cells with fewer patients; 1 masks nothing.")] = None,
+    pdf_engine: Annotated[str, typer.Option(help="weasyprint or chromium.")] = "weasyprint",
+    quiet: Quiet = False,
+    force: Force = False,
+) -> None:
+    """Write the report: audit.html, or with --format also a PDF, JSON and CSV without small cells, a model card."""
+    given = {"gallery": images, "gallery_pixels": pixels, "mask_below": mask_below}
+    changed = {name: value for name, value in given.items() if value is not None}
+    if no_burnt_in_text:
+        changed["no_burnt_in_text"] = True
+    if form is None and out is None and not changed:
+        stage("report", run, quiet, force)
+        return
+    from citlr.artifacts import Run
+    from citlr.audit.deliver import deliver
+    from citlr.config import parse_report
+
+    opened = Run.open(run)
+    shown = parse_report({**opened.config.report.model_dump(), **changed})
+    for path in deliver(opened, tuple(form or ["html"]), out=out, report=shown, engine=pdf_engine):
+        print(path)
 
 
 VERBS = (demo, audit, fit, generate, predict, test, report)
