@@ -35,12 +35,14 @@ def correlations(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     -------
     DataFrame
         `set, pool, test, axis, models, spearman, spearman_low, spearman_high, pearson, pearson_low, pearson_high`; pool
-        is "published" or "both". Not a number where p or the axis is the same for all models.
+        is "published", "both", or "varying": both without the models whose output never changes, to which every test
+        gives p = 1. Not a number where p or the axis is the same for all models.
     """
     found: list[dict[str, Any]] = []
     for name in dict.fromkeys(rows["set"]):
         mine = rows[rows["set"] == name]
-        for pool, part in (("published", mine[mine["pool"] == "published"]), ("both", mine)):
+        varying = mine[mine["within_flip_rate"] > 0]
+        for pool, part in (("published", mine[mine["pool"] == "published"]), ("both", mine), ("varying", varying)):
             for test in TESTS:
                 p = -part[f"log10p_{test}"].to_numpy()
                 for axis in AXES:
@@ -53,6 +55,8 @@ def correlations(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def _correlate(p: NDArray[np.float64], x: NDArray[np.float64], rng: np.random.Generator) -> dict[str, float]:
+    if len(p) < 3:
+        return {f"{name}{part}": float("nan") for name in ("spearman", "pearson") for part in ("", "_low", "_high")}
     draws = np.vstack(
         [np.arange(len(p)), rng.integers(0, len(p), (_BOOTSTRAPS, len(p)))]
     )  # row 0: the models themselves
