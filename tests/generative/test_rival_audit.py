@@ -37,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort]:
     return root, cohort
 
 
-@pytest.mark.parametrize("kind", ["vae", "latent-shift"])
+@pytest.mark.parametrize("kind", ["vae", pytest.param("latent-shift", marks=pytest.mark.slow)])
 def test_an_audit_takes_a_rival_by_its_kind(world, tmp_path: Path, kind: str) -> None:
     root, _ = world
     for name in ("world", "model.ts"):
