@@ -7,10 +7,12 @@ import json
 import re
 import shutil
 import subprocess
+import unicodedata
 
 import pytest
 from report_fake import RACES, make_gallery, make_responses, make_result
 
+from citlr.audit.pdf import write_pdf
 from citlr.audit.report import render
 
 CHROMIUM = next(
@@ -38,6 +40,31 @@ addEventListener("load", () => {
   found.pictures = Array.from(page.images, (image) => image.complete && image.naturalWidth > 0);
   found.outside = Array.from(page.querySelectorAll("main p, main li, main h1, main h2, main figure, .scroll"))
     .filter((one) => one.getBoundingClientRect().right > view.innerWidth + 1).map((one) => one.outerHTML.slice(0, 90));
+  // WCAG 2.2, success criterion 1.4.3, of every text against what it stands on, as the browser computed both.
+  const channels = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const light = (rgb) => {
+    const [r, g, b] = rgb.slice(0, 3).map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (one) => {
+    for (let at = one; at; at = at.parentElement) {
+      const rgb = channels(view.getComputedStyle(at).backgroundColor);
+      if (rgb.length < 4 || rgb[3] > 0) return rgb;
+    }
+    return [255, 255, 255];
+  };
+  const texts = Array.from(page.querySelectorAll("body *")).filter((one) =>
+    !/^(SCRIPT|STYLE|TITLE)$/i.test(one.tagName) &&
+    Array.from(one.childNodes).some((node) => node.nodeType === 3 && node.textContent.trim()));
+  found.texts = texts.length;
+  found.faint = [];
+  for (const one of texts) {
+    const style = view.getComputedStyle(one), drawn = one instanceof view.SVGElement;
+    const [a, b] = [light(channels(drawn ? style.fill : style.color)), light(ground(one))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && parseInt(style.fontWeight) >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.faint.push([ratio, one.outerHTML.slice(0, 90)]);
+  }
   const table = page.querySelector("table.sortable"), column = 3;
   const keys = () => Array.from(table.tBodies[0].rows, (row) => row.cells[column].dataset.key);
   const heads = table.tHead.rows[0].cells;
@@ -74,10 +101,10 @@ def measured(page, tmp_path_factory) -> dict[int, dict]:
     return {width: measure(page, tmp_path_factory.mktemp("probe"), width) for width in (390, 1440)}
 
 
-def measure(page: str, folder, width: int) -> dict:
+def measure(page: str, folder, width: int, *options: str) -> dict:
     probe = folder / "probe.html"
     probe.write_text(PROBE % (width, html_module.escape(page, quote=True)), encoding="utf-8")
-    dumped = chromium("--window-size=1600,1000", "--dump-dom", probe.as_uri())
+    dumped = chromium(*options, "--window-size=1600,1000", "--dump-dom", probe.as_uri())
     found = re.search(r'<pre id="found">(.*?)</pre>', dumped, re.DOTALL)
     assert found, dumped[-500:]
     return json.loads(html_module.unescape(found.group(1)))
@@ -92,6 +119,31 @@ def test_the_page_fits_and_every_text_can_be_read(measured, width):
     assert found["words"] >= 11.99
     assert found["pictures"]
     assert all(found["pictures"])
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_every_text_has_the_contrast_of_wcag_aa(measured, width):
+    assert measured[width]["texts"] > 300
+    assert measured[width]["faint"] == []
+
+
+def test_every_text_has_the_contrast_of_wcag_aa_in_the_dark(page, tmp_path):
+    found = measure(page, tmp_path, 390, "--blink-settings=preferredColorScheme=0")
+    assert found["texts"] > 300
+    assert found["faint"] == []
+
+
+def test_the_probe_sees_a_faint_text(page, tmp_path):
+    faint = page.replace("<footer><p>", '<footer><p style="color: #9a9a9a">')
+    assert len(measure(faint, tmp_path, 390)["faint"]) == 1
+
+
+def test_chromium_writes_the_pdf_where_it_is_asked_for(tmp_path):
+    pypdf = pytest.importorskip("pypdf")
+    path = write_pdf(render(make_result(labels=("edema",))), tmp_path / "audit.pdf", engine="chromium")
+    text = unicodedata.normalize("NFKC", "".join(one.extract_text() for one in pypdf.PdfReader(path).pages))
+    assert "Evidence, not certification" in text
+    assert "Screening" in text
 
 
 def test_tables_sort_by_value_and_what_is_missing_stays_last(measured):
