@@ -241,6 +241,20 @@ def test_a_finished_training_is_not_repeated_and_another_is_not_mixed_in(
         train(cohort, tmp_path / "run")
 
 
+def test_an_export_that_was_not_wanted_can_follow(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "export_onnx", no_onnx)
+    wanted = {"arch": ARCH, "directory": tmp_path, "labels": ["bright", "bar"], "weights": None, "settings": SETTINGS}
+    without = train_classifier(cohort, export=False, **wanted)
+    assert without.torchscript is None
+    assert not (tmp_path / "model.ts").exists()
+    assert json.loads((tmp_path / "training.json").read_text())["largest_export_difference"] == {}
+    exported = train_classifier(cohort, **wanted)
+    assert exported.torchscript == tmp_path / "model.ts"
+    assert exported.checkpoints == without.checkpoints
+
+
 def test_training_stops_early_but_not_before_enough_checkpoints(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

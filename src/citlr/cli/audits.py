@@ -25,6 +25,7 @@ def audit(
     config: Annotated[Path, typer.Argument(help="The YAML configuration.")],
     out: Out = Path("run"),
     until: Annotated[str, typer.Option(help="Stop after this stage.")] = "report",
+    trust: Annotated[bool, typer.Option("--trust", help="Read pickled models too; they can run any code.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +35,11 @@ def audit(
     from citlr.config import read_config
     from citlr.console import Narrator
 
-    run = Run.open(out, read_config(config))
+    settings = read_config(config)
+    if trust:
+        models = {name: model.model_copy(update={"trust": True}) for name, model in settings.models.items()}
+        settings = settings.model_copy(update={"models": models})
+    run = Run.open(out, settings)
     if until != "report":
         print(run_stage(run, until, narrator=Narrator(quiet=quiet)))
         return

@@ -5,10 +5,11 @@ from __future__ import annotations
 import typer
 
 from citlr.cli.generation import generation
+from citlr.cli.imaging import imaging
 from citlr.cli.synthetic import synthetic
 
 reproduce = typer.Typer(
-    help="The publication's tables and figures, made again: generation, synthetic.", no_args_is_help=True
+    help="The publication's tables and figures, made again: generation, imaging, synthetic.", no_args_is_help=True
 )
-for verb in (generation, synthetic):
+for verb in (generation, imaging, synthetic):
     reproduce.command()(verb)

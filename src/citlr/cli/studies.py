@@ -67,10 +67,20 @@ def _calibrate_pipeline(
 def train_classifier(
     cohort: Annotated[Path, typer.Argument(help="A cohort.parquet.")],
     arch: Annotated[str, typer.Option(help="densenet121, vgg16_bn, inception_v3, ...")],
-    label: Annotated[list[str] | None, typer.Option(help="Finding; may be repeated; all without it.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "--labels", help="Finding; may be repeated; all without it.")
+    ] = None,
     weights: Annotated[str, typer.Option(help="auto, none, or a file of ImageNet weights.")] = "auto",
     size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 64,
     rounds: Annotated[int, typer.Option(help="Passes over the training split at most.")] = 30,
+    keep: Annotated[int | None, typer.Option(help="Best checkpoints kept; 10, or as many as there are rounds.")] = None,
+    round_steps: Annotated[int | None, typer.Option(help="Steps per round; a whole pass without it.")] = None,
+    patience: Annotated[int, typer.Option(help="Rounds without a better AUROC, then it stops.")] = 10,
+    batch_size: Annotated[int, typer.Option(help="Images per step, over all devices.")] = 64,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam; 1e-3 or 1e-4 without it.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes, one per GPU.")] = 1,
     out: Out = Path("classifier"),
     seed: int = 0,
     quiet: Quiet = False,
@@ -81,19 +91,37 @@ def train_classifier(
     from citlr.predictors.settings import TrainingSettings
     from citlr.predictors.training import train_classifier as train
 
+    settings = TrainingSettings(
+        size=size,
+        rounds=rounds,
+        keep=min(10, rounds) if keep is None else keep,
+        round_steps=round_steps,
+        patience=patience,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        accelerator=accelerator,
+        devices=devices,
+    )
     trained = train(
         Cohort.from_parquet(cohort),
         arch=arch,
         directory=out,
         labels=label or None,
         weights=None if weights == "none" else weights,
-        settings=TrainingSettings(size=size, rounds=rounds, keep=min(10, rounds)),
+        settings=settings,
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )
     for note in trained.notes:
         print(note)
-    print(trained.torchscript)
+    first, last = trained.checkpoints[0], trained.checkpoints[-1]
+    aurocs = ", ".join(f"{name} {'none' if area is None else f'{area:.3f}'}" for name, area in first.auroc.items())
+    print(f"Validation AUROC of the best checkpoint: {aurocs}")
+    print(f"{len(trained.checkpoints)} checkpoints kept, mean AUROC {first.mean_auroc:.3f} to {last.mean_auroc:.3f}")
+    for path in (trained.torchscript, trained.onnx):
+        if path is not None:
+            print(path)
 
 
 VERBS = (calibrate, train_classifier)

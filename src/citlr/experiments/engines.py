@@ -41,20 +41,29 @@ def engine_of(name: str, *, workers: int, scheduler: str | None = None) -> Itera
     ...     joblib.Parallel()(joblib.delayed(abs)(k) for k in (-1, 2))
     [1, 2]
     """
-    if name not in ENGINES:
-        raise InputError(f"There is no engine '{name}'; known: {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, found {workers}.")
+    check_engine(name, workers=workers, scheduler=scheduler)
     if name == "loky":
-        if scheduler is not None:
-            raise InputError(
-                f"The engine loky has no scheduler, found '{scheduler}'; choose dask or ray, or leave it out."
-            )
         with joblib.parallel_config(backend="loky" if workers > 1 else "sequential", n_jobs=workers):
             yield
     else:
         with (_dask if name == "dask" else _ray)(workers, scheduler):
             yield
+
+
+def check_engine(name: str, *, workers: int, scheduler: str | None = None) -> None:
+    """Refuse an engine that `engine_of` would refuse without asking a cluster, before anything long starts.
+
+    Raises
+    ------
+    InputError
+        If the engine is unknown, the number of workers is below 1, or loky is given a scheduler.
+    """
+    if name not in ENGINES:
+        raise InputError(f"There is no engine '{name}'; known: {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, found {workers}.")
+    if name == "loky" and scheduler is not None:
+        raise InputError(f"The engine loky has no scheduler, found '{scheduler}'; choose dask or ray, or leave it out.")
 
 
 @contextmanager

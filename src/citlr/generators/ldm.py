@@ -301,6 +301,21 @@ class LatentDiffusion:
         """Encode and decode images (n, 1, size, size)."""
         return self._fitted.reconstruct(images)
 
+    def represent(self, images: Images, frame: pd.DataFrame) -> Images:
+        """Give the representation Z of images: their latents, disentangled where there is a disentangler.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
+        frame : DataFrame
+            The cohort's rows of these images.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, d)
+        """
+        return self._fitted.represent(images, frame)
+
     def save(self, directory: Path) -> None:
         """Write `config.json` and the weights as safetensors; the JSON last, so that half a generator is none."""
         sampler = self._fitted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -90,6 +91,18 @@ class Sampler:
         for part, filled in batches(images, BATCH):
             x = torch.from_numpy(filled).to(self.device)
             out[part] = self.autoencoder.decode(self.autoencoder.encode(x)).cpu().numpy()[: part.stop - part.start]
+        return out
+
+    @torch.no_grad()
+    def represent(self, images: Images, frame: pd.DataFrame) -> Images:
+        """Give the disentangled latents, one row per image."""
+        check_images(images, self.config.size)
+        codes = self.conditions.encode(frame)
+        out = np.empty((len(images), math.prod(self.config.latent_shape)), dtype=np.float32)
+        for part, filled in batches(images, BATCH):
+            rows = [min(row, part.stop - 1) for row in range(part.start, part.start + len(filled))]
+            z = self.hide(self.autoencoder.encode(torch.from_numpy(filled).to(self.device)), codes[rows])
+            out[part] = z.flatten(1).cpu().numpy()[: part.stop - part.start]
         return out
 
     def redraw(

@@ -109,7 +109,7 @@ class TrainedClassifier:
     spread : float
         Difference in mean AUROC between the first and the last of them.
     torchscript, onnx : Path or None
-        The best one, exported; None where the `onnx` extra is not installed.
+        The best one, exported; None where no export was asked for, or the `onnx` extra is not installed.
     notes : tuple of str
         What a reader of the numbers has to know, one sentence each.
     """
@@ -119,7 +119,7 @@ class TrainedClassifier:
     start: Start
     checkpoints: tuple[Checkpoint, ...]
     spread: float
-    torchscript: Path
+    torchscript: Path | None
     onnx: Path | None
     notes: tuple[str, ...]
 

@@ -85,6 +85,7 @@ def train_classifier(
     weights: str | Path | None = "auto",
     settings: TrainingSettings | None = None,
     seed: int = 0,
+    export: bool = True,
     narrator: Narrator | None = None,
 ) -> TrainedClassifier:
     """Train a network for several labels on a cohort, or go on with a training that was interrupted.
@@ -103,6 +104,8 @@ def train_classifier(
         As for `build_network`.
     settings : TrainingSettings, optional
     seed : int
+    export : bool
+        Whether the best checkpoint is also written as TorchScript and ONNX; a study of many checkpoints needs neither.
     narrator : Narrator, optional
         Shows loss and AUROC per label, and says where the first weights came from.
 
@@ -128,7 +131,7 @@ def train_classifier(
     run = _Run(network, start, train, validation, settings, seed, folder, key)
     with narrator.progress("train", total=settings.rounds * run.steps) as tick:
         run.go(tick)
-    return run.finish()
+    return run.finish(export=export)
 
 
 class _Run:
@@ -254,34 +257,39 @@ class _Run:
             tidy(self.folder, self.progress, self.settings.keep)
         self.fabric.barrier()
 
-    def finish(self) -> TrainedClassifier:
-        """Export the best checkpoint, unless that is done, and describe the training."""
+    def finish(self, *, export: bool) -> TrainedClassifier:
+        """Export the best checkpoint, unless that is done or not wanted, and describe the training."""
         kept = self.progress.kept(self.settings.keep)
         summary = self.folder / "training.json"
-        if self.fabric.is_global_zero and not summary.is_file():
-            write_json(summary, self._export(kept))
+        script, onnx = self.folder / "model.ts", self.folder / "model.onnx"
+        if self.fabric.is_global_zero and (not summary.is_file() or (export and not script.is_file())):
+            write_json(summary, self._summary(kept, export=export))
         self.fabric.barrier()
         content = read_json(summary)
-        onnx = self.folder / "model.onnx"
         return TrainedClassifier(
             arch=self.network.arch,
             labels=self.labels,
             start=self.start,
             checkpoints=tuple(Checkpoint(self.folder / k.file, k.number, k.auroc, k.mean) for k in kept),
             spread=kept[0].mean - kept[-1].mean,
-            torchscript=self.folder / "model.ts",
+            torchscript=script if script.is_file() else None,
             onnx=onnx if onnx.is_file() else None,
             notes=tuple(content["notes"]),
         )
 
-    def _export(self, kept: list[Round]) -> dict[str, Any]:
-        best, notes = kept[0], [self.start.text]
+    def _export(self, best: Round, notes: list[str]) -> dict[str, float]:
+        """Write both formats and give how far each is from the module."""
         fill_module(self.network, read_weights(self.folder / best.file), model=self.network.arch, path=best.file)
         differences = {"torchscript": export_torchscript(self.network, self.folder / "model.ts", self.card(best))}
         try:
             differences["onnx"] = export_onnx(self.network, self.folder / "model.onnx", self.card(best))
         except MissingExtraError as error:
             notes.append(str(error))
+        return differences
+
+    def _summary(self, kept: list[Round], *, export: bool) -> dict[str, Any]:
+        best, notes = kept[0], [self.start.text]
+        differences = self._export(best, notes) if export else {}
         spread = kept[0].mean - kept[-1].mean
         if spread > _SIMILAR:
             notes.append(

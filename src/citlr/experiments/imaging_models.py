@@ -1,0 +1,277 @@
+"""The tasks of the imaging study: train one network, audit one model; each alone, resumable, and writing a row."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.artifacts import fingerprint, read_json, sha256, versions, write_json
+from citlr.audit.prediction import ORIGINAL, predict, write_responses
+from citlr.audit.report import write_report
+from citlr.audit.result import AuditResult
+from citlr.audit.statistics import contrasts, outcome_of
+from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError
+from citlr.experiments.imaging_effects import factual_auroc, paired_change, true_values
+from citlr.experiments.imaging_stage import ImagingStage, open_stage
+from citlr.experiments.imaging_study import read_study
+from citlr.invariance.published import published_cit_lr
+from citlr.predictors.base import Predictor
+from citlr.predictors.loading import load_predictor
+from citlr.predictors.settings import TrainingSettings
+from citlr.predictors.training import train_classifier
+
+Row = dict[str, Any]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model said: responses on redrawn and original images, and the operating point of every label."""
+
+    responses: pd.DataFrame
+    threshold: dict[str, float]
+    seconds: float
+
+
+def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any], weights: str | None) -> Row:
+    """Train one network of the study and keep its checkpoints; goes on where it was.
+
+    Parameters
+    ----------
+    seed : int
+        Of its weights and batches.
+    folder : str
+        Of the study.
+    arch : str
+        A network of the zoo.
+    settings : dict
+        Fields of `TrainingSettings`.
+    weights : str or None
+        As of `train_classifier`.
+
+    Returns
+    -------
+    dict
+        `checkpoints` (JSON list of files, best first), `mean_auroc`, `spread`, `start`, `notes`.
+    """
+    study = read_study(Path(folder))
+    trained = train_classifier(
+        study.cohort,
+        arch=arch,
+        directory=Path(folder) / "networks" / arch,
+        labels=study.labels,
+        weights=weights,
+        settings=TrainingSettings(**settings),
+        seed=seed,
+        export=False,
+    )
+    return {
+        "arch": arch,
+        "checkpoints": json.dumps([checkpoint.path.name for checkpoint in trained.checkpoints]),
+        "mean_auroc": trained.checkpoints[0].mean_auroc,
+        "spread": trained.spread,
+        "start": trained.start.text,
+        "notes": "\n".join(trained.notes),
+    }
+
+
+def audit_model(
+    *, seed: int, folder: str, name: str, arch: str, rank: int, source: str, trust: bool, outcome: str
+) -> Row:
+    """Audit one model on the redrawn images that all share; done once for a file.
+
+    Parameters
+    ----------
+    seed : int
+        Of the tests.
+    folder : str
+        Of the study.
+    name, arch, rank
+        What the tables call it, its network, and its place among the network's checkpoints (1 is the best).
+    source : str
+        A file or import path, see `load_predictor`.
+    trust : bool
+        Whether a pickle may be read.
+    outcome : {"decision", "probability"}
+        What is tested.
+
+    Returns
+    -------
+    dict
+        `rows` and `aurocs` as JSON, seconds of inference and of the rest.
+    """
+    home = Path(folder) / "models" / name
+    digest = sha256(source) if Path(source).is_file() else source
+    key = fingerprint([seed, digest, outcome, sha256(Path(folder) / "key.json")])
+    done = home / "rows.json"
+    if done.is_file() and read_json(done)["key"] == key:
+        return dict(read_json(done)["row"])
+    stage = open_stage(Path(folder))
+    predictor = load_predictor(source, name=name, trust=trust)
+    require_labels(predictor, stage.study.labels)
+    answers = _ask(predictor, stage, home / "parts" / key[:16])
+    start = time.perf_counter()
+    test = TestConfig.model_validate({"outcome": outcome, "threshold": answers.threshold})
+    # The ladder of planted biases says what the audit could find; here the models themselves are the ladder.
+    settings = Settings(test, GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
+    result = audit_responses(
+        AuditInputs(
+            model=name,
+            responses=answers.responses,
+            whole=stage.study.cohort,
+            test=stage.twins.cohort,
+            twins=stage.twins,
+            faithfulness=stage.faithfulness,
+            settings=settings,
+            provenance=_provenance(predictor, stage, seed),
+        )
+    )
+    own = answers.responses[answers.responses["attribute"] == stage.study.attribute]
+    result.to_json(home / "audit.json")
+    write_responses(home / "responses.parquet", answers.responses)
+    write_report(home / "audit.html", result, responses=own)
+    rows = _rows(result, own, stage, test, seed)
+    rows = _with_truth(rows, predictor, stage, test)
+    shared = {"model": name, "arch": arch, "rank": rank}
+    row = {
+        **shared,
+        "verdict": result.verdict,
+        "inference_seconds": answers.seconds,
+        "audit_seconds": time.perf_counter() - start,
+        "rows": json.dumps([{**shared, **one} for one in rows]),
+        "aurocs": json.dumps([{**shared, **one} for one in factual_auroc(own, stage.twins.cohort, stage.study)]),
+    }
+    write_json(done, {"key": key, "row": row})
+    return row
+
+
+def require_labels(predictor: Predictor, labels: tuple[str, ...]) -> None:
+    """Refuse a model that does not give every label of the study.
+
+    Raises
+    ------
+    InputError
+        With the labels that it gives.
+    """
+    missing = [label for label in labels if label not in predictor.labels]
+    if missing:
+        raise InputError(
+            f"The model '{predictor.name}' gives {list(predictor.labels)}, not '{missing[0]}': the study is of "
+            f"{list(labels)}; give a model of all of them, or study fewer with --label."
+        )
+
+
+def _ask(predictor: Predictor, stage: ImagingStage, parts: Path) -> Answers:
+    """Run the model on everything, and choose thresholds on the validation split."""
+    start = time.perf_counter()
+    test = stage.twins.cohort
+    frames = [predict(predictor, stage.twins.main, test, folder=parts / "levels")]
+    if stage.twins.placebo is not None:
+        frames.append(predict(predictor, stage.twins.placebo, test, originals=False, folder=parts / "placebo"))
+    threshold = operating_points(predictor, stage.study.cohort.part("validation"), stage)
+    return Answers(pd.concat(frames, ignore_index=True), threshold, time.perf_counter() - start)
+
+
+def operating_points(predictor: Predictor, validation: Cohort, stage: ImagingStage) -> dict[str, float]:
+    """Give every label the threshold that calls as many validation images positive as are: rare findings need one.
+
+    One half where the validation split has only one class of the label.
+    """
+    outputs = []
+    for start in range(0, len(validation), 256):
+        rows = np.arange(start, min(start + 256, len(validation)))
+        outputs.append(predictor.predict(validation.pixels(rows, size=stage.twins.main.plan.size)))
+    scores = np.concatenate(outputs)
+    found = {}
+    for label in stage.study.labels:
+        truth = validation.frame[label].to_numpy(float)
+        known = ~np.isnan(truth)
+        share = float(truth[known].mean()) if known.any() else 0.0
+        own = scores[known, predictor.labels.index(label)]
+        found[label] = float(np.quantile(own, 1 - share)) if 0 < share < 1 else 0.5
+    return found
+
+
+def _rows(result: AuditResult, own: pd.DataFrame, stage: ImagingStage, test: TestConfig, seed: int) -> list[Row]:
+    """Put the tests of one model side by side: a row per label and contrast."""
+    base = {(row.method, row.label, row.contrast): row for row in result.baselines}
+    rows = []
+    for row in result.tests:
+        parity = base["demographic_parity", row.label, row.contrast]
+        chance = base["equal_opportunity", row.label, row.contrast]
+        published = _published(own, stage, row.label, row.contrast, test, seed)
+        rows.append(
+            {
+                "label": row.label,
+                "contrast": list(row.contrast),
+                "n_images": row.n_images,
+                "n_patients": row.n_patients,
+                "threshold": _threshold(test, row.label),
+                "verdict": row.verdict,
+                "pvalue": row.pvalue,
+                "log10_citlr": row.log10_pvalue,
+                "log10_published": published,
+                "log10_parity": float(np.log10(parity.pvalue)),
+                "log10_opportunity": float(np.log10(chance.pvalue)),
+                "psi": row.psi.estimate,
+                "psi_low": row.psi.low,
+                "psi_high": row.psi.high,
+                "mean_effect": row.mean_effect.estimate,
+                "eca": row.eca,
+                **paired_change(own, row.label, row.contrast),
+            }
+        )
+    return rows
+
+
+def _threshold(test: TestConfig, label: str) -> float:
+    assert isinstance(test.threshold, dict)  # `operating_points` names every label
+    return test.threshold[label]
+
+
+def _published(
+    own: pd.DataFrame, stage: ImagingStage, label: str, contrast: tuple[str, str], test: TestConfig, seed: int
+) -> float:
+    """Run the published test on the images as they came: log10 p of (Z, A, Yhat)."""
+    originals = own[(own["draw"] == ORIGINAL) & (own["label"] == label)].set_index("image_id")
+    frame = stage.twins.cohort.frame
+    probability = originals.loc[frame["image_id"], "probability"].to_numpy(float)
+    result = published_cit_lr(
+        stage.representation,
+        frame[stage.study.attribute].to_numpy(str),
+        outcome_of(probability, label, test),
+        patients=frame["patient_id"].to_numpy(str),
+        contrast=contrast,
+        seed=seed,
+    )
+    return float(np.log10(result.pvalue))
+
+
+def _with_truth(rows: list[Row], predictor: Predictor, stage: ImagingStage, test: TestConfig) -> list[Row]:
+    """Add what the true counterfactuals say, where they are known."""
+    if not stage.truth:
+        return rows
+    outputs = {level: predictor.predict(np.asarray(images)) for level, images in stage.truth.items()}
+    factual = stage.twins.cohort.frame[stage.study.attribute].to_numpy(str)
+    truth: dict[tuple[str, tuple[str, str]], Row] = {}
+    for label in stage.study.labels:
+        column = predictor.labels.index(label)
+        own = {level: outcome_of(values[:, column], label, test) for level, values in outputs.items()}
+        decided = {level: values[:, column] >= _threshold(test, label) for level, values in outputs.items()}
+        for contrast in contrasts(stage.study.levels):
+            truth[label, contrast] = true_values(own, decided, factual, contrast)
+    return [{**row, **truth[row["label"], tuple(row["contrast"])]} for row in rows]
+
+
+def _provenance(predictor: Predictor, stage: ImagingStage, seed: int) -> Row:
+    return {"versions": versions(), "seed": seed, "inputs": {"model_sha256": predictor.fingerprint()}}
