@@ -302,18 +302,7 @@ class LatentDiffusion:
         return self._fitted.reconstruct(images)
 
     def represent(self, images: Images, frame: pd.DataFrame) -> Images:
-        """Give the representation Z of images: their latents, disentangled where there is a disentangler.
-
-        Parameters
-        ----------
-        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
-        frame : DataFrame
-            The cohort's rows of these images.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, d)
-        """
+        """Give the representation Z (n, d) of images (n, 1, size, size) with their rows: the disentangled latents."""
         return self._fitted.represent(images, frame)
 
     def save(self, directory: Path) -> None:
