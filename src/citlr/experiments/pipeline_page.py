@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,11 @@ def findings(tables: dict[str, Any]) -> Iterator[str]:
         f"without the gates {bare['hits']}."
     )
     yield f"Blind classifiers shown to be *equivalent* within the margin of 0.02: {_share(every['cleared'])}."
-    found = every["detected"]
+    found, bare_found = every["detected"], every["detected_without_gates"]
     yield (
         f"Biased and shortcut classifiers whose true flip rate is {RELEVANT:.0%} or more: found {_share(found)}, at "
-        f"least {found['low']:.1%} by the exact bound; called *equivalent*: {every['acquitted']['hits']}."
+        f"least {found['low']:.1%} by the exact bound; without the gates {_share(bare_found)}, at least "
+        f"{bare_found['low']:.1%}; called *equivalent*: {every['acquitted']['hits']}."
     )
     psi, mean = every["spearman_psi"], every["spearman_mean_effect"]
     yield (
@@ -87,7 +89,14 @@ def findings(tables: dict[str, Any]) -> Iterator[str]:
         f"{_number(every['spearman_psi_seeing'])} over those that are not blind; of the mean effect {_number(mean)}."
     )
     held = every["withheld"]
-    yield f"A generator gate failed, so that the verdict was *inconclusive*, in {_share(held)} audits."
+    yield f"A generator gate failed, so that the verdict was *inconclusive*, in {_share(held)} audits{_which(tables)}."
+
+
+def _which(tables: dict[str, Any]) -> str:
+    """Name the gates that failed, and in how many audits each."""
+    counts = Counter(name for row in tables["models"] for name in row["failed_gates"])
+    listed = ", ".join(f"{name} in {count}" for name, count in counts.most_common())
+    return f" ({listed})" if listed else ""
 
 
 def _share(count: Row) -> str:
@@ -101,14 +110,15 @@ def _number(value: float | None) -> str:
 def _by_correlation(summary: dict[str, Row]) -> Iterator[str]:
     yield (
         "| correlation | false alarms (without gates) | upper bound | blind called equivalent | inconclusive, all | "
-        "gate failed | found (true flip rate at least 5 %) | Spearman psi | Spearman mean effect |"
+        "gate failed | found (true flip rate at least 5 %) | without gates | Spearman psi | Spearman mean effect |"
     )
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     for name, group in summary.items():
         alarms, bare = group["false_alarms"], group["false_alarms_without_gates"]
         yield (
             f"| {name} | {_share(alarms)}, ({bare['hits']}) | {alarms['high']:.1%} | {_share(group['cleared'])} | "
             f"{_share(group['inconclusive'])} | {_share(group['withheld'])} | {_share(group['detected'])} | "
+            f"{_share(group['detected_without_gates'])} | "
             f"{_number(group['spearman_psi'])} | {_number(group['spearman_mean_effect'])} |"
         )
 
@@ -146,7 +156,10 @@ def _moved(value: float | None) -> str:
 def _wrong(models: list[Row]) -> Iterator[str]:
     wrong = [row for row in models if _is_wrong(row)]
     if not wrong:
-        yield "None: no blind classifier was accused, and none with a true flip rate of 5 % or more was missed."
+        yield (
+            "None: no blind classifier was accused, and none with a true flip rate of 5 % or more was missed but where "
+            "a gate withheld the verdict."
+        )
         return
     yield "| world | classifier | finding | architecture | true flip rate | psi | p | verdict | gates that failed |"
     yield "|---|---|---|---|--:|--:|--:|---|---|"
@@ -161,15 +174,17 @@ def _wrong(models: list[Row]) -> Iterator[str]:
 def _is_wrong(row: Row) -> bool:
     if row["kind"] == "blind":
         return bool(row["verdict"] == "dependence")
-    return bool(row["true_flip_rate"] >= RELEVANT and row["verdict"] != "dependence")
+    # What a gate withheld is counted above: here are the errors of the test.
+    return bool(row["true_flip_rate"] >= RELEVANT and row["ungated_verdict"] != "dependence")
 
 
 def _made(tables: dict[str, Any]) -> Iterator[str]:
     settings = tables["settings"]
     options = ", ".join(f"{name} {value}" for name, value in settings["options"].items())
+    count = len(tables["worlds"])
     shares = " / ".join(f"{share:.1%}" for share in settings["fractions"])
     yield (
-        f"Seed {tables['seed']}; {len(tables['worlds'])} worlds of {settings['patients']} patients, one image of "
+        f"Seed {tables['seed']}; {count} world{'' if count == 1 else 's'} of {settings['patients']} patients, one image of "
         f"{settings['size']} x {settings['size']} each ({shares} for training, validation, audit); "
         f"DLDM, preset {settings['preset']}{f' with {options}' if options else ''}, which holds view, cardiomegaly and "
         f"effusion; {settings['draws']} draws per level; networks trained on {settings['model_patients']} patients of "
