@@ -184,8 +184,8 @@ def _made(tables: dict[str, Any]) -> Iterator[str]:
     count = len(tables["worlds"])
     shares = " / ".join(f"{share:.1%}" for share in settings["fractions"])
     yield (
-        f"Seed {tables['seed']}; {count} world{'' if count == 1 else 's'} of {settings['patients']} patients, one image of "
-        f"{settings['size']} x {settings['size']} each ({shares} for training, validation, audit); "
+        f"Seed {tables['seed']}; {count} world{'' if count == 1 else 's'} of {settings['patients']} patients, one "
+        f"image of {settings['size']} x {settings['size']} each ({shares} for training, validation, audit); "
         f"DLDM, preset {settings['preset']}{f' with {options}' if options else ''}, which holds view, cardiomegaly and "
         f"effusion; {settings['draws']} draws per level; networks trained on {settings['model_patients']} patients of "
         f"their own for {settings['epochs']} rounds. Margin 0.02, decisions at 0.5, default gates."
