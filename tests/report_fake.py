@@ -215,11 +215,11 @@ def make_provenance(labels, attribute):
         "versions": {"python": "3.11.9", "torch": "2.9.0", "monai": "1.6.1", "citlr": "0.1.0"},
         "device": "cpu (2 cores)",
         "config": {
-            "cohort": {"table": "/home/ann/study/cohort.csv", "attribute": attribute, "labels": list(labels)},
+            "cohort": {"table": "/srv/ann/study/cohort.csv", "attribute": attribute, "labels": list(labels)},
             "generator": {"kind": "dldm", "preset": "small", "size": 64, "hold": ["view"]},
             "test": {"threshold": 0.5, "margin": 0.02, "randomizations": 4999},
         },
-        "inputs": {"/home/ann/study/cohort.csv": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+        "inputs": {"/srv/ann/study/cohort.csv": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
         "stages": [
             {"stage": "fit", "key": "ab12", "seconds": 1312.4, "peak_memory_mb": 1822.0, "attempts": 1, "facts": {}},
             {

@@ -220,7 +220,7 @@ def test_html_in_names_is_escaped_everywhere():
 
 def test_no_identifier_no_folder_and_no_file_list_leaves_the_run(full):
     result, html = full
-    assert "/home/ann" not in html
+    assert "/srv/ann" not in html
     assert "/data/hospital" not in html
     assert "patient00017" not in html
     assert "image00001" not in html
@@ -329,7 +329,7 @@ def test_what_the_audit_measured_is_on_the_page(page):
     assert "7.4 %" in text  # narrow spaces are spaces to Page
     assert "6.3 % to 9.0 %" in text
     assert "0.0002" in text
-    assert make_provenance(LABELS, "sex")["inputs"]["/home/ann/study/cohort.csv"] in text
+    assert make_provenance(LABELS, "sex")["inputs"]["/srv/ann/study/cohort.csv"] in text
     assert "21 min 52 s" in text
     assert "Associations between output and attribute" in text
     assert "These are associations, not effects." in text

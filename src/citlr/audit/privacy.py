@@ -18,7 +18,7 @@ def without_paths(text: str) -> str:
 
     Examples
     --------
-    >>> without_paths("read '/home/ann/study/cohort.csv' and models/cnn.pt, views AP/PA")
+    >>> without_paths("read '/srv/ann/study/cohort.csv' and models/cnn.pt, views AP/PA")
     "read 'cohort.csv' and cnn.pt, views AP/PA"
     """
     pieces, start = [], 0
@@ -56,7 +56,7 @@ def scrub(content: Any) -> Any:
 
     Examples
     --------
-    >>> scrub({"table": "/home/ann/cohort.csv", "names": ["p17.png"], "margin": 0.02})
+    >>> scrub({"table": "/srv/ann/cohort.csv", "names": ["p17.png"], "margin": 0.02})
     {'table': 'cohort.csv', 'margin': 0.02}
     """
     if isinstance(content, Mapping):
