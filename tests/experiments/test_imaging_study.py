@@ -70,6 +70,7 @@ def pictures(run: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted((run / "counterfactuals").rglob("*.parquet"))}
 
 
+@pytest.mark.slow
 def test_every_table_is_there_three_times_over_and_on_the_page(run: Path) -> None:
     page = (run / "imaging.html").read_text()
     names = {"agreement", "auroc", "association", "attribute", "paired", "models", "networks", "cost"}
@@ -88,6 +89,7 @@ def test_every_table_is_there_three_times_over_and_on_the_page(run: Path) -> Non
     assert "resnet34 starts at random" in page
 
 
+@pytest.mark.slow
 def test_all_models_are_ranked_with_a_report_each(run: Path) -> None:
     fleet = (run / "audit.html").read_text()
     for name in ("resnet34-1", "resnet34-2"):
@@ -95,6 +97,7 @@ def test_all_models_are_ranked_with_a_report_each(run: Path) -> None:
         assert name in (run / "models" / name / "audit.html").read_text()
 
 
+@pytest.mark.slow
 def test_tables_agree_with_the_responses(run: Path) -> None:
     content = json.loads((run / "imaging.json").read_text())
     rows = [row for row in content["rows"] if row["model"] == "resnet34-1"]
@@ -119,6 +122,7 @@ def test_tables_agree_with_the_responses(run: Path) -> None:
     assert sum(auroc["effusion", level]["n_images"] for level in ("female", "male")) == 16
 
 
+@pytest.mark.slow
 def test_one_more_model_pays_for_its_own_inference_only(run: Path, tmp_path: Path) -> None:
     network, card = ZooNetwork("resnet34", FINDINGS), make_card(FINDINGS, input=InputSpec(size=64))
     save_weights(network, tmp_path / "own.safetensors", {**card, **network.architecture()})
@@ -185,6 +189,7 @@ def test_bad_arguments_are_one_sentence(arguments: Mapping[str, Any], said: str,
     assert not (tmp_path / "run" / "generator").exists()
 
 
+@pytest.mark.slow
 def test_another_study_is_not_mixed_in(run: Path) -> None:
     with pytest.raises(StateError, match="another study"):
         run_imaging(out=run, changes={**TINY, "draws": 3})

@@ -31,7 +31,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return rows(run_sweep(divide, TASKS, tmp_path_factory.mktemp("one") / "rows.parquet").frame)
 
 
-@pytest.mark.parametrize("engine", ["loky", "dask", "ray"])
+@pytest.mark.parametrize("engine", ["loky", "dask", pytest.param("ray", marks=pytest.mark.slow)])  # Ray starts slowly
 def test_every_engine_gives_the_same_rows(engine: str, reference: pd.DataFrame, tmp_path: Path) -> None:
     # In a process of its own: clusters leave threads and atexit hooks behind.
     program = (
