@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class DirectConfig:
+class DirectConfig(ABC):
     """What every generator of this kind is built from.
 
     Parameters
@@ -71,9 +71,9 @@ class DirectConfig:
     )
 
     @classmethod
+    @abstractmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
         """Name the presets."""
-        raise NotImplementedError
 
     @classmethod
     def preset_of(cls, preset: str, **overrides: Any) -> Self:
