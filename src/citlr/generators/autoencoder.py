@@ -156,7 +156,11 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Give images in [0, 1] of standardised latents."""
-        return self.render(z * self.spread + self.centre).clamp(0.0, 1.0)
+        return self.paint(z).clamp(0.0, 1.0)
+
+    def paint(self, z: Tensor) -> Tensor:
+        """Decode standardised latents; grey values are not clipped, as those of aligned images need not be."""
+        return self.render(z * self.spread + self.centre)
 
     def standardise(self, mean: Tensor, deviation: Tensor) -> None:
         """Set what latents are standardised by: per-channel mean and deviation over the training split."""

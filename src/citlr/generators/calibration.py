@@ -18,6 +18,7 @@ IMAGES = 48
 # A size this near to 1 is left alone: guidance of exactly 1 costs half the time of any other.
 TOLERANCE = 0.1
 LOWEST, HIGHEST = 0.7, 4.0
+LEAST_SLOPE = 0.1
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
         two = size_at(2.0)
         tick(2, f"size {two:.2f}")
     slope = two - one
-    wanted = 1 + (1 - one) / slope if np.isfinite(two) and slope > 1e-3 else (HIGHEST if one < 1 else 1.0)
+    # Where the size hardly depends on the guidance, it comes from the alignment, and none would mend it.
+    wanted = 1 + (1 - one) / slope if np.isfinite(two) and slope > LEAST_SLOPE else 1.0
     guidance = float(np.clip(round(wanted, 2), LOWEST, HIGHEST))
     return Calibration(guidance, one, one + slope * (guidance - 1))

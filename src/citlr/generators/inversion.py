@@ -54,7 +54,7 @@ def round_trip(sampler: Sampler, images: Images, frame: pd.DataFrame) -> RoundTr
     for part, filled in batches(images):
         rows = [min(row, part.stop - 1) for row in range(part.start, part.start + BATCH)]
         kept = part.stop - part.start
-        z = sampler.autoencoder.encode(torch.from_numpy(filled).to(sampler.device))
+        z = sampler.encode(torch.from_numpy(filled).to(sampler.device), codes[rows])
         clean = z if sampler.process.restoring else sampler.hide(z, codes[rows])
         noisy = sampler._abduct(z, codes[rows], request)
         assert noisy is not None
@@ -62,6 +62,7 @@ def round_trip(sampler: Sampler, images: Images, frame: pd.DataFrame) -> RoundTr
         back = walk_down(noisy, model, grid=sampler.process.grid, table=sampler.process.table)
         error += float((back - clean)[:kept].double().square().sum())
         power += float(clean[:kept].double().square().sum())
-        pictures = sampler.autoencoder.decode(back) - sampler.autoencoder.decode(clean)
+        ends = [sampler.lead(sampler.paint(one[:, None]), codes[rows]).clamp(0, 1) for one in (back, clean)]
+        pictures = ends[0] - ends[1]
         change += float(pictures[:kept].abs().mean()) * kept
     return RoundTrip((error / power) ** 0.5, change / len(images))

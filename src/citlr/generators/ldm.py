@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,26 +15,29 @@ from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.data.leaks import fingerprints
 from citlr.errors import InputError, StateError
-from citlr.generators.autoencoder import Autoencoder
+from citlr.generators.alignment import aligned
+from citlr.generators.assembly import assemble
 from citlr.generators.base import Images, Level, hashed_seed
 from citlr.generators.calibration import calibrate
 from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions, sparse_levels
-from citlr.generators.denoiser import Denoiser
-from citlr.generators.disentangle import Disentangler
-from citlr.generators.fitting import Encoded, Workshop, latents, seeded, train_autoencoder, train_denoiser
-from citlr.generators.hiding import Hiding, Secret, estimate_information, mean_effects, train_disentangler
+from citlr.generators.fitting import Encoded, Workshop, latents, train_autoencoder, train_denoiser
+from citlr.generators.hiding import Hiding, estimate_information, mean_effects, train_disentangler
 from citlr.generators.inversion import round_trip
-from citlr.generators.process import Process
 from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
-from citlr.generators.store import Dataset, Rows, require_variety, spans
-from citlr.generators.strength import LADDER, choose_strength
-from citlr.generators.support import Support, find_support
+from citlr.generators.store import Dataset, Rows, require_variety, spans, stored
+from citlr.generators.strength import choose_strength
+from citlr.generators.support import find_support
 from citlr.generators.training import Trainer
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
+
+
+SPLITS = ("train", "validation")
+# Images that the information in latents as encoded is estimated on.
+INFORMATION_IMAGES = 2048
 
 
 class LatentDiffusion:
@@ -124,18 +127,20 @@ class LatentDiffusion:
         trainer = Trainer(config.accelerator, config.precision, config.devices)
         sets = tuple(Dataset.of(part, size=config.size, directory=directory) for part in (train, validation))
         require_variety(sets[0])
-        marks = tuple(data.mark for data in sets)
-        shop = Workshop(config, trainer, seed, directory, narrator or Narrator(), marks)
-        sampler = self._build(conditions, seed, trainer.device)
-        train_autoencoder(shop, sampler.autoencoder, *sets)
-        z = tuple(
-            latents(shop, sampler.autoencoder, data, name=name)
-            for data, name in zip(sets, ("train", "validation"), strict=True)
-        )
+        sampler = assemble(config, conditions, seed=seed, device=trainer.device)
         codes = tuple(conditions.encode(part.frame) for part in (train, validation))
+        inputs = self._align(sampler, sets, codes, seed, directory)
+        marks = tuple(data.mark for data in inputs)
+        shop = Workshop(config, trainer, seed, directory, narrator or Narrator(), marks)
+        train_autoencoder(shop, sampler.autoencoder, *inputs)
+        z = tuple(
+            latents(shop, sampler.autoencoder, data, name=name) for data, name in zip(inputs, SPLITS, strict=True)
+        )
         if sampler.disentangler is not None:
-            self._disentangle(shop, sampler, z, codes)
-        encoded = tuple(Encoded(a, _hide(sampler, a, b), b) for a, b in zip(z, codes, strict=True))
+            self._disentangle(shop, sampler, sets[0], z, codes)
+        encoded = tuple(
+            Encoded(a, _hide(shop, sampler, a, b, name), b) for a, b, name in zip(z, codes, SPLITS, strict=True)
+        )
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._find_support(shop, sampler, sets[0], codes[0])
         self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
@@ -151,57 +156,21 @@ class LatentDiffusion:
         self.seen = tuple(fingerprints([*train.frame["patient_id"], *validation.frame["patient_id"]]))
         return self
 
-    def _build(self, conditions: Conditions, seed: int, device: torch.device) -> Sampler:
-        config = self.config
-        with seeded(seed, "autoencoder"):
-            autoencoder = Autoencoder(
-                channels=config.ae_channels,
-                latent_channels=config.latent_channels,
-                blocks=config.ae_blocks,
-                patch=config.patch,
-                groups=config.groups,
-                local=config.local,
-                shortcut=config.shortcut,
-            )
-        with seeded(seed, "denoiser"):
-            denoiser = Denoiser(
-                latent_channels=config.latent_channels,
-                widths=[variable.width for variable in conditions.variables],
-                channels=config.unet_channels,
-                attention=config.unet_attention,
-                blocks=config.unet_blocks,
-                head=config.head,
-                groups=config.groups,
-                context=config.context,
-                planes=config.planes,
-                prediction=config.prediction,
-            )
-        secret = Secret(conditions, config.given_held)
-        disentangler = None
-        if config.disentangle:
-            with seeded(seed, "disentangler"):
-                disentangler = Disentangler(
-                    latent_shape=config.latent_shape,
-                    channels=config.phi_channels,
-                    strength=LADDER[0] if config.strength is None else config.strength,
-                    attributes=len(secret.columns),
-                    informed=config.informed,
-                    at_most=config.at_most,
-                    centre=config.centre,
-                )
-        sampler = Sampler(
-            config=config,
-            conditions=conditions,
-            secret=secret,
-            process=Process.of(config),
-            autoencoder=autoencoder,
-            disentangler=disentangler,
-            denoiser=denoiser,
-            support=Support(conditions, config.size),
-            guidance=1.0,
-            device=device,
-        )
-        return sampler.to(device)
+    def _align(
+        self,
+        sampler: Sampler,
+        sets: Sequence[Dataset],
+        codes: Sequence[torch.Tensor],
+        seed: int,
+        directory: Path | None,
+    ) -> tuple[Dataset, ...]:
+        """Fit the alignment, and give the splits as the autoencoder is to see them."""
+        alignment = sampler.alignment
+        if alignment is None:
+            return tuple(sets)
+        self.report["alignment"] = alignment.fit(sets[0].pixels, codes[0], seed=seed)
+        mark = alignment.mark()
+        return tuple(aligned(data, alignment, own, mark, directory) for data, own in zip(sets, codes, strict=True))
 
     def _find_support(self, shop: Workshop, sampler: Sampler, train: Dataset, codes: torch.Tensor) -> None:
         if self.config.support != "shown":
@@ -227,14 +196,33 @@ class LatentDiffusion:
         self.report["guidance"] = chosen
         return chosen
 
-    def _disentangle(self, shop: Workshop, sampler: Sampler, z: Sequence[Rows], codes: Sequence[torch.Tensor]) -> None:
+    @torch.no_grad()
+    def _encode_plainly(self, sampler: Sampler, train: Dataset) -> Rows:
+        """Encode some images as they are, not aligned: z0 of the publication."""
+        few = spans(min(len(train), INFORMATION_IMAGES), 64)
+        parts = [sampler.autoencoder.encode(train.images(part).to(sampler.device)).cpu() for part in few]
+        return torch.cat(parts).numpy()
+
+    def _disentangle(
+        self,
+        shop: Workshop,
+        sampler: Sampler,
+        train: Dataset,
+        z: Sequence[Rows],
+        codes: Sequence[torch.Tensor],
+    ) -> None:
         phi = sampler.disentangler
         if phi is None:
             return
         game = Hiding(shop, sampler.process, sampler.secret, z[0], codes[0])
         if phi.centre:
             phi.offsets.copy_(mean_effects(z[0], codes[0], sampler.secret))
-        self.report["information_before"] = estimate_information(game, None, part="information-before")
+        before = game
+        if sampler.alignment is not None:
+            self.report["information_aligned"] = estimate_information(game, None, part="information-aligned")
+            plain = self._encode_plainly(sampler, train)
+            before = Hiding(shop, sampler.process, sampler.secret, plain, codes[0][: len(plain)])
+        self.report["information_before"] = estimate_information(before, None, part="information-before")
         if self.config.strength is None:
             self.report["strengths"] = choose_strength(game, phi, sampler.autoencoder, z[1], codes[1])
             self.report["strength"] = phi.strength
@@ -329,14 +317,18 @@ def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
 
 
 @torch.no_grad()
-def _hide(sampler: Sampler, z: Rows, codes: torch.Tensor) -> Rows:
+def _hide(shop: Workshop, sampler: Sampler, z: Rows, codes: torch.Tensor, name: str) -> Rows:
     """Disentangle all latents of a split; the array itself where there is no disentangler."""
     if sampler.disentangler is None:
         return z
-    hidden = np.empty(z.shape, dtype=np.float32)
-    for part in spans(len(z)):
-        hidden[part] = sampler.hide(torch.from_numpy(np.array(z[part])).to(sampler.device), codes[part]).cpu().numpy()
-    return hidden
+
+    def parts() -> Iterator[tuple[slice, Rows]]:
+        for part in spans(len(z)):
+            some = torch.from_numpy(np.array(z[part])).to(sampler.device)
+            yield part, sampler.hide(some, codes[part]).cpu().numpy()
+
+    file = None if shop.directory is None else shop.directory / f"hidden-{name}-{shop.key('disentangler')}.npy"
+    return stored(file, z.shape, parts, dtype="float32")
 
 
 class DLDM(LatentDiffusion):
@@ -364,10 +356,10 @@ class DLDM(LatentDiffusion):
 
 
 class CLDM(LatentDiffusion):
-    """Latent diffusion without a disentangler; parameters as of `DLDM`."""
+    """Latent diffusion without disentangler and alignment; parameters as of `DLDM`."""
 
     def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
-        settings = {"size": size, "hold": tuple(hold), "disentangle": False, **overrides}
+        settings = {"size": size, "hold": tuple(hold), "disentangle": False, "alignment": "none", **overrides}
         super().__init__(LDMConfig.preset_of(preset, **settings))
 
 
@@ -377,7 +369,8 @@ def load_latent_diffusion(directory: Path) -> LatentDiffusion:
     config = LDMConfig.from_json(content["config"])
     model = LatentDiffusion(config)
     conditions = Conditions.from_json(content["conditions"])
-    sampler = model._build(conditions, 0, Trainer(config.accelerator, config.precision, config.devices).device)
+    device = Trainer(config.accelerator, config.precision, config.devices).device
+    sampler = assemble(config, conditions, seed=0, device=device)
     if sampler.disentangler is not None and config.strength is None:
         sampler.disentangler.strength = content["report"]["strength"]
     for name, module in sampler.modules().items():

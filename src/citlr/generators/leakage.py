@@ -106,8 +106,9 @@ def _encode(sampler: Sampler, split: Cohort, size: int, *, seed: int, name: str)
     codes = sampler.conditions.encode(split.frame)
     random = torch.Generator().manual_seed(hashed_seed(seed, "leakage", name))
     for rows, images in split.batches(size=size, batch_size=64):
-        z = sampler.autoencoder.encode(torch.from_numpy(images).to(sampler.device))
-        hidden = sampler.hide(z, codes[rows])
+        x = torch.from_numpy(images).to(sampler.device)
+        z = sampler.autoencoder.encode(x)
+        hidden = sampler.hide(sampler.encode(x, codes[rows]), codes[rows])
         noise = torch.randn(hidden.shape, generator=random).to(hidden.device)
         for key, value in (("latent", z), ("hidden", hidden), ("noised", sampler.process.start(hidden, noise))):
             parts[key].append(value.cpu())

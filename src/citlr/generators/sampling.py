@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from citlr.console import Ticker, silent
 from citlr.errors import InputError, did_you_mean
+from citlr.generators.alignment import Alignment
 from citlr.generators.autoencoder import Autoencoder
 from citlr.generators.base import Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
@@ -52,6 +53,7 @@ class Sampler:
     conditions: Conditions
     secret: Secret
     process: Process
+    alignment: Alignment | None
     autoencoder: Autoencoder
     disentangler: Disentangler | None
     denoiser: Denoiser
@@ -68,6 +70,8 @@ class Sampler:
         }
         if self.disentangler is not None:
             found["disentangler"] = self.disentangler
+        if self.alignment is not None:
+            found["alignment"] = self.alignment
         return found
 
     def to(self, device: torch.device) -> Self:
@@ -75,6 +79,30 @@ class Sampler:
         for module in self.modules().values():
             module.to(device)
         return self
+
+    def align(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Take off what the factual levels give images in mean and covariance."""
+        if self.alignment is None:
+            return images
+        aligned: Tensor = self.alignment(images, codes)
+        return aligned
+
+    def lead(self, aligned: Tensor, codes: Tensor) -> Tensor:
+        """Give aligned images (n, draws, 1, s, s) what the levels of `codes` (n, width) give them."""
+        if self.alignment is None:
+            return aligned
+        flat = self.alignment.undo(aligned.flatten(0, 1), codes.repeat_interleave(aligned.shape[1], dim=0))
+        return flat.reshape(aligned.shape)
+
+    def encode(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Align and encode."""
+        z: Tensor = self.autoencoder.encode(self.align(images, codes))
+        return z
+
+    def paint(self, z: Tensor) -> Tensor:
+        """Decode latents (n, draws, c, h, w); the grey values are not clipped."""
+        painted = self.autoencoder.paint(z.flatten(0, 1))
+        return painted.reshape(*z.shape[:2], *painted.shape[1:])
 
     def hide(self, z: Tensor, codes: Tensor) -> Tensor:
         """Disentangle latents; `codes` are the factual ones."""
@@ -101,7 +129,7 @@ class Sampler:
         out = np.empty((len(images), math.prod(self.config.latent_shape)), dtype=np.float32)
         for part, filled in batches(images, BATCH):
             rows = [min(row, part.stop - 1) for row in range(part.start, part.start + len(filled))]
-            z = self.hide(self.autoencoder.encode(torch.from_numpy(filled).to(self.device)), codes[rows])
+            z = self.hide(self.encode(torch.from_numpy(filled).to(self.device), codes[rows]), codes[rows])
             out[part] = z.flatten(1).cpu().numpy()[: part.stop - part.start]
         return out
 
@@ -165,27 +193,30 @@ class Sampler:
 
     @torch.no_grad()
     def _redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Images:
-        x = images.to(self.device)
-        z = self.autoencoder.encode(x)
-        redrawn = torch.stack([self._walk(z, codes, ids, level, request) for level in request.levels], dim=1)
-        config = self.config
-        if config.support == "everywhere" and config.detail in ("none", "autoencoder"):
-            lost = x - self.autoencoder.decode(z) if config.detail == "autoencoder" else torch.zeros_like(x)
-            return (redrawn + lost[:, None, None]).clamp(0.0, 1.0).cpu().numpy()
-        null = self._null(redrawn, z, codes, ids, request)
-        change = redrawn - null[:, None]
-        if config.support == "shown":
-            change = self.support.of(request.names) * change
+        """Redraw: `lead(paint(base + walk(level) - walk(factual)) + lost, level)`, see `LDMConfig.detail`."""
+        x, config = images.to(self.device), self.config
+        aligned = self.align(x, codes)
+        z = self.autoencoder.encode(aligned)
+        walks = [self._walk(z, codes, ids, level, request) for level in request.levels]
+        asked = [self.conditions.intervene(codes, request.names, level) for level in request.levels]
+        null = self._null(walks, asked, z, codes, ids, request)
+        base = null
         if config.detail == "average":
-            null = x[:, None] + config.spread * (null - self._anchor(z, codes, ids, request)[:, None])
+            base = z[:, None] + config.spread * (null - self._anchor(z, codes, ids, request)[:, None])
         elif config.detail == "draw":
-            null = x[:, None].expand_as(null)
-        elif config.detail == "autoencoder":
-            null = null + (x - self.autoencoder.decode(z))[:, None]
-        return (null[:, None] + change).clamp(0.0, 1.0).cpu().numpy()
+            base = z[:, None].expand_as(null)
+        lost = 0.0 if config.detail == "none" else aligned[:, None] - self.paint(z[:, None])
+        redrawn = torch.stack(
+            [self.lead(self.paint(base + walk - null) + lost, level) for walk, level in zip(walks, asked, strict=True)],
+            dim=1,
+        )
+        if config.support == "shown":
+            factual = self.lead(self.paint(base) + lost, codes)[:, None]
+            redrawn = factual + self.support.of(request.names) * (redrawn - factual)
+        return redrawn.clamp(0.0, 1.0).cpu().numpy()
 
     def _walk(self, z: Tensor, codes: Tensor, ids: list[str], level: Level | None, request: Request) -> Tensor:
-        """Redraw under one level, None being the factual one: (n, draws, 1, s, s)."""
+        """Redraw latents under one level, None being the factual one: (n, draws, c, h, w)."""
         start = self._abduct(z, codes, request)
         down = walk_down(
             start if start is not None else self._noised(z, codes, ids, level, request),
@@ -195,19 +226,20 @@ class Sampler:
             eta=self.config.eta,
             fresh=lambda k: self._noise(ids, level, request, f"step{k}"),
         )
-        decoded = self.autoencoder.decode(down)
-        return decoded.reshape(len(z), request.draws, *decoded.shape[1:])
+        return down.reshape(len(z), request.draws, *z.shape[1:])
 
-    def _null(self, redrawn: Tensor, z: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
-        """Pick each image's null intervention (n, draws, 1, s, s); walk it where its level was not asked for."""
-        changed = torch.stack([self.conditions.intervene(codes, request.names, level) for level in request.levels])
-        same = (changed == codes).all(dim=2).T
+    def _null(
+        self, walks: list[Tensor], asked: list[Tensor], z: Tensor, codes: Tensor, ids: list[str], request: Request
+    ) -> Tensor:
+        """Pick each image's null intervention (n, draws, c, h, w); walk it where its level was not asked for."""
+        same = (torch.stack(asked) == codes).all(dim=2).T
         if not bool(same.any(dim=1).all()):
             return self._walk(z, codes, ids, None, request)
-        return redrawn[torch.arange(len(codes)), same.int().argmax(dim=1).to(redrawn.device)]
+        chosen = same.int().argmax(dim=1).to(z.device)
+        return torch.stack(walks)[chosen, torch.arange(len(codes), device=z.device)]
 
     def _anchor(self, z: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
-        """Give the mean of null interventions with noise of their own, (n, 1, s, s).
+        """Give the mean of null interventions with noise of their own, (n, c, h, w).
 
         Their noise is none of the draws': the levels of a draw then differ from the image by the same kind of error,
         and a model that sees no effect has no side on which more noise lies.

@@ -15,10 +15,12 @@ OBJECTIVES = ("published", "restoring")
 ABDUCTIONS = ("noise", "inversion")
 DETAILS = ("none", "autoencoder", "average", "draw")
 SUPPORTS = ("everywhere", "shown")
+ALIGNMENTS = ("none", "gaussian")
 CHOICES = {
     "objective": OBJECTIVES,
     "detail": DETAILS,
     "support": SUPPORTS,
+    "alignment": ALIGNMENTS,
     "abduction": ABDUCTIONS,
     "prediction": PREDICTIONS,
     "schedule": SCHEDULES,
@@ -79,6 +81,11 @@ class LDMConfig:
     support : {"everywhere", "shown"}
         Where an intervention may change pixels: anywhere, or only where the training split shows, given the held
         covariates, that the attribute acts (see `find_support`).
+    alignment : {"none", "gaussian"}
+        Whether the mean and the covariance that an attribute gives the images are taken off before they are encoded,
+        and given back exactly afterwards (see `Alignment`).
+    components : int
+        Principal components of the images within which covariances are aligned.
     denoiser_steps, denoiser_batch, denoiser_rate, ema
         Budget of the denoiser and decay of its moving average.
     phi_channels, critic_channels, critic_grid, strength, thrift, critic_steps, phi_steps, phi_batch, phi_rate,
@@ -147,6 +154,8 @@ class LDMConfig:
     detail: str = "average"
     spread: float = 0.5
     support: str = "shown"
+    alignment: str = "gaussian"
+    components: int = 400
     denoiser_steps: int = 2000
     denoiser_batch: int = 16
     denoiser_rate: float = 2e-3
@@ -196,6 +205,8 @@ class LDMConfig:
         for name, widths in (("ae_channels", self.ae_channels), ("unet_channels", self.unet_channels)):
             if any(width % self.groups for width in widths):
                 raise InputError(f"{name}={widths}: every width has to be a multiple of groups={self.groups}.")
+        if self.components < 1:
+            raise InputError(f"components={self.components} is not a number of 1 or more.")
         self._check_ranges()
 
     def _check_ranges(self) -> None:
@@ -263,6 +274,7 @@ PUBLISHED: dict[str, Any] = {
     "shortcut": False,
     "detail": "none",
     "support": "everywhere",
+    "alignment": "none",
     "informed": False,
     "at_most": False,
     "centre": False,

@@ -68,10 +68,13 @@ class Dataset:
         The split.
     pixels : ndarray of float16, shape (n, 1, size, size)
         Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
+    suffix : str
+        Names what was done to them since they were decoded.
     """
 
     cohort: Cohort
     pixels: Rows
+    suffix: str = ""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -79,7 +82,7 @@ class Dataset:
     @property
     def mark(self) -> str:
         """Names the images."""
-        return _mark(self.cohort)
+        return _mark(self.cohort) + self.suffix
 
     def images(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
         """Give rows as float32."""

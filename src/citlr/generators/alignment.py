@@ -1,0 +1,202 @@
+"""Alignment of images: the mean and the covariance that an attribute gives them are taken off, and given back exactly.
+
+`y = m(h) + T_a (x - m(h) - e_a)`, where `m` is the mean image given the held covariates h, `e_a` the mean effect of
+level a and `T_a` the optimal transport from the level's covariance to the levels' barycentre (see `transport`). The way
+back under any level is its inverse. What is left to the disentangler and the denoiser is what is not normal about the
+attribute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor, nn
+
+from citlr.generators.base import hashed_seed
+from citlr.generators.conditions import Conditions
+from citlr.generators.store import Dataset, Rows, spans, stored
+from citlr.generators.transport import Floats, barycentre, level_covariances, transport
+
+# Numbers that the principal components are found from, at most: half a gigabyte in single precision.
+BASIS_NUMBERS = 2**27
+# Rows per component at least: a covariance of more components than that is noise.
+ROWS_PER_COMPONENT = 8
+
+
+class Alignment(nn.Module):
+    """Aligns images (n, 1, s, s) over the attributes' levels, and back; changes nothing until it is fitted.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Names the variables. Every attribute is aligned, the coin too: an audit of the coin has to see what the maps
+        invent.
+    size : int
+        Side of the images.
+    components : int
+        Principal components within which covariances are aligned; outside of them only means are.
+    """
+
+    centre: Tensor
+    effects: Tensor
+    basis: Tensor
+
+    def __init__(self, conditions: Conditions, size: int, components: int) -> None:
+        super().__init__()
+        self.conditions, self.size, self.components = conditions, size, components
+        self.register_buffer("centre", torch.zeros(size**2))
+        # One row per column of a code: those of attributes are taken off and given back, the held ones are the mean.
+        self.register_buffer("effects", torch.zeros(conditions.width, size**2))
+        self.register_buffer("basis", torch.zeros(components, size**2))
+        for k, variable in enumerate(conditions.attributes):
+            same = torch.eye(components).repeat(max(len(variable.levels), 1), 1, 1)
+            self.register_buffer(f"forth{k}", same.clone())
+            self.register_buffer(f"back{k}", same.clone())
+
+    def forward(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Align images whose factual codes are (n, width); grey values may leave [0, 1] a little."""
+        codes = codes.to(images.device)
+        mean, effect = self._means(codes)
+        rest = images.flatten(1) - mean - effect
+        return (mean + self._moved(rest, codes, "forth")).reshape(images.shape)
+
+    def undo(self, aligned: Tensor, codes: Tensor) -> Tensor:
+        """Lead aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes."""
+        codes = codes.to(aligned.device)
+        mean, effect = self._means(codes)
+        rest = aligned.flatten(1) - mean
+        return (mean + effect + self._moved(rest, codes, "back")).reshape(aligned.shape)
+
+    def mark(self) -> str:
+        """Name the fitted maps."""
+        digest = hashlib.blake2b(digest_size=8)
+        for value in self.state_dict().values():
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def fit(self, pixels: Rows, codes: Tensor, *, seed: int) -> dict[str, int]:
+        """Estimate means and maps.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (n, 1, s, s), in [0, 1]
+            The training split.
+        codes : Tensor of shape (n, width)
+            See `Conditions.encode`.
+        seed : int
+            Of the components and of the permutations.
+
+        Returns
+        -------
+        dict
+            Per attribute that has levels, the number of directions whose variance it changes; 0 means that only the
+            mean is aligned.
+        """
+        self._fit_means(pixels, codes)
+        random = np.random.default_rng(hashed_seed("alignment", seed))
+        rows = np.sort(random.permutation(len(pixels))[: BASIS_NUMBERS // self.size**2])
+        some = np.concatenate(list(self._rests(pixels, codes, rows)))
+        count = min(self.components, len(some) // ROWS_PER_COMPONENT, some.shape[1])
+        if count < 1:
+            return {}
+        _, _, basis = randomized_svd(some, count, n_iter=4, random_state=int(random.integers(2**31)))
+        self.basis[:count] = torch.from_numpy(np.ascontiguousarray(basis))
+        every = self._rests(pixels, codes, np.arange(len(pixels)))
+        parts = np.concatenate([(rest @ basis.T).astype(np.float64) for rest in every])
+        held = self._held(codes)
+        report = {}
+        for k, variable in enumerate(self.conditions.attributes):
+            if variable.levels:
+                own = codes[:, self.conditions.span(variable.name)].numpy()
+                report[variable.name] = self._fit_maps(k, parts, own, held, random)
+        return report
+
+    def _means(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean given what is held, and the attributes' mean effect: (n, s * s) each."""
+        names = [variable.name for variable in self.conditions.held]
+        start = self.conditions.span(names[0]).start if names else codes.shape[1]
+        return self.centre + codes[:, start:] @ self.effects[start:], codes[:, :start] @ self.effects[:start]
+
+    def _moved(self, rest: Tensor, codes: Tensor, way: str) -> Tensor:
+        parts = rest @ self.basis.T
+        moved = parts
+        variables = list(enumerate(self.conditions.attributes))
+        for k, variable in variables if way == "forth" else reversed(variables):
+            if not variable.levels:  # a number has a mean effect, and no covariance of its own
+                continue
+            own = codes[:, self.conditions.span(variable.name)]
+            maps: Tensor = getattr(self, f"{way}{k}")
+            # The last column of a code says that no level is given: nothing moves then.
+            moved = torch.einsum("na,aij,nj->ni", own[:, :-1], maps, moved) + own[:, -1:] * moved
+        return rest + (moved - parts) @ self.basis
+
+    def _fit_means(self, pixels: Rows, codes: Tensor, ridge: float = 1.0) -> None:
+        """Regress the pixels on all codes; each variable's part is zero on average, that of a missing value zero."""
+        average = codes.double().mean(dim=0)
+        design = codes.double() - average
+        cross = torch.zeros(codes.shape[1], self.size**2, dtype=torch.float64)
+        total = torch.zeros(self.size**2, dtype=torch.float64)
+        for part in spans(len(pixels)):
+            rows = torch.from_numpy(np.asarray(pixels[part], dtype=np.float64)).flatten(1)
+            cross += design[part].T @ rows
+            total += rows.sum(dim=0)
+        effects = torch.linalg.solve(design.T @ design + ridge * torch.eye(len(cross), dtype=torch.float64), cross)
+        for variable in self.conditions.variables:
+            own = self.conditions.span(variable.name)
+            effects[own] -= average[own] @ effects[own]
+            effects[own.stop - 1] = 0
+        self.centre.copy_((total / len(pixels)).float())
+        self.effects.copy_(effects.float())
+
+    def _rests(self, pixels: Rows, codes: Tensor, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float32]]:
+        """Give residuals (some rows, s * s), piece by piece."""
+        for part in spans(len(rows)):
+            mean, effect = self._means(codes[rows[part]].to(self.centre.device))
+            images = torch.from_numpy(np.asarray(pixels[rows[part]], dtype=np.float32)).flatten(1)
+            yield (images - (mean + effect).cpu()).numpy()
+
+    def _held(self, codes: Tensor) -> Floats:
+        """Columns (n, m) of what is held, without those that follow from the others."""
+        parts = [np.empty((len(codes), 0))]
+        for variable in self.conditions.held:
+            own = codes[:, self.conditions.span(variable.name)].double().numpy()
+            parts.append(own[:, 1:] if variable.levels else own)
+        every = np.concatenate(parts, axis=1)
+        return every[:, every.std(axis=0) > 0]
+
+    def _fit_maps(
+        self, k: int, parts: Floats, own: npt.NDArray[np.float32], held: Floats, random: np.random.Generator
+    ) -> int:
+        """Estimate one attribute's maps, and apply them to `parts` in place: the next attribute sees what is left."""
+        known, count = own[:, -1] == 0, parts.shape[1]
+        index = own[known, :-1].argmax(axis=1)
+        covariances, kept = level_covariances(parts[known], index, held[known], random, levels=own.shape[1] - 1)
+        if not kept:
+            return 0
+        centre, moved = barycentre(covariances), parts[known]
+        for level, covariance in enumerate(covariances):
+            forth, back = transport(covariance, centre), transport(centre, covariance)
+            getattr(self, f"forth{k}")[level, :count, :count] = torch.from_numpy(forth).float()
+            getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
+            moved[index == level] = moved[index == level] @ forth
+        parts[known] = moved
+        return kept
+
+
+@torch.no_grad()
+def aligned(data: Dataset, alignment: Alignment, codes: Tensor, mark: str, directory: Path | None) -> Dataset:
+    """Align all images of a split; on disk where there is a folder."""
+
+    def parts() -> Iterator[tuple[slice, Rows]]:
+        for part in spans(len(data)):
+            images = data.images(part).to(alignment.centre.device)
+            yield part, alignment(images, codes[part]).cpu().numpy().astype(np.float16)
+
+    file = None if directory is None else directory / f"aligned-{data.mark}-{mark}.npy"
+    return Dataset(data.cohort, stored(file, data.pixels.shape, parts, dtype="float16"), f"-{mark}")

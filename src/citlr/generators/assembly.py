@@ -1,0 +1,93 @@
+"""The untrained parts of a latent diffusion generator, each initialised from its own seed."""
+
+from __future__ import annotations
+
+import torch
+
+from citlr.generators.alignment import Alignment
+from citlr.generators.autoencoder import Autoencoder
+from citlr.generators.conditions import Conditions
+from citlr.generators.denoiser import Denoiser
+from citlr.generators.disentangle import Disentangler
+from citlr.generators.fitting import seeded
+from citlr.generators.hiding import Secret
+from citlr.generators.process import Process
+from citlr.generators.sampling import Sampler
+from citlr.generators.settings import LDMConfig
+from citlr.generators.strength import LADDER
+from citlr.generators.support import Support
+
+
+def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: torch.device) -> Sampler:
+    """Build all parts and put them on the device.
+
+    Parameters
+    ----------
+    config : LDMConfig
+        What they are built from.
+    conditions : Conditions
+        What they are conditioned on.
+    seed : int
+        Of the first weights.
+    device : torch.device
+        Where they are to be.
+    """
+    secret = Secret(conditions, config.given_held)
+    sampler = Sampler(
+        config=config,
+        conditions=conditions,
+        secret=secret,
+        process=Process.of(config),
+        alignment=None
+        if config.alignment == "none"
+        else Alignment(conditions, config.size, min(config.components, config.size**2)),
+        autoencoder=_autoencoder(config, seed),
+        disentangler=_disentangler(config, len(secret.columns), seed) if config.disentangle else None,
+        denoiser=_denoiser(config, conditions, seed),
+        support=Support(conditions, config.size),
+        guidance=1.0,
+        device=device,
+    )
+    return sampler.to(device)
+
+
+def _autoencoder(config: LDMConfig, seed: int) -> Autoencoder:
+    with seeded(seed, "autoencoder"):
+        return Autoencoder(
+            channels=config.ae_channels,
+            latent_channels=config.latent_channels,
+            blocks=config.ae_blocks,
+            patch=config.patch,
+            groups=config.groups,
+            local=config.local,
+            shortcut=config.shortcut,
+        )
+
+
+def _denoiser(config: LDMConfig, conditions: Conditions, seed: int) -> Denoiser:
+    with seeded(seed, "denoiser"):
+        return Denoiser(
+            latent_channels=config.latent_channels,
+            widths=[variable.width for variable in conditions.variables],
+            channels=config.unet_channels,
+            attention=config.unet_attention,
+            blocks=config.unet_blocks,
+            head=config.head,
+            groups=config.groups,
+            context=config.context,
+            planes=config.planes,
+            prediction=config.prediction,
+        )
+
+
+def _disentangler(config: LDMConfig, attributes: int, seed: int) -> Disentangler:
+    with seeded(seed, "disentangler"):
+        return Disentangler(
+            latent_shape=config.latent_shape,
+            channels=config.phi_channels,
+            strength=LADDER[0] if config.strength is None else config.strength,
+            attributes=attributes,
+            informed=config.informed,
+            at_most=config.at_most,
+            centre=config.centre,
+        )

@@ -1,0 +1,146 @@
+"""Gaussian optimal transport between the levels of an attribute, from what permutations show of their covariances.
+
+Of all maps that take one normal distribution to another, `T = S^-1/2 (S^1/2 B S^1/2)^1/2 S^-1/2` moves the least mass
+(Olkin and Pukelsheim 1982; Takatsu 2011). A map to the barycentre of all levels (Agueh and Carlier 2011) and one back
+to any other is then the counterfactual of least change that has the right mean and covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+# Permutations whose largest eigenvalue a change of covariance has to exceed: it does so by chance in one of 20.
+PERMUTATIONS = 19
+# Iterations to the barycentre, which converges within a few for covariances that are alike (Alvarez-Esteban et al.
+# 2016).
+ITERATIONS = 20
+# No direction has less variance than this share of the largest one; no level less than SMALLEST of the pooled one.
+FLOOR = 1e-9
+SMALLEST = 0.05
+
+
+def transport(start: Floats, end: Floats) -> Floats:
+    """Give the symmetric map (k, k) that takes N(0, start) to N(0, end) with the least movement.
+
+    Examples
+    --------
+    >>> transport(np.diag([1.0, 4.0]), np.diag([4.0, 4.0])).round(6)
+    array([[2., 0.],
+           [0., 1.]])
+    """
+    root, inverse = roots(start)
+    middle, _ = roots(root @ end @ root)
+    found: Floats = inverse @ middle @ inverse
+    return (found + found.T) / 2
+
+
+def barycentre(covariances: Sequence[Floats]) -> Floats:
+    """Give the covariance of the normal distribution whose mean squared transport to all others is least.
+
+    Examples
+    --------
+    >>> barycentre([np.eye(1), 9 * np.eye(1)]).round(6)
+    array([[4.]])
+    """
+    centre: Floats = np.mean(covariances, axis=0)
+    for _ in range(ITERATIONS):
+        root, inverse = roots(centre)
+        mean: Floats = np.mean([roots(root @ covariance @ root)[0] for covariance in covariances], axis=0)
+        centre = inverse @ mean @ mean @ inverse
+        centre = (centre + centre.T) / 2
+    return centre
+
+
+def level_covariances(
+    rows: Floats, index: npt.NDArray[np.int64], held: Floats, random: np.random.Generator, *, levels: int
+) -> tuple[list[Floats], int]:
+    """Estimate each level's covariance: the pooled one, changed in those directions in which a change is shown.
+
+    The covariance is regressed on what is held first, so that a finding whose severity varies, and which goes with one
+    level, is not taken for the level's own doing: of that change as much is subtracted as permutations show.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, k)
+        Residuals, of mean about zero.
+    index : ndarray of int, shape (n,)
+        Level of each row, in [0, levels).
+    held : ndarray, shape (n, m)
+        Codes of what is held; no columns for nothing.
+    random : Generator
+        Of the permutations.
+    levels : int
+        How many.
+
+    Returns
+    -------
+    list of ndarray, shape (k, k)
+        Per level; all the same where no change is shown.
+    int
+        Directions that are changed, at most over the levels.
+    """
+    root, inverse = roots(rows.T @ rows / len(rows))
+    scaled = rows @ inverse
+    own = np.eye(levels)[index]
+    nuisances = [
+        (column, _shown(scaled, score, random, soft=True, given=None)[0]) for column, score in _scores(held, own[:, 1:])
+    ]
+    found, most = [], 0
+    for level in range(levels):
+        count = own[:, level].sum()
+        if not 0 < count < len(rows):
+            found.append(np.eye(rows.shape[1]))
+            continue
+        score = own[:, level] / count - 1 / len(rows)
+        given = sum(((score @ column) * change for column, change in nuisances), np.zeros_like(root))
+        change, kept = _shown(scaled, score, random, soft=False, given=given)
+        found.append(np.eye(rows.shape[1]) + change)
+        most = max(most, kept)
+    return [root @ one @ root for one in found], most
+
+
+def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:
+    """Give each column of what is held with the score whose product with something is its partial regression on it."""
+    found = []
+    for j in range(held.shape[1]):
+        others = np.concatenate([np.ones((len(held), 1)), own, np.delete(held, j, axis=1)], axis=1)
+        rest = held[:, j] - others @ np.linalg.lstsq(others, held[:, j], rcond=None)[0]
+        power = float(rest @ rest)
+        if power > 1e-6 * max(float(held[:, j] @ held[:, j]), 1e-300):
+            found.append((held[:, j], rest / power))
+    return found
+
+
+def _shown(
+    scaled: Floats, score: Floats, random: np.random.Generator, *, soft: bool, given: Floats | None
+) -> tuple[Floats, int]:
+    """Regress the covariance of whitened rows on a score; keep the eigenvalues that exceed those of permuted scores.
+
+    With `soft` these are also made smaller, by what noise adds to their square: a nuisance is rather subtracted too
+    little than taken from what is sought.
+    """
+
+    def change(values: Floats) -> Floats:
+        found: Floats = (scaled * values[:, None]).T @ scaled
+        return found
+
+    edge = max(float(np.abs(np.linalg.eigvalsh(change(random.permutation(score)))).max()) for _ in range(PERMUTATIONS))
+    values, vectors = np.linalg.eigh(change(score) - (0 if given is None else given))
+    kept = np.abs(values) > edge
+    if soft:
+        values = np.sign(values) * np.sqrt(np.maximum(values**2 - edge**2, 0))
+    else:
+        values = np.maximum(np.where(kept, values, 0), SMALLEST - 1)
+    return (vectors * values) @ vectors.T, int(kept.sum())
+
+
+def roots(matrix: Floats) -> tuple[Floats, Floats]:
+    """Give the symmetric square root of a positive matrix, and its inverse."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    root = np.sqrt(np.maximum(values, FLOOR * max(float(values[-1]), 1e-300)))
+    return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T

@@ -1,0 +1,145 @@
+"""The alignment of images: exact inverse, right moments, nothing where nothing is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from citlr.generators.alignment import Alignment, aligned
+from citlr.generators.conditions import Conditions
+from citlr.generators.store import Dataset
+
+SIZE = 16
+
+
+def world(n: int = 1200, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
+    """Images in which sex brightens one corner, and widens the variation of a pattern; the view moves another corner."""
+    random = np.random.default_rng(seed)
+    male, ap = random.integers(0, 2, n), random.integers(0, 2, n)
+    images = 0.5 + 0.02 * random.normal(size=(n, 1, SIZE, SIZE))
+    images[male == 1, :, :4, :4] += 0.1
+    images[ap == 1, :, -4:, -4:] += 0.1
+    pattern = np.zeros((SIZE, SIZE))
+    pattern[6:10] = 1
+    images[:, 0] += (random.normal(size=n) * (0.02 + 0.06 * male))[:, None, None] * pattern
+    frame = pd.DataFrame(
+        {
+            "patient_id": [f"p{k}" for k in range(n)],
+            "sex": np.where(male == 1, "M", "F"),
+            "view": np.where(ap == 1, "AP", "PA"),
+        }
+    )
+    return images.astype(np.float32), frame
+
+
+def fitted(components: int = 20) -> tuple[Alignment, Conditions, np.ndarray, pd.DataFrame, dict[str, int]]:
+    images, frame = world()
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    alignment = Alignment(conditions, SIZE, components)
+    report = alignment.fit(images, conditions.encode(frame), seed=0)
+    return alignment, conditions, images, frame, report
+
+
+def test_undoing_under_the_factual_codes_gives_the_image_back() -> None:
+    alignment, conditions, images, frame, _ = fitted()
+    codes = conditions.encode(frame)
+    x = torch.from_numpy(images)
+    back = alignment.undo(alignment(x, codes), codes)
+    torch.testing.assert_close(back, x, atol=1e-5, rtol=0)
+
+
+def test_before_it_is_fitted_it_changes_nothing() -> None:
+    images, frame = world(50)
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    x = torch.from_numpy(images)
+    torch.testing.assert_close(Alignment(conditions, SIZE, 5)(x, conditions.encode(frame)), x, atol=1e-6, rtol=0)
+
+
+def test_mean_and_variance_no_longer_tell_the_levels_apart_and_the_view_stays() -> None:
+    alignment, conditions, images, frame, report = fitted()
+    assert report["sex"] >= 1
+    assert report["placebo"] == 0
+    y = alignment(torch.from_numpy(images), conditions.encode(frame)).numpy()[:, 0]
+    male, ap = (frame["sex"] == "M").to_numpy(), (frame["view"] == "AP").to_numpy()
+    assert abs(y[male, :4, :4].mean() - y[~male, :4, :4].mean()) < 0.003
+    assert y[ap, -4:, -4:].mean() - y[~ap, -4:, -4:].mean() == pytest.approx(0.1, abs=0.01)
+    deviation = [y[who, 6:10].mean(axis=(1, 2)).std() for who in (male, ~male)]
+    assert deviation[0] / deviation[1] == pytest.approx(1, abs=0.15)
+    assert images[male, 0, 6:10].mean(axis=(1, 2)).std() > 2 * images[~male, 0, 6:10].mean(axis=(1, 2)).std()
+
+
+def test_a_counterfactual_has_the_other_levels_mean_and_variance_of_the_units_own_pattern() -> None:
+    alignment, conditions, images, frame, _ = fitted()
+    codes = conditions.encode(frame)
+    female = (frame["sex"] == "F").to_numpy()
+    y = alignment(torch.from_numpy(images), codes)
+    male = alignment.undo(y, conditions.intervene(codes, "sex", "M")).numpy()[female, 0]
+    own = images[female, 0]
+    assert (male - own)[:, :4, :4].mean() == pytest.approx(0.1, abs=0.01)
+    before, after = (one[:, 6:10].mean(axis=(1, 2)) for one in (own, male))
+    assert after.std() / before.std() == pytest.approx(4, rel=0.25)
+    # Each image's own pattern is scaled, none is invented.
+    assert np.corrcoef(before, after)[0, 1] > 0.97
+
+
+def test_a_level_that_is_not_given_moves_nothing() -> None:
+    alignment, conditions, images, frame, _ = fitted()
+    codes = conditions.encode(frame)
+    nothing = conditions.intervene(codes, ["sex", "placebo"], None)
+    x = torch.from_numpy(images)
+    torch.testing.assert_close(alignment(x, nothing), x, atol=1e-5, rtol=0)
+
+
+def test_a_number_has_its_mean_effect_aligned() -> None:
+    images, frame = world()
+    age = np.random.default_rng(1).uniform(20, 80, len(frame))
+    images[:, 0, :4, -4:] += (0.002 * age)[:, None, None].astype(np.float32)
+    frame = frame.assign(age=age)
+    conditions = Conditions.of(frame, attributes=["age"], hold=["view"], coin_seed=0)
+    alignment = Alignment(conditions, SIZE, 20)
+    codes = conditions.encode(frame)
+    assert "age" not in alignment.fit(images, codes, seed=0)
+    y = alignment(torch.from_numpy(images), codes)
+    older = alignment.undo(y, conditions.intervene(codes, "age", "70")) - alignment.undo(
+        y, conditions.intervene(codes, "age", "40")
+    )
+    assert float(older[:, 0, :4, -4:].mean()) == pytest.approx(0.06, abs=0.005)
+
+
+def test_same_seed_same_maps_and_another_fit_another_mark() -> None:
+    first, second = fitted()[0], fitted()[0]
+    assert first.mark() == second.mark()
+    assert first.mark() != fitted(components=10)[0].mark()
+
+
+def test_few_images_give_fewer_components_and_none_an_identity_of_maps() -> None:
+    images, frame = world(12)
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    alignment = Alignment(conditions, SIZE, 20)
+    assert set(alignment.fit(images, conditions.encode(frame), seed=0)) <= {"sex", "placebo"}
+    images, frame = world(5)
+    alignment = Alignment(conditions, SIZE, 20)
+    assert alignment.fit(images, conditions.encode(frame), seed=0) == {}
+    assert float(alignment.basis.abs().max()) == 0
+
+
+def test_aligned_splits_are_kept_on_disk_and_named_by_the_maps(tmp_path: Path) -> None:
+    alignment, conditions, images, frame, _ = fitted()
+
+    class Named:
+        """All that `Dataset` asks of a cohort here."""
+
+        def __init__(self) -> None:
+            self.frame = frame.assign(image_id=frame["patient_id"])
+
+    data = Dataset(Named(), images.astype(np.float16))  # type: ignore[arg-type]
+    codes = conditions.encode(frame)
+    found = aligned(data, alignment, codes, "abc", tmp_path)
+    assert found.mark == data.mark + "-abc"
+    assert [file.suffix for file in tmp_path.iterdir()] == [".npy"]
+    expected = alignment(torch.from_numpy(images), codes).detach().numpy()
+    np.testing.assert_allclose(found.pixels.astype(np.float32), expected, atol=2e-3)
