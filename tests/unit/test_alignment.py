@@ -17,7 +17,7 @@ SIZE = 16
 
 
 def world(n: int = 1200, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
-    """Images in which sex brightens one corner, and widens the variation of a pattern; the view moves another corner."""
+    """Images in which sex brightens a corner and widens a pattern's variation; the view brightens another corner."""
     random = np.random.default_rng(seed)
     male, ap = random.integers(0, 2, n), random.integers(0, 2, n)
     images = 0.5 + 0.02 * random.normal(size=(n, 1, SIZE, SIZE))
