@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from citlr.predictors import training, zoo
 from citlr.predictors.augmentation import augment
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.loading import load_predictor
-from citlr.predictors.settings import TrainingSettings
+from citlr.predictors.settings import TrainingSettings, rate_share
 from citlr.predictors.training import masked_bce, train_classifier
 
 ARCH = "tiny"
@@ -151,9 +152,6 @@ def test_a_training_that_was_cut_off_ends_with_the_same_bits(
     monkeypatch.setattr(training, "export_onnx", no_onnx)
     train(cohort, tmp_path / "whole")
 
-    class Cut(BaseException):
-        """As abrupt as a kill can be inside one process."""
-
     calls = 0
 
     def cut(*_: object, **__: object) -> None:
@@ -265,6 +263,54 @@ def test_training_stops_early_but_not_before_enough_checkpoints(
     assert [kept.round for kept in trained.checkpoints] == [1, 2, 3]
 
 
+def test_a_training_goes_on_until_enough_checkpoints_are_alike(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "export_onnx", no_onnx)
+    values = iter([0.9, 0.5, 0.6, 0.885, 0.7, 0.881, 0.6, 0.6])
+    monkeypatch.setattr(training, "mean_auroc", lambda auroc: next(values))
+    trained = train(cohort, tmp_path / "run", rounds=8, keep=3, patience=1, round_steps=1)
+    assert [kept.round for kept in trained.checkpoints] == [1, 4, 6]
+    assert not any("of similar accuracy" in note for note in trained.notes)
+    assert len(pd.read_csv(tmp_path / "run" / "training.csv")) == 6
+
+
+class Cut(BaseException):
+    """As abrupt as a kill can be inside one process."""
+
+
+def test_one_cycle_moves_the_rate_and_is_resumed(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "export_onnx", no_onnx)
+    rates: list[float] = []
+    step, save = torch.optim.Adam.step, training.save_progress
+
+    def watched(self: torch.optim.Adam, *given: object, **named: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *given, **named)
+
+    def cutting(*given: Any) -> None:
+        save(*given)
+        raise Cut
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    train(cohort, tmp_path / "run", schedule="one-cycle", round_steps=2)
+    wanted = [1e-2 * rate_share("one-cycle", k, 8) for k in range(8)]
+    assert rates == pytest.approx(wanted)
+    assert max(rates) == pytest.approx(1e-2)
+    assert rates[-1] < 1e-3
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_progress", cutting)
+        with pytest.raises(Cut):
+            train(cohort, tmp_path / "cut", schedule="one-cycle", round_steps=2)
+    rates.clear()
+    train(cohort, tmp_path / "cut", schedule="one-cycle", round_steps=2)
+    assert rates == pytest.approx(wanted[2:])
+    for name in ("state.safetensors", "training.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
 def test_checkpoints_of_unlike_accuracy_are_said(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +319,8 @@ def test_checkpoints_of_unlike_accuracy_are_said(
     monkeypatch.setattr(training, "mean_auroc", lambda auroc: next(values))
     trained = train(cohort, tmp_path / "run", round_steps=1)
     assert [kept.round for kept in trained.checkpoints] == [3, 4]
-    assert any("differ by 0.200 in mean AUROC" in note for note in trained.notes)
+    said = "Of the 2 checkpoints of tiny that were kept, only 1 within 0.02 of the best in mean AUROC"
+    assert any(note.startswith(said) and "up to 0.200 below it" in note for note in trained.notes)
 
 
 def test_progress_says_loss_and_auroc_of_every_label(
@@ -344,9 +391,11 @@ def test_a_training_that_diverges_is_one_sentence(cohort: Cohort, tmp_path: Path
         ({"rounds": 3}, "fewer than the 10 checkpoints to keep"),
         ({"batch_size": 1}, "batch normalisation needs 2 images per device"),
         ({"patience": 0}, "patience is 0"),
+        ({"schedule": "one-cycl"}, "it can be constant or one-cycle. Did you mean 'one-cycle'"),
+        ({"tolerance": 2.0}, "tolerance is 2.0"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, int], said: str) -> None:
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         TrainingSettings(**settings)
 

@@ -17,6 +17,7 @@ from citlr.predictors import zoo
 from citlr.predictors.export import make_card, save_weights
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec
+from citlr.predictors.torch import fill_module, read_weights
 from citlr.predictors.zoo import ARCHITECTURES, PROBE, ZooNetwork, build_network
 
 LABELS = ["edema", "mass"]
@@ -57,7 +58,7 @@ def test_the_features_are_those_of_torchvision() -> None:
     """With the same weights, the backbone gives torchvision's features of a colour image of equal channels."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        whole = models.resnet34(weights=None).eval()
+        whole = models.resnet34(weights=None).eval().to(memory_format=torch.channels_last)
     network = ZooNetwork(PROBE, LABELS).eval()
     network.backbone.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith("fc.")})
     whole.fc = nn.Identity()
@@ -154,3 +155,15 @@ def test_a_pickle_as_first_weights_is_refused(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "p.pth")
     with pytest.raises(InputError, match="is a pickle"):
         build_network(PROBE, LABELS, weights=tmp_path / "p.pth")
+
+
+@pytest.mark.parametrize("arch", ["densenet121", "vgg13", "inception_v3"])
+def test_networks_keep_the_order_that_convolutions_want(arch: str, tmp_path: Path) -> None:
+    network, _ = build_network(arch, ["a"], weights=None, seed=0)
+    wide = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)]
+    assert all(layer.weight.is_contiguous(memory_format=torch.channels_last) for layer in wide)
+    save_weights(network, tmp_path / "a.safetensors", {})
+    saved = read_weights(tmp_path / "a.safetensors")
+    assert all(value.is_contiguous() for value in saved.values()), "files are in the order of every other tool"
+    fill_module(network, saved, model="a", path="a")
+    assert all(layer.weight.is_contiguous(memory_format=torch.channels_last) for layer in wide)

@@ -78,6 +78,11 @@ def train_classifier(
     patience: Annotated[int, typer.Option(help="Rounds without a better AUROC, then it stops.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Images per step, over all devices.")] = 64,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam; 1e-3 or 1e-4 without it.")] = None,
+    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant or one-cycle.")] = "constant",
+    tolerance: Annotated[float, typer.Option(help="Checkpoints further below the best AUROC are unlike.")] = 0.02,
+    augment: Annotated[
+        bool, typer.Option("--augment/--no-augment", help="Turn, scale and shift training images a little.")
+    ] = True,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="Processes, one per GPU.")] = 1,
@@ -99,6 +104,9 @@ def train_classifier(
         patience=patience,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        schedule=schedule,
+        tolerance=tolerance,
+        augmented=augment,
         precision=precision,
         accelerator=accelerator,
         devices=devices,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from citlr.errors import InputError
+from citlr.errors import InputError, did_you_mean
 from citlr.predictors.zoo import SMALLEST, Start
+
+SCHEDULES = ("constant", "one-cycle")
+# of one cycle: what it starts with, and the part of it in which the rate rises
+_FIRST, _RISING = 0.04, 0.25
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,20 @@ class TrainingSettings:
         Images per step, over all devices.
     learning_rate : float, optional
         Of Adam. If not given: 1e-4 for a network that starts from weights or has no batch normalisation, else 1e-3.
+    schedule : {"constant", "one-cycle"}
+        Of the learning rate, see `rate_share`; one cycle is over after `rounds` rounds.
     weight_decay : float
         Of Adam.
     dropout : float
         Of the heads.
     patience : int
-        Rounds without a better mean AUROC after which the training stops, once `keep` rounds are done.
+        Rounds without a better mean AUROC after which the training stops, once `keep` rounds within `tolerance` of
+        the best are done.
     keep : int
         Checkpoints kept: those with the best mean AUROC.
+    tolerance : float
+        Checkpoints further below the best one's mean AUROC are not of similar accuracy: they are kept only where there
+        are too few others, and a note says so.
     augmented : bool
         Whether training images are turned, scaled, shifted and re-exposed a little.
     precision : str
@@ -63,10 +74,12 @@ class TrainingSettings:
     round_steps: int | None = None
     batch_size: int = 64
     learning_rate: float | None = None
+    schedule: str = "constant"
     weight_decay: float = 0.0
     dropout: float = 0.2
     patience: int = 10
     keep: int = 10
+    tolerance: float = 0.02
     augmented: bool = True
     precision: str = "auto"
     accelerator: str = "auto"
@@ -78,6 +91,11 @@ class TrainingSettings:
         for name in ("rounds", "batch_size", "patience", "keep", "devices"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.schedule not in SCHEDULES:
+            near = did_you_mean(self.schedule, SCHEDULES)
+            raise InputError(f"schedule is '{self.schedule}'; it can be {' or '.join(SCHEDULES)}.{near}")
+        if not 0 <= self.tolerance <= 1:
+            raise InputError(f"tolerance is {self.tolerance}; it is a difference of AUROC, between 0 and 1.")
         if self.batch_size < 2 * self.devices:
             raise InputError(f"batch_size is {self.batch_size}; batch normalisation needs 2 images per device.")
         if self.rounds < self.keep:
@@ -122,6 +140,36 @@ class TrainedClassifier:
     torchscript: Path | None
     onnx: Path | None
     notes: tuple[str, ...]
+
+
+def rate_share(schedule: str, step: int, total: int) -> float:
+    """Give the share of the learning rate that a step takes.
+
+    Constant: all of it. One cycle (Smith and Topin, 2019): from a twenty-fifth up along a line in the first quarter,
+    then down to nothing along a cosine; a short training comes further, and its last checkpoints are alike.
+
+    Parameters
+    ----------
+    schedule : {"constant", "one-cycle"}
+    step, total : int
+        Steps of the training before this one, and all of them.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Examples
+    --------
+    >>> [round(rate_share("one-cycle", step, 8), 2) for step in range(8)]
+    [0.04, 0.52, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
+    """
+    done = step / total
+    if schedule == "constant":
+        return 1.0
+    if done < _RISING:
+        return _FIRST + (1 - _FIRST) * done / _RISING
+    return (1 + math.cos(math.pi * (done - _RISING) / (1 - _RISING))) / 2
 
 
 def choose_precision(settings: TrainingSettings) -> str:

@@ -41,13 +41,11 @@ from citlr.predictors.settings import (
     TrainingSettings,
     choose_precision,
     hashed_seed,
+    rate_share,
 )
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.torch import fill_module, read_weights
 from citlr.predictors.zoo import Start, ZooNetwork, build_network
-
-# checkpoints further apart than this in mean AUROC are not "of similar accuracy"
-_SIMILAR = 0.02
 
 
 def masked_bce(logits: Tensor, truth: Tensor) -> Tensor:
@@ -161,8 +159,8 @@ class _Run:
             precision=choose_precision(settings),  # type: ignore[arg-type]  # Fabric checks it
         )
         self.fabric.launch()
-        rate = settings.learning_rate or _default_rate(network, start)
-        optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=settings.weight_decay)
+        self.rate = settings.learning_rate or _default_rate(network, start)
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.rate, weight_decay=settings.weight_decay)
         self.module, self.optimizer = self.fabric.setup(network, optimizer)
         self.progress = read_progress(folder, key) or Progress()
 
@@ -179,7 +177,9 @@ class _Run:
 
     def _over(self) -> bool:
         done = len(self.progress.rounds)
-        tired = done >= self.settings.keep and self.progress.waited() >= self.settings.patience
+        keep = self.settings.keep
+        enough = done >= keep and self.progress.similar(keep, self.settings.tolerance) == keep
+        tired = enough and self.progress.waited() >= self.settings.patience
         return self.progress.finished or done >= self.settings.rounds or tired
 
     def _round(self, number: int, tick: Ticker) -> None:
@@ -196,7 +196,7 @@ class _Run:
                 images = fabric.to_device(torch.from_numpy(pixels))
                 images = augment(images, rng) if self.settings.augmented else images
                 loss = masked_bce(self.module(images), fabric.to_device(torch.from_numpy(self.truth[here])))
-                self._descend(loss, number)
+                self._descend(loss, number, step)
                 total += float(loss.detach())
                 tick((number - 1) * self.steps + step, f"loss {total / step:.3f}{note}")
         auroc = auroc_by_label(self.seen, self._scores(), self.labels)
@@ -216,12 +216,15 @@ class _Run:
             rows[here] = order[positions[here] % n]
         return rows
 
-    def _descend(self, loss: Tensor, number: int) -> None:
+    def _descend(self, loss: Tensor, number: int, step: int) -> None:
         if not bool(torch.isfinite(loss)):
             raise InputError(
                 f"The training of {self.network.arch} diverged in round {number} (the loss is not a number): "
                 "lower learning_rate, or start from ImageNet weights."
             )
+        before, total = (number - 1) * self.steps + step - 1, self.settings.rounds * self.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * rate_share(self.settings.schedule, before, total)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()
@@ -290,11 +293,13 @@ class _Run:
     def _summary(self, kept: list[Round], *, export: bool) -> dict[str, Any]:
         best, notes = kept[0], [self.start.text]
         differences = self._export(best, notes) if export else {}
-        spread = kept[0].mean - kept[-1].mean
-        if spread > _SIMILAR:
+        spread, tolerance = kept[0].mean - kept[-1].mean, self.settings.tolerance
+        similar = self.progress.similar(self.settings.keep, tolerance)
+        if similar < len(kept):
             notes.append(
-                f"The {len(kept)} checkpoints kept differ by {spread:.3f} in mean AUROC, more than {_SIMILAR}: "
-                "train for more rounds to have more of similar accuracy."
+                f"Of the {len(kept)} checkpoints of {self.network.arch} that were kept, only {similar} within "
+                f"{tolerance} of the best in mean AUROC (itself among them), the others up to {spread:.3f} below it: "
+                "more rounds give more of similar accuracy."
             )
         notes += [
             f"The validation split has one class of '{k}' only: no AUROC." for k, v in best.auroc.items() if v is None
