@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
     "rounds": 2,
     "round_steps": 1,
     "batch_size": 8,
-    "patients": 200,
+    "patients": 500,
     "images": 16,
     "draws": 2,
     "placebo_images": 2,

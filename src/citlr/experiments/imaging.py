@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from citlr.artifacts import fingerprint, read_json, write_json
@@ -35,6 +36,8 @@ from citlr.experiments.imaging_study import (
 from citlr.experiments.imaging_tables import agreement
 from citlr.experiments.sweep import SweepTask, run_sweep, sweep_key
 from citlr.generators.base import hashed_seed
+from citlr.predictors.base import Predictor
+from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.settings import TrainingSettings
 
@@ -118,7 +121,7 @@ def run_imaging(
     folder.mkdir(parents=True, exist_ok=True)
     study = _study(cohort, effort, folder, attribute, labels, hold, correlation, seed, voice)
     for name, source in extras.items():
-        require_labels(load_predictor(source, name=name, trust=trust), study.labels)
+        _check_extra(load_predictor(source, name=name, trust=trust), study, effort.size, voice)
     images = [str(name) for name in study.cohort.frame["image_id"]]
     facts = [study.name, study.attribute, study.levels, study.labels, study.hold]
     _claim(folder / "key.json", fingerprint({"effort": effort.shared(), "study": [*facts, images], "seed": seed}))
@@ -131,6 +134,14 @@ def run_imaging(
         first = (lost + failed)[0]
         raise StateError(f"No model could be audited; the first that failed, {first['task']}: {first['error']}")
     return _publish(study, effort, folder, trained, audited, lost + failed, seed)
+
+
+def _check_extra(predictor: Predictor, study: ImagingStudy, size: int, voice: Narrator) -> None:
+    """Refuse a model that could not be audited before anything long starts."""
+    require_labels(predictor, study.labels)
+    images = study.cohort.part("test").pixels(np.arange(min(4, len(study.cohort.part("test")))), size=size)
+    for note in check_predictor(predictor, images).notes:
+        voice.say(note)
 
 
 def _findings(cohort: str, labels: Sequence[str]) -> dict[str, Any]:
@@ -185,7 +196,7 @@ def _claim(file: Path, key: str) -> None:
 
 
 def _settings(effort: ImagingEffort) -> dict[str, Any]:
-    names = ("size", "rounds", "round_steps", "batch_size", "keep")
+    names = ("size", "rounds", "round_steps", "batch_size", "keep", "schedule")
     return {name: getattr(effort, name) for name in names}
 
 
@@ -219,12 +230,12 @@ def _audit(
     power: dict[str, Any],
 ) -> tuple[list[Row], list[Row]]:
     planned = [
-        (f"{row['arch']}-{rank}", row["arch"], rank, str(folder / "networks" / row["arch"] / file), False)
+        (f"{row['arch']}-{rank}", row["arch"], rank, str(folder / "networks" / row["arch"] / file), True, False)
         for row in trained
         for rank, file in enumerate(row["checkpoints"], 1)
     ]
-    planned += [(name, name, 1, source, trust) for name, source in extras.items()]
-    keys = ("name", "arch", "rank", "source", "trust")
+    planned += [(name, name, 1, source, False, trust) for name, source in extras.items()]
+    keys = ("name", "arch", "rank", "source", "own", "trust")
     tasks = [
         SweepTask(
             one[0],

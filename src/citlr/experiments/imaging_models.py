@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model said: responses on redrawn and original images, and the operating point of every label."""
+    """What one model said: on redrawn and original images, its operating points, and on the true images by level."""
 
     responses: pd.DataFrame
     threshold: dict[str, float]
+    truth: dict[str, Floats]
     seconds: float
 
 
@@ -71,7 +72,7 @@ def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any]
         directory=Path(folder) / "networks" / arch,
         labels=study.labels,
         weights=weights,
-        settings=TrainingSettings(**settings),
+        settings=network_settings(settings, len(study.cohort.part("train"))),
         seed=seed,
         export=False,
     )
@@ -85,8 +86,25 @@ def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any]
     }
 
 
+def network_settings(settings: dict[str, Any], images: int) -> TrainingSettings:
+    """Augment the training images where each is shown more than twice, and leave them alone where it is not.
+
+    Augmentation stands in for images that a cohort does not have. Where there are more than can be shown, it only makes
+    a short training longer.
+
+    Examples
+    --------
+    >>> plan = {"rounds": 4, "keep": 2, "round_steps": 25, "batch_size": 32}
+    >>> network_settings(plan, 4000).augmented, network_settings(plan, 650).augmented
+    (False, True)
+    """
+    made = TrainingSettings(**settings)
+    shown = made.rounds if made.round_steps is None else made.rounds * made.round_steps * made.batch_size / images
+    return replace(made, augmented=shown > 2)
+
+
 def audit_model(
-    *, seed: int, folder: str, name: str, arch: str, rank: int, source: str, trust: bool, outcome: str
+    *, seed: int, folder: str, name: str, arch: str, rank: int, source: str, own: bool, trust: bool, outcome: str
 ) -> Row:
     """Audit one model on the redrawn images that all share; done once for a file.
 
@@ -100,6 +118,8 @@ def audit_model(
         What the tables call it, its network, and its place among the network's checkpoints (1 is the best).
     source : str
         A file or import path, see `load_predictor`.
+    own : bool
+        Whether it is a checkpoint of the study itself, which has the study's labels and no others.
     trust : bool
         Whether a pickle may be read.
     outcome : {"decision", "probability"}
@@ -118,7 +138,7 @@ def audit_model(
         return dict(read_json(done)["row"])
     stage = open_stage(Path(folder))
     predictor = load_predictor(source, name=name, trust=trust)
-    require_labels(predictor, stage.study.labels)
+    require_labels(predictor, stage.study.labels, exact=own)
     answers = _ask(predictor, stage, home / "parts" / key[:16])
     start = time.perf_counter()
     test = TestConfig.model_validate({"outcome": outcome, "threshold": answers.threshold})
@@ -136,12 +156,12 @@ def audit_model(
             provenance=_provenance(predictor, stage, seed),
         )
     )
-    own = answers.responses[answers.responses["attribute"] == stage.study.attribute]
+    asked = answers.responses[answers.responses["attribute"] == stage.study.attribute]
     result.to_json(home / "audit.json")
     write_responses(home / "responses.parquet", answers.responses)
-    write_report(home / "audit.html", result, responses=own)
-    rows = _rows(result, own, stage, test, seed)
-    rows = _with_truth(rows, predictor, stage, test)
+    write_report(home / "audit.html", result, responses=asked)
+    rows = _rows(result, asked, stage, test, seed)
+    rows = _with_truth(rows, predictor, answers.truth, stage, test)
     shared = {"model": name, "arch": arch, "rank": rank}
     row = {
         **shared,
@@ -149,14 +169,14 @@ def audit_model(
         "inference_seconds": answers.seconds,
         "audit_seconds": time.perf_counter() - start,
         "rows": json.dumps([{**shared, **one} for one in rows]),
-        "aurocs": json.dumps([{**shared, **one} for one in factual_auroc(own, stage.twins.cohort, stage.study)]),
+        "aurocs": json.dumps([{**shared, **one} for one in factual_auroc(asked, stage.twins.cohort, stage.study)]),
     }
     write_json(done, {"key": key, "row": row})
     return row
 
 
-def require_labels(predictor: Predictor, labels: tuple[str, ...]) -> None:
-    """Refuse a model that does not give every label of the study.
+def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool = False) -> None:
+    """Refuse a model that does not give every label of the study, and where `exact` one that gives others as well.
 
     Raises
     ------
@@ -169,6 +189,11 @@ def require_labels(predictor: Predictor, labels: tuple[str, ...]) -> None:
             f"The model '{predictor.name}' gives {list(predictor.labels)}, not '{missing[0]}': the study is of "
             f"{list(labels)}; give a model of all of them, or study fewer with --label."
         )
+    if exact and len(predictor.labels) != len(labels):
+        raise InputError(
+            f"The checkpoint '{predictor.name}' gives {len(predictor.labels)} labels {list(predictor.labels)} and the "
+            f"study has {len(labels)}, {list(labels)}: it is of another training; delete its folder and train again."
+        )
 
 
 def _ask(predictor: Predictor, stage: ImagingStage, parts: Path) -> Answers:
@@ -179,7 +204,8 @@ def _ask(predictor: Predictor, stage: ImagingStage, parts: Path) -> Answers:
     if stage.twins.placebo is not None:
         frames.append(predict(predictor, stage.twins.placebo, test, originals=False, folder=parts / "placebo"))
     threshold = operating_points(predictor, stage.study.cohort.part("validation"), stage)
-    return Answers(pd.concat(frames, ignore_index=True), threshold, time.perf_counter() - start)
+    truth = {level: predictor.predict(np.asarray(images)) for level, images in stage.truth.items()}
+    return Answers(pd.concat(frames, ignore_index=True), threshold, truth, time.perf_counter() - start)
 
 
 def operating_points(predictor: Predictor, validation: Cohort, stage: ImagingStage) -> dict[str, float]:
@@ -257,11 +283,12 @@ def _published(
     return float(np.log10(result.pvalue))
 
 
-def _with_truth(rows: list[Row], predictor: Predictor, stage: ImagingStage, test: TestConfig) -> list[Row]:
+def _with_truth(
+    rows: list[Row], predictor: Predictor, outputs: dict[str, Floats], stage: ImagingStage, test: TestConfig
+) -> list[Row]:
     """Add what the true counterfactuals say, where they are known."""
-    if not stage.truth:
+    if not outputs:
         return rows
-    outputs = {level: predictor.predict(np.asarray(images)) for level, images in stage.truth.items()}
     factual = stage.twins.cohort.frame[stage.study.attribute].to_numpy(str)
     truth: dict[tuple[str, tuple[str, str]], Row] = {}
     for label in stage.study.labels:
