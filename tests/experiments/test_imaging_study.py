@@ -15,8 +15,11 @@ import torch
 from citlr.audit.prediction import read_responses
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
-from citlr.experiments.imaging import run_imaging
+from citlr.experiments import imaging_figures
+from citlr.experiments.imaging import _notes, run_imaging
 from citlr.experiments.imaging_effects import factual_auroc, paired_change, true_values
+from citlr.experiments.imaging_models import audit_model, require_labels
+from citlr.experiments.imaging_page import Found
 from citlr.experiments.imaging_stage import open_stage
 from citlr.experiments.imaging_study import PRESETS, changed, read_imaging
 from citlr.experiments.imaging_tables import agreement
@@ -86,7 +89,12 @@ def test_every_table_is_there_three_times_over_and_on_the_page(run: Path) -> Non
     assert "http:" not in page
     assert "https:" not in page
     assert str(run) not in page
-    assert "resnet34 starts at random" in page
+    assert "Trained from random first weights" in page
+    assert "2 models of 1 network, 2 findings (cardiomegaly, effusion)" in page
+    assert "<h1>Phantom, 64 x 64" in page
+    (network,) = table(run, "networks")[1:]
+    assert network[:3] == ["resnet34", "2", network[2]]
+    assert network[5:] == ["no", "random"]
 
 
 @pytest.mark.slow
@@ -148,17 +156,32 @@ def _other_labels(folder: Path) -> Path:
     return folder / "one.safetensors"
 
 
+def _saved(folder: Path, labels: tuple[str, ...], named: tuple[str, ...], **output: Any) -> Path:
+    network, card = ZooNetwork("resnet34", labels), make_card(named, input=InputSpec(size=64), **output)
+    save_weights(network, folder / "model.safetensors", {**card, **network.architecture()})
+    return folder / "model.safetensors"
+
+
+def _unnamed_output(folder: Path) -> Path:
+    module = torch.jit.trace(ZooNetwork("resnet34", ("a", "b", "c")).eval(), torch.zeros(2, 1, 64, 64))
+    card = json.dumps(make_card(FINDINGS, input=InputSpec(size=64)))
+    torch.jit.save(module, folder / "three.ts", _extra_files={"citlr.json": card})
+    return folder / "three.ts"
+
+
 def _other_architecture(folder: Path) -> Path:
     network, card = ZooNetwork("resnet34", FINDINGS), make_card(FINDINGS, input=InputSpec(size=64))
     save_weights(network, folder / "other.safetensors", {**card, "arch": "vgg13", "dropout": 0.2})
     return folder / "other.safetensors"
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (_pickle, "pickle"),
         (_other_labels, r"gives \['effusion'\], not 'cardiomegaly'"),
+        (_unnamed_output, r"gives 3 output\(s\) for 2 label\(s\)"),
         (_other_architecture, "vgg13|other"),
     ],
 )
@@ -166,6 +189,30 @@ def test_a_model_that_cannot_be_audited_is_refused_before_anything_long(make: An
     with pytest.raises(InputError, match=said):
         run_imaging(out=tmp_path / "run", changes=TINY, models=[str(make(tmp_path))])
     assert not (tmp_path / "run" / "generator").exists()
+
+
+def test_an_outside_model_may_know_more_labels_and_a_checkpoint_of_the_study_may_not(tmp_path: Path) -> None:
+    more = load_predictor(_saved(tmp_path, ("mass", *FINDINGS), ("mass", *FINDINGS)), name="more")
+    require_labels(more, FINDINGS)
+    with pytest.raises(InputError, match=r"'more' gives 3 labels .* and the study has 2"):
+        require_labels(more, FINDINGS, exact=True)
+    same = load_predictor(_saved(tmp_path, FINDINGS, FINDINGS), name="same")
+    require_labels(same, FINDINGS, exact=True)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_training_is_a_failed_row_and_not_a_wrong_one(run: Path, tmp_path: Path) -> None:
+    source = str(_saved(tmp_path, ("mass", *FINDINGS), ("mass", *FINDINGS)))
+    given = {"folder": str(run), "arch": "resnet34", "rank": 9, "source": source, "outcome": "decision", "trust": False}
+    with pytest.raises(InputError, match="gives 3 labels"):
+        audit_model(seed=0, name="strange", own=True, **given)
+    rows = json.loads(audit_model(seed=0, name="outside", own=False, **given)["rows"])
+    assert [row["label"] for row in rows] == list(FINDINGS)
+    # the answer for a finding is that of its own output, wherever it stands
+    images = open_stage(run).study.cohort.part("test").pixels(size=64)
+    own = read_responses(run / "models" / "outside" / "responses.parquet").query("draw == -1 and label == 'effusion'")
+    wanted = load_predictor(source).predict(images)[:, 2]
+    np.testing.assert_allclose(own["probability"].to_numpy(), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +327,35 @@ def test_agreement_is_signed_so_that_a_test_of_the_effect_is_positive() -> None:
     assert found["flu", "log10_published", "true_psi"] == pytest.approx(-1)
     assert found["flu", "log10_parity", "true_psi"] is None
     assert found["flu", "log10_citlr", "eca"] is None
+
+
+def test_fits_stand_above_their_panels_and_not_over_the_marks() -> None:
+    rows = [
+        {"label": label, "arch": "a", "true_psi": s, "log10_citlr": -s, "log10_published": s, "log10_parity": -1.0}
+        | {"log10_opportunity": -(s**2)}
+        for label in FINDINGS
+        for s in (0.1, 0.2, 0.4, 0.8)
+    ]
+    panels = imaging_figures.tests_against(rows, "true_psi").axes
+    assert all(not panel.texts for panel in panels)
+    titles = [panel.get_title() for panel in panels]
+    assert titles[0] == "this project\nPearson -1.00, Spearman -1.00"
+    assert titles[4:] == ["Pearson -1.00, Spearman -1.00", "Pearson +1.00, Spearman +1.00", "no variation", titles[7]]
+
+
+def test_notes_name_every_network_and_no_path() -> None:
+    row = {"arch": "vgg13", "start": "vgg13 starts at random: nothing in '/home/me/.cache'", "start_kind": "random"}
+    row["notes"] = row["start"] + "\nOf the 3 checkpoints of vgg13 that were kept, only 1 within 0.02 of the best."
+    found = Found([row, {**row, "arch": "densenet121", "notes": row["start"]}], [], [], [], [], {}, [])
+
+    class Study:
+        notes = ()
+
+    study: Any = Study()
+    notes = _notes(study, found, [])
+    assert notes[0].startswith("Trained from random first weights, not from ImageNet's: densenet121, vgg13")
+    assert notes[1].startswith("Of the 3 checkpoints of vgg13")
+    assert "/home" not in " ".join(notes)
 
 
 def test_more_checkpoints_ask_for_more_rounds() -> None:

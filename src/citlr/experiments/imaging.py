@@ -118,10 +118,11 @@ def run_imaging(
     effort = changed(PRESETS[preset], {**(changes or {}), **_findings(cohort, labels)})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
     voice, folder = narrator or Narrator(quiet=True), Path(out).absolute()
+    predictors = [load_predictor(source, name=name, trust=trust) for name, source in extras.items()]
     folder.mkdir(parents=True, exist_ok=True)
     study = _study(cohort, effort, folder, attribute, labels, hold, correlation, seed, voice)
-    for name, source in extras.items():
-        _check_extra(load_predictor(source, name=name, trust=trust), study, effort.size, voice)
+    while predictors:  # every task loads its own again
+        _check_extra(predictors.pop(), study, effort.size, voice)
     images = [str(name) for name in study.cohort.frame["image_id"]]
     facts = [study.name, study.attribute, study.levels, study.labels, study.hold]
     _claim(folder / "key.json", fingerprint({"effort": effort.shared(), "study": [*facts, images], "seed": seed}))
@@ -314,9 +315,14 @@ def _notes(study: ImagingStudy, found: Found, gates: Sequence[Any]) -> list[str]
         )
     missed = [gate.text for gate in gates if not gate.passed and gate.name != "placebo"]
     notes += [f"The generator misses a gate, so no verdict is given: {text}" for text in missed]
-    random = sorted({row["start"] for row in found.trained if "random" in row["start"]})
-    notes += random
-    notes += sorted({line for row in found.trained for line in row["notes"].splitlines() if line not in random})
+    random = sorted(row["arch"] for row in found.trained if row["start_kind"] == "random")
+    if random:
+        notes.append(
+            f"Trained from random first weights, not from ImageNet's: {', '.join(random)}. "
+            "torchvision's weights are used where its cache has them, or --weights names a file."
+        )
+    starts = {row["start"] for row in found.trained}
+    notes += sorted({line for row in found.trained for line in row["notes"].splitlines() if line not in starts})
     notes += [f"Failed: {row['task']}: {row['error']}" for row in found.failed]
     notes += list(study.notes)
     notes.append(

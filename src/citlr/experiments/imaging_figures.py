@@ -57,9 +57,10 @@ def tests_against(rows: Sequence[Row], target: str) -> Figure:
                     marker=SHAPES[k % len(SHAPES)],
                     label=arch,
                 )
-            _fit(panel, own[target].to_numpy(float), own[test].to_numpy(float))
+            fit = _fit(panel, own[target].to_numpy(float), own[test].to_numpy(float))
             panel.axhline(np.log10(0.05), color="#777777", linewidth=0.8, linestyle=":")
-            panel.set_title(words if i == 0 else "", fontsize=10)
+            # above the panel, where it hides no mark
+            panel.set_title(f"{words}\n{fit}" if i == 0 else fit, fontsize=9)
             panel.set_ylabel(f"{label}\nlog10 p" if j == 0 else "", fontsize=9)
             panel.set_xlabel(AXES[target] if i == len(labels) - 1 else "", fontsize=9)
     handles, names = panels[0][0].get_legend_handles_labels()
@@ -67,15 +68,14 @@ def tests_against(rows: Sequence[Row], target: str) -> Figure:
     return figure
 
 
-def _fit(panel: Axes, x: np.ndarray, y: np.ndarray) -> None:
+def _fit(panel: Axes, x: np.ndarray, y: np.ndarray) -> str:
+    """Draw the linear fit, and say how well it and the ranks agree."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        panel.text(0.03, 0.05, "no variation", transform=panel.transAxes, fontsize=8)
-        return
+        return "no variation"
     line = stats.linregress(x, y)
     ends = np.array([x.min(), x.max()])
     panel.plot(ends, line.intercept + line.slope * ends, color="#222222", linewidth=1)
-    words = f"r = {line.rvalue:+.2f}, Spearman {stats.spearmanr(x, y).statistic:+.2f}"
-    panel.text(0.03, 0.04, words, transform=panel.transAxes, fontsize=8)
+    return f"Pearson {line.rvalue:+.2f}, Spearman {stats.spearmanr(x, y).statistic:+.2f}"
 
 
 def changes(responses: dict[str, pd.DataFrame], study: ImagingStudy, label: str, contrast: tuple[str, str]) -> Figure:

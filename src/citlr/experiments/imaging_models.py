@@ -63,16 +63,18 @@ def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any]
     Returns
     -------
     dict
-        `checkpoints` (JSON list of files, best first), `mean_auroc`, `spread`, `start`, `notes`.
+        `checkpoints` (JSON list of files, best first), `mean_auroc`, `spread`, `similar` (how many are of similar
+        accuracy), `start` (a sentence), `start_kind`, `augmented`, `notes`.
     """
     study = read_study(Path(folder))
+    plan = network_settings(settings, len(study.cohort.part("train")))
     trained = train_classifier(
         study.cohort,
         arch=arch,
         directory=Path(folder) / "networks" / arch,
         labels=study.labels,
         weights=weights,
-        settings=network_settings(settings, len(study.cohort.part("train"))),
+        settings=plan,
         seed=seed,
         export=False,
     )
@@ -81,7 +83,10 @@ def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any]
         "checkpoints": json.dumps([checkpoint.path.name for checkpoint in trained.checkpoints]),
         "mean_auroc": trained.checkpoints[0].mean_auroc,
         "spread": trained.spread,
+        "similar": trained.similar,
         "start": trained.start.text,
+        "start_kind": trained.start.kind,
+        "augmented": plan.augmented,
         "notes": "\n".join(trained.notes),
     }
 

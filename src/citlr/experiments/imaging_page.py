@@ -92,15 +92,16 @@ def write_pages(study: ImagingStudy, found: Found, folder: Path, *, notes: Seque
     engine = environment().overlay(loader=jinja2.PackageLoader("citlr.experiments", "templates"))
     test = study.cohort.part("test")
     summary = (
-        f"{len(found.models)} models of {len({row['arch'] for row in found.models})} networks, "
-        f"{len(study.labels)} findings ({', '.join(study.labels)}), {study.attribute}: {', '.join(study.levels)}. "
-        f"Tested on {len(test)} images of {test.frame['patient_id'].nunique()} patients, redrawn once for all models. "
+        f"{_count(len(found.models), 'model')} of {_count(len({row['arch'] for row in found.models}), 'network')}, "
+        f"{_count(len(study.labels), 'finding')} ({', '.join(study.labels)}), {study.attribute}: "
+        f"{', '.join(study.levels)}. Tested on {_count(len(test), 'image')} of "
+        f"{_count(test.frame['patient_id'].nunique(), 'patient')}, redrawn once for all models. "
         f"The generator held: {', '.join(study.hold) or 'nothing'}."
     )
     page = engine.get_template("imaging.html.j2").render(
         version=__version__,
         style=stylesheet(),
-        study=study,
+        title=study.name[:1].upper() + study.name[1:],
         summary=summary,
         notes=list(notes),
         parts=parts,
@@ -109,6 +110,10 @@ def write_pages(study: ImagingStudy, found: Found, folder: Path, *, notes: Seque
     with atomic_write(folder / "imaging.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / "imaging.html"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _parts(study: ImagingStudy, found: Found, folder: Path) -> list[Part]:

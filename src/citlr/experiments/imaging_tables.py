@@ -178,11 +178,27 @@ def model_sheet(rows: Sequence[Row]) -> Sheet:
 def network_sheet(trained: Sequence[Row], failed: Sequence[Row]) -> Sheet:
     """Say what was trained, and how alike the checkpoints are."""
     cells = [
-        (row["arch"], str(row["kept"]), f"{row['mean_auroc']:.3f}", f"{row['spread']:.3f}", row["start"])
+        (
+            row["arch"],
+            str(row["kept"]),
+            str(row["similar"]),
+            f"{row['mean_auroc']:.3f}",
+            f"{row['spread']:.3f}",
+            "yes" if row["augmented"] else "no",
+            {"imagenet": "ImageNet", "file": "a file", "random": "random"}[row["start_kind"]],
+        )
         for row in trained
     ]
-    cells += [(row["task"], "0", "none", "none", row["error"]) for row in failed]
-    head = ("network", "checkpoints", "mean AUROC, validation", "spread over checkpoints", "first weights, or error")
+    cells += [(row["task"], "0", "0", "none", "none", "", row["error"]) for row in failed]
+    head = (
+        "network",
+        "checkpoints",
+        "of similar accuracy",
+        "mean AUROC, validation",
+        "spread over checkpoints",
+        "augmented",
+        "first weights, or error",
+    )
     return Sheet("networks", "Networks and their checkpoints", head, tuple(cells))
 
 

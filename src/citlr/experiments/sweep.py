@@ -198,8 +198,8 @@ def _attempt(function: Callable[..., Row], task: SweepTask) -> dict[str, Any]:
 def release_memory() -> None:
     """Give freed memory back to the system, where its C library is glibc's, which keeps it otherwise.
 
-    A network's audit frees some 250 MB that would still count as the worker's own. loky takes such a worker for one that
-    leaks, stops it and warns; and two workers of a small machine would hold what neither uses.
+    A network's audit frees some 250 MB that would still count as the worker's own. loky takes such a worker for one
+    that leaks, stops it and warns; and the workers of a small machine would hold what none of them uses.
     """
     gc.collect()
     if sys.platform == "linux":

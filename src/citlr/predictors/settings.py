@@ -126,6 +126,8 @@ class TrainedClassifier:
         The best ones, best first; `load_predictor` reads each.
     spread : float
         Difference in mean AUROC between the first and the last of them.
+    similar : int
+        How many of them are of similar accuracy (`TrainingSettings.tolerance`), the best one included.
     torchscript, onnx : Path or None
         The best one, exported; None where no export was asked for, or the `onnx` extra is not installed.
     notes : tuple of str
@@ -137,6 +139,7 @@ class TrainedClassifier:
     start: Start
     checkpoints: tuple[Checkpoint, ...]
     spread: float
+    similar: int
     torchscript: Path | None
     onnx: Path | None
     notes: tuple[str, ...]

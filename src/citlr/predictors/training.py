@@ -275,6 +275,7 @@ class _Run:
             start=self.start,
             checkpoints=tuple(Checkpoint(self.folder / k.file, k.number, k.auroc, k.mean) for k in kept),
             spread=kept[0].mean - kept[-1].mean,
+            similar=self.progress.similar(self.settings.keep, self.settings.tolerance),
             torchscript=script if script.is_file() else None,
             onnx=onnx if onnx.is_file() else None,
             notes=tuple(content["notes"]),
