@@ -152,8 +152,6 @@ def test_alignment_gives_the_true_effect_its_size_before_a_denoiser_has_learnt_a
     assert found.relative_error < 0.5
     assert found.cosine > 0.85
     assert 0.7 < found.scale < 1.1
-    mean = effect_map(np.broadcast_to((out[:, 1, 0] - out[:, 0, 0]).mean(axis=0), true.shape), true)
-    assert found.relative_error < mean.relative_error  # more than the mean effect: each unit's own
 
 
 @pytest.mark.parametrize(
