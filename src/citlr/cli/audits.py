@@ -30,12 +30,14 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Run the whole chain: cohort, generator, counterfactuals, quality, responses, test, report."""
-    from citlr.artifacts import Run
-    from citlr.audit.pipeline import run_audit, run_stage
     from citlr.config import read_config
-    from citlr.console import Narrator
 
     settings = read_config(config)
+    # After the configuration: torch takes seconds to import, and a typing error is told at once.
+    from citlr.artifacts import Run
+    from citlr.audit.pipeline import run_audit, run_stage
+    from citlr.console import Narrator
+
     if trust:
         models = {name: model.model_copy(update={"trust": True}) for name, model in settings.models.items()}
         settings = settings.model_copy(update={"models": models})
