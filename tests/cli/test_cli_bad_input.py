@@ -34,6 +34,13 @@ def own_world(tmp_path: Path, world: Path, change: Callable[[pd.DataFrame], pd.D
     change(pd.read_csv(world / "world" / "phantom.csv")).to_csv(tmp_path / "world" / "phantom.csv", index=False)
 
 
+# Says at the end which slow modules were imported.
+HEAVY = (
+    "import sys\ntry:\n    from citlr.cli.main import main; main()\nfinally:\n"
+    "    print([m for m in ('torch', 'pandas', 'numpy', 'sklearn', 'monai') if m in sys.modules], file=sys.stderr)"
+)
+
+
 def test_a_misspelt_key_names_the_nearest(configure: Configure, tmp_path: Path) -> None:
     assert "Did you mean 'margin'?" in refused(configure(test={"margn": 0.1}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -136,12 +143,13 @@ def test_help_names_every_verb_and_is_quick_to_import() -> None:
     assert done.returncode == 0
     for verb in ("demo", "audit", "prepare", "fit", "generate", "predict", "test", "report", "calibrate"):
         assert verb in done.stdout
-    heavy = citlr(
-        "--help",
-        program="import sys\ntry:\n    from citlr.cli.main import main; main()\nfinally:\n"
-        "    print([m for m in ('torch', 'pandas', 'numpy', 'sklearn', 'monai') if m in sys.modules], file=sys.stderr)",
-    )
-    assert heavy.stderr.strip() == "[]"
+    assert citlr("--help", program=HEAVY).stderr.strip() == "[]"
+
+
+def test_a_typing_error_is_told_before_torch_is_imported(configure: Configure, tmp_path: Path) -> None:
+    done = citlr("audit", configure(test={"margn": 0.1}), "--out", tmp_path / "run", program=HEAVY)
+    assert "margin" in done.stderr
+    assert not {"torch", "monai"} & set(done.stderr.splitlines()[-1].strip("[]").replace("'", "").split(", "))
 
 
 def test_json_is_json_and_nothing_else(never_killed: Path) -> None:
