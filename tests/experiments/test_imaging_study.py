@@ -56,6 +56,7 @@ TINY: dict[str, Any] = {
     },
 }
 FINDINGS = ("cardiomegaly", "effusion")
+NIH = Path(__file__).parents[3] / "shared" / "data" / "nih_cxr14_1000_256px"
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +259,45 @@ def test_a_cohort_is_studied_for_what_it_can_carry(tmp_path: Path) -> None:
         read_imaging(tmp_path / "cohort.parquet", effort, attribute="race", labels=(), hold=None, **voice)
     with pytest.raises(InputError, match="no label 'oedema'"):
         read_imaging(tmp_path / "cohort.parquet", effort, attribute="sex", labels=["oedema"], hold=None, **voice)
+
+
+YAML = """
+cohort:
+  table: world/phantom.csv
+  images: world
+  attribute: sex
+  labels: [effusion]
+  covariates: [view]
+generator: {hold: [view, effusion]}
+model: {source: model.onnx}
+"""
+
+
+def test_a_yamls_findings_can_be_others_and_are_held(tmp_path: Path) -> None:
+    world = PhantomWorld(size=32, prevalence=0.5)
+    world.sample(200, seed=0, images_per_patient=2).write(tmp_path / "world")
+    (tmp_path / "audit.yaml").write_text(YAML)
+    given: Any = {"attribute": "sex", "seed": 0, "narrator": Narrator(quiet=True)}
+    source, effort = tmp_path / "audit.yaml", PRESETS["smoke"]
+    plain = read_imaging(source, effort, labels=(), hold=None, **given)
+    assert (plain.labels, plain.hold) == (("effusion",), ("view", "effusion"))
+    more = read_imaging(source, effort, labels=["edema", "effusion"], hold=None, **given)
+    assert more.labels == ("edema", "effusion")
+    assert more.hold == ("view", "effusion", "edema")
+    assert more.cohort.part("train").frame["edema"].notna().all()
+    held = read_imaging(source, effort, labels=["edema"], hold=["view"], **given)
+    assert held.hold == ("view",)
+    with pytest.raises(InputError, match="oedema"):
+        read_imaging(source, effort, labels=["oedema"], hold=None, **given)
+
+
+@pytest.mark.skipif(not NIH.is_dir(), reason="the radiographs of ../shared/data are not here")
+def test_the_findings_of_the_real_radiographs_are_those_with_fifty_positives() -> None:
+    source = Path(__file__).parents[2] / "examples" / "nih_findings.yaml"
+    voice: Any = {"seed": 0, "narrator": Narrator(quiet=True)}
+    study = read_imaging(source, PRESETS["smoke"], attribute="sex", labels=(), hold=None, **voice)
+    assert study.labels == ("atelectasis", "edema", "effusion", "infiltration", "pneumonia")
+    assert study.hold == (*study.labels, "view")
 
 
 def test_a_cell_without_positives_says_so() -> None:

@@ -208,7 +208,13 @@ def phantom_study(effort: Effort, folder: Path, *, correlation: float, seed: int
 
 
 def cohort_study(
-    source: Path, *, attribute: str | None, hold: tuple[str, ...] | None, seed: int, narrator: Narrator
+    source: Path,
+    *,
+    attribute: str | None,
+    hold: tuple[str, ...] | None,
+    seed: int,
+    narrator: Narrator,
+    labels: tuple[str, ...] = (),
 ) -> Study:
     """Read the cohort of an audit's YAML, or a `cohort.parquet` that `citlr prepare` or an audit wrote.
 
@@ -224,6 +230,8 @@ def cohort_study(
         Of a split, where the cohort has none.
     narrator : Narrator
         Says what goes on.
+    labels : tuple of str
+        Findings beside the YAML's, columns of its table; a parquet file has those it was written with.
 
     Raises
     ------
@@ -233,6 +241,8 @@ def cohort_study(
     if source.suffix in (".yaml", ".yml"):
         config = read_config(source)
         settings, held = config.cohort, config.generator.hold
+        if labels:
+            settings = settings.model_copy(update={"labels": tuple(dict.fromkeys((*labels, *settings.labels)))})
     else:
         whole = Cohort.from_parquet(source)
         settings = CohortConfig(

@@ -255,9 +255,11 @@ def read_imaging(
     effort : ImagingEffort
         How many test images at most.
     labels : sequence of str
-        Findings to study; without it those of the cohort with 50 positive images or more.
+        Findings to study, columns of a YAML's table or labels of a parquet file; without it those of the cohort with 50
+        positive images or more.
     hold : sequence of str, optional
-        What the generator keeps; without it the YAML's, and where that names nothing the findings and the view.
+        What the generator keeps; without it the YAML's and what `labels` adds to it, and where the YAML names nothing
+        the findings and the view.
     seed : int
         Of a split, where the cohort has none, and of the sample of test images.
     narrator : Narrator
@@ -269,14 +271,17 @@ def read_imaging(
         If the cohort has no such attribute, label or column, or no label with enough positives.
     """
     given = None if hold is None else tuple(hold)
-    base = cohort_study(source, attribute=attribute, hold=given, seed=seed, narrator=narrator)
+    wanted = tuple(dict.fromkeys(labels))
+    base = cohort_study(source, attribute=attribute, hold=given, seed=seed, narrator=narrator, labels=wanted)
     # The splits read their pixels by name from one source.
     frames = [part.frame for part in (base.train, base.validation, base.test)]
     whole = replace(base.train, frame=pd.concat(frames, ignore_index=True))
-    chosen, notes = _labels(whole, labels)
+    chosen, notes = _labels(whole, wanted)
     views = set(whole.frame["view"].dropna()) if "view" in whole.frame else set()
     usual = (*chosen, "view") if len(views) > 1 else chosen
-    held = base.hold if base.hold or given is not None else usual
+    # a finding that nobody holds would be redrawn with the attribute that it goes with
+    more = tuple(dict.fromkeys((*base.hold, *wanted))) if base.hold else usual
+    held = base.hold if given is not None else more
     cohort = _fewer_tests(replace(whole, labels=chosen), effort.images, seed)
     return ImagingStudy(base.name, cohort, base.attribute, base.levels, chosen, held, notes)
 
