@@ -53,11 +53,13 @@ def test_the_support_lies_where_the_attribute_acts_and_not_where_a_held_finding_
     train, true = cohort.part("train"), world.support()
     heart = world.region("cardiomegaly") & ~true
     held = shown(train, ("view", "cardiomegaly"))
-    assert set(np.unique(held)) <= set(np.unique(np.clip(held, 0, 1)))
+    assert set(np.unique(held)) <= {0, 1}
     assert held[true].mean() > 0.4
     assert held[heart].mean() < 0.02
+    # A blind model sees every pixel that sex cannot touch: the windows' reach over the edge is taken off.
+    assert held[~true].sum() <= 2
     # Nothing held, and the sick hearts of one sex are taken for an effect of sex.
-    assert shown(train, ("view",))[heart].mean() > 0.2
+    assert shown(train, ("view",))[heart].mean() > 0.05
 
 
 def test_an_attribute_without_effect_shows_nothing_in_19_of_20_samples() -> None:
