@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
     "rounds": 2,
     "round_steps": 1,
     "batch_size": 8,
-    "patients": 500,
+    "patients": 200,
     "images": 16,
     "draws": 2,
     "placebo_images": 2,

@@ -22,8 +22,7 @@ from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 PHANTOM = "phantom"
 # A finding of fewer images teaches a network nothing, and its AUROC has an interval as wide as the scale.
 FEWEST_POSITIVES = 50
-# Most of the phantom's patients teach; a tenth is more test images than are redrawn.
-FRACTIONS = (0.825, 0.075, 0.1)
+VALIDATION = 0.075
 
 
 @dataclass(frozen=True)
@@ -195,6 +194,19 @@ def read_study(folder: Path) -> ImagingStudy:
     )
 
 
+def phantom_fractions(effort: ImagingEffort) -> tuple[float, float, float]:
+    """Give the phantom's shares of training, validation and test: a tenth to a quarter for a test of enough patients.
+
+    Examples
+    --------
+    >>> phantom_fractions(PRESETS["smoke"]), phantom_fractions(changed(PRESETS["smoke"], {"patients": 300}))
+    ((0.825, 0.075, 0.1), (0.675, 0.075, 0.25))
+    """
+    # a quarter more than are redrawn, and 100 where those are few: every level needs 20 patients
+    tests = min(0.25, max(0.1, max(1.25 * effort.images, 100) / effort.patients))
+    return round(1 - VALIDATION - tests, 6), VALIDATION, tests
+
+
 def phantom_imaging(effort: ImagingEffort, folder: Path, *, correlation: float, seed: int) -> ImagingStudy:
     """Draw a phantom cohort in which sex goes with every studied finding; half of the patients have each.
 
@@ -219,7 +231,7 @@ def phantom_imaging(effort: ImagingEffort, folder: Path, *, correlation: float, 
         attribute=world.attribute,
         labels=list(findings),
         covariates=("view",),
-        fractions=FRACTIONS,
+        fractions=phantom_fractions(effort),
         seed=seed,
     )
     cohort = _fewer_tests(whole, effort.images, seed)
