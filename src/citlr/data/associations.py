@@ -249,13 +249,33 @@ def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str,
     )
 
 
+def log10_tail(statistic: float, dof: int) -> float:
+    """Give log10 of the probability that a chi-square is larger, also where scipy's logarithm is minus infinity.
+
+    There by the expansion of the incomplete gamma function for large arguments (DLMF 8.11.2).
+
+    Examples
+    --------
+    >>> round(log10_tail(2000.0, 1), 6) == round((math.log(2) + scipy.stats.norm.logsf(2000**0.5)) / math.log(10), 6)
+    True
+    """
+    found = float(scipy.stats.chi2.logsf(statistic, dof))
+    if math.isinf(found):
+        half, shape, term, total = statistic / 2, dof / 2, 1.0, 1.0
+        for k in range(1, 21):
+            term *= (shape - k) / half
+            total += term
+        found = (shape - 1) * math.log(half) - half - math.lgamma(shape) + math.log(total)
+    return found / math.log(10)
+
+
 def _chi_square(counts: npt.NDArray[np.int64]) -> tuple[float, int, float, float, float, float]:
     if min(counts.shape) < 2:
         # One row or one column: nothing varies, so nothing is associated.
         return 0.0, 0, 1.0, 0.0, 0.0, float(counts.min()) if counts.size else 0.0
     result = scipy.stats.chi2_contingency(counts, correction=False)
     v = math.sqrt(result.statistic / (counts.sum() * (min(counts.shape) - 1)))
-    log10_p = float(scipy.stats.chi2.logsf(result.statistic, result.dof)) / math.log(10)
+    log10_p = log10_tail(float(result.statistic), int(result.dof))
     smallest = float(result.expected_freq.min())
     return float(result.statistic), int(result.dof), float(result.pvalue), log10_p, v, smallest
 
