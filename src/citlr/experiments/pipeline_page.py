@@ -30,6 +30,9 @@ images under both levels, and every classifier is audited as `citlr audit` does 
 
 A *false alarm* is the verdict "dependence" about a blind classifier. The truth is taken over the same test images,
 from their exact counterfactuals.
+
+What is not tried: a classifier that looks at pixels where sex acts, and does not use what sex does there. A blind one
+is accused as soon as the generator changes a single pixel that it sees.
 """
 
 
