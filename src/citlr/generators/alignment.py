@@ -133,7 +133,9 @@ class Alignment(nn.Module):
             own = codes[:, self.conditions.span(variable.name)]
             maps: Tensor = getattr(self, f"{way}{k}")
             # The last column of a code says that no level is given: nothing moves then.
-            moved = torch.einsum("na,aij,nj->ni", own[:, :-1], maps, moved) + own[:, -1:] * moved
+            # Level by level: one product over all of them would hold a matrix per image.
+            each = [own[:, [level]] * (moved @ one.T) for level, one in enumerate(maps)]
+            moved = own[:, -1:] * moved + torch.stack(each).sum(dim=0)
         return rest + (moved - parts) @ self.basis
 
     def _fit_means(self, pixels: Rows, codes: Tensor, ridge: float = 1.0) -> None:
