@@ -384,7 +384,7 @@ def test_fits_stand_above_their_panels_and_not_over_the_marks() -> None:
 
 
 def test_notes_name_every_network_and_no_path() -> None:
-    row = {"arch": "vgg13", "start": "vgg13 starts at random: nothing in '/home/me/.cache'", "start_kind": "random"}
+    row = {"arch": "vgg13", "start": "vgg13 starts at random: nothing in '/var/cache/torch'", "start_kind": "random"}
     row["notes"] = row["start"] + "\nOf the 3 checkpoints of vgg13 that were kept, only 1 within 0.02 of the best."
     found = Found([row, {**row, "arch": "densenet121", "notes": row["start"]}], [], [], [], [], {}, [])
 
@@ -395,7 +395,7 @@ def test_notes_name_every_network_and_no_path() -> None:
     notes = _notes(study, found, [])
     assert notes[0].startswith("Trained from random first weights, not from ImageNet's: densenet121, vgg13")
     assert notes[1].startswith("Of the 3 checkpoints of vgg13")
-    assert "/home" not in " ".join(notes)
+    assert "/var/cache" not in " ".join(notes)
 
 
 def test_more_checkpoints_ask_for_more_rounds() -> None:
