@@ -29,6 +29,7 @@ SMALL = replace(
     blind=1,
     biased=1,
     shortcuts=0,
+    indifferent=0,
     patients=340,
     model_patients=60,
     epochs=2,
@@ -104,13 +105,13 @@ def test_with_exact_counterfactuals_the_innocent_are_cleared_and_the_biased_foun
         place_of = {name: row for row, name in enumerate(sample.frame["image_id"])}
         units = sample.take([place_of[name] for name in test.frame["image_id"]])
         stage = Stage(cohort, twins, found, units, {})
-        chosen = candidates(blind=2, biased=1, shortcuts=0, seed=7)
+        chosen = candidates(blind=2, biased=1, shortcuts=0, indifferent=1, seed=7)
         assert {candidate.finding for candidate in chosen[:2]} == set(FINDINGS)
         rows = []
         for candidate, module in build_models(chosen, world, patients=60, epochs=2):
             truth = true_effect(classify(module), units, LEVELS)
             rows.append(audit_one(candidate, as_predictor(candidate, module, size=32), truth, stage, 7))
-    assert [row["ungated_verdict"] for row in rows] == ["equivalent", "equivalent", "dependence"]
+    assert [row["ungated_verdict"] for row in rows] == ["equivalent", "equivalent", "dependence", "equivalent"]
     for row in rows:  # an exact generator gives back the truth itself
         assert row["psi"] == pytest.approx(row["true_psi"])
         assert row["mean_effect"] == pytest.approx(row["true_mean_effect"])
@@ -140,12 +141,22 @@ def test_the_summary_counts_what_it_says() -> None:
         _row("biased", 0.3, "dependence", "dependence"),
         _row("biased", 0.2, "equivalent", "equivalent"),
         _row("shortcut", 0.04, "inconclusive", "inconclusive"),
+        _row("indifferent", 0.01, "inconclusive", "dependence"),
+        _row("indifferent", 0.00, "equivalent", "equivalent"),
     ]
     every = summarise_pipeline(rows)["all"]
     assert (every["false_alarms"]["hits"], every["false_alarms"]["of"]) == (1, 3)
     assert every["false_alarms_without_gates"]["hits"] == 2
     assert (every["detected"]["hits"], every["detected"]["of"]) == (1, 2)
-    assert every["acquitted"]["hits"] == every["withheld"]["hits"] == 1
+    assert every["acquitted"]["hits"] == 1
+    assert every["withheld"]["hits"] == 2
+    # The indifferent ones are counted apart: neither innocent by construction nor biased.
+    assert [every[f"indifferent_{what}"]["hits"] for what in ("accused", "accused_without_gates", "cleared")] == [
+        0,
+        1,
+        1,
+    ]
+    assert every["indifferent_psi"] == [0.01, 0.005]
     assert every["spearman_psi"] == pytest.approx(1)
     assert every["spearman_mean_effect"] == pytest.approx(-1)
     assert summarise_pipeline(rows)["0.8"]["false_alarms"]["hits"] == 0

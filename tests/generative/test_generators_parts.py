@@ -90,15 +90,6 @@ def test_disentangler_moves_by_lambda(at_most: bool) -> None:
         torch.testing.assert_close(moved, torch.full((5,), 0.3), rtol=1e-4, atol=1e-5)
 
 
-def test_centring_takes_the_mean_effect_off() -> None:
-    phi = Disentangler(latent_shape=(1, 8, 8), channels=(8, 8), strength=0.0, attributes=3, centre=True)
-    phi.offsets[0] = 1.0
-    z = torch.zeros(2, 1, 8, 8)
-    moved = phi(z, torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]))
-    assert moved[0].mean().item() == pytest.approx(-1)
-    assert moved[1].abs().max().item() == 0
-
-
 def test_conditions_code_hold_and_intervene() -> None:
     made = conditions()
     codes = made.encode(frame())

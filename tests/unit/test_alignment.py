@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from citlr.errors import StateError
 from citlr.generators.alignment import Alignment, aligned
 from citlr.generators.conditions import Conditions
 from citlr.generators.store import Dataset
@@ -39,7 +40,7 @@ def world(n: int = 1200, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
 def fitted(components: int = 20) -> tuple[Alignment, Conditions, np.ndarray, pd.DataFrame, dict[str, int]]:
     images, frame = world()
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
-    alignment = Alignment(conditions, SIZE, components)
+    alignment = Alignment(conditions, (1, SIZE, SIZE), components)
     report = alignment.fit(images, conditions.encode(frame), seed=0)
     return alignment, conditions, images, frame, report
 
@@ -56,7 +57,9 @@ def test_before_it_is_fitted_it_changes_nothing() -> None:
     images, frame = world(50)
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
     x = torch.from_numpy(images)
-    torch.testing.assert_close(Alignment(conditions, SIZE, 5)(x, conditions.encode(frame)), x, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        Alignment(conditions, (1, SIZE, SIZE), 5)(x, conditions.encode(frame)), x, atol=1e-6, rtol=0
+    )
 
 
 def test_mean_and_variance_no_longer_tell_the_levels_apart_and_the_view_stays() -> None:
@@ -100,7 +103,7 @@ def test_a_number_has_its_mean_effect_aligned() -> None:
     images[:, 0, :4, -4:] += (0.002 * age)[:, None, None].astype(np.float32)
     frame = frame.assign(age=age)
     conditions = Conditions.of(frame, attributes=["age"], hold=["view"], coin_seed=0)
-    alignment = Alignment(conditions, SIZE, 20)
+    alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
     codes = conditions.encode(frame)
     assert "age" not in alignment.fit(images, codes, seed=0)
     y = alignment(torch.from_numpy(images), codes)
@@ -119,12 +122,41 @@ def test_same_seed_same_maps_and_another_fit_another_mark() -> None:
 def test_few_images_give_fewer_components_and_none_an_identity_of_maps() -> None:
     images, frame = world(12)
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
-    alignment = Alignment(conditions, SIZE, 20)
+    alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
     assert set(alignment.fit(images, conditions.encode(frame), seed=0)) <= {"sex", "placebo"}
     images, frame = world(5)
-    alignment = Alignment(conditions, SIZE, 20)
+    alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
     assert alignment.fit(images, conditions.encode(frame), seed=0) == {}
     assert float(alignment.basis.abs().max()) == 0
+
+
+def test_hidden_latents_are_aligned_in_all_directions_and_have_no_way_back() -> None:
+    """What images keep for lack of proof is taken off latents, where it could be read; the coin is no secret."""
+    random = np.random.default_rng(3)
+    n = 600
+    _, frame = world(n)
+    male = (frame["sex"] == "M").to_numpy()
+    z = random.normal(size=(n, 2, 4, 4))
+    # A change of spread too small for permutations to show, and another mean.
+    z[male, 0, :2] *= 1.25
+    z[male, 1] += 0.5
+    z = z.astype(np.float32)
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    codes = conditions.encode(frame)
+    alignment = Alignment(conditions, (2, 4, 4), 100, hidden=True)
+    assert set(alignment.fit(z, codes, seed=0)) == {"sex"}
+    y = alignment(torch.from_numpy(z), codes).numpy().reshape(n, -1)
+    view = (frame["view"] == "AP").to_numpy()
+    for ap in (True, False):
+        assert abs(y[male & (view == ap), 16:].mean() - y[~male & (view == ap), 16:].mean()) < 0.1
+    assert np.abs(y[male].var(axis=0) / y[~male].var(axis=0) - 1).max() < 0.1
+    plain = z.reshape(n, -1)
+    assert (plain[male].var(axis=0) / plain[~male].var(axis=0))[:8].mean() > 1.4
+    # Nothing is moved for the coin.
+    heads = conditions.intervene(codes, "placebo", "heads")
+    torch.testing.assert_close(alignment(torch.from_numpy(z), heads), alignment(torch.from_numpy(z), codes))
+    with pytest.raises(StateError, match="no way back"):
+        alignment.undo(torch.from_numpy(z), codes)
 
 
 def test_aligned_splits_are_kept_on_disk_and_named_by_the_maps(tmp_path: Path) -> None:

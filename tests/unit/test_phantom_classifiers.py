@@ -15,6 +15,7 @@ from citlr.simulators.phantom_classifiers import (
     BiasedClassifier,
     MaskedNet,
     analytic_blind,
+    analytic_indifferent,
     attribute_detector,
     classify,
     train_blind,
@@ -165,3 +166,21 @@ def test_a_sample_without_the_finding_cannot_train() -> None:
         train_blind(units, "edema", seed=0)
     with pytest.raises(InputError, match="no finding 'oedema'"):
         train_blind(units, "oedema", seed=0)
+
+
+def test_an_indifferent_one_looks_where_sex_acts_and_does_not_use_it(test_units: PhantomSample) -> None:
+    """Its logit hardly moves with what sex does, and much with anything else that is done to the same pixels."""
+    world = PhantomWorld(size=64)
+    model = analytic_indifferent(world, "cardiomegaly", n_patients=600)
+    weights = model.template[0, 0].abs()
+    inside = torch.from_numpy(world.support())
+    assert float(weights[inside].sum() / weights.sum()) > 0.3
+    female, male = (torch.from_numpy(test_units.counterfactual(level)) for level in SEX)
+    spread = float(model(female).std())
+    whole = float((model(male) - model(female)).abs().mean())
+    assert whole < 0.03 * spread
+    # To half of what sex does, in place, it is not indifferent.
+    half = female + (male - female) * (torch.arange(64) < 32)
+    assert float((model(half) - model(female)).abs().mean()) > 4 * whole
+    assert true_effect(classify(model), test_units, SEX).flip_rate < 0.02
+    assert roc_auc_score(test_units.frame["cardiomegaly"], classify(model)(test_units.images())) > 0.8

@@ -249,7 +249,7 @@ def _marked(cell: str, held: bool) -> str:
 
 
 def _leakage_sheet(rows: Sequence[Row]) -> Sheet:
-    parts = {"latent": "z0", "hidden": "z~0", "noised": "z~0 noised"}
+    parts = {"latent": "z0", "hidden": "z~0", "noised": "z~0 noised", "beyond_held": "z~0 beyond held"}
     columns = [Column(f"AUROC {head}", _at("leakage", key, "auroc")) for key, head in parts.items()]
     columns += [Column(f"I {head}, nats", _at("leakage", key, "information")) for key, head in parts.items()]
     columns += [

@@ -128,7 +128,13 @@ class Log:
 
 def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log, voice: Narrator) -> None:
     """Audit every classifier of a world that is not audited yet."""
-    planned = candidates(blind=settings.blind, biased=settings.biased, shortcuts=settings.shortcuts, seed=place.seed)
+    planned = candidates(
+        blind=settings.blind,
+        biased=settings.biased,
+        shortcuts=settings.shortcuts,
+        indifferent=settings.indifferent,
+        seed=place.seed,
+    )
     done = {row["model"] for row in log.rows("model") if row["place"] == place.name}
     waiting = [candidate for candidate in planned if candidate.name not in done]
     if not waiting:

@@ -19,6 +19,7 @@ from citlr.simulators.phantom_classifiers import (
     BiasedClassifier,
     MaskedNet,
     analytic_blind,
+    analytic_indifferent,
     attribute_detector,
     train_blind,
     train_sighted,
@@ -29,7 +30,7 @@ FINDINGS = ("cardiomegaly", "effusion")
 # Channels of the first layer; 0 is the linear discriminant.
 WIDTHS = (8, 4, 16, 0, 12)
 WEAKEST, STRONGEST = 0.25, 6.0
-Kind = Literal["blind", "biased", "shortcut"]
+Kind = Literal["blind", "biased", "shortcut", "indifferent"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class Candidate:
     ----------
     name : str
         Unique within a world.
-    kind : {"blind", "biased", "shortcut"}
+    kind : {"blind", "biased", "shortcut", "indifferent"}
         Sees nothing of the attribute; the same with a known dose of it added; trained with all pixels in sight on
-        patients in whom attribute and finding go together.
+        patients in whom attribute and finding go together; sees all pixels, weighed so that what the attribute does
+        cancels out.
     finding : str
         What it was trained for.
     architecture : str
@@ -61,7 +63,7 @@ class Candidate:
     seed: int
 
 
-def candidates(*, blind: int, biased: int, shortcuts: int, seed: int) -> list[Candidate]:
+def candidates(*, blind: int, biased: int, shortcuts: int, seed: int, indifferent: int = 0) -> list[Candidate]:
     """List the classifiers of one world.
 
     A biased one is a blind one with the attribute's detector added: strengths rise in equal ratios from 0.25 to 6
@@ -69,7 +71,7 @@ def candidates(*, blind: int, biased: int, shortcuts: int, seed: int) -> list[Ca
 
     Parameters
     ----------
-    blind, biased, shortcuts : int
+    blind, biased, shortcuts, indifferent : int
         How many of each; there is no biased one without a blind one.
     seed : int
         Of the world.
@@ -84,6 +86,8 @@ def candidates(*, blind: int, biased: int, shortcuts: int, seed: int) -> list[Ca
         width = WIDTHS[number // len(FINDINGS) % len(WIDTHS)]
         if kind == "shortcut" and width == 0:
             width = WIDTHS[0]
+        if kind == "indifferent":
+            width = 0
         return Candidate(
             name=f"{kind}-{number:02d}",
             kind=kind,
@@ -99,6 +103,7 @@ def candidates(*, blind: int, biased: int, shortcuts: int, seed: int) -> list[Ca
         *(build("blind", k, 0.0, "blind") for k in range(blind)),
         *(build("biased", k, dose, "blind") for k, dose in enumerate(signed)),
         *(build("shortcut", k, 0.0, "shortcut") for k in range(shortcuts)),
+        *(build("indifferent", k, 0.0, "indifferent") for k in range(indifferent)),
     ]
 
 
@@ -133,6 +138,8 @@ def build_models(
 
 
 def _train(candidate: Candidate, world: PhantomWorld, patients: int, epochs: int) -> nn.Module:
+    if candidate.kind == "indifferent":
+        return analytic_indifferent(world, candidate.finding, seed=candidate.seed)
     if candidate.architecture == "linear":
         return analytic_blind(world, candidate.finding, n_patients=min(patients, 400), seed=candidate.seed)
     sample: PhantomSample = world.sample(patients, seed=candidate.seed)

@@ -11,10 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from citlr.artifacts import atomic_write, read_json
+from citlr.config import TestConfig
 from citlr.experiments.pipeline_summary import CONFIDENCE, RELEVANT
 
 Row = dict[str, Any]
-COLOURS = {"blind": "#4d4d4d", "biased": "#1f77b4", "shortcut": "#d95f02"}
+COLOURS = {"blind": "#4d4d4d", "biased": "#1f77b4", "shortcut": "#d95f02", "indifferent": "#1b9e77"}
+# A classifier that changes fewer of its decisions than the audit's margin is not to be accused.
+MARGIN = TestConfig().margin
 MARKS = {0: "o", 1: "s", 2: "^"}
 
 HEAD = """# The whole pipeline: how often does an audit accuse an innocent classifier?
@@ -27,12 +30,16 @@ images under both levels, and every classifier is audited as `citlr audit` does 
 - **Blind** classifiers multiply every pixel that sex can touch by zero: their true dependence is exactly 0.
 - **Biased** ones add a known dose of a detector of sex to the logit of a blind one (0.25 to 6 logits).
 - **Shortcut** ones are trained on all pixels in patients in whom sex and finding go together, and may have learnt it.
+- **Indifferent** ones look at pixels where sex acts (about half of their weights lie there) and use nothing of what
+  sex does: their weights are at a right angle to its true change, unit by unit. Any error of the generator there moves
+  them.
 
 A *false alarm* is the verdict "dependence" about a blind classifier. The truth is taken over the same test images,
 from their exact counterfactuals.
 
-What is not tried: a classifier that looks at pixels where sex acts, and does not use what sex does there. A blind one
-is accused as soon as the generator changes a single pixel that it sees.
+A blind one is accused as soon as the generator changes pixels that sex cannot touch; an indifferent one when what the
+generator changes where sex acts is not what sex does there. What is left of sex in an indifferent one is little and not
+nothing, so that "dependence" about it is no error of the test, but not what an auditor is to be told either.
 """
 
 
@@ -80,6 +87,14 @@ def findings(tables: dict[str, Any]) -> Iterator[str]:
         f"without the gates {bare['hits']}."
     )
     yield f"Blind classifiers shown to be *equivalent* within the margin of 0.02: {_share(every['cleared'])}."
+    if every["indifferent_accused"]["of"]:
+        accused, bare = every["indifferent_accused"], every["indifferent_accused_without_gates"]
+        true, estimated = (_number(value) for value in every["indifferent_psi"])
+        yield (
+            f"Indifferent classifiers: called *dependent* {_share(accused)}, without the gates {bare['hits']}; "
+            f"*equivalent* {_share(every['indifferent_cleared'])}; largest true psi {true}, largest estimate "
+            f"{estimated}."
+        )
     found, bare_found = every["detected"], every["detected_without_gates"]
     yield (
         f"Biased and shortcut classifiers whose true flip rate is {RELEVANT:.0%} or more: found {_share(found)}, at "
@@ -89,7 +104,8 @@ def findings(tables: dict[str, Any]) -> Iterator[str]:
     psi, mean = every["spearman_psi"], every["spearman_mean_effect"]
     yield (
         f"Rank correlation (Spearman) of estimated with true psi: {_number(psi)} over all classifiers, "
-        f"{_number(every['spearman_psi_seeing'])} over those that are not blind; of the mean effect {_number(mean)}."
+        f"{_number(every['spearman_psi_seeing'])} over the biased and shortcut ones; of the mean effect "
+        f"{_number(mean)}."
     )
     held = every["withheld"]
     yield f"A generator gate failed, so that the verdict was *inconclusive*, in {_share(held)} audits{_which(tables)}."
@@ -160,8 +176,8 @@ def _wrong(models: list[Row]) -> Iterator[str]:
     wrong = [row for row in models if _is_wrong(row)]
     if not wrong:
         yield (
-            "None: no blind classifier was accused, and none with a true flip rate of 5 % or more was missed but where "
-            "a gate withheld the verdict."
+            "None: no blind or indifferent classifier was accused, and none with a true flip rate of 5 % or more was "
+            "missed but where a gate withheld the verdict."
         )
         return
     yield "| world | classifier | finding | architecture | true flip rate | psi | p | verdict | gates that failed |"
@@ -175,7 +191,7 @@ def _wrong(models: list[Row]) -> Iterator[str]:
 
 
 def _is_wrong(row: Row) -> bool:
-    if row["kind"] == "blind":
+    if row["kind"] == "blind" or (row["kind"] == "indifferent" and row["true_flip_rate"] < MARGIN):
         return bool(row["verdict"] == "dependence")
     # What a gate withheld is counted above: here are the errors of the test.
     return bool(row["true_flip_rate"] >= RELEVANT and row["ungated_verdict"] != "dependence")
@@ -204,7 +220,7 @@ def write_pipeline_figure(source: str | Path, target: str | Path) -> None:
     _scatter(right, models, "true_mean_effect", "mean_effect", "mean effect on the decision")
     handles, labels = left.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(COLOURS), frameon=False, fontsize=8)
     with atomic_write(target) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
 

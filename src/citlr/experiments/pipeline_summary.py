@@ -62,9 +62,11 @@ def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
     -------
     dict
         "all" and one entry per correlation, each with `false_alarms` (verdict "dependence" of a blind classifier, with
-        and without the gates), `cleared` ("equivalent"), `inconclusive`, `withheld` (all audits in which a gate
-        failed), `detected` (of those whose true flip rate is 5 % or more), `detected_by_flip_rate`, `acquitted`
-        ("equivalent" although the true flip rate is 5 % or more), and the rank correlations of estimates and truth.
+        and without the gates), `cleared` ("equivalent"), `indifferent_...` (the same of those that look where the
+        attribute acts and do not use it, with their largest true and estimated psi), `inconclusive`, `withheld` (all
+        audits in which a gate failed), `detected` (of those whose true flip rate is 5 % or more),
+        `detected_by_flip_rate`, `acquitted` ("equivalent" although the true flip rate is 5 % or more), and the rank
+        correlations of estimates and truth.
     """
     groups: dict[str, list[Row]] = {"all": list(rows)}
     for row in rows:
@@ -72,9 +74,14 @@ def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
     return {name: _summary(group) for name, group in groups.items()}
 
 
+def _largest(rows: list[Row], key: str) -> float | None:
+    return max((float(row[key]) for row in rows), default=None)
+
+
 def _summary(rows: list[Row]) -> dict[str, Any]:
     blind = [row for row in rows if row["kind"] == "blind"]
-    seeing = [row for row in rows if row["kind"] != "blind"]
+    seeing = [row for row in rows if row["kind"] in ("biased", "shortcut")]
+    indifferent = [row for row in rows if row["kind"] == "indifferent"]
     strong = [row for row in seeing if row["true_flip_rate"] >= RELEVANT]
     ladder = []
     for low, high in itertools.pairwise(BINS):
@@ -84,6 +91,10 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
         "false_alarms": rate(blind, lambda row: row["verdict"] == "dependence"),
         "false_alarms_without_gates": rate(blind, lambda row: row["ungated_verdict"] == "dependence"),
         "cleared": rate(blind, lambda row: row["verdict"] == "equivalent"),
+        "indifferent_accused": rate(indifferent, lambda row: row["verdict"] == "dependence"),
+        "indifferent_accused_without_gates": rate(indifferent, lambda row: row["ungated_verdict"] == "dependence"),
+        "indifferent_cleared": rate(indifferent, lambda row: row["verdict"] == "equivalent"),
+        "indifferent_psi": [_largest(indifferent, "true_psi"), _largest(indifferent, "psi")],
         "inconclusive": rate(rows, lambda row: row["verdict"] == "inconclusive"),
         "withheld": rate(rows, lambda row: bool(row["failed_gates"])),
         "detected": rate(strong, lambda row: row["verdict"] == "dependence"),

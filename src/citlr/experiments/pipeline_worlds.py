@@ -33,7 +33,7 @@ class PipelineSettings:
         Of sex with each of the audited findings, one world each.
     generators : int
         Worlds (patients, generator, classifiers) per correlation.
-    blind, biased, shortcuts : int
+    blind, biased, shortcuts, indifferent : int
         Classifiers per world.
     size, patients : int
         Side of the images; patients of a world, one image each.
@@ -56,6 +56,7 @@ class PipelineSettings:
     blind: int = 20
     biased: int = 16
     shortcuts: int = 4
+    indifferent: int = 6
     size: int = 64
     patients: int = 6000
     fractions: tuple[float, float, float] = (0.85, 0.075, 0.075)
@@ -82,6 +83,7 @@ QUICK = PipelineSettings(
     blind=3,
     biased=3,
     shortcuts=1,
+    indifferent=1,
     size=32,
     patients=400,
     fractions=(0.75, 0.10, 0.15),

@@ -1,6 +1,6 @@
-"""Alignment of images: the mean and the covariance that an attribute gives them are taken off, and given back exactly.
+"""Alignment of images or latents: an attribute's mean and covariance are taken off, and given back exactly.
 
-`y = m(h) + T_a (x - m(h) - e_a)`, where `m` is the mean image given the held covariates h, `e_a` the mean effect of
+`y = m(h) + T_a (x - m(h) - e_a)`, where `m` is the mean given the held covariates h, `e_a` the mean effect of
 level a and `T_a` the optimal transport from the level's covariance to the levels' barycentre (see `transport`). The way
 back under any level is its inverse. What is left to the disentangler and the denoiser is what is not normal about the
 attribute.
@@ -9,7 +9,8 @@ attribute.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,56 +19,78 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
-from citlr.generators.base import hashed_seed
-from citlr.generators.conditions import Conditions
+from citlr.errors import StateError
+from citlr.generators.base import PLACEBO, hashed_seed
+from citlr.generators.conditions import Conditions, Variable
 from citlr.generators.store import Dataset, Rows, spans, stored
 from citlr.generators.transport import Floats, barycentre, level_covariances, transport
 
 # Numbers that the principal components are found from, at most: half a gigabyte in single precision.
 BASIS_NUMBERS = 2**27
-# Rows per component at least: a covariance of more components than that is noise.
+# Rows per component at least: of images, where a covariance of more components than that is noise and is given back
+# with the level; of latents, where it is only taken off, and what is left untouched can be read.
 ROWS_PER_COMPONENT = 8
+ROWS_PER_HIDDEN_COMPONENT = 4
 
 
 class Alignment(nn.Module):
-    """Aligns images (n, 1, s, s) over the attributes' levels, and back; changes nothing until it is fitted.
+    """Aligns arrays (n, *shape) over the attributes' levels, and back; changes nothing until it is fitted.
 
     Parameters
     ----------
     conditions : Conditions
-        Names the variables. Every attribute is aligned, the coin too: an audit of the coin has to see what the maps
-        invent.
-    size : int
-        Side of the images.
+        Names the variables.
+    shape : tuple of int
+        Of one image, (1, s, s), or of one latent, (c, h, w).
     components : int
-        Principal components within which covariances are aligned; outside of them only means are.
+        Principal components within which covariances are aligned, at most; outside of them only means are.
+    hidden : bool
+        Images are led back to other levels: every attribute is aligned, the coin too (an audit of the coin has to see
+        what the maps invent), and a level's covariance differs from the pooled one only in directions in which a change
+        is shown. With `hidden`, nothing is ever led back, and nothing is to be read any more: the coin, which is no
+        secret, is left alone, and all directions are aligned.
     """
 
     centre: Tensor
     effects: Tensor
     basis: Tensor
 
-    def __init__(self, conditions: Conditions, size: int, components: int) -> None:
+    def __init__(self, conditions: Conditions, shape: Sequence[int], components: int, *, hidden: bool = False) -> None:
         super().__init__()
-        self.conditions, self.size, self.components = conditions, size, components
-        self.register_buffer("centre", torch.zeros(size**2))
+        self.conditions, self.entries, self.hidden = conditions, math.prod(shape), hidden
+        self.components = min(components, self.entries)
+        self.register_buffer("centre", torch.zeros(self.entries))
         # One row per column of a code: those of attributes are taken off and given back, the held ones are the mean.
-        self.register_buffer("effects", torch.zeros(conditions.width, size**2))
-        self.register_buffer("basis", torch.zeros(components, size**2))
-        for k, variable in enumerate(conditions.attributes):
-            same = torch.eye(components).repeat(max(len(variable.levels), 1), 1, 1)
+        self.register_buffer("effects", torch.zeros(conditions.width, self.entries))
+        self.register_buffer("basis", torch.zeros(self.components, self.entries))
+        for k, variable in self._mapped():
+            same = torch.eye(self.components).repeat(len(variable.levels), 1, 1)
             self.register_buffer(f"forth{k}", same.clone())
-            self.register_buffer(f"back{k}", same.clone())
+            if not hidden:
+                self.register_buffer(f"back{k}", same.clone())
+
+    def _mapped(self) -> list[tuple[int, Variable]]:
+        """List the attributes whose covariances are aligned; a number has a mean effect, and no covariance."""
+        every = enumerate(self.conditions.attributes)
+        return [(k, one) for k, one in every if one.levels and not (self.hidden and one.name == PLACEBO)]
 
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Align images whose factual codes are (n, width); grey values may leave [0, 1] a little."""
+        """Align images or latents whose factual codes are (n, width); grey values may leave [0, 1] a little."""
         codes = codes.to(images.device)
         mean, effect = self._means(codes)
         rest = images.flatten(1) - mean - effect
         return (mean + self._moved(rest, codes, "forth")).reshape(images.shape)
 
     def undo(self, aligned: Tensor, codes: Tensor) -> Tensor:
-        """Lead aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes."""
+        """Lead aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes.
+
+        Raises
+        ------
+        StateError
+            With `hidden`, which has no way back.
+        """
+        if self.hidden:
+            raise StateError("Hidden latents have no way back; the alignment of images has one.")
         codes = codes.to(aligned.device)
         mean, effect = self._means(codes)
         rest = aligned.flatten(1) - mean
@@ -85,8 +108,8 @@ class Alignment(nn.Module):
 
         Parameters
         ----------
-        pixels : ndarray, shape (n, 1, s, s), in [0, 1]
-            The training split.
+        pixels : ndarray, shape (n, *shape)
+            The training split: images in [0, 1], or latents.
         codes : Tensor of shape (n, width)
             See `Conditions.encode`.
         seed : int
@@ -100,9 +123,10 @@ class Alignment(nn.Module):
         """
         self._fit_means(pixels, codes)
         random = np.random.default_rng(hashed_seed("alignment", seed))
-        rows = np.sort(random.permutation(len(pixels))[: BASIS_NUMBERS // self.size**2])
+        rows = np.sort(random.permutation(len(pixels))[: BASIS_NUMBERS // self.entries])
         some = np.concatenate(list(self._rests(pixels, codes, rows)))
-        count = min(self.components, len(some) // ROWS_PER_COMPONENT, some.shape[1])
+        per_component = ROWS_PER_HIDDEN_COMPONENT if self.hidden else ROWS_PER_COMPONENT
+        count = min(self.components, len(some) // per_component)
         if count < 1:
             return {}
         _, _, basis = randomized_svd(some, count, n_iter=4, random_state=int(random.integers(2**31)))
@@ -111,14 +135,13 @@ class Alignment(nn.Module):
         parts = np.concatenate([(rest @ basis.T).astype(np.float64) for rest in every])
         held = self._held(codes)
         report = {}
-        for k, variable in enumerate(self.conditions.attributes):
-            if variable.levels:
-                own = codes[:, self.conditions.span(variable.name)].numpy()
-                report[variable.name] = self._fit_maps(k, parts, own, held, random)
+        for k, variable in self._mapped():
+            own = codes[:, self.conditions.span(variable.name)].numpy()
+            report[variable.name] = self._fit_maps(k, parts, own, held, random)
         return report
 
     def _means(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean given what is held, and the attributes' mean effect: (n, s * s) each."""
+        """Mean given what is held, and the attributes' mean effect: (n, entries) each."""
         names = [variable.name for variable in self.conditions.held]
         start = self.conditions.span(names[0]).start if names else codes.shape[1]
         return self.centre + codes[:, start:] @ self.effects[start:], codes[:, :start] @ self.effects[:start]
@@ -126,10 +149,8 @@ class Alignment(nn.Module):
     def _moved(self, rest: Tensor, codes: Tensor, way: str) -> Tensor:
         parts = rest @ self.basis.T
         moved = parts
-        variables = list(enumerate(self.conditions.attributes))
+        variables = self._mapped()
         for k, variable in variables if way == "forth" else reversed(variables):
-            if not variable.levels:  # a number has a mean effect, and no covariance of its own
-                continue
             own = codes[:, self.conditions.span(variable.name)]
             maps: Tensor = getattr(self, f"{way}{k}")
             # The last column of a code says that no level is given: nothing moves then.
@@ -142,8 +163,8 @@ class Alignment(nn.Module):
         """Regress the pixels on all codes; each variable's part is zero on average, that of a missing value zero."""
         average = codes.double().mean(dim=0)
         design = codes.double() - average
-        cross = torch.zeros(codes.shape[1], self.size**2, dtype=torch.float64)
-        total = torch.zeros(self.size**2, dtype=torch.float64)
+        cross = torch.zeros(codes.shape[1], self.entries, dtype=torch.float64)
+        total = torch.zeros(self.entries, dtype=torch.float64)
         for part in spans(len(pixels)):
             rows = torch.from_numpy(np.asarray(pixels[part], dtype=np.float64)).flatten(1)
             cross += design[part].T @ rows
@@ -153,11 +174,13 @@ class Alignment(nn.Module):
             own = self.conditions.span(variable.name)
             effects[own] -= average[own] @ effects[own]
             effects[own.stop - 1] = 0
+            if self.hidden and variable.name == PLACEBO:
+                effects[own] = 0
         self.centre.copy_((total / len(pixels)).float())
         self.effects.copy_(effects.float())
 
     def _rests(self, pixels: Rows, codes: Tensor, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float32]]:
-        """Give residuals (some rows, s * s), piece by piece."""
+        """Give residuals (some rows, entries), piece by piece."""
         for part in spans(len(rows)):
             mean, effect = self._means(codes[rows[part]].to(self.centre.device))
             images = torch.from_numpy(np.asarray(pixels[rows[part]], dtype=np.float32)).flatten(1)
@@ -178,14 +201,18 @@ class Alignment(nn.Module):
         """Estimate one attribute's maps, and apply them to `parts` in place: the next attribute sees what is left."""
         known, count = own[:, -1] == 0, parts.shape[1]
         index = own[known, :-1].argmax(axis=1)
-        covariances, kept = level_covariances(parts[known], index, held[known], random, levels=own.shape[1] - 1)
+        covariances, kept = level_covariances(
+            parts[known], index, held[known], random, levels=own.shape[1] - 1, every=self.hidden
+        )
         if not kept:
             return 0
         centre, moved = barycentre(covariances), parts[known]
         for level, covariance in enumerate(covariances):
-            forth, back = transport(covariance, centre), transport(centre, covariance)
+            forth = transport(covariance, centre)
             getattr(self, f"forth{k}")[level, :count, :count] = torch.from_numpy(forth).float()
-            getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
+            if not self.hidden:
+                back = transport(centre, covariance)
+                getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
             moved[index == level] = moved[index == level] @ forth
         parts[known] = moved
         return kept

@@ -38,10 +38,9 @@ def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: to
         conditions=conditions,
         secret=secret,
         process=Process.of(config),
-        alignment=None
-        if config.alignment == "none"
-        else Alignment(conditions, config.size, min(config.components, config.size**2)),
+        alignment=_alignment(config, conditions),
         autoencoder=_autoencoder(config, seed),
+        latent_alignment=_latent_alignment(config, conditions),
         disentangler=_disentangler(config, len(secret.columns), seed) if config.disentangle else None,
         denoiser=_denoiser(config, conditions, seed),
         support=Support(conditions, config.size),
@@ -49,6 +48,18 @@ def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: to
         device=device,
     )
     return sampler.to(device)
+
+
+def _alignment(config: LDMConfig, conditions: Conditions) -> Alignment | None:
+    if config.alignment == "none":
+        return None
+    return Alignment(conditions, (1, config.size, config.size), config.components)
+
+
+def _latent_alignment(config: LDMConfig, conditions: Conditions) -> Alignment | None:
+    if config.latent_alignment == "none" or not config.disentangle:
+        return None
+    return Alignment(conditions, config.latent_shape, config.latent_components, hidden=True)
 
 
 def _autoencoder(config: LDMConfig, seed: int) -> Autoencoder:
@@ -89,5 +100,4 @@ def _disentangler(config: LDMConfig, attributes: int, seed: int) -> Disentangler
             attributes=attributes,
             informed=config.informed,
             at_most=config.at_most,
-            centre=config.centre,
         )

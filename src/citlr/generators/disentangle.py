@@ -59,9 +59,6 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class Disentangler(nn.Module):
     """`phi(z) = z + lambda delta(z) / ||delta(z)||` with a U-shaped delta.
 
-    With `centre` the mean effect of the factual attribute is taken off first, so that delta has to hide only what is
-    not the same in every image: `phi(z) = z' + lambda delta(z') / ||delta(z')||`, `z' = z - E[z | a, h] + E[z | h]`.
-
     Parameters
     ----------
     latent_shape : tuple of int
@@ -76,11 +73,7 @@ class Disentangler(nn.Module):
         Whether delta is told that code; the published delta is not.
     at_most : bool
         Whether lambda is a bound of the change instead of its length: then nothing moves more than hiding asks for.
-    centre : bool
-        Whether `offsets`, the mean effects, are taken off first.
     """
-
-    offsets: Tensor
 
     def __init__(
         self,
@@ -91,12 +84,9 @@ class Disentangler(nn.Module):
         attributes: int,
         informed: bool = False,
         at_most: bool = False,
-        centre: bool = False,
     ) -> None:
         super().__init__()
         latent_channels, told = latent_shape[0], attributes if informed else 0
-        self.centre = centre
-        self.register_buffer("offsets", torch.zeros(attributes, *latent_shape))
         self.strength = strength
         self.told = told
         self.at_most = at_most
@@ -127,8 +117,6 @@ class Disentangler(nn.Module):
 
     def forward(self, z: Tensor, factual: Tensor) -> Tensor:
         """Give phi(z) of latents (n, c, h, w); `factual` is the code of the attributes, (n, attributes)."""
-        if self.centre:
-            z = z - torch.einsum("na,achw->nchw", factual, self.offsets)
         change = self.delta(z, factual)
         length = change.flatten(1).norm(dim=1).clamp_min(1e-8)[:, None, None, None]
         reach = self.strength * math.sqrt(z[0].numel())

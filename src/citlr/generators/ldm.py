@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +22,7 @@ from citlr.generators.calibration import calibrate
 from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions, sparse_levels
 from citlr.generators.fitting import Encoded, Workshop, latents, train_autoencoder, train_denoiser
-from citlr.generators.hiding import Hiding, estimate_information, mean_effects, train_disentangler
+from citlr.generators.hiding import Hiding, estimate_information, train_disentangler
 from citlr.generators.inversion import round_trip
 from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
@@ -139,7 +139,8 @@ class LatentDiffusion:
         if sampler.disentangler is not None:
             self._disentangle(shop, sampler, sets[0], z, codes)
         encoded = tuple(
-            Encoded(a, _hide(shop, sampler, a, b, name), b) for a, b, name in zip(z, codes, SPLITS, strict=True)
+            Encoded(a, a if sampler.disentangler is None else _each(shop, sampler.hide, z=a, codes=b, name=name), b)
+            for a, b, name in zip(z, codes, ("hidden-train", "hidden-validation"), strict=True)
         )
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._find_support(shop, sampler, sets[0], codes[0])
@@ -214,17 +215,22 @@ class LatentDiffusion:
         phi = sampler.disentangler
         if phi is None:
             return
-        game = Hiding(shop, sampler.process, sampler.secret, z[0], codes[0])
-        if phi.centre:
-            phi.offsets.copy_(mean_effects(z[0], codes[0], sampler.secret))
+        settled = tuple(z)
+        if sampler.latent_alignment is not None:
+            self.report["latent_alignment"] = sampler.latent_alignment.fit(z[0], codes[0], seed=shop.seed)
+            settled = tuple(
+                _each(shop, sampler.settle, z=a, codes=b, name=f"settled-{name}")
+                for a, b, name in zip(z, codes, SPLITS, strict=True)
+            )
+        game = Hiding(shop, sampler.process, sampler.secret, settled[0], codes[0])
         before = game
-        if sampler.alignment is not None:
+        if sampler.alignment is not None or sampler.latent_alignment is not None:
             self.report["information_aligned"] = estimate_information(game, None, part="information-aligned")
             plain = self._encode_plainly(sampler, train)
             before = Hiding(shop, sampler.process, sampler.secret, plain, codes[0][: len(plain)])
         self.report["information_before"] = estimate_information(before, None, part="information-before")
         if self.config.strength is None:
-            self.report["strengths"] = choose_strength(game, phi, sampler.autoencoder, z[1], codes[1])
+            self.report["strengths"] = choose_strength(game, phi, sampler.autoencoder, settled[1], codes[1])
             self.report["strength"] = phi.strength
         else:
             train_disentangler(game, phi)
@@ -317,17 +323,22 @@ def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
 
 
 @torch.no_grad()
-def _hide(shop: Workshop, sampler: Sampler, z: Rows, codes: torch.Tensor, name: str) -> Rows:
-    """Disentangle all latents of a split; the array itself where there is no disentangler."""
-    if sampler.disentangler is None:
-        return z
+def _each(
+    shop: Workshop,
+    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    z: Rows,
+    codes: torch.Tensor,
+    name: str,
+) -> Rows:
+    """Change all latents of a split, which have these codes; on disk where there is a folder."""
 
     def parts() -> Iterator[tuple[slice, Rows]]:
         for part in spans(len(z)):
-            some = torch.from_numpy(np.array(z[part])).to(sampler.device)
-            yield part, sampler.hide(some, codes[part]).cpu().numpy()
+            some = torch.from_numpy(np.array(z[part])).to(shop.trainer.device)
+            yield part, change(some, codes[part]).cpu().numpy()
 
-    file = None if shop.directory is None else shop.directory / f"hidden-{name}-{shop.key('disentangler')}.npy"
+    file = None if shop.directory is None else shop.directory / f"{name}-{shop.key('disentangler')}.npy"
     return stored(file, z.shape, parts, dtype="float32")
 
 

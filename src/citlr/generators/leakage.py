@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from citlr.console import Narrator
@@ -19,6 +21,10 @@ from citlr.generators.sampling import Sampler
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
+
+
+# No image counts for more than this many.
+HEAVIEST = 20.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,9 @@ class Leakage:
         Of z~0 = phi(z0); of z0 itself where there is no disentangler.
     noised : Reading
         Of the noised z~0 that a counterfactual starts from: what the denoiser can still see.
+    beyond_held : Reading or None
+        Of z~0, images weighted by p(a) / p(a | held): what goes with a held finding, which the latent is to keep, tells
+        nothing of the attribute then. None where the generator holds nothing.
     bound_before, bound_after : float or None
         MINE's bounds (Donsker-Varadhan) on the training split, nats, beyond the held covariates where the configuration
         says so; None without a disentangler.
@@ -44,6 +53,7 @@ class Leakage:
     latent: Reading
     hidden: Reading
     noised: Reading
+    beyond_held: Reading | None
     bound_before: float | None
     bound_after: float | None
 
@@ -88,15 +98,50 @@ def measure_leakage(
     levels = [_levels(sampler, split, attribute, train) for split in (train, test)]
     if min(len(np.unique(found)) for found in levels) < 2:
         raise InputError(f"A split has a single level of '{attribute}': nothing can be read of it.")
-    found = {}
+    found: dict[str, Reading] = {}
     for name in ("latent", "hidden", "noised"):
         found[name] = read_attribute(
             parts[0][name], levels[0], parts[1][name], levels[1], steps=steps, seed=seed, part=name, narrator=narrator
         )
+    beyond = None
+    if sampler.conditions.held:
+        weights = _balance(sampler, (train, test), levels)
+        beyond = read_attribute(
+            parts[0]["hidden"],
+            levels[0],
+            parts[1]["hidden"],
+            levels[1],
+            steps=steps,
+            seed=seed,
+            part="hidden",
+            narrator=narrator,
+            train_weights=weights[0],
+            test_weights=weights[1],
+        )
     report = model.report
     return Leakage(
-        attribute, **found, bound_before=report.get("information_before"), bound_after=report.get("information_after")
+        attribute,
+        **found,
+        beyond_held=beyond,
+        bound_before=report.get("information_before"),
+        bound_after=report.get("information_after"),
     )
+
+
+def _balance(
+    sampler: Sampler, splits: Sequence[Cohort], levels: Sequence[npt.NDArray[np.int64]]
+) -> list[npt.NDArray[np.float64]]:
+    """Weigh the images of both splits so that what is held goes with no level: p(a) / p(a | held), at most HEAVIEST."""
+    conditions = sampler.conditions
+    columns = [column for one in conditions.held for column in range(*conditions.span(one.name).indices(10**9))]
+    codes = [conditions.encode(split.frame)[:, columns].numpy() for split in splits]
+    odds = LogisticRegression(max_iter=1000).fit(codes[0], levels[0])
+    shares = np.bincount(levels[0]) / len(levels[0])
+    found = []
+    for code, own in zip(codes, levels, strict=True):
+        given = odds.predict_proba(code)[np.arange(len(own)), np.searchsorted(odds.classes_, own)]
+        found.append(np.minimum(shares[own] / given, HEAVIEST))
+    return found
 
 
 @torch.no_grad()

@@ -50,8 +50,12 @@ def read_attribute(
     seed: int,
     part: str,
     narrator: Narrator | None = None,
+    train_weights: npt.NDArray[np.float64] | None = None,
+    test_weights: npt.NDArray[np.float64] | None = None,
 ) -> Reading:
     """Train a fresh probe on latents (n, c, h, w) and levels (n,), and read others.
+
+    With weights (n,) of the images the reading is that of the population in which they would count so often.
 
     Examples
     --------
@@ -75,7 +79,8 @@ def read_attribute(
         if random is not None:
             x = x + 0.1 * torch.randn(x.shape, generator=random)
         scores = (learner.runner if probe.training else probe)(x, x.new_zeros(len(x), 0))
-        return functional.cross_entropy(scores, torch.from_numpy(train_levels[rows]))
+        each = functional.cross_entropy(scores, torch.from_numpy(train_levels[rows]), reduction="none")
+        return each.mean() if train_weights is None else (each * torch.from_numpy(train_weights[rows]).float()).mean()
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         rows = learnt[trainer.rows(len(learnt), seed=seed, part=f"leakage-{part}", step=step, batch_size=32)]
@@ -88,14 +93,15 @@ def read_attribute(
     run(Plan(f"leakage-{part}", {"probe": learner}, update, budget, seed, validate), trainer, narrator=narrator)
     with torch.no_grad():
         scores = torch.cat([probe(test[rows], test.new_zeros(len(test[rows]), 0)) for rows in spans(len(test), 64)])
-    return _reading(scores, test_levels)
+    return _reading(scores, test_levels, np.ones(len(test)) if test_weights is None else test_weights)
 
 
-def _reading(scores: Tensor, levels: npt.NDArray[np.int64]) -> Reading:
+def _reading(scores: Tensor, levels: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> Reading:
     log_odds = functional.log_softmax(scores.double(), dim=1).numpy()
     present = np.unique(levels)
-    auroc = float(np.mean([roc_auc_score(levels == level, log_odds[:, level]) for level in present]))
-    shares = np.bincount(levels)[present] / len(levels)
+    each = [roc_auc_score(levels == level, log_odds[:, level], sample_weight=weights) for level in present]
+    auroc = float(np.mean(each))
+    shares = np.bincount(levels, weights=weights)[present] / weights.sum()
     entropy = float(-(shares * np.log(shares)).sum())
-    surprise = float(-log_odds[np.arange(len(levels)), levels].mean())
+    surprise = float(-np.average(log_odds[np.arange(len(levels)), levels], weights=weights))
     return Reading(auroc, max(0.0, entropy - surprise))

@@ -55,6 +55,7 @@ class Sampler:
     process: Process
     alignment: Alignment | None
     autoencoder: Autoencoder
+    latent_alignment: Alignment | None
     disentangler: Disentangler | None
     denoiser: Denoiser
     support: Support
@@ -72,6 +73,8 @@ class Sampler:
             found["disentangler"] = self.disentangler
         if self.alignment is not None:
             found["alignment"] = self.alignment
+        if self.latent_alignment is not None:
+            found["latent_alignment"] = self.latent_alignment
         return found
 
     def to(self, device: torch.device) -> Self:
@@ -104,11 +107,18 @@ class Sampler:
         painted = self.autoencoder.paint(z.flatten(0, 1))
         return painted.reshape(*z.shape[:2], *painted.shape[1:])
 
+    def settle(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Take off what the factual levels give latents in mean and covariance; no way leads back."""
+        if self.latent_alignment is None:
+            return z
+        settled: Tensor = self.latent_alignment(z, codes)
+        return settled
+
     def hide(self, z: Tensor, codes: Tensor) -> Tensor:
         """Disentangle latents; `codes` are the factual ones."""
         if self.disentangler is None:
             return z
-        hidden: Tensor = self.disentangler(z, codes[:, self.secret.columns].to(z.device))
+        hidden: Tensor = self.disentangler(self.settle(z, codes), codes[:, self.secret.columns].to(z.device))
         return hidden
 
     @torch.no_grad()

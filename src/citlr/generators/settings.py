@@ -21,6 +21,7 @@ CHOICES = {
     "detail": DETAILS,
     "support": SUPPORTS,
     "alignment": ALIGNMENTS,
+    "latent_alignment": ALIGNMENTS,
     "abduction": ABDUCTIONS,
     "prediction": PREDICTIONS,
     "schedule": SCHEDULES,
@@ -95,8 +96,11 @@ class LDMConfig:
         `strength` None is chosen on the validation split by the trade between leakage and composition.
     informed : bool
         Whether the disentangler is told the factual level; `at_most`: whether its strength is a bound.
-    centre : bool
-        Whether the attribute's mean effect on the latent, given the held covariates, is taken off first.
+    latent_alignment : {"none", "gaussian"}
+        Whether the mean and the covariance that an attribute gives the latent are taken off before the disentangler
+        sees it (see `Alignment`, hidden). Nothing gives them back: that is left to the denoiser and its condition.
+    latent_components : int
+        Principal components of the latents within which covariances are aligned, at most.
     given_held : bool
         Whether the information minimised is that beyond the held covariates, instead of all of it: the latent then
         keeps a disease that the attribute predicts.
@@ -172,7 +176,8 @@ class LDMConfig:
     information_steps: int = 100
     informed: bool = True
     at_most: bool = True
-    centre: bool = True
+    latent_alignment: str = "gaussian"
+    latent_components: int = 800
     given_held: bool = True
     at_depth: bool = True
     patience: int = 1_000_000
@@ -205,11 +210,12 @@ class LDMConfig:
         for name, widths in (("ae_channels", self.ae_channels), ("unet_channels", self.unet_channels)):
             if any(width % self.groups for width in widths):
                 raise InputError(f"{name}={widths}: every width has to be a multiple of groups={self.groups}.")
-        if self.components < 1:
-            raise InputError(f"components={self.components} is not a number of 1 or more.")
         self._check_ranges()
 
     def _check_ranges(self) -> None:
+        for name in ("components", "latent_components"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} is not a number of 1 or more.")
         if self.strength is not None and not self.strength >= 0:
             raise InputError(f"strength={self.strength} is not a number of 0 or more, or None (chosen on validation).")
         for name in ("depth", "kl_weight", "ae_rate", "denoiser_rate", "phi_rate", "checkpoint_minutes"):
@@ -277,7 +283,7 @@ PUBLISHED: dict[str, Any] = {
     "alignment": "none",
     "informed": False,
     "at_most": False,
-    "centre": False,
+    "latent_alignment": "none",
     "thrift": 0.0,
     "at_depth": False,
     "critic_grid": 1,

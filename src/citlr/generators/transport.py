@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 # Permutations whose largest eigenvalue a change of covariance has to exceed: it does so by chance in one of 20.
 PERMUTATIONS = 19
 # Iterations to the barycentre, which converges within a few for covariances that are alike (Alvarez-Esteban et al.
-# 2016).
-ITERATIONS = 20
+# 2016), and the relative change at which it has.
+ITERATIONS, CONVERGED = 20, 1e-6
 # No direction has less variance than this share of the largest one; no level less than SMALLEST of the pooled one.
 FLOOR = 1e-9
 SMALLEST = 0.05
@@ -51,13 +51,22 @@ def barycentre(covariances: Sequence[Floats]) -> Floats:
     for _ in range(ITERATIONS):
         root, inverse = roots(centre)
         mean: Floats = np.mean([roots(root @ covariance @ root)[0] for covariance in covariances], axis=0)
-        centre = inverse @ mean @ mean @ inverse
-        centre = (centre + centre.T) / 2
+        moved = inverse @ mean @ mean @ inverse
+        change = float(np.linalg.norm(moved - centre) / max(float(np.linalg.norm(centre)), 1e-300))
+        centre = (moved + moved.T) / 2
+        if change < CONVERGED:
+            break
     return centre
 
 
 def level_covariances(
-    rows: Floats, index: npt.NDArray[np.int64], held: Floats, random: np.random.Generator, *, levels: int
+    rows: Floats,
+    index: npt.NDArray[np.int64],
+    held: Floats,
+    random: np.random.Generator,
+    *,
+    levels: int,
+    every: bool = False,
 ) -> tuple[list[Floats], int]:
     """Estimate each level's covariance: the pooled one, changed in those directions in which a change is shown.
 
@@ -76,6 +85,8 @@ def level_covariances(
         Of the permutations.
     levels : int
         How many.
+    every : bool
+        Whether a level's covariance is taken as it is, instead of where a change is shown.
 
     Returns
     -------
@@ -98,7 +109,7 @@ def level_covariances(
             continue
         score = own[:, level] / count - 1 / len(rows)
         given = sum(((score @ column) * change for column, change in nuisances), np.zeros_like(root))
-        change, kept = _shown(scaled, score, random, soft=False, given=given)
+        change, kept = _shown(scaled, score, random, soft=False, given=given, every=every)
         found.append(np.eye(rows.shape[1]) + change)
         most = max(most, kept)
     return [root @ one @ root for one in found], most
@@ -117,19 +128,28 @@ def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:
 
 
 def _shown(
-    scaled: Floats, score: Floats, random: np.random.Generator, *, soft: bool, given: Floats | None
+    scaled: Floats,
+    score: Floats,
+    random: np.random.Generator,
+    *,
+    soft: bool,
+    given: Floats | None,
+    every: bool = False,
 ) -> tuple[Floats, int]:
     """Regress the covariance of whitened rows on a score; keep the eigenvalues that exceed those of permuted scores.
 
     With `soft` these are also made smaller, by what noise adds to their square: a nuisance is rather subtracted too
-    little than taken from what is sought.
+    little than taken from what is sought. With `every` all eigenvalues are kept.
     """
 
     def change(values: Floats) -> Floats:
         found: Floats = (scaled * values[:, None]).T @ scaled
         return found
 
-    edge = max(float(np.abs(np.linalg.eigvalsh(change(random.permutation(score)))).max()) for _ in range(PERMUTATIONS))
+    edge = -1.0
+    if not every:
+        permuted = (change(random.permutation(score)) for _ in range(PERMUTATIONS))
+        edge = max(float(np.abs(np.linalg.eigvalsh(one)).max()) for one in permuted)
     values, vectors = np.linalg.eigh(change(score) - (0 if given is None else given))
     kept = np.abs(values) > edge
     if soft:

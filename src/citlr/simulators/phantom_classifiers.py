@@ -23,6 +23,10 @@ from citlr.simulators.phantom_regions import check_finding
 
 GRID = 16
 """Cells per side on which the analytic classifiers weigh an image."""
+HEAVY = 1e4
+"""How much more than chance variation a change of images counts that a classifier is to be indifferent to."""
+TEXTURE = 0.5
+"""Spread of the random reading of an indifferent classifier, as a share of the finding's."""
 NET_SIZE = 64
 """Larger images are averaged down to this before the first convolution."""
 
@@ -213,6 +217,56 @@ def analytic_blind(world: PhantomWorld, finding: str, *, n_patients: int = 400, 
     return _discriminant(absent, there, ~world.support(), prior=float(np.log(share / (1 - share))))
 
 
+def analytic_indifferent(
+    world: PhantomWorld, finding: str, *, n_patients: int = 1000, seed: int = 0
+) -> TemplateClassifier:
+    """Return a linear classifier that looks where the attribute acts and uses nothing of what the attribute does.
+
+    To the discriminant of a finding on all pixels a random reading of the pixels that the attribute can touch is
+    added, of half its spread. All weights are at a right angle to the change that setting the attribute makes, unit by
+    unit, as far as the coarse grid lets them. What is left is not exactly nothing; the truth is to be taken from
+    `true_effect`.
+
+    Parameters
+    ----------
+    world : PhantomWorld
+        The world; the finding is set absent and present, and the attribute to both levels, in the same units.
+    finding : str
+        One of `FINDINGS`.
+    n_patients, seed : int
+        The units behind the covariances; the seed also of the random reading.
+
+    Examples
+    --------
+    >>> from citlr.simulators.phantom_effects import true_effect
+    >>> world = PhantomWorld(size=32)
+    >>> model = analytic_indifferent(world, "effusion", n_patients=300)
+    >>> bool((model.template[0, 0].numpy()[world.support()] != 0).any())
+    True
+    >>> true_effect(classify(model), world.sample(300, seed=1), ("female", "male")).flip_rate < 0.02
+    True
+    """
+    check_finding(finding)
+    units = world.sample(n_patients, seed=seed, images_per_patient=1)
+    grade = graded(units.exogenous[f"{finding}_rank"].to_numpy())
+    absent = units.with_severity(finding, 0).images()
+    there = units.with_severity(finding, grade).images()
+    effects = units.counterfactual(world.levels[-1]) - units.counterfactual(world.levels[0])
+    share = float(world.prevalences()[finding])
+    everything = np.ones_like(world.support())
+    finds = _discriminant(absent, there, everything, prior=float(np.log(share / (1 - share))), ignored=effects)
+    texture = np.random.default_rng(seed).normal(size=(1, 1, *world.support().shape)).astype(np.float32)
+    # The random reading is the discriminant of a change that nothing makes.
+    reads = _discriminant(absent, absent + 0.01 * texture, world.support(), prior=0.0, ignored=effects)
+    images = torch.from_numpy(units.images())
+    with torch.no_grad():
+        wanted, own = (float(one(images).std()) for one in (finds, reads))
+    factor = TEXTURE * wanted / own * reads.slope / finds.slope
+    template = (finds.template + factor * reads.template)[0, 0].numpy()
+    middle = finds.middle + factor * float((images * reads.template).sum(dim=(1, 2, 3)).mean())
+    return TemplateClassifier(template, slope=finds.slope, middle=middle, prior=finds.prior).eval()
+
+
 def attribute_detector(
     world: PhantomWorld, *, contrast: tuple[str, str] | None = None, n_patients: int = 400, seed: int = 0
 ) -> TemplateClassifier:
@@ -241,9 +295,17 @@ def attribute_detector(
 
 
 def _discriminant(
-    before: NDArray[np.float32], after: NDArray[np.float32], seen: NDArray[np.bool_], *, prior: float
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    seen: NDArray[np.bool_],
+    *,
+    prior: float,
+    ignored: NDArray[np.float32] | None = None,
 ) -> TemplateClassifier:
-    """Fit ``w = (S + ridge)^-1 (mean after - mean before)`` on the sums over the cells of a coarse grid."""
+    """Fit ``w = (S + ridge)^-1 (mean after - mean before)`` on the sums over the cells of a coarse grid.
+
+    Changes of images to be `ignored` enter S, heavily: the score hardly moves with them.
+    """
     size = seen.shape[0]
     cells = np.zeros((min(GRID, size), size))
     cells[np.arange(size) * len(cells) // size, np.arange(size)] = 1
@@ -255,6 +317,9 @@ def _discriminant(
     low, high = coarse(before), coarse(after)
     spread = (np.cov(low, rowvar=False) + np.cov(high, rowvar=False)) / 2
     ridge = 0.02 * np.trace(spread) / len(spread)
+    if ignored is not None:
+        changes = coarse(ignored)
+        spread = spread + HEAVY * changes.T @ changes / len(changes)
     weights = np.linalg.solve(spread + ridge * np.eye(len(spread)), high.mean(0) - low.mean(0))
     template = np.where(seen, cells.T @ weights.reshape(len(cells), -1) @ cells, 0)
     score_low, score_high = low @ weights, high @ weights
