@@ -31,8 +31,10 @@ class CohortConfig(Section):
 
     `columns` maps this package's names (image_id, path, patient_id, split, and any attribute, label or covariate) to
     the table's own. `keep` restricts rows to listed values of a column, `fit` says how rectangles become squares
-    ("pad" without it). Without `images`, `table` is a cohort that `citlr prepare` wrote, with its cache if it has one;
-    `cache: false` reads the image files all the same.
+    ("pad" without it). `bins` cuts a column of numbers at these edges, so that its groups are levels:
+    `{age: [40, 60]}`. `combine` makes `attribute` the joint one of several columns, whose levels are the combinations
+    in that order, such as "F, black"; `levels` then names the combinations to keep. Without `images`, `table` is a
+    cohort that `citlr prepare` wrote, with its cache if it has one; `cache: false` reads the image files all the same.
     """
 
     table: Path
@@ -40,6 +42,8 @@ class CohortConfig(Section):
     attribute: str
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     levels: tuple[str, ...] | None = None
+    bins: dict[str, tuple[float, ...]] = {}
+    combine: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ()
     columns: dict[str, str] = {}
     keep: dict[str, tuple[str, ...]] = {}
@@ -50,6 +54,20 @@ class CohortConfig(Section):
     cache: bool = True
     max_unreadable: Share = 0.01
     min_patients_per_level: Count = 20
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> CohortConfig:
+        parts = self.combine or (self.attribute,)
+        if self.combine and (len(set(self.combine)) < 2 or self.attribute in self.combine):
+            raise ValueError(
+                f"combine names {list(self.combine)}: give two columns or more, and `attribute` a name of its own"
+            )
+        for name in self.bins:
+            if name not in parts:
+                raise ValueError(
+                    f"bins names '{name}', which is no attribute of this audit.{did_you_mean(name, parts)}"
+                )
+        return self
 
 
 class GeneratorConfig(Section):
@@ -219,7 +237,7 @@ class AuditConfig(Section):
         cohort = self.cohort
         known = {*cohort.labels, *cohort.covariates}
         for name in self.generator.hold:
-            if name == cohort.attribute:
+            if name in (cohort.attribute, *cohort.combine):
                 raise ValueError(
                     f"generator.hold names '{name}', the attribute itself: hold labels and covariates only"
                 )

@@ -49,6 +49,47 @@ def test_a_prepared_cohort_can_be_audited(world: Path, tmp_path: Path, configure
     assert done.returncode == 0, done.stderr
 
 
+JOINT = {"attribute": "sex and age", "combine": ["sex", "age"], "bins": {"age": [60]}, "min_patients_per_level": 5}
+
+
+def test_a_joint_attribute_of_sex_and_age_is_audited_whole(world: Path, tmp_path: Path, configure: Configure) -> None:
+    done = citlr("audit", configure(cohort=JOINT), "--out", tmp_path / "run", "--quiet")
+    assert done.returncode in (0, 1), done.stderr
+    levels = {f"{sex}, {age}" for sex in ("female", "male") for age in ("0-59", "60+")}
+    tests = json.loads((tmp_path / "run" / "audit.json").read_text())["tests"]
+    assert {row["attribute"] for row in tests} == {"sex and age"}
+    assert {level for row in tests for level in row["contrast"]} == levels
+    assert len(tests) == 6
+    frame = pd.read_parquet(tmp_path / "run" / "cohort.parquet")
+    # The split is drawn within the combinations, and they are what the table says.
+    assert set(frame["sex and age"]) == levels
+    assert (frame["sex and age"].str.startswith("female") == (frame["sex"] == "female")).all()
+    assert "sex and age" in (tmp_path / "run" / "audit.html").read_text()
+
+
+def test_joint_attributes_that_cannot_be_made_are_refused(world: Path, tmp_path: Path, configure: Configure) -> None:
+    for change, words in (
+        ({"combine": ["sex"]}, "two columns or more"),
+        ({"attribute": "sex"}, "a name of its own"),
+        ({"bins": {"agee": [60]}}, "Did you mean 'age'"),
+        ({"levels": ["female, 0-59", "male, 61+"]}, "Did you mean 'male, 60+'"),
+        ({"min_patients_per_level": 40}, "Too few patients"),
+    ):
+        run = tmp_path / f"run{len(words)}"
+        done = citlr("audit", configure(cohort={**JOINT, **change}), "--out", run, "--until", "cohort")
+        assert done.returncode == 2
+        assert words in " ".join(done.stderr.split()), done.stderr
+
+
+def test_a_joint_attribute_of_a_prepared_cohort(world: Path, tmp_path: Path, configure: Configure) -> None:
+    prepared(world, tmp_path / "cohort")
+    change = {"attribute": "sex and view", "combine": ["sex", "view"], "table": "cohort/cohort.parquet", "images": None}
+    config = configure(cohort={**change, "covariates": [], "min_patients_per_level": 2}, generator={"hold": []})
+    done = citlr("audit", config, "--out", tmp_path / "run", "--until", "cohort", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert pd.read_parquet(tmp_path / "run" / "cohort.parquet")["sex and view"].nunique() == 4
+
+
 def test_a_closed_model_goes_out_comes_back_and_is_gated(world: Path, tmp_path: Path, configure: Configure) -> None:
     configure()
     content = {

@@ -36,23 +36,61 @@ def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
     """
     if settings.images is None:
         return _prepared(settings, narrator)
-    return read_cohort(
+    joint = bool(settings.combine)
+    cohort = read_cohort(
         settings.table,
         images=settings.images,
-        attribute=settings.attribute,
+        attribute=_parts(settings)[0],
+        attributes=_parts(settings),
         labels=settings.labels,
         covariates=settings.covariates,
         columns=settings.columns,
-        levels=None if settings.levels is None else {settings.attribute: list(settings.levels)},
+        levels=None if joint or settings.levels is None else {settings.attribute: list(settings.levels)},
+        bins=settings.bins,
         keep=settings.keep or None,
         split=settings.split,
         fractions=settings.fractions,
         seed=settings.split_seed,
         fit=settings.fit or "pad",
         max_unreadable=settings.max_unreadable,
-        min_patients_per_level=settings.min_patients_per_level,
+        min_patients_per_level=1 if joint else settings.min_patients_per_level,
         narrator=narrator,
     )
+    if not joint:
+        return cohort
+    combined = _combined(cohort, settings)
+    drawn = combined if settings.split else replace(combined, frame=combined.frame.drop(columns="split"))
+    return _checked(drawn, settings)
+
+
+def _parts(settings: CohortConfig) -> tuple[str, ...]:
+    """Name the columns that the attribute is made of."""
+    return settings.combine or (settings.attribute,)
+
+
+def _combined(cohort: Cohort, settings: CohortConfig) -> Cohort:
+    """Make the joint attribute of several: its levels are the combinations that occur, or those asked for."""
+    joint = cohort.frame[list(settings.combine)].astype(str).agg(", ".join, axis=1)
+    unknown = sorted({*(settings.levels or ())} - {*joint})
+    if unknown:
+        raise InputError(
+            f"No image has the combination '{unknown[0]}' of {', '.join(settings.combine)} (cohort.levels)."
+            f"{did_you_mean(unknown[0], set(joint))}"
+        )
+    chosen = joint.isin(settings.levels) if settings.levels is not None else joint.notna()
+    kept = replace(cohort, frame=cohort.frame.assign(**{settings.attribute: joint}), attributes=(settings.attribute,))
+    return kept.take(np.flatnonzero(chosen.to_numpy()))
+
+
+def _checked(cohort: Cohort, settings: CohortConfig) -> Cohort:
+    """Draw the split if there is none, and refuse what is too small to audit."""
+    if "split" not in cohort.frame:
+        parts = cohort.split(fractions=settings.fractions, stratify=settings.attribute, seed=settings.split_seed)
+        split = {image: part.frame["split"].iloc[0] for part in parts for image in part.frame["image_id"]}
+        cohort = replace(cohort, frame=cohort.frame.assign(split=cohort.frame["image_id"].map(split)))
+    require_levels(cohort.frame, settings.attribute, source=str(settings.table))
+    require_patients_per_level(cohort.frame, settings.attribute, minimum=settings.min_patients_per_level)
+    return cohort
 
 
 def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
@@ -61,23 +99,20 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     whole = Cohort.from_parquet(settings.table, cache=settings.cache)
     if isinstance(whole.source, CachePixels):
         narrator.say(f"cohort: pixels up to {whole.source.size} x {whole.source.size} from {whole.source.folder}")
-    for key in ("columns", "keep", "split", "fit"):
+    for key in ("columns", "keep", "split", "fit", "bins"):
         if getattr(settings, key):
             raise InputError(
                 f"cohort.{key} cannot be set for the prepared cohort '{where}': prepare it that way instead."
             )
-    for name in (settings.attribute, *settings.labels, *settings.covariates):
+    for name in (*_parts(settings), *settings.labels, *settings.covariates):
         if name not in whole.frame:
             near = did_you_mean(name, map(str, whole.frame.columns))
             raise InputError(f"The prepared cohort '{where}' has no column '{name}'.{near}")
-    level = whole.frame[settings.attribute]
-    chosen = level.notna() & (level.isin(settings.levels) if settings.levels is not None else True)
-    kept = whole.take(np.flatnonzero(chosen.to_numpy()))
+    whole = whole.take(np.flatnonzero(whole.frame[list(_parts(settings))].notna().all(axis=1).to_numpy()))
+    if settings.combine:
+        kept = _combined(whole, settings)
+    else:
+        level = whole.frame[settings.attribute]
+        kept = whole.take(np.flatnonzero((level.isin(settings.levels or [*level])).to_numpy()))
     narrowed = replace(kept, attributes=(settings.attribute,), labels=settings.labels, covariates=settings.covariates)
-    if "split" not in narrowed.frame:
-        parts = narrowed.split(fractions=settings.fractions, stratify=settings.attribute, seed=settings.split_seed)
-        split = {image: part.frame["split"].iloc[0] for part in parts for image in part.frame["image_id"]}
-        narrowed = replace(narrowed, frame=narrowed.frame.assign(split=narrowed.frame["image_id"].map(split)))
-    require_levels(narrowed.frame, settings.attribute, source=where)
-    require_patients_per_level(narrowed.frame, settings.attribute, minimum=settings.min_patients_per_level)
-    return narrowed
+    return _checked(narrowed, settings)

@@ -108,8 +108,8 @@ class Chain:
         if not config.cohort.table.is_file():
             raise InputError(f"There is no table at '{config.cohort.table}' (cohort.table): correct the path.")
         dumped = config.model_dump(mode="json")
-        # At their defaults these two change nothing, and runs from before they existed go on.
-        usual = {"cache": True, "fit": None}
+        # At their defaults these change nothing, and runs from before they existed go on.
+        usual: dict[str, Any] = {"cache": True, "fit": None, "bins": {}, "combine": []}
         settings = {key: value for key, value in dumped["cohort"].items() if (key, value) not in usual.items()}
         cohort = fingerprint({"cohort": settings, "table": sha256(config.cohort.table)})
         fit = fingerprint({"cohort": cohort, "generator": dumped["generator"], "seed": config.seed})
