@@ -114,6 +114,14 @@ def test_started_again_it_goes_on_and_another_comparison_is_refused(run: Path) -
         run_generation(out=run, preset="smoke", models=MODELS, changes={**TINY, "images": 7})
 
 
+def test_models_trained_before_stay_in_the_tables(run: Path) -> None:
+    """A folder takes more models and more trainings; what it shows does not depend on what was asked for last."""
+    found = run_generation(out=run, preset="smoke", models=["oracle"], changes={**TINY, "seeds": 1})
+    assert [row["model"] for row in found["rows"]] == ["beta-VAE, beta 1"] * 2 + ["DLDM"] * 2 + ["oracle"]
+    assert {line[0] for line in table(run, "cost")[1:]} == set(MODELS)
+    assert "trainings: beta-VAE, beta 1 2, DLDM 2, oracle 1" in (run / "generation.md").read_text()
+
+
 def test_a_prepared_cohort_takes_the_phantoms_place(tmp_path: Path) -> None:
     world = PhantomWorld(size=32, levels=("a", "b", "c"), attribute="race")
     cohort = world.sample(330, seed=0, images_per_patient=1).write(tmp_path / "world")

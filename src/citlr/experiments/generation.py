@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -52,7 +53,8 @@ def run_generation(
     features : str
         Network of FID and KID, see `load_extractor`.
     models : sequence of str
-        Names of the models; all without it.
+        Names of the models to train; all without it. The tables show whatever the folder holds, so that models can be
+        added later, or trained more often than others.
     changes : dict, optional
         Fields of `Effort` of your own: size, patients, seeds, draws, images, preset, probe.
     seed : int
@@ -97,14 +99,21 @@ def run_generation(
     )
     bench = Bench.of(study, effort, probes, extractor, folder, voice)
     probe = probe_rows(bench)
-    rows: list[Row] = []
     for turn in range(effort.seeds):
         for entrant in chosen:
             # Equations have no training, and one row.
             if entrant.kind != "oracle" or turn == 0:
-                rows.append(measure_entrant(bench, entrant, seed + turn))
-    rows.sort(key=lambda row: [entrant.name for entrant in chosen].index(row["model"]))
-    return _write(bench, chosen, rows, probe, seed)
+                measure_entrant(bench, entrant, seed + turn)
+    every = [(entrant, _finished(folder, entrant)) for entrant in entrants(study)]
+    shown = tuple(entrant for entrant, _ in every if (folder / "rows" / f"{entrant.slug}-{seed}.json").is_file())
+    return _write(bench, shown, [row for _, found in every for row in found], probe, seed)
+
+
+def _finished(folder: Path, entrant: Entrant) -> list[Row]:
+    """Read the rows of a model's trainings, by seed."""
+    numbers = {file.stem.removeprefix(f"{entrant.slug}-"): file for file in (folder / "rows").glob("*.json")}
+    own = sorted((int(number), file) for number, file in numbers.items() if number.isdigit())
+    return [read_json(file) for _, file in own]
 
 
 def _changed(effort: Effort, changes: dict[str, Any]) -> Effort:
@@ -177,6 +186,20 @@ def _write(bench: Bench, chosen: Sequence[Entrant], rows: list[Row], probe: list
     return content
 
 
+def _trainings(rows: Sequence[Row]) -> str:
+    """Say how often the models were trained: one number, or each model's.
+
+    Examples
+    --------
+    >>> _trainings([{"model": "CLDM"}, {"model": "DLDM"}, {"model": "DLDM"}])
+    'CLDM 1, DLDM 2'
+    """
+    counts = Counter(row["model"] for row in rows)
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} of every model"
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
 def _page(bench: Bench, rows: Sequence[Row], sheets: Sequence[Sheet]) -> str:
     study, effort = bench.study, bench.effort
     notes = sorted({note for row in rows for note in row["notes"]})
@@ -184,9 +207,10 @@ def _page(bench: Bench, rows: Sequence[Row], sheets: Sequence[Sheet]) -> str:
         f"# Generators on {study.name}",
         "",
         f"{len(study.train)} training images, {len(bench.test)} test images of {effort.size} x {effort.size} pixels, "
-        f"{effort.draws} draws, preset '{effort.preset}', trainings of every model: {effort.seeds} (mean ± standard "
-        f"deviation over several). Held: {', '.join(study.hold) or 'nothing'}. The probe ({effort.probe}) had no "
-        "part in any generator's training.",
+        f"{effort.draws} draws, preset '{effort.preset}', trainings: {_trainings(rows)} (mean ± standard deviation "
+        "over several). "
+        f"Held: {', '.join(study.hold) or 'nothing'}. The probe ({effort.probe}) had no part in any generator's "
+        "training.",
         "",
     ]
     for one in sheets:
