@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.nets.autoencoderkl import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -82,6 +81,9 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.patch = patch
         self.latent_channels = latent_channels
+        # Here, for it takes 5 s, see `Denoiser`.
+        from monai.networks.nets.autoencoderkl import AutoencoderKL
+
         self.net = AutoencoderKL(
             spatial_dims=2,
             in_channels=patch**2,

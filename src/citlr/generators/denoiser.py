@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
 from citlr.errors import InputError, did_you_mean
@@ -49,6 +48,9 @@ class Denoiser(nn.Module):
         planes: bool,
         prediction: str,
     ) -> None:
+        # Here, for it takes 5 s: whoever only reads results, or has a typing error in a model's name, does not wait.
+        from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+
         super().__init__()
         if prediction not in PREDICTIONS:
             raise InputError(f"prediction='{prediction}' is not known.{did_you_mean(prediction, PREDICTIONS)}")

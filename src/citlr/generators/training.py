@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import lightning_fabric as fabric_package
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -128,6 +127,9 @@ class Trainer:
         if precision == "auto":
             usable = self.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
             precision = "bf16-mixed" if usable and torch.cuda.is_bf16_supported() else "32-true"
+        # Here, for it takes 2 s, of which only a training has need.
+        import lightning_fabric as fabric_package
+
         self.fabric = fabric_package.Fabric(accelerator=self.accelerator, devices=self.devices, precision=precision)  # type: ignore[arg-type]
         self.fabric.launch()
 

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning_fabric as fabric_package
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -153,6 +152,9 @@ class _Run:
         self.seen = validation.frame[list(self.labels)].to_numpy(dtype=np.float64)
         self.steps = settings.round_steps or math.ceil(len(train) / settings.batch_size)
         self.input = InputSpec(size=settings.size)
+        # Here, for it takes 2 s, of which only a training has need.
+        import lightning_fabric as fabric_package
+
         self.fabric = fabric_package.Fabric(
             accelerator=settings.accelerator,
             devices=settings.devices,

@@ -15,8 +15,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models import vgg
 
 from citlr.artifacts import sha256
 from citlr.errors import InputError, did_you_mean
@@ -37,13 +35,23 @@ class _Recipe:
     channels: int
 
 
-def _densenet(make: Callable[..., Any]) -> Callable[[], nn.Module]:
+def _model(name: str, **options: Any) -> Any:
+    """Build one of torchvision's."""
+    # Here, for it takes 2 s, of which an audit of another model has no need.
+    from torchvision import models
+
+    return getattr(models, name)(weights=None, **options)
+
+
+def _densenet(name: str) -> Callable[[], nn.Module]:
     # torchvision applies this ReLU in forward, after the features
-    return lambda: nn.Sequential(OrderedDict(features=make(weights=None).features, relu=nn.ReLU()))
+    return lambda: nn.Sequential(OrderedDict(features=_model(name).features, relu=nn.ReLU()))
 
 
 def _vgg(letter: str, *, batch_norm: bool) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
+        from torchvision.models import vgg  # Here, as above.
+
         # only the convolutions: the three linear layers would be 120 million numbers drawn to be thrown away
         features = vgg.make_layers(vgg.cfgs[letter], batch_norm=batch_norm)
         for layer in features:
@@ -56,19 +64,19 @@ def _vgg(letter: str, *, batch_norm: bool) -> Callable[[], nn.Module]:
     return build
 
 
-def _parts(make: Callable[..., Any], drop: set[str], **options: Any) -> Callable[[], nn.Module]:
+def _parts(name: str, drop: set[str], **options: Any) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        children = make(weights=None, **options).named_children()
-        return nn.Sequential(OrderedDict((name, part) for name, part in children if name not in drop))
+        children = _model(name, **options).named_children()
+        return nn.Sequential(OrderedDict((child, part) for child, part in children if child not in drop))
 
     return build
 
 
 _INCEPTION = {"AuxLogits", "avgpool", "dropout", "fc"}
 _RECIPES = {
-    "densenet121": _Recipe(_densenet(models.densenet121), "densenet121-a639ec97.pth", 1024),
-    "densenet169": _Recipe(_densenet(models.densenet169), "densenet169-b2777c0a.pth", 1664),
-    "densenet201": _Recipe(_densenet(models.densenet201), "densenet201-c1103571.pth", 1920),
+    "densenet121": _Recipe(_densenet("densenet121"), "densenet121-a639ec97.pth", 1024),
+    "densenet169": _Recipe(_densenet("densenet169"), "densenet169-b2777c0a.pth", 1664),
+    "densenet201": _Recipe(_densenet("densenet201"), "densenet201-c1103571.pth", 1920),
     "vgg13": _Recipe(_vgg("B", batch_norm=False), "vgg13-19584684.pth", 512),
     "vgg13_bn": _Recipe(_vgg("B", batch_norm=True), "vgg13_bn-abd245e5.pth", 512),
     "vgg16": _Recipe(_vgg("D", batch_norm=False), "vgg16-397923af.pth", 512),
@@ -76,9 +84,9 @@ _RECIPES = {
     "vgg19": _Recipe(_vgg("E", batch_norm=False), "vgg19-dcbb9e9d.pth", 512),
     "vgg19_bn": _Recipe(_vgg("E", batch_norm=True), "vgg19_bn-c79401a0.pth", 512),
     "inception_v3": _Recipe(
-        _parts(models.inception_v3, _INCEPTION, init_weights=False), "inception_v3_google-0cc3c7bd.pth", 2048
+        _parts("inception_v3", _INCEPTION, init_weights=False), "inception_v3_google-0cc3c7bd.pth", 2048
     ),
-    "resnet34": _Recipe(_parts(models.resnet34, {"avgpool", "fc"}), "resnet34-b627a593.pth", 512),
+    "resnet34": _Recipe(_parts("resnet34", {"avgpool", "fc"}), "resnet34-b627a593.pth", 512),
 }
 PROBE = "resnet34"
 ARCHITECTURES = tuple(name for name in _RECIPES if name != PROBE)
