@@ -112,6 +112,30 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def claim(folder: str | os.PathLike[str], key: str, other: str) -> None:
+    """Mark a folder as that of a study with this key, in `key.json`.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the study.
+    key : str
+        Fingerprint of all that its results depend on.
+    other : str
+        What the folder holds if the key is not its own, for the message.
+
+    Raises
+    ------
+    StateError
+        If the folder is another study's.
+    """
+    file = Path(folder) / "key.json"
+    if not file.is_file():
+        write_json(file, {"key": key})
+    elif read_json(file)["key"] != key:
+        raise StateError(f"{folder} holds {other}: give another folder.")
+
+
 @dataclass(frozen=True)
 class StageRecord:
     """What is known of a finished stage."""

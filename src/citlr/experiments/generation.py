@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from citlr.artifacts import atomic_write, fingerprint, read_json, write_json
+from citlr.artifacts import atomic_write, claim, fingerprint, read_json, write_json
 from citlr.console import Narrator
-from citlr.errors import InputError, StateError, did_you_mean
+from citlr.errors import InputError, did_you_mean
 from citlr.experiments.generation_figures import picture_grid, write_grid
 from citlr.experiments.generation_measure import Bench, Row, measure_entrant, probe_rows
 from citlr.experiments.generation_study import PRESETS, Effort, Entrant, Study, cohort_study, entrants, phantom_study
@@ -72,7 +72,7 @@ def run_generation(
     InputError
         If the preset, cohort, model, features or a value is unknown.
     StateError
-        If the folder holds the rows of another comparison.
+        If the folder holds another comparison.
     """
     if preset not in PRESETS:
         raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
@@ -83,7 +83,7 @@ def run_generation(
     study = _study(cohort, effort, folder, attribute, hold, correlation, seed, voice)
     chosen = entrants(study, tuple(models))
     key = fingerprint({"study": study.key(), "effort": _plain(effort), "features": features, "seed": seed})
-    _claim(folder / "key.json", key)
+    claim(folder, key, "another comparison (other cohort, preset, seed or features)")
     voice.say(f"{study.name}: {len(study.train)} training images, {len(chosen)} models, {effort.seeds} seeds")
     probes = fit_probes(
         *study.probe_splits,
@@ -147,17 +147,6 @@ def _study(
             "The phantom's attribute and held covariates are given; --attribute and --hold are of cohorts."
         )
     return phantom_study(effort, folder, correlation=correlation, seed=seed)
-
-
-def _claim(file: Path, key: str) -> None:
-    """Mark a folder as this comparison's, or refuse another's."""
-    if not file.is_file():
-        write_json(file, {"key": key})
-    elif read_json(file)["key"] != key:
-        raise StateError(
-            f"{file.parent} holds the rows of another comparison (other cohort, preset, seed or features): give "
-            "another folder."
-        )
 
 
 def _write(bench: Bench, chosen: Sequence[Entrant], rows: list[Row], probe: list[Row], seed: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.artifacts import fingerprint, read_json, write_json
+from citlr.artifacts import claim, fingerprint, read_json, write_json
 from citlr.audit.fleet import write_fleet
 from citlr.audit.result import read_result
 from citlr.console import Narrator
@@ -125,7 +125,8 @@ def run_imaging(
         _check_extra(predictors.pop(), study, effort.size, voice)
     images = [str(name) for name in study.cohort.frame["image_id"]]
     facts = [study.name, study.attribute, study.levels, study.labels, study.hold]
-    _claim(folder / "key.json", fingerprint({"effort": effort.shared(), "study": [*facts, images], "seed": seed}))
+    key = fingerprint({"effort": effort.shared(), "study": [*facts, images], "seed": seed})
+    claim(folder, key, "another study (other cohort, labels, images, draws, generator or seed)")
     voice.say(f"{study.name}: {len(study.cohort)} images, {len(effort.networks)} networks, {effort.keep} checkpoints")
     set_stage(study, effort, folder, seed=seed, voice=voice)
     power: dict[str, Any] = {"engine": engine, "workers": workers, "scheduler": scheduler, "narrator": voice}
@@ -183,17 +184,6 @@ def _study(
     if hold is not None:
         raise InputError("What the phantom's generator holds is given (the findings and the view); leave --hold out.")
     return phantom_imaging(effort, folder, correlation=correlation, seed=seed)
-
-
-def _claim(file: Path, key: str) -> None:
-    """Mark a folder as this study's, or refuse another's."""
-    if not file.is_file():
-        write_json(file, {"key": key})
-    elif read_json(file)["key"] != key:
-        raise StateError(
-            f"{file.parent} holds another study (other cohort, labels, images, draws, generator or seed): give another "
-            "folder."
-        )
 
 
 def _settings(effort: ImagingEffort) -> dict[str, Any]:
