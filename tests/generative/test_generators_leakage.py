@@ -70,6 +70,34 @@ def test_leakage_of_a_generator_before_and_after(world, fitted) -> None:
         measure_leakage(fitted, world.part("train"), women, attribute="sex", steps=2)
 
 
+def test_without_a_game_the_alignment_alone_hides_and_says_so(world, fitted) -> None:
+    """Strength 0, the default, trains no disentangler: its latents are the aligned ones."""
+    assert fitted.config.strength == 0
+    assert fitted.report["latent_alignment"]["sex"] > 0
+    assert fitted.report["information_after"] == fitted.report["information_aligned"]
+    part = world.part("test")
+    sampler = fitted._fitted
+    codes = sampler.conditions.encode(part.frame)
+    with torch.no_grad():
+        z = sampler.encode(torch.from_numpy(part.pixels(size=32)), codes)
+        torch.testing.assert_close(sampler.hide(z, codes), sampler.settle(z, codes))
+    found = measure_leakage(fitted, world.part("train"), part, attribute="sex", steps=60)
+    assert found.hidden.auroc < found.latent.auroc - 0.2
+    assert found.beyond_held is None  # nothing is held
+
+
+def test_what_is_read_beyond_a_held_finding(tmp_path) -> None:
+    """A finding that goes with sex is kept and tells sex; balanced against it, next to nothing is left to read."""
+    phantom = PhantomWorld(size=32, correlation={"cardiomegaly": 0.8}, prevalence={"cardiomegaly": 0.5})
+    cohort = phantom.sample(500, seed=1, images_per_patient=1).write(tmp_path / "world")
+    model = build_generator("dldm", size=32, hold=("cardiomegaly",), preset="tiny", **TINY, **STEPS)
+    model.fit(cohort.part("train"), cohort.part("validation"), seed=0)
+    found = measure_leakage(model, cohort.part("train"), cohort.part("test"), attribute="sex", steps=150)
+    assert found.latent.auroc > 0.9
+    assert found.beyond_held is not None
+    assert found.beyond_held.auroc < found.hidden.auroc
+
+
 def test_round_trip_is_exact_but_for_the_iteration(world, fitted) -> None:
     part = world.part("test").take(range(5))
     images = part.pixels(size=32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from citlr.generators.transport import barycentre, level_covariances, transport
+from citlr.generators.transport import balanced_covariances, barycentre, level_covariances, transport
 
 
 def covariance(seed: int, k: int = 4) -> np.ndarray:
@@ -88,3 +88,24 @@ def test_a_level_of_no_variance_in_a_direction_keeps_some() -> None:
     (_, second), kept = level_covariances(rows, index, held, np.random.default_rng(0), levels=2)
     assert kept >= 1
     assert np.linalg.eigvalsh(second).min() > 0
+
+
+def test_balanced_covariances_leave_to_a_finding_what_is_its_doing() -> None:
+    """A finding of varying severity that goes with a level widens that level's covariance, but not by the level."""
+    random = np.random.default_rng(5)
+    n = 20_000
+    level = random.integers(0, 2, n)
+    finding = (random.random(n) < np.where(level == 1, 0.9, 0.1)).astype(float)
+    rows = random.normal(size=(n, 2))
+    rows[:, 0] *= 1 + finding
+    rows[:, 1] *= 1 + level
+    found, count = balanced_covariances(rows, level, finding[:, None], levels=2)
+    assert count == 2
+    # Half with the finding, in both levels: the mean of 1 and 4.
+    assert [one[0, 0] for one in found] == pytest.approx([2.5, 2.5], rel=0.1)
+    assert [one[1, 1] for one in found] == pytest.approx([1, 4], rel=0.1)
+    plain, _ = balanced_covariances(rows, level, np.empty((n, 0)), levels=2)
+    assert plain[1][0, 0] / plain[0][0, 0] > 2
+    # A level that does not occur has the pooled covariance.
+    three, _ = balanced_covariances(rows, level, finding[:, None], levels=3)
+    np.testing.assert_allclose(three[2], rows.T @ rows / n)

@@ -23,7 +23,7 @@ from citlr.errors import StateError
 from citlr.generators.base import PLACEBO, hashed_seed
 from citlr.generators.conditions import Conditions, Variable
 from citlr.generators.store import Dataset, Rows, spans, stored
-from citlr.generators.transport import Floats, barycentre, level_covariances, transport
+from citlr.generators.transport import Floats, balanced_covariances, barycentre, level_covariances, transport
 
 # Numbers that the principal components are found from, at most: half a gigabyte in single precision.
 BASIS_NUMBERS = 2**27
@@ -201,9 +201,11 @@ class Alignment(nn.Module):
         """Estimate one attribute's maps, and apply them to `parts` in place: the next attribute sees what is left."""
         known, count = own[:, -1] == 0, parts.shape[1]
         index = own[known, :-1].argmax(axis=1)
-        covariances, kept = level_covariances(
-            parts[known], index, held[known], random, levels=own.shape[1] - 1, every=self.hidden
-        )
+        levels = own.shape[1] - 1
+        if self.hidden:
+            covariances, kept = balanced_covariances(parts[known], index, held[known], levels=levels)
+        else:
+            covariances, kept = level_covariances(parts[known], index, held[known], random, levels=levels)
         if not kept:
             return 0
         centre, moved = barycentre(covariances), parts[known]

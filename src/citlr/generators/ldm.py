@@ -232,9 +232,12 @@ class LatentDiffusion:
         if self.config.strength is None:
             self.report["strengths"] = choose_strength(game, phi, sampler.autoencoder, settled[1], codes[1])
             self.report["strength"] = phi.strength
-        else:
+        elif self.config.strength > 0:
             train_disentangler(game, phi)
-        self.report["information_after"] = estimate_information(game, phi, part="information-after")
+        changed = phi.strength > 0 or "information_aligned" not in self.report
+        self.report["information_after"] = (
+            estimate_information(game, phi, part="information-after") if changed else self.report["information_aligned"]
+        )
 
     def generate(
         self,

@@ -93,7 +93,8 @@ class LDMConfig:
     information_steps
         Disentangler, see `Disentangler`; `critic_steps` per step, `information_steps` for the estimates of the
         information before and after, `thrift` the price (in nats) of a mean square change of 1.
-        `strength` None is chosen on the validation split by the trade between leakage and composition.
+        `strength` 0 plays no game: what `latent_alignment` leaves is less than a game of minutes adds. None is chosen
+        on the validation split by the trade between leakage and composition.
     informed : bool
         Whether the disentangler is told the factual level; `at_most`: whether its strength is a bound.
     latent_alignment : {"none", "gaussian"}
@@ -167,7 +168,7 @@ class LDMConfig:
     phi_channels: tuple[int, ...] = (8, 16, 32)
     critic_channels: tuple[int, ...] = (16, 32)
     critic_grid: int = 4
-    strength: float | None = 0.5
+    strength: float | None = 0.0
     thrift: float = 0.3
     critic_steps: int = 3
     phi_steps: int = 150
@@ -274,6 +275,7 @@ def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
 # What the publication describes, at any size.
 PUBLISHED: dict[str, Any] = {
     "objective": "published",
+    "strength": 0.5,
     "prediction": "epsilon",
     "planes": False,
     "local": False,

@@ -17,7 +17,7 @@ from citlr.generators.reading import read_attribute
 from citlr.generators.store import Rows, spans
 
 # What is tried: root mean square change per entry of the standardised latent.
-LADDER = (0.25, 0.5, 1.0)
+LADDER = (0.0, 0.25, 0.5, 1.0)
 # What one of each is worth: an AUROC of 0.60 where 0.50 is nothing, and the gate's change of 0.05 grey values.
 LEAKAGE, COMPOSITION = 0.10, 0.05
 # Training of the fresh probe that measures the leakage.
@@ -79,7 +79,8 @@ def choose_strength(
     for strength in LADDER:
         one = copy.deepcopy(phi)
         one.strength = strength
-        train_disentangler(game, one, part=f"disentangler-{strength:g}")
+        if strength > 0:
+            train_disentangler(game, one, part=f"disentangler-{strength:g}")
         found.append((_trade(game, one, autoencoder, z, codes), one))
     trade, best = min(found, key=lambda pair: pair[0].price)
     phi.load_state_dict(best.state_dict())

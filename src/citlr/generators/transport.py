@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,6 +23,8 @@ ITERATIONS, CONVERGED = 20, 1e-6
 # No direction has less variance than this share of the largest one; no level less than SMALLEST of the pooled one.
 FLOOR = 1e-9
 SMALLEST = 0.05
+# No row counts for more than this many.
+HEAVIEST = 20.0
 
 
 def transport(start: Floats, end: Floats) -> Floats:
@@ -66,7 +69,6 @@ def level_covariances(
     random: np.random.Generator,
     *,
     levels: int,
-    every: bool = False,
 ) -> tuple[list[Floats], int]:
     """Estimate each level's covariance: the pooled one, changed in those directions in which a change is shown.
 
@@ -85,8 +87,6 @@ def level_covariances(
         Of the permutations.
     levels : int
         How many.
-    every : bool
-        Whether a level's covariance is taken as it is, instead of where a change is shown.
 
     Returns
     -------
@@ -109,10 +109,44 @@ def level_covariances(
             continue
         score = own[:, level] / count - 1 / len(rows)
         given = sum(((score @ column) * change for column, change in nuisances), np.zeros_like(root))
-        change, kept = _shown(scaled, score, random, soft=False, given=given, every=every)
+        change, kept = _shown(scaled, score, random, soft=False, given=given)
         found.append(np.eye(rows.shape[1]) + change)
         most = max(most, kept)
     return [root @ one @ root for one in found], most
+
+
+def balanced_covariances(
+    rows: Floats, index: npt.NDArray[np.int64], held: Floats, *, levels: int
+) -> tuple[list[Floats], int]:
+    """Estimate each level's covariance as it is, as if what is held were alike in all levels.
+
+    Rows count p(a) / p(a | held) times, by a logistic regression and at most HEAVIEST: where a finding goes with a
+    level, what its severity does to the covariance would otherwise be taken for the level's doing.
+
+    Parameters
+    ----------
+    rows, index, held, levels
+        See `level_covariances`.
+
+    Returns
+    -------
+    list of ndarray, shape (k, k)
+        Per level; of one that does not occur, the pooled one.
+    int
+        Directions, all of them.
+    """
+    weights = np.ones(len(rows))
+    shares = np.bincount(index, minlength=levels) / len(index)
+    if held.shape[1] and len(np.unique(index)) > 1:
+        odds = LogisticRegression(max_iter=1000).fit(held, index)
+        given = odds.predict_proba(held)[np.arange(len(index)), np.searchsorted(odds.classes_, index)]
+        weights = np.minimum(shares[index] / given, HEAVIEST)
+    pooled, found = rows.T @ rows / len(rows), []
+    for level in range(levels):
+        own = index == level
+        heavy = rows[own] * weights[own, None]
+        found.append(heavy.T @ rows[own] / weights[own].sum() if own.any() else pooled)
+    return found, rows.shape[1]
 
 
 def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:
@@ -134,22 +168,18 @@ def _shown(
     *,
     soft: bool,
     given: Floats | None,
-    every: bool = False,
 ) -> tuple[Floats, int]:
     """Regress the covariance of whitened rows on a score; keep the eigenvalues that exceed those of permuted scores.
 
     With `soft` these are also made smaller, by what noise adds to their square: a nuisance is rather subtracted too
-    little than taken from what is sought. With `every` all eigenvalues are kept.
+    little than taken from what is sought.
     """
 
     def change(values: Floats) -> Floats:
         found: Floats = (scaled * values[:, None]).T @ scaled
         return found
 
-    edge = -1.0
-    if not every:
-        permuted = (change(random.permutation(score)) for _ in range(PERMUTATIONS))
-        edge = max(float(np.abs(np.linalg.eigvalsh(one)).max()) for one in permuted)
+    edge = max(float(np.abs(np.linalg.eigvalsh(change(random.permutation(score)))).max()) for _ in range(PERMUTATIONS))
     values, vectors = np.linalg.eigh(change(score) - (0 if given is None else given))
     kept = np.abs(values) > edge
     if soft:
