@@ -69,7 +69,7 @@ def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
         correlations of estimates and truth.
     """
     groups: dict[str, list[Row]] = {"all": list(rows)}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: float(row["correlation"])):
         groups.setdefault(f"{row['correlation']:g}", []).append(row)
     return {name: _summary(group) for name, group in groups.items()}
 
