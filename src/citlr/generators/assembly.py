@@ -12,6 +12,7 @@ from citlr.generators.disentangle import Disentangler
 from citlr.generators.fitting import seeded
 from citlr.generators.hiding import Secret
 from citlr.generators.process import Process
+from citlr.generators.recentring import Recentring
 from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
 from citlr.generators.strength import LADDER
@@ -44,6 +45,7 @@ def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: to
         disentangler=_disentangler(config, len(secret.columns), seed) if config.disentangle else None,
         denoiser=_denoiser(config, conditions, seed),
         support=Support(conditions, config.size),
+        recentring=_recentring(config, conditions),
         guidance=1.0,
         device=device,
     )
@@ -60,6 +62,12 @@ def _latent_alignment(config: LDMConfig, conditions: Conditions) -> Alignment | 
     if config.latent_alignment == "none" or not config.disentangle:
         return None
     return Alignment(conditions, config.latent_shape, config.latent_components, hidden=True)
+
+
+def _recentring(config: LDMConfig, conditions: Conditions) -> Recentring | None:
+    if config.alignment == "none" or not config.recentre:
+        return None
+    return Recentring(conditions, config.size)
 
 
 def _autoencoder(config: LDMConfig, seed: int) -> Autoencoder:

@@ -1,17 +1,23 @@
-"""How much guidance gives an effect of the right size, as the cohort itself shows it: nothing true is needed."""
+"""What a trained generator does on average, held against what the cohort itself shows: nothing true is needed.
+
+The guidance that gives an effect of the right size, and the mean error that is left.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from citlr.console import Narrator
 from citlr.generators.base import hashed_seed
+from citlr.generators.batches import BATCH
 from citlr.generators.hiding import mean_effects
 from citlr.generators.sampling import Sampler
-from citlr.generators.store import Dataset
+from citlr.generators.store import Dataset, spans
 
 # Images that are redrawn to measure the size of the effect; their mean is what is compared.
 IMAGES = 48
@@ -115,3 +121,48 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
     wanted = 1 + (1 - one) / slope if np.isfinite(two) and slope > LEAST_SLOPE else 1.0
     guidance = float(np.clip(round(wanted, 2), LOWEST, HIGHEST))
     return Calibration(guidance, one, one + slope * (guidance - 1))
+
+
+def measure_errors(sampler: Sampler, train: Dataset, *, seed: int, narrator: Narrator) -> torch.Tensor:
+    """Measure by how much an intervention changes aligned training images on average, where it should change nothing.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        The trained parts, with the guidance that was chosen.
+    train : Dataset
+        The training split, of which `config.recentre` images are redrawn.
+    seed : int
+        Of the choice of images and of the noise.
+    narrator : Narrator
+        Shows the progress.
+
+    Returns
+    -------
+    Tensor of shape (columns, s, s)
+        Per column of `Recentring`: the mean over the images that had another level; zero where no image had.
+    """
+    conditions, recentring = sampler.conditions, sampler.recentring
+    assert recentring is not None
+    # The same change around the image itself: the anchor, which would be three times as long, cancels out.
+    plain = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, detail="draw"))
+    random = np.random.default_rng(hashed_seed("recentring", seed))
+    rows = np.sort(random.permutation(len(train))[: sampler.config.recentre])
+    frame = train.cohort.frame.iloc[rows].reset_index(drop=True)
+    codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
+    noise = hashed_seed("recentring", seed)
+    variables = [variable for variable in conditions.attributes if variable.levels]
+    total = torch.zeros(recentring.errors.shape, dtype=torch.float64)
+    count = torch.zeros(len(total), dtype=torch.float64)
+    with narrator.progress("mean error", len(variables) * len(rows)) as tick:
+        for k, variable in enumerate(variables):
+            request = sampler.request(variable.name, variable.levels, 1, noise, None, True, None)
+            for part in spans(len(rows), BATCH):
+                own, changed = plain.redraw_aligned(train.images(rows[part]), codes[part], ids[part], request)
+                for level, redrawn in zip(variable.levels, changed, strict=True):
+                    asked = conditions.intervene(codes[part], request.names, level)
+                    entered = recentring.entered(codes[part], asked).double()
+                    total += torch.einsum("nc,nhw->chw", entered, (redrawn - own)[:, 0, 0].double().cpu())
+                    count += entered.sum(dim=0)
+                tick(k * len(rows) + part.stop)
+    return (total / count.clamp(min=1)[:, None, None]).float()

@@ -18,7 +18,7 @@ from citlr.errors import InputError, StateError
 from citlr.generators.alignment import aligned
 from citlr.generators.assembly import assemble
 from citlr.generators.base import Images, Level, hashed_seed
-from citlr.generators.calibration import calibrate
+from citlr.generators.calibration import calibrate, measure_errors
 from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions, sparse_levels
 from citlr.generators.fitting import Encoded, Workshop, latents, train_autoencoder, train_denoiser
@@ -144,7 +144,8 @@ class LatentDiffusion:
         )
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._find_support(shop, sampler, sets[0], codes[0])
-        self._sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
+        self._sampler = sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
+        self._recentre(shop, sampler, sets[0])
         if config.abduction == "inversion":
             few = np.arange(min(32, len(validation)))
             trip = round_trip(self._sampler, sets[1].images(few).numpy(), validation.take(few).frame)
@@ -196,6 +197,13 @@ class LatentDiffusion:
             self.report["effect_size"] = found.size if np.isfinite(found.size) else None
         self.report["guidance"] = chosen
         return chosen
+
+    def _recentre(self, shop: Workshop, sampler: Sampler, train: Dataset) -> None:
+        if sampler.recentring is None:
+            return
+        found = measure_errors(sampler, train, seed=shop.seed, narrator=shop.narrator)
+        sampler.recentring.errors.copy_(found)
+        self.report["mean_error"] = float(found.square().mean().sqrt())
 
     @torch.no_grad()
     def _encode_plainly(self, sampler: Sampler, train: Dataset) -> Rows:

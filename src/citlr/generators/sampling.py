@@ -24,6 +24,7 @@ from citlr.generators.denoiser import Denoiser, noise_of
 from citlr.generators.disentangle import Disentangler
 from citlr.generators.hiding import Secret
 from citlr.generators.process import Process
+from citlr.generators.recentring import Recentring
 from citlr.generators.schedule import NoiseModel, walk_down, walk_up
 from citlr.generators.settings import ABDUCTIONS, LDMConfig
 from citlr.generators.support import Support
@@ -59,6 +60,7 @@ class Sampler:
     disentangler: Disentangler | None
     denoiser: Denoiser
     support: Support
+    recentring: Recentring | None
     guidance: float
     device: torch.device
 
@@ -75,6 +77,8 @@ class Sampler:
             found["alignment"] = self.alignment
         if self.latent_alignment is not None:
             found["latent_alignment"] = self.latent_alignment
+        if self.recentring is not None:
+            found["recentring"] = self.recentring
         return found
 
     def to(self, device: torch.device) -> Self:
@@ -158,7 +162,7 @@ class Sampler:
         tick: Ticker = silent,
     ) -> Images:
         """Redraw images under each level; see `LatentDiffusion.generate`."""
-        request = self._request(attribute, levels, draws, seed, guidance, shared_seeds, abduction)
+        request = self.request(attribute, levels, draws, seed, guidance, shared_seeds, abduction)
         check_images(images, self.config.size)
         if len(frame) != len(images):
             raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
@@ -174,7 +178,7 @@ class Sampler:
             tick(part.stop)
         return out
 
-    def _request(
+    def request(
         self,
         attribute: str | Sequence[str],
         levels: Sequence[Level],
@@ -184,6 +188,7 @@ class Sampler:
         shared_seeds: bool,
         abduction: str | None,
     ) -> Request:
+        """Check the arguments of `redraw`, and keep them."""
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         chosen = abduction or self.config.abduction
         if chosen not in ABDUCTIONS:
@@ -204,26 +209,44 @@ class Sampler:
     @torch.no_grad()
     def _redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Images:
         """Redraw: `lead(paint(base + walk(level) - walk(factual)) + lost, level)`, see `LDMConfig.detail`."""
+        asked = self._asked(codes, request)
+        own, changed = self.redraw_aligned(images, codes, ids, request)
+        if self.recentring is not None:
+            # The error was measured at the generator's own guidance, in proportion to which a change grows.
+            share = request.guidance / self.guidance if self.guidance else 1.0
+            changed = [one - share * self.recentring(codes, level) for one, level in zip(changed, asked, strict=True)]
+        redrawn = torch.stack([self.lead(one, level) for one, level in zip(changed, asked, strict=True)], dim=1)
+        if self.config.support == "shown":
+            factual = self.lead(own, codes)[:, None]
+            redrawn = factual + self.support.of(request.names) * (redrawn - factual)
+        return redrawn.clamp(0.0, 1.0).cpu().numpy()
+
+    @torch.no_grad()
+    def redraw_aligned(
+        self, images: Tensor, codes: Tensor, ids: list[str], request: Request
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Redraw images as they are before they are led to a level: under their own, and under each asked for.
+
+        Returns
+        -------
+        Tensor, list of Tensor
+            Of shape (n, draws, 1, s, s) each.
+        """
         x, config = images.to(self.device), self.config
         aligned = self.align(x, codes)
         z = self.autoencoder.encode(aligned)
         walks = [self._walk(z, codes, ids, level, request) for level in request.levels]
-        asked = [self.conditions.intervene(codes, request.names, level) for level in request.levels]
-        null = self._null(walks, asked, z, codes, ids, request)
+        null = self._null(walks, self._asked(codes, request), z, codes, ids, request)
         base = null
         if config.detail == "average":
             base = z[:, None] + config.spread * (null - self._anchor(z, codes, ids, request)[:, None])
         elif config.detail == "draw":
             base = z[:, None].expand_as(null)
         lost = 0.0 if config.detail == "none" else aligned[:, None] - self.paint(z[:, None])
-        redrawn = torch.stack(
-            [self.lead(self.paint(base + walk - null) + lost, level) for walk, level in zip(walks, asked, strict=True)],
-            dim=1,
-        )
-        if config.support == "shown":
-            factual = self.lead(self.paint(base) + lost, codes)[:, None]
-            redrawn = factual + self.support.of(request.names) * (redrawn - factual)
-        return redrawn.clamp(0.0, 1.0).cpu().numpy()
+        return self.paint(base) + lost, [self.paint(base + walk - null) + lost for walk in walks]
+
+    def _asked(self, codes: Tensor, request: Request) -> list[Tensor]:
+        return [self.conditions.intervene(codes, request.names, level) for level in request.levels]
 
     def _walk(self, z: Tensor, codes: Tensor, ids: list[str], level: Level | None, request: Request) -> Tensor:
         """Redraw latents under one level, None being the factual one: (n, draws, c, h, w)."""

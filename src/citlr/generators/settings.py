@@ -85,6 +85,9 @@ class LDMConfig:
     alignment : {"none", "gaussian"}
         Whether the mean and the covariance that an attribute gives the images are taken off before they are encoded,
         and given back exactly afterwards (see `Alignment`).
+    recentre : int
+        Training images that are redrawn to measure by how much interventions are off on average, which is taken off
+        again (see `Recentring`); 0 for none, and none without `alignment`, which says what the mean has to be.
     components : int
         Principal components of the images within which covariances are aligned.
     denoiser_steps, denoiser_batch, denoiser_rate, ema
@@ -160,6 +163,7 @@ class LDMConfig:
     spread: float = 0.5
     support: str = "shown"
     alignment: str = "gaussian"
+    recentre: int = 1000
     components: int = 400
     denoiser_steps: int = 2000
     denoiser_batch: int = 16
@@ -214,9 +218,9 @@ class LDMConfig:
         self._check_ranges()
 
     def _check_ranges(self) -> None:
-        for name in ("components", "latent_components"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} is not a number of 1 or more.")
+        for name, least in (("components", 1), ("latent_components", 1), ("recentre", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}={getattr(self, name)} is not a number of {least} or more.")
         if self.strength is not None and not self.strength >= 0:
             raise InputError(f"strength={self.strength} is not a number of 0 or more, or None (chosen on validation).")
         for name in ("depth", "kl_weight", "ae_rate", "denoiser_rate", "phi_rate", "checkpoint_minutes"):

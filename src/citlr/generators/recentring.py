@@ -1,0 +1,59 @@
+"""The mean error of an intervention, measured on training images and taken off again.
+
+Aligned images have the same mean under every level of an attribute, given what is held (see `alignment`): what an
+attribute does on average is given back by the alignment, exactly as the training split shows it. Whatever a denoiser of
+minutes adds to that on average is its error, and would move every classifier that looks there, also one that makes
+nothing of the attribute.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from citlr.generators.conditions import Conditions
+
+
+class Recentring(nn.Module):
+    """Mean changes of aligned images by which interventions are off; zeros until they are measured.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Names the variables.
+    size : int
+        Side of the images.
+    """
+
+    errors: Tensor
+
+    def __init__(self, conditions: Conditions, size: int) -> None:
+        super().__init__()
+        self.columns: tuple[int, ...] = tuple(
+            column
+            for variable in conditions.attributes
+            if variable.levels
+            for column in range(*conditions.span(variable.name).indices(conditions.width))
+        )
+        self.register_buffer("errors", torch.zeros(len(self.columns), size, size))
+
+    def entered(self, codes: Tensor, asked: Tensor) -> Tensor:
+        """Mark (n, columns) the levels that images of `codes` get and did not have before.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"image_id": ["1", "2"], "sex": ["F", "M"]})
+        >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+        >>> codes = conditions.encode(frame)
+        >>> Recentring(conditions, 32).entered(codes, conditions.intervene(codes, ("sex",), "M"))[:, :3]
+        tensor([[0., 1., 0.],
+                [0., 0., 0.]])
+        """
+        chosen = list(self.columns)
+        return (asked[:, chosen] - codes[:, chosen]).clamp(min=0)
+
+    def forward(self, codes: Tensor, asked: Tensor) -> Tensor:
+        """Give the mean error (n, 1, 1, s, s) of leading images of factual `codes` to the codes `asked`."""
+        entered = self.entered(codes, asked).to(self.errors.device)
+        return torch.einsum("nc,chw->nhw", entered, self.errors)[:, None, None]
