@@ -161,10 +161,12 @@ class ControlsConfig(Section):
     """Negative and positive controls: a coin on a sample of the test images, planted bias (strengths in logits).
 
     `placebo_images` is the size of the coin's sample; None takes as many as notice, with 80 % power, that the coin
-    moves `test.margin` of the outputs.
+    moves `test.margin` of the outputs. `replicate_images` is the size of the sample that is moved by what the
+    generator's training split leaves open; 0 takes the generator as given.
     """
 
     placebo_images: Annotated[int, Field(ge=0)] | None = None
+    replicate_images: Annotated[int, Field(ge=0)] = 200
     planted: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     bootstraps: Annotated[int, Field(ge=0)] = 40
 

@@ -146,12 +146,12 @@ def test_the_summary_counts_what_it_says() -> None:
     ]
     every = summarise_pipeline(rows)["all"]
     assert (every["false_alarms"]["hits"], every["false_alarms"]["of"]) == (1, 3)
-    assert every["false_alarms_without_gates"]["hits"] == 2
+    assert every["false_alarms_on_trust"]["hits"] == 2
     assert (every["detected"]["hits"], every["detected"]["of"]) == (1, 2)
     assert every["acquitted"]["hits"] == 1
     assert every["withheld"]["hits"] == 2
     # The indifferent ones are counted apart: neither innocent by construction nor biased.
-    assert [every[f"indifferent_{what}"]["hits"] for what in ("accused", "accused_without_gates", "cleared")] == [
+    assert [every[f"indifferent_{what}"]["hits"] for what in ("accused", "accused_on_trust", "cleared")] == [
         0,
         1,
         1,

@@ -8,6 +8,7 @@ import pytest
 from report_fake import NAN, RACES, make_result, make_row
 
 from citlr.audit import wording
+from citlr.audit.report_sections import generator_error
 from citlr.audit.result import Estimate, Gate, TestRow
 
 
@@ -31,6 +32,20 @@ def test_a_dependence_in_plain_words():
         "decision in 6.1 % more images than redrawing it twice at the same sex (95 % interval 5.0 % to 7.7 %; adjusted "
         "p = 0.0006), and lowers positive decisions by 4.2 percentage points on average."
     )
+
+
+def test_an_effect_within_the_generators_error_says_so():
+    said = sentence(row(verdict="inconclusive", mean_error=0.011, psi_error=0.002))
+    assert "too few images to tell such an effect from its own error (standard error of the average shift 1.1" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(None, "Not known"), (0.0, "moves none of the model"), (0.011, "a standard error of 1.1 percentage points")],
+)
+def test_the_report_says_what_the_generator_cannot_know(error, says):
+    result = make_result(tests=(row(mean_error=error, psi_error=error),))
+    assert says in plain(generator_error(result))
 
 
 def test_an_equivalence_names_its_margin():

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import pandas as pd
-
 from citlr.artifacts import versions
 from citlr.audit.faithfulness import assess_faithfulness
 from citlr.audit.generation import Twins
-from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict_sets
 from citlr.audit.result import AuditResult
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, TestConfig
@@ -93,9 +91,7 @@ def audit(
         narrator=voice,
     )
     with voice.progress("predict", len(twins.main)) as tick:
-        frames = [predict(model, twins.main, twins.cohort, tick=tick)]
-        if twins.placebo is not None:
-            frames.append(predict(model, twins.placebo, twins.cohort, originals=False))
+        responses = predict_sets(model, twins.sets, twins.cohort, tick=tick)
     test = TestConfig(
         outcome=outcome,
         threshold=threshold if isinstance(threshold, float) else dict(threshold),
@@ -107,7 +103,7 @@ def audit(
     return audit_responses(
         AuditInputs(
             model=model.name,
-            responses=pd.concat(frames, ignore_index=True),
+            responses=responses,
             whole=twins.cohort,
             test=twins.cohort,
             twins=twins,
@@ -117,7 +113,7 @@ def audit(
                 "versions": versions(),
                 "seed": seed,
                 "inputs": {"model_sha256": model.fingerprint()},
-                "model_run": {"where": "here", "answers": kind_of_answers(frames[0])},
+                "model_run": {"where": "here", "answers": kind_of_answers(responses)},
             },
         )
     )

@@ -8,12 +8,14 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from citlr.artifacts import fingerprint
+from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
@@ -39,12 +41,29 @@ class Twins:
         A sample under heads and tails of a fair coin, the negative control; None when none was asked for.
     generator : CounterfactualGenerator
         What drew them.
+    replicates : Counterfactuals or None
+        A sample moved by what the generator's training split leaves open (see `citlr.audit.replicates`); None where the
+        generator does not know it, or none was asked for.
     """
 
     cohort: Cohort
     main: Counterfactuals
     placebo: Counterfactuals | None
     generator: CounterfactualGenerator = field(repr=False)
+    replicates: Counterfactuals | None = None
+
+    @classmethod
+    def open(cls, folder: Path, cohort: Cohort, generator: CounterfactualGenerator) -> Self:
+        """Open what `generate` wrote."""
+        kept = {name: folder / name for name in ("placebo", "replicates")}
+        others = {name: Counterfactuals.open(path) for name, path in kept.items() if path.is_dir()}
+        placebo, replicates = others.get("placebo"), others.get("replicates")
+        return cls(cohort, Counterfactuals.open(folder / "levels"), placebo, generator, replicates)
+
+    @property
+    def sets(self) -> tuple[Counterfactuals, ...]:
+        """All pictures that a model has to answer."""
+        return tuple(part for part in (self.main, self.placebo, self.replicates) if part is not None)
 
     @property
     def attribute(self) -> str:
@@ -67,6 +86,7 @@ def generate(
     guidance: float | None = None,
     shared_seeds: bool = True,
     placebo_images: int | None = None,
+    replicate_images: int = REPLICATE_IMAGES,
     seed: int = 0,
     out: str | Path | None = None,
     shard: int = 32,
@@ -92,6 +112,9 @@ def generate(
     placebo_images : int, optional
         Size of the sample that is redrawn under both sides of a coin; 0 for no negative control, None for as many as
         notice a coin that moves a share of `PLACEBO_MARGIN` of the outputs (see `placebo_size`).
+    replicate_images : int
+        Size of the sample that is moved by replicates of the generator's mean effect; 0 for none: the generator is then
+        taken as if it had learnt from endless images.
     seed : int
         Of every draw.
     out : path-like, optional
@@ -160,8 +183,15 @@ def generate(
     main = draw_set(root / "levels", cohort, attribute, chosen, "generate")
     wanted = placebo_size(PLACEBO_MARGIN) if placebo_images is None else placebo_images
     sample = placebo_sample(cohort, wanted, seed)
-    placebo = draw_set(root / "placebo", cohort.take(sample), PLACEBO, COIN, "placebo") if len(sample) else None
-    twins = Twins(cohort, main, placebo, generator)
+    placebo = None
+    if len(sample):
+        placebo = draw_set(root / "placebo", cohort.take(sample), PLACEBO, COIN, "placebo")
+    else:
+        shutil.rmtree(root / "placebo", ignore_errors=True)  # of an earlier call
+    moved = placebo_sample(cohort, replicate_images, seed)
+    with voice.progress("replicates", len(moved)) as tick:
+        replicates = draw_replicates(root / "replicates", generator, main, moved, tick=tick)
+    twins = Twins(cohort, main, placebo, generator, replicates)
     if out is None:
         # A folder that nobody asked for lives as long as the twins.
         weakref.finalize(twins, shutil.rmtree, root, ignore_errors=True)

@@ -24,7 +24,7 @@ def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator |
         chain = Chain(run, voice)
         chain.upto("quality")
         twins = chain.twins
-        sets = [twins.main] if twins.placebo is None else [twins.main, twins.placebo]
+        sets = twins.sets
         images = len(twins.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
         with voice.progress("export", images) as tick:
             return export_blind(

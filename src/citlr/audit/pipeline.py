@@ -13,13 +13,12 @@ from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenan
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate, placebo_size
 from citlr.audit.intake import take_in
-from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict, read_responses, write_responses
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict_sets, read_responses, write_responses
 from citlr.audit.publish import publish
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.features import load_extractor
@@ -114,7 +113,15 @@ class Chain:
         cohort = fingerprint({"cohort": settings, "table": sha256(config.cohort.table)})
         fit = fingerprint({"cohort": cohort, "generator": dumped["generator"], "seed": config.seed})
         placebo = self._placebo_images
-        drawn = fingerprint({"fit": fit, "generate": dumped["generate"], "placebo": placebo, "seed": config.seed})
+        drawn = fingerprint(
+            {
+                "fit": fit,
+                "generate": dumped["generate"],
+                "placebo": placebo,
+                "replicates": config.controls.replicate_images,
+                "seed": config.seed,
+            }
+        )
         return {
             "cohort": cohort,
             "fit": fit,
@@ -208,6 +215,7 @@ class Chain:
                 levels=config.cohort.levels,
                 guidance=config.generate.guidance,
                 placebo_images=self._placebo_images,
+                replicate_images=config.controls.replicate_images,
                 seed=config.seed,
                 out=self.run.path("counterfactuals"),
                 shard=config.generate.shard,
@@ -248,15 +256,11 @@ class Chain:
 
             def work(predictor: Predictor = predictor, name: str = name) -> dict[str, Any]:
                 with self.narrator.progress(f"predict {name}", len(self.twins.main)) as tick:
-                    parts = self.folder(name) / "responses"
-                    main = predict(predictor, self.twins.main, self.test, folder=parts / "levels", tick=tick)
-                    frames = [main]
-                    if self.twins.placebo is not None:
-                        frames.append(
-                            predict(predictor, self.twins.placebo, self.test, originals=False, folder=parts / "placebo")
-                        )
-                write_responses(self.folder(name) / "responses.parquet", pd.concat(frames, ignore_index=True))
-                return {"model_sha256": predictor.fingerprint(), "answers": kind_of_answers(pd.concat(frames))}
+                    frame = predict_sets(
+                        predictor, self.twins.sets, self.test, folder=self.folder(name) / "responses", tick=tick
+                    )
+                write_responses(self.folder(name) / "responses.parquet", frame)
+                return {"model_sha256": predictor.fingerprint(), "answers": kind_of_answers(frame)}
 
             self.run.stage(f"predict.{name}", self._predict_key(name, predictor.fingerprint()), work)
             self._note(f"predict: {name} is done")
@@ -350,10 +354,7 @@ class Chain:
     @cached_property
     def twins(self) -> Twins:
         """The redrawn images."""
-        root = self.run.path("counterfactuals")
-        has_placebo = self._placebo_images > 0
-        placebo = Counterfactuals.open(root / "placebo") if has_placebo else None
-        return Twins(self.test, Counterfactuals.open(root / "levels"), placebo, self.generator)
+        return Twins.open(self.run.path("counterfactuals"), self.test, self.generator)
 
     @cached_property
     def faithfulness(self) -> Faithfulness:

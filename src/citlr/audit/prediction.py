@@ -89,6 +89,33 @@ def predict(
     return pd.concat(frames, ignore_index=True)
 
 
+def predict_sets(
+    predictor: Predictor,
+    sets: Sequence[Counterfactuals],
+    cohort: Cohort,
+    *,
+    folder: Path | None = None,
+    tick: Ticker = silent,
+) -> pd.DataFrame:
+    """Return the model's probability for all pictures of an audit, see `predict`; the originals are those of the first.
+
+    Parameters
+    ----------
+    predictor, cohort, folder
+        As in `predict`; every set has a folder of its own name.
+    sets : sequence of Counterfactuals
+        Such as `Twins.sets`.
+    tick : callable
+        Told the number of images done of the first set, which is most of the work.
+    """
+    frames = []
+    for number, part in enumerate(sets):
+        own = None if folder is None else folder / part.folder.name
+        first = number == 0
+        frames.append(predict(predictor, part, cohort, originals=first, folder=own, tick=tick if first else silent))
+    return pd.concat(frames, ignore_index=True)
+
+
 def write_responses(path: Path, frame: pd.DataFrame) -> None:
     """Write the long table, atomically."""
     with atomic_write(path) as temporary:

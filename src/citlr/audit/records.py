@@ -26,6 +26,8 @@ class TestRow:
     `mean_effect` is E[Y(a') - Y(a)], `psi` the excess flip rate E[(g(a',Z) - g(a,Z))^2], `flip_rate` the raw share of
     outputs that differ between the two levels, `within_flip_rate` the share that differ between two draws at the same
     level (generator noise), `eca` the share of factual outputs kept when the level is redrawn uniformly.
+    `mean_error` and `psi_error` are the standard errors that come from the generator's training sample, and are part of
+    the intervals and of the equivalence p-value; None where they are not known.
     """
 
     __test__ = False  # pytest: not a test class
@@ -53,6 +55,8 @@ class TestRow:
     detectable_effect: float
     verdict: Verdict
     reason: str
+    mean_error: float | None = None
+    psi_error: float | None = None
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ def render(
         "quality_notes": tuple(without_paths(note) for note in result.quality.notes),
         "planted": report_sections.planted_table(result),
         "doses": charts.dose_response(result),
+        "generator_error": report_sections.generator_error(result),
         "detection": report_sections.limit_of_detection(result),
         "control_notes": tuple(without_paths(note) for note in result.controls.notes),
         "baselines": report_sections.baselines_table(result),

@@ -8,7 +8,7 @@ from functools import partial
 
 from citlr.audit import numerals, tables
 from citlr.audit.charts import contrast_text
-from citlr.audit.numerals import NARROW, count, decimal, is_number, percent
+from citlr.audit.numerals import NARROW, count, decimal, is_number, percent, points
 from citlr.audit.result import AuditResult, Estimate, TestRow
 from citlr.audit.tables import Cell, Column, Table
 from citlr.audit.wording import attributes, level_percent
@@ -254,6 +254,28 @@ def planted_table(result: AuditResult) -> Table:
         for dose in result.controls.planted
     ]
     return tables.build("Planted bias, strength by strength", columns, rows)
+
+
+def generator_error(result: AuditResult) -> str:
+    """Say how far the effects may be off because the generator learnt from a finite sample."""
+    known = [row for row in result.tests if row.mean_error is not None and row.psi_error is not None]
+    if not known:
+        return (
+            "Not known: this generator does not say how surely its training images show what the attribute does, so "
+            "the intervals take the redrawn images as they are."
+        )
+    worst = max(known, key=lambda row: row.mean_error or 0.0)
+    opening = (
+        "The generator learnt from a finite sample of images. Redrawn images were moved by replicates of what that "
+        "sample shows, with its patients weighted anew."
+    )
+    if not any(row.mean_error or row.psi_error for row in known):
+        return f"{opening} That moves none of the model’s outputs."
+    return (
+        f"{opening} That moves the average shift of {worst.label} by a standard error of "
+        f"{points(worst.mean_error or 0.0)}, the largest of all labels. The intervals and the equivalence p-values "
+        "hold it, and an effect within it is not called a dependence."
+    )
 
 
 def limit_of_detection(result: AuditResult) -> str:

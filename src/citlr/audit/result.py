@@ -209,7 +209,8 @@ def _estimate(content: dict[str, Any] | None) -> Estimate | None:
 
 def _test_row(content: dict[str, Any]) -> TestRow:
     intervals = {name: _estimate(content[name]) for name in ("mean_effect", "psi", "flip_rate")}
-    numbers = {name: math.nan for name, value in content.items() if value is None}
+    # Of the generator's errors None says that they are not known, of any other number that there is none.
+    numbers = {name: math.nan for name, value in content.items() if value is None and not name.endswith("_error")}
     return TestRow(**{**content, **numbers, **intervals, "contrast": tuple(content["contrast"])})
 
 

@@ -13,6 +13,7 @@ from citlr.audit.result import BaselineRow, Estimate, TestRow
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
+from citlr.invariance.generator_error import Replicates
 from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import Assessment, Bounds, ContrastTest, assess
@@ -23,7 +24,14 @@ def responses_of(frame: pd.DataFrame, *, attribute: str, levels: Sequence[str]) 
     return Responses.from_frame(frame[frame["attribute"] == attribute], attribute=attribute, levels=tuple(levels))
 
 
-def assess_responses(responses: Responses, *, settings: TestConfig, shared_seeds: bool, seed: int) -> Assessment:
+def assess_responses(
+    responses: Responses,
+    *,
+    settings: TestConfig,
+    shared_seeds: bool,
+    seed: int,
+    replicates: Replicates | None = None,
+) -> Assessment:
     """Run the default test with the settings of the configuration.
 
     Parameters
@@ -36,6 +44,8 @@ def assess_responses(responses: Responses, *, settings: TestConfig, shared_seeds
         Whether the levels of one draw share their noise.
     seed : int
         Of the randomisation.
+    replicates : Replicates, optional
+        Outputs on images moved by what the generator's training split leaves open.
 
     Returns
     -------
@@ -51,6 +61,7 @@ def assess_responses(responses: Responses, *, settings: TestConfig, shared_seeds
         randomizations=settings.randomizations,
         shared_seeds=shared_seeds,
         seed=seed,
+        replicates=replicates,
     )
 
 
@@ -156,6 +167,8 @@ def _schema_row(row: ContrastTest, attribute: str) -> TestRow:
         detectable_effect=row.detectable_effect,
         verdict=row.verdict,
         reason=row.reason,
+        mean_error=row.mean_error,
+        psi_error=row.psi_error,
     )
 
 

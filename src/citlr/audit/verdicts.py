@@ -12,6 +12,7 @@ import pandas as pd
 from citlr.audit.controls import run_controls
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import Twins
+from citlr.audit.replicates import replicates_of
 from citlr.audit.result import AuditResult, CohortSummary, Controls, Gate, Quality, TestRow, worst
 from citlr.audit.statistics import assess_responses, baselines, responses_of, schema_rows
 from citlr.audit.subgroups import audit_subgroups
@@ -82,7 +83,13 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     attribute, levels = twins.attribute, twins.levels
     shared = twins.main.plan.shared_seeds
     responses = responses_of(inputs.responses, attribute=attribute, levels=levels)
-    assessment = assess_responses(responses, settings=config.test, shared_seeds=shared, seed=config.seed)
+    assessment = assess_responses(
+        responses,
+        settings=config.test,
+        shared_seeds=shared,
+        seed=config.seed,
+        replicates=replicates_of(inputs.responses, responses),
+    )
     controls, coin_passed = run_controls(
         inputs.responses,
         responses,

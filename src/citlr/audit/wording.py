@@ -157,7 +157,7 @@ def _sentence(row: TestRow, failed: tuple[Gate, ...], alpha: float) -> str:
     opening = f"Whether the {row.outcome} on {row.label} depends on {row.attribute} is not settled"
     if not is_number(row.psi.estimate):
         return f"{opening}: {measured(row, alpha)}."
-    return f"{opening}: {measured(row, alpha)}; {_why_open(row)}."
+    return f"{opening}: {measured(row, alpha)}; {_why_open(row, alpha)}."
 
 
 def _gates(failed: tuple[Gate, ...]) -> str:
@@ -222,8 +222,13 @@ def _adjusted(row: TestRow) -> str:
     return f"adjusted p {'' if shown.startswith('below') else '= '}{shown}"
 
 
-def _why_open(row: TestRow) -> str:
+def _why_open(row: TestRow, alpha: float) -> str:
     """Say why a row without a failed gate is inconclusive."""
+    if is_number(row.pvalue_adjusted) and row.pvalue_adjusted < alpha:
+        return (
+            "the generator learnt from too few images to tell such an effect from its own error "
+            f"(standard error of the average shift {points(row.mean_error or 0.0)})"
+        )
     margin = numerals.margin(row.margin)
     reaches = [
         name

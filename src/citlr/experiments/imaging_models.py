@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.artifacts import fingerprint, read_json, sha256, versions, write_json
-from citlr.audit.prediction import ORIGINAL, predict, write_responses
+from citlr.audit.prediction import ORIGINAL, predict_sets, write_responses
 from citlr.audit.report import write_report
 from citlr.audit.result import AuditResult
 from citlr.audit.statistics import contrasts, outcome_of
@@ -204,13 +204,10 @@ def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool
 def _ask(predictor: Predictor, stage: ImagingStage, parts: Path) -> Answers:
     """Run the model on everything, and choose thresholds on the validation split."""
     start = time.perf_counter()
-    test = stage.twins.cohort
-    frames = [predict(predictor, stage.twins.main, test, folder=parts / "levels")]
-    if stage.twins.placebo is not None:
-        frames.append(predict(predictor, stage.twins.placebo, test, originals=False, folder=parts / "placebo"))
+    responses = predict_sets(predictor, stage.twins.sets, stage.twins.cohort, folder=parts)
     threshold = operating_points(predictor, stage.study.cohort.part("validation"), stage)
     truth = {level: predictor.predict(np.asarray(images)) for level, images in stage.truth.items()}
-    return Answers(pd.concat(frames, ignore_index=True), threshold, truth, time.perf_counter() - start)
+    return Answers(responses, threshold, truth, time.perf_counter() - start)
 
 
 def operating_points(predictor: Predictor, validation: Cohort, stage: ImagingStage) -> dict[str, float]:

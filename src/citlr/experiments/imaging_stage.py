@@ -15,7 +15,6 @@ from citlr.artifacts import atomic_write, fingerprint, read_json, write_json
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate
 from citlr.console import Narrator
-from citlr.data.counterfactuals import Counterfactuals
 from citlr.experiments.imaging_study import ImagingEffort, ImagingStudy, read_study
 from citlr.generators.base import load_generator
 from citlr.generators.ldm import DLDM, LatentDiffusion
@@ -109,13 +108,7 @@ def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed:
 def open_stage(folder: Path) -> ImagingStage:
     """Open what `set_stage` wrote."""
     study = read_study(folder)
-    placebo = folder / "counterfactuals" / "placebo"
-    twins = Twins(
-        cohort=study.cohort.part("test"),
-        main=Counterfactuals.open(folder / "counterfactuals" / "levels"),
-        placebo=Counterfactuals.open(placebo) if placebo.is_dir() else None,
-        generator=load_generator(folder / "generator"),
-    )
+    twins = Twins.open(folder / "counterfactuals", study.cohort.part("test"), load_generator(folder / "generator"))
     truth = {
         level: np.load(folder / "truth" / f"{level}.npy", mmap_mode="r")
         for level in study.levels

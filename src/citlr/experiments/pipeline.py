@@ -12,10 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from citlr.artifacts import fingerprint, versions, write_json
-from citlr.audit.prediction import predict
+from citlr.audit.prediction import predict_sets
 from citlr.audit.result import AuditResult
 from citlr.audit.statistics import assess_responses, responses_of
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
@@ -176,10 +174,7 @@ def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, sta
         Numbers and words only.
     """
     twins = stage.twins
-    frames = [predict(predictor, twins.main, twins.cohort)]
-    if twins.placebo is not None:
-        frames.append(predict(predictor, twins.placebo, twins.cohort, originals=False))
-    responses = pd.concat(frames, ignore_index=True)
+    responses = predict_sets(predictor, twins.sets, twins.cohort)
     # The planted ladder is no part of the verdict and most of an audit's arithmetic.
     settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
     result = audit_responses(

@@ -37,6 +37,9 @@ images under both levels, and every classifier is audited as `citlr audit` does 
 A *false alarm* is the verdict "dependence" about a blind classifier. The truth is taken over the same test images,
 from their exact counterfactuals.
 
+*On trust* is what the verdict would be if the generator were beyond doubt: without the gates, and without the error
+that its own training sample leaves open.
+
 A blind one is accused as soon as the generator changes pixels that sex cannot touch; an indifferent one when what the
 generator changes where sex acts is not what sex does there. What is left of sex in an indifferent one is little and not
 nothing, so that "dependence" about it is no error of the test, but not what an auditor is to be told either.
@@ -80,25 +83,25 @@ def write_pipeline_page(source: str | Path, page: str | Path, *, figure: str = "
 def findings(tables: dict[str, Any]) -> Iterator[str]:
     """Say the main numbers, one sentence each."""
     every = tables["summary"]["all"]
-    alarms, bare = every["false_alarms"], every["false_alarms_without_gates"]
+    alarms, bare = every["false_alarms"], every["false_alarms_on_trust"]
     yield (
         f"False alarms: {_share(alarms)} blind classifiers, at most {alarms['high']:.1%} by the exact one-sided "
         f"{CONFIDENCE:.0%} bound (classifiers of one world share a generator, so they are not independent); "
-        f"without the gates {bare['hits']}."
+        f"on trust {bare['hits']}."
     )
     yield f"Blind classifiers shown to be *equivalent* within the margin of 0.02: {_share(every['cleared'])}."
     if every["indifferent_accused"]["of"]:
-        accused, bare = every["indifferent_accused"], every["indifferent_accused_without_gates"]
+        accused, bare = every["indifferent_accused"], every["indifferent_accused_on_trust"]
         true, estimated = (_number(value) for value in every["indifferent_psi"])
         yield (
-            f"Indifferent classifiers: called *dependent* {_share(accused)}, without the gates {bare['hits']}; "
+            f"Indifferent classifiers: called *dependent* {_share(accused)}, on trust {bare['hits']}; "
             f"*equivalent* {_share(every['indifferent_cleared'])}; largest true psi {true}, largest estimate "
             f"{estimated}."
         )
-    found, bare_found = every["detected"], every["detected_without_gates"]
+    found, bare_found = every["detected"], every["detected_on_trust"]
     yield (
         f"Biased and shortcut classifiers whose true flip rate is {RELEVANT:.0%} or more: found {_share(found)}, at "
-        f"least {found['low']:.1%} by the exact bound; without the gates {_share(bare_found)}, at least "
+        f"least {found['low']:.1%} by the exact bound; on trust {_share(bare_found)}, at least "
         f"{bare_found['low']:.1%}; called *equivalent*: {every['acquitted']['hits']}."
     )
     psi, mean = every["spearman_psi"], every["spearman_mean_effect"]
@@ -128,16 +131,16 @@ def _number(value: float | None) -> str:
 
 def _by_correlation(summary: dict[str, Row]) -> Iterator[str]:
     yield (
-        "| correlation | false alarms (without gates) | upper bound | blind called equivalent | inconclusive, all | "
-        "gate failed | found (true flip rate at least 5 %) | without gates | Spearman psi | Spearman mean effect |"
+        "| correlation | false alarms (on trust) | upper bound | blind called equivalent | inconclusive, all | "
+        "gate failed | found (true flip rate at least 5 %) | on trust | Spearman psi | Spearman mean effect |"
     )
     yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     for name, group in summary.items():
-        alarms, bare = group["false_alarms"], group["false_alarms_without_gates"]
+        alarms, bare = group["false_alarms"], group["false_alarms_on_trust"]
         yield (
             f"| {name} | {_share(alarms)}, ({bare['hits']}) | {alarms['high']:.1%} | {_share(group['cleared'])} | "
             f"{_share(group['inconclusive'])} | {_share(group['withheld'])} | {_share(group['detected'])} | "
-            f"{_share(group['detected_without_gates'])} | "
+            f"{_share(group['detected_on_trust'])} | "
             f"{_number(group['spearman_psi'])} | {_number(group['spearman_mean_effect'])} |"
         )
 

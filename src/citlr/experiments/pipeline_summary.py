@@ -61,12 +61,12 @@ def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
     Returns
     -------
     dict
-        "all" and one entry per correlation, each with `false_alarms` (verdict "dependence" of a blind classifier, with
-        and without the gates), `cleared` ("equivalent"), `indifferent_...` (the same of those that look where the
-        attribute acts and do not use it, with their largest true and estimated psi), `inconclusive`, `withheld` (all
-        audits in which a gate failed), `detected` (of those whose true flip rate is 5 % or more),
-        `detected_by_flip_rate`, `acquitted` ("equivalent" although the true flip rate is 5 % or more), and the rank
-        correlations of estimates and truth.
+        "all" and one entry per correlation, each with `false_alarms` (verdict "dependence" of a blind classifier;
+        `on_trust`: without the gates and the generator's error), `cleared` ("equivalent"), `indifferent_...` (the same
+        of those that look where the attribute acts and do not use it, with their largest true and estimated psi),
+        `inconclusive`, `withheld` (all audits in which a gate failed), `detected` (of those whose true flip rate is 5 %
+        or more), `detected_by_flip_rate`, `acquitted` ("equivalent" although the true flip rate is 5 % or more), and
+        the rank correlations of estimates and truth.
     """
     groups: dict[str, list[Row]] = {"all": list(rows)}
     for row in sorted(rows, key=lambda row: float(row["correlation"])):
@@ -89,16 +89,16 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
         ladder.append({"from": low, "below": high, **rate(part, lambda row: row["verdict"] == "dependence")})
     return {
         "false_alarms": rate(blind, lambda row: row["verdict"] == "dependence"),
-        "false_alarms_without_gates": rate(blind, lambda row: row["ungated_verdict"] == "dependence"),
+        "false_alarms_on_trust": rate(blind, lambda row: row["ungated_verdict"] == "dependence"),
         "cleared": rate(blind, lambda row: row["verdict"] == "equivalent"),
         "indifferent_accused": rate(indifferent, lambda row: row["verdict"] == "dependence"),
-        "indifferent_accused_without_gates": rate(indifferent, lambda row: row["ungated_verdict"] == "dependence"),
+        "indifferent_accused_on_trust": rate(indifferent, lambda row: row["ungated_verdict"] == "dependence"),
         "indifferent_cleared": rate(indifferent, lambda row: row["verdict"] == "equivalent"),
         "indifferent_psi": [_largest(indifferent, "true_psi"), _largest(indifferent, "psi")],
         "inconclusive": rate(rows, lambda row: row["verdict"] == "inconclusive"),
         "withheld": rate(rows, lambda row: bool(row["failed_gates"])),
         "detected": rate(strong, lambda row: row["verdict"] == "dependence"),
-        "detected_without_gates": rate(strong, lambda row: row["ungated_verdict"] == "dependence"),
+        "detected_on_trust": rate(strong, lambda row: row["ungated_verdict"] == "dependence"),
         "acquitted": rate(strong, lambda row: row["verdict"] == "equivalent"),
         "detected_by_flip_rate": ladder,
         "spearman_psi": spearman(rows, "psi", "true_psi"),

@@ -17,6 +17,7 @@ from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
 from citlr.generators.strength import LADDER
 from citlr.generators.support import Support
+from citlr.generators.uncertainty import Uncertainty
 
 
 def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: torch.device) -> Sampler:
@@ -45,6 +46,7 @@ def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: to
         disentangler=_disentangler(config, len(secret.columns), seed) if config.disentangle else None,
         denoiser=_denoiser(config, conditions, seed),
         support=Support(conditions, config.size),
+        uncertainty=Uncertainty(conditions, config.size),
         recentring=_recentring(config, conditions),
         guidance=1.0,
         device=device,

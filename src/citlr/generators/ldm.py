@@ -30,6 +30,7 @@ from citlr.generators.store import Dataset, Rows, require_variety, spans, stored
 from citlr.generators.strength import choose_strength
 from citlr.generators.support import find_support
 from citlr.generators.training import Trainer
+from citlr.generators.uncertainty import find_deviations
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -144,6 +145,8 @@ class LatentDiffusion:
         )
         train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
         self._find_support(shop, sampler, sets[0], codes[0])
+        deviations = find_deviations(sets[0], codes[0], conditions, seed=seed)
+        sampler.uncertainty.deviations.copy_(deviations)
         self._sampler = sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
         self._recentre(shop, sampler, sets[0])
         if config.abduction == "inversion":
@@ -301,6 +304,27 @@ class LatentDiffusion:
             abduction=abduction,
             tick=tick,
         )
+
+    def mean_replicates(self, attribute: str | Sequence[str], levels: Sequence[Level]) -> Images:
+        """Give by how much the mean image under each level may be off, as the training split shows it.
+
+        Parameters
+        ----------
+        attribute, levels
+            As in `generate`.
+
+        Returns
+        -------
+        ndarray of float32, shape (replicates, len(levels), 1, size, size)
+            Grey values to add to redrawn images, see `citlr.generators.uncertainty`; zero where an intervention on the
+            attribute changes nothing.
+        """
+        sampler = self._fitted
+        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
+        nobody = torch.zeros(1, sampler.conditions.width)
+        codes = torch.cat([sampler.conditions.intervene(nobody, names, level) for level in levels])
+        found = sampler.uncertainty.of(codes)[:, :, None] * sampler.support.of(names)
+        return found.cpu().numpy()
 
     def reconstruct(self, images: Images) -> Images:
         """Encode and decode images (n, 1, size, size)."""

@@ -43,7 +43,7 @@ class Recentring(nn.Module):
         Examples
         --------
         >>> import pandas as pd
-        >>> frame = pd.DataFrame({"image_id": ["1", "2"], "sex": ["F", "M"]})
+        >>> frame = pd.DataFrame({"image_id": ["1", "2"], "patient_id": ["1", "2"], "sex": ["F", "M"]})
         >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
         >>> codes = conditions.encode(frame)
         >>> Recentring(conditions, 32).entered(codes, conditions.intervene(codes, ("sex",), "M"))[:, :3]

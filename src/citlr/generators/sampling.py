@@ -28,6 +28,7 @@ from citlr.generators.recentring import Recentring
 from citlr.generators.schedule import NoiseModel, walk_down, walk_up
 from citlr.generators.settings import ABDUCTIONS, LDMConfig
 from citlr.generators.support import Support
+from citlr.generators.uncertainty import Uncertainty
 
 # Null interventions whose mean stands for what the generator keeps of an image (detail "average").
 ANCHORS = 4
@@ -60,6 +61,7 @@ class Sampler:
     disentangler: Disentangler | None
     denoiser: Denoiser
     support: Support
+    uncertainty: Uncertainty
     recentring: Recentring | None
     guidance: float
     device: torch.device
@@ -70,6 +72,7 @@ class Sampler:
             "autoencoder": self.autoencoder,
             "denoiser": self.denoiser,
             "support": self.support,
+            "uncertainty": self.uncertainty,
         }
         if self.disentangler is not None:
             found["disentangler"] = self.disentangler

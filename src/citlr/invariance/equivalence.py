@@ -9,11 +9,13 @@ correction is due: the larger p-value is that of the whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from citlr.errors import InputError
 from citlr.invariance.clusters import ClusteredMean, Floats, SignedMean
+from citlr.invariance.generator_error import GeneratorError, widened_pvalue
 from citlr.invariance.intervals import beyond_pvalue, negate, upper_pvalue
 
 
@@ -54,7 +56,15 @@ def check_margin(margin: float) -> None:
         )
 
 
-def equivalence_test(mean: SignedMean, product: ClusteredMean, *, margin: float, decisions: bool = True) -> Equivalence:
+def equivalence_test(
+    mean: SignedMean,
+    product: ClusteredMean,
+    *,
+    margin: float,
+    decisions: bool = True,
+    error: GeneratorError | None = None,
+    alpha: float = 0.05,
+) -> Equivalence:
     """Test both effects against the margin.
 
     Parameters
@@ -67,6 +77,10 @@ def equivalence_test(mean: SignedMean, product: ClusteredMean, *, margin: float,
         In (0, 1).
     decisions : bool
         Whether the outputs are decisions (see `citlr.invariance.intervals`).
+    error : GeneratorError, optional
+        What the generator's training sample leaves open.
+    alpha : float
+        At which the verdict is given.
 
     Returns
     -------
@@ -89,8 +103,10 @@ def equivalence_test(mean: SignedMean, product: ClusteredMean, *, margin: float,
     check_margin(margin)
     above = beyond_pvalue(mean, margin)
     below = beyond_pvalue(negate(mean), margin)
-    return Equivalence(
-        margin=margin,
-        mean_pvalue=np.maximum(above, below),
-        psi_pvalue=upper_pvalue(product, margin, decisions=decisions),
-    )
+    psi = upper_pvalue(product, margin, decisions=decisions)
+    if error is not None:
+        weaken = partial(widened_pvalue, alpha=alpha, replicates=error.replicates)
+        above = weaken(above, margin - mean.whole.estimate, error.mean)
+        below = weaken(below, margin + mean.whole.estimate, error.mean)
+        psi = weaken(psi, margin - product.estimate, error.psi)
+    return Equivalence(margin=margin, mean_pvalue=np.maximum(above, below), psi_pvalue=psi)

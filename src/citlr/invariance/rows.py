@@ -8,6 +8,7 @@ from typing import Literal
 from citlr.invariance.clusters import Floats
 from citlr.invariance.effects import Effects, Outcome
 from citlr.invariance.equivalence import Equivalence
+from citlr.invariance.generator_error import GeneratorError
 from citlr.invariance.intervals import Interval
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.randomization import RandomizationResult
@@ -41,6 +42,9 @@ class ContrastTest:
         Of the default test; Holm and Benjamini-Hochberg over labels and contrasts; log10 with its asymptotic tail.
     equivalence_pvalue : float
         The larger of the p-values of the mean effect and of psi against the margin.
+    mean_error, psi_error : float or None
+        Standard errors of the two effects that come from the generator's training sample, which the intervals and the
+        equivalence p-value hold (see `citlr.invariance.generator_error`); None where the generator does not know them.
     detectable_effect : float
         Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
     reason : str
@@ -72,6 +76,9 @@ class ContrastTest:
     detectable_effect: float
     verdict: Verdict
     reason: str
+    mean_error: float | None = None
+    psi_error: float | None = None
+    replicates: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ def contrast_rows(
     smallest: Floats,
     outcome: Outcome,
     shared_seeds: bool,
+    error: GeneratorError | None = None,
 ) -> list[ContrastTest]:
     """Return one undecided row per label; `row` is the contrast's row in `tests`, `smallest` its detectable psi."""
     n_patients = responses.n_patients
@@ -127,6 +135,9 @@ def contrast_rows(
             detectable_effect=float(smallest[k]),
             verdict="inconclusive",
             reason="",
+            mean_error=None if error is None else float(error.mean[k]),
+            psi_error=None if error is None else float(error.psi[k]),
+            replicates=0 if error is None else error.replicates,
         )
         for k, label in enumerate(effects.labels)
     ]

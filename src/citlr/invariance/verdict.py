@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from citlr.errors import InputError
 from citlr.invariance.effects import Outcome, contrast_effects, outcome_values
 from citlr.invariance.equivalence import check_margin, equivalence_test
+from citlr.invariance.generator_error import Replicates, contrast_error, widened, widened_pvalue
 from citlr.invariance.intervals import check_alpha
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
@@ -74,12 +76,14 @@ def assess(
     randomizations: int = 4999,
     shared_seeds: bool = True,
     seed: int = 0,
+    replicates: Replicates | None = None,
 ) -> Assessment:
     """Test every label at every contrast and say what follows.
 
     A row is *equivalent* where the mean effect and psi are both shown to lie below the margin (that takes precedence
     over a dependence that is significant but negligible, and the reason says so); else *dependence* where the
-    Holm-adjusted p-value is below alpha; else *inconclusive*.
+    Holm-adjusted p-value is below alpha and the effect exceeds what the generator's training sample leaves open; else
+    *inconclusive*.
 
     Parameters
     ----------
@@ -99,6 +103,9 @@ def assess(
         Whether draw r of all levels of an image used the same generator noise.
     seed : int
         Same seed, same result.
+    replicates : Replicates, optional
+        Outputs on images moved by replicates of the generator's mean effect; without them the generator is taken as
+        given.
 
     Returns
     -------
@@ -138,7 +145,13 @@ def assess(
             threshold=threshold,
             shared_seeds=shared_seeds,
         )
-        equivalence = equivalence_test(effects.mean, effects.product, margin=margin, decisions=outcome == "decision")
+        error = None
+        if replicates is not None:
+            error = contrast_error(responses, replicates, contrast=contrast, outcome=outcome, threshold=threshold)
+            effects = widened(effects, error, alpha=alpha)
+        equivalence = equivalence_test(
+            effects.mean, effects.product, margin=margin, decisions=outcome == "decision", error=error, alpha=alpha
+        )
         smallest, _ = detectable(
             effects,
             tests,
@@ -149,7 +162,9 @@ def assess(
             decisions=outcome == "decision",
             shared_seeds=shared_seeds,
         )
-        columns.append(contrast_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds))
+        columns.append(
+            contrast_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds, error)
+        )
     rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
     draft = Assessment(
         attribute=responses.attribute,
@@ -220,6 +235,13 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
             f"{what}: the mean effect and psi are both below the margin of {test.margin:g} "
             f"(p = {test.equivalence_pvalue:.2g}; {sizes}).{also}"
         )
+    if significant and not exceeds_error(test, alpha):
+        reach = float(stats.t.isf(alpha / 2, test.replicates)) * (test.mean_error or 0.0)
+        return "inconclusive", (
+            f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), yet by no more "
+            f"than the generator's own training sample leaves open (a mean effect of up to {reach:.4f}; {sizes}): more "
+            "training images would tell."
+        )
     if significant:
         which = "the mean shift" if test.component == "mean" else "changes of single images"
         return "dependence", f"{what}: the output depends on the level (adjusted p = {_p(test)}, by {which}; {sizes})."
@@ -228,6 +250,35 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         f"{test.margin:g} are not ruled out ({sizes}); a psi of {test.detectable_effect:.3g} would have been found in "
         "80 of 100 such audits."
     )
+
+
+def exceeds_error(test: ContrastTest, alpha: float) -> bool:
+    """Say whether an effect that the test found is beyond what the generator's training sample leaves open.
+
+    The mean effect is where its interval, which holds that error, excludes zero, or where it decided the test and stays
+    significant with its variance increased by the generator's. So is psi, unless it is shown to be below the margin: a
+    generator is a little wrong about every single image, which makes some excess changes in any model that looks there.
+    """
+    mean_error, psi_error = test.mean_error or 0.0, test.psi_error or 0.0
+    if not (mean_error or psi_error):
+        return True
+    if test.mean_effect.low > 0 or test.mean_effect.high < 0:
+        return True
+    # Beyond the smallest p-value that randomisations can give, its asymptotic tail says how sure the test is.
+    pvalue = min(test.pvalue_adjusted, 10**test.log10_pvalue * test.pvalue_adjusted / test.pvalue)
+    if test.component == "mean":
+        return _stays(pvalue, abs(test.mean_effect.estimate), mean_error, alpha, test.replicates)
+    if test.psi.high < test.margin:
+        return False
+    return test.psi.low > 0 or _stays(pvalue, test.psi.estimate, psi_error, alpha, test.replicates)
+
+
+def _stays(pvalue: float, size: float, error: float, alpha: float, replicates: int) -> bool:
+    """Say whether a two-sided p-value of an effect of this size is below alpha with the generator's error."""
+    if size <= 0:
+        return False
+    half = [np.array([one]) for one in (pvalue / 2, size, error)]
+    return 2 * float(widened_pvalue(*half, alpha=alpha / 2, replicates=replicates)[0]) < alpha
 
 
 def _p(test: ContrastTest) -> str:

@@ -1,0 +1,106 @@
+"""How surely the training split shows what an attribute does on average: replicates of the mean effect.
+
+No generator knows the mean effect of an attribute better than the images it learnt from show it. Patients are
+weighted anew in every replicate (the Bayesian bootstrap, Rubin 1981), the regression that gives the mean effects is
+repeated, and what each replicate's effects deviate by is kept. A model's output on images moved by such deviations
+says how far its own measured effect may be off, whatever the model looks at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from citlr.generators.base import PLACEBO, hashed_seed
+from citlr.generators.conditions import Conditions
+from citlr.generators.store import Dataset, spans
+
+# Replicates that are kept; a spread of twelve is known to a fifth, which the t distribution of the verdict allows for.
+REPLICATES = 12
+
+
+class Uncertainty(nn.Module):
+    """Deviations of the attributes' mean effects, one set per replicate; zeros until they are found.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Names the variables.
+    size : int
+        Side of the images.
+    """
+
+    deviations: Tensor
+
+    def __init__(self, conditions: Conditions, size: int) -> None:
+        super().__init__()
+        self.columns: tuple[int, ...] = tuple(
+            column
+            for variable in conditions.attributes
+            if variable.name != PLACEBO
+            for column in range(*conditions.span(variable.name).indices(conditions.width))
+        )
+        self.register_buffer("deviations", torch.zeros(REPLICATES, len(self.columns), size, size))
+
+    def of(self, codes: Tensor) -> Tensor:
+        """Give the deviation of the mean image under each code (levels, width): (replicates, levels, s, s)."""
+        chosen = codes[:, list(self.columns)].to(self.deviations)
+        return torch.einsum("lc,kchw->klhw", chosen, self.deviations)
+
+
+def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
+    """Repeat the regression of the pixels on all codes with patients weighted anew.
+
+    Parameters
+    ----------
+    data : Dataset
+        The training split.
+    codes : Tensor of shape (n, width)
+        See `Conditions.encode`.
+    conditions : Conditions
+        Names the variables.
+    seed : int
+        Of the weights.
+
+    Returns
+    -------
+    Tensor of float32, shape (REPLICATES, columns, s, s)
+        Effects of the attributes' codes in each replicate, minus those of the split itself; of a categorical attribute
+        zero on average over its levels' shares.
+    """
+    size, random = data.pixels.shape[-1], np.random.default_rng(hashed_seed("uncertainty", seed))
+    _, patients = np.unique(data.cohort.frame["patient_id"].astype(str), return_inverse=True)
+    drawn = random.standard_exponential((REPLICATES, int(patients.max()) + 1))[:, patients]
+    weights = np.concatenate([np.ones((1, len(patients))), drawn])
+    design = np.concatenate([np.ones((len(codes), 1)), codes.double().numpy()], axis=1)
+    cross = np.zeros((len(weights), design.shape[1], size**2))
+    for part in spans(len(design)):
+        pixels = np.asarray(data.pixels[part], dtype=np.float64).reshape(-1, size**2)
+        for k, weight in enumerate(weights):
+            cross[k] += (design[part] * weight[part, None]).T @ pixels
+    effects = np.stack([_solve(design, weight, one) for weight, one in zip(weights, cross, strict=True)])[:, 1:]
+    kept = []
+    for variable in conditions.attributes:
+        if variable.name != PLACEBO:
+            own = codes[:, conditions.span(variable.name)].double().numpy()
+            kept.append(_centred(effects[:, conditions.span(variable.name)], own, bool(variable.levels)))
+    every = np.concatenate(kept, axis=1)
+    return torch.from_numpy(every[1:] - every[:1]).float().reshape(REPLICATES, -1, size, size)
+
+
+def _solve(
+    design: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], cross: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    # Columns of one variable sum to one, so that the smallest of all solutions is taken; contrasts are the same in all.
+    gram = (design * weight[:, None]).T @ design
+    solution: npt.NDArray[np.float64] = np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ cross
+    return solution
+
+
+def _centred(effects: npt.NDArray[np.float64], own: npt.NDArray[np.float64], levels: bool) -> npt.NDArray[np.float64]:
+    """Make the effects (k, columns, pixels) of one variable zero on average, and that of a missing value zero."""
+    centred = effects - np.einsum("c,kcp->kp", own.mean(axis=0), effects)[:, None] if levels else effects.copy()
+    centred[:, -1] = 0
+    return centred
