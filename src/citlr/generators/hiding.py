@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from citlr.generators.base import PLACEBO
@@ -15,6 +14,7 @@ from citlr.generators.conditions import Conditions
 from citlr.generators.disentangle import Critic, Disentangler, critic_loss, donsker_varadhan
 from citlr.generators.fitting import VALIDATION, Workshop, seeded
 from citlr.generators.process import Process
+from citlr.generators.propensity import Propensity
 from citlr.generators.store import Rows, spans
 
 
@@ -67,7 +67,7 @@ class Secret:
         if not self.held or len(distinct) < 2:
             return index, torch.from_numpy(np.log(shares)).float().expand(len(index), -1)
         given = codes[:, self.held].numpy()
-        odds = LogisticRegression(max_iter=1000).fit(given, index).predict_log_proba(given)
+        odds = Propensity().fit(index, given).log_odds(given)
         return index, torch.from_numpy(odds).float()
 
     def _binned(self, codes: Tensor) -> npt.NDArray[np.float32]:

@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.generators.base import hashed_seed
 from citlr.generators.ldm import LatentDiffusion
+from citlr.generators.propensity import Propensity
 from citlr.generators.reading import Reading, read_attribute
 from citlr.generators.sampling import Sampler
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
-
-
-# No image counts for more than this many.
-HEAVIEST = 20.0
 
 
 @dataclass(frozen=True)
@@ -135,13 +131,9 @@ def _balance(
     conditions = sampler.conditions
     columns = [column for one in conditions.held for column in range(*conditions.span(one.name).indices(10**9))]
     codes = [conditions.encode(split.frame)[:, columns].numpy() for split in splits]
-    odds = LogisticRegression(max_iter=1000).fit(codes[0], levels[0])
+    odds = Propensity().fit(levels[0], codes[0])
     shares = np.bincount(levels[0]) / len(levels[0])
-    found = []
-    for code, own in zip(codes, levels, strict=True):
-        given = odds.predict_proba(code)[np.arange(len(own)), np.searchsorted(odds.classes_, own)]
-        found.append(np.minimum(shares[own] / given, HEAVIEST))
-    return found
+    return [odds.weights(own, code, shares=shares) for code, own in zip(codes, levels, strict=True)]
 
 
 @torch.no_grad()

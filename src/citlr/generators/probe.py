@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.stats import mannwhitneyu, spearmanr
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,6 +21,7 @@ from citlr.generators.base import Images, hashed_seed
 from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.fitting import seeded
 from citlr.generators.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
+from citlr.generators.propensity import Propensity
 from citlr.generators.store import Dataset, spans
 from citlr.generators.training import Budget, Learner, Plan, Trainer, run
 
@@ -232,9 +232,8 @@ def _balance(codes: npt.NDArray[np.int64], targets: Sequence[Target], *, n_attri
             continue
         planes = [np.eye(len(targets[j].levels) + 1)[codes[given, j]] for j in others]
         rest = np.concatenate([np.ones((len(y), 1)), *planes], axis=1)
-        model = LogisticRegression(max_iter=1000).fit(rest, y)
-        p = model.predict_proba(rest)[np.arange(len(y)), np.searchsorted(model.classes_, y)]
-        raw = np.minimum(1 / (len(target.levels) * np.maximum(p, 1e-6)), LARGEST_WEIGHT)
+        alike = np.full(len(target.levels), 1 / len(target.levels))
+        raw = Propensity().fit(y, rest).weights(y, rest, shares=alike, heaviest=LARGEST_WEIGHT)
         weights[given, k] = raw / raw.mean()
     return weights
 

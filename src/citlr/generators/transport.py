@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
+
+from citlr.generators.propensity import Propensity
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,8 +24,6 @@ ITERATIONS, CONVERGED = 20, 1e-6
 # No direction has less variance than this share of the largest one; no level less than SMALLEST of the pooled one.
 FLOOR = 1e-9
 SMALLEST = 0.05
-# No row counts for more than this many.
-HEAVIEST = 20.0
 
 
 def transport(start: Floats, end: Floats) -> Floats:
@@ -138,9 +137,7 @@ def balanced_covariances(
     weights = np.ones(len(rows))
     shares = np.bincount(index, minlength=levels) / len(index)
     if held.shape[1] and len(np.unique(index)) > 1:
-        odds = LogisticRegression(max_iter=1000).fit(held, index)
-        given = odds.predict_proba(held)[np.arange(len(index)), np.searchsorted(odds.classes_, index)]
-        weights = np.minimum(shares[index] / given, HEAVIEST)
+        weights = Propensity().fit(index, held).weights(index, held, shares=shares)
     pooled, found = rows.T @ rows / len(rows), []
     for level in range(levels):
         own = index == level

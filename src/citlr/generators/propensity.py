@@ -1,0 +1,46 @@
+"""How likely each level is by what else is known of an image, and weights under which the two are independent."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+
+# No image counts for more than this many.
+HEAVIEST = 20.0
+
+
+class Propensity:
+    """`p(a | held)` by a logistic regression (Rosenbaum and Rubin 1983).
+
+    Examples
+    --------
+    >>> level, held = np.array([0, 0, 0, 1, 1, 1]), np.array([[0.0], [0], [1], [0], [1], [1]])
+    >>> weights = Propensity().fit(level, held).weights(level, held, shares=np.array([0.5, 0.5]))
+    >>> bool(weights[2] > weights[0])  # the rarer kind of its level counts more
+    True
+    """
+
+    def fit(self, index: npt.NDArray[np.int64], held: npt.NDArray[np.floating]) -> Self:
+        """Fit on levels (n,), given as numbers, and columns (n, m) of what is held."""
+        self._model = LogisticRegression(max_iter=1000).fit(held, index)
+        return self
+
+    def log_odds(self, held: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Give `log p(a | held)` (n, levels that occurred)."""
+        return np.asarray(self._model.predict_log_proba(held))
+
+    def weights(
+        self,
+        index: npt.NDArray[np.int64],
+        held: npt.NDArray[np.floating],
+        *,
+        shares: npt.NDArray[np.float64],
+        heaviest: float = HEAVIEST,
+    ) -> npt.NDArray[np.float64]:
+        """Give `p(a) / p(a | held)` (n,), at most `heaviest`, where `shares` are the p(a) that are wanted."""
+        every = self._model.predict_proba(held)
+        own = every[np.arange(len(index)), np.searchsorted(self._model.classes_, index)]
+        return np.asarray(np.minimum(shares[index] / np.maximum(own, 1e-6), heaviest))
