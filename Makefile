@@ -10,11 +10,12 @@ ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS=1
 
 install: $(STAMP)
 
+# Modules are compiled when they are first imported: most of those of torch never are.
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "torch>=2.9" "torchvision>=0.24"
-	$(BIN)/python -m pip install --quiet -e ".[test]"
+	$(BIN)/python -m pip install --quiet --no-compile "torch>=2.9" "torchvision>=0.24"
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[test]"
 	touch $(STAMP)
 
 lint: $(STAMP)

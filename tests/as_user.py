@@ -33,7 +33,7 @@ CONFIG: dict[str, Any] = {
     },
     "test": {"randomizations": 199},
     "gates": {"probe_steps": 24},
-    "controls": {"placebo_images": 16, "planted": [4.0], "bootstraps": 5},
+    "controls": {"placebo_images": 16, "replicate_images": 10, "planted": [4.0], "bootstraps": 5},
     "report": {"gallery": 2},
 }
 

@@ -165,6 +165,9 @@ def test_json_is_json_and_nothing_else(never_killed: Path) -> None:
     )
     names += "flip_rate eca margin equivalence_pvalue detectable_effect verdict"
     assert set(names.split()) <= set(row)
+    # The generator's own error was measured, not left out.
+    assert row["mean_error"] >= 0
+    assert row["psi_error"] >= 0
     assert set(content["quality"]) >= {
         "composition",
         "effectiveness",

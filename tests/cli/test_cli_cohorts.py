@@ -104,8 +104,8 @@ def test_a_closed_model_goes_out_comes_back_and_is_gated(world: Path, tmp_path: 
     assert "citlr export" in waiting.stderr
     assert citlr("export", run, "--out", tmp_path / "blind", "--quiet").returncode == 0
     ids = pd.read_csv(tmp_path / "blind" / "manifest.csv")["id"]
-    # 50 test images and 16 for the coin, two levels and draws each, and the originals.
-    assert len(ids) == 50 * 5 + 16 * 4
+    # 50 test images and 16 for the coin, two levels and draws each, the originals, and 10 moved by 12 replicates.
+    assert len(ids) == 50 * 5 + 16 * 4 + 10 * 12
     answers = pd.DataFrame({"id": ids, "cardiomegaly": 0.25})
     answers.iloc[:10].to_csv(tmp_path / "half.csv", index=False)
     refused = citlr("ingest", run, tmp_path / "half.csv", "--quiet")
