@@ -11,7 +11,6 @@ from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
-from citlr.generators import training
 from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
@@ -223,113 +222,6 @@ def test_generators_refuse_checkpoints_of_another_configuration(world, tmp_path:
     (tmp_path / "autoencoder.safetensors").write_bytes(b"half")
     with pytest.raises(StateError, match="is damaged"):
         tiny(world[1], CLDM, directory=tmp_path)
-
-
-def test_training_stops_at_nan_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    def plan(poison: int) -> training.Plan:
-        module = torch.nn.Linear(2, 1)
-        torch.nn.init.ones_(module.weight)
-        learner = training.Learner(module, torch.optim.Adam(module.parameters(), lr=0.1))
-
-        def update(step: int, random: torch.Generator) -> dict[str, float]:
-            loss = learner.runner(torch.ones(1, 2)).square().sum()
-            return {"loss": trainer.descend(loss * (float("nan") if step == poison else 1.0), learner)}
-
-        return training.Plan("part", {"net": learner}, update, training.Budget(8, checkpoint_minutes=0.0), seed=0)
-
-    trainer = training.Trainer("cpu")
-    with pytest.raises(StateError, match=r"Training of the part stopped at step 5: the loss is nan.*part.safetensors"):
-        training.run(plan(5), trainer, directory=tmp_path)
-    ended, whole = plan(-1), plan(-1)
-    training.run(ended, trainer, directory=tmp_path)
-    training.run(whole, trainer)
-    assert torch.equal(ended.learners["net"].module.weight, whole.learners["net"].module.weight)
-
-
-class Voice(Narrator):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-        MemoryError(),
-    ],
-)
-def test_training_halves_the_batch_once_when_memory_runs_out(tmp_path: Path, trouble: Exception) -> None:
-    def train(limit: int, folder: Path, steps: int = 6) -> tuple[list[int], Voice]:
-        module, trainer, voice = torch.nn.Linear(1, 1), training.Trainer("cpu"), Voice()
-        torch.nn.init.ones_(module.weight)
-        learner, sizes = training.Learner(module, torch.optim.SGD(module.parameters(), lr=0.1)), []
-
-        def update(step: int, random: torch.Generator) -> dict[str, float]:
-            rows = trainer.rows(40, seed=0, part="part", step=step, batch_size=8)
-            if len(rows) > limit and step >= 2:
-                raise trouble
-            sizes.append(len(rows))
-            return {"loss": trainer.descend(learner.runner(torch.ones(len(rows), 1)).square().mean(), learner)}
-
-        budget = training.Budget(steps, batch_size=8, checkpoint_minutes=0.0)
-        training.run(
-            training.Plan("part", {"net": learner}, update, budget, seed=0), trainer, directory=folder, narrator=voice
-        )
-        return sizes, voice
-
-    sizes, voice = train(4, tmp_path / "a")
-    assert sizes == [8, 8, 4, 4, 4, 4]
-    assert voice.said == ["Memory ran out in training the part at step 2: from there on every batch is halved."]
-    # A run that goes on from the checkpoint keeps to half batches.
-    assert train(8, tmp_path / "a", steps=8)[0] == [4, 4]
-    with pytest.raises(StateError, match=r"ran out of memory at step 2, with a batch of 4.*part.safetensors"):
-        train(2, tmp_path / "b")
-
-
-def test_training_lets_other_errors_through() -> None:
-    module = torch.nn.Linear(1, 1)
-    learner = training.Learner(module, torch.optim.SGD(module.parameters(), lr=0.1))
-
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        raise RuntimeError("shape mismatch")
-
-    plan = training.Plan("part", {"net": learner}, update, training.Budget(2), seed=0)
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        training.run(plan, training.Trainer("cpu"))
-
-
-def test_training_stops_early_and_keeps_the_best_weights() -> None:
-    module = torch.nn.Linear(1, 1)
-    learner = training.Learner(module, torch.optim.SGD(module.parameters(), lr=0.1))
-    losses, seen = iter([3.0, 1.0, 2.0, 2.0, 2.0]), []
-
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        return {"loss": trainer.descend(learner.runner(torch.ones(1, 1)).sum(), learner)}
-
-    def validate() -> float:
-        seen.append(module.weight.item())
-        return next(losses)
-
-    trainer = training.Trainer("cpu")
-    budget = training.Budget(100, validate_every=1, patience=2)
-    training.run(training.Plan("part", {"net": learner}, update, budget, 0, validate), trainer)
-    assert len(seen) == 4
-    assert module.weight.item() == seen[1]
-
-
-def test_batches_are_a_function_of_seed_and_step() -> None:
-    trainer = training.Trainer("cpu")
-    rows = [trainer.rows(10, seed=0, part="a", step=step, batch_size=4) for step in range(5)]
-    assert sorted(np.concatenate(rows)[:10].tolist()) == list(range(10))
-    assert sorted(np.concatenate(rows)[10:].tolist()) == list(range(10))
-    np.testing.assert_array_equal(rows[3], trainer.rows(10, seed=0, part="a", step=3, batch_size=4))
 
 
 @pytest.mark.parametrize("published", [False, True])

@@ -31,6 +31,7 @@ from citlr.generators.quality import effect_map
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter, QualityReport
 from citlr.generators.registry import build_generator
+from citlr.generators.resume import seconds_spent
 
 # Images for what needs many draws each, and pictures that are kept for the grid.
 FEW, PICTURES = 40, 4
@@ -121,7 +122,7 @@ def probe_rows(bench: Bench) -> list[Row]:
 
 
 def _trained(bench: Bench, entrant: Entrant, seed: int) -> tuple[CounterfactualGenerator, float]:
-    """Fit a model in its own folder; seconds are of the processor, as the machine may be shared."""
+    """Fit a model in its own folder; seconds are of the processor, in all sessions that trained it."""
     study, effort = bench.study, bench.effort
     if entrant.kind == "oracle":
         assert study.sample is not None  # It enters only where there is one.
@@ -129,10 +130,10 @@ def _trained(bench: Bench, entrant: Entrant, seed: int) -> tuple[CounterfactualG
     options = {"preset": effort.preset, **effort.steps.get(entrant.kind, {}), **entrant.options}
     hold = study.hold if entrant.held else ()
     model = build_generator(entrant.kind, size=effort.size, hold=hold, attributes=(study.attribute,), **options)
-    began = time.process_time()
     training = bench.folder / "models" / f"{entrant.slug}-{seed}" / "training"
+    earlier, began = seconds_spent(training), time.process_time()
     model.fit(study.train, study.validation, seed=seed, directory=training, narrator=bench.narrator)
-    seconds = time.process_time() - began
+    seconds = earlier + time.process_time() - began
     model.save(training.parent)
     return model, seconds
 

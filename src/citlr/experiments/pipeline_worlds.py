@@ -18,6 +18,7 @@ from citlr.experiments.pipeline_models import FINDINGS
 from citlr.generators.base import load_generator
 from citlr.generators.ldm import DLDM, LatentDiffusion
 from citlr.generators.quality import effect_map
+from citlr.generators.resume import seconds_spent
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 
 ATTRIBUTE, LEVELS = "sex", ("female", "male")
@@ -223,9 +224,9 @@ def _generator(
     """Read the trained generator, or train it; seconds and report are kept beside it."""
     if not (folder / "fit.json").is_file():
         model = DLDM(size=settings.size, hold=("view", *FINDINGS), preset=settings.preset, **settings.options)
-        wall, own = time.perf_counter(), time.process_time()
+        earlier, began = seconds_spent(folder / "training"), time.process_time()
         model.fit(train, validation, seed=place.seed, directory=folder / "training", narrator=voice)
-        spent = {"fit_seconds": time.perf_counter() - wall, "fit_core_seconds": time.process_time() - own}
+        spent = {"fit_core_seconds": earlier + time.process_time() - began}
         model.save(folder)
         write_json(folder / "fit.json", {**spent, "training": dict(model.report)})
     loaded = load_generator(folder)

@@ -23,6 +23,16 @@ def save_state(file: Path, tensors: Mapping[str, Tensor], head: Any) -> None:
         save_file(plain, temporary, metadata={"head": json.dumps(head)})
 
 
+def load_head(file: Path) -> dict[str, Any]:
+    """Read the JSON head alone, an empty one where there is none; errors as of `load_state`."""
+    try:
+        with safe_open(file, framework="pt") as content:
+            head: dict[str, Any] = json.loads((content.metadata() or {}).get("head", "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise StateError(f"{file} is damaged ({error}); remove it and train that part again.") from error
+    return head
+
+
 def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
     """Read what `save_state` wrote.
 

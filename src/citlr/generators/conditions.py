@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -164,9 +164,27 @@ class Conditions:
         return (*self.attributes, *self.held)
 
     @property
+    def recorded(self) -> tuple[Variable, ...]:
+        """The attributes that the cohort records: all but the coin."""
+        return tuple(variable for variable in self.attributes if variable.name != PLACEBO)
+
+    @property
     def width(self) -> int:
         """Length of the code of one row."""
         return sum(variable.width for variable in self.variables)
+
+    def columns(self, variables: Iterable[Variable]) -> list[int]:
+        """Where the codes of several variables stand in a row, column by column.
+
+        Examples
+        --------
+        >>> frame = pd.DataFrame({"sex": ["F", "M"], "view": ["AP", "PA"], "patient_id": [1, 2]})
+        >>> conditions = Conditions.of(frame, attributes=["sex"], hold=[], coin_seed=0)
+        >>> conditions.columns(conditions.attributes), conditions.columns(conditions.recorded)
+        ([0, 1, 2, 3, 4, 5], [0, 1, 2])
+        """
+        every = range(self.width)
+        return [column for variable in variables for column in every[self.span(variable.name)]]
 
     def span(self, name: str) -> slice:
         """Where a variable's code stands in a row."""
@@ -261,8 +279,8 @@ def sparse_levels(frame: pd.DataFrame, conditions: Conditions) -> tuple[str, ...
     ("The level 'M' of 'sex' has 10 training images: what a generator shows of it is mostly a guess.",)
     """
     notes = []
-    for variable in conditions.attributes:
-        if variable.name == PLACEBO or not variable.levels:
+    for variable in conditions.recorded:
+        if not variable.levels:
             continue
         counts = frame[variable.name].dropna().map(as_level).value_counts()
         notes += [

@@ -16,15 +16,14 @@ from torch import Tensor, nn
 
 from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
-from citlr.data.leaks import fingerprints
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.checkpoints import load_state, save_state
-from citlr.generators.conditions import Conditions, sparse_levels
-from citlr.generators.ldm import set_aside
+from citlr.generators.conditions import Conditions
+from citlr.generators.preparation import prepare
 from citlr.generators.settings import ABDUCTIONS
-from citlr.generators.store import Dataset, require_variety
+from citlr.generators.store import Dataset
 from citlr.generators.training import Trainer
 
 if TYPE_CHECKING:
@@ -201,33 +200,16 @@ class DirectGenerator(ABC):
         narrator: Narrator | None = None,
     ) -> Self:
         """Train; parameters, resuming and errors as of `LatentDiffusion.fit`."""
-        if validation is None:
-            train, validation = set_aside(train, seed)
-        if not len(train) or not len(validation):
-            raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
         config, voice = self.settings, narrator or Narrator()
-        conditions = Conditions.of(
-            train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
-        )
-        notes = sparse_levels(train.frame, conditions)
-        for note in notes:
-            voice.say(note)
-        trainer = Trainer(config.accelerator, config.precision, config.devices)
-        sets = [Dataset.of(part, size=config.size, directory=directory) for part in (train, validation)]
-        require_variety(sets[0])
+        prepared = prepare(config, train, validation, seed=seed, directory=directory, narrator=voice)
         own = config.to_json()
         marks = [f"{name}={own[name]}" for name in sorted(set(own) - config.afterwards)]
-        self.device = trainer.device
-        self._build(conditions, seed)
-        codes = (conditions.encode(train.frame), conditions.encode(validation.frame))
-        key = f"{hashed_seed(seed, self.kind, *(data.mark for data in sets), *marks):016x}"
-        self._train(Material(sets[0], sets[1], codes, trainer, seed, key, directory, voice))
-        if trainer.halved:
-            self.report["batch_halved"] = trainer.halved
-        if notes:
-            self.report["sparse_levels"] = list(notes)
-        self.splits = (train, validation)
-        self.seen = tuple(fingerprints([*train.frame["patient_id"], *validation.frame["patient_id"]]))
+        self.device = prepared.trainer.device
+        self._build(prepared.conditions, seed)
+        key = f"{hashed_seed(seed, self.kind, *(data.mark for data in prepared.sets), *marks):016x}"
+        self._train(Material(*prepared.sets, prepared.codes, prepared.trainer, seed, key, directory, voice))
+        self.report |= prepared.remarks()
+        self.splits, self.seen = prepared.splits, prepared.seen
         return self
 
     @torch.no_grad()

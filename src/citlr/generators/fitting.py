@@ -19,10 +19,11 @@ from citlr.generators.autoencoder import Autoencoder, kl_to_normal, reconstructi
 from citlr.generators.base import hashed_seed
 from citlr.generators.conditions import Conditions
 from citlr.generators.denoiser import Denoiser, target_of
+from citlr.generators.plan import Budget, Learner, Plan
 from citlr.generators.process import Process
 from citlr.generators.settings import LDMConfig
 from citlr.generators.store import Dataset, Rows, spans, stored
-from citlr.generators.training import Budget, Learner, Plan, Trainer, run
+from citlr.generators.training import Trainer, run
 
 # Images that a validation loss is computed on at most.
 VALIDATION = 256

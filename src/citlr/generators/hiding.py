@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from citlr.generators.base import PLACEBO
 from citlr.generators.conditions import Conditions
 from citlr.generators.disentangle import Critic, Disentangler, critic_loss, donsker_varadhan
 from citlr.generators.fitting import VALIDATION, Workshop, seeded
@@ -36,20 +35,12 @@ class Secret:
     @property
     def columns(self) -> list[int]:
         """Columns of a code that belong to attributes other than the coin."""
-        return [
-            column
-            for variable in self.conditions.attributes
-            if variable.name != PLACEBO
-            for column in range(*self.conditions.span(variable.name).indices(self.conditions.width))
-        ]
+        return self.conditions.columns(self.conditions.recorded)
 
     @property
     def held(self) -> list[int]:
         """Columns of a code that belong to held covariates, when these may be known."""
-        if not self.given_held:
-            return []
-        spans_ = [self.conditions.span(variable.name) for variable in self.conditions.held]
-        return [column for part in spans_ for column in range(*part.indices(self.conditions.width))]
+        return self.conditions.columns(self.conditions.held) if self.given_held else []
 
     def odds(self, codes: Tensor) -> tuple[npt.NDArray[np.int64], Tensor]:
         """Give each row's level as a number, and how likely each level is by the held covariates alone.
@@ -73,9 +64,7 @@ class Secret:
     def _binned(self, codes: Tensor) -> npt.NDArray[np.float32]:
         """Codes of the attributes, a continuous one (the age) cut at its quartiles."""
         parts = []
-        for variable in self.conditions.attributes:
-            if variable.name == PLACEBO:
-                continue
+        for variable in self.conditions.recorded:
             part = codes[:, self.conditions.span(variable.name)].numpy().copy()
             if not variable.levels:
                 edges = np.quantile(part[:, 0], [0.25, 0.5, 0.75])

@@ -25,9 +25,10 @@ from citlr.generators.conditions import Conditions, Variable
 from citlr.generators.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
 from citlr.generators.disentangle import Critic
 from citlr.generators.fitting import VALIDATION, Workshop, latents, seeded, train_autoencoder
+from citlr.generators.plan import Budget, Learner, Plan
 from citlr.generators.settings import LDMConfig
 from citlr.generators.store import Rows, spans
-from citlr.generators.training import Budget, Learner, Plan, run
+from citlr.generators.training import run
 
 
 @dataclass(frozen=True)

@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import pandas as pd
 import torch
 
 from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
-from citlr.data.leaks import fingerprints
-from citlr.errors import InputError, StateError
-from citlr.generators.alignment import aligned
+from citlr.errors import StateError
 from citlr.generators.assembly import assemble
-from citlr.generators.base import Images, Level, hashed_seed
-from citlr.generators.calibration import calibrate, measure_errors
+from citlr.generators.base import Images, Level
 from citlr.generators.checkpoints import load_state, save_state
-from citlr.generators.conditions import Conditions, sparse_levels
-from citlr.generators.fitting import Encoded, Workshop, latents, train_autoencoder, train_denoiser
-from citlr.generators.hiding import Hiding, estimate_information, train_disentangler
-from citlr.generators.inversion import round_trip
+from citlr.generators.conditions import Conditions
+from citlr.generators.fitting import Workshop
+from citlr.generators.ldm_fit import Fitting
+from citlr.generators.preparation import prepare
 from citlr.generators.sampling import Sampler
 from citlr.generators.settings import LDMConfig
-from citlr.generators.store import Dataset, Rows, require_variety, spans, stored
-from citlr.generators.strength import choose_strength
-from citlr.generators.support import find_support
 from citlr.generators.training import Trainer
-from citlr.generators.uncertainty import find_deviations
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
-
-
-SPLITS = ("train", "validation")
-# Images that the information in latents as encoded is estimated on.
-INFORMATION_IMAGES = 2048
 
 
 class LatentDiffusion:
@@ -114,141 +101,12 @@ class LatentDiffusion:
         StateError
             If a loss stops being a number.
         """
-        if validation is None:
-            train, validation = set_aside(train, seed)
-        if not len(train) or not len(validation):
-            raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
-        config = self.config
-        conditions = Conditions.of(
-            train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
-        )
-        notes = sparse_levels(train.frame, conditions)
-        for note in notes:
-            (narrator or Narrator()).say(note)
-        trainer = Trainer(config.accelerator, config.precision, config.devices)
-        sets = tuple(Dataset.of(part, size=config.size, directory=directory) for part in (train, validation))
-        require_variety(sets[0])
-        sampler = assemble(config, conditions, seed=seed, device=trainer.device)
-        codes = tuple(conditions.encode(part.frame) for part in (train, validation))
-        inputs = self._align(sampler, sets, codes, seed, directory)
-        marks = tuple(data.mark for data in inputs)
-        shop = Workshop(config, trainer, seed, directory, narrator or Narrator(), marks)
-        train_autoencoder(shop, sampler.autoencoder, *inputs)
-        z = tuple(
-            latents(shop, sampler.autoencoder, data, name=name) for data, name in zip(inputs, SPLITS, strict=True)
-        )
-        if sampler.disentangler is not None:
-            self._disentangle(shop, sampler, sets[0], z, codes)
-        encoded = tuple(
-            Encoded(a, a if sampler.disentangler is None else _each(shop, sampler.hide, z=a, codes=b, name=name), b)
-            for a, b, name in zip(z, codes, ("hidden-train", "hidden-validation"), strict=True)
-        )
-        train_denoiser(shop, sampler.denoiser, sampler.process, conditions, *encoded)
-        self._find_support(shop, sampler, sets[0], codes[0])
-        deviations = find_deviations(sets[0], codes[0], conditions, seed=seed)
-        sampler.uncertainty.deviations.copy_(deviations)
-        self._sampler = sampler = dataclasses.replace(sampler, guidance=self._guidance(shop, sampler, *sets))
-        self._recentre(shop, sampler, sets[0])
-        if config.abduction == "inversion":
-            few = np.arange(min(32, len(validation)))
-            trip = round_trip(self._sampler, sets[1].images(few).numpy(), validation.take(few).frame)
-            self.report["round_trip"] = dataclasses.asdict(trip)
-        if trainer.halved:
-            self.report["batch_halved"] = trainer.halved
-        if notes:
-            self.report["sparse_levels"] = list(notes)
-        self.splits = (train, validation)
-        self.seen = tuple(fingerprints([*train.frame["patient_id"], *validation.frame["patient_id"]]))
+        config, voice = self.config, narrator or Narrator()
+        prepared = prepare(config, train, validation, seed=seed, directory=directory, narrator=voice)
+        fitting = Fitting(Workshop(config, prepared.trainer, seed, directory, voice), prepared)
+        self._sampler, self.report = fitting.run(), fitting.report
+        self.splits, self.seen = prepared.splits, prepared.seen
         return self
-
-    def _align(
-        self,
-        sampler: Sampler,
-        sets: Sequence[Dataset],
-        codes: Sequence[torch.Tensor],
-        seed: int,
-        directory: Path | None,
-    ) -> tuple[Dataset, ...]:
-        """Fit the alignment, and give the splits as the autoencoder is to see them."""
-        alignment = sampler.alignment
-        if alignment is None:
-            return tuple(sets)
-        self.report["alignment"] = alignment.fit(sets[0].pixels, codes[0], seed=seed)
-        mark = alignment.mark()
-        return tuple(aligned(data, alignment, own, mark, directory) for data, own in zip(sets, codes, strict=True))
-
-    def _find_support(self, shop: Workshop, sampler: Sampler, train: Dataset, codes: torch.Tensor) -> None:
-        if self.config.support != "shown":
-            return
-        found = find_support(train, codes, sampler.conditions, seed=shop.seed)
-        sampler.support.weights.copy_(found)
-        names = [variable.name for variable in sampler.support.variables]
-        self.report["support"] = {name: float(part.mean()) for name, part in zip(names, found, strict=True)}
-        for name, share in self.report["support"].items():
-            if share == 0:
-                shop.narrator.say(
-                    f"The training split shows no effect of '{name}' on any pixel, given what is held: setting it will "
-                    "change nothing, and its effectiveness will fail the gate."
-                )
-
-    def _guidance(self, shop: Workshop, sampler: Sampler, train: Dataset, validation: Dataset) -> float:
-        chosen = self.config.guidance
-        if chosen is None:
-            found = calibrate(sampler, train, validation, seed=shop.seed, narrator=shop.narrator)
-            chosen = found.guidance
-            self.report["effect_size_at_guidance_1"] = found.size_at_one if np.isfinite(found.size_at_one) else None
-            self.report["effect_size"] = found.size if np.isfinite(found.size) else None
-        self.report["guidance"] = chosen
-        return chosen
-
-    def _recentre(self, shop: Workshop, sampler: Sampler, train: Dataset) -> None:
-        if sampler.recentring is None:
-            return
-        found = measure_errors(sampler, train, seed=shop.seed, narrator=shop.narrator)
-        sampler.recentring.errors.copy_(found)
-        self.report["mean_error"] = float(found.square().mean().sqrt())
-
-    @torch.no_grad()
-    def _encode_plainly(self, sampler: Sampler, train: Dataset) -> Rows:
-        """Encode some images as they are, not aligned: z0 of the publication."""
-        few = spans(min(len(train), INFORMATION_IMAGES), 64)
-        parts = [sampler.autoencoder.encode(train.images(part).to(sampler.device)).cpu() for part in few]
-        return torch.cat(parts).numpy()
-
-    def _disentangle(
-        self,
-        shop: Workshop,
-        sampler: Sampler,
-        train: Dataset,
-        z: Sequence[Rows],
-        codes: Sequence[torch.Tensor],
-    ) -> None:
-        phi = sampler.disentangler
-        if phi is None:
-            return
-        settled = tuple(z)
-        if sampler.latent_alignment is not None:
-            self.report["latent_alignment"] = sampler.latent_alignment.fit(z[0], codes[0], seed=shop.seed)
-            settled = tuple(
-                _each(shop, sampler.settle, z=a, codes=b, name=f"settled-{name}")
-                for a, b, name in zip(z, codes, SPLITS, strict=True)
-            )
-        game = Hiding(shop, sampler.process, sampler.secret, settled[0], codes[0])
-        before = game
-        if sampler.alignment is not None or sampler.latent_alignment is not None:
-            self.report["information_aligned"] = estimate_information(game, None, part="information-aligned")
-            plain = self._encode_plainly(sampler, train)
-            before = Hiding(shop, sampler.process, sampler.secret, plain, codes[0][: len(plain)])
-        self.report["information_before"] = estimate_information(before, None, part="information-before")
-        if self.config.strength is None:
-            self.report["strengths"] = choose_strength(game, phi, sampler.autoencoder, settled[1], codes[1])
-            self.report["strength"] = phi.strength
-        elif self.config.strength > 0:
-            train_disentangler(game, phi)
-        changed = phi.strength > 0 or "information_aligned" not in self.report
-        self.report["information_after"] = (
-            estimate_information(game, phi, part="information-after") if changed else self.report["information_aligned"]
-        )
 
     def generate(
         self,
@@ -349,32 +207,6 @@ class LatentDiffusion:
             "seen": list(self.seen),
         }
         write_json(directory / "config.json", content)
-
-
-def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
-    """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash."""
-    aside = np.asarray([hashed_seed("set aside", seed, patient) % 10 == 0 for patient in train.frame["patient_id"]])
-    return train.take(~aside), train.take(aside)
-
-
-@torch.no_grad()
-def _each(
-    shop: Workshop,
-    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    *,
-    z: Rows,
-    codes: torch.Tensor,
-    name: str,
-) -> Rows:
-    """Change all latents of a split, which have these codes; on disk where there is a folder."""
-
-    def parts() -> Iterator[tuple[slice, Rows]]:
-        for part in spans(len(z)):
-            some = torch.from_numpy(np.array(z[part])).to(shop.trainer.device)
-            yield part, change(some, codes[part]).cpu().numpy()
-
-    file = None if shop.directory is None else shop.directory / f"{name}-{shop.key('disentangler')}.npy"
-    return stored(file, z.shape, parts, dtype="float32")
 
 
 class DLDM(LatentDiffusion):

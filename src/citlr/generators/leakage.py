@@ -129,7 +129,7 @@ def _balance(
 ) -> list[npt.NDArray[np.float64]]:
     """Weigh the images of both splits so that what is held goes with no level: p(a) / p(a | held), at most HEAVIEST."""
     conditions = sampler.conditions
-    columns = [column for one in conditions.held for column in range(*conditions.span(one.name).indices(10**9))]
+    columns = conditions.columns(conditions.held)
     codes = [conditions.encode(split.frame)[:, columns].numpy() for split in splits]
     odds = Propensity().fit(levels[0], codes[0])
     shares = np.bincount(levels[0]) / len(levels[0])

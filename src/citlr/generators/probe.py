@@ -20,10 +20,11 @@ from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images, hashed_seed
 from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.fitting import seeded
+from citlr.generators.plan import Budget, Learner, Plan
 from citlr.generators.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
 from citlr.generators.propensity import Propensity
 from citlr.generators.store import Dataset, spans
-from citlr.generators.training import Budget, Learner, Plan, Trainer, run
+from citlr.generators.training import Trainer, run
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort

@@ -29,12 +29,7 @@ class Recentring(nn.Module):
 
     def __init__(self, conditions: Conditions, size: int) -> None:
         super().__init__()
-        self.columns: tuple[int, ...] = tuple(
-            column
-            for variable in conditions.attributes
-            if variable.levels
-            for column in range(*conditions.span(variable.name).indices(conditions.width))
-        )
+        self.columns = conditions.columns(variable for variable in conditions.attributes if variable.levels)
         self.register_buffer("errors", torch.zeros(len(self.columns), size, size))
 
     def entered(self, codes: Tensor, asked: Tensor) -> Tensor:
@@ -50,8 +45,7 @@ class Recentring(nn.Module):
         tensor([[0., 1., 0.],
                 [0., 0., 0.]])
         """
-        chosen = list(self.columns)
-        return (asked[:, chosen] - codes[:, chosen]).clamp(min=0)
+        return (asked[:, self.columns] - codes[:, self.columns]).clamp(min=0)
 
     def forward(self, codes: Tensor, asked: Tensor) -> Tensor:
         """Give the mean error (n, 1, 1, s, s) of leading images of factual `codes` to the codes `asked`."""

@@ -40,7 +40,7 @@ class Support(nn.Module):
 
     def __init__(self, conditions: Conditions, size: int) -> None:
         super().__init__()
-        self.variables: tuple[Variable, ...] = tuple(v for v in conditions.attributes if v.name != PLACEBO)
+        self.variables: tuple[Variable, ...] = conditions.recorded
         self.register_buffer("weights", torch.ones(len(self.variables), size, size))
 
     def of(self, names: Sequence[str]) -> Tensor:
@@ -78,15 +78,12 @@ def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: 
         0 or 1; the coin is not among the attributes.
     """
     held = np.concatenate(
-        [np.ones((len(codes), 1)), *(codes[:, conditions.span(v.name)].double().numpy() for v in conditions.held)],
-        axis=1,
+        [np.ones((len(codes), 1)), codes[:, conditions.columns(conditions.held)].double().numpy()], axis=1
     )
     basis = _basis(held)
     random = np.random.default_rng(hashed_seed("support", seed))
     maps = []
-    for variable in conditions.attributes:
-        if variable.name == PLACEBO:
-            continue
+    for variable in conditions.recorded:
         levels = codes[:, conditions.span(variable.name)].double().numpy()
         levels = levels - basis @ (basis.T @ levels)
         levels = levels[:, (levels**2).sum(axis=0) > 1e-6 * len(levels)]

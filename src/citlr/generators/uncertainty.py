@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from citlr.generators.base import PLACEBO, hashed_seed
+from citlr.generators.base import hashed_seed
 from citlr.generators.conditions import Conditions
 from citlr.generators.store import Dataset, spans
 
@@ -36,17 +36,12 @@ class Uncertainty(nn.Module):
 
     def __init__(self, conditions: Conditions, size: int) -> None:
         super().__init__()
-        self.columns: tuple[int, ...] = tuple(
-            column
-            for variable in conditions.attributes
-            if variable.name != PLACEBO
-            for column in range(*conditions.span(variable.name).indices(conditions.width))
-        )
+        self.columns = conditions.columns(conditions.recorded)
         self.register_buffer("deviations", torch.zeros(REPLICATES, len(self.columns), size, size))
 
     def of(self, codes: Tensor) -> Tensor:
         """Give the deviation of the mean image under each code (levels, width): (replicates, levels, s, s)."""
-        chosen = codes[:, list(self.columns)].to(self.deviations)
+        chosen = codes[:, self.columns].to(self.deviations)
         return torch.einsum("lc,kchw->klhw", chosen, self.deviations)
 
 
@@ -55,12 +50,8 @@ def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, see
 
     Parameters
     ----------
-    data : Dataset
-        The training split.
-    codes : Tensor of shape (n, width)
-        See `Conditions.encode`.
-    conditions : Conditions
-        Names the variables.
+    data, codes, conditions
+        As of `find_support`.
     seed : int
         Of the weights.
 
@@ -82,10 +73,9 @@ def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, see
             cross[k] += (design[part] * weight[part, None]).T @ pixels
     effects = np.stack([_solve(design, weight, one) for weight, one in zip(weights, cross, strict=True)])[:, 1:]
     kept = []
-    for variable in conditions.attributes:
-        if variable.name != PLACEBO:
-            own = codes[:, conditions.span(variable.name)].double().numpy()
-            kept.append(_centred(effects[:, conditions.span(variable.name)], own, bool(variable.levels)))
+    for variable in conditions.recorded:
+        own = codes[:, conditions.span(variable.name)].double().numpy()
+        kept.append(_centred(effects[:, conditions.span(variable.name)], own, bool(variable.levels)))
     every = np.concatenate(kept, axis=1)
     return torch.from_numpy(every[1:] - every[:1]).float().reshape(REPLICATES, -1, size, size)
 

@@ -23,8 +23,9 @@ from citlr.generators.conditions import Conditions
 from citlr.generators.direct import DirectConfig, DirectGenerator, Material, load_direct
 from citlr.generators.disentangle import Residual
 from citlr.generators.fitting import VALIDATION, seeded
+from citlr.generators.plan import Budget, Learner, Plan
 from citlr.generators.store import spans
-from citlr.generators.training import Budget, Learner, Plan, run
+from citlr.generators.training import run
 
 # The three of the comparison: the plain VAE, and two that pay more for what the latent carries.
 BETAS = (1.0, 2.0, 4.0)

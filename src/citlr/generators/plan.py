@@ -1,0 +1,120 @@
+"""What the training loop is told of a part: its networks, its step, its budget, and how far it has come."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a part is trained, in steps: never in seconds, which would not be the same twice.
+
+    Parameters
+    ----------
+    steps : int
+        Length of the training.
+    batch_size : int
+        Images per step, over all devices.
+    learning_rate : float
+        Peak; reached after `warmup` of the steps and then led to a tenth of itself by half a cosine.
+    warmup : float
+        Share of the steps.
+    validate_every : int
+        Steps between validation losses.
+    patience : int
+        Validations without a better loss before the training stops.
+    checkpoint_minutes : float
+        Time between checkpoints; has no influence on the result.
+    """
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    validate_every: int = 100
+    patience: int = 1_000_000
+    checkpoint_minutes: float = 2.0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        ramp = max(1.0, self.warmup * self.steps)
+        if step < ramp:
+            return self.learning_rate * (step + 1) / (ramp + 1)
+        share = (step - ramp) / max(1.0, self.steps - ramp)
+        return self.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+@dataclass
+class Learner:
+    """A network with its optimiser and its moving average; gradients are clipped to `clip`."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    clip: float = 1.0
+    decay: float = 0.0
+    average: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.runner: nn.Module = self.module
+        self.stepper: torch.optim.Optimizer = self.optimizer
+        if self.decay > 0:
+            self.average = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+
+    def follow(self, step: int) -> None:
+        """Move the average towards the weights; quickly at first, so that it forgets the random start."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value.detach(), 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Give the average where there is one, the weights themselves where not."""
+        source = self.average or self.module.state_dict()
+        return {name: value.detach().clone() for name, value in source.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `training.run` needs to know of a part.
+
+    `update(step, random)` makes one step and returns named losses, the first of which the progress bar shows;
+    `validate()` returns the loss that early stopping and the choice of the weights go by, computed with the averages.
+    """
+
+    part: str
+    learners: Mapping[str, Learner]
+    update: Callable[[int, torch.Generator], dict[str, float]]
+    budget: Budget
+    seed: int
+    validate: Callable[[], float] | None = None
+    # Names the configuration and the data: a checkpoint of another one is refused.
+    key: str = ""
+    # State of an update that is neither weights nor optimiser, such as a running mean.
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """How far a part has come, over all sessions that trained it."""
+
+    step: int = 0
+    best: float = math.inf
+    bad: int = 0
+    weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    # Processor time of the sessions before this one, and when this one began.
+    earlier_seconds: float = 0.0
+    began: float = field(default_factory=time.process_time)
+
+    @property
+    def core_seconds(self) -> float:
+        """Processor time that this part has taken, in all sessions together."""
+        return self.earlier_seconds + time.process_time() - self.began
