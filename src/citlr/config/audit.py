@@ -1,0 +1,129 @@
+"""A whole configuration: the sections together, and what they have to agree on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from citlr.config.sections import (
+    CohortConfig,
+    ControlsConfig,
+    GateConfig,
+    GenerateConfig,
+    GeneratorConfig,
+    ModelConfig,
+    QualityConfig,
+    ReportConfig,
+    Section,
+    TestConfig,
+)
+from citlr.errors import did_you_mean
+
+
+class AuditConfig(Section):
+    """Everything an audit needs to know.
+
+    Examples
+    --------
+    >>> config = AuditConfig.model_validate({
+    ...     "cohort": {"table": "a.csv", "images": ".", "attribute": "sex", "labels": ["pneumonia"]},
+    ...     "model": {"source": "model.onnx"},
+    ... })
+    >>> config.test.margin, config.generate.draws, list(config.models)
+    (0.02, 4, ['model'])
+    """
+
+    cohort: CohortConfig
+    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    generator: GeneratorConfig = GeneratorConfig()
+    generate: GenerateConfig = GenerateConfig()
+    test: TestConfig = TestConfig()
+    gates: GateConfig = GateConfig()
+    quality: QualityConfig = QualityConfig()
+    controls: ControlsConfig = ControlsConfig()
+    report: ReportConfig = ReportConfig()
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model(cls, content: Any) -> Any:
+        """Accept `model:` for one model; the name is its own, or "model"."""
+        if not isinstance(content, dict) or "model" not in content:
+            return content
+        if "models" in content:
+            raise ValueError("give either 'model' (one) or 'models' (several by name), not both")
+        rest = {key: value for key, value in content.items() if key != "model"}
+        single = content["model"]
+        name = single.get("name") if isinstance(single, dict) else getattr(single, "name", None)
+        return {**rest, "models": {name or "model": single}}
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> AuditConfig:
+        cohort = self.cohort
+        known = {*cohort.labels, *cohort.covariates}
+        for name in self.generator.hold:
+            if name in (cohort.attribute, *cohort.combine):
+                raise ValueError(
+                    f"generator.hold names '{name}', the attribute itself: hold labels and covariates only"
+                )
+            if name not in known:
+                near = did_you_mean(name, known)
+                raise ValueError(f"generator.hold names '{name}', neither a label nor a covariate of the cohort.{near}")
+        if isinstance(self.test.threshold, dict) and set(self.test.threshold) != set(cohort.labels):
+            raise ValueError(
+                f"test.threshold names {sorted(self.test.threshold)} and the labels are {sorted(cohort.labels)}: name "
+                "each label once, or give one number"
+            )
+        for name, model in self.models.items():
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+                raise ValueError(f"the model name '{name}' cannot name a folder: use letters, digits, '-', '_' and '.'")
+            unknown = [label for label in model.labels or () if label not in cohort.labels]
+            if model.labels is not None and len(unknown) == len(model.labels):
+                raise ValueError(
+                    f"model '{name}' gives {list(model.labels)}, none of the cohort's labels {list(cohort.labels)}"
+                )
+        return self
+
+    def resolved(self, folder: Path) -> AuditConfig:
+        """Return the same configuration with every path made absolute against `folder`."""
+        images = None if self.cohort.images is None else _absolute(self.cohort.images, folder)
+        cohort = self.cohort.model_copy(update={"table": _absolute(self.cohort.table, folder), "images": images})
+        models = {
+            name: model.model_copy(
+                update={
+                    "source": _absolute_source(model.source, folder),
+                    "weights": None if model.weights is None else _absolute(model.weights, folder),
+                }
+            )
+            for name, model in self.models.items()
+        }
+        quality = self.quality.model_copy(update={"features": _absolute_features(self.quality.features, folder)})
+        return self.model_copy(update={"cohort": cohort, "models": models, "quality": quality})
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the canonical JSON: equal for equal settings, whatever the order of the keys."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _absolute(path: Path, folder: Path) -> Path:
+    return path if path.is_absolute() else (folder / path).resolve()
+
+
+def _absolute_source(source: str, folder: Path) -> str:
+    """Make a file path absolute; leave an import path such as `package.module:name` alone."""
+    file, colon, name = source.partition(":")
+    candidate = _absolute(Path(file), folder)
+    looks_like_file = "/" in file or candidate.exists() or Path(file).suffix in {".py", ".pt", ".ts", ".onnx"}
+    return f"{candidate}{colon}{name}" if looks_like_file else source
+
+
+def _absolute_features(features: str, folder: Path) -> str:
+    """Make the weights that `quality.features` names absolute."""
+    kind, *rest = features.split(":", 2 if features.startswith("torchxrayvision") else 1)
+    names_file = len(rest) == (2 if kind == "torchxrayvision" else 1) and bool(rest[-1])
+    return ":".join([kind, *rest[:-1], str(_absolute(Path(rest[-1]), folder))]) if names_file else features

@@ -1,0 +1,193 @@
+"""The sections of a configuration: their keys, defaults and limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from citlr.errors import did_you_mean
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+# Text burnt into a radiograph of 2000 pixels or more a side is 2 to 4 pixels high at this size: nobody reads it.
+LEGIBLE = 128
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CohortConfig(Section):
+    """Where the images and their attributes are; paths are relative to the configuration file.
+
+    `columns` maps this package's names (image_id, path, patient_id, split, and any attribute, label or covariate) to
+    the table's own. `keep` restricts rows to listed values of a column, `fit` says how rectangles become squares
+    ("pad" without it). `bins` cuts a column of numbers at these edges, so that its groups are levels:
+    `{age: [40, 60]}`. `combine` makes `attribute` the joint one of several columns, whose levels are the combinations
+    in that order, such as "F, black"; `levels` then names the combinations to keep. Without `images`, `table` is a
+    cohort that `citlr prepare` wrote, with its cache if it has one; `cache: false` reads the image files all the same.
+    """
+
+    table: Path
+    images: Path | None = None
+    attribute: str
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    levels: tuple[str, ...] | None = None
+    bins: dict[str, tuple[float, ...]] = {}
+    combine: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    columns: dict[str, str] = {}
+    keep: dict[str, tuple[str, ...]] = {}
+    split: str | None = None
+    fractions: tuple[Share, Share, Share] = (0.65, 0.10, 0.25)
+    split_seed: int = 0
+    fit: Literal["pad", "crop", "stretch"] | None = None
+    cache: bool = True
+    max_unreadable: Share = 0.01
+    min_patients_per_level: Count = 20
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> CohortConfig:
+        parts = self.combine or (self.attribute,)
+        if self.combine and (len(set(self.combine)) < 2 or self.attribute in self.combine):
+            raise ValueError(
+                f"combine names {list(self.combine)}: give two columns or more, and `attribute` a name of its own"
+            )
+        for name in self.bins:
+            if name not in parts:
+                raise ValueError(
+                    f"bins names '{name}', which is no attribute of this audit.{did_you_mean(name, parts)}"
+                )
+        return self
+
+
+class GeneratorConfig(Section):
+    """Which generator to train and how large; `options` overrides single fields of the preset.
+
+    "dldm" and "cldm" are latent diffusion with and without a disentangler, "vae" is the conditional beta-VAE, and
+    "latent-shift" walks along the gradient of an attribute probe.
+    """
+
+    kind: Literal["dldm", "cldm", "vae", "latent-shift"] = "dldm"
+    preset: str = "small"
+    size: Count = 64
+    hold: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+
+
+class GenerateConfig(Section):
+    """How the test images are redrawn; None leaves the generator's own calibrated value."""
+
+    draws: Annotated[int, Field(ge=2)] = 4
+    guidance: Positive | None = None
+    shard: Count = 32
+
+
+class ModelConfig(Section):
+    """The model under audit, and what it declares of its inputs and outputs.
+
+    `output` is "logit", "probability", or a mapping (kind, activation, columns, name); None is what the file says of
+    itself, else "probability".
+    """
+
+    source: str
+    kind: str | None = None
+    name: str | None = None
+    labels: tuple[str, ...] | None = None
+    weights: Path | None = None
+    input: dict[str, Any] = {}
+    output: str | dict[str, Any] | None = None
+    batch_size: Count = 64
+    trust: bool = False
+
+    @field_validator("output")
+    @classmethod
+    def _known_output(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+        known = ("logit", "probability")
+        if isinstance(value, str) and value not in known:
+            raise ValueError(f"a model gives logit or probability.{did_you_mean(value, known)}")
+        return value
+
+
+class TestConfig(Section):
+    """The test: outcome, margin and error rate."""
+
+    __test__ = False  # pytest: not a test class
+
+    outcome: Literal["decision", "probability"] = "decision"
+    threshold: Share | dict[str, Share] = 0.5
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    randomizations: Annotated[int, Field(ge=99)] = 4999
+
+
+class GateConfig(Section):
+    """What the generator has to meet before a verdict may rest on its images.
+
+    `composition` is the largest mean absolute error (grey values in [0, 1]) of the null intervention, `effectiveness`
+    the smallest share of redrawn images that an attribute probe reads as the level they were redrawn under, `drift` the
+    largest absolute shift of a held label's probability. `probe_steps`: training of the probes that read this.
+    """
+
+    composition: Positive = 0.05
+    effectiveness: Share = 0.80
+    drift: Share = 0.05
+    placebo: bool = True
+    probe_steps: Count = 400
+
+
+class QualityConfig(Section):
+    """What the redrawn images are measured with, besides the probes.
+
+    `features` names the network of FID and KID: "probe" (the attribute probe of this run), "inception_v3:FILE"
+    (torchvision's, weights from a local file), or "torchxrayvision:NAME" (weights from its cache) with ":FILE" for a
+    file of yours. `cycles`: null interventions in a row.
+    """
+
+    features: str = "probe"
+    cycles: Annotated[int, Field(ge=1, le=50)] = 10
+
+
+class ControlsConfig(Section):
+    """Negative and positive controls: a coin on a sample of the test images, planted bias (strengths in logits).
+
+    `placebo_images` is the size of the coin's sample; None takes as many as notice, with 80 % power, that the coin
+    moves `test.margin` of the outputs. `replicate_images` is the size of the sample that is moved by what the
+    generator's training split leaves open; 0 takes the generator as given.
+    """
+
+    placebo_images: Annotated[int, Field(ge=0)] | None = None
+    replicate_images: Annotated[int, Field(ge=0)] = 200
+    planted: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    bootstraps: Annotated[int, Field(ge=0)] = 40
+
+
+class ReportConfig(Section):
+    """What the page shows; it may be changed after a run without touching its numbers.
+
+    `gallery`: pictures (their number), only where the images may leave the house. `gallery_pixels`: their longest side;
+    above 128, where text that is burnt in can be read, only with `no_burnt_in_text`: somebody has looked. `mask_below`:
+    cells of fewer patients are masked. `intended_use` and `attribute_definition`: what the model is for, and how the
+    attribute was recorded and by whom, as the page quotes it.
+    """
+
+    gallery: Annotated[int, Field(ge=0, le=48)] = 0
+    gallery_pixels: Annotated[int, Field(ge=16)] = LEGIBLE
+    no_burnt_in_text: bool = False
+    mask_below: Count = 5
+    intended_use: str = ""
+    attribute_definition: str = ""
+
+    @model_validator(mode="after")
+    def _legible_text_is_looked_for(self) -> ReportConfig:
+        if self.gallery and self.gallery_pixels > LEGIBLE and not self.no_burnt_in_text:
+            raise ValueError(
+                f"pictures of {self.gallery_pixels} pixels can show text that is burnt in (names, dates): look at them "
+                f"and say no_burnt_in_text: true, or keep to {LEGIBLE} pixels"
+            )
+        return self
