@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from as_user import citlr, command, environment
+from as_user import begin, citlr
 
 # The stage, and the sign in the run folder that it is under way.
 SIGNS = {
@@ -28,20 +27,15 @@ SIGNS = {
 
 def kill_when(sign: str, finished: str, config: Path, run: Path) -> bool:
     """Start the audit and kill it as soon as `sign` is there; tell whether it was killed before the stage ended."""
-    process = subprocess.Popen(
-        command("audit", config, "--out", run, "--quiet"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
+    process = begin("audit", config, "--out", run, "--quiet", folder=run.parent)
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
+    while process.is_alive() and time.monotonic() < deadline:
         if any(run.glob(sign)):
             break
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    _, error = process.communicate()
-    assert process.returncode == -signal.SIGKILL, error.decode()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (run.parent / "stderr").read_text()
     return not (run / "stages" / f"{finished}.json").exists()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from as_user import citlr
 
@@ -22,8 +24,13 @@ SMALL = {"n_train": 120, "n_test": 80, "balanced": True}
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    return run_synthetic(tmp_path_factory.mktemp("study"), sets=["sin"], models=10, workers=2, **SMALL)  # type: ignore[arg-type]
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def small(folder: Path) -> Sweep:
+    return run_synthetic(folder, sets=["sin"], models=10, workers=2, **SMALL)  # type: ignore[arg-type]
 
 
 def test_every_model_has_a_row_with_every_test(small: Sweep) -> None:
@@ -126,13 +133,21 @@ def test_bad_input(tmp_path: Path) -> None:
         run_synthetic(tmp_path, n_test=5)
 
 
-def test_the_verb(tmp_path: Path) -> None:
-    arguments = ["--sets", "sin", "--models", "10", "--n-train", "60", "--n-test", "40", "--balanced"]
-    done = citlr(
-        "reproduce", "synthetic", *arguments, "--out", tmp_path / "s", "--page", tmp_path / "page.md", "--quiet"
-    )
+def test_the_verb(small: Sweep, folder: Path, tmp_path: Path) -> None:
+    study = shutil.copytree(folder, tmp_path / "s")
+    rows = study / "synthetic.parquet"
+    # One row is missing: it is computed, and only where every choice has arrived do the others count as finished.
+    pq.write_table(pq.read_table(rows).slice(1), rows)
+    arguments = ["--sets", "sin", "--models", "10", "--n-train", "120", "--n-test", "80", "--balanced"]
+    choices = [*arguments, "--out", study, "--page", tmp_path / "page.md", "--quiet"]
+    done = citlr("reproduce", "synthetic", *choices, "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "page.md") in done.stdout
+    columns = [name for name in small.done.columns if not name.startswith("seconds")]
+    again, before = (
+        frame.sort_values("task").reset_index(drop=True)[columns] for frame in (pd.read_parquet(rows), small.done)
+    )
+    pd.testing.assert_frame_equal(again[columns], before)
     other = citlr("reproduce", "synthetic", "--sets", "linear", "--models", "10", "--out", tmp_path / "s", "--quiet")
     assert other.returncode == 2
     assert "holds the rows of another sweep" in other.stderr

@@ -142,8 +142,12 @@ def test_dropout_in_a_module_that_ignores_eval_is_found() -> None:
         check_predictor(model, IMAGES)
 
 
-def test_batch_normalisation_in_training_mode_is_found() -> None:
+# With all but the first of these seeds the first image's answer is nearly the same alone as in the batch.
+@pytest.mark.parametrize("seed", [0, 12, 21, 26, 46])
+def test_batch_normalisation_in_training_mode_is_found(seed: int) -> None:
     norm = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(64, 1))
+    with torch.no_grad():
+        norm[2].weight.uniform_(-1 / 8, 1 / 8, generator=torch.Generator().manual_seed(seed))
 
     def as_function(x: np.ndarray) -> np.ndarray:
         return norm(torch.from_numpy(x)).detach().numpy()

@@ -5,6 +5,7 @@ from citlr.config.reading import differences as differences
 from citlr.config.reading import parse_config as parse_config
 from citlr.config.reading import parse_report as parse_report
 from citlr.config.reading import read_config as read_config
+from citlr.config.sections import LEGIBLE as LEGIBLE
 from citlr.config.sections import CohortConfig as CohortConfig
 from citlr.config.sections import ControlsConfig as ControlsConfig
 from citlr.config.sections import GateConfig as GateConfig
