@@ -129,6 +129,8 @@ def test_a_generator_that_inverts_reports_its_round_trip(world, tmp_path: Path) 
 
 
 def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("citlr.generators.strength.STEPS", 20)
+
     def fit(folder: Path):
         model = build_generator("dldm", size=32, preset="tiny", strength=None, **TINY, **{**STEPS, "phi_steps": 6})
         return model.fit(world.part("train"), world.part("validation"), seed=0, directory=folder)
