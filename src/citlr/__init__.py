@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from citlr.data.cohort import read_cohort as read_cohort
     from citlr.data.sources.dataset import read_dataset as read_dataset
     from citlr.generators.base import load_generator as load_generator
-    from citlr.generators.ldm import CLDM as CLDM
-    from citlr.generators.ldm import DLDM as DLDM
+    from citlr.generators.diffusion.ldm import CLDM as CLDM
+    from citlr.generators.diffusion.ldm import DLDM as DLDM
     from citlr.invariance import power as power
     from citlr.invariance.responses import Responses as Responses
     from citlr.invariance.verdict import assess as assess
@@ -29,9 +29,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AuditResult": "citlr.audit.result",
-    "CLDM": "citlr.generators.ldm",
+    "CLDM": "citlr.generators.diffusion.ldm",
     "Cohort": "citlr.data.cohort",
-    "DLDM": "citlr.generators.ldm",
+    "DLDM": "citlr.generators.diffusion.ldm",
     "PhantomWorld": "citlr.simulators.phantom",
     "Responses": "citlr.invariance.responses",
     "Twins": "citlr.audit.generation",

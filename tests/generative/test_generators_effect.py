@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from citlr.generators.ldm import DLDM
-from citlr.generators.probe import fit_probes
+from citlr.generators.diffusion.ldm import DLDM
+from citlr.generators.probes.probe import fit_probes
 from citlr.generators.quality import effect_map
 from citlr.generators.quality_meter import QualityMeter
 from citlr.simulators.phantom import PhantomWorld

@@ -12,9 +12,9 @@ from citlr.console import Narrator, Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
 from citlr.generators.base import CounterfactualGenerator, load_generator
-from citlr.generators.ldm import CLDM, DLDM, LatentDiffusion
+from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
-from citlr.generators.probe import fit_probes, load_probes
+from citlr.generators.probes.probe import fit_probes, load_probes
 from citlr.generators.quality import effect_map
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter

@@ -9,12 +9,12 @@ import torch
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.generators.base import load_generator
-from citlr.generators.inversion import round_trip
+from citlr.generators.diffusion.inversion import round_trip
+from citlr.generators.diffusion.schedule import walk_down, walk_up
+from citlr.generators.diffusion.strength import LADDER, Trade
 from citlr.generators.leakage import measure_leakage
-from citlr.generators.reading import read_attribute
+from citlr.generators.probes.reading import read_attribute
 from citlr.generators.registry import build_generator
-from citlr.generators.schedule import walk_down, walk_up
-from citlr.generators.strength import LADDER, Trade
 from citlr.simulators.phantom import PhantomWorld
 
 TINY = {"unet_channels": (16, 16), "ae_channels": (8,), "phi_channels": (8, 8), "critic_channels": (8, 8)}
@@ -107,7 +107,7 @@ def test_round_trip_is_exact_but_for_the_iteration(world, fitted) -> None:
     assert 0 <= found.image < 0.01
     # More corrections come nearer.
     codes = sampler.conditions.encode(part.frame)
-    from citlr.generators.sampling import Request
+    from citlr.generators.diffusion.sampling import Request
 
     model = sampler._model(codes, Request(("placebo",), (), 1, 0, 1.0, True, True), None, 1.0)
     z = sampler.autoencoder.encode(torch.from_numpy(images)).detach()
@@ -129,7 +129,7 @@ def test_a_generator_that_inverts_reports_its_round_trip(world, tmp_path: Path) 
 
 
 def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("citlr.generators.strength.STEPS", 20)
+    monkeypatch.setattr("citlr.generators.diffusion.strength.STEPS", 20)
 
     def fit(folder: Path):
         model = build_generator("dldm", size=32, preset="tiny", strength=None, **TINY, **{**STEPS, "phi_steps": 6})

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from citlr.errors import InputError
-from citlr.generators.autoencoder import Autoencoder, reconstruction_loss
 from citlr.generators.base import keyed_noise, toss
 from citlr.generators.conditions import Conditions
-from citlr.generators.disentangle import Critic, Disentangler, critic_loss, donsker_varadhan
-from citlr.generators.process import Process
+from citlr.generators.diffusion.process import Process
+from citlr.generators.diffusion.settings import PRESETS, LDMConfig
+from citlr.generators.networks.autoencoder import Autoencoder, reconstruction_loss
+from citlr.generators.networks.disentangle import Critic, Disentangler, critic_loss, donsker_varadhan
 from citlr.generators.quality import drift, effect_map, effectiveness, frechet_distance, kernel_distance
-from citlr.generators.settings import PRESETS, LDMConfig
 
 
 def frame() -> pd.DataFrame:

@@ -11,10 +11,10 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.generators.base import load_generator
-from citlr.generators.calibration import measure_errors
-from citlr.generators.ldm import CLDM, DLDM, LatentDiffusion
-from citlr.generators.settings import LDMConfig
-from citlr.generators.store import Dataset
+from citlr.generators.diffusion.calibration import measure_errors
+from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
+from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.learning.store import Dataset
 from citlr.simulators.phantom import PhantomWorld
 
 TINY = {

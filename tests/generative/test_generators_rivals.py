@@ -12,10 +12,10 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
 from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.conditions import Conditions, sparse_levels
-from citlr.generators.direct import DirectGenerator
-from citlr.generators.probe import fit_probes
+from citlr.generators.probes.probe import fit_probes
 from citlr.generators.quality_meter import QualityMeter
 from citlr.generators.registry import build_generator
+from citlr.generators.rivals.direct import DirectGenerator
 from citlr.simulators.phantom import PhantomWorld
 
 VAE = {"steps": 4, "batch": 8, "latent": 8, "channels": (8, 8)}

@@ -13,11 +13,11 @@ from scipy import stats
 from citlr.errors import InputError
 from citlr.generators.base import load_generator
 from citlr.generators.conditions import Conditions
-from citlr.generators.ldm import DLDM, LatentDiffusion
+from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
+from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.effects.support import Support, find_support
+from citlr.generators.learning.store import Dataset
 from citlr.generators.quality import effect_map
-from citlr.generators.settings import LDMConfig
-from citlr.generators.store import Dataset
-from citlr.generators.support import Support, find_support
 from citlr.simulators.phantom import PhantomWorld
 
 SEX = {"attribute": "sex", "levels": ["female", "male"]}

@@ -11,9 +11,9 @@ import torch
 
 from citlr.console import Narrator
 from citlr.errors import StateError
-from citlr.generators.plan import Budget, Learner, Plan
-from citlr.generators.resume import seconds_spent
-from citlr.generators.training import Trainer, run
+from citlr.generators.learning.plan import Budget, Learner, Plan
+from citlr.generators.learning.resume import seconds_spent
+from citlr.generators.learning.training import Trainer, run
 
 
 def test_training_stops_at_nan_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

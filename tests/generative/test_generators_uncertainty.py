@@ -13,10 +13,10 @@ from citlr.audit.statistics import responses_of
 from citlr.data.cohort import Cohort
 from citlr.generators.base import load_generator
 from citlr.generators.conditions import Conditions
-from citlr.generators.ldm import DLDM, LatentDiffusion
+from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
+from citlr.generators.effects.uncertainty import REPLICATES, find_deviations
+from citlr.generators.learning.store import Dataset
 from citlr.generators.oracle import Oracle
-from citlr.generators.store import Dataset
-from citlr.generators.uncertainty import REPLICATES, find_deviations
 from citlr.predictors.loading import load_predictor
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 from citlr.simulators.phantom_classifiers import analytic_blind, analytic_indifferent

@@ -9,7 +9,7 @@ import pytest
 from citlr.audit.generation import generate
 from citlr.errors import InputError
 from citlr.generators.base import load_generator
-from citlr.generators.ldm import DLDM
+from citlr.generators.diffusion.ldm import DLDM
 from citlr.simulators.phantom import PhantomWorld
 
 

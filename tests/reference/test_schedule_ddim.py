@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from citlr.errors import InputError
-from citlr.generators.schedule import ddim_step, diffuse, even_grid, noise_table, walk_down, walk_up
+from citlr.generators.diffusion.schedule import ddim_step, diffuse, even_grid, noise_table, walk_down, walk_up
 
 
 def exact_noise(spread: float, table: np.ndarray):

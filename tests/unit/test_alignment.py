@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from citlr.errors import StateError
-from citlr.generators.alignment import Alignment, aligned
 from citlr.generators.conditions import Conditions
-from citlr.generators.store import Dataset
+from citlr.generators.effects.alignment import Alignment, aligned
+from citlr.generators.learning.store import Dataset
 
 SIZE = 16
 

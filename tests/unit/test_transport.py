@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from citlr.generators.transport import balanced_covariances, barycentre, level_covariances, transport
+from citlr.generators.effects.transport import balanced_covariances, barycentre, level_covariances, transport
 
 
 def covariance(seed: int, k: int = 4) -> np.ndarray:

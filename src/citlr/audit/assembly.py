@@ -8,9 +8,9 @@ from typing import Any
 from citlr.artifacts import Run, versions
 from citlr.audit.privacy import scrub
 from citlr.config import ModelConfig
-from citlr.generators.direct import DirectGenerator
-from citlr.generators.ldm import LatentDiffusion
+from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.registry import build_generator
+from citlr.generators.rivals.direct import DirectGenerator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 
@@ -88,7 +88,7 @@ def whole_provenance(run: Run) -> dict[str, Any]:
         `versions`, `device`, `seed`, `config` (every path absolute), `config_sha256`, and `stages` with time, peak
         memory, end and facts (the SHA-256 of every input is among them).
     """
-    from citlr.generators.training import Trainer
+    from citlr.generators.learning.training import Trainer
 
     return {
         "schema": "citlr.provenance/1",

@@ -42,7 +42,8 @@ def draw_replicates(
     folder : Path
         Where to write.
     generator : CounterfactualGenerator
-        Its `mean_replicates` says by what; one without it (see `citlr.generators.uncertainty`) knows nothing of itself.
+        Its `mean_replicates` says by what; one without it (see `citlr.generators.effects.uncertainty`) knows nothing of
+        itself.
     main : Counterfactuals
         The redrawn images.
     rows : ndarray of int

@@ -21,17 +21,17 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.experiments.generation_study import Effort, Entrant, Study
 from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, Images
+from citlr.generators.diffusion.inversion import round_trip
+from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.features import Extractor
-from citlr.generators.inversion import round_trip
-from citlr.generators.ldm import LatentDiffusion
 from citlr.generators.leakage import measure_leakage
+from citlr.generators.learning.resume import seconds_spent
 from citlr.generators.oracle import Oracle
-from citlr.generators.probe import Probes
+from citlr.generators.probes.probe import Probes
 from citlr.generators.quality import effect_map
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter, QualityReport
 from citlr.generators.registry import build_generator
-from citlr.generators.resume import seconds_spent
 
 # Images for what needs many draws each, and pictures that are kept for the grid.
 FEW, PICTURES = 40, 4

@@ -14,7 +14,7 @@ from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.vae import BETAS
+from citlr.generators.rivals.vae import BETAS
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 
 FINDING = "cardiomegaly"

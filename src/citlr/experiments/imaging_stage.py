@@ -17,8 +17,8 @@ from citlr.audit.generation import Twins, generate
 from citlr.console import Narrator
 from citlr.experiments.imaging_study import ImagingEffort, ImagingStudy, read_study
 from citlr.generators.base import load_generator
-from citlr.generators.ldm import DLDM, LatentDiffusion
-from citlr.generators.probe import fit_probes
+from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
+from citlr.generators.probes.probe import fit_probes
 from citlr.invariance.auroc import clustered_auroc
 
 Row = dict[str, Any]

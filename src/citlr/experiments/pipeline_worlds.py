@@ -16,9 +16,9 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.experiments.pipeline_models import FINDINGS
 from citlr.generators.base import load_generator
-from citlr.generators.ldm import DLDM, LatentDiffusion
+from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
+from citlr.generators.learning.resume import seconds_spent
 from citlr.generators.quality import effect_map
-from citlr.generators.resume import seconds_spent
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 
 ATTRIBUTE, LEVELS = "sex", ("female", "male")

@@ -14,10 +14,10 @@ from torch import Tensor
 from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.generators.base import hashed_seed
-from citlr.generators.ldm import LatentDiffusion
-from citlr.generators.propensity import Propensity
-from citlr.generators.reading import Reading, read_attribute
-from citlr.generators.sampling import Sampler
+from citlr.generators.diffusion.ldm import LatentDiffusion
+from citlr.generators.diffusion.sampling import Sampler
+from citlr.generators.effects.propensity import Propensity
+from citlr.generators.probes.reading import Reading, read_attribute
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort

@@ -15,7 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from citlr.errors import InputError
-from citlr.generators.autoencoder import ssim
+from citlr.generators.networks.autoencoder import ssim
 
 Array = npt.NDArray[np.floating]
 

@@ -13,7 +13,7 @@ from citlr.errors import InputError
 from citlr.generators.base import Images
 from citlr.generators.conditions import as_level
 from citlr.generators.features import Extractor
-from citlr.generators.probe import Probes
+from citlr.generators.probes.probe import Probes
 from citlr.generators.quality import (
     Array,
     composition,

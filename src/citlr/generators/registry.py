@@ -10,24 +10,24 @@ from citlr.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from citlr.generators.base import CounterfactualGenerator
-    from citlr.generators.direct import DirectGenerator
-    from citlr.generators.ldm import LatentDiffusion
+    from citlr.generators.diffusion.ldm import LatentDiffusion
+    from citlr.generators.rivals.direct import DirectGenerator
 
 
 def _latent_diffusion(directory: Path) -> CounterfactualGenerator:
-    from citlr.generators.ldm import load_latent_diffusion
+    from citlr.generators.diffusion.ldm import load_latent_diffusion
 
     return load_latent_diffusion(directory)
 
 
 def _vae(directory: Path) -> CounterfactualGenerator:
-    from citlr.generators.vae import load_vae
+    from citlr.generators.rivals.vae import load_vae
 
     return load_vae(directory)
 
 
 def _latent_shift(directory: Path) -> CounterfactualGenerator:
-    from citlr.generators.latent_shift import load_latent_shift
+    from citlr.generators.rivals.latent_shift import load_latent_shift
 
     return load_latent_shift(directory)
 
@@ -68,9 +68,9 @@ def build_generator(
     >>> build_generator("vae", size=32, preset="tiny", beta=4.0).settings.beta
     4.0
     """
-    from citlr.generators.latent_shift import LatentShift
-    from citlr.generators.ldm import CLDM, DLDM
-    from citlr.generators.vae import ConditionalVAE
+    from citlr.generators.diffusion.ldm import CLDM, DLDM
+    from citlr.generators.rivals.latent_shift import LatentShift
+    from citlr.generators.rivals.vae import ConditionalVAE
 
     built: dict[str, type[DLDM | CLDM | ConditionalVAE | LatentShift]] = {
         "dldm": DLDM,

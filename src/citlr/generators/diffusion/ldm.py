@@ -13,16 +13,16 @@ import torch
 from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import StateError
-from citlr.generators.assembly import assemble
 from citlr.generators.base import Images, Level
-from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions
-from citlr.generators.fitting import Workshop
-from citlr.generators.ldm_fit import Fitting
-from citlr.generators.preparation import prepare
-from citlr.generators.sampling import Sampler
-from citlr.generators.settings import LDMConfig
-from citlr.generators.training import Trainer
+from citlr.generators.diffusion.assembly import assemble
+from citlr.generators.diffusion.fitting import Workshop
+from citlr.generators.diffusion.ldm_fit import Fitting
+from citlr.generators.diffusion.sampling import Sampler
+from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.learning.checkpoints import load_state, save_state
+from citlr.generators.learning.preparation import prepare
+from citlr.generators.learning.training import Trainer
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -174,8 +174,8 @@ class LatentDiffusion:
         Returns
         -------
         ndarray of float32, shape (replicates, len(levels), 1, size, size)
-            Grey values to add to redrawn images, see `citlr.generators.uncertainty`; zero where an intervention on the
-            attribute changes nothing.
+            Grey values to add to redrawn images, see `citlr.generators.effects.uncertainty`; zero where an intervention
+            on the attribute changes nothing.
         """
         sampler = self._fitted
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)

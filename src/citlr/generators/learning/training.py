@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +22,19 @@ from torch import Tensor, nn
 from citlr.console import Narrator
 from citlr.errors import StateError
 from citlr.generators.base import hashed_seed
-from citlr.generators.plan import Learner, Plan, Progress
-from citlr.generators.resume import restore_progress, store_progress, write_history
+from citlr.generators.learning.plan import Learner, Plan, Progress
+from citlr.generators.learning.resume import restore_progress, store_progress, write_history
+
+# Images that a validation loss is computed on at most.
+VALIDATION = 256
+
+
+@contextmanager
+def seeded(seed: int, part: str) -> Iterator[None]:
+    """Initialise a part from its own seed and leave the caller's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(hashed_seed(seed, part, "weights"))
+        yield
 
 
 class DivergedError(ArithmeticError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from citlr.generators.propensity import Propensity
+from citlr.generators.effects.propensity import Propensity
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from citlr.generators.autoencoder import Autoencoder
-from citlr.generators.disentangle import Disentangler
-from citlr.generators.hiding import Hiding, train_disentangler
-from citlr.generators.reading import read_attribute
-from citlr.generators.store import Rows, spans
+from citlr.generators.diffusion.hiding import Hiding, train_disentangler
+from citlr.generators.learning.store import Rows, spans
+from citlr.generators.networks.autoencoder import Autoencoder
+from citlr.generators.networks.disentangle import Disentangler
+from citlr.generators.probes.reading import read_attribute
 
 # What is tried: root mean square change per entry of the standardised latent.
 LADDER = (0.0, 0.25, 0.5, 1.0)

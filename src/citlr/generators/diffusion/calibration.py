@@ -15,9 +15,9 @@ import torch
 from citlr.console import Narrator
 from citlr.generators.base import hashed_seed
 from citlr.generators.batches import BATCH
-from citlr.generators.hiding import mean_effects
-from citlr.generators.sampling import Sampler
-from citlr.generators.store import Dataset, spans
+from citlr.generators.diffusion.hiding import mean_effects
+from citlr.generators.diffusion.sampling import Sampler
+from citlr.generators.learning.store import Dataset, spans
 
 # Images that are redrawn to measure the size of the effect; their mean is what is compared.
 IMAGES = 48

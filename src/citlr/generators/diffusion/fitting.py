@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +14,16 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator
 from citlr.errors import InputError
-from citlr.generators.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
 from citlr.generators.base import hashed_seed
 from citlr.generators.conditions import Conditions
-from citlr.generators.denoiser import Denoiser, target_of
-from citlr.generators.plan import Budget, Learner, Plan
-from citlr.generators.process import Process
-from citlr.generators.settings import LDMConfig
-from citlr.generators.store import Dataset, Rows, spans, stored
-from citlr.generators.training import Trainer, run
+from citlr.generators.diffusion.process import Process
+from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.learning.plan import Budget, Learner, Plan
+from citlr.generators.learning.store import Dataset, Rows, spans, stored
+from citlr.generators.learning.training import VALIDATION, Trainer, run
+from citlr.generators.networks.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
+from citlr.generators.networks.denoiser import Denoiser, target_of
 
-# Images that a validation loss is computed on at most.
-VALIDATION = 256
 # What the autoencoder's weights depend on.
 AUTOENCODER = (
     "size",
@@ -121,14 +118,6 @@ class Workshop:
         """Adam, with weight decay apart from the gradient where there is any."""
         optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
         return Learner(module, optimizer, decay=decay)
-
-
-@contextmanager
-def seeded(seed: int, part: str) -> Iterator[None]:
-    """Initialise a part from its own seed and leave the caller's random state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(hashed_seed(seed, part, "weights"))
-        yield
 
 
 def train_autoencoder(shop: Workshop, model: Autoencoder, train: Dataset, validation: Dataset) -> None:

@@ -14,8 +14,8 @@ from citlr.data.leaks import fingerprints
 from citlr.errors import InputError
 from citlr.generators.base import hashed_seed
 from citlr.generators.conditions import Conditions, sparse_levels
-from citlr.generators.store import Dataset, require_variety
-from citlr.generators.training import Trainer
+from citlr.generators.learning.store import Dataset, require_variety
+from citlr.generators.learning.training import Trainer
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort

@@ -19,12 +19,12 @@ from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
-from citlr.generators.checkpoints import load_state, save_state
 from citlr.generators.conditions import Conditions
-from citlr.generators.preparation import prepare
-from citlr.generators.settings import ABDUCTIONS
-from citlr.generators.store import Dataset
-from citlr.generators.training import Trainer
+from citlr.generators.diffusion.settings import ABDUCTIONS
+from citlr.generators.learning.checkpoints import load_state, save_state
+from citlr.generators.learning.preparation import prepare
+from citlr.generators.learning.store import Dataset
+from citlr.generators.learning.training import Trainer
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from citlr.generators.schedule import diffuse, even_grid, noise_table
-from citlr.generators.settings import LDMConfig
+from citlr.generators.diffusion.schedule import diffuse, even_grid, noise_table
+from citlr.generators.diffusion.settings import LDMConfig
 
 
 @dataclass(frozen=True)

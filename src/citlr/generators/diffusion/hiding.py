@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from citlr.generators.conditions import Conditions
-from citlr.generators.disentangle import Critic, Disentangler, critic_loss, donsker_varadhan
-from citlr.generators.fitting import VALIDATION, Workshop, seeded
-from citlr.generators.process import Process
-from citlr.generators.propensity import Propensity
-from citlr.generators.store import Rows, spans
+from citlr.generators.diffusion.fitting import Workshop
+from citlr.generators.diffusion.process import Process
+from citlr.generators.effects.propensity import Propensity
+from citlr.generators.learning.store import Rows, spans
+from citlr.generators.learning.training import VALIDATION, seeded
+from citlr.generators.networks.disentangle import Critic, Disentangler, critic_loss, donsker_varadhan
 
 
 @dataclass(frozen=True)

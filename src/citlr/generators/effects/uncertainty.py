@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from citlr.generators.base import hashed_seed
 from citlr.generators.conditions import Conditions
-from citlr.generators.store import Dataset, spans
+from citlr.generators.learning.store import Dataset, spans
 
 # Replicates that are kept; a spread of twelve is known to a fifth, which the t distribution of the verdict allows for.
 REPLICATES = 12

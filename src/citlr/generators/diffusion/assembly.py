@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from citlr.generators.alignment import Alignment
-from citlr.generators.autoencoder import Autoencoder
 from citlr.generators.conditions import Conditions
-from citlr.generators.denoiser import Denoiser
-from citlr.generators.disentangle import Disentangler
-from citlr.generators.fitting import seeded
-from citlr.generators.hiding import Secret
-from citlr.generators.process import Process
-from citlr.generators.recentring import Recentring
-from citlr.generators.sampling import Sampler
-from citlr.generators.settings import LDMConfig
-from citlr.generators.strength import LADDER
-from citlr.generators.support import Support
-from citlr.generators.uncertainty import Uncertainty
+from citlr.generators.diffusion.hiding import Secret
+from citlr.generators.diffusion.process import Process
+from citlr.generators.diffusion.sampling import Sampler
+from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.diffusion.strength import LADDER
+from citlr.generators.effects.alignment import Alignment
+from citlr.generators.effects.recentring import Recentring
+from citlr.generators.effects.support import Support
+from citlr.generators.effects.uncertainty import Uncertainty
+from citlr.generators.learning.training import seeded
+from citlr.generators.networks.autoencoder import Autoencoder
+from citlr.generators.networks.denoiser import Denoiser
+from citlr.generators.networks.disentangle import Disentangler
 
 
 def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: torch.device) -> Sampler:

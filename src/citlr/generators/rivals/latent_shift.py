@@ -20,15 +20,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.generators.autoencoder import Autoencoder
 from citlr.generators.conditions import Conditions, Variable
-from citlr.generators.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
-from citlr.generators.disentangle import Critic
-from citlr.generators.fitting import VALIDATION, Workshop, latents, seeded, train_autoencoder
-from citlr.generators.plan import Budget, Learner, Plan
-from citlr.generators.settings import LDMConfig
-from citlr.generators.store import Rows, spans
-from citlr.generators.training import run
+from citlr.generators.diffusion.fitting import Workshop, latents, train_autoencoder
+from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.learning.plan import Budget, Learner, Plan
+from citlr.generators.learning.store import Rows, spans
+from citlr.generators.learning.training import VALIDATION, run, seeded
+from citlr.generators.networks.autoencoder import Autoencoder
+from citlr.generators.networks.disentangle import Critic
+from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
 
 
 @dataclass(frozen=True)

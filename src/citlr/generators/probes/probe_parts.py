@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from citlr.generators.conditions import Variable, as_level
-from citlr.generators.disentangle import Residual
+from citlr.generators.networks.disentangle import Residual
 
 
 class ProbeNet(nn.Module):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.denoiser import PREDICTIONS
-from citlr.generators.schedule import SCHEDULES
+from citlr.generators.diffusion.schedule import SCHEDULES
+from citlr.generators.networks.denoiser import PREDICTIONS
 
 OBJECTIVES = ("published", "restoring")
 ABDUCTIONS = ("noise", "inversion")

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from citlr.errors import InputError
-from citlr.generators.autoencoder import kl_to_normal
 from citlr.generators.conditions import Conditions
-from citlr.generators.direct import DirectConfig, DirectGenerator, Material, load_direct
-from citlr.generators.disentangle import Residual
-from citlr.generators.fitting import VALIDATION, seeded
-from citlr.generators.plan import Budget, Learner, Plan
-from citlr.generators.store import spans
-from citlr.generators.training import run
+from citlr.generators.learning.plan import Budget, Learner, Plan
+from citlr.generators.learning.store import spans
+from citlr.generators.learning.training import VALIDATION, run, seeded
+from citlr.generators.networks.autoencoder import kl_to_normal
+from citlr.generators.networks.disentangle import Residual
+from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, load_direct
 
 # The three of the comparison: the plain VAE, and two that pay more for what the latent carries.
 BETAS = (1.0, 2.0, 4.0)

@@ -13,11 +13,10 @@ from torch.nn import functional
 
 from citlr.console import Narrator
 from citlr.generators.base import hashed_seed
-from citlr.generators.disentangle import Critic
-from citlr.generators.fitting import seeded
-from citlr.generators.plan import Budget, Learner, Plan
-from citlr.generators.store import spans
-from citlr.generators.training import Trainer, run
+from citlr.generators.learning.plan import Budget, Learner, Plan
+from citlr.generators.learning.store import spans
+from citlr.generators.learning.training import Trainer, run, seeded
+from citlr.generators.networks.disentangle import Critic
 
 # Widths of the fresh probe, and the raster that it averages over: an image's place is not averaged away.
 CHANNELS, GRID = (16, 32), 4

@@ -18,13 +18,12 @@ from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images, hashed_seed
-from citlr.generators.checkpoints import load_state, save_state
-from citlr.generators.fitting import seeded
-from citlr.generators.plan import Budget, Learner, Plan
-from citlr.generators.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
-from citlr.generators.propensity import Propensity
-from citlr.generators.store import Dataset, spans
-from citlr.generators.training import Trainer, run
+from citlr.generators.effects.propensity import Propensity
+from citlr.generators.learning.checkpoints import load_state, save_state
+from citlr.generators.learning.plan import Budget, Learner, Plan
+from citlr.generators.learning.store import Dataset, spans
+from citlr.generators.learning.training import Trainer, run, seeded
+from citlr.generators.probes.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from citlr.artifacts import atomic_write
 from citlr.errors import StateError
-from citlr.generators.checkpoints import load_head, load_state, save_state
-from citlr.generators.plan import Plan, Progress
+from citlr.generators.learning.checkpoints import load_head, load_state, save_state
+from citlr.generators.learning.plan import Plan, Progress
 
 
 def seconds_spent(directory: Path) -> float:

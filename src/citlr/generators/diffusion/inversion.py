@@ -9,8 +9,8 @@ import torch
 
 from citlr.generators.base import Images
 from citlr.generators.batches import BATCH, batches, check_images
-from citlr.generators.sampling import Request, Sampler
-from citlr.generators.schedule import walk_down
+from citlr.generators.diffusion.sampling import Request, Sampler
+from citlr.generators.diffusion.schedule import walk_down
 
 
 @dataclass(frozen=True)

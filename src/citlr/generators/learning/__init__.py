@@ -1,0 +1,1 @@
+"""How anything here learns: splits made ready, one loop, its checkpoints."""
