@@ -102,7 +102,7 @@ def assess_faithfulness(
     validation: Cohort,
     *,
     hold: Sequence[str],
-    probe_steps: int = 400,
+    probe_steps: int = 800,
     features: str = "probe",
     cycles: int = 10,
     seed: int,

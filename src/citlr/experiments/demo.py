@@ -105,8 +105,6 @@ def _config(seed: int) -> dict[str, Any]:
                 "denoiser_steps": 700,
             },
         },
-        # Twice the default: at 400 steps the probe reads .98 of the views, and reads the generator's noise as a view.
-        "gates": {"probe_steps": 800},
         # The defaults, a larger coin and ten cycles, say more and take a minute and a half; the demo has six in all.
         "controls": {"placebo_images": 100},
         "quality": {"cycles": 2},

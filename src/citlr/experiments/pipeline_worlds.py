@@ -65,7 +65,7 @@ class PipelineSettings:
     epochs: int = 15
     draws: int = 4
     placebo_images: int | None = None
-    probe_steps: int = 400
+    probe_steps: int = 800
     preset: str = "tiny"
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -134,7 +134,7 @@ def fit_probes(
     attributes: Sequence[str],
     labels: Sequence[str] = (),
     size: int,
-    steps: int = 400,
+    steps: int = 800,
     batch_size: int = 64,
     seed: int = 0,
     architecture: str = "small",
