@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from citlr.generators.effects.transport import balanced_covariances, barycentre, level_covariances, transport
+from citlr.generators.effects.transport import barycentre, level_covariances, plain_covariances, transport
 
 
 def covariance(seed: int, k: int = 4) -> np.ndarray:
@@ -90,22 +90,25 @@ def test_a_level_of_no_variance_in_a_direction_keeps_some() -> None:
     assert np.linalg.eigvalsh(second).min() > 0
 
 
-def test_balanced_covariances_leave_to_a_finding_what_is_its_doing() -> None:
-    """A finding of varying severity that goes with a level widens that level's covariance, but not by the level."""
-    random = np.random.default_rng(5)
-    n = 20_000
-    level = random.integers(0, 2, n)
-    finding = (random.random(n) < np.where(level == 1, 0.9, 0.1)).astype(float)
-    rows = random.normal(size=(n, 2))
-    rows[:, 0] *= 1 + finding
-    rows[:, 1] *= 1 + level
-    found, count = balanced_covariances(rows, level, finding[:, None], levels=2)
-    assert count == 2
-    # Half with the finding, in both levels: the mean of 1 and 4.
-    assert [one[0, 0] for one in found] == pytest.approx([2.5, 2.5], rel=0.1)
-    assert [one[1, 1] for one in found] == pytest.approx([1, 4], rel=0.1)
-    plain, _ = balanced_covariances(rows, level, np.empty((n, 0)), levels=2)
-    assert plain[1][0, 0] / plain[0][0, 0] > 2
-    # A level that does not occur has the pooled covariance.
-    three, _ = balanced_covariances(rows, level, finding[:, None], levels=3)
-    np.testing.assert_allclose(three[2], rows.T @ rows / n)
+def test_where_a_change_is_shown_weaker_ones_count_too() -> None:
+    """A second direction whose change permutations exceed now and then is kept beside a strong one, not alone."""
+    together = alone = 0
+    for seed in range(10):
+        rows, index, held = world(seed, effect=0.0, nuisance=0.0, n=600)
+        rows[:, 3] *= 1 + 0.16 * index
+        for effect in (0.0, 1.0):
+            some = rows.copy()
+            some[:, 0] *= 1 + effect * index
+            every, _ = level_covariances(some, index, held[:, :0], np.random.default_rng(seed), levels=2)
+            ratio = every[1][3, 3] / every[0][3, 3]
+            together += effect == 1.0 and ratio > 1.1
+            alone += effect == 0.0 and ratio > 1.1
+    assert together > alone
+
+
+def test_plain_covariances_are_those_of_the_rows_and_of_an_absent_level_the_pooled_one() -> None:
+    rows, index, _ = world(0, effect=1.0, nuisance=0.0)
+    found, count = plain_covariances(rows, index, levels=3)
+    assert count == 6
+    np.testing.assert_allclose(found[1], rows[index == 1].T @ rows[index == 1] / (index == 1).sum())
+    np.testing.assert_allclose(found[2], rows.T @ rows / len(rows))

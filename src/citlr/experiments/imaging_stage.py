@@ -37,8 +37,8 @@ class ImagingStage:
         The test images, redrawn.
     faithfulness : Faithfulness
         What the gates rest on.
-    representation : ndarray, shape (test images, components)
-        Principal components of the generator's disentangled latents.
+    representation : ndarray, shape (test images, components + codes of what is held)
+        Principal components of the generator's disentangled latents, then what it holds (see `held_codes`).
     truth : dict of str to ndarray
         The true test images under every level; empty where the truth is not known.
     """
@@ -140,7 +140,8 @@ def _represent(generator: LatentDiffusion, twins: Twins, seed: int) -> npt.NDArr
         pieces.append(generator.represent(part.pixels(size=twins.main.plan.size), part.frame))
     z = np.concatenate(pieces)
     few = min(COMPONENTS, len(z) - 1, z.shape[1])
-    return np.asarray(PCA(few, random_state=seed % 2**32).fit_transform(z), dtype=np.float32)
+    components = PCA(few, random_state=seed % 2**32).fit_transform(z)
+    return np.concatenate([components, generator.held_codes(test.frame)], axis=1, dtype=np.float32)
 
 
 def _attribute_rows(study: ImagingStudy, effort: ImagingEffort, folder: Path, seed: int, voice: Narrator) -> list[Row]:

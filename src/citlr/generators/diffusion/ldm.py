@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -189,8 +191,17 @@ class LatentDiffusion:
         return self._fitted.reconstruct(images)
 
     def represent(self, images: Images, frame: pd.DataFrame) -> Images:
-        """Give the representation Z (n, d) of images (n, 1, size, size) with their rows: the disentangled latents."""
+        """Give the representation Z (n, d) of images (n, 1, size, size) with their rows: the disentangled latents.
+
+        With `latent_alignment` they tell no more of what is held than of the attribute: what is to be adjusted for is Z
+        and `held_codes` together.
+        """
         return self._fitted.represent(images, frame)
+
+    def held_codes(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Give the codes (n, m) of what is held, see `Conditions.encode`; no columns where nothing is."""
+        conditions = self._fitted.conditions
+        return np.asarray(conditions.encode(frame)[:, conditions.columns(conditions.held)].numpy())
 
     def save(self, directory: Path) -> None:
         """Write `config.json` and the weights as safetensors; the JSON last, so that half a generator is none."""

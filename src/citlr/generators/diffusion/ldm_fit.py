@@ -55,6 +55,7 @@ class Fitting:
     def run(self) -> Sampler:
         """Train all parts, and measure what is known only when they are trained."""
         train, codes = self.prepared.sets[0], self.prepared.codes
+        self._find_support()
         inputs = self._align()
         self.shop = dataclasses.replace(self.shop, marks=tuple(data.mark for data in inputs))
         train_autoencoder(self.shop, self.sampler.autoencoder, *inputs)
@@ -68,7 +69,6 @@ class Fitting:
             hidden = self._each(self.sampler.hide, z, "hidden")
         encoded = [Encoded(a, b, code) for a, b, code in zip(z, hidden, codes, strict=True)]
         train_denoiser(self.shop, self.sampler.denoiser, self.sampler.process, self.prepared.conditions, *encoded)
-        self._find_support()
         deviations = find_deviations(train, codes[0], self.prepared.conditions, seed=self.shop.seed)
         self.sampler.uncertainty.deviations.copy_(deviations)
         self.sampler = dataclasses.replace(self.sampler, guidance=self._guidance())
@@ -82,7 +82,8 @@ class Fitting:
         alignment, sets, codes = self.sampler.alignment, self.prepared.sets, self.prepared.codes
         if alignment is None:
             return sets
-        self.report["alignment"] = alignment.fit(sets[0].pixels, codes[0], seed=self.shop.seed)
+        where = self.sampler.support.anywhere()
+        self.report["alignment"] = alignment.fit(sets[0].pixels, codes[0], seed=self.shop.seed, where=where)
         mark, folder = alignment.mark(), self.shop.directory
         return (
             aligned(sets[0], alignment, codes[0], mark, folder),

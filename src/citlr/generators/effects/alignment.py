@@ -3,7 +3,8 @@
 `y = m(h) + T_a (x - m(h) - e_a)`, where `m` is the mean given the held covariates h, `e_a` the mean effect of
 level a and `T_a` the optimal transport from the level's covariance to the levels' barycentre (see `transport`). The way
 back under any level is its inverse. What is left to the disentangler and the denoiser is what is not normal about the
-attribute.
+attribute. Of latents that are to hide the attribute, what the held covariates do is taken off too: these tell the
+attribute wherever the two go together, and the denoiser is told them anyway.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from torch import Tensor, nn
 from citlr.errors import StateError
 from citlr.generators.base import PLACEBO, hashed_seed
 from citlr.generators.conditions import Conditions, Variable
-from citlr.generators.effects.transport import Floats, balanced_covariances, barycentre, level_covariances, transport
+from citlr.generators.effects.transport import Floats, barycentre, level_covariances, plain_covariances, transport
 from citlr.generators.learning.store import Dataset, Rows, spans, stored
 
 # Numbers that the principal components are found from, at most: half a gigabyte in single precision.
 BASIS_NUMBERS = 2**27
 # Rows per component at least: of images, where a covariance of more components than that is noise and is given back
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
-ROWS_PER_COMPONENT = 8
+ROWS_PER_COMPONENT = 20
 ROWS_PER_HIDDEN_COMPONENT = 4
 
 
@@ -47,8 +48,8 @@ class Alignment(nn.Module):
     hidden : bool
         Images are led back to other levels: every attribute is aligned, the coin too (an audit of the coin has to see
         what the maps invent), and a level's covariance differs from the pooled one only in directions in which a change
-        is shown. With `hidden`, nothing is ever led back, and nothing is to be read any more: the coin, which is no
-        secret, is left alone, and all directions are aligned.
+        is shown. With `hidden`, nothing is ever led back, and nothing is to be read any more: what is held is aligned
+        first, then the attributes, in all directions; the coin, which is no secret, is left alone.
     """
 
     centre: Tensor
@@ -70,16 +71,22 @@ class Alignment(nn.Module):
                 self.register_buffer(f"back{k}", same.clone())
 
     def _mapped(self) -> list[tuple[int, Variable]]:
-        """List the attributes whose covariances are aligned; a number has a mean effect, and no covariance."""
-        every = enumerate(self.conditions.attributes)
-        return [(k, one) for k, one in every if one.levels and not (self.hidden and one.name == PLACEBO)]
+        """List the variables whose covariances are aligned; a number has a mean effect, and no covariance.
+
+        The attributes come last: what the maps before them do to the levels' covariances is made alike again.
+        """
+        count = len(self.conditions.attributes)
+        every = list(enumerate(self.conditions.variables))
+        chosen = every[count:] + every[:count] if self.hidden else every[:count]
+        return [(k, one) for k, one in chosen if one.levels and not (self.hidden and one.name == PLACEBO)]
 
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
         """Align images or latents whose factual codes are (n, width); grey values may leave [0, 1] a little."""
         codes = codes.to(images.device)
         mean, effect = self._means(codes)
         rest = images.flatten(1) - mean - effect
-        return (mean + self._moved(rest, codes, "forth")).reshape(images.shape)
+        kept = self.centre if self.hidden else mean
+        return (kept + self._moved(rest, codes, "forth")).reshape(images.shape)
 
     def undo(self, aligned: Tensor, codes: Tensor) -> Tensor:
         """Lead aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes.
@@ -103,7 +110,7 @@ class Alignment(nn.Module):
             digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def fit(self, pixels: Rows, codes: Tensor, *, seed: int) -> dict[str, int]:
+    def fit(self, pixels: Rows, codes: Tensor, *, seed: int, where: Tensor | None = None) -> dict[str, int]:
         """Estimate means and maps.
 
         Parameters
@@ -114,19 +121,23 @@ class Alignment(nn.Module):
             See `Conditions.encode`.
         seed : int
             Of the components and of the permutations.
+        where : Tensor of shape `shape`, optional
+            Weights, 1 where covariances are aligned and 0 where they are left as they are; everywhere without it. The
+            fewer components a covariance has, the surer is what the rows show of it.
 
         Returns
         -------
         dict
-            Per attribute that has levels, the number of directions whose variance it changes; 0 means that only the
+            Per variable that has levels, the number of directions whose variance it changes; 0 means that only the
             mean is aligned.
         """
         self._fit_means(pixels, codes)
+        mask = np.ones(self.entries, dtype=np.float32) if where is None else where.flatten().cpu().numpy()
         random = np.random.default_rng(hashed_seed("alignment", seed))
         rows = np.sort(random.permutation(len(pixels))[: BASIS_NUMBERS // self.entries])
-        some = np.concatenate(list(self._rests(pixels, codes, rows)))
+        some = np.concatenate(list(self._rests(pixels, codes, rows))) * mask
         per_component = ROWS_PER_HIDDEN_COMPONENT if self.hidden else ROWS_PER_COMPONENT
-        count = min(self.components, len(some) // per_component)
+        count = min(self.components, len(some) // per_component, int((mask > 0).sum()))
         if count < 1:
             return {}
         _, _, basis = randomized_svd(some, count, n_iter=4, random_state=int(random.integers(2**31)))
@@ -198,12 +209,12 @@ class Alignment(nn.Module):
     def _fit_maps(
         self, k: int, parts: Floats, own: npt.NDArray[np.float32], held: Floats, random: np.random.Generator
     ) -> int:
-        """Estimate one attribute's maps, and apply them to `parts` in place: the next attribute sees what is left."""
+        """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left."""
         known, count = own[:, -1] == 0, parts.shape[1]
         index = own[known, :-1].argmax(axis=1)
         levels = own.shape[1] - 1
         if self.hidden:
-            covariances, kept = balanced_covariances(parts[known], index, held[known], levels=levels)
+            covariances, kept = plain_covariances(parts[known], index, levels=levels)
         else:
             covariances, kept = level_covariances(parts[known], index, held[known], random, levels=levels)
         if not kept:

@@ -49,8 +49,13 @@ class Support(nn.Module):
         The coin may act wherever any attribute may: its audit has to see what the generator invents there.
         """
         rows = [k for k, variable in enumerate(self.variables) if variable.name in names]
-        chosen = self.weights[rows] if rows and PLACEBO not in names else self.weights
-        return chosen.amax(dim=0)[None, None, None]
+        if not rows or PLACEBO in names:
+            return self.anywhere()[None, None]
+        return self.weights[rows].amax(dim=0)[None, None, None]
+
+    def anywhere(self) -> Tensor:
+        """Give the weights (1, s, s) of all attributes together."""
+        return self.weights.amax(dim=0)[None]
 
 
 def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
