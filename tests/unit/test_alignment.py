@@ -168,6 +168,23 @@ def test_hidden_latents_tell_neither_the_attribute_nor_what_is_held_and_have_no_
         alignment.undo(torch.from_numpy(z), codes)
 
 
+def test_a_rare_level_blows_nothing_up() -> None:
+    """Of a level with twelve images a covariance of 32 components is singular: others of it would be blown up."""
+    random = np.random.default_rng(4)
+    n = 600
+    _, frame = world(2 * n)
+    frame["view"] = np.where(np.arange(2 * n) % 50 == 0, "AP", "PA")
+    z = random.normal(size=(2 * n, 2, 4, 4)).astype(np.float32)
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    codes = conditions.encode(frame)
+    alignment = Alignment(conditions, (2, 4, 4), 100, hidden=True)
+    report = alignment.fit(z[:n], codes[:n], seed=0)
+    assert report["view"] == 6
+    assert report["sex"] == 32
+    others = alignment(torch.from_numpy(z[n:]), codes[n:]).numpy()[(frame["view"] == "AP").to_numpy()[n:]]
+    assert others.std() < 1.6
+
+
 def test_covariances_are_left_alone_where_the_attribute_does_not_act() -> None:
     images, frame = world()
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)

@@ -38,8 +38,8 @@ class Leakage:
     noised : Reading
         Of the noised z~0 that a counterfactual starts from: what the denoiser can still see.
     beyond_held : Reading or None
-        Of z~0, images weighted by p(a) / p(a | held): what goes with a held finding, which the latent is to keep, tells
-        nothing of the attribute then. None where the generator holds nothing.
+        Of z~0, images weighted by p(a) / p(a | held): a held finding that the latent keeps tells nothing of the
+        attribute then. None where the generator holds nothing.
     bound_before, bound_after : float or None
         MINE's bounds (Donsker-Varadhan) on the training split, nats, beyond the held covariates where the configuration
         says so; None without a disentangler.

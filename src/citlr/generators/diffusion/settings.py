@@ -89,7 +89,7 @@ class LDMConfig:
         Training images that are redrawn to measure by how much interventions are off on average, which is taken off
         again (see `Recentring`); 0 for none, and none without `alignment`, which says what the mean has to be.
     components : int
-        Principal components of the images within which covariances are aligned.
+        Principal components of the images within which covariances are aligned, at most: one for every 20 images.
     denoiser_steps, denoiser_batch, denoiser_rate, ema
         Budget of the denoiser and decay of its moving average.
     phi_channels, critic_channels, critic_grid, strength, thrift, critic_steps, phi_steps, phi_batch, phi_rate,
@@ -101,13 +101,14 @@ class LDMConfig:
     informed : bool
         Whether the disentangler is told the factual level; `at_most`: whether its strength is a bound.
     latent_alignment : {"none", "gaussian"}
-        Whether the mean and the covariance that an attribute gives the latent are taken off before the disentangler
-        sees it (see `Alignment`, hidden). Nothing gives them back: that is left to the denoiser and its condition.
+        Whether the mean and the covariance that an attribute, and what is held, give the latent are taken off before
+        the disentangler sees it (see `Alignment`, hidden). Nothing gives them back: the denoiser is told both as its
+        condition, and the image keeps them (see `detail`).
     latent_components : int
         Principal components of the latents within which covariances are aligned, at most.
     given_held : bool
-        Whether the information minimised is that beyond the held covariates, instead of all of it: the latent then
-        keeps a disease that the attribute predicts.
+        Whether the information that the critic measures is that beyond the held covariates, instead of all of it: a
+        game without `latent_alignment` then leaves a disease in the latent that the attribute predicts.
     at_depth : bool
         Whether the critic sees latents noised as the denoiser sees them.
     patience : int

@@ -32,6 +32,9 @@ BASIS_NUMBERS = 2**27
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
 ROWS_PER_COMPONENT = 20
 ROWS_PER_HIDDEN_COMPONENT = 4
+# Rows of a variable's rarest level per component: a level of fewer has directions of no variance, and a map out of it
+# would blow up whatever other images have there.
+ROWS_OF_A_LEVEL = 2
 
 
 class Alignment(nn.Module):
@@ -210,16 +213,21 @@ class Alignment(nn.Module):
         self, k: int, parts: Floats, own: npt.NDArray[np.float32], held: Floats, random: np.random.Generator
     ) -> int:
         """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left."""
-        known, count = own[:, -1] == 0, parts.shape[1]
+        known, levels = own[:, -1] == 0, own.shape[1] - 1
         index = own[known, :-1].argmax(axis=1)
-        levels = own.shape[1] - 1
+        sizes = np.bincount(index, minlength=levels)
+        # The first components are those of the most variance.
+        count = min(parts.shape[1], int(sizes[sizes > 0].min(initial=len(parts))) // ROWS_OF_A_LEVEL)
+        if not count:
+            return 0
+        moved = parts[known, :count]
         if self.hidden:
-            covariances, kept = plain_covariances(parts[known], index, levels=levels)
+            covariances, kept = plain_covariances(moved, index, levels=levels)
         else:
-            covariances, kept = level_covariances(parts[known], index, held[known], random, levels=levels)
+            covariances, kept = level_covariances(moved, index, held[known], random, levels=levels)
         if not kept:
             return 0
-        centre, moved = barycentre(covariances), parts[known]
+        centre = barycentre(covariances)
         for level, covariance in enumerate(covariances):
             forth = transport(covariance, centre)
             getattr(self, f"forth{k}")[level, :count, :count] = torch.from_numpy(forth).float()
@@ -227,7 +235,7 @@ class Alignment(nn.Module):
                 back = transport(centre, covariance)
                 getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
             moved[index == level] = moved[index == level] @ forth
-        parts[known] = moved
+        parts[known, :count] = moved
         return kept
 
 
