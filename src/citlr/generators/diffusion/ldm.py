@@ -22,7 +22,7 @@ from citlr.generators.diffusion.fitting import Workshop
 from citlr.generators.diffusion.ldm_fit import Fitting
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.settings import LDMConfig
-from citlr.generators.learning.checkpoints import load_state, save_state
+from citlr.generators.learning.checkpoints import load_module, save_state
 from citlr.generators.learning.preparation import prepare
 from citlr.generators.learning.training import Trainer
 
@@ -263,8 +263,7 @@ def load_latent_diffusion(directory: Path) -> LatentDiffusion:
     if sampler.disentangler is not None and config.strength is None:
         sampler.disentangler.strength = content["report"]["strength"]
     for name, module in sampler.modules().items():
-        tensors, _ = load_state(directory / f"{name}.safetensors")
-        module.load_state_dict(tensors)
+        load_module(module, directory / f"{name}.safetensors")
         module.eval()
     model._sampler = dataclasses.replace(sampler, guidance=content["guidance"])
     model.report = content["report"]

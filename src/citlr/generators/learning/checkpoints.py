@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from citlr.artifacts import atomic_write
 from citlr.errors import StateError
@@ -48,3 +48,21 @@ def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise StateError(f"{file} is damaged ({error}); remove it and train that part again.") from error
     return tensors, head
+
+
+def load_module(module: nn.Module, file: Path) -> None:
+    """Read a module's weights from what `save_state` wrote.
+
+    Raises
+    ------
+    StateError
+        If the file is damaged, or holds the weights of another module.
+    """
+    tensors, _ = load_state(file)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise StateError(
+            f"{file} does not hold what its configuration says, so it is of another version of citlr or was changed; "
+            "train the generator again."
+        ) from error

@@ -19,7 +19,7 @@ from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images, hashed_seed
 from citlr.generators.effects.propensity import Propensity
-from citlr.generators.learning.checkpoints import load_state, save_state
+from citlr.generators.learning.checkpoints import load_module, save_state
 from citlr.generators.learning.plan import Budget, Learner, Plan
 from citlr.generators.learning.store import Dataset, spans
 from citlr.generators.learning.training import Trainer, run, seeded
@@ -122,7 +122,7 @@ def load_probes(directory: Path) -> Probes:
         for item in content["targets"]
     )
     net = ARCHITECTURES[content["architecture"]][0]([len(target.levels) for target in targets])
-    net.load_state_dict(load_state(Path(directory) / "probe.safetensors")[0])
+    load_module(net, Path(directory) / "probe.safetensors")
     net.eval()
     return Probes(targets, content["size"], net, content["accuracy"], content["trusted"], content["architecture"])
 

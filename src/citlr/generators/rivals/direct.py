@@ -21,7 +21,7 @@ from citlr.generators.base import Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.settings import ABDUCTIONS
-from citlr.generators.learning.checkpoints import load_state, save_state
+from citlr.generators.learning.checkpoints import load_module, save_state
 from citlr.generators.learning.preparation import prepare
 from citlr.generators.learning.store import Dataset
 from citlr.generators.learning.training import Trainer
@@ -302,7 +302,7 @@ class DirectGenerator(ABC):
         self.device = Trainer(settings.accelerator, settings.precision, settings.devices).device
         self._build(Conditions.from_json(content["conditions"]), 0)
         for name, module in self._modules().items():
-            module.load_state_dict(load_state(directory / f"{name}.safetensors")[0])
+            load_module(module, directory / f"{name}.safetensors")
             module.eval()
         self.report, self.seen = content["report"], tuple(content["seen"])
         return self
