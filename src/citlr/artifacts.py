@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -230,7 +231,14 @@ class Run:
         record = self.record(name)
         return record is not None and record.key == key
 
-    def stage(self, name: str, key: str, work: Callable[[], Mapping[str, Any] | None]) -> StageRecord:
+    def stage(
+        self,
+        name: str,
+        key: str,
+        work: Callable[[], Mapping[str, Any] | None],
+        *,
+        partial: Path | None = None,
+    ) -> StageRecord:
         """Do `work` unless it was finished for the same `key`; note seconds, peak memory and the facts it returns.
 
         Parameters
@@ -241,6 +249,8 @@ class Run:
             Fingerprint of everything that the stage's output depends on.
         work : callable
             Does the stage; it resumes from its own partial output.
+        partial : Path, optional
+            Folder of that output; what other inputs left in it is removed before `work`, not gone on with.
 
         Returns
         -------
@@ -251,10 +261,12 @@ class Run:
         if finished is not None and finished.key == key:
             return finished
         begun = self.path("stages", f"{name}.begun.json")
-        attempts = 1
+        attempts, others = 1, finished is not None
         if begun.is_file():
             before = read_json(begun)
-            attempts = before["attempts"] + 1 if before["key"] == key else 1
+            attempts, others = (before["attempts"] + 1, False) if before["key"] == key else (1, True)
+        if others and partial is not None and partial.is_dir():
+            shutil.rmtree(partial)
         write_json(begun, {"key": key, "attempts": attempts})
         start = time.monotonic()
         facts = dict(work() or {})

@@ -173,6 +173,9 @@ def test_generators_save_and_load(world, fitted, tmp_path: Path) -> None:
         load_generator(tmp_path)
     with pytest.raises(InputError, match="holds no generator"):
         load_generator(tmp_path / "nowhere")
+    (tmp_path / "config.json").write_text(json.dumps({**content, "format": 1}))
+    with pytest.raises(StateError, match="holds a generator of format 1"):
+        load_generator(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**content, "config": {**content["config"], "context": 64}}))
     with pytest.raises(StateError, match="another version of citlr"):
         load_generator(tmp_path)

@@ -86,6 +86,14 @@ def test_without_a_game_the_alignment_alone_hides_and_says_so(world, fitted) -> 
     assert found.beyond_held is None  # nothing is held
 
 
+def test_rows_whose_attribute_is_not_recorded_are_not_read(world, fitted) -> None:
+    train, test = world.part("train"), world.part("test")
+    known = np.arange(len(train)) % 3 > 0
+    gaps = Cohort(**{**vars(train), "frame": train.frame.assign(sex=train.frame["sex"].where(known))})
+    found = measure_leakage(fitted, gaps, test, attribute="sex", steps=20)
+    assert found == measure_leakage(fitted, train.take(known), test, attribute="sex", steps=20)
+
+
 def test_a_held_finding_does_not_tell_the_attribute_and_is_told_beside_the_latent(tmp_path) -> None:
     """A finding that goes with sex is hidden with it, and is part of what is to be adjusted for."""
     phantom = PhantomWorld(size=32, correlation={"cardiomegaly": 0.8}, prevalence={"cardiomegaly": 0.5})

@@ -8,6 +8,7 @@ import torch
 from citlr.errors import InputError
 from citlr.generators.base import keyed_noise, toss
 from citlr.generators.conditions import Conditions
+from citlr.generators.diffusion.hiding import Secret, mean_effects
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.settings import PRESETS, LDMConfig
 from citlr.generators.networks.autoencoder import Autoencoder, reconstruction_loss
@@ -33,6 +34,29 @@ def frame() -> pd.DataFrame:
 def conditions(**changes: object) -> Conditions:
     settings = {"attributes": ["sex", "race"], "hold": ["view", "age", "finding"], "coin_seed": 3, **changes}
     return Conditions.of(frame(), **settings)
+
+
+def test_mean_effects_of_levels_and_of_a_number_beside_them() -> None:
+    """Levels are centred among themselves; the slope of the age is its own, whatever the sexes do."""
+    random = np.random.default_rng(0)
+    n = 2000
+    table = pd.DataFrame(
+        {
+            "image_id": range(n),
+            "patient_id": range(n),
+            "sex": np.where(random.random(n) < 0.3, "M", "F"),
+            "age": random.uniform(20, 80, n),
+        }
+    )
+    known = Conditions.of(table, attributes=["age", "sex"], hold=[], coin_seed=0)
+    z = 0.1 * random.normal(size=(n, 1, 2, 2)) + 2.0 * (table["sex"] == "M").to_numpy()[:, None, None, None]
+    z += 0.01 * table["age"].to_numpy()[:, None, None, None]
+    found = mean_effects(z.astype(np.float32), known.encode(table), Secret(known, given_held=True))
+    age, sex = known.span("age"), known.span("sex")
+    assert float(found[age.start].mean()) == pytest.approx(0.01 * known.attribute("age").spread, abs=0.01)
+    assert float((found[sex.start + 1] - found[sex.start]).mean()) == pytest.approx(2.0, abs=0.03)
+    shares = known.encode(table)[:, sex].mean(dim=0)
+    assert float((shares[:, None, None, None] * found[sex]).sum(dim=0).abs().max()) < 1e-5
 
 
 def test_donsker_varadhan_reaches_the_information_of_normal_pairs() -> None:

@@ -197,6 +197,40 @@ def test_bad_input_attribute_determined_by_a_held_covariate() -> None:
     assert Conditions.of(frame, attributes=["sex"], hold=["height"], coin_seed=0).held[0].name == "height"
 
 
+def test_bad_input_attribute_determined_by_held_covariates_together() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.integers(0, 2, 80), random.integers(0, 2, 80)
+    frame = pd.DataFrame({"sex": np.where(one == other, "F", "M"), "patient_id": range(80), "a": one, "b": other})
+    assert len(Conditions.of(frame, attributes=["sex"], hold=["a"], coin_seed=0).held) == 1
+    with pytest.raises(InputError, match="'a', 'b' together determine 'sex'"):
+        Conditions.of(frame, attributes=["sex"], hold=["a", "b"], coin_seed=0)
+    # Combinations that few images share say nothing, even where each has one level.
+    many = frame.assign(**{f"c{k}": random.integers(0, 2, 80) for k in range(6)})
+    assert len(Conditions.of(many, attributes=["sex"], hold=[f"c{k}" for k in range(6)], coin_seed=0).held) == 6
+    years = pd.DataFrame({"age": np.linspace(20, 80, 40), "patient_id": range(40)})
+    years["decade"] = np.exp(years["age"])
+    with pytest.raises(InputError, match="'decade' determines 'age'"):
+        Conditions.of(years, attributes=["age"], hold=["decade"], coin_seed=0)
+
+
+def test_latent_shift_takes_a_level_that_validation_lacks_from_the_training_split(world) -> None:
+    train, validation = world.part("train"), world.part("validation")
+    women = validation.take((validation.frame["sex"] == "female").to_numpy())
+    model = built("latent-shift", SHIFT).fit(train, women, seed=0)
+    own = model.conditions.span("sex")
+    means = model.probe.means[own.start : own.stop - 1, own.start : own.stop - 1]
+    assert bool((means.abs().sum(dim=1) > 0).all())
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+def test_a_checkpoint_of_another_table_is_not_gone_on_from(world, tmp_path: Path, kind: str, options: dict) -> None:
+    train, validation = world.part("train"), world.part("validation")
+    built(kind, options).fit(train, validation, seed=0, directory=tmp_path)
+    swapped = train.frame.assign(sex=train.frame["sex"].map({"male": "female", "female": "male"}))
+    with pytest.raises(StateError, match="another configuration, seed or training split"):
+        built(kind, options).fit(Cohort(**{**vars(train), "frame": swapped}), validation, seed=0, directory=tmp_path)
+
+
 def test_bad_input_a_level_with_ten_images_trains_and_is_named(world, tmp_path: Path) -> None:
     train = world.part("train")
     males = np.flatnonzero((train.frame["sex"] == "male").to_numpy())

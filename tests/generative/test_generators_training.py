@@ -11,6 +11,7 @@ import torch
 
 from citlr.console import Narrator
 from citlr.errors import StateError
+from citlr.generators.learning.checkpoints import load_state
 from citlr.generators.learning.plan import Budget, Learner, Plan
 from citlr.generators.learning.resume import seconds_spent
 from citlr.generators.learning.training import Trainer, run
@@ -35,6 +36,25 @@ def test_training_stops_at_nan_and_keeps_the_last_good_checkpoint(tmp_path: Path
     run(ended, trainer, directory=tmp_path)
     run(whole, trainer)
     assert torch.equal(ended.learners["net"].module.weight, whole.learners["net"].module.weight)
+
+
+def test_training_that_stops_before_its_first_checkpoint_keeps_the_weights_of_the_step_before(tmp_path: Path) -> None:
+    module, trainer = torch.nn.Linear(2, 1), Trainer("cpu")
+    learner, weights = Learner(module, torch.optim.Adam(module.parameters(), lr=0.1)), []
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        weights.append(module.weight.detach().clone())
+        loss = learner.runner(torch.ones(1, 2)).square().sum()
+        return {"loss": trainer.descend(loss * (float("nan") if step == 3 else 1.0), learner)}
+
+    # Two minutes between checkpoints, as by default: there is none yet.
+    with pytest.raises(StateError, match=r"stopped at step 3: the loss is nan.*is kept in .*part.safetensors"):
+        run(Plan("part", {"net": learner}, update, Budget(8), seed=0), trainer, directory=tmp_path)
+    tensors, head = load_state(tmp_path / "part.safetensors")
+    assert head["step"] == 3
+    assert torch.equal(tensors["net/module/weight"], weights[3])
+    with pytest.raises(StateError, match=r"constant or extreme values\.$"):
+        run(Plan("part", {"net": learner}, update, Budget(8), seed=0), trainer)
 
 
 class Voice(Narrator):

@@ -7,12 +7,13 @@ import pytest
 import yaml
 from as_user import CONFIG, citlr
 
+import citlr as package
 from citlr.artifacts import read_json
 from citlr.audit.faithfulness import Faithfulness
-from citlr.audit.generation import generate
+from citlr.audit.generation import generate, placebo_size
 from citlr.audit.result import Controls, read_result
 from citlr.audit.verdicts import gate_quality
-from citlr.config import GateConfig
+from citlr.config import GateConfig, QualityConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.generators.registry import build_generator
@@ -81,6 +82,23 @@ def test_a_number_is_redrawn_under_values_that_are_named(world) -> None:
     twins = generate(vae, test, attribute="age", levels=["40", "70"], draws=2, placebo_images=0)
     assert twins.levels == ("40", "70")
     assert len(twins.main) == 3
+
+
+def test_an_audit_in_python_measures_with_what_it_is_told(world) -> None:
+    root, cohort = world
+    vae = build_generator("vae", size=32, steps=2, batch=8, channels=(8, 8), accelerator="cpu")
+    vae.fit(cohort.part("train"), cohort.part("validation"), seed=0)
+    test = cohort.part("test").take(range(24))
+    # The coin's sample is sized by the margin of the audit to come: here it takes fewer than there are.
+    twins = package.generate(vae, test, attribute="sex", draws=2, margin=0.5)
+    assert 0 < len(twins.placebo) == placebo_size(0.5) < len(test)
+    model = package.load_predictor(root / "model.ts")
+    options = {"margin": 0.5, "gates": GateConfig(probe_steps=4), "randomizations": 99}
+    result = package.audit(model, twins, quality=QualityConfig(cycles=2), **options)
+    assert set(result.quality.cycles) == {"1", "2"}
+    assert result.verdict == "inconclusive"  # no generator learns in two steps
+    with pytest.raises(InputError, match="There are no weights at"):
+        package.audit(model, twins, quality=QualityConfig(features="inception_v3:none.pth"), **options)
 
 
 def test_the_gate_says_when_effectiveness_is_unknown() -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from citlr.artifacts import Run, atomic_write, read_json, sha256, write_json
+from citlr.audit.pipeline import PARTIAL, Chain
 from citlr.config import AuditConfig, ReportConfig, parse_config
+from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 
 
@@ -90,6 +92,38 @@ def test_a_stage_is_done_once_for_the_same_inputs(tmp_path: Path) -> None:
     assert run.stage("fit", "key", work).facts == {"n": 1}
     assert run.stage("fit", "other key", work).facts == {"n": 2}
     assert [record.name for record in run.records()] == ["fit"]
+
+
+def test_what_other_inputs_left_half_done_is_not_gone_on_with(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", config())
+    folder, found = run.path("generator", "training"), []
+
+    def work(*, fail: bool = False) -> None:
+        found.append(folder.is_dir())
+        folder.mkdir(parents=True, exist_ok=True)
+        if fail:
+            raise InputError("no")
+
+    for key, fail in (("a", True), ("a", False), ("b", True), ("b", False)):
+        if fail:
+            with pytest.raises(InputError):
+                run.stage("fit", key, lambda: work(fail=True), partial=folder)
+        else:
+            run.stage("fit", key, work, partial=folder)
+    # Under the same inputs it is gone on with, also after a failure; under others it starts anew.
+    assert found == [False, True, False, True]
+
+
+def test_a_stage_that_is_forced_goes_on_from_nothing(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", config())
+    for parts in PARTIAL.values():
+        run.path(*parts).mkdir(parents=True)
+    Chain(run, Narrator(quiet=True)).forget("generate")
+    assert {stage: run.path(*parts).is_dir() for stage, parts in PARTIAL.items()} == {
+        "fit": True,
+        "generate": False,
+        "quality": False,
+    }
 
 
 def test_a_stage_that_fails_is_not_done_and_attempts_are_counted(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_order_of_keys_does_not_change_the_fingerprint(tmp_path: Path) -> None:
         (BASE.replace("source", "sorce"), "unknown key 'model.sorce'. Did you mean 'source'?"),
         (BASE + "generator: {hold: [vieww]}", "neither a label nor a covariate of the cohort. Did you mean 'view'?"),
         (BASE + "generator: {hold: [sex]}", "the attribute itself"),
+        (BASE + "generator: {options: {abduction: inversion}}", "set options.eta above 0"),
         (BASE + "test: {threshold: {edema: 0.5}}", "each label once"),
         (BASE + "test: {margin: 0}", "'test.margin' is 0: Input should be greater than 0"),
         (BASE + "generate: {draws: 1}", "'generate.draws' is 1"),
@@ -77,3 +78,10 @@ def test_differences_are_told_by_key() -> None:
         "d: 3 -> None",
         "e: None -> 5",
     ]
+
+
+def test_inversion_with_fresh_noise_and_seeds_of_each_level_are_taken(tmp_path: Path) -> None:
+    text = "generator: {options: {abduction: inversion, eta: 0.5}}\ngenerate: {shared_seeds: false}"
+    config = read_config(write(tmp_path, BASE + text))
+    assert not config.generate.shared_seeds
+    assert config.generator.options["eta"] == 0.5

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from citlr.audit.controls import audit_placebo, audit_regeneration, run_controls
+from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import placebo_size
-from citlr.audit.result import AuditResult, read_result
+from citlr.audit.result import AuditResult, Controls, read_result
 from citlr.audit.statistics import responses_of
-from citlr.config import AuditConfig, ControlsConfig, TestConfig, parse_config
+from citlr.audit.verdicts import gate_quality
+from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
 
@@ -86,10 +88,11 @@ def test_two_draws_are_too_few_to_halve_and_the_report_says_so() -> None:
 
 
 def test_the_coin_says_what_it_could_have_noticed() -> None:
-    values = np.repeat(draws(40, 1), 4, axis=2)
+    values = np.repeat(draws(40, 4)[:, :1], 2, axis=1)  # the same under heads and tails
     coin = table(values, attribute="placebo", levels=("heads", "tails"))
     placebo, passed = audit_placebo(coin, settings=SETTINGS, shared_seeds=True, seed=0)
-    assert not passed or placebo.pvalue > 0.05
+    assert passed
+    assert placebo.pvalue == 1
     assert placebo.detectable > 0
     frame = pd.concat([table(values), coin])
     controls, _ = run_controls(
@@ -102,6 +105,20 @@ def test_the_coin_says_what_it_could_have_noticed() -> None:
         seed=0,
     )
     assert any("may go unnoticed" in note for note in controls.notes)
+
+
+def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
+    values = draws(200, 4)
+    values[:, 1] = np.clip(values[:, 1] + 0.3, 0, 1)
+    coin = table(values, attribute="placebo", levels=("heads", "tails"))
+    placebo, passed = audit_placebo(coin, settings=SETTINGS, shared_seeds=True, seed=0)
+    assert not passed
+    assert placebo.pvalue < 0.01
+    found = Faithfulness(0.01, {"F": 1.0}, None, 0.0, {}, {}, None, "", ())
+    controls = Controls(placebo, (), None)
+    gate = gate_quality(found, GateConfig(), controls, coin_passed=passed)[-1]
+    assert (gate.name, gate.passed) == ("placebo", False)
+    assert gate.text == f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
 
 
 def test_placebo_size_has_the_power_that_it_is_for() -> None:

@@ -11,7 +11,7 @@ from citlr.audit.generation import Twins
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict_sets
 from citlr.audit.result import AuditResult
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -31,6 +31,7 @@ def audit(
     randomizations: int = 4999,
     gates: GateConfig | None = None,
     controls: ControlsConfig | None = None,
+    quality: QualityConfig | None = None,
     seed: int = 0,
     narrator: Narrator | None = None,
 ) -> AuditResult:
@@ -57,6 +58,8 @@ def audit(
         Of the test, at least 99.
     gates, controls : GateConfig, ControlsConfig, optional
         Limits of the generator; what is planted. Defaults as in a configuration.
+    quality : QualityConfig, optional
+        The network of FID and KID, and the null interventions in a row.
     seed : int
         Of the test, the probes and the controls.
     narrator : Narrator, optional
@@ -80,13 +83,15 @@ def audit(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
     check_on_cohort(model, twins.cohort, size=twins.main.plan.size)
-    limits = gates or GateConfig()
+    limits, measured = gates or GateConfig(), quality or QualityConfig()
     faithfulness = assess_faithfulness(
         twins,
         train,
         validation,
         hold=twins.generator.hold,
         probe_steps=limits.probe_steps,
+        features=measured.features,
+        cycles=measured.cycles,
         seed=seed,
         narrator=voice,
     )

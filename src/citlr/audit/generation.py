@@ -86,6 +86,7 @@ def generate(
     guidance: float | None = None,
     shared_seeds: bool = True,
     placebo_images: int | None = None,
+    margin: float = PLACEBO_MARGIN,
     replicate_images: int = REPLICATE_IMAGES,
     seed: int = 0,
     out: str | Path | None = None,
@@ -111,7 +112,9 @@ def generate(
         Strength of the condition; the generator's own calibrated value when None.
     placebo_images : int, optional
         Size of the sample that is redrawn under both sides of a coin; 0 for no negative control, None for as many as
-        notice a coin that moves a share of `PLACEBO_MARGIN` of the outputs (see `placebo_size`).
+        notice a coin that moves a share `margin` of the outputs (see `placebo_size`).
+    margin : float
+        That of the audit to come, in (0, 1).
     replicate_images : int
         Size of the sample that is moved by replicates of the generator's mean effect; 0 for none: the generator is then
         taken as if it had learnt from endless images.
@@ -181,7 +184,7 @@ def generate(
             return write_counterfactuals(folder, plan, draw, tick=tick)
 
     main = draw_set(root / "levels", cohort, attribute, chosen, "generate")
-    wanted = placebo_size(PLACEBO_MARGIN) if placebo_images is None else placebo_images
+    wanted = placebo_size(margin) if placebo_images is None else placebo_images
     sample = placebo_sample(cohort, wanted, seed)
     placebo = None
     if len(sample):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from citlr.generators.features import load_extractor
 from citlr.predictors.base import Predictor
 
 STAGES = ("cohort", "fit", "generate", "quality", "predict", "test", "report")
+# What stages go on from when they were cut off, inside of the run folder.
+PARTIAL = {"fit": ("generator", "training"), "generate": ("counterfactuals",), "quality": ("quality", "training")}
 
 
 def run_audit(run: Run, *, narrator: Narrator | None = None) -> dict[str, AuditResult]:
@@ -113,10 +116,11 @@ class Chain:
         cohort = fingerprint({"cohort": settings, "table": sha256(config.cohort.table)})
         fit = fingerprint({"cohort": cohort, "generator": dumped["generator"], "seed": config.seed})
         placebo = self._placebo_images
+        how = {key: value for key, value in dumped["generate"].items() if (key, value) != ("shared_seeds", True)}
         drawn = fingerprint(
             {
                 "fit": fit,
-                "generate": dumped["generate"],
+                "generate": how,
                 "placebo": placebo,
                 "replicates": config.controls.replicate_images,
                 "seed": config.seed,
@@ -155,10 +159,18 @@ class Chain:
         return self.run.path(names[stage] if shared else "models")
 
     def forget(self, stage: str) -> None:
-        """Undo the records of a stage; those after it notice by their keys when its output changes."""
+        """Undo the records of a stage and of those after it, and what they would go on from."""
+        undone = STAGES[STAGES.index(stage) :]
         for record in self.run.records():
-            if record.name.split(".")[0] in STAGES[STAGES.index(stage) :]:
+            if record.name.split(".")[0] in undone:
                 self.run.path("stages", f"{record.name}.json").unlink()
+        for name in undone:
+            if name in PARTIAL and self.partial(name).is_dir():
+                shutil.rmtree(self.partial(name))
+
+    def partial(self, stage: str) -> Path:
+        """Return the folder that a stage goes on from when it was cut off."""
+        return self.run.path(*PARTIAL[stage])
 
     def upto(self, stage: str) -> None:
         """Run the stages in order, up to and with one."""
@@ -200,7 +212,7 @@ class Chain:
             files = sorted(path.name for path in folder.glob("*.safetensors"))
             return {"sha256": {name: sha256(folder / name) for name in files}, "report": dict(generator.report)}
 
-        self.run.stage("fit", self.keys["fit"], work)
+        self.run.stage("fit", self.keys["fit"], work, partial=self.partial("fit"))
         self._note("fit: the generator is trained")
 
     def _generate(self) -> None:
@@ -214,6 +226,7 @@ class Chain:
                 draws=config.generate.draws,
                 levels=config.cohort.levels,
                 guidance=config.generate.guidance,
+                shared_seeds=config.generate.shared_seeds,
                 placebo_images=self._placebo_images,
                 replicate_images=config.controls.replicate_images,
                 seed=config.seed,
@@ -224,7 +237,7 @@ class Chain:
             )
             return {"images": len(twins.main), "placebo_images": 0 if twins.placebo is None else len(twins.placebo)}
 
-        record = self.run.stage("generate", self.keys["generate"], work)
+        record = self.run.stage("generate", self.keys["generate"], work, partial=self.partial("generate"))
         self._note(f"generate: {record.facts['images']} test images redrawn under every level")
 
     def _quality(self) -> None:
@@ -244,7 +257,7 @@ class Chain:
             found.save(self.run.path("quality"))
             return {}
 
-        self.run.stage("quality", self.keys["quality"], work)
+        self.run.stage("quality", self.keys["quality"], work, partial=self.partial("quality"))
         self._note("quality: " + self.faithfulness.summary())
 
     def _predict(self) -> None:

@@ -143,7 +143,8 @@ def gate_quality(found: Faithfulness, limits: GateConfig, controls: Controls, co
         gates.append(_drift(label, shift, limits.drift))
     if limits.placebo:
         p = None if controls.placebo is None else controls.placebo.pvalue
-        said = "was not audited" if p is None else f"{'does not reject' if coin_passed else 'rejects'} (p = {p:.3g})"
+        shown = "shows no dependence" if coin_passed else "shows a dependence, where there is none"
+        said = "was not made" if p is None else f"{shown} (p = {p:.3g})"
         gates.append(Gate("placebo", p, None, coin_passed, f"The audit of a fair coin {said}."))
     return tuple(gates)
 

@@ -73,6 +73,12 @@ class AuditConfig(Section):
             if name not in known:
                 near = did_you_mean(name, known)
                 raise ValueError(f"generator.hold names '{name}', neither a label nor a covariate of the cohort.{near}")
+        options = self.generator.options
+        if options.get("abduction") == "inversion" and not options.get("eta"):
+            raise ValueError(
+                "generator.options.abduction is inversion, which gives one image per level, and generate.draws asks "
+                f"for {self.generate.draws}: set options.eta above 0 (kinds dldm and cldm), or leave abduction at noise"
+            )
         if isinstance(self.test.threshold, dict) and set(self.test.threshold) != set(cohort.labels):
             raise ValueError(
                 f"test.threshold names {sorted(self.test.threshold)} and the labels are {sorted(cohort.labels)}: name "

@@ -81,10 +81,14 @@ class GeneratorConfig(Section):
 
 
 class GenerateConfig(Section):
-    """How the test images are redrawn; None leaves the generator's own calibrated value."""
+    """How the test images are redrawn; a guidance of None is the generator's own calibrated value.
+
+    `shared_seeds`: whether a draw starts from the same noise under every level: levels are compared draw by draw then.
+    """
 
     draws: Annotated[int, Field(ge=2)] = 4
     guidance: Positive | None = None
+    shared_seeds: bool = True
     shard: Count = 32
 
 

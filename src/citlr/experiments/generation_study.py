@@ -172,6 +172,8 @@ def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
         Entrant("CLDM as published", "cldm", {"preset": "published"}, held=False),
         Entrant("DLDM as published", "dldm", {"preset": "published"}, held=False),
         Entrant("CLDM", "cldm"),
+        # All of the DLDM but what hides the attribute from its latent.
+        Entrant("CLDM, aligned", "cldm", {"alignment": "gaussian"}),
         Entrant("DLDM", "dldm"),
     ]
     if study.hold:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from citlr.console import Narrator, Ticker, silent
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, StateError, did_you_mean
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -24,6 +24,8 @@ Images = npt.NDArray[np.float32]
 Level = str | tuple[str, ...]
 PLACEBO = "placebo"
 COIN = ("heads", "tails")
+# Of saved generators; one more whenever weights of before would mean something else. 2: latents hide what is held.
+FORMAT = 2
 
 
 @runtime_checkable
@@ -81,6 +83,8 @@ def load_generator(directory: Path) -> CounterfactualGenerator:
     ------
     InputError
         If the folder holds no generator, or one of an unknown kind.
+    StateError
+        If it was saved by a version of citlr whose generators work another way.
     """
     from citlr.artifacts import read_json
     from citlr.generators.registry import KINDS
@@ -88,9 +92,15 @@ def load_generator(directory: Path) -> CounterfactualGenerator:
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory} holds no generator (config.json is missing); fit one and save it there.")
-    kind = str(read_json(directory / "config.json").get("kind"))
+    content = read_json(directory / "config.json")
+    kind = str(content.get("kind"))
     if kind not in KINDS:
         raise InputError(f"{directory} holds a generator of the unknown kind '{kind}'.{did_you_mean(kind, KINDS)}")
+    if content.get("format") != FORMAT:
+        raise StateError(
+            f"{directory} holds a generator of format {content.get('format', 1)}, and this version of citlr reads "
+            f"format {FORMAT}: train it again."
+        )
     return KINDS[kind](directory)
 
 

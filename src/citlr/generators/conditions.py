@@ -19,6 +19,8 @@ from citlr.generators.base import COIN, PLACEBO, Level, toss
 MAX_CATEGORIES = 8
 # A level with fewer training images than this is reported as sparse.
 FEW = 20
+# Rows of one combination of held covariates that tell whether it determines the attribute.
+COMMON = 5
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,10 @@ class Conditions:
                     "split; a counterfactual needs at least two."
                 )
         held = tuple(Variable.of(name, frame[name]) for name in hold)
-        for covariate in held:
-            for variable in variables:
+        for variable in variables:
+            for covariate in held:
                 _require_overlap(frame, variable, covariate)
+            _require_joint_overlap(frame, variable, held)
         return cls((*variables, Variable(PLACEBO, COIN)), held, coin_seed)
 
     @property
@@ -305,11 +308,28 @@ def _require_overlap(frame: pd.DataFrame, attribute: Variable, covariate: Variab
         ranges = both[covariate.name].groupby(levels).agg(["min", "max"]).sort_values("min")
         determined = len(ranges) > 1 and bool((ranges["min"].iloc[1:].to_numpy() > ranges["max"].iloc[:-1]).all())
     else:
-        determined = abs(float(np.corrcoef(both[attribute.name], both[covariate.name])[0, 1])) > 1 - 1e-9
+        determined = abs(float(both[attribute.name].corr(both[covariate.name], method="spearman"))) > 1 - 1e-9
     if determined:
         raise InputError(
             f"The held covariate '{covariate.name}' determines '{attribute.name}' in the training split, so that no "
             f"image shows how '{attribute.name}' looks while it stays; take '{covariate.name}' off `hold`."
+        )
+
+
+def _require_joint_overlap(frame: pd.DataFrame, attribute: Variable, held: Sequence[Variable]) -> None:
+    """Refuse held covariates that determine the attribute together, as far as rows that share all of them tell."""
+    sets = [covariate.name for covariate in held if covariate.levels]
+    both = frame[[attribute.name, *sets]].dropna()
+    if len(sets) < 2 or not attribute.levels or not len(both):
+        return
+    levels = both[attribute.name].map(as_level).groupby([both[name].map(as_level) for name in sets])
+    often = levels.size() >= COMMON
+    # Where most rows share their combination with few others, that each has one level says nothing.
+    if levels.size()[often].sum() >= len(both) / 2 and levels.nunique()[often].max() == 1:
+        raise InputError(
+            f"The held covariates {', '.join(repr(name) for name in sets)} together determine '{attribute.name}' in "
+            f"the training split, so that no image shows how '{attribute.name}' looks while they stay; take one of "
+            "them off `hold`."
         )
 
 

@@ -90,6 +90,8 @@ def measure_leakage(
     """
     sampler = model._fitted
     sampler.conditions.attribute(attribute)
+    # A row whose attribute is not recorded tells nothing of how well it can be read.
+    train, test = (split.take(split.frame[attribute].notna().to_numpy()) for split in (train, test))
     parts = [_encode(sampler, split, model.size, seed=seed, name=name) for name, split in (("a", train), ("b", test))]
     levels = [_levels(sampler, split, attribute, train) for split in (train, test)]
     if min(len(np.unique(found)) for found in levels) < 2:

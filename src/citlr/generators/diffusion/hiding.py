@@ -205,7 +205,8 @@ def mean_effects(
     Returns
     -------
     Tensor of shape (len(secret.columns), c, h, w)
-        Mean effect of each code on the latent, given the held covariates; zero on average over the training rows.
+        Mean effect of each code on the latent, given the held covariates: of levels zero on average over the rows, of
+        a number that of one standard deviation.
     """
     chosen = np.arange(len(z)) if rows is None else rows
     wanted = codes[chosen][:, secret.columns].double()
@@ -216,5 +217,11 @@ def mean_effects(
         cross += design[part].T @ torch.from_numpy(np.array(z[chosen[part]], dtype=np.float64)).flatten(1)
     gram = design.T @ design + ridge * torch.eye(design.shape[1], dtype=torch.float64)
     effects = torch.linalg.solve(gram, cross)[: len(secret.columns)]
-    centred: Tensor = effects - (wanted.mean(dim=0) @ effects)[None]
-    return centred.float().reshape(-1, *z.shape[1:])
+    start = 0
+    for variable in secret.conditions.recorded:
+        own = slice(start, start + variable.width)
+        if variable.levels:
+            effects[own] -= wanted[:, own].mean(dim=0) @ effects[own]
+        start = own.stop
+    centred: Tensor = effects.float().reshape(-1, *z.shape[1:])
+    return centred

@@ -15,7 +15,7 @@ import torch
 from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import StateError
-from citlr.generators.base import Images, Level
+from citlr.generators.base import FORMAT, Images, Level
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.assembly import assemble
 from citlr.generators.diffusion.fitting import Workshop
@@ -211,6 +211,7 @@ class LatentDiffusion:
             save_state(directory / f"{name}.safetensors", module.state_dict(), {"part": name})
         content = {
             "kind": "dldm" if self.config.disentangle else "cldm",
+            "format": FORMAT,
             "config": self.config.to_json(),
             "conditions": sampler.conditions.to_json(),
             "guidance": sampler.guidance,

@@ -57,7 +57,7 @@ class Fitting:
         train, codes = self.prepared.sets[0], self.prepared.codes
         self._find_support()
         inputs = self._align()
-        self.shop = dataclasses.replace(self.shop, marks=tuple(data.mark for data in inputs))
+        self.shop = dataclasses.replace(self.shop, marks=(*(data.mark for data in inputs), self.prepared.mark))
         train_autoencoder(self.shop, self.sampler.autoencoder, *inputs)
         z = [
             latents(self.shop, self.sampler.autoencoder, data, name=name)
@@ -92,11 +92,14 @@ class Fitting:
 
     def _disentangle(self, phi: Disentangler, z: list[Rows]) -> None:
         """Hide the attribute from the latents, and say how much they told of it before and after."""
-        shop, sampler, codes = self.shop, self.sampler, self.prepared.codes
+        sampler, codes = self.sampler, self.prepared.codes
         settled = z
         if sampler.latent_alignment is not None:
-            self.report["latent_alignment"] = sampler.latent_alignment.fit(z[0], codes[0], seed=shop.seed)
+            self.report["latent_alignment"] = sampler.latent_alignment.fit(z[0], codes[0], seed=self.shop.seed)
+            # What follows depends on the maps.
+            self.shop = dataclasses.replace(self.shop, marks=(*self.shop.marks, sampler.latent_alignment.mark()))
             settled = self._each(sampler.settle, z, "settled")
+        shop = self.shop
         game = Hiding(shop, sampler.process, sampler.secret, settled[0], codes[0])
         before = game
         if sampler.alignment is not None or sampler.latent_alignment is not None:

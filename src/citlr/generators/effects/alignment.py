@@ -32,9 +32,6 @@ BASIS_NUMBERS = 2**27
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
 ROWS_PER_COMPONENT = 20
 ROWS_PER_HIDDEN_COMPONENT = 4
-# Rows of a variable's rarest level per component: a level of fewer has directions of no variance, and a map out of it
-# would blow up whatever other images have there.
-ROWS_OF_A_LEVEL = 2
 
 
 class Alignment(nn.Module):
@@ -50,9 +47,9 @@ class Alignment(nn.Module):
         Principal components within which covariances are aligned, at most; outside of them only means are.
     hidden : bool
         Images are led back to other levels: every attribute is aligned, the coin too (an audit of the coin has to see
-        what the maps invent), and a level's covariance differs from the pooled one only in directions in which a change
-        is shown. With `hidden`, nothing is ever led back, and nothing is to be read any more: what is held is aligned
-        first, then the attributes, in all directions; the coin, which is no secret, is left alone.
+        what the maps invent), and a level's covariance differs from the pooled one only where a change is shown (see
+        `level_covariances`). With `hidden`, nothing is ever led back, and nothing is to be read any more: what is held
+        is aligned first, then the attributes, in all directions; the coin, which is no secret, is left alone.
     """
 
     centre: Tensor
@@ -138,11 +135,12 @@ class Alignment(nn.Module):
         mask = np.ones(self.entries, dtype=np.float32) if where is None else where.flatten().cpu().numpy()
         random = np.random.default_rng(hashed_seed("alignment", seed))
         rows = np.sort(random.permutation(len(pixels))[: BASIS_NUMBERS // self.entries])
-        some = np.concatenate(list(self._rests(pixels, codes, rows))) * mask
+        some = np.concatenate(list(self._rests(pixels, codes, rows)))
+        some *= mask
         per_component = ROWS_PER_HIDDEN_COMPONENT if self.hidden else ROWS_PER_COMPONENT
         count = min(self.components, len(some) // per_component, int((mask > 0).sum()))
         if count < 1:
-            return {}
+            return {variable.name: 0 for _, variable in self._mapped()}
         _, _, basis = randomized_svd(some, count, n_iter=4, random_state=int(random.integers(2**31)))
         self.basis[:count] = torch.from_numpy(np.ascontiguousarray(basis))
         every = self._rests(pixels, codes, np.arange(len(pixels)))
@@ -186,7 +184,9 @@ class Alignment(nn.Module):
         effects = torch.linalg.solve(design.T @ design + ridge * torch.eye(len(cross), dtype=torch.float64), cross)
         for variable in self.conditions.variables:
             own = self.conditions.span(variable.name)
-            effects[own] -= average[own] @ effects[own]
+            if variable.levels:
+                # A slope is none of the flag's business: a number is standardised, and its effect zero at the mean.
+                effects[own] -= average[own] @ effects[own]
             effects[own.stop - 1] = 0
             if self.hidden and variable.name == PLACEBO:
                 effects[own] = 0
@@ -215,12 +215,7 @@ class Alignment(nn.Module):
         """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left."""
         known, levels = own[:, -1] == 0, own.shape[1] - 1
         index = own[known, :-1].argmax(axis=1)
-        sizes = np.bincount(index, minlength=levels)
-        # The first components are those of the most variance.
-        count = min(parts.shape[1], int(sizes[sizes > 0].min(initial=len(parts))) // ROWS_OF_A_LEVEL)
-        if not count:
-            return 0
-        moved = parts[known, :count]
+        count, moved = parts.shape[1], parts[known]
         if self.hidden:
             covariances, kept = plain_covariances(moved, index, levels=levels)
         else:
@@ -235,7 +230,7 @@ class Alignment(nn.Module):
                 back = transport(centre, covariance)
                 getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
             moved[index == level] = moved[index == level] @ forth
-        parts[known, :count] = moved
+        parts[known] = moved
         return kept
 
 

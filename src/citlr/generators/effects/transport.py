@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-# Permutations whose largest eigenvalue a change of covariance has to exceed: it does so by chance in one of 20.
+# Permutations that a level's largest change of covariance has to exceed: it does so by chance in one case of 20.
 PERMUTATIONS = 19
+# Rows of a level per entry of a covariance that is taken as it is.
+ROWS_PER_ENTRY = 2
 # Iterations to the barycentre, which converges within a few for covariances that are alike (Alvarez-Esteban et al.
 # 2016), and the relative change at which it has.
 ITERATIONS, CONVERGED = 20, 1e-6
@@ -67,7 +69,11 @@ def level_covariances(
     *,
     levels: int,
 ) -> tuple[list[Floats], int]:
-    """Estimate each level's covariance: the pooled one, changed in those directions in which a change is shown.
+    """Estimate each level's covariance: the pooled one, changed where a change is shown.
+
+    Of each level it is asked whether its largest change exceeds that of all permutations, which by chance happens in
+    one case of 20. Where it does, directions count whose change exceeds what is usual by chance: the median of the
+    permutations' largest.
 
     The covariance is regressed on what is held first, so that a finding whose severity varies, and which goes with one
     level, is not taken for the level's own doing: of that change as much is subtracted as permutations show.
@@ -113,31 +119,42 @@ def level_covariances(
 
 
 def plain_covariances(rows: Floats, index: npt.NDArray[np.int64], *, levels: int) -> tuple[list[Floats], int]:
-    """Estimate each level's covariance as it is.
+    """Estimate each level's covariance as it is, in as many entries as the level has rows for.
+
+    Of a level with fewer rows than entries a covariance is singular, and a map out of it would blow up what other rows
+    have in the directions that it lacks.
 
     Parameters
     ----------
-    rows, index, levels
+    rows : ndarray, shape (n, k)
+        Principal components, those of the most variance first.
+    index, levels
         See `level_covariances`.
 
     Returns
     -------
     list of ndarray, shape (k, k)
-        Per level; of one that does not occur, the pooled one.
+        Per level: its own within the first n / `ROWS_PER_ENTRY` entries (n rows of the level), the pooled one beyond
+        them, and of a level that does not occur.
     int
-        Directions, all of them.
+        Entries in which a level has its own, at most over the levels.
 
     Examples
     --------
     >>> plain_covariances(np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([0, 0, 1, 1]), levels=2)
     ([array([[1.]]), array([[4.]])], 1)
     """
-    found = []
+    pooled, found, most = rows.T @ rows / len(rows), [], 0
     for level in range(levels):
         own = rows[index == level]
-        chosen = own if len(own) else rows
-        found.append(chosen.T @ chosen / len(chosen))
-    return found, rows.shape[1]
+        few = min(rows.shape[1], len(own) // ROWS_PER_ENTRY)
+        covariance = pooled.copy()
+        if few:
+            covariance[:few], covariance[:, :few] = 0, 0
+            covariance[:few, :few] = own[:, :few].T @ own[:, :few] / len(own)
+        found.append(covariance)
+        most = max(most, few)
+    return found, most
 
 
 def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:

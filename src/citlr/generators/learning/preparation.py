@@ -77,6 +77,12 @@ class Prepared:
     notes: tuple[str, ...]
 
     @property
+    def mark(self) -> str:
+        """Names what the images are conditioned on: a checkpoint of another table is none to go on from."""
+        parts = (code.contiguous().numpy().tobytes() for code in self.codes)
+        return f"{hashed_seed(self.conditions.to_json(), *(part.hex() for part in parts)):016x}"
+
+    @property
     def seen(self) -> tuple[str, ...]:
         """Marks of the patients of both splits: no image of theirs may be audited."""
         return tuple(fingerprints([patient for split in self.splits for patient in split.frame["patient_id"]]))

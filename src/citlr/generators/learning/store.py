@@ -125,6 +125,10 @@ def require_variety(data: Dataset) -> None:
     InputError
         When no pixel differs between images by more than a thousandth of the grey scale.
     """
-    images = data.images(slice(0, CHUNK))
-    if float((images.amax(dim=0) - images.amin(dim=0)).max()) < 1e-3:
+    darkest, brightest = data.images(slice(0, 1)), data.images(slice(0, 1))
+    for part in spans(len(data)):
+        images = data.images(part)
+        darkest = torch.minimum(darkest, images.amin(dim=0))
+        brightest = torch.maximum(brightest, images.amax(dim=0))
+    if float((brightest - darkest).max()) < 1e-3:
         raise InputError("All training images are alike: they are constant, or copies of one; check the image folder.")

@@ -149,18 +149,23 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
     last_saved = time.monotonic()
     with narrator.progress(plan.part, plan.budget.steps) as tick:
         while progress.step < plan.budget.steps and progress.bad < plan.budget.patience:
-            kept = "" if file is None else f" The last good checkpoint is kept in {file}."
             try:
                 losses = _step(plan, trainer, progress)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as trouble:
                 if not _out_of_memory(trouble):
                     raise
-                _halve(plan, trainer, progress, narrator, kept)
+                if not _halve(plan, trainer, progress, narrator):
+                    batch = 1 if plan.budget.batch_size < 2 else plan.budget.batch_size // 2
+                    raise StateError(
+                        f"Training of the {plan.part} ran out of memory at step {progress.step}, with a batch of "
+                        f"{batch}. A smaller batch, size or preset would do.{_keep(file, plan, trainer, progress)}"
+                    ) from trouble
                 continue
             except DivergedError as trouble:
                 raise StateError(
                     f"Training of the {plan.part} stopped at step {progress.step}: {trouble}. A smaller learning rate "
-                    f"would do, or images without constant or extreme values.{kept}"
+                    "would do, or images without constant or extreme values."
+                    f"{_keep(file, plan, trainer, progress)}"
                 ) from trouble
             tick(progress.step, f"loss {next(iter(losses.values())):.4f}")
             due = time.monotonic() - last_saved > 60 * plan.budget.checkpoint_minutes
@@ -179,14 +184,22 @@ def _out_of_memory(trouble: BaseException) -> bool:
     return plain or isinstance(trouble, torch.OutOfMemoryError | MemoryError)
 
 
-def _halve(plan: Plan, trainer: Trainer, progress: Progress, narrator: Narrator, kept: str) -> None:
-    """Halve every batch from here on, and say so; the second time there is nothing left to try."""
-    batch = plan.budget.batch_size
-    if trainer.halved or batch < 2:
-        raise StateError(
-            f"Training of the {plan.part} ran out of memory at step {progress.step}, with a batch of "
-            f"{max(1, batch // 2) if trainer.halved else batch}. A smaller batch, size or preset would do.{kept}"
-        )
+def _keep(file: Path | None, plan: Plan, trainer: Trainer, progress: Progress) -> str:
+    """Write the weights as they were before the step that failed, which touched none; say where they are.
+
+    A training of several networks may have changed one of them in that step: of those the last checkpoint stays.
+    """
+    if file is None or not trainer.fabric.is_global_zero:
+        return ""
+    if len(plan.learners) == 1:
+        store_progress(file, plan, progress, halved=trainer.halved)
+    return f" The last good checkpoint is kept in {file}." if file.is_file() else ""
+
+
+def _halve(plan: Plan, trainer: Trainer, progress: Progress, narrator: Narrator) -> bool:
+    """Halve every batch from here on, and say so; false the second time, when there is nothing left to try."""
+    if trainer.halved or plan.budget.batch_size < 2:
+        return False
     trainer.halved = (
         f"Memory ran out in training the {plan.part} at step {progress.step}: from there on every batch is halved."
     )
@@ -195,6 +208,7 @@ def _halve(plan: Plan, trainer: Trainer, progress: Progress, narrator: Narrator,
         learner.stepper.zero_grad(set_to_none=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    return True
 
 
 def _step(plan: Plan, trainer: Trainer, progress: Progress) -> dict[str, float]:

@@ -199,7 +199,8 @@ def fit_probes(
         return float(np.average([float(loss(r, sets[1].images(r), 1)) for r in parts], weights=[len(r) for r in parts]))
 
     budget = Budget(steps, batch_size=batch_size, learning_rate=rate, validate_every=max(1, steps // 8))
-    mark = f"{hashed_seed(seed, size, steps, batch_size, architecture, targets, *(data.mark for data in sets)):016x}"
+    content = (*(data.mark for data in sets), *(code.tobytes().hex() for code in codes))
+    mark = f"{hashed_seed(seed, size, steps, batch_size, architecture, targets, *content):016x}"
     plan = Plan("probe", {"probe": learner}, update, budget, seed, validate, mark)
     run(plan, trainer, directory=directory, narrator=narrator)
     probes = Probes(targets, size, net, {}, {}, architecture)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from citlr.artifacts import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
-from citlr.generators.base import Images, Level, hashed_seed, keyed_noise
+from citlr.generators.base import FORMAT, Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.settings import ABDUCTIONS
@@ -206,7 +206,7 @@ class DirectGenerator(ABC):
         marks = [f"{name}={own[name]}" for name in sorted(set(own) - config.afterwards)]
         self.device = prepared.trainer.device
         self._build(prepared.conditions, seed)
-        key = f"{hashed_seed(seed, self.kind, *(data.mark for data in prepared.sets), *marks):016x}"
+        key = f"{hashed_seed(seed, self.kind, *(data.mark for data in prepared.sets), prepared.mark, *marks):016x}"
         self._train(Material(*prepared.sets, prepared.codes, prepared.trainer, seed, key, directory, voice))
         self.report |= prepared.remarks()
         self.splits, self.seen = prepared.splits, prepared.seen
@@ -289,6 +289,7 @@ class DirectGenerator(ABC):
             save_state(directory / f"{name}.safetensors", module.state_dict(), {"part": name})
         content = {
             "kind": self.kind,
+            "format": FORMAT,
             "config": self.settings.to_json(),
             "conditions": conditions.to_json(),
             "report": self.report,

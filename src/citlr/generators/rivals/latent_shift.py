@@ -179,17 +179,20 @@ class LatentShift(DirectGenerator):
             for data, name in ((material.train, "train"), (material.validation, "validation"))
         ]
         self._train_probe(material, z)
-        scores = self._scores_of(z[1])
-        codes = material.codes[1]
+        scores = [self._scores_of(some) for some in z]
         for variable in self.conditions.attributes:
             columns = level_columns(self.conditions, variable.name)
-            own = codes[:, columns]
             # A continuous attribute is read in its own unit and needs no means.
-            if variable.levels:
-                log_odds = _log_odds(scores[:, columns])
-                means = own.T @ log_odds / own.sum(dim=0).clamp_min(1)[:, None]
-                self.probe.means[np.ix_(columns, columns)] = means.to(self.device)
-                self.report[f"latent_auroc_{variable.name}"] = _auroc(log_odds, own)
+            if not variable.levels:
+                continue
+            # Validation images are none that the probe knows by heart; a level that they lack is read off the training
+            # split's.
+            for which in (0, 1):
+                own, log_odds = material.codes[which][:, columns], _log_odds(scores[which][:, columns])
+                seen = (own.sum(dim=0) > 0).numpy()
+                means = (own.T @ log_odds / own.sum(dim=0).clamp_min(1)[:, None]).to(self.device)
+                self.probe.means[np.ix_(columns[seen], columns)] = means[seen]
+            self.report[f"latent_auroc_{variable.name}"] = _auroc(log_odds, own)
 
     def _train_probe(self, material: Material, z: Sequence[Rows]) -> None:
         config, trainer = self.config, material.trainer
