@@ -11,7 +11,8 @@ from citlr.console import Narrator, Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
 from citlr.generators.base import CounterfactualGenerator, load_generator
-from citlr.generators.conditions import Conditions, sparse_levels
+from citlr.generators.conditions import Conditions
+from citlr.generators.overlap import sparse_levels
 from citlr.generators.probes.probe import fit_probes
 from citlr.generators.quality_meter import QualityMeter
 from citlr.generators.registry import build_generator
@@ -239,7 +240,7 @@ def test_bad_input_a_level_with_ten_images_trains_and_is_named(world, tmp_path: 
     assert model.report["sparse_levels"] == [
         "The level 'male' of 'sex' has 10 training images: what a generator shows of it is mostly a guess."
     ]
-    assert sparse_levels(train.frame, model.conditions) == ()
+    assert sparse_levels(train.frame, model.conditions.recorded) == ()
     model.save(tmp_path)
     assert load_generator(tmp_path).report["sparse_levels"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from citlr.generators.base import CounterfactualGenerator, Images
-from citlr.generators.conditions import as_level
 from citlr.generators.quality import similarity
+from citlr.generators.variables import as_level
 
 
 @dataclass(frozen=True)

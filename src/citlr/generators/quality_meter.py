@@ -11,7 +11,6 @@ import pandas as pd
 
 from citlr.errors import InputError
 from citlr.generators.base import Images
-from citlr.generators.conditions import as_level
 from citlr.generators.features import Extractor
 from citlr.generators.probes.probe import Probes
 from citlr.generators.quality import (
@@ -26,6 +25,7 @@ from citlr.generators.quality import (
     similarity,
 )
 from citlr.generators.quality_cycles import Cycle
+from citlr.generators.variables import as_level
 
 Readings = npt.NDArray[np.float32]
 

@@ -13,9 +13,10 @@ from citlr.console import Narrator
 from citlr.data.leaks import fingerprints
 from citlr.errors import InputError
 from citlr.generators.base import hashed_seed
-from citlr.generators.conditions import Conditions, sparse_levels
+from citlr.generators.conditions import Conditions
 from citlr.generators.learning.store import Dataset, require_variety
 from citlr.generators.learning.training import Trainer
+from citlr.generators.overlap import sparse_levels
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -129,7 +130,7 @@ def prepare(
     conditions = Conditions.of(
         train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
     )
-    notes = sparse_levels(train.frame, conditions)
+    notes = sparse_levels(train.frame, conditions.recorded)
     for note in notes:
         narrator.say(note)
     trainer = Trainer(config.accelerator, config.precision, config.devices)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.conditions import Tokens
+from citlr.generators.networks.tokens import Tokens
 
 PREDICTIONS = ("epsilon", "sample", "velocity")
 

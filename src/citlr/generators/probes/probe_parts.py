@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.generators.conditions import Variable, as_level
 from citlr.generators.networks.disentangle import Residual
+from citlr.generators.variables import Variable, as_level
 
 
 class ProbeNet(nn.Module):

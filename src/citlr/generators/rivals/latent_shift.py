@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.generators.conditions import Conditions, Variable
+from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.fitting import Workshop, latents, train_autoencoder
 from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.learning.plan import Budget, Learner, Plan
@@ -29,6 +29,7 @@ from citlr.generators.learning.training import VALIDATION, run, seeded
 from citlr.generators.networks.autoencoder import Autoencoder
 from citlr.generators.networks.disentangle import Critic
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
+from citlr.generators.variables import Variable
 
 
 @dataclass(frozen=True)
