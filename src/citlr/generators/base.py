@@ -67,7 +67,30 @@ class CounterfactualGenerator(Protocol):
         shared_seeds: bool = True,
         tick: Ticker = silent,
     ) -> Images:
-        """Give images (n, len(levels), draws, 1, size, size) in [0, 1] under do(attribute = level)."""
+        """Give images under do(attribute = level).
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
+        frame : DataFrame
+            Their rows.
+        attribute : str or sequence of str
+            What is intervened on; several attributes together.
+        levels : sequence
+            Levels; with several attributes a tuple for each, in their order.
+        draws, seed : int
+            Images per level, and the seed of their noise.
+        guidance : float, optional
+            Weight of the intervention; the generator's own without it.
+        shared_seeds : bool
+            Whether a draw has the same noise under every level.
+        tick : callable
+            Is told how many images are done.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, len(levels), draws, 1, size, size), in [0, 1]
+        """
 
     def reconstruct(self, images: Images) -> Images:
         """Give what the generator's representation keeps of each image, (n, 1, size, size)."""
@@ -78,6 +101,16 @@ class CounterfactualGenerator(Protocol):
 
 def load_generator(directory: Path) -> CounterfactualGenerator:
     """Read a generator that `save` wrote.
+
+    Parameters
+    ----------
+    directory : Path
+        What `save` was given.
+
+    Returns
+    -------
+    CounterfactualGenerator
+        Ready to redraw images.
 
     Raises
     ------

@@ -83,6 +83,11 @@ def measure_leakage(
     narrator : Narrator, optional
         Shows progress.
 
+    Returns
+    -------
+    Leakage
+        Judged on `test`.
+
     Raises
     ------
     InputError

@@ -92,7 +92,13 @@ class Oracle:
         shared_seeds: bool = True,
         tick: Ticker = silent,
     ) -> Images:
-        """Render the named units under each level; all draws of one level are the same image."""
+        """Render the named units under each level; all draws of one level are the same image.
+
+        Raises
+        ------
+        InputError
+            If the attribute or a level is not known, or a row is no unit of the sample.
+        """
         name = attribute if isinstance(attribute, str) else ",".join(attribute)
         if name not in self.attributes:
             raise InputError(f"The simulator cannot intervene on '{name}'.{did_you_mean(name, self.attributes)}")

@@ -43,7 +43,23 @@ class EffectMap:
 
 
 def effect_map(generated: Array, true: Array) -> EffectMap:
-    """Compare changes `do(a') - do(a)`, arrays of one shape.
+    """Compare changes `do(a') - do(a)`.
+
+    With g and t all pixels of both: `scale = g.t / t.t`, `cosine = g.t / (||g|| ||t||)`.
+
+    Parameters
+    ----------
+    generated, true : ndarray of one shape
+        In grey values.
+
+    Returns
+    -------
+    EffectMap
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or the true change is zero everywhere.
 
     Examples
     --------
@@ -68,7 +84,18 @@ def effect_map(generated: Array, true: Array) -> EffectMap:
 
 
 def composition(images: Array, null: Array) -> float:
-    """Mean absolute change of images (n, 1, s, s) by the null intervention (n, draws, 1, s, s); 0 is perfect.
+    """Mean absolute change of images by the null intervention (Monteiro et al. 2023); 0 is perfect.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 1, s, s), in [0, 1]
+    null : ndarray, shape (n, draws, 1, s, s), in [0, 1]
+        Redrawn under their factual level.
+
+    Returns
+    -------
+    float
+        In grey values.
 
     Examples
     --------
@@ -109,12 +136,27 @@ def similarity(images: Array, null: Array) -> float:
 
 
 def minimality(null: Array, changed: Array) -> float:
-    """Mean absolute change from the null intervention to another level: how much an intervention touches at all."""
+    """Mean absolute change from the null intervention to another level: how much an intervention touches at all.
+
+    Parameters
+    ----------
+    null, changed : ndarray of one shape, in [0, 1]
+
+    Returns
+    -------
+    float
+        In grey values.
+
+    Examples
+    --------
+    >>> minimality(np.zeros((2, 1, 1, 4, 4)), np.full((2, 1, 1, 4, 4), 0.25))
+    0.25
+    """
     return float(np.abs(changed - null).mean())
 
 
 def effectiveness(readings: Array) -> npt.NDArray[np.float64]:
-    """Share of images redrawn under each level that a probe reads as that level.
+    """Share of images redrawn under each level that a probe reads as that level (Monteiro et al. 2023).
 
     Parameters
     ----------
@@ -124,6 +166,12 @@ def effectiveness(readings: Array) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray, shape (levels,)
+        In [0, 1]; 1 is perfect.
+
+    Examples
+    --------
+    >>> effectiveness(np.array([[[[0.9, 0.1]], [[0.6, 0.4]]]]))
+    array([1., 0.])
     """
     read = readings.argmax(axis=-1)
     wanted = np.arange(readings.shape[1])[None, :, None]
@@ -137,11 +185,12 @@ def level_auroc(readings: Array) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     readings : ndarray, shape (n, levels, draws, levels)
-        As of `effectiveness`.
+        As of `effectiveness`; of two levels at least.
 
     Returns
     -------
     ndarray, shape (levels,)
+        In [0, 1]; 0.5 is chance.
 
     Examples
     --------
@@ -166,6 +215,7 @@ def level_error(numbers: Array, wanted: Array) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray, shape (levels,)
+        In the attribute's unit.
 
     Examples
     --------
@@ -188,6 +238,11 @@ def drift(readings: Array) -> float:
     float
         The shift of largest size, with its sign, over pairs of levels and, for k > 2, levels of the label; for k = 2
         that of its second level ("1").
+
+    Examples
+    --------
+    >>> round(drift(np.array([[[[0.8, 0.2]], [[0.7, 0.3]]]])), 6)
+    0.1
     """
     means = readings.mean(axis=(0, 2))[:, 1:] if readings.shape[-1] == 2 else readings.mean(axis=(0, 2))
     shifts = (means[None, :, :] - means[:, None, :])[np.triu_indices(len(means), 1)].ravel()
@@ -195,7 +250,24 @@ def drift(readings: Array) -> float:
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """Frechet distance of two sets of features (n, d) taken as normal (Heusel et al. 2017).
+    """Frechet distance of two sets of features taken as normal (Heusel et al. 2017).
+
+    `||m_a - m_b||^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`, with the means and covariances of both.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n, d) and (m, d)
+        Features; too large a distance where there are few more images than features.
+
+    Returns
+    -------
+    float
+        0 or more.
+
+    Raises
+    ------
+    InputError
+        If a side has fewer than two images.
 
     Examples
     --------
@@ -216,7 +288,17 @@ def frechet_distance(a: Array, b: Array) -> float:
 
 
 def kernel_distance(a: Array, b: Array) -> float:
-    """Kernel inception distance of two sets of features (Binkowski et al. 2018): unbiased, so it may be below 0."""
+    """Kernel inception distance of two sets of features (Binkowski et al. 2018): unbiased, so it may be below 0.
+
+    The squared maximum mean discrepancy under the kernel `k(x, y) = (x.y / d + 1)^3`, without the pairs of an image and
+    itself. Parameters and errors as of `frechet_distance`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(200, 3))
+    >>> abs(kernel_distance(x[:100], x[100:])) < 0.2 < kernel_distance(x, x + 1.0)
+    True
+    """
     if min(len(a), len(b)) < 2:
         raise InputError(f"A kernel distance needs two images on both sides, found {len(a)} and {len(b)}.")
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)

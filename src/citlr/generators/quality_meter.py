@@ -110,6 +110,16 @@ class QualityMeter:
     ------
     InputError
         If the probe does not read the attribute, or a level is none of its.
+
+    Examples
+    --------
+    >>> from citlr.generators.probes.probe_parts import ProbeNet, Target
+    >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
+    >>> meter = QualityMeter(probes, attribute="sex", levels=["F", "M"])
+    >>> images = np.zeros((2, 1, 32, 32), dtype=np.float32)
+    >>> meter.add(images, np.zeros((2, 2, 1, 1, 32, 32), dtype=np.float32), ["F", "M"])
+    >>> meter.report().composition
+    0.0
     """
 
     def __init__(
@@ -126,7 +136,22 @@ class QualityMeter:
         self._features: tuple[list[Array], list[Array]] = ([], [])
 
     def add(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> None:
-        """Take in originals (n, 1, s, s), redrawn images (n, levels, draws, 1, s, s) and factual levels (n,)."""
+        """Take in a shard.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, s, s), in [0, 1]
+            The originals.
+        generated : ndarray of float32, shape (n, levels, draws, 1, s, s), in [0, 1]
+            Redrawn under each level.
+        factual : sequence of str, length n
+            Their own levels.
+
+        Raises
+        ------
+        InputError
+            If the numbers do not agree, or a factual level is none of the redrawn ones (of a set of levels).
+        """
         n, k, draws = generated.shape[:3]
         if k != len(self.levels) or len(images) != n:
             raise InputError(
@@ -155,7 +180,13 @@ class QualityMeter:
         self._features[1].append(features(generated[:, :, 0].reshape(-1, *images.shape[1:])))
 
     def report(self, *, reversibility: float | None = None, cycles: Mapping[int, Cycle] | None = None) -> QualityReport:
-        """Give the report of all that was taken in."""
+        """Give the report of all that was taken in; what is passed goes into it as it is.
+
+        Raises
+        ------
+        InputError
+            If nothing was.
+        """
         if not self._count:
             raise InputError("No images were given, so there is no quality to report.")
         readings = {name: np.concatenate(parts) for name, parts in self._readings.items()}

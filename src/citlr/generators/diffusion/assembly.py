@@ -33,6 +33,11 @@ def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: to
         Of the first weights.
     device : torch.device
         Where they are to be.
+
+    Returns
+    -------
+    Sampler
+        Untrained; alignment, support, uncertainty and recentring change nothing until they are found.
     """
     secret = Secret(conditions, config.given_held)
     sampler = Sampler(

@@ -29,7 +29,17 @@ LEAST_SLOPE = 0.1
 
 @dataclass(frozen=True)
 class Calibration:
-    """Guidance, and the size of the mean effect at guidance 1 and at the chosen one; 1 is right, NaN is unknown."""
+    """Guidance, and the size of the mean effect; of sizes 1 is right, and NaN is unknown.
+
+    Parameters
+    ----------
+    guidance : float
+        What was chosen, 0.7 to 4.
+    size_at_one : float
+        Measured at guidance 1, see `effect_size`.
+    size : float
+        At the chosen guidance, on the straight line through the two sizes that were measured.
+    """
 
     guidance: float
     size_at_one: float
@@ -69,7 +79,8 @@ def effect_size(
 def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: int, narrator: Narrator) -> Calibration:
     """Choose the guidance at which the generated mean effect of the first attribute has the size of the observed one.
 
-    The size grows nearly in proportion to the guidance, so two measurements and a straight line are enough.
+    The size grows nearly in proportion to the guidance, so two measurements and a straight line are enough:
+    `w = 1 + (1 - size(1)) / (size(2) - size(1))`, kept within 0.7 and 4. A size within 0.1 of 1 is left alone.
 
     Parameters
     ----------
@@ -81,6 +92,11 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
         Of the noise.
     narrator : Narrator
         Shows the progress.
+
+    Returns
+    -------
+    Calibration
+        Of guidance 1 where the halves of the training split agree on no effect.
     """
     conditions = sampler.conditions
     attribute = conditions.attributes[0]

@@ -85,7 +85,7 @@ class Workshop:
     marks: tuple[str, ...] = ()
 
     def key(self, part: str) -> str:
-        """Name all that the result of a part depends on."""
+        """Name all that the result of a part depends on, in 16 hexadecimal digits: another key, another training."""
         own = self.config.to_json()
         names = AUTOENCODER if part == "autoencoder" else sorted(set(own) - AFTERWARDS)
         return f"{hashed_seed(self.seed, *self.marks, *(f'{name}={own[name]}' for name in names)):016x}"
@@ -99,12 +99,12 @@ class Workshop:
         validate: Callable[[], float] | None = None,
         memory: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Train a part."""
+        """Train a part in place by `training.run`; parameters as of `Plan`."""
         plan = Plan(part, learners, update, budget, self.seed, validate, self.key(part), memory or {})
         run(plan, self.trainer, directory=self.directory, narrator=self.narrator)
 
     def budget(self, steps: int, *, batch: int, rate: float) -> Budget:
-        """Budget with about ten validations."""
+        """Budget of `steps` steps of `batch` images at a peak learning rate, with about ten validations."""
         return Budget(
             steps=steps,
             batch_size=batch,
@@ -115,13 +115,30 @@ class Workshop:
         )
 
     def learner(self, module: nn.Module, *, rate: float, decay: float = 0.0, weight_decay: float = 0.0) -> Learner:
-        """Adam, with weight decay apart from the gradient where there is any."""
+        """Adam, with weight decay apart from the gradient where there is any; `decay` is of the moving average."""
         optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
         return Learner(module, optimizer, decay=decay)
 
 
 def train_autoencoder(shop: Workshop, model: Autoencoder, train: Dataset, validation: Dataset) -> None:
-    """Train the autoencoder and standardise its latent by the training split."""
+    """Train the autoencoder and standardise its latent by the training split.
+
+    The loss is `reconstruction_loss + kl_weight * kl_to_normal`.
+
+    Parameters
+    ----------
+    shop : Workshop
+        Configuration, device, seed, folder.
+    model : Autoencoder
+        Is trained in place.
+    train, validation : Dataset
+        Images as it is to see them; the reconstruction of the second chooses among the weights.
+
+    Raises
+    ------
+    InputError
+        If all training images encode alike.
+    """
     config, trainer = shop.config, shop.trainer
     model.to(trainer.device)
     model.start(train.images(slice(0, VALIDATION)).to(trainer.device))
@@ -168,7 +185,24 @@ def _standardise(model: Autoencoder, train: Dataset, device: torch.device) -> No
 
 @torch.no_grad()
 def latents(shop: Workshop, model: Autoencoder, data: Dataset, *, name: str) -> Rows:
-    """Encode a split once: float32 (n, c, h, w), on disk where there is a folder."""
+    """Encode a split once.
+
+    Parameters
+    ----------
+    shop : Workshop
+        Its folder keeps the latents, under a name that holds the autoencoder's key.
+    model : Autoencoder
+        Trained.
+    data : Dataset
+        Images as the autoencoder sees them.
+    name : str
+        Of the split.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, c, h, w)
+        Mapped from disk where there is a folder.
+    """
     device = shop.trainer.device
 
     def parts() -> Iterator[tuple[slice, Rows]]:
@@ -199,7 +233,24 @@ class Encoded:
 def train_denoiser(
     shop: Workshop, model: Denoiser, process: Process, conditions: Conditions, train: Encoded, validation: Encoded
 ) -> None:
-    """Train the denoiser on encoded splits."""
+    """Train the denoiser on encoded splits.
+
+    The loss is `mean (net(x_t, t, code) - target)^2`, where x_t and the noise are of `Process.noised`, t of
+    `Process.times`, the code has lost some variables (`Conditions.drop`), and the target is of `target_of`.
+
+    Parameters
+    ----------
+    shop : Workshop
+        Configuration, device, seed, folder.
+    model : Denoiser
+        Is trained in place.
+    process : Process
+        The noising.
+    conditions : Conditions
+        Names the variables.
+    train, validation : Encoded
+        The loss on the second, without dropout, chooses among the weights.
+    """
     config, trainer = shop.config, shop.trainer
     model.to(trainer.device)
     learner = shop.learner(model, rate=config.denoiser_rate, decay=config.ema)

@@ -28,6 +28,18 @@ class Secret:
         Names the variables.
     given_held : bool
         Whether information that the held covariates already give may stay.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FMFM"), "view": ["AP", "AP", "PA", "PA"]})
+    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=("view",), coin_seed=0)
+    >>> secret = Secret(conditions, given_held=True)
+    >>> secret.columns, secret.held
+    ([0, 1, 2], [6, 7, 8])
+    >>> index, odds = secret.odds(conditions.encode(frame))
+    >>> index.tolist(), odds[0].exp().round(decimals=2).tolist()
+    ([1, 0, 1, 0], [0.5, 0.5])
     """
 
     conditions: Conditions
@@ -45,6 +57,11 @@ class Secret:
 
     def odds(self, codes: Tensor) -> tuple[npt.NDArray[np.int64], Tensor]:
         """Give each row's level as a number, and how likely each level is by the held covariates alone.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (n, width)
+            See `Conditions.encode`.
 
         Returns
         -------
@@ -94,7 +111,7 @@ class Hiding:
         self.index, self.log_odds = secret.odds(codes)
 
     def critic(self, part: str) -> Critic:
-        """Build a fresh critic."""
+        """Build a fresh critic on the device, its first weights drawn by the seed and `part`."""
         config = self.shop.config
         with seeded(self.shop.seed, part):
             inputs = config.latent_channels + len(self.secret.held)
@@ -102,28 +119,58 @@ class Hiding:
         return critic.to(self.shop.trainer.device)
 
     def latent(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Latents of rows, on the device."""
+        """Latents of rows (n,), on the device: (n, c, h, w)."""
         return torch.from_numpy(np.asarray(self.z[rows])).to(self.shop.trainer.device)
 
     def told(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Factual codes of rows, on the device."""
+        """Factual codes of rows (n,), on the device: (n, len(secret.columns))."""
         return self.codes[rows][:, self.secret.columns].to(self.shop.trainer.device)
 
     def seen(self, hidden: Tensor, random: torch.Generator) -> Tensor:
-        """Give what the critic sees: the latent, noised as the denoiser sees it on request."""
+        """Give what the critic sees (n, c, h, w): the latent, noised as the denoiser sees it with `at_depth`."""
         if not self.shop.config.at_depth:
             return hidden
         return self.process.start(hidden, torch.randn(hidden.shape, generator=random).to(hidden.device))
 
     def scores(self, critic: torch.nn.Module, hidden: Tensor, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Score rows with their own level, and give `log sum_a p(a | held) exp T` over all levels."""
+        """Score rows with their own level and with all of them.
+
+        Parameters
+        ----------
+        critic : Module
+            From `critic`.
+        hidden : Tensor of shape (n, c, h, w)
+            From `seen`.
+        rows : ndarray of int, shape (n,)
+            Rows of the training split.
+
+        Returns
+        -------
+        tuple of Tensor, shape (n,)
+            `T(z, a, h)` of the row's own level a, and `log sum_a p(a | h) exp T(z, a, h)`: see `donsker_varadhan`.
+        """
         scores = critic(hidden, self.codes[rows][:, self.secret.held].to(hidden.device)).float()
         joint = scores.gather(1, torch.from_numpy(self.index[rows])[:, None].to(hidden.device))[:, 0]
         return joint, torch.logsumexp(scores + self.log_odds[rows].to(hidden.device), dim=1)
 
 
 def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -> float:
-    """Train a fresh critic on (phi of) the latents and give its bound of the information, in nats, never below 0."""
+    """Train a fresh critic on (phi of) the latents and give its bound of the information.
+
+    Parameters
+    ----------
+    game : Hiding
+        The training split.
+    phi : Disentangler, optional
+        Stands still; the latents themselves are judged without it.
+    part : str
+        Names the checkpoint and seeds the critic.
+
+    Returns
+    -------
+    float
+        Donsker and Varadhan's lower bound on some of the training images, nats; never below 0.
+    """
     shop = game.shop
     config, trainer = shop.config, shop.trainer
     critic = game.critic(part)
@@ -156,7 +203,16 @@ def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -
 def train_disentangler(game: Hiding, phi: Disentangler, *, part: str = "disentangler") -> None:
     """Play the game: `critic_steps` steps of the critic up the bound, then one of phi down it.
 
-    `part` names its checkpoint; batches and the critic's start are the same under every name.
+    The critic minimises `critic_loss`, phi the bound itself and `thrift` times its mean square change (nats).
+
+    Parameters
+    ----------
+    game : Hiding
+        The training split.
+    phi : Disentangler
+        Is trained in place.
+    part : str
+        Names its checkpoint; batches and the critic's start are the same under every name.
     """
     shop = game.shop
     config, trainer = shop.config, shop.trainer
@@ -202,11 +258,35 @@ def mean_effects(
 ) -> Tensor:
     """Regress the latent on the attribute's and the held covariates' codes; give the attribute's part.
 
+    With the centred codes D and the arrays Z it is the attribute's rows of `(D' D + ridge I)^-1 D' Z`.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, c, h, w)
+        Latents, or images.
+    codes : Tensor of shape (n, width)
+        See `Conditions.encode`.
+    secret : Secret
+        Names the columns.
+    rows : ndarray of int, optional
+        Rows that count; all without it.
+    ridge : float
+        Added to the diagonal of D' D.
+
     Returns
     -------
     Tensor of shape (len(secret.columns), c, h, w)
         Mean effect of each code on the latent, given the held covariates: of levels zero on average over the rows, of
         a number that of one standard deviation.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FMFM")})
+    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    >>> z = np.array([0.0, 1.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
+    >>> mean_effects(z, conditions.encode(frame), Secret(conditions, False), ridge=1e-6)[:2].flatten().round(decimals=3)
+    tensor([-0.5000,  0.5000])
     """
     chosen = np.arange(len(z)) if rows is None else rows
     wanted = codes[chosen][:, secret.columns].double()

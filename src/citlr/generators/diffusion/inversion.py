@@ -46,6 +46,11 @@ def round_trip(sampler: Sampler, images: Images, frame: pd.DataFrame) -> RoundTr
     RoundTrip
         The error is of the iteration and the network together: a denoiser that is steep in its input needs more
         iterations to invert.
+
+    Raises
+    ------
+    InputError
+        If the images have another size than the sampler's, or values outside [0, 1].
     """
     check_images(images, sampler.config.size)
     codes = sampler.conditions.encode(frame)

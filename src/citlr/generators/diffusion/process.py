@@ -33,6 +33,12 @@ class Process:
         Times of a walk, see `even_grid`.
     restoring : bool
         The objective.
+
+    Examples
+    --------
+    >>> process = Process.of(LDMConfig(size=32, depth=0.2, sampling_steps=4, objective="restoring"))
+    >>> process.grid, len(process.table), process.restoring
+    ((0, 50, 100, 150, 200), 1001, True)
     """
 
     table: npt.NDArray[np.float64]
@@ -50,7 +56,7 @@ class Process:
 
     @property
     def ratio(self) -> float:
-        """Noise over signal at the depth that generation starts from."""
+        """Noise over signal at the depth that generation starts from: `s = sqrt((1 - alpha_bar) / alpha_bar)`."""
         deepest = float(self.table[self.grid[-1]])
         return math.sqrt((1 - deepest) / deepest)
 
@@ -58,6 +64,16 @@ class Process:
         """Draw training times: all of the table as published, else those of the walk, half of them its first.
 
         The first step of a walk is where the condition decides; the others refine.
+
+        Returns
+        -------
+        Tensor of int64, shape (n,), on the CPU
+
+        Examples
+        --------
+        >>> process = Process.of(LDMConfig(size=32, depth=0.2, sampling_steps=4, objective="restoring"))
+        >>> set(process.times(8, torch.Generator().manual_seed(0)).tolist()) <= {50, 100, 150, 200}
+        True
         """
         if not self.restoring:
             return torch.randint(1, len(self.table), (n,), generator=random)
@@ -66,11 +82,32 @@ class Process:
         return torch.tensor(self.grid)[torch.where(first, len(self.grid) - 1, later)]
 
     def noised(self, z: Tensor, hidden: Tensor, eps: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give noisy latents, the noise to predict and `alpha_bar` (n, 1, 1, 1) at `times`."""
+        """Noise latents to times, and say what noise a denoiser is to predict there.
+
+        Parameters
+        ----------
+        z, hidden, eps : Tensor of shape (n, c, h, w)
+            Latents, phi of them, and standard normal noise.
+        times : Tensor of int64, shape (n,)
+            From `times`.
+
+        Returns
+        -------
+        tuple of Tensor
+            Noisy latents and the noise to predict, (n, c, h, w) each, and `alpha_bar`, (n, 1, 1, 1).
+
+        Examples
+        --------
+        >>> process = Process.of(LDMConfig(size=32, objective="restoring"))
+        >>> z, hidden, eps = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        >>> x, _, _ = process.noised(z, hidden, eps, torch.tensor(process.grid[-1:]))
+        >>> bool(torch.allclose(x, process.start(hidden, eps)))  # at the start of a walk: phi(z), noised
+        True
+        """
         alpha = torch.from_numpy(self.table[times.cpu().numpy()]).to(z)[:, None, None, None]
         noise = eps + (hidden - z) / self.ratio if self.restoring else eps
         return diffuse(z, noise, alpha), noise, alpha
 
     def start(self, hidden: Tensor, eps: Tensor) -> Tensor:
-        """Noise the disentangled latent to the depth that generation starts from."""
+        """Noise disentangled latents to the depth that generation starts from; see `diffuse`, of any one shape."""
         return diffuse(hidden, eps, float(self.table[self.grid[-1]]))

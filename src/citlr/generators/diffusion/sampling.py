@@ -36,7 +36,7 @@ ANCHORS = 4
 
 @dataclass(frozen=True)
 class Request:
-    """One call of `redraw`, checked."""
+    """One call of `redraw`, checked: fields as of its parameters, `names` being the attributes together."""
 
     names: tuple[str, ...]
     levels: tuple[Level, ...]
@@ -49,7 +49,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The trained parts, and how they make counterfactuals together."""
+    """The trained parts, and how they make counterfactuals together.
+
+    Parameters
+    ----------
+    config, conditions, secret, process
+        What they were built from; see `assemble`.
+    alignment, latent_alignment : Alignment, optional
+        Of images, which are led back, and of latents, which are not.
+    autoencoder, disentangler, denoiser
+        The networks; a CLDM has no disentangler.
+    support, uncertainty, recentring
+        What the training split shows of the attributes.
+    guidance : float
+        Weight of the condition where a call gives none; see `calibrate`.
+    device : torch.device
+        Where images are redrawn.
+    """
 
     config: LDMConfig
     conditions: Conditions
@@ -67,7 +83,7 @@ class Sampler:
     device: torch.device
 
     def modules(self) -> dict[str, nn.Module]:
-        """Name the networks."""
+        """Name the networks that there are: file stem to module."""
         found: dict[str, nn.Module] = {
             "autoencoder": self.autoencoder,
             "denoiser": self.denoiser,
@@ -91,7 +107,7 @@ class Sampler:
         return self
 
     def align(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Take off what the factual levels give images in mean and covariance."""
+        """Take off images (n, 1, s, s) what their factual codes (n, width) give them in mean and covariance."""
         if self.alignment is None:
             return images
         aligned: Tensor = self.alignment(images, codes)
@@ -105,24 +121,24 @@ class Sampler:
         return flat.reshape(aligned.shape)
 
     def encode(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Align and encode."""
+        """Align and encode: images (n, 1, s, s) and factual codes (n, width) to latents (n, c, h, w)."""
         z: Tensor = self.autoencoder.encode(self.align(images, codes))
         return z
 
     def paint(self, z: Tensor) -> Tensor:
-        """Decode latents (n, draws, c, h, w); the grey values are not clipped."""
+        """Decode latents (n, draws, c, h, w) to (n, draws, 1, s, s); the grey values are not clipped."""
         painted = self.autoencoder.paint(z.flatten(0, 1))
         return painted.reshape(*z.shape[:2], *painted.shape[1:])
 
     def settle(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Take off what the factual levels give latents in mean and covariance; no way leads back."""
+        """Take off what the factual levels give latents (n, c, h, w) in mean and covariance; no way leads back."""
         if self.latent_alignment is None:
             return z
         settled: Tensor = self.latent_alignment(z, codes)
         return settled
 
     def hide(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Disentangle latents; `codes` are the factual ones."""
+        """Give phi of latents (n, c, h, w); `codes` (n, width) are the factual ones."""
         if self.disentangler is None:
             return z
         hidden: Tensor = self.disentangler(self.settle(z, codes), codes[:, self.secret.columns].to(z.device))
@@ -130,7 +146,7 @@ class Sampler:
 
     @torch.no_grad()
     def reconstruct(self, images: Images) -> Images:
-        """Encode and decode."""
+        """Encode and decode images (n, 1, s, s) in [0, 1], without alignment; errors as of `check_images`."""
         check_images(images, self.config.size)
         out = np.empty_like(images)
         for part, filled in batches(images, BATCH):
@@ -140,7 +156,7 @@ class Sampler:
 
     @torch.no_grad()
     def represent(self, images: Images, frame: pd.DataFrame) -> Images:
-        """Give the disentangled latents, one row per image."""
+        """Give the disentangled latents, one row per image: float32, (n, c * h * w)."""
         check_images(images, self.config.size)
         codes = self.conditions.encode(frame)
         out = np.empty((len(images), math.prod(self.config.latent_shape)), dtype=np.float32)
@@ -191,7 +207,13 @@ class Sampler:
         shared_seeds: bool,
         abduction: str | None,
     ) -> Request:
-        """Check the arguments of `redraw`, and keep them."""
+        """Check the arguments of `redraw`, and keep them.
+
+        Raises
+        ------
+        InputError
+            For an unknown attribute, level or abduction, no level or draw, or several draws that would all be the same.
+        """
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         chosen = abduction or self.config.abduction
         if chosen not in ABDUCTIONS:
@@ -229,6 +251,13 @@ class Sampler:
         self, images: Tensor, codes: Tensor, ids: list[str], request: Request
     ) -> tuple[Tensor, list[Tensor]]:
         """Redraw images as they are before they are led to a level: under their own, and under each asked for.
+
+        Parameters
+        ----------
+        images, codes, ids
+            Of n images: (n, 1, s, s), factual codes (n, width), names that key their noise.
+        request : Request
+            From `request`.
 
         Returns
         -------

@@ -41,6 +41,11 @@ def noise_table(
     ndarray of float64, shape (timesteps + 1,)
         `alpha_bar`, decreasing from exactly 1.
 
+    Raises
+    ------
+    InputError
+        If the kind is not known, or a number is out of its range.
+
     Examples
     --------
     >>> noise_table(1000)[[0, 200, 1000]].round(4).tolist()
@@ -66,6 +71,25 @@ def noise_table(
 def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
     """List times from 0 to `depth * timesteps`, as even as whole numbers allow.
 
+    Parameters
+    ----------
+    timesteps : int
+        T.
+    depth : float
+        How far into the noise the walk goes, as a share of T, in (0, 1].
+    steps : int
+        Steps of the walk, 1 to `depth * timesteps`.
+
+    Returns
+    -------
+    tuple of int, length steps + 1
+        Rising.
+
+    Raises
+    ------
+    InputError
+        If the depth is no such share, or the steps do not fit.
+
     Examples
     --------
     >>> even_grid(1000, depth=0.2, steps=4)
@@ -80,18 +104,48 @@ def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
 
 
 def diffuse(z: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
-    """Noise a clean latent: `sqrt(alpha_bar) z + sqrt(1 - alpha_bar) noise`."""
+    """Noise a clean latent: `sqrt(alpha_bar) z + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, equation 4).
+
+    Parameters
+    ----------
+    z, noise : Tensor of one shape
+        Clean latent, and standard normal noise.
+    alpha_bar : float or Tensor
+        Share of signal variance left, in [0, 1]; a tensor broadcasts against the latent.
+
+    Returns
+    -------
+    Tensor
+        Of the latent's shape.
+
+    Examples
+    --------
+    >>> diffuse(torch.tensor([1.0]), torch.tensor([2.0]), 0.64).round(decimals=4)
+    tensor([2.])
+    """
     level = torch.as_tensor(alpha_bar, dtype=z.dtype, device=z.device)
     return level.sqrt() * z + (1 - level).sqrt() * noise
 
 
 def clean_from_noise(x: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
-    """Solve `diffuse` for the clean latent."""
+    """Solve `diffuse` for the clean latent: `(x - sqrt(1 - alpha_bar) noise) / sqrt(alpha_bar)`; `alpha_bar` above 0.
+
+    Examples
+    --------
+    >>> clean_from_noise(torch.tensor([2.0]), torch.tensor([2.0]), 0.64).round(decimals=4)
+    tensor([1.])
+    """
     return (x - math.sqrt(1 - alpha_bar) * noise) / math.sqrt(alpha_bar)
 
 
 def noise_from_clean(x: Tensor, z: Tensor, alpha_bar: float) -> Tensor:
-    """Solve `diffuse` for the noise; `alpha_bar` below 1."""
+    """Solve `diffuse` for the noise: `(x - sqrt(alpha_bar) z) / sqrt(1 - alpha_bar)`; `alpha_bar` below 1.
+
+    Examples
+    --------
+    >>> noise_from_clean(torch.tensor([2.0]), torch.tensor([1.0]), 0.64).round(decimals=4)
+    tensor([2.])
+    """
     return (x - math.sqrt(alpha_bar) * z) / math.sqrt(1 - alpha_bar)
 
 
@@ -118,6 +172,11 @@ def ddim_step(
     Tensor
         Latent at the noise level it goes to; nothing is clipped, since latents have no range.
 
+    Raises
+    ------
+    InputError
+        If `eta` is above 0 and `fresh` is not given.
+
     Examples
     --------
     >>> z, eps = torch.ones(1), torch.full((1,), 2.0)
@@ -143,7 +202,31 @@ def walk_down(
     eta: float = 0.0,
     fresh: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
-    """Walk from the deepest time of `grid` to its first by DDIM; `fresh(k)` gives the noise of step k when eta > 0."""
+    """Walk from the deepest time of `grid` to its first by DDIM.
+
+    Parameters
+    ----------
+    x : Tensor
+        Latents at the deepest time of `grid`.
+    model : callable
+        Predicted noise of (latent, time).
+    grid, table
+        From `even_grid` and `noise_table`.
+    eta, fresh
+        As of `ddim_step`; here `fresh(k)` gives the noise of step k. The step that ends at time 0 adds none.
+
+    Returns
+    -------
+    Tensor
+        Latents at the first time of `grid`, of the shape of `x`.
+
+    Examples
+    --------
+    >>> table, grid, eps = noise_table(1000), even_grid(1000, depth=0.2, steps=4), torch.tensor([2.0])
+    >>> x = diffuse(torch.tensor([1.0]), eps, table[grid[-1]])
+    >>> walk_down(x, lambda latent, time: eps, grid=grid, table=table).round(decimals=4)
+    tensor([1.])
+    """
     for k in range(len(grid) - 1, 0, -1):
         added = fresh(k) if fresh is not None and eta > 0 and grid[k - 1] > 0 else None
         x = ddim_step(
@@ -180,6 +263,14 @@ def walk_up(
     -------
     Tensor
         Latent at the deepest time of `grid`.
+
+    Examples
+    --------
+    >>> table, grid = noise_table(1000), even_grid(1000, depth=0.2, steps=4)
+    >>> z, model = torch.tensor([1.0]), lambda latent, time: 0.5 * latent
+    >>> x = walk_up(z, model, grid=grid, table=table, iterations=20)
+    >>> walk_down(x, model, grid=grid, table=table).round(decimals=4)
+    tensor([1.])
     """
     x = z
     for k in range(1, len(grid)):

@@ -247,12 +247,18 @@ class LDMConfig:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Shape of one latent."""
+        """Shape (c, h, w) of one latent."""
         return (self.latent_channels, self.latent_size, self.latent_size)
 
     @classmethod
     def preset_of(cls, preset: str, **overrides: Any) -> Self:
-        """Take a preset, with single fields overridden."""
+        """Take a preset, with single fields overridden.
+
+        Raises
+        ------
+        InputError
+            If the preset or a field is not known, or a value does not fit.
+        """
         if preset not in PRESETS:
             raise InputError(f"The preset '{preset}' is not known.{did_you_mean(preset, PRESETS)}")
         names = {field.name for field in dataclasses.fields(cls)}
@@ -262,7 +268,7 @@ class LDMConfig:
         return cls(**_tuples({"preset": preset, **PRESETS[preset], **overrides}))
 
     def to_json(self) -> dict[str, Any]:
-        """Give the configuration as JSON."""
+        """Give the configuration as JSON: tuples become lists."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
         }

@@ -44,7 +44,7 @@ class Trade:
 
     @property
     def price(self) -> float:
-        """Leakage and composition, each in units of what is tolerable.
+        """Leakage and composition in units of what is tolerable: `max(0, auroc - 0.5) / 0.10 + composition / 0.05`.
 
         Examples
         --------

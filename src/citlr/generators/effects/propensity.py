@@ -24,12 +24,42 @@ class Propensity:
     """
 
     def fit(self, index: npt.NDArray[np.int64], held: npt.NDArray[np.floating]) -> Self:
-        """Fit on levels (n,), given as numbers, and columns (n, m) of what is held."""
+        """Fit the regression.
+
+        Parameters
+        ----------
+        index : ndarray of int, shape (n,)
+            Which level each row has, counted from 0; two of them at least must occur.
+        held : ndarray, shape (n, m)
+            Codes of what is held.
+
+        Returns
+        -------
+        Propensity
+            Itself.
+        """
         self._model = LogisticRegression(max_iter=1000).fit(held, index)
         return self
 
     def log_odds(self, held: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """Give `log p(a | held)` (n, levels that occurred)."""
+        """Give `log p(a | held)`.
+
+        Parameters
+        ----------
+        held : ndarray, shape (n, m)
+            As of `fit`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, levels that occurred)
+            In nats, at most 0; the probabilities of a row add up to 1.
+
+        Examples
+        --------
+        >>> held = np.zeros((4, 1))
+        >>> Propensity().fit(np.array([0, 0, 0, 1]), held).log_odds(held[:1]).round(3).tolist()
+        [[-0.288, -1.386]]
+        """
         return np.asarray(self._model.predict_log_proba(held))
 
     def weights(
@@ -40,7 +70,28 @@ class Propensity:
         shares: npt.NDArray[np.float64],
         heaviest: float = HEAVIEST,
     ) -> npt.NDArray[np.float64]:
-        """Give `p(a) / p(a | held)` (n,), at most `heaviest`, where `shares` are the p(a) that are wanted."""
+        """Give `p(a) / p(a | held)`, under which level and held covariates are independent.
+
+        Parameters
+        ----------
+        index, held
+            As of `fit`; only levels that occurred there.
+        shares : ndarray, shape (levels,)
+            The p(a) that are wanted.
+        heaviest : float
+            Largest weight.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            In (0, heaviest].
+
+        Examples
+        --------
+        >>> index, held = np.array([0, 0, 0, 1]), np.zeros((4, 1))
+        >>> Propensity().fit(index, held).weights(index, held, shares=np.array([0.5, 0.5])).round(2).tolist()
+        [0.67, 0.67, 0.67, 2.0]
+        """
         every = self._model.predict_proba(held)
         own = every[np.arange(len(index)), np.searchsorted(self._model.classes_, index)]
         return np.asarray(np.minimum(shares[index] / np.maximum(own, 1e-6), heaviest))

@@ -33,7 +33,17 @@ class Recentring(nn.Module):
         self.register_buffer("errors", torch.zeros(len(self.columns), size, size))
 
     def entered(self, codes: Tensor, asked: Tensor) -> Tensor:
-        """Mark (n, columns) the levels that images of `codes` get and did not have before.
+        """Mark the levels that images get and did not have before.
+
+        Parameters
+        ----------
+        codes, asked : Tensor of shape (n, width)
+            Factual codes, and those asked for; see `Conditions.encode`.
+
+        Returns
+        -------
+        Tensor of shape (n, columns)
+            1 where a level is entered, else 0; one column per code of the attributes that have levels.
 
         Examples
         --------
@@ -48,6 +58,27 @@ class Recentring(nn.Module):
         return (asked[:, self.columns] - codes[:, self.columns]).clamp(min=0)
 
     def forward(self, codes: Tensor, asked: Tensor) -> Tensor:
-        """Give the mean error (n, 1, 1, s, s) of leading images of factual `codes` to the codes `asked`."""
+        """Give the mean error of leading images from their factual codes to those asked for.
+
+        Parameters
+        ----------
+        codes, asked
+            As of `entered`.
+
+        Returns
+        -------
+        Tensor of shape (n, 1, 1, s, s)
+            `sum_c entered_c errors_c`, in grey values: what is to be taken off the redrawn images.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
+        >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+        >>> codes, recentring = conditions.encode(frame), Recentring(conditions, 1)
+        >>> recentring.errors += 0.25
+        >>> recentring(codes, conditions.intervene(codes, ("sex",), "M")).flatten()
+        tensor([0.2500, 0.0000])
+        """
         entered = self.entered(codes, asked).to(self.errors.device)
         return torch.einsum("nc,chw->nhw", entered, self.errors)[:, None, None]

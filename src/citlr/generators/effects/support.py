@@ -35,6 +35,15 @@ class Support(nn.Module):
         Names the attributes.
     size : int
         Side of the images.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
+    >>> support = Support(Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0), 2)
+    >>> support.weights[0, 0] = 0.0
+    >>> support.of(["sex"]).tolist(), support.anywhere().shape
+    ([[[[[0.0, 0.0], [1.0, 1.0]]]]], torch.Size([1, 2, 2]))
     """
 
     weights: Tensor
@@ -48,6 +57,16 @@ class Support(nn.Module):
         """Give the weights (1, 1, 1, s, s) of an intervention on these attributes together.
 
         The coin may act wherever any attribute may: its audit has to see what the generator invents there.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Attributes; where none of them is recorded, the weights are those of `anywhere`.
+
+        Returns
+        -------
+        Tensor of shape (1, 1, 1, s, s)
+            The largest weight of these attributes at each pixel, in [0, 1].
         """
         rows = [k for k, variable in enumerate(self.variables) if variable.name in names]
         if not rows or PLACEBO in names:
@@ -55,7 +74,7 @@ class Support(nn.Module):
         return self.weights[rows].amax(dim=0)[None, None, None]
 
     def anywhere(self) -> Tensor:
-        """Give the weights (1, s, s) of all attributes together."""
+        """Give the largest weight of all attributes at each pixel: (1, s, s), in [0, 1]."""
         return self.weights.amax(dim=0)[None]
 
 
@@ -82,6 +101,16 @@ def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: 
     -------
     Tensor of float32, shape (attributes, s, s)
         0 or 1; the coin is not among the attributes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"patient_id": range(100), "sex": ["F", "M"] * 50})
+    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    >>> pixels = np.random.default_rng(0).normal(0.5, 0.1, size=(100, 1, 16, 16))
+    >>> pixels[1::2, :, :8] += 0.3  # the upper half is brighter in men
+    >>> find_support(Dataset(None, pixels), conditions.encode(frame), conditions, seed=0).mean(dim=(0, 2)).tolist()[5:9]
+    [1.0, 1.0, 0.0, 0.0]
     """
     held = np.concatenate(
         [np.ones((len(codes), 1)), codes[:, conditions.columns(conditions.held)].double().numpy()], axis=1

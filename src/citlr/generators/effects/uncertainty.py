@@ -40,13 +40,35 @@ class Uncertainty(nn.Module):
         self.register_buffer("deviations", torch.zeros(REPLICATES, len(self.columns), size, size))
 
     def of(self, codes: Tensor) -> Tensor:
-        """Give the deviation of the mean image under each code (levels, width): (replicates, levels, s, s)."""
+        """Give what the mean image under each code deviates by, in each replicate.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (levels, width)
+            One row per level, see `Conditions.encode`.
+
+        Returns
+        -------
+        Tensor of shape (REPLICATES, levels, s, s)
+            In grey values.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
+        >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+        >>> Uncertainty(conditions, 4).of(conditions.encode(frame)).shape
+        torch.Size([12, 2, 4, 4])
+        """
         chosen = codes[:, self.columns].to(self.deviations)
         return torch.einsum("lc,kchw->klhw", chosen, self.deviations)
 
 
 def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
     """Repeat the regression of the pixels on all codes with patients weighted anew.
+
+    With the design D (a one and all codes), pixels x and a replicate's weights W, drawn from Exp(1) per patient, the
+    effects are `b_W = (D' W D)^+ D' W x`; what is kept is `b_W - b_1`.
 
     Parameters
     ----------
@@ -58,8 +80,18 @@ def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, see
     Returns
     -------
     Tensor of float32, shape (REPLICATES, columns, s, s)
-        Effects of the attributes' codes in each replicate, minus those of the split itself; of a categorical attribute
-        zero on average over its levels' shares.
+        Effects of the attributes' codes in each replicate, minus those of the split itself, in grey values; of a
+        categorical attribute zero on average over its levels' shares.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from types import SimpleNamespace
+    >>> frame = pd.DataFrame({"patient_id": range(40), "sex": ["F", "M"] * 20})
+    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    >>> data = Dataset(SimpleNamespace(frame=frame), np.random.default_rng(0).random((40, 1, 4, 4)))
+    >>> find_deviations(data, conditions.encode(frame), conditions, seed=0).shape
+    torch.Size([12, 3, 4, 4])
     """
     size, random = data.pixels.shape[-1], np.random.default_rng(hashed_seed("uncertainty", seed))
     _, patients = np.unique(data.cohort.frame["patient_id"].astype(str), return_inverse=True)

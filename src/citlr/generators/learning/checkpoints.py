@@ -16,7 +16,25 @@ from citlr.errors import StateError
 
 
 def save_state(file: Path, tensors: Mapping[str, Tensor], head: Any) -> None:
-    """Write tensors with a JSON head (kept in the file's metadata, so that the two cannot part)."""
+    """Write tensors with a JSON head (kept in the file's metadata, so that the two cannot part).
+
+    Parameters
+    ----------
+    file : Path
+        A safetensors file; whole or, when killed, as it was before.
+    tensors : mapping of str to Tensor
+        Of any device.
+    head : object
+        Anything that JSON holds.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state(Path(folder) / "net.safetensors", {"weight": torch.ones(2)}, {"step": 3})
+    ...     load_state(Path(folder) / "net.safetensors")
+    ({'weight': tensor([1., 1.])}, {'step': 3})
+    """
     # safetensors wants plain memory: no views that share it, no channels-last strides.
     plain = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
     with atomic_write(file) as temporary:
@@ -34,7 +52,7 @@ def load_head(file: Path) -> dict[str, Any]:
 
 
 def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
-    """Read what `save_state` wrote.
+    """Read what `save_state` wrote: the tensors, on the CPU, and the head.
 
     Raises
     ------
@@ -57,6 +75,16 @@ def load_module(module: nn.Module, file: Path) -> None:
     ------
     StateError
         If the file is damaged, or holds the weights of another module.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> net, other = nn.Linear(1, 1), nn.Linear(1, 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state(Path(folder) / "net.safetensors", net.state_dict(), {})
+    ...     load_module(other, Path(folder) / "net.safetensors")
+    >>> bool(net.weight == other.weight)
+    True
     """
     tensors, _ = load_state(file)
     try:

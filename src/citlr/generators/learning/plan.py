@@ -31,6 +31,12 @@ class Budget:
         Validations without a better loss before the training stops.
     checkpoint_minutes : float
         Time between checkpoints; has no influence on the result.
+
+    Examples
+    --------
+    >>> budget = Budget(steps=100, learning_rate=1e-3)
+    >>> [round(budget.rate(step), 6) for step in (0, 5, 100)]
+    [0.000167, 0.001, 0.0001]
     """
 
     steps: int
@@ -42,7 +48,10 @@ class Budget:
     checkpoint_minutes: float = 2.0
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate of a step, counted from 0: a straight line up to the peak, then half a cosine down.
+
+        After the warm-up it is `peak (0.1 + 0.45 (1 + cos(pi share)))`, share running from 0 there to 1 at the end.
+        """
         ramp = max(1.0, self.warmup * self.steps)
         if step < ramp:
             return self.learning_rate * (step + 1) / (ramp + 1)
@@ -52,7 +61,28 @@ class Budget:
 
 @dataclass
 class Learner:
-    """A network with its optimiser and its moving average; gradients are clipped to `clip`."""
+    """A network with its optimiser and its moving average.
+
+    Parameters
+    ----------
+    module : Module
+        The network.
+    optimizer : Optimizer
+        Of its parameters.
+    clip : float
+        Largest norm of the gradient; a longer one is shortened to it.
+    decay : float
+        Of the moving average of the weights, in [0, 1); 0 for none.
+    average : dict
+        The average, by the names of `state_dict`; filled here.
+
+    Examples
+    --------
+    >>> net = nn.Linear(1, 1)
+    >>> learner = Learner(net, torch.optim.SGD(net.parameters(), lr=1.0), decay=0.99)
+    >>> sorted(learner.weights())
+    ['bias', 'weight']
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -67,7 +97,10 @@ class Learner:
             self.average = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
 
     def follow(self, step: int) -> None:
-        """Move the average towards the weights; quickly at first, so that it forgets the random start."""
+        """Move the average towards the weights; quickly at first, so that it forgets the random start.
+
+        `average <- d average + (1 - d) weights` with `d = min(decay, (1 + step) / (10 + step))`.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, value in self.module.state_dict().items():
             if value.is_floating_point():
@@ -76,7 +109,7 @@ class Learner:
                 self.average[name].copy_(value)
 
     def weights(self) -> dict[str, Tensor]:
-        """Give the average where there is one, the weights themselves where not."""
+        """Give copies of the average where there is one, of the weights themselves where not."""
         source = self.average or self.module.state_dict()
         return {name: value.detach().clone() for name, value in source.items()}
 
@@ -85,8 +118,24 @@ class Learner:
 class Plan:
     """What `training.run` needs to know of a part.
 
-    `update(step, random)` makes one step and returns named losses, the first of which the progress bar shows;
-    `validate()` returns the loss that early stopping and the choice of the weights go by, computed with the averages.
+    Parameters
+    ----------
+    part : str
+        Its name, which seeds its steps and names its checkpoint.
+    learners : mapping of str to Learner
+        Its networks.
+    update : callable
+        `update(step, random)` makes one step and returns named losses, the first of which the progress bar shows.
+    budget : Budget
+        How long.
+    seed : int
+        Of everything random in it.
+    validate : callable, optional
+        `validate()` returns the loss that early stopping and the choice of the weights go by, with the averages.
+    key : str
+        Names the configuration and the data: a checkpoint of another one is refused.
+    memory : mapping of str to Tensor
+        State of an update that is neither weights nor optimiser, such as a running mean.
     """
 
     part: str
@@ -103,7 +152,23 @@ class Plan:
 
 @dataclass
 class Progress:
-    """How far a part has come, over all sessions that trained it."""
+    """How far a part has come, over all sessions that trained it.
+
+    Parameters
+    ----------
+    step : int
+        Steps that were made.
+    best : float
+        Least validation loss so far.
+    bad : int
+        Validations since then.
+    weights : dict
+        Weights of that validation, by learner and name.
+    rows : list of dict
+        What was seen at each validation.
+    earlier_seconds, began : float
+        Processor time of the sessions before this one, and when this one began, seconds.
+    """
 
     step: int = 0
     best: float = math.inf
@@ -116,5 +181,5 @@ class Progress:
 
     @property
     def core_seconds(self) -> float:
-        """Processor time that this part has taken, in all sessions together."""
+        """Processor time that this part has taken, in all sessions together, seconds."""
         return self.earlier_seconds + time.process_time() - self.began

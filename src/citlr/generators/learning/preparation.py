@@ -118,6 +118,11 @@ def prepare(
     narrator : Narrator
         Says which levels have few images.
 
+    Returns
+    -------
+    Prepared
+        The training split first.
+
     Raises
     ------
     InputError
@@ -144,6 +149,28 @@ def prepare(
 
 
 def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
-    """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash."""
+    """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash.
+
+    Parameters
+    ----------
+    train : Cohort
+        The images that there are.
+    seed : int
+        Of the hash; a patient's side depends on it and on the `patient_id` alone.
+
+    Returns
+    -------
+    tuple of Cohort
+        Training and validation; about nine to one, and no patient on both sides.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from citlr.data.cohort import Cohort
+    >>> frame = pd.DataFrame({"image_id": range(200), "path": "", "patient_id": np.arange(200) // 2})
+    >>> kept, aside = set_aside(Cohort(frame, Path(), attributes=(), labels=()), seed=0)
+    >>> len(kept) + len(aside), set(kept.frame["patient_id"]) & set(aside.frame["patient_id"])
+    (200, set())
+    """
     aside = np.asarray([hashed_seed("set aside", seed, patient) % 10 == 0 for patient in train.frame["patient_id"]])
     return train.take(~aside), train.take(aside)

@@ -17,10 +17,18 @@ from citlr.generators.learning.plan import Plan, Progress
 
 
 def seconds_spent(directory: Path) -> float:
-    """Sum the processor time of all trainings whose checkpoints lie in a folder; 0 where there is none.
+    """Sum the processor time of all trainings whose checkpoints lie in a folder, in seconds; 0 where there is none.
 
     Steps after the last checkpoint of a killed session are lost, and so is their time; what is computed between the
     trainings of the parts is not in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state(Path(folder) / "autoencoder.safetensors", {}, {"core_seconds": 1.5})
+    ...     seconds_spent(Path(folder))
+    1.5
     """
     return sum(float(load_head(file).get("core_seconds", 0.0)) for file in sorted(directory.glob("*.safetensors")))
 
@@ -97,7 +105,16 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def write_history(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write what was seen in training as a table, a row per validation."""
+    """Write what was seen in training as a table, a row per validation.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_history(Path(folder) / "denoiser.csv", [{"step": 1.0, "loss": 0.5}])
+    ...     (Path(folder) / "denoiser.csv").read_text().split()
+    ['step,loss', '1.0,0.5']
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, names)

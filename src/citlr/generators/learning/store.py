@@ -35,7 +35,18 @@ def stored(
     shape, dtype
         Of the array.
     parts : callable
-        Gives the rows and their values, in bounded pieces.
+        Gives the rows and their values, in bounded pieces; all rows, each once.
+
+    Returns
+    -------
+    ndarray of that shape and dtype
+        Read-only where it is mapped. A file is written whole or not at all.
+
+    Examples
+    --------
+    >>> parts = lambda: ((rows, np.full(rows.stop - rows.start, rows.start)) for rows in spans(5, 3))
+    >>> stored(None, (5,), parts, dtype="float32").tolist()
+    [0.0, 0.0, 0.0, 3.0, 3.0]
     """
     if file is None:
         memory = np.empty(shape, dtype=dtype)
@@ -70,6 +81,12 @@ class Dataset:
         Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
     suffix : str
         Names what was done to them since they were decoded.
+
+    Examples
+    --------
+    >>> data = Dataset(None, np.zeros((3, 1, 2, 2), dtype=np.float16))
+    >>> len(data), data.images(slice(0, 2)).shape, data.images(np.array([2])).dtype
+    (3, torch.Size([2, 1, 2, 2]), torch.float32)
     """
 
     cohort: Cohort
@@ -81,16 +98,26 @@ class Dataset:
 
     @property
     def mark(self) -> str:
-        """Names the images."""
+        """Names the images, by their `image_id` in order and the suffix: what depends on them carries it."""
         return _mark(self.cohort) + self.suffix
 
     def images(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
-        """Give rows as float32."""
+        """Give rows (k,) as float32, (k, 1, size, size), on the CPU."""
         return torch.from_numpy(np.asarray(self.pixels[rows], dtype=np.float32))
 
     @classmethod
     def of(cls, cohort: Cohort, *, size: int, directory: Path | None) -> Dataset:
-        """Decode a split, or find it decoded in `directory`."""
+        """Decode a split, or find it decoded in `directory`.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            The split.
+        size : int
+            Side that its images get, pixels.
+        directory : Path, optional
+            Keeps the pixels, as `pixels-<size>-<mark>.npy`; in memory without it.
+        """
         file = None if directory is None else directory / f"pixels-{size}-{_mark(cohort)}.npy"
 
         def parts() -> Iterator[tuple[slice, Rows]]:
@@ -106,7 +133,7 @@ def _mark(cohort: Cohort) -> str:
 
 
 def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
-    """Cut n rows into pieces.
+    """Cut n rows into pieces of `size` rows, the last of what is left.
 
     Examples
     --------
@@ -124,6 +151,10 @@ def require_variety(data: Dataset) -> None:
     ------
     InputError
         When no pixel differs between images by more than a thousandth of the grey scale.
+
+    Examples
+    --------
+    >>> require_variety(Dataset(None, np.array([0.0, 1.0]).reshape(2, 1, 1, 1)))
     """
     darkest, brightest = data.images(slice(0, 1)), data.images(slice(0, 1))
     for part in spans(len(data)):

@@ -31,7 +31,16 @@ VALIDATION = 256
 
 @contextmanager
 def seeded(seed: int, part: str) -> Iterator[None]:
-    """Initialise a part from its own seed and leave the caller's random state as it was."""
+    """Initialise a part from its own seed and leave the caller's random state as it was.
+
+    Examples
+    --------
+    >>> with seeded(0, "probe"):
+    ...     first = torch.rand(1)
+    >>> with seeded(0, "probe"):
+    ...     print(bool(torch.rand(1) == first))
+    True
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(hashed_seed(seed, part, "weights"))
         yield
@@ -83,6 +92,26 @@ class Trainer:
         """Rows of the batch of a step: a new permutation every pass, this process's share of the batch.
 
         The batch has half its size once memory has run out, see `run`.
+
+        Parameters
+        ----------
+        n : int
+            Rows that there are.
+        seed, part, step
+            What the batch is a function of.
+        batch_size : int
+            Rows in a batch, over all processes.
+
+        Returns
+        -------
+        ndarray of int, shape (batch_size / processes,)
+
+        Examples
+        --------
+        >>> trainer = Trainer("cpu", "32-true")
+        >>> steps = [trainer.rows(6, seed=0, part="probe", step=step, batch_size=3) for step in (0, 1)]
+        >>> sorted(np.concatenate(steps).tolist())
+        [0, 1, 2, 3, 4, 5]
         """
         batch_size = max(1, batch_size // 2) if self.halved else batch_size
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
@@ -94,11 +123,23 @@ class Trainer:
         return rows[self.fabric.global_rank :: self.fabric.world_size]
 
     def random(self, *, seed: int, part: str, step: int) -> torch.Generator:
-        """Random numbers of a step, on the CPU."""
+        """Random numbers of a step, on the CPU: a generator that belongs to (seed, part, step) and this process."""
         return torch.Generator().manual_seed(hashed_seed(seed, part, "noise", step, self.fabric.global_rank))
 
     def descend(self, loss: Tensor, learner: Learner) -> float:
         """Take one optimiser step; the loss must be a number, and so must the gradient.
+
+        Parameters
+        ----------
+        loss : Tensor
+            A scalar.
+        learner : Learner
+            Its gradient is clipped to `learner.clip`.
+
+        Returns
+        -------
+        float
+            The loss.
 
         Raises
         ------
@@ -136,6 +177,17 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
     StateError
         If a loss or gradient stops being a number, or memory runs out although the batch was halved: the last good
         checkpoint stays where it is.
+
+    Examples
+    --------
+    >>> from citlr.generators.learning.plan import Budget
+    >>> net, trainer = nn.Linear(1, 1), Trainer("cpu", "32-true")
+    >>> learner = Learner(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    >>> def update(step, random):
+    ...     return {"loss": trainer.descend(learner.runner(torch.ones(1, 1)).square().sum(), learner)}
+    >>> run(Plan("line", {"line": learner}, update, Budget(steps=3), seed=0), trainer)
+    >>> learner.module.training
+    False
     """
     narrator = narrator or Narrator()
     progress = Progress()

@@ -17,6 +17,11 @@ class PixelNorm(nn.Module):
     ----------
     channels : int
         Width of the layer.
+
+    Examples
+    --------
+    >>> PixelNorm(2)(torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)).detach().flatten().round(decimals=2)
+    tensor([-1.,  1.])
     """
 
     def __init__(self, channels: int) -> None:
@@ -25,13 +30,21 @@ class PixelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (n, c, h, w) over c."""
+        """Normalise (n, c, h, w) over c to mean 0 and variance 1, then scale and shift each channel."""
         last = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
         return last.permute(0, 3, 1, 2)
 
 
 def make_local(module: nn.Module) -> None:
-    """Replace every GroupNorm below `module` by a PixelNorm."""
+    """Replace every GroupNorm below `module` by a PixelNorm.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(4, 8))
+    >>> make_local(net)
+    >>> net[1]
+    PixelNorm()
+    """
     for name, child in module.named_children():
         if isinstance(child, nn.GroupNorm):
             setattr(module, name, PixelNorm(child.num_channels))
@@ -110,20 +123,36 @@ class Autoencoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mean and standard deviation of the posterior, not standardised."""
+        """Give mean and standard deviation of the posterior, not standardised.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 1, s, s)
+            Grey values in [0, 1]; those of aligned images may lie outside.
+
+        Returns
+        -------
+        tuple of Tensor, shape (n, c, s/f, s/f)
+        """
         stacked = functional.pixel_unshuffle(images * 2 - 1, self.patch) if self.patch > 1 else images * 2 - 1
         mean, deviation = self.net.encode(stacked.contiguous(memory_format=torch.channels_last))
         return (mean if self.down is None else mean + self.down(images)), deviation
 
     def render(self, latent: Tensor) -> Tensor:
-        """Decode latents that are not standardised; values are not clipped."""
+        """Decode latents that are not standardised to images (n, 1, s, s); values are not clipped."""
         stacked: Tensor = self.net.decode(latent.contiguous(memory_format=torch.channels_last))
         images = (functional.pixel_shuffle(stacked, self.patch) if self.patch > 1 else stacked) / 2 + 0.5
         return images if self.up is None else images + self.up(latent) - 0.5
 
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
-        """Set the shortcut to the principal components of the images' squares, and the networks beside it to zero."""
+        """Set the shortcut to the principal components of the images' squares, and the networks beside it to zero.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 1, s, s), in [0, 1]
+            Of the training split; nothing happens where there is no shortcut.
+        """
         if self.down is None or self.up is None:
             return
         factor = self.down.stride[0]
@@ -147,17 +176,23 @@ class Autoencoder(nn.Module):
                 parameter.zero_()
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode, add `noise` times the posterior's deviation, decode: (images, mean, deviation), for training."""
+        """Encode, add `noise` (n, c, s/f, s/f) times the posterior's deviation, decode, for training.
+
+        Returns
+        -------
+        tuple of Tensor
+            Images (n, 1, s, s), not clipped, and the posterior's mean and deviation as of `moments`.
+        """
         mean, deviation = self.moments(images)
         return self.render(mean + noise * deviation), mean, deviation
 
     def encode(self, images: Tensor) -> Tensor:
-        """Give the standardised mean of the posterior."""
+        """Give the standardised mean of the posterior: (n, 1, s, s) to (n, c, s/f, s/f)."""
         standard: Tensor = (self.moments(images)[0] - self.centre) / self.spread
         return standard
 
     def decode(self, z: Tensor) -> Tensor:
-        """Give images in [0, 1] of standardised latents."""
+        """Give images (n, 1, s, s) in [0, 1] of standardised latents (n, c, s/f, s/f)."""
         return self.paint(z).clamp(0.0, 1.0)
 
     def paint(self, z: Tensor) -> Tensor:
@@ -165,13 +200,27 @@ class Autoencoder(nn.Module):
         return self.render(z * self.spread + self.centre)
 
     def standardise(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set what latents are standardised by: per-channel mean and deviation over the training split."""
+        """Set what latents are standardised by: mean and deviation (c,) of each channel over the training split."""
         self.centre.copy_(mean.reshape(self.centre.shape))
         self.spread.copy_(deviation.clamp_min(1e-6).reshape(self.spread.shape))
 
 
 def ssim(a: Tensor, b: Tensor, *, window: int = 7) -> Tensor:
-    """Structural similarity (Wang et al. 2004) with a uniform window, values in [0, 1]; one number per image.
+    """Structural similarity (Wang et al. 2004) with a uniform window.
+
+    The mean over windows of
+    `(2 m_a m_b + c1) (2 s_ab + c2) / ((m_a^2 + m_b^2 + c1) (s_a^2 + s_b^2 + c2))`, c1 = 0.01^2, c2 = 0.03^2.
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (n, 1, s, s), in [0, 1]
+    window : int
+        Side of the window, pixels; no window reaches over the edge.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        1 for the same image.
 
     Examples
     --------
@@ -207,6 +256,12 @@ def reconstruction_loss(output: Tensor, target: Tensor, *, scales: int = 3, stru
     -------
     Tensor
         A scalar.
+
+    Examples
+    --------
+    >>> black, grey = torch.zeros(1, 1, 16, 16), torch.full((1, 1, 16, 16), 0.25)
+    >>> reconstruction_loss(grey, black, structure=0.0)
+    tensor(0.2500)
     """
     total = output.new_zeros(())
     for k in range(scales):
@@ -219,10 +274,12 @@ def reconstruction_loss(output: Tensor, target: Tensor, *, scales: int = 3, stru
 def kl_to_normal(mean: Tensor, deviation: Tensor) -> Tensor:
     """Kullback-Leibler divergence of N(mean, deviation^2) from N(0, 1), summed over a latent, averaged over images.
 
+    `sum (mean^2 + deviation^2 - 1 - log deviation^2) / 2`, in nats: a scalar of means and deviations (n, ...).
+
     Examples
     --------
-    >>> kl_to_normal(torch.zeros(2, 3), torch.ones(2, 3))
-    tensor(0.)
+    >>> kl_to_normal(torch.zeros(2, 3), torch.ones(2, 3)), kl_to_normal(torch.ones(2, 3), torch.ones(2, 3))
+    (tensor(0.), tensor(1.5000))
     """
     variance = deviation**2
     each = 0.5 * (mean**2 + variance - 1 - variance.clamp_min(1e-12).log())

@@ -32,6 +32,11 @@ class Denoiser(nn.Module):
         takes some thousand steps to find the condition; planes take some ten.
     prediction : {"epsilon", "sample", "velocity"}
         What the network puts out.
+
+    Raises
+    ------
+    InputError
+        If the prediction is not known.
     """
 
     def __init__(
@@ -73,7 +78,22 @@ class Denoiser(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, times: Tensor, codes: Tensor) -> Tensor:
-        """Run the network on latents (n, c, h, w), times (n,) and codes (n, width)."""
+        """Run the network.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, c, h, w)
+            Noisy latents.
+        times : Tensor of int64, shape (n,)
+            From 1 to T.
+        codes : Tensor of shape (n, width)
+            The condition, see `Conditions.encode`.
+
+        Returns
+        -------
+        Tensor of shape (n, c, h, w)
+            What `target_of` says.
+        """
         given = x
         if self.planes:
             planes = codes[:, :, None, None].expand(-1, -1, *x.shape[2:])
@@ -85,7 +105,28 @@ class Denoiser(nn.Module):
 
 
 def target_of(prediction: str, *, z: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Give what a network of this kind should put out; `alpha_bar` broadcasts against the latent."""
+    """Give what a network of this kind should put out: the noise, the clean latent, or the velocity.
+
+    The velocity is `sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) z` (Salimans and Ho 2022).
+
+    Parameters
+    ----------
+    prediction : {"epsilon", "sample", "velocity"}
+    z, noise : Tensor of one shape
+        Clean latent, and the noise that it was noised with (see `diffuse`).
+    alpha_bar : Tensor
+        In [0, 1]; broadcasts against the latent.
+
+    Returns
+    -------
+    Tensor
+        Of the latent's shape.
+
+    Examples
+    --------
+    >>> target_of("velocity", z=torch.tensor([1.0]), noise=torch.tensor([2.0]), alpha_bar=torch.tensor(0.5))
+    tensor([0.7071])
+    """
     if prediction == "epsilon":
         return noise
     if prediction == "sample":

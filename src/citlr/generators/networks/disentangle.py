@@ -13,6 +13,8 @@ from torch.nn import functional
 def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
     """Lower bound of the mutual information from a critic's scores: `E_joint[T] - log E_product[exp T]`, in nats.
 
+    The bound of Donsker and Varadhan, as Belghazi et al. (2018, MINE) use it.
+
     Parameters
     ----------
     joint, product : Tensor of shape (n,)
@@ -36,7 +38,27 @@ def critic_loss(joint: Tensor, product: Tensor, log_average: Tensor, *, rate: fl
     """Negative bound whose gradient is corrected as in Belghazi et al. (2018), section 3.2.
 
     The gradient of `log E[exp T]` on a batch is biased, as its denominator is the batch's own mean. A moving average of
-    that mean takes its place; it is kept as a logarithm in `log_average` (a scalar tensor, updated here; NaN to start).
+    that mean takes its place: `E[exp(T_product)] / average - E[T_joint]`.
+
+    Parameters
+    ----------
+    joint, product : Tensor of shape (n,)
+        As of `donsker_varadhan`.
+    log_average : Tensor
+        A scalar, the logarithm of the average; updated here, NaN to start.
+    rate : float
+        Share of this batch in the average.
+
+    Returns
+    -------
+    Tensor
+        A scalar whose gradient counts, not its value.
+
+    Examples
+    --------
+    >>> log_average = torch.tensor(float("nan"))
+    >>> critic_loss(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0]), log_average), log_average
+    (tensor(0.), tensor(2.))
     """
     batch = (torch.logsumexp(product, dim=0) - math.log(len(product))).detach()
     if torch.isnan(log_average):
@@ -73,6 +95,13 @@ class Disentangler(nn.Module):
         Whether delta is told that code; the published delta is not.
     at_most : bool
         Whether lambda is a bound of the change instead of its length: then nothing moves more than hiding asks for.
+
+    Examples
+    --------
+    >>> phi = Disentangler(latent_shape=(2, 4, 4), channels=(8, 16), strength=0.5, attributes=3)
+    >>> z = torch.zeros(1, 2, 4, 4)
+    >>> (phi(z, torch.zeros(1, 3)) - z).square().mean().sqrt().detach().round(decimals=4)
+    tensor(0.5000)
     """
 
     def __init__(
@@ -98,7 +127,7 @@ class Disentangler(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def delta(self, z: Tensor, factual: Tensor) -> Tensor:
-        """Give the direction of the change, (n, c, h, w)."""
+        """Give the direction of the change, (n, c, h, w); parameters as of `forward`."""
         x = z
         if self.told:
             x = torch.cat([z, factual[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1)
@@ -116,7 +145,20 @@ class Disentangler(nn.Module):
         return change
 
     def forward(self, z: Tensor, factual: Tensor) -> Tensor:
-        """Give phi(z) of latents (n, c, h, w); `factual` is the code of the attributes, (n, attributes)."""
+        """Give phi(z).
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, c, h, w)
+            Standardised latents.
+        factual : Tensor of shape (n, attributes)
+            Code of the attributes; not looked at unless `informed`.
+
+        Returns
+        -------
+        Tensor of shape (n, c, h, w)
+            Its root mean square difference from z is `strength` (at most that, with `at_most`).
+        """
         change = self.delta(z, factual)
         length = change.flatten(1).norm(dim=1).clamp_min(1e-8)[:, None, None, None]
         reach = self.strength * math.sqrt(z[0].numel())
@@ -142,6 +184,11 @@ class Critic(nn.Module):
     grid : int
         The features are averaged over a grid x grid raster; 1 is the usual global average, which cannot tell where
         something is and needs several times the steps to find a shadow at a fixed place.
+
+    Examples
+    --------
+    >>> Critic(2 + 3, 4, (8, 16))(torch.zeros(5, 2, 8, 8), torch.zeros(5, 3)).shape
+    torch.Size([5, 4])
     """
 
     def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...], grid: int = 1) -> None:
@@ -156,7 +203,7 @@ class Critic(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor, held: Tensor) -> Tensor:
-        """Score every level (n, outputs) with latents (n, c, h, w) and held codes (n, k)."""
+        """Score every level, (n, outputs), with latents (n, c, h, w) and held codes (n, k); c + k is `inputs`."""
         x = self.stem(torch.cat([z, held[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1))
         for stage in self.stages:
             x = stage(x)
@@ -165,7 +212,20 @@ class Critic(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around a shortcut; group norm, since batch statistics would mix joint and product pairs."""
+    """Two 3x3 convolutions around a shortcut; group norm, since batch statistics would mix joint and product pairs.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels; of more than 8, a multiple of 8.
+    stride : int
+        What height and width are divided by.
+
+    Examples
+    --------
+    >>> Residual(8, 16, stride=2)(torch.zeros(1, 8, 4, 4)).shape
+    torch.Size([1, 16, 2, 2])
+    """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()
@@ -181,6 +241,6 @@ class Residual(nn.Module):
         self.shortcut: nn.Module = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the block."""
+        """Apply the block: (n, inputs, h, w) to (n, outputs, h / stride, w / stride), rounded up."""
         out: Tensor = self.body(x) + self.shortcut(x)
         return out

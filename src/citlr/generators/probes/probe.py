@@ -54,6 +54,12 @@ class Probes:
         unknown, not nothing.
     architecture : {"small", "resnet34"}
         Which network it is.
+
+    Examples
+    --------
+    >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
+    >>> probes.levels, probes.read(np.zeros((3, 1, 32, 32), dtype=np.float32))["sex"].shape
+    ({'sex': ('F', 'M')}, (3, 2))
     """
 
     targets: tuple[Target, ...]
@@ -69,7 +75,13 @@ class Probes:
         return {target.name: target.levels for target in self.targets}
 
     def target(self, name: str) -> Target:
-        """Find what is read under a name."""
+        """Find what is read under a name.
+
+        Raises
+        ------
+        InputError
+            If nothing is.
+        """
         for target in self.targets:
             if target.name == name:
                 return target
@@ -77,7 +89,17 @@ class Probes:
 
     @torch.no_grad()
     def read(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
-        """Give the probability of each level of each target: (n, levels) for images (n, 1, size, size)."""
+        """Give the probability of each level of each target.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
+
+        Returns
+        -------
+        dict of str to ndarray of float32, shape (n, levels)
+            Rows add up to 1.
+        """
         parts: list[list[npt.NDArray[np.float32]]] = []
         for span in spans(len(images), 64):
             logits = self.net(torch.from_numpy(np.ascontiguousarray(images[span])))
@@ -91,7 +113,7 @@ class Probes:
 
     @torch.no_grad()
     def features(self, images: Images) -> npt.NDArray[np.float32]:
-        """Give the features that the readings rest on, (n, d)."""
+        """Give the features (n, d) that the readings of images (n, 1, size, size) rest on; n is 1 at least."""
         parts = [
             self.net.features(torch.from_numpy(np.ascontiguousarray(images[span]))).numpy()
             for span in spans(len(images), 64)
@@ -99,7 +121,17 @@ class Probes:
         return np.concatenate(parts)
 
     def save(self, directory: Path) -> None:
-        """Write `probe.json` and the weights."""
+        """Write `probe.json` and the weights.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     probes.save(Path(folder))
+        ...     load_probes(Path(folder)).targets == probes.targets
+        True
+        """
         save_state(Path(directory) / "probe.safetensors", self.net.state_dict(), {})
         content = {
             "targets": [
@@ -115,7 +147,13 @@ class Probes:
 
 
 def load_probes(directory: Path) -> Probes:
-    """Read what `Probes.save` wrote."""
+    """Read what `Probes.save` wrote.
+
+    Raises
+    ------
+    StateError
+        If the weights are damaged, or are not those of `probe.json`.
+    """
     content = read_json(Path(directory) / "probe.json")
     targets = tuple(
         Target(item["name"], tuple(item["levels"]), tuple(item["cuts"]), tuple(item["centres"]))
@@ -162,6 +200,18 @@ def fit_probes(
         For checkpoints and decoded images.
     narrator : Narrator, optional
         Shows the progress.
+
+    Returns
+    -------
+    Probes
+        On the CPU, judged on the validation split.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or the architecture is not known.
+    StateError
+        As of `training.run`.
     """
     for name in (*attributes, *labels):
         if name not in train.frame.columns:

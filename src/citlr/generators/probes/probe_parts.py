@@ -26,6 +26,12 @@ class ProbeNet(nn.Module):
         Number of levels of each target.
     channels : tuple of int
         Widths; each stage after the first halves the resolution.
+
+    Examples
+    --------
+    >>> net = ProbeNet([2, 3])
+    >>> [tuple(logits.shape) for logits in net(torch.zeros(4, 1, 32, 32))]
+    [(4, 2), (4, 3)]
     """
 
     def __init__(self, sizes: Sequence[int], channels: tuple[int, ...] = (16, 32, 64)) -> None:
@@ -42,7 +48,7 @@ class ProbeNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        """Give features (n, d)."""
+        """Give features (n, d) of images (n, 1, s, s) in [0, 1]; d is the last of the widths."""
         x = self.stem(functional.pixel_unshuffle(images * 2 - 1, 2).contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             x = stage(x)
@@ -52,7 +58,7 @@ class ProbeNet(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the logits of each target, (n, levels)."""
+        """Give the logits of each target, (n, levels), of images (n, 1, s, s) in [0, 1]."""
         found = self.features(images)
         return [head(found) for head in self.heads]
 
@@ -77,12 +83,12 @@ class ResNetProbe(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        """Give pooled features (n, 512)."""
+        """Give pooled features (n, 512) of images (n, 1, s, s) in [0, 1]."""
         found: Tensor = self.net((images * 2 - 1).contiguous(memory_format=torch.channels_last))
         return found
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the logits of each target, (n, levels)."""
+        """Give the logits of each target, (n, levels), of images (n, 1, s, s) in [0, 1]."""
         found = self.features(images)
         return [head(found) for head in self.heads]
 
@@ -123,7 +129,21 @@ class Target:
 
     @classmethod
     def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Target:
-        """Describe a column of the training split; a number is cut at its quantiles into `groups`."""
+        """Describe a column of the training split.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        column : Series
+            Its values; missing ones do not count.
+        groups : int
+            What a number is cut into at its quantiles; fewer where ties empty a group.
+
+        Returns
+        -------
+        Target
+        """
         variable = Variable.of(name, column)
         if variable.levels:
             return cls(name, variable.levels)
@@ -139,12 +159,18 @@ class Target:
         return cls(name, tuple(names), tuple(float(cut) for cut in cuts), centres)
 
     def numbers(self, readings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """Give the number that probabilities (..., levels) expect."""
+        """Give `sum_k p_k centre_k` of probabilities (..., levels): the expected number (...), in the column's unit."""
         expected: npt.NDArray[np.float64] = np.asarray(readings, dtype=np.float64) @ np.asarray(self.centres)
         return expected
 
     def code(self, column: pd.Series) -> npt.NDArray[np.int64]:
-        """Give the index of each row's level, -1 where it is missing or unknown."""
+        """Give the index (n,) of each row's level, -1 where it is missing or unknown.
+
+        Examples
+        --------
+        >>> Target("sex", ("F", "M")).code(pd.Series(["M", None, "F", "?"])).tolist()
+        [1, -1, 0, -1]
+        """
         codes = np.full(len(column), -1, dtype=np.int64)
         given = column.notna().to_numpy()
         if self.centres:

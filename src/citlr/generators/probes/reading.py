@@ -57,6 +57,26 @@ def read_attribute(
 
     With weights (n,) of the images the reading is that of the population in which they would count so often.
 
+    Parameters
+    ----------
+    train, test : Tensor of shape (n, c, h, w), float32
+        Latents that the probe learns from, and those that it is judged on.
+    train_levels, test_levels : ndarray of int64, shape (n,)
+        Their levels, counted from 0.
+    steps, seed
+        Of the training, in batches of 32.
+    part : str
+        Seeds the probe, with the seed.
+    narrator : Narrator, optional
+        Shows the progress.
+    train_weights, test_weights : ndarray, shape (n,), optional
+        How often each image counts.
+
+    Returns
+    -------
+    Reading
+        Of `test`.
+
     Examples
     --------
     >>> random = np.random.default_rng(0)

@@ -72,11 +72,11 @@ class DirectConfig(ABC):
     @classmethod
     @abstractmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
-        """Name the presets."""
+        """Name the presets, and the fields that each sets."""
 
     @classmethod
     def preset_of(cls, preset: str, **overrides: Any) -> Self:
-        """Take a preset, with single fields overridden."""
+        """Take a preset, with single fields overridden; InputError for a name that is not known."""
         known = cls.presets()
         if preset not in known:
             raise InputError(f"The preset '{preset}' is not known.{did_you_mean(preset, known)}")
@@ -87,7 +87,7 @@ class DirectConfig(ABC):
         return cls.from_json({"preset": preset, **known[preset], **overrides})
 
     def to_json(self) -> dict[str, Any]:
-        """Give the configuration as JSON."""
+        """Give the configuration as JSON: tuples become lists."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
         }
@@ -118,7 +118,7 @@ class DirectConfig(ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """What a training works with: decoded splits, their codes, the device, the seed, and a name for all of it."""
+    """What a training works with: decoded splits, codes (n, width), the device, the seed, and a name for all of it."""
 
     train: Dataset
     validation: Dataset
@@ -271,7 +271,7 @@ class DirectGenerator(ABC):
 
     @torch.no_grad()
     def reconstruct(self, images: Images) -> Images:
-        """Encode and decode images (n, 1, size, size), told nothing of them."""
+        """Encode and decode images (n, 1, size, size) in [0, 1], told nothing of them; errors as of `check_images`."""
         check_images(images, self.size)
         null = self.conditions.nothing(BATCH).to(self.device)
         out = np.empty_like(images)
@@ -298,7 +298,13 @@ class DirectGenerator(ABC):
         write_json(directory / "config.json", content)
 
     def restore(self, directory: Path, content: Mapping[str, Any]) -> Self:
-        """Take weights, conditions and report from a folder that `save` wrote."""
+        """Take weights, conditions and report from a folder that `save` wrote; `content` is its `config.json`.
+
+        Raises
+        ------
+        StateError
+            If the weights are damaged, or are not those of the configuration.
+        """
         settings = self.settings
         self.device = Trainer(settings.accelerator, settings.precision, settings.devices).device
         self._build(Conditions.from_json(content["conditions"]), 0)
@@ -310,7 +316,7 @@ class DirectGenerator(ABC):
 
 
 def load_direct(kind: type[DirectGenerator], config: type[DirectConfig], directory: Path) -> DirectGenerator:
-    """Read a generator that `DirectGenerator.save` wrote."""
+    """Read a generator of this class that `DirectGenerator.save` wrote; errors as of `restore`."""
     content = read_json(directory / "config.json")
     model = kind.__new__(kind)
     DirectGenerator.__init__(model, config.from_json(content["config"]))
@@ -318,6 +324,13 @@ def load_direct(kind: type[DirectGenerator], config: type[DirectConfig], directo
 
 
 def level_columns(conditions: Conditions, name: str) -> npt.NDArray[np.int64]:
-    """Columns of a code that name the levels of a variable (or hold its number), without the flag for "not given"."""
+    """Columns of a code that name the levels of a variable (or hold its number), without the flag for "not given".
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"patient_id": [1, 2], "sex": ["F", "M"]})
+    >>> level_columns(Conditions.of(frame, attributes=["sex"], hold=[], coin_seed=0), "sex")
+    array([0, 1])
+    """
     part = conditions.span(name)
     return np.arange(part.start, part.stop - 1)

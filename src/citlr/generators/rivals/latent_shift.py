@@ -74,7 +74,7 @@ class LatentShiftConfig(DirectConfig):
         self.latent_config()
 
     def latent_config(self) -> LDMConfig:
-        """Give the configuration of the autoencoder."""
+        """Give the configuration of the autoencoder; InputError where a field of it does not fit."""
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in self.autoencoder}
         named = {"size": self.size, "hold": self.hold, "patience": self.patience, "accelerator": self.accelerator}
         times = {"checkpoint_minutes": self.checkpoint_minutes, "precision": self.precision, "devices": self.devices}
@@ -82,7 +82,7 @@ class LatentShiftConfig(DirectConfig):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Shape of one latent."""
+        """Shape (c, h, w) of one latent."""
         return self.latent_config().latent_shape
 
     @classmethod
@@ -250,10 +250,24 @@ class LatentShift(DirectGenerator):
         return self.autoencoder.decode(self.shift(latent, factual, wanted, guidance))
 
     def shift(self, latent: Tensor, factual: Tensor, wanted: Tensor, guidance: float = 1.0) -> Tensor:
-        """Move latents (n, c, h, w) so that the probe reads `wanted` instead of `factual` codes (n, width).
+        """Move latents so that the probe reads the wanted codes instead of the factual ones.
 
         Each turn goes the shortest way, to first order, to the line where the reading has moved by its share of the
-        difference between the levels' mean readings, and at a right angle to the gradients of all other readings.
+        difference between the levels' mean readings, and at a right angle to the gradients of all other readings:
+        `z <- z + way d / (d.g)`, d being the reading's gradient g less its part along the others' gradients.
+
+        Parameters
+        ----------
+        latent : Tensor of shape (n, c, h, w)
+            Standardised latents.
+        factual, wanted : Tensor of shape (n, width)
+            See `Conditions.encode`; attributes with the same code in both are left alone.
+        guidance : float
+            Factor of the way.
+
+        Returns
+        -------
+        Tensor of shape (n, c, h, w)
         """
         for variable in self.conditions.attributes:
             columns = level_columns(self.conditions, variable.name)
@@ -324,5 +338,5 @@ def _auroc(log_odds: Tensor, own: Tensor) -> float | None:
 
 
 def load_latent_shift(directory: Path) -> DirectGenerator:
-    """Read a latent-shift generator that `save` wrote."""
+    """Read a latent-shift generator that `save` wrote; errors as of `DirectGenerator.restore`."""
     return load_direct(LatentShift, LatentShiftConfig, directory)

@@ -84,7 +84,7 @@ class VAEConfig(DirectConfig):
 
     @property
     def factor(self) -> int:
-        """Pixels per position of the smallest feature map, along a side."""
+        """Pixels per position of the smallest feature map, along a side: `4 * 2 ** (len(channels) - 1)`."""
         return int(4 * 2 ** (len(self.channels) - 1))
 
 
@@ -116,6 +116,13 @@ class VAENet(nn.Module):
         Sizes.
     width : int
         Length of a code.
+
+    Examples
+    --------
+    >>> net = VAENet(VAEConfig(size=32, latent=8), width=3)
+    >>> images, mean, deviation = net(torch.zeros(2, 1, 32, 32), torch.zeros(2, 3), torch.zeros(2, 8))
+    >>> images.shape, mean.shape, bool((deviation > 0).all())
+    (torch.Size([2, 1, 32, 32]), torch.Size([2, 8]), True)
     """
 
     def __init__(self, config: VAEConfig, width: int) -> None:
@@ -133,7 +140,7 @@ class VAENet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def moments(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mean and deviation (n, latent) of the posterior."""
+        """Give the posterior's mean and deviation (n, latent) of images (n, 1, s, s) in [0, 1], codes (n, width)."""
         squares = functional.pixel_unshuffle(images * 2 - 1, 4)
         x = self.stem(_with_planes(squares, codes).contiguous(memory_format=torch.channels_last))
         for block in self.down:
@@ -142,7 +149,7 @@ class VAENet(nn.Module):
         return mean, torch.exp(0.5 * log_variance.clamp(-12, 6))
 
     def render(self, latent: Tensor, codes: Tensor) -> Tensor:
-        """Decode (n, latent) to images (n, 1, s, s), not clipped."""
+        """Decode latents (n, latent) under codes (n, width) to images (n, 1, s, s), not clipped."""
         x = self.open(torch.cat([latent, codes], dim=1)).reshape(len(latent), -1, self.side, self.side)
         for k, (tell, block) in enumerate(zip(self.tell, self.up, strict=True)):
             if k:
@@ -151,7 +158,7 @@ class VAENet(nn.Module):
         return functional.pixel_shuffle(self.out(functional.silu(x)), 4) + 0.5
 
     def forward(self, images: Tensor, codes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode, draw, decode: (images, mean, deviation), for training."""
+        """Encode, draw with noise (n, latent), decode: (images, mean, deviation), for training."""
         mean, deviation = self.moments(images, codes)
         return self.render(mean + deviation * noise, codes), mean, deviation
 
@@ -256,5 +263,5 @@ class ConditionalVAE(DirectGenerator):
 
 
 def load_vae(directory: Path) -> DirectGenerator:
-    """Read a conditional beta-VAE that `save` wrote."""
+    """Read a conditional beta-VAE that `save` wrote; errors as of `DirectGenerator.restore`."""
     return load_direct(ConditionalVAE, VAEConfig, directory)
