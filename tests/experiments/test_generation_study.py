@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from citlr.errors import InputError, StateError
 from citlr.experiments.generation import run_generation
 from citlr.experiments.generation_study import PRESETS, cohort_study, entrants
 from citlr.experiments.generation_tables import Column, Sheet, sheet, spread
+from citlr.generators.registry import build_generator
 from citlr.simulators.phantom import PhantomWorld
 
 # The smallest comparison: enough for every table, not for a good number in any.
@@ -172,6 +174,21 @@ def test_presets_compare_what_the_issue_names() -> None:
     assert PRESETS["full"].size == 64
     assert PRESETS["full"].seeds == 3
     assert PRESETS["full"].cycles == 10
+
+
+def test_rivals_differ_from_the_model_in_what_their_names_say() -> None:
+    every = {one.name: one for one in entrants(SimpleNamespace(hold=("view",), sample=None))}
+    config = {
+        name: build_generator(every[name].kind, size=64, hold=("view",), **every[name].options).config.to_json()
+        for name in ("CLDM", "CLDM, aligned", "DLDM, played", "DLDM")
+    }
+
+    def differ(one: str) -> dict[str, object]:
+        return {key: value for key, value in config[one].items() if value != config["DLDM"][key]}
+
+    assert differ("CLDM") == {"disentangle": False, "alignment": "none"}
+    assert differ("CLDM, aligned") == {"disentangle": False}
+    assert differ("DLDM, played") == {"latent_alignment": "none", "strength": None}
 
 
 def test_unknown_is_written_where_a_number_is_missing() -> None:

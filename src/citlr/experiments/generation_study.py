@@ -174,6 +174,8 @@ def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
         Entrant("CLDM", "cldm"),
         # All of the DLDM but what hides the attribute from its latent.
         Entrant("CLDM, aligned", "cldm", {"alignment": "gaussian"}),
+        # The attribute hidden by the publication's game, its strength chosen on validation, and not by alignment.
+        Entrant("DLDM, played", "dldm", {"latent_alignment": "none", "strength": None}),
         Entrant("DLDM", "dldm"),
     ]
     if study.hold:
