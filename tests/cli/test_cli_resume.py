@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from as_user import begin, citlr
 
 # The stage, and the sign in the run folder that it is under way.
@@ -82,6 +84,31 @@ def test_stage_by_stage_gives_the_same(
         assert done.stdout.startswith(f"{verb}: done")
     assert without_provenance(run) == without_provenance(never_killed)
     assert (run / "audit.html").is_file()
+
+
+def test_after_the_table_was_corrected_all_is_done_anew(tmp_path: Path, world: Path) -> None:
+    """The same folder and images, another sex for some: nothing that was learnt from the old table is left."""
+    for name in ("world", "model.ts", "audit.yaml"):
+        copy = shutil.copytree if (world / name).is_dir() else shutil.copy
+        copy(world / name, tmp_path / name)
+    assert citlr("fit", _begun(tmp_path), "--quiet").returncode == 0
+    table = pd.read_csv(tmp_path / "world" / "phantom.csv")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run" / "generator").glob("*.safetensors")}
+    table.loc[:39, "sex"] = table.loc[:39, "sex"].map({"male": "female", "female": "male"})
+    table.to_csv(tmp_path / "world" / "phantom.csv", index=False)
+    done = citlr("audit", tmp_path / "audit.yaml", "--out", tmp_path / "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    after = {file.name: file.read_bytes() for file in (tmp_path / "run" / "generator").glob("*.safetensors")}
+    assert all(before[name] != after[name] for name in ("alignment.safetensors", "denoiser.safetensors"))
+    history = tmp_path / "run" / "generator" / "training" / "denoiser.csv"
+    history.write_text("")
+    assert citlr("fit", tmp_path / "run", "--force", "--quiet").returncode == 0
+    assert history.read_text() != ""
+
+
+def _begun(folder: Path) -> Path:
+    assert citlr("audit", folder / "audit.yaml", "--out", folder / "run", "--until", "cohort").returncode == 0
+    return folder / "run"
 
 
 def test_the_run_says_where_it_came_from_and_the_audit_hands_no_folder_on(world: Path, never_killed: Path) -> None:
