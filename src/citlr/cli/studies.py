@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,10 @@ def calibrate(
     generators: Annotated[
         int | None, typer.Option(help="With --pipeline: worlds per correlation, a generator each.")
     ] = None,
+    correlation: Annotated[
+        list[float] | None,
+        typer.Option(help="With --pipeline: only worlds of this one now; processes may share the folder."),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; not with --pipeline.")] = 2,
     seed: int = 0,
     page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
@@ -34,10 +39,13 @@ def calibrate(
 
     voice = Narrator(quiet=quiet)
     if pipeline:
-        _calibrate_pipeline(out, page, quick=quick, generators=generators, seed=seed, voice=voice)
+        _calibrate_pipeline(
+            out, page, quick=quick, generators=generators, correlations=correlation or (), seed=seed, voice=voice
+        )
         return
-    if generators is not None:
-        raise InputError("--generators goes with --pipeline: the statistics alone are calibrated without one.")
+    for name, value in (("--generators", generators), ("--correlation", correlation)):
+        if value is not None:
+            raise InputError(f"{name} goes with --pipeline: the statistics alone are calibrated without generators.")
     from citlr.experiments.calibration import run_calibration
 
     run_calibration(quick=quick, out=out, workers=workers, seed=seed, narrator=voice)
@@ -50,12 +58,19 @@ def calibrate(
 
 
 def _calibrate_pipeline(
-    out: Path, page: Path | None, *, quick: bool, generators: int | None, seed: int, voice: Narrator
+    out: Path,
+    page: Path | None,
+    *,
+    quick: bool,
+    generators: int | None,
+    correlations: Sequence[float],
+    seed: int,
+    voice: Narrator,
 ) -> None:
     from citlr.experiments.pipeline import run_pipeline
     from citlr.experiments.pipeline_page import write_pipeline_figure, write_pipeline_page
 
-    run_pipeline(out=out, quick=quick, generators=generators, seed=seed, narrator=voice)
+    run_pipeline(out=out, quick=quick, generators=generators, correlations=correlations, seed=seed, narrator=voice)
     print(out / "pipeline.json")
     if page is not None:
         figure = page.with_suffix(".png")

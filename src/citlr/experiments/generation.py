@@ -94,6 +94,8 @@ def run_generation(
         batch_size=32,
         seed=seed,
         architecture=effort.probe,
+        # In the phantom's own sample for the probe nothing goes with the attribute.
+        within_levels=study.sample is None,
         directory=folder / "probe",
         narrator=voice,
     )

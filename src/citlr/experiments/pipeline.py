@@ -8,6 +8,7 @@ that a run that was cut off goes on where it was, and can be widened later by mo
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def run_pipeline(
     quick: bool = False,
     seed: int = 0,
     generators: int | None = None,
+    correlations: Sequence[float] = (),
     settings: PipelineSettings | None = None,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
@@ -54,6 +56,9 @@ def run_pipeline(
         Of every world, with its correlation and number.
     generators : int, optional
         Worlds per correlation; the settings' own number when left out. More can be added later.
+    correlations : sequence of float
+        Only worlds of these, now; all of the settings' without it. Processes with one each may share the folder: called
+        once more without it, the calibration takes in what all of them wrote.
     settings : PipelineSettings, optional
         Of your own.
     narrator : Narrator, optional
@@ -67,7 +72,7 @@ def run_pipeline(
     Raises
     ------
     InputError
-        If `generators` is below 1.
+        If `generators` is below 1, or a correlation is none of the settings'.
     StateError
         If the folder holds rows of another seed or other settings.
     """
@@ -76,12 +81,17 @@ def run_pipeline(
         if generators < 1:
             raise InputError(f"generators is {generators}; at least one per correlation is needed.")
         chosen = replace(chosen, generators=generators)
+    unknown = [value for value in correlations if value not in chosen.correlations]
+    if unknown:
+        raise InputError(
+            f"There is no world of correlation {unknown[0]:g}; there are {', '.join(map(str, chosen.correlations))}."
+        )
     voice, folder = narrator or Narrator(quiet=True), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     log = Log(folder / "pipeline.jsonl", fingerprint({"seed": seed, "settings": chosen.to_json()}))
     # Numbers first: a run cut short has every correlation.
     for number in range(chosen.generators):
-        for correlation in chosen.correlations:
+        for correlation in correlations or chosen.correlations:
             place = Place(correlation, number, hashed_seed("pipeline", seed, correlation, number) % 2**31)
             _run_place(place, chosen, folder / place.name, log, voice)
             _publish(log, chosen, seed, folder)

@@ -171,9 +171,12 @@ class QualityMeter:
         others = [np.abs(generated[r, j] - base[r]).mean() for r in range(n) for j in range(k) if j != max(own[r], 0)]
         self._sums[2] += n * (float(np.mean(others)) if others else 0.0)
         self._count += n
-        flat = generated.reshape(-1, *generated.shape[3:])
-        for name, values in self.probes.read(flat).items():
-            self._readings[name].append(values.reshape(n, k, draws, -1))
+        read = [
+            self.probes.read(generated[:, j].reshape(-1, *generated.shape[3:]), level=level)
+            for j, level in enumerate(self.levels)
+        ]
+        for name in self.probes.levels:
+            self._readings[name].append(np.stack([part[name].reshape(n, draws, -1) for part in read], axis=1))
         features = self.extractor or self.probes.features
         self._features[0].append(features(images))
         # One draw per image and level: draws of one image are too alike to count as images of their own.

@@ -84,6 +84,9 @@ class Fitting:
             return sets
         where = self.sampler.support.anywhere()
         self.report["alignment"] = alignment.fit(sets[0].pixels, codes[0], seed=self.shop.seed, where=where)
+        if alignment.joint is not None:
+            shares = zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True)
+            self.report["joint_effects"] = [[name, share] for name, share in shares]
         mark, folder = alignment.mark(), self.shop.directory
         return (
             aligned(sets[0], alignment, codes[0], mark, folder),

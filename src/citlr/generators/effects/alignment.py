@@ -1,10 +1,11 @@
 """Alignment of images or latents: an attribute's mean and covariance are taken off, and given back exactly.
 
-`y = m(h) + T_a (x - m(h) - e_a)`, where `m` is the mean given the held covariates h, `e_a` the mean effect of
-level a and `T_a` the optimal transport from the level's covariance to the levels' barycentre (see `transport`). The way
-back under any level is its inverse. What is left to the disentangler and the denoiser is what is not normal about the
-attribute. Of latents that are to hide the attribute, what the held covariates do is taken off too: these tell the
-attribute wherever the two go together, and the denoiser is told them anyway.
+`y = m(h) + T_a (x - m(h) - e_a(h))`, where `m` is the mean given the held covariates h, `e_a` the mean effect of level
+a, which may differ with what is held (see `joint`), and `T_a` the optimal transport from the level's covariance to the
+levels' barycentre (see `transport`). The way back under any level is its inverse. What is left to the disentangler and
+the denoiser is what is not normal about the attribute. Of latents that are to hide the attribute, what the held
+covariates do is taken off too: these tell the attribute wherever the two go together, and the denoiser is told them
+anyway.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from citlr.errors import StateError
 from citlr.generators.base import PLACEBO, hashed_seed
 from citlr.generators.conditions import Conditions
+from citlr.generators.effects.joint import JointEffects
 from citlr.generators.effects.transport import Floats, barycentre, level_covariances, plain_covariances, transport
 from citlr.generators.learning.store import Dataset, Rows, spans, stored
 from citlr.generators.variables import Variable
@@ -65,6 +67,8 @@ class Alignment(nn.Module):
         # One row per column of a code: those of attributes are taken off and given back, the held ones are the mean.
         self.register_buffer("effects", torch.zeros(conditions.width, self.entries))
         self.register_buffer("basis", torch.zeros(self.components, self.entries))
+        # What is never led back needs no finer means.
+        self.joint = None if hidden else JointEffects(conditions, self.entries)
         for k, variable in self._mapped():
             same = torch.eye(self.components).repeat(len(variable.levels), 1, 1)
             self.register_buffer(f"forth{k}", same.clone())
@@ -132,8 +136,8 @@ class Alignment(nn.Module):
             Per variable that has levels, the number of directions whose variance it changes; 0 means that only the
             mean is aligned.
         """
-        self._fit_means(pixels, codes)
         mask = np.ones(self.entries, dtype=np.float32) if where is None else where.flatten().cpu().numpy()
+        self._fit_means(pixels, codes, torch.from_numpy(mask).double())
         random = np.random.default_rng(hashed_seed("alignment", seed))
         rows = np.sort(random.permutation(len(pixels))[: BASIS_NUMBERS // self.entries])
         some = np.concatenate(list(self._rests(pixels, codes, rows)))
@@ -157,7 +161,8 @@ class Alignment(nn.Module):
         """Mean given what is held, and the attributes' mean effect: (n, entries) each."""
         names = [variable.name for variable in self.conditions.held]
         start = self.conditions.span(names[0]).start if names else codes.shape[1]
-        return self.centre + codes[:, start:] @ self.effects[start:], codes[:, :start] @ self.effects[:start]
+        mean, effect = self.centre + codes[:, start:] @ self.effects[start:], codes[:, :start] @ self.effects[:start]
+        return mean, effect if self.joint is None else effect + self.joint(codes)
 
     def _moved(self, rest: Tensor, codes: Tensor, way: str) -> Tensor:
         parts = rest @ self.basis.T
@@ -172,7 +177,7 @@ class Alignment(nn.Module):
             moved = own[:, -1:] * moved + torch.stack(each).sum(dim=0)
         return rest + (moved - parts) @ self.basis
 
-    def _fit_means(self, pixels: Rows, codes: Tensor, ridge: float = 1.0) -> None:
+    def _fit_means(self, pixels: Rows, codes: Tensor, where: Tensor, ridge: float = 1.0) -> None:
         """Regress the pixels on all codes; each variable's part is zero on average, that of a missing value zero."""
         average = codes.double().mean(dim=0)
         design = codes.double() - average
@@ -183,6 +188,10 @@ class Alignment(nn.Module):
             cross += design[part].T @ rows
             total += rows.sum(dim=0)
         effects = torch.linalg.solve(design.T @ design + ridge * torch.eye(len(cross), dtype=torch.float64), cross)
+        centre = total / len(pixels)
+        if self.joint is not None:
+            taken = self.joint.fit(pixels, codes, effects, where=where, ridge=ridge)
+            effects, centre = effects - taken[:-1], centre - taken[-1]
         for variable in self.conditions.variables:
             own = self.conditions.span(variable.name)
             if variable.levels:
@@ -191,7 +200,7 @@ class Alignment(nn.Module):
             effects[own.stop - 1] = 0
             if self.hidden and variable.name == PLACEBO:
                 effects[own] = 0
-        self.centre.copy_((total / len(pixels)).float())
+        self.centre.copy_(centre.float())
         self.effects.copy_(effects.float())
 
     def _rests(self, pixels: Rows, codes: Tensor, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from citlr.generators.learning.plan import Budget, Learner, Plan
 from citlr.generators.learning.store import Dataset, spans
 from citlr.generators.learning.training import Trainer, run, seeded
 from citlr.generators.probes.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
+from citlr.generators.probes.within_levels import Offsets, fit_offsets, moved
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -54,6 +55,9 @@ class Probes:
         unknown, not nothing.
     architecture : {"small", "resnet34"}
         Which network it is.
+    offsets : mapping
+        Of each label, per level of the first attribute: what is added to the logits of images redrawn under that level
+        (see `within_levels`); empty where labels are read as they are.
 
     Examples
     --------
@@ -68,6 +72,7 @@ class Probes:
     accuracy: Mapping[str, float]
     trusted: Mapping[str, bool]
     architecture: str = "small"
+    offsets: Offsets = field(default_factory=dict)
 
     @property
     def levels(self) -> dict[str, tuple[str, ...]]:
@@ -88,12 +93,14 @@ class Probes:
         raise InputError(f"The probe does not read '{name}'.{did_you_mean(name, [t.name for t in self.targets])}")
 
     @torch.no_grad()
-    def read(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
+    def read(self, images: Images, *, level: str | None = None) -> dict[str, npt.NDArray[np.float32]]:
         """Give the probability of each level of each target.
 
         Parameters
         ----------
         images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
+        level : str, optional
+            Level of the first attribute that all of them were redrawn under: labels are read with its offsets, if any.
 
         Returns
         -------
@@ -104,12 +111,16 @@ class Probes:
         for span in spans(len(images), 64):
             logits = self.net(torch.from_numpy(np.ascontiguousarray(images[span])))
             parts.append([functional.softmax(part, dim=1).numpy() for part in logits])
-        return {
+        found = {
             target.name: np.concatenate([part[k] for part in parts])
             if parts
             else np.empty((0, len(target.levels)), np.float32)
             for k, target in enumerate(self.targets)
         }
+        for name, own in self.offsets.items():
+            if level is not None and level in own:
+                found[name] = moved(found[name], own[level])
+        return found
 
     @torch.no_grad()
     def features(self, images: Images) -> npt.NDArray[np.float32]:
@@ -142,6 +153,7 @@ class Probes:
             "size": self.size,
             "accuracy": dict(self.accuracy),
             "trusted": dict(self.trusted),
+            "offsets": {name: {level: list(one) for level, one in own.items()} for name, own in self.offsets.items()},
         }
         write_json(Path(directory) / "probe.json", content)
 
@@ -162,7 +174,8 @@ def load_probes(directory: Path) -> Probes:
     net = ARCHITECTURES[content["architecture"]][0]([len(target.levels) for target in targets])
     load_module(net, Path(directory) / "probe.safetensors")
     net.eval()
-    return Probes(targets, content["size"], net, content["accuracy"], content["trusted"], content["architecture"])
+    known = (content["accuracy"], content["trusted"], content["architecture"], content["offsets"])
+    return Probes(targets, content["size"], net, *known)
 
 
 def fit_probes(
@@ -176,6 +189,7 @@ def fit_probes(
     batch_size: int = 64,
     seed: int = 0,
     architecture: str = "small",
+    within_levels: bool = True,
     directory: Path | None = None,
     narrator: Narrator | None = None,
 ) -> Probes:
@@ -196,6 +210,9 @@ def fit_probes(
         Budget and seed.
     architecture : {"small", "resnet34"}
         A small network, or the publication's.
+    within_levels : bool
+        Whether labels are calibrated within each level of the first attribute (see `within_levels`); not needed where
+        none goes with it.
     directory : Path, optional
         For checkpoints and decoded images.
     narrator : Narrator, optional
@@ -225,7 +242,9 @@ def fit_probes(
     )
     sets = [Dataset.of(part, size=size, directory=directory) for part in (train, validation)]
     codes = [np.stack([t.code(part.frame[t.name]) for t in targets], axis=1) for part in (train, validation)]
-    weights = _balance(codes[0], targets, n_attributes=len(tuple(dict.fromkeys(attributes))))
+    count = len(tuple(dict.fromkeys(attributes)))
+    # The choice among the weights is balanced too: unbalanced, it would fall on those that read the other group along.
+    weights = [_balance(part, targets, n_attributes=count) for part in codes]
     with seeded(seed, "probe"):
         net = build([len(target.levels) for target in targets])
     trainer = Trainer("cpu", "32-true")
@@ -236,7 +255,7 @@ def fit_probes(
         for k, logits in enumerate(learner.runner(images) if net.training else net(images)):
             code = torch.from_numpy(codes[which][rows, k])
             each = functional.cross_entropy(logits, code.clamp_min(0), reduction="none") * (code >= 0)
-            total = total + (each * torch.from_numpy(weights[rows, k]) if which == 0 else each).mean()
+            total = total + (each * torch.from_numpy(weights[which][rows, k])).mean()
         return total
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
@@ -255,7 +274,8 @@ def fit_probes(
     run(plan, trainer, directory=directory, narrator=narrator)
     probes = Probes(targets, size, net, {}, {}, architecture)
     accuracy, trusted = _judge(probes, sets[1], codes[1])
-    return Probes(targets, size, net, accuracy, trusted, architecture)
+    offsets = _offsets(probes, sets[0], codes[0], weights[0], n_attributes=count) if within_levels else {}
+    return Probes(targets, size, net, accuracy, trusted, architecture, offsets)
 
 
 def _jitter(images: Tensor, random: torch.Generator) -> Tensor:
@@ -289,15 +309,41 @@ def _balance(codes: npt.NDArray[np.int64], targets: Sequence[Target], *, n_attri
     return weights
 
 
+def _readings(probes: Probes, data: Dataset) -> dict[str, npt.NDArray[np.float32]]:
+    """Read all images of a split."""
+    parts = [probes.read(data.images(span).numpy()) for span in spans(len(data))]
+    return {target.name: np.concatenate([part[target.name] for part in parts]) for target in probes.targets}
+
+
+def _offsets(
+    probes: Probes,
+    data: Dataset,
+    codes: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float32],
+    *,
+    n_attributes: int,
+) -> Offsets:
+    """Calibrate the labels within each level of the first attribute, where that is a set of levels."""
+    first = probes.targets[0]
+    if first.centres or not n_attributes or n_attributes == len(probes.targets):
+        return {}
+    readings, found = _readings(probes, data), {}
+    for k, target in enumerate(probes.targets[n_attributes:], n_attributes):
+        logits = np.log(np.maximum(readings[target.name].astype(np.float64), 1e-12))
+        own = {}
+        for number, level in enumerate(first.levels):
+            rows = (codes[:, 0] == number) & (codes[:, k] >= 0)
+            own[level] = fit_offsets(logits[rows], codes[rows, k], weights[rows, k].astype(np.float64)).tolist()
+        found[target.name] = own
+    return found
+
+
 def _judge(probes: Probes, data: Dataset, codes: npt.NDArray[np.int64]) -> tuple[dict[str, float], dict[str, bool]]:
-    readings: dict[str, list[npt.NDArray[np.float32]]] = {target.name: [] for target in probes.targets}
-    for span in spans(len(data)):
-        for name, values in probes.read(data.images(span).numpy()).items():
-            readings[name].append(values)
+    readings = _readings(probes, data)
     accuracy, trusted = {}, {}
     for k, target in enumerate(probes.targets):
         given = codes[:, k] >= 0
-        values, truth = np.concatenate(readings[target.name])[given], codes[given, k]
+        values, truth = readings[target.name][given], codes[given, k]
         present = np.unique(truth)
         shares = [float((values[truth == level].argmax(axis=1) == level).mean()) for level in present]
         accuracy[target.name] = float(np.mean(shares)) if shares else float("nan")
