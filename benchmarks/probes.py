@@ -76,7 +76,7 @@ def main() -> int:
                             seed=seed + turn,
                             directory=Path(folder) / "probes" / f"{steps}-{turn}",
                         )
-                        read = [probes.read(images) for images in true]
+                        read = [probes.read(images, level=level) for images, level in zip(true, LEVELS, strict=True)]
                         shifts.append([float((read[1][name] - read[0][name])[:, 1].mean()) for name in names])
                         _row(place.name, steps, str(turn), shifts[-1], process_time() - start)
                         largest = float(np.abs(shifts[-1]).max())

@@ -81,6 +81,8 @@ def test_rows_of_other_settings_are_refused(finished: Path) -> None:
         run_pipeline(out=finished, settings=SMALL, seed=4)
     with pytest.raises(InputError, match="at least one"):
         run_pipeline(out=finished, settings=SMALL, seed=3, generators=0)
+    with pytest.raises(InputError, match=r"no world of correlation 0\.5"):
+        run_pipeline(out=finished, settings=SMALL, seed=3, correlations=[0.5])
 
 
 def test_generators_without_the_pipeline_is_an_error_of_use(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy.special import softmax
 
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -15,6 +16,7 @@ from citlr.generators.features import load_extractor
 from citlr.generators.oracle import Oracle
 from citlr.generators.probes.probe import Probes, fit_probes, load_probes
 from citlr.generators.probes.probe_parts import ProbeNet, Target
+from citlr.generators.probes.within_levels import fit_offsets, moved
 from citlr.generators.quality import level_auroc, level_error, similarity
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter
@@ -30,6 +32,55 @@ def world(tmp_path_factory: pytest.TempPathFactory):
     brightness = cohort.pixels(size=32).mean(axis=(1, 2, 3))
     age = 20 + 60 * (brightness - brightness.min()) / np.ptp(brightness)
     return sample, Cohort(**{**vars(cohort), "frame": cohort.frame.assign(age=age.round(1))})
+
+
+def test_labels_are_read_within_the_level_that_images_were_redrawn_under(world, tmp_path: Path) -> None:
+    """A probe that reads half of the sex as the finding sees no drift in redrawing, and one that is there."""
+    net = ProbeNet([2, 2])
+    targets = (Target("sex", ("female", "male")), Target("finding", ("0", "1")))
+    shift = [0.0, -float(np.log(3))]
+    probes = Probes(targets, 32, net, {"sex": 1.0, "finding": 1.0}, {"sex": True, "finding": True}, "small", {
+        "finding": {"female": [0.0, 0.0], "male": shift},
+    })  # fmt: skip
+    images = world[1].pixels(size=32)[:4]
+    plain, told = (probes.read(images, level=level) for level in (None, "male"))
+    np.testing.assert_array_equal(plain["sex"], told["sex"])
+    odds = [one["finding"][:, 1] / one["finding"][:, 0] for one in (plain, told)]
+    np.testing.assert_allclose(odds[1], odds[0] / 3, rtol=1e-4)
+    meter = QualityMeter(probes, attribute="sex", levels=("female", "male"))
+    redrawn = np.repeat(images[:, None, None], 2, axis=1)
+    meter.add(images, redrawn, ["female"] * 4)
+    expected = float((told["finding"] - plain["finding"])[:, 1].mean())
+    assert meter.report().drift["finding"] == pytest.approx(expected, abs=1e-5)
+    probes.save(tmp_path)
+    np.testing.assert_allclose(load_probes(tmp_path).read(images, level="male")["finding"], told["finding"], rtol=1e-6)
+
+
+def test_offsets_take_off_what_a_probe_reads_of_the_level_and_leave_what_the_label_does() -> None:
+    """A probe whose log-odds rise by 1 in men, who have the finding nine times in ten: no unit has it by its sex."""
+    random = np.random.default_rng(0)
+    male = random.integers(0, 2, 6000)
+    there = (random.random(6000) < np.where(male == 1, 0.9, 0.1)).astype(int)
+    signal = random.normal(2.0 * (2 * there - 1), 1.5)  # of the finding itself, in log-odds
+
+    def odds(level: np.ndarray | int) -> np.ndarray:
+        return np.stack([np.zeros(6000), signal + level], axis=1)
+
+    weights = np.where(there == male, 0.5 / 0.9, 0.5 / 0.1)
+    offsets = [fit_offsets(odds(male)[male == k], there[male == k], weights[male == k]) for k in (0, 1)]
+
+    def drift(offsets: list[np.ndarray]) -> float:
+        read = [moved(softmax(odds(k), axis=1).astype(np.float32), offset) for k, offset in enumerate(offsets)]
+        return float((read[1] - read[0])[:, 1].mean())
+
+    assert drift([np.zeros(2), np.zeros(2)]) > 0.05
+    assert abs(drift(offsets)) < 0.015
+    # A generator that moves the finding itself is still seen.
+    signal = np.where(there == 1, signal, signal + 1.0)
+    shown = moved(softmax(odds(1), axis=1).astype(np.float32), offsets[1])[:, 1].mean()
+    assert shown - moved(softmax(odds(0) - [0, 1.0], axis=1).astype(np.float32), offsets[0])[:, 1].mean() > 0.05
+    # A value that hardly occurs in a level leaves its reading as it is.
+    assert fit_offsets(odds(0)[:100], np.zeros(100, dtype=int), weights[:100]).tolist() == [0, 0]
 
 
 def test_similarity_falls_with_noise_and_is_one_at_home() -> None:

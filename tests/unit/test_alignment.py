@@ -131,6 +131,37 @@ def test_a_number_that_is_missing_in_places_keeps_its_slope() -> None:
     assert float((older - younger)[:, 0, :4, -4:].mean()) == pytest.approx(0.06, abs=0.005)
 
 
+def test_an_effect_that_differs_with_what_is_held_is_given_back_as_it_differs() -> None:
+    images, frame = world()
+    male, ap = (frame["sex"] == "M").to_numpy(), (frame["view"] == "AP").to_numpy()
+    images[male & ap, :, :4, :4] -= 0.06  # of .1: the view hides most of it
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    codes = conditions.encode(frame)
+    alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
+    alignment.fit(images, codes, seed=0)
+    shares = dict(zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True))
+    assert shares["sex x view"] > 0.9
+    assert shares["placebo x view"] < 0.5
+    x = torch.from_numpy(images)
+    y = alignment(x, codes)
+    torch.testing.assert_close(alignment.undo(y, codes), x, atol=1e-5, rtol=0)
+    change = (
+        alignment.undo(y, conditions.intervene(codes, "sex", "M"))
+        - alignment.undo(y, conditions.intervene(codes, "sex", "F"))
+    ).numpy()[:, 0, :4, :4]
+    assert change[ap].mean() == pytest.approx(0.04, abs=0.005)
+    assert change[~ap].mean() == pytest.approx(0.10, abs=0.005)
+    aligned_images = y.numpy()[:, 0, :4, :4]
+    for view in (ap, ~ap):
+        assert aligned_images[male & view].mean() == pytest.approx(aligned_images[~male & view].mean(), abs=0.003)
+    # Of an image whose view is not recorded the mean effect is given back.
+    unknown = conditions.encode(frame.assign(view=None))
+    mean = alignment.undo(y, conditions.intervene(unknown, "sex", "M")) - alignment.undo(
+        y, conditions.intervene(unknown, "sex", "F")
+    )
+    assert float(mean[:, 0, :4, :4].mean()) == pytest.approx(0.1 - 0.06 * ap.mean(), abs=0.006)
+
+
 def test_same_seed_same_maps_and_another_fit_another_mark() -> None:
     first, second = fitted()[0], fitted()[0]
     assert first.mark() == second.mark()
