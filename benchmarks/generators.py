@@ -20,7 +20,8 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
-from citlr.generators.probes.probe import Probes, fit_probes
+from citlr.generators.probes.probe import Probes
+from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.quality import effect_map
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter

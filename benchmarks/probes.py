@@ -36,7 +36,7 @@ def main() -> int:
     from citlr.experiments.pipeline_models import FINDINGS
     from citlr.experiments.pipeline_worlds import ATTRIBUTE, FULL, LEVELS, Place
     from citlr.generators.base import hashed_seed
-    from citlr.generators.probes.probe import fit_probes
+    from citlr.generators.probes.probe_training import fit_probes
 
     torch.set_num_threads(1)
     names = ("view", *FINDINGS)

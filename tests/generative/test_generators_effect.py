@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from citlr.generators.diffusion.ldm import DLDM
-from citlr.generators.probes.probe import fit_probes
+from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.quality import effect_map
 from citlr.generators.quality_meter import QualityMeter
 from citlr.simulators.phantom import PhantomWorld

@@ -14,7 +14,8 @@ from citlr.errors import InputError, StateError
 from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
-from citlr.generators.probes.probe import fit_probes, load_probes
+from citlr.generators.probes.probe import load_probes
+from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.quality import effect_map
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter

@@ -14,8 +14,9 @@ from citlr.errors import InputError
 from citlr.generators.base import load_generator
 from citlr.generators.features import load_extractor
 from citlr.generators.oracle import Oracle
-from citlr.generators.probes.probe import Probes, fit_probes, load_probes
+from citlr.generators.probes.probe import Probes, load_probes
 from citlr.generators.probes.probe_parts import ProbeNet, Target
+from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.probes.within_levels import fit_offsets, moved
 from citlr.generators.quality import level_auroc, level_error, similarity
 from citlr.generators.quality_cycles import cycle_composition, there_and_back

@@ -13,7 +13,7 @@ from citlr.errors import InputError, StateError
 from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.conditions import Conditions
 from citlr.generators.overlap import sparse_levels
-from citlr.generators.probes.probe import fit_probes
+from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.quality_meter import QualityMeter
 from citlr.generators.registry import build_generator
 from citlr.generators.rivals.direct import DirectGenerator

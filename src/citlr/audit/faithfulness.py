@@ -17,7 +17,7 @@ from citlr.data.cohort import Cohort
 from citlr.errors import StateError
 from citlr.generators.base import Images
 from citlr.generators.features import load_extractor
-from citlr.generators.probes.probe import fit_probes
+from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter
 

@@ -16,7 +16,7 @@ from citlr.experiments.generation_measure import Bench, Row, measure_entrant, pr
 from citlr.experiments.generation_study import PRESETS, Effort, Entrant, Study, cohort_study, entrants, phantom_study
 from citlr.experiments.generation_tables import Sheet, gate_lines, study_sheets
 from citlr.generators.features import load_extractor
-from citlr.generators.probes.probe import fit_probes
+from citlr.generators.probes.probe_training import fit_probes
 
 PHANTOM = "phantom"
 

@@ -18,7 +18,7 @@ from citlr.console import Narrator
 from citlr.experiments.imaging_study import ImagingEffort, ImagingStudy, read_study
 from citlr.generators.base import load_generator
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
-from citlr.generators.probes.probe import fit_probes
+from citlr.generators.probes.probe_training import fit_probes
 from citlr.invariance.auroc import clustered_auroc
 
 Row = dict[str, Any]
