@@ -142,7 +142,7 @@ class GateConfig(Section):
     effectiveness: Share = 0.80
     drift: Share = 0.05
     placebo: bool = True
-    # At 400 steps probes read a drift of up to .06 off true counterfactuals, whose drift is zero (docs/generators.md).
+    # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).
     probe_steps: Count = 800
 
 
