@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,8 +57,11 @@ def write_pdf(page: str, path: str | os.PathLike[str], *, engine: str = "weasypr
 
 def _by_weasyprint(page: str, path: Path) -> None:
     try:
-        import weasyprint
-        from weasyprint.urls import URLFetcher
+        with warnings.catch_warnings():
+            # Said where the system's HarfBuzz is older than a future WeasyPrint needs: this one writes whole PDFs with it.
+            warnings.filterwarnings("ignore", message="HarfBuzz-Subset", category=DeprecationWarning)
+            import weasyprint
+            from weasyprint.urls import URLFetcher
     except ImportError as error:
         raise MissingExtraError("weasyprint", "pdf", "Writing a PDF") from error
     except OSError as error:
