@@ -58,7 +58,7 @@ def write_pdf(page: str, path: str | os.PathLike[str], *, engine: str = "weasypr
 def _by_weasyprint(page: str, path: Path) -> None:
     try:
         with warnings.catch_warnings():
-            # Said where the system's HarfBuzz is older than a future WeasyPrint needs: this one writes whole PDFs with it.
+            # Said where the system lacks what a future WeasyPrint needs: this one writes whole PDFs without it.
             warnings.filterwarnings("ignore", message="HarfBuzz-Subset", category=DeprecationWarning)
             import weasyprint
             from weasyprint.urls import URLFetcher
