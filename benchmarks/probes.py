@@ -7,8 +7,8 @@ Run from the repository root, on one core::
     python benchmarks/probes.py --steps 400 --probes 1   # shorter probes
 
 In every world of `citlr calibrate --pipeline` probes learn from the training split, as an audit's do, and read the test
-images' true images under both levels. Printed is the mean shift of the probability of every held label, for each probe,
-and for the mean of all, against the gate's limit.
+images' true images under both levels. Printed is the mean shift of the probability of every held label, for each probe
+(and "plain", as it would be if labels were not read within levels), and for the mean of all, against the gate's limit.
 """
 
 from __future__ import annotations
@@ -77,8 +77,14 @@ def main() -> int:
                             directory=Path(folder) / "probes" / f"{steps}-{turn}",
                         )
                         read = [probes.read(images, level=level) for images, level in zip(true, LEVELS, strict=True)]
-                        shifts.append([float((read[1][name] - read[0][name])[:, 1].mean()) for name in names])
-                        _row(place.name, steps, str(turn), shifts[-1], process_time() - start)
+                        plain = [probes.read(images) for images in true]
+                        found, as_read = (
+                            [float((one[1][name] - one[0][name])[:, 1].mean()) for name in names]
+                            for one in (read, plain)
+                        )
+                        shifts.append(found)
+                        _row(place.name, steps, str(turn), found, process_time() - start)
+                        _row(place.name, steps, "plain", as_read, None)
                         largest = float(np.abs(shifts[-1]).max())
                         worst[steps, "single"] = max(worst.get((steps, "single"), 0.0), largest)
                     mean = np.mean(shifts, axis=0)

@@ -146,12 +146,13 @@ def _by_correlation(summary: dict[str, Row]) -> Iterator[str]:
 
 
 def _by_flip_rate(every: Row) -> Iterator[str]:
-    yield "| true flip rate | found | exact bounds |"
-    yield "|---|--:|---|"
+    yield "| true flip rate | found | exact bounds | psi read, of the true one (median) |"
+    yield "|---|--:|---|--:|"
     for part in every["detected_by_flip_rate"]:
         upper = "1" if part["below"] > 1 else f"{part['below']:g}"
         bounds = f"{part['low']:.1%} to {part['high']:.1%}" if part["of"] else ""
-        yield f"| {part['from']:g} to {upper} | {_share(part)} | {bounds} |"
+        share = "" if part["psi_share"] is None else f"{part['psi_share']:.0%}"
+        yield f"| {part['from']:g} to {upper} | {_share(part)} | {bounds} | {share} |"
 
 
 def _generators(worlds: list[Row]) -> Iterator[str]:

@@ -65,8 +65,8 @@ def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
         `on_trust`: without the gates and the generator's error), `cleared` ("equivalent"), `indifferent_...` (the same
         of those that look where the attribute acts and do not use it, with their largest true and estimated psi),
         `inconclusive`, `withheld` (all audits in which a gate failed), `detected` (of those whose true flip rate is 5 %
-        or more), `detected_by_flip_rate`, `acquitted` ("equivalent" although the true flip rate is 5 % or more), and
-        the rank correlations of estimates and truth.
+        or more), `detected_by_flip_rate` (with the median of estimated over true psi), `acquitted` ("equivalent"
+        although the true flip rate is 5 % or more), and the rank correlations of estimates and truth.
     """
     groups: dict[str, list[Row]] = {"all": list(rows)}
     for row in sorted(rows, key=lambda row: float(row["correlation"])):
@@ -78,6 +78,18 @@ def _largest(rows: list[Row], key: str) -> float | None:
     return max((float(row[key]) for row in rows), default=None)
 
 
+def _psi_share(rows: Sequence[Row]) -> float | None:
+    """Give the median of estimated over true psi, of those that have any; None without such.
+
+    Examples
+    --------
+    >>> _psi_share([{"psi": 0.1, "true_psi": 0.2}, {"psi": 0.0, "true_psi": 0.0}])
+    0.5
+    """
+    shares = [row["psi"] / row["true_psi"] for row in rows if row["true_psi"] > 0]
+    return float(np.median(shares)) if shares else None
+
+
 def _summary(rows: list[Row]) -> dict[str, Any]:
     blind = [row for row in rows if row["kind"] == "blind"]
     seeing = [row for row in rows if row["kind"] in ("biased", "shortcut")]
@@ -86,7 +98,8 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
     ladder = []
     for low, high in itertools.pairwise(BINS):
         part = [row for row in seeing if low <= row["true_flip_rate"] < high]
-        ladder.append({"from": low, "below": high, **rate(part, lambda row: row["verdict"] == "dependence")})
+        found = rate(part, lambda row: row["verdict"] == "dependence")
+        ladder.append({"from": low, "below": high, **found, "psi_share": _psi_share(part)})
     return {
         "false_alarms": rate(blind, lambda row: row["verdict"] == "dependence"),
         "false_alarms_on_trust": rate(blind, lambda row: row["ungated_verdict"] == "dependence"),
