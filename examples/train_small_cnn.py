@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from citlr.artifacts import write_json
+from citlr.run.files import write_json
 from citlr.console import Narrator, Ticker
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.errors import CitlrError

@@ -124,7 +124,7 @@ def test_a_full_disk_keeps_what_was_finished(configure: Configure, tmp_path: Pat
     kept = (run / "cohort.parquet").read_bytes()
     # Every write of a file fails as on a full disk, in a process where the call that reserves space does.
     program = (
-        "import errno, sys, citlr.artifacts as a\n"
+        "import errno, sys, citlr.run.files as a\n"
         "import os\n"
         "def full(descriptor): raise OSError(errno.ENOSPC, 'No space left on device')\n"
         "os.fsync = full\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from citlr.artifacts import read_json
+from citlr.run.files import read_json
 from citlr.audit.faithfulness import assess_faithfulness
 from citlr.audit.generation import generate
 from citlr.errors import InputError, StateError

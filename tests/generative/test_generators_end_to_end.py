@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from citlr.artifacts import read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError

@@ -8,7 +8,7 @@ import yaml
 from as_user import CONFIG, citlr
 
 import citlr as package
-from citlr.artifacts import read_json
+from citlr.run.files import read_json
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import generate, placebo_size
 from citlr.audit.result import Controls, read_result

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from citlr.artifacts import Run, atomic_write, read_json, sha256, write_json
+from citlr.run.files import atomic_write, read_json, sha256, write_json
+from citlr.run.folder import Run
 from citlr.audit.pipeline import PARTIAL, Chain
 from citlr.config import AuditConfig, ReportConfig, parse_config
 from citlr.console import Narrator
@@ -141,7 +142,7 @@ def test_a_stage_that_fails_is_not_done_and_attempts_are_counted(tmp_path: Path)
 
 def test_two_processes_do_not_work_in_one_run(tmp_path: Path) -> None:
     run = Run.open(tmp_path / "run", config())
-    program = "import sys; from citlr.artifacts import Run\nwith Run.open(sys.argv[1]).locked(): pass"
+    program = "import sys; from citlr.run.folder import Run\nwith Run.open(sys.argv[1]).locked(): pass"
     with run.locked():
         other = subprocess.run([sys.executable, "-c", program, run.folder], capture_output=True, text=True, check=False)
     assert "Another process is working" in other.stderr

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from citlr.artifacts import sha256
+from citlr.run.files import sha256
 from citlr.errors import InputError
 from citlr.predictors import zoo
 from citlr.predictors.export import make_card, save_weights

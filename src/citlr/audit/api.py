@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from citlr.artifacts import versions
+from citlr.run.provenance import versions
 from citlr.audit.faithfulness import assess_faithfulness
 from citlr.audit.generation import Twins
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict_sets

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from citlr.artifacts import Run, versions
+from citlr.run.folder import Run
+from citlr.run.provenance import versions
 from citlr.audit.privacy import scrub
 from citlr.config import ModelConfig
 from citlr.generators.diffusion.ldm import LatentDiffusion

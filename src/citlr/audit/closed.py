@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from citlr.artifacts import atomic_write, read_json, write_json
+from citlr.run.files import atomic_write, read_json, write_json
 from citlr.audit.prediction import ORIGINAL
 from citlr.audit.secondary_capture import secondary_capture
 from citlr.console import Ticker, silent

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from citlr import __version__
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.audit import numerals, tables
 from citlr.audit.charts import contrast_text
 from citlr.audit.comparison import Comparison, Difference

@@ -6,7 +6,8 @@ import io
 from pathlib import Path
 from typing import Literal, get_args
 
-from citlr.artifacts import Run, atomic_write, write_json
+from citlr.run.files import atomic_write, write_json
+from citlr.run.folder import Run
 from citlr.audit.card import model_card
 from citlr.audit.gallery import Gallery
 from citlr.audit.pdf import write_pdf

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.artifacts import atomic_write, read_json, write_json
+from citlr.run.files import atomic_write, read_json, write_json
 from citlr.audit.generation import Twins
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from citlr.artifacts import Run
+from citlr.run.folder import Run
 from citlr.audit.prediction import read_responses
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.statistics import responses_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from citlr import __version__
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.audit import numerals, tables, wording
 from citlr.audit.report import environment, stylesheet
 from citlr.audit.result import SEVERITY, AuditResult, TestRow

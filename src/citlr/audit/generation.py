@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from citlr.artifacts import fingerprint
+from citlr.run.files import fingerprint
 from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from citlr.artifacts import Run, sha256
+from citlr.run.files import sha256
+from citlr.run.folder import Run
 from citlr.audit.answers import ingest
 from citlr.audit.assembly import CLOSED
 from citlr.audit.closed import Export, Format, export_blind

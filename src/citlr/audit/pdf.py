@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 
 Engine = Literal["weasyprint", "chromium"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.artifacts import Run, fingerprint, sha256, write_json
+from citlr.run.files import fingerprint, sha256, write_json
+from citlr.run.folder import Run
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenance, whole_provenance
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate, placebo_size

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.audit import tables
 from citlr.audit.result import AuditResult, TestRow, Verdict
 from citlr.config import Section

@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from citlr import __version__
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.audit import (
     charts,
     guidance,

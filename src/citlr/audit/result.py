@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from citlr.artifacts import write_json
+from citlr.run.files import write_json
 from citlr.audit.records import (
     SEVERITY,
     BaselineRow,

@@ -34,7 +34,7 @@ def audit(
 
     settings = read_config(config)
     # After the configuration: torch takes seconds to import, and a typing error is told at once.
-    from citlr.artifacts import Run
+    from citlr.run.folder import Run
     from citlr.audit.pipeline import run_audit, run_stage
     from citlr.console import Narrator
 
@@ -93,7 +93,7 @@ def report(
     if form is None and out is None and not changed:
         stage("report", run, quiet, force)
         return
-    from citlr.artifacts import Run
+    from citlr.run.folder import Run
     from citlr.audit.deliver import deliver
     from citlr.config import parse_report
 
@@ -108,7 +108,7 @@ VERBS = (demo, audit, fit, generate, predict, test, report)
 
 def stage(name: str, folder: Path, quiet: bool, force: bool) -> None:
     """Run one stage of a run folder, and those before it that are not done; say what it left behind."""
-    from citlr.artifacts import Run
+    from citlr.run.folder import Run
     from citlr.audit.pipeline import run_stage
     from citlr.console import Narrator
 

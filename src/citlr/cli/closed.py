@@ -19,7 +19,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write the redrawn images under opaque names, for a model that is run elsewhere."""
-    from citlr.artifacts import Run
+    from citlr.run.folder import Run
     from citlr.audit.handover import export_run
     from citlr.console import Narrator
 
@@ -34,7 +34,7 @@ def ingest(
     quiet: Quiet = False,
 ) -> None:
     """Take the answers of a closed model, and go on to test and report."""
-    from citlr.artifacts import Run
+    from citlr.run.folder import Run
     from citlr.audit.handover import ingest_run
     from citlr.cli.audits import show
     from citlr.console import Narrator
@@ -72,7 +72,7 @@ def compare(
     """Set audits side by side: verdicts, effects, and the interval of their difference; the first is the reference."""
     import json
 
-    from citlr.artifacts import atomic_write
+    from citlr.run.files import atomic_write
     from citlr.audit import comparison, comparison_page
     from citlr.audit.finished import find
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.stats
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from citlr.artifacts import atomic_write, read_json, write_json
+from citlr.run.files import atomic_write, read_json, write_json
 from citlr.console import Narrator
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort

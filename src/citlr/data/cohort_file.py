@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.data.pixels import PixelSource
 from citlr.data.shards import CachePixels, OpenCache
 from citlr.errors import InputError, StateError

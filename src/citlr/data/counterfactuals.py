@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.artifacts import atomic_write, fingerprint, read_json, write_json
+from citlr.run.files import atomic_write, fingerprint, read_json, write_json
 from citlr.console import Ticker, silent
 from citlr.data.images import decode_png, encode_png
 from citlr.errors import InputError, StateError

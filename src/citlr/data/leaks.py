@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.fft
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.console import Narrator
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.console import Narrator
 from citlr.data.cache import cache_name, write_cache
 from citlr.data.checks import QUIET

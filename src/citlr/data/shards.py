@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.artifacts import atomic_write, read_json
+from citlr.run.files import atomic_write, read_json
 from citlr.data.images import Fit, Pixels, fit_square
 from citlr.errors import InputError, StateError
 

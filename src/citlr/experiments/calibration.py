@@ -15,7 +15,7 @@ from typing import Any
 
 import joblib
 
-from citlr.artifacts import write_json
+from citlr.run.files import write_json
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.experiments.calibration_counts import Count, summary, total

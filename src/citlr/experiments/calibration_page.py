@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.artifacts import atomic_write, read_json
+from citlr.run.files import atomic_write, read_json
 from citlr.experiments.calibration_counts import CONFIDENCE
 from citlr.experiments.calibration_text import COVERAGE, HEAD, SECTIONS, findings
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from citlr.artifacts import Run, atomic_write
+from citlr.run.files import atomic_write
+from citlr.run.folder import Run
 from citlr.audit.pipeline import run_audit
 from citlr.audit.result import AuditResult
 from citlr.config import parse_config, read_config

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from citlr.artifacts import atomic_write, claim, fingerprint, read_json, write_json
+from citlr.run.files import atomic_write, claim, fingerprint, read_json, write_json
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.experiments.generation_figures import picture_grid, write_grid

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.experiments.generation_measure import Bench, picture_rows, true_images
 from citlr.experiments.generation_study import Entrant
 

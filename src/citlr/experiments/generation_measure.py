@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from citlr.artifacts import atomic_write, read_json, write_json
+from citlr.run.files import atomic_write, read_json, write_json
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.result import Controls
 from citlr.audit.verdicts import gate_quality

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.artifacts import fingerprint
+from citlr.run.files import fingerprint
 from citlr.audit.intake import take_in
 from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 
 Row = dict[str, Any]
 # What LaTeX reads as commands, and how it is written instead.

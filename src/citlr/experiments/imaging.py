@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.artifacts import claim, fingerprint, read_json, write_json
+from citlr.run.files import claim, fingerprint, read_json, write_json
 from citlr.audit.fleet import write_fleet
 from citlr.audit.result import read_result
 from citlr.console import Narrator

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.audit.scatters import paired
 from citlr.experiments.imaging_study import ImagingStudy
 from citlr.experiments.imaging_tables import TESTS

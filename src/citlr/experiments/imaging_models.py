@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.artifacts import fingerprint, read_json, sha256, versions, write_json
+from citlr.run.files import fingerprint, read_json, sha256, write_json
+from citlr.run.provenance import versions
 from citlr.audit.prediction import ORIGINAL, predict_sets, write_responses
 from citlr.audit.report import write_report
 from citlr.audit.result import AuditResult

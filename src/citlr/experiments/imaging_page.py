@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from citlr import __version__
-from citlr.artifacts import atomic_write, read_json
+from citlr.run.files import atomic_write, read_json
 from citlr.audit.prediction import read_responses
 from citlr.audit.report import environment, stylesheet
 from citlr.audit.statistics import contrasts

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.artifacts import atomic_write, fingerprint, read_json, write_json
+from citlr.run.files import atomic_write, fingerprint, read_json, write_json
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate
 from citlr.console import Narrator

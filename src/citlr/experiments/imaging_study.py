@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.artifacts import atomic_write, read_json, write_json
+from citlr.run.files import atomic_write, read_json, write_json
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.errors import InputError, did_you_mean

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from citlr.artifacts import fingerprint, versions, write_json
+from citlr.run.files import fingerprint, write_json
+from citlr.run.provenance import versions
 from citlr.audit.prediction import predict_sets
 from citlr.audit.result import AuditResult
 from citlr.audit.statistics import assess_responses, responses_of

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.artifacts import atomic_write, read_json
+from citlr.run.files import atomic_write, read_json
 from citlr.config import TestConfig
 from citlr.experiments.pipeline_summary import CONFIDENCE, RELEVANT
 

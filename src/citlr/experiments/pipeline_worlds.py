@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from citlr.artifacts import read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate
 from citlr.console import Narrator

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.experiments.engines import engine_of

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.experiments.synthetic import TESTS
 from citlr.experiments.synthetic_models import FAMILIES, GRADED
 from citlr.experiments.synthetic_summary import ALPHA, AXES, MISSED_FROM, correlations, errors, worlds

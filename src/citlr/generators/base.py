@@ -119,7 +119,7 @@ def load_generator(directory: Path) -> CounterfactualGenerator:
     StateError
         If it was saved by a version of citlr whose generators work another way.
     """
-    from citlr.artifacts import read_json
+    from citlr.run.files import read_json
     from citlr.generators.registry import KINDS
 
     directory = Path(directory)

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.base import BatchedPredictor, require_labels
 from citlr.predictors.loading import load_predictor

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from citlr.artifacts import sha256
+from citlr.run.files import sha256
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 from citlr.predictors.base import BatchedPredictor, one_sentence
 from citlr.predictors.specs import InputSpec

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.errors import StateError
 
 _STATE = "state.safetensors"

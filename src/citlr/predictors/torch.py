@@ -17,7 +17,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from citlr.artifacts import sha256
+from citlr.run.files import sha256
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor, one_sentence
 

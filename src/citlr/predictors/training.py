@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.artifacts import fingerprint, read_json, write_json
+from citlr.run.files import fingerprint, read_json, write_json
 from citlr.console import Narrator, Ticker
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError, did_you_mean

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from citlr.artifacts import sha256
+from citlr.run.files import sha256
 from citlr.errors import InputError, did_you_mean
 from citlr.predictors.base import require_labels
 from citlr.predictors.torch import StateDict, fill_module, read_weights

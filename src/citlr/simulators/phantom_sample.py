@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.data.images import encode_png
 from citlr.errors import InputError, did_you_mean

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from citlr.artifacts import read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import StateError
 from citlr.generators.base import FORMAT, Images, Level

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from citlr.artifacts import atomic_write
+from citlr.run.files import atomic_write
 from citlr.errors import StateError
 
 

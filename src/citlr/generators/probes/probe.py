@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from citlr.artifacts import read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
 from citlr.generators.learning.checkpoints import load_module, save_state

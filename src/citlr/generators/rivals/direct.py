@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from citlr.artifacts import read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import FORMAT, Images, Level, hashed_seed, keyed_noise

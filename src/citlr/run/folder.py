@@ -1,21 +1,14 @@
-"""The run folder: atomic files, one lock, stages that are done once and resumed, and where everything came from."""
+"""The run folder: one lock, stages that are done once and resumed."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
-import platform
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,118 +16,8 @@ from filelock import FileLock, Timeout
 
 from citlr.config import AuditConfig, differences, parse_config
 from citlr.errors import InputError, StateError
-
-PACKAGES = ("citlr", "torch", "monai", "numpy", "scipy", "scikit-learn", "pandas", "lightning-fabric")
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it when not.
-
-    A reader, or a run started again after SIGKILL, sees the old file or the whole new one, never half of it.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to write; its folder is made if it is not there.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write; same folder and suffix as `path`.
-
-    Raises
-    ------
-    StateError
-        If the disk is full; what was finished before stays.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> with atomic_write(Path(folder) / "a.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> (Path(folder) / "a.txt").read_text(), len(list(Path(folder).iterdir()))
-    ('whole', 1)
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StateError(
-            f"The disk is full while writing '{target}': free some space and run the same command again to go on."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as indented JSON, atomically; NaN and infinity are refused rather than written as non-JSON.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "a.json"
-    >>> write_json(target, {"b": 1})
-    >>> read_json(target)
-    {'b': 1}
-    """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, read in pieces."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def fingerprint(content: Any) -> str:
-    """Return the SHA-256 of the canonical JSON of `content`.
-
-    Examples
-    --------
-    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    True
-    """
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def claim(folder: str | os.PathLike[str], key: str, other: str) -> None:
-    """Mark a folder as that of a study with this key, in `key.json`.
-
-    Parameters
-    ----------
-    folder : path-like
-        Of the study.
-    key : str
-        Fingerprint of all that its results depend on.
-    other : str
-        What the folder holds if the key is not its own, for the message.
-
-    Raises
-    ------
-    StateError
-        If the folder is another study's.
-    """
-    file = Path(folder) / "key.json"
-    if not file.is_file():
-        write_json(file, {"key": key})
-    elif read_json(file)["key"] != key:
-        raise StateError(f"{folder} holds {other}: give another folder.")
+from citlr.run.files import read_json, write_json
+from citlr.run.provenance import peak_memory_mb
 
 
 @dataclass(frozen=True)
@@ -280,20 +163,3 @@ class Run:
         """Return the finished stages, in the order in which they finished."""
         files = [file for file in self.path("stages").glob("*.json") if not file.name.endswith(".begun.json")]
         return [StageRecord(**read_json(file)) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
-
-
-def peak_memory_mb() -> float:
-    """Return this process's largest resident memory so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, the platform and the packages that numbers depend on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found

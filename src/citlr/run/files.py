@@ -1,0 +1,124 @@
+"""Files that are whole or not there: atomic writing, JSON, digests and fingerprints."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from citlr.errors import StateError
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it when not.
+
+    A reader, or a run started again after SIGKILL, sees the old file or the whole new one, never half of it.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write; its folder is made if it is not there.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write; same folder and suffix as `path`.
+
+    Raises
+    ------
+    StateError
+        If the disk is full; what was finished before stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> with atomic_write(Path(folder) / "a.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> (Path(folder) / "a.txt").read_text(), len(list(Path(folder).iterdir()))
+    ('whole', 1)
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StateError(
+            f"The disk is full while writing '{target}': free some space and run the same command again to go on."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write `content` as indented JSON, atomically; NaN and infinity are refused rather than written as non-JSON.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.json"
+    >>> write_json(target, {"b": 1})
+    >>> read_json(target)
+    {'b': 1}
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(content: Any) -> str:
+    """Return the SHA-256 of the canonical JSON of `content`.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def claim(folder: str | os.PathLike[str], key: str, other: str) -> None:
+    """Mark a folder as that of a study with this key, in `key.json`.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the study.
+    key : str
+        Fingerprint of all that its results depend on.
+    other : str
+        What the folder holds if the key is not its own, for the message.
+
+    Raises
+    ------
+    StateError
+        If the folder is another study's.
+    """
+    file = Path(folder) / "key.json"
+    if not file.is_file():
+        write_json(file, {"key": key})
+    elif read_json(file)["key"] != key:
+        raise StateError(f"{folder} holds {other}: give another folder.")
