@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from citlr.run.files import write_json
 from citlr.console import Narrator, Ticker
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.errors import CitlrError
@@ -27,6 +26,7 @@ from citlr.invariance.clustered import auroc_part
 from citlr.predictors.augmentation import augment
 from citlr.predictors.export import export_torchscript, make_card, save_weights
 from citlr.predictors.specs import InputSpec
+from citlr.run.files import write_json
 
 SIZE = 64
 LABEL = "pneumonia"

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from citlr.run.files import read_json
 from citlr.audit.faithfulness import assess_faithfulness
 from citlr.audit.generation import generate
 from citlr.errors import InputError, StateError
@@ -20,6 +19,7 @@ from citlr.experiments.pipeline_page import write_pipeline_page
 from citlr.experiments.pipeline_summary import exact_bounds, summarise_pipeline
 from citlr.experiments.pipeline_worlds import LEVELS, QUICK, Place, Stage
 from citlr.generators.oracle import Oracle
+from citlr.run.files import read_json
 from citlr.simulators.phantom_classifiers import classify
 from citlr.simulators.phantom_effects import true_effect
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from citlr.run.files import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
@@ -19,6 +18,7 @@ from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.quality import effect_map
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter
+from citlr.run.files import read_json, write_json
 from citlr.simulators.phantom import PhantomWorld
 
 TINY = {

@@ -8,7 +8,6 @@ import yaml
 from as_user import CONFIG, citlr
 
 import citlr as package
-from citlr.run.files import read_json
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import generate, placebo_size
 from citlr.audit.result import Controls, read_result
@@ -19,6 +18,7 @@ from citlr.errors import InputError
 from citlr.generators.registry import build_generator
 from citlr.predictors.export import export_torchscript, make_card
 from citlr.predictors.specs import InputSpec
+from citlr.run.files import read_json
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.phantom_classifiers import analytic_blind
 

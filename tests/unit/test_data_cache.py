@@ -335,3 +335,75 @@ def test_leak_checks_together(cohort: Cohort, capsys: pytest.CaptureFixture[str]
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "i0 (train) and i5 (test)" in captured.err
+
+
+def flip(file: Path, place: int = -1) -> None:
+    """Change one bit of a file."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_a_fingerprint_is_of_rows_and_of_pixels(cohort: Cohort, tmp_path: Path) -> None:
+    first = cohort.fingerprint()
+    cohort.to_parquet(tmp_path / "cohort.parquet")
+    assert Cohort.from_parquet(tmp_path / "cohort.parquet").fingerprint() == first
+    assert len(first) == 64
+    others = [
+        cohort.take(range(29)),
+        cohort.take(range(29, -1, -1)),
+        replace(cohort, frame=cohort.frame.assign(sex="f")),
+        replace(cohort, frame=cohort.frame.assign(edema=np.nan)),
+        replace(cohort, attributes=("edema",)),
+        replace(cohort, fit="crop"),
+        write_cache(cohort, tmp_path / "cache", size=32),
+        write_cache(cohort, tmp_path / "small", size=16),
+    ]
+    (cohort.root / "7.png").rename(tmp_path / "away.png")
+    others.append(cohort)
+    seen = {first, *(one.fingerprint() for one in others)}
+    assert len(seen) == 1 + len(others)
+    # One bit of one image, at the same length; and what lies in its place is not waited for.
+    (tmp_path / "away.png").rename(cohort.root / "7.png")
+    assert cohort.fingerprint() == first
+    flip(cohort.root / "7.png", -20)
+    assert cohort.fingerprint() not in seen
+    (cohort.root / "7.png").unlink()
+    os.mkfifo(cohort.root / "7.png")
+    assert cohort.fingerprint() in seen - {first}
+
+
+def test_the_fingerprint_of_a_data_set_object_is_of_its_items() -> None:
+    def read(dataset: Torch) -> str:
+        return read_dataset(dataset, attribute="sex", labels=["edema"], min_patients_per_level=1).fingerprint()
+
+    assert read(Torch()) == read(Torch()) != read(Torch(scale=0.5))
+
+
+def test_damage_in_a_cache_is_named_and_mended(cohort: Cohort, tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    mark = write_cache(cohort, place, size=32, shard_size=8).fingerprint()
+    expected = cohort.pixels(size=32)
+    shard = place / "shard-00001.npy"
+    flip(shard)
+    with pytest.raises(StateError, match=r"shard-00001.npy is damaged \(the pixels of 'i15' are not those"):
+        open_cache(cohort, place).pixels(size=32)
+    assert open_cache(cohort, place).pixels([14], size=32).shape == (1, 1, 32, 32)
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(StateError, match=r"shard-00001.npy is damaged"):
+        open_cache(cohort, place).pixels(size=32)
+    shard.unlink()
+    with pytest.raises(StateError, match=r"shard-00001.npy is damaged"):
+        open_cache(cohort, place).pixels(size=32)
+    for name in ("shard-00001.npy", "shard-00001.parquet", "index.json"):
+        (place / name).write_bytes(b"{")
+        if name != "shard-00001.npy":
+            with pytest.raises(StateError, match=f"{name} is damaged"):
+                open_cache(cohort, place)
+        mended = write_cache(cohort, place, size=32, shard_size=8)
+        np.testing.assert_array_equal(mended.pixels(size=32), expected)
+        assert mended.fingerprint() == mark
+    # A table that is whole and another one's.
+    (place / "shard-00001.parquet").write_bytes((place / "shard-00002.parquet").read_bytes())
+    with pytest.raises(StateError, match=r"are not those that its index.json was written with"):
+        open_cache(cohort, place)

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torchvision import models
 
-from citlr.run.files import sha256
 from citlr.errors import InputError
 from citlr.predictors import zoo
 from citlr.predictors.export import make_card, save_weights
@@ -19,6 +18,7 @@ from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.torch import fill_module, read_weights
 from citlr.predictors.zoo import ARCHITECTURES, PROBE, ZooNetwork, build_network
+from citlr.run.files import sha256
 
 LABELS = ["edema", "mass"]
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
-from citlr.run.provenance import versions
-from citlr.audit.faithfulness import assess_faithfulness
+import pandas as pd
+
+from citlr.audit.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.generation import Twins
-from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict_sets
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses
 from citlr.audit.result import AuditResult
+from citlr.audit.stages import QUALITY, RESPONSES, predict_stage, quality_stage
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
+from citlr.run.files import fingerprint
+from citlr.run.provenance import versions
+from citlr.run.stages import Stages
 
 
 def audit(
@@ -33,6 +40,7 @@ def audit(
     controls: ControlsConfig | None = None,
     quality: QualityConfig | None = None,
     seed: int = 0,
+    out: str | Path | None = None,
     narrator: Narrator | None = None,
 ) -> AuditResult:
     """Audit a model on redrawn images.
@@ -62,6 +70,9 @@ def audit(
         The network of FID and KID, and the null interventions in a row.
     seed : int
         Of the test, the probes and the controls.
+    out : path-like, optional
+        Folder that keeps the measurement of the images and the model's probabilities: the next audit of the same images
+        takes up what it shares. Nothing is kept without it.
     narrator : Narrator, optional
         Shows progress.
 
@@ -76,27 +87,14 @@ def audit(
         If the model cannot be audited, the training split is not known, or a test patient is in it.
     """
     voice = narrator or Narrator(quiet=True)
-    train, validation = _splits(twins, train, validation)
-    seen = {*train.frame["patient_id"], *validation.frame["patient_id"]} & set(twins.cohort.frame["patient_id"])
+    splits = _splits(twins, train, validation)
+    seen = {patient for part in splits for patient in part.frame["patient_id"]} & set(twins.cohort.frame["patient_id"])
     if seen:
         raise InputError(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
     check_on_cohort(model, twins.cohort, size=twins.main.plan.size)
     limits, measured = gates or GateConfig(), quality or QualityConfig()
-    faithfulness = assess_faithfulness(
-        twins,
-        train,
-        validation,
-        hold=twins.generator.hold,
-        probe_steps=limits.probe_steps,
-        features=measured.features,
-        cycles=measured.cycles,
-        seed=seed,
-        narrator=voice,
-    )
-    with voice.progress("predict", len(twins.main)) as tick:
-        responses = predict_sets(model, twins.sets, twins.cohort, tick=tick)
     test = TestConfig(
         outcome=outcome,
         threshold=threshold if isinstance(threshold, float) else dict(threshold),
@@ -104,24 +102,53 @@ def audit(
         alpha=alpha,
         randomizations=randomizations,
     )
-    settings = Settings(test, limits, controls or ControlsConfig(), seed)
-    return audit_responses(
-        AuditInputs(
-            model=model.name,
-            responses=responses,
-            whole=twins.cohort,
-            test=twins.cohort,
-            twins=twins,
-            faithfulness=faithfulness,
-            settings=settings,
-            provenance={
-                "versions": versions(),
-                "seed": seed,
-                "inputs": {"model_sha256": model.fingerprint()},
-                "model_run": {"where": "here", "answers": kind_of_answers(responses)},
-            },
+    with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
+        stages = Stages(temporary if out is None else out, voice)
+        with stages.locked():
+            faithfulness, responses = _measured(stages, model, twins, splits, limits, measured, seed)
+        return audit_responses(
+            AuditInputs(
+                model=model.name,
+                responses=responses,
+                whole=twins.cohort,
+                test=twins.cohort,
+                twins=twins,
+                faithfulness=faithfulness,
+                settings=Settings(test, limits, controls or ControlsConfig(), seed),
+                provenance={
+                    "versions": versions(),
+                    "seed": seed,
+                    "inputs": {"model_sha256": model.fingerprint()},
+                    "model_run": {"where": "here", "answers": kind_of_answers(responses)},
+                },
+            )
         )
-    )
+
+
+def _measured(
+    stages: Stages,
+    model: Predictor,
+    twins: Twins,
+    splits: tuple[Cohort, Cohort],
+    gates: GateConfig,
+    quality: QualityConfig,
+    seed: int,
+) -> tuple[Faithfulness, pd.DataFrame]:
+    """Measure the redrawn images and run the model on them, or take what `stages` holds of exactly these."""
+    settings = {
+        "hold": list(twins.generator.hold),
+        "probe_steps": gates.probe_steps,
+        "features": quality.features,
+        "cycles": quality.cycles,
+        "seed": seed,
+    }
+    after = (twins.key or twins.main.plan.key,)
+    stages.do(quality_stage(lambda: twins, splits, settings, after=after, voice=stages.narrator))
+    name = fingerprint([model.name, model.fingerprint()])[:16]  # a model may be called what no folder can be
+    place = f"models/{name}/{RESPONSES}"
+    voice = stages.narrator
+    stages.do(predict_stage(model, lambda: twins, name=name, settings={}, place=place, after=after, voice=voice))
+    return read_faithfulness(stages.path(QUALITY)), read_responses(stages.path(place))
 
 
 def _splits(twins: Twins, train: Cohort | None, validation: Cohort | None) -> tuple[Cohort, Cohort]:

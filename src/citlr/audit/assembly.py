@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from citlr.run.folder import Run
-from citlr.run.provenance import versions
 from citlr.audit.privacy import scrub
 from citlr.config import ModelConfig
 from citlr.generators.diffusion.ldm import LatentDiffusion
@@ -14,6 +13,8 @@ from citlr.generators.registry import build_generator
 from citlr.generators.rivals.direct import DirectGenerator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
+from citlr.run.folder import Run
+from citlr.run.provenance import versions
 
 # The kind of a model that is run elsewhere: its responses come in through `citlr ingest`.
 CLOSED = "closed"
@@ -48,8 +49,10 @@ def build_predictor(name: str, model: ModelConfig) -> Predictor:
 
 def provenance(run: Run, model: str) -> dict[str, Any]:
     """Return where an audit came from: versions, seed, settings, hashes, and time and memory per stage."""
-    mine = [record for record in run.records() if "." not in record.name or record.name.endswith(f".{model}")]
+    names = ("cohort", "fit", "generate", "quality", f"predict.{model}", f"test.{model}")
+    mine = [record for name in names if (record := run.record(name)) is not None]
     facts = {record.name.removesuffix(f".{model}"): record for record in mine}
+    weights = {Path(name).name: digest for name, digest in facts["fit"].files.items() if name.endswith(".safetensors")}
     return {
         "versions": versions(),
         "seed": run.config.seed,
@@ -58,7 +61,7 @@ def provenance(run: Run, model: str) -> dict[str, Any]:
         "config": _shareable(run, model),
         "inputs": {
             "table_sha256": facts["cohort"].facts["table_sha256"],
-            "generator_sha256": facts["fit"].facts["sha256"],
+            "generator_sha256": weights,
             "model_sha256": facts["predict"].facts.get("model_sha256"),
             "answers_sha256": facts["predict"].facts.get("answers_sha256"),
         },
@@ -73,6 +76,7 @@ def provenance(run: Run, model: str) -> dict[str, Any]:
             }
             for name, record in facts.items()
         ],
+        "history": run.history.changes(),
     }
 
 
@@ -98,7 +102,8 @@ def whole_provenance(run: Run) -> dict[str, Any]:
         "seed": run.config.seed,
         "config_sha256": run.config.fingerprint(),
         "config": run.config.model_dump(mode="json"),
-        "stages": [{key: value for key, value in record.__dict__.items() if key != "key"} for record in run.records()],
+        "stages": [asdict(record) for record in run.records()],
+        "history": run.history.changes(),
     }
 
 

@@ -19,16 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from citlr.run.files import atomic_write, read_json, write_json
 from citlr.audit.prediction import ORIGINAL
 from citlr.audit.secondary_capture import secondary_capture
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, StateError
+from citlr.run.files import atomic_write, read_json, write_json
 
 Format = Literal["png", "jpeg", "dicom"]
 SUFFIX: dict[str, str] = {"png": ".png", "jpeg": ".jpg", "dicom": ".dcm"}
+_PICTURES = b"citlr.pictures"  # of the sealed key: which pictures it opens
 _NO_TIME = 315532800  # 1980-01-01, the first day that an archive can hold
 KEY_COLUMNS = ("id", "image_id", "patient_id", "attribute", "level", "draw")
 
@@ -99,7 +100,7 @@ def export_blind(
     """
     if format not in SUFFIX:
         raise InputError(f"The format '{format}' is not known: use {', '.join(SUFFIX)}.")
-    secret = _secret(key_folder)
+    secret = _secret(key_folder, sets[0])
     rows = [{"id": opaque_id(secret, row), **row} for row in _rows(sets)]
     _require_own_folder(out, {f"{row['id']}{SUFFIX[format]}" for row in rows})
     out.mkdir(parents=True, exist_ok=True)
@@ -108,8 +109,10 @@ def export_blind(
         tick(done)
     os.sync()  # once for all pictures, before the key says that they are there
     key = pd.DataFrame(rows, columns=list(KEY_COLUMNS)).sort_values("id", ignore_index=True)
+    table = pa.Table.from_pandas(key, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _PICTURES: sets[0].plan.key.encode()})
     with atomic_write(key_folder / "key.parquet") as temporary:
-        pq.write_table(pa.Table.from_pandas(key, preserve_index=False), temporary)
+        pq.write_table(table, temporary)
     (key_folder / "key.parquet").chmod(0o600)
     with atomic_write(out / "manifest.csv") as temporary:
         temporary.write_text("id\n" + "".join(f"{name}\n" for name in key["id"]))
@@ -191,13 +194,32 @@ def _row(image_id: str, patient_id: str, attribute: str, level: str, draw: int) 
     return {"image_id": image_id, "patient_id": patient_id, "attribute": attribute, "level": level, "draw": draw}
 
 
-def _secret(folder: Path) -> bytes:
-    """Read or make the run's secret; it comes from the system, not from a seed, or names could be guessed."""
+def require_exported(key_folder: Path, main: Counterfactuals) -> None:
+    """Refuse answers to pictures that are no longer those of the run.
+
+    Raises
+    ------
+    StateError
+        If the pictures were drawn anew after they were handed out.
+    """
+    file = key_folder / "key.parquet"
+    if file.is_file() and (pq.read_schema(file).metadata or {}).get(_PICTURES, b"").decode() != main.plan.key:
+        raise StateError(
+            f"The pictures were drawn anew after '{file}' was written, so the answers are to other pictures: run "
+            "`citlr export` again into a new folder and ask for answers to those."
+        )
+
+
+def _secret(folder: Path, main: Counterfactuals) -> bytes:
+    """Read or make the run's secret, and bind it to the pictures: names of pictures that are drawn anew are new.
+
+    It comes from the system, not from a seed, or names could be guessed.
+    """
     file = folder / "secret.json"
     if not file.is_file():
         write_json(file, {"secret": secrets.token_hex(32)})
         file.chmod(0o600)
-    return bytes.fromhex(read_json(file)["secret"])
+    return hmac.new(bytes.fromhex(read_json(file)["secret"]), main.plan.key.encode(), "sha256").digest()
 
 
 def _require_own_folder(out: Path, names: set[str]) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from citlr import __version__
-from citlr.run.files import atomic_write
 from citlr.audit import numerals, tables
 from citlr.audit.charts import contrast_text
 from citlr.audit.comparison import Comparison, Difference
 from citlr.audit.report import environment, script_hash, stylesheet, table_script
 from citlr.audit.report_sections import estimate_cell
 from citlr.audit.wording import level_percent
+from citlr.run.files import atomic_write
 
 
 def render_comparison(found: Sequence[Comparison]) -> str:

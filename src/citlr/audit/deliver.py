@@ -6,8 +6,6 @@ import io
 from pathlib import Path
 from typing import Literal, get_args
 
-from citlr.run.files import atomic_write, write_json
-from citlr.run.folder import Run
 from citlr.audit.card import model_card
 from citlr.audit.gallery import Gallery
 from citlr.audit.pdf import write_pdf
@@ -21,6 +19,8 @@ from citlr.audit.tables import spreadsheet
 from citlr.config import ReportConfig
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import atomic_write, write_json
+from citlr.run.folder import Run
 
 Form = Literal["html", "pdf", "json", "md", "csv"]
 NAMES: dict[str, str] = {

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.run.files import atomic_write, read_json, write_json
 from citlr.audit.generation import Twins
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -20,6 +19,7 @@ from citlr.generators.features import load_extractor
 from citlr.generators.probes.probe_training import fit_probes
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter
+from citlr.run.files import atomic_write, read_json, write_json
 
 # Images that are redrawn there and back, and in cycles: each costs the generator that many more draws.
 REVERSED = 48

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from citlr.run.folder import Run
 from citlr.audit.prediction import read_responses
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.statistics import responses_of
@@ -13,6 +12,7 @@ from citlr.config import TestConfig
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.responses import Responses
+from citlr.run.folder import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +84,14 @@ def _parts(place: str | Path) -> tuple[Path, str]:
 
 
 def _of_run(run: Run, name: str, responses: bool) -> Finished:
-    folder = run.folder if len(run.config.models) == 1 else run.path("models", name)
+    remedy = f"run `citlr test {run.root}` to finish it"
+    run.require(f"test.{name}", remedy)
+    folder = run.root if len(run.config.models) == 1 else run.path("models", name)
     result = read_result(folder / "audit.json")
-    title = run.folder.resolve().name if len(run.config.models) == 1 else f"{run.folder.resolve().name}:{name}"
+    title = run.root.resolve().name if len(run.config.models) == 1 else f"{run.root.resolve().name}:{name}"
     if not responses or not result.tests:
         return Finished(title, name, result)
+    run.require(f"predict.{name}", remedy)
     plan = Counterfactuals.open(run.path("counterfactuals", "levels")).plan
     frame = read_responses(folder / "responses.parquet")
     found = responses_of(frame, attribute=plan.attribute, levels=plan.levels)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from citlr import __version__
-from citlr.run.files import atomic_write
 from citlr.audit import numerals, tables, wording
 from citlr.audit.report import environment, stylesheet
 from citlr.audit.result import SEVERITY, AuditResult, TestRow
+from citlr.run.files import atomic_write
 
 
 def rank(results: Mapping[str, AuditResult]) -> list[str]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from citlr.run.files import fingerprint
 from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -22,9 +21,14 @@ from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_coun
 from citlr.data.leaks import require_unseen
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, hashed_seed
+from citlr.run.files import fingerprint
+from citlr.run.stage import Stage, code_version
+from citlr.run.stages import Stages
 
 # The share of moved decisions that a coin's sample is sized by where nothing else is said: the default margin.
 PLACEBO_MARGIN = 0.02
+# The folders of an audit's pictures.
+SETS = ("levels", "placebo", "replicates")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Twins:
     replicates : Counterfactuals or None
         A sample moved by what the generator's training split leaves open (see `citlr.audit.replicates`); None where the
         generator does not know it, or none was asked for.
+    key : str
+        Of the stage that drew them: what is computed from the pictures is kept under it.
     """
 
     cohort: Cohort
@@ -51,14 +57,15 @@ class Twins:
     placebo: Counterfactuals | None
     generator: CounterfactualGenerator = field(repr=False)
     replicates: Counterfactuals | None = None
+    key: str = ""
 
     @classmethod
-    def open(cls, folder: Path, cohort: Cohort, generator: CounterfactualGenerator) -> Self:
-        """Open what `generate` wrote."""
+    def open(cls, folder: Path, cohort: Cohort, generator: CounterfactualGenerator, *, key: str = "") -> Self:
+        """Open what `generate` wrote; `key` is that of its stage."""
         kept = {name: folder / name for name in ("placebo", "replicates")}
         others = {name: Counterfactuals.open(path) for name, path in kept.items() if path.is_dir()}
         placebo, replicates = others.get("placebo"), others.get("replicates")
-        return cls(cohort, Counterfactuals.open(folder / "levels"), placebo, generator, replicates)
+        return cls(cohort, Counterfactuals.open(folder / "levels"), placebo, generator, replicates, key)
 
     @property
     def sets(self) -> tuple[Counterfactuals, ...]:
@@ -76,6 +83,25 @@ class Twins:
         return self.main.plan.levels
 
 
+@dataclass(frozen=True)
+class Request:
+    """How a cohort is redrawn: what `generate` is asked for, less the generator and the images.
+
+    `levels` of None are all that the generator knows, `guidance` of None is its own; `placebo_images` and
+    `replicate_images` are the sizes of the two samples, see `generate`.
+    """
+
+    attribute: str
+    levels: tuple[str, ...] | None = None
+    draws: int = 4
+    guidance: float | None = None
+    shared_seeds: bool = True
+    placebo_images: int = 0
+    replicate_images: int = REPLICATE_IMAGES
+    seed: int = 0
+    shard: int = 32
+
+
 def generate(
     generator: CounterfactualGenerator,
     cohort: Cohort,
@@ -91,7 +117,6 @@ def generate(
     seed: int = 0,
     out: str | Path | None = None,
     shard: int = 32,
-    key: str = "",
     narrator: Narrator | None = None,
 ) -> Twins:
     """Redraw every image of a cohort under every level of an attribute.
@@ -114,18 +139,17 @@ def generate(
         Size of the sample that is redrawn under both sides of a coin; 0 for no negative control, None for as many as
         notice a coin that moves a share `margin` of the outputs (see `placebo_size`).
     margin : float
-        That of the audit to come, in (0, 1).
+        That of the audit to come, in (0, 1); one above the default asks for no smaller sample.
     replicate_images : int
         Size of the sample that is moved by replicates of the generator's mean effect; 0 for none: the generator is then
         taken as if it had learnt from endless images.
     seed : int
         Of every draw.
     out : path-like, optional
-        Folder to write to and to go on in; a temporary one when None.
+        Folder to write to and to go on in; a temporary one when None. What another generator, cohort or setting left in
+        it is replaced.
     shard : int
         Images per file.
-    key : str
-        What the pictures depend on besides these arguments (a fingerprint of the generator's training).
     narrator : Narrator, optional
         Shows progress.
 
@@ -141,30 +165,85 @@ def generate(
         `draws` is below 2.
     """
     voice = narrator or Narrator(quiet=True)
-    chosen = _levels(generator, attribute, levels)
-    if draws < 2:
+    request = Request(
+        attribute=attribute,
+        levels=None if levels is None else tuple(levels),
+        draws=draws,
+        guidance=guidance,
+        shared_seeds=shared_seeds,
+        placebo_images=placebo_size(min(margin, PLACEBO_MARGIN)) if placebo_images is None else placebo_images,
+        replicate_images=replicate_images,
+        seed=seed,
+        shard=shard,
+    )
+    require_request(generator, cohort, request)
+    root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)
+    stages = Stages(root, voice)
+    stage = generate_stage(lambda: generator, cohort, request, after=(generator.fingerprint(),), voice=voice)
+    with stages.locked():
+        record = stages.do(stage)
+    twins = Twins.open(root, cohort, generator, key=record.key)
+    if out is None:
+        # A folder that nobody asked for lives as long as the twins.
+        weakref.finalize(twins, shutil.rmtree, root, ignore_errors=True)
+    return twins
+
+
+def generate_stage(
+    generator: Callable[[], CounterfactualGenerator],
+    cohort: Cohort,
+    request: Request,
+    *,
+    after: tuple[str, ...],
+    voice: Narrator,
+    where: str = "",
+) -> Stage:
+    """Return the stage that redraws a cohort into the folder `where` of the stages.
+
+    `after` names the generator by its fingerprint or by the key of the stage that trained it.
+    """
+    inputs = {"generate": asdict(request), "cohort": cohort.fingerprint()}
+    key = fingerprint([code_version(), inputs, list(after)])
+
+    def work(folder: Path) -> dict[str, Any]:
+        return draw_sets(generator(), cohort, request, folder / where, key=key, voice=voice)
+
+    places = (where,) if where else SETS
+    return Stage("generate", inputs, work, places, after)
+
+
+def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: Request) -> None:
+    """Refuse what cannot be redrawn; errors as of `generate`."""
+    choose_levels(generator, request.attribute, request.levels)
+    if request.draws < 2:
         raise InputError(
-            f"draws is {draws}: at least 2 are needed to tell the attribute's effect from generator noise."
+            f"draws is {request.draws}: at least 2 are needed to tell the attribute's effect from generator noise."
         )
     if len(cohort) == 0:
         raise InputError("The cohort has no image to redraw: is the test split empty?")
     require_unseen(cohort, getattr(generator, "seen", ()))
-    root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)
-    settings = {"guidance": guidance, "seed": seed, "key": key}
 
-    def draw_set(folder: Path, part: Cohort, name: str, of: tuple[str, ...], title: str) -> Counterfactuals:
+
+def draw_sets(
+    generator: CounterfactualGenerator, cohort: Cohort, request: Request, root: Path, *, key: str, voice: Narrator
+) -> dict[str, Any]:
+    """Write the pictures under every level, the coin's and the replicates below `root`; return their numbers."""
+    require_request(generator, cohort, request)
+    levels = choose_levels(generator, request.attribute, request.levels)
+
+    def draw_set(folder: str, part: Cohort, name: str, of: tuple[str, ...]) -> Counterfactuals:
         frame = part.frame
         plan = Plan(
             attribute=name,
             levels=of,
-            draws=draws,
+            draws=request.draws,
             image_ids=tuple(frame["image_id"].astype(str)),
             patient_ids=tuple(frame["patient_id"].astype(str)),
             factual=tuple(frame[name].astype(str)) if name in frame else ("",) * len(frame),
-            shard=shard,
+            shard=request.shard,
             size=generator.size,
-            shared_seeds=shared_seeds,
-            key=fingerprint(settings),
+            shared_seeds=request.shared_seeds,
+            key=key,
         )
 
         def draw(rows: range) -> Images:
@@ -174,31 +253,23 @@ def generate(
                 frame.iloc[index].reset_index(drop=True),
                 attribute=name,
                 levels=of,
-                draws=draws,
-                seed=seed,
-                guidance=guidance,
-                shared_seeds=shared_seeds,
+                draws=request.draws,
+                seed=request.seed,
+                guidance=request.guidance,
+                shared_seeds=request.shared_seeds,
             )
 
-        with voice.progress(title, len(part)) as tick:
-            return write_counterfactuals(folder, plan, draw, tick=tick)
+        with voice.progress("generate" if name == request.attribute else name, len(part)) as tick:
+            return write_counterfactuals(root / folder, plan, draw, tick=tick)
 
-    main = draw_set(root / "levels", cohort, attribute, chosen, "generate")
-    wanted = placebo_size(margin) if placebo_images is None else placebo_images
-    sample = placebo_sample(cohort, wanted, seed)
-    placebo = None
+    main = draw_set("levels", cohort, request.attribute, levels)
+    sample = placebo_sample(cohort, request.placebo_images, request.seed)
     if len(sample):
-        placebo = draw_set(root / "placebo", cohort.take(sample), PLACEBO, COIN, "placebo")
-    else:
-        shutil.rmtree(root / "placebo", ignore_errors=True)  # of an earlier call
-    moved = placebo_sample(cohort, replicate_images, seed)
+        draw_set("placebo", cohort.take(sample), PLACEBO, COIN)
+    moved = placebo_sample(cohort, request.replicate_images, request.seed)
     with voice.progress("replicates", len(moved)) as tick:
-        replicates = draw_replicates(root / "replicates", generator, main, moved, tick=tick)
-    twins = Twins(cohort, main, placebo, generator, replicates)
-    if out is None:
-        # A folder that nobody asked for lives as long as the twins.
-        weakref.finalize(twins, shutil.rmtree, root, ignore_errors=True)
-    return twins
+        draw_replicates(root / "replicates", generator, main, moved, tick=tick)
+    return {"images": len(main), "placebo_images": len(sample)}
 
 
 def placebo_size(margin: float, *, power: float = 0.80) -> int:
@@ -246,7 +317,8 @@ def placebo_sample(cohort: Cohort, n_images: int, seed: int) -> npt.NDArray[np.i
     return np.sort(rows).astype(np.int64)
 
 
-def _levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str] | None) -> tuple[str, ...]:
+def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the levels to redraw under: those asked for, or all that the generator knows; errors as of `generate`."""
     if attribute not in generator.attributes:
         near = did_you_mean(attribute, generator.attributes)
         raise InputError(f"The generator cannot intervene on '{attribute}', which it was not trained with.{near}")

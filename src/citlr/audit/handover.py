@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from citlr.run.files import sha256
-from citlr.run.folder import Run
 from citlr.audit.answers import ingest
 from citlr.audit.assembly import CLOSED
-from citlr.audit.closed import Export, Format, export_blind
+from citlr.audit.closed import Export, Format, export_blind, require_exported
 from citlr.audit.pipeline import Chain
 from citlr.audit.result import AuditResult
 from citlr.console import Narrator
 from citlr.errors import InputError
+from citlr.run.files import sha256
+from citlr.run.folder import Run
 
 FOLDER = "closed"
 
@@ -29,7 +29,7 @@ def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator |
         images = len(twins.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
         with voice.progress("export", images) as tick:
             return export_blind(
-                sets, chain.test, key_folder=run.path(FOLDER), out=out, format=cast(Format, format), tick=tick
+                sets, chain.test_part, key_folder=run.path(FOLDER), out=out, format=cast(Format, format), tick=tick
             )
 
 
@@ -52,6 +52,8 @@ def ingest_run(
         )
     with run.locked():
         chain = Chain(run, narrator or Narrator(quiet=True))
+        chain.upto("quality")
+        require_exported(run.path(FOLDER), chain.twins.main)
         labels = run.config.models[name].labels or run.config.cohort.labels
         frame = ingest(file, key_folder=run.path(FOLDER), labels=labels, percent=percent)
         chain.ingest(name, frame, sha256(file))

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from citlr.run.files import atomic_write
 from citlr.errors import InputError, MissingExtraError, did_you_mean
+from citlr.run.files import atomic_write
 
 Engine = Literal["weasyprint", "chromium"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

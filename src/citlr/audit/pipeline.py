@@ -1,23 +1,34 @@
-"""The chain of an audit in a run folder: every stage done once, and resumed where it was cut off."""
+"""The chain of an audit in a run folder: every stage done once, and again when what it depends on differs."""
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from citlr.run.files import fingerprint, sha256, write_json
-from citlr.run.folder import Run
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenance, whole_provenance
-from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
-from citlr.audit.generation import Twins, generate, placebo_size
+from citlr.audit.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.generation import PLACEBO_MARGIN, Request, Twins, generate_stage, placebo_size
 from citlr.audit.intake import take_in
-from citlr.audit.prediction import check_on_cohort, kind_of_answers, predict_sets, read_responses, write_responses
-from citlr.audit.publish import publish
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, write_responses
+from citlr.audit.publish import publish, templates_fingerprint
 from citlr.audit.result import AuditResult, read_result
+from citlr.audit.stages import (
+    COHORT,
+    GENERATOR,
+    PAGE,
+    PICTURES,
+    QUALITY,
+    RESPONSES,
+    RESULT,
+    cohort_stage,
+    fit_stage,
+    predict_stage,
+    quality_stage,
+)
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -25,10 +36,11 @@ from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.features import load_extractor
 from citlr.predictors.base import Predictor
+from citlr.run.files import write_json
+from citlr.run.folder import Run
+from citlr.run.stage import Stage, StageRecord
 
 STAGES = ("cohort", "fit", "generate", "quality", "predict", "test", "report")
-# What stages go on from when they were cut off, inside of the run folder.
-PARTIAL = {"fit": ("generator", "training"), "generate": ("counterfactuals",), "quality": ("quality", "training")}
 
 
 def run_audit(run: Run, *, narrator: Narrator | None = None) -> dict[str, AuditResult]:
@@ -65,7 +77,7 @@ def run_stage(run: Run, stage: str, *, force: bool = False, narrator: Narrator |
     run : Run
         The folder and its configuration.
     stage : {"cohort", "fit", "generate", "quality", "predict", "test", "report"}
-        The last stage to run.
+        The last stage to run. The report of finished audits needs neither table nor images nor models.
     force : bool
         Whether to do that stage again, and with it all that follows from it.
     narrator : Narrator, optional
@@ -82,7 +94,10 @@ def run_stage(run: Run, stage: str, *, force: bool = False, narrator: Narrator |
         chain = Chain(run, narrator or Narrator(quiet=True))
         if force:
             chain.forget(stage)
-        chain.upto(stage)
+        if stage == "report" and chain.audited():
+            chain.report()
+        else:
+            chain.upto(stage)
     return f"{stage}: done, see {chain.artefact(stage)}"
 
 
@@ -100,280 +115,236 @@ class Chain:
     def __init__(self, run: Run, narrator: Narrator) -> None:
         self.run = run
         self.config = run.config
-        self.narrator = narrator
+        self.narrator = run.narrator = narrator
+        self._keys: dict[str, str] = {}
 
-    # What the stages depend on: each key holds the one before it.
-
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        """Fingerprint of the inputs of the stages that all models share."""
-        config = self.config
-        if not config.cohort.table.is_file():
-            raise InputError(f"There is no table at '{config.cohort.table}' (cohort.table): correct the path.")
-        dumped = config.model_dump(mode="json")
-        # At their defaults these change nothing, and runs from before they existed go on.
-        usual: dict[str, Any] = {"cache": True, "fit": None, "bins": {}, "combine": []}
-        settings = {key: value for key, value in dumped["cohort"].items() if (key, value) not in usual.items()}
-        cohort = fingerprint({"cohort": settings, "table": sha256(config.cohort.table)})
-        fit = fingerprint({"cohort": cohort, "generator": dumped["generator"], "seed": config.seed})
-        placebo = self._placebo_images
-        how = {key: value for key, value in dumped["generate"].items() if (key, value) != ("shared_seeds", True)}
-        drawn = fingerprint(
-            {
-                "fit": fit,
-                "generate": how,
-                "placebo": placebo,
-                "replicates": config.controls.replicate_images,
-                "seed": config.seed,
-            }
-        )
-        return {
-            "cohort": cohort,
-            "fit": fit,
-            "generate": drawn,
-            "quality": fingerprint(
-                {"generate": drawn, "probe_steps": config.gates.probe_steps, "quality": dumped["quality"]}
-            ),
-        }
-
-    @property
-    def _placebo_images(self) -> int:
-        chosen = self.config.controls.placebo_images
-        return placebo_size(self.config.test.margin) if chosen is None else chosen
+    def place(self, model: str, name: str) -> str:
+        """Return where a model's artefact is, relative to the run: beside all else when there is only one model."""
+        return name if len(self.config.models) == 1 else f"models/{model}/{name}"
 
     def folder(self, model: str) -> Path:
-        """Return where a model's artefacts are: the run itself when there is only one."""
-        return self.run.folder if len(self.config.models) == 1 else self.run.path("models", model)
+        """Return where a model's artefacts are."""
+        return self.run.path(self.place(model, RESULT)).parent
 
     def artefact(self, stage: str) -> Path:
         """Return what a stage leaves behind."""
         names = {
-            "cohort": "cohort.parquet",
-            "fit": "generator",
-            "generate": "counterfactuals",
-            "quality": "quality",
-            "predict": "responses.parquet",
-            "test": "audit.json",
-            "report": "audit.html",
+            "cohort": COHORT,
+            "fit": GENERATOR,
+            "generate": PICTURES,
+            "quality": QUALITY,
+            "predict": RESPONSES,
+            "test": RESULT,
+            "report": PAGE,
         }
-        shared = stage in ("cohort", "fit", "generate", "quality", "report") or len(self.config.models) == 1
+        shared = stage not in ("predict", "test") or len(self.config.models) == 1
         return self.run.path(names[stage] if shared else "models")
 
     def forget(self, stage: str) -> None:
-        """Undo the records of a stage and of those after it, and what they would go on from."""
+        """Undo a stage and those after it, finished or not; answers that were sent in stay."""
         undone = STAGES[STAGES.index(stage) :]
-        for record in self.run.records():
-            if record.name.split(".")[0] in undone:
-                self.run.path("stages", f"{record.name}.json").unlink()
-        for name in undone:
-            if name in PARTIAL and self.partial(name).is_dir():
-                shutil.rmtree(self.partial(name))
-
-    def partial(self, stage: str) -> Path:
-        """Return the folder that a stage goes on from when it was cut off."""
-        return self.run.path(*PARTIAL[stage])
+        closed = {f"predict.{name}" for name, model in self.config.models.items() if model.kind == CLOSED}
+        names = {record.name for record in self.run.records()} | {*undone}
+        names |= {f"{each}.{model}" for each in ("predict", "test") for model in self.config.models}
+        for name in names - closed:
+            if name.split(".")[0] in undone:
+                self.run.forget(name)
 
     def upto(self, stage: str) -> None:
         """Run the stages in order, up to and with one."""
         for name in STAGES[: STAGES.index(stage) + 1]:
-            getattr(self, f"_{name}")()
+            getattr(self, name)()
 
-    def _note(self, text: str) -> None:
-        self.narrator.say(text)
+    def _do(self, stage: Stage) -> StageRecord:
+        record = self.run.do(stage)
+        self._keys[stage.name] = record.key
+        return record
 
     # The stages.
 
-    def _cohort(self) -> None:
-        load_extractor(
-            self.config.quality.features
-        )  # Weights that are not there are found before anything long starts.
-
-        def work() -> dict[str, Any]:
-            whole = take_in(self.config.cohort, narrator=self.narrator)
-            whole.to_parquet(self.run.path("cohort.parquet"))
-            return {"images": len(whole), "table_sha256": sha256(self.config.cohort.table)}
-
-        record = self.run.stage("cohort", self.keys["cohort"], work)
-        self._note(f"cohort: {record.facts['images']} images")
+    def cohort(self) -> None:
+        """Read the cohort, and try every model on one batch of it before anything long starts."""
+        load_extractor(self.config.quality.features)
+        if not self.config.cohort.table.is_file():
+            raise InputError(f"There is no table at '{self.config.cohort.table}' (cohort.table): correct the path.")
+        record = self._do(cohort_stage(self.config.cohort, lambda: take_in(self.config.cohort, narrator=self.narrator)))
+        self.narrator.say(f"cohort: {record.facts['images']} images")
         for name in self.config.models:
-            # Checked on one batch before anything long starts.
             if self.predictor(name) is not None:
-                for note in check_on_cohort(self.predictor_of(name), self.test, size=self.config.generator.size):
-                    self._note(f"{name}: {note}")
+                for note in check_on_cohort(self.predictor_of(name), self.test_part, size=self.config.generator.size):
+                    self.narrator.say(f"{name}: {note}")
 
-    def _fit(self) -> None:
-        def work() -> dict[str, Any]:
-            generator = generator_of(self.run)
-            folder = self.run.path("generator")
-            train, validation = self.cohort.part("train"), self.cohort.part("validation")
-            generator.fit(
-                train, validation, seed=self.config.seed, directory=folder / "training", narrator=self.narrator
-            )
-            generator.save(folder)
-            files = sorted(path.name for path in folder.glob("*.safetensors"))
-            return {"sha256": {name: sha256(folder / name) for name in files}, "report": dict(generator.report)}
+    def fit(self) -> None:
+        """Train the generator."""
+        settings = self.config.generator.model_dump(mode="json")
+        build = lambda: generator_of(self.run)  # noqa: E731 - built only when it is trained
+        self._do(fit_stage(build, settings, self.splits, seed=self.config.seed, voice=self.narrator))
+        self.narrator.say("fit: the generator is trained")
 
-        self.run.stage("fit", self.keys["fit"], work, partial=self.partial("fit"))
-        self._note("fit: the generator is trained")
+    def generate(self) -> None:
+        """Redraw the test images."""
+        config, after = self.config, (self._keys["fit"],)
+        wanted = config.controls.placebo_images
+        request = Request(
+            attribute=config.cohort.attribute,
+            levels=config.cohort.levels,
+            # A margin above the default asks for no smaller sample, so that moving it redraws nothing.
+            placebo_images=placebo_size(min(config.test.margin, PLACEBO_MARGIN)) if wanted is None else wanted,
+            replicate_images=config.controls.replicate_images,
+            seed=config.seed,
+            **config.generate.model_dump(),
+        )
+        generator = lambda: self.generator  # noqa: E731 - read only when it is needed
+        record = self._do(
+            generate_stage(generator, self.test_part, request, after=after, voice=self.narrator, where=PICTURES)
+        )
+        self.narrator.say(f"generate: {record.facts['images']} test images redrawn under every level")
 
-    def _generate(self) -> None:
-        config = self.config
+    def quality(self) -> None:
+        """Measure how faithful the redrawn images are."""
+        config, after = self.config, (self._keys["generate"],)
+        settings = {
+            "hold": list(config.generator.hold),
+            "probe_steps": config.gates.probe_steps,
+            "features": config.quality.features,
+            "cycles": config.quality.cycles,
+            "seed": config.seed,
+        }
+        self._do(quality_stage(lambda: self.twins, self.splits, settings, after=after, voice=self.narrator))
+        self.narrator.say("quality: " + self.faithfulness.summary())
 
-        def work() -> dict[str, Any]:
-            twins = generate(
-                self.generator,
-                self.test,
-                attribute=config.cohort.attribute,
-                draws=config.generate.draws,
-                levels=config.cohort.levels,
-                guidance=config.generate.guidance,
-                shared_seeds=config.generate.shared_seeds,
-                placebo_images=self._placebo_images,
-                replicate_images=config.controls.replicate_images,
-                seed=config.seed,
-                out=self.run.path("counterfactuals"),
-                shard=config.generate.shard,
-                key=self.keys["fit"],
-                narrator=self.narrator,
-            )
-            return {"images": len(twins.main), "placebo_images": 0 if twins.placebo is None else len(twins.placebo)}
-
-        record = self.run.stage("generate", self.keys["generate"], work, partial=self.partial("generate"))
-        self._note(f"generate: {record.facts['images']} test images redrawn under every level")
-
-    def _quality(self) -> None:
-        def work() -> dict[str, Any]:
-            found = assess_faithfulness(
-                self.twins,
-                self.cohort.part("train"),
-                self.cohort.part("validation"),
-                hold=self.config.generator.hold,
-                probe_steps=self.config.gates.probe_steps,
-                features=self.config.quality.features,
-                cycles=self.config.quality.cycles,
-                seed=self.config.seed,
-                directory=self.run.path("quality"),
-                narrator=self.narrator,
-            )
-            found.save(self.run.path("quality"))
-            return {}
-
-        self.run.stage("quality", self.keys["quality"], work, partial=self.partial("quality"))
-        self._note("quality: " + self.faithfulness.summary())
-
-    def _predict(self) -> None:
-        for name in self.config.models:
-            predictor = self.predictor(name)
+    def predict(self) -> None:
+        """Run every model on originals and redrawn images; of a closed one, ask that its answers are here."""
+        for name, settings in self.config.models.items():
+            predictor, place = self.predictor(name), self.place(name, RESPONSES)
             if predictor is None:
-                self._require_answers(name)
+                self._answers(name)
                 continue
-
-            def work(predictor: Predictor = predictor, name: str = name) -> dict[str, Any]:
-                with self.narrator.progress(f"predict {name}", len(self.twins.main)) as tick:
-                    frame = predict_sets(
-                        predictor, self.twins.sets, self.test, folder=self.folder(name) / "responses", tick=tick
-                    )
-                write_responses(self.folder(name) / "responses.parquet", frame)
-                return {"model_sha256": predictor.fingerprint(), "answers": kind_of_answers(frame)}
-
-            self.run.stage(f"predict.{name}", self._predict_key(name, predictor.fingerprint()), work)
-            self._note(f"predict: {name} is done")
-
-    def _predict_key(self, name: str, model: str) -> str:
-        settings = self.config.models[name].model_dump(mode="json", exclude={"source", "weights", "batch_size"})
-        return fingerprint({"generate": self.keys["generate"], "settings": settings, "model": model})
-
-    def _require_answers(self, name: str) -> None:
-        record = self.run.record(f"predict.{name}")
-        if record is None or record.key != self._predict_key(name, str(record.facts.get("answers_sha256"))):
-            raise StateError(
-                f"'{name}' is a closed model and its answers are not here yet: run `citlr export {self.run.folder}`, "
-                f"send the pictures to the model's owner, and bring the answers back with `citlr ingest`."
+            self._do(
+                predict_stage(
+                    predictor,
+                    lambda: self.twins,
+                    name=name,
+                    settings=settings.model_dump(mode="json", exclude={"source", "weights", "batch_size"}),
+                    place=place,
+                    after=(self._keys["generate"],),
+                    voice=self.narrator,
+                )
             )
+            self.narrator.say(f"predict: {name} is done")
+
+    def _answers(self, name: str) -> None:
+        """Take up answers that were sent in, if they are to the pictures of now."""
+        record = self.run.record(f"predict.{name}")
+        known = None if record is None else str(record.inputs.get("answers"))
+        finished = None if known is None else self.run.done(self._answers_stage(name, known, None))
+        if finished is None:
+            raise StateError(
+                f"'{name}' is a closed model and its answers are not here yet, or are to other pictures: run `citlr "
+                f"export {self.run.root}`, send the pictures to the model's owner, and bring the answers back with "
+                "`citlr ingest`."
+            )
+        self._keys[f"predict.{name}"] = finished.key
+
+    def _answers_stage(self, name: str, digest: str, frame: pd.DataFrame | None) -> Stage:
+        place = self.place(name, RESPONSES)
+
+        def work(folder: Path) -> dict[str, Any]:
+            assert frame is not None
+            write_responses(folder / place, frame)
+            return {"answers_sha256": digest, "answers": kind_of_answers(frame)}
+
+        settings = self.config.models[name].model_dump(mode="json", include={"kind", "labels"})
+        inputs = {"answers": digest, "settings": settings}
+        return Stage(f"predict.{name}", inputs, work, (place,), (self._keys["generate"],))
 
     def ingest(self, name: str, frame: pd.DataFrame, answers_sha256: str) -> None:
         """Take accepted answers of a closed model as its responses."""
+        self._do(self._answers_stage(name, answers_sha256, frame))
 
-        def work() -> dict[str, Any]:
-            write_responses(self.folder(name) / "responses.parquet", frame)
-            return {"answers_sha256": answers_sha256, "answers": kind_of_answers(frame)}
-
-        self.run.stage(f"predict.{name}", self._predict_key(name, answers_sha256), work)
-
-    def _test(self) -> None:
+    def test(self) -> None:
+        """Test every model's responses."""
         for name in self.config.models:
+            place = self.place(name, RESULT)
 
-            def work(name: str = name) -> dict[str, Any]:
+            def work(folder: Path, name: str = name, place: str = place) -> dict[str, Any]:
                 result = audit_responses(self._inputs(name))
-                result.to_json(self.folder(name) / "audit.json")
+                result.to_json(folder / place)
                 return {"verdict": result.verdict}
 
-            record = self.run.stage(f"test.{name}", self._test_key(name), work)
-            self._note(f"test: {name}: {record.facts['verdict']}")
-
-    def _test_key(self, name: str) -> str:
-        predicted = self.run.record(f"predict.{name}")
-        dumped = self.config.model_dump(mode="json", include={"test", "gates", "controls", "seed"})
-        return fingerprint({"predict": None if predicted is None else predicted.key, "settings": dumped})
+            inputs = self.config.model_dump(mode="json", include={"test", "gates", "controls", "seed"})
+            after = tuple(self._keys[each] for each in ("cohort", "quality", f"predict.{name}"))
+            record = self._do(Stage(f"test.{name}", inputs, work, (place,), after))
+            self.run.history.seen()
+            self.narrator.say(f"test: {name}: {record.facts['verdict']}")
 
     def _inputs(self, name: str) -> AuditInputs:
         return AuditInputs(
             model=name,
-            responses=read_responses(self.folder(name) / "responses.parquet"),
-            whole=self.cohort,
-            test=self.test,
+            responses=read_responses(self.run.path(self.place(name, RESPONSES))),
+            whole=self.whole,
+            test=self.test_part,
             twins=self.twins,
             faithfulness=self.faithfulness,
             settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
             provenance=provenance(self.run, name),
         )
 
-    def _report(self) -> None:
-        key = fingerprint(
-            {
-                "tests": [self._test_key(name) for name in self.config.models],
-                "report": self.config.report.model_dump(mode="json"),
-            }
-        )
+    def audited(self) -> bool:
+        """Say whether every model's audit is finished and intact, whatever has become of its inputs since."""
+        records = [self.run.record(f"test.{name}") for name in self.config.models]
+        found = [each for each in records if each is not None and self.run.intact(each) is None]
+        self._keys |= {each.name: each.key for each in found}
+        return len(found) == len(self.config.models)
 
-        def work() -> dict[str, Any]:
-            folders = {name: self.folder(name) for name in self.config.models}
-            publish(self.run.folder, folders, self.results(), self.twins, report=self.config.report)
-            return {}
+    def report(self) -> None:
+        """Write the pages of finished audits."""
+        places = {name: self.place(name, PAGE) for name in self.config.models}
 
-        fresh = self.run.done("report", key)
-        self.run.stage("report", key, work)
-        record = self.run.path("provenance.json")
-        if not (fresh and record.is_file()):  # else it would name the versions of a later look, not of the audit
-            write_json(record, whole_provenance(self.run))
-        self._note(f"report: {self.artefact('report')}")
+        def work(folder: Path) -> None:
+            sources = {name: self.folder(name) for name in self.config.models}
+            targets = {name: folder / place for name, place in places.items()}
+            pictures: Callable[[], Twins] = lambda: self.twins  # noqa: E731 - opened only where strips are shown
+            publish(sources, targets, self.results(), pictures, report=self.config.report, first=folder / PAGE)
+            write_json(folder / "provenance.json", whole_provenance(self.run))
+
+        inputs = {"report": self.config.report.model_dump(mode="json"), "templates": templates_fingerprint()}
+        after = tuple(self._keys[f"test.{name}"] for name in self.config.models)
+        every = tuple(dict.fromkeys((PAGE, *places.values(), "provenance.json")))
+        self._do(Stage("report", inputs, work, every, after))
+        self.narrator.say(f"report: {self.artefact('report')}")
 
     # What the stages hand to each other, read when it is first asked for.
 
     @cached_property
-    def cohort(self) -> Cohort:
+    def whole(self) -> Cohort:
         """The cohort, all splits."""
-        return Cohort.from_parquet(self.run.path("cohort.parquet"))
+        return Cohort.from_parquet(self.run.path(COHORT))
 
     @cached_property
-    def test(self) -> Cohort:
+    def splits(self) -> tuple[Cohort, Cohort]:
+        """What the generator and the probes learn from: training and validation split."""
+        return self.whole.part("train"), self.whole.part("validation")
+
+    @cached_property
+    def test_part(self) -> Cohort:
         """The test split: what is audited."""
-        return self.cohort.part("test")
+        return self.whole.part("test")
 
     @cached_property
     def generator(self) -> CounterfactualGenerator:
         """The trained generator."""
-        return load_generator(self.run.path("generator"))
+        return load_generator(self.run.path(GENERATOR))
 
     @cached_property
     def twins(self) -> Twins:
         """The redrawn images."""
-        return Twins.open(self.run.path("counterfactuals"), self.test, self.generator)
+        return Twins.open(self.run.path(PICTURES), self.test_part, self.generator)
 
     @cached_property
     def faithfulness(self) -> Faithfulness:
         """How faithful the redrawn images are."""
-        return read_faithfulness(self.run.path("quality"))
+        return read_faithfulness(self.run.path(QUALITY))
 
     @cached_property
     def _predictors(self) -> dict[str, Predictor | None]:
@@ -394,5 +365,7 @@ class Chain:
         return found
 
     def results(self) -> dict[str, AuditResult]:
-        """Return the finished audits, by model."""
-        return {name: read_result(self.folder(name) / "audit.json") for name in self.config.models}
+        """Return the finished audits, by model; one that is damaged or missing is named."""
+        for name in self.config.models:
+            self.run.require(f"test.{name}", f"run `citlr test {self.run.root}` to make it again")
+        return {name: read_result(self.run.path(self.place(name, RESULT))) for name in self.config.models}

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from citlr.run.files import atomic_write
 from citlr.audit import tables
 from citlr.audit.result import AuditResult, TestRow, Verdict
 from citlr.config import Section
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import atomic_write
 
 
 class Policy(Section):

@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.run.files import atomic_write
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
+from citlr.run.files import atomic_write
 
 # The draw of rows that hold the model's output on the image as it came.
 ORIGINAL = -1
@@ -205,9 +205,11 @@ def _kept(folder: Path | None, name: str, make: Callable[[], pd.DataFrame]) -> p
     if folder is None:
         return make()
     path = folder / f"{name}.parquet"
-    if not path.is_file():
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException):  # not there yet, or damaged
         write_responses(path, make())
-    return pd.read_parquet(path)
+        return pd.read_parquet(path)
 
 
 def _originals(predictor: Predictor, twins: Counterfactuals, cohort: Cohort, labels: Sequence[str]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,52 +17,57 @@ from citlr.audit.report import write_report
 from citlr.audit.result import AuditResult
 from citlr.config import LEGIBLE, ReportConfig
 from citlr.generators.base import hashed_seed
+from citlr.run.files import digest_or_missing, fingerprint
 
 
 def publish(
-    root: Path,
-    folders: Mapping[str, Path],
+    sources: Mapping[str, Path],
+    targets: Mapping[str, Path],
     results: Mapping[str, AuditResult],
-    twins: Twins,
+    twins: Callable[[], Twins],
     *,
     report: ReportConfig,
-) -> Path:
-    """Write every model's page, and `audit.html` of the run.
+    first: Path,
+) -> None:
+    """Write every model's page, and one that ranks them where there are several.
 
     Parameters
     ----------
-    root : Path
-        The run folder.
-    folders : mapping of str to Path
+    sources : mapping of str to Path
         Each model's folder, with its `responses.parquet`.
+    targets : mapping of str to Path
+        Each model's page.
     results : mapping of str to AuditResult
         Each model's audit.
-    twins : Twins
-        The redrawn images.
+    twins : callable
+        Gives the redrawn images, of which strips are shown.
     report : ReportConfig
         Number and size of the pictures (none where they may not leave the house), masking, what the page quotes.
-
-    Returns
-    -------
-    Path
-        The page to open first.
+    first : Path
+        The page to open first: that of the model, or the ranking.
     """
-    pictures = choose_gallery(twins, report.gallery, pixels=report.gallery_pixels) if report.gallery else None
+    pictures = choose_gallery(twins(), report.gallery, pixels=report.gallery_pixels) if report.gallery else None
     for name, result in results.items():
-        responses = read_responses(folders[name] / "responses.parquet")
+        responses = read_responses(sources[name] / "responses.parquet")
+        attribute = result.tests[0].attribute if result.tests else ""
         write_report(
-            folders[name] / "audit.html",
+            targets[name],
             result,
-            responses=responses[responses["attribute"] == twins.attribute],
+            responses=responses[responses["attribute"] == attribute],
             gallery=pictures,
             mask_below=report.mask_below,
             intended_use=report.intended_use,
             attribute_definition=report.attribute_definition,
         )
-    if len(results) == 1:
-        return next(iter(folders.values())) / "audit.html"
-    links = {name: (folders[name] / "audit.html").relative_to(root).as_posix() for name in results}
-    return write_fleet(root / "audit.html", results, links)
+    if len(results) > 1:
+        links = {name: targets[name].relative_to(first.parent).as_posix() for name in results}
+        write_fleet(first, results, links)
+
+
+def templates_fingerprint() -> str:
+    """Fingerprint what pages are made with besides the code."""
+    files = sorted((Path(__file__).parent / "templates").iterdir())
+    return fingerprint([[file.name, digest_or_missing(file)] for file in files])
 
 
 def choose_gallery(twins: Twins, count: int, *, pixels: int = LEGIBLE) -> Gallery:

@@ -15,7 +15,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from citlr import __version__
-from citlr.run.files import atomic_write
 from citlr.audit import (
     charts,
     guidance,
@@ -31,6 +30,7 @@ from citlr.audit.privacy import without_paths
 from citlr.audit.result import AuditResult, TestRow
 from citlr.audit.scatters import Scatter, paired, scatter
 from citlr.errors import InputError
+from citlr.run.files import atomic_write
 
 _SHOWN_SCATTERS = 6  # the weightiest; the others open on demand
 _COLUMNS = ("image_id", "attribute", "level", "draw", "label", "probability")
@@ -176,6 +176,7 @@ def render(
         "guidance": guidance.ITEMS,
         "answered": guidance.by_section(),
         "stages": report_provenance.stages(result),
+        "changes": report_provenance.changes(result),
         "blocks": report_provenance.blocks(result),
         "is_number": numerals.is_number,
     }

@@ -57,6 +57,16 @@ def stages(result: AuditResult) -> Table | None:
     return tables.build("What each stage took", columns, rows)
 
 
+def changes(result: AuditResult) -> tuple[tuple[str, str, str], ...]:
+    """List what was changed after a first verdict was there: when, in which stage, and what, paths shortened."""
+    found = []
+    for entry in result.provenance.get("history") or ():
+        if isinstance(entry, Mapping):
+            said = privacy.without_paths("; ".join(str(one) for one in entry.get("changes", ())))
+            found.append((str(entry.get("when", "")), str(entry.get("stage", "")).partition(".")[0], said))
+    return tuple(found)
+
+
 def _memory(entry: Mapping[str, Any]) -> Cell:
     for key, unit in (("peak_memory_mb", 1e6), ("peak_memory_bytes", 1), ("peak_memory", 1)):
         if is_number(entry.get(key)):
@@ -69,7 +79,7 @@ def blocks(result: AuditResult) -> tuple[Block, ...]:
     plain: list[tuple[str, str]] = []
     grouped: list[Block] = []
     for key, value in result.provenance.items():
-        if key == "stages":
+        if key in ("stages", "history"):
             continue
         if isinstance(value, Mapping):
             rows = privacy.flatten(value)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from citlr.run.files import write_json
 from citlr.audit.records import (
     SEVERITY,
     BaselineRow,
@@ -30,6 +29,7 @@ from citlr.audit.records import (
     Verdict,
 )
 from citlr.errors import InputError
+from citlr.run.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

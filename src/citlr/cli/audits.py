@@ -34,9 +34,9 @@ def audit(
 
     settings = read_config(config)
     # After the configuration: torch takes seconds to import, and a typing error is told at once.
-    from citlr.run.folder import Run
     from citlr.audit.pipeline import run_audit, run_stage
     from citlr.console import Narrator
+    from citlr.run.folder import Run
 
     if trust:
         models = {name: model.model_copy(update={"trust": True}) for name, model in settings.models.items()}
@@ -93,9 +93,9 @@ def report(
     if form is None and out is None and not changed:
         stage("report", run, quiet, force)
         return
-    from citlr.run.folder import Run
     from citlr.audit.deliver import deliver
     from citlr.config import parse_report
+    from citlr.run.folder import Run
 
     opened = Run.open(run)
     shown = parse_report({**opened.config.report.model_dump(), **changed})
@@ -108,9 +108,9 @@ VERBS = (demo, audit, fit, generate, predict, test, report)
 
 def stage(name: str, folder: Path, quiet: bool, force: bool) -> None:
     """Run one stage of a run folder, and those before it that are not done; say what it left behind."""
-    from citlr.run.folder import Run
     from citlr.audit.pipeline import run_stage
     from citlr.console import Narrator
+    from citlr.run.folder import Run
 
     print(run_stage(Run.open(folder), name, force=force, narrator=Narrator(quiet=quiet)))
 

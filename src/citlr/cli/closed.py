@@ -19,9 +19,9 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write the redrawn images under opaque names, for a model that is run elsewhere."""
-    from citlr.run.folder import Run
     from citlr.audit.handover import export_run
     from citlr.console import Narrator
+    from citlr.run.folder import Run
 
     print(export_run(Run.open(run), out=out, format=format, narrator=Narrator(quiet=quiet)))
 
@@ -34,10 +34,10 @@ def ingest(
     quiet: Quiet = False,
 ) -> None:
     """Take the answers of a closed model, and go on to test and report."""
-    from citlr.run.folder import Run
     from citlr.audit.handover import ingest_run
     from citlr.cli.audits import show
     from citlr.console import Narrator
+    from citlr.run.folder import Run
 
     results = ingest_run(Run.open(run), predictions, model=model, percent=percent, narrator=Narrator(quiet=quiet))
     show(results, run / "audit.html", as_json=False)
@@ -72,9 +72,9 @@ def compare(
     """Set audits side by side: verdicts, effects, and the interval of their difference; the first is the reference."""
     import json
 
-    from citlr.run.files import atomic_write
     from citlr.audit import comparison, comparison_page
     from citlr.audit.finished import find
+    from citlr.run.files import atomic_write
 
     series = comparison.choose([find(place, responses=True) for place in audits])
     found = [comparison.compare(one) for one in series]

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.stats
 
-from citlr.run.files import atomic_write
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import atomic_write
 
 Unit = Literal["image", "patient"]
 Kind = Literal["label", "missing", "view"]

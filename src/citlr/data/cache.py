@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from citlr.run.files import atomic_write, read_json, write_json
 from citlr.console import Narrator
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
@@ -24,8 +23,10 @@ from citlr.data.shards import (
     PLAN,
     SCHEMA,
     OpenCache,
+    Row,
     Stamp,
     content_key,
+    pixel_digest,
     read_rows,
     rows_file,
     shard_file,
@@ -33,6 +34,7 @@ from citlr.data.shards import (
     write_rows,
 )
 from citlr.errors import InputError, StateError
+from citlr.run.files import atomic_write, read_json, write_json
 
 # Images in a shard: 16 MiB at 64 x 64, 256 MiB at 256 x 256.
 SHARD = 4096
@@ -174,12 +176,18 @@ class _Task:
     workers: int
 
     def whole(self, number: int, rows: range) -> bool:
-        """Say whether a shard is there and none of its files was changed since."""
-        if not (shard_file(self.place, number).is_file() and rows_file(self.place, number).is_file()):
+        """Say whether a shard is there, undamaged, and none of its files was changed since."""
+        try:
+            table = read_rows(self.place, number)
+            shard = np.load(shard_file(self.place, number), mmap_mode="r", allow_pickle=False)
+        except (StateError, OSError, ValueError, EOFError):
             return False
-        table = read_rows(self.place, number)
+        if len(table) != len(rows) or shard.shape != (len(rows), self.size, self.size):
+            return False
         pairs = zip(table["path"], stamps_of(table), strict=True)
-        return len(table) == len(rows) and not any(stamp.changed(self.cohort.root / path) for path, stamp in pairs)
+        if any(stamp.changed(self.cohort.root / path) for path, stamp in pairs):
+            return False
+        return all(pixel_digest(image) == digest for image, digest in zip(shard, table["pixels"], strict=True))
 
     def write(self, number: int, rows: range) -> None:
         """Fill one shard through a memory map; the table beside it is written last and says that it is whole."""
@@ -189,34 +197,29 @@ class _Task:
         part = cohort.frame.iloc[rows.start : rows.stop]
         ids, paths = part["image_id"].tolist(), part["path"].tolist()
 
-        def decode(row: int) -> tuple[int, npt.NDArray[np.uint8] | None, str, Stamp]:
+        def decode(row: int) -> tuple[npt.NDArray[np.uint8], Row]:
             stamp = Stamp.of(cohort.root / paths[row]) if files else Stamp()
             image, fault = _decoded(source, ids[row], paths[row], size, fit)
-            return row, image, fault, stamp
+            return image, Row(ids[row], paths[row], fault, stamp, pixel_digest(image))
 
         rows_file(self.place, number).unlink(missing_ok=True)
-        faults: list[str] = []
-        stamps: list[Stamp] = []
+        known: list[Row] = []
         with atomic_write(shard_file(self.place, number)) as temporary:
             shape = (len(ids), size, size)
             shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
             done = map_ordered(decode, iter(range(len(ids))), workers=self.workers, ahead=8 * self.workers)
-            for row, image, fault, stamp in done:
-                if image is not None:
-                    shard[row] = image
-                faults.append(fault)
-                stamps.append(stamp)
+            for place, (image, row) in enumerate(done):
+                shard[place] = image
+                known.append(row)
             shard.flush()
             del shard
-        write_rows(self.place, number, ids, paths, faults, stamps)
+        write_rows(self.place, number, known)
 
 
-def _decoded(
-    source: PixelSource, image_id: str, path: str, size: int, fit: Fit
-) -> tuple[npt.NDArray[np.uint8] | None, str]:
-    """Give one image and no fault, or a fault and no image."""
+def _decoded(source: PixelSource, image_id: str, path: str, size: int, fit: Fit) -> tuple[npt.NDArray[np.uint8], str]:
+    """Give one image and no fault, or nothing but black and a fault."""
     names: Sequence[str] = [image_id]
     try:
         return quantise(source.read_many(names, [path], size=size, fit=fit)[0, 0]), ""
     except InputError as error:
-        return None, str(error)
+        return np.zeros((size, size), np.uint8), str(error)

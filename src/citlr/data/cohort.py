@@ -37,6 +37,7 @@ from citlr.data.steps import (
 )
 from citlr.data.vocabulary import read_age
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +181,18 @@ class Cohort:
             images[start : start + len(part)] = batch
             start += len(part)
         return images
+
+    def fingerprint(self) -> str:
+        """Give the SHA-256 of all that an audit reads of the cohort: its rows, its roles, and every image's content.
+
+        Where the images lie is not in it. All files are read once, or the digests that a cache keeps of its pixels.
+        """
+        source = self.source if self.source is not None else FolderPixels(self.root)
+        roles = (self.attributes, self.labels, self.covariates, self.fit)
+        # Text, since a column has another type after a turn through parquet; a blank is told from an empty word.
+        rows = self.frame.to_csv(index=False, na_rep="\0")
+        ids, paths = self.frame["image_id"].tolist(), self.frame["path"].tolist()
+        return fingerprint([roles, rows, source.fingerprint(ids, paths)])
 
     def counts(self) -> pd.DataFrame:
         """Count images and patients by attribute, level, label, value and split.

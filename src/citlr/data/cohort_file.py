@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.run.files import atomic_write
 from citlr.data.pixels import PixelSource
 from citlr.data.shards import CachePixels, OpenCache
 from citlr.errors import InputError, StateError
+from citlr.run.files import atomic_write
 
 SCHEMA = "citlr.cohort/1"
 _KEY = b"citlr"

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.run.files import atomic_write, fingerprint, read_json, write_json
 from citlr.console import Ticker, silent
 from citlr.data.images import decode_png, encode_png
 from citlr.errors import InputError, StateError
+from citlr.run.files import atomic_write, fingerprint, read_json, write_json
 
 Images = npt.NDArray[np.float32]
 _TEXT = {"dtype": "string", "_type": "Value"}

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.fft
 
-from citlr.run.files import atomic_write
 from citlr.console import Narrator
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
 from citlr.data.shards import CachePixels
 from citlr.data.splits import require_disjoint
 from citlr.errors import InputError
+from citlr.run.files import atomic_write
 
 # Side of the thumbnail that is transformed, and of the block of low frequencies whose signs are the hash.
 THUMBNAIL = 64

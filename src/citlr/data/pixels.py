@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from citlr.data.images import Fit, Pixels, read_image
+from citlr.run.files import digest_or_missing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,6 +26,9 @@ class PixelSource(Protocol):
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Give images (n, 1, size, size) in [0, 1]; called from several threads at once."""
+
+    def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
+        """Give the SHA-256 of these images' names and content: another one when any of them is another."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,26 @@ class FolderPixels:
         for position, path in enumerate(paths):
             batch[position] = read_image(self.root / path, size=size, fit=fit)
         return batch
+
+    def fingerprint(self, ids: Sequence[str], paths: Sequence[str], *, workers: int = 4) -> str:
+        """Digest every file's bytes; one that is not there counts as `missing`."""
+        files = (self.root / path for path in paths)
+        return digest_of(ids, map_ordered(digest_or_missing, files, workers=workers, ahead=16 * workers))
+
+
+def digest_of(ids: Iterable[str], contents: Iterable[str]) -> str:
+    """Give the SHA-256 of names and the digests of what they name, in order.
+
+    Examples
+    --------
+    >>> digest_of(["a"], ["1"]) == digest_of(["a"], ["2"])
+    False
+    """
+    whole = hashlib.sha256()
+    for name, content in zip(ids, contents, strict=True):
+        # No file name holds a NUL, and no digest: two lists cannot give one text.
+        whole.update(f"{name}\0{content}\0".encode())
+    return whole.hexdigest()
 
 
 def map_ordered(work: Callable[[Item], Result], items: Iterator[Item], *, workers: int, ahead: int) -> Iterator[Result]:

@@ -7,13 +7,13 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from citlr.run.files import atomic_write
 from citlr.console import Narrator
 from citlr.data.cache import cache_name, write_cache
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table, raw_table
 from citlr.errors import InputError
+from citlr.run.files import atomic_write
 
 SCHEMA = "citlr.flow/1"
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.run.files import atomic_write, read_json
 from citlr.data.images import Fit, Pixels, fit_square
+from citlr.data.pixels import digest_of
 from citlr.errors import InputError, StateError
+from citlr.run.files import atomic_write, read_json
 
-SCHEMA = "citlr.cache/2"
+SCHEMA = "citlr.cache/3"
 # Written last: a folder without it holds no whole cache.
 INDEX = "index.json"
 PLAN = "plan.json"
@@ -30,6 +31,8 @@ _DIGEST = 16
 @dataclass(frozen=True)
 class CachePixels:
     """Pixels out of a cache folder; shards are mapped, not loaded, so memory holds what is being read.
+
+    An image is compared with the digest that was noted when it was written, once in a process: a damaged disk is named.
 
     Parameters
     ----------
@@ -41,16 +44,17 @@ class CachePixels:
         How rectangles became squares.
     key : str
         Names the cache's content: image ids, size, fit, and the content of the files.
-    places : dict of str to (int, int)
-        Image id to shard and row.
+    places : dict of str to (int, int, str)
+        Image id to shard, row, and the digest of its pixels.
     """
 
     folder: Path
     size: int
     fit: Fit
     key: str
-    places: dict[str, tuple[int, int]] = field(repr=False)
+    places: dict[str, tuple[int, int, str]] = field(repr=False)
     _maps: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
+    _whole: set[str] = field(default_factory=set, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
@@ -63,17 +67,38 @@ class CachePixels:
             )
         batch = np.empty((len(ids), 1, self.size, self.size), dtype=np.float32)
         for position, image_id in enumerate(ids):
-            shard, row = self.places[image_id]
-            np.multiply(self._shard(shard)[row], np.float32(1.0 / 255.0), out=batch[position, 0])
+            np.multiply(self._image(image_id), np.float32(1.0 / 255.0), out=batch[position, 0])
         if size == self.size:
             return batch
         return np.stack([fit_square(image, size=size, fit="stretch") for image in batch])
 
+    def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
+        """Digest the digests that were noted when the pixels were written; reading compares the pixels with them."""
+        return digest_of([f"{self.size} {self.fit}", *ids], ["", *(self.places[name][2] for name in ids)])
+
+    def _image(self, image_id: str) -> npt.NDArray[np.uint8]:
+        shard, row, digest = self.places[image_id]
+        image: npt.NDArray[np.uint8] = self._shard(shard)[row]
+        if image_id not in self._whole:
+            if pixel_digest(image) != digest:
+                raise self._damaged(shard, f"the pixels of '{image_id}' are not those that were written")
+            self._whole.add(image_id)
+        return image
+
     def _shard(self, number: int) -> npt.NDArray[np.uint8]:
         with self._lock:
             if number not in self._maps:
-                self._maps[number] = np.load(shard_file(self.folder, number), mmap_mode="r", allow_pickle=False)
+                try:
+                    self._maps[number] = np.load(shard_file(self.folder, number), mmap_mode="r", allow_pickle=False)
+                except (OSError, ValueError, EOFError) as error:
+                    raise self._damaged(number, f"it cannot be mapped: {error}") from error
             return self._maps[number]
+
+    def _damaged(self, number: int, what: str) -> StateError:
+        return StateError(
+            f"{shard_file(self.folder, number)} is damaged ({what}); run the same `citlr prepare ... --cache "
+            f"{self.size}` again, which mends it."
+        )
 
 
 @dataclass(frozen=True)
@@ -121,36 +146,51 @@ def _content_digest(file: Path) -> str:
     return hashlib.blake2b(file.read_bytes(), digest_size=_DIGEST).hexdigest()
 
 
+def pixel_digest(image: npt.NDArray[np.uint8]) -> str:
+    """Digest one cached image, uint8 (size, size)."""
+    return hashlib.blake2b(image.tobytes(), digest_size=_DIGEST).hexdigest()
+
+
 def shard_file(folder: Path, number: int) -> Path:
     """Give the file with the pixels of a shard, uint8 (n, size, size)."""
     return folder / f"shard-{number:05d}.npy"
 
 
 def rows_file(folder: Path, number: int) -> Path:
-    """Give the table beside it: image id, path, fault, and the stamp of the file."""
+    """Give the table beside it: image id, path, fault, the stamp of the file, and the digest of the pixels."""
     return folder / f"shard-{number:05d}.parquet"
 
 
-def write_rows(
-    folder: Path, number: int, ids: Sequence[str], paths: Sequence[str], faults: Sequence[str], stamps: Sequence[Stamp]
-) -> None:
+@dataclass(frozen=True)
+class Row:
+    """What is known of one image in a shard: its name, its file, why it could not be read, and its pixels' digest."""
+
+    image_id: str
+    path: str
+    fault: str
+    stamp: Stamp
+    pixels: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give one row of the table, flat."""
+        own = {"image_id": self.image_id, "path": self.path, "fault": self.fault, "pixels": self.pixels}
+        return {**own, **asdict(self.stamp)}
+
+
+def write_rows(folder: Path, number: int, rows: Sequence[Row]) -> None:
     """Write the table beside a shard, whole or not at all."""
-    rows = {
-        "image_id": list(ids),
-        "path": list(paths),
-        "fault": list(faults),
-        "bytes": [stamp.bytes for stamp in stamps],
-        "mtime_ns": [stamp.mtime_ns for stamp in stamps],
-        "digest": [stamp.digest for stamp in stamps],
-    }
     with atomic_write(rows_file(folder, number)) as temporary:
-        pq.write_table(pa.table(rows), temporary)
+        pq.write_table(pa.Table.from_pylist([row.to_dict() for row in rows]), temporary)
 
 
 def read_rows(folder: Path, number: int) -> pd.DataFrame:
     """Read the table beside a shard."""
-    with rows_file(folder, number).open("rb") as stream:
-        frame: pd.DataFrame = pq.ParquetFile(stream).read().to_pandas()
+    file = rows_file(folder, number)
+    try:
+        with file.open("rb") as stream:
+            frame: pd.DataFrame = pq.ParquetFile(stream).read().to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise StateError(f"{file} is damaged ({error}); remove it and run the same `citlr prepare` again.") from error
     return frame
 
 
@@ -161,10 +201,11 @@ def stamps_of(rows: pd.DataFrame) -> Iterator[Stamp]:
 
 
 def content_key(plan: dict[str, Any], tables: Sequence[pd.DataFrame]) -> str:
-    """Name the content of a cache: the plan, and every file's digest."""
+    """Name the content of a cache: the plan, and every image's name, file and pixels."""
     text = hashlib.blake2b(repr(sorted(plan.items())).encode(), digest_size=_DIGEST)
     for rows in tables:
-        text.update("\n".join(rows["digest"]).encode())
+        for column in ("image_id", "path", "fault", "digest", "pixels"):
+            text.update("\0".join(rows[column]).encode())
     return text.hexdigest()
 
 
@@ -194,12 +235,20 @@ class OpenCache:
         place = Path(folder)
         if not (place / INDEX).is_file():
             raise StateError(f"{place} holds no whole cache (there is no {INDEX}); write it with `--cache`.")
-        index = read_json(place / INDEX)
+        index = _read_index(place / INDEX)
         if index.get("schema") != SCHEMA:
             raise StateError(f"{place} holds a cache of another version ({index.get('schema')}); write it anew.")
         tables = [read_rows(place, number) for number in range(int(index["shards"]))]
+        plan = {name: value for name, value in index.items() if name not in ("shards", "key")}
+        if content_key(plan, tables) != index["key"]:
+            raise StateError(
+                f"The tables of the cache {place} are not those that its {INDEX} was written with; run the same "
+                f"`citlr prepare ... --cache {index['size']}` again."
+            )
         places = {
-            name: (number, row) for number, rows in enumerate(tables) for row, name in enumerate(rows["image_id"])
+            name: (number, row, digest)
+            for number, rows in enumerate(tables)
+            for row, (name, digest) in enumerate(zip(rows["image_id"], rows["pixels"], strict=True))
         }
         pixels = CachePixels(place, int(index["size"]), index["fit"], str(index["key"]), places)
         return cls(pixels, pd.concat(tables, ignore_index=True))
@@ -220,3 +269,16 @@ class OpenCache:
                 f"{len(changed)} of {len(rows)} images were changed after the cache {self.pixels.folder} was written, "
                 f"the first: {root / changed[0]}; run the same `citlr prepare ... --cache {self.pixels.size}` again."
             )
+
+
+def _read_index(file: Path) -> dict[str, Any]:
+    try:
+        index: dict[str, Any] = read_json(file)
+        if isinstance(index, dict) and ("schema" not in index or index["schema"] != SCHEMA):
+            return index
+        _ = int(index["shards"]), int(index["size"]), str(index["fit"]), str(index["key"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"{file} is damaged ({type(error).__name__}: {error}); run the same `citlr prepare ... --cache` again."
+        ) from error
+    return index

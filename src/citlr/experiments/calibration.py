@@ -15,12 +15,12 @@ from typing import Any
 
 import joblib
 
-from citlr.run.files import write_json
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.experiments.calibration_counts import Count, summary, total
 from citlr.experiments.calibration_page import write_calibration_page, write_figures
 from citlr.experiments.calibration_tasks import FULL, QUICK, Effort, Task, plan
+from citlr.run.files import write_json
 
 __all__ = ["run_calibration", "write_calibration_page"]
 

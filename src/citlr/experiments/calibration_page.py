@@ -11,9 +11,9 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.run.files import atomic_write, read_json
 from citlr.experiments.calibration_counts import CONFIDENCE
 from citlr.experiments.calibration_text import COVERAGE, HEAD, SECTIONS, findings
+from citlr.run.files import atomic_write, read_json
 
 ALPHA = 0.05
 Row = dict[str, Any]

@@ -7,14 +7,14 @@ from typing import Any
 
 import yaml
 
-from citlr.run.files import atomic_write
-from citlr.run.folder import Run
 from citlr.audit.pipeline import run_audit
 from citlr.audit.result import AuditResult
 from citlr.config import parse_config, read_config
 from citlr.console import Narrator
 from citlr.predictors.export import export_torchscript, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
+from citlr.run.files import atomic_write
+from citlr.run.folder import Run
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.phantom_classifiers import BiasedClassifier, attribute_detector, train_blind
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from citlr.run.files import atomic_write, claim, fingerprint, read_json, write_json
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.experiments.generation_figures import picture_grid, write_grid
@@ -17,6 +16,7 @@ from citlr.experiments.generation_study import PRESETS, Effort, Entrant, Study, 
 from citlr.experiments.generation_tables import Sheet, gate_lines, study_sheets
 from citlr.generators.features import load_extractor
 from citlr.generators.probes.probe_training import fit_probes
+from citlr.run.files import atomic_write, claim, fingerprint, read_json, write_json
 
 PHANTOM = "phantom"
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.run.files import atomic_write
 from citlr.experiments.generation_measure import Bench, picture_rows, true_images
 from citlr.experiments.generation_study import Entrant
+from citlr.run.files import atomic_write
 
 # A change of this many grey values is shown in full colour.
 FULL = 0.25

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from citlr.run.files import atomic_write, read_json, write_json
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.result import Controls
 from citlr.audit.verdicts import gate_quality
@@ -32,6 +31,7 @@ from citlr.generators.quality import effect_map
 from citlr.generators.quality_cycles import cycle_composition, there_and_back
 from citlr.generators.quality_meter import QualityMeter, QualityReport
 from citlr.generators.registry import build_generator
+from citlr.run.files import atomic_write, read_json, write_json
 
 # Images for what needs many draws each, and pictures that are kept for the grid.
 FEW, PICTURES = 40, 4

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.run.files import fingerprint
 from citlr.audit.intake import take_in
 from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.rivals.vae import BETAS
+from citlr.run.files import fingerprint
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 
 FINDING = "cardiomegaly"

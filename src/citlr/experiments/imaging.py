@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.run.files import claim, fingerprint, read_json, write_json
 from citlr.audit.fleet import write_fleet
 from citlr.audit.result import read_result
 from citlr.console import Narrator
@@ -40,6 +39,7 @@ from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.settings import TrainingSettings
+from citlr.run.files import claim, fingerprint, read_json, write_json
 
 Row = dict[str, Any]
 

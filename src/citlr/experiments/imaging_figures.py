@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.run.files import atomic_write
 from citlr.audit.scatters import paired
 from citlr.experiments.imaging_study import ImagingStudy
 from citlr.experiments.imaging_tables import TESTS
+from citlr.run.files import atomic_write
 
 Row = dict[str, Any]
 # Colours and shapes that stay apart in grey and for the colour blind (Okabe and Ito).

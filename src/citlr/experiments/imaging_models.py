@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.run.files import fingerprint, read_json, sha256, write_json
-from citlr.run.provenance import versions
 from citlr.audit.prediction import ORIGINAL, predict_sets, write_responses
 from citlr.audit.report import write_report
 from citlr.audit.result import AuditResult
@@ -30,6 +28,8 @@ from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.settings import TrainingSettings
 from citlr.predictors.training import train_classifier
+from citlr.run.files import fingerprint, read_json, sha256, write_json
+from citlr.run.provenance import versions
 
 Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]

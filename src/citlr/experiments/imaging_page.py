@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 
 from citlr import __version__
-from citlr.run.files import atomic_write, read_json
 from citlr.audit.prediction import read_responses
 from citlr.audit.report import environment, stylesheet
 from citlr.audit.statistics import contrasts
@@ -20,6 +19,7 @@ from citlr.experiments import imaging_figures as figures
 from citlr.experiments import imaging_tables as tables
 from citlr.experiments.generation_tables import Sheet
 from citlr.experiments.imaging_study import ImagingStudy
+from citlr.run.files import atomic_write, read_json
 
 Row = dict[str, Any]
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.run.files import atomic_write, fingerprint, read_json, write_json
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate
 from citlr.console import Narrator
@@ -20,6 +19,7 @@ from citlr.generators.base import load_generator
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
 from citlr.generators.probes.probe_training import fit_probes
 from citlr.invariance.auroc import clustered_auroc
+from citlr.run.files import atomic_write, read_json, write_json
 
 Row = dict[str, Any]
 # The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
@@ -78,7 +78,6 @@ def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed:
         placebo_images=effort.placebo_images,
         seed=seed,
         out=folder / "counterfactuals",
-        key=fingerprint(effort.shared()),
         narrator=voice,
     )
     if not (folder / "generate.json").is_file():

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.run.files import atomic_write, read_json, write_json
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.experiments.generation_study import cohort_study
 from citlr.generators.base import hashed_seed
 from citlr.predictors.zoo import ARCHITECTURES, PROBE
+from citlr.run.files import atomic_write, read_json, write_json
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 
 PHANTOM = "phantom"

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from citlr.run.files import fingerprint, write_json
-from citlr.run.provenance import versions
 from citlr.audit.prediction import predict_sets
 from citlr.audit.result import AuditResult
 from citlr.audit.statistics import assess_responses, responses_of
@@ -28,6 +26,8 @@ from citlr.experiments.pipeline_summary import summarise_pipeline
 from citlr.experiments.pipeline_worlds import ATTRIBUTE, FULL, LEVELS, QUICK, PipelineSettings, Place, Stage, set_stage
 from citlr.generators.base import hashed_seed
 from citlr.predictors.base import Predictor
+from citlr.run.files import fingerprint, write_json
+from citlr.run.provenance import versions
 from citlr.simulators.phantom_classifiers import classify
 from citlr.simulators.phantom_effects import TrueEffect, true_effect
 

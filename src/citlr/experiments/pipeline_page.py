@@ -10,9 +10,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.run.files import atomic_write, read_json
 from citlr.config import TestConfig
 from citlr.experiments.pipeline_summary import CONFIDENCE, RELEVANT
+from citlr.run.files import atomic_write, read_json
 
 Row = dict[str, Any]
 COLOURS = {"blind": "#4d4d4d", "biased": "#1f77b4", "shortcut": "#d95f02", "indifferent": "#1b9e77"}

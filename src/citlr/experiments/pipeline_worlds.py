@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from citlr.run.files import read_json, write_json
 from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Twins, generate
 from citlr.console import Narrator
@@ -19,6 +18,7 @@ from citlr.generators.base import load_generator
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
 from citlr.generators.learning.resume import seconds_spent
 from citlr.generators.quality import effect_map
+from citlr.run.files import read_json, write_json
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 
 ATTRIBUTE, LEVELS = "sex", ("female", "male")
@@ -182,7 +182,6 @@ def set_stage(place: Place, settings: PipelineSettings, folder: Path, voice: Nar
         placebo_images=settings.placebo_images,
         seed=place.seed,
         out=folder / "counterfactuals",
-        key=place.name,
         narrator=voice,
     )
     quality = folder / "quality"

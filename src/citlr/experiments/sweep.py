@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 
-from citlr.run.files import atomic_write
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.experiments.engines import engine_of
+from citlr.run.files import atomic_write
 
 Row = Mapping[str, Any]
 _MARK = b"citlr.sweep"

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.run.files import atomic_write
 from citlr.experiments.synthetic import TESTS
 from citlr.experiments.synthetic_models import FAMILIES, GRADED
 from citlr.experiments.synthetic_summary import ALPHA, AXES, MISSED_FROM, correlations, errors, worlds
+from citlr.run.files import atomic_write
 
 # Okabe and Ito's colours and grey shades of them: told apart without colour vision by the markers beside.
 _COLOURS = (

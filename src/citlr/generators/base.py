@@ -95,6 +95,9 @@ class CounterfactualGenerator(Protocol):
     def reconstruct(self, images: Images) -> Images:
         """Give what the generator's representation keeps of each image, (n, 1, size, size)."""
 
+    def fingerprint(self) -> str:
+        """Return a name that changes whenever other images would be drawn: what is kept of them is kept under it."""
+
     def save(self, directory: Path) -> None:
         """Write the generator as JSON and safetensors."""
 
@@ -119,8 +122,8 @@ def load_generator(directory: Path) -> CounterfactualGenerator:
     StateError
         If it was saved by a version of citlr whose generators work another way.
     """
-    from citlr.run.files import read_json
     from citlr.generators.registry import KINDS
+    from citlr.run.files import read_json
 
     directory = Path(directory)
     if not (directory / "config.json").is_file():

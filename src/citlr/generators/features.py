@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
+from citlr.run.files import digest_or_missing
 
 EXTRACTORS = ("probe", "inception_v3", "torchxrayvision")
 # What torchvision's ImageNet weights were trained with.
@@ -94,6 +95,12 @@ def load_extractor(spec: str) -> Extractor | None:
         raise InputError("'torchxrayvision' names no model: write torchxrayvision:densenet121-res224-all, for example.")
     name, _, file = rest.partition(":")
     return _xray(name, Path(file) if file else None)
+
+
+def features_fingerprint(name: str) -> str:
+    """Name a network of features by its weights' content, where they are a file of the user's."""
+    file = name.split(":", 2 if name.startswith("torchxrayvision") else 1)[-1]
+    return name if not Path(file).is_file() else f"{name.partition(':')[0]}:{digest_or_missing(file)}"
 
 
 def _inception(file: Path) -> Extractor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -13,6 +14,7 @@ import pandas as pd
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import COIN, PLACEBO, Images, Level
+from citlr.run.files import fingerprint
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -120,6 +122,16 @@ class Oracle:
     def reconstruct(self, images: Images) -> Images:
         """Give the images themselves."""
         return images
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the units' names and of what the equations draw of the first of them."""
+        first = np.zeros(min(1, len(self._rows)), dtype=np.int64)
+        drawn = [
+            hashlib.sha256(self._render(level, first).tobytes()).hexdigest()
+            for name, levels in self.attributes.items()
+            for level in (levels if name != PLACEBO else ())
+        ]
+        return fingerprint([self.attributes, self.size, list(self._rows), drawn])
 
     def save(self, directory: Path) -> None:
         """Refuse: what a simulator drew is not in its parameters alone."""

@@ -18,12 +18,12 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from citlr.run.files import atomic_write
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.base import BatchedPredictor, require_labels
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.predictors.torch import CARD, Card, TorchPredictor
+from citlr.run.files import atomic_write
 
 TOLERANCE = 1e-4
 

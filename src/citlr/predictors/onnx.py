@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from citlr.run.files import sha256
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 from citlr.predictors.base import BatchedPredictor, one_sentence
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.torch import CARD, parse_card
+from citlr.run.files import sha256
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 

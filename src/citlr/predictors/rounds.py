@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from citlr.run.files import atomic_write
 from citlr.errors import StateError
+from citlr.run.files import atomic_write
 
 _STATE = "state.safetensors"
 

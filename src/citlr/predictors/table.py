@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from citlr.run.files import sha256
 from citlr.errors import InputError, did_you_mean
 from citlr.predictors.base import require_labels, require_probabilities
 from citlr.predictors.specs import InputSpec
+from citlr.run.files import sha256
 
 KEYS = ("image_id", "attribute", "level", "draw")
 

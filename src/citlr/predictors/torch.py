@@ -17,9 +17,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from citlr.run.files import sha256
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor, one_sentence
+from citlr.run.files import sha256
 
 StateDict = dict[str, torch.Tensor]
 Card = dict[str, Any]

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.run.files import fingerprint, read_json, write_json
 from citlr.console import Narrator, Ticker
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError, did_you_mean
@@ -45,6 +44,7 @@ from citlr.predictors.settings import (
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.torch import fill_module, read_weights
 from citlr.predictors.zoo import Start, ZooNetwork, build_network
+from citlr.run.files import fingerprint, read_json, write_json
 
 
 def masked_bce(logits: Tensor, truth: Tensor) -> Tensor:

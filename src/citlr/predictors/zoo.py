@@ -16,10 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from citlr.run.files import sha256
 from citlr.errors import InputError, did_you_mean
 from citlr.predictors.base import require_labels
 from citlr.predictors.torch import StateDict, fill_module, read_weights
+from citlr.run.files import sha256
 
 # what torchvision's ImageNet weights were trained with
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -6,8 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,26 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, read in pieces."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_or_missing(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, or `missing` where there is no file that can be read.
+
+    A file is read once in a process as long as the system says that it was not changed (its `ctime` cannot be set).
+    """
+    try:
+        status = Path(path).stat()
+        # A named pipe would be waited for, and has no content to compare.
+        if not stat.S_ISREG(status.st_mode):
+            return "missing"
+        return _digest(os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    except OSError:
+        return "missing"
+
+
+@lru_cache(maxsize=2**20)
+def _digest(path: str, *_status: int) -> str:
+    return sha256(path)
 
 
 def fingerprint(content: Any) -> str:

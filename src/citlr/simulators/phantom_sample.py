@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from citlr.run.files import atomic_write
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.data.images import encode_png
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import atomic_write
 from citlr.simulators.phantom_anatomy import VIEWS, stream
 from citlr.simulators.phantom_regions import FINDINGS, Image, check_finding
 from citlr.simulators.phantom_render import digitise, film, thickness

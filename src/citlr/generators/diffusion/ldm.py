@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from citlr.run.files import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import StateError
 from citlr.generators.base import FORMAT, Images, Level
@@ -22,9 +21,10 @@ from citlr.generators.diffusion.fitting import Workshop
 from citlr.generators.diffusion.ldm_fit import Fitting
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.settings import LDMConfig
-from citlr.generators.learning.checkpoints import load_module, save_state
+from citlr.generators.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.generators.learning.preparation import prepare
 from citlr.generators.learning.training import Trainer
+from citlr.run.files import read_json, write_json
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -202,6 +202,13 @@ class LatentDiffusion:
         """Give the codes (n, m) of what is held, see `Conditions.encode`; no columns where nothing is."""
         conditions = self._fitted.conditions
         return np.asarray(conditions.encode(frame)[:, conditions.columns(conditions.held)].numpy())
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the settings and all weights: generators that draw other images have another one."""
+        sampler = self._fitted
+        strength = None if sampler.disentangler is None else sampler.disentangler.strength
+        head = [FORMAT, self.config.to_json(), sampler.conditions.to_json(), sampler.guidance, strength]
+        return weights_fingerprint(sampler.modules(), head)
 
     def save(self, directory: Path) -> None:
         """Write `config.json` and the weights as safetensors; the JSON last, so that half a generator is none."""

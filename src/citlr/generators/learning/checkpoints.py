@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from citlr.run.files import atomic_write
 from citlr.errors import StateError
+from citlr.run.files import atomic_write
 
 
 def save_state(file: Path, tensors: Mapping[str, Tensor], head: Any) -> None:
@@ -66,6 +68,26 @@ def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise StateError(f"{file} is damaged ({error}); remove it and train that part again.") from error
     return tensors, head
+
+
+def weights_fingerprint(modules: Mapping[str, nn.Module], head: Any) -> str:
+    """Return the SHA-256 of all weights and of a JSON head, the same before and after they were saved.
+
+    Examples
+    --------
+    >>> net = nn.Linear(1, 1)
+    >>> before = weights_fingerprint({"net": net}, {"step": 1})
+    >>> _ = nn.init.constant_(net.weight, 0.5)
+    >>> before == weights_fingerprint({"net": net}, {"step": 1})
+    False
+    """
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True, default=str).encode())
+    for part, module in sorted(modules.items()):
+        for name, value in sorted(module.state_dict().items()):
+            plain = value.detach().to("cpu").contiguous()
+            digest.update(f"{part}\0{name}\0{plain.dtype}\0{tuple(plain.shape)}\0".encode())
+            digest.update(plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+    return digest.hexdigest()
 
 
 def load_module(module: nn.Module, file: Path) -> None:

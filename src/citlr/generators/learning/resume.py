@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from citlr.run.files import atomic_write
 from citlr.errors import StateError
 from citlr.generators.learning.checkpoints import load_head, load_state, save_state
 from citlr.generators.learning.plan import Plan, Progress
+from citlr.run.files import atomic_write
 
 
 def seconds_spent(directory: Path) -> float:

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from citlr.run.files import read_json, write_json
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
 from citlr.generators.learning.checkpoints import load_module, save_state
 from citlr.generators.learning.store import spans
 from citlr.generators.probes.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
 from citlr.generators.probes.within_levels import Offsets, moved
+from citlr.run.files import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from citlr.run.files import read_json, write_json
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import FORMAT, Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.settings import ABDUCTIONS
-from citlr.generators.learning.checkpoints import load_module, save_state
+from citlr.generators.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.generators.learning.preparation import prepare
 from citlr.generators.learning.store import Dataset
 from citlr.generators.learning.training import Trainer
+from citlr.run.files import read_json, write_json
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -280,6 +280,11 @@ class DirectGenerator(ABC):
             decoded = self._render(mean, null, null, null, 1.0).clamp(0, 1).cpu().numpy()
             out[part] = decoded[: part.stop - part.start]
         return out
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the settings and all weights: generators that draw other images have another one."""
+        head = [FORMAT, self.kind, self.settings.to_json(), self.conditions.to_json()]
+        return weights_fingerprint(self._modules(), head)
 
     def save(self, directory: Path) -> None:
         """Write `config.json` and the weights as safetensors; the JSON last, so that half a generator is none."""

@@ -1,0 +1,124 @@
+"""The stages of an audit: one function each, called by the run folder, by Python and by every study."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from citlr.audit.faithfulness import assess_faithfulness
+from citlr.audit.generation import Twins
+from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
+from citlr.config import CohortConfig
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.generators.base import CounterfactualGenerator
+from citlr.generators.features import features_fingerprint
+from citlr.predictors.base import Predictor
+from citlr.run.files import digest_or_missing, fingerprint
+from citlr.run.stage import SCRATCH, Stage
+
+# What every stage leaves, in the folder of an audit.
+COHORT, GENERATOR, PICTURES, QUALITY = "cohort.parquet", "generator", "counterfactuals", "quality"
+RESPONSES, RESULT, PAGE = "responses.parquet", "audit.json", "audit.html"
+
+
+def cohort_stage(settings: CohortConfig, read: Callable[[], Cohort]) -> Stage:
+    """Return the stage that reads a cohort: done again when its settings, its table or one of its images differ."""
+    dumped = settings.model_dump(mode="json", exclude={"table", "images"})
+    inputs = {
+        "cohort": dumped,
+        "table": digest_or_missing(settings.table),
+        "image_folder": fingerprint(str(settings.images)),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        whole = read()
+        whole.to_parquet(folder / COHORT)
+        return {"images": len(whole), "table_sha256": inputs["table"]}
+
+    return Stage("cohort", inputs, work, (COHORT,), discovered=images_fingerprint)
+
+
+def images_fingerprint(folder: Path) -> str:
+    """Fingerprint the images of the cohort in a folder, and those that were left out because they cannot be read."""
+    cohort = Cohort.from_parquet(folder / COHORT)
+    lost = [name for step in cohort.flow if step.step == "readable" for name in step.names]
+    return fingerprint([cohort.fingerprint(), [[name, digest_or_missing(cohort.root / name)] for name in lost]])
+
+
+def fit_stage(
+    build: Callable[[], CounterfactualGenerator],
+    settings: Mapping[str, Any],
+    splits: tuple[Cohort, Cohort],
+    *,
+    seed: int,
+    voice: Narrator,
+) -> Stage:
+    """Return the stage that trains a generator on (train, validation); `settings` are all that `build` depends on."""
+    train, validation = splits
+    inputs = {
+        "generator": dict(settings),
+        "seed": seed,
+        "train": train.fingerprint(),
+        "validation": validation.fingerprint(),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        generator, training = build(), folder / SCRATCH / "training"
+        generator.fit(train, validation, seed=seed, directory=training, narrator=voice)
+        generator.save(folder / GENERATOR)
+        for history in training.glob("*.csv"):
+            (folder / GENERATOR / "training").mkdir(exist_ok=True)
+            shutil.copy(history, folder / GENERATOR / "training" / history.name)
+        return {"report": dict(getattr(generator, "report", {}))}
+
+    return Stage("fit", inputs, work, (GENERATOR,))
+
+
+def quality_stage(
+    twins: Callable[[], Twins],
+    splits: tuple[Cohort, Cohort],
+    settings: Mapping[str, Any],
+    *,
+    after: tuple[str, ...],
+    voice: Narrator,
+) -> Stage:
+    """Return the stage that measures redrawn images; `settings` are keywords of `assess_faithfulness`."""
+    train, validation = splits
+    inputs = {
+        **settings,
+        "features": features_fingerprint(str(settings["features"])),
+        "train": train.fingerprint(),
+        "validation": validation.fingerprint(),
+    }
+
+    def work(folder: Path) -> None:
+        found = assess_faithfulness(twins(), train, validation, **settings, directory=folder / SCRATCH, narrator=voice)
+        found.save(folder / QUALITY)
+
+    return Stage("quality", inputs, work, (QUALITY,), after)
+
+
+def predict_stage(
+    predictor: Predictor,
+    twins: Callable[[], Twins],
+    *,
+    name: str,
+    settings: Mapping[str, Any],
+    place: str,
+    after: tuple[str, ...],
+    voice: Narrator,
+) -> Stage:
+    """Return the stage that runs a model on the originals and on all redrawn images."""
+    inputs = {"model": predictor.fingerprint(), "settings": dict(settings)}
+
+    def work(folder: Path) -> dict[str, Any]:
+        drawn = twins()
+        with voice.progress(f"predict {name}", len(drawn.main)) as tick:
+            frame = predict_sets(predictor, drawn.sets, drawn.cohort, folder=folder / SCRATCH, tick=tick)
+        write_responses(folder / place, frame)
+        return {"model_sha256": inputs["model"], "answers": kind_of_answers(frame)}
+
+    return Stage(f"predict.{name}", inputs, work, (place,), after)

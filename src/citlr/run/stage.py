@@ -1,0 +1,115 @@
+"""A stage: a piece of work whose result is kept under a key of everything that it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from citlr.run.files import fingerprint
+
+# What a stage needs while it is under way and nobody afterwards: this folder of its own goes when the stage is done.
+SCRATCH = "scratch"
+Work = Callable[[Path], Mapping[str, Any] | None]
+
+
+@cache
+def code_version() -> str:
+    """Return the package's version and a digest of its sources, so that no two states of the code share a key."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
+        digest.update(file.read_bytes())
+    return f"{metadata.version('citlr')}+{digest.hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A piece of work that is done once for the same key.
+
+    Parameters
+    ----------
+    name : str
+        Of its record; letters, digits, "-", "_" and ".".
+    inputs : mapping
+        All that it reads from outside, as plain JSON: settings by name, and fingerprints of files, images, weights.
+    work : callable
+        Writes into the folder it is given: `places` below it, and what it needs to go on after a kill below `SCRATCH`.
+        Returns facts for the record.
+    places : tuple of str
+        Files or folders that it leaves, relative to the folder of all stages; nothing else is kept.
+    after : tuple of str
+        Keys of the stages whose output it reads.
+    discovered : callable, optional
+        Fingerprint of outside inputs that are known only from the output, which lies in the folder it is given: the
+        image files that a table names, for example.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    work: Work
+    places: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    discovered: Callable[[Path], str] | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Fingerprint of the code, the inputs and the keys of the stages before."""
+        return fingerprint(
+            {"stage": self.name, "code": code_version(), "inputs": dict(self.inputs), "after": list(self.after)}
+        )
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What is known of a finished stage.
+
+    Parameters
+    ----------
+    name, key : str
+        Of the stage; the key holds what was discovered as well.
+    stage_key : str
+        The key without what was discovered.
+    code : str
+        Version of the code that did it.
+    inputs : dict
+        See `Stage`.
+    places : tuple of str
+        See `Stage`.
+    files : dict of str to str
+        SHA-256 of every file below the places.
+    seconds, peak_memory_mb, attempts, facts
+        What it took, in all attempts, and what the work said.
+    finished : str
+        UTC, ISO 8601.
+    discovered : str
+        See `Stage`; empty where nothing is.
+    """
+
+    name: str
+    key: str
+    stage_key: str
+    code: str
+    inputs: dict[str, Any]
+    places: tuple[str, ...]
+    files: dict[str, str]
+    seconds: float
+    peak_memory_mb: float | None
+    attempts: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    finished: str = ""
+    discovered: str = ""
+
+    @classmethod
+    def from_json(cls, content: Any) -> StageRecord:
+        """Take a record out of JSON; TypeError where it is none."""
+        record = cls(**content)
+        if not (isinstance(record.files, dict) and isinstance(record.facts, dict) and isinstance(record.inputs, dict)):
+            raise TypeError("files, facts and inputs have to be mappings")
+        object.__setattr__(record, "places", tuple(record.places))
+        return record

@@ -1,0 +1,199 @@
+"""After a whole run one input is changed: what depends on it is done again, nothing else, as in a fresh run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from as_user import CONFIG
+from PIL import Image
+
+from citlr.audit.pipeline import run_audit
+from citlr.config import read_config
+from citlr.run.folder import Run
+from citlr.run.stage import code_version
+
+ALL = {"cohort", "fit", "generate", "quality", "predict.cnn", "test.cnn", "report"}
+AFTER_GENERATE = {"generate", "quality", "predict.cnn", "test.cnn", "report"}
+SETTINGS: dict[str, Any] = {
+    **CONFIG,
+    "generator": {**CONFIG["generator"], "options": {**CONFIG["generator"]["options"], "ae_steps": 4, "recentre": 8}},
+    "gates": {"probe_steps": 4},
+    "controls": {"placebo_images": 6, "replicate_images": 4, "planted": [], "bootstraps": 0},
+    "quality": {"cycles": 1},
+    "report": {},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world with a model, a configuration, and a finished run of it; every test leaves it as it was."""
+    from citlr.predictors.export import export_torchscript, make_card
+    from citlr.predictors.specs import InputSpec
+    from citlr.simulators.phantom import PhantomWorld
+    from citlr.simulators.phantom_classifiers import analytic_blind
+
+    root = tmp_path_factory.mktemp("one")
+    phantom = PhantomWorld(size=32)
+    phantom.sample(200, seed=0, images_per_patient=1).write(root / "world")
+    for name, label in (("model.ts", "cardiomegaly"), ("other.ts", "effusion")):
+        model = analytic_blind(phantom, label).eval()
+        export_torchscript(model, root / name, make_card(["cardiomegaly"], input=InputSpec(size=32)))
+    (root / "audit.yaml").write_text(yaml.safe_dump(SETTINGS))
+    audit(root, root / "run")
+    return root
+
+
+def audit(root: Path, run: Path) -> None:
+    run_audit(Run.open(run, read_config(root / "audit.yaml")))
+
+
+def setting(**sections: dict[str, Any]) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        content = {**SETTINGS, **{name: {**SETTINGS.get(name, {}), **value} for name, value in sections.items()}}
+        (root / "audit.yaml").write_text(yaml.safe_dump(content))
+
+    return change
+
+
+def another_model(root: Path) -> None:
+    shutil.copy(root / "other.ts", root / "model.ts")
+
+
+def another_table(root: Path) -> None:
+    """Correct the finding of one test image."""
+    file = root / "world" / "phantom.csv"
+    table = pd.read_csv(file)
+    row = table.index[table["path"] == _path(root, "test")][0]
+    table.loc[row, "cardiomegaly"] = 1 - table.loc[row, "cardiomegaly"]
+    table.to_csv(file, index=False)
+
+
+def one_pixel(split: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        file = root / "world" / _path(root, split)
+        image = np.asarray(Image.open(file)).copy()
+        image[3, 3] = 255 - image[3, 3]
+        Image.fromarray(image).save(file)
+
+    return change
+
+
+def _path(root: Path, split: str) -> str:
+    frame = pd.read_parquet(root / "run" / "cohort.parquet")
+    return str(frame.loc[frame["split"] == split, "path"].iloc[0])
+
+
+CHANGES: dict[str, tuple[Callable[[Path], None], set[str], str]] = {
+    "model file": (another_model, {"predict.cnn", "test.cnn", "report"}, "model: other content"),
+    "table": (another_table, {"cohort", *AFTER_GENERATE}, "table: other content"),
+    "pixel of a test image": (one_pixel("test"), {"cohort", *AFTER_GENERATE}, "images: other content"),
+    "pixel of a training image": (one_pixel("train"), ALL, "images: other content"),
+    "generator option": (
+        setting(generator={"options": {**SETTINGS["generator"]["options"], "ae_steps": 5}}),
+        ALL - {"cohort"},
+        "generator.options.ae_steps: 4 -> 5",
+    ),
+    "margin": (setting(test={**CONFIG["test"], "margin": 0.05}), {"test.cnn", "report"}, "test.margin: 0.02 -> 0.05"),
+    "threshold": (
+        setting(test={**CONFIG["test"], "threshold": 0.4}),
+        {"test.cnn", "report"},
+        "test.threshold: 0.5 -> 0.4",
+    ),
+    "levels": (setting(cohort={"levels": ["male", "female"]}), {"cohort", *AFTER_GENERATE}, "cohort.levels: None -> "),
+    "draws": (setting(generate={"draws": 3}), AFTER_GENERATE, "generate.draws: 2 -> 3"),
+    "report": (setting(report={"intended_use": "triage"}), {"report"}, ""),
+}
+
+
+@pytest.fixture
+def restored(place: Path, tmp_path: Path) -> Iterator[Path]:
+    """The world, put back as it was when the test ends."""
+    kept = {name: place / name for name in ("world", "model.ts", "audit.yaml")}
+    for name, path in kept.items():
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, tmp_path / name)
+    yield place
+    for name, path in kept.items():
+        if path.is_dir():
+            shutil.rmtree(path)
+            shutil.copytree(tmp_path / name, path)
+        else:
+            shutil.copy2(tmp_path / name, path)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_depends_on_it_is_done_again_and_is_as_in_a_fresh_run(name: str, restored: Path, tmp_path: Path) -> None:
+    change, redone, told = CHANGES[name]
+    run = tmp_path / "run"
+    shutil.copytree(restored / "run", run)
+    change(restored)
+    audit(restored, run)
+    assert {stage for stage in ALL if _record(run, stage) != _record(restored / "run", stage)} == redone
+    audit(restored, tmp_path / "fresh")
+    assert artefacts(run) == artefacts(tmp_path / "fresh")
+    said = [line for entry in _provenance(run)["history"] for line in entry["changes"]]
+    assert any(told in line for line in said) if told else said == []
+    assert _provenance(tmp_path / "fresh")["history"] == []
+    page = (run / "audit.html").read_text()
+    assert ("changed after a first verdict" in page) == bool(told)
+
+
+def test_an_upgraded_package_does_all_again(restored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(restored / "run", run)
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99.0" if name == "citlr" else version(name))
+    code_version.cache_clear()
+    try:
+        audit(restored, run)
+    finally:
+        code_version.cache_clear()
+    assert all(_record(run, stage) != _record(restored / "run", stage) for stage in ALL)
+    assert any(line.startswith("citlr: ") for entry in _provenance(run)["history"] for line in entry["changes"])
+
+
+def test_nothing_is_done_again_when_nothing_changed(restored: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(restored / "run", run)
+    audit(restored, run)
+    assert all(_record(run, stage) == _record(restored / "run", stage) for stage in ALL)
+
+
+def artefacts(run: Path) -> dict[str, Any]:
+    """Every file of a run but what says when and where it was made."""
+    found: dict[str, Any] = {}
+    for path in sorted(run.rglob("*")):
+        name = path.relative_to(run).as_posix()
+        if not path.is_file() or name.startswith(("stages/", ".")) or name in ("history.json", "provenance.json"):
+            continue
+        if name == "audit.json":
+            found[name] = {**json.loads(path.read_text()), "provenance": None}
+        elif name == "generator/config.json":
+            found[name] = _without_seconds(json.loads(path.read_text()))
+        elif name != "audit.html":  # tells what every stage took
+            found[name] = path.read_bytes()
+    assert {"audit.json", "responses.parquet", "quality/quality.json", "cohort.parquet"} <= set(found)
+    return found
+
+
+def _without_seconds(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_seconds(value) for key, value in content.items() if "seconds" not in key}
+    return content
+
+
+def _record(run: Path, stage: str) -> str:
+    return (run / "stages" / f"{stage}.json").read_text()
+
+
+def _provenance(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "audit.json").read_text())["provenance"]
+    return found

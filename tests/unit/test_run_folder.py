@@ -1,0 +1,105 @@
+"""The run folder: whole files or none, one process at a time, stages done once."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from citlr.config import AuditConfig, parse_config
+from citlr.errors import InputError, StateError
+from citlr.run.files import atomic_write, read_json, sha256, write_json
+from citlr.run.folder import Run
+
+
+def config(margin: float = 0.02) -> AuditConfig:
+    return parse_config(
+        {
+            "cohort": {"table": "/a.csv", "images": "/", "attribute": "sex", "labels": ["x"]},
+            "model": {"source": "m.onnx"},
+            "test": {"margin": margin},
+        },
+        "test",
+    )
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(target) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="disk is full"), atomic_write(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_json_never_holds_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_another_configuration_is_taken_and_written_when_the_run_is_held(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with Run.open(folder, config()).locked():
+        pass
+    with Run.open(folder, config(0.05)).locked():
+        pass
+    assert Run.open(folder).config.test.margin == 0.05
+
+
+def test_a_damaged_configuration_is_named_or_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with Run.open(folder, config()).locked():
+        pass
+    (folder / "config.json").write_text('{"cohort": {"tab')
+    with Run.open(folder, config()).locked():
+        pass
+    assert Run.open(folder).config == config()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StateError, match="not a run folder"):
+        Run.open(tmp_path, config())
+    with pytest.raises(InputError, match="not a run folder"):
+        Run.open(tmp_path / "none")
+
+
+def test_two_processes_do_not_work_in_one_run(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", config())
+    with run.locked():
+        pass
+    program = "import sys; from citlr.run.folder import Run\nwith Run.open(sys.argv[1]).locked(): pass"
+    with run.locked():
+        other = subprocess.run([sys.executable, "-c", program, run.root], capture_output=True, text=True, check=False)
+    assert "Another process is working" in other.stderr
+    free = subprocess.run([sys.executable, "-c", program, run.root], capture_output=True, text=True, check=False)
+    assert free.returncode == 0, free.stderr
+
+
+def test_write_json_can_be_read_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "deep" / "a.json", {"ü": [1, None]})
+    assert read_json(tmp_path / "deep" / "a.json") == {"ü": [1, None]}
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", config())
+    leftover = run.path("deep", ".a.123.partial.json")
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("half of")
+    with run.locked():
+        assert not leftover.exists()
