@@ -18,7 +18,7 @@ from citlr.errors import InputError, StateError
 from citlr.experiments import imaging_figures
 from citlr.experiments.imaging import _notes, run_imaging
 from citlr.experiments.imaging_effects import factual_auroc, paired_change, true_values
-from citlr.experiments.imaging_models import audit_model, require_labels
+from citlr.experiments.imaging_models import TRAINED, audit_model, require_labels
 from citlr.experiments.imaging_page import Found
 from citlr.experiments.imaging_stage import open_stage
 from citlr.experiments.imaging_study import PRESETS, changed, read_imaging
@@ -112,7 +112,7 @@ def test_tables_agree_with_the_responses(run: Path) -> None:
     rows = [row for row in content["rows"] if row["model"] == "resnet34-1"]
     assert [row["label"] for row in rows] == list(FINDINGS)
     stage = open_stage(run)
-    predictor = load_predictor(run / "networks" / "resnet34" / content["networks"][0]["checkpoints"][0])
+    predictor = load_predictor(run / "networks" / "resnet34" / TRAINED / content["networks"][0]["checkpoints"][0])
     own = read_responses(run / "models" / "resnet34-1" / "responses.parquet").query("attribute == 'sex'")
     for k, row in enumerate(rows):
         female, male = (predictor.predict(np.asarray(stage.truth[level]))[:, k] for level in ("female", "male"))
@@ -135,11 +135,11 @@ def test_tables_agree_with_the_responses(run: Path) -> None:
 def test_one_more_model_pays_for_its_own_inference_only(run: Path, tmp_path: Path) -> None:
     network, card = ZooNetwork("resnet34", FINDINGS), make_card(FINDINGS, input=InputSpec(size=64))
     save_weights(network, tmp_path / "own.safetensors", {**card, **network.architecture()})
-    before, audited = pictures(run), (run / "models" / "resnet34-1" / "rows.json").stat().st_mtime_ns
+    before, audited = pictures(run), (run / "models" / "resnet34-1" / "row.json").stat().st_mtime_ns
     content = run_imaging(out=run, changes=TINY, weights=None, models=[f"mine={tmp_path / 'own.safetensors'}"])
     assert [row["model"] for row in content["models"]] == ["resnet34-1", "resnet34-2", "mine"]
     assert pictures(run) == before, "the images were redrawn"
-    assert (run / "models" / "resnet34-1" / "rows.json").stat().st_mtime_ns == audited
+    assert (run / "models" / "resnet34-1" / "row.json").stat().st_mtime_ns == audited
     mine = content["models"][-1]
     assert mine["audit_seconds"] > 0
     assert ["mine", *(f"{mine[key]:.1f}" for key in ("inference_seconds", "audit_seconds"))] in table(run, "cost")
@@ -204,10 +204,11 @@ def test_an_outside_model_may_know_more_labels_and_a_checkpoint_of_the_study_may
 @pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_a_failed_row_and_not_a_wrong_one(run: Path, tmp_path: Path) -> None:
     source = str(_saved(tmp_path, ("mass", *FINDINGS), ("mass", *FINDINGS)))
-    given = {"folder": str(run), "arch": "resnet34", "rank": 9, "source": source, "outcome": "decision", "trust": False}
+    model = {"arch": "resnet34", "rank": 9, "source": source, "trust": False}
+    given = {"folder": str(run), "outcome": "decision", "content": ["k"]}
     with pytest.raises(InputError, match="gives 3 labels"):
-        audit_model(seed=0, name="strange", own=True, **given)
-    rows = json.loads(audit_model(seed=0, name="outside", own=False, **given)["rows"])
+        audit_model(seed=0, model={**model, "name": "strange", "own": True}, **given)
+    rows = json.loads(audit_model(seed=0, model={**model, "name": "outside", "own": False}, **given)["rows"])
     assert [row["label"] for row in rows] == list(FINDINGS)
     # the answer for a finding is that of its own output, wherever it stands
     images = open_stage(run).study.cohort.part("test").pixels(size=64)

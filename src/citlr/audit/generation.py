@@ -171,7 +171,7 @@ def generate(
         draws=draws,
         guidance=guidance,
         shared_seeds=shared_seeds,
-        placebo_images=placebo_size(min(margin, PLACEBO_MARGIN)) if placebo_images is None else placebo_images,
+        placebo_images=coin_sample(placebo_images, margin),
         replicate_images=replicate_images,
         seed=seed,
         shard=shard,
@@ -301,6 +301,19 @@ def placebo_size(margin: float, *, power: float = 0.80) -> int:
     while stats.binom.sf(fewest - 1, size, margin) < power:
         size += 1
     return size
+
+
+def coin_sample(wanted: int | None, margin: float = PLACEBO_MARGIN) -> int:
+    """Return how many images the coin is audited on; a margin above the default asks for no fewer.
+
+    So that moving the margin upwards redraws nothing.
+
+    Examples
+    --------
+    >>> coin_sample(None, 0.05), coin_sample(None, 0.01) > 700, coin_sample(8, 0.05)
+    (394, True, 8)
+    """
+    return placebo_size(min(margin, PLACEBO_MARGIN)) if wanted is None else wanted
 
 
 def placebo_sample(cohort: Cohort, n_images: int, seed: int) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenance, whole_provenance
 from citlr.audit.faithfulness import Faithfulness, read_faithfulness
-from citlr.audit.generation import PLACEBO_MARGIN, Request, Twins, generate_stage, placebo_size
+from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
 from citlr.audit.intake import take_in
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, write_responses
 from citlr.audit.publish import publish, templates_fingerprint
@@ -184,12 +184,10 @@ class Chain:
     def generate(self) -> None:
         """Redraw the test images."""
         config, after = self.config, (self._keys["fit"],)
-        wanted = config.controls.placebo_images
         request = Request(
             attribute=config.cohort.attribute,
             levels=config.cohort.levels,
-            # A margin above the default asks for no smaller sample, so that moving it redraws nothing.
-            placebo_images=placebo_size(min(config.test.margin, PLACEBO_MARGIN)) if wanted is None else wanted,
+            placebo_images=coin_sample(config.controls.placebo_images, config.test.margin),
             replicate_images=config.controls.replicate_images,
             seed=config.seed,
             **config.generate.model_dump(),

@@ -21,6 +21,7 @@ from citlr.experiments.calibration_counts import Count, summary, total
 from citlr.experiments.calibration_page import write_calibration_page, write_figures
 from citlr.experiments.calibration_tasks import FULL, QUICK, Effort, Task, plan
 from citlr.run.files import write_json
+from citlr.run.stage import code_version
 
 __all__ = ["run_calibration", "write_calibration_page"]
 
@@ -91,7 +92,13 @@ def run_calibration(
         ready = len(tasks) - len(waiting)
         for name, counts, seconds in _results(waiting, workers):
             done[name] = counts
-            entry = {"seed": seed, "task": name, "seconds": seconds, "counts": [asdict(count) for count in counts]}
+            entry = {
+                "seed": seed,
+                "code": code_version(),
+                "task": name,
+                "seconds": seconds,
+                "counts": [asdict(count) for count in counts],
+            }
             record.write(json.dumps(entry) + "\n")
             record.flush()
             ready += 1
@@ -118,9 +125,10 @@ def _finished(log: Path, seed: int) -> dict[str, list[Count]]:
     whole = content[: content.rfind("\n") + 1]
     for line in whole.splitlines():
         entry = json.loads(line)
-        if entry["seed"] != seed:
+        if (entry["seed"], entry["code"]) != (seed, code_version()):
             raise StateError(
-                f"{log} holds tasks of seed {entry['seed']}, not {seed}: give another folder or that seed."
+                f"{log} holds tasks of seed {entry['seed']} and citlr {entry['code']}, not of {seed} and "
+                f"{code_version()}: give another folder, or that seed and version."
             )
         done[entry["task"]] = [Count(**{**c, "histogram": tuple(c["histogram"])}) for c in entry["counts"]]
     if len(whole) < len(content):

@@ -83,7 +83,7 @@ def run_generation(
     study = _study(cohort, effort, folder, attribute, hold, correlation, seed, voice)
     chosen = entrants(study, tuple(models))
     key = fingerprint({"study": study.key(), "effort": _plain(effort), "features": features, "seed": seed})
-    claim(folder, key, "another comparison (other cohort, preset, seed or features)")
+    claim(folder, key, "another comparison (other images, cohort, preset, seed, features or version of citlr)")
     voice.say(f"{study.name}: {len(study.train)} training images, {len(chosen)} models, {effort.seeds} seeds")
     probes = fit_probes(
         *study.probe_splits,

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from citlr.audit.intake import take_in
 from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
@@ -15,6 +13,7 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.rivals.vae import BETAS
 from citlr.run.files import fingerprint
+from citlr.run.stage import code_version
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 
 FINDING = "cardiomegaly"
@@ -123,10 +122,10 @@ class Study:
     sample: PhantomSample | None = None
 
     def key(self) -> str:
-        """Name the images and settings of the study."""
-        ids = [pd.util.hash_pandas_object(part.frame["image_id"]).sum() for part in (self.train, self.test)]
+        """Name the images' content and the settings of the study, and the code that measures them."""
+        parts = [part.fingerprint() for part in (self.train, self.validation, self.test, *self.probe_splits)]
         settings = (self.name, self.attribute, self.levels, self.hold, self.watched)
-        return fingerprint({"ids": [int(one) for one in ids], "settings": repr(settings)})
+        return fingerprint({"parts": parts, "settings": repr(settings), "code": code_version()})
 
 
 @dataclass(frozen=True)

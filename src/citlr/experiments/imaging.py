@@ -20,9 +20,9 @@ from citlr.audit.result import read_result
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.experiments.engines import check_engine
-from citlr.experiments.imaging_models import audit_model, require_labels, train_network
+from citlr.experiments.imaging_models import TRAINED, audit_model, require_labels, train_network
 from citlr.experiments.imaging_page import Found, write_pages
-from citlr.experiments.imaging_stage import set_stage
+from citlr.experiments.imaging_stage import audited_after, set_stage
 from citlr.experiments.imaging_study import (
     PHANTOM,
     PRESETS,
@@ -39,7 +39,8 @@ from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.settings import TrainingSettings
-from citlr.run.files import claim, fingerprint, read_json, write_json
+from citlr.run.files import digest_or_missing, fingerprint, write_json
+from citlr.run.stages import Stages
 
 Row = dict[str, Any]
 
@@ -119,19 +120,16 @@ def run_imaging(
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
     voice, folder = narrator or Narrator(quiet=True), Path(out).absolute()
     predictors = [load_predictor(source, name=name, trust=trust) for name, source in extras.items()]
+    content = {predictor.name: predictor.fingerprint() for predictor in predictors}
     folder.mkdir(parents=True, exist_ok=True)
     study = _study(cohort, effort, folder, attribute, labels, hold, correlation, seed, voice)
     while predictors:  # every task loads its own again
         _check_extra(predictors.pop(), study, effort.size, voice)
-    images = [str(name) for name in study.cohort.frame["image_id"]]
-    facts = [study.name, study.attribute, study.levels, study.labels, study.hold]
-    key = fingerprint({"effort": effort.shared(), "study": [*facts, images], "seed": seed})
-    claim(folder, key, "another study (other cohort, labels, images, draws, generator or seed)")
     voice.say(f"{study.name}: {len(study.cohort)} images, {len(effort.networks)} networks, {effort.keep} checkpoints")
     set_stage(study, effort, folder, seed=seed, voice=voice)
     power: dict[str, Any] = {"engine": engine, "workers": workers, "scheduler": scheduler, "narrator": voice}
     trained, lost = _train(effort, folder, weights, seed, power)
-    audited, failed = _audit(trained, extras, folder, trust, outcome, seed, power)
+    audited, failed = _audit(trained, extras, content, folder, trust, outcome, seed, power)
     if not audited:
         first = (lost + failed)[0]
         raise StateError(f"No model could be audited; the first that failed, {first['task']}: {first['error']}")
@@ -195,11 +193,18 @@ def _train(
     effort: ImagingEffort, folder: Path, weights: str | None, seed: int, power: dict[str, Any]
 ) -> tuple[list[Row], list[Row]]:
     settings = _settings(effort)
+    content = fingerprint([audited_after(folder)[0], None if weights is None else digest_or_missing(weights)])
     tasks = [
         SweepTask(
             arch,
             seed=hashed_seed("imaging network", seed, arch) % 2**31,
-            arguments={"folder": str(folder), "arch": arch, "settings": settings, "weights": weights},
+            arguments={
+                "folder": str(folder),
+                "arch": arch,
+                "settings": settings,
+                "weights": weights,
+                "content": content,
+            },
         )
         for arch in effort.networks
     ]
@@ -214,6 +219,7 @@ def _train(
 def _audit(
     trained: list[Row],
     extras: dict[str, str],
+    content: dict[str, str],
     folder: Path,
     trust: bool,
     outcome: str,
@@ -221,19 +227,33 @@ def _audit(
     power: dict[str, Any],
 ) -> tuple[list[Row], list[Row]]:
     planned = [
-        (f"{row['arch']}-{rank}", row["arch"], rank, str(folder / "networks" / row["arch"] / file), True, False)
+        (
+            f"{row['arch']}-{rank}",
+            row["arch"],
+            rank,
+            str(folder / "networks" / row["arch"] / TRAINED / file),
+            True,
+            False,
+        )
         for row in trained
         for rank, file in enumerate(row["checkpoints"], 1)
     ]
     planned += [(name, name, 1, source, False, trust) for name, source in extras.items()]
     keys = ("name", "arch", "rank", "source", "own", "trust")
+    models = [dict(zip(keys, one, strict=True)) for one in planned]
+    after = audited_after(folder)
     tasks = [
         SweepTask(
-            one[0],
+            model["name"],
             seed=seed,
-            arguments={"folder": str(folder), "outcome": outcome, **dict(zip(keys, one, strict=True))},
+            arguments={
+                "folder": str(folder),
+                "outcome": outcome,
+                "model": model,
+                "content": [content.get(model["name"]) or digest_or_missing(str(model["source"])), *after],
+            },
         )
-        for one in planned
+        for model in models
     ]
     if not tasks:
         return [], []
@@ -263,8 +283,8 @@ def _publish(
     aurocs = [one for row in audited for one in json.loads(row["aurocs"])]
     models = [{key: value for key, value in row.items() if key not in ("rows", "aurocs")} for row in audited]
     shared = {
-        "generator, trained once": read_json(folder / "generator" / "fit.json")["seconds"],
-        "test images, redrawn once": read_json(folder / "generate.json")["seconds"],
+        "generator, trained once": Stages(folder).require("fit", "run the study again").seconds,
+        "test images, redrawn once": Stages(folder).require("generate", "run the study again").seconds,
     }
     found = Found(trained, failed, models, rows, aurocs, shared, agreement(rows))
     results = {row["model"]: read_result(folder / "models" / row["model"] / "audit.json") for row in models}

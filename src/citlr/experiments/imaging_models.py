@@ -28,10 +28,14 @@ from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.settings import TrainingSettings
 from citlr.predictors.training import train_classifier
-from citlr.run.files import fingerprint, read_json, sha256, write_json
+from citlr.run.files import read_json, write_json
 from citlr.run.provenance import versions
+from citlr.run.stage import SCRATCH, Stage
+from citlr.run.stages import Stages
 
 Row = dict[str, Any]
+# Where a network's checkpoints lie in its folder.
+TRAINED = "trained"
 Floats = npt.NDArray[np.float64]
 
 
@@ -45,7 +49,9 @@ class Answers:
     seconds: float
 
 
-def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any], weights: str | None) -> Row:
+def train_network(
+    *, seed: int, folder: str, arch: str, settings: dict[str, Any], weights: str | None, content: str
+) -> Row:
     """Train one network of the study and keep its checkpoints; goes on where it was.
 
     Parameters
@@ -60,6 +66,8 @@ def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any]
         Fields of `TrainingSettings`.
     weights : str or None
         As of `train_classifier`.
+    content : str
+        Fingerprint of the study and of the weights' file.
 
     Returns
     -------
@@ -67,12 +75,24 @@ def train_network(*, seed: int, folder: str, arch: str, settings: dict[str, Any]
         `checkpoints` (JSON list of files, best first), `mean_auroc`, `spread`, `similar` (how many are of similar
         accuracy), `start` (a sentence), `start_kind`, `augmented`, `notes`.
     """
-    study = read_study(Path(folder))
+    home = Path(folder) / "networks" / arch
+
+    def work(place: Path) -> None:
+        write_json(place / "row.json", _train(Path(folder), arch, place / TRAINED, settings, weights, seed))
+
+    inputs = {"arch": arch, "settings": settings, "seed": seed}
+    Stages(home).do(Stage("train", inputs, work, (TRAINED, "row.json"), (content,)))
+    row: Row = read_json(home / "row.json")
+    return row
+
+
+def _train(folder: Path, arch: str, place: Path, settings: dict[str, Any], weights: str | None, seed: int) -> Row:
+    study = read_study(folder)
     plan = network_settings(settings, len(study.cohort.part("train")))
     trained = train_classifier(
         study.cohort,
         arch=arch,
-        directory=Path(folder) / "networks" / arch,
+        directory=place,
         labels=study.labels,
         weights=weights,
         settings=plan,
@@ -109,10 +129,8 @@ def network_settings(settings: dict[str, Any], images: int) -> TrainingSettings:
     return replace(made, augmented=shown > 2)
 
 
-def audit_model(
-    *, seed: int, folder: str, name: str, arch: str, rank: int, source: str, own: bool, trust: bool, outcome: str
-) -> Row:
-    """Audit one model on the redrawn images that all share; done once for a file.
+def audit_model(*, seed: int, folder: str, model: dict[str, Any], outcome: str, content: list[str]) -> Row:
+    """Audit one model on the redrawn images that all share; done once for the same content.
 
     Parameters
     ----------
@@ -120,39 +138,46 @@ def audit_model(
         Of the tests.
     folder : str
         Of the study.
-    name, arch, rank
-        What the tables call it, its network, and its place among the network's checkpoints (1 is the best).
-    source : str
-        A file or import path, see `load_predictor`.
-    own : bool
-        Whether it is a checkpoint of the study itself, which has the study's labels and no others.
-    trust : bool
-        Whether a pickle may be read.
+    model : dict
+        `name`, `arch` and `rank`: what the tables call it, its network, and its place among the network's checkpoints
+        (1 is the best); `source`: a file or import path, see `load_predictor`; `own`: whether it is a checkpoint of the
+        study itself, which has the study's labels and no others; `trust`: whether a pickle may be read.
     outcome : {"decision", "probability"}
         What is tested.
+    content : list of str
+        Fingerprints of the model and of all that the study audits it with.
 
     Returns
     -------
     dict
         `rows` and `aurocs` as JSON, seconds of inference and of the rest.
     """
-    home = Path(folder) / "models" / name
-    digest = sha256(source) if Path(source).is_file() else source
-    key = fingerprint([seed, digest, outcome, sha256(Path(folder) / "key.json")])
-    done = home / "rows.json"
-    if done.is_file() and read_json(done)["key"] == key:
-        return dict(read_json(done)["row"])
-    stage = open_stage(Path(folder))
-    predictor = load_predictor(source, name=name, trust=trust)
-    require_labels(predictor, stage.study.labels, exact=own)
-    answers = _ask(predictor, stage, home / "parts" / key[:16])
+    place, name = Path(folder), model["name"]
+    shared: Row = {key: model[key] for key in ("arch", "rank")} | {"model": name}
+
+    def work(home: Path) -> None:
+        stage = open_stage(place)
+        predictor = load_predictor(model["source"], name=name, trust=model["trust"])
+        require_labels(predictor, stage.study.labels, exact=model["own"])
+        write_json(home / "row.json", _audit_one(predictor, stage, home, shared, outcome=outcome, seed=seed))
+
+    places = ("audit.json", "responses.parquet", "audit.html", "row.json")
+    inputs = {**shared, "own": model["own"], "outcome": outcome, "seed": seed}
+    Stages(place / "models" / name).do(Stage("audit", inputs, work, places, tuple(content)))
+    row: Row = read_json(place / "models" / name / "row.json")
+    return row
+
+
+def _audit_one(predictor: Predictor, stage: ImagingStage, home: Path, shared: Row, *, outcome: str, seed: int) -> Row:
+    """Audit a model, write its result, responses and page, and return its row."""
+    answers = _ask(predictor, stage, home / SCRATCH)
     start = time.perf_counter()
     test = TestConfig.model_validate({"outcome": outcome, "threshold": answers.threshold})
     # The ladder of planted biases says what the audit could find; here the models themselves are the ladder.
     settings = Settings(test, GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
     result = audit_responses(
         AuditInputs(
-            model=name,
+            model=predictor.name,
             responses=answers.responses,
             whole=stage.study.cohort,
             test=stage.twins.cohort,
@@ -168,8 +193,7 @@ def audit_model(
     write_report(home / "audit.html", result, responses=asked)
     rows = _rows(result, asked, stage, test, seed)
     rows = _with_truth(rows, predictor, answers.truth, stage, test)
-    shared = {"model": name, "arch": arch, "rank": rank}
-    row = {
+    return {
         **shared,
         "verdict": result.verdict,
         "inference_seconds": answers.seconds,
@@ -177,8 +201,6 @@ def audit_model(
         "rows": json.dumps([{**shared, **one} for one in rows]),
         "aurocs": json.dumps([{**shared, **one} for one in factual_auroc(asked, stage.twins.cohort, stage.study)]),
     }
-    write_json(done, {"key": key, "row": row})
-    return row
 
 
 def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
-from citlr.audit.generation import Twins, generate
+from citlr.audit.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
+from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, fit_stage, quality_stage
 from citlr.console import Narrator
 from citlr.experiments.imaging_study import ImagingEffort, ImagingStudy, read_study
-from citlr.generators.base import load_generator
+from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
 from citlr.generators.probes.probe_training import fit_probes
 from citlr.invariance.auroc import clustered_auroc
 from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.stage import SCRATCH, Stage
+from citlr.run.stages import Stages
 
 Row = dict[str, Any]
 # The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
@@ -64,70 +67,83 @@ def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed:
     voice : Narrator
         Says what goes on.
     """
-    if not (folder / "study.json").is_file():
-        study.save(folder)
-    train, validation, test = (study.cohort.part(split) for split in ("train", "validation", "test"))
-    generator = _generator(study, effort, folder / "generator", seed, voice)
-    start = time.perf_counter()
-    twins = generate(
-        generator,
-        test,
-        attribute=study.attribute,
-        levels=study.levels,
-        draws=effort.draws,
-        placebo_images=effort.placebo_images,
-        seed=seed,
-        out=folder / "counterfactuals",
-        narrator=voice,
-    )
-    if not (folder / "generate.json").is_file():
-        write_json(folder / "generate.json", {"seconds": time.perf_counter() - start})
-    if not (folder / "quality" / "quality.json").is_file():
-        assess_faithfulness(
-            twins,
-            train,
-            validation,
-            hold=generator.hold,
-            probe_steps=effort.probe_steps,
-            cycles=effort.cycles,
+    stages = Stages(folder, voice)
+    splits = (study.cohort.part("train"), study.cohort.part("validation"))
+    with stages.locked():
+        kept = stages.do(_study_stage(study))
+        settings = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
+        fit = stages.do(fit_stage(lambda: DLDM(**settings), settings, splits, seed=seed, voice=voice))
+        request = Request(
+            attribute=study.attribute,
+            levels=study.levels,
+            draws=effort.draws,
+            placebo_images=coin_sample(effort.placebo_images),
             seed=seed,
-            directory=folder / "quality",
-            narrator=voice,
-        ).save(folder / "quality")
-    if not (folder / "representation.npy").is_file():
-        with (
-            atomic_write(folder / "representation.npy") as temporary,
-            temporary.open("wb") as stream,
-        ):
-            np.save(stream, _represent(generator, twins, seed))
-    if not (folder / "attribute.json").is_file():
-        write_json(folder / "attribute.json", _attribute_rows(study, effort, folder / "attribute", seed, voice))
+        )
+        test = study.cohort.part("test")
+
+        def load() -> CounterfactualGenerator:
+            return load_generator(folder / GENERATOR)
+
+        drawn = stages.do(generate_stage(load, test, request, after=(fit.key,), voice=voice, where=PICTURES))
+        measured = {
+            "hold": list(study.hold),
+            "probe_steps": effort.probe_steps,
+            "features": "probe",
+            "cycles": effort.cycles,
+            "seed": seed,
+        }
+        twins = lambda: Twins.open(folder / PICTURES, test, load())  # noqa: E731 - opened only where it is read
+        stages.do(quality_stage(twins, splits, measured, after=(drawn.key,), voice=voice))
+        stages.do(_representation_stage(twins, seed, after=(drawn.key,)))
+        stages.do(_attribute_stage(study, effort, seed, voice, after=(kept.key,)))
+
+
+def audited_after(folder: Path) -> tuple[str, ...]:
+    """Return the keys of all that the audit of one model rests on."""
+    stages = Stages(folder)
+    return tuple(
+        stages.require(name, "run the study again to go on").key for name in ("study", "quality", "representation")
+    )
 
 
 def open_stage(folder: Path) -> ImagingStage:
     """Open what `set_stage` wrote."""
     study = read_study(folder)
-    twins = Twins.open(folder / "counterfactuals", study.cohort.part("test"), load_generator(folder / "generator"))
+    twins = Twins.open(folder / PICTURES, study.cohort.part("test"), load_generator(folder / GENERATOR))
     truth = {
         level: np.load(folder / "truth" / f"{level}.npy", mmap_mode="r")
         for level in study.levels
         if read_json(folder / "study.json")["truth"]
     }
     representation = np.load(folder / "representation.npy")
-    return ImagingStage(study, twins, read_faithfulness(folder / "quality"), representation, truth)
+    return ImagingStage(study, twins, read_faithfulness(folder / QUALITY), representation, truth)
 
 
-def _generator(study: ImagingStudy, effort: ImagingEffort, folder: Path, seed: int, voice: Narrator) -> LatentDiffusion:
-    if not (folder / "fit.json").is_file():
-        model = DLDM(size=effort.size, hold=study.hold, preset=effort.generator, **effort.options)
-        start = time.perf_counter()
-        parts = (study.cohort.part("train"), study.cohort.part("validation"))
-        model.fit(*parts, seed=seed, directory=folder / "training", narrator=voice)
-        model.save(folder)
-        write_json(folder / "fit.json", {"seconds": time.perf_counter() - start, "report": dict(model.report)})
-    loaded = load_generator(folder)
-    assert isinstance(loaded, LatentDiffusion)
-    return loaded
+def _study_stage(study: ImagingStudy) -> Stage:
+    facts = {key: list(getattr(study, key)) for key in ("levels", "labels", "hold", "notes")}
+    inputs = {"name": study.name, "attribute": study.attribute, **facts, "cohort": study.cohort.fingerprint()}
+    return Stage("study", inputs, study.save, ("cohort.parquet", "study.json", "truth"))
+
+
+def _representation_stage(twins: Callable[[], Twins], seed: int, *, after: tuple[str, ...]) -> Stage:
+    def work(folder: Path) -> None:
+        drawn = twins()
+        assert isinstance(drawn.generator, LatentDiffusion)
+        with atomic_write(folder / "representation.npy") as temporary, temporary.open("wb") as stream:
+            np.save(stream, _represent(drawn.generator, drawn, seed))
+
+    return Stage("representation", {"components": COMPONENTS, "seed": seed}, work, ("representation.npy",), after)
+
+
+def _attribute_stage(
+    study: ImagingStudy, effort: ImagingEffort, seed: int, voice: Narrator, *, after: tuple[str, ...]
+) -> Stage:
+    def work(folder: Path) -> None:
+        write_json(folder / "attribute.json", _attribute_rows(study, effort, folder / SCRATCH, seed, voice))
+
+    inputs = {"size": effort.size, "steps": effort.attribute_steps, "seed": seed}
+    return Stage("attribute", inputs, work, ("attribute.json",), after)
 
 
 def _represent(generator: LatentDiffusion, twins: Twins, seed: int) -> npt.NDArray[np.float32]:

@@ -28,6 +28,7 @@ from citlr.generators.base import hashed_seed
 from citlr.predictors.base import Predictor
 from citlr.run.files import fingerprint, write_json
 from citlr.run.provenance import versions
+from citlr.run.stage import code_version
 from citlr.simulators.phantom_classifiers import classify
 from citlr.simulators.phantom_effects import TrueEffect, true_effect
 
@@ -89,7 +90,9 @@ def run_pipeline(
         )
     voice, folder = narrator or Narrator(quiet=True), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    log = Log(folder / "pipeline.jsonl", fingerprint({"seed": seed, "settings": chosen.to_json()}))
+    log = Log(
+        folder / "pipeline.jsonl", fingerprint({"seed": seed, "settings": chosen.to_json(), "code": code_version()})
+    )
     # Numbers first: a run cut short has every correlation.
     for number in range(chosen.generators):
         for correlation in correlations or chosen.correlations:
@@ -118,7 +121,9 @@ class Log:
         for line in whole.splitlines():
             entry = json.loads(line)
             if entry.pop("key") != key:
-                raise StateError(f"{path} holds audits with another seed or other settings: give another folder.")
+                raise StateError(
+                    f"{path} holds audits of another seed, other settings or another version: give another folder."
+                )
             self.lines.append(entry)
         if len(whole) < len(content):
             with path.open("r+", encoding="utf-8") as torn:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import hashlib
 import json
 import os
 import sys
@@ -29,7 +28,8 @@ from threadpoolctl import threadpool_limits
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.experiments.engines import engine_of
-from citlr.run.files import atomic_write
+from citlr.run.files import atomic_write, fingerprint
+from citlr.run.stage import code_version
 
 Row = Mapping[str, Any]
 _MARK = b"citlr.sweep"
@@ -165,10 +165,9 @@ def run_sweep(
 
 
 def sweep_key(function: Callable[..., Row], tasks: Sequence[SweepTask]) -> str:
-    """Fingerprint of the function's name and of every task, whatever their order."""
+    """Fingerprint of the code, of the function's name and of every task, whatever their order."""
     content = sorted([task.name, task.seed, json.dumps(dict(task.arguments), sort_keys=True)] for task in tasks)
-    whole = json.dumps([function.__module__, function.__qualname__, content])
-    return hashlib.sha256(whole.encode()).hexdigest()
+    return fingerprint([code_version(), function.__module__, function.__qualname__, content])
 
 
 def _arrivals(function: Callable[..., Row], tasks: Sequence[SweepTask]) -> Iterator[dict[str, Any]]:

@@ -356,7 +356,6 @@ def _key(
     settings: TrainingSettings,
     seed: int,
 ) -> str:
-    columns = ["image_id", *labels]
-    rows = [part.frame[columns].to_csv(index=False) for part in (train, validation)]
+    parts = [part.fingerprint() for part in (train, validation)]
     # what the path of the weights file is called does not matter, what is in it does
-    return fingerprint([rows, arch, start.kind, start.sha256, asdict(settings), seed])
+    return fingerprint([parts, labels, arch, start.kind, start.sha256, asdict(settings), seed])

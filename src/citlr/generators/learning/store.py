@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ class Dataset:
 
     @property
     def mark(self) -> str:
-        """Names the images, by their `image_id` in order and the suffix: what depends on them carries it."""
+        """Names the images, by their rows and content and the suffix: what depends on them carries it."""
         return _mark(self.cohort) + self.suffix
 
     def images(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
@@ -128,8 +127,7 @@ class Dataset:
 
 
 def _mark(cohort: Cohort) -> str:
-    names = "\x1f".join(cohort.frame["image_id"].astype(str))
-    return hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
+    return cohort.fingerprint()[:16]
 
 
 def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
