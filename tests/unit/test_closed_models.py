@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from citlr.audit import secondary_capture as secondary_capture_module
 from citlr.audit.answers import ingest
-from citlr.audit.closed import export_blind, opaque_id
+from citlr.audit.closed import export_blind, opaque_id, require_exported
 from citlr.audit.prediction import kind_of_answers
 from citlr.audit.secondary_capture import secondary_capture
 from citlr.data.cohort import Cohort
@@ -109,6 +110,21 @@ def test_the_key_stays_and_is_sealed(tmp_path: Path, cohort: Cohort, twins: Coun
     export = export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
     assert export.key.stat().st_mode & 0o077 == 0
     assert (tmp_path / "sealed" / "secret.json").stat().st_mode & 0o077 == 0
+
+
+def test_answers_to_pictures_that_were_drawn_anew_since_are_refused(
+    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+) -> None:
+    sealed = tmp_path / "sealed"
+    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    require_exported(sealed, twins)
+    before = set(pd.read_parquet(sealed / "key.parquet")["id"])
+    anew = Counterfactuals(twins.folder, replace(twins.plan, key="another generator"))
+    with pytest.raises(StateError, match=r"drawn anew .* answers are to other pictures: run `citlr export` again"):
+        require_exported(sealed, anew)
+    # No name of an old picture is one of a new picture, so that old answers could not be taken for new ones.
+    export_blind([anew], cohort, key_folder=sealed, out=tmp_path / "again")
+    assert before.isdisjoint(pd.read_parquet(sealed / "key.parquet")["id"])
 
 
 def test_exported_again_the_names_stay_and_another_run_has_others(
