@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from citlr.text import visible
+
 
 class Ticker(Protocol):
     """What a long loop calls once a step."""
@@ -52,7 +54,7 @@ class Narrator:
     def say(self, text: str) -> None:
         """Print one line, without markup."""
         if not self.quiet:
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Ticker]:
@@ -61,7 +63,7 @@ class Narrator:
             yield silent
             return
         columns = (
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description:<12}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -69,9 +71,9 @@ class Narrator:
             TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self.console, refresh_per_second=4) as bar:
-            task = bar.add_task(title, total=total, note="")
+            task = bar.add_task(visible(title), total=total, note="")
 
             def tick(done: int, note: str = "") -> None:
-                bar.update(task, completed=done, note=note)
+                bar.update(task, completed=done, note=visible(note))
 
             yield tick

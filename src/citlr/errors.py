@@ -5,9 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from citlr.text import LONGEST_MESSAGE, LONGEST_VALUE, shortened
+
 
 class CitlrError(Exception):
-    """Base of every error this package raises on purpose; the command line prints it and exits with 2."""
+    """Base of every error this package raises on purpose; the command line prints it and exits with 2.
+
+    Whatever went into the message (a value of a file, another library's own words), it is one line of at most 1000
+    characters that hides nothing.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shortened(str(message), LONGEST_MESSAGE))
 
 
 class InputError(CitlrError, ValueError):
@@ -25,6 +34,11 @@ class MissingExtraError(CitlrError, ImportError):
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed: pip install 'citlr[{extra}]'."
         )
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        """Survive the way from a worker process to the one that says it."""
+        return type(self), self._given
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
@@ -54,5 +68,5 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
         return ""
     # Case is the commonest slip in column names ("sex" for "Sex"), and costs the measure too much.
     folded = {option.lower(): option for option in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {', '.join(known)}."
+    near = difflib.get_close_matches(name[:LONGEST_VALUE].lower(), folded, n=1, cutoff=0.6)
+    return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {shortened(', '.join(known))}."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from citlr import __version__
-from citlr.audit import numerals, report_provenance, tables, wording
+from citlr.audit import numerals, report_provenance, wording
 from citlr.audit.charts import contrast_text
 from citlr.audit.privacy import without_paths
 from citlr.audit.report_sections import limit_of_detection
 from citlr.audit.result import AuditResult, Estimate
+from citlr.text import markdown
 
 
 def model_card(result: AuditResult, *, intended_use: str = "", attribute_definition: str = "") -> str:
@@ -33,7 +34,7 @@ def model_card(result: AuditResult, *, intended_use: str = "", attribute_definit
     ## Counterfactual invariance: does the output depend on the attribute?
     """
     attribute = wording.join(wording.attributes(result), "or") or "the attribute"
-    safe = tables.markdown
+    safe = markdown
     lines = [
         f"## Counterfactual invariance: does the output depend on {safe(attribute)}?",
         "",
@@ -78,7 +79,7 @@ def _effects(result: AuditResult) -> list[str]:
     for row in result.tests:
         cells = [row.label, contrast_text(row.contrast), row.verdict, _interval(row.psi), _interval(row.mean_effect)]
         adjusted = numerals.pvalue(row.pvalue_adjusted) if numerals.is_number(row.pvalue_adjusted) else "n/a"
-        lines.append(f"| {' | '.join(tables.markdown(cell) for cell in [*cells, adjusted])} |")
+        lines.append(f"| {' | '.join(markdown(cell) for cell in [*cells, adjusted])} |")
     return [*lines, "", f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient.", ""]
 
 
@@ -93,7 +94,7 @@ def _gates(result: AuditResult) -> list[str]:
     if not result.quality.gates:
         return ["- No gate of the image generator was set: the verdicts assume that it is faithful."]
     return [
-        f"- Gate {tables.markdown(gate.name)}: {'passed' if gate.passed else '**failed**'}. "
-        f"{tables.markdown(without_paths(gate.text))}"
+        f"- Gate {markdown(gate.name)}: {'passed' if gate.passed else '**failed**'}. "
+        f"{markdown(without_paths(gate.text))}"
         for gate in result.quality.gates
     ]

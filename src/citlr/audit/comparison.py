@@ -19,6 +19,7 @@ from citlr.invariance.clusters import Clusters, signed_mean
 from citlr.invariance.effects import outcome_values
 from citlr.invariance.groups import product_statistic
 from citlr.invariance.intervals import signed_interval
+from citlr.text import visible
 
 Floats = npt.NDArray[np.float64]
 
@@ -85,7 +86,8 @@ class Comparison:
         """Write the table, and how to read it."""
         table = self.to_frame()[list(_SHOWN)].to_string(index=False, float_format=lambda value: f"{value:.4g}")
         notes = "\n".join(dict.fromkeys(row.note for row in self.rows))
-        return f"{table}\n\nDifferences are `other` minus `first`, {1 - self.alpha:.0%} intervals.\n{notes}"
+        how = f"Differences are `other` minus `first`, {1 - self.alpha:.0%} intervals."
+        return visible(f"{table}\n\n{how}\n{notes}")
 
 
 _SHOWN = (

@@ -9,10 +9,11 @@ from citlr import __version__
 from citlr.audit import numerals, tables
 from citlr.audit.charts import contrast_text
 from citlr.audit.comparison import Comparison, Difference
-from citlr.audit.report import environment, script_hash, stylesheet, table_script
+from citlr.audit.report import fill, script_hash, stylesheet, table_script
 from citlr.audit.report_sections import estimate_cell
 from citlr.audit.wording import level_percent
 from citlr.run.files import atomic_write
+from citlr.text import markdown as escaped
 
 
 def render_comparison(found: Sequence[Comparison]) -> str:
@@ -29,23 +30,19 @@ def render_comparison(found: Sequence[Comparison]) -> str:
         HTML that loads nothing.
     """
     rows = [row for one in found for row in one.rows]
-    page: str = (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            version=__version__,
-            style=stylesheet(),
-            script=table_script(),
-            script_hash=script_hash(),
-            title=f"{rows[0].first} and what is compared with it",
-            table=_table(rows, found[0].alpha),
-            notes=tuple(dict.fromkeys(row.note for row in rows)),
-            changed=tuple(row for row in rows if row.first_verdict != row.other_verdict),
-            contrast_text=contrast_text,
-            confidence=level_percent(found[0].alpha),
-        )
+    return fill(
+        "comparison.html.j2",
+        version=__version__,
+        style=stylesheet(),
+        script=table_script(),
+        script_hash=script_hash(),
+        title=f"{rows[0].first} and what is compared with it",
+        table=_table(rows, found[0].alpha),
+        notes=tuple(dict.fromkeys(row.note for row in rows)),
+        changed=tuple(row for row in rows if row.first_verdict != row.other_verdict),
+        contrast_text=contrast_text,
+        confidence=level_percent(found[0].alpha),
     )
-    return page
 
 
 def write_comparison(path: Path, found: Sequence[Comparison]) -> Path:
@@ -80,9 +77,9 @@ def markdown(found: Sequence[Comparison]) -> str:
             _interval(row, "psi"),
             _interval(row, "mean"),
         ]
-        lines.append(f"| {' | '.join(tables.markdown(cell) for cell in cells)} |")
+        lines.append(f"| {' | '.join(escaped(cell) for cell in cells)} |")
     notes = dict.fromkeys(row.note for one in found for row in one.rows)
-    return "\n".join([*lines, "", *(f"- {tables.markdown(note)}" for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in notes)]) + "\n"
 
 
 def _interval(row: Difference, which: str) -> str:

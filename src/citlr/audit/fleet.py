@@ -7,7 +7,7 @@ from pathlib import Path
 
 from citlr import __version__
 from citlr.audit import numerals, tables, wording
-from citlr.audit.report import environment, stylesheet
+from citlr.audit.report import fill, stylesheet
 from citlr.audit.result import SEVERITY, AuditResult, TestRow
 from citlr.run.files import atomic_write
 
@@ -72,18 +72,14 @@ def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -
         for name in names
     ]
     attributes = dict.fromkeys(name for result in results.values() for name in wording.attributes(result))
-    page: str = (
-        environment()
-        .get_template("fleet.html.j2")
-        .render(
-            version=__version__,
-            style=stylesheet(),
-            attribute=wording.join(attributes, "or") or "the attribute",
-            entries=entries,
-            table=table,
-        )
+    return fill(
+        "fleet.html.j2",
+        version=__version__,
+        style=stylesheet(),
+        attribute=wording.join(attributes, "or") or "the attribute",
+        entries=entries,
+        table=table,
     )
-    return page
 
 
 def write_fleet(path: Path, results: Mapping[str, AuditResult], links: Mapping[str, str]) -> Path:

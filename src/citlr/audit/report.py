@@ -31,6 +31,7 @@ from citlr.audit.result import AuditResult, TestRow
 from citlr.audit.scatters import Scatter, paired, scatter
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
+from citlr.text import visible
 
 _SHOWN_SCATTERS = 6  # the weightiest; the others open on demand
 _COLUMNS = ("image_id", "attribute", "level", "draw", "label", "probability")
@@ -51,6 +52,11 @@ def environment() -> jinja2.Environment:
     )
     environment.globals["titles"] = wording.TITLES
     return environment
+
+
+def fill(template: str, **context: Any) -> str:
+    """Return a page; a name that would turn its line around, or hide a part of it, is shown with its escapes."""
+    return visible(environment().get_template(template).render(context))
 
 
 def _asset(name: str) -> Markup:
@@ -180,7 +186,7 @@ def render(
         "blocks": report_provenance.blocks(result),
         "is_number": numerals.is_number,
     }
-    return environment().get_template("report.html.j2").render(context)
+    return fill("report.html.j2", **context)
 
 
 def write_report(

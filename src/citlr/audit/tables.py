@@ -103,21 +103,6 @@ def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]
     return Table(caption, tuple(columns), tuple(marked), notes, sortable and len(marked) > 1)
 
 
-_MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "_": "\\_",
-             "[": "\\[", "]": "\\]", "@": "&#64;", "\n": " ", "\r": " "}  # fmt: skip
-
-
-def markdown(value: str) -> str:
-    r"""Write text into a cell of a Markdown table: what would be markup, a link or a mention stays text.
-
-    Examples
-    --------
-    >>> print(markdown("a|b <script> [x](y)"))
-    a\|b &lt;script&gt; \[x\](y)
-    """
-    return "".join(_MARKDOWN.get(character, character) for character in value)
-
-
 def spreadsheet(value: object) -> object:
     """Write text into a cell of a CSV so that no spreadsheet takes it for a formula; numbers stay numbers.
 

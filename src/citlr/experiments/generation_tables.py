@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from citlr.run.files import atomic_write
+from citlr.text import markdown
 
 Row = dict[str, Any]
 # What LaTeX reads as commands, and how it is written instead.
@@ -49,9 +50,8 @@ class Sheet:
         |---|---|
         | a | 1 |
         """
-        lines = [self.head, ("---",) * len(self.head), *self.cells]
-        body = ["|" + "|".join(line) + "|" if line[0] == "---" else "| " + " | ".join(line) + " |" for line in lines]
-        return "\n".join([f"**{self.caption}**", "", *body])
+        head, *body = [f"| {' | '.join(map(markdown, line))} |" for line in (self.head, *self.cells)]
+        return "\n".join([f"**{markdown(self.caption)}**", "", head, "|" + "---|" * len(self.head), *body])
 
     def csv(self) -> str:
         """Write the table as CSV."""

@@ -20,6 +20,7 @@ from citlr.experiments import imaging_tables as tables
 from citlr.experiments.generation_tables import Sheet
 from citlr.experiments.imaging_study import ImagingStudy
 from citlr.run.files import atomic_write, read_json
+from citlr.text import visible
 
 Row = dict[str, Any]
 
@@ -108,7 +109,7 @@ def write_pages(study: ImagingStudy, found: Found, folder: Path, *, notes: Seque
         fleet="audit.html",
     )
     with atomic_write(folder / "imaging.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(visible(page), encoding="utf-8")
     return folder / "imaging.html"
 
 

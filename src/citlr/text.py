@@ -1,0 +1,68 @@
+"""Text that came from outside, written so that it can be read: no hidden characters, no endless values, no markup."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+
+LONGEST_VALUE, LONGEST_MESSAGE = 200, 1000
+
+# Control characters but line feed and tab, surrogates, and what turns or hides text: the direction marks, zero-width
+# spaces, line separators and tags. The joiners U+200C and U+200D stay: words of some scripts need them.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "_": "\\_",
+             "[": "\\[", "]": "\\]", "@": "&#64;", "\n": " ", "\r": " "}  # fmt: skip
+
+
+def visible(text: str) -> str:
+    r"""Write characters that nobody sees, or that turn the text around, as escapes; line feeds and tabs stay.
+
+    Examples
+    --------
+    >>> print(visible("safe\u202egnp.exe"))
+    safe\u202egnp.exe
+    """
+    return _HIDDEN.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def shortened(text: str, most: int = LONGEST_VALUE) -> str:
+    """Cut a text in one line down to so many characters; the end stays, where a sentence says what would do.
+
+    Examples
+    --------
+    >>> shortened("abcdefghijklmnopqrstuvwxyz", 12)
+    'abcdef ... z'
+    """
+    line = " ".join(visible(text).split("\n"))
+    if len(line) <= most:
+        return line
+    tail = most // 3 - 3
+    return f"{line[: most - tail - 5]} ... {line[-tail:] if tail > 0 else ''}"
+
+
+def shown(value: object) -> str:
+    r"""Write a value as Python does, at most 200 characters of it, whatever its size and depth.
+
+    Examples
+    --------
+    >>> shown({"a": 1}), len(shown(["x" * 1000] * 1000)) <= 200
+    ("{'a': 1}", True)
+    """
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = LONGEST_VALUE
+    brief.maxlevel = 4
+    return shortened(brief.repr(value))
+
+
+def markdown(value: str) -> str:
+    r"""Write text into Markdown, a cell of a table too: what would be markup, a link or a mention stays text.
+
+    Examples
+    --------
+    >>> print(markdown("a|b <script> [x](y)"))
+    a\|b &lt;script&gt; \[x\](y)
+    """
+    return "".join(_MARKDOWN.get(character, character) for character in visible(value))
