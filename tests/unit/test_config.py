@@ -50,7 +50,7 @@ def test_order_of_keys_does_not_change_the_fingerprint(tmp_path: Path) -> None:
         (BASE + "generator: {hold: [sex]}", "the attribute itself"),
         (BASE + "generator: {options: {abduction: inversion}}", "set options.eta above 0"),
         (BASE + "test: {threshold: {edema: 0.5}}", "each label once"),
-        (BASE + "test: {margin: 0}", "'test.margin' is 0: Input should be greater than 0"),
+        (BASE + "test: {margin: 0}", "'test.margin' is 0: it should be greater than or equal to 0.0001"),
         (BASE + "generate: {draws: 1}", "'generate.draws' is 1"),
         (BASE + "models: {a: {source: b.onnx}}", "either 'model' (one) or 'models'"),
         (BASE.replace("model: {source: model.onnx}", "models: {../a: {source: b.onnx}}"), "cannot name a folder"),

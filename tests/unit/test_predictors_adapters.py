@@ -20,7 +20,6 @@ from citlr.predictors.check import check_predictor
 from citlr.predictors.export import export_onnx, export_torchscript, make_card, save_weights
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec, OutputSpec
-from citlr.predictors.table import TablePredictor
 
 LABELS = ["edema", "mass"]
 IMAGES = np.random.default_rng(0).random((7, 1, 8, 8), dtype=np.float32)
@@ -174,42 +173,10 @@ def test_a_function_cannot_change_the_images() -> None:
     np.testing.assert_array_equal(IMAGES, before)
 
 
-def test_a_table_is_looked_up_in_any_order_wide_or_long(tmp_path: Path) -> None:
-    keys = pd.DataFrame(
-        {"image_id": ["007", "007", "NA"], "attribute": "sex", "level": ["F", "None", "F"], "draw": [0, 0, -1]}
-    )
-    keys.assign(edema=[0.1, 0.2, 0.3], mass=[0.4, 0.5, 0.6]).to_csv(tmp_path / "wide.csv", index=False)
-    wide = TablePredictor(tmp_path / "wide.csv", labels=["mass", "edema"])
-    np.testing.assert_array_equal(wide.lookup(keys.iloc[[2, 0, 1]]), [[0.6, 0.3], [0.4, 0.1], [0.5, 0.2]])
-    rows = [keys.assign(label=name, probability=values) for name, values in (("edema", [0.1, 0.2, 0.3]),)]
-    pd.concat(rows).to_parquet(tmp_path / "long.parquet")
-    long = load_predictor(tmp_path / "long.parquet", labels=["edema"])
-    assert isinstance(long, TablePredictor)
-    np.testing.assert_array_equal(long.lookup(keys)[:, 0], [0.1, 0.2, 0.3])
-    with pytest.raises(InputError, match="cannot look at 7 new image"):
-        long.predict(IMAGES)
-
-
-def test_a_table_with_gaps_is_refused(tmp_path: Path) -> None:
-    keys = pd.DataFrame({"image_id": ["a", "b"], "attribute": "sex", "level": "F", "draw": 0})
-    full = keys.assign(edema=[0.1, 0.2])
-
-    def table(frame: pd.DataFrame) -> TablePredictor:
-        frame.to_csv(tmp_path / "t.csv", index=False)
-        return TablePredictor(tmp_path / "t.csv", labels=["edema"])
-
-    with pytest.raises(InputError, match=r"lacks 1 of 2 images; the first is .*'image_id': 'b'"):
-        table(full.iloc[:1]).lookup(keys)
-    with pytest.raises(InputError, match="1 of 2 values that are NaN"):
-        table(keys.assign(edema=[0.1, None]))
-    with pytest.raises(InputError, match="1 of 2 values outside"):
-        table(keys.assign(edema=[0.1, 2.0]))
-    with pytest.raises(InputError, match=r"has no column 'edema'. Did you mean 'edma'"):
-        table(keys.assign(edma=0.1))
-    with pytest.raises(InputError, match=r"1 row\(s\) twice"):
-        table(pd.concat([full, full.iloc[:1]]))
-    with pytest.raises(InputError, match="no row for label 'edema'"):
-        table(keys.assign(label="mass", probability=0.5))
+def test_a_table_of_answers_is_sent_to_the_verb_that_takes_it(tmp_path: Path) -> None:
+    pd.DataFrame({"id": ["7"], "edema": [0.2]}).to_csv(tmp_path / "answers.csv", index=False)
+    with pytest.raises(InputError, match="citlr ingest"):
+        load_predictor(tmp_path / "answers.csv", labels=["edema"])
 
 
 def test_weights_alone_carry_their_card(tmp_path: Path) -> None:

@@ -350,7 +350,6 @@ def test_what_the_auditor_declares_is_quoted_and_what_he_does_not_is_said(full):
     [
         ({"where": "here"}, "The model was run here"),
         ({"where": "by its owner", "answers": "probabilities"}, "Its owner was given the redrawn images"),
-        ({"where": "from a table"}, "was not blind to the level"),
         ({"where": "by its owner", "answers": "decisions"}, "The answers are decisions (0 or 1)"),
         (None, "did not record who ran the model"),
     ],

@@ -39,8 +39,8 @@ def build_predictor(name: str, model: ModelConfig) -> Predictor:
         labels=model.labels,
         kind=model.kind,
         weights=model.weights,
-        input=model.input or None,
-        output=model.output,
+        input=None if model.input is None else model.input.model_dump(),
+        output=model.output if model.output is None or isinstance(model.output, str) else model.output.model_dump(),
         batch_size=model.batch_size,
         name=name,
         trust=model.trust,
@@ -109,9 +109,10 @@ def whole_provenance(run: Run) -> dict[str, Any]:
 
 def _model_run(model: ModelConfig, facts: dict[str, Any]) -> dict[str, str]:
     """Say where the model was run and what it gave back."""
-    table = model.kind == "table" or Path(model.source).suffix in (".csv", ".parquet")
-    where = "by its owner" if model.kind == CLOSED else "from a table" if table else "here"
-    return {"where": where, "answers": str(facts.get("answers", "probabilities"))}
+    return {
+        "where": "by its owner" if model.kind == CLOSED else "here",
+        "answers": str(facts.get("answers", "probabilities")),
+    }
 
 
 def _shareable(run: Run, model: str) -> dict[str, Any]:

@@ -101,11 +101,6 @@ def model_run(result: AuditResult) -> str:
             "without levels, and sent its answers back as a table; the table’s SHA-256 is in the provenance below. "
             "That the answers are the model’s own, and of the version named, is the owner’s word."
         )
-    elif where == "from a table":
-        text = (
-            "The model was not run here: its answers were read from a table that names every image, level and draw, so "
-            "whoever filled it in was not blind to the level. That they are the model’s own is the word of who sent it."
-        )
     elif where == "here":
         text = "The model was run here, on the redrawn images as they are; its SHA-256 is in the provenance below."
     else:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from citlr.config.model import ModelConfig
 from citlr.config.sections import (
     CohortConfig,
     ControlsConfig,
     GateConfig,
     GenerateConfig,
     GeneratorConfig,
-    ModelConfig,
     QualityConfig,
     ReportConfig,
     Section,
     TestConfig,
 )
+from citlr.config.values import Seed
 from citlr.errors import did_you_mean
+from citlr.text import shortened
+
+# Of any script; a folder of this name is made in the run.
+_FOLDER = re.compile(r"[^\W][\w.-]{0,99}|_[\w.-]{0,99}")
 
 
 class AuditConfig(Section):
@@ -37,8 +43,10 @@ class AuditConfig(Section):
     (0.02, 4, ['model'])
     """
 
+    besides: ClassVar[dict[str, Any]] = {"model": ModelConfig}
+
     cohort: CohortConfig
-    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    models: Annotated[dict[str, ModelConfig], Field(min_length=1, max_length=1000)]
     generator: GeneratorConfig = GeneratorConfig()
     generate: GenerateConfig = GenerateConfig()
     test: TestConfig = TestConfig()
@@ -46,7 +54,7 @@ class AuditConfig(Section):
     quality: QualityConfig = QualityConfig()
     controls: ControlsConfig = ControlsConfig()
     report: ReportConfig = ReportConfig()
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +67,7 @@ class AuditConfig(Section):
         rest = {key: value for key, value in content.items() if key != "model"}
         single = content["model"]
         name = single.get("name") if isinstance(single, dict) else getattr(single, "name", None)
-        return {**rest, "models": {name or "model": single}}
+        return {**rest, "models": {name if name and isinstance(name, str) else "model": single}}
 
     @model_validator(mode="after")
     def _names_agree(self) -> AuditConfig:
@@ -85,8 +93,11 @@ class AuditConfig(Section):
                 "each label once, or give one number"
             )
         for name, model in self.models.items():
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-                raise ValueError(f"the model name '{name}' cannot name a folder: use letters, digits, '-', '_' and '.'")
+            if not _FOLDER.fullmatch(name):
+                raise ValueError(
+                    f"the model name '{shortened(name)}' cannot name a folder: use at most 100 letters, digits, '-', "
+                    "'_' and '.', the first no '.'"
+                )
             unknown = [label for label in model.labels or () if label not in cohort.labels]
             if model.labels is not None and len(unknown) == len(model.labels):
                 raise ValueError(
@@ -101,7 +112,7 @@ class AuditConfig(Section):
         models = {
             name: model.model_copy(
                 update={
-                    "source": _absolute_source(model.source, folder),
+                    "source": None if model.source is None else _absolute_source(model.source, folder),
                     "weights": None if model.weights is None else _absolute(model.weights, folder),
                 }
             )

@@ -1,31 +1,27 @@
-"""Reading a configuration from YAML or plain settings, with every problem in words; and what differs between two."""
+"""Reading settings from YAML or plain values, with every problem in words; and what differs between two."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from citlr.config.audit import AuditConfig
-from citlr.config.sections import ModelConfig, ReportConfig, Section
+from citlr.config.sections import ReportConfig, Section
+from citlr.config.values import said
+from citlr.config.written import alternatives, inside, read_yaml
 from citlr.errors import InputError, did_you_mean
+from citlr.text import shortened, shown
+
+S = TypeVar("S", bound=Section)
+# More problems than these are of one cause, most often.
+MOST_PROBLEMS = 5
 
 
 def read_config(path: str | Path) -> AuditConfig:
     """Read and validate a YAML configuration; paths in it become absolute.
-
-    Parameters
-    ----------
-    path : path-like
-        The YAML file.
-
-    Returns
-    -------
-    AuditConfig
-        The settings.
 
     Raises
     ------
@@ -34,42 +30,45 @@ def read_config(path: str | Path) -> AuditConfig:
         what would do.
     """
     source = Path(path)
-    if not source.is_file():
-        raise InputError(
-            f"No configuration at '{source}': give the path of a YAML file (examples/nih_sex.yaml is one)."
-        )
-    try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"'{source}' is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"'{source}' holds {type(content).__name__}, not a mapping: see examples/nih_sex.yaml.")
-    return parse_config(content, str(source)).resolved(source.resolve().parent)
+    return parse_config(read_yaml(source, AuditConfig, "configuration"), str(source)).resolved(source.resolve().parent)
 
 
-def parse_config(content: dict[str, Any], where: str) -> AuditConfig:
+def parse_config(content: Mapping[str, Any], where: str) -> AuditConfig:
     """Validate plain settings; `where` is named in the error."""
-    try:
-        return AuditConfig.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(_sentence(problem) for problem in error.errors())
-        raise InputError(f"In '{where}': {problems.rstrip('.')}.") from error
+    return parse_section(AuditConfig, content, f"In '{shortened(where)}'")
 
 
-def parse_report(content: dict[str, Any]) -> ReportConfig:
-    """Validate what a report shall show, as given on a command line.
+def parse_report(content: Mapping[str, Any]) -> ReportConfig:
+    """Validate what a report shall show, as given on a command line."""
+    return parse_section(ReportConfig, content, "The report cannot be made")
+
+
+def parse_section(section: type[S], content: Any, where: str) -> S:
+    """Validate plain settings as a section; the error begins with `where`.
 
     Raises
     ------
     InputError
-        If a value cannot be used.
+        Naming every key that cannot be used, what it is, and what would do.
+
+    Examples
+    --------
+    >>> parse_section(ReportConfig, {"galery": 2}, "report")
+    Traceback (most recent call last):
+    ...
+    citlr.errors.InputError: report: unknown key 'galery'. Did you mean 'gallery'?
     """
     try:
-        return ReportConfig.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
-        raise InputError(
-            f"The report cannot be made: {'; '.join(_sentence(one) for one in error.errors())}."
-        ) from error
+        problems = error.errors()
+        # An entry that is refused makes its list too short as well.
+        entries = {problem["loc"][:-1] for problem in problems}
+        told = [one for one in problems if not (one["type"] == "too_short" and one["loc"] in entries)]
+        found = list(dict.fromkeys(_sentence(problem, section) for problem in told))
+        more = f"; and {len(found) - MOST_PROBLEMS} more" if len(found) > MOST_PROBLEMS else ""
+        text = "; ".join(found[:MOST_PROBLEMS]) + more
+        raise InputError(f"{where}: {text}{'' if text.endswith('?') else '.'}") from error
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -86,30 +85,42 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         if isinstance(before, dict) and isinstance(after, dict):
             found += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {before} -> {after}")
+            found.append(f"{prefix}{key}: {_short(before)} -> {_short(after)}")
     return found
 
 
-def _sentence(problem: Any) -> str:
+def _short(value: Any) -> str:
+    return shortened(str(value)) if isinstance(value, str | int | float) else shown(value)
+
+
+def _sentence(problem: Any, root: type[Section]) -> str:
     """Turn one pydantic problem into words: the key, what was found, what would do."""
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location).replace("models.model.", "model.")
+    # "#..." and "[key]" are pydantic's: which form of a value is meant, and that a name of a mapping is.
+    location = [str(part) for part in problem["loc"] if not str(part).startswith("#") and part != "[key]"]
+    if location[:2] == ["models", "model"] or location == ["models"]:
+        location = ["model", *location[2:]]  # as it is written for one model
+    key = shortened(".".join(location))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{key}'.{did_you_mean(location[-1], _keys(location[:-1]))}".rstrip(".")
+        return f"unknown key '{key}'.{did_you_mean(location[-1], _keys(root, location[:-1]))}".rstrip(".")
     if problem["type"] == "missing":
         return f"'{key}' is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"'{key}' is {problem['input']!r}: {message}" if key else message
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        held = f"'{key}' is {shown(problem['input'])}, not" if key else f"it holds {shown(problem['input'])}, not"
+        return f"{held} a mapping of the keys {', '.join(_keys(root, location))}"
+    message = shortened(said(problem), 600)
+    # What several keys together cannot be is told by a sentence that names them.
+    whole = isinstance(problem["input"], Mapping | Section)
+    if whole and message.startswith("'"):
+        return f"in '{key}' {message}" if key else message
+    if whole:
+        return f"in '{key}': {message}" if key else message
+    return f"'{key}' is {shown(problem['input'])}: {message}" if key else message
 
 
-def _keys(location: Iterable[str]) -> list[str]:
-    """Return the field names of the section at `location`."""
-    section: type[BaseModel] = AuditConfig
+def _keys(root: type[Section], location: list[str]) -> list[str]:
+    """Return the names that the section at `location` may have."""
+    kinds: list[Any] = [root]
     for part in location:
-        annotation = section.model_fields[part].annotation if part in section.model_fields else None
-        if part == "models":
-            section = ModelConfig
-        elif isinstance(annotation, type) and issubclass(annotation, Section):
-            section = annotation
-    names = list(section.model_fields)
-    return [*names, "model"] if section is AuditConfig else names
+        kinds = alternatives(inside(kinds, part))
+    sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+    return [name for section in sections for name in (*section.model_fields, *section.besides)]

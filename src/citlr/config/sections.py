@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from citlr.config.values import (
+    Count,
+    CountOrNone,
+    Few,
+    File,
+    Flag,
+    Margin,
+    Name,
+    Names,
+    Number,
+    Options,
+    Positive,
+    Seed,
+    Share,
+    Text,
+    Thresholds,
+    Whole,
+)
 from citlr.errors import did_you_mean
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 # Text burnt into a radiograph of 2000 pixels or more a side is 2 to 4 pixels high at this size: nobody reads it.
 LEGIBLE = 128
 
@@ -20,6 +34,8 @@ class Section(BaseModel):
     """Base of every section: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Keys that a file may have besides the fields, and the section that each holds.
+    besides: ClassVar[dict[str, Any]] = {}
 
 
 class CohortConfig(Section):
@@ -33,21 +49,21 @@ class CohortConfig(Section):
     cohort that `citlr prepare` wrote, with its cache if it has one; `cache: false` reads the image files all the same.
     """
 
-    table: Path
-    images: Path | None = None
-    attribute: str
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
-    levels: tuple[str, ...] | None = None
-    bins: dict[str, tuple[float, ...]] = {}
-    combine: tuple[str, ...] = ()
-    covariates: tuple[str, ...] = ()
-    columns: dict[str, str] = {}
-    keep: dict[str, tuple[str, ...]] = {}
-    split: str | None = None
+    table: File
+    images: File | None = None
+    attribute: Name
+    labels: Annotated[Names, Field(min_length=1, max_length=1000)]
+    levels: Annotated[Names, Field(min_length=2)] | None = None
+    bins: dict[Name, tuple[Number, ...]] = {}
+    combine: Names = ()
+    covariates: Names = ()
+    columns: dict[Name, Name] = {}
+    keep: dict[Name, tuple[Text, ...]] = {}
+    split: Name | None = None
     fractions: tuple[Share, Share, Share] = (0.65, 0.10, 0.25)
-    split_seed: int = 0
+    split_seed: Seed = 0
     fit: Literal["pad", "crop", "stretch"] | None = None
-    cache: bool = True
+    cache: Flag = True
     max_unreadable: Share = 0.01
     min_patients_per_level: Count = 20
 
@@ -58,6 +74,12 @@ class CohortConfig(Section):
             raise ValueError(
                 f"combine names {list(self.combine)}: give two columns or more, and `attribute` a name of its own"
             )
+        for name in (self.attribute, *self.combine):
+            if name in self.labels or name in self.covariates:
+                raise ValueError(
+                    f"'{name}' is the attribute and also among the labels or covariates: an attribute cannot be "
+                    "audited against itself, so name another column there"
+                )
         for name in self.bins:
             if name not in parts:
                 raise ValueError(
@@ -74,10 +96,10 @@ class GeneratorConfig(Section):
     """
 
     kind: Literal["dldm", "cldm", "vae", "latent-shift"] = "dldm"
-    preset: str = "small"
-    size: Count = 64
-    hold: tuple[str, ...] = ()
-    options: dict[str, Any] = {}
+    preset: Name = "small"
+    size: Annotated[Whole, Field(ge=32, le=256)] = 64
+    hold: Names = ()
+    options: Options = {}
 
 
 class GenerateConfig(Section):
@@ -86,36 +108,10 @@ class GenerateConfig(Section):
     `shared_seeds`: whether a draw starts from the same noise under every level: levels are compared draw by draw then.
     """
 
-    draws: Annotated[int, Field(ge=2)] = 4
+    draws: Annotated[Whole, Field(ge=2, le=1000)] = 4
     guidance: Positive | None = None
-    shared_seeds: bool = True
-    shard: Count = 32
-
-
-class ModelConfig(Section):
-    """The model under audit, and what it declares of its inputs and outputs.
-
-    `output` is "logit", "probability", or a mapping (kind, activation, columns, name); None is what the file says of
-    itself, else "probability".
-    """
-
-    source: str
-    kind: str | None = None
-    name: str | None = None
-    labels: tuple[str, ...] | None = None
-    weights: Path | None = None
-    input: dict[str, Any] = {}
-    output: str | dict[str, Any] | None = None
-    batch_size: Count = 64
-    trust: bool = False
-
-    @field_validator("output")
-    @classmethod
-    def _known_output(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-        known = ("logit", "probability")
-        if isinstance(value, str) and value not in known:
-            raise ValueError(f"a model gives logit or probability.{did_you_mean(value, known)}")
-        return value
+    shared_seeds: Flag = True
+    shard: Few = 32
 
 
 class TestConfig(Section):
@@ -124,10 +120,10 @@ class TestConfig(Section):
     __test__ = False  # pytest: not a test class
 
     outcome: Literal["decision", "probability"] = "decision"
-    threshold: Share | dict[str, Share] = 0.5
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    randomizations: Annotated[int, Field(ge=99)] = 4999
+    threshold: Thresholds = 0.5
+    margin: Margin = 0.02
+    alpha: Annotated[Number, Field(ge=1e-6, lt=0.5)] = 0.05
+    randomizations: Annotated[Whole, Field(ge=99, le=10_000_000)] = 4999
 
 
 class GateConfig(Section):
@@ -141,7 +137,7 @@ class GateConfig(Section):
     composition: Positive = 0.05
     effectiveness: Share = 0.80
     drift: Share = 0.05
-    placebo: bool = True
+    placebo: Flag = True
     # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).
     probe_steps: Count = 800
 
@@ -154,8 +150,8 @@ class QualityConfig(Section):
     file of yours. `cycles`: null interventions in a row.
     """
 
-    features: str = "probe"
-    cycles: Annotated[int, Field(ge=1, le=50)] = 10
+    features: Name = "probe"
+    cycles: Annotated[Whole, Field(ge=1, le=50)] = 10
 
 
 class ControlsConfig(Section):
@@ -166,10 +162,10 @@ class ControlsConfig(Section):
     generator's training split leaves open; 0 takes the generator as given.
     """
 
-    placebo_images: Annotated[int, Field(ge=0)] | None = None
-    replicate_images: Annotated[int, Field(ge=0)] = 200
-    planted: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    bootstraps: Annotated[int, Field(ge=0)] = 40
+    placebo_images: CountOrNone | None = None
+    replicate_images: CountOrNone = 200
+    planted: Annotated[tuple[Positive, ...], Field(max_length=100)] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    bootstraps: Annotated[Whole, Field(ge=0, le=100_000)] = 40
 
 
 class ReportConfig(Section):
@@ -181,12 +177,12 @@ class ReportConfig(Section):
     attribute was recorded and by whom, as the page quotes it.
     """
 
-    gallery: Annotated[int, Field(ge=0, le=48)] = 0
-    gallery_pixels: Annotated[int, Field(ge=16)] = LEGIBLE
-    no_burnt_in_text: bool = False
+    gallery: Annotated[Whole, Field(ge=0, le=48)] = 0
+    gallery_pixels: Annotated[Whole, Field(ge=16, le=8192)] = LEGIBLE
+    no_burnt_in_text: Flag = False
     mask_below: Count = 5
-    intended_use: str = ""
-    attribute_definition: str = ""
+    intended_use: Text = ""
+    attribute_definition: Text = ""
 
     @model_validator(mode="after")
     def _legible_text_is_looked_for(self) -> ReportConfig:

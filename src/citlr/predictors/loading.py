@@ -15,7 +15,6 @@ from citlr.predictors.callable import CallablePredictor, call_factory, import_ob
 from citlr.predictors.onnx import OnnxPredictor, open_session, session_card, session_input
 from citlr.predictors.sklearn import SklearnPredictor, read_estimator
 from citlr.predictors.specs import InputSpec, OutputSpec, require_choice
-from citlr.predictors.table import TablePredictor
 from citlr.predictors.torch import (
     TorchPredictor,
     fill_module,
@@ -27,7 +26,7 @@ from citlr.predictors.torch import (
 )
 from citlr.predictors.zoo import ZooNetwork
 
-KINDS = ("torch", "torchscript", "onnx", "sklearn", "callable", "table")
+KINDS = ("torch", "torchscript", "onnx", "sklearn", "callable")
 _SUFFIXES = {
     ".onnx": "onnx",
     ".ts": "torchscript",
@@ -38,10 +37,9 @@ _SUFFIXES = {
     ".joblib": "sklearn",
     ".pkl": "sklearn",
     ".pickle": "sklearn",
-    ".csv": "table",
-    ".parquet": "table",
 }
 
+_TABLES = {".csv", ".tsv", ".parquet", ".xlsx"}
 _WEIGHTS_ONLY = (
     "Model file '{path}' holds weights only: name the architecture as the source (package.module:factory or "
     "file.py:factory) and give weights='{name}'."
@@ -70,12 +68,12 @@ def load_predictor(
     ----------
     source : object, path or import path
         A `torch.nn.Module`, a fitted scikit-learn classifier, any callable; a file (`.onnx`, TorchScript `.ts`/`.pt`,
-        a responses table `.csv`/`.parquet`, a pickled estimator `.joblib` with `trust`); or an import path,
+        a pickled estimator `.joblib` with `trust`); or an import path,
         "package.module:name" or "file.py:name", of any of these objects or of a function without arguments that
         makes one. An import path runs that module's code.
     labels : sequence of str, optional
         The label of each output; may be left out where the file carries them (this project's own exports do).
-    kind : {"torch", "torchscript", "onnx", "sklearn", "callable", "table"}, optional
+    kind : {"torch", "torchscript", "onnx", "sklearn", "callable"}, optional
         What the source is; found from the source when not given.
     weights : path-like, optional
         A state_dict (`.safetensors`, or `.pt` with tensors only) for a torch module.
@@ -182,6 +180,11 @@ def _from_text(source: str, kind: str | None, declared: _Declared) -> Predictor:
     if not path.is_file():
         near = _nearest_file(path)
         raise InputError(f"Model '{source}' is neither a file nor an import path (package.module:name).{near}")
+    if kind is None and path.suffix.lower() in _TABLES:
+        raise InputError(
+            f"Model '{source}' is a table: the answers of a model that is run elsewhere come in through `citlr ingest` "
+            "(kind: closed, see docs/closed.md)."
+        )
     if kind is None:
         known = ", ".join(sorted(_SUFFIXES))
         raise InputError(f"Model file '{source}' has an ending this project does not know ({known}): say its kind.")
@@ -231,17 +234,11 @@ def _read_sklearn(path: Path, declared: _Declared) -> Predictor:
     return _from_object(read_estimator(path, trust=declared.trust), "sklearn", declared, label=path.stem)
 
 
-def _read_table(path: Path, declared: _Declared) -> Predictor:
-    settings = declared.settings(path.stem)
-    return TablePredictor(path, labels=settings["labels"], name=settings["name"])
-
-
 _READERS: dict[str, Callable[[Path, _Declared], Predictor]] = {
     "torch": _read_torch,
     "torchscript": _read_torchscript,
     "onnx": _read_onnx,
     "sklearn": _read_sklearn,
-    "table": _read_table,
 }
 
 

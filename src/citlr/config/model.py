@@ -1,0 +1,124 @@
+"""The section of the model under audit: where it is, what it wants to see, and what it gives back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from citlr.config.sections import Section
+from citlr.config.values import (
+    ByForm,
+    File,
+    Flag,
+    Listed,
+    Name,
+    Names,
+    Number,
+    One,
+    PerName,
+    Side,
+    Source,
+    Whole,
+)
+
+# "closed": run by its owner elsewhere; its answers come in through `citlr ingest`.
+ModelKind = Literal["torch", "torchscript", "onnx", "sklearn", "callable", "closed"]
+OutputKind = Literal["probability", "logit"]
+# Grey values of any scale that images come in; float32 holds them.
+Grey = Annotated[Number, Field(ge=-1e9, le=1e9)]
+Above = Annotated[Number, Field(ge=1e-9, le=1e9)]
+Column = Annotated[Whole, Field(ge=0, le=1_000_000)]
+Sides = Annotated[Annotated[Side, One] | Annotated[tuple[Side, Side], Listed], ByForm]
+Scale = Annotated[Annotated[Grey, One] | Annotated[tuple[Grey, ...], Listed], ByForm]
+Spread = Annotated[Annotated[Above, One] | Annotated[tuple[Above, ...], Listed], ByForm]
+Columns = Annotated[
+    Annotated[tuple[Column, ...], Listed, Field(min_length=1)]
+    | Annotated[dict[Name, Column], PerName, Field(min_length=1)],
+    ByForm,
+]
+
+
+def _channels(value: int) -> int:
+    if value not in (1, 3):
+        raise ValueError("a model takes 1 (grey) or 3 (grey repeated)")
+    return value
+
+
+Channels = Annotated[Whole, AfterValidator(_channels)]
+
+
+class InputConfig(Section):
+    """What the model wants to see: size in pixels, channels, the grey scale, and its mean and spread."""
+
+    size: Sides | None = None
+    channels: Channels = 1
+    low: Grey = 0.0
+    high: Grey = 1.0
+    mean: Scale = 0.0
+    std: Spread = 1.0
+    layout: Literal["channels_first", "channels_last"] = "channels_first"
+
+    @model_validator(mode="after")
+    def _scales_agree(self) -> InputConfig:
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}: low has to be below high")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != self.channels:
+                raise ValueError(f"{name} has {len(value)} values for {self.channels} channel(s): give one for each")
+        return self
+
+
+class OutputConfig(Section):
+    """What the model gives: its kind, what makes logits probabilities, and which column or output is which label's."""
+
+    kind: OutputKind = "probability"
+    activation: Literal["sigmoid", "softmax"] = "sigmoid"
+    columns: Columns | None = None
+    name: Name | None = None
+
+
+def _output_form(value: Any) -> str:
+    return "#one" if isinstance(value, str) else "#mapping"
+
+
+Output = Annotated[Annotated[OutputKind, One] | Annotated[OutputConfig, Tag("#mapping")], Discriminator(_output_form)]
+
+
+class ModelConfig(Section):
+    """The model under audit, and what it declares of its inputs and outputs.
+
+    `kind: closed` is a model that only its owner can run: it needs `labels` and no `source`; its images go out with
+    `citlr export` and its answers come in with `citlr ingest`. Without `input` and `output` the model's file says what
+    they are, else they are grey images in [0, 1] as they come, and probabilities.
+    """
+
+    source: Source | None = None
+    kind: ModelKind | None = None
+    name: Name | None = None
+    labels: Names | None = None
+    weights: File | None = None
+    input: InputConfig | None = None
+    output: Output | None = None
+    batch_size: Annotated[Whole, Field(ge=1, le=100_000)] = 64
+    trust: Flag = False
+
+    @field_validator("input", "output", mode="before")
+    @classmethod
+    def _said(cls, value: Any) -> Any:
+        """Take an empty mapping for nothing said: the model's file then speaks for itself."""
+        return None if value == {} else value
+
+    @model_validator(mode="after")
+    def _is_there(self) -> ModelConfig:
+        if self.source is None and self.kind != "closed":
+            raise ValueError(
+                "'source' is missing: name the model's file or import path (only kind: closed, a model that its owner "
+                "runs elsewhere, has none)"
+            )
+        if self.kind == "closed":
+            given = [name for name in ("source", "weights", "input", "output") if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"a model of kind: closed is not run here, so leave out {' and '.join(given)}")
+        return self
