@@ -146,7 +146,7 @@ def test_junit_and_markdown(tmp_path: Path) -> None:
     assert "<b>" not in text
     # A control character of a label would make the XML unreadable.
     odd = check_policy({"m": result(row("a\x00b\x1b", "dependence"))}, Policy())
-    assert [case.get("name") for case in ET.fromstring(odd.to_junit())][1] == "verdict: ab, sex M against F"
+    assert [case.get("name") for case in ET.fromstring(odd.to_junit())][1] == "verdict: a\\x00b\\x1b, sex M against F"
 
 
 def test_a_policy_is_read_whole(tmp_path: Path) -> None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from citlr.audit import tables
 from citlr.audit.result import AuditResult, TestRow, Verdict
-from citlr.config import Section
+from citlr.config import Section, parse_section, read_yaml
+from citlr.config.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import atomic_write
+from citlr.text import markdown, shortened, visible
+
+Limit = Annotated[Number, Field(gt=0, le=1)]
+Limits = Annotated[
+    Annotated[Limit, One] | Annotated[dict[Name, Limit], PerName, Field(min_length=1)],
+    ByForm,
+]
+Gates = Annotated[Annotated[Flag, One] | Annotated[Names, Listed], ByForm]
 
 
 class Policy(Section):
@@ -26,11 +33,11 @@ class Policy(Section):
     may exceed the baseline's.
     """
 
-    margin: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    margin: Limits | None = None
     fail_on: tuple[Verdict, ...] = ("dependence",)
-    min_patients: Annotated[int, Field(ge=0)] = 0
-    require_gates: bool | tuple[str, ...] = True
-    max_increase: Annotated[float, Field(ge=0)] | None = None
+    min_patients: CountOrNone = 0
+    require_gates: Gates = True
+    max_increase: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class CheckReport:
         """One line per breach, or that there is none."""
         if self.passed:
             return f"passed: {len(self.checks)} rules met"
-        return "\n".join(f"breach: {check.model}: {check.text}" for check in self.breaches)
+        return visible("\n".join(f"breach: {check.model}: {check.text}" for check in self.breaches))
 
     def to_markdown(self) -> str:
         """Return a summary in GitHub-flavoured Markdown."""
@@ -72,7 +79,7 @@ class CheckReport:
         lines = [f"## citlr: {title}", "", "| | model | rule | for | finding |", "|---|---|---|---|---|"]
         for check in sorted(self.checks, key=lambda check: check.passed):
             cells = (check.model, check.rule, check.subject, check.text)
-            safe = (tables.markdown(cell) for cell in cells)
+            safe = (markdown(cell) for cell in cells)
             lines.append(f"| {'✅' if check.passed else '❌'} | {' | '.join(safe)} |")
         return "\n".join(lines) + "\n"
 
@@ -80,10 +87,10 @@ class CheckReport:
         """Return JUnit XML, one test case per rule."""
         suite = ET.Element("testsuite", name="citlr", tests=str(len(self.checks)), failures=str(len(self.breaches)))
         for check in self.checks:
-            name = _xml(f"{check.rule}: {check.subject}")
-            case = ET.SubElement(suite, "testcase", classname=_xml(check.model), name=name)
+            name = visible(f"{check.rule}: {check.subject}")
+            case = ET.SubElement(suite, "testcase", classname=visible(check.model), name=name)
             if not check.passed:
-                ET.SubElement(case, "failure", message=_xml(check.text)).text = _xml(check.text)
+                ET.SubElement(case, "failure", message=visible(check.text)).text = visible(check.text)
         return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 
     def write(self, *, junit: Path | None = None, markdown: Path | None = None) -> None:
@@ -96,11 +103,6 @@ class CheckReport:
                 temporary.write_text(self.to_markdown(), encoding="utf-8")
 
 
-def _xml(text: str) -> str:
-    """Drop the control characters that no XML document may hold."""
-    return "".join(character for character in text if character >= " " or character in "\t\n\r")
-
-
 def read_policy(path: str | Path) -> Policy:
     """Read a policy from YAML.
 
@@ -109,16 +111,7 @@ def read_policy(path: str | Path) -> Policy:
     InputError
         If the file is missing or a key or value cannot be used.
     """
-    source = Path(path)
-    if not source.is_file():
-        raise InputError(f"No policy at '{source}': give a YAML file with the keys {', '.join(Policy.model_fields)}.")
-    try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
-        return Policy.model_validate(content)
-    except yaml.YAMLError as error:
-        raise InputError(f"'{source}' is not valid YAML: {' '.join(str(error).split())}.") from error
-    except ValidationError as error:
-        raise InputError(f"In '{source}': {'; '.join(map(_sentence, error.errors()))}.") from error
+    return parse_section(Policy, read_yaml(path, Policy, "policy"), f"In '{shortened(str(path))}'")
 
 
 def check_policy(
@@ -143,8 +136,12 @@ def check_policy(
     Raises
     ------
     InputError
-        If the policy names a label that no audit has, or asks for a comparison without a baseline to compare with.
+        If the policy names a label that no audit has, or leaves one out, asks for a comparison without a baseline to
+        compare with, or an audit holds no test.
     """
+    for name, result in results.items():
+        if not result.tests:
+            raise InputError(f"The audit of '{name}' holds no test, so no rule can be met: give a finished audit.")
     _require_known_labels(results, policy)
     if policy.max_increase is not None and baseline is None:
         raise InputError("The policy sets max_increase, and there is no baseline: give --baseline OLD_RUN.")
@@ -161,10 +158,16 @@ def check_policy(
 
 def _require_known_labels(results: dict[str, AuditResult], policy: Policy) -> None:
     known = {row.label for result in results.values() for row in result.tests}
-    for label in policy.margin if isinstance(policy.margin, dict) else ():
+    named = policy.margin if isinstance(policy.margin, dict) else dict.fromkeys(known)
+    for label in named:
         if label not in known:
             raise InputError(
                 f"The policy names the label '{label}', which was not audited.{did_you_mean(label, known)}"
+            )
+    for label in sorted(known):
+        if label not in named:
+            raise InputError(
+                f"The policy's margin names no number for '{label}': name every label, or give one number."
             )
 
 
@@ -241,12 +244,3 @@ def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed
 def subject_of(row: TestRow) -> str:
     """Name a row: label, attribute and contrast."""
     return f"{row.label}, {row.attribute} {row.contrast[1]} against {row.contrast[0]}"
-
-
-def _sentence(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{location[-1]}'.{did_you_mean(location[-1], Policy.model_fields)}".rstrip(".")
-    if not location:
-        return f"it holds {type(problem['input']).__name__}, not a mapping of the keys {', '.join(Policy.model_fields)}"
-    return f"'{'.'.join(location)}' is {problem['input']!r}: {problem['msg']}"

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+
+from citlr.text import shown
 
 Verdict = Literal["dependence", "equivalent", "inconclusive"]
 # From best to worst: an audit of several labels is only as good as its worst label.
 SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
+
+# A number that may not exist: NaN here, null in JSON.
+Real = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+
+def _row(texts: tuple[str, ...], counts: tuple[str, ...]) -> Any:
+    """Return the kind of a row of the cohort's tables: texts, and counts of which a masked one is None."""
+
+    def check(row: dict[str, Any]) -> dict[str, Any]:
+        for name in (*texts, *counts):
+            if name not in row:
+                raise ValueError(f"'{name}' is missing")
+            value = row[name]
+            whole = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+            if not (isinstance(value, str) if name in texts else whole):
+                raise ValueError(f"'{name}' is {shown(value)}")
+        return row
+
+    return AfterValidator(check)
+
+
+Step = Annotated[
+    dict[str, Any],
+    _row(("step", "reason"), ("excluded_images", "excluded_patients", "n_images", "n_patients")),
+]
+Cell = Annotated[dict[str, Any], _row(("split", "attribute", "level", "label"), ("images", "patients"))]
+Recorded = Annotated[dict[str, Any], _row(("attribute", "raw"), ("images_before", "images_after"))]
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A number with its interval (95 % unless the test's alpha says otherwise)."""
 
-    estimate: float
-    low: float
-    high: float
+    estimate: Real
+    low: Real
+    high: Real
 
 
 @dataclass(frozen=True)
@@ -40,19 +73,19 @@ class TestRow:
     n_images: int
     n_patients: int
     draws: int
-    statistic: float
-    pvalue: float
-    pvalue_adjusted: float
-    pvalue_screening: float
-    log10_pvalue: float
+    statistic: Real
+    pvalue: Real
+    pvalue_adjusted: Real
+    pvalue_screening: Real
+    log10_pvalue: Real
     mean_effect: Estimate
     psi: Estimate
     flip_rate: Estimate
-    within_flip_rate: float
-    eca: float
-    margin: float
-    equivalence_pvalue: float
-    detectable_effect: float
+    within_flip_rate: Real
+    eca: Real
+    margin: Real
+    equivalence_pvalue: Real
+    detectable_effect: Real
     verdict: Verdict
     reason: str
     mean_error: float | None = None
@@ -66,8 +99,8 @@ class BaselineRow:
     method: str
     label: str
     contrast: tuple[str, str]
-    statistic: float
-    pvalue: float
+    statistic: Real
+    pvalue: Real
     difference: Estimate | None = None
     note: str = ""
 
@@ -116,20 +149,20 @@ class Quality:
     """
 
     composition: float | None
-    effectiveness: dict[str, float]
+    effectiveness: dict[str, Real]
     reversibility: float | None
     minimality: float | None
-    drift: dict[str, float]
+    drift: dict[str, Real]
     fid: float | None
     fid_extractor: str
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
     kid: float | None = None
     similarity: float | None = None
-    auroc: dict[str, float] = field(default_factory=dict)
-    error: dict[str, float] = field(default_factory=dict)
+    auroc: dict[str, Real] = field(default_factory=dict)
+    error: dict[str, Real] = field(default_factory=dict)
     off_target: dict[str, float | None] = field(default_factory=dict)
-    cycles: dict[str, list[float]] = field(default_factory=dict)
+    cycles: dict[str, list[Real]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,8 +172,8 @@ class Placebo:
     `detectable` is the smallest psi that this sample of images shows with 80 % power.
     """
 
-    pvalue: float
-    psi: float
+    pvalue: Real
+    psi: Real
     n_images: int
     detectable: float | None = None
 
@@ -154,8 +187,8 @@ class Regeneration:
     changes, in the label where it is largest.
     """
 
-    pvalue: float
-    psi: float
+    pvalue: Real
+    psi: Real
     n_images: int
     changed: float | None
 
@@ -168,11 +201,11 @@ class PlantedBias:
     """
 
     label: str
-    strength: float
+    strength: Real
     detected: bool
-    pvalue: float
-    psi: float
-    power: float
+    pvalue: Real
+    psi: Real
+    power: Real
 
 
 @dataclass(frozen=True)
@@ -194,10 +227,11 @@ class Controls:
 class CohortSummary:
     """Who was audited: the flow of exclusions, the counts in every cell, and how recorded values became levels.
 
-    `raw` holds `attribute, raw, level, images_before, images_after` for every recorded value that is not rare.
+    `raw` holds `attribute, raw, level, images_before, images_after` for every recorded value that is not rare. A count
+    in `missing` is None where it is masked.
     """
 
-    flow: tuple[dict[str, Any], ...]
-    counts: tuple[dict[str, Any], ...]
-    missing: dict[str, int]
-    raw: tuple[dict[str, Any], ...] = ()
+    flow: tuple[Step, ...]
+    counts: tuple[Cell, ...]
+    missing: Mapping[str, int | None]
+    raw: tuple[Recorded, ...] = ()

@@ -8,10 +8,12 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from citlr.audit.records import (
     SEVERITY,
@@ -28,13 +30,16 @@ from citlr.audit.records import (
     TestRow,
     Verdict,
 )
+from citlr.config.values import said
 from citlr.errors import InputError
 from citlr.run.files import write_json
+from citlr.text import shortened, shown, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA = "citlr.audit/1"
+_BESIDE = ("schema", "masked_below", "masked_subgroups")
 __all__ = [
     "SCHEMA",
     "SEVERITY",
@@ -77,6 +82,9 @@ class AuditResult:
     subgroups : tuple of SubgroupRow
         Effects in parts of the test set and where two of them meet; a description beside the verdict.
     """
+
+    # Read back strictly: nothing is taken for what it is not, and a key that is not known is another version's.
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     verdict: Verdict
     tests: tuple[TestRow, ...]
@@ -125,12 +133,12 @@ class AuditResult:
         frame = self.to_frame()
         shown = [name for name in _SHOWN if name in frame]
         table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")
-        return "\n".join([f"{self.model}: {self.verdict}", *sentences, "", table])
+        return visible("\n".join([f"{self.model}: {self.verdict}", *sentences, "", table]))
 
     def _repr_html_(self) -> str:
         sentences = "".join(f"<li>{html.escape(row.reason)}</li>" for row in self.tests)
         table: str = self.to_frame()[list(_SHOWN)].to_html(index=False, escape=True)
-        return f"<h3>{html.escape(self.model)}: {self.verdict}</h3><ul>{sentences}</ul>{table}"
+        return visible(f"<h3>{html.escape(self.model)}: {self.verdict}</h3><ul>{sentences}</ul>{table}")
 
 
 _SHOWN = ("label", "contrast", "psi", "psi_low", "psi_high", "mean_effect", "pvalue_adjusted", "margin", "verdict")
@@ -157,11 +165,31 @@ def read_result(path: str | Path) -> AuditResult:
     source = Path(path)
     if not source.is_file():
         raise InputError(f"No audit at '{source}': run `citlr audit` first, or give the path of an audit.json.")
-    content = json.loads(source.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(source.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"'{source}' is no JSON, or was cut short ({shortened(str(error))}): give a whole audit.json."
+        ) from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"'{source}' has the schema {found!r}, not '{SCHEMA}': give an audit.json of this version.")
-    return _from_dict(content)
+        found = shown(content.get("schema")) if isinstance(content, dict) else f"of a {type(content).__name__}"
+        raise InputError(f"'{source}' has the schema {found}, not '{SCHEMA}': give an audit.json of this version.")
+    # What an audit that was handed on says of itself, beside the result.
+    fields = {name: value for name, value in content.items() if name not in _BESIDE}
+    try:
+        return _as_result().validate_json(json.dumps(fields))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = shortened(".".join(map(str, problem["loc"])))
+        what = f"{shown(problem['input'])}: {said(problem)}" if problem["type"] != "missing" else "missing"
+        raise InputError(
+            f"'{source}' is damaged, or of another version ('{key}' is {what}): give an audit.json of this version."
+        ) from error
+
+
+@cache
+def _as_result() -> TypeAdapter[AuditResult]:
+    return TypeAdapter(AuditResult)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -197,52 +225,3 @@ def _flat(row: TestRow) -> dict[str, Any]:
         elif spec.name != "reason":
             flat[spec.name] = value
     return flat
-
-
-def _estimate(content: dict[str, Any] | None) -> Estimate | None:
-    if content is None:
-        return None
-    return Estimate(
-        *(math.nan if content[name] is None else float(content[name]) for name in ("estimate", "low", "high"))
-    )
-
-
-def _test_row(content: dict[str, Any]) -> TestRow:
-    intervals = {name: _estimate(content[name]) for name in ("mean_effect", "psi", "flip_rate")}
-    # Of the generator's errors None says that they are not known, of any other number that there is none.
-    numbers = {name: math.nan for name, value in content.items() if value is None and not name.endswith("_error")}
-    return TestRow(**{**content, **numbers, **intervals, "contrast": tuple(content["contrast"])})
-
-
-def _subgroup_row(content: dict[str, Any]) -> SubgroupRow:
-    intervals = {name: _estimate(content[name]) for name in ("mean_effect", "psi", "flip_rate")}
-    parts = tuple((str(variable), str(value)) for variable, value in content["subgroup"])
-    return SubgroupRow(**{**content, **intervals, "contrast": tuple(content["contrast"]), "subgroup": parts})
-
-
-def _baseline_row(content: dict[str, Any]) -> BaselineRow:
-    known = {**content, "contrast": tuple(content["contrast"]), "difference": _estimate(content["difference"])}
-    return BaselineRow(**known)
-
-
-def _from_dict(content: dict[str, Any]) -> AuditResult:
-    quality, controls, cohort = content["quality"], content["controls"], content["cohort"]
-    gates = tuple(Gate(**gate) for gate in quality["gates"])
-    placebo = None if controls["placebo"] is None else Placebo(**controls["placebo"])
-    planted = tuple(PlantedBias(**row) for row in controls["planted"])
-    again = controls.get("regeneration")
-    regeneration = None if again is None else Regeneration(**again)
-    return AuditResult(
-        verdict=content["verdict"],
-        tests=tuple(_test_row(row) for row in content["tests"]),
-        baselines=tuple(_baseline_row(row) for row in content["baselines"]),
-        quality=Quality(**{**quality, "gates": gates, "notes": tuple(quality["notes"])}),
-        controls=Controls(placebo, planted, controls["detection_limit"], tuple(controls["notes"]), regeneration),
-        cohort=CohortSummary(
-            tuple(cohort["flow"]), tuple(cohort["counts"]), cohort["missing"], tuple(cohort.get("raw", ()))
-        ),
-        provenance=content["provenance"],
-        model=content["model"],
-        alpha=content["alpha"],
-        subgroups=tuple(_subgroup_row(row) for row in content.get("subgroups", ())),
-    )
