@@ -215,7 +215,7 @@ def test_paper_preset_has_the_published_shape() -> None:
     ("changes", "message"),
     [
         ({"size": 66}, "multiple of 4"),
-        ({"size": 16}, "from 32 to 256"),
+        ({"size": 16}, "greater than or equal to 32"),
         ({"depht": 0.1}, "Did you mean 'depth'"),
         ({"depth": 0.0}, r"number in \(0, 1\]"),
         ({"objective": "restorin"}, "Did you mean 'restoring'"),

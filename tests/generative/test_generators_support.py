@@ -162,8 +162,8 @@ def test_alignment_gives_the_true_effect_its_size_before_a_denoiser_has_learnt_a
         ("support", "showed", "Did you mean 'shown'"),
         ("detail", "averge", "'average'"),
         ("alignment", "gausian", "'gaussian'"),
-        ("components", 0, "1 or more"),
-        ("spread", 1.5, r"\[0, 1\]"),
+        ("components", 0, "greater than or equal to 1"),
+        ("spread", 1.5, "less than or equal to 1"),
     ],
 )
 def test_bad_settings_are_named(field: str, value: object, says: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from citlr.audit.privacy import scrub
-from citlr.config import ModelConfig
+from citlr.config import GeneratorConfig, ModelConfig
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.registry import build_generator
 from citlr.generators.rivals.direct import DirectGenerator
@@ -22,13 +22,13 @@ CLOSED = "closed"
 
 def generator_of(run: Run) -> LatentDiffusion | DirectGenerator:
     """Build the generator that the configuration asks for, not trained yet."""
-    settings = run.config.generator
+    return generator_from(run.config.generator)
+
+
+def generator_from(settings: GeneratorConfig) -> LatentDiffusion | DirectGenerator:
+    """Build the generator that a section describes, not trained yet."""
     return build_generator(
-        settings.kind,
-        size=settings.size,
-        hold=settings.hold,
-        preset=settings.preset,
-        **_tuples(settings.options),
+        settings.kind, size=settings.size, hold=settings.hold, preset=settings.preset, **settings.options
     )
 
 
@@ -120,8 +120,3 @@ def _shareable(run: Run, model: str) -> dict[str, Any]:
     dumped = run.config.model_dump(mode="json")
     settings: dict[str, Any] = scrub({**dumped, "models": {model: dumped["models"][model]}})
     return settings
-
-
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
-    """Return YAML's lists as the tuples that frozen settings hold."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}

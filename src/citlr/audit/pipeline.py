@@ -13,6 +13,7 @@ from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenan
 from citlr.audit.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
 from citlr.audit.intake import take_in
+from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, write_responses
 from citlr.audit.publish import publish, templates_fingerprint
 from citlr.audit.result import AuditResult, read_result
@@ -164,6 +165,7 @@ class Chain:
 
     def cohort(self) -> None:
         """Read the cohort, and try every model on one batch of it before anything long starts."""
+        require_possible(self.config)
         load_extractor(self.config.quality.features)
         if not self.config.cohort.table.is_file():
             raise InputError(f"There is no table at '{self.config.cohort.table}' (cohort.table): correct the path.")

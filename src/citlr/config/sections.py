@@ -101,6 +101,13 @@ class GeneratorConfig(Section):
     hold: Names = ()
     options: Options = {}
 
+    @model_validator(mode="after")
+    def _own_keys(self) -> GeneratorConfig:
+        for name in ("kind", "preset", "size", "hold"):
+            if name in self.options:
+                raise ValueError(f"options names '{name}', which is a key of its own: give generator.{name}")
+        return self
+
 
 class GenerateConfig(Section):
     """How the test images are redrawn; a guidance of None is the generator's own calibrated value.

@@ -9,13 +9,16 @@ from collections.abc import Hashable, Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from citlr.errors import InputError
-from citlr.text import shown, visible
+from citlr.errors import InputError, did_you_mean
+from citlr.text import shortened, shown, visible
 
+# As Lightning Fabric names them.
+Accelerator = Literal["auto", "cpu", "cuda", "gpu", "mps"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 # A file system takes 255 bytes for a name and 4096 for a path.
 LONGEST_NAME, LONGEST_PATH = 255, 4000
 # Options of a generator are a handful of numbers; anything deeper is a mistake.
@@ -132,6 +135,8 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Count = Annotated[Whole, Field(ge=1, le=100_000_000)]
 CountOrNone = Annotated[Whole, Field(ge=0, le=100_000_000)]
 Few = Annotated[Whole, Field(ge=1, le=10_000)]
+Batch = Annotated[Whole, Field(ge=1, le=100_000)]
+Blocks = Annotated[Whole, Field(ge=1, le=64)]
 Side = Annotated[Whole, Field(ge=1, le=8192)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text), Field(max_length=10_000)]
@@ -154,6 +159,14 @@ def said(problem: Any) -> str:
     return (
         message.replace("Input should be", "it should be").replace("valid tuple", "list").replace("Tuple", "the list")
     )
+
+
+def require_fields(record: type[Any], given: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a name that is no field of a dataclass."""
+    names = [field.name for field in dataclasses.fields(record)]
+    for name in given:
+        if name not in names:
+            raise InputError(f"'{shortened(name)}' is not a field of {record.__name__}.{did_you_mean(name, names)}")
 
 
 @cache

@@ -177,3 +177,8 @@ class Conditions:
             tuple(Variable.from_json(item) for item in content["held"]),
             content["coin_seed"],
         )
+
+
+def two_levels() -> Conditions:
+    """Return conditions of nobody, an attribute of two levels and the coin, for networks that are built on trial."""
+    return Conditions((Variable("attribute", ("a", "b")), Variable(PLACEBO, COIN)), (), 0)

@@ -15,7 +15,7 @@ import torch
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import StateError
 from citlr.generators.base import FORMAT, Images, Level
-from citlr.generators.conditions import Conditions
+from citlr.generators.conditions import Conditions, two_levels
 from citlr.generators.diffusion.assembly import assemble
 from citlr.generators.diffusion.fitting import Workshop
 from citlr.generators.diffusion.ldm_fit import Fitting
@@ -66,6 +66,14 @@ class LatentDiffusion:
         if self._sampler is None:
             raise StateError("The generator is not trained yet: call fit(), or load_generator() on a saved one.")
         return self._sampler
+
+    def rehearse(self) -> None:
+        """Build the networks without memory, and show them an image: what cannot be built or run is found here."""
+        conditions = two_levels()
+        with torch.device("meta"), torch.no_grad():
+            sampler = assemble(self.config, conditions, seed=0, device=torch.device("meta"))
+            latent = sampler.autoencoder.moments(torch.zeros(1, 1, self.size, self.size))[0]
+            sampler.denoiser(latent, torch.ones(1, dtype=torch.int64), torch.zeros(1, conditions.width))
 
     def fit(
         self,

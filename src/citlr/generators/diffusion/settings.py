@@ -5,10 +5,32 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from pydantic import Field
+
+from citlr.config.values import (
+    Accelerator,
+    Batch,
+    Blocks,
+    Count,
+    CountOrNone,
+    Few,
+    Flag,
+    Name,
+    Names,
+    NotNegative,
+    Positive,
+    Precision,
+    Share,
+    Side,
+    Whole,
+    Widths,
+    check_fields,
+    require_fields,
+)
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.diffusion.schedule import SCHEDULES
+from citlr.generators.diffusion.schedule import SCHEDULES, even_grid, noise_table
 from citlr.generators.networks.denoiser import PREDICTIONS
 
 OBJECTIVES = ("published", "restoring")
@@ -125,75 +147,76 @@ class LDMConfig:
     True
     """
 
-    size: int = 64
-    hold: tuple[str, ...] = ()
-    attributes: tuple[str, ...] | None = None
-    disentangle: bool = True
-    preset: str = "small"
-    patch: int = 4
-    ae_channels: tuple[int, ...] = (32,)
-    ae_blocks: int = 1
-    latent_channels: int = 8
-    local: bool = True
-    shortcut: bool = True
-    groups: int = 8
-    kl_weight: float = 1e-6
-    structure: float = 0.1
-    ae_steps: int = 300
-    ae_batch: int = 32
-    ae_rate: float = 2e-3
-    unet_channels: tuple[int, ...] = (32, 32)
-    unet_attention: tuple[bool, ...] = (False, True)
-    unet_blocks: int = 1
-    head: int = 16
-    context: int = 32
-    planes: bool = True
-    prediction: str = "velocity"
-    timesteps: int = 1000
-    beta_start: float = 0.002
-    beta_end: float = 0.02
-    schedule: str = "scaled_linear"
-    depth: float = 0.2
-    sampling_steps: int = 2
-    eta: float = 0.0
-    abduction: str = "noise"
-    objective: str = "restoring"
-    dropout: float = 0.1
-    guidance: float | None = None
-    detail: str = "average"
-    spread: float = 0.5
-    support: str = "shown"
-    alignment: str = "gaussian"
-    recentre: int = 1000
-    components: int = 400
-    denoiser_steps: int = 2000
-    denoiser_batch: int = 16
-    denoiser_rate: float = 2e-3
-    ema: float = 0.99
-    phi_channels: tuple[int, ...] = (8, 16, 32)
-    critic_channels: tuple[int, ...] = (16, 32)
-    critic_grid: int = 4
-    strength: float | None = 0.0
-    thrift: float = 0.3
-    critic_steps: int = 3
-    phi_steps: int = 150
-    phi_batch: int = 32
-    phi_rate: float = 2e-3
-    information_steps: int = 100
-    informed: bool = True
-    at_most: bool = True
-    latent_alignment: str = "gaussian"
-    latent_components: int = 800
-    given_held: bool = True
-    at_depth: bool = True
-    patience: int = 1_000_000
-    checkpoint_minutes: float = 2.0
-    accelerator: str = "auto"
-    precision: str = "auto"
-    devices: int = 1
+    size: Annotated[Whole, Field(ge=32, le=256)] = 64
+    hold: Names = ()
+    attributes: Names | None = None
+    disentangle: Flag = True
+    preset: Name = "small"
+    patch: Annotated[Whole, Field(ge=1, le=64)] = 4
+    ae_channels: Widths = (32,)
+    ae_blocks: Blocks = 1
+    latent_channels: Side = 8
+    local: Flag = True
+    shortcut: Flag = True
+    groups: Few = 8
+    kl_weight: NotNegative = 1e-6
+    structure: NotNegative = 0.1
+    ae_steps: Count = 300
+    ae_batch: Batch = 32
+    ae_rate: NotNegative = 2e-3
+    unet_channels: Widths = (32, 32)
+    unet_attention: Annotated[tuple[Flag, ...], Field(min_length=1, max_length=16)] = (False, True)
+    unet_blocks: Blocks = 1
+    head: Few = 16
+    context: Few = 32
+    planes: Flag = True
+    prediction: Name = "velocity"
+    timesteps: Annotated[Whole, Field(ge=1, le=100_000)] = 1000
+    beta_start: Share = 0.002
+    beta_end: Share = 0.02
+    schedule: Name = "scaled_linear"
+    depth: Share = 0.2
+    sampling_steps: Annotated[Whole, Field(ge=1, le=100_000)] = 2
+    eta: Share = 0.0
+    abduction: Name = "noise"
+    objective: Name = "restoring"
+    dropout: Share = 0.1
+    guidance: Positive | None = None
+    detail: Name = "average"
+    spread: Share = 0.5
+    support: Name = "shown"
+    alignment: Name = "gaussian"
+    recentre: CountOrNone = 1000
+    components: Count = 400
+    denoiser_steps: Count = 2000
+    denoiser_batch: Batch = 16
+    denoiser_rate: NotNegative = 2e-3
+    ema: Share = 0.99
+    phi_channels: Widths = (8, 16, 32)
+    critic_channels: Widths = (16, 32)
+    critic_grid: Few = 4
+    strength: NotNegative | None = 0.0
+    thrift: NotNegative = 0.3
+    critic_steps: Count = 3
+    phi_steps: Count = 150
+    phi_batch: Batch = 32
+    phi_rate: NotNegative = 2e-3
+    information_steps: Count = 100
+    informed: Flag = True
+    at_most: Flag = True
+    latent_alignment: Name = "gaussian"
+    latent_components: Count = 800
+    given_held: Flag = True
+    at_depth: Flag = True
+    patience: Count = 1_000_000
+    checkpoint_minutes: NotNegative = 2.0
+    accelerator: Accelerator = "auto"
+    precision: Precision = "auto"
+    devices: Few = 1
 
     def __post_init__(self) -> None:
-        if not 32 <= self.size <= 256 or self.size % self.factor:
+        check_fields(self)
+        if self.size % self.factor:
             raise InputError(
                 f"size={self.size} does not fit: give a multiple of {self.factor} (the autoencoder's factor) from 32 "
                 "to 256."
@@ -216,24 +239,12 @@ class LDMConfig:
         for name, widths in (("ae_channels", self.ae_channels), ("unet_channels", self.unet_channels)):
             if any(width % self.groups for width in widths):
                 raise InputError(f"{name}={widths}: every width has to be a multiple of groups={self.groups}.")
-        self._check_ranges()
-
-    def _check_ranges(self) -> None:
-        for name, least in (("components", 1), ("latent_components", 1), ("recentre", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}={getattr(self, name)} is not a number of {least} or more.")
-        if self.strength is not None and not self.strength >= 0:
-            raise InputError(f"strength={self.strength} is not a number of 0 or more, or None (chosen on validation).")
-        for name in ("depth", "kl_weight", "ae_rate", "denoiser_rate", "phi_rate", "checkpoint_minutes"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name}={getattr(self, name)} is not a number of 0 or more.")
-        if not 0 < self.depth <= 1:
+        if self.depth == 0:
             raise InputError(f"depth={self.depth} is not a share of the noise table; give a number in (0, 1].")
-        for name in ("dropout", "ema", "eta", "spread"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)} is not in [0, 1].")
         if self.guidance is None and self.dropout == 0:
             raise InputError("dropout=0 trains no null condition, so guidance cannot be chosen; set guidance=1.")
+        noise_table(self.timesteps, beta_start=self.beta_start, beta_end=self.beta_end, kind=self.schedule)
+        even_grid(self.timesteps, depth=self.depth, steps=self.sampling_steps)
 
     @property
     def factor(self) -> int:
@@ -261,11 +272,8 @@ class LDMConfig:
         """
         if preset not in PRESETS:
             raise InputError(f"The preset '{preset}' is not known.{did_you_mean(preset, PRESETS)}")
-        names = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(overrides) - names)
-        if unknown:
-            raise InputError(f"'{unknown[0]}' is not a field of LDMConfig.{did_you_mean(unknown[0], names)}")
-        return cls(**_tuples({"preset": preset, **PRESETS[preset], **overrides}))
+        require_fields(cls, overrides)
+        return cls(**{"preset": preset, **PRESETS[preset], **overrides})
 
     def to_json(self) -> dict[str, Any]:
         """Give the configuration as JSON: tuples become lists."""
@@ -276,11 +284,7 @@ class LDMConfig:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Rebuild a configuration from `to_json`."""
-        return cls(**_tuples(content))
-
-
-def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+        return cls(**content)
 
 
 # What the publication describes, at any size.

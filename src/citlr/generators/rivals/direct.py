@@ -6,19 +6,33 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from citlr.config.values import (
+    Accelerator,
+    Count,
+    Few,
+    Name,
+    Names,
+    NotNegative,
+    Positive,
+    Precision,
+    Whole,
+    check_fields,
+    require_fields,
+)
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import FORMAT, Images, Level, hashed_seed, keyed_noise
 from citlr.generators.batches import BATCH, batches, check_images
-from citlr.generators.conditions import Conditions
+from citlr.generators.conditions import Conditions, two_levels
 from citlr.generators.diffusion.settings import ABDUCTIONS
 from citlr.generators.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.generators.learning.preparation import prepare
@@ -52,22 +66,26 @@ class DirectConfig(ABC):
         As in `LDMConfig`.
     """
 
-    size: int = 64
-    hold: tuple[str, ...] = ()
-    attributes: tuple[str, ...] | None = None
-    preset: str = "small"
-    abduction: str = "noise"
-    guidance: float = 1.0
-    patience: int = 1_000_000
-    checkpoint_minutes: float = 2.0
-    accelerator: str = "auto"
-    precision: str = "auto"
-    devices: int = 1
+    size: Annotated[Whole, Field(ge=32, le=256)] = 64
+    hold: Names = ()
+    attributes: Names | None = None
+    preset: Name = "small"
+    abduction: Name = "noise"
+    guidance: Positive = 1.0
+    patience: Count = 1_000_000
+    checkpoint_minutes: NotNegative = 2.0
+    accelerator: Accelerator = "auto"
+    precision: Precision = "auto"
+    devices: Few = 1
 
     # What no weights depend on.
     afterwards: ClassVar[frozenset[str]] = frozenset(
         {"preset", "checkpoint_minutes", "accelerator", "devices", "guidance", "abduction"}
     )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self.check()
 
     @classmethod
     @abstractmethod
@@ -80,10 +98,7 @@ class DirectConfig(ABC):
         known = cls.presets()
         if preset not in known:
             raise InputError(f"The preset '{preset}' is not known.{did_you_mean(preset, known)}")
-        names = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(overrides) - names)
-        if unknown:
-            raise InputError(f"'{unknown[0]}' is not a field of {cls.__name__}.{did_you_mean(unknown[0], names)}")
+        require_fields(cls, overrides)
         return cls.from_json({"preset": preset, **known[preset], **overrides})
 
     def to_json(self) -> dict[str, Any]:
@@ -95,25 +110,12 @@ class DirectConfig(ABC):
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Rebuild a configuration from `to_json`."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
-        }
-        return cls(**fields)
+        return cls(**content)
 
     def check(self) -> None:
-        """Refuse values outside their ranges.
-
-        Raises
-        ------
-        InputError
-            Naming the field.
-        """
-        if not 32 <= self.size <= 256:
-            raise InputError(f"size={self.size} does not fit: give 32 to 256 pixels.")
+        """Refuse values that do not go together; InputError naming the field."""
         if self.abduction not in ABDUCTIONS:
             raise InputError(f"abduction='{self.abduction}' is not known.{did_you_mean(self.abduction, ABDUCTIONS)}")
-        if not self.guidance > 0:
-            raise InputError(f"guidance={self.guidance} is not a number above 0.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +149,6 @@ class DirectGenerator(ABC):
     kind: ClassVar[str]
 
     def __init__(self, config: DirectConfig) -> None:
-        config.check()
         self.settings = config
         self.size = config.size
         self.hold = config.hold
@@ -189,6 +190,13 @@ class DirectGenerator(ABC):
     @abstractmethod
     def _render(self, latent: Tensor, factual: Tensor, wanted: Tensor, free: Tensor, guidance: float) -> Tensor:
         """Give images of latents under the codes `wanted`; `free` has the null code where `wanted` intervenes."""
+
+    def rehearse(self) -> None:
+        """Build the networks without memory, for an attribute of two levels: what cannot be built is found here."""
+        device, self.device = self.device, torch.device("meta")
+        with self.device:
+            self._build(two_levels(), 0)
+        self.device, self._conditions = device, None
 
     def fit(
         self,

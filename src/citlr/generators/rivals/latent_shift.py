@@ -7,19 +7,21 @@ the reading moves by the difference between the levels' mean readings, so that t
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BeforeValidator
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
+from citlr.config.values import Batch, Count, Few, Name, Positive, Share, Widths
+from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.fitting import Workshop, latents, train_autoencoder
 from citlr.generators.diffusion.settings import LDMConfig
@@ -30,6 +32,14 @@ from citlr.generators.networks.autoencoder import Autoencoder
 from citlr.generators.networks.disentangle import Critic
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
 from citlr.generators.variables import Variable
+
+
+def _pairs(value: object) -> object:
+    """Turn a mapping of settings into pairs, which a frozen record can hold."""
+    return tuple(value.items()) if isinstance(value, Mapping) else value
+
+
+Pairs = Annotated[tuple[tuple[Name, Any], ...], BeforeValidator(_pairs)]
 
 
 @dataclass(frozen=True)
@@ -54,14 +64,14 @@ class LatentShiftConfig(DirectConfig):
     (8, 8, 8)
     """
 
-    autoencoder: tuple[tuple[str, Any], ...] = ()
-    probe_channels: tuple[int, ...] = (16, 32)
-    probe_grid: int = 4
-    probe_steps: int = 400
-    probe_batch: int = 32
-    probe_rate: float = 2e-3
-    ema: float = 0.99
-    turns: int = 4
+    autoencoder: Pairs = ()
+    probe_channels: Widths = (16, 32)
+    probe_grid: Few = 4
+    probe_steps: Count = 400
+    probe_batch: Batch = 32
+    probe_rate: Positive = 2e-3
+    ema: Share = 0.99
+    turns: Few = 4
 
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
@@ -69,13 +79,16 @@ class LatentShiftConfig(DirectConfig):
         return PRESETS
 
     def check(self) -> None:
-        """Refuse values outside their ranges."""
+        """Refuse values that do not go together."""
         super().check()
         self.latent_config()
 
     def latent_config(self) -> LDMConfig:
         """Give the configuration of the autoencoder; InputError where a field of it does not fit."""
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in self.autoencoder}
+        for name in ("preset", "size", "hold"):
+            if name in given:
+                raise InputError(f"autoencoder names '{name}', which is that of the generator: give it there.")
         named = {"size": self.size, "hold": self.hold, "patience": self.patience, "accelerator": self.accelerator}
         times = {"checkpoint_minutes": self.checkpoint_minutes, "precision": self.precision, "devices": self.devices}
         return LDMConfig.preset_of(self.preset, **{**named, **times, **given})
@@ -84,14 +97,6 @@ class LatentShiftConfig(DirectConfig):
     def latent_shape(self) -> tuple[int, int, int]:
         """Shape (c, h, w) of one latent."""
         return self.latent_config().latent_shape
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> LatentShiftConfig:
-        """Rebuild a configuration from `to_json`; `autoencoder` may be a mapping."""
-        given = content.get("autoencoder", ())
-        pairs = tuple((str(a), b) for a, b in (given.items() if isinstance(given, Mapping) else given))
-        rest = {name: value for name, value in content.items() if name != "autoencoder"}
-        return dataclasses.replace(super().from_json(rest), autoencoder=pairs)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

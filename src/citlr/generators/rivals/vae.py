@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from citlr.config.values import Batch, Count, Few, Positive, Share, Widths
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.learning.plan import Budget, Learner, Plan
@@ -56,15 +57,15 @@ class VAEConfig(DirectConfig):
     (True, 4.0)
     """
 
-    beta: float = 1.0
-    noise: float = 0.05
-    latent: int = 64
-    channels: tuple[int, ...] = (32, 64)
-    dropout: float = 0.1
-    steps: int = 4000
-    batch: int = 32
-    rate: float = 1e-3
-    ema: float = 0.99
+    beta: Positive = 1.0
+    noise: Positive = 0.05
+    latent: Few = 64
+    channels: Widths = (32, 64)
+    dropout: Share = 0.1
+    steps: Count = 4000
+    batch: Batch = 32
+    rate: Positive = 1e-3
+    ema: Share = 0.99
 
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
@@ -72,13 +73,8 @@ class VAEConfig(DirectConfig):
         return PRESETS
 
     def check(self) -> None:
-        """Refuse values outside their ranges."""
+        """Refuse values that do not go together."""
         super().check()
-        for name in ("beta", "noise", "rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name}={getattr(self, name)} is not a number above 0.")
-        if not 0 <= self.dropout <= 1:
-            raise InputError(f"dropout={self.dropout} is not in [0, 1].")
         if self.size % self.factor:
             raise InputError(f"size={self.size} does not fit: give a multiple of {self.factor}.")
 

@@ -1,0 +1,51 @@
+"""What can be known before anything long starts: whether the settings make a generator, and the files are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from citlr.audit.assembly import generator_from
+from citlr.config import AuditConfig, GeneratorConfig
+from citlr.errors import InputError, MissingExtraError
+from citlr.text import shortened
+
+
+def require_possible(config: AuditConfig) -> None:
+    """Refuse a configuration that would fail only after the cohort is read, or the generator is trained.
+
+    Raises
+    ------
+    InputError
+        Naming the setting or the file, and what would do.
+    """
+    require_buildable(config.generator)
+    for name, model in config.models.items():
+        for key, place in (("source", model.source), ("weights", model.weights)):
+            file = None if place is None else Path(str(place).partition(":")[0])
+            # An import path (package.module:name) is no file; every file has been made absolute.
+            if file is not None and file.is_absolute() and not (file.exists() or Path(str(place)).exists()):
+                where = f"models.{name}.{key}" if len(config.models) > 1 else f"model.{key}"
+                raise InputError(f"There is no file '{file}' ({where}): correct the path.")
+
+
+def require_buildable(settings: GeneratorConfig) -> None:
+    """Build the generator on trial, without memory; InputError where its settings do not go together."""
+    try:
+        generator = generator_from(settings)
+        generator.rehearse()
+    except (InputError, MissingExtraError) as error:
+        raise InputError(f"The generator cannot be built as `generator` asks: {error}") from error
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        # Of the networks' own library.
+        raise InputError(
+            f"The generator cannot be built as `generator` asks ({shortened(str(error))}): take a preset as it is, or "
+            "change generator.options."
+        ) from error
+    accelerator = (generator.config if hasattr(generator, "config") else generator.settings).accelerator
+    there = {"cuda": torch.cuda.is_available, "gpu": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if accelerator in there and not there[accelerator]():
+        raise InputError(
+            f"generator.options.accelerator is '{accelerator}', which is not there: set it to 'auto' or 'cpu'."
+        )
