@@ -58,7 +58,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
-        "citlr.cli.main",
+        "citlr.cli.app",
         "citlr.audit.pipeline",
         "citlr.audit.publish",
         "citlr.generators.diffusion.ldm",

@@ -86,7 +86,7 @@ def test_rows_of_other_settings_are_refused(finished: Path) -> None:
 
 
 def test_generators_without_the_pipeline_is_an_error_of_use(tmp_path: Path) -> None:
-    from citlr.cli.main import app
+    from citlr.cli.app import app
 
     result = CliRunner().invoke(app, ["calibrate", "--generators", "2", "--out", str(tmp_path)])
     assert isinstance(result.exception, InputError)

@@ -17,7 +17,7 @@ from citlr.audit.deliver import effects_csv
 from citlr.audit.report import render
 from citlr.audit.result import read_result
 from citlr.audit.share import shareable
-from citlr.cli.main import app
+from citlr.cli.app import app
 from citlr.config import AuditConfig
 from citlr.errors import InputError, MissingExtraError
 

@@ -11,7 +11,7 @@ import yaml
 
 from citlr.audit.guidance import ITEMS
 from citlr.audit.policy import read_policy
-from citlr.cli.main import app
+from citlr.cli.app import app
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -15,7 +15,8 @@ from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_respon
 from citlr.audit.result import AuditResult
 from citlr.audit.stages import QUALITY, RESPONSES, predict_stage, quality_stage
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig
+from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig, parse_section
+from citlr.config.values import Seed, check_value
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -87,6 +88,9 @@ def audit(
         If the model cannot be audited, the training split is not known, or a test patient is in it.
     """
     voice = narrator or Narrator(quiet=True)
+    asked = {"outcome": outcome, "threshold": threshold, "margin": margin, "alpha": alpha}
+    test = parse_section(TestConfig, {**asked, "randomizations": randomizations}, "audit")
+    seed = check_value("seed", seed, Seed)
     splits = _splits(twins, train, validation)
     seen = {patient for part in splits for patient in part.frame["patient_id"]} & set(twins.cohort.frame["patient_id"])
     if seen:
@@ -95,13 +99,6 @@ def audit(
         )
     check_on_cohort(model, twins.cohort, size=twins.main.plan.size)
     limits, measured = gates or GateConfig(), quality or QualityConfig()
-    test = TestConfig(
-        outcome=outcome,
-        threshold=threshold if isinstance(threshold, float) else dict(threshold),
-        margin=margin,
-        alpha=alpha,
-        randomizations=randomizations,
-    )
     with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
         stages = Stages(temporary if out is None else out, voice)
         with stages.locked():

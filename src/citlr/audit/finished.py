@@ -9,6 +9,7 @@ from citlr.audit.prediction import read_responses
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.statistics import responses_of
 from citlr.config import TestConfig
+from citlr.config.values import File, check_value
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.responses import Responses
@@ -76,6 +77,7 @@ def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:
 
 def _parts(place: str | Path) -> tuple[Path, str]:
     """Take `RUN:MODEL` apart; a path that exists as it is has no model in it."""
+    check_value("audit", place, File)
     whole = Path(place)
     if whole.exists():
         return whole, ""

@@ -5,16 +5,31 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy import stats
 
 from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
+from citlr.config.values import (
+    CountOrNone,
+    Few,
+    Flag,
+    Margin,
+    Name,
+    Number,
+    Positive,
+    Seed,
+    Whole,
+    check_fields,
+    check_value,
+)
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
@@ -91,15 +106,18 @@ class Request:
     `replicate_images` are the sizes of the two samples, see `generate`.
     """
 
-    attribute: str
+    attribute: Name
     levels: tuple[str, ...] | None = None
-    draws: int = 4
-    guidance: float | None = None
-    shared_seeds: bool = True
-    placebo_images: int = 0
-    replicate_images: int = REPLICATE_IMAGES
-    seed: int = 0
-    shard: int = 32
+    draws: Annotated[Whole, Field(ge=1, le=1000)] = 4
+    guidance: Positive | None = None
+    shared_seeds: Flag = True
+    placebo_images: CountOrNone = 0
+    replicate_images: CountOrNone = REPLICATE_IMAGES
+    seed: Seed = 0
+    shard: Few = 32
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def generate(
@@ -282,7 +300,7 @@ def placebo_size(margin: float, *, power: float = 0.80) -> int:
     Parameters
     ----------
     margin : float
-        Share of the decisions, in (0, 1).
+        Share of the decisions, 0.0001 or more and below 1.
     power : float
         Probability, in (0, 1).
 
@@ -296,11 +314,18 @@ def placebo_size(margin: float, *, power: float = 0.80) -> int:
     >>> placebo_size(0.02), placebo_size(0.1)
     (394, 78)
     """
+    margin = check_value("margin", margin, Margin)
+    power = check_value("power", power, Annotated[Number, Field(gt=0, lt=1)])
     fewest = 6
-    size = int(fewest / margin)
-    while stats.binom.sf(fewest - 1, size, margin) < power:
-        size += 1
-    return size
+
+    def enough(size: int) -> bool:
+        return bool(stats.binom.sf(fewest - 1, size, margin) >= power)
+
+    # The probability grows with the size: double it until it is enough, then halve the way back.
+    high = fewest
+    while not enough(high):
+        high *= 2
+    return bisect_left(range(high + 1), True, lo=fewest, key=enough)
 
 
 def coin_sample(wanted: int | None, margin: float = PLACEBO_MARGIN) -> int:

@@ -44,8 +44,8 @@ def require_buildable(settings: GeneratorConfig) -> None:
             "change generator.options."
         ) from error
     accelerator = (generator.config if hasattr(generator, "config") else generator.settings).accelerator
-    there = {"cuda": torch.cuda.is_available, "gpu": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if accelerator in there and not there[accelerator]():
+    there = torch.backends.mps.is_available() if accelerator == "mps" else torch.cuda.is_available()
+    if accelerator not in ("auto", "cpu") and not there:
         raise InputError(
             f"generator.options.accelerator is '{accelerator}', which is not there: set it to 'auto' or 'cpu'."
         )

@@ -1,50 +1,64 @@
-"""Entry point: every verb under one name, every error of ours as one sentence and an exit status."""
+"""Entry point: every error of ours as one sentence and an exit status, from the first moment on.
+
+Nothing but this file is imported before it listens for Ctrl-C: the verbs take a while to come.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from typing import Annotated
+import threading
+from types import FrameType
 
-import typer
-
-from citlr.cli import audits, closed, cohorts, studies
-from citlr.cli.reproduce import reproduce
 from citlr.errors import CitlrError
+from citlr.text import shortened
 
-app = typer.Typer(
-    name="citlr",
-    help="Does a medical-image classifier depend on a sensitive attribute beyond what the rest of the image says?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-app.add_typer(cohorts.prepare, name="prepare")
-app.add_typer(reproduce, name="reproduce")
-for verbs in (audits.VERBS, closed.VERBS, cohorts.VERBS, studies.VERBS):
-    for verb in verbs:
-        app.command()(verb)
+# What ended the process from outside; the sentence and the status are told of it, whatever it interrupted made of it.
+_stopped: list[int] = []
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 interrupted."""
+    """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 Ctrl-C, 143 terminated."""
+    _listen()
     try:
+        from citlr.cli.app import app
+
         app()
-    except CitlrError as error:
-        print(f"citlr: {error}", file=sys.stderr)
+    except BaseException as error:
+        if _stopped:
+            print("citlr: Stopped: what was finished stays; the same command goes on.", file=sys.stderr)
+            sys.exit(128 + _stopped[0])
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(f"citlr: {sentence}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("citlr: interrupted; run the same command again, it goes on where it was.", file=sys.stderr)
-        sys.exit(130)
 
 
-@app.callback(invoke_without_command=True)
-def _root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
-) -> None:
-    if version:
-        from citlr import __version__
+def _sentence(error: BaseException) -> str | None:
+    """Say what a user can act on; None for all else, a fault of this package among it."""
+    if isinstance(error, CitlrError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"The system refused a file ({shortened(str(error))}): correct its path or its permissions."
+    if isinstance(error, MemoryError):
+        return "The memory is full: ask for smaller images, batches or counts, or use a larger machine."
+    return None
 
-        print(__version__)
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        raise typer.Exit(2)
+
+def _listen() -> None:
+    """Take Ctrl-C and SIGTERM as a wish to stop in order; the second one stops at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if _stopped:
+            os._exit(128 + number)
+        _stopped.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may listen
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # What the caller has set aside, as nohup does, stays so.
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)

@@ -196,7 +196,24 @@ def check_fields(record: Any) -> None:
     citlr.errors.InputError: steps=True: this is yes or no; give a number.
     """
     for name, kind in _kinds(cast(Hashable, type(record))).items():
-        try:
-            object.__setattr__(record, name, kind.validate_python(getattr(record, name)))
-        except ValidationError as error:
-            raise InputError(f"{name}={shown(getattr(record, name))}: {said(error.errors()[0])}.") from error
+        object.__setattr__(record, name, _taken(name, getattr(record, name), kind))
+
+
+def check_value(name: str, value: Any, kind: Any) -> Any:
+    """Return a single value as one of these kinds; InputError naming it, as of `check_fields`.
+
+    Examples
+    --------
+    >>> check_value("margin", "0.1", Margin)
+    Traceback (most recent call last):
+    ...
+    citlr.errors.InputError: margin='0.1': this is text; give a number, without quotes.
+    """
+    return _taken(name, value, TypeAdapter(kind))
+
+
+def _taken(name: str, value: Any, kind: TypeAdapter[Any]) -> Any:
+    try:
+        return kind.validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{name}={shown(value)}: {said(error.errors()[0])}.") from error

@@ -277,7 +277,7 @@ def _read_index(file: Path) -> dict[str, Any]:
         if isinstance(index, dict) and ("schema" not in index or index["schema"] != SCHEMA):
             return index
         _ = int(index["shards"]), int(index["size"]), str(index["fit"]), str(index["key"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (StateError, OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(
             f"{file} is damaged ({type(error).__name__}: {error}); run the same `citlr prepare ... --cache` again."
         ) from error

@@ -81,8 +81,19 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises
+    ------
+    StateError
+        If it was cut short or is no JSON, naming the file.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise StateError(
+            f"'{path}' is damaged ({error}): restore it, or delete it and run the same command again."
+        ) from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -1,0 +1,36 @@
+"""Every verb of the command line under one name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from citlr.cli import audits, closed, cohorts, studies
+from citlr.cli.reproduce import reproduce
+
+app = typer.Typer(
+    name="citlr",
+    help="Does a medical-image classifier depend on a sensitive attribute beyond what the rest of the image says?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(cohorts.prepare, name="prepare")
+app.add_typer(reproduce, name="reproduce")
+for verbs in (audits.VERBS, closed.VERBS, cohorts.VERBS, studies.VERBS):
+    for verb in verbs:
+        app.command()(verb)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        from citlr import __version__
+
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.Exit(2)
