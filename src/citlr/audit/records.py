@@ -93,6 +93,24 @@ class TestRow:
 
 
 @dataclass(frozen=True)
+class OmnibusRow:
+    """One label over all levels at once, where there are three or more: shown beside the verdicts, which are per pair.
+
+    `component` says what decided it ("mean" or "product"); `pvalue_adjusted` (Holm) and `pvalue_screening`
+    (Benjamini-Hochberg) are over the labels.
+    """
+
+    levels: tuple[str, ...]
+    label: str
+    statistic: Real
+    component: str
+    pvalue: Real
+    pvalue_adjusted: Real
+    pvalue_screening: Real
+    log10_pvalue: Real
+
+
+@dataclass(frozen=True)
 class BaselineRow:
     """An association test beside the verdict: never part of it."""
 

@@ -153,6 +153,7 @@ def render(
         "forest": charts.forest(result.tests),
         "effects": report_sections.effects_table(result),
         "details": report_sections.details_table(result),
+        "omnibus": report_sections.omnibus_table(result),
         "qq": charts.qq(result.tests),
         "scatters": _scatters(result, responses)[:most_scatters],
         "shown_scatters": _SHOWN_SCATTERS,

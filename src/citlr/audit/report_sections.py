@@ -135,6 +135,31 @@ def details_table(result: AuditResult) -> Table:
     return tables.build("Further numbers of every test", columns, rows)
 
 
+def omnibus_table(result: AuditResult) -> Table | None:
+    """Tabulate the test of all levels at once; None where there are only two."""
+    if not result.omnibus:
+        return None
+    columns = [
+        Column("Label"),
+        Column("p", "number", "adjusted over the labels"),
+        Column("p", "number", "not adjusted"),
+        Column("Statistic", "number"),
+        Column("Decided by"),
+    ]
+    reason = "it could not be computed"
+    rows = [
+        [
+            tables.text(row.label),
+            tables.number(row.pvalue_adjusted, numerals.pvalue, reason),
+            tables.number(row.pvalue, numerals.pvalue, reason),
+            tables.number(row.statistic, partial(decimal, digits=2), reason),
+            tables.text("the mean shift" if row.component == "mean" else "changes of single images"),
+        ]
+        for row in result.omnibus
+    ]
+    return tables.build(f"All levels at once: {', '.join(result.omnibus[0].levels)}", columns, rows)
+
+
 def gates_table(result: AuditResult) -> Table:
     """Tabulate the gates: what was measured, what was asked for, and whether it passed."""
     columns = [

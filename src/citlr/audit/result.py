@@ -22,6 +22,7 @@ from citlr.audit.records import (
     Controls,
     Estimate,
     Gate,
+    OmnibusRow,
     Placebo,
     PlantedBias,
     Quality,
@@ -49,6 +50,7 @@ __all__ = [
     "Controls",
     "Estimate",
     "Gate",
+    "OmnibusRow",
     "Placebo",
     "PlantedBias",
     "Quality",
@@ -81,6 +83,8 @@ class AuditResult:
         Name of the model under audit; error rate of the verdicts.
     subgroups : tuple of SubgroupRow
         Effects in parts of the test set and where two of them meet; a description beside the verdict.
+    omnibus : tuple of OmnibusRow
+        The test of all levels at once, a row per label; empty with two levels.
     """
 
     # Read back strictly: nothing is taken for what it is not, and a key that is not known is another version's.
@@ -96,6 +100,7 @@ class AuditResult:
     model: str = "model"
     alpha: float = 0.05
     subgroups: tuple[SubgroupRow, ...] = ()
+    omnibus: tuple[OmnibusRow, ...] = ()
 
     @property
     def gates_passed(self) -> bool:
@@ -130,6 +135,10 @@ class AuditResult:
     def __str__(self) -> str:
         """One sentence per label, then the table."""
         sentences = [row.reason for row in self.tests]
+        sentences += [
+            f"{row.label}, all of {', '.join(row.levels)} at once: adjusted p = {row.pvalue_adjusted:.2g}."
+            for row in self.omnibus
+        ]
         frame = self.to_frame()
         shown = [name for name in _SHOWN if name in frame]
         table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")

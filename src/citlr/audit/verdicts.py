@@ -13,7 +13,7 @@ from citlr.audit.controls import run_controls
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import Twins
 from citlr.audit.replicates import replicates_of
-from citlr.audit.result import AuditResult, CohortSummary, Controls, Gate, Quality, TestRow, worst
+from citlr.audit.result import AuditResult, CohortSummary, Controls, Gate, OmnibusRow, Quality, TestRow, worst
 from citlr.audit.statistics import assess_responses, baselines, responses_of, schema_rows
 from citlr.audit.subgroups import audit_subgroups
 from citlr.config import ControlsConfig, GateConfig, TestConfig
@@ -115,6 +115,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         model=inputs.model,
         alpha=config.test.alpha,
         subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
+        omnibus=tuple(OmnibusRow(**asdict(test)) for test in assessment.omnibus),
     )
 
 

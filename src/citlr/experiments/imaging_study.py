@@ -320,10 +320,12 @@ def _labels(cohort: Cohort, wanted: Sequence[str]) -> tuple[tuple[str, ...], tup
 
 def _fewer_tests(cohort: Cohort, most: int, seed: int) -> Cohort:
     """Keep at most so many test images, by a keyed order of whole patients, and all of the other splits."""
-    tests = cohort.frame[cohort.frame["split"] == "test"]
+    tests = np.flatnonzero(cohort.frame["split"] == "test")
     if len(tests) <= most:
         return cohort
-    order = tests["patient_id"].map(lambda name: hashed_seed("imaging test", seed, name))
-    kept = set(tests.index[np.argsort(order.to_numpy(), kind="stable")[:most]])
-    rows = [row for row in range(len(cohort)) if row not in set(tests.index) or row in kept]
-    return cohort.take(np.array(rows))
+    patients = cohort.frame["patient_id"].iloc[tests]
+    order = patients.map(lambda name: hashed_seed("imaging test", seed, name)).to_numpy()
+    kept = np.ones(len(cohort), dtype=bool)
+    kept[tests] = False
+    kept[tests[np.argsort(order, kind="stable")[:most]]] = True
+    return cohort.take(np.flatnonzero(kept))
