@@ -116,7 +116,7 @@ def test_the_tail_is_told_where_the_pvalue_is_at_its_floor() -> None:
         ({"margin": 0.02, "alpha": 0.0}, "alpha is 0"),
         ({"margin": 0.02, "alpha": 5}, "alpha is 5"),
         ({"margin": 0.02, "outcome": "decisions"}, "Did you mean 'decision'"),
-        ({"margin": 0.02, "threshold": 2.0}, "threshold is a probability"),
+        ({"margin": 0.02, "threshold": 2.0}, "threshold=2.0: it should be less than or equal to 1"),
         ({"margin": 0.02, "threshold": {"edma": 0.5}}, "No threshold for the label 'edema'"),
         ({"margin": 0.02, "randomizations": 9}, "19 or more"),
     ],

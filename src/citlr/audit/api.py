@@ -16,7 +16,6 @@ from citlr.audit.result import AuditResult
 from citlr.audit.stages import QUALITY, RESPONSES, predict_stage, quality_stage
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig, parse_section
-from citlr.config.values import Seed, check_value
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -24,6 +23,7 @@ from citlr.predictors.base import Predictor
 from citlr.run.files import fingerprint
 from citlr.run.provenance import versions
 from citlr.run.stages import Stages
+from citlr.values import Seed, check_value
 
 
 def audit(

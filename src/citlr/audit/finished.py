@@ -9,11 +9,11 @@ from citlr.audit.prediction import read_responses
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.statistics import responses_of
 from citlr.config import TestConfig
-from citlr.config.values import File, check_value
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.responses import Responses
 from citlr.run.folder import Run
+from citlr.values import File, check_value
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,16 @@ from pydantic import Field
 from scipy import stats
 
 from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
-from citlr.config.values import (
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
+from citlr.data.leaks import require_unseen
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, hashed_seed
+from citlr.run.files import fingerprint
+from citlr.run.stage import Stage, code_version
+from citlr.run.stages import Stages
+from citlr.values import (
     CountOrNone,
     Few,
     Flag,
@@ -30,15 +39,6 @@ from citlr.config.values import (
     check_fields,
     check_value,
 )
-from citlr.console import Narrator
-from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
-from citlr.data.leaks import require_unseen
-from citlr.errors import InputError, did_you_mean
-from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, hashed_seed
-from citlr.run.files import fingerprint
-from citlr.run.stage import Stage, code_version
-from citlr.run.stages import Stages
 
 # The share of moved decisions that a coin's sample is sized by where nothing else is said: the default margin.
 PLACEBO_MARGIN = 0.02

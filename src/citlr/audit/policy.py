@@ -11,10 +11,10 @@ from pydantic import Field
 
 from citlr.audit.result import AuditResult, TestRow, Verdict
 from citlr.config import Section, parse_section, read_yaml
-from citlr.config.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import atomic_write
 from citlr.text import markdown, shortened, visible
+from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 
 Limit = Annotated[Number, Field(gt=0, le=1)]
 Limits = Annotated[

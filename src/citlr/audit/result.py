@@ -31,10 +31,10 @@ from citlr.audit.records import (
     TestRow,
     Verdict,
 )
-from citlr.config.values import said
 from citlr.errors import InputError
 from citlr.run.files import write_json
 from citlr.text import shortened, shown, visible
+from citlr.values import said
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

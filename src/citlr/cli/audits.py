@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import Force, Json, Out, Quiet, RunFolder
+from citlr.cli.options import LARGEST_COUNT, LARGEST_SIDE, Force, Json, Out, Quiet, RunFolder, Seed
 
 if TYPE_CHECKING:
     from citlr.audit.result import AuditResult
 
 
-def demo(out: Out = Path("demo"), seed: int = 0, quiet: Quiet = False, as_json: Json = False) -> None:
+def demo(out: Out = Path("demo"), seed: Seed = 0, quiet: Quiet = False, as_json: Json = False) -> None:
     """Audit one blind and one biased classifier in an embedded world: no data, no GPU, a few minutes."""
     from citlr.console import Narrator
     from citlr.experiments.demo import run_demo
@@ -75,12 +75,14 @@ def report(
         list[str] | None, typer.Option("--format", help="html, pdf, json, md or csv; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to; the run without it.")] = None,
-    images: Annotated[int | None, typer.Option(help="Counterfactual strips to show.")] = None,
-    pixels: Annotated[int | None, typer.Option(help="Longest side of a picture.")] = None,
+    images: Annotated[int | None, typer.Option(min=0, max=LARGEST_COUNT, help="Counterfactual strips to show.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=1, max=LARGEST_SIDE, help="Longest side of a picture.")] = None,
     no_burnt_in_text: Annotated[
         bool, typer.Option("--no-burnt-in-text", help="I have looked: no text is burnt into the pictures.")
     ] = False,
-    mask_below: Annotated[int | None, typer.Option(help="Mask cells with fewer patients; 1 masks nothing.")] = None,
+    mask_below: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Mask cells with fewer patients; 1 masks nothing.")
+    ] = None,
     pdf_engine: Annotated[str, typer.Option(help="weasyprint or chromium.")] = "weasyprint",
     quiet: Quiet = False,
     force: Force = False,

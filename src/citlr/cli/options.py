@@ -12,3 +12,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Do the stage again, and what follows from it.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder of an audit.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; started again, a run goes on.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random; the same seed, the same numbers.")]
+Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes, where they are started here.")]
+# Limits of counts: larger ones are typing errors, and would fill the memory before anybody notices.
+LARGEST_COUNT, LARGEST_SIDE = 100_000_000, 8192

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import Out, Quiet
+from citlr.cli.options import LARGEST_COUNT, LARGEST_SIDE, Out, Quiet, Seed, Workers
 
 if TYPE_CHECKING:
     from citlr.console import Narrator
@@ -22,14 +22,14 @@ def calibrate(
         typer.Option("--pipeline", help="The whole chain with trained generators: how often are the innocent accused?"),
     ] = False,
     generators: Annotated[
-        int | None, typer.Option(help="With --pipeline: worlds per correlation, a generator each.")
+        int | None, typer.Option(min=1, max=10_000, help="With --pipeline: worlds per correlation, a generator each.")
     ] = None,
     correlation: Annotated[
         list[float] | None,
         typer.Option(help="With --pipeline: only worlds of this one now; processes may share the folder."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes; not with --pipeline.")] = 2,
-    seed: int = 0,
+    workers: Workers = 2,
+    seed: Seed = 0,
     page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -86,12 +86,19 @@ def train_classifier(
         list[str] | None, typer.Option("--label", "--labels", help="Finding; may be repeated; all without it.")
     ] = None,
     weights: Annotated[str, typer.Option(help="auto, none, or a file of ImageNet weights.")] = "auto",
-    size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 64,
-    rounds: Annotated[int, typer.Option(help="Passes over the training split at most.")] = 30,
-    keep: Annotated[int | None, typer.Option(help="Best checkpoints kept; 10, or as many as there are rounds.")] = None,
-    round_steps: Annotated[int | None, typer.Option(help="Steps per round; a whole pass without it.")] = None,
-    patience: Annotated[int, typer.Option(help="Rounds without a better AUROC, then it stops.")] = 10,
-    batch_size: Annotated[int, typer.Option(help="Images per step, over all devices.")] = 64,
+    size: Annotated[int, typer.Option(min=1, max=LARGEST_SIDE, help="Side of the images, pixels.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Passes over the training split at most.")] = 30,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=1, max=LARGEST_COUNT, help="Best checkpoints kept; 10, or as many as there are rounds."),
+    ] = None,
+    round_steps: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Steps per round; a whole pass without it.")
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Rounds without a better AUROC, then it stops.")
+    ] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Images per step, over all devices.")] = 64,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam; 1e-3 or 1e-4 without it.")] = None,
     schedule: Annotated[str, typer.Option(help="Of the learning rate: constant or one-cycle.")] = "constant",
     tolerance: Annotated[float, typer.Option(help="Checkpoints further below the best AUROC are unlike.")] = 0.02,
@@ -100,9 +107,9 @@ def train_classifier(
     ] = True,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    devices: Annotated[int, typer.Option(help="Processes, one per GPU.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Processes, one per GPU.")] = 1,
     out: Out = Path("classifier"),
-    seed: int = 0,
+    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train one of the ten networks; checkpoints, TorchScript and ONNX, checked against the module."""

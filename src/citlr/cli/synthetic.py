@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Out, Quiet
+from citlr.cli.options import LARGEST_COUNT, Out, Quiet, Seed, Workers
 
 
 def synthetic(
@@ -15,16 +15,18 @@ def synthetic(
         list[str] | None,
         typer.Option(help="linear, quadratic, exponential, interactive, log-scale, sin; all without it."),
     ] = None,
-    models: Annotated[int, typer.Option(help="Per set, a multiple of ten; the graded pool has 40 beside.")] = 100,
-    n_train: Annotated[int, typer.Option(help="Training units of every model.")] = 800,
-    n_test: Annotated[int, typer.Option(help="Test units of every model.")] = 200,
+    models: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Per set, a multiple of ten; the graded pool has 40 beside.")
+    ] = 100,
+    n_train: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Training units of every model.")] = 800,
+    n_test: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Test units of every model.")] = 200,
     balanced: Annotated[bool, typer.Option("--balanced", help="Half of the units positive in every set.")] = False,
     engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
-    workers: Annotated[int, typer.Option(help="Processes, where the cluster is started here.")] = 2,
+    workers: Workers = 2,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")] = None,
     out: Out = Path("synthetic"),
     page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Six synthetic sets, 100 models and a graded pool on each: six tests against ECA and against the true psi."""

@@ -19,5 +19,5 @@ from citlr.config.sections import QualityConfig as QualityConfig
 from citlr.config.sections import ReportConfig as ReportConfig
 from citlr.config.sections import Section as Section
 from citlr.config.sections import TestConfig as TestConfig
-from citlr.config.values import check_fields as check_fields
 from citlr.config.written import read_yaml as read_yaml
+from citlr.values import check_fields as check_fields

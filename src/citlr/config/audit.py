@@ -22,9 +22,9 @@ from citlr.config.sections import (
     Section,
     TestConfig,
 )
-from citlr.config.values import Seed
 from citlr.errors import did_you_mean
 from citlr.text import shortened
+from citlr.values import Seed
 
 # Of any script; a folder of this name is made in the run.
 _FOLDER = re.compile(r"[^\W][\w.-]{0,99}|_[\w.-]{0,99}")

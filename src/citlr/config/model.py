@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from citlr.config.sections import Section
-from citlr.config.values import (
+from citlr.values import (
     ByForm,
     File,
     Flag,

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from citlr.config.audit import AuditConfig
 from citlr.config.sections import ReportConfig, Section
-from citlr.config.values import said
 from citlr.config.written import alternatives, inside, read_yaml
 from citlr.errors import InputError, did_you_mean
 from citlr.text import shortened, shown
+from citlr.values import said
 
 S = TypeVar("S", bound=Section)
 # More problems than these are of one cause, most often.

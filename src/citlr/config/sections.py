@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from citlr.config.values import (
+from citlr.errors import did_you_mean
+from citlr.values import (
     Count,
     CountOrNone,
     Few,
@@ -24,7 +25,6 @@ from citlr.config.values import (
     Thresholds,
     Whole,
 )
-from citlr.errors import did_you_mean
 
 # Text burnt into a radiograph of 2000 pixels or more a side is 2 to 4 pixels high at this size: nobody reads it.
 LEGIBLE = 128

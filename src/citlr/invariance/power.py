@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, comb, log
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 from scipy import stats
 
 from citlr.errors import InputError
@@ -17,6 +18,9 @@ from citlr.invariance.equivalence import check_margin
 from citlr.invariance.intervals import check_alpha
 from citlr.invariance.randomization import RandomizationResult, contrast_tests
 from citlr.invariance.responses import Responses
+from citlr.values import Flag, Number, Seed, Thresholds, Whole, checked, listed
+
+Pair = Annotated[tuple[Whole, Whole], BeforeValidator(listed)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +52,18 @@ class PowerReport:
     margin: float | None
 
 
+@checked
 def power(
     responses: Responses,
     *,
-    contrast: tuple[int, int] = (0, 1),
-    margin: float | None = None,
-    power: float = 0.8,
-    alpha: float = 0.05,
+    contrast: Pair = (0, 1),
+    margin: Number | None = None,
+    power: Number = 0.8,
+    alpha: Number = 0.05,
     outcome: Outcome = "decision",
-    threshold: float | Mapping[str, float] = 0.5,
-    shared_seeds: bool = True,
-    seed: int = 0,
+    threshold: Thresholds = 0.5,
+    shared_seeds: Flag = True,
+    seed: Seed = 0,
 ) -> PowerReport:
     """Power of the default test and of equivalence, with the noise of the data in hand.
 

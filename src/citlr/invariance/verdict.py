@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from citlr.invariance.power import detectable
 from citlr.invariance.randomization import contrast_tests, omnibus_test
 from citlr.invariance.responses import Responses
 from citlr.invariance.rows import Bounds, ContrastTest, OmnibusTest, Verdict, contrast_rows, omnibus_rows
+from citlr.values import Count, Flag, Number, Seed, Thresholds, checked
 
 __all__ = ["Assessment", "Bounds", "ContrastTest", "OmnibusTest", "Verdict", "assess", "judge_together"]
 
@@ -66,16 +67,17 @@ class Assessment:
         return pd.DataFrame(rows)
 
 
+@checked
 def assess(
     responses: Responses,
     *,
-    margin: float,
-    alpha: float = 0.05,
+    margin: Number,
+    alpha: Number = 0.05,
     outcome: Outcome = "decision",
-    threshold: float | Mapping[str, float] = 0.5,
-    randomizations: int = 4999,
-    shared_seeds: bool = True,
-    seed: int = 0,
+    threshold: Thresholds = 0.5,
+    randomizations: Count = 4999,
+    shared_seeds: Flag = True,
+    seed: Seed = 0,
     replicates: Replicates | None = None,
 ) -> Assessment:
     """Test every label at every contrast and say what follows.

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
 
 from citlr.errors import InputError
 from citlr.simulators.phantom_anatomy import (
@@ -27,10 +29,14 @@ from citlr.simulators.phantom_anatomy import (
 from citlr.simulators.phantom_effects import TrueEffect, true_effect
 from citlr.simulators.phantom_regions import FINDINGS, bone_window, breast_window, check_finding, finding_window
 from citlr.simulators.phantom_sample import PhantomSample
+from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, check_fields, checked, listed
 
 __all__ = ["FINDINGS", "PhantomSample", "PhantomWorld", "TrueEffect", "true_effect"]
 
 SMALLEST, LARGEST = 32, 256
+# Counts below 1 are refused with the sentence of the sample.
+Size = Annotated[Whole, Field(le=10_000_000)]
+Sizes = Annotated[Annotated[Size, One] | Annotated[tuple[Size, Size], Listed], ByForm]
 
 
 @dataclass(frozen=True)
@@ -69,16 +75,17 @@ class PhantomWorld:
     True
     """
 
-    size: int = 64
-    levels: tuple[str, ...] = ("female", "male")
-    correlation: float | Mapping[str, float] = 0.0
-    attribute: str = "sex"
-    prevalence: float | Mapping[str, float] = 0.3
-    weights: tuple[float, ...] | None = None
-    ap_share: float = 0.4
-    strength: float = 1.0
+    size: Whole = 64
+    levels: Annotated[tuple[Name, ...], BeforeValidator(listed)] = ("female", "male")
+    correlation: Numbers = 0.0
+    attribute: Name = "sex"
+    prevalence: Numbers = 0.3
+    weights: tuple[Number, ...] | None = None
+    ap_share: Number = 0.4
+    strength: Annotated[Number, Field(ge=-10, le=10)] = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not SMALLEST <= self.size <= LARGEST:
             raise InputError(f"The phantom's size is {self.size}; it can be {SMALLEST} to {LARGEST} pixels.")
         if len(self.levels) < 2 or len(set(self.levels)) != len(self.levels):
@@ -136,7 +143,8 @@ class PhantomWorld:
         touched: NDArray[np.bool_] = finding_window(finding, self.size) > 0
         return touched
 
-    def sample(self, n_patients: int, *, seed: int, images_per_patient: int | tuple[int, int] = 2) -> PhantomSample:
+    @checked
+    def sample(self, n_patients: Size, *, seed: Whole, images_per_patient: Sizes = 2) -> PhantomSample:
         """Draw patients and their images.
 
         Parameters

@@ -257,14 +257,14 @@ class DLDM(LatentDiffusion):
     """
 
     def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
-        super().__init__(LDMConfig.preset_of(preset, **{"size": size, "hold": tuple(hold), **overrides}))
+        super().__init__(LDMConfig.preset_of(preset, **{"size": size, "hold": hold, **overrides}))
 
 
 class CLDM(LatentDiffusion):
     """Latent diffusion without disentangler and alignment; parameters as of `DLDM`."""
 
     def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
-        settings = {"size": size, "hold": tuple(hold), "disentangle": False, "alignment": "none", **overrides}
+        settings = {"size": size, "hold": hold, "disentangle": False, "alignment": "none", **overrides}
         super().__init__(LDMConfig.preset_of(preset, **settings))
 
 

@@ -9,7 +9,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from citlr.config.values import (
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.diffusion.schedule import SCHEDULES, even_grid, noise_table
+from citlr.generators.networks.denoiser import PREDICTIONS
+from citlr.text import shortened
+from citlr.values import (
     Accelerator,
     Batch,
     Blocks,
@@ -27,11 +31,9 @@ from citlr.config.values import (
     Whole,
     Widths,
     check_fields,
+    check_value,
     require_fields,
 )
-from citlr.errors import InputError, did_you_mean
-from citlr.generators.diffusion.schedule import SCHEDULES, even_grid, noise_table
-from citlr.generators.networks.denoiser import PREDICTIONS
 
 OBJECTIVES = ("published", "restoring")
 ABDUCTIONS = ("noise", "inversion")
@@ -270,8 +272,9 @@ class LDMConfig:
         InputError
             If the preset or a field is not known, or a value does not fit.
         """
+        preset = check_value("preset", preset, Name)
         if preset not in PRESETS:
-            raise InputError(f"The preset '{preset}' is not known.{did_you_mean(preset, PRESETS)}")
+            raise InputError(f"The preset '{shortened(preset)}' is not known.{did_you_mean(preset, PRESETS)}")
         require_fields(cls, overrides)
         return cls(**{"preset": preset, **PRESETS[preset], **overrides})
 

@@ -15,19 +15,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from citlr.config.values import (
-    Accelerator,
-    Count,
-    Few,
-    Name,
-    Names,
-    NotNegative,
-    Positive,
-    Precision,
-    Whole,
-    check_fields,
-    require_fields,
-)
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import FORMAT, Images, Level, hashed_seed, keyed_noise
@@ -39,6 +26,21 @@ from citlr.generators.learning.preparation import prepare
 from citlr.generators.learning.store import Dataset
 from citlr.generators.learning.training import Trainer
 from citlr.run.files import read_json, write_json
+from citlr.text import shortened
+from citlr.values import (
+    Accelerator,
+    Count,
+    Few,
+    Name,
+    Names,
+    NotNegative,
+    Positive,
+    Precision,
+    Whole,
+    check_fields,
+    check_value,
+    require_fields,
+)
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -95,9 +97,9 @@ class DirectConfig(ABC):
     @classmethod
     def preset_of(cls, preset: str, **overrides: Any) -> Self:
         """Take a preset, with single fields overridden; InputError for a name that is not known."""
-        known = cls.presets()
+        preset, known = check_value("preset", preset, Name), cls.presets()
         if preset not in known:
-            raise InputError(f"The preset '{preset}' is not known.{did_you_mean(preset, known)}")
+            raise InputError(f"The preset '{shortened(preset)}' is not known.{did_you_mean(preset, known)}")
         require_fields(cls, overrides)
         return cls.from_json({"preset": preset, **known[preset], **overrides})
 

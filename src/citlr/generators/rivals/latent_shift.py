@@ -20,7 +20,6 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.config.values import Batch, Count, Few, Name, Positive, Share, Widths
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.fitting import Workshop, latents, train_autoencoder
@@ -32,6 +31,7 @@ from citlr.generators.networks.autoencoder import Autoencoder
 from citlr.generators.networks.disentangle import Critic
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
 from citlr.generators.variables import Variable
+from citlr.values import Batch, Count, Few, Name, Positive, Share, Widths
 
 
 def _pairs(value: object) -> object:
@@ -146,7 +146,7 @@ class LatentShift(DirectGenerator):
     kind = "latent-shift"
 
     def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
-        super().__init__(LatentShiftConfig.preset_of(preset, **{"size": size, "hold": tuple(hold), **overrides}))
+        super().__init__(LatentShiftConfig.preset_of(preset, **{"size": size, "hold": hold, **overrides}))
 
     @property
     def config(self) -> LatentShiftConfig:

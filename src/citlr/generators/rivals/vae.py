@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.config.values import Batch, Count, Few, Positive, Share, Widths
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.learning.plan import Budget, Learner, Plan
@@ -26,6 +25,7 @@ from citlr.generators.learning.training import VALIDATION, run, seeded
 from citlr.generators.networks.autoencoder import kl_to_normal
 from citlr.generators.networks.disentangle import Residual
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, load_direct
+from citlr.values import Batch, Count, Few, Positive, Share, Widths
 
 # The three of the comparison: the plain VAE, and two that pay more for what the latent carries.
 BETAS = (1.0, 2.0, 4.0)
@@ -186,7 +186,7 @@ class ConditionalVAE(DirectGenerator):
     kind = "vae"
 
     def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
-        super().__init__(VAEConfig.preset_of(preset, **{"size": size, "hold": tuple(hold), **overrides}))
+        super().__init__(VAEConfig.preset_of(preset, **{"size": size, "hold": hold, **overrides}))
 
     @property
     def config(self) -> VAEConfig:

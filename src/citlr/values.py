@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import math
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from citlr.errors import InputError, did_you_mean
 from citlr.text import shortened, shown, visible
 
+F = TypeVar("F", bound=Callable[..., Any])
 # As Lightning Fabric names them.
 Accelerator = Literal["auto", "cpu", "cuda", "gpu", "mps"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
@@ -76,7 +79,8 @@ def _file(value: object) -> object:
     return value
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
+    """Let a list of values through, and refuse one text, or values without an order."""
     if isinstance(value, str):
         raise ValueError(f"this is one text; give a list, such as [{shown(value)}]")
     if isinstance(value, Mapping | set | frozenset):
@@ -130,7 +134,7 @@ NotNegative = Annotated[Number, Field(ge=0, le=1e9)]
 Margin = Annotated[Number, Field(ge=1e-4, lt=1)]
 # At 0 every decision is "yes", whatever the image shows, and every model would be equivalent.
 Threshold = Annotated[Number, Field(gt=0, le=1)]
-Whole = Annotated[int, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_number), Field(ge=-(2**63), lt=2**63)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Count = Annotated[Whole, Field(ge=1, le=100_000_000)]
 CountOrNone = Annotated[Whole, Field(ge=0, le=100_000_000)]
@@ -143,9 +147,10 @@ Text = Annotated[str, BeforeValidator(_text), Field(max_length=10_000)]
 Name = Annotated[Text, BeforeValidator(_name), Field(min_length=1, max_length=500)]
 File = Annotated[Path, BeforeValidator(_file)]
 Source = Annotated[str, BeforeValidator(_file)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), AfterValidator(_once)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(listed), AfterValidator(_once)]
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=8192)], ...], Field(min_length=1, max_length=16)]
 Options = Annotated[dict[Name, Any], AfterValidator(_option)]
+Numbers = Annotated[Annotated[Number, One] | Annotated[dict[Name, Number], PerName], ByForm]
 Shares = Annotated[Annotated[Share, One] | Annotated[dict[Name, Share], PerName], ByForm]
 Thresholds = Annotated[Annotated[Threshold, One] | Annotated[dict[Name, Threshold], PerName], ByForm]
 
@@ -210,6 +215,42 @@ def check_value(name: str, value: Any, kind: Any) -> Any:
     citlr.errors.InputError: margin='0.1': this is text; give a number, without quotes.
     """
     return _taken(name, value, TypeAdapter(kind))
+
+
+def checked(function: F) -> F:
+    """Make a function take its arguments as the kinds of values that they are annotated with.
+
+    Examples
+    --------
+    >>> @checked
+    ... def half(number: Number) -> float:
+    ...     return number / 2
+    >>> half(True)
+    Traceback (most recent call last):
+    ...
+    citlr.errors.InputError: number=True: this is yes or no; give a number.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        for name, kind in _arguments(cast(Hashable, function)).items():
+            if name in given.arguments:
+                given.arguments[name] = _taken(name, given.arguments[name], kind)
+        return function(*given.args, **given.kwargs)
+
+    return cast(F, call)
+
+
+@cache
+def _arguments(function: Hashable) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(cast(Any, function), include_extras=True)
+    return {name: TypeAdapter(hint) for name, hint in hints.items() if _is_kind(hint)}
+
+
+def _is_kind(hint: Any) -> bool:
+    return get_origin(hint) is Annotated or any(_is_kind(part) for part in get_args(hint))
 
 
 def _taken(name: str, value: Any, kind: TypeAdapter[Any]) -> Any:
