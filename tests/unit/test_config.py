@@ -67,6 +67,84 @@ def test_errors_name_the_key_and_what_would_do(tmp_path: Path, text: str, said: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BASE + "seed: 1\nseed: 2", "the key 'seed' is there twice, again in line 5"),
+        (BASE + "gates: {drift: .1, drift: .2}", "the key 'drift' is there twice"),
+        (BASE + "quality: &q {features: *q}", "'&q' holds itself"),
+        (BASE + "quality: [" * 500, "nested more than 30 levels deep"),
+        (BASE + "".join(f"{' ' * step}a{step}:\n" for step in range(99)), "nested more than 30 levels deep"),
+        (BASE + "quality: *nowhere", "undefined alias"),
+        (BASE + "seed: 2024-02-31", "not valid YAML"),
+        (BASE + "? {a: b}\n: 1", "keys are names"),
+        (BASE + "report: !!set {gallery}", "none that a setting has"),
+        (BASE + "test: {margin: '0.05'}", "give a number, without quotes"),
+        (BASE + "generator: {options: {size: 64}}", "give generator.size"),
+        (BASE + "x1: 1\nx2: 1\nx3: 1\nx4: 1\nx5: 1\nx6: 1\nx7: 1", "and 2 more"),
+        (BASE.replace("model.onnx", "m.onnx, input: {size: 3.5}"), "'model.input.size' is 3.5"),
+        (BASE.replace("model.onnx", "m.onnx, input: {siz: 3}"), "unknown key 'model.input.siz'. Did you mean 'size'?"),
+        (BASE.replace("model.onnx", "m.onnx, output: {kind: logit, columns: [b]}"), "'model.output.columns.0' is 'b'"),
+        (BASE.replace("source: model.onnx", "kind: vendor"), "'callable' or 'closed'"),
+        (BASE.replace("source: model.onnx", "labels: [pneumonia]"), "'source' is missing"),
+        (BASE.replace("source: model.onnx", "kind: closed, source: x"), "leave out source"),
+        (BASE.replace("data/a.csv", '"a\\0.csv"'), "which no text has"),
+        (BASE.replace("data/a.csv", "d" * 5000), "no path is that long"),
+    ],
+)
+def test_yaml_that_is_not_meant_is_one_short_sentence(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_config(write(tmp_path, text))
+    assert said in str(caught.value)
+    assert len(str(caught.value)) <= 1000
+
+
+def test_few_bytes_do_not_become_a_flood(tmp_path: Path) -> None:
+    layers = "".join(f"l{step + 1}: &l{step + 1} [{', '.join([f'*l{step}'] * 9)}]\n" for step in range(9))
+    with pytest.raises(InputError, match="stands for more than 100000 values") as caught:
+        read_config(write(tmp_path, f"l0: &l0 [lol]\n{layers}{BASE}"))
+    assert len(str(caught.value)) < 400
+
+
+def test_text_is_read_as_it_is_written(tmp_path: Path) -> None:
+    text = """
+cohort:
+  table: t.csv
+  attribute: on
+  labels: [no, 1e5]
+  levels: [yes, 0, 010, 1.50, 2020-01-01, null]
+  keep: {true: [off, 7]}
+  columns: {no: 12}
+  split:
+model: {kind: closed, labels: [no]}
+test: {margin: 5e-2, threshold: {no: .5, 1e5: 1}}
+generator: {options: {kl_weight: 1e-6, at_depth: no}}
+"""
+    config = read_config(write(tmp_path, text))
+    assert config.cohort.attribute == "on"
+    assert config.cohort.labels == ("no", "1e5")
+    assert config.cohort.levels == ("yes", "0", "010", "1.50", "2020-01-01", "null")
+    assert (config.cohort.keep, config.cohort.columns) == ({"true": ("off", "7")}, {"no": "12"})
+    assert config.cohort.split is None
+    assert (config.test.margin, config.test.threshold) == (0.05, {"no": 0.5, "1e5": 1.0})
+    assert config.generator.options == {"kl_weight": 1e-6, "at_depth": False}
+    assert config.models["model"].source is None
+
+
+def test_merged_and_aliased_settings_are_taken(tmp_path: Path) -> None:
+    text = (
+        BASE + "gates: &g {drift: .1}\nquality: {cycles: &c 3}\ncontrols: {<<: {bootstraps: *c}, replicate_images: *c}"
+    )
+    config = read_config(write(tmp_path, text))
+    assert (config.controls.bootstraps, config.controls.replicate_images, config.quality.cycles) == (3, 3, 3)
+
+
+@pytest.mark.parametrize("path", ["n" * 5000, "n" * 300, "a\0b", "."])
+def test_a_path_that_cannot_be_is_named(path: str) -> None:
+    with pytest.raises(InputError, match="No configuration at"):
+        read_config(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"No configuration at '.*none\.yaml'"):
         read_config(tmp_path / "none.yaml")

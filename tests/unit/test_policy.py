@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -22,6 +23,7 @@ from citlr.audit.result import (
     read_result,
     worst,
 )
+from citlr.cli.main import main
 from citlr.errors import InputError
 
 
@@ -187,3 +189,77 @@ def test_frame_and_text_have_one_row_per_test() -> None:
     assert list(audited.to_frame()["label"]) == ["edema", "x"]
     assert "x: because" in str(audited)
     assert "<script>" not in replace(audited, model="<script>")._repr_html_()
+
+
+def test_an_audit_that_is_cut_foreign_or_odd_is_an_error_of_input(tmp_path: Path) -> None:
+    before, file = result(row(), row("x", "dependence")), tmp_path / "audit.json"
+    before.to_json(file)
+    whole = file.read_bytes()
+    assert read_result(file) == before
+    for length in range(0, len(whole) - 3, 61):
+        file.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"audit\.json"):
+            read_result(file)
+    content = json.loads(whole)
+    for key, value in list(content.items()):
+        for other in ("5", 5, [5], {"five": 5}, None, False):
+            if key in ("schema", "provenance", "model", "alpha") or other == value:
+                continue
+            file.write_text(json.dumps({**content, key: other}))
+            with pytest.raises(InputError):
+                read_result(file)
+    test = content["tests"][0]
+    for odd in ({**test, "verdict": "fine"}, {**test, "psi": 0.1}, {**test, "draws": "4"}, {**test, "extra": 1}, {}):
+        file.write_text(json.dumps({**content, "tests": [odd]}))
+        with pytest.raises(InputError, match="tests"):
+            read_result(file)
+    for foreign in ("[]", "7", "{}", '{"schema": "other/1"}', "[" * 100_000, "\ufffe"):
+        file.write_text(foreign)
+        with pytest.raises(InputError):
+            read_result(file)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "margin: .inf", "margin: true", "margin: '0.02'", "margin: {edema: .nan}", "margin: {}", "min_patients: 2.5",
+        "max_increase: .inf", "require_gates: maybe", "fail_on: dependence", "fail_on: [dependance]", "margin: [0.1]",
+        "margin: 0.1\nmargin: 0.2", "a: &a [*a]", "margin: [" * 99, "[",
+    ],
+)  # fmt: skip
+def test_a_policy_that_would_pass_by_mistake_is_refused(tmp_path: Path, rules: str) -> None:
+    (tmp_path / "policy.yaml").write_text(rules)
+    with pytest.raises(InputError, match=r"policy\.yaml"):
+        read_policy(tmp_path / "policy.yaml")
+
+
+def test_no_label_and_no_audit_goes_unchecked() -> None:
+    with pytest.raises(InputError, match="names no number for 'x'"):
+        check_policy({"m": result(row(), row("x"))}, Policy(margin={"edema": 0.02}))
+    with pytest.raises(InputError, match="holds no test"):
+        check_policy({"m": replace(result(row()), tests=())}, Policy())
+
+
+def test_the_gate_exits_with_2_and_not_1_where_it_cannot_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "half.json").write_text('{"schema": "citlr.audit/1", "tests": [')
+    result(row(verdict="dependence")).to_json(tmp_path / "audit.json")
+    (tmp_path / "policy.yaml").write_text("max_increase: 0.1")
+    half, whole = str(tmp_path / "half.json"), str(tmp_path / "audit.json")
+    calls = {
+        ("check", whole): 1,
+        ("check", half): 2,
+        ("check", whole, "--policy", half): 2,
+        ("check", whole, "--policy", str(tmp_path / "policy.yaml"), "--baseline", half): 2,
+        ("check", "n" * 5000): 2,
+        ("compare", whole, half): 2,
+        ("check", whole, "--junit", f"{whole}/below.xml"): 2,
+    }
+    for arguments, status in calls.items():
+        monkeypatch.setattr("sys.argv", ["citlr", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status, arguments
+        said = capsys.readouterr().err
+        assert (said.startswith("citlr: ") and said.count("\n") == 1) or status == 1

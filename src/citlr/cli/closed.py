@@ -18,7 +18,7 @@ def export(
     format: Annotated[str, typer.Option(help="png, jpeg or dicom.")] = "png",
     quiet: Quiet = False,
 ) -> None:
-    """Write the redrawn images under opaque names, for a model that is run elsewhere."""
+    """Write the redrawn images under opaque names, for a model that is run elsewhere (kind: closed)."""
     from citlr.audit.handover import export_run
     from citlr.console import Narrator
     from citlr.run.folder import Run
@@ -33,7 +33,7 @@ def ingest(
     percent: Annotated[bool, typer.Option("--percent", help="The numbers are percentages.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take the answers of a closed model, and go on to test and report."""
+    """Take the answers of a closed model (kind: closed, no source), and go on to test and report."""
     from citlr.audit.handover import ingest_run
     from citlr.cli.audits import show
     from citlr.console import Narrator

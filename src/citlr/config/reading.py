@@ -62,10 +62,11 @@ def parse_section(section: type[S], content: Any, where: str) -> S:
         return section.model_validate(content)
     except ValidationError as error:
         problems = error.errors()
+        single = isinstance(content, Mapping) and "model" in content
         # An entry that is refused makes its list too short as well.
         entries = {problem["loc"][:-1] for problem in problems}
         told = [one for one in problems if not (one["type"] == "too_short" and one["loc"] in entries)]
-        found = list(dict.fromkeys(_sentence(problem, section) for problem in told))
+        found = list(dict.fromkeys(_sentence(problem, section, single) for problem in told))
         more = f"; and {len(found) - MOST_PROBLEMS} more" if len(found) > MOST_PROBLEMS else ""
         text = "; ".join(found[:MOST_PROBLEMS]) + more
         raise InputError(f"{where}: {text}{'' if text.endswith('?') else '.'}") from error
@@ -93,11 +94,11 @@ def _short(value: Any) -> str:
     return shortened(str(value)) if isinstance(value, str | int | float) else shown(value)
 
 
-def _sentence(problem: Any, root: type[Section]) -> str:
+def _sentence(problem: Any, root: type[Section], one_model: bool) -> str:
     """Turn one pydantic problem into words: the key, what was found, what would do."""
     # "#..." and "[key]" are pydantic's: which form of a value is meant, and that a name of a mapping is.
     location = [str(part) for part in problem["loc"] if not str(part).startswith("#") and part != "[key]"]
-    if location[:2] == ["models", "model"] or location == ["models"]:
+    if location == ["models"] or (location[:1] == ["models"] and one_model):
         location = ["model", *location[2:]]  # as it is written for one model
     key = shortened(".".join(location))
     if problem["type"] == "extra_forbidden":
