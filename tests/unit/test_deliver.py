@@ -9,6 +9,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 from report_fake import make_gallery, make_result, make_tests
 
 from citlr.audit import pdf
@@ -20,6 +21,8 @@ from citlr.audit.share import shareable
 from citlr.cli.app import app
 from citlr.config import AuditConfig
 from citlr.errors import InputError, MissingExtraError
+from citlr.run.folder import Run
+from citlr.run.stage import Stage
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNiAAAABgADNjd8qAAAAABJRU5ErkJggg=="
 
@@ -124,16 +127,27 @@ def test_the_verb_writes_what_is_asked_for_and_asks_before_text_can_be_read(tmp_
             "model": {"source": "m.onnx"},
         }
     )
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.json").write_text(config.model_dump_json())
     result = make_result(labels=("edema",), tests=make_tests(("edema",)))
-    result.to_json(run / "audit.json")
+
+    def write(folder):
+        result.to_json(folder / "audit.json")
+
+    opened = Run.open(tmp_path / "run", config)
+    with opened.locked():
+        opened.do(
+            Stage("test.model", {}, lambda folder: {"at": str(result.to_json(folder / "audit.json"))}, ("audit.json",))
+        )
+    run = opened.root
     runner = CliRunner()
-    done = runner.invoke(
-        app, ["report", str(run), "--format", "json", "--format", "md", "--format", "csv", "-o", str(tmp_path / "out")]
-    )
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
+    # What is written elsewhere asks no lock of a run that another process holds, or that cannot be written to.
+    with FileLock(run / ".lock", timeout=0):
+        done = runner.invoke(
+            app,
+            [*f"report {run} --format json --format md --format csv -o {tmp_path / 'out'}".split()],
+        )
     assert done.exit_code == 0, done.output
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"audit.shared.json", "model-card.md", "effects.csv"}
     refused = runner.invoke(app, ["report", str(run), "--images", "4", "--pixels", "512"])
     assert "no_burnt_in_text" in str(refused.exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -22,9 +23,10 @@ from report_fake import (
     make_tests,
 )
 
+from citlr.audit.card import model_card
 from citlr.audit.figures import Gallery, Strip
 from citlr.audit.report import render, write_report
-from citlr.audit.result import AuditResult, CohortSummary, Controls, Estimate, Gate, Quality
+from citlr.audit.result import AuditResult, CohortSummary, Controls, Estimate, Gate, OmnibusRow, Quality, read_result
 from citlr.errors import InputError
 
 VOID = {"meta", "img", "br"}
@@ -322,6 +324,27 @@ def test_three_levels_and_fourteen_labels_stay_under_eight_megabytes_with_24_str
     assert sum(attrs.get("class") == "strip" for attrs in page.all("figure")) == 24
     assert len([attrs for attrs in page.all("svg") if attrs.get("aria-label", "").startswith("Scatter")]) == 42
     assert "QQ plot of the p-values" in page.text
+
+
+def test_the_test_of_all_levels_at_once_is_shown_and_read_back(tmp_path):
+    plain = make_result(("edema",), RACES, "race")
+    assert "All levels at once" not in render(plain)
+    row = OmnibusRow(RACES, "edema", 4.2, "product", 0.0123, 0.0246, 0.0246, math.log10(0.0123))
+    result = replace(plain, omnibus=(row,))
+    text = Page(render(result)).text
+    assert f"All levels at once: {', '.join(RACES)}" in text
+    assert "changes of single images" in text
+    assert "all of asian, black, white at once: adjusted p = 0.025" in str(result)
+    result.to_json(tmp_path / "audit.json")
+    assert read_result(tmp_path / "audit.json").omnibus == (row,)
+
+
+def test_a_name_that_turns_or_hides_text_is_shown_with_its_escapes():
+    name = "ede\u202ema\u200b\x1b[1m"
+    result = make_result((name, "<b>|x"), RACES, "race")
+    for written in (render(result), model_card(result), str(result), Page(render(result)).text):
+        assert not set("\u202e\u200b\x1b") & set(written)
+        assert "\\u202e" in written or "\\\\u202e" in written
 
 
 def test_what_the_audit_measured_is_on_the_page(page):

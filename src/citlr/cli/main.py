@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 from citlr.errors import CitlrError
 from citlr.text import shortened
@@ -20,7 +21,7 @@ _stopped: list[int] = []
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 Ctrl-C, 143 terminated."""
-    _listen()
+    before = _listen()
     try:
         from citlr.cli.app import app
 
@@ -34,6 +35,9 @@ def main() -> None:
             raise
         print(f"citlr: {sentence}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _sentence(error: BaseException) -> str | None:
@@ -47,8 +51,8 @@ def _sentence(error: BaseException) -> str | None:
     return None
 
 
-def _listen() -> None:
-    """Take Ctrl-C and SIGTERM as a wish to stop in order; the second one stops at once."""
+def _listen() -> dict[int, Any]:
+    """Take Ctrl-C and SIGTERM as a wish to stop in order, the second one at once; return what was there before."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if _stopped:
@@ -57,8 +61,8 @@ def _listen() -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        return  # only the main thread may listen
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # What the caller has set aside, as nohup does, stays so.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, stop)
+        return {}  # only the main thread may listen
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What the caller has set aside, as nohup does, stays so.
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    return {number: signal.signal(number, stop) for number, handler in before.items() if handler in usual}

@@ -1,0 +1,54 @@
+"""Stopped from outside: a sentence and the status of the signal, whatever is being imported or computed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGINT, 1.5), (signal.SIGINT, 6.0), (signal.SIGTERM, 4.0)])
+def test_a_stop_says_what_stays(tmp_path: Path, number: signal.Signals, seconds: float) -> None:
+    def listen() -> None:  # a shell gives its foreground command the default, whatever the runner of the tests has
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "citlr", "demo", "--out", "demo", "--quiet"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        preexec_fn=listen,
+    )
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said == "citlr: Stopped: what was finished stays; the same command goes on.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("audit", "n" * 5000),
+        ("audit", "n" * 300 + ".yaml"),
+        ("demo", "--seed", "-1"),
+        ("demo", "--seed", str(10**18)),
+        ("report", "none", "--images", "-3"),
+        ("calibrate", "--workers", "0"),
+        ("train-classifier", "c.parquet", "--arch", "resnet18", "--rounds", str(10**18)),
+    ],
+)
+def test_values_of_the_command_line_are_held_to_limits(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "citlr", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 1500
+    assert not any(tmp_path.iterdir())
