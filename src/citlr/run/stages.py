@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import fingerprint, read_json, sha256, write_json
 from citlr.run.history import History
+from citlr.run.lock import locked
 from citlr.run.provenance import peak_memory_mb
 from citlr.run.stage import Stage, StageRecord, code_version
 
@@ -57,21 +56,8 @@ class Stages:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder; the system lets go of it when the process dies, however it dies."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StateError(
-                f"Another process is working in '{self.root}': wait for it, or give another --out."
-            ) from error
-        # Nobody else works here now: what a killed process left half written goes.
-        for leftover in self.root.rglob(".*.partial*"):
-            leftover.unlink(missing_ok=True)
-        try:
+        with locked(self.root):
             yield
-        finally:
-            lock.release()
 
     def record(self, name: str) -> StageRecord | None:
         """Return what is known of a finished stage; None where there is none, or its record is damaged."""
