@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor
 
 from citlr.errors import InputError
+from citlr.run.arrays import array_file
+from citlr.run.files import atomic_write
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -41,6 +42,11 @@ def stored(
     ndarray of that shape and dtype
         Read-only where it is mapped. A file is written whole or not at all.
 
+    Raises
+    ------
+    StateError
+        If the disk is full.
+
     Examples
     --------
     >>> parts = lambda: ((rows, np.full(rows.stop - rows.start, rows.start)) for rows in spans(5, 3))
@@ -53,17 +59,9 @@ def stored(
             memory[rows] = values
         return memory
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial.npy")
-        try:
-            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        with atomic_write(file) as temporary, array_file(temporary, shape, dtype) as array:
             for rows, values in parts():
-                array[rows] = values
-            array.flush()
-            del array
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+                array.put(rows.start, values)
     mapped: Rows = np.load(file, mmap_mode="r")
     return mapped
 
