@@ -30,7 +30,9 @@ def cohort(tmp_path: Path) -> Cohort:
     root = tmp_path / "images"
     root.mkdir()
     for row in range(COUNT):
-        (root / f"i{row}.png").write_bytes(encode_png(np.full((1, SIZE, SIZE), row / 10, dtype=np.float32)))
+        image = np.full((1, SIZE, SIZE), row / 10, dtype=np.float32)
+        image[..., 0] = 1.0
+        (root / f"i{row}.png").write_bytes(encode_png(image))
     frame = pd.DataFrame(
         {
             "image_id": [f"i{row}" for row in range(COUNT)],

@@ -21,6 +21,7 @@ from citlr.data.images import read_image
 from citlr.data.leaks import check_leaks, fingerprints, near_duplicates, perceptual_hash, require_unseen
 from citlr.data.pixels import FolderPixels
 from citlr.data.shards import CachePixels
+from citlr.data.shown import Seen
 from citlr.data.sources.dataset import read_dataset
 from citlr.errors import InputError, StateError
 
@@ -80,14 +81,14 @@ def test_an_interrupted_cache_goes_on_after_the_last_whole_shard(
     class Dies(FolderPixels):
         left = 17
 
-        def read_many(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        def see(self, *args: Any, **kwargs: Any) -> Seen:
             Dies.left -= 1
             if Dies.left < 0:
                 raise KeyboardInterrupt
-            return super().read_many(*args, **kwargs)
+            return super().see(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr("citlr.data.cache.FolderPixels", Dies)
+        patched.setattr("citlr.data.cohort.FolderPixels", Dies)
         with pytest.raises(KeyboardInterrupt):
             write_cache(cohort, tmp_path / "cache", size=32, shard_size=8, workers=1)
     shards = sorted((tmp_path / "cache").glob("shard-*.npy"))
@@ -98,7 +99,7 @@ def test_an_interrupted_cache_goes_on_after_the_last_whole_shard(
     cached = write_cache(cohort, tmp_path / "cache", size=32, shard_size=8)
     assert [shard.stat().st_mtime_ns for shard in shards] == stamps
     np.testing.assert_array_equal(cached.pixels(size=32), cohort.pixels(size=32))
-    assert not list((tmp_path / "cache").glob(".*"))
+    assert [file.name for file in (tmp_path / "cache").glob(".*")] == [".lock"]
 
 
 def test_unreadable_images_are_left_out_of_the_cached_cohort(cohort: Cohort, tmp_path: Path) -> None:
@@ -196,6 +197,7 @@ class Torch(torch.utils.data.Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, index: int) -> Any:
         image = torch.full((1, 10, 8), index / 24 * self.scale)
+        image[..., 0] = self.scale
         about = {"patient_id": f"p{index // 2}", "sex": "fm"[(index // 2) % 2], "edema": torch.tensor(index // 2 % 2)}
         return {"img": image, **about} if self.as_dict else (image, about)
 
@@ -250,6 +252,7 @@ class Xray:
     def __getitem__(self, index: int) -> dict[str, Any]:
         self.decoded += 1
         image = np.full((1, 6, 6), -1024 + 2048 * index / 24, np.float32)
+        image[..., 5] = 1024
         return {"idx": index, "lab": self.labels[index], "img": image}
 
 

@@ -178,8 +178,8 @@ def test_structure_of_jpeg_and_others(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-30])
     assert "truncated" in str(structure_fault(tmp_path / "b.jpg"))
     (tmp_path / "c.jpg").write_bytes(b"hello")
-    assert "no PNG, JPEG or DICOM" in str(structure_fault(tmp_path / "c.jpg"))
-    assert "cannot be opened" in str(structure_fault(tmp_path / "d.jpg"))
+    assert "not a PNG or JPEG image" in str(structure_fault(tmp_path / "c.jpg"))
+    assert "is not there" in str(structure_fault(tmp_path / "d.jpg"))
 
 
 def test_levels(folder: Path) -> None:

@@ -92,7 +92,7 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
         subject = str(row.subject_id)
         folder = root / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{row.study_id}"
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((20, 16), 50, np.uint8)).save(folder / f"{row.dicom_id}.jpg")
+        Image.fromarray(np.tile(np.arange(0, 240, 15, dtype=np.uint8), (20, 1))).save(folder / f"{row.dicom_id}.jpg")
     patients().to_csv(hospital / "hosp/patients.csv.gz", index=False)
     admissions("race").to_csv(hospital / "hosp/admissions.csv.gz", index=False)
     return root, hospital

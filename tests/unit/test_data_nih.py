@@ -42,12 +42,16 @@ def lines(age: str = "{}") -> list[str]:
     return rows
 
 
+# An image that shows nothing would be left out.
+RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
+
+
 def tree(root: Path, name: str, head: str, age: str = "{}", folder: str = "images") -> Path:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text("\n".join([head, *lines(age)]) + "\n")
     (root / folder).mkdir(parents=True, exist_ok=True)
     for patient in range(1, 25):
-        Image.fromarray(np.full((8, 8), patient, np.uint8)).save(root / folder / f"{patient:08d}_000.png")
+        Image.fromarray(RAMP + np.uint8(patient)).save(root / folder / f"{patient:08d}_000.png")
     return root
 
 
@@ -71,7 +75,7 @@ def test_every_spelling_gives_the_same_cohort(tmp_path: Path, name: str, head: s
     # Nobody is 400 years old.
     assert np.isnan(frame.loc["00000001_000.png", "age"])
     assert frame.loc["00000001_000.png", ["Edema", "Effusion", "Cardiomegaly"]].tolist() == [1.0, 1.0, 0.0]
-    assert cohort.pixels([4], size=8).max() == pytest.approx(5 / 255)
+    assert cohort.pixels([4], size=8).max() == pytest.approx((63 + 5) / 255)
 
 
 def test_official_lists_and_their_faults(tmp_path: Path) -> None:
@@ -161,7 +165,7 @@ def padchest(root: Path, layout: str = "{folder}/{name}", **changes: Any) -> Pat
         rows.append(dict(zip(PADCHEST, row, strict=True)) | changes.get(f"row{patient}", {}))
         file = root / layout.format(folder=folder, name=name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((8, 8), 30_000, np.uint16)).save(file)
+        Image.fromarray(RAMP.astype(np.uint16) * 400).save(file)
     pd.DataFrame(rows).to_csv(root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", index=False)
     return root
 
@@ -173,7 +177,7 @@ def test_padchest(tmp_path: Path, layout: str) -> None:
     assert cohort.labels == ("cardiomegaly", "atelectasis", "pleural effusion")
     first = cohort.frame.set_index("patient_id").loc["p1"]
     assert (first["age"], first["sex"], first["cardiomegaly"], first["pleural effusion"]) == (64.0, "male", 1.0, 1.0)
-    assert cohort.pixels([0], size=8).max() == pytest.approx(30_000 / 65_535, abs=1e-4)
+    assert cohort.pixels([0], size=8).max() == pytest.approx(63 * 400 / 65_535, abs=1e-4)
     assert "secreto" not in cohort.frame.to_csv()
 
 
@@ -207,7 +211,7 @@ def test_padchest_labels_are_data_not_code(tmp_path: Path, cell: str) -> None:
 def test_prepare_table(tmp_path: Path) -> None:
     rows = []
     for patient in range(8):
-        Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / f"{patient}.png")
+        Image.fromarray(RAMP).save(tmp_path / f"{patient}.png")
         rows.append({"path": f"{patient}.png", "patient_id": patient, "sex": "fm"[patient % 2], "edema": patient % 2})
     pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
     cohort = prepare_table(tmp_path / "t.csv", attribute="sex", labels=["edema"], fit="crop")

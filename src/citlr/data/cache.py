@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import Fit, quantise
-from citlr.data.pixels import FolderPixels, PixelSource, map_ordered
+from citlr.data.images import quantise
+from citlr.data.pixels import FolderPixels, map_ordered
 from citlr.data.shards import (
     INDEX,
     PLAN,
@@ -33,8 +33,12 @@ from citlr.data.shards import (
     stamps_of,
     write_rows,
 )
+from citlr.data.shown import WHITE, Seen, blank_fault, contrast
+from citlr.data.survey import Survey, looks_of
 from citlr.errors import InputError, StateError
+from citlr.run.arrays import array_file
 from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.lock import locked
 
 # Images in a shard: 16 MiB at 64 x 64, 256 MiB at 256 x 256.
 SHARD = 4096
@@ -52,7 +56,8 @@ def cache_name(cohort: Cohort, size: int) -> str:
     >>> cache_name(Cohort(frame, Path("."), attributes=(), labels=()), 64)
     'cache-64-pad-c726d538'
     """
-    return f"cache-{size}-{cohort.fit}-{_digest(cohort)[:8]}"
+    scale = "" if cohort.white == WHITE else f"-white-{cohort.white}"
+    return f"cache-{size}-{cohort.fit}{scale}-{_digest(cohort)[:8]}"
 
 
 def write_cache(
@@ -103,19 +108,32 @@ def write_cache(
     if not SIZES[0] <= size <= SIZES[1]:
         raise InputError(f"A cache of {size} pixels a side is not possible; give {SIZES[0]} to {SIZES[1]}.")
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    plan = {"schema": SCHEMA, "size": size, "fit": cohort.fit, "shard_size": shard_size, "images": _digest(cohort)}
-    _claim(place, plan)
-    task = _Task(cohort, place, size, workers)
-    total, faults = len(cohort), 0
-    tables = []
+    plan = {
+        "schema": SCHEMA,
+        "size": size,
+        "fit": cohort.fit,
+        "white": cohort.white,
+        "shard_size": shard_size,
+        "images": _digest(cohort),
+    }
+    with locked(place, remedy="give another folder"):
+        _claim(place, plan)
+        tables = _fill(_Task(cohort, place, size, workers), shard_size, max_unreadable, narrator)
+        write_json(place / INDEX, {**plan, "shards": len(tables), "key": content_key(plan, tables)})
+    return open_cache(cohort, place)
+
+
+def _fill(task: _Task, shard_size: int, max_unreadable: float, narrator: Narrator) -> list[pd.DataFrame]:
+    """Write the shards that are not there yet, and give the tables beside all of them."""
+    total, faults = len(task.cohort), 0
+    tables: list[pd.DataFrame] = []
     with narrator.progress("cache images", total=total) as tick:
         for number, start in enumerate(range(0, total, shard_size)):
             rows = range(start, min(start + shard_size, total))
             if not task.whole(number, rows):
-                (place / INDEX).unlink(missing_ok=True)
+                (task.place / INDEX).unlink(missing_ok=True)
                 task.write(number, rows)
-            tables.append(read_rows(place, number))
+            tables.append(read_rows(task.place, number))
             bad = [fault for fault in tables[-1]["fault"] if fault]
             faults += len(bad)
             if faults / total > max_unreadable:
@@ -124,8 +142,7 @@ def write_cache(
                     f"max_unreadable={max_unreadable:g}; the last: {bad[-1]}"
                 )
             tick(rows.stop, f"{faults} unreadable")
-    write_json(place / INDEX, {**plan, "shards": len(tables), "key": content_key(plan, tables)})
-    return open_cache(cohort, place)
+    return tables
 
 
 def open_cache(cohort: Cohort, folder: str | os.PathLike[str]) -> Cohort:
@@ -149,6 +166,9 @@ def open_cache(cohort: Cohort, folder: str | os.PathLike[str]) -> Cohort:
     bad = wanted.isin(lost)
     if bad.any():
         recorder.keep(~bad, "readable", "image cannot be read", cohort.frame.loc[bad, "path"].tolist())
+    seen = cache.rows[cache.rows["image_id"].isin(wanted)]
+    looks = looks_of(seen["path"], seen["fault"], seen["contrast"], seen["remarks"])
+    Survey(looks, scaled=False).remark(recorder)
     return replace(cohort, frame=recorder.frame, flow=tuple(recorder.steps), source=cache.pixels, fit=cache.pixels.fit)
 
 
@@ -160,10 +180,17 @@ def _digest(cohort: Cohort) -> str:
 def _claim(place: Path, plan: dict[str, Any]) -> None:
     """Write the plan first: shards found beside the same plan are whole, since each was renamed when it was."""
     file = place / PLAN
-    if not file.is_file():
-        write_json(file, plan)
-    elif read_json(file) != plan:
+    try:
+        stored = read_json(file) if file.is_file() else None
+    except (OSError, ValueError):
+        stored = None
+    if stored is not None and stored != plan:
         raise StateError(f"{place} holds a cache of other images, another size or fit; give another folder.")
+    if stored is None:
+        # A plan cut short by a damaged disk does not say what the shards beside it were made of.
+        for table in place.glob("shard-*.parquet"):
+            table.unlink()
+        write_json(file, plan)
 
 
 @dataclass(frozen=True)
@@ -191,35 +218,35 @@ class _Task:
 
     def write(self, number: int, rows: range) -> None:
         """Fill one shard through a memory map; the table beside it is written last and says that it is whole."""
-        cohort, size, fit = self.cohort, self.size, self.cohort.fit
-        source: PixelSource = cohort.source if cohort.source is not None else FolderPixels(cohort.root)
-        files = cohort.source is None
-        part = cohort.frame.iloc[rows.start : rows.stop]
+        part = self.cohort.frame.iloc[rows.start : rows.stop]
         ids, paths = part["image_id"].tolist(), part["path"].tolist()
-
-        def decode(row: int) -> tuple[npt.NDArray[np.uint8], Row]:
-            stamp = Stamp.of(cohort.root / paths[row]) if files else Stamp()
-            image, fault = _decoded(source, ids[row], paths[row], size, fit)
-            return image, Row(ids[row], paths[row], fault, stamp, pixel_digest(image))
-
         rows_file(self.place, number).unlink(missing_ok=True)
         known: list[Row] = []
-        with atomic_write(shard_file(self.place, number)) as temporary:
-            shape = (len(ids), size, size)
-            shard = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            done = map_ordered(decode, iter(range(len(ids))), workers=self.workers, ahead=8 * self.workers)
+        with (
+            atomic_write(shard_file(self.place, number)) as temporary,
+            array_file(temporary, (len(ids), self.size, self.size), np.uint8) as shard,
+        ):
+            pairs = zip(ids, paths, strict=True)
+            done = map_ordered(self._decoded, pairs, workers=self.workers, ahead=8 * self.workers)
             for place, (image, row) in enumerate(done):
-                shard[place] = image
+                shard.put(place, image[None])
                 known.append(row)
-            shard.flush()
-            del shard
         write_rows(self.place, number, known)
 
-
-def _decoded(source: PixelSource, image_id: str, path: str, size: int, fit: Fit) -> tuple[npt.NDArray[np.uint8], str]:
-    """Give one image and no fault, or nothing but black and a fault."""
-    names: Sequence[str] = [image_id]
-    try:
-        return quantise(source.read_many(names, [path], size=size, fit=fit)[0, 0]), ""
-    except InputError as error:
-        return np.zeros((size, size), np.uint8), str(error)
+    def _decoded(self, named: tuple[str, str]) -> tuple[npt.NDArray[np.uint8], Row]:
+        """Give one image and what is known of it; black where it cannot be read or shows nothing."""
+        image_id, path = named
+        cohort, source = self.cohort, self.cohort.pixel_source
+        stamp = Stamp.of(cohort.root / path) if isinstance(source, FolderPixels) else Stamp()
+        try:
+            if isinstance(source, FolderPixels):
+                seen = source.see(path, size=self.size, fit=cohort.fit)
+            else:
+                image = source.read_many([image_id], [path], size=self.size, fit=cohort.fit)[0]
+                seen = Seen(image, contrast(image))
+            fault = blank_fault(str(cohort.root / path), seen.contrast) or ""
+        except InputError as error:
+            seen, fault = Seen(np.zeros((1, self.size, self.size), np.float32), 0.0), str(error)
+        pixels = quantise(np.zeros_like(seen.image[0]) if fault else seen.image[0])
+        remarks = ",".join(remark.name for remark in seen.remarks)
+        return pixels, Row(image_id, path, fault, stamp, pixel_digest(pixels), seen.contrast, remarks)

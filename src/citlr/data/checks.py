@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
@@ -12,15 +13,21 @@ import numpy as np
 
 from citlr.console import Narrator
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import read_image
-from citlr.data.pixels import map_ordered
+from citlr.data.images import DICOM_SUFFIXES, is_dicom, require_openable
+from citlr.data.pixels import FolderPixels, inside, leads_out, map_ordered
+from citlr.data.png import SIGNATURE
+from citlr.data.shown import WHITE, Remark
+from citlr.data.survey import Look, Survey
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import require_regular
 
 Check = Literal["decode", "structure", "exists", "none"]
 CHECKS: tuple[Check, ...] = get_args(Check)
 QUIET = Narrator(quiet=True)
 # Files looked at by one task: a task of a single stat would cost more than the stat.
 _CHUNK = 64
+# Images decoded where the check decodes none.
+_SAMPLE = 16
 
 
 def drop_unreadable(
@@ -31,24 +38,29 @@ def drop_unreadable(
     max_unreadable: float = 0.01,
     workers: int = 2,
     narrator: Narrator = QUIET,
-) -> None:
-    """Leave out the images that are missing or cannot be read; name them, and stop when they are too many.
+) -> int:
+    """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many.
 
     Parameters
     ----------
     recorder : FlowRecorder
-        Its frame has `path`.
+        Its frame has `path`; what had to be done to show images is noted there as remarks.
     root : Path
         The image folder.
     check : {"decode", "structure", "exists", "none"}
         Decode every pixel; walk the file to its end without decoding (finds truncation, not corruption); ask only
-        whether the file is there; or ask nothing.
+        whether the file is there; or ask nothing. Where not all are decoded, a few are, for the remarks.
     max_unreadable : float
         The share of images, in [0, 1], above which leaving them out would change the study.
     workers : int
         Threads.
     narrator : Narrator
-        Shows progress.
+        Shows progress, and says the remarks.
+
+    Returns
+    -------
+    int
+        The value of 16-bit images that is white.
 
     Raises
     ------
@@ -58,73 +70,118 @@ def drop_unreadable(
     if check not in CHECKS:
         raise InputError(f"check='{check}' is not known.{did_you_mean(check, CHECKS)}")
     if check == "none":
-        return
+        return WHITE
     if not root.is_dir():
         raise InputError(f"There is no image folder {root}; give the folder that the table's paths are relative to.")
-    paths = recorder.frame["path"].tolist()
-    probe = {"decode": _decode_fault, "structure": structure_fault, "exists": _missing_fault}[check]
-    faults = _faults(root, paths, probe, workers=workers, narrator=narrator)
+    paths: list[str] = recorder.frame["path"].tolist()
+    probe = {"decode": _decoded, "structure": _structure, "exists": _exists}[check]
+    survey = Survey(_look_at(root, paths, probe, workers=workers, narrator=narrator), scaled=check == "decode")
+    before = len(recorder.steps)
+    _leave_out(recorder, root, survey, max_unreadable=max_unreadable)
+    survey.remark(recorder)
+    if check != "decode":
+        _sample(recorder, root)
+    for step in recorder.steps[before:]:
+        if step.step == "remark":
+            narrator.say(f"images: {step.reason}")
+    return survey.white
+
+
+def _leave_out(recorder: FlowRecorder, root: Path, survey: Survey, *, max_unreadable: float) -> None:
+    faults = survey.faults()
     if not faults:
         return
-    names = [paths[row] for row in sorted(faults)]
-    first = sorted(faults)[0]
-    share = len(faults) / len(paths)
-    missing = sum(not (root / name).is_file() for name in names)
-    what = f"{missing} not there, {len(names) - missing} damaged or not an image"
+    names = [survey.looks[row].name for row in faults]
+    share = len(faults) / len(survey.looks)
+    missing = sum(not (root / name).exists() for name in names)
+    blank = sum(not survey.looks[row].fault for row in faults)
+    damaged = len(names) - missing - blank
+    what = f"{missing} not there, {damaged} damaged or not an image, {blank} showing nothing"
     if share > max_unreadable:
         raise InputError(
-            f"{len(faults)} of {len(paths)} images below {root} cannot be read ({what}), more than the share "
-            f"max_unreadable={max_unreadable:g}; the first: {faults[first]} Mend them, check the folder, or raise "
-            "the share."
+            f"{len(faults)} of {len(survey.looks)} images below {root} cannot be read ({what}), more than the share "
+            f"max_unreadable={max_unreadable:g}; the first: {faults[min(faults)]} Mend them, check the folder, or "
+            "raise the share."
         )
-    kept = np.ones(len(paths), dtype=bool)
+    kept = np.ones(len(survey.looks), dtype=bool)
     kept[list(faults)] = False
     recorder.keep(kept, "readable", f"image cannot be read ({what})", names)
 
 
-def _faults(
-    root: Path, paths: list[str], probe: Callable[[Path], str | None], *, workers: int, narrator: Narrator
-) -> dict[int, str]:
-    def look(start: int) -> list[tuple[int, str | None]]:
-        rows = range(start, min(start + _CHUNK, len(paths)))
-        return [(row, probe(root / paths[row])) for row in rows]
+def _sample(recorder: FlowRecorder, root: Path) -> None:
+    """Decode a few images where not all are, so that what is said of all is not left unsaid."""
+    paths: list[str] = recorder.frame["path"].tolist()
+    some = paths[:: len(paths) // _SAMPLE + 1]
+    looks = [_decoded(root, path) for path in some]
+    Survey([one for one in looks if not one.fault], scaled=False).remark(recorder, of=f" of {len(some)} looked-at")
 
-    faults: dict[int, str] = {}
+
+def _look_at(
+    root: Path, paths: list[str], probe: Callable[[Path, str], Look], *, workers: int, narrator: Narrator
+) -> list[Look]:
+    home = root.resolve()
+
+    def look(start: int) -> list[Look]:
+        found = [probe(root, path) for path in paths[start : start + _CHUNK]]
+        return [
+            replace(one, remarks=(*one.remarks, Remark.LINK)) if leads_out(home, root / one.name) else one
+            for one in found
+        ]
+
+    looks: list[Look] = []
+    faults = 0
     with narrator.progress("check images", total=len(paths)) as tick:
-        starts = iter(range(0, len(paths), _CHUNK))
-        for found in map_ordered(look, starts, workers=workers, ahead=4 * workers):
-            faults.update({row: fault for row, fault in found if fault is not None})
-            tick(found[-1][0] + 1, f"{len(faults)} unreadable")
-    return faults
+        for found in map_ordered(look, iter(range(0, len(paths), _CHUNK)), workers=workers, ahead=4 * workers):
+            looks += found
+            faults += sum(bool(one.fault) for one in found)
+            tick(len(looks), f"{faults} unreadable")
+    return looks
 
 
-def _decode_fault(file: Path) -> str | None:
+def _decoded(root: Path, path: str) -> Look:
     try:
-        read_image(file)
+        return Look.at(path, FolderPixels(root).see(path))
     except InputError as error:
-        return str(error)
-    return None
+        return Look(path, str(error))
 
 
-def _missing_fault(file: Path) -> str | None:
-    return None if file.is_file() else f"{file} is not there."
+def _structure(root: Path, path: str) -> Look:
+    try:
+        return Look(path, structure_fault(inside(root, path)) or "")
+    except InputError as error:
+        return Look(path, str(error))
+
+
+def _exists(root: Path, path: str) -> Look:
+    try:
+        file = require_regular(inside(root, path))
+    except InputError as error:
+        return Look(path, str(error))
+    return Look(path, "" if file.is_file() else f"{file} is not there.")
 
 
 def structure_fault(file: Path) -> str | None:
-    """Say what is wrong with a PNG's chunks or a JPEG's ends, without decoding; None when nothing is.
+    """Say what is wrong with a file, without decoding; None when nothing is.
 
-    DICOM files are asked for their preamble only: their length says nothing without decoding.
+    A PNG's chunks are walked to the end, a JPEG's last bytes and a DICOM file's header and length are looked at; what
+    the reader refuses by the header is refused here.
     """
     try:
+        require_regular(file)
+        if is_dicom(file) or file.suffix.lower() in DICOM_SUFFIXES:
+            from citlr.data.dicom import Film
+
+            Film.of(file)
+            return None
+        require_openable(file)
         with file.open("rb") as stream:
-            head = stream.read(132)
-            if head.startswith(b"\x89PNG\r\n\x1a\n"):
+            if stream.read(len(SIGNATURE)) == SIGNATURE:
                 return _png_fault(stream, file)
-            if head.startswith(b"\xff\xd8\xff"):
-                stream.seek(max(0, file.stat().st_size - 64))
-                # Some writers pad after the end marker.
-                return None if b"\xff\xd9" in stream.read() else f"{file} is a truncated JPEG."
-            return None if head[128:132] == b"DICM" else f"{file} is no PNG, JPEG or DICOM image."
+            stream.seek(max(0, file.stat().st_size - 64))
+            # Some writers pad after the end marker.
+            return None if b"\xff\xd9" in stream.read() else f"{file} is a truncated JPEG."
+    except InputError as error:
+        return str(error)
     except OSError as error:
         return f"{file} cannot be opened ({error})."
 

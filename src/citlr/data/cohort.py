@@ -20,6 +20,7 @@ from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.flow import FlowStep as FlowStep
 from citlr.data.images import Fit, Pixels
 from citlr.data.pixels import FolderPixels, PixelSource, read_batches
+from citlr.data.shown import WHITE
 from citlr.data.splits import SPLITS, assign_splits, read_split_names, require_disjoint
 from citlr.data.steps import (
     Lateral,
@@ -61,6 +62,8 @@ class Cohort:
         Where pixels come from; files below `root` when it is not given.
     fit : {"pad", "crop", "stretch"}
         How rectangles become squares.
+    white : int
+        The value of 16-bit images that is white: less than 65535 where all of them were written with fewer bits.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class Cohort:
     raw: tuple[RawCount, ...] = field(default=(), repr=False)
     source: PixelSource | None = field(default=None, repr=False)
     fit: Fit = "pad"
+    white: int = WHITE
 
     def __post_init__(self) -> None:
         needed = ("image_id", "path", "patient_id", *self.attributes, *self.labels, *self.covariates)
@@ -93,6 +97,11 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def pixel_source(self) -> PixelSource:
+        """Where pixels come from: `source`, or the files below `root`."""
+        return self.source if self.source is not None else FolderPixels(self.root, self.white)
 
     def part(self, split: str) -> Cohort:
         """Give the images of one split.
@@ -168,8 +177,8 @@ class Cohort:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} is not a number of images; give 1 or more.")
         chosen = np.arange(len(self), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
-        source = self.source if self.source is not None else FolderPixels(self.root)
         ids, paths = self.frame["image_id"].tolist(), self.frame["path"].tolist()
+        source = self.pixel_source
         return read_batches(source, ids, paths, chosen, size=size, fit=self.fit, batch_size=batch_size, workers=workers)
 
     def pixels(self, rows: npt.ArrayLike | None = None, *, size: int, workers: int = 2) -> Pixels:
@@ -187,12 +196,11 @@ class Cohort:
 
         Where the images lie is not in it. All files are read once, or the digests that a cache keeps of its pixels.
         """
-        source = self.source if self.source is not None else FolderPixels(self.root)
-        roles = (self.attributes, self.labels, self.covariates, self.fit)
+        roles = (self.attributes, self.labels, self.covariates, self.fit, self.white)
         # Text, since a column has another type after a turn through parquet; a blank is told from an empty word.
         rows = self.frame.to_csv(index=False, na_rep="\0")
         ids, paths = self.frame["image_id"].tolist(), self.frame["path"].tolist()
-        return fingerprint([roles, rows, source.fingerprint(ids, paths)])
+        return fingerprint([roles, rows, self.pixel_source.fingerprint(ids, paths)])
 
     def counts(self) -> pd.DataFrame:
         """Count images and patients by attribute, level, label, value and split.
@@ -229,6 +237,7 @@ class Cohort:
             "labels": list(self.labels),
             "covariates": list(self.covariates),
             "fit": self.fit,
+            "white": self.white,
             "flow": [step.to_dict() for step in self.flow],
             "raw": [asdict(one) for one in self.raw],
             "cache": note_cache(self.source, Path(path)),
@@ -271,6 +280,7 @@ class Cohort:
             raw=tuple(RawCount(**one) for one in content["raw"]),
             source=None if note is None else find_cache(note, file, images, frame["image_id"].tolist()),
             fit=content["fit"],
+            white=content["white"],
         )
 
 
@@ -378,7 +388,9 @@ def read_cohort(
         recorder.frame["age"] = read_age(recorder.frame["age"], source=source, cap=None)
     if lateral == "drop":
         drop_lateral(recorder, root)
-    drop_unreadable(recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator)
+    white = drop_unreadable(
+        recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator
+    )
     done = recorder.frame
     for name in names:
         require_levels(done, name, source=source)
@@ -396,4 +408,5 @@ def read_cohort(
         covariates=tuple(covariates),
         flow=tuple(recorder.steps),
         fit=fit,
+        white=white,
     )

@@ -16,7 +16,7 @@ from citlr.data.shards import CachePixels, OpenCache
 from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write
 
-SCHEMA = "citlr.cohort/1"
+SCHEMA = "citlr.cohort/2"
 _KEY = b"citlr"
 
 

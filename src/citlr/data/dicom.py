@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from citlr.data.dicom_display import WINDOWS, Window, display
+from citlr.data.dicom_header import Header
 from citlr.data.images import MAX_PIXELS, Pixels
+from citlr.data.shown import Remark
 from citlr.errors import CitlrError, InputError, MissingExtraError, did_you_mean
+from citlr.run.files import require_regular
+from citlr.text import shortened
 
-Window = Literal["header", "percentile", "range"]
-WINDOWS: tuple[Window, ...] = get_args(Window)
-# Percentiles between which a film without a window is shown: collimator edges and markers lie outside.
-PERCENTILES = (0.5, 99.5)
 # The reader skips every element that is not listed, so nothing about the patient can reach an artefact. All are in the
 # groups acquisition (0018), image pixel (0028, 7FE0), presentation (2050) and view code (0054); none is in group 0010.
 DISPLAY_TAGS = (
@@ -39,9 +42,12 @@ DISPLAY_TAGS = (
     "VOILUTFunction",
     "WindowCenter",
     "WindowWidth",
+    "PresentationLUTShape",
     "PixelData",
 )
 HEADER_TAGS = ("Modality", "ViewPosition", "ViewCodeSequence", "Rows", "Columns")
+# What pydicom and its decoders warn of is either named by an error of this file, or changes no pixel.
+_NOISY = re.compile(r"(pydicom|pylibjpeg|libjpeg|openjpeg|rle)(\.|$)")
 
 
 @dataclass(frozen=True)
@@ -68,15 +74,16 @@ def read_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> Pi
     """Read a single-frame radiograph as it is meant to be looked at: air dark, bone bright.
 
     Stored values go through the modality transform (rescale slope and intercept, or its table), then through the VOI
-    table or window (DICOM PS3.3 C.11.2), and MONOCHROME1 is inverted. Padding pixels become black.
+    table or window (DICOM PS3.3 C.11.2), and MONOCHROME1 or a presentation LUT shape of INVERSE is inverted. Padding
+    pixels become black.
 
     Parameters
     ----------
     path : path-like
         The file.
     window : {"header", "percentile", "range"}
-        The header's VOI table or first window, with the percentile window where it has neither; the 0.5th to 99.5th
-        percentile; or the smallest to the largest value.
+        The header's VOI table or first window, with the percentile window where it has neither or they show nothing;
+        the 0.5th to 99.5th percentile; or the smallest to the largest value.
 
     Returns
     -------
@@ -85,30 +92,29 @@ def read_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> Pi
     Raises
     ------
     InputError
-        If the file is no DICOM, has no pixels, several frames, colour, too many pixels, or cannot be decoded.
+        If the file is no DICOM, has no pixels, several frames, colour, too many pixels, a header value that is no
+        number, or cannot be decoded.
     MissingExtraError
         If the extra `dicom` is not installed.
     """
+    return see_dicom(path, window=window)[0]
+
+
+def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tuple[Pixels, tuple[Remark, ...]]:
+    """Read a radiograph as `read_dicom` does, with what had to be done to show it."""
     if window not in WINDOWS:
         raise InputError(f"window='{window}' is not known.{did_you_mean(window, WINDOWS)}")
-    file = Path(path)
-    dataset = _read(file, DISPLAY_TAGS)
-    _require_plain_radiograph(file, dataset)
+    film = Film.of(path)
+    stored = film.decode()
     try:
-        stored = dataset.pixel_array
-    except Exception as error:  # each decoder raises its own kind
+        shown, remarks = display(film.header, stored, window)
+    except InputError:
+        raise
+    except Exception as error:  # no header may end in a traceback; which value it was is in the error
         raise InputError(
-            f"{file} cannot be decoded ({error}); is the extra 'dicom' installed, the file whole?"
+            f"{film.file} has a display transform that cannot be applied ({shortened(str(error))})."
         ) from error
-    padding = _padding(dataset, stored)
-    try:
-        shown = _display(dataset, stored, padding, window)
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{file} has a display transform that cannot be applied ({error}).") from error
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        shown = 1.0 - shown
-    shown[padding] = 0.0
-    return shown.astype(np.float32)[None]
+    return shown.astype(np.float32)[None], remarks
 
 
 def read_header(path: str | os.PathLike[str]) -> DicomHeader:
@@ -117,19 +123,128 @@ def read_header(path: str | os.PathLike[str]) -> DicomHeader:
     Raises
     ------
     InputError
-        If the file is missing or no DICOM.
+        If the file is missing, no DICOM, or its size is no number.
     """
-    dataset = _read(Path(path), HEADER_TAGS, pixels=False)
-    view = str(dataset.get("ViewPosition") or "").strip()
-    codes = dataset.get("ViewCodeSequence")
-    if not view and codes:
-        view = str(codes[0].get("CodeMeaning") or "").strip()
+    file = require_regular(path)
+    header = Header(file, _read(file, HEADER_TAGS, pixels=False))
+    view = header.text("ViewPosition")
+    code = None if view else header.item("ViewCodeSequence")
     return DicomHeader(
-        modality=str(dataset.get("Modality") or "").strip(),
-        view=view,
-        rows=int(dataset.get("Rows") or 0),
-        columns=int(dataset.get("Columns") or 0),
+        modality=header.text("Modality"),
+        view=view or ("" if code is None else code.text("CodeMeaning")),
+        rows=header.whole("Rows"),
+        columns=header.whole("Columns"),
     )
+
+
+@dataclass(frozen=True)
+class Film:
+    """One radiograph as it lies in its file: its header looked at, its pixels not decoded yet."""
+
+    file: Path
+    header: Header
+    decoder: Any
+    content: bytes
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Film:
+        """Read a file and refuse, by its header alone, what is no plain radiograph or cannot be decoded here.
+
+        Raises
+        ------
+        InputError
+            With what was found.
+        """
+        file = require_regular(path)
+        dataset = _read(file, DISPLAY_TAGS)
+        header = Header(file, dataset)
+        shape = _plain_radiograph(header)
+        decoder = _decoder(file, str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or ""))
+        film = cls(file, header, decoder, header.raw("PixelData"), shape)
+        need = shape[0] * shape[1] * header.whole("BitsAllocated") // 8
+        if not decoder.UID.is_encapsulated and len(film.content) < need:
+            raise InputError(
+                f"{file} cannot be decoded, it may be truncated: {len(film.content)} of {need} bytes of pixels."
+            )
+        return film
+
+    def decode(self) -> npt.NDArray[Any]:
+        """Give the stored values (H, W), whole numbers."""
+        rows, columns = self.shape
+        described = {
+            "rows": rows,
+            "columns": columns,
+            "samples_per_pixel": 1,
+            "number_of_frames": 1,
+            "photometric_interpretation": self.header.text("PhotometricInterpretation"),
+            "bits_allocated": self.header.whole("BitsAllocated"),
+            "bits_stored": self.header.whole("BitsStored"),
+            "pixel_representation": self.header.whole("PixelRepresentation"),
+            "pixel_keyword": "PixelData",
+            "pixel_vr": self.header.representation("PixelData"),
+        }
+        try:
+            stored, _ = self.decoder.as_array(self.content, index=0, **described)
+        except Exception as error:  # each decoder raises its own kind, with a page of words
+            how = _compression(self.decoder.UID)
+            raise InputError(
+                f"{self.file} cannot be decoded: it is {how}, and no installed decoder takes it; see whether the file "
+                "is whole, or write it without compression."
+            ) from error
+        return np.asarray(stored).reshape(rows, columns)
+
+
+def _plain_radiograph(header: Header) -> tuple[int, int]:
+    """Give rows and columns of what is one grey image of a possible size."""
+    file = header.file
+    if not header.raw("PixelData"):
+        raise InputError(f"{file} is a DICOM file without pixel data (a report or a presentation state?).")
+    frames = header.whole("NumberOfFrames", default=1)
+    if frames > 1:
+        raise InputError(f"{file} holds {frames} frames; a radiograph has one, so export the frame that is meant.")
+    kind = header.text("PhotometricInterpretation") or "(none)"
+    if kind not in ("MONOCHROME1", "MONOCHROME2") or header.whole("SamplesPerPixel", default=1) != 1:
+        raise InputError(
+            f"{file} has the photometric interpretation {shortened(kind, 60)}; MONOCHROME1 or MONOCHROME2 is needed."
+        )
+    rows, columns = header.whole("Rows"), header.whole("Columns")
+    if rows < 1 or columns < 1:
+        raise InputError(f"{file} does not state its rows and columns.")
+    if rows * columns > MAX_PIXELS:
+        raise InputError(f"{file} claims {columns} x {rows} pixels, more than {MAX_PIXELS:,}; it is refused as a bomb.")
+    allocated, stored = header.whole("BitsAllocated"), header.whole("BitsStored")
+    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
+        raise InputError(f"{file} states {stored} of {allocated} bits a pixel; 1 to all of 8, 16 or 32 can be read.")
+    if header.whole("PixelRepresentation") not in (0, 1):
+        raise InputError(f"{file} states a PixelRepresentation that is neither 0 nor 1.")
+    return rows, columns
+
+
+def _decoder(file: Path, syntax: str) -> Any:
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    try:
+        decoder = get_decoder(UID(syntax))
+    except NotImplementedError as error:
+        name = _compression(UID(syntax)) if syntax else "written in a transfer syntax that it does not state"
+        raise InputError(
+            f"{file} is {name}, which no decoder of pydicom takes; write it without compression."
+        ) from error
+    if not decoder.is_available:
+        raise InputError(
+            f"{file} is {_compression(decoder.UID)}, and no installed decoder takes it: pip install 'citlr[dicom]', or "
+            "write it without compression."
+        )
+    return decoder
+
+
+def _compression(syntax: Any) -> str:
+    """Name a transfer syntax as the standard does."""
+    name = str(syntax.name)
+    known = name if name == str(syntax) else f"{name} ({syntax})"
+    return f"{'compressed' if syntax.is_transfer_syntax and syntax.is_compressed else 'written'} as {shortened(known)}"
 
 
 def _read(file: Path, tags: tuple[str, ...], *, pixels: bool = True) -> Any:
@@ -138,6 +253,7 @@ def _read(file: Path, tags: tuple[str, ...], *, pixels: bool = True) -> Any:
         from pydicom.errors import InvalidDicomError
     except ImportError as error:
         raise MissingExtraError("pydicom", "dicom", "Reading DICOM") from error
+    _hush()
     try:
         return dcmread(file, specific_tags=list(tags), stop_before_pixels=not pixels)
     except FileNotFoundError as error:
@@ -147,79 +263,13 @@ def _read(file: Path, tags: tuple[str, ...], *, pixels: bool = True) -> Any:
     except CitlrError:
         raise
     except Exception as error:  # a damaged file can fail anywhere in the parser
-        raise InputError(f"{file} cannot be read as DICOM, it may be truncated ({error}).") from error
+        raise InputError(
+            f"{file} cannot be read as DICOM, it may be truncated ({shortened(str(error)) or type(error).__name__})."
+        ) from error
 
 
-def _require_plain_radiograph(file: Path, dataset: Any) -> None:
-    if "PixelData" not in dataset:
-        raise InputError(f"{file} is a DICOM file without pixel data (a report or a presentation state?).")
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise InputError(f"{file} holds {frames} frames; a radiograph has one, so export the frame that is meant.")
-    kind = str(dataset.get("PhotometricInterpretation") or "(none)")
-    if kind not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"{file} has the photometric interpretation {kind}; MONOCHROME1 or MONOCHROME2 is needed.")
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    if rows < 1 or columns < 1:
-        raise InputError(f"{file} does not state its rows and columns.")
-    if rows * columns > MAX_PIXELS:
-        raise InputError(f"{file} claims {columns} x {rows} pixels, more than {MAX_PIXELS:,}; it is refused as a bomb.")
-
-
-def _padding(dataset: Any, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    first = dataset.get("PixelPaddingValue")
-    if first is None:
-        return np.zeros(stored.shape, dtype=bool)
-    last = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(first), int(first if last is None else last)))
-    inside: npt.NDArray[np.bool_] = (stored >= low) & (stored <= high)
-    # A film that is nothing but "padding" has a wrong padding value, as some detectors write 0 for black.
-    return np.zeros(stored.shape, dtype=bool) if inside.all() else inside
-
-
-def _display(
-    dataset: Any, stored: npt.NDArray[Any], padding: npt.NDArray[np.bool_], window: Window
-) -> npt.NDArray[np.float64]:
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-
-    values = apply_modality_lut(stored, dataset)
-    if window == "header" and dataset.get("VOILUTSequence"):
-        top = 2 ** int(dataset.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        return _clipped(np.asarray(apply_voi_lut(values, dataset, prefer_lut=True), dtype=np.float64) / top)
-    values = np.asarray(values, dtype=np.float64)
-    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    if window == "header" and center is not None and width is not None and width >= 1:
-        return _windowed(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
-    seen = values[~padding]
-    low, high = (seen.min(), seen.max()) if window == "range" else np.percentile(seen, PERCENTILES)
-    if high <= low:
-        low, high = float(seen.min()), float(max(seen.max(), seen.min() + 1.0))
-    return _clipped((values - low) / (high - low))
-
-
-def _first(value: Any) -> float | None:
-    """Give the first of possibly several windows; makers list alternatives after it."""
-    if value is None or value == "":
-        return None
-    return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
-
-
-def _windowed(values: npt.NDArray[np.float64], center: float, width: float, function: str) -> npt.NDArray[np.float64]:
-    """Apply a window as DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3 define it, with the output in [0, 1]."""
-    if function == "SIGMOID":
-        # exp saturates far outside the window, where the answer is 0 or 1 anyway.
-        sigmoid: npt.NDArray[np.float64] = 1.0 / (
-            1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0))
-        )
-        return sigmoid
-    if function == "LINEAR_EXACT":
-        return _clipped((values - center) / width + 0.5)
-    if function != "LINEAR":
-        raise ValueError(f"VOI LUT function '{function}'")
-    # At width 1 the definition is a step.
-    return _clipped((values - (center - 0.5)) / max(width - 1.0, 1e-9) + 0.5)
-
-
-def _clipped(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    clipped: npt.NDArray[np.float64] = np.clip(values, 0.0, 1.0)
-    return clipped
+def _hush() -> None:
+    """Keep the warnings of pydicom and its decoders off standard error, in every thread."""
+    # Looked for first: the library takes a rule out and puts it in again, and other threads would be without it.
+    if not any(rule[3] == _NOISY for rule in warnings.filters):
+        warnings.filterwarnings("ignore", module=_NOISY.pattern)

@@ -12,6 +12,9 @@ import pandas as pd
 
 from citlr.errors import InputError
 
+# Names that a remark lists: it may be of every image of a large set.
+REMARKED = 10
+
 
 @dataclass(frozen=True)
 class FlowStep:
@@ -28,7 +31,7 @@ class FlowStep:
     n_images, n_patients : int
         What remained.
     names : tuple of str
-        The excluded images, where a reader needs to find them (unreadable files).
+        The excluded images, where a reader needs to find them (unreadable files), or the first that a remark is of.
     """
 
     step: str
@@ -104,6 +107,13 @@ class FlowRecorder:
         """Note the size of the frame without leaving anything out."""
         self.steps.append(FlowStep(step, reason, 0, 0, len(self.frame), self._patients()))
 
+    def remark(self, reason: str, names: Sequence[str]) -> None:
+        """Note something about images that stay, with the names of the first few; the same once only."""
+        said = {one.reason.lstrip("0123456789") for one in self.steps}
+        if reason.lstrip("0123456789") not in said:
+            step = FlowStep("remark", reason, 0, 0, len(self.frame), self._patients(), tuple(names[:REMARKED]))
+            self.steps.append(step)
+
     def keep(self, mask: pd.Series | npt.NDArray[np.bool_], step: str, reason: str, names: Sequence[str] = ()) -> None:
         """Keep the rows where `mask` is true and note the others; nothing is noted where nothing is left out.
 
@@ -147,7 +157,8 @@ def flow_table(steps: Sequence[FlowStep]) -> str:
         lines.append(f"| {one.step} | {reason} | " + " | ".join(str(count) for count in counts) + " |")
     for one in steps:
         if one.names:
-            lines += ["", f"Left out at '{one.step}':", "", *(f"- `{name}`" for name in one.names)]
+            what = f"Left out at '{one.step}':" if one.excluded_images else f"{one.reason}, such as:"
+            lines += ["", what, "", *(f"- `{name}`" for name in one.names)]
     return "\n".join(lines)
 
 

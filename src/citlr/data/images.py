@@ -9,10 +9,13 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from citlr.data.png import HEAD, decode_plain_gray, is_plain_gray
+from citlr.data.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
+from citlr.data.shown import WHITE, Remark, Seen, contrast
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import require_regular
+from citlr.text import shortened
 
 Fit = Literal["pad", "crop", "stretch"]
 Pixels = npt.NDArray[np.float32]
@@ -23,18 +26,32 @@ MAX_PIXELS = 64_000_000
 # What Pillow may decode: every further format is a parser more that a hostile file can reach.
 FORMATS = ("PNG", "JPEG")
 DICOM_SUFFIXES = (".dcm", ".dicom")
+PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
+# Channels of a grey JPEG that was saved in colour differ by rounding; a coloured mark differs by more.
+TINT = 16
+# The bytes of a DICOM file up to the end of the word that says so.
+PREAMBLE = 132
+# How files of other kinds begin: an error says what was found.
+_OTHERS = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"\x1f\x8b": "gzip",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+}
 
 
 def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad") -> Pixels:
     """Read one image as grey values in [0, 1].
 
-    Colour becomes luminance, transparency lies on black, the orientation that a camera noted in a JPEG is applied,
+    Colour becomes luminance, transparency lies on black, the orientation that is noted in a PNG or JPEG is applied,
     16-bit values are divided by 65535 and 8-bit ones by 255. Shrinking is antialiased (triangle filter).
 
     Parameters
     ----------
     path : path-like
-        A PNG or JPEG file; `.dcm` and `.dicom` are read with the extra `dicom`.
+        A PNG, JPEG or DICOM file, known by how it begins; DICOM is read with the extra `dicom`.
     size : int, optional
         Side of the square to return, in pixels; the image's own height and width without it.
     fit : {"pad", "crop", "stretch"}
@@ -57,17 +74,39 @@ def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fi
     >>> read_image(file).shape, read_image(file, size=6, fit="pad")[0, 0].tolist()
     ((1, 8, 4), [0.0, 1.0, 1.0, 1.0, 0.0, 0.0])
     """
-    _check_request(size, fit)
-    source = Path(path)
-    if source.suffix.lower() in DICOM_SUFFIXES:
-        from citlr.data.dicom import read_dicom
+    return see_image(path, size=size, fit=fit).image
 
-        return fit_square(read_dicom(source), size=size, fit=fit)
+
+def see_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad", white: int = WHITE) -> Seen:
+    """Read one image as `read_image` does, with what there is to say of it; `white` is that of 16-bit values."""
+    _check_request(size, fit)
+    source = require_regular(path)
+    if is_dicom(source) or source.suffix.lower() in DICOM_SUFFIXES:
+        from citlr.data.dicom import see_dicom
+
+        film, remarks = see_dicom(source)
+        return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks)
     plain = _read_plain(source)
     if plain is not None:
-        return _to_array(Image.fromarray(plain), size, fit)
+        return Seen(_to_array(Image.fromarray(plain), size, fit), contrast(plain) / 255.0)
     with _opened(source) as image:
-        return _to_array(_upright_gray(image, size), size, fit)
+        return _seen(image, size, fit, white)
+
+
+def require_openable(file: Path) -> None:
+    """Refuse, by its first bytes, what `read_image` refuses by them: no PNG or JPEG, or too many pixels."""
+    with _opened(require_regular(file)):
+        return
+
+
+def is_dicom(file: Path) -> bool:
+    """Say whether a file begins as a DICOM one does, whatever it is called; False where it cannot be read."""
+    try:
+        with require_regular(file).open("rb") as stream:
+            head = stream.read(PREAMBLE)
+    except (OSError, InputError):
+        return False
+    return head[128:] == b"DICM" and not head.startswith((SIGNATURE, b"\xff\xd8\xff"))
 
 
 def fit_square(image: Pixels, *, size: int | None, fit: Fit = "pad") -> Pixels:
@@ -100,7 +139,7 @@ def decode_png(content: bytes) -> Pixels:
     if plain is not None:
         return _to_array(Image.fromarray(plain), None, "pad")
     with _opened(io.BytesIO(content)) as image:
-        return _to_array(_upright_gray(image, None), None, "pad")
+        return _seen(image, None, "pad", WHITE).image
 
 
 def encode_png(image: npt.NDArray[np.floating]) -> bytes:
@@ -188,28 +227,56 @@ class _opened:  # noqa: N801 - used as a function in a with statement
         if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
             return InputError(f"{self.name} claims more pixels than a radiograph can have; it is refused ({error}).")
         if isinstance(error, UnidentifiedImageError):
-            return InputError(f"{self.name} is not a PNG or JPEG image.")
+            return InputError(f"{self.name} is not a PNG or JPEG image, nor DICOM{self._kind()}.")
         if isinstance(error, OSError | ValueError | SyntaxError | EOFError):
-            return InputError(f"{self.name} cannot be decoded, it may be truncated ({error}).")
-        return InputError(f"{self.name} cannot be decoded ({type(error).__name__}: {error}).")
+            return InputError(f"{self.name} cannot be decoded, it may be truncated ({shortened(str(error))}).")
+        return InputError(f"{self.name} cannot be decoded ({type(error).__name__}: {shortened(str(error))}).")
+
+    def _kind(self) -> str:
+        if not isinstance(self.source, Path):
+            return ""
+        with self.source.open("rb") as stream:
+            head = stream.read(8)
+        kind = next((name for start, name in _OTHERS.items() if head.startswith(start)), None)
+        return "" if kind is None else f", but a {kind} file; write it as PNG"
 
 
-def _upright_gray(image: Image.Image, size: int | None) -> Image.Image:
-    """Decode to mode L (8 bit) or F (16 bit, already divided by 65535), upright."""
+def _seen(image: Image.Image, size: int | None, fit: Fit, white: int) -> Seen:
+    # The decoder's name of the pixels; Pillow drops the lower half of all but grey ones.
+    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     if image.format == "JPEG" and size is not None:
         # The decoder then skips the frequencies that a target this small cannot show; never below twice the size.
         image.draft("L", (2 * size, 2 * size))
     image.load()
-    if image.format == "JPEG":
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float32) / np.float32(65535.0)
-        return Image.fromarray(np.clip(values, 0.0, 1.0), mode="F")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        values = np.asarray(upright)
+        peak = int(values.max(initial=0))
+        scaled = np.clip(values.astype(np.float32) / np.float32(white), 0.0, 1.0)
+        return Seen(_to_array(Image.fromarray(scaled, mode="F"), size, fit), contrast(scaled), peak=peak)
+    gray, coloured = _gray(upright)
+    values = np.asarray(gray)
+    if deep and values.max(initial=0) < 64:
+        raise InputError(
+            f"{getattr(image, 'filename', None) or 'An image'} has 16 bits a channel, with values below "
+            f"{64 * 256:,} of 65,535, and Pillow reads the upper 8 of colour and transparent images; write it as "
+            "16-bit grey."
+        )
+    remarks = (Remark.COLOUR,) if coloured else ()
+    return Seen(_to_array(gray, size, fit), contrast(values) / 255.0, remarks)
+
+
+def _gray(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Turn any image of 8 bits into mode L, and say whether it was in colour."""
     if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")
         ground = Image.new("RGBA", layered.size, (0, 0, 0, 255))
         image = Image.alpha_composite(ground, layered)
-    return image if image.mode == "L" else image.convert("L")
+    if image.mode in ("L", "1"):
+        return image.convert("L"), False
+    red, green, blue = image.convert("RGB").split()
+    tints = [np.asarray(ImageChops.difference(red, other)) for other in (green, blue)]
+    return image.convert("L"), any(int(tint.max(initial=0)) > TINT for tint in tints)
 
 
 def _to_array(image: Image.Image, size: int | None, fit: Fit) -> Pixels:

@@ -13,8 +13,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from citlr.data.images import Fit, Pixels, read_image
+from citlr.data.images import Fit, Pixels, see_image
+from citlr.data.shown import NOTHING, WHITE, Seen, blank_fault
+from citlr.errors import InputError
 from citlr.run.files import digest_or_missing
+from citlr.text import shortened
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,21 +42,51 @@ class FolderPixels:
     ----------
     root : Path
         The folder that the paths of a cohort are relative to.
+    white : int
+        The value of 16-bit images that is white.
     """
 
     root: Path
+    white: int = WHITE
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Decode `root / path` for every path."""
         batch = np.empty((len(paths), 1, size, size), dtype=np.float32)
         for position, path in enumerate(paths):
-            batch[position] = read_image(self.root / path, size=size, fit=fit)
+            seen = self.see(path, size=size, fit=fit)
+            fault = blank_fault(str(self.root / path), seen.contrast, least=NOTHING)
+            if fault:
+                raise InputError(f"{fault} Leave it out of the table, or have it left out (check: decode).")
+            batch[position] = seen.image
         return batch
+
+    def see(self, path: str, *, size: int | None = None, fit: Fit = "pad") -> Seen:
+        """Decode one image, and say what there is to say of it."""
+        return see_image(inside(self.root, path), size=size, fit=fit, white=self.white)
 
     def fingerprint(self, ids: Sequence[str], paths: Sequence[str], *, workers: int = 4) -> str:
         """Digest every file's bytes; one that is not there counts as `missing`."""
         files = (self.root / path for path in paths)
         return digest_of(ids, map_ordered(digest_or_missing, files, workers=workers, ahead=16 * workers))
+
+
+def inside(root: Path, path: str) -> Path:
+    """Give `root / path`.
+
+    Raises
+    ------
+    InputError
+        If its name leads out of the folder. A link may: folders are put together of links, and the flow names them.
+    """
+    file = root / path
+    if ".." in Path(path).parts or Path(path).is_absolute():
+        raise InputError(f"{shortened(str(file))} leads out of the image folder; give a path inside it.")
+    return file
+
+
+def leads_out(home: Path, file: Path) -> bool:
+    """Say whether a link on the way to a file leads out of the image folder, given without links."""
+    return not file.resolve().is_relative_to(home)
 
 
 def digest_of(ids: Iterable[str], contents: Iterable[str]) -> str:

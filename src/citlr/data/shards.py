@@ -122,7 +122,8 @@ class Stamp:
         """Take the stamp of a file; an empty one where there is none."""
         try:
             status = file.stat()
-            return cls(status.st_size, status.st_mtime_ns, _content_digest(file))
+            # A named pipe would be waited for.
+            return cls(status.st_size, status.st_mtime_ns, _content_digest(file)) if file.is_file() else cls()
         except OSError:
             return cls()
 
@@ -135,7 +136,7 @@ class Stamp:
             return file.is_file()
         try:
             status = file.stat()
-            if status.st_size != self.bytes:
+            if status.st_size != self.bytes or not file.is_file():
                 return True
             return status.st_mtime_ns != self.mtime_ns and _content_digest(file) != self.digest
         except OSError:
@@ -163,18 +164,20 @@ def rows_file(folder: Path, number: int) -> Path:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one image in a shard: its name, its file, why it could not be read, and its pixels' digest."""
+    """What is known of one image in a shard: its name and file, why it cannot be used, what its pixels are like."""
 
     image_id: str
     path: str
     fault: str
     stamp: Stamp
     pixels: str
+    contrast: float
+    remarks: str
 
     def to_dict(self) -> dict[str, Any]:
         """Give one row of the table, flat."""
-        own = {"image_id": self.image_id, "path": self.path, "fault": self.fault, "pixels": self.pixels}
-        return {**own, **asdict(self.stamp)}
+        own = asdict(self)
+        return {**own, **own.pop("stamp")}
 
 
 def write_rows(folder: Path, number: int, rows: Sequence[Row]) -> None:
@@ -204,7 +207,7 @@ def content_key(plan: dict[str, Any], tables: Sequence[pd.DataFrame]) -> str:
     """Name the content of a cache: the plan, and every image's name, file and pixels."""
     text = hashlib.blake2b(repr(sorted(plan.items())).encode(), digest_size=_DIGEST)
     for rows in tables:
-        for column in ("image_id", "path", "fault", "digest", "pixels"):
+        for column in ("image_id", "path", "fault", "digest", "pixels", "remarks"):
             text.update("\0".join(rows[column]).encode())
     return text.hexdigest()
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from citlr.data.columns import refuse_unsafe_paths, require_unique
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import DICOM_SUFFIXES
+from citlr.data.images import PLAIN_SUFFIXES, is_dicom
+from citlr.data.pixels import inside
 from citlr.data.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean
 
@@ -217,12 +218,12 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
     """
     frame = recorder.frame
     view = frame["view"].astype("string") if "view" in frame.columns else pd.Series(pd.NA, frame.index, dtype="string")
-    silent = view.isna() & frame["path"].str.lower().str.endswith(DICOM_SUFFIXES)
+    silent = view.isna() & ~frame["path"].str.lower().str.endswith(PLAIN_SUFFIXES)
     if silent.any():
         from citlr.data.dicom import read_header
 
         paths: pd.Series = frame.loc[silent, "path"]
-        view = view.fillna(paths.map(lambda path: _stated_view(read_header, root / str(path))).astype("string"))
+        view = view.fillna(paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string"))
         frame["view"] = view
     side = view.fillna("").str.strip().str.lower().map(VIEW).fillna(UNKNOWN)
     seen = view[side == "lateral"].value_counts()
@@ -230,9 +231,10 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
     recorder.keep(side != "lateral", "view", f"lateral view ({listed})")
 
 
-def _stated_view(read: Callable[[Path], Any], file: Path) -> str | None:
+def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | None:
     try:
-        return read(file).view or None
+        file = inside(root, path)
+        return read(file).view or None if is_dicom(file) else None
     except InputError:
         # The check of the files names it; here it only has no view.
         return None

@@ -178,7 +178,9 @@ def complete(
     for label in labels:
         values = read_labels(recorder.frame[label], uncertain=study.uncertain, blank=study.blank, source=source.name)
         recorder.frame[label] = values
-    drop_unreadable(recorder, source.root, check=study.check, max_unreadable=study.max_unreadable, narrator=narrator)
+    white = drop_unreadable(
+        recorder, source.root, check=study.check, max_unreadable=study.max_unreadable, narrator=narrator
+    )
     for name in attributes:
         require_levels(recorder.frame, name, source=source.name)
     _split(recorder, study, source, attributes[0])
@@ -195,6 +197,7 @@ def complete(
         flow=tuple(recorder.steps),
         raw=raw,
         fit=study.fit,
+        white=white,
     )
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from citlr.errors import StateError
+from citlr.errors import InputError, StateError
 
 
 @contextmanager
@@ -94,6 +94,26 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise StateError(
             f"'{path}' is damaged ({error}): restore it, or delete it and run the same command again."
         ) from error
+
+
+def require_regular(path: str | os.PathLike[str]) -> Path:
+    """Give the path, unless something lies there that is no file: a named pipe would be waited for without end.
+
+    Raises
+    ------
+    InputError
+        With what it is. A path where nothing lies is left to who opens it.
+    """
+    file = Path(path)
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError):
+        return file
+    if stat.S_ISREG(mode):
+        return file
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
+    what = kinds.get(stat.S_IFMT(mode), "a device")
+    raise InputError(f"{file} is {what} and not a file; give the path of a file.")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -21,6 +21,7 @@ from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.data.images import Fit, Pixels, fit_square
 from citlr.data.pixels import digest_of
+from citlr.data.shown import NOTHING, blank_fault, contrast
 from citlr.errors import InputError, did_you_mean
 
 # torchxrayvision scales every image to this range, in its own words "[-1024, 1024]".
@@ -64,7 +65,11 @@ class DatasetPixels:
             index = self.positions[image_id]
             with self._lock:
                 image, _ = _parts(self.dataset, index)
-            batch[place] = fit_square(_scaled(image, self.value_range, index), size=size, fit=fit)
+            scaled = _scaled(image, self.value_range, index)
+            fault = blank_fault(f"Item {index} of the data set", contrast(scaled), least=NOTHING)
+            if fault:
+                raise InputError(f"{fault} Leave it out of the data set.")
+            batch[place] = fit_square(scaled, size=size, fit=fit)
         return batch
 
     def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
