@@ -5,6 +5,7 @@ Nothing but this file is imported before it listens for Ctrl-C: the verbs take a
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -46,6 +47,8 @@ def _sentence(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return f"The system refused a file ({shortened(str(error))}): correct its path or its permissions."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return f"The disk is full ({shortened(str(error))}): free some space and run the same command again to go on."
     if isinstance(error, MemoryError):
         return "The memory is full: ask for smaller images, batches or counts, or use a larger machine."
     return None

@@ -14,6 +14,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table, raw_table
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
+from citlr.run.lock import locked
 
 SCHEMA = "citlr.flow/1"
 
@@ -52,6 +53,8 @@ def write_prepared(
     ------
     InputError
         If `out` is a file or cannot be written to, or too many images are unreadable.
+    StateError
+        If another process writes there, or the disk is full.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -62,13 +65,15 @@ def write_prepared(
         "flow_json": folder / "flow.json",
     }
     try:
-        if cache is not None:
-            paths["cache"] = folder / cache_name(cohort, cache)
-            cohort = write_cache(cohort, paths["cache"], size=cache, max_unreadable=max_unreadable, narrator=narrator)
-        with atomic_write(paths["flow_md"]) as page, atomic_write(paths["flow_json"]) as data:
-            page.write_text(_page(cohort), encoding="utf-8")
-            data.write_text(_data(cohort), encoding="utf-8")
-            cohort.to_parquet(paths["cohort"])
+        # Not deep: the folder may be anybody's, and only what lies beside the three files is of this command.
+        with locked(folder, deep=False):
+            if cache is not None:
+                place = paths["cache"] = folder / cache_name(cohort, cache)
+                cohort = write_cache(cohort, place, size=cache, max_unreadable=max_unreadable, narrator=narrator)
+            with atomic_write(paths["flow_md"]) as page, atomic_write(paths["flow_json"]) as data:
+                page.write_text(_page(cohort), encoding="utf-8")
+                data.write_text(_data(cohort), encoding="utf-8")
+                cohort.to_parquet(paths["cohort"])
     except OSError as error:
         raise InputError(f"{folder} cannot be written to ({error}); give another folder or make room.") from error
     return paths

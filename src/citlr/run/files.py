@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from citlr.errors import InputError, StateError
+
+_FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
+# Bytes: less than any writer's buffer.
+_NO_ROOM = 65536
 
 
 @contextmanager
@@ -54,14 +59,30 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not disk_is_full(error, target.parent):
             raise
         raise StateError(
             f"The disk is full while writing '{target}': free some space and run the same command again to go on."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def disk_is_full(error: BaseException, folder: Path) -> bool:
+    """Say whether an error means that there is no room left in a folder; libraries say it in ways of their own.
+
+    Examples
+    --------
+    >>> disk_is_full(OSError(errno.ENOSPC, "full"), Path()), disk_is_full(KeyError("a"), Path())
+    (True, False)
+    """
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    # A SafetensorError and Arrow's errors carry the system's words; torch.save fails with a RuntimeError that does not.
+    if any(f"os error {number}" in str(error) or os.strerror(number) in str(error) for number in _FULL):
+        return True
+    return type(error) is RuntimeError and shutil.disk_usage(folder).free < _NO_ROOM
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
