@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,12 @@ import torch
 from PIL import Image
 
 from citlr.console import Narrator
-from citlr.data.cache import open_cache, write_cache
+from citlr.data.cache import cache_name, open_cache, write_cache
 from citlr.data.cohort import Cohort
 from citlr.data.images import read_image
 from citlr.data.leaks import check_leaks, fingerprints, near_duplicates, perceptual_hash, require_unseen
 from citlr.data.pixels import FolderPixels
+from citlr.data.prepared import write_prepared
 from citlr.data.shards import CachePixels
 from citlr.data.shown import Seen
 from citlr.data.sources.dataset import read_dataset
@@ -410,3 +414,46 @@ def test_damage_in_a_cache_is_named_and_mended(cohort: Cohort, tmp_path: Path) -
     (place / "shard-00001.parquet").write_bytes((place / "shard-00002.parquet").read_bytes())
     with pytest.raises(StateError, match=r"are not those that its index.json was written with"):
         open_cache(cohort, place)
+
+
+def test_a_killed_prepare_leaves_nothing_behind_and_two_do_not_meet(cohort: Cohort, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    place = home / cache_name(cohort, 32)
+    place.mkdir(parents=True)
+    left = [home / ".cohort.77.partial.parquet", place / ".shard-00000.77.partial.npy"]
+    others = [home / ".film.partial", tmp_path / "home/deeper/.a.1.partial.txt"]
+    for file in (*left, *others):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    script = """
+        import sys, time
+        from pathlib import Path
+        from citlr.run.lock import locked
+        with locked(Path(sys.argv[1])):
+            print("held", flush=True)
+            time.sleep(60)
+    """
+    for folder in (home, place):
+        command = [sys.executable, "-c", textwrap.dedent(script), str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(StateError, match=f"Another process is working in '{folder}': wait for it"):
+                write_prepared(cohort, home, cache=32)
+            other.kill()
+        for file in left:
+            file.touch()
+    write_prepared(cohort, home, cache=32)
+    assert not any(file.exists() for file in left)
+    # The other process held the whole folder with all below it; what is nobody's own stays.
+    assert others[0].exists()
+    np.testing.assert_array_equal(Cohort.from_parquet(home / "cohort.parquet").pixels(size=32), cohort.pixels(size=32))
+
+
+def test_a_damaged_plan_does_not_let_other_shards_in(cohort: Cohort, tmp_path: Path) -> None:
+    write_cache(cohort.take(range(10)), tmp_path / "cache", size=32)
+    (tmp_path / "cache" / "plan.json").write_text("{")
+    other = cohort.take(range(10, 20))
+    np.testing.assert_array_equal(
+        write_cache(other, tmp_path / "cache", size=32).pixels(size=32), other.pixels(size=32)
+    )

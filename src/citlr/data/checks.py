@@ -171,7 +171,7 @@ def structure_fault(file: Path) -> str | None:
         if is_dicom(file) or file.suffix.lower() in DICOM_SUFFIXES:
             from citlr.data.dicom import Film
 
-            Film.of(file)
+            Film.of(file).require_display()
             return None
         require_openable(file)
         with file.open("rb") as stream:

@@ -105,15 +105,7 @@ def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tup
     if window not in WINDOWS:
         raise InputError(f"window='{window}' is not known.{did_you_mean(window, WINDOWS)}")
     film = Film.of(path)
-    stored = film.decode()
-    try:
-        shown, remarks = display(film.header, stored, window)
-    except InputError:
-        raise
-    except Exception as error:  # no header may end in a traceback; which value it was is in the error
-        raise InputError(
-            f"{film.file} has a display transform that cannot be applied ({shortened(str(error))})."
-        ) from error
+    shown, remarks = film.show(film.decode(), window)
     return shown.astype(np.float32)[None], remarks
 
 
@@ -193,6 +185,22 @@ class Film:
                 "is whole, or write it without compression."
             ) from error
         return np.asarray(stored).reshape(rows, columns)
+
+    def show(self, stored: npt.NDArray[Any], window: Window) -> tuple[npt.NDArray[np.float64], tuple[Remark, ...]]:
+        """Turn stored values (H, W) into grey values in [0, 1] as the header asks for."""
+        try:
+            return display(self.header, stored, window)
+        except InputError:
+            raise
+        except Exception as error:  # no header may end in a traceback; which value it was is in the error
+            raise InputError(
+                f"{self.file} has a display transform that cannot be applied ({shortened(str(error))})."
+            ) from error
+
+    def require_display(self) -> None:
+        """Refuse, without decoding, a header with a display value that is none: two pixels ask for all of them."""
+        kind = f"{'i' if self.header.whole('PixelRepresentation') else 'u'}{self.header.whole('BitsAllocated') // 8}"
+        self.show(np.array([[0, 1]], dtype=kind), "header")
 
 
 def _plain_radiograph(header: Header) -> tuple[int, int]:

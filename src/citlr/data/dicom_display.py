@@ -190,7 +190,7 @@ class Table:
 
 
 def _order(item: Header, kind: str) -> str:
-    element = item.dataset.get_item("LUTData")
+    element = item.dataset.get_item("LUTData", keep_deferred=True)
     return kind if getattr(element, "is_little_endian", True) else kind.replace("<", ">")
 
 

@@ -64,7 +64,11 @@ class Header:
         """Give the first item of a sequence; None where there is none."""
         try:
             items = self.dataset.get(name)
-            return Header(self.file, items[0]) if items else None
+            if not items:
+                return None
+            if not hasattr(items[0], "get_item"):
+                raise TypeError("no sequence of items")
+            return Header(self.file, items[0])
         except Exception as error:  # pydicom parses it now, and a damaged one can fail anywhere
             raise InputError(
                 f"{self.file} has a {name} in its header that cannot be read ({shortened(str(error))})."
@@ -72,7 +76,7 @@ class Header:
 
     def raw(self, name: str) -> bytes:
         """Give the bytes of an element; none where it is absent."""
-        element = self.dataset.get_item(name)
+        element = self.dataset.get_item(name, keep_deferred=True)
         value = None if element is None else element.value
         if value is None:
             return b""
@@ -82,10 +86,10 @@ class Header:
 
     def representation(self, name: str) -> str:
         """Give the value representation of an element that is there."""
-        return str(self.dataset.get_item(name).VR or _usual(name))
+        return str(self.dataset.get_item(name, keep_deferred=True).VR or _usual(name))
 
     def _values(self, name: str) -> list[Value]:
-        element = self.dataset.get_item(name)
+        element = self.dataset.get_item(name, keep_deferred=True)
         if element is None:
             return []
         content = element.value

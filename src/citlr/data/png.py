@@ -19,8 +19,11 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEAD = 33
 # Bit depth 8, colour type grey, the only compression and filter methods that there are, not interlaced.
 _PLAIN = bytes((8, 0, 0, 0, 0))
-# These change what the pixels mean: a transparent grey value, an animation.
-_NOT_PLAIN = (b"tRNS", b"acTL")
+# These change what the pixels mean or which way is up: a transparent grey value, an animation, EXIF, and the texts in
+# which some programs keep their EXIF or XMP.
+_NOT_PLAIN = (b"tRNS", b"acTL", b"eXIf")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_WITH_ORIENTATION = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def is_plain_gray(head: bytes, *, max_pixels: int) -> bool:
@@ -73,16 +76,18 @@ def decode_plain_gray(content: bytes, *, max_pixels: int) -> npt.NDArray[np.uint
 
 
 def _pixels_follow(content: bytes) -> bool:
-    """Walk the chunks before the pixels; False at one that changes their meaning, or when there are no pixels."""
-    place = HEAD
+    """Walk the chunks; False at one that changes the meaning of the pixels, or when there are no pixels.
+
+    To the end, since EXIF may follow the pixels; there are some fifty chunks in a file, and none is looked into.
+    """
+    place, pixels = HEAD, False
     while place + 8 <= len(content):
         length, kind = struct.unpack(">I4s", content[place : place + 8])
-        if kind == b"IDAT":
-            return True
-        if kind in _NOT_PLAIN:
+        pixels = pixels or kind == b"IDAT"
+        if kind in _NOT_PLAIN or (kind in _TEXTS and content[place + 8 : place + 25].startswith(_WITH_ORIENTATION)):
             return False
         place += 12 + length
-    return False
+    return pixels
 
 
 @cache
