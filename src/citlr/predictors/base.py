@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from citlr.console import Ticker, silent
 from citlr.errors import InputError
+from citlr.predictors.content import never_equal
 from citlr.predictors.specs import InputSpec, OutputSpec
+from citlr.run.files import fingerprint as digest_of_json
 
 # float32 softmax can give 1 + 1e-7: rounding, not a wrong output
 _ROUNDING = 1e-6
@@ -38,7 +41,7 @@ class Predictor(Protocol):
         """Give probabilities (n, n_labels) for images (n, 1, H, W) in [0, 1]."""
 
     def fingerprint(self) -> str:
-        """Name the model's content by a SHA-256, for provenance."""
+        """Name all that the answers rest on; equal fingerprints mean equal answers."""
 
 
 class BatchedPredictor(ABC):
@@ -83,14 +86,31 @@ class BatchedPredictor(ABC):
             raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
         self.batch_size = batch_size
         self.device = device or torch.device("cpu")
+        self._unknown = never_equal()
 
     @abstractmethod
     def _forward(self, batch: torch.Tensor) -> Any:
         """Run the model on a prepared batch (on `device`); return what it gives."""
 
     @abstractmethod
+    def _content(self) -> str | None:
+        """Name what the model itself gives its answers by; None where that cannot be known."""
+
     def fingerprint(self) -> str:
-        """Name the model's content by a SHA-256, for provenance."""
+        """Name all that the answers rest on: the model's content, its labels, its declared input and output.
+
+        Returns
+        -------
+        str
+            "sha256:" and a digest, the same for two loads of the same model, another one as soon as answers can differ
+            (device and batch size, which move the last bits, do not count). "unknown:" and a random number where the
+            content cannot be known, such as a function that asks a server: never taken for an earlier model.
+        """
+        content = self._content()
+        if content is None:
+            return self._unknown
+        declared = {"labels": self.labels, "input": asdict(self.input), "output": asdict(self.output)}
+        return f"sha256:{digest_of_json({'kind': type(self).__name__, 'content': content, **declared})}"
 
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
         """Give the probability of every label for every image.

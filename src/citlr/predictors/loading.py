@@ -22,9 +22,9 @@ from citlr.predictors.torch import (
     load_torchscript,
     read_card,
     read_weights,
-    weights_origin,
 )
 from citlr.predictors.zoo import ZooNetwork
+from citlr.run.files import sha256
 
 KINDS = ("torch", "torchscript", "onnx", "sklearn", "callable")
 _SUFFIXES = {
@@ -207,7 +207,7 @@ def _read_torchscript(path: Path, declared: _Declared) -> Predictor:
         read_weights(path, trust=declared.trust)  # raises for a pickle, and for a damaged file
         raise InputError(_WEIGHTS_ONLY.format(path=path, name=path.name))
     module, card = load_torchscript(path, declared.device)
-    return TorchPredictor(module, origin=weights_origin(path), **declared.settings(path.stem, card))
+    return TorchPredictor(module, origin=sha256(path), **declared.settings(path.stem, card))
 
 
 def _read_torch(path: Path, declared: _Declared) -> Predictor:
@@ -220,7 +220,7 @@ def _read_torch(path: Path, declared: _Declared) -> Predictor:
     # all heads of the file; which of them are asked for is a matter of columns
     network = ZooNetwork(card["arch"], card["labels"], dropout=card.get("dropout", 0.0))
     fill_module(network, read_weights(path), model=settings["name"], path=path)
-    return TorchPredictor(network, origin=weights_origin(path), **settings)
+    return TorchPredictor(network, **settings)
 
 
 def _read_onnx(path: Path, declared: _Declared) -> Predictor:
@@ -256,12 +256,10 @@ def _from_import(source: str, kind: str | None, declared: _Declared) -> Predicto
 def _from_object(found: Any, kind: str | None, declared: _Declared, *, label: str) -> Predictor:
     settings = declared.settings(label)
     if isinstance(found, torch.nn.Module) and kind in (None, "torch", "torchscript"):
-        origin = ""
         if declared.weights is not None:
             weights = read_weights(declared.weights, trust=declared.trust)
             fill_module(found, weights, model=settings["name"], path=declared.weights)
-            origin = weights_origin(declared.weights)
-        return TorchPredictor(found, origin=origin, **settings)
+        return TorchPredictor(found, **settings)
     if declared.weights is not None:
         raise InputError(f"Model '{settings['name']}' is a {type(found).__name__}; only a torch module takes weights.")
     if _is_estimator(found) and kind in (None, "sklearn"):

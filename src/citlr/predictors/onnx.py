@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ class OnnxPredictor(BatchedPredictor):
 
     def __init__(self, path: str | os.PathLike[str], session: Any, **settings: Any) -> None:
         super().__init__(**settings)
-        self._path = Path(path)
+        # now, for the file may be replaced while the session goes on with what it has read
+        self._origin = " ".join(sha256(file) for file in (Path(path), *external_files(Path(path))))
         self._session = session
         node = _image_input(session, self.name)
         self._feed, self._type, self._flat = node.name, _TYPES[node.type], len(node.shape) == 2
@@ -72,11 +74,8 @@ class OnnxPredictor(BatchedPredictor):
         given = self._session.run([self._output], {self._feed: array})[0]
         return given[:n]
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the `.onnx` file and of the external data beside it, if any."""
-        data = self._path.with_name(self._path.name + ".data")
-        parts = [sha256(self._path), *([sha256(data)] if data.is_file() else [])]
-        return "sha256:" + "+".join(parts)
+    def _content(self) -> str:
+        return self._origin
 
 
 def open_session(path: str | os.PathLike[str], device: torch.device) -> Any:
@@ -108,6 +107,31 @@ def open_session(path: str | os.PathLike[str], device: torch.device) -> Any:
         return runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # onnxruntime's own exception types share no base class
         raise InputError(f"ONNX file '{path}' cannot be read ({one_sentence(error)}); export it again.") from error
+
+
+def external_files(path: Path) -> list[Path]:
+    """Find the files beside a graph that hold its weights, in the order of their names."""
+    content = path.read_bytes()
+    # the key of an entry of external data; a graph without one keeps all in itself
+    if b"location" not in content:
+        return []
+    try:
+        onnx = importlib.import_module("onnx")
+    except ImportError as error:
+        raise MissingExtraError("onnx", "onnx", f"Model '{path}', whose weights are in files beside it,") from error
+    names: set[str] = set()
+    _find_locations(onnx.load_model_from_string(content), names)
+    return [path.parent / name for name in sorted(names)]
+
+
+def _find_locations(message: Any, names: set[str]) -> None:
+    """Collect the locations of external tensors, wherever a graph, a sub-graph or a function holds them."""
+    for field, value in message.ListFields():
+        if field.name == "external_data":
+            names.update(entry.value for entry in value if entry.key == "location")
+        elif field.message_type is not None:
+            for part in value if isinstance(value, Iterable) else [value]:
+                _find_locations(part, names)
 
 
 def session_card(session: Any) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor, one_sentence
+from citlr.predictors.content import digest
 from citlr.predictors.torch import warn_trusted
 
 
@@ -69,9 +68,8 @@ class SklearnPredictor(BatchedPredictor):
         given = getattr(self._estimator, self._method)(flat)
         return _positive_columns(given, getattr(self._estimator, "classes_", None), self.labels, self.output.columns)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the estimator's pickle: the same for the same object and library versions."""
-        return f"sha256:{hashlib.sha256(pickle.dumps(self._estimator, protocol=5)).hexdigest()}"
+    def _content(self) -> str | None:
+        return digest(self._estimator)
 
 
 def _positive_columns(given: Any, classes: Any, labels: Sequence[str], columns: object) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 import pickle
@@ -19,7 +18,7 @@ import torch
 
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor, one_sentence
-from citlr.run.files import sha256
+from citlr.predictors.content import digest
 
 StateDict = dict[str, torch.Tensor]
 Card = dict[str, Any]
@@ -38,7 +37,7 @@ class TorchPredictor(BatchedPredictor):
     module : torch.nn.Module
         Takes a prepared batch, gives (n, n_outputs).
     origin : str
-        SHA-256 of the file that the module came from; empty for a module given as an object.
+        SHA-256 of the archive that a scripted module came from; empty for a module given as an object.
     **settings
         As in `BatchedPredictor`.
 
@@ -66,14 +65,8 @@ class TorchPredictor(BatchedPredictor):
             given = self._module(batch)
         return given if isinstance(given, torch.Tensor | dict) else getattr(given, "logits", given)
 
-    def fingerprint(self) -> str:
-        """SHA-256 over names, shapes, types and values of all parameters and buffers, and the module's file if any."""
-        digest = hashlib.sha256(self._origin.encode())
-        digest.update(f"{type(self._module).__module__}.{type(self._module).__qualname__}".encode())
-        for name, value in sorted(self._module.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return f"sha256:{digest.hexdigest()}"
+    def _content(self) -> str | None:
+        return self._origin or digest(self._module)
 
 
 def is_torchscript(path: str | os.PathLike[str]) -> bool:
@@ -223,8 +216,3 @@ def fill_module(module: torch.nn.Module, weights: StateDict, *, model: str, path
             f"{', '.join(found)}. Name the architecture that they were trained with."
         )
     module.load_state_dict(weights)
-
-
-def weights_origin(*paths: str | os.PathLike[str]) -> str:
-    """Join the SHA-256 of the files that a model came from."""
-    return " ".join(sha256(path) for path in paths)
