@@ -41,12 +41,12 @@ def test_channels_last_moves_the_channels() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"size": 0}, "input.size is 0"),
+        ({"size": 0}, "input.size=0: it should be greater"),
         ({"size": (4, 4, 4)}, r"input.size is \(4, 4, 4\)"),
-        ({"channels": 2}, "input.channels is 2; a model takes 1"),
+        ({"channels": 2}, "input.channels=2: a model takes 1"),
         ({"low": 1.0, "high": 0.0}, "low must be below high"),
         ({"channels": 3, "mean": (0.1, 0.2)}, r"input.mean has 2 values for 3 channel"),
-        ({"std": 0.0}, "input.std is 0.0; it must be positive"),
+        ({"std": 0.0}, "input.std=0.0: it should be greater"),
         ({"layout": "channel_last"}, "Did you mean 'channels_last'"),
         ({"chanels": 3}, "input has no setting 'chanels'. Did you mean 'channels'"),
     ],

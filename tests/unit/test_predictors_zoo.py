@@ -16,7 +16,7 @@ from citlr.predictors import zoo
 from citlr.predictors.export import make_card, save_weights
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec
-from citlr.predictors.torch import fill_module, read_weights
+from citlr.predictors.weights import fill_module, read_weights
 from citlr.predictors.zoo import ARCHITECTURES, PROBE, ZooNetwork, build_network
 from citlr.run.files import sha256
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,11 +15,18 @@ from numpy.typing import NDArray
 from citlr.console import Ticker, silent
 from citlr.errors import InputError
 from citlr.predictors.content import never_equal
-from citlr.predictors.specs import InputSpec, OutputSpec
+from citlr.predictors.foreign import one_sentence, user_code
+from citlr.predictors.outputs import (
+    ROUNDING,
+    activate,
+    as_matrix,
+    require_declared,
+    require_finite,
+    require_probabilities,
+)
+from citlr.predictors.specs import InputSpec, OutputSpec, require_labels
 from citlr.run.files import fingerprint as digest_of_json
-
-# float32 softmax can give 1 + 1e-7: rounding, not a wrong output
-_ROUNDING = 1e-6
+from citlr.text import shortened, shown
 
 
 @runtime_checkable
@@ -82,10 +90,11 @@ class BatchedPredictor(ABC):
         self.labels = require_labels(labels)
         self.input = input
         self.output = output
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
-        self.batch_size = batch_size
+        self.batch_size = _require_batch_size(batch_size)
         self.device = device or torch.device("cpu")
+        # what the model takes images in, and what was noticed when it was loaded
+        self.dtype = torch.float32
+        self.remarks: tuple[str, ...] = ()
         self._unknown = never_equal()
 
     @abstractmethod
@@ -130,17 +139,18 @@ class BatchedPredictor(ABC):
         Raises
         ------
         InputError
-            If the images have another shape or range, the model raises, gives another number of labels, NaN, or
-            values outside [0, 1] where probabilities were declared.
+            If the images have another shape or range, the model raises, gives another number of labels, NaN, values
+            outside [0, 1] where probabilities were declared, or what cannot be logits where those were.
         """
         raw = self.outputs(images, tick=tick)
         columns = self.output.indices(self.labels, raw.shape[1], self.name)
+        values = raw[:, columns]
         if self.output.kind == "logit":
             # NaN must be named before the activation hides an infinite logit as 0 or 1
-            require_finite(raw[:, columns], self.labels, self.name)
-            raw = _activate(raw, self.output.activation)
-        values = raw[:, columns]
-        require_probabilities(values, self.labels, self.name)
+            require_finite(values, self.labels, self.name)
+            require_declared(raw, self.output, self.name)
+            values = activate(raw, self.output.activation)[:, columns]
+        require_probabilities(values, self.labels, self.name, raw=raw, output=self.output)
         return np.clip(values, 0.0, 1.0)
 
     def outputs(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
@@ -152,35 +162,48 @@ class BatchedPredictor(ABC):
             # torch may not alias a read-only array (memory maps, arrow buffers)
             tensor = torch.from_numpy(chunk if chunk.flags.writeable else chunk.copy())
             parts.append(self._call(tensor))
+            if parts[-1].shape[1] != parts[0].shape[1]:
+                raise InputError(
+                    f"Model '{self.name}' gives {parts[0].shape[1]} outputs for one batch of images and "
+                    f"{parts[-1].shape[1]} for another: a classifier gives the same outputs for every image."
+                )
             tick(start + len(chunk))
         return np.concatenate(parts)
 
     def _call(self, images: torch.Tensor) -> NDArray[np.float64]:
-        batch = self.input.prepare(images.to(self.device))
-        try:
-            with torch.inference_mode():
-                given = self._forward(batch)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"Model '{self.name}' failed on a batch of shape {tuple(batch.shape)}: {one_sentence(error)} "
-                "Check the declared input (size, channels, layout) and the device."
-            ) from error
+        shape = (len(images), *self.input.shape_of(images.shape[-2:]))
+        kind = "" if self.dtype == torch.float32 else f"{str(self.dtype).removeprefix('torch.')} "
+        with (
+            user_code(f"Model '{self.name}' failed on a {kind}batch of shape {shape}", _advice),
+            torch.inference_mode(),
+        ):
+            batch = self.input.prepare(images.to(self.device)).to(self.dtype)
+            given = self._forward(batch)
         return as_matrix(given, len(images), self.name, key=self.output.name)
 
 
-def require_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Check that there are labels, each once, and return them as a tuple."""
-    if isinstance(labels, str):
-        labels = (labels,)
-    names = tuple(str(label) for label in labels)
-    if not names:
-        raise InputError("A model needs at least one label: name its outputs with 'labels'.")
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"Label '{name}' is named more than once.")
-    return names
+def _advice(found: str) -> str:
+    """Say what would do about a model that fails on a batch."""
+    channels = re.search(r"to have (\d+) channels, but got (\d+)", found)
+    if channels and channels[1] in ("1", "3"):
+        return (
+            f"Declare input: {{channels: {channels[1]}}}, or the layout (channels_first, channels_last) that the model "
+            "takes."
+        )
+    if "memory" in found.lower():
+        return "Lower batch_size, or give another device."
+    if re.search(r"dtype|scalar type|Byte|Long|Int\b|Half|Double|uint8|type \(", found):
+        return (
+            "The batch holds floating-point numbers of the type that the model's weights have; wrap a model that takes "
+            "others in a function that converts them."
+        )
+    return "Check the declared input (size, channels, layout) and the device."
+
+
+def _require_batch_size(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 100_000:
+        raise InputError(f"batch_size is {shown(value)}; it must be a whole number of at least 1, at most 100000.")
+    return int(value)
 
 
 def require_images(images: object) -> None:
@@ -192,90 +215,8 @@ def require_images(images: object) -> None:
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images holds {images.dtype}; a predictor takes float values in [0, 1].")
     low, high = float(images.min()), float(images.max())
-    if not (low >= -_ROUNDING and high <= 1.0 + _ROUNDING):
+    if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):
         raise InputError(f"images has values from {low:.4g} to {high:.4g}; a predictor takes finite values in [0, 1].")
-
-
-def require_finite(values: NDArray[np.float64], labels: Sequence[str], model: str) -> None:
-    """Raise `InputError` if a value is NaN or infinite; the message counts them and names the first."""
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise InputError(
-            f"Model '{model}' gives {int(bad.sum())} of {values.size} values that are NaN or infinite; the first is "
-            f"{values[row, column]} for image {row}, label '{labels[column]}'."
-        )
-
-
-def require_probabilities(values: NDArray[np.float64], labels: Sequence[str], model: str) -> None:
-    """Raise `InputError` unless all values are in [0, 1]; the message counts the others and names the first."""
-    require_finite(values, labels, model)
-    bad = (values < -_ROUNDING) | (values > 1.0 + _ROUNDING)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise InputError(
-            f"Model '{model}' gives {int(bad.sum())} of {values.size} values outside [0, 1]; the first is "
-            f"{values[row, column]:.4g} for image {row}, label '{labels[column]}'. If these are logits, "
-            "declare output: logit."
-        )
-
-
-def as_matrix(given: Any, n: int, model: str, *, key: str | None = None) -> NDArray[np.float64]:
-    """Turn what a model gave for `n` images into float64 (n, n_outputs).
-
-    Parameters
-    ----------
-    given : tensor, array, sequence, or mapping of them
-        (n,), (n, k), or (n, k, 1, ...).
-    n : int
-        Number of images.
-    model : str
-        For the message.
-    key : str, optional
-        Which entry of a mapping.
-
-    Raises
-    ------
-    InputError
-        If it is not one row per image.
-
-    Examples
-    --------
-    >>> as_matrix([0.1, 0.2], 2, "m")
-    array([[0.1], [0.2]])
-    """
-    if isinstance(given, dict):
-        if key is None and len(given) == 1:
-            key = next(iter(given))
-        if key not in given:
-            raise InputError(f"Model '{model}' gives {', '.join(map(str, given))}: say which with output.name.")
-        given = given[key]
-    if isinstance(given, torch.Tensor):
-        given = given.detach().to("cpu", torch.float64).numpy()
-    try:
-        values = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"Model '{model}' gives a {type(given).__name__} that is not an array of numbers: wrap the model in a "
-            "function that returns one row of numbers per image."
-        ) from error
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim < 2 or len(values) != n or values.size != n * values.shape[1]:
-        raise InputError(
-            f"Model '{model}' gives an output of shape {values.shape} for {n} image(s); a classifier gives one row "
-            "per image, one column per label."
-        )
-    return values.reshape(n, -1)
-
-
-def _activate(logits: NDArray[np.float64], activation: str) -> NDArray[np.float64]:
-    if activation == "softmax":
-        exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(exponent / exponent.sum(axis=1, keepdims=True), dtype=np.float64)
-    # exp(-|x|) never overflows
-    decay = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1.0, decay) / (1.0 + decay)
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -293,29 +234,15 @@ def choose_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(device, str | torch.device):  # torch takes a number for that GPU
+        raise InputError(f"Device is {shown(device)}; give 'auto', 'cpu', 'cuda' or 'cuda:1'.")
     try:
         chosen = torch.device(device)
         torch.zeros(1).to(chosen)
+        if chosen.type == "meta":
+            raise RuntimeError("it computes nothing")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
-            f"Device '{device}' cannot be used here ({one_sentence(error)}); 'auto' or 'cpu' can."
+            f"Device '{shortened(str(device))}' cannot be used here ({one_sentence(error)}); 'auto' or 'cpu' can."
         ) from error
     return chosen
-
-
-def one_sentence(error: BaseException) -> str:
-    r"""Shorten an exception to its type and its telling line.
-
-    Examples
-    --------
-    >>> one_sentence(ValueError("bad shape\n  at frame 1"))
-    'ValueError: bad shape.'
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # TorchScript puts its own traceback first and the cause last
-    line = "" if not lines else lines[-1] if lines[0].startswith("The following operation failed") else lines[0]
-    line = line.removeprefix(f"{type(error).__name__}: ")
-    if len(line) > 300:
-        line = line[:300] + "..."
-    text = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    return text if text.endswith(".") else text + "."

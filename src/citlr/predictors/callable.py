@@ -8,15 +8,17 @@ import inspect
 import linecache
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from citlr.errors import InputError, did_you_mean
-from citlr.predictors.base import BatchedPredictor, one_sentence
+from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.content import digest
+from citlr.predictors.foreign import user_code
+from citlr.predictors.paths import require_file
+from citlr.text import shown
 
 
 class CallablePredictor(BatchedPredictor):
@@ -61,27 +63,20 @@ def import_object(path: str) -> Any:
     """
     where, _, name = path.rpartition(":")
     if not where or not name:
-        raise InputError(f"'{path}' is not an import path: write package.module:name or file.py:name.")
-    try:
-        module = _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"'{where}' cannot be imported ({one_sentence(error)})") from error
-    found: Any = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            options = [option for option in dir(found) if not option.startswith("_")]
-            near = did_you_mean(part, options)
-            raise InputError(f"'{where}' has no '{name}'.{near if 'mean' in near else ''}")
-        found = getattr(found, part)
+        raise InputError(f"{shown(path)} is not an import path: write package.module:name or file.py:name.")
+    with user_code(f"'{where}' cannot be imported"):
+        found: Any = _import_file(where) if where.endswith(".py") else importlib.import_module(where)
+        for part in name.split("."):
+            if not hasattr(found, part):
+                options = [option for option in dir(found) if not option.startswith("_")]
+                near = did_you_mean(part, options)
+                raise InputError(f"'{where}' has no '{name}'.{near if 'mean' in near else ''}")
+            found = getattr(found, part)
     return found
 
 
-def _import_file(path: Path) -> ModuleType:
-    path = path.resolve()
-    if not path.is_file():
-        raise InputError(f"Python file '{path}' does not exist.")
+def _import_file(where: str) -> ModuleType:
+    path = require_file(where, "Python file").resolve()
     # one name per file, so that two models called model.py do not meet in sys.modules
     name = f"citlr_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     module = ModuleType(name)
@@ -105,10 +100,8 @@ def call_factory(factory: Callable[[], Any], path: str) -> Any:
     InputError
         If it raises.
     """
-    try:
+    with user_code(f"Factory '{path}' failed"):
         return factory()
-    except Exception as error:
-        raise InputError(f"Factory '{path}' failed ({one_sentence(error)})") from error
 
 
 def takes_arguments(function: Callable[..., Any]) -> bool:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from citlr.errors import InputError
-from citlr.predictors.base import (
-    BatchedPredictor,
-    Predictor,
-    one_sentence,
-    require_images,
-    require_probabilities,
-)
+from citlr.predictors.base import BatchedPredictor, Predictor, require_images
+from citlr.predictors.content import is_unknown
+from citlr.predictors.foreign import user_code
+from citlr.predictors.outputs import as_matrix, doubts, require_probabilities
+from citlr.predictors.specs import require_labels
+from citlr.text import shortened
 
 # the same weights on the same numbers: anything above the last bits is chance in the model
 _REPEAT_TOLERANCE = 1e-6
 # kernels may sum in another order for another batch size
 _BATCH_TOLERANCE = 1e-3
+# ... and numbers of 16 bits have so few digits that the order shows in the third
+_HALF_TOLERANCE = 1e-2
 # images that are also given alone
 _ALONE = 8
 
@@ -79,6 +81,7 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     0.0
     """
     require_images(images)
+    require_labels(predictor.labels)
     if len(images) < 2:
         raise InputError(f"The check of model '{predictor.name}' got {len(images)} image; it needs at least 2.")
     first = _run(predictor, images)
@@ -90,7 +93,8 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
         )
     alone = _alone(predictor, images)
     batch = float(np.abs(alone - first[: len(alone)]).max())
-    if batch > _BATCH_TOLERANCE:
+    half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
+    if batch > (_HALF_TOLERANCE if half else _BATCH_TOLERANCE):
         raise InputError(
             f"Model '{predictor.name}' gives another answer for an image alone than in a batch (probabilities "
             f"differ by up to {batch:.2g}): batch normalisation is in training mode; call eval() on the module."
@@ -106,20 +110,16 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
 
 
 def _run(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float64]:
-    try:
-        values = np.asarray(predictor.predict(images), dtype=np.float64)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"Model '{predictor.name}' failed on images of shape {images.shape}: {one_sentence(error)}"
-        ) from error
+    with user_code(f"Model '{predictor.name}' failed on images of shape {images.shape}"):
+        given = predictor.predict(images)
+        shape = np.shape(given)
     expected = (len(images), len(predictor.labels))
-    if values.shape != expected:
+    if shape != expected:
         raise InputError(
-            f"Model '{predictor.name}' gives an output of shape {values.shape}; {expected[0]} image(s) and "
-            f"{expected[1]} label(s) ({', '.join(predictor.labels)}) make {expected}."
+            f"Model '{predictor.name}' gives an output of shape {shape}; {expected[0]} image(s) and "
+            f"{expected[1]} label(s) ({shortened(', '.join(predictor.labels))}) make {expected}."
         )
+    values = as_matrix(given, len(images), predictor.name)
     require_probabilities(values, predictor.labels, predictor.name)
     return values
 
@@ -136,18 +136,18 @@ def _alone(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def _notes(predictor: Predictor, images: NDArray[np.float32], values: NDArray[np.float64]) -> tuple[str, ...]:
-    notes = []
+    notes = list(getattr(predictor, "remarks", ()))
     for column, label in enumerate(predictor.labels):
         if np.ptp(values[:, column]) == 0.0:
             notes.append(
                 f"Model '{predictor.name}' gives {values[0, column]:.4g} for '{label}' on all {len(images)} images "
                 "of the check."
             )
-    if isinstance(predictor, BatchedPredictor) and predictor.output.kind == "logit":
-        raw = predictor.outputs(images)
-        if raw.min() >= 0.0 and raw.max() <= 1.0:
+    if isinstance(predictor, BatchedPredictor):
+        notes.extend(doubts(predictor.outputs(images), predictor.output, predictor.labels, predictor.name))
+        if is_unknown(predictor.fingerprint()):
             notes.append(
-                f"Model '{predictor.name}' is declared to give logits, and all {raw.size} outputs of the check are in "
-                "[0, 1]: if they are probabilities, declare output: probability."
+                f"Model '{predictor.name}' runs code whose answers may rest on something outside it, such as a file or "
+                "a server: it cannot be told from another model, and is asked again whenever the audit is run."
             )
     return tuple(notes)

@@ -28,6 +28,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_UNKNOWN = "unknown:"
 # Packages whose functions only compute; another one could ask a server or a file for its answer.
 _COMPUTING = _words(
     "numpy scipy torch torchvision sklearn skimage cv2 PIL kornia einops timm monai torchxrayvision transformers "
@@ -72,7 +73,12 @@ def digest(thing: object) -> str | None:
 
 def never_equal() -> str:
     """Return a key that no other model has, nor this one when it is loaded again."""
-    return f"unknown:{uuid.uuid4().hex}"
+    return f"{_UNKNOWN}{uuid.uuid4().hex}"
+
+
+def is_unknown(fingerprint: str) -> bool:
+    """Whether a fingerprint is that of a model whose content cannot be known."""
+    return fingerprint.startswith(_UNKNOWN)
 
 
 class _Content:

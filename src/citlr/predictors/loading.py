@@ -5,26 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError
 from citlr.predictors.base import Predictor, choose_device
 from citlr.predictors.callable import CallablePredictor, call_factory, import_object, takes_arguments
-from citlr.predictors.onnx import OnnxPredictor, open_session, session_card, session_input
+from citlr.predictors.card import read_card
+from citlr.predictors.declared import Declared, with_columns
+from citlr.predictors.foreign import user_code
+from citlr.predictors.onnx import OnnxPredictor, graph_digest, open_session, session_card, session_input
+from citlr.predictors.paths import kind_of_path, nearest, require_file
 from citlr.predictors.sklearn import SklearnPredictor, read_estimator
-from citlr.predictors.specs import InputSpec, OutputSpec, require_choice
-from citlr.predictors.torch import (
-    TorchPredictor,
-    fill_module,
-    is_torchscript,
-    load_torchscript,
-    read_card,
-    read_weights,
-)
+from citlr.predictors.specs import InputSpec, OutputSpec, require_choice, require_labels
+from citlr.predictors.torch import TorchPredictor, is_torchscript, load_torchscript
+from citlr.predictors.weights import fill_module, read_states, read_weights
 from citlr.predictors.zoo import ZooNetwork
 from citlr.run.files import sha256
+from citlr.text import shown
 
 KINDS = ("torch", "torchscript", "onnx", "sklearn", "callable")
 _SUFFIXES = {
@@ -113,128 +113,115 @@ def load_predictor(
     """
     if kind is not None:
         require_choice(kind, KINDS, "kind")
-    declared = _Declared(labels, input, output, columns, choose_device(device), batch_size, name, trust, weights)
+    if not isinstance(trust, bool | np.bool_):
+        raise InputError(f"trust is {shown(trust)}; give True or False.")
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise InputError(f"name is {shown(name)}; give a text, what the report calls the model.")
+    declared = Declared(
+        labels=None if labels is None else require_labels(labels),
+        input=None if not input else InputSpec.of(input),
+        output=with_columns(None if not output else OutputSpec.of(output), columns),
+        device=choose_device(device),
+        batch_size=batch_size,
+        name=name,
+        trust=bool(trust),
+        weights=weights,
+    )
     if isinstance(source, str | os.PathLike):
-        return _from_text(str(source), kind, declared)
-    return _from_object(source, kind, declared, label=type(source).__name__)
+        with user_code(f"Model {shown(os.fspath(source))} cannot be loaded"):
+            return _from_text(os.fspath(source), kind, declared)
+    with user_code(f"Model '{name or type(source).__name__}' cannot be loaded"):
+        return _from_object(source, kind, declared, label=type(source).__name__)
 
 
-class _Declared:
-    """What the user said, before it meets what the file says of itself."""
-
-    def __init__(
-        self,
-        labels: Sequence[str] | None,
-        input: InputSpec | Mapping[str, Any] | None,
-        output: OutputSpec | Mapping[str, Any] | str | None,
-        columns: Sequence[int] | Mapping[str, int] | None,
-        device: torch.device,
-        batch_size: int,
-        name: str | None,
-        trust: bool,
-        weights: Path_ | None,
-    ) -> None:
-        self.labels, self.input, self.output, self.columns = labels, input or None, output or None, columns
-        self.device, self.batch_size, self.name, self.trust, self.weights = device, batch_size, name, trust, weights
-
-    def settings(
-        self, default_name: str, card: Mapping[str, Any] | None = None, graph: Callable[[], InputSpec] | None = None
-    ) -> dict[str, Any]:
-        """Give the settings of a `BatchedPredictor`: declared first, then of the card, the graph, the defaults."""
-        card = card or {}
-        name = self.name or default_name
-        own = [str(label) for label in card.get("labels", [])]
-        labels = self.labels if self.labels is not None else own
-        if not labels:
-            raise InputError(f"Model '{name}' does not say what its outputs are: name them with 'labels'.")
-        spec = self.input if self.input is not None else card.get("input")
-        output = OutputSpec.of(self.output if self.output is not None else card.get("output"))
-        columns = self.columns
-        if columns is None and output.columns is None and own and list(labels) != own:
-            columns = {label: own.index(_known(label, own, name)) for label in labels}
-        if columns is not None:
-            output = OutputSpec(output.kind, output.activation, cast(Any, columns), output.name)
-        return {
-            "name": name,
-            "labels": labels,
-            "input": graph() if spec is None and graph is not None else InputSpec.of(spec),
-            "output": output,
-            "batch_size": self.batch_size,
-            "device": self.device,
-        }
-
-
-def _known(label: str, own: Sequence[str], name: str) -> str:
-    if label not in own:
-        raise InputError(f"Model '{name}' has no label '{label}'.{did_you_mean(label, own)}")
-    return label
-
-
-def _from_text(source: str, kind: str | None, declared: _Declared) -> Predictor:
+def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
     path = Path(source)
-    if not path.exists() and ":" in source and not path.is_absolute():
+    found = kind_of_path(path)
+    if not found and ":" in (path.name if path.is_absolute() else source):
         return _from_import(source, kind, declared)
-    if not path.exists() and ":" in path.name:
-        return _from_import(source, kind, declared)
-    kind = kind or _SUFFIXES.get(path.suffix.lower())
-    if not path.is_file():
-        near = _nearest_file(path)
-        raise InputError(f"Model '{source}' is neither a file nor an import path (package.module:name).{near}")
-    if kind is None and path.suffix.lower() in _TABLES:
+    if not found:
         raise InputError(
-            f"Model '{source}' is a table: the answers of a model that is run elsewhere come in through `citlr ingest` "
-            "(kind: closed, see docs/closed.md)."
+            f"Model {shown(source)} is neither a file nor an import path (package.module:name).{nearest(path)}"
+        )
+    require_file(path, "Model")
+    suffix = path.suffix.lower()
+    if kind is None and suffix in _TABLES:
+        raise InputError(
+            f"Model {shown(source)} is a table: the answers of a model that is run elsewhere come in through "
+            "`citlr ingest` (kind: closed, see docs/closed.md)."
+        )
+    kind = kind or _SUFFIXES.get(suffix)
+    if kind is None and suffix == ".py":
+        raise InputError(
+            f"Model {shown(source)} is a Python file: add the name of the model, or of the function that makes it "
+            f"({path.name}:name)."
         )
     if kind is None:
         known = ", ".join(sorted(_SUFFIXES))
-        raise InputError(f"Model file '{source}' has an ending this project does not know ({known}): say its kind.")
+        raise InputError(f"Model {shown(source)} has an ending this project does not know ({known}): say its kind.")
     if kind == "callable":
-        raise InputError(f"Model file '{source}' is not a callable: write its import path, file.py:name.")
+        raise InputError(f"Model file {shown(source)} is not a callable: write its import path, file.py:name.")
+    if declared.weights is not None:
+        raise InputError(
+            f"Model {shown(source)} is a whole model, and weights are given besides: leave them out, or name the "
+            "architecture as the source (package.module:factory or file.py:factory)."
+        )
     return _READERS[kind](path, declared)
 
 
-def _nearest_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" The folder '{path.parent}' does not exist."
-    near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-    return near if "mean" in near else ""
-
-
-def _read_torchscript(path: Path, declared: _Declared) -> Predictor:
+def _read_torchscript(path: Path, declared: Declared) -> Predictor:
     if not is_torchscript(path):
         if path.suffix == ".ts" or path.suffix == ".torchscript":
             load_torchscript(path, declared.device)  # raises: says what the file is not
-        read_weights(path, trust=declared.trust)  # raises for a pickle, and for a damaged file
+        read_states(path, trust=declared.trust)  # raises for a pickle, and for a damaged file
         raise InputError(_WEIGHTS_ONLY.format(path=path, name=path.name))
+    origin = sha256(path)
     module, card = load_torchscript(path, declared.device)
-    return TorchPredictor(module, origin=sha256(path), **declared.settings(path.stem, card))
+    _require_same(sha256(path), origin, path)
+    model = TorchPredictor(module, origin=origin, **declared.settings(path.stem, card))
+    model.remarks = declared.remarks(model.name, card)
+    return model
 
 
-def _read_torch(path: Path, declared: _Declared) -> Predictor:
+def _read_torch(path: Path, declared: Declared) -> Predictor:
     if path.suffix != ".safetensors":
         return _read_torchscript(path, declared)
     card = read_card(path)
     if "arch" not in card:
+        read_states(path)  # raises for a damaged file
         raise InputError(_WEIGHTS_ONLY.format(path=path, name=path.name))
     settings = declared.settings(path.stem, card)
     # all heads of the file; which of them are asked for is a matter of columns
     network = ZooNetwork(card["arch"], card["labels"], dropout=card.get("dropout", 0.0))
     fill_module(network, read_weights(path), model=settings["name"], path=path)
-    return TorchPredictor(network, **settings)
+    model = TorchPredictor(network, **settings)
+    model.remarks = declared.remarks(model.name, card)
+    return model
 
 
-def _read_onnx(path: Path, declared: _Declared) -> Predictor:
+def _read_onnx(path: Path, declared: Declared) -> Predictor:
+    origin = graph_digest(path)
     session = open_session(path, declared.device)
+    _require_same(graph_digest(path), origin, path)
     name = declared.name or path.stem
-    settings = declared.settings(name, session_card(session), lambda: session_input(session, name))
-    return OnnxPredictor(path, session, **settings)
+    card = session_card(session, path)
+    settings = declared.settings(name, card, lambda: session_input(session, name))
+    model = OnnxPredictor(session, origin=origin, **settings)
+    model.remarks = declared.remarks(name, card)
+    return model
 
 
-def _read_sklearn(path: Path, declared: _Declared) -> Predictor:
+def _require_same(now: str, before: str, path: Path) -> None:
+    """Refuse a file that was replaced while it was read: which of the two was loaded cannot be told."""
+    if now != before:
+        raise InputError(f"Model file '{path}' was written while it was read: run again when it is whole.")
+
+
+def _read_sklearn(path: Path, declared: Declared) -> Predictor:
     return _from_object(read_estimator(path, trust=declared.trust), "sklearn", declared, label=path.stem)
 
 
-_READERS: dict[str, Callable[[Path, _Declared], Predictor]] = {
+_READERS: dict[str, Callable[[Path, Declared], Predictor]] = {
     "torch": _read_torch,
     "torchscript": _read_torchscript,
     "onnx": _read_onnx,
@@ -242,7 +229,7 @@ _READERS: dict[str, Callable[[Path, _Declared], Predictor]] = {
 }
 
 
-def _from_import(source: str, kind: str | None, declared: _Declared) -> Predictor:
+def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor:
     found = import_object(source)
     name = source.rpartition(":")[2]
     if kind != "callable" and callable(found) and not isinstance(found, torch.nn.Module) and not _is_estimator(found):
@@ -253,12 +240,12 @@ def _from_import(source: str, kind: str | None, declared: _Declared) -> Predicto
     return _from_object(found, kind, declared, label=name)
 
 
-def _from_object(found: Any, kind: str | None, declared: _Declared, *, label: str) -> Predictor:
+def _from_object(found: Any, kind: str | None, declared: Declared, *, label: str) -> Predictor:
     settings = declared.settings(label)
     if isinstance(found, torch.nn.Module) and kind in (None, "torch", "torchscript"):
         if declared.weights is not None:
-            weights = read_weights(declared.weights, trust=declared.trust)
-            fill_module(found, weights, model=settings["name"], path=declared.weights)
+            states = read_states(declared.weights, trust=declared.trust)
+            fill_module(found, states, model=settings["name"], path=declared.weights)
         return TorchPredictor(found, **settings)
     if declared.weights is not None:
         raise InputError(f"Model '{settings['name']}' is a {type(found).__name__}; only a torch module takes weights.")

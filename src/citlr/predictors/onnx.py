@@ -5,19 +5,25 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from citlr.errors import InputError, MissingExtraError, did_you_mean
-from citlr.predictors.base import BatchedPredictor, one_sentence
+from citlr.errors import InputError, MissingExtraError
+from citlr.predictors.base import BatchedPredictor
+from citlr.predictors.card import CARD, Card, parse_card
+from citlr.predictors.foreign import one_sentence
 from citlr.predictors.specs import InputSpec
-from citlr.predictors.torch import CARD, parse_card
 from citlr.run.files import sha256
+from citlr.text import shortened
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+_WHOLE = {f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+# Grey values that rounding must leave: those of an image of 8 bits.
+_GREYS = 255
 
 
 class OnnxPredictor(BatchedPredictor):
@@ -27,10 +33,10 @@ class OnnxPredictor(BatchedPredictor):
 
     Parameters
     ----------
-    path : path-like
-        The `.onnx` file.
     session : onnxruntime.InferenceSession
         From `open_session`.
+    origin : str
+        From `graph_digest`.
     **settings
         As in `BatchedPredictor`.
 
@@ -40,13 +46,17 @@ class OnnxPredictor(BatchedPredictor):
         If the graph has several inputs, or its input contradicts the declared size or channels.
     """
 
-    def __init__(self, path: str | os.PathLike[str], session: Any, **settings: Any) -> None:
+    def __init__(self, session: Any, *, origin: str, **settings: Any) -> None:
         super().__init__(**settings)
-        # now, for the file may be replaced while the session goes on with what it has read
-        self._origin = " ".join(sha256(file) for file in (Path(path), *external_files(Path(path))))
+        self._origin = origin
         self._session = session
         node = _image_input(session, self.name)
-        self._feed, self._type, self._flat = node.name, _TYPES[node.type], len(node.shape) == 2
+        self._feed, self._flat = node.name, len(node.shape) == 2
+        self._type = np.dtype((_FLOATS | _WHOLE)[node.type])
+        if node.type in _FLOATS:
+            self.dtype = getattr(torch, _FLOATS[node.type])
+        else:
+            _check_whole(self.input, self._type, self.name)
         self._fixed = node.shape[0] if isinstance(node.shape[0], int) and node.shape[0] > 0 else None
         if self._fixed:
             self.batch_size = self._fixed
@@ -65,14 +75,15 @@ class OnnxPredictor(BatchedPredictor):
         return str(self.output.name)
 
     def _forward(self, batch: torch.Tensor) -> Any:
-        array = batch.cpu().numpy().astype(self._type)
+        array = batch.cpu().numpy()
+        array = array if self._type.kind == "f" else np.rint(array).astype(self._type)
         n = len(array)
         if self._fixed and n < self._fixed:
             array = np.concatenate([array, np.repeat(array[-1:], self._fixed - n, axis=0)])
         if self._flat:
             array = array.reshape(len(array), -1)
-        given = self._session.run([self._output], {self._feed: array})[0]
-        return given[:n]
+        given = self._session.run([self._output], {self._feed: array})[0][:n]
+        return given if self.output.name is None else {self.output.name: given}
 
     def _content(self) -> str:
         return self._origin
@@ -109,7 +120,12 @@ def open_session(path: str | os.PathLike[str], device: torch.device) -> Any:
         raise InputError(f"ONNX file '{path}' cannot be read ({one_sentence(error)}); export it again.") from error
 
 
-def external_files(path: Path) -> list[Path]:
+def graph_digest(path: Path) -> str:
+    """Return the SHA-256 of a graph and of the files that hold its weights."""
+    return " ".join(sha256(file) for file in (path, *_external_files(path)))
+
+
+def _external_files(path: Path) -> list[Path]:
     """Find the files beside a graph that hold its weights, in the order of their names."""
     content = path.read_bytes()
     # the key of an entry of external data; a graph without one keeps all in itself
@@ -120,8 +136,12 @@ def external_files(path: Path) -> list[Path]:
     except ImportError as error:
         raise MissingExtraError("onnx", "onnx", f"Model '{path}', whose weights are in files beside it,") from error
     names: set[str] = set()
-    _find_locations(onnx.load_model_from_string(content), names)
-    return [path.parent / name for name in sorted(names)]
+    try:
+        _find_locations(onnx.load_model_from_string(content), names)
+    except Exception as error:  # protobuf's own, which it exports under no steady name
+        raise InputError(f"ONNX file '{path}' cannot be read ({one_sentence(error)}); export it again.") from error
+    # one that is missing is named by onnxruntime
+    return [path.parent / name for name in sorted(names) if (path.parent / name).is_file()]
 
 
 def _find_locations(message: Any, names: set[str]) -> None:
@@ -134,16 +154,19 @@ def _find_locations(message: Any, names: set[str]) -> None:
                 _find_locations(part, names)
 
 
-def session_card(session: Any) -> dict[str, Any]:
+def session_card(session: Any, path: Path) -> Card:
     """Read the card that this project writes into the graphs it exports (labels, input, output); empty without one."""
-    return parse_card(session.get_modelmeta().custom_metadata_map.get(CARD, ""))
+    return parse_card(session.get_modelmeta().custom_metadata_map.get(CARD, ""), path)
 
 
 def session_input(session: Any, name: str) -> InputSpec:
-    """Read size and channels from the graph, for a model whose input was not declared."""
-    shape = _image_input(session, name).shape
-    if len(shape) != 4:
-        return InputSpec()
+    """Read size, channels and scale from the graph, for a model whose input was not declared."""
+    node = _image_input(session, name)
+    # a graph that takes bytes takes them as a file has them
+    scale = 255.0 if node.type == "tensor(uint8)" else 1.0
+    if len(node.shape) != 4:
+        return InputSpec(high=scale)
+    shape = node.shape
     last = shape[3] in (1, 3) and shape[1] not in (1, 3)
     channels = shape[3] if last else shape[1]
     if channels not in (1, 3):
@@ -153,6 +176,7 @@ def session_input(session: Any, name: str) -> InputSpec:
     return InputSpec(
         size=size if fixed else None,
         channels=channels,
+        high=scale,
         layout="channels_last" if last else "channels_first",
     )
 
@@ -160,26 +184,54 @@ def session_input(session: Any, name: str) -> InputSpec:
 def _image_input(session: Any, name: str) -> Any:
     nodes = session.get_inputs()
     if len(nodes) != 1:
+        names = shortened(", ".join(node.name for node in nodes))
+        raise InputError(f"Model '{name}' has {len(nodes)} inputs ({names}); it needs one image.")
+    if nodes[0].type not in _FLOATS | _WHOLE:
+        supported = ", ".join([*_FLOATS, *_WHOLE])
         raise InputError(
-            f"Model '{name}' has {len(nodes)} inputs ({', '.join(n.name for n in nodes)}); it needs one image."
+            f"Model '{name}' takes {nodes[0].type}, which no image can be made of; export it with one of {supported}."
         )
-    if nodes[0].type not in _TYPES:
-        raise InputError(f"Model '{name}' takes {nodes[0].type}.{did_you_mean(nodes[0].type, _TYPES)}")
-    if len(nodes[0].shape) not in (2, 4):
+    if len(nodes[0].shape or ()) not in (2, 4):
         raise InputError(
             f"Model '{name}' takes an input of shape {nodes[0].shape}; an image batch has 4 axes, or 2 if flat."
         )
     return nodes[0]
 
 
+def _check_whole(spec: InputSpec, kind: np.dtype[Any], name: str) -> None:
+    """Refuse a declared scale of which rounding to whole numbers would leave little, or which they cannot hold."""
+    mean, std = np.atleast_1d(spec.mean), np.atleast_1d(spec.std)
+    low, high = float(((spec.low - mean) / std).max()), float(((spec.high - mean) / std).min())
+    limits = np.iinfo(kind)
+    if high - low < _GREYS or low < limits.min or high > limits.max:
+        raise InputError(
+            f"Model '{name}' takes whole numbers ({kind}), but the declared input makes values from {low:g} to "
+            f"{high:g}: set input.low and input.high to what black and white are to the model, such as 0 and 255."
+        )
+
+
 def _check_shape(spec: InputSpec, shape: list[Any], name: str) -> None:
     if len(shape) != 4:
         return
-    sides = spec.shape or ("any", "any")
-    declared = (spec.channels, *sides) if spec.layout == "channels_first" else (*sides, spec.channels)
-    for wanted, given in zip(shape[1:], declared, strict=True):
-        if isinstance(wanted, int) and isinstance(given, int) and wanted != given:
-            raise InputError(
-                f"Model '{name}' takes images of shape {tuple(shape[1:])}, but the declared input makes {declared}: "
-                "set input.size, input.channels and input.layout to the model's."
-            )
+
+    def differ(declared: InputSpec) -> bool:
+        made = declared.shape_of(spec.shape or ("any", "any"))  # type: ignore[arg-type]
+        return any(
+            isinstance(wanted, int) and isinstance(given, int) and wanted != given
+            for wanted, given in zip(shape[1:], made, strict=True)
+        )
+
+    if not differ(spec):
+        return
+    other: Literal["channels_first", "channels_last"] = "channels_first"
+    if spec.layout == other:
+        other = "channels_last"
+    means = (
+        f"declare input.layout: {other}."
+        if not differ(replace(spec, layout=other))
+        else "set input.size, input.channels and input.layout to the model's."
+    )
+    made = spec.shape_of(spec.shape or ("any", "any"))  # type: ignore[arg-type]
+    raise InputError(
+        f"Model '{name}' takes images of shape {tuple(shape[1:])}, but the declared input makes {made}: {means}"
+    )

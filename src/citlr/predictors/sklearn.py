@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -15,9 +13,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from citlr.errors import InputError
-from citlr.predictors.base import BatchedPredictor, one_sentence
+from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.content import digest
-from citlr.predictors.torch import warn_trusted
+from citlr.predictors.foreign import user_code
+from citlr.predictors.paths import require_file
+from citlr.predictors.weights import warn_trusted
+from citlr.text import shortened
 
 
 class SklearnPredictor(BatchedPredictor):
@@ -66,24 +67,48 @@ class SklearnPredictor(BatchedPredictor):
                 f"({' x '.join(map(str, batch.shape[1:]))}): set input.size and input.channels to the model's."
             )
         given = getattr(self._estimator, self._method)(flat)
-        return _positive_columns(given, getattr(self._estimator, "classes_", None), self.labels, self.output.columns)
+        if self.output.columns is not None and not isinstance(given, list):
+            return np.asarray(given)
+        return self._positive(given, getattr(self._estimator, "classes_", None))
+
+    def _positive(self, given: Any, classes: Any) -> NDArray[np.float64]:
+        """Choose the column of every label's positive class."""
+        if isinstance(given, list):  # multi-output forests: one (n, 2) array per label
+            known = classes if isinstance(classes, list) and len(classes) == len(given) else [None] * len(given)
+            pairs = zip(given, known, strict=True)
+            return np.column_stack([self._second(np.asarray(part), names) for part, names in pairs])
+        values = np.asarray(given)
+        if not isinstance(classes, np.ndarray):
+            return values
+        names = [str(name) for name in classes]
+        if values.ndim == 1 and len(names) == 2:
+            # a margin is that of the second class
+            return -values if list(self.labels) == names[:1] else values
+        known_labels = [label for label in self.labels if label in names]
+        if len(known_labels) == len(self.labels):
+            return values[:, [names.index(label) for label in self.labels]]
+        if known_labels:
+            raise InputError(
+                f"Model '{self.name}' knows the classes {shortened(', '.join(names))}, of which '{known_labels[0]}' is "
+                f"one of the labels ({shortened(', '.join(self.labels))}) and others are not: name classes only, or "
+                "say which output belongs to which label with 'columns'."
+            )
+        if len(self.labels) == 1 and len(names) <= 2:
+            return self._second(values, classes)[:, None]
+        return values
+
+    def _second(self, values: NDArray[Any], classes: Any) -> NDArray[np.float64]:
+        """Give the probability of yes, of those of no and yes."""
+        if values.ndim != 2 or values.shape[1] != 2:
+            held = "" if classes is None else f" ({shortened(', '.join(map(str, classes)))})"
+            raise InputError(
+                f"Model '{self.name}' knows {values.shape[-1]} class(es){held} of a label, and a label has two, yes "
+                "and no: fit it on images of both, or say which output belongs to which label with 'columns'."
+            )
+        return np.asarray(values[:, 1])
 
     def _content(self) -> str | None:
         return digest(self._estimator)
-
-
-def _positive_columns(given: Any, classes: Any, labels: Sequence[str], columns: object) -> NDArray[np.float64]:
-    if isinstance(given, list):  # multi-output forests: one (n, 2) array per label
-        return np.column_stack([np.asarray(part)[:, -1] for part in given])
-    values = np.asarray(given, dtype=np.float64)
-    if columns is not None or values.ndim == 1 or not isinstance(classes, np.ndarray):
-        return values
-    names = [str(name) for name in classes]
-    if set(labels) <= set(names):
-        return values[:, [names.index(label) for label in labels]]
-    if len(labels) == 1 and values.shape[1] == 2:
-        return values[:, 1:]
-    return values
 
 
 def read_estimator(path: str | os.PathLike[str], *, trust: bool) -> Any:
@@ -94,16 +119,12 @@ def read_estimator(path: str | os.PathLike[str], *, trust: bool) -> Any:
     InputError
         If `trust` is false, or the file cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"Model file '{path}' does not exist.")
+    file = require_file(path, "Model file")
     if not trust:
         raise InputError(
-            f"Model file '{path}' is a pickle, and reading it could run any code: convert it to ONNX (skl2onnx), give "
+            f"Model file '{file}' is a pickle, and reading it could run any code: convert it to ONNX (skl2onnx), give "
             "the fitted object from Python, or pass trust=True (--trust) if you know where it comes from."
         )
-    warn_trusted(path)
-    try:
-        return joblib.load(path)
-    except Exception as error:
-        raise InputError(f"Model file '{path}' cannot be unpickled ({one_sentence(error)}).") from error
+    warn_trusted(file)
+    with user_code(f"Model file '{file}' cannot be unpickled", "It may be truncated, or written by other versions."):
+        return joblib.load(file)

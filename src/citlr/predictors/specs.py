@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
+import numpy as np
+import pandas as pd
 import torch
 
+from citlr.config.model import Channels, Columns, Grey, Scale, Sides, Spread
 from citlr.errors import InputError, did_you_mean
+from citlr.text import shortened, shown
+from citlr.values import Name, check_fields
 
 OUTPUT_KINDS = ("probability", "logit")
 ACTIVATIONS = ("sigmoid", "softmax")
@@ -17,16 +23,48 @@ LAYOUTS = ("channels_first", "channels_last")
 
 def require_choice(value: object, options: Sequence[str], what: str) -> None:
     """Raise `InputError` unless `value` is one of `options`; the message names the nearest."""
-    if value not in options:
-        raise InputError(f"{what} is {value!r}; allowed: {', '.join(options)}.{did_you_mean(str(value), options)}")
+    if not isinstance(value, str) or value not in options:
+        near = did_you_mean(str(value), options)
+        allowed = ", ".join(options)
+        raise InputError(f"{what} is {shown(value)}; allowed: {allowed}.{near if 'mean' in near else ''}")
+
+
+def require_labels(labels: object) -> tuple[str, ...]:
+    """Check that there are labels, each a name and there once, and return them as a tuple."""
+    if isinstance(labels, str):
+        labels = (labels,)
+    if not isinstance(labels, Sequence | np.ndarray | pd.Index):
+        raise InputError(f"labels is {shown(labels)}; give a list of names, one for each output.")
+    names = tuple(labels)
+    if not names:
+        raise InputError("A model needs at least one label: name its outputs with 'labels'.")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"A label is {shown(name)}; give a name, in quotes where it looks like a number.")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise InputError(f"Label '{shortened(twice[0])}' is named more than once.")
+    return tuple(str(name) for name in names)
 
 
 def _from_mapping(cls: type[Any], settings: Mapping[str, Any], what: str) -> Any:
     known = [field.name for field in fields(cls)]
     for key in settings:
         if key not in known:
-            raise InputError(f"{what} has no setting '{key}'.{did_you_mean(key, known)}")
+            raise InputError(f"{what} has no setting {shown(key)}.{did_you_mean(str(key), known)}")
     return cls(**settings)
+
+
+def _check(spec: Any, what: str) -> None:
+    """Hold every field against the kind of value that a configuration takes there, and make it that."""
+    for name in (field.name for field in fields(spec)):
+        value = getattr(spec, name)
+        if isinstance(value, np.ndarray | range):
+            object.__setattr__(spec, name, list(value))
+    try:
+        check_fields(spec)
+    except InputError as error:
+        raise InputError(f"{what}.{error}") from error
 
 
 @dataclass(frozen=True)
@@ -62,35 +100,28 @@ class InputSpec:
     >>> InputSpec(channels=2)
     Traceback (most recent call last):
     ...
-    citlr.errors.InputError: input.channels is 2; a model takes 1 (gray) or 3 (gray repeated).
+    citlr.errors.InputError: input.channels=2: a model takes 1 (grey) or 3 (grey repeated).
     """
 
-    size: int | tuple[int, int] | None = None
-    channels: int = 1
-    low: float = 0.0
-    high: float = 1.0
-    mean: float | tuple[float, ...] = 0.0
-    std: float | tuple[float, ...] = 1.0
+    size: Sides | None = None
+    channels: Channels = 1
+    low: Grey = 0.0
+    high: Grey = 1.0
+    mean: Scale = 0.0
+    std: Spread = 1.0
     layout: Literal["channels_first", "channels_last"] = "channels_first"
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, Sequence):
-            object.__setattr__(self, "size", tuple(self.size))
-        if self.size is not None and (len(self.shape) != 2 or min(self.shape) < 1):
-            raise InputError(f"input.size is {self.size!r}; give one number of pixels, or height and width.")
-        if self.channels not in (1, 3):
-            raise InputError(f"input.channels is {self.channels!r}; a model takes 1 (gray) or 3 (gray repeated).")
+        require_choice(self.layout, LAYOUTS, "input.layout")
+        if isinstance(self.size, list | tuple) and len(self.size) != 2:
+            raise InputError(f"input.size is {shown(self.size)}; give one number of pixels, or height and width.")
+        _check(self, "input")
         if not self.low < self.high:
-            raise InputError(f"input.low is {self.low!r} and input.high {self.high!r}; low must be below high.")
+            raise InputError(f"input.low is {self.low:g} and input.high {self.high:g}; low must be below high.")
         for name in ("mean", "std"):
             value = getattr(self, name)
-            if isinstance(value, Sequence):
-                object.__setattr__(self, name, tuple(float(v) for v in value))
-                if len(value) != self.channels:
-                    raise InputError(f"input.{name} has {len(value)} values for {self.channels} channel(s).")
-        if min(self.std if isinstance(self.std, tuple) else (self.std,)) <= 0:
-            raise InputError(f"input.std is {self.std!r}; it must be positive.")
-        require_choice(self.layout, LAYOUTS, "input.layout")
+            if isinstance(value, tuple) and len(value) != self.channels:
+                raise InputError(f"input.{name} has {len(value)} values for {self.channels} channel(s).")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,6 +141,11 @@ class InputSpec:
             raise InputError(f"input is a {type(value).__name__}; give an InputSpec or a mapping of its settings.")
         made: Self = _from_mapping(cls, value, "input")
         return made
+
+    def shape_of(self, sides: Sequence[int]) -> tuple[int, ...]:
+        """Give the shape that an image of these sides (height, width) is made to, without the batch axis."""
+        sides = self.shape or tuple(sides)
+        return (self.channels, *sides) if self.layout == "channels_first" else (*sides, self.channels)
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Turn float32 (n, 1, H, W) in [0, 1] into the model's input, on the same device.
@@ -169,14 +205,13 @@ class OutputSpec:
 
     kind: Literal["probability", "logit"] = "probability"
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
-    columns: tuple[int, ...] | Mapping[str, int] | None = None
-    name: str | None = None
+    columns: Columns | None = None
+    name: Name | None = None
 
     def __post_init__(self) -> None:
         require_choice(self.kind, OUTPUT_KINDS, "output")
         require_choice(self.activation, ACTIVATIONS, "output.activation")
-        if isinstance(self.columns, Sequence):
-            object.__setattr__(self, "columns", tuple(int(c) for c in self.columns))
+        _check(self, "output")
 
     @classmethod
     def of(cls, value: OutputSpec | Mapping[str, Any] | str | None) -> Self:
@@ -218,6 +253,8 @@ class OutputSpec:
         if len(chosen) != len(labels):
             raise InputError(f"'columns' has {len(chosen)} entries for {len(labels)} label(s) ({', '.join(labels)}).")
         for column in chosen:
+            if chosen.count(column) > 1:
+                raise InputError(f"'columns' names output {column} for two labels; every label has its own.")
             if not 0 <= column < n_outputs:
                 raise InputError(
                     f"'columns' names output {column}, but model '{model}' has outputs 0..{n_outputs - 1}."

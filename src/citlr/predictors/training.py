@@ -21,7 +21,6 @@ from citlr.console import Narrator, Ticker
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 from citlr.predictors.augmentation import augment
-from citlr.predictors.base import require_labels
 from citlr.predictors.export import export_onnx, export_torchscript, make_card, save_weights
 from citlr.predictors.rounds import (
     Progress,
@@ -41,8 +40,8 @@ from citlr.predictors.settings import (
     hashed_seed,
     rate_share,
 )
-from citlr.predictors.specs import InputSpec
-from citlr.predictors.torch import fill_module, read_weights
+from citlr.predictors.specs import InputSpec, require_labels
+from citlr.predictors.weights import fill_module, read_weights
 from citlr.predictors.zoo import Start, ZooNetwork, build_network
 from citlr.run.files import fingerprint, read_json, write_json
 

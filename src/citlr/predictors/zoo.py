@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from citlr.errors import InputError, did_you_mean
-from citlr.predictors.base import require_labels
-from citlr.predictors.torch import StateDict, fill_module, read_weights
+from citlr.predictors.specs import require_labels
+from citlr.predictors.weights import StateDict, fill_module, read_weights
 from citlr.run.files import sha256
 
 # what torchvision's ImageNet weights were trained with

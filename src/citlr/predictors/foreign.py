@@ -1,0 +1,92 @@
+"""Code that the user brings: whatever it raises, prints or ends becomes one sentence, never the end of an audit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from citlr.errors import CitlrError, InputError
+from citlr.text import shortened
+
+
+@contextlib.contextmanager
+def user_code(what: str, advice: str | Callable[[str], str] = "") -> Iterator[None]:
+    """Run code of the user (a model's file, a pickle, a call of the model) so that its failures are one sentence.
+
+    An exit (`sys.exit(0)`, `os._exit(0)`) would end an audit as if it had gone well; what is printed would stand among
+    results on standard output: both are the user's code's, not the audit's. Ctrl-C stays what it is.
+
+    Parameters
+    ----------
+    what : str
+        What was tried, the start of the sentence.
+    advice : str or callable
+        What would do, its end; a callable is given what went wrong.
+
+    Raises
+    ------
+    InputError
+        For whatever is raised inside, errors of this project apart.
+
+    Examples
+    --------
+    >>> with user_code("Model 'm' failed", "Mend it."):
+    ...     sys.exit(0)
+    Traceback (most recent call last):
+    ...
+    citlr.errors.InputError: Model 'm' failed: it ends the program (SystemExit: 0). Mend it.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr), _no_hard_exit():
+            yield
+    except (CitlrError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        found = one_sentence(error)
+        said = advice(found) if callable(advice) else advice
+        raise InputError(f"{what}: {found} {said}".rstrip()) from error
+
+
+@contextlib.contextmanager
+def _no_hard_exit() -> Iterator[None]:
+    """Make `os._exit` an exception in this process; a child that the user's code makes must still end by it."""
+    real, here = os._exit, os.getpid()
+
+    def leave(status: Any = 0) -> NoReturn:
+        if os.getpid() != here:
+            real(status)
+        raise SystemExit(status)
+
+    os._exit = leave
+    try:
+        yield
+    finally:
+        os._exit = real
+
+
+def one_sentence(error: BaseException) -> str:
+    r"""Shorten an exception to its type and its telling line.
+
+    Examples
+    --------
+    >>> one_sentence(ValueError("bad shape\n  at frame 1"))
+    'ValueError: bad shape.'
+    >>> one_sentence(SystemExit(0))
+    'it ends the program (SystemExit: 0).'
+    """
+    kind = type(error).__name__
+    try:
+        given = str(error)
+    except BaseException:  # an exception class of the user, too
+        given = ""
+    lines = [line.strip() for line in given[:20_000].splitlines() if line.strip()]
+    # TorchScript puts its own traceback first and the cause last
+    line = "" if not lines else lines[-1] if lines[0].startswith("The following operation failed") else lines[0]
+    line = shortened(line.removeprefix(f"{kind}: "))
+    if isinstance(error, SystemExit):
+        return f"it ends the program ({kind}{': ' * bool(line)}{line})."
+    text = f"{kind}: {line}" if line else kind
+    return text if text.endswith(".") else text + "."
