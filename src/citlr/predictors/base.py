@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -173,29 +174,29 @@ class BatchedPredictor(ABC):
     def _call(self, images: torch.Tensor) -> NDArray[np.float64]:
         shape = (len(images), *self.input.shape_of(images.shape[-2:]))
         kind = "" if self.dtype == torch.float32 else f"{str(self.dtype).removeprefix('torch.')} "
-        with (
-            user_code(f"Model '{self.name}' failed on a {kind}batch of shape {shape}", _advice),
-            torch.inference_mode(),
-        ):
+        failed = f"Model '{self.name}' failed on a {kind}batch of shape {shape}"
+        advice = partial(_advice, dtype=self.dtype, layout=self.input.layout)
+        with user_code(failed, advice), torch.inference_mode():
             batch = self.input.prepare(images.to(self.device)).to(self.dtype)
             given = self._forward(batch)
         return as_matrix(given, len(images), self.name, key=self.output.name)
 
 
-def _advice(found: str) -> str:
+def _advice(found: str, dtype: torch.dtype, layout: str) -> str:
     """Say what would do about a model that fails on a batch."""
     channels = re.search(r"to have (\d+) channels, but got (\d+)", found)
-    if channels and channels[1] in ("1", "3"):
-        return (
-            f"Declare input: {{channels: {channels[1]}}}, or the layout (channels_first, channels_last) that the model "
-            "takes."
-        )
+    if channels and channels[1] in ("1", "3") and channels[2] in ("1", "3"):
+        return f"Declare input: {{channels: {channels[1]}}}."
+    if channels:
+        other = "channels_last" if layout == "channels_first" else "channels_first"
+        return f"Declare input: {{layout: {other}}} if that is where the model has its channels."
     if "memory" in found.lower():
         return "Lower batch_size, or give another device."
     if re.search(r"dtype|scalar type|Byte|Long|Int\b|Half|Double|uint8|type \(", found):
+        kind = str(dtype).removeprefix("torch.")
         return (
-            "The batch holds floating-point numbers of the type that the model's weights have; wrap a model that takes "
-            "others in a function that converts them."
+            f"The batch holds {kind} numbers, as the model's first weights do: make all weights {kind}, or wrap a "
+            "model that takes other numbers in a function that converts them."
         )
     return "Check the declared input (size, channels, layout) and the device."
 

@@ -61,7 +61,9 @@ def _read(text: str | bytes) -> Card:
         raise InputError(f"it has {len(text)} characters, and no card has more than {_LONGEST}.")
     try:
         card = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InputError("it is nested too deeply.") from error
+    except ValueError as error:
         raise InputError(f"it is no JSON ({one_sentence(error).rstrip('.')}).") from error
     if not isinstance(card, dict):
         raise InputError(f"it is {shown(card)}, not a mapping.")

@@ -6,7 +6,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
+
+import torch
 
 from citlr.errors import CitlrError, InputError
 from citlr.text import shortened
@@ -17,7 +20,8 @@ def user_code(what: str, advice: str | Callable[[str], str] = "") -> Iterator[No
     """Run code of the user (a model's file, a pickle, a call of the model) so that its failures are one sentence.
 
     An exit (`sys.exit(0)`, `os._exit(0)`) would end an audit as if it had gone well; what is printed would stand among
-    results on standard output: both are the user's code's, not the audit's. Ctrl-C stays what it is.
+    results on standard output; another folder or another type of numbers would be that of the whole audit: none of it
+    outlives the code that did it. Ctrl-C stays what it is.
 
     Parameters
     ----------
@@ -40,7 +44,7 @@ def user_code(what: str, advice: str | Callable[[str], str] = "") -> Iterator[No
     citlr.errors.InputError: Model 'm' failed: it ends the program (SystemExit: 0). Mend it.
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr), _no_hard_exit():
+        with contextlib.redirect_stdout(sys.stderr), _no_hard_exit(), _settings_kept():
             yield
     except (CitlrError, KeyboardInterrupt):
         raise
@@ -65,6 +69,20 @@ def _no_hard_exit() -> Iterator[None]:
         yield
     finally:
         os._exit = real
+
+
+@contextlib.contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Put back what the process has one of: working folder, torch's default type, its gradients and its threads."""
+    folder, kind, threads = Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()
+    try:
+        with torch.set_grad_enabled(torch.is_grad_enabled()):
+            yield
+    finally:
+        os.chdir(folder)
+        torch.set_default_dtype(kind)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 def one_sentence(error: BaseException) -> str:

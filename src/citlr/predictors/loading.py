@@ -137,6 +137,8 @@ def load_predictor(
 def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
     path = Path(source)
     found = kind_of_path(path)
+    if not found and "://" in source:
+        raise InputError(f"Model {shown(source)} is an address: download the file and give its path.")
     if not found and ":" in (path.name if path.is_absolute() else source):
         return _from_import(source, kind, declared)
     if not found:
@@ -251,6 +253,8 @@ def _from_object(found: Any, kind: str | None, declared: Declared, *, label: str
         raise InputError(f"Model '{settings['name']}' is a {type(found).__name__}; only a torch module takes weights.")
     if _is_estimator(found) and kind in (None, "sklearn"):
         return SklearnPredictor(found, **settings)
+    if isinstance(found, type):
+        raise InputError(f"Model '{settings['name']}' is the class {found.__qualname__}; give an instance of it.")
     if callable(found) and kind in (None, "callable"):
         return CallablePredictor(found, **settings)
     raise InputError(

@@ -69,7 +69,8 @@ def as_matrix(given: Any, n: int, model: str, *, key: str | None = None) -> Matr
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim < 2 or len(values) != n or values.shape[1] < 1 or values.size != n * values.shape[1]:
-        fixed = " If the model takes batches of a fixed size only, set batch_size to it." if n > 1 else ""
+        fewer = values.ndim > 1 and 0 < len(values) < n and values.shape[1] != n
+        fixed = " If the model takes batches of a fixed size only, set batch_size to it." if fewer else ""
         raise InputError(
             f"Model '{model}' gives an output of shape {values.shape} for {n} image(s); a classifier gives one row "
             f"per image, one column per label.{fixed}"

@@ -59,4 +59,4 @@ def nearest(path: Path) -> str:
         near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
     except OSError:
         return ""
-    return near if "mean" in near else ""
+    return near if "mean" in near and near != did_you_mean(path.name, [path.name]) else ""

@@ -17,6 +17,7 @@ from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.card import CARD, Card, parse_card
 from citlr.predictors.content import digest
 from citlr.predictors.foreign import one_sentence, user_code
+from citlr.predictors.weights import require_whole
 
 
 class TorchPredictor(BatchedPredictor):
@@ -89,6 +90,7 @@ def load_torchscript(path: str | os.PathLike[str], device: torch.device) -> tupl
         raise InputError(
             f"'{path}' is not a TorchScript archive, or is damaged: save it with torch.jit.trace(...).save(...)."
         )
+    require_whole(path, "TorchScript archive")
     extra = {CARD: ""}
     try:
         with warnings.catch_warnings():

@@ -22,6 +22,7 @@ from citlr.text import shortened
 StateDict = dict[str, torch.Tensor]
 # what training frameworks put around a network
 _WRAPPERS = {"module", "_orig_mod", "model", "net", "network"}
+_QUANTISED = "of whole numbers"
 # a checkpoint keeps its weights under one or two names ("model", "state_dict"), not deeper
 _DEEPEST = 3
 
@@ -95,7 +96,27 @@ def _find(content: Any, name: str = "", depth: int = 0) -> dict[str, StateDict]:
     return found
 
 
+def require_whole(path: str | os.PathLike[str], what: str) -> None:
+    """Raise `InputError` if an archive's parts are not what their checksums say; torch reads them all the same.
+
+    Files of before torch 1.6 are no archives and have no checksums.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # of a damaged archive anything may be wrong
+        raise InputError(f"{what} '{path}' is damaged ({one_sentence(error)}): copy or save it again.") from error
+    if damaged is not None:
+        raise InputError(
+            f"{what} '{path}' is damaged: its part '{damaged}' has another checksum than it was saved with (or it was "
+            "saved without, by set_crc32_options); copy or save it again."
+        )
+
+
 def _load_pickle(path: Path, trust: bool) -> Any:
+    require_whole(path, "Weights file")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -171,13 +192,19 @@ def fill_module(
     fitting = {name: part for name, part in parts.items() if not _problems(part, wanted)}
     if not fitting:
         near = max(parts, key=lambda name: len(wanted.keys() & parts[name].keys()))
-        found = [f"{len(names)} {what} (first '{names[0]}')" for what, names in _problems(parts[near], wanted).items()]
+        problems = _problems(parts[near], wanted)
+        found = [f"{len(names)} {what} (first '{shortened(names[0])}')" for what, names in problems.items()]
+        if list(problems) == [_QUANTISED]:
+            raise InputError(
+                f"Weights '{path}' are quantised: of {len(wanted)} tensors, {found[0]}, which mean nothing without "
+                f"their scales. Give the weights that model '{model}' had before, or the quantised model as a file."
+            )
         raise InputError(
             f"Weights '{path}' are of another architecture than model '{model}': of {len(wanted)} tensors, "
             f"{', '.join(found)}. Name the architecture that they were trained with."
         )
-    first = next(iter(fitting.values()))
-    if any(not torch.equal(first[key], part[key]) for part in fitting.values() for key in first):
+    first, *others = fitting.values()
+    if any(not torch.equal(first[key], part[key]) for part in others for key in first):
         raise InputError(
             f"Weights '{path}' hold {len(fitting)} different sets for model '{model}' ({_listed(fitting)}): save the "
             "one that is meant by itself."
@@ -211,8 +238,7 @@ def _problems(weights: StateDict, wanted: Mapping[str, torch.Tensor]) -> dict[st
         "missing": missing,
         "left over": sorted(weights.keys() - shared),
         "of another shape": sorted(key for key in shared if wanted[key].shape != weights[key].shape),
-        # whole numbers in the place of weights are quantised ones, which mean nothing without their scale
-        "of another type": sorted(
+        _QUANTISED: sorted(
             key for key in shared if wanted[key].is_floating_point() and not weights[key].is_floating_point()
         ),
     }
