@@ -438,13 +438,14 @@ def test_how_rectangles_become_squares_reaches_the_cohort_of_an_audit(cached: Pa
     assert "cohort.fit cannot be set for the prepared cohort" in done.err
 
 
-def test_a_gz_that_is_none(tmp_path: Path, cli: Callable[..., Done]) -> None:
+def test_a_gz_that_is_none_is_read_as_the_text_that_it_is(tmp_path: Path, cli: Callable[..., Done]) -> None:
     words = mimic(tmp_path)
     file = tmp_path / "mimiciv" / "hosp" / "patients.csv.gz"
+    assert cli("prepare", *words, "--out", tmp_path / "gz", "--quiet").status == 0
     file.write_bytes(gzip.decompress(file.read_bytes()))
-    done = cli("prepare", *words, "--out", tmp_path / "out", "--quiet")
-    assert done.status == 2
-    assert "patients.csv.gz" in done.err
+    assert cli("prepare", *words, "--out", tmp_path / "text", "--quiet").status == 0
+    packed, plain = (Cohort.from_parquet(tmp_path / name / "cohort.parquet").frame for name in ("gz", "text"))
+    pd.testing.assert_frame_equal(packed, plain)
 
 
 def test_a_cached_cohort_has_the_cache_as_its_source(tmp_path: Path, cli: Callable[..., Done]) -> None:

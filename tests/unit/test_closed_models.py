@@ -223,7 +223,7 @@ def test_wide_and_long_answers_come_back_alike(tmp_path: Path, cohort: Cohort, t
         (lambda t: t.assign(pneumonia="=1+1"), "'=1+1' for 'pneumonia'"),
         (lambda t: t.assign(pneumonia="<script>" * 9), "<script><script><script><script><scri..."),
         (lambda t: t.assign(pneumonia=[1.2, *t["pneumonia"][1:]]), "'1.2' for 'pneumonia' of the id"),
-        (lambda t: t.rename(columns={"edema": "pneumonia"}), "the column 'pneumonia' twice"),
+        (lambda t: t.rename(columns={"edema": "pneumonia"}), "the column 'pneumonia' more than once"),
         (lambda t: t.drop(columns="edema"), "no column ['edema']"),
         (lambda t: t.drop(columns="id"), "no column 'id'"),
     ],
@@ -244,11 +244,11 @@ def test_bad_answers_are_refused_in_one_sentence(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("id,pneumonia,edema\nx1,0,5,0,25\n", "5 cells in row 2 and 3 in its heading: decimal commas"),
-        ("", "is not a CSV table"),
-        ("\n\n", "is not a CSV table"),
-        ("just words", "is not a CSV table"),
-        ('id,pneumonia,edema\nx1,"0.5,0.25\n', "is not a CSV table"),
+        ("id,pneumonia,edema\nx1,0,5,0,25\n", "5 cells in line 2 and 3 in its header"),
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("just words", "has a header and no rows"),
+        ('id,pneumonia,edema\nx1,"0.5,0.25\n', "the quote that line 2 opens is never closed"),
     ],
 )
 def test_what_is_no_table_is_refused(

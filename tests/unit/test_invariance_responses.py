@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from citlr.audit.prediction import read_responses
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses, thresholds
 
@@ -55,7 +56,8 @@ def test_parquet_and_csv_read_the_same(values: np.ndarray, tmp_path: Path) -> No
     table = long_table(values, values[:, 0, 0])
     table.to_parquet(tmp_path / "r.parquet")
     table.to_csv(tmp_path / "r.csv", index=False)
-    one, other = Responses.from_parquet(tmp_path / "r.parquet"), Responses.from_csv(tmp_path / "r.csv")
+    one = Responses.from_parquet(tmp_path / "r.parquet")
+    other = Responses.from_frame(read_responses(tmp_path / "r.csv"))
     assert np.allclose(one.values, other.values, rtol=0, atol=1e-15)
     assert list(one.patients) == list(other.patients)
 

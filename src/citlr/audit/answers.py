@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pandas as pd
 
 from citlr.audit.closed import KEY_COLUMNS
 from citlr.audit.prediction import COLUMNS, ORIGINAL
+from citlr.data.columns import read_table
 from citlr.errors import InputError, StateError
 
 
@@ -22,8 +21,8 @@ def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent
     Parameters
     ----------
     file : path-like
-        CSV (comma, semicolon or tab) with a column `id` and either one column per label, or the columns `label` and
-        `probability`, or `label` and `decision` (0 or 1).
+        A table (CSV with commas, semicolons or tabs, parquet, Excel) with a column `id` and either one column per
+        label, or the columns `label` and `probability`, or `label` and `decision` (0 or 1).
     key_folder : Path
         Where the sealed key is.
     labels : sequence of str
@@ -61,32 +60,10 @@ def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent
 
 
 def _read_answers(file: Path) -> pd.DataFrame:
-    """Read the cells as text, and refuse a table whose rows do not fit its heading."""
+    """Read the cells as text; blank ones are empty text, and their id is named where a number was due."""
     if not file.is_file():
         raise InputError(f"No predictions at '{file}': give the CSV that the model's owner sent back.")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        dialect = csv.Sniffer().sniff(text.splitlines()[0], delimiters=",;\t") if text.strip() else None
-        rows = list(csv.reader(io.StringIO(text), delimiter=dialect.delimiter if dialect else ",", strict=True))
-    except csv.Error:
-        rows = []  # one column only, or no table: said below
-    except UnicodeDecodeError as error:
-        raise InputError(f"'{file}' is not a CSV table in UTF-8: {error}.") from error
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
-    if not rows:
-        raise InputError(f"'{file}' is not a CSV table: give ids and answers, separated by commas, semicolons or tabs.")
-    head = [cell.strip() for cell in rows[0]]
-    twice = sorted({name for name in head if head.count(name) > 1})
-    if twice:
-        raise InputError(f"'{file}' has the column '{_short(twice[0])}' twice: one column per label.")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(head):
-            raise InputError(
-                f"'{file}' has {len(row)} cells in row {number} and {len(head)} in its heading: decimal commas in a "
-                "table that is separated by commas look like this; write decimal points."
-            )
-    cells = [[cell.strip() for cell in row] for row in rows[1:]]
-    return pd.DataFrame(cells, columns=head, dtype=object)
+    return read_table(file).astype("string").fillna("").astype(object)
 
 
 def _short(text: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from citlr.audit.privacy import scrub
 from citlr.config import GeneratorConfig, ModelConfig
+from citlr.data.cohort import Cohort
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.registry import build_generator
 from citlr.generators.rivals.direct import DirectGenerator
@@ -20,9 +21,14 @@ from citlr.run.provenance import versions
 CLOSED = "closed"
 
 
-def generator_of(run: Run) -> LatentDiffusion | DirectGenerator:
+def held(run: Run, cohort: Cohort) -> tuple[str, ...]:
+    """Give what the generator holds: covariates with one value were left aside, and there is nothing to hold."""
+    return tuple(name for name in run.config.generator.hold if name in (*cohort.labels, *cohort.covariates))
+
+
+def generator_of(run: Run, cohort: Cohort) -> LatentDiffusion | DirectGenerator:
     """Build the generator that the configuration asks for, not trained yet."""
-    return generator_from(run.config.generator)
+    return generator_from(run.config.generator.model_copy(update={"hold": held(run, cohort)}))
 
 
 def generator_from(settings: GeneratorConfig) -> LatentDiffusion | DirectGenerator:

@@ -9,8 +9,13 @@ import numpy as np
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.columns import require_unique
+from citlr.data.flow import FlowRecorder
+from citlr.data.preconditions import aside_covariates, note_labels, require_levels_to_learn, require_roles
+from citlr.data.printable import require_printable
 from citlr.data.shards import CachePixels
-from citlr.data.steps import require_levels, require_patients_per_level
+from citlr.data.splits import require_disjoint
+from citlr.data.steps import require_levels, require_own_files, require_patients_per_level
 from citlr.errors import InputError, did_you_mean
 
 
@@ -34,6 +39,7 @@ def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
     InputError
         If the cohort cannot carry the audit; says what was found and what would do.
     """
+    require_roles(_parts(settings), settings.labels, settings.covariates)
     if settings.images is None:
         return _prepared(settings, narrator)
     joint = bool(settings.combine)
@@ -48,6 +54,7 @@ def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
         levels=None if joint or settings.levels is None else {settings.attribute: list(settings.levels)},
         bins=settings.bins,
         keep=settings.keep or None,
+        uncertain=settings.uncertain,
         split=settings.split,
         fractions=settings.fractions,
         seed=settings.split_seed,
@@ -57,10 +64,10 @@ def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
         narrator=narrator,
     )
     if not joint:
-        return cohort
+        return _checked(cohort, settings, narrator)
     combined = _combined(cohort, settings)
     drawn = combined if settings.split else replace(combined, frame=combined.frame.drop(columns="split"))
-    return _checked(drawn, settings)
+    return _checked(drawn, settings, narrator)
 
 
 def _parts(settings: CohortConfig) -> tuple[str, ...]:
@@ -82,15 +89,23 @@ def _combined(cohort: Cohort, settings: CohortConfig) -> Cohort:
     return kept.take(np.flatnonzero(chosen.to_numpy()))
 
 
-def _checked(cohort: Cohort, settings: CohortConfig) -> Cohort:
+def _checked(cohort: Cohort, settings: CohortConfig, narrator: Narrator) -> Cohort:
     """Draw the split if there is none, and refuse what is too small to audit."""
     if "split" not in cohort.frame:
         parts = cohort.split(fractions=settings.fractions, stratify=settings.attribute, seed=settings.split_seed)
         split = {image: part.frame["split"].iloc[0] for part in parts for image in part.frame["image_id"]}
         cohort = replace(cohort, frame=cohort.frame.assign(split=cohort.frame["image_id"].map(split)))
-    require_levels(cohort.frame, settings.attribute, source=str(settings.table))
-    require_patients_per_level(cohort.frame, settings.attribute, minimum=settings.min_patients_per_level)
-    return cohort
+    frame, attribute, where = cohort.frame, settings.attribute, str(settings.table)
+    require_printable(frame[attribute].unique(), f"{where}: a level of '{attribute}'")
+    require_levels(frame, attribute, source=where, wanted=settings.levels)
+    require_patients_per_level(frame, attribute, minimum=settings.min_patients_per_level)
+    require_levels_to_learn(frame, attribute)
+    recorder = FlowRecorder(frame, steps=cohort.flow)
+    kept = aside_covariates(recorder, cohort.covariates)
+    note_labels(recorder, cohort.labels)
+    for remark in recorder.remarks(len(cohort.flow)):
+        narrator.say(f"Remark: {remark}.")
+    return replace(cohort, covariates=kept, flow=tuple(recorder.steps))
 
 
 def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
@@ -99,8 +114,8 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     whole = Cohort.from_parquet(settings.table, cache=settings.cache)
     if isinstance(whole.source, CachePixels):
         narrator.say(f"cohort: pixels up to {whole.source.size} x {whole.source.size} from {whole.source.folder}")
-    for key in ("columns", "keep", "split", "fit", "bins"):
-        if getattr(settings, key):
+    for key in ("columns", "keep", "split", "fit", "bins", "uncertain"):
+        if getattr(settings, key) not in (None, {}, "error"):
             raise InputError(
                 f"cohort.{key} cannot be set for the prepared cohort '{where}': prepare it that way instead."
             )
@@ -108,6 +123,9 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
         if name not in whole.frame:
             near = did_you_mean(name, map(str, whole.frame.columns))
             raise InputError(f"The prepared cohort '{where}' has no column '{name}'.{near}")
+    require_unique(whole.frame["image_id"], source=where, what="image ids")
+    require_own_files(whole.frame, source=where)
+    require_disjoint(whole.frame)
     whole = whole.take(np.flatnonzero(whole.frame[list(_parts(settings))].notna().all(axis=1).to_numpy()))
     if settings.combine:
         kept = _combined(whole, settings)
@@ -115,4 +133,4 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
         level = whole.frame[settings.attribute]
         kept = whole.take(np.flatnonzero((level.isin(settings.levels or [*level])).to_numpy()))
     narrowed = replace(kept, attributes=(settings.attribute,), labels=settings.labels, covariates=settings.covariates)
-    return _checked(narrowed, settings)
+    return _checked(narrowed, settings, narrator)

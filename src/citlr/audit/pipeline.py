@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.audit.assembly import CLOSED, build_predictor, generator_of, provenance, whole_provenance
+from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance, whole_provenance
 from citlr.audit.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
 from citlr.audit.intake import take_in
@@ -179,7 +179,7 @@ class Chain:
     def fit(self) -> None:
         """Train the generator."""
         settings = self.config.generator.model_dump(mode="json")
-        build = lambda: generator_of(self.run)  # noqa: E731 - built only when it is trained
+        build = lambda: generator_of(self.run, self.whole)  # noqa: E731 - built only when it is trained
         self._do(fit_stage(build, settings, self.splits, seed=self.config.seed, voice=self.narrator))
         self.narrator.say("fit: the generator is trained")
 
@@ -204,7 +204,7 @@ class Chain:
         """Measure how faithful the redrawn images are."""
         config, after = self.config, (self._keys["generate"],)
         settings = {
-            "hold": list(config.generator.hold),
+            "hold": list(held(self.run, self.whole)),
             "probe_steps": config.gates.probe_steps,
             "features": config.quality.features,
             "cycles": config.quality.cycles,

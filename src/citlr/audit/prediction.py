@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
+from citlr.data.columns import read_table
 from citlr.data.counterfactuals import Counterfactuals
+from citlr.data.steps import to_numbers
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
@@ -135,12 +137,16 @@ def read_responses(path: str | Path) -> pd.DataFrame:
         raise InputError(
             f"No responses at '{source}': run `citlr predict` first, or give the file of the model's owner."
         )
-    frame = pd.read_csv(source) if source.suffix == ".csv" else pd.read_parquet(source)
+    own = source.suffix == ".parquet"
+    frame = pd.read_parquet(source) if own else read_table(source, verbatim=COLUMNS)
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(f"'{source}' lacks the columns {missing}: responses need {list(COLUMNS)}.")
-    text = {name: frame[name].astype(str) for name in COLUMNS if name not in ("draw", "probability")}
-    return frame.assign(**text)[list(COLUMNS)]
+    if own:
+        typed = {name: frame[name].astype(str) for name in COLUMNS if name not in ("draw", "probability")}
+    else:
+        typed = {name: to_numbers(frame[name], source=str(source)) for name in ("draw", "probability")}
+    return frame.assign(**typed)[list(COLUMNS)]
 
 
 def kind_of_answers(frame: pd.DataFrame) -> str:

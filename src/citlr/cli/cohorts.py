@@ -81,6 +81,9 @@ def table(
     covariate: Annotated[list[str] | None, typer.Option(help="Column to carry along; may be repeated.")] = None,
     split: Annotated[str | None, typer.Option(help="Column with a given split.")] = None,
     uncertain: Annotated[str, typer.Option(help="A label of -1 is: error, ignore, zeros or ones.")] = "error",
+    conflicts: Annotated[
+        str, typer.Option(help="A patient's records disagree on sex, race or ethnicity: drop, first or majority.")
+    ] = "drop",
     lateral: Annotated[str, typer.Option(help="Images known to be lateral: drop or keep.")] = "drop",
     seed: Annotated[int, typer.Option(help="Seed of a drawn split.")] = 0,
     check: Check = "decode",
@@ -111,6 +114,7 @@ def table(
         covariates=tuple(covariate or ()),
         split=split,
         uncertain=uncertain,
+        conflicts=conflicts,
         lateral=lateral,
         seed=seed,
         check=check,

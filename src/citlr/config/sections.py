@@ -45,7 +45,8 @@ class CohortConfig(Section):
     the table's own. `keep` restricts rows to listed values of a column, `fit` says how rectangles become squares
     ("pad" without it). `bins` cuts a column of numbers at these edges, so that its groups are levels:
     `{age: [40, 60]}`. `combine` makes `attribute` the joint one of several columns, whose levels are the combinations
-    in that order, such as "F, black"; `levels` then names the combinations to keep. Without `images`, `table` is a
+    in that order, such as "F, black"; `levels` then names the combinations to keep. `uncertain` says what a label of -1
+    is: an error, or ignored (not stated), zeros or ones. Without `images`, `table` is a
     cohort that `citlr prepare` wrote, with its cache if it has one; `cache: false` reads the image files all the same.
     """
 
@@ -59,6 +60,7 @@ class CohortConfig(Section):
     covariates: Names = ()
     columns: dict[Name, Name] = {}
     keep: dict[Name, tuple[Text, ...]] = {}
+    uncertain: Literal["error", "ignore", "zeros", "ones"] = "error"
     split: Name | None = None
     fractions: tuple[Share, Share, Share] = (0.65, 0.10, 0.25)
     split_seed: Seed = 0

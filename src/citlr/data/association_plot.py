@@ -32,11 +32,16 @@ def draw(description: Description) -> Figure:
     for row, name in zip(panels, names, strict=False):
         mine = [one for one in description.associations if one.attribute == name]
         by_patient = [one for one in mine if one.kind == "label" and one.unit == "patient"]
-        _rates(row[0], by_patient, f"positive, % of patients, by {name}")
+        _rates(row[0], by_patient, f"positive, % of patients, by {_plain(name)}")
         _rates(row[1], [one for one in mine if one.kind == "missing"], "label missing, % of images")
         _views(row[2], [one for one in mine if one.kind == "view"])
         _ages(row[3], [age for age in description.ages if age.attribute == name])
     return figure
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading dollar signs as formulas, in which it may fail."""
+    return text.replace("$", "\\$")
 
 
 def _rates(axes: Any, found: list[Association], title: str) -> None:
@@ -60,10 +65,10 @@ def _rates(axes: Any, found: list[Association], title: str) -> None:
             low, high = _wilson(rate, total)
             x = position + (place - (len(levels) - 1) / 2) * width
             colour = COLOURS[place % len(COLOURS)]
-            axes.bar(x, 100 * rate, width, color=colour, label=level if position == 0 else None)
+            axes.bar(x, 100 * rate, width, color=colour, label=_plain(level) if position == 0 else None)
             axes.plot([x, x], [100 * low, 100 * high], color="black", linewidth=1)
     axes.set_xticks(range(len(found)))
-    marks = [f"{one.variable}\nV = {one.cramers_v:.2f}" for one in found]
+    marks = [f"{_plain(one.variable)}\nV = {one.cramers_v:.2f}" for one in found]
     axes.set_xticklabels(
         marks, fontsize=7, rotation=30 if len(found) > 3 else 0, ha="right" if len(found) > 3 else "center"
     )
@@ -89,7 +94,14 @@ def _views(axes: Any, found: list[Association]) -> None:
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     bottom = np.zeros(len(one.levels))
     for place, value in enumerate(one.values):
-        axes.bar(one.levels, shares[:, place], 0.6, bottom=bottom, color=COLOURS[place % len(COLOURS)], label=value)
+        axes.bar(
+            [*map(_plain, one.levels)],
+            shares[:, place],
+            0.6,
+            bottom=bottom,
+            color=COLOURS[place % len(COLOURS)],
+            label=_plain(value),
+        )
         bottom += shares[:, place]
     axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(one.values), frameon=False)
 
@@ -105,6 +117,6 @@ def _ages(axes: Any, found: list[AgeByLevel]) -> None:
         axes.plot([place - 0.15, place + 0.15], [age.median, age.median], color="black")
         axes.plot(place, age.mean, "o", color="black", markersize=4)
     axes.set_xticks(range(len(stated)))
-    axes.set_xticklabels([age.level for age in stated])
+    axes.set_xticklabels([_plain(age.level) for age in stated])
     axes.set_xlim(-0.6, len(stated) - 0.4)
     axes.set_ylabel("years", fontsize=8)

@@ -16,6 +16,7 @@ import pandas as pd
 import scipy.stats
 
 from citlr.data.cohort import Cohort
+from citlr.data.printable import markdown
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import atomic_write
 
@@ -142,17 +143,18 @@ class Description:
         for one in self.associations:
             name = f"{one.variable} missing" if one.kind == "missing" else one.variable
             mark = " (expected counts below 5)" if one.dof and one.smallest_expected < 5 else ""
+            named = (markdown(one.attribute), markdown(name), one.unit, markdown(_cells(one)))
             lines.append(
-                f"| {one.attribute} | {name} | {one.unit} | {_cells(one)} | {one.statistic:.2f} ({one.dof}) | "
-                f"{_p(one)}{mark} | {one.cramers_v:.3f} |"
+                f"| {' | '.join(named)} | {one.statistic:.2f} ({one.dof}) | {_p(one)}{mark} | {one.cramers_v:.3f} |"
             )
         if self.ages:
             lines += ["", "| attribute | level | images | age missing | mean (sd) | median (quartiles) | p |"]
             lines += ["|---|---|---:|---:|---:|---:|---:|"]
         for age in self.ages:
             lines.append(
-                f"| {age.attribute} | {age.level} | {age.n_images} | {age.n_missing} | {age.mean:.1f} ({age.sd:.1f}) | "
-                f"{age.median:.1f} ({age.q25:.1f} to {age.q75:.1f}) | {age.pvalue:.3g} |"
+                f"| {markdown(age.attribute)} | {markdown(age.level)} | {age.n_images} | {age.n_missing} | "
+                f"{age.mean:.1f} ({age.sd:.1f}) | {age.median:.1f} ({age.q25:.1f} to {age.q75:.1f}) | "
+                f"{age.pvalue:.3g} |"
             )
         return "\n".join(lines)
 

@@ -13,30 +13,33 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Narrator
+from citlr.data.bins import cut_bins, is_age
 from citlr.data.checks import QUIET, Check, drop_unreadable
 from citlr.data.cohort_file import find_cache, note_cache, read_frame, write_frame
 from citlr.data.columns import pick_columns, wanted_columns
 from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.flow import FlowStep as FlowStep
 from citlr.data.images import Fit, Pixels
+from citlr.data.levels import levels_of, merge_covariate, name_levels
 from citlr.data.pixels import FolderPixels, PixelSource, read_batches
 from citlr.data.shown import WHITE
+from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
+from citlr.data.printable import require_printable
 from citlr.data.splits import SPLITS, assign_splits, read_split_names, require_disjoint
 from citlr.data.steps import (
     Lateral,
     Uncertain,
     apply_keep,
-    cut_bins,
+    complete_suffixes,
     drop_blank,
     drop_lateral,
     identify,
-    levels_of,
-    name_levels,
     read_labels,
+    read_numbers,
     require_levels,
     require_patients_per_level,
 )
-from citlr.data.vocabulary import read_age
+from citlr.data.vocabulary import Policy, raw_text, read_age
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import fingerprint
 
@@ -86,6 +89,7 @@ class Cohort:
     white: int = WHITE
 
     def __post_init__(self) -> None:
+        require_printable((*self.attributes, *self.labels, *self.covariates), "The name of a column")
         needed = ("image_id", "path", "patient_id", *self.attributes, *self.labels, *self.covariates)
         for column in needed:
             if column not in self.frame.columns:
@@ -302,6 +306,7 @@ def read_cohort(
     fit: Fit = "pad",
     lateral: Lateral = "drop",
     uncertain: Uncertain = "error",
+    conflicts: Policy = "drop",
     check: Check = "decode",
     max_unreadable: float = 0.01,
     min_patients_per_level: int = 20,
@@ -329,9 +334,11 @@ def read_cohort(
         table's, where they differ. The path is the identifier where the table has no `image_id`.
     levels : mapping, optional
         Attribute to {raw value: level name} or to the list of allowed values; for a single attribute the inner mapping
-        alone will do. Values that it does not name stop the run.
+        alone will do. Values that it does not name stop the run. Spellings of a listed value are read as that value;
+        spellings of a sex are one level without being asked, and other values that differ by case only stop the run.
     bins : mapping of str to sequence of float, optional
-        Attribute to the inner edges of groups of a number: `{"age_group": [40, 60]}`.
+        Attribute to the inner edges of groups of a number: `{"age_group": [40, 60]}`; ages are read as the column `age`
+        is.
     keep : mapping, optional
         Column to the values (after `levels`) of the rows to keep.
     split : str, optional
@@ -346,6 +353,8 @@ def read_cohort(
         Whether images known to be lateral are left out, by `view` or the header of a DICOM file.
     uncertain : {"error", "ignore", "zeros", "ones"}
         What a label of -1 means.
+    conflicts : {"drop", "first", "majority"}
+        What to do with a patient whose records disagree on sex, race or ethnicity.
     check : {"decode", "structure", "exists", "none"}
         How thoroughly the image files are looked at; see `citlr.data.checks.drop_unreadable`.
     max_unreadable : float
@@ -372,15 +381,21 @@ def read_cohort(
     wanted = wanted_columns(
         [*names, *labels, *covariates, *(keep or {})], columns or {}, split=split, optional=("image_id", "age", "view")
     )
+    require_roles(names, labels, covariates, wanted)
     frame = pick_columns(table, wanted, source=source, optional=("image_id", "age", "view"))
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {Path(source).name}")
     identify(recorder, source=source)
+    raw = {f"raw {name}": raw_text(recorder.frame[name]) for name in names}
+    recorder.frame = recorder.frame.assign(**raw)
     for name in names:
         if bins and name in bins:
-            recorder.frame[name] = cut_bins(recorder.frame[name], bins[name], source=source)
+            ages = is_age((name, wanted[name]), recorder.frame[name])
+            recorder.frame[name] = cut_bins(recorder.frame[name], bins[name], source=source, ages=ages)
         drop_blank(recorder, name, step=name, what=name)
-        name_levels(recorder, name, levels_of(levels, name, names), source=source)
+        rules = levels_of(levels, name, names)
+        name_levels(recorder, name, rules, source=source, column=wanted[name], conflicts=conflicts)
+    _read_covariates(recorder, [name for name in covariates if name not in (*labels, "age")], source)
     apply_keep(recorder, keep or {})
     for label in labels:
         recorder.frame[label] = read_labels(recorder.frame[label], uncertain=uncertain, source=source)
@@ -388,25 +403,40 @@ def read_cohort(
         recorder.frame["age"] = read_age(recorder.frame["age"], source=source, cap=None)
     if lateral == "drop":
         drop_lateral(recorder, root)
+    complete_suffixes(recorder, root)
     white = drop_unreadable(
         recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator
     )
     done = recorder.frame
     for name in names:
-        require_levels(done, name, source=source)
+        require_levels(done, name, source=source, wanted=levels_of(levels, name, names))
     if split is None:
         done["split"] = assign_splits(done, fractions=fractions, stratify=attribute, seed=seed)
     else:
         done["split"] = read_split_names(done["split"])
         require_disjoint(done)
     require_patients_per_level(done, attribute, minimum=min_patients_per_level)
+    if min_patients_per_level and (done["split"] == "train").any():
+        require_levels_to_learn(done, attribute)
+    kept = aside_covariates(recorder, covariates)
+    for remark in recorder.remarks():
+        narrator.say(f"Remark: {remark}.")
+    counted = raw_counts(done, {name: raw[f"raw {name}"] for name in names if name not in (bins or {})})
+    done = done.drop(columns=[*raw])
     return Cohort(
         done,
         root,
         attributes=names,
         labels=tuple(labels),
-        covariates=tuple(covariates),
+        covariates=kept,
         flow=tuple(recorder.steps),
+        raw=counted,
         fit=fit,
         white=white,
     )
+
+
+def _read_covariates(recorder: FlowRecorder, covariates: Sequence[str], source: str) -> None:
+    for name in covariates:
+        recorder.frame[name] = read_numbers(recorder.frame[name], source=source)
+        merge_covariate(recorder, name)

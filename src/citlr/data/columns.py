@@ -2,102 +2,136 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from citlr.data.printable import require_printable
+from citlr.data.text_table import read_text
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 
-# Blank cells, as tables out of hospitals, R and pandas write them. Words such as "None" may be values and stay.
-BLANKS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "<NA>", "#N/A"]
+# Blank cells, as tables out of hospitals, R and pandas write them, in lower case. Words such as "None" may be values
+# and stay.
+BLANKS = frozenset({"", "na", "n/a", "n.a.", "nan", "-nan", "nat", "null", "<na>", "#n/a"})
+TEXT = (".csv", ".tsv", ".tab", ".txt")
+WORKBOOKS = (".xlsx", ".xlsm")
+PARQUET = (".parquet", ".pq")
 
 
-def read_table(path: str | os.PathLike[str], *, columns: Collection[str] | None = None) -> pd.DataFrame:
+def read_table(
+    path: str | os.PathLike[str], *, columns: Collection[str] | None = None, verbatim: Collection[str] = ()
+) -> pd.DataFrame:
     """Read a CSV, TSV (each also gzipped), parquet or Excel table; every cell of a text table stays text.
 
-    Text keeps identifiers such as `00012` whole; numbers are made where a number is asked for.
-
-    Parameters
-    ----------
-    path : path-like
-        The file; its suffix says what it is.
-    columns : collection of str, optional
-        Read these alone, where present: the memory of the others is saved.
-
-    Returns
-    -------
-    DataFrame
+    Every table that somebody else wrote comes in here. Text keeps identifiers such as `00012` whole; numbers are made
+    where a number is asked for; cells are stripped, and blank ones are missing. `columns` are read alone where present;
+    in `verbatim` ones words such as "NA" are values, as they are among identifiers that this package handed out.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, empty, of another kind, or has a column name twice.
+        If the file is missing, damaged, empty, of another kind, or has a column twice or a row that does not fit.
     """
-    table = _read(Path(path), columns)
+    table = _read(Path(path), columns, verbatim=frozenset(verbatim))
     if table.empty:
         raise InputError(f"{path} has a header and no rows.")
     return table
 
 
-def _read(file: Path, columns: Collection[str] | None, *, rows: int | None = None) -> pd.DataFrame:
+def _read(
+    file: Path, columns: Collection[str] | None, *, header_only: bool = False, verbatim: frozenset[str] = frozenset()
+) -> pd.DataFrame:
     if not file.is_file():
-        raise InputError(f"There is no table {file}.{_nearest_file(file)}")
-    kind = "".join(file.suffixes[-2:]).lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
+        raise InputError(f"There is no table {file}{_nearest_file(file)}")
+    kind = file.with_suffix("").suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
     try:
-        table = _read_kind(file, kind, None if columns is None else set(columns), rows)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pa.ArrowInvalid) as error:
+        table = _read_kind(file, kind, None if columns is None else set(columns), header_only, verbatim)
+    except pa.ArrowInvalid as error:
         raise InputError(f"{file} cannot be read as a {kind.lstrip('.')} table ({error}).") from error
     except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{file} cannot be read to its end, it may be truncated ({error}); fetch it again.") from error
-    table.columns = [str(name).strip() for name in table.columns]
-    double = table.columns[table.columns.duplicated()]
-    if len(double):
-        raise InputError(f"{file} has the column '{double[0]}' more than once; rename one.")
     return table
 
 
 def table_columns(table: str | os.PathLike[str] | pd.DataFrame) -> list[str]:
     """Give the column names of a table, reading its header alone where that is possible."""
     if isinstance(table, pd.DataFrame):
-        return [str(name) for name in table.columns]
-    return [str(name) for name in _read(Path(table), None, rows=1).columns]
+        return _names(table.columns, "The table")
+    return [str(name) for name in _read(Path(table), None, header_only=True).columns]
 
 
-def _read_kind(file: Path, kind: str, wanted: set[str] | None, rows: int | None) -> pd.DataFrame:
-    if kind in (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"):
-        separator = "\t" if kind.startswith(".tsv") else ","
-        keep = None if wanted is None else (lambda name: str(name).strip() in wanted)
-        return pd.read_csv(
-            file,
-            sep=separator,
-            dtype=str,
-            usecols=keep,
-            nrows=rows,
-            keep_default_na=False,
-            na_values=BLANKS,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-        )
-    if kind in (".parquet", ".pq"):
+def _names(names: Iterable[Any], file: Path | str) -> list[str]:
+    """Strip the names of columns, and refuse one that is there twice: which of the two is meant, nobody can tell."""
+    plain = [str(name).strip() for name in names]
+    double = [name for place, name in enumerate(plain) if name in plain[:place]]
+    if double:
+        raise InputError(f"{file} has the column '{double[0][:80]}' more than once; rename one, or take it out.")
+    return plain
+
+
+def _read_kind(
+    file: Path, kind: str, wanted: set[str] | None, header_only: bool, verbatim: frozenset[str]
+) -> pd.DataFrame:
+    def keep(name: str) -> bool:
+        return wanted is None or name in wanted
+
+    if kind in TEXT:
+        usual = "\t" if kind in (".tsv", ".tab") else ","
+        header, cells = read_text(file, usual=usual, keep=keep, header_only=header_only)
+        names = _names(header, file)
+        texts = {place: _plain(column, names[place] in verbatim) for place, column in cells.items()}
+        frame = pd.DataFrame(texts, dtype="str")
+        frame.columns = [names[place] for place in cells]
+        return frame
+    if kind in PARQUET:
         # An open handle, not a path: Arrow would otherwise guess partitions from the folder's name.
         with file.open("rb") as stream:
             parquet = pq.ParquetFile(stream)
-            names = [name for name in parquet.schema_arrow.names if wanted is None or name in wanted]
-            table = parquet.schema_arrow.empty_table() if rows else parquet.read(columns=names)
-            frame: pd.DataFrame = table.to_pandas()
-            return frame
-    if kind in (".xlsx", ".xlsm"):
-        return _read_excel(file, wanted, rows)
+            names = _names(parquet.schema_arrow.names, file)
+            taken = [place for place, name in enumerate(names) if keep(name)]
+            own = [parquet.schema_arrow.names[place] for place in taken]
+            table = parquet.schema_arrow.empty_table() if header_only else parquet.read(columns=own)
+            frame = table.select(own).to_pandas(ignore_metadata=True)
+            frame.columns = [names[place] for place in taken]
+            return clean(frame, verbatim)
+    if kind in WORKBOOKS:
+        return _read_excel(file, keep, header_only, verbatim)
     raise InputError(f"{file} has the suffix '{kind}'; a table is .csv, .tsv, .csv.gz, .tsv.gz, .parquet or .xlsx.")
 
 
-def _read_excel(file: Path, wanted: set[str] | None, limit: int | None) -> pd.DataFrame:
+def _plain(cells: Sequence[str], verbatim: bool = False) -> list[str | None]:
+    """Strip cells; blank ones are missing, verbatim only those with nothing in them."""
+    # Few distinct values among many rows: look at each once.
+    distinct = {cell: cell.strip() for cell in set(cells)}
+    known = {
+        cell: None if not text or (text.lower() in BLANKS and not verbatim) else text for cell, text in distinct.items()
+    }
+    return [known[cell] for cell in cells]
+
+
+def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
+    """Treat the text of a table that knows types as that of one that does not: stripped, and blanks are missing."""
+    changed = {}
+    for name, column in frame.items():
+        if column.dtype.kind in "OU" or isinstance(column.dtype, pd.StringDtype | pd.CategoricalDtype):
+            values = column.astype(object)
+            text = values.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
+            if text.any():
+                plain = values.to_numpy(dtype=object, copy=True)
+                plain[text] = _plain(plain[text].tolist(), name in verbatim)
+                changed[name] = pd.Series(plain, index=frame.index, dtype=object).infer_objects()
+    return frame.assign(**changed) if changed else frame  # type: ignore[arg-type]
+
+
+def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[str]) -> pd.DataFrame:
     """Read the first sheet; calamine takes a tenth of the time of openpyxl, through which pandas reads."""
     try:
         from python_calamine import CalamineWorkbook
@@ -105,30 +139,39 @@ def _read_excel(file: Path, wanted: set[str] | None, limit: int | None) -> pd.Da
         raise MissingExtraError("python-calamine", "xlsx", f"Reading {file.name}") from error
     try:
         sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0)
-        rows = sheet.to_python(skip_empty_area=False, nrows=None if limit is None else limit + 1)
+        rows = sheet.to_python(skip_empty_area=False, nrows=1 if header_only else None)
     except Exception as error:  # a damaged file can fail anywhere in the parser
         raise InputError(f"{file} cannot be read as an Excel table ({type(error).__name__}: {error}).") from error
     if not rows:
         raise InputError(f"{file} has an empty first sheet.")
-    header = [str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(rows[0])]
+    header = _names((str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(rows[0])), file)
     columns = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
-    cells = {place: column for place, column in enumerate(columns) if wanted is None or header[place] in wanted}
-    frame = pd.DataFrame({place: [_cell(value) for value in column] for place, column in cells.items()}, dtype="str")
+    cells = {place: column for place, column in enumerate(columns) if keep(header[place])}
+    texts = {
+        place: _plain([_cell(value) for value in column], header[place] in verbatim) for place, column in cells.items()
+    }
+    frame = pd.DataFrame(texts, dtype="str")
     frame.columns = [header[place] for place in cells]
     return frame
 
 
-def _cell(value: Any) -> str | None:
+def _cell(value: Any) -> str:
     """Give a cell as the text that a CSV would hold; a workbook stores whole numbers as 50.0 as often as not."""
-    if isinstance(value, str):
-        return None if value in BLANKS else value
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _nearest_file(file: Path) -> str:
+    """Say what would do instead of a file that is not there: one of its name with a suffix, or a similar name."""
+    if file.is_dir():
+        return ": it is a folder; give the file in it."
     if not file.parent.is_dir():
-        return f" The folder {file.parent} is not there either."
-    return did_you_mean(file.name, [entry.name for entry in file.parent.iterdir() if entry.is_file()][:200])
+        return f". The folder {file.parent} is not there either."
+    names = sorted(entry.name for entry in file.parent.iterdir() if entry.is_file())
+    beside = [name for name in names if name.lower().startswith(f"{file.name.lower()}.")]
+    if beside:
+        return f", but '{beside[0]}' stands there: give the name with its suffix."
+    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.6)
+    return f". Did you mean '{near[0]}'?" if near else "; give the path of a table."
 
 
 def wanted_columns(
@@ -208,8 +251,29 @@ def pick_columns(
         if ours not in taken and ours not in optional:
             role = "" if ours == theirs else f" (wanted as '{ours}')"
             raise InputError(f"{source} has no column '{theirs}'{role}.{did_you_mean(theirs, have)}")
-    frame = table if isinstance(table, pd.DataFrame) else read_table(table, columns=[*taken.values()])
+    require_printable([*taken, *taken.values()], f"{source} has a column whose name")
+    twins = {name: other for name in taken.values() for other in have if other != name and _same(other, name)}
+    if isinstance(table, pd.DataFrame):
+        frame = clean(table.set_axis(have, axis=1)[list(dict.fromkeys([*taken.values(), *twins.values()]))])
+    else:
+        frame = read_table(table, columns=[*taken.values(), *twins.values()])
+    for name, other in twins.items():
+        differ = np.flatnonzero((_text(frame[name]) != _text(frame[other])).to_numpy())
+        if len(differ):
+            raise InputError(
+                f"{source} has the columns '{name}' and '{other}', which disagree in {len(differ)} rows (row "
+                f"{differ[0] + 1} first); rename or take out the one that is not meant."
+            )
     return pd.DataFrame({ours: frame[theirs].to_numpy() for ours, theirs in taken.items()})
+
+
+def _same(one: str, other: str) -> bool:
+    """Tell names that differ by case or blanks only."""
+    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
+
+
+def _text(values: pd.Series) -> pd.Series:
+    return values.astype("string").fillna("")
 
 
 def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:

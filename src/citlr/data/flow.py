@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from citlr.data.printable import markdown
 from citlr.errors import InputError
 
 # Names that a remark lists: it may be of every image of a large set.
@@ -133,6 +134,10 @@ class FlowRecorder:
         if not len(self.frame):
             raise InputError(f"The step '{step}' leaves no image: {reason} ({excluded} images left out there).")
 
+    def remarks(self, since: int = 0) -> list[str]:
+        """Give the reasons of the steps from one on that left nothing out: how something was read, not who is gone."""
+        return [one.reason for one in self.steps[since:] if not one.excluded_images and one.step != "table"]
+
     def _patients(self) -> int:
         return int(self.frame[self.patient].nunique()) if self.patient in self.frame.columns else 0
 
@@ -152,13 +157,14 @@ def flow_table(steps: Sequence[FlowStep]) -> str:
         "|---|---|---:|---:|---:|---:|",
     ]
     for one in steps:
-        reason = one.reason.replace("|", "\\|")
         counts = (one.excluded_images, one.excluded_patients, one.n_images, one.n_patients)
-        lines.append(f"| {one.step} | {reason} | " + " | ".join(str(count) for count in counts) + " |")
+        lines.append(
+            f"| {markdown(one.step)} | {markdown(one.reason)} | " + " | ".join(str(count) for count in counts) + " |"
+        )
     for one in steps:
         if one.names:
-            what = f"Left out at '{one.step}':" if one.excluded_images else f"{one.reason}, such as:"
-            lines += ["", what, "", *(f"- `{name}`" for name in one.names)]
+            what = f"Left out at '{markdown(one.step)}':" if one.excluded_images else f"{markdown(one.reason)}, such as:"
+            lines += ["", what, "", *(f"- {markdown(name)}" for name in one.names)]
     return "\n".join(lines)
 
 
@@ -174,6 +180,6 @@ def raw_table(counts: Sequence[RawCount]) -> str:
     """
     lines = ["| attribute | raw value | level | images before | images after |", "|---|---|---|---:|---:|"]
     for one in counts:
-        raw = one.raw.replace("|", "\\|") or "(blank)"
-        lines.append(f"| {one.attribute} | {raw} | {one.level} | {one.images_before} | {one.images_after} |")
+        cells = (one.attribute, one.raw or "(blank)", one.level)
+        lines.append(f"| {' | '.join(map(markdown, cells))} | {one.images_before} | {one.images_after} |")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from citlr.data.cache import cache_name, write_cache
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table, raw_table
+from citlr.data.printable import markdown
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
 from citlr.run.lock import locked
@@ -97,9 +98,9 @@ def _page(cohort: Cohort) -> str:
     if cohort.raw:
         parts += ["## Raw values", "", raw_table(cohort.raw), ""]
     sides = cohort.frame.groupby(["split", *cohort.attributes], sort=True)["patient_id"].agg(["size", "nunique"])
-    parts += ["## Splits", "", f"| split | {' | '.join(cohort.attributes)} | images | patients |"]
+    parts += ["## Splits", "", f"| split | {' | '.join(map(markdown, cohort.attributes))} | images | patients |"]
     parts.append("|---|" + "---|" * len(cohort.attributes) + "---:|---:|")
     for keys, row in sides.iterrows():
         cells = keys if isinstance(keys, tuple) else (keys,)
-        parts.append(f"| {' | '.join(map(str, cells))} | {row['size']} | {row['nunique']} |")
+        parts.append(f"| {' | '.join(map(markdown, cells))} | {row['size']} | {row['nunique']} |")
     return "\n".join(parts) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,8 +12,10 @@ import pandas as pd
 
 from citlr.data.columns import refuse_unsafe_paths, require_unique
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import PLAIN_SUFFIXES, is_dicom
+from citlr.data.images import DICOM_SUFFIXES, PLAIN_SUFFIXES, is_dicom
 from citlr.data.pixels import inside
+from citlr.data.printable import require_printable
+from citlr.data.spellings import fold
 from citlr.data.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean
 
@@ -20,8 +23,7 @@ Uncertain = Literal["error", "ignore", "zeros", "ones"]
 Lateral = Literal["drop", "keep"]
 Blank = Literal["ignore", "zeros"]
 UNCERTAIN: tuple[Uncertain, ...] = get_args(Uncertain)
-# More levels than this are a number or free text read as categories; contrasts grow with the square.
-MAX_LEVELS = 12
+SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "positive": 1.0, "negative": 0.0}
 
 
@@ -35,21 +37,36 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
     if "image_id" not in frame.columns:
         frame.insert(0, "image_id", frame["path"])
     drop_blank(recorder, "image_id", step="image id", what="image id")
-    recorder.frame["image_id"] = recorder.frame["image_id"].astype(str)
+    recorder.frame["image_id"] = recorder.frame["image_id"].astype(str).str.strip()
+    for column in ("image_id", "patient_id", "path"):
+        require_printable(recorder.frame[column], f"{source}: the column '{column}'")
     require_unique(recorder.frame["image_id"], source=source, what="image ids")
+    require_own_files(recorder.frame, source=source)
 
 
-def levels_of(levels: Mapping[str, Any] | None, attribute: str, attributes: Sequence[str]) -> Any:
-    """Find the rules of one attribute: `levels` may hold them by attribute or, for a single attribute, directly."""
-    if levels is None or attribute in levels:
-        return None if levels is None else levels[attribute]
-    flat = all(isinstance(value, str) for value in levels.values())
-    if len(attributes) == 1 and flat:
-        return levels
-    for name in levels:
-        if name not in attributes:
-            raise InputError(f"`levels` names '{name}', which is no attribute here.{did_you_mean(name, attributes)}")
-    return None
+def require_own_files(frame: pd.DataFrame, *, source: str) -> None:
+    """Refuse rows that name one image file: one picture would count as several images."""
+    plain = frame["path"].map(posixpath.normpath)
+    require_unique(plain.rename("path"), source=source, what="image files")
+
+
+def complete_suffixes(recorder: FlowRecorder, root: Path) -> None:
+    """Read `scan/17` as `scan/17.png` where only the latter is there, and tell it in the flow."""
+    if not root.is_dir():
+        return
+    frame = recorder.frame
+    bare = frame["path"].map(lambda path: Path(path).suffix.lower() not in SUFFIXES)
+    found: dict[int, str] = {}
+    for row, path in frame.loc[bare, "path"].items():
+        if not (root / path).exists():
+            beside = [path + suffix for suffix in SUFFIXES if (root / (path + suffix)).is_file()]
+            if len(beside) == 1:
+                found[row] = beside[0]
+    if found:
+        frame["path"] = pd.Series(found).reindex(frame.index).fillna(frame["path"])
+        example = next(iter(found.values()))
+        recorder.start("path", f"{len(found)} paths have no suffix, and the file stands there with one ({example})")
+        require_own_files(frame, source="The table with its suffixes")
 
 
 def drop_blank(recorder: FlowRecorder, column: str, *, step: str, what: str) -> None:
@@ -57,77 +74,6 @@ def drop_blank(recorder: FlowRecorder, column: str, *, step: str, what: str) -> 
     values = recorder.frame[column]
     blank = values.isna() | (values.astype("string").str.strip() == "").fillna(True)
     recorder.keep(~blank.astype(bool), step, f"no {what} ({int(blank.sum())} blank)")
-
-
-def name_levels(
-    recorder: FlowRecorder, attribute: str, levels: Mapping[str, str] | Sequence[str] | None, *, source: str
-) -> None:
-    """Turn the raw values of an attribute into level names; values that no rule covers stop the run with their counts.
-
-    Parameters
-    ----------
-    recorder : FlowRecorder
-        Its frame has the column `attribute` without blanks.
-    attribute : str
-        The column.
-    levels : mapping or sequence, optional
-        Raw value to level name, or the values allowed; every value is its own name without it.
-    source : str
-        What an error calls the table.
-
-    Raises
-    ------
-    InputError
-        For values outside `levels`, for a single level, for more than `MAX_LEVELS`.
-    """
-    raw = recorder.frame[attribute].astype(str).str.strip()
-    rules = _rules(levels)
-    if rules is not None:
-        strange = raw[~raw.isin(rules)].value_counts()
-        if len(strange):
-            listed = ", ".join(f"'{value}' ({count} images)" for value, count in strange.head(20).items())
-            hint = did_you_mean(str(strange.index[0]), rules)
-            raise InputError(
-                f"{source}: '{attribute}' holds values that its levels do not name: {listed}.{hint} "
-                "Add them to `levels`, or leave those rows out with `keep`."
-            )
-        raw = raw.map(rules)
-    found = sorted(raw.unique())
-    if len(found) > MAX_LEVELS:
-        raise InputError(
-            f"{source}: '{attribute}' has {len(found)} levels ({', '.join(found[:5])}, ...), at most {MAX_LEVELS} can "
-            "be compared; give `bins` for a number, or merge values with `levels`."
-        )
-    recorder.frame[attribute] = raw
-
-
-def _rules(levels: Mapping[str, str] | Sequence[str] | None) -> dict[str, str] | None:
-    if levels is None:
-        return None
-    if isinstance(levels, Mapping):
-        return {str(raw).strip(): str(name).strip() for raw, name in levels.items()}
-    return {str(name).strip(): str(name).strip() for name in levels}
-
-
-def cut_bins(values: pd.Series, edges: Sequence[float], *, source: str) -> pd.Series:
-    """Turn a number into groups such as `0-39`, `40-59` and `60+`; blanks stay blank.
-
-    Examples
-    --------
-    >>> cut_bins(pd.Series(["39", "40", "75", None], name="age"), [40, 60], source="a.csv").tolist()
-    ['0-39', '40-59', '60+', nan]
-    """
-    inner = sorted({float(edge) for edge in edges if edge > 0})
-    if not inner:
-        raise InputError(f"The bins of '{values.name}' are {list(edges)}; give at least one edge above 0, such as 60.")
-    numbers = to_numbers(values, source=source)
-    starts = [0.0, *inner]
-    names = [f"{low:g}-{high - 1:g}" for low, high in zip(starts, inner, strict=False)] + [f"{inner[-1]:g}+"]
-    place = np.searchsorted(np.asarray(inner), numbers.to_numpy(), side="right")
-    cut = pd.Series(
-        np.asarray(names, dtype=object)[np.minimum(place, len(inner))], index=values.index, name=values.name
-    )
-    return cut.where(numbers.notna() & (numbers >= 0))
 
 
 def to_numbers(values: pd.Series, *, source: str) -> pd.Series:
@@ -139,13 +85,36 @@ def to_numbers(values: pd.Series, *, source: str) -> pd.Series:
     [1.0, nan, 2.5]
     """
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    bad = values[numbers.isna() & values.notna()]
+    # Words such as "inf" are numbers to a computer and to nobody who fills in tables.
+    numbers = numbers.where(np.isfinite(numbers))
+    blank = values.isna() | (values.astype("string").str.strip() == "").fillna(True).astype(bool)
+    bad = values[numbers.isna() & ~blank]
     if len(bad):
+        comma = " Write decimal points, not commas." if bad.astype(str).str.fullmatch(r"-?\d+,\d+").any() else ""
         raise InputError(
             f"{source}: the column '{values.name}' holds {len(bad)} values that are no numbers, the first in row "
-            f"{bad.index[0] + 1}: '{bad.iloc[0]}'."
+            f"{bad.index[0] + 1}: '{str(bad.iloc[0])[:80]}'.{comma}"
         )
     return numbers
+
+
+def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
+    """Read a covariate as numbers where it is one, as a table that knows types does; codes such as 01 stay text.
+
+    Examples
+    --------
+    >>> read_numbers(pd.Series(["1.5", "20", None]), source="a.csv").tolist()
+    [1.5, 20.0, nan]
+    >>> read_numbers(pd.Series(["01", "20"]), source="a.csv").tolist()
+    ['01', '20']
+    """
+    given = values.dropna()
+    text = given.astype(str).str.strip()
+    if not len(given) or pd.api.types.is_numeric_dtype(given) or text.str.match(r"-?0\d").any():
+        return values
+    share = float(text.str.fullmatch(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?").mean())
+    # Many numbers and a few words are a column of numbers with typing errors, which are named; words alone are levels.
+    return to_numbers(values, source=source) if share == 1 or (share > 0.9 and text.nunique() > 20) else values
 
 
 def read_labels(
@@ -189,7 +158,7 @@ def read_labels(
     if uncertain == "error" and doubtful.any():
         raise InputError(
             f"{source}: the label '{values.name}' has {int(doubtful.sum())} uncertain values (-1); choose what they "
-            "mean with uncertain='ignore', 'zeros' or 'ones'."
+            "mean: ignore, zeros or ones (`cohort.uncertain` of a configuration, --uncertain, or uncertain= in Python)."
         )
     if blank == "zeros":
         floats = floats.fillna(0.0)
@@ -205,7 +174,10 @@ def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) 
             )
         listed = [str(allowed)] if isinstance(allowed, str | int | float) else [str(value) for value in allowed]
         values = recorder.frame[column].astype("string").str.strip()
-        inside = values.isin(listed).fillna(False).astype(bool)
+        # 1 and 1.0 are one number; words are compared letter by letter, and those left out are counted below.
+        numbers = {fold(value) for value in listed if value not in set(values) and fold(value)[:1].isdigit()}
+        same = values.fillna("").map(fold).isin(numbers) if numbers else False
+        inside = (values.isin(listed).fillna(False) | same).astype(bool)
         outside = values[~inside].fillna("(blank)").value_counts()
         seen = ", ".join(f"{value}: {count}" for value, count in outside.head(20).items())
         recorder.keep(inside, f"keep {column}", f"{column} is not {' or '.join(listed)} ({seen})")
@@ -240,9 +212,16 @@ def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | No
         return None
 
 
-def require_levels(frame: pd.DataFrame, attribute: str, *, source: str) -> None:
-    """Refuse an attribute with a single level: there is nothing to compare."""
+def require_levels(frame: pd.DataFrame, attribute: str, *, source: str, wanted: Any = None) -> None:
+    """Refuse an attribute with a single level, where there is nothing to compare, and a listed level without images."""
     found = sorted(frame[attribute].astype(str).unique())
+    listed = [] if wanted is None or isinstance(wanted, Mapping) else [str(level).strip() for level in wanted]
+    absent = [level for level in listed if level not in found]
+    if absent:
+        raise InputError(
+            f"{source}: no image has the level '{absent[0]}' of '{attribute}' (`levels`) after all exclusions."
+            f"{did_you_mean(absent[0], found)}"
+        )
     if len(found) < 2:
         raise InputError(
             f"{source}: '{attribute}' has the single level '{found[0]}' after all exclusions; an audit compares two "

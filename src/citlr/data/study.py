@@ -10,13 +10,15 @@ from typing import Literal
 import pandas as pd
 
 from citlr.console import Narrator
+from citlr.data.bins import cut_bins
 from citlr.data.checks import CHECKS, QUIET, Check, drop_unreadable
 from citlr.data.cohort import Cohort
 from citlr.data.columns import refuse_unsafe_paths, require_unique
 from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.images import FITS, Fit
+from citlr.data.levels import listed
 from citlr.data.splits import assign_splits, require_disjoint
-from citlr.data.steps import Blank, Uncertain, cut_bins, read_labels, require_levels
+from citlr.data.steps import Blank, Uncertain, read_labels, require_levels, require_own_files
 from citlr.data.vocabulary import FRONTAL, RACES, STUDY_RACES, UNKNOWN, Policy, raw_text
 from citlr.errors import InputError, did_you_mean
 
@@ -98,6 +100,11 @@ class Study:
         ):
             if value not in allowed:
                 raise InputError(f"{name}='{value}' is not a choice.{did_you_mean(str(value), allowed)}")
+        if self.age_cap is not None and any(edge > self.age_cap for edge in self.age_edges):
+            raise InputError(
+                f"age_edges={self.age_edges} has an edge above age_cap={self.age_cap:g}, the one age of everybody "
+                "older; take the edge out, or keep ages as they are with --age-cap 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,7 @@ def complete(
     frame = recorder.frame
     frame["path"] = refuse_unsafe_paths(frame["path"], source=source.name)
     require_unique(frame["image_id"], source=source.name, what="image ids")
+    require_own_files(frame, source=source.name)
     attributes = chosen_attributes(study, source)
     # Counted on all rows of the table, before anything is left out.
     before = {name: raw_text(frame[column]).value_counts() for name, column in source.raw.items()}
@@ -215,7 +223,8 @@ def _keep_ages(recorder: FlowRecorder, study: Study, attributes: Sequence[str]) 
         age = recorder.frame["age"]
         recorder.keep(age >= study.min_age, "age", f"younger than {study.min_age:g} years, or no age stated")
     if "age_group" in attributes:
-        recorder.frame["age_group"] = cut_bins(recorder.frame["age"], study.age_edges, source="age").fillna(UNKNOWN)
+        groups = cut_bins(recorder.frame["age"], study.age_edges, source="age", ages=True)
+        recorder.frame["age_group"] = groups.fillna(UNKNOWN)
 
 
 def _keep_known(recorder: FlowRecorder, name: str, study: Study, source: Source) -> None:
@@ -229,17 +238,12 @@ def _keep_known(recorder: FlowRecorder, name: str, study: Study, source: Source)
     ):
         hit = values == bad
         raw = raw_text(recorder.frame[column])[hit] if column else values[hit]
-        recorder.keep(~hit, name, f"{name}: {why}{_listed(raw)}")
+        recorder.keep(~hit, name, f"{name}: {why}{listed(raw)}")
         values = recorder.frame[name]
     if name == "race":
         outside = ~values.isin(study.races)
         raw = raw_text(recorder.frame[column])[outside] if column else values[outside]
-        recorder.keep(~outside, name, f"race is not {', '.join(study.races)}{_listed(raw)}")
-
-
-def _listed(raw: pd.Series) -> str:
-    counts = raw.replace("", "(blank)").value_counts()
-    return f" ({', '.join(f'{value}: {count}' for value, count in counts.head(40).items())})" if len(counts) else ""
+        recorder.keep(~outside, name, f"race is not {', '.join(study.races)}{listed(raw)}")
 
 
 def _split(recorder: FlowRecorder, study: Study, source: Source, attribute: str) -> None:

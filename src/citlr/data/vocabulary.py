@@ -28,8 +28,13 @@ OLDEST = 120.0
 SEX: Mapping[str, str] = {
     "f": "female",
     "female": "female",
+    "woman": "female",
+    "w": "female",
+    "weiblich": "female",
     "m": "male",
     "male": "male",
+    "man": "male",
+    "männlich": "male",
     "o": UNKNOWN,
     "other": UNKNOWN,
     "u": UNKNOWN,
@@ -161,6 +166,12 @@ VIEW: Mapping[str, str] = {
 }
 FRONTAL = ("AP", "PA", "frontal")
 
+# Upper case. An age is a number, its unit (years without one), and a mark where it is a lower bound.
+_AGE = (
+    r"^[>=]*\s*(?P<number>\d+(?:\.\d+)?)\s*"
+    r"(?P<unit>Y(?:EARS?|RS?)?|M(?:ONTHS?)?|W(?:EEKS?)?|D(?:AYS?)?)?\s*(?P<open>\+?)$"
+)
+
 Policy = Literal["drop", "first", "majority"]
 POLICIES: tuple[Policy, ...] = ("drop", "first", "majority")
 
@@ -252,24 +263,38 @@ def read_age(
     # Few distinct ages among many rows: read each once.
     codes, distinct = pd.factorize(raw_text(values).str.upper())
     text = pd.Series(np.asarray(distinct, dtype=object), dtype=str)
-    parts = text.str.extract(r"^[>=]*\s*(\d+(?:\.\d+)?)\s*([YMWD]?)(\+?)$")
-    strange = (parts[0].isna() & (text != "")).to_numpy(dtype=bool)
+    parts = text.str.extract(_AGE)
+    strange = (parts["number"].isna() & (text != "")).to_numpy(dtype=bool)
     if strange.any():
         bad = values[strange[codes]]
         raise InputError(
             f"{source}: the column '{values.name}' holds {len(bad)} values that are no age, the first in row "
-            f"{bad.index[0] + 1}: '{bad.iloc[0]}'. Years, or 060Y, 018M, 006W, 010D are read."
+            f"{bad.index[0] + 1}: '{str(bad.iloc[0])[:80]}'. Years (60, 60.5), 060Y, 018M, 006W, 010D and 89+ are read."
         )
-    years = pd.to_numeric(parts[0], errors="coerce").astype(float)
-    per_year: pd.Series = parts[1].map({"Y": 1.0, "": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}).astype(float)
-    age: pd.Series = years / per_year
+    years = pd.to_numeric(parts["number"], errors="coerce").astype(float)
+    unit: pd.Series = parts["unit"].fillna("").str[:1]
+    age: pd.Series = years / unit.map({"Y": 1.0, "": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}).astype(float)
     age = age.mask(age > OLDEST)
     if zero_is_missing:
         age = age.mask(age == 0)
+    above = (parts["open"].fillna("") != "").to_numpy(dtype=bool) | text.str.startswith(">").to_numpy(dtype=bool)
+    # De-identified tables write "89+" or ">89" of everybody older, and that is all that they say.
+    age = age.mask(above & (age == 89), AGE_CAP)
     if cap is not None:
-        open_ended = (parts[2] == "+") | text.str.startswith(">")
-        age = age.mask((age >= cap) | (age > 89) | (open_ended & (age >= 89)), cap)
+        age = age.mask((age >= cap) | (age > 89), cap)
     return pd.Series(age.to_numpy()[codes], index=values.index, name=values.name)
+
+
+def open_ended(values: pd.Series) -> pd.Series:
+    """Tell which ages are lower bounds, such as `60+` and `>89`.
+
+    Examples
+    --------
+    >>> open_ended(pd.Series(["60+", "60", ">89"])).tolist()
+    [True, False, True]
+    """
+    text = raw_text(values)
+    return text.str.endswith("+") | text.str.startswith(">")
 
 
 def settle(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:

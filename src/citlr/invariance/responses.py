@@ -201,13 +201,13 @@ class Responses:
     @classmethod
     def from_parquet(cls, path: str | Path, *, attribute: str | None = None) -> Responses:
         """Read `responses.parquet`; see `from_frame` for its columns."""
-        return cls.from_frame(_read(path, pd.read_parquet), attribute=attribute)
-
-    @classmethod
-    def from_csv(cls, path: str | Path, *, attribute: str | None = None) -> Responses:
-        """Read the same long table from CSV; identifiers and levels are read as text."""
-        text = dict.fromkeys(("image_id", "patient_id", "attribute", "level", "label"), str)
-        frame = _read(path, lambda p: pd.read_csv(p, dtype=text))
+        source = Path(path)
+        if not source.is_file():
+            raise InputError(f"There is no file {source}; give the responses table that `citlr predict` writes.")
+        try:
+            frame = pd.read_parquet(source)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{source} cannot be read as a responses table: {error}.") from error
         return cls.from_frame(frame, attribute=attribute)
 
 
@@ -230,16 +230,6 @@ def thresholds(threshold: float | Mapping[str, float], labels: Sequence[str]) ->
     if not bool(np.all((cut >= 0) & (cut <= 1))):
         raise InputError(f"A threshold is a probability, in [0, 1]; found {cut[~((cut >= 0) & (cut <= 1))][0]}.")
     return cut
-
-
-def _read(path: str | Path, reader: object) -> pd.DataFrame:
-    source = Path(path)
-    if not source.is_file():
-        raise InputError(f"There is no file {source}; give the responses table that `citlr predict` writes.")
-    try:
-        return reader(source)  # type: ignore[operator, no-any-return]
-    except (ValueError, OSError) as error:
-        raise InputError(f"{source} cannot be read as a responses table: {error}.") from error
 
 
 def _objects(items: Iterable[object]) -> NDArray[np.object_]:

@@ -139,12 +139,17 @@ def read_dataset(
         if ours not in renames and ours not in frame.columns and theirs in frame.columns:
             renames[ours] = theirs
     if "sex" not in frame.columns and "sex" not in renames and {"sex_male", "sex_female"} <= set(frame.columns):
-        frame["sex"] = _sex(frame)
+        made = _sex(frame)
+        frame = frame.drop(columns=[name for name in frame if str(name).lower() == "sex"]).assign(sex=made)
     identity = renames.pop("image_id", "image_id")
     names = (
         frame[identity].astype(str) if identity in frame.columns else pd.Series([f"{row:07d}" for row in frame.index])
     )
-    frame = frame.assign(image_id=names.to_numpy(), path=[f"item/{row:07d}" for row in range(len(frame))])
+    # The object's own files and names are not read: its items are.
+    taken = [name for name in frame if str(name).lower() in ("image_id", "path") and name not in renames.values()]
+    frame = frame.drop(columns=taken).assign(
+        image_id=names.to_numpy(), path=[f"item/{row:07d}" for row in range(len(frame))]
+    )
     cohort = read_cohort(
         frame, images=Path(), attribute=attribute, labels=labels, columns=renames, check="none", **choices
     )

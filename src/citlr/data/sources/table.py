@@ -13,7 +13,7 @@ from citlr.errors import InputError, did_you_mean
 # What `read_cohort` takes beyond the arguments below.
 CHOICES = (
     *("attributes", "covariates", "columns", "levels", "bins", "keep", "split", "fractions", "seed", "fit"),
-    *("lateral", "uncertain", "check", "max_unreadable", "workers", "narrator"),
+    *("lateral", "uncertain", "conflicts", "check", "max_unreadable", "workers", "narrator"),
 )
 
 

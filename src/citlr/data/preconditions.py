@@ -1,0 +1,101 @@
+"""What a cohort has to bring before anything long starts: roles that do not clash, levels to learn from, variation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from citlr.data.flow import FlowRecorder, RawCount
+from citlr.errors import InputError
+
+
+def require_roles(
+    attributes: Sequence[str],
+    labels: Sequence[str],
+    covariates: Sequence[str],
+    columns: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse a column that is the attribute and a label or a covariate at once, and a name that is given twice."""
+    for role, names in (("attribute", attributes), ("label", labels), ("covariate", covariates)):
+        double = [name for place, name in enumerate(names) if name in names[:place]]
+        if double:
+            raise InputError(f"The {role} '{double[0]}' is named twice; name it once.")
+    own = {name: (columns or {}).get(name, name) for name in (*attributes, *labels, *covariates)}
+    for attribute in attributes:
+        for role, names in (("label", labels), ("covariate", covariates)):
+            for name in names:
+                # An age and its groups may both be made of one column; two names of one role may not.
+                if name == attribute or (role == "label" and own[name] == own[attribute]):
+                    raise InputError(
+                        f"'{attribute}' is the attribute and a {role} ('{own[name]}' of the table) at once; what is "
+                        "changed can neither be predicted nor held: take it off one of the two."
+                    )
+
+
+def require_levels_to_learn(frame: pd.DataFrame, attribute: str) -> None:
+    """Refuse a training split that lacks a level: there is no image to learn its look from."""
+    train = frame[frame["split"] == "train"]
+    if not len(train):
+        raise InputError(
+            f"The training split has no image, and a generator learns from it; give rows of the split 'train', or "
+            f"leave the split column out (attribute '{attribute}')."
+        )
+    absent = sorted(set(frame[attribute].astype(str)) - set(train[attribute].astype(str)))
+    if absent:
+        raise InputError(
+            f"The training split has no image with the level '{absent[0]}' of '{attribute}'; put patients of every "
+            "level into it, or leave the level out."
+        )
+
+
+def aside_covariates(recorder: FlowRecorder, covariates: Sequence[str]) -> tuple[str, ...]:
+    """Leave covariates aside that say nothing, with a remark in the flow; give the others.
+
+    One value in all images, or in those that are learnt from, tells nothing of what it goes with.
+    """
+    frame = recorder.frame
+    train = frame[frame["split"] == "train"] if "split" in frame else frame
+    kept = []
+    for name in covariates:
+        where = next(
+            (
+                (part, place)
+                for part, place in ((frame, "in all images"), (train, "in the training split"))
+                if len(part) and part[name].nunique(dropna=True) < 2
+            ),
+            None,
+        )
+        if where is None:
+            kept.append(name)
+            continue
+        values = where[0][name].dropna().unique()
+        what = f"has the one value '{str(values[0])[:80]}'" if len(values) else "is blank"
+        recorder.start("covariates", f"'{name}' {what} {where[1]} and is left aside, also where it was to be held")
+    return tuple(kept)
+
+
+def note_labels(recorder: FlowRecorder, labels: Sequence[str]) -> None:
+    """Tell in the flow which labels have one value in the training or the test split."""
+    for split in ("train", "test"):
+        part = recorder.frame[recorder.frame["split"] == split]
+        for label in labels:
+            values = part[label].dropna().unique()
+            if len(part) and len(values) < 2:
+                what = "is blank" if not len(values) else f"is {'present' if values[0] else 'absent'} everywhere"
+                recorder.start("labels", f"'{label}' {what} in the {split} split: it cannot be learnt or judged there")
+
+
+def raw_counts(frame: pd.DataFrame, before: Mapping[str, pd.Series]) -> tuple[RawCount, ...]:
+    """Count the raw values of attributes before and after the exclusions, where they are not the levels themselves."""
+    rows = []
+    for name, all_of_it in before.items():
+        counts, raw = all_of_it.value_counts(), frame[f"raw {name}"]
+        after, level = raw.value_counts(), frame.groupby(raw)[name].first()
+        mine = [
+            RawCount(name, str(value), str(level.get(value, "")), int(count), int(after.get(value, 0)))
+            for value, count in counts.items()
+        ]
+        if any(one.level and one.level != one.raw for one in mine):
+            rows += mine
+    return tuple(rows)
