@@ -22,8 +22,10 @@ CLOSED = "closed"
 
 
 def held(run: Run, cohort: Cohort) -> tuple[str, ...]:
-    """Give what the generator holds: covariates with one value were left aside, and there is nothing to hold."""
-    return tuple(name for name in run.config.generator.hold if name in (*cohort.labels, *cohort.covariates))
+    """Give what the generator holds; of what has one value in the training split there is nothing to hold."""
+    train = cohort.part("train").frame
+    known = (*cohort.labels, *cohort.covariates)
+    return tuple(name for name in run.config.generator.hold if name in known and len(train[name].dropna().unique()) > 1)
 
 
 def generator_of(run: Run, cohort: Cohort) -> LatentDiffusion | DirectGenerator:

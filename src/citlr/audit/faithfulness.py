@@ -140,7 +140,9 @@ def assess_faithfulness(
     voice = narrator or Narrator(quiet=True)
     extractor = load_extractor(features)
     plan, attribute = twins.main.plan, twins.attribute
-    watched = tuple(dict.fromkeys((*hold, *twins.cohort.labels, *twins.cohort.covariates)))
+    every = dict.fromkeys((*hold, *twins.cohort.labels, *twins.cohort.covariates))
+    # What has one value in the training split cannot be told apart there.
+    watched = tuple(name for name in every if len(train.frame[name].dropna().unique()) > 1)
     probes = fit_probes(
         train,
         validation,

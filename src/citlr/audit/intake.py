@@ -11,7 +11,13 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.data.columns import require_unique
 from citlr.data.flow import FlowRecorder
-from citlr.data.preconditions import aside_covariates, note_labels, require_levels_to_learn, require_roles
+from citlr.data.preconditions import (
+    aside_covariates,
+    blank_unlearnt,
+    note_labels,
+    require_levels_to_learn,
+    require_roles,
+)
 from citlr.data.printable import require_printable
 from citlr.data.shards import CachePixels
 from citlr.data.splits import require_disjoint
@@ -102,10 +108,11 @@ def _checked(cohort: Cohort, settings: CohortConfig, narrator: Narrator) -> Coho
     require_levels_to_learn(frame, attribute)
     recorder = FlowRecorder(frame, steps=cohort.flow)
     kept = aside_covariates(recorder, cohort.covariates)
+    blank_unlearnt(recorder, kept)
     note_labels(recorder, cohort.labels)
     for remark in recorder.remarks(len(cohort.flow)):
         narrator.say(f"Remark: {remark}.")
-    return replace(cohort, covariates=kept, flow=tuple(recorder.steps))
+    return replace(cohort, frame=recorder.frame, covariates=kept, flow=tuple(recorder.steps))
 
 
 def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:

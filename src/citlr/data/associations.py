@@ -200,7 +200,8 @@ def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: 
         if "view" in part.frame.columns:
             view = part.frame["view"].astype("string").fillna("(blank)")
             found.append(cross(part.frame[attribute], view, kind="view", variable="view", unit="image"))
-        if "age" in part.frame.columns:
+        # An age that is cut into groups is the attribute, and no number any more.
+        if "age" in part.frame.columns and pd.api.types.is_numeric_dtype(part.frame["age"]):
             ages += _ages(part.frame, attribute)
     return Description(tuple(found), tuple(ages), len(part), int(part.frame["patient_id"].nunique()))
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.data.printable import markdown
+from citlr.data.printable import markdown, printable
 from citlr.errors import InputError
 
 # Names that a remark lists: it may be of every image of a large set.
@@ -106,7 +106,7 @@ class FlowRecorder:
 
     def start(self, step: str, reason: str) -> None:
         """Note the size of the frame without leaving anything out."""
-        self.steps.append(FlowStep(step, reason, 0, 0, len(self.frame), self._patients()))
+        self.steps.append(FlowStep(step, printable(reason), 0, 0, len(self.frame), self._patients()))
 
     def remark(self, reason: str, names: Sequence[str]) -> None:
         """Note something about images that stay, with the names of the first few; the same once only."""
@@ -130,6 +130,7 @@ class FlowRecorder:
         self.frame = self.frame.loc[kept].reset_index(drop=True)
         excluded = before - len(self.frame)
         now = self._patients()
+        reason = printable(reason)
         self.steps.append(FlowStep(step, reason, excluded, patients - now, len(self.frame), now, tuple(names)))
         if not len(self.frame):
             raise InputError(f"The step '{step}' leaves no image: {reason} ({excluded} images left out there).")

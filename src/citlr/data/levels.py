@@ -20,10 +20,18 @@ MAX_UNMATCHED = 0.5
 Rules = Mapping[str, str] | Sequence[str] | None
 
 
-def levels_of(levels: Mapping[str, Any] | None, attribute: str, attributes: Sequence[str]) -> Any:
+def levels_of(levels: Any, attribute: str, attributes: Sequence[str]) -> Any:
     """Find the rules of one attribute: `levels` may hold them by attribute or, for a single attribute, directly."""
-    if levels is None or attribute in levels:
-        return None if levels is None else levels[attribute]
+    if levels is None:
+        return None
+    if not isinstance(levels, Mapping):
+        if len(attributes) == 1 and not isinstance(levels, str):
+            return [*levels]
+        raise InputError(
+            f"`levels` is {str(levels)[:80]!r}; map every attribute to its levels, or give a list of them."
+        )
+    if attribute in levels:
+        return levels[attribute]
     flat = all(isinstance(value, str) for value in levels.values())
     if len(attributes) == 1 and flat:
         return levels
@@ -67,6 +75,7 @@ def name_levels(
     """
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
+    require_printable(counts.index, f"{source}: a value of '{attribute}'")
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
         names = _by_vocabulary(counts, words, attribute, source)
@@ -99,12 +108,18 @@ def _by_vocabulary(counts: pd.Series, words: Words | None, attribute: str, sourc
             continue
         if not only_numbers_differ(found):
             raise InputError(_ask_to_merge(found, counts, attribute, source))
-        names.update(dict.fromkeys(found, min(found, key=len)))
+        names.update(dict.fromkeys(found, _plainest(found)))
     if several and words is not None and words.merged:
         # All levels are then called as the named data sets call them, not one of two by its commonest spelling.
         known = (*words.levels, UNKNOWN)
-        names = {value: key if key in known else found[0] for key, found in together.items() for value in found}
+        chosen = {key: key if key in known else _plainest(found) for key, found in together.items()}
+        names = {value: chosen[key] for key, found in together.items() for value in found}
     return names
+
+
+def _plainest(found: Sequence[str]) -> str:
+    """Choose the commonest spelling, of a number the shortest."""
+    return min(found, key=len) if only_numbers_differ(found) else found[0]
 
 
 def _refuse_mixture(counts: pd.Series, words: Words, attribute: str, source: str) -> None:
@@ -243,6 +258,7 @@ def merge_covariate(recorder: FlowRecorder, name: str) -> None:
         return
     text = level_text(given)
     counts = text.value_counts()
+    require_printable(counts.index, f"A value of '{name}'")
     together = groups([str(value) for value in counts.index], VIEWS if name == "view" else None)
     # Groups are in the order of the counts: the commonest spelling is the first.
     names = {value: found[0] for found in together.values() for value in found}

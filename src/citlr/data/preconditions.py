@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from citlr.data.flow import FlowRecorder, RawCount
+from citlr.data.levels import listed
 from citlr.errors import InputError
+
+# More different numbers than this are continuous, and any number may come; as for the generators.
+MAX_CATEGORIES = 8
 
 
 def require_roles(
@@ -75,6 +79,20 @@ def aside_covariates(recorder: FlowRecorder, covariates: Sequence[str]) -> tuple
     return tuple(kept)
 
 
+def blank_unlearnt(recorder: FlowRecorder, covariates: Sequence[str]) -> None:
+    """Take values of a covariate that the training split does not have as not stated, and tell it in the flow."""
+    train = recorder.frame["split"] == "train"
+    for name in covariates:
+        values = recorder.frame[name]
+        if not train.any() or (pd.api.types.is_numeric_dtype(values) and values[train].nunique() > MAX_CATEGORIES):
+            continue
+        strange = values.notna() & ~values.isin(values[train].dropna().unique())
+        if strange.any():
+            seen = listed(values[strange].astype(str))
+            recorder.frame[name] = values.mask(strange)
+            recorder.start("covariates", f"values of '{name}' that no training image has count as not stated{seen}")
+
+
 def note_labels(recorder: FlowRecorder, labels: Sequence[str]) -> None:
     """Tell in the flow which labels have one value in the training or the test split."""
     for split in ("train", "test"):
@@ -83,7 +101,9 @@ def note_labels(recorder: FlowRecorder, labels: Sequence[str]) -> None:
             values = part[label].dropna().unique()
             if len(part) and len(values) < 2:
                 what = "is blank" if not len(values) else f"is {'present' if values[0] else 'absent'} everywhere"
-                recorder.start("labels", f"'{label}' {what} in the {split} split: it cannot be learnt or judged there")
+                recorder.start(
+                    "labels", f"'{label}' {what} in the {split} split: it cannot be learnt, held or judged there"
+                )
 
 
 def raw_counts(frame: pd.DataFrame, before: Mapping[str, pd.Series]) -> tuple[RawCount, ...]:

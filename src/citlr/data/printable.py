@@ -32,11 +32,22 @@ def require_printable(values: Iterable[object], what: str) -> None:
         text = str(value)
         hidden = unprintable(text)
         if hidden:
-            shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)[:200]
+            shown = printable(text)[:200]
             name = unicodedata.name(hidden, "control character").lower()
             raise InputError(
                 f"{what} holds a character that does not show (U+{ord(hidden):04X}, {name}): '{shown}'; take it out."
             )
+
+
+def printable(text: str) -> str:
+    r"""Write characters that do not show as their codes.
+
+    Examples
+    --------
+    >>> print(printable("fe\u202emale"))
+    fe\u202emale
+    """
+    return "".join(f"\\u{ord(c):04x}" if c != "\n" and unprintable(c) else c for c in text)
 
 
 def markdown(value: object) -> str:
@@ -47,6 +58,6 @@ def markdown(value: object) -> str:
     >>> print(markdown("a|b <script> [x](y)"))
     a\|b &lt;script&gt; \[x\](y)
     """
-    text = "".join(_MARKDOWN.get(character, character) for character in str(value))
+    text = "".join(_MARKDOWN.get(character, character) for character in printable(str(value)))
     # Inside of a word an underscore is no markup: age_group stays readable on a terminal.
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)

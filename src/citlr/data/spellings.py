@@ -20,7 +20,7 @@ from citlr.data.vocabulary import (
     VIEW,
 )
 
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.(\d*?)0*)?")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,12 @@ def fold(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text)
     plain = "".join(c for c in plain if unicodedata.category(c) != "Cf")
     plain = " ".join(plain.casefold().split())
-    return f"{float(plain):.17g}" if _NUMBER.fullmatch(plain) else plain
+    number = _NUMBER.fullmatch(plain)
+    if number is None:
+        return plain
+    sign, whole, rest = number.groups(default="")
+    # By its digits: identifiers of 20 digits are more than a float tells apart.
+    return f"{sign.replace('+', '')}{whole}{'.' + rest if rest else ''}"
 
 
 def level_text(values: pd.Series) -> pd.Series:
@@ -109,10 +114,8 @@ def groups(values: Sequence[str], words: Words | None) -> dict[str, list[str]]:
     for value in values:
         key = fold(value)
         level = None if words is None else words.table.get(key)
-        if words is not None and level in (*words.levels, UNKNOWN):
-            key = str(level)
-        elif words is None:
-            key = _TRUTH.get(key, key)
+        known = words is not None and level in (*words.levels, UNKNOWN)
+        key = str(level) if known else _TRUTH.get(key, key)
         found.setdefault(key, []).append(value)
     return found
 

@@ -42,6 +42,19 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
         require_printable(recorder.frame[column], f"{source}: the column '{column}'")
     require_unique(recorder.frame["image_id"], source=source, what="image ids")
     require_own_files(recorder.frame, source=source)
+    _require_one_spelling(recorder.frame["patient_id"], source=source)
+
+
+def _require_one_spelling(patients: pd.Series, *, source: str) -> None:
+    """Refuse identifiers that differ by case or a `.0` only: one patient would count as two, and stand on two sides."""
+    seen: dict[str, str] = {}
+    for name in patients.unique():
+        other = seen.setdefault(fold(name), name)
+        if other != name:
+            raise InputError(
+                f"{source} has the patients '{other}' and '{name}', which look like spellings of one; write every "
+                "patient in one way."
+            )
 
 
 def require_own_files(frame: pd.DataFrame, *, source: str) -> None:
@@ -112,7 +125,7 @@ def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
     text = given.astype(str).str.strip()
     if not len(given) or pd.api.types.is_numeric_dtype(given) or text.str.match(r"-?0\d").any():
         return values
-    share = float(text.str.fullmatch(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?").mean())
+    share = float(text.str.fullmatch(r"[+-]?(?:\d+[.,]?\d*|\.\d+)(?:[eE][+-]?\d+)?").mean())
     # Many numbers and a few words are a column of numbers with typing errors, which are named; words alone are levels.
     return to_numbers(values, source=source) if share == 1 or (share > 0.9 and text.nunique() > 20) else values
 
