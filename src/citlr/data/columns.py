@@ -88,7 +88,7 @@ def _read_kind(
         header, cells = read_text(file, usual=usual, keep=keep, header_only=header_only)
         names = _names(header, file)
         texts = {place: _plain(column, names[place] in verbatim) for place, column in cells.items()}
-        frame = pd.DataFrame(texts, dtype="str")
+        frame = pd.DataFrame(texts)
         frame.columns = [names[place] for place in cells]
         return frame
     if kind in PARQUET:
@@ -107,14 +107,10 @@ def _read_kind(
     raise InputError(f"{file} has the suffix '{kind}'; a table is .csv, .tsv, .csv.gz, .tsv.gz, .parquet or .xlsx.")
 
 
-def _plain(cells: Sequence[str], verbatim: bool = False) -> list[str | None]:
+def _plain(cells: Sequence[str], verbatim: bool = False) -> pd.Series:
     """Strip cells; blank ones are missing, verbatim only those with nothing in them."""
-    # Few distinct values among many rows: look at each once.
-    distinct = {cell: cell.strip() for cell in set(cells)}
-    known = {
-        cell: None if not text or (text.lower() in BLANKS and not verbatim) else text for cell, text in distinct.items()
-    }
-    return [known[cell] for cell in cells]
+    text = pd.Series(cells, dtype="str").str.strip()
+    return text.mask(text == "" if verbatim else text.str.lower().isin(BLANKS))
 
 
 def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
@@ -126,7 +122,7 @@ def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
             text = values.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
             if text.any():
                 plain = values.to_numpy(dtype=object, copy=True)
-                plain[text] = _plain(plain[text].tolist(), name in verbatim)
+                plain[text] = _plain(plain[text].tolist(), name in verbatim).astype(object)
                 changed[name] = pd.Series(plain, index=frame.index, dtype=object).infer_objects()
     return frame.assign(**changed) if changed else frame  # type: ignore[arg-type]
 
@@ -150,7 +146,7 @@ def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[st
     texts = {
         place: _plain([_cell(value) for value in column], header[place] in verbatim) for place, column in cells.items()
     }
-    frame = pd.DataFrame(texts, dtype="str")
+    frame = pd.DataFrame(texts)
     frame.columns = [header[place] for place in cells]
     return frame
 

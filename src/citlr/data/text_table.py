@@ -28,12 +28,23 @@ _OTHERS = {
 _MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 Cells = dict[int, list[str]]
+Keep = Callable[[str], bool] | None
+# Rows that are taken at once where all are alike.
+_BATCH = 4096
 
 
-def read_text(
-    file: Path, *, usual: str = ",", keep: Callable[[str], bool] | None = None, header_only: bool = False
-) -> tuple[list[str], Cells]:
+def read_text(file: Path, *, usual: str = ",", keep: Keep = None, header_only: bool = False) -> tuple[list[str], Cells]:
     """Read the header, and the cells of the columns that `keep` takes, by the place of the column."""
+    try:
+        return _read(file, usual, keep, header_only, _even_columns)
+    except (_UnevenError, csv.Error):
+        # Row by row, so that the line can be named.
+        return _read(file, usual, keep, header_only, _columns)
+
+
+def _read(
+    file: Path, usual: str, keep: Keep, header_only: bool, columns: Callable[..., tuple[list[str], Cells]]
+) -> tuple[list[str], Cells]:
     with _opened(file) as stream:
         lines = _without_nul(stream, file)
         try:
@@ -42,7 +53,7 @@ def read_text(
             found = csv.reader(
                 itertools.chain(sample[skipped:], lines), delimiter=separator, strict=True, skipinitialspace=True
             )
-            return _columns(_Records(found, file, skipped, separator), keep, header_only)
+            return columns(_Records(found, file, skipped, separator), keep, header_only)
         except UnicodeDecodeError as error:
             raise InputError(_undecodable(file, error)) from error
 
@@ -150,14 +161,41 @@ class _Records:
         return self.last + self.skipped > self.line
 
 
-def _columns(records: _Records, keep: Callable[[str], bool] | None, header_only: bool) -> tuple[list[str], Cells]:
+class _UnevenError(Exception):
+    """A row is not like the others."""
+
+
+def _even_columns(records: _Records, keep: Keep, header_only: bool) -> tuple[list[str], Cells]:
+    """Read a table of which every row is one line with as many cells as the header, many rows at once."""
+    rows = records.rows
+    names, cells = _header(next(rows, []), keep)
+    if header_only:
+        return names, cells
+    while batch := list(itertools.islice(rows, _BATCH)):
+        if set(map(len, batch)) != {len(names)}:
+            raise _UnevenError
+        for place, column in cells.items():
+            column.extend([row[place] for row in batch])
+        records.last += len(batch)
+    if rows.line_num != records.last + 1:  # type: ignore[attr-defined]  # a csv reader; one line is the header
+        raise _UnevenError
+    return names, cells
+
+
+def _header(head: list[str], keep: Keep) -> tuple[list[str], Cells]:
+    if not any(cell.strip() for cell in head):
+        raise _UnevenError
+    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(_trimmed(head))]
+    return names, {place: [] for place, name in enumerate(names) if keep is None or keep(name)}
+
+
+def _columns(records: _Records, keep: Keep, header_only: bool) -> tuple[list[str], Cells]:
     rows = iter(records)
     head = next((row for row in rows if any(cell.strip() for cell in row)), None)
     if head is None:
         raise InputError(f"{records.file} is empty; give a table with a header and rows.")
-    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(_trimmed(head))]
+    names, cells = _header(head, keep)
     width = len(names)
-    cells: Cells = {place: [] for place, name in enumerate(names) if keep is None or keep(name)}
     if header_only:
         return names, cells
     taken = list(cells.items())
