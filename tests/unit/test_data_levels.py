@@ -92,6 +92,17 @@ def test_what_could_be_one_level_is_never_two_in_silence(
         read(table(**columns), attribute=attribute)
 
 
+def test_what_is_not_stated_is_no_level_and_what_a_spreadsheet_broke_is_refused() -> None:
+    cohort = read(table(ward=["a", "b", "?", "-", "Unknown", "a"]), attribute="ward")
+    assert cohort.levels("ward") == ("a", "b")
+    assert "ward: not stated (?: 8, -: 8, Unknown: 8)" in reasons(cohort)
+    assert read(table(sex=["F", "M", "?"])).levels("sex") == ("F", "M")
+    with pytest.raises(InputError, match=r"'#REF!' \(16 images\), the error of a spreadsheet"):
+        read(table(race=["White", "Asian", "#REF!"]), attribute="race")
+    with pytest.raises(InputError, match="which a spreadsheet has rounded"):
+        read(table(patient_id=["1.23457E+11", "1.23458E+11"]))
+
+
 def test_listed_levels_take_their_spellings_and_a_mapping_means_what_it_says() -> None:
     found = read(table(sex=["F", "M", "f", "Male"]), levels=["female", "male"])
     assert found.levels("sex") == ("female", "male")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from citlr.data.flow import FlowRecorder
 from citlr.data.printable import require_printable
-from citlr.data.spellings import VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
+from citlr.data.spellings import UNSTATED, VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
 from citlr.data.vocabulary import UNKNOWN, Policy, settle
 from citlr.errors import InputError, did_you_mean
 
@@ -76,6 +77,12 @@ def name_levels(
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
     require_printable(counts.index, f"{source}: a value of '{attribute}'")
+    broken = [value for value in map(str, counts.index) if re.fullmatch(r"#[A-Z/0]+[!?]", value)]
+    if broken:
+        raise InputError(
+            f"{source}: '{attribute}' holds '{broken[0]}' ({int(counts[broken[0]])} images), the error of a spreadsheet's"
+            " formula; mend the formula, and save the table again."
+        )
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
         names = _by_vocabulary(counts, words, attribute, source)
@@ -100,9 +107,7 @@ def _by_vocabulary(counts: pd.Series, words: Words | None, attribute: str, sourc
         _refuse_mixture(counts, words, attribute, source)
     together = groups(values, words)
     several = {key: found for key, found in together.items() if len(found) > 1 and key != UNKNOWN}
-    names = {value: value for value in values}
-    if words is not None:
-        names.update(dict.fromkeys(together.get(UNKNOWN, []), UNKNOWN))
+    names = {value: value for value in values} | dict.fromkeys(together.get(UNKNOWN, []), UNKNOWN)
     for found in several.values():
         if words is not None and words.merged:
             continue
@@ -125,7 +130,7 @@ def _plainest(found: Sequence[str]) -> str:
 def _refuse_mixture(counts: pd.Series, words: Words, attribute: str, source: str) -> None:
     """Refuse words of the vocabulary beside codes that it does not know: F, M and 1 are three levels of two."""
     known = [value for value in map(str, counts.index) if words.table.get(fold(value)) in words.levels]
-    strange = [value for value in map(str, counts.index) if fold(value) not in words.table]
+    strange = [value for value in map(str, counts.index) if fold(value) not in {*words.table, *UNSTATED}]
     if known and strange and len(known) + len(strange) > 2:
         raise InputError(
             f"{source}: '{attribute}' holds {_quoted(known, counts)}, and beside them {_quoted(strange, counts)}, "

@@ -59,6 +59,8 @@ ATTRIBUTES = (
     Words("race", frozenset({"race", "ethnicity", "ethnic"}), _RACES, STUDY_RACES),
 )
 VIEWS = Words("view", frozenset({"view"}), VIEW, ("AP", "PA", "frontal", "lateral"), merged=True)
+# What says of any attribute that it is not stated.
+UNSTATED = frozenset({"?", "-", "--", ".", "unknown", "missing", "not stated", "not reported", "prefer not to say"})
 _TRUTH = {"true": "yes", "yes": "yes", "on": "yes", "false": "no", "no": "no", "off": "no"}
 
 
@@ -115,7 +117,7 @@ def groups(values: Sequence[str], words: Words | None) -> dict[str, list[str]]:
         key = fold(value)
         level = None if words is None else words.table.get(key)
         known = words is not None and level in (*words.levels, UNKNOWN)
-        key = str(level) if known else _TRUTH.get(key, key)
+        key = str(level) if known else UNKNOWN if key in UNSTATED else _TRUTH.get(key, key)
         found.setdefault(key, []).append(value)
     return found
 

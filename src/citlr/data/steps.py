@@ -48,6 +48,12 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
 def _require_one_spelling(patients: pd.Series, *, source: str) -> None:
     """Refuse identifiers that differ by case or a `.0` only: one patient would count as two, and stand on two sides."""
     seen: dict[str, str] = {}
+    rounded = patients[patients.str.fullmatch(r"\d(?:[.,]\d+)?E\+\d+")]
+    if len(rounded):
+        raise InputError(
+            f"{source} has {len(rounded)} patients such as '{rounded.iloc[0]}', which a spreadsheet has rounded, so "
+            "that several may be one; export the column as text."
+        )
     for name in patients.unique():
         other = seen.setdefault(fold(name), name)
         if other != name:
