@@ -80,8 +80,8 @@ def name_levels(
     broken = [value for value in map(str, counts.index) if re.fullmatch(r"#[A-Z/0]+[!?]", value)]
     if broken:
         raise InputError(
-            f"{source}: '{attribute}' holds '{broken[0]}' ({int(counts[broken[0]])} images), the error of a spreadsheet's"
-            " formula; mend the formula, and save the table again."
+            f"{source}: '{attribute}' holds '{broken[0]}' ({int(counts[broken[0]])} images), the error of a "
+            "spreadsheet's formula; mend the formula, and save the table again."
         )
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
