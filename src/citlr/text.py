@@ -13,7 +13,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "_": "\\_",
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*",
              "[": "\\[", "]": "\\]", "@": "&#64;", "\n": " ", "\r": " "}  # fmt: skip
 
 
@@ -65,4 +65,6 @@ def markdown(value: str) -> str:
     >>> print(markdown("a|b <script> [x](y)"))
     a\|b &lt;script&gt; \[x\](y)
     """
-    return "".join(_MARKDOWN.get(character, character) for character in visible(value))
+    text = "".join(_MARKDOWN.get(character, character) for character in visible(value))
+    # Inside of a word an underscore is no markup: age_group stays readable on a terminal.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)

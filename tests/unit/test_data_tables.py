@@ -11,7 +11,6 @@ import pytest
 from citlr.audit.prediction import read_responses
 from citlr.data.columns import pick_columns, read_table, table_columns
 from citlr.errors import InputError
-from citlr.predictors.table import TablePredictor
 
 ROWS = [("a/1.png", "p1", "F"), ("a/2.png", "p2", "M"), ("a/3.png", "p3", "F")]
 HEAD = ("path", "patient_id", "sex")
@@ -150,15 +149,3 @@ def test_answers_of_other_houses_come_through_the_same_reader(tmp_path: Path, ro
     (tmp_path / "t.csv").write_text(rows)
     with pytest.raises(InputError, match=said):
         read_responses(tmp_path / "t.csv")
-    with pytest.raises(InputError, match=said):
-        TablePredictor(tmp_path / "t.csv", labels=["flu"])
-
-
-def test_a_table_predictor_reads_what_spreadsheets_write(tmp_path: Path) -> None:
-    keys = pd.DataFrame({"image_id": ["007", "NA"], "attribute": "sex", "level": ["1", "0"], "draw": 0})
-    right = keys.assign(flu=[0.1, 0.2])
-    right.to_csv(tmp_path / "a.csv", index=False, sep=";", encoding="utf-16")
-    (tmp_path / "b.csv").write_text(right.to_csv(index=False).replace("\n", ",\n"))
-    right.assign(level=[1.0, 0.0]).to_parquet(tmp_path / "c.parquet")
-    for name in ("a.csv", "b.csv", "c.parquet"):
-        assert TablePredictor(tmp_path / name, labels=["flu"]).lookup(keys).tolist() == [[0.1], [0.2]]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from citlr.audit.numerals import is_number
-from citlr.data.printable import markdown as markdown
 
 Kind = Literal["text", "number", "verdict", "mark"]
 

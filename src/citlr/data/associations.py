@@ -16,9 +16,9 @@ import pandas as pd
 import scipy.stats
 
 from citlr.data.cohort import Cohort
-from citlr.data.printable import markdown
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import atomic_write
+from citlr.text import markdown
 
 Unit = Literal["image", "patient"]
 Kind = Literal["label", "missing", "view"]

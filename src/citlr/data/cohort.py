@@ -22,9 +22,9 @@ from citlr.data.flow import FlowStep as FlowStep
 from citlr.data.images import Fit, Pixels
 from citlr.data.levels import levels_of, merge_covariate, name_levels
 from citlr.data.pixels import FolderPixels, PixelSource, read_batches
-from citlr.data.shown import WHITE
 from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.printable import require_printable
+from citlr.data.shown import WHITE
 from citlr.data.splits import SPLITS, assign_splits, read_split_names, require_disjoint
 from citlr.data.steps import (
     Lateral,

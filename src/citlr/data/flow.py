@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.data.printable import markdown, printable
 from citlr.errors import InputError
+from citlr.text import markdown, visible
 
 # Names that a remark lists: it may be of every image of a large set.
 REMARKED = 10
@@ -106,7 +106,7 @@ class FlowRecorder:
 
     def start(self, step: str, reason: str) -> None:
         """Note the size of the frame without leaving anything out."""
-        self.steps.append(FlowStep(step, printable(reason), 0, 0, len(self.frame), self._patients()))
+        self.steps.append(FlowStep(step, visible(reason), 0, 0, len(self.frame), self._patients()))
 
     def remark(self, reason: str, names: Sequence[str]) -> None:
         """Note something about images that stay, with the names of the first few; the same once only."""
@@ -130,7 +130,7 @@ class FlowRecorder:
         self.frame = self.frame.loc[kept].reset_index(drop=True)
         excluded = before - len(self.frame)
         now = self._patients()
-        reason = printable(reason)
+        reason = visible(reason)
         self.steps.append(FlowStep(step, reason, excluded, patients - now, len(self.frame), now, tuple(names)))
         if not len(self.frame):
             raise InputError(f"The step '{step}' leaves no image: {reason} ({excluded} images left out there).")
@@ -164,7 +164,9 @@ def flow_table(steps: Sequence[FlowStep]) -> str:
         )
     for one in steps:
         if one.names:
-            what = f"Left out at '{markdown(one.step)}':" if one.excluded_images else f"{markdown(one.reason)}, such as:"
+            what = (
+                f"Left out at '{markdown(one.step)}':" if one.excluded_images else f"{markdown(one.reason)}, such as:"
+            )
             lines += ["", what, "", *(f"- {markdown(name)}" for name in one.names)]
     return "\n".join(lines)
 

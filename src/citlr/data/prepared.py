@@ -12,10 +12,10 @@ from citlr.data.cache import cache_name, write_cache
 from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table, raw_table
-from citlr.data.printable import markdown
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
 from citlr.run.lock import locked
+from citlr.text import markdown
 
 SCHEMA = "citlr.flow/1"
 
@@ -102,5 +102,5 @@ def _page(cohort: Cohort) -> str:
     parts.append("|---|" + "---|" * len(cohort.attributes) + "---:|---:|")
     for keys, row in sides.iterrows():
         cells = keys if isinstance(keys, tuple) else (keys,)
-        parts.append(f"| {' | '.join(map(markdown, cells))} | {row['size']} | {row['nunique']} |")
+        parts.append(f"| {' | '.join(markdown(str(cell)) for cell in cells)} | {row['size']} | {row['nunique']} |")
     return "\n".join(parts) + "\n"
