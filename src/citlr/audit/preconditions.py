@@ -31,7 +31,7 @@ def require_possible(config: AuditConfig) -> None:
 
 
 def require_buildable(settings: GeneratorConfig) -> None:
-    """Build the generator on trial, without memory; InputError where its settings do not go together."""
+    """Build the generator on trial; InputError where its settings do not go together."""
     try:
         generator = generator_from(settings)
         generator.rehearse()

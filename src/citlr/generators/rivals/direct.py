@@ -194,11 +194,9 @@ class DirectGenerator(ABC):
         """Give images of latents under the codes `wanted`; `free` has the null code where `wanted` intervenes."""
 
     def rehearse(self) -> None:
-        """Build the networks without memory, for an attribute of two levels: what cannot be built is found here."""
-        device, self.device = self.device, torch.device("meta")
-        with self.device:
-            self._build(two_levels(), 0)
-        self.device, self._conditions = device, None
+        """Build the networks for an attribute of two levels: what cannot be built is found here; `fit` builds anew."""
+        self._build(two_levels(), 0)
+        self._conditions = None
 
     def fit(
         self,
