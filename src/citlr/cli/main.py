@@ -45,10 +45,10 @@ def _sentence(error: BaseException) -> str | None:
     """Say what a user can act on; None for all else, a fault of this package among it."""
     if isinstance(error, CitlrError):
         return str(error)
-    if isinstance(error, OSError):
-        return f"The system refused a file ({shortened(str(error))}): correct its path or its permissions."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return f"The disk is full ({shortened(str(error))}): free some space and run the same command again to go on."
+    if isinstance(error, OSError):
+        return f"The system refused a file ({shortened(str(error))}): correct its path or its permissions."
     if isinstance(error, MemoryError):
         return "The memory is full: ask for smaller images, batches or counts, or use a larger machine."
     return None

@@ -182,7 +182,7 @@ def _claim(place: Path, plan: dict[str, Any]) -> None:
     file = place / PLAN
     try:
         stored = read_json(file) if file.is_file() else None
-    except (OSError, ValueError):
+    except (OSError, StateError):
         stored = None
     if stored is not None and stored != plan:
         raise StateError(f"{place} holds a cache of other images, another size or fit; give another folder.")
