@@ -120,7 +120,8 @@ def test_flow_adds_up_and_the_files_are_whole(root: Path, tmp_path: Path) -> Non
         images, patients = step.n_images, step.n_patients
     assert images == len(cohort)
     paths = write_prepared(cohort, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cohort.parquet", "flow.json", "flow.md"]
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == [".lock", "cohort.parquet", "flow.json", "flow.md"]
     back = Cohort.from_parquet(paths["cohort"])
     assert back.raw == cohort.raw
     assert back.pixels([0], size=8).mean() > 0.2
@@ -287,7 +288,7 @@ def test_nothing_half_written(root: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Cohort, "to_parquet", full)
     with pytest.raises(StateError, match="disk is full"):
         write_prepared(cohort, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
         write_prepared(cohort, tmp_path / "file")
