@@ -272,6 +272,9 @@ def test_aligned_splits_are_kept_on_disk_and_named_by_the_maps(tmp_path: Path) -
         def __init__(self) -> None:
             self.frame = frame.assign(image_id=frame["patient_id"])
 
+        def fingerprint(self) -> str:
+            return "0123456789abcdef" * 4
+
     data = Dataset(Named(), images.astype(np.float16))  # type: ignore[arg-type]
     codes = conditions.encode(frame)
     found = aligned(data, alignment, codes, "abc", tmp_path)
