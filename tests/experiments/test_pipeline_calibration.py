@@ -16,7 +16,7 @@ from citlr.errors import InputError, StateError
 from citlr.experiments.pipeline import audit_one, run_pipeline
 from citlr.experiments.pipeline_models import FINDINGS, as_predictor, build_models, candidates
 from citlr.experiments.pipeline_page import write_pipeline_page
-from citlr.experiments.pipeline_summary import exact_bounds, summarise_pipeline
+from citlr.experiments.pipeline_summary import exact_bounds, summarise_hidden, summarise_pipeline
 from citlr.experiments.pipeline_worlds import LEVELS, QUICK, Place, Stage
 from citlr.generators.oracle import Oracle
 from citlr.run.files import read_json
@@ -30,6 +30,7 @@ SMALL = replace(
     biased=1,
     shortcuts=0,
     indifferent=0,
+    hidden=0,
     patients=340,
     model_patients=60,
     epochs=2,
@@ -131,6 +132,11 @@ def _row(kind: str, flip: float, verdict: str, ungated: str, **more: object) -> 
         "verdict": verdict,
         "ungated_verdict": ungated,
         "failed_gates": ["placebo"] if verdict != ungated else [],
+        "agreement": 0.95,
+        "agreement_rank": None,
+        "agreement_auroc": 0.02,
+        "carried": 0.97,
+        "beyond": False,
         **more,
     }
 
@@ -164,6 +170,35 @@ def test_the_summary_counts_what_it_says() -> None:
     assert summarise_pipeline(rows)["0.8"]["false_alarms"]["hits"] == 0
     # The exact bound: with 60 innocent ones, none accused says at most 4.9 %.
     assert exact_bounds(0, 60)[1] == pytest.approx(1 - 0.05 ** (1 / 60))
+
+
+def test_what_the_gates_cost_and_what_hides_from_the_generator_is_counted(finished: Path, tmp_path: Path) -> None:
+    rows = [
+        _row("blind", 0.0, "inconclusive", "equivalent"),
+        _row("blind", 0.0, "inconclusive", "inconclusive"),
+        _row("biased", 0.3, "dependence", "dependence"),
+        _row("indifferent", 0.0, "inconclusive", "equivalent"),
+    ]
+    held_up = summarise_pipeline(rows)["all"]["held_up"]
+    assert (held_up["hits"], held_up["of"]) == (1, 3)
+    hidden = [
+        _row("hidden", 0.5, "inconclusive", "equivalent", cue="texture", failed_gates=["agreement on effusion"]),
+        _row("hidden", 0.4, "dependence", "dependence", cue="marker", failed_gates=[]),
+    ]
+    found = summarise_hidden(hidden)
+    assert [found["all"][name]["hits"] for name in ("equivalent", "inconclusive", "dependence")] == [0, 1, 1]
+    assert found["all"]["equivalent_on_trust"]["hits"] == 1
+    assert found["texture"]["gates"] == {"effectiveness": 0, "agreement": 1, "unexplained difference": 0}
+    assert found["all"]["smallest_flip_rate"] == 0.4
+    tables = read_json(finished / "pipeline.json")
+    worlds = [{"cue": "texture", "carried": {"32": {"female": 0.9, "male": 0.8}, "64": "no better than chance"}}]
+    tables |= {"hidden": hidden, "hidden_summary": found, "hidden_worlds": worlds}
+    (tmp_path / "pipeline.json").write_text(json.dumps(tables))
+    write_pipeline_page(tmp_path / "pipeline.json", tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "called *equivalent* 0 of 2 (0.0%), on trust 1; inconclusive 1, dependence 1." in text
+    assert "| hidden, texture | 1 | 0.950 to 0.950 | unknown | 0.020 to 0.020 | 0.970 to 0.970 | 0 |" in text
+    assert "| texture | 0 of 1 (0.0%) | 1 | 1 | 0 | 0 | 1 | 0 | 0.500 | 0.80 / unknown |" in text
 
 
 def test_the_page_names_whoever_was_judged_wrongly(finished: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from as_user import CONFIG, citlr
 import citlr as package
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import generate, placebo_size
-from citlr.audit.result import Controls, read_result
+from citlr.audit.result import Carried, Controls, read_result
 from citlr.audit.verdicts import gate_quality
 from citlr.config import GateConfig, QualityConfig
 from citlr.data.cohort import Cohort
@@ -103,8 +103,9 @@ def test_an_audit_in_python_measures_with_what_it_is_told(world) -> None:
 
 def test_the_gate_says_when_effectiveness_is_unknown() -> None:
     note = "The probe of 'sex' reads no better than chance."
-    found = Faithfulness(None, {}, None, 0.0, {}, {}, None, "", (note,))
-    gates = gate_quality(found, GateConfig(placebo=False), Controls(None, (), None), coin_passed=False)
+    found = Faithfulness(None, {}, None, 0.0, {}, {}, None, "", (), carried=(Carried(64, {}, note),))
+    unset = Controls(None, (), None)
+    gates = gate_quality(found, found.carried_at(64), GateConfig(placebo=False), unset, coin_passed=False)
     assert [gate.passed for gate in gates] == [False, False]
     assert gates[0].text == "Composition is unknown: no null intervention was drawn."
-    assert gates[1].text == f"Effectiveness is unknown: {note}"
+    assert gates[1].text == f"What share of the attribute the redrawn images carry is unknown. {note}"

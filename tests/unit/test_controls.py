@@ -116,7 +116,7 @@ def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
     assert placebo.pvalue < 0.01
     found = Faithfulness(0.01, {"F": 1.0}, None, 0.0, {}, {}, None, "", ())
     controls = Controls(placebo, (), None)
-    gate = gate_quality(found, GateConfig(), controls, coin_passed=passed)[-1]
+    gate = gate_quality(found, found.carried_at(64), GateConfig(), controls, coin_passed=passed)[-1]
     assert (gate.name, gate.passed) == ("placebo", False)
     assert gate.text == f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
 

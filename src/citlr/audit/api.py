@@ -11,7 +11,7 @@ import pandas as pd
 
 from citlr.audit.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.generation import Twins
-from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
 from citlr.audit.result import AuditResult
 from citlr.audit.stages import QUALITY, RESPONSES, predict_stage, quality_stage
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
@@ -118,6 +118,7 @@ def audit(
                     "inputs": {"model_sha256": model.fingerprint()},
                     "model_run": {"where": "here", "answers": kind_of_answers(responses)},
                 },
+                size=side_read(model.input, twins.main.plan.size),
             )
         )
 
@@ -134,6 +135,7 @@ def _measured(
     """Measure the redrawn images and run the model on them, or take what `stages` holds of exactly these."""
     settings = {
         "hold": list(twins.generator.hold),
+        "sizes": [side_read(model.input, twins.main.plan.size)],
         "probe_steps": gates.probe_steps,
         "features": quality.features,
         "cycles": quality.cycles,

@@ -14,7 +14,7 @@ from citlr.audit.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
 from citlr.audit.intake import take_in
 from citlr.audit.preconditions import require_possible
-from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, write_responses
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
 from citlr.audit.publish import publish, templates_fingerprint
 from citlr.audit.result import AuditResult, read_result
 from citlr.audit.stages import (
@@ -37,6 +37,7 @@ from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.features import load_extractor
 from citlr.predictors.base import Predictor
+from citlr.predictors.specs import InputSpec
 from citlr.run.files import write_json
 from citlr.run.folder import Run
 from citlr.run.stage import Stage, StageRecord
@@ -205,6 +206,7 @@ class Chain:
         config, after = self.config, (self._keys["generate"],)
         settings = {
             "hold": list(held(self.run, self.whole)),
+            "sizes": sorted({*self._sizes.values()}),
             "probe_steps": config.gates.probe_steps,
             "features": config.quality.features,
             "cycles": config.quality.cycles,
@@ -288,6 +290,7 @@ class Chain:
             faithfulness=self.faithfulness,
             settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
             provenance=provenance(self.run, name),
+            size=self._sizes[name],
         )
 
     def audited(self) -> bool:
@@ -345,6 +348,16 @@ class Chain:
     def faithfulness(self) -> Faithfulness:
         """How faithful the redrawn images are."""
         return read_faithfulness(self.run.path(QUALITY))
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        """Side of the images that each model reads; a closed one says so in its `input`, or reads the generator's."""
+        own, found = self.config.generator.size, {}
+        for name, model in self.config.models.items():
+            predictor = self.predictor(name)
+            spec = InputSpec.of(model.input) if predictor is None else predictor.input
+            found[name] = side_read(spec, own)
+        return found
 
     @cached_property
     def _predictors(self) -> dict[str, Predictor | None]:

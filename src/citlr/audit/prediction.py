@@ -20,6 +20,7 @@ from citlr.data.steps import to_numbers
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
+from citlr.predictors.specs import InputSpec
 from citlr.run.files import atomic_write
 
 # The draw of rows that hold the model's output on the image as it came.
@@ -184,12 +185,12 @@ def check_on_cohort(predictor: Predictor, cohort: Cohort, *, size: int) -> tuple
     """
     audited_labels(predictor, cohort)
     rows = np.arange(min(4, len(cohort)))
-    return check_predictor(predictor, cohort.pixels(rows, size=_original_size(predictor, size))).notes
+    return check_predictor(predictor, cohort.pixels(rows, size=side_read(predictor.input, size))).notes
 
 
-def _original_size(predictor: Predictor, size: int) -> int:
-    """Return the size at which originals are read: the model's own, or the generator's where it takes any."""
-    wanted = predictor.input.size
+def side_read(spec: InputSpec, size: int) -> int:
+    """Return the side of the images that a model reads: its own, or the generator's where it takes any."""
+    wanted = spec.size
     if wanted is None:
         return size
     return wanted if isinstance(wanted, int) else max(wanted)
@@ -222,7 +223,7 @@ def _originals(predictor: Predictor, twins: Counterfactuals, cohort: Cohort, lab
     """Predict the images as they came, at the size the model asks for, not at the generator's."""
     position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
     rows = np.array([position[name] for name in twins.plan.image_ids])
-    size = _original_size(predictor, twins.plan.size)
+    size = side_read(predictor.input, twins.plan.size)
     values = np.concatenate(
         [
             _probabilities(predictor, images, cohort.frame["image_id"].to_numpy()[batch].tolist(), labels)

@@ -60,7 +60,9 @@ class TestRow:
     outputs that differ between the two levels, `within_flip_rate` the share that differ between two draws at the same
     level (generator noise), `eca` the share of factual outputs kept when the level is redrawn uniformly.
     `mean_error` and `psi_error` are the standard errors that come from the generator's training sample, and are part of
-    the intervals and of the equivalence p-value; None where they are not known.
+    the intervals and of the equivalence p-value; None where they are not known. `carried` is the share of the attribute
+    that the redrawn images carry at least: equivalence is judged after dividing the mean effect by it, and psi by its
+    square; None where it was not taken into account.
     """
 
     __test__ = False  # pytest: not a test class
@@ -90,6 +92,7 @@ class TestRow:
     reason: str
     mean_error: float | None = None
     psi_error: float | None = None
+    carried: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,9 +148,10 @@ class SubgroupRow:
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition that the generator has to meet before a verdict may rest on its images.
+    """One condition that has to be met before a verdict may rest on the redrawn images.
 
-    `threshold` is None where a verdict and not a number decides, as for the audit of the coin.
+    `threshold` is None where a verdict and not a number decides, as for the audit of the coin. `label` and `contrast`
+    say which rows it is about; without them it is about all.
     """
 
     name: str
@@ -155,6 +159,63 @@ class Gate:
     threshold: float | None
     passed: bool
     text: str
+    label: str | None = None
+    contrast: tuple[str, str] | None = None
+
+    def concerns(self, row: TestRow) -> bool:
+        """Whether a row's verdict rests on it."""
+        return self.label in (None, row.label) and self.contrast in (None, row.contrast)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What share of the attribute the redrawn images carry for a probe that reads them at `size` pixels, by level.
+
+    `shares` is empty where it is not known, and `note` says why.
+    """
+
+    size: int
+    shares: dict[str, Estimate]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the model answers on null interventions beside what it answers on the images as they came, for one label.
+
+    `decisions` is the share of equal decisions, `rank` the rank correlation (Spearman) of the outputs, None where one
+    side is the same everywhere. The AUROCs are read off the outputs, on the originals and on the null interventions: of
+    the attribute (per level, against the others) and of the label itself; None where one outcome is absent. `note` says
+    what is not known.
+    """
+
+    label: str
+    n_images: int
+    n_patients: int
+    decisions: Estimate | None
+    rank: float | None
+    attribute_auroc: dict[str, tuple[float, float]] = field(default_factory=dict)
+    label_auroc: tuple[float, float] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """The difference of outputs between recorded levels, and what of it redrawing does not explain.
+
+    `difference` is E[Y | a', Z] - E[Y | a, Z] on the images as they came, given what is held and recorded (`given`);
+    `rest` is that less the mean effect of redrawing. `beyond` says that the difference, overall or where the label has
+    one value (`where`), is beyond the margin.
+    """
+
+    label: str
+    contrast: tuple[str, str]
+    difference: Estimate | None
+    rest: Estimate | None
+    beyond: bool
+    given: tuple[str, ...] = ()
+    where: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,7 +224,9 @@ class Quality:
 
     `similarity` is the SSIM of the null intervention, `auroc` and `error` are of the attribute probe per level,
     `off_target` is the drift of what was not held, and `cycles` what several null interventions in a row leave:
-    {cycles: [mean absolute difference, SSIM]}.
+    {cycles: [mean absolute difference, SSIM]}. `carried` is the share of the attribute that they carry at the size that
+    the model reads, `agreement` what the model makes of null interventions, and `unexplained` the difference between
+    recorded levels that redrawing does not explain.
     """
 
     composition: float | None
@@ -181,6 +244,9 @@ class Quality:
     error: dict[str, Real] = field(default_factory=dict)
     off_target: dict[str, float | None] = field(default_factory=dict)
     cycles: dict[str, list[Real]] = field(default_factory=dict)
+    carried: Carried | None = None
+    agreement: tuple[Agreement, ...] = ()
+    unexplained: tuple[Unexplained, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def gates_table(result: AuditResult) -> Table:
         ]
         for gate in result.quality.gates
     ]
-    return tables.build("Gates of the image generator", columns, rows)
+    return tables.build("Gates", columns, rows)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from citlr.audit.records import (
     SEVERITY,
+    Agreement,
     BaselineRow,
+    Carried,
     CohortSummary,
     Controls,
     Estimate,
@@ -29,6 +31,7 @@ from citlr.audit.records import (
     Regeneration,
     SubgroupRow,
     TestRow,
+    Unexplained,
     Verdict,
 )
 from citlr.errors import InputError
@@ -44,8 +47,10 @@ _BESIDE = ("schema", "masked_below", "masked_subgroups")
 __all__ = [
     "SCHEMA",
     "SEVERITY",
+    "Agreement",
     "AuditResult",
     "BaselineRow",
+    "Carried",
     "CohortSummary",
     "Controls",
     "Estimate",
@@ -57,6 +62,7 @@ __all__ = [
     "Regeneration",
     "SubgroupRow",
     "TestRow",
+    "Unexplained",
     "Verdict",
     "read_result",
     "worst",

@@ -31,6 +31,7 @@ def assess_responses(
     shared_seeds: bool,
     seed: int,
     replicates: Replicates | None = None,
+    carried: Mapping[str, float] | None = None,
 ) -> Assessment:
     """Run the default test with the settings of the configuration.
 
@@ -46,6 +47,8 @@ def assess_responses(
         Of the randomisation.
     replicates : Replicates, optional
         Outputs on images moved by what the generator's training split leaves open.
+    carried : mapping of str to float, optional
+        Share of the attribute that the redrawn images carry at least, by level.
 
     Returns
     -------
@@ -62,6 +65,7 @@ def assess_responses(
         shared_seeds=shared_seeds,
         seed=seed,
         replicates=replicates,
+        carried=carried,
     )
 
 
@@ -169,6 +173,7 @@ def _schema_row(row: ContrastTest, attribute: str) -> TestRow:
         reason=row.reason,
         mean_error=row.mean_error,
         psi_error=row.psi_error,
+        carried=row.carried,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from citlr.audit.agreement import gate_agreement, measure_agreement
 from citlr.audit.controls import run_controls
 from citlr.audit.faithfulness import Faithfulness
 from citlr.audit.generation import Twins
+from citlr.audit.records import Agreement, Carried, Unexplained
 from citlr.audit.replicates import replicates_of
 from citlr.audit.result import AuditResult, CohortSummary, Controls, Gate, OmnibusRow, Quality, TestRow, worst
 from citlr.audit.statistics import assess_responses, baselines, responses_of, schema_rows
 from citlr.audit.subgroups import audit_subgroups
+from citlr.audit.unexplained import gate_unexplained, measure_unexplained
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses
@@ -54,6 +58,8 @@ class AuditInputs:
         Of the test, the gates and the controls.
     provenance : dict
         Where all of it came from.
+    size : int, optional
+        Side of the images that the model reads; the generator's without it.
     """
 
     model: str
@@ -64,6 +70,7 @@ class AuditInputs:
     faithfulness: Faithfulness
     settings: Settings
     provenance: dict[str, Any]
+    size: int | None = None
 
 
 def audit_responses(inputs: AuditInputs) -> AuditResult:
@@ -77,18 +84,20 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     Returns
     -------
     AuditResult
-        With every verdict inconclusive when a generator gate failed.
+        With every verdict inconclusive that a failed gate is about.
     """
     config, twins = inputs.settings, inputs.twins
     attribute, levels = twins.attribute, twins.levels
     shared = twins.main.plan.shared_seeds
     responses = responses_of(inputs.responses, attribute=attribute, levels=levels)
+    carried = inputs.faithfulness.carried_at(inputs.size or twins.main.plan.size)
     assessment = assess_responses(
         responses,
         settings=config.test,
         shared_seeds=shared,
         seed=config.seed,
         replicates=replicates_of(inputs.responses, responses),
+        carried={level: share.low for level, share in carried.shares.items()} or None,
     )
     controls, coin_passed = run_controls(
         inputs.responses,
@@ -102,13 +111,21 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
             zip(inputs.test.frame["image_id"].astype(str), inputs.test.frame[attribute].astype(str), strict=True)
         ),
     )
-    gates = gate_quality(inputs.faithfulness, config.gates, controls, coin_passed)
-    rows = withhold(schema_rows(assessment, attribute), gates)
+    rows = schema_rows(assessment, attribute)
+    agreement, unexplained = _of_the_model(inputs, responses)
+    gates = (
+        *gate_quality(inputs.faithfulness, carried, config.gates, controls, coin_passed),
+        *gate_agreement(agreement, config.gates),
+        *(gate_unexplained(unexplained, rows) if config.gates.unexplained else ()),
+    )
+    rows = withhold(rows, gates)
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
         tests=rows,
         baselines=baselines(inputs.responses, inputs.test, attribute=attribute, levels=levels, settings=config.test),
-        quality=_quality(inputs.faithfulness, gates),
+        quality=replace(
+            _quality(inputs.faithfulness, gates), carried=carried, agreement=agreement, unexplained=unexplained
+        ),
         controls=controls,
         cohort=summarise(inputs.whole, attribute),
         provenance=inputs.provenance,
@@ -119,13 +136,34 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     )
 
 
-def gate_quality(found: Faithfulness, limits: GateConfig, controls: Controls, coin_passed: bool) -> tuple[Gate, ...]:
+def _of_the_model(inputs: AuditInputs, responses: Responses) -> tuple[tuple[Agreement, ...], tuple[Unexplained, ...]]:
+    """Measure what the model makes of null interventions, and how its outputs differ between recorded levels."""
+    test, frame = inputs.settings.test, inputs.test.frame
+    given = recorded_beside(inputs.test, inputs.twins.generator.hold, responses.attribute)
+    seed = inputs.settings.seed
+    return (
+        measure_agreement(inputs.responses, responses, frame, settings=test),
+        measure_unexplained(inputs.responses, responses, frame, given=given, settings=test, seed=seed),
+    )
+
+
+def recorded_beside(cohort: Cohort, hold: Sequence[str], attribute: str) -> tuple[str, ...]:
+    """Name what is held and what else is recorded of every image: labels and covariates, without the attribute."""
+    names = dict.fromkeys((*hold, *cohort.labels, *cohort.covariates))
+    return tuple(name for name in names if name != attribute and name in cohort.frame)
+
+
+def gate_quality(
+    found: Faithfulness, carried: Carried, limits: GateConfig, controls: Controls, coin_passed: bool
+) -> tuple[Gate, ...]:
     """Hold the generator's quality against the limits of the configuration.
 
     Parameters
     ----------
     found : Faithfulness
         What was measured; None where it could not be, which fails the gate.
+    carried : Carried
+        What of the attribute the redrawn images carry at the size that the model reads.
     limits : GateConfig
         The limits.
     controls : Controls
@@ -139,7 +177,7 @@ def gate_quality(found: Faithfulness, limits: GateConfig, controls: Controls, co
         Composition, effectiveness, drift of each held label, and the placebo unless it is waived.
     """
     gates = [_composition(found.composition, limits.composition)]
-    gates.append(_effectiveness(found.effectiveness, limits.effectiveness, " ".join(found.notes)))
+    gates.append(_effectiveness(carried, limits.effectiveness))
     for label, shift in sorted(found.drift.items()):
         gates.append(_drift(label, shift, limits.drift))
     if limits.placebo:
@@ -151,20 +189,20 @@ def gate_quality(found: Faithfulness, limits: GateConfig, controls: Controls, co
 
 
 def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
-    """Turn every verdict into "inconclusive" when a gate failed, and say which."""
-    failed = [gate for gate in gates if not gate.passed]
+    """Turn every verdict into "inconclusive" that a failed gate is about, and say which."""
+    return tuple(_withheld(row, [gate for gate in gates if not gate.passed and gate.concerns(row)]) for row in rows)
+
+
+def _withheld(row: TestRow, failed: Sequence[Gate]) -> TestRow:
     if not failed:
-        return rows
-    names = ", ".join(gate.name for gate in failed)
-    why = " ".join(gate.text for gate in failed)
-    return tuple(
-        replace(
-            row,
-            verdict="inconclusive",
-            reason=f"{row.label}: inconclusive, because the generator failed a gate ({names}). {why} "
-            f"Without the gate the verdict would have been '{row.verdict}'.",
-        )
-        for row in rows
+        return row
+    several = len(failed) > 1
+    names, why = ", ".join(gate.name for gate in failed), " ".join(gate.text for gate in failed)
+    return replace(
+        row,
+        verdict="inconclusive",
+        reason=f"{row.label}: inconclusive, because {'gates' if several else 'a gate'} failed ({names}). {why} "
+        f"Without {'them' if several else 'it'} the verdict would have been '{row.verdict}'.",
     )
 
 
@@ -204,12 +242,17 @@ def _composition(value: float | None, limit: float) -> Gate:
     return Gate("composition", value, limit, value <= limit, text)
 
 
-def _effectiveness(levels: dict[str, float], limit: float, note: str) -> Gate:
-    if not levels:
-        return Gate("effectiveness", None, limit, False, f"Effectiveness is unknown: {note}")
-    level, value = min(levels.items(), key=lambda item: item[1])
-    text = f"A probe reads {value:.1%} of the images redrawn as '{level}' as such; at least {limit:.0%} are needed."
-    return Gate("effectiveness", value, limit, value >= limit, text)
+def _effectiveness(carried: Carried, limit: float) -> Gate:
+    if not carried.shares:
+        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note}"
+        return Gate("effectiveness", None, limit, False, text)
+    level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
+    text = (
+        f"At {carried.size} pixels, the size that the model reads, images redrawn as '{level}' carry "
+        f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
+        f"{limit:.0%} is needed."
+    )
+    return Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text)
 
 
 def _drift(label: str, shift: float | None, limit: float) -> Gate:

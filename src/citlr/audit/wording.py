@@ -85,7 +85,8 @@ def headline(result: AuditResult) -> str:
     if failed:
         names = join(gate.name for gate in failed)
         gates = f"the gate “{names}”" if len(failed) == 1 else f"{len(failed)} gates ({names})"
-        return f"No verdict: the image generator failed {gates}, so its images cannot carry a conclusion."
+        whose = "its" if _of_generator(failed) else "the redrawn"
+        return f"No verdict: {_who(failed)} failed {gates}, so {whose} images cannot carry a conclusion."
     settled = sum(row.verdict == "equivalent" for row in findings)
     clause = f" {settled} of {total} labels are equivalent." if settled else ""
     return f"Not settled: the data neither show a dependence on {attribute} nor rule one out.{clause}"
@@ -129,7 +130,8 @@ def findings(result: AuditResult) -> tuple[Finding, ...]:
     found = []
     for (attribute, label), rows in _by_label(result):
         row = rows[0]
-        found.append(Finding(label, attribute, row.verdict, _sentence(row, failed, result.alpha), _rest(rows)))
+        own = tuple(gate for gate in failed if gate.concerns(row))
+        found.append(Finding(label, attribute, row.verdict, _sentence(row, own, result.alpha), _rest(rows)))
     return tuple(sorted(found, key=lambda finding: -SEVERITY.index(finding.verdict)))
 
 
@@ -164,9 +166,18 @@ def _gates(failed: tuple[Gate, ...]) -> str:
     """Name the failed gates, and say what was measured where it is one."""
     names = join(f"“{gate.name}”" for gate in failed)
     if len(failed) > 1:
-        return f"the image generator failed the gates {names}"
+        return f"{_who(failed)} failed the gates {names}"
     why = failed[0].text.rstrip(". ")
-    return f"the image generator failed the gate {names}{f' ({why})' if why else ''}"
+    return f"{_who(failed)} failed the gate {names}{f' ({why})' if why else ''}"
+
+
+def _of_generator(failed: tuple[Gate, ...]) -> bool:
+    """Say whether all of the gates are about the generator alone, and not about what one label's outputs do."""
+    return all(gate.label is None for gate in failed)
+
+
+def _who(failed: tuple[Gate, ...]) -> str:
+    return "the image generator" if _of_generator(failed) else "the audit"
 
 
 def measured(row: TestRow, alpha: float) -> str:

@@ -136,17 +136,28 @@ class TestConfig(Section):
 
 
 class GateConfig(Section):
-    """What the generator has to meet before a verdict may rest on its images.
+    """What has to be met before a verdict may rest on the redrawn images.
 
     `composition` is the largest mean absolute error (grey values in [0, 1]) of the null intervention, `effectiveness`
-    the smallest share of redrawn images that an attribute probe reads as the level they were redrawn under, `drift` the
-    largest absolute shift of a held label's probability. `probe_steps`: training of the probes that read this.
+    the smallest share of the attribute that they carry at the size that the model reads (what a probe reads of them in
+    relation to what it reads of real images; its estimate is held against the limit, its lower bound divides what is to
+    be called equivalent), `drift` the largest absolute shift of a held label's probability. `probe_steps`: training of
+    the probes that read this.
+
+    The model has to answer null interventions as it answers originals: `agreement` is the smallest share of equal
+    decisions (0 waives this gate), `agreement_rank` the smallest rank correlation of its outputs, `agreement_auroc` the
+    largest change of the AUROC by which they tell the attribute, or the label. `unexplained`: whether a difference of
+    outputs between recorded levels beyond the margin, which redrawing does not show, forbids "equivalent".
     """
 
     composition: Positive = 0.05
     effectiveness: Share = 0.80
     drift: Share = 0.05
     placebo: Flag = True
+    agreement: Share = 0.80
+    agreement_rank: Share = 0.70
+    agreement_auroc: Share = 0.10
+    unexplained: Flag = True
     # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).
     probe_steps: Count = 800
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from citlr.audit.faithfulness import Faithfulness
+from citlr.audit.faithfulness import Faithfulness, carried_by
 from citlr.audit.result import Controls
 from citlr.audit.verdicts import gate_quality
 from citlr.config import GateConfig
@@ -165,7 +165,7 @@ def _measured(bench: Bench, generator: CounterfactualGenerator, entrant: Entrant
         "kid": report.kid,
         "features": report.fid_extractor,
         "coin": float(np.abs(coin[:, 1] - coin[:, 0]).mean()),
-        "gates": _gates(report, study.hold),
+        "gates": _gates(report, bench, study.hold),
         "notes": list(report.notes),
         "effect_map": _effect(bench, redrawn),
         "leakage": None,
@@ -221,7 +221,7 @@ def _effect(bench: Bench, redrawn: Images) -> Row | None:
     return asdict(effect_map(generated[:, 1:] - generated[:, :1], true[:, 1:] - true[:, :1]))
 
 
-def _gates(report: QualityReport, hold: tuple[str, ...]) -> list[Row]:
+def _gates(report: QualityReport, bench: Bench, hold: tuple[str, ...]) -> list[Row]:
     """Hold a report against the limits that an audit has by default; the coin's audit needs a model and is left out."""
     found = Faithfulness(
         composition=report.composition,
@@ -234,7 +234,12 @@ def _gates(report: QualityReport, hold: tuple[str, ...]) -> list[Row]:
         fid_extractor=report.fid_extractor,
         notes=report.notes,
     )
-    gates = gate_quality(found, GateConfig(placebo=False), Controls(None, (), None), coin_passed=False)
+    assert report.real_readings is not None
+    assert report.attribute_readings is not None
+    study = bench.study
+    readings = (report.real_readings, report.attribute_readings)
+    carried = carried_by(bench.probes, *readings, bench.test.frame, study.attribute, study.levels, hold)
+    gates = gate_quality(found, carried, GateConfig(placebo=False), Controls(None, (), None), coin_passed=False)
     return [asdict(gate) for gate in gates]
 
 

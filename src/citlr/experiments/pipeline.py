@@ -13,16 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.prediction import predict_sets
+from citlr.audit.prediction import predict_sets, side_read
 from citlr.audit.result import AuditResult
 from citlr.audit.statistics import assess_responses, responses_of
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
+from citlr.experiments.pipeline_hidden import (
+    build_hidden,
+    hidden_candidates,
+    hidden_places,
+    hidden_truth,
+    set_hidden_stage,
+)
 from citlr.experiments.pipeline_models import Candidate, as_predictor, build_models, candidates
 from citlr.experiments.pipeline_page import write_pipeline_figure, write_pipeline_page
-from citlr.experiments.pipeline_summary import summarise_pipeline
+from citlr.experiments.pipeline_summary import summarise_hidden, summarise_pipeline
 from citlr.experiments.pipeline_worlds import ATTRIBUTE, FULL, LEVELS, QUICK, PipelineSettings, Place, Stage, set_stage
 from citlr.generators.base import hashed_seed
 from citlr.predictors.base import Predictor
@@ -30,6 +37,7 @@ from citlr.run.files import fingerprint, write_json
 from citlr.run.provenance import versions
 from citlr.run.stage import code_version
 from citlr.simulators.phantom_classifiers import classify
+from citlr.simulators.phantom_cues import Cue
 from citlr.simulators.phantom_effects import TrueEffect, true_effect
 
 __all__ = ["run_pipeline", "write_pipeline_page"]
@@ -93,6 +101,10 @@ def run_pipeline(
     log = Log(
         folder / "pipeline.jsonl", fingerprint({"seed": seed, "settings": chosen.to_json(), "code": code_version()})
     )
+    for cue, place in hidden_places(chosen, seed):
+        if not correlations:
+            _run_hidden(cue, place, chosen, folder / f"hidden-{cue}", log, voice)
+            _publish(log, chosen, seed, folder)
     # Numbers first: a run cut short has every correlation.
     for number in range(chosen.generators):
         for correlation in correlations or chosen.correlations:
@@ -136,7 +148,7 @@ class Log:
         self.lines.append(entry)
 
     def rows(self, what: str) -> list[dict[str, Any]]:
-        """Give the lines about worlds ("world") or audits ("model")."""
+        """Give the lines about worlds ("world", "hidden world") or audits in them ("model", "hidden")."""
         return [line for line in self.lines if line["what"] == what]
 
 
@@ -165,6 +177,25 @@ def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log,
             truth = true_effect(classify(module), stage.units, LEVELS)
             predictor = as_predictor(candidate, module, size=settings.size)
             log.add({"what": "model", **where, **audit_one(candidate, predictor, truth, stage, place.seed)})
+            tick(count, candidate.name)
+
+
+def _run_hidden(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, log: Log, voice: Narrator) -> None:
+    """Audit every classifier of a world with a cue that is not audited yet."""
+    planned = hidden_candidates(settings.hidden, place.seed)
+    done = {row["model"] for row in log.rows("hidden") if row["cue"] == cue}
+    waiting = [one for one in planned if one[0].name not in done]
+    if not waiting:
+        return
+    voice.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
+    stage = set_hidden_stage(cue, place, settings, folder, voice)
+    if not any(row["cue"] == cue for row in log.rows("hidden world")):
+        log.add({"what": "hidden world", **stage.record})
+    with voice.progress("audits", len(waiting)) as tick:
+        for count, (candidate, module) in enumerate(build_hidden(waiting, cue, place, settings), 1):
+            truth = hidden_truth(module, cue, stage.units)
+            predictor = as_predictor(candidate, module, size=2 * settings.hidden_size)
+            log.add({"what": "hidden", "cue": cue, **audit_one(candidate, predictor, truth, stage, place.seed)})
             tick(count, candidate.name)
 
 
@@ -203,6 +234,7 @@ def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, sta
             faithfulness=stage.faithfulness,
             settings=settings,
             provenance={"versions": versions(), "seed": seed},
+            size=side_read(predictor.input, twins.main.plan.size),
         )
     )
     ungated = assess_responses(
@@ -237,8 +269,24 @@ def _found(result: AuditResult) -> dict[str, Any]:
         "mean_effect_high": row.mean_effect.high,
         "pvalue": row.pvalue,
         "placebo_pvalue": None if placebo is None else placebo.pvalue,
+        **_measured(result),
         "verdict": result.verdict,
         "failed_gates": [gate.name for gate in result.quality.gates if not gate.passed],
+    }
+
+
+def _measured(result: AuditResult) -> dict[str, Any]:
+    """Give what the gates on the model's own answers, and the share carried, rest on."""
+    (agreement,), (unexplained,) = result.quality.agreement, result.quality.unexplained
+    areas = [*agreement.attribute_auroc.values(), *([agreement.label_auroc] if agreement.label_auroc else [])]
+    difference, decisions = unexplained.difference, agreement.decisions
+    return {
+        "carried": result.tests[0].carried,
+        "agreement": None if decisions is None else decisions.estimate,
+        "agreement_rank": agreement.rank,
+        "agreement_auroc": max((abs(after - before) for before, after in areas), default=None),
+        "difference": None if difference is None else [difference.estimate, difference.low, difference.high],
+        "beyond": unexplained.beyond,
     }
 
 
@@ -249,7 +297,10 @@ def _publish(log: Log, settings: PipelineSettings, seed: int, folder: Path) -> d
         "settings": settings.to_json(),
         "worlds": log.rows("world"),
         "models": log.rows("model"),
+        "hidden_worlds": log.rows("hidden world"),
+        "hidden": log.rows("hidden"),
         "summary": summarise_pipeline(log.rows("model")),
+        "hidden_summary": summarise_hidden(log.rows("hidden")),
     }
     write_json(folder / "pipeline.json", tables)
     write_pipeline_figure(folder / "pipeline.json", folder / "pipeline.png")

@@ -30,7 +30,7 @@ FINDINGS = ("cardiomegaly", "effusion")
 # Channels of the first layer; 0 is the linear discriminant.
 WIDTHS = (8, 4, 16, 0, 12)
 WEAKEST, STRONGEST = 0.25, 6.0
-Kind = Literal["blind", "biased", "shortcut", "indifferent"]
+Kind = Literal["blind", "biased", "shortcut", "indifferent", "hidden"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Candidate:
     ----------
     name : str
         Unique within a world.
-    kind : {"blind", "biased", "shortcut", "indifferent"}
+    kind : {"blind", "biased", "shortcut", "indifferent", "hidden"}
         Sees nothing of the attribute; the same with a known dose of it added; trained with all pixels in sight on
         patients in whom attribute and finding go together; sees all pixels, weighed so that what the attribute does
-        cancels out.
+        cancels out; reads a cue that the generator may not draw.
     finding : str
         What it was trained for.
     architecture : str

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.config import TestConfig
+from citlr.config import GateConfig, TestConfig
 from citlr.experiments.pipeline_summary import CONFIDENCE, RELEVANT
 from citlr.run.files import atomic_write, read_json
 
@@ -33,6 +33,12 @@ images under both levels, and every classifier is audited as `citlr audit` does 
 - **Indifferent** ones look at pixels where sex acts (about half of their weights lie there) and use nothing of what
   sex does: their weights are at a right angle to its true change, unit by unit. Any error of the generator there moves
   them.
+
+- **Hidden** ones stand in worlds of their own, where men carry a cue besides what the phantom draws: a texture of
+  single pixels, stripes in a band whose images show nothing on average, or a marker in the corner. The generator draws
+  images of half the size that these classifiers read. They read the cue alone, or the finding or the cue, or a dose of
+  the cue on the finding, or use it in a part of the images only (raising the output, or turning it round), or answer 0
+  and 1. None of them is to be called equivalent.
 
 A *false alarm* is the verdict "dependence" about a blind classifier. The truth is taken over the same test images,
 from their exact counterfactuals.
@@ -67,6 +73,10 @@ def write_pipeline_page(source: str | Path, page: str | Path, *, figure: str = "
         f"![Estimated against true effect, every classifier]({figure})\n",
         "## By correlation\n",
         *_by_correlation(tables["summary"]),
+        "\n## What the generator does not draw\n",
+        *_hidden(tables),
+        "\n## What the classifiers answer, and what is carried\n",
+        *_answers(tables),
         "\n## Found, by true flip rate\n",
         *_by_flip_rate(tables["summary"]["all"]),
         "\n## The generators\n",
@@ -110,8 +120,78 @@ def findings(tables: dict[str, Any]) -> Iterator[str]:
         f"{_number(every['spearman_psi_seeing'])} over the biased and shortcut ones; of the mean effect "
         f"{_number(mean)}."
     )
+    hidden = tables["hidden_summary"]["all"]
+    if hidden["equivalent"]["of"]:
+        yield (
+            "Classifiers that read what the generator does not draw: called *equivalent* "
+            f"{_share(hidden['equivalent'])}, on trust {hidden['equivalent_on_trust']['hits']}; inconclusive "
+            f"{hidden['inconclusive']['hits']}, dependence {hidden['dependence']['hits']}."
+        )
+    yield (
+        "What the gates cost: blind, biased and shortcut classifiers that are *inconclusive* and would be settled on "
+        f"trust: {_share(every['held_up'])}."
+    )
     held = every["withheld"]
     yield f"A generator gate failed, so that the verdict was *inconclusive*, in {_share(held)} audits{_which(tables)}."
+
+
+def _hidden(tables: dict[str, Any]) -> Iterator[str]:
+    """Tabulate the classifiers that read a cue."""
+    summary = tables["hidden_summary"]
+    if not summary["all"]["equivalent"]["of"]:
+        yield "No such world was made."
+        return
+    limits = GateConfig()
+    yield (
+        "Three gates are about it. *Effectiveness*: a probe at the size that the classifier reads says what share of "
+        f"the attribute redrawn images carry, at least {limits.effectiveness:.0%}. *Agreement*: the classifier answers "
+        f"null interventions as it answers originals (at least {limits.agreement:.0%} equal decisions, a rank "
+        f"correlation of {limits.agreement_rank:g}, AUROCs of attribute and finding at most {limits.agreement_auroc:g} "
+        "apart). *Unexplained difference*: recorded levels get answers that differ by more than the margin, given what "
+        "is recorded, and redrawing does not show it. An audit may fail several.\n"
+    )
+    yield (
+        "| cue | called equivalent | on trust | inconclusive | dependence | effectiveness failed | agreement failed | "
+        "unexplained difference | smallest true flip rate | carried at the generator's size / at the classifier's |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"
+    worlds = {row["cue"]: row for row in tables["hidden_worlds"]}
+    for name, group in summary.items():
+        gates = " | ".join(str(count) for count in group["gates"].values())
+        shares = " / ".join(_carried(one) for one in worlds[name]["carried"].values()) if name in worlds else ""
+        yield (
+            f"| {name} | {_share(group['equivalent'])} | {group['equivalent_on_trust']['hits']} | "
+            f"{group['inconclusive']['hits']} | {group['dependence']['hits']} | {gates} | "
+            f"{group['smallest_flip_rate']:.3f} | {shares} |"
+        )
+
+
+def _answers(tables: dict[str, Any]) -> Iterator[str]:
+    """Tabulate what the gates on the classifiers' own answers rest on: the range of each number, by kind."""
+    limits = GateConfig()
+    columns = {
+        "agreement": f"equal decisions (limit {limits.agreement:g})",
+        "agreement_rank": f"rank correlation ({limits.agreement_rank:g})",
+        "agreement_auroc": f"change of AUROC ({limits.agreement_auroc:g})",
+        "carried": "share carried, lower bound",
+    }
+    yield f"| classifiers | audits | {' | '.join(columns.values())} | difference beyond the margin |"
+    yield "|---|--:|---|---|---|---|--:|"
+    groups: dict[str, list[Row]] = {}
+    for row in [*tables["models"], *tables["hidden"]]:
+        groups.setdefault(row["kind"] if "cue" not in row else f"hidden, {row['cue']}", []).append(row)
+    for kind, rows in groups.items():
+        spans = [_span([row[name] for row in rows if row[name] is not None]) for name in columns]
+        beyond = sum(bool(row["beyond"]) for row in rows)
+        yield f"| {kind} | {len(rows)} | {' | '.join(spans)} | {beyond} |"
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}" if values else "unknown"
+
+
+def _carried(shares: dict[str, float] | str) -> str:
+    return "unknown" if isinstance(shares, str) else f"{min(shares.values()):.2f}"
 
 
 def _which(tables: dict[str, Any]) -> str:

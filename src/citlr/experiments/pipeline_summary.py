@@ -13,6 +13,8 @@ Row = dict[str, Any]
 CONFIDENCE = 0.95
 # True flip rates from which on a bias is to be found.
 RELEVANT = 0.05
+# What the names of the gates begin with that a classifier which reads what is not redrawn may fail.
+GATES = ("effectiveness", "agreement", "unexplained difference")
 BINS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 1.01)
 
 
@@ -64,7 +66,8 @@ def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
         "all" and one entry per correlation, each with `false_alarms` (verdict "dependence" of a blind classifier;
         `on_trust`: without the gates and the generator's error), `cleared` ("equivalent"), `indifferent_...` (the same
         of those that look where the attribute acts and do not use it, with their largest true and estimated psi),
-        `inconclusive`, `withheld` (all audits in which a gate failed), `detected` (of those whose true flip rate is 5 %
+        `inconclusive`, `held_up` (blind, biased and shortcut ones that are inconclusive and would not be on trust),
+        `withheld` (all audits in which a gate failed), `detected` (of those whose true flip rate is 5 %
         or more), `detected_by_flip_rate` (with the median of estimated over true psi), `acquitted` ("equivalent"
         although the true flip rate is 5 % or more), and the rank correlations of estimates and truth.
     """
@@ -72,6 +75,27 @@ def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
     for row in sorted(rows, key=lambda row: float(row["correlation"])):
         groups.setdefault(f"{row['correlation']:g}", []).append(row)
     return {name: _summary(group) for name, group in groups.items()}
+
+
+def summarise_hidden(rows: Sequence[Row]) -> dict[str, Any]:
+    """Add up the audits of classifiers that read a cue: verdicts and failed gates, "all" and by cue."""
+    groups: dict[str, list[Row]] = {"all": list(rows)}
+    for row in rows:
+        groups.setdefault(str(row["cue"]), []).append(row)
+    return {
+        name: {
+            **{
+                verdict: rate(group, lambda row, verdict=verdict: row["verdict"] == verdict)  # type: ignore[misc]
+                for verdict in ("equivalent", "inconclusive", "dependence")
+            },
+            "equivalent_on_trust": rate(group, lambda row: row["ungated_verdict"] == "equivalent"),
+            "smallest_flip_rate": min((float(row["true_flip_rate"]) for row in group), default=None),
+            "gates": {
+                gate: sum(any(name.startswith(gate) for name in row["failed_gates"]) for row in group) for gate in GATES
+            },
+        }
+        for name, group in groups.items()
+    }
 
 
 def _largest(rows: list[Row], key: str) -> float | None:
@@ -109,6 +133,8 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
         "indifferent_cleared": rate(indifferent, lambda row: row["verdict"] == "equivalent"),
         "indifferent_psi": [_largest(indifferent, "true_psi"), _largest(indifferent, "psi")],
         "inconclusive": rate(rows, lambda row: row["verdict"] == "inconclusive"),
+        # What the gates cost: settled on trust, and settled no more.
+        "held_up": rate([*blind, *seeing], lambda row: row["verdict"] == "inconclusive" != row["ungated_verdict"]),
         "withheld": rate(rows, lambda row: bool(row["failed_gates"])),
         "detected": rate(strong, lambda row: row["verdict"] == "dependence"),
         "detected_on_trust": rate(strong, lambda row: row["ungated_verdict"] == "dependence"),

@@ -50,6 +50,12 @@ class PipelineSettings:
         Of the generator.
     options : dict
         Its fields that are not the preset's.
+    hidden : int
+        Classifiers in each of the worlds whose attribute shows in a cue that the generator may not draw (see
+        `citlr.experiments.pipeline_hidden`), one world per cue; 0 for none of these worlds.
+    hidden_size, hidden_patients : int
+        Side of the images that the generator of these worlds draws, which is half of what the classifiers read;
+        patients, as `patients`.
     """
 
     correlations: tuple[float, ...] = (0.0, 0.4, 0.8)
@@ -68,6 +74,9 @@ class PipelineSettings:
     probe_steps: int = 800
     preset: str = "tiny"
     options: dict[str, Any] = field(default_factory=dict)
+    hidden: int = 24
+    hidden_size: int = 32
+    hidden_patients: int = 3000
 
     def to_json(self) -> dict[str, Any]:
         """Give all that the rows depend on; how many worlds there are is not part of it."""
@@ -93,6 +102,8 @@ QUICK = PipelineSettings(
     draws=2,
     placebo_images=20,
     probe_steps=60,
+    hidden=6,
+    hidden_patients=300,
     options={"ae_steps": 30, "denoiser_steps": 40, "phi_steps": 10, "information_steps": 10},
 )
 

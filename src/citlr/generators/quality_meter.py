@@ -13,6 +13,7 @@ from citlr.errors import InputError
 from citlr.generators.base import Images
 from citlr.generators.features import Extractor
 from citlr.generators.probes.probe import Probes
+from citlr.generators.probes.probe_parts import Target
 from citlr.generators.quality import (
     Array,
     composition,
@@ -67,6 +68,8 @@ class QualityReport:
         What the probe read: (n, levels, draws, k) per target.
     attribute_readings : ndarray, shape (n, levels, draws, levels)
         Probability of each redrawn level; of a continuous attribute, 1 at the nearest.
+    real_readings : ndarray, shape (n, levels)
+        The same of the originals.
     """
 
     n_images: int
@@ -86,6 +89,7 @@ class QualityReport:
     notes: tuple[str, ...] = ()
     readings: dict[str, Readings] = field(default_factory=dict, repr=False)
     attribute_readings: Readings | None = field(default=None, repr=False, compare=False)
+    real_readings: Readings | None = field(default=None, repr=False, compare=False)
 
 
 # With fewer images than this, and no more than there are features, a Frechet distance is not given at all.
@@ -133,6 +137,7 @@ class QualityMeter:
         self._sums = np.zeros(3)
         self._null = self._count = 0
         self._readings: dict[str, list[Readings]] = {name: [] for name in probes.levels}
+        self._real: list[Readings] = []
         self._features: tuple[list[Array], list[Array]] = ([], [])
 
     def add(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> None:
@@ -177,6 +182,7 @@ class QualityMeter:
         ]
         for name in self.probes.levels:
             self._readings[name].append(np.stack([part[name].reshape(n, draws, -1) for part in read], axis=1))
+        self._real.append(self.probes.read(images)[self.attribute])
         features = self.extractor or self.probes.features
         self._features[0].append(features(images))
         # One draw per image and level: draws of one image are too alike to count as images of their own.
@@ -230,6 +236,7 @@ class QualityMeter:
             notes=tuple(notes),
             readings=readings,
             attribute_readings=read,
+            real_readings=over_levels(self.target, np.concatenate(self._real), self.levels),
         )
 
     def _named(self, values: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -237,12 +244,17 @@ class QualityMeter:
 
     def _of_attribute(self, readings: Readings) -> tuple[Readings, npt.NDArray[np.float64] | None]:
         """Give (n, levels, draws, levels) over the redrawn levels, and the numbers read of a continuous attribute."""
-        if not self.target.centres:
-            return np.ascontiguousarray(readings[..., [self.target.levels.index(level) for level in self.levels]]), None
-        numbers = self.target.numbers(readings)
-        levels = np.asarray([float(level) for level in self.levels])
-        nearest = np.abs(numbers[..., None] - levels).argmin(axis=-1)
-        return np.eye(len(levels), dtype=np.float32)[nearest], numbers
+        numbers = self.target.numbers(readings) if self.target.centres else None
+        return over_levels(self.target, readings, self.levels), numbers
+
+
+def over_levels(target: Target, readings: Readings, levels: Sequence[str]) -> Readings:
+    """Give readings (..., k) of an attribute over the redrawn levels (..., levels); of a number, 1 at the nearest."""
+    if not target.centres:
+        return np.ascontiguousarray(readings[..., [target.levels.index(level) for level in levels]])
+    wanted = np.asarray([float(level) for level in levels])
+    nearest = np.abs(target.numbers(readings)[..., None] - wanted).argmin(axis=-1)
+    return np.asarray(np.eye(len(wanted), dtype=np.float32)[nearest])
 
 
 def _enough(images: int, features: int) -> tuple[bool, list[str]]:

@@ -4,6 +4,12 @@ r"""Is the dependence too small to matter? An intersection-union of the mean eff
 (Schuirmann 1987), and psi below m by its upper limit. Both, because a uniform shift of 10 points has psi = 0.01 only
 and a flip of equally many images each way has mean effect 0. By the intersection-union principle (Berger 1982) no
 correction is due: the larger p-value is that of the whole.
+
+*Attenuation.* Counterfactuals that carry a share s of the attribute show less of a dependence than there is. Where each
+image carries s of the change, a response in proportion to it has the mean effect and every single effect times s, and
+psi, their mean square, times s squared; where s of the images carry all of it and the rest nothing, both are times s.
+So the upper bounds are divided by s and by s squared, which covers both, before they are compared with the margin; that
+is, they are held against a margin times s and times s squared. A dependence is not made any larger by it.
 """
 
 from __future__ import annotations
@@ -64,6 +70,7 @@ def equivalence_test(
     decisions: bool = True,
     error: GeneratorError | None = None,
     alpha: float = 0.05,
+    carried: float = 1.0,
 ) -> Equivalence:
     """Test both effects against the margin.
 
@@ -81,6 +88,8 @@ def equivalence_test(
         What the generator's training sample leaves open.
     alpha : float
         At which the verdict is given.
+    carried : float
+        Share of the attribute that the counterfactuals carry at least, in (0, 1].
 
     Returns
     -------
@@ -101,12 +110,13 @@ def equivalence_test(
     array([0.0176])
     """
     check_margin(margin)
-    above = beyond_pvalue(mean, margin)
-    below = beyond_pvalue(negate(mean), margin)
-    psi = upper_pvalue(product, margin, decisions=decisions)
+    shift, excess = margin * carried, margin * carried**2
+    above = beyond_pvalue(mean, shift)
+    below = beyond_pvalue(negate(mean), shift)
+    psi = upper_pvalue(product, excess, decisions=decisions)
     if error is not None:
         weaken = partial(widened_pvalue, alpha=alpha, replicates=error.replicates)
-        above = weaken(above, margin - mean.whole.estimate, error.mean)
-        below = weaken(below, margin + mean.whole.estimate, error.mean)
-        psi = weaken(psi, margin - product.estimate, error.psi)
+        above = weaken(above, shift - mean.whole.estimate, error.mean)
+        below = weaken(below, shift + mean.whole.estimate, error.mean)
+        psi = weaken(psi, excess - product.estimate, error.psi)
     return Equivalence(margin=margin, mean_pvalue=np.maximum(above, below), psi_pvalue=psi)

@@ -47,6 +47,9 @@ class ContrastTest:
         equivalence p-value hold (see `citlr.invariance.generator_error`); None where the generator does not know them.
     detectable_effect : float
         Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
+    carried : float or None
+        Share of the attribute that the counterfactuals carry at least: the equivalence p-value is of the mean effect
+        divided by it, and of psi divided by its square; None where it was not taken into account.
     reason : str
         Why the verdict is what it is.
     """
@@ -79,6 +82,7 @@ class ContrastTest:
     mean_error: float | None = None
     psi_error: float | None = None
     replicates: int = 0
+    carried: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -79,6 +79,7 @@ def assess(
     shared_seeds: Flag = True,
     seed: Seed = 0,
     replicates: Replicates | None = None,
+    carried: Mapping[str, float] | None = None,
 ) -> Assessment:
     """Test every label at every contrast and say what follows.
 
@@ -108,6 +109,9 @@ def assess(
     replicates : Replicates, optional
         Outputs on images moved by replicates of the generator's mean effect; without them the generator is taken as
         given.
+    carried : mapping of str to float, optional
+        Share of the attribute that the counterfactuals carry at least, by level: what is shown to be small has to be so
+        after division by it (see `citlr.invariance.equivalence`). A contrast takes the smaller of its two levels.
 
     Returns
     -------
@@ -151,8 +155,15 @@ def assess(
         if replicates is not None:
             error = contrast_error(responses, replicates, contrast=contrast, outcome=outcome, threshold=threshold)
             effects = widened(effects, error, alpha=alpha)
+        share = None if carried is None else smallest_share(carried, [responses.levels[k] for k in contrast])
         equivalence = equivalence_test(
-            effects.mean, effects.product, margin=margin, decisions=outcome == "decision", error=error, alpha=alpha
+            effects.mean,
+            effects.product,
+            margin=margin,
+            decisions=outcome == "decision",
+            error=error,
+            alpha=alpha,
+            carried=1.0 if share is None else share,
         )
         smallest, _ = detectable(
             effects,
@@ -164,9 +175,8 @@ def assess(
             decisions=outcome == "decision",
             shared_seeds=shared_seeds,
         )
-        columns.append(
-            contrast_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds, error)
-        )
+        rows_of = contrast_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds, error)
+        columns.append([replace(one, carried=share) for one in rows_of])
     rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
     draft = Assessment(
         attribute=responses.attribute,
@@ -214,6 +224,20 @@ def judge_together(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:
     return tuple(_judged(a, [next(pairs) for _ in a.tests]) for a in assessments)
 
 
+def smallest_share(carried: Mapping[str, float], levels: Sequence[str]) -> float:
+    """Give the smallest share carried of some levels, as a divisor: above 0, and no more than 1.
+
+    Examples
+    --------
+    >>> smallest_share({"F": 1.02, "M": 0.9}, ["F", "M"]), smallest_share({"F": 1.02, "M": -0.1}, ["F", "M"])
+    (0.9, 1e-06)
+    """
+    missing = [level for level in levels if level not in carried]
+    if missing:
+        raise InputError(f"carried names no share for the level '{missing[0]}': name every level.")
+    return min(1.0, *(max(carried[level], 1e-6) for level in levels))
+
+
 def _judged(assessment: Assessment, pvalues: list[tuple[float, float]]) -> Assessment:
     tests = []
     for test, (holm, screened) in zip(assessment.tests, pvalues, strict=True):
@@ -231,10 +255,11 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         f"mean effect {test.mean_effect.estimate:+.4f} [{test.mean_effect.low:+.4f}, {test.mean_effect.high:+.4f}], "
         f"psi {test.psi.estimate:.4f} [{test.psi.low:.4f}, {test.psi.high:.4f}]"
     )
+    divided = "" if test.carried is None else _divided(test.carried)
     if test.equivalence_pvalue < alpha:
         also = " The dependence is significant, but shown to be negligible." if significant else ""
         return "equivalent", (
-            f"{what}: the mean effect and psi are both below the margin of {test.margin:g} "
+            f"{what}: the mean effect and psi are both below the margin of {test.margin:g}{divided} "
             f"(p = {test.equivalence_pvalue:.2g}; {sizes}).{also}"
         )
     if significant and not exceeds_error(test, alpha):
@@ -249,9 +274,14 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         return "dependence", f"{what}: the output depends on the level (adjusted p = {_p(test)}, by {which}; {sizes})."
     return "inconclusive", (
         f"{what}: no dependence was found (adjusted p = {test.pvalue_adjusted:.2g}), yet effects up to the margin of "
-        f"{test.margin:g} are not ruled out ({sizes}); a psi of {test.detectable_effect:.3g} would have been found in "
-        "80 of 100 such audits."
+        f"{test.margin:g} are not ruled out{divided} ({sizes}); a psi of {test.detectable_effect:.3g} would have been "
+        "found in 80 of 100 such audits."
     )
+
+
+def _divided(share: float) -> str:
+    """Say what bounds were divided by before they were held against the margin."""
+    return f" after division by the share of the attribute that the redrawn images carry, at least {share:.1%}"
 
 
 def exceeds_error(test: ContrastTest, alpha: float) -> bool:

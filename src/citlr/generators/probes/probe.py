@@ -15,7 +15,7 @@ from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
 from citlr.generators.learning.checkpoints import load_module, save_state
 from citlr.generators.learning.store import spans
-from citlr.generators.probes.probe_parts import ARCHITECTURES, ProbeNet, ResNetProbe, Target
+from citlr.generators.probes.probe_parts import ProbeNet, ResNetProbe, Target, make_net
 from citlr.generators.probes.within_levels import Offsets, moved
 from citlr.run.files import read_json, write_json
 
@@ -38,7 +38,7 @@ class Probes:
         Whether every level is told from the others better than by chance there (Mann-Whitney, one-sided, 1 % divided by
         the number of levels), or a number's readings go with it (Spearman, 1 %). What an untrusted target says is
         unknown, not nothing.
-    architecture : {"small", "resnet34"}
+    architecture : {"small", "fine", "resnet34"}
         Which network it is.
     offsets : mapping
         Of each label, per level of the first attribute: what is added to the logits of images redrawn under that level
@@ -156,7 +156,7 @@ def load_probes(directory: Path) -> Probes:
         Target(item["name"], tuple(item["levels"]), tuple(item["cuts"]), tuple(item["centres"]))
         for item in content["targets"]
     )
-    net = ARCHITECTURES[content["architecture"]][0]([len(target.levels) for target in targets])
+    net = make_net(content["architecture"], [len(target.levels) for target in targets], content["size"])
     load_module(net, Path(directory) / "probe.safetensors")
     net.eval()
     known = (content["accuracy"], content["trusted"], content["architecture"], content["offsets"])

@@ -21,7 +21,7 @@ from citlr.generators.learning.plan import Budget, Learner, Plan
 from citlr.generators.learning.store import Dataset, spans
 from citlr.generators.learning.training import Trainer, run, seeded
 from citlr.generators.probes.probe import Probes
-from citlr.generators.probes.probe_parts import ARCHITECTURES, Target
+from citlr.generators.probes.probe_parts import ARCHITECTURES, Target, make_net
 from citlr.generators.probes.within_levels import Offsets, fit_offsets
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def fit_probes(
         Side of the images.
     steps, batch_size, seed
         Budget and seed.
-    architecture : {"small", "resnet34"}
-        A small network, or the publication's.
+    architecture : {"small", "fine", "resnet34"}
+        A small network, one that sees texture of single pixels, or the publication's.
     within_levels : bool
         Whether labels are calibrated within each level of the first attribute (see `within_levels`); not needed where
         none goes with it.
@@ -90,7 +90,7 @@ def fit_probes(
             raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, train.frame.columns)}")
     if architecture not in ARCHITECTURES:
         raise InputError(f"There is no probe '{architecture}'.{did_you_mean(architecture, ARCHITECTURES)}")
-    build, rate = ARCHITECTURES[architecture]
+    rate = ARCHITECTURES[architecture]
     names = tuple(dict.fromkeys((*attributes, *labels)))
     targets = tuple(
         Target.of(name, train.frame[name], groups=ATTRIBUTE_GROUPS if name in attributes else 2) for name in names
@@ -101,7 +101,7 @@ def fit_probes(
     # The choice among the weights is balanced too: unbalanced, it would fall on those that read the other group along.
     weights = [_balance(part, targets, n_attributes=count) for part in codes]
     with seeded(seed, "probe"):
-        net = build([len(target.levels) for target in targets])
+        net = make_net(architecture, [len(target.levels) for target in targets], size)
     trainer = Trainer("cpu", "32-true")
     learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2), decay=0.98)
 
@@ -115,7 +115,7 @@ def fit_probes(
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         rows = trainer.rows(len(sets[0]), seed=seed, part="probe", step=step, batch_size=batch_size)
-        images = _jitter(sets[0].images(rows), random)
+        images = _jitter(sets[0].images(rows), random, blur=architecture != "fine")
         return {"loss": trainer.descend(loss(rows, images, 0), learner)}
 
     def validate() -> float:
@@ -133,14 +133,17 @@ def fit_probes(
     return Probes(targets, size, net, accuracy, trusted, architecture, offsets)
 
 
-def _jitter(images: Tensor, random: torch.Generator) -> Tensor:
+def _jitter(images: Tensor, random: torch.Generator, *, blur: bool = True) -> Tensor:
     """Shift, brighten and blur a little, so that the probe does not learn the training images by heart.
 
-    Blur and noise also make it indifferent to what an autoencoder loses: it is to read redrawn images.
+    Blur and noise also make it indifferent to what an autoencoder loses: it is to read redrawn images. A fine probe is
+    to notice just that.
     """
     down, right = (int(v) for v in torch.randint(-2, 3, (2,), generator=random))
     shifted = torch.roll(images, (down, right), dims=(2, 3))
     gain = 1 + 0.1 * (torch.rand((len(images), 1, 1, 1), generator=random) - 0.5)
+    if not blur:
+        return (shifted * gain).clamp(0, 1)
     if float(torch.rand((), generator=random)) < 0.5:
         shifted = functional.avg_pool2d(functional.pad(shifted, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     noise = 0.01 * torch.randn(images.shape, generator=random)

@@ -1,0 +1,85 @@
+"""Audits of models that read what a smaller generator cannot draw, through a generator with no other fault.
+
+The generator is the phantom itself at fewer pixels than the images and models have: whatever it does not show is finer
+than its pixels, or is not redrawn at all (`citlr.simulators.phantom_cues`). No model may be called equivalent.
+
+    python benchmarks/blind_spots.py --cue texture region marker
+    python benchmarks/blind_spots.py --cue texture --size 128 --generator 64
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from citlr.audit.faithfulness import assess_faithfulness
+from citlr.audit.generation import generate
+from citlr.audit.prediction import predict_sets
+from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.experiments.pipeline_hidden import build_hidden, cued_cohort, hidden_candidates, hidden_truth
+from citlr.experiments.pipeline_models import as_predictor
+from citlr.experiments.pipeline_worlds import LEVELS, QUICK, Place
+from citlr.generators.oracle import Oracle
+from citlr.simulators.phantom_cues import CUES, Cue
+
+
+def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
+    """Audit the models of one cue, print a line for each, and count verdicts and failed gates."""
+    place = Place(0.4, 0, wanted.seed)
+    sample = place.world(wanted.size).sample(wanted.patients, seed=wanted.seed, images_per_patient=1)
+    small = place.world(wanted.generator).sample(wanted.patients, seed=wanted.seed, images_per_patient=1)
+    cohort = cued_cohort(sample, cue, folder, seed=wanted.seed, fractions=(0.4, 0.1, 0.5))
+    test = cohort.part("test")
+    twins = generate(
+        Oracle.of(small), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=40, seed=wanted.seed
+    )
+    found = assess_faithfulness(
+        twins,
+        cohort.part("train"),
+        cohort.part("validation"),
+        hold=(),
+        sizes=(wanted.size,),
+        probe_steps=wanted.steps,
+        cycles=1,
+        seed=wanted.seed,
+    )
+    for one in found.carried:
+        shares = ", ".join(f"{level} {share.estimate:.2f}" for level, share in one.shares.items())
+        print(f"{cue}: carried at {one.size} pixels: {shares or one.note}", flush=True)
+    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
+    units = sample.take([position[name] for name in twins.main.plan.image_ids])
+    settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), wanted.seed)
+    counts: Counter[str] = Counter()
+    half = replace(QUICK, hidden_size=wanted.size // 2)
+    for candidate, module in build_hidden(hidden_candidates(wanted.models, wanted.seed), cue, place, half):
+        flips = hidden_truth(module, cue, units).flip_rate
+        responses = predict_sets(as_predictor(candidate, module, size=wanted.size), twins.sets, test)
+        result = audit_responses(
+            AuditInputs(candidate.name, responses, cohort, test, twins, found, settings, {}, size=wanted.size)
+        )
+        failed = [gate.name for gate in result.quality.gates if not gate.passed]
+        print(
+            f"{cue}: {candidate.name}, true flip rate {flips:.3f}: {result.verdict} ({', '.join(failed)})", flush=True
+        )
+        counts.update([result.verdict, *(name.split(" on ")[0] for name in failed)])
+    return counts
+
+
+def main() -> None:
+    """Run as the module says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cue", nargs="+", choices=CUES, default=CUES)
+    for name, usual in {"size": 64, "generator": 32, "patients": 900, "models": 24, "steps": 250, "seed": 5}.items():
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    wanted = parser.parse_args()
+    for cue in wanted.cue:
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"{cue}: {dict(measure(cue, wanted, Path(folder)))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
