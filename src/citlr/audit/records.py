@@ -203,9 +203,10 @@ class Agreement:
 class Unexplained:
     """The difference of outputs between recorded levels, and what of it redrawing does not explain.
 
-    `difference` is E[Y | a', Z] - E[Y | a, Z] on the images as they came, given what is held and recorded (`given`);
-    `rest` is that less the mean effect of redrawing. `beyond` says that the difference, overall or where the label has
-    one value (`where`), is beyond the margin.
+    `difference` is E[Y | a', Z] - E[Y | a, Z] on the images as they came, given what is held and recorded (`given`),
+    `rest` is that less the mean effect of redrawing, `lost` what null interventions take away from the difference of
+    the probabilities. `beyond` says that the difference, overall or where the label has one value, or what is lost, is
+    beyond the margin (`where`).
     """
 
     label: str
@@ -216,6 +217,7 @@ class Unexplained:
     given: tuple[str, ...] = ()
     where: str = ""
     note: str = ""
+    lost: Estimate | None = None
 
 
 @dataclass(frozen=True)
