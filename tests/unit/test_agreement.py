@@ -124,11 +124,11 @@ def test_hard_decisions_and_three_levels_are_held_contrast_by_contrast() -> None
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_small_dose_that_redrawing_takes_away_is_found_in_the_probabilities(seed: int) -> None:
-    """Of 450 images 40 decisions change: too few to differ between the levels, and 9 in 10 null interventions agree."""
+    """Few decisions change, so that those of the levels hardly differ; the probabilities of every image do."""
     world = World(450, 20 + seed)
     fair = world.severity * 3
-    gates, verdicts = world.audited(world.answers(fair + np.where(world.level == 1, 1.5, 0.0), fair))
-    assert failed(gates) == ["unexplained difference on x"]
+    gates, verdicts = world.audited(world.answers(fair + np.where(world.level == 1, 1.0, 0.0), fair))
+    assert "unexplained difference on x" in failed(gates)
     assert "null interventions lose" in gates[1].text
     assert verdicts == ["inconclusive"]
 

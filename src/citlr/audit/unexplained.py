@@ -16,6 +16,7 @@ it in the healthy has no mean. The intervals are clustered by patient, and corre
 
 Where redrawing takes away what a model looks at, there is a sharper comparison: the output on an image less that on its
 null interventions, whose difference between the levels, given Z again, is what redrawing has lost. It is
+a test of its own,
 taken of the probabilities, image by image, and so finds a small dose that decisions of as many patients do not show.
 """
 
@@ -185,11 +186,12 @@ def _judge(
         if compared.enough(truth == value):
             parts[where] = truth == value
     differences = {where: compared.difference(residual, chosen) for where, chosen in parts.items()}
-    differences[LOST] = compared.difference(taken, parts[""])
+    lost = compared.difference(taken, parts[""])
+    levels = {where: alpha / len(differences) for where in differences}
     beyond = [
         where
-        for where, one in differences.items()
-        if _reaches_beyond(_interval(one, compared.patients, alpha / len(differences)), margin)
+        for where, one in {**differences, LOST: lost}.items()
+        if _reaches_beyond(_interval(one, compared.patients, levels.get(where, alpha)), margin)
     ]
     whole = differences[""]
     rest = _Difference(whole.estimate - float(effect.mean()), whole.influence - (effect - effect.mean()) / len(effect))
@@ -201,7 +203,7 @@ def _judge(
         beyond=bool(beyond),
         given=compared.given,
         where=beyond[0] if beyond else "",
-        lost=_interval(differences[LOST], compared.patients, alpha),
+        lost=_interval(lost, compared.patients, alpha),
     )
 
 
