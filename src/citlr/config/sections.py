@@ -147,9 +147,10 @@ class GateConfig(Section):
     The model has to answer null interventions as it answers originals: `agreement` is the smallest share of equal
     decisions (0 waives this gate), `agreement_rank` the smallest rank correlation of its outputs, `agreement_auroc` the
     largest change of the AUROC by which they tell the attribute, or the label. `unexplained`: whether a difference of
-    outputs between recorded levels beyond the margin, which redrawing does not show, forbids "equivalent". In worlds of known truth blind
-    and biased models decided .88 or more alike, at rank correlations of .91 or more and AUROCs that changed by .034 at
-    most; those that read a texture which is not drawn .84 or less (docs/pipeline.md).
+    outputs between recorded levels beyond the margin, which redrawing does not show, forbids "equivalent".
+
+    In worlds of known truth blind and biased models decided .88 or more alike, at rank correlations of .91 or more and
+    AUROCs that changed by .034 at most; those that read a texture which is not drawn .84 or less (docs/pipeline.md).
     """
 
     composition: Positive = 0.05

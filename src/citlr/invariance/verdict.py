@@ -235,7 +235,7 @@ def smallest_share(carried: Mapping[str, float], levels: Sequence[str]) -> float
     missing = [level for level in levels if level not in carried]
     if missing:
         raise InputError(f"carried names no share for the level '{missing[0]}': name every level.")
-    return min(1.0, *(max(carried[level], 1e-6) for level in levels))
+    return float(min(1.0, *(max(carried[level], 1e-6) for level in levels)))
 
 
 def _judged(assessment: Assessment, pvalues: list[tuple[float, float]]) -> Assessment:
