@@ -16,7 +16,7 @@ it in the healthy has no mean. The intervals are clustered by patient, and corre
 
 Where redrawing takes away what a model looks at, there is a sharper comparison: the output on an image less that on its
 null interventions, whose difference between the levels, given Z again, is what redrawing has lost. It is a test of its
-own, taken of the probabilities, image by image, and so finds a small dose that decisions of as many patients do not show.
+own, of the probabilities, image by image, and so finds a small dose that decisions of as many patients do not show.
 """
 
 from __future__ import annotations
