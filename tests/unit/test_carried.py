@@ -129,6 +129,14 @@ def test_equivalence_is_judged_after_division_and_dependence_is_not_enlarged() -
     shifted = Responses.from_arrays(np.stack([base[:, 0], np.minimum(base[:, 1] + 0.05, 1)], axis=1), levels=LEVELS)
     plain, attenuated = (assess(shifted, margin=0.02, carried=dict.fromkeys(LEVELS, s)).tests[0] for s in (1.0, 0.1))
     assert (plain.verdict, plain.psi, plain.pvalue) == (attenuated.verdict, attenuated.psi, attenuated.pvalue)
+    # A dependence that is significant and negligible is no accusation because the images carry little.
+    few = np.array(base)
+    few[:, 1][np.arange(600) < 7] = 1 - few[:, 1][np.arange(600) < 7].round()
+    slight = Responses.from_arrays(few, levels=LEVELS)
+    open_, weak = (assess(slight, margin=0.05, carried=dict.fromkeys(LEVELS, s)).tests[0] for s in (1.0, 0.1))
+    assert (open_.verdict, weak.verdict) == ("equivalent", "inconclusive")
+    assert weak.pvalue_adjusted < 0.05
+    assert "as measured" in weak.reason
     with pytest.raises(InputError, match="no share for the level 'M'"):
         assess(steady, margin=0.02, carried={"F": 1.0})
 

@@ -98,7 +98,6 @@ def set_hidden_stage(cue: Cue, place: Place, settings: PipelineSettings, folder:
         placebo_images=settings.placebo_images,
         seed=place.seed,
         out=folder / "counterfactuals",
-        key=f"{cue}-{place.name}",
         narrator=voice,
     )
     quality = folder / "quality"

@@ -50,6 +50,8 @@ class ContrastTest:
     carried : float or None
         Share of the attribute that the counterfactuals carry at least: the equivalence p-value is of the mean effect
         divided by it, and of psi divided by its square; None where it was not taken into account.
+    undivided_pvalue : float
+        The equivalence p-value of the effects as they were measured, without that division.
     reason : str
         Why the verdict is what it is.
     """
@@ -83,6 +85,7 @@ class ContrastTest:
     psi_error: float | None = None
     replicates: int = 0
     carried: float | None = None
+    undivided_pvalue: float = 1.0
 
 
 @dataclass(frozen=True)

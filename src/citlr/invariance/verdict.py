@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -156,15 +157,17 @@ def assess(
             error = contrast_error(responses, replicates, contrast=contrast, outcome=outcome, threshold=threshold)
             effects = widened(effects, error, alpha=alpha)
         share = None if carried is None else smallest_share(carried, [responses.levels[k] for k in contrast])
-        equivalence = equivalence_test(
+        weigh = partial(
+            equivalence_test,
             effects.mean,
             effects.product,
             margin=margin,
             decisions=outcome == "decision",
             error=error,
             alpha=alpha,
-            carried=1.0 if share is None else share,
         )
+        undivided = weigh()
+        equivalence = undivided if share is None else weigh(carried=share)
         smallest, _ = detectable(
             effects,
             tests,
@@ -176,7 +179,9 @@ def assess(
             shared_seeds=shared_seeds,
         )
         rows_of = contrast_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds, error)
-        columns.append([replace(one, carried=share) for one in rows_of])
+        columns.append(
+            [replace(one, carried=share, undivided_pvalue=float(undivided.pvalue[k])) for k, one in enumerate(rows_of)]
+        )
     rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
     draft = Assessment(
         attribute=responses.attribute,
@@ -261,6 +266,11 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         return "equivalent", (
             f"{what}: the mean effect and psi are both below the margin of {test.margin:g}{divided} "
             f"(p = {test.equivalence_pvalue:.2g}; {sizes}).{also}"
+        )
+    if significant and test.undivided_pvalue < alpha:
+        return "inconclusive", (
+            f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), by less than "
+            f"the margin of {test.margin:g} as measured ({sizes}), yet not{divided}."
         )
     if significant and not exceeds_error(test, alpha):
         reach = float(stats.t.isf(alpha / 2, test.replicates)) * (test.mean_error or 0.0)
