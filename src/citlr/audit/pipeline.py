@@ -355,8 +355,8 @@ class Chain:
         own, found = self.config.generator.size, {}
         for name, model in self.config.models.items():
             predictor = self.predictor(name)
-            spec = InputSpec.of(model.input) if predictor is None else predictor.input
-            found[name] = side_read(spec, own)
+            declared = InputSpec(size=None if model.input is None else model.input.size)
+            found[name] = side_read(declared if predictor is None else predictor.input, own)
         return found
 
     @cached_property
