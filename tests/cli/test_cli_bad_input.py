@@ -54,12 +54,15 @@ def test_a_missing_configuration(tmp_path: Path) -> None:
     assert "none.yaml" in refused(tmp_path / "none.yaml", tmp_path / "run")
 
 
-def test_an_output_folder_of_another_configuration(configure: Configure, tmp_path: Path) -> None:
+def test_an_output_folder_is_taken_by_another_configuration_and_keeps_what_does_not_depend_on_it(
+    configure: Configure, tmp_path: Path
+) -> None:
     assert citlr("audit", configure(), "--out", tmp_path / "run", "--until", "cohort", "--quiet").returncode == 0
-    kept = (tmp_path / "run" / "cohort.parquet").read_bytes()
-    said = refused(configure(test={"margin": 0.07}), tmp_path / "run")
-    assert "test.margin" in said
-    assert (tmp_path / "run" / "cohort.parquet").read_bytes() == kept
+    kept = (tmp_path / "run" / "stages" / "cohort.json").read_bytes()
+    other = configure(test={"margin": 0.07})
+    assert citlr("audit", other, "--out", tmp_path / "run", "--until", "cohort", "--quiet").returncode == 0
+    assert (tmp_path / "run" / "stages" / "cohort.json").read_bytes() == kept
+    assert '"margin": 0.07' in (tmp_path / "run" / "config.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_an_output_folder_of_another_configuration(configure: Configure, tmp_pat
         (lambda t: t.assign(sex="female"), "female"),
         (lambda t: t.assign(image_id="same"), "same"),
         (lambda t: t.assign(sex=["male"] * 10 + ["female"] * (len(t) - 10)), "20"),
-        (lambda t: t.assign(split=["train", "test"] * (len(t) // 2), patient_id="one"), "one"),
+        (lambda t: t.assign(split=["train", "test"] * (len(t) // 2), patient_id=t["sex"]), "more than one split"),
         (lambda t: t.rename(columns={"sex": "sxe"}), "Did you mean 'sxe'?"),
     ],
     ids=["single level", "duplicated id", "too few patients", "patient in two splits", "misnamed column"],
@@ -76,7 +79,7 @@ def test_an_output_folder_of_another_configuration(configure: Configure, tmp_pat
 def test_tables_that_cannot_carry_an_audit(
     configure: Configure, world: Path, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str
 ) -> None:
-    split = {"split": "split"} if said == "one" else {}
+    split = {"split": "split"} if "split" in said else {}
     config = configure(cohort=split)
     own_world(tmp_path, world, change)
     assert said in refused(config, tmp_path / "run")

@@ -261,7 +261,7 @@ def test_bad_input_constant_images_are_refused(world, kind: str, options: dict) 
 
 def test_rivals_refuse_bad_settings_and_requests(world) -> None:
     for kind, options, message in [
-        ("vae", {"beta": -1.0}, "beta=-1.0 is not a number above 0"),
+        ("vae", {"beta": -1.0}, "beta=-1.0: it should be greater than 0"),
         ("vae", {"betta": 1.0}, "Did you mean 'beta'"),
         ("vae", {"preset": "smal"}, "Did you mean 'small'"),
         ("latent-shift", {"abduction": "noisy"}, "Did you mean 'noise'"),

@@ -87,7 +87,7 @@ def test_errors_name_the_key_and_what_would_do(tmp_path: Path, text: str, said: 
         (BASE.replace("model.onnx", "m.onnx, output: {kind: logit, columns: [b]}"), "'model.output.columns.0' is 'b'"),
         (BASE.replace("source: model.onnx", "kind: vendor"), "'callable' or 'closed'"),
         (BASE.replace("source: model.onnx", "labels: [pneumonia]"), "'source' is missing"),
-        (BASE.replace("source: model.onnx", "kind: closed, source: x"), "leave out source"),
+        (BASE.replace("source: model.onnx", "kind: closed, output: logit"), "leave out output"),
         (BASE.replace("data/a.csv", '"a\\0.csv"'), "which no text has"),
         (BASE.replace("data/a.csv", "d" * 5000), "no path is that long"),
     ],

@@ -118,7 +118,8 @@ class ModelConfig(Section):
                 "runs elsewhere, has none)"
             )
         if self.kind == "closed":
-            given = [name for name in ("source", "weights", "input", "output") if getattr(self, name) is not None]
+            # `source` may say whose model it is, and `input` at which size it reads images.
+            given = [name for name in ("weights", "output") if getattr(self, name) is not None]
             if given:
                 raise ValueError(f"a model of kind: closed is not run here, so leave out {' and '.join(given)}")
         return self

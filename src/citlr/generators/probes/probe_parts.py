@@ -122,7 +122,7 @@ class FineProbeNet(ProbeNet):
     --------
     >>> net = FineProbeNet([2], size=96)
     >>> net.prepared(torch.zeros(1, 1, 96, 96)).shape, net(torch.zeros(1, 1, 96, 96))[0].shape
-    (torch.Size([1, 10, 32, 32]), torch.Size([1, 2]))
+    (torch.Size([1, 7, 32, 32]), torch.Size([1, 2]))
     """
 
     def __init__(self, sizes: Sequence[int], *, size: int) -> None:
