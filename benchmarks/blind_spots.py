@@ -20,7 +20,7 @@ from citlr.audit.generation import generate
 from citlr.audit.prediction import predict_sets
 from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, TestConfig
-from citlr.experiments.pipeline_hidden import build_hidden, cued_cohort, hidden_candidates, hidden_truth
+from citlr.experiments.pipeline_hidden import build_hidden, hidden_candidates, hidden_truth, read_cued, write_cued
 from citlr.experiments.pipeline_models import as_predictor
 from citlr.experiments.pipeline_worlds import LEVELS, QUICK, Place
 from citlr.generators.oracle import Oracle
@@ -32,7 +32,8 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
     place = Place(0.4, 0, wanted.seed)
     sample = place.world(wanted.size).sample(wanted.patients, seed=wanted.seed, images_per_patient=1)
     small = place.world(wanted.generator).sample(wanted.patients, seed=wanted.seed, images_per_patient=1)
-    cohort = cued_cohort(sample, cue, folder, seed=wanted.seed, fractions=(0.4, 0.1, 0.5))
+    write_cued(sample, cue, folder)
+    cohort = read_cued(folder, seed=wanted.seed, fractions=(0.4, 0.1, 0.5))
     test = cohort.part("test")
     twins = generate(
         Oracle.of(small), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=40, seed=wanted.seed

@@ -109,7 +109,6 @@ CHANGES: dict[str, tuple[Callable[[Path], None], set[str], str]] = {
         "test.threshold: 0.5 -> 0.4",
     ),
     "levels": (setting(cohort={"levels": ["male", "female"]}), {"cohort", *AFTER_GENERATE}, "cohort.levels: None -> "),
-    "draws": (setting(generate={"draws": 3}), AFTER_GENERATE, "generate.draws: 2 -> 3"),
     "report": (setting(report={"intended_use": "triage"}), {"report"}, ""),
 }
 

@@ -69,10 +69,10 @@ def test_a_run_cut_off_goes_on_to_the_same_rows(finished: Path) -> None:
     before, rows = log.read_text(), read_json(finished / "pipeline.json")["models"]
     lines = before.splitlines(keepends=True)
     log.write_text("".join(lines[:-1]) + lines[-1][:30])  # killed while writing the last audit
-    kept = (finished / "correlation-0.4-generator-0" / "generator" / "fit.json").stat().st_mtime_ns
+    kept = (finished / "correlation-0.4-generator-0" / "stages" / "fit.json").stat().st_mtime_ns
     assert run_pipeline(out=finished, settings=SMALL, seed=3)["models"] == rows
     assert log.read_text() == before
-    assert (finished / "correlation-0.4-generator-0" / "generator" / "fit.json").stat().st_mtime_ns == kept
+    assert (finished / "correlation-0.4-generator-0" / "stages" / "fit.json").stat().st_mtime_ns == kept
 
 
 def test_rows_of_other_settings_are_refused(finished: Path) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.faithfulness import assess_faithfulness
-from citlr.audit.generation import Twins
+from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
+from citlr.audit.generation import Request, Twins, generate_stage
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.generators.base import CounterfactualGenerator
+from citlr.generators.base import CounterfactualGenerator, load_generator
 from citlr.generators.features import features_fingerprint
+from citlr.generators.learning.resume import seconds_spent
 from citlr.predictors.base import Predictor
 from citlr.run.files import digest_or_missing, fingerprint
-from citlr.run.stage import SCRATCH, Stage
+from citlr.run.stage import SCRATCH, Stage, StageRecord
+from citlr.run.stages import Stages
 
 # What every stage leaves, in the folder of an audit.
 COHORT, GENERATOR, PICTURES, QUALITY = "cohort.parquet", "generator", "counterfactuals", "quality"
@@ -67,12 +71,14 @@ def fit_stage(
 
     def work(folder: Path) -> dict[str, Any]:
         generator, training = build(), folder / SCRATCH / "training"
+        earlier, began = seconds_spent(training), time.process_time()
         generator.fit(train, validation, seed=seed, directory=training, narrator=voice)
+        spent = earlier + time.process_time() - began
         generator.save(folder / GENERATOR)
         for history in training.glob("*.csv"):
             (folder / GENERATOR / "training").mkdir(exist_ok=True)
             shutil.copy(history, folder / GENERATOR / "training" / history.name)
-        return {"report": dict(getattr(generator, "report", {}))}
+        return {"report": dict(getattr(generator, "report", {})), "core_seconds": round(spent, 1)}
 
     return Stage("fit", inputs, work, (GENERATOR,))
 
@@ -99,6 +105,37 @@ def quality_stage(
         found.save(folder / QUALITY)
 
     return Stage("quality", inputs, work, (QUALITY,), after)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a study trains, redraws and measures with: one generator, any number of models after it.
+
+    `build` makes the generator, untrained, from nothing but `generator`, its settings; `request` says how test images
+    are redrawn; `quality` are keywords of `assess_faithfulness`; `seed` is that of the training.
+    """
+
+    build: Callable[[], CounterfactualGenerator]
+    generator: Mapping[str, Any]
+    request: Request
+    quality: Mapping[str, Any]
+    seed: int
+
+
+def redrawn_and_measured(
+    stages: Stages, recipe: Recipe, cohort: Cohort, voice: Narrator
+) -> tuple[Twins, Faithfulness, StageRecord]:
+    """Train, redraw the test part and measure it, stage by stage; also the record of the training."""
+    splits, test = (cohort.part("train"), cohort.part("validation")), cohort.part("test")
+    fit = stages.do(fit_stage(recipe.build, recipe.generator, splits, seed=recipe.seed, voice=voice))
+
+    def load() -> CounterfactualGenerator:
+        return load_generator(stages.path(GENERATOR))
+
+    drawn = stages.do(generate_stage(load, test, recipe.request, after=(fit.key,), voice=voice, where=PICTURES))
+    twins = Twins.open(stages.path(PICTURES), test, load(), key=drawn.key)
+    stages.do(quality_stage(lambda: twins, splits, recipe.quality, after=(drawn.key,), voice=voice))
+    return twins, read_faithfulness(stages.path(QUALITY)), fit
 
 
 def predict_stage(

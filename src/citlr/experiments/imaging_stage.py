@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 
 from citlr.audit.faithfulness import Faithfulness, read_faithfulness
-from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
-from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, fit_stage, quality_stage
+from citlr.audit.generation import Request, Twins, coin_sample
+from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.experiments.imaging_study import ImagingEffort, ImagingStudy, read_study
-from citlr.generators.base import CounterfactualGenerator, load_generator
+from citlr.generators.base import load_generator
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
 from citlr.generators.probes.probe_training import fit_probes
 from citlr.invariance.auroc import clustered_auroc
@@ -68,34 +67,20 @@ def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed:
         Says what goes on.
     """
     stages = Stages(folder, voice)
-    splits = (study.cohort.part("train"), study.cohort.part("validation"))
+    generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
+    request = Request(
+        attribute=study.attribute,
+        levels=study.levels,
+        draws=effort.draws,
+        placebo_images=coin_sample(effort.placebo_images),
+        seed=seed,
+    )
+    quality = {"hold": list(study.hold), "probe_steps": effort.probe_steps, "features": "probe", "seed": seed}
+    recipe = Recipe(lambda: DLDM(**generator), generator, request, {**quality, "cycles": effort.cycles}, seed)
     with stages.locked():
         kept = stages.do(_study_stage(study))
-        settings = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
-        fit = stages.do(fit_stage(lambda: DLDM(**settings), settings, splits, seed=seed, voice=voice))
-        request = Request(
-            attribute=study.attribute,
-            levels=study.levels,
-            draws=effort.draws,
-            placebo_images=coin_sample(effort.placebo_images),
-            seed=seed,
-        )
-        test = study.cohort.part("test")
-
-        def load() -> CounterfactualGenerator:
-            return load_generator(folder / GENERATOR)
-
-        drawn = stages.do(generate_stage(load, test, request, after=(fit.key,), voice=voice, where=PICTURES))
-        measured = {
-            "hold": list(study.hold),
-            "probe_steps": effort.probe_steps,
-            "features": "probe",
-            "cycles": effort.cycles,
-            "seed": seed,
-        }
-        twins = lambda: Twins.open(folder / PICTURES, test, load())  # noqa: E731 - opened only where it is read
-        stages.do(quality_stage(twins, splits, measured, after=(drawn.key,), voice=voice))
-        stages.do(_representation_stage(twins, seed, after=(drawn.key,)))
+        twins, _, _ = redrawn_and_measured(stages, recipe, study.cohort, voice)
+        stages.do(_representation_stage(twins, seed))
         stages.do(_attribute_stage(study, effort, seed, voice, after=(kept.key,)))
 
 
@@ -126,14 +111,14 @@ def _study_stage(study: ImagingStudy) -> Stage:
     return Stage("study", inputs, study.save, ("cohort.parquet", "study.json", "truth"))
 
 
-def _representation_stage(twins: Callable[[], Twins], seed: int, *, after: tuple[str, ...]) -> Stage:
+def _representation_stage(twins: Twins, seed: int) -> Stage:
     def work(folder: Path) -> None:
-        drawn = twins()
-        assert isinstance(drawn.generator, LatentDiffusion)
+        assert isinstance(twins.generator, LatentDiffusion)
         with atomic_write(folder / "representation.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, _represent(drawn.generator, drawn, seed))
+            np.save(stream, _represent(twins.generator, twins, seed))
 
-    return Stage("representation", {"components": COMPONENTS, "seed": seed}, work, ("representation.npy",), after)
+    inputs = {"components": COMPONENTS, "seed": seed}
+    return Stage("representation", inputs, work, ("representation.npy",), (twins.key,))
 
 
 def _attribute_stage(

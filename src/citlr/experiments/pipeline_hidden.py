@@ -8,23 +8,31 @@ whether an audit finds the dependence, because the generator learnt the cue, or 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from citlr.audit.faithfulness import assess_faithfulness, read_faithfulness
-from citlr.audit.generation import generate
+from citlr.audit.stages import redrawn_and_measured
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.data.images import encode_png
 from citlr.experiments.pipeline_models import FINDINGS, Candidate
-from citlr.experiments.pipeline_worlds import ATTRIBUTE, LEVELS, PipelineSettings, Place, Stage
-from citlr.generators.base import hashed_seed, load_generator
-from citlr.generators.diffusion.ldm import DLDM
+from citlr.experiments.pipeline_worlds import (
+    ATTRIBUTE,
+    LEVELS,
+    PipelineSettings,
+    Place,
+    Stage,
+    recipe_of,
+    units_of,
+    write_once,
+)
+from citlr.generators.base import hashed_seed
 from citlr.run.files import atomic_write
+from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomSample
 from citlr.simulators.phantom_classifiers import analytic_blind
 from citlr.simulators.phantom_cues import CUES, USES, Cue, CueClassifier, CueReader, Images, Use, add_cue
@@ -81,62 +89,35 @@ def set_hidden_stage(cue: Cue, place: Place, settings: PipelineSettings, folder:
     """Sample a world with a cue, train a generator at half the size, redraw and measure; goes on where it was."""
     size = 2 * settings.hidden_size
     sample = place.world(size).sample(settings.hidden_patients, seed=place.seed, images_per_patient=1)
-    cohort = cued_cohort(sample, cue, folder / "world", seed=place.seed)
-    train, validation, test = (cohort.part(split) for split in ("train", "validation", "test"))
-    if not (folder / "generator" / "config.json").is_file():
-        model = DLDM(size=settings.hidden_size, hold=("view", *FINDINGS), preset=settings.preset, **settings.options)
-        directory = folder / "generator" / "training"
-        model.fit(train, validation, seed=place.seed, directory=directory, narrator=voice)
-        model.save(folder / "generator")
-    generator = load_generator(folder / "generator")
-    twins = generate(
-        generator,
-        test,
-        attribute=ATTRIBUTE,
-        levels=LEVELS,
-        draws=settings.draws,
-        placebo_images=settings.placebo_images,
-        seed=place.seed,
-        out=folder / "counterfactuals",
-        narrator=voice,
-    )
-    quality = folder / "quality"
-    if not (quality / "quality.json").is_file():
-        assess_faithfulness(
-            twins,
-            train,
-            validation,
-            hold=generator.hold,
-            sizes=(size,),
-            probe_steps=settings.probe_steps,
-            cycles=2,
-            seed=place.seed,
-            narrator=voice,
-        ).save(quality)
-    found = read_faithfulness(quality)
-    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    units = sample.take(np.array([position[name] for name in test.frame["image_id"]]))
+    stages = Stages(folder, voice)
+    with stages.locked():
+        inputs = {"cue": cue, "place": asdict(place), "size": size, "patients": settings.hidden_patients}
+        images = write_once(stages, inputs, lambda root: write_cued(sample, cue, root))
+        cohort = read_cued(images, seed=place.seed)
+        recipe = recipe_of(settings, place.seed, size=settings.hidden_size, sizes=[size], cycles=2)
+        twins, found, _ = redrawn_and_measured(stages, recipe, cohort, voice)
+    units = units_of(sample, twins.cohort)
     carried = {
         str(one.size): {name: share.estimate for name, share in one.shares.items()} or one.note for one in found.carried
     }
-    record = {"cue": cue, "test_images": len(test), "composition": found.composition, "carried": carried}
+    record = {"cue": cue, "test_images": len(units), "composition": found.composition, "carried": carried}
     return Stage(cohort, twins, found, units, record)
 
 
-def cued_cohort(
-    sample: PhantomSample, cue: Cue, root: Path, *, seed: int, fractions: tuple[float, float, float] = FRACTIONS
-) -> Cohort:
-    """Write the images of units with their cue and the table, and read them as a cohort."""
-    if not (root / "phantom.csv").is_file():
-        (root / "images").mkdir(parents=True, exist_ok=True)
-        frame = sample.frame
-        for start in range(0, len(sample), 256):
-            part = slice(start, start + 256)
-            for name, image in zip(frame["path"].iloc[part], cued(sample.take(part), cue), strict=True):
-                (root / name).write_bytes(encode_png(image[0]))
-        # Last and whole, as `PhantomSample.write` does it.
-        with atomic_write(root / "phantom.csv") as temporary:
-            frame.to_csv(temporary, index=False)
+def write_cued(sample: PhantomSample, cue: Cue, root: Path) -> None:
+    """Write the images of units with their cue, and the table."""
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    frame = sample.frame
+    for start in range(0, len(sample), 256):
+        part = slice(start, start + 256)
+        for name, image in zip(frame["path"].iloc[part], cued(sample.take(part), cue), strict=True):
+            (root / name).write_bytes(encode_png(image[0]))
+    with atomic_write(root / "phantom.csv") as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def read_cued(root: Path, *, seed: int, fractions: tuple[float, float, float] = FRACTIONS) -> Cohort:
+    """Read what `write_cued` wrote."""
     return read_cohort(
         root / "phantom.csv",
         images=root,

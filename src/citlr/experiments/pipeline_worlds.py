@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
-from citlr.audit.generation import Twins, generate
+from citlr.audit.faithfulness import Faithfulness
+from citlr.audit.generation import Request, Twins, coin_sample
+from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.experiments.pipeline_models import FINDINGS
-from citlr.generators.base import load_generator
-from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
-from citlr.generators.learning.resume import seconds_spent
+from citlr.generators.diffusion.ldm import DLDM
 from citlr.generators.quality import effect_map
-from citlr.run.files import read_json, write_json
+from citlr.run.stage import Stage as RunStage
+from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 
 ATTRIBUTE, LEVELS = "sex", ("female", "male")
@@ -181,42 +181,49 @@ def set_stage(place: Place, settings: PipelineSettings, folder: Path, voice: Nar
         Ready for any number of classifiers.
     """
     sample = place.world(settings.size).sample(settings.patients, seed=place.seed, images_per_patient=1)
-    cohort = _cohort(sample, place, settings, folder)
-    train, validation, test = (cohort.part(split) for split in ("train", "validation", "test"))
-    generator = _generator(place, settings, train, validation, folder / "generator", voice)
-    twins = generate(
-        generator,
-        test,
+    stages = Stages(folder, voice)
+    with stages.locked():
+        cohort = _cohort(sample, place, settings, stages)
+        recipe = recipe_of(settings, place.seed, size=settings.size)
+        twins, found, fit = redrawn_and_measured(stages, recipe, cohort, voice)
+    spent = {"fit_core_seconds": fit.facts["core_seconds"], "training": fit.facts["report"]}
+    units = units_of(sample, twins.cohort)
+    return Stage(cohort, twins, found, units, {**_measured(twins, units, found), **spent})
+
+
+def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: Any) -> Recipe:
+    """Say how a world's generator is trained, its test images redrawn and measured."""
+    generator = {"size": size, "hold": ("view", *FINDINGS), "preset": settings.preset, **settings.options}
+    request = Request(
         attribute=ATTRIBUTE,
         levels=LEVELS,
         draws=settings.draws,
-        placebo_images=settings.placebo_images,
-        seed=place.seed,
-        out=folder / "counterfactuals",
-        narrator=voice,
+        placebo_images=coin_sample(settings.placebo_images),
+        seed=seed,
     )
-    quality = folder / "quality"
-    if not (quality / "quality.json").is_file():
-        assess_faithfulness(
-            twins,
-            train,
-            validation,
-            hold=generator.hold,
-            probe_steps=settings.probe_steps,
-            seed=place.seed,
-            narrator=voice,
-        ).save(quality)
-    found = read_faithfulness(quality)
+    measured = {"hold": ["view", *FINDINGS], "probe_steps": settings.probe_steps, "features": "probe", "seed": seed}
+    return Recipe(lambda: DLDM(**generator), generator, request, {**measured, **quality}, seed)
+
+
+def units_of(sample: PhantomSample, test: Cohort) -> PhantomSample:
+    """Take the units of the test images, in their order."""
     position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    units = sample.take(np.array([position[name] for name in test.frame["image_id"]]))
-    record = {**_measured(twins, units, found), **read_json(folder / "generator" / "fit.json")}
-    return Stage(cohort, twins, found, units, record)
+    return sample.take(np.array([position[name] for name in test.frame["image_id"]]))
 
 
-def _cohort(sample: PhantomSample, place: Place, settings: PipelineSettings, folder: Path) -> Cohort:
-    images = folder / "world"
-    if not (images / "phantom.csv").is_file():
-        sample.write(images, seed=place.seed)
+def write_once(stages: Stages, inputs: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
+    """Write a world's images and table once for these inputs, and give their folder."""
+
+    def work(folder: Path) -> None:
+        write(folder / "world")
+
+    stages.do(RunStage("world", inputs, work, ("world",)))
+    return stages.path("world")
+
+
+def _cohort(sample: PhantomSample, place: Place, settings: PipelineSettings, stages: Stages) -> Cohort:
+    inputs = {"place": asdict(place), "size": settings.size, "patients": settings.patients}
+    images = write_once(stages, inputs, lambda folder: _written(sample, folder, place.seed))
     return read_cohort(
         images / "phantom.csv",
         images=images,
@@ -228,20 +235,8 @@ def _cohort(sample: PhantomSample, place: Place, settings: PipelineSettings, fol
     )
 
 
-def _generator(
-    place: Place, settings: PipelineSettings, train: Cohort, validation: Cohort, folder: Path, voice: Narrator
-) -> LatentDiffusion:
-    """Read the trained generator, or train it; seconds and report are kept beside it."""
-    if not (folder / "fit.json").is_file():
-        model = DLDM(size=settings.size, hold=("view", *FINDINGS), preset=settings.preset, **settings.options)
-        earlier, began = seconds_spent(folder / "training"), time.process_time()
-        model.fit(train, validation, seed=place.seed, directory=folder / "training", narrator=voice)
-        spent = {"fit_core_seconds": earlier + time.process_time() - began}
-        model.save(folder)
-        write_json(folder / "fit.json", {**spent, "training": dict(model.report)})
-    loaded = load_generator(folder)
-    assert isinstance(loaded, LatentDiffusion)
-    return loaded
+def _written(sample: PhantomSample, folder: Path, seed: int) -> None:
+    sample.write(folder, seed=seed)
 
 
 def _measured(twins: Twins, units: PhantomSample, found: Faithfulness) -> dict[str, Any]:
