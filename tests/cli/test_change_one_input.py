@@ -25,7 +25,14 @@ ALL = {"cohort", "fit", "generate", "quality", "predict.cnn", "test.cnn", "repor
 AFTER_GENERATE = {"generate", "quality", "predict.cnn", "test.cnn", "report"}
 SETTINGS: dict[str, Any] = {
     **CONFIG,
-    "generator": {**CONFIG["generator"], "options": {**CONFIG["generator"]["options"], "ae_steps": 4, "recentre": 8}},
+    # Of the kinds that train, the one that redraws fastest: every audit of these tests is made whole.
+    "generator": {
+        "kind": "vae",
+        "preset": "tiny",
+        "size": 32,
+        "hold": ["view", "cardiomegaly"],
+        "options": {"steps": 8, "channels": [8, 8]},
+    },
     "gates": {"probe_steps": 4},
     "controls": {"placebo_images": 6, "replicate_images": 4, "planted": [], "bootstraps": 0},
     "quality": {"cycles": 1},
@@ -98,9 +105,9 @@ CHANGES: dict[str, tuple[Callable[[Path], None], set[str], str]] = {
     "pixel of a test image": (one_pixel("test"), {"cohort", *AFTER_GENERATE}, "images: other content"),
     "pixel of a training image": (one_pixel("train"), ALL, "images: other content"),
     "generator option": (
-        setting(generator={"options": {**SETTINGS["generator"]["options"], "ae_steps": 5}}),
+        setting(generator={"options": {**SETTINGS["generator"]["options"], "steps": 9}}),
         ALL - {"cohort"},
-        "generator.options.ae_steps: 4 -> 5",
+        "generator.options.steps: 8 -> 9",
     ),
     "margin": (setting(test={**CONFIG["test"], "margin": 0.05}), {"test.cnn", "report"}, "test.margin: 0.02 -> 0.05"),
     "threshold": (

@@ -94,6 +94,7 @@ def test_rows_whose_attribute_is_not_recorded_are_not_read(world, fitted) -> Non
     assert found == measure_leakage(fitted, train.take(known), test, attribute="sex", steps=20)
 
 
+@pytest.mark.slow
 def test_a_held_finding_does_not_tell_the_attribute_and_is_told_beside_the_latent(tmp_path) -> None:
     """A finding that goes with sex is hidden with it, and is part of what is to be adjusted for."""
     phantom = PhantomWorld(size=32, correlation={"cardiomegaly": 0.8}, prevalence={"cardiomegaly": 0.5})
@@ -140,6 +141,7 @@ def test_a_generator_that_inverts_reports_its_round_trip(world, tmp_path: Path) 
     assert model.report["round_trip"]["latent"] > 0
 
 
+@pytest.mark.slow
 def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("citlr.generators.diffusion.strength.STEPS", 20)
 
