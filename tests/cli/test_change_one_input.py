@@ -166,6 +166,23 @@ def test_an_upgraded_package_does_all_again(restored: Path, tmp_path: Path, monk
     assert any(line.startswith("citlr: ") for entry in _provenance(run)["history"] for line in entry["changes"])
 
 
+def test_a_second_model_asks_the_first_nothing_again(restored: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(restored / "run", run)
+    first = {key: value for key, value in SETTINGS["model"].items() if key != "name"}
+    content = {key: value for key, value in SETTINGS.items() if key != "model"}
+    content["models"] = {"cnn": first, "other": {**first, "source": "other.ts"}}
+    (restored / "audit.yaml").write_text(yaml.safe_dump(content))
+    audit(restored, run)
+    for stage in ("fit", "generate", "quality", "predict.cnn", "test.cnn"):
+        before, after = (json.loads(_record(place, stage)) for place in (restored / "run", run))
+        assert (before["key"], before["finished"]) == (after["key"], after["finished"]), stage
+    moved = (run / "models" / "cnn" / "responses.parquet").read_bytes()
+    assert moved == (restored / "run" / "responses.parquet").read_bytes()
+    assert (run / "models" / "other" / "audit.json").is_file()
+    assert not (run / "audit.json").exists()
+
+
 def test_nothing_is_done_again_when_nothing_changed(restored: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(restored / "run", run)

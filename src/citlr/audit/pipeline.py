@@ -227,7 +227,7 @@ class Chain:
                     predictor,
                     lambda: self.twins,
                     name=name,
-                    settings=settings.model_dump(mode="json", exclude={"source", "weights", "batch_size"}),
+                    settings=settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"}),
                     place=place,
                     after=(self._keys["generate"],),
                     voice=self.narrator,
