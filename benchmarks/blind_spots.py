@@ -1,7 +1,7 @@
 """Audits of models that read what a smaller generator cannot draw, through a generator with no other fault.
 
 The generator is the phantom itself at fewer pixels than the images and models have: whatever it does not show is finer
-than its pixels, or is not redrawn at all (`citlr.simulators.phantom_cues`). No model may be called equivalent.
+than its pixels, or is not redrawn at all (`citlr.simulators.phantom.cues`). No model may be called equivalent.
 
     python benchmarks/blind_spots.py --cue texture region marker
     python benchmarks/blind_spots.py --cue texture --size 128 --generator 64
@@ -15,16 +15,16 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from citlr.audit.faithfulness import assess_faithfulness
+from citlr.audit.gates.faithfulness import assess_faithfulness
 from citlr.audit.generation import generate
 from citlr.audit.prediction import predict_sets
-from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
+from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, TestConfig
-from citlr.experiments.pipeline_hidden import build_hidden, hidden_candidates, hidden_truth, read_cued, write_cued
-from citlr.experiments.pipeline_models import as_predictor
-from citlr.experiments.pipeline_worlds import LEVELS, QUICK, Place
 from citlr.generators.oracle import Oracle
-from citlr.simulators.phantom_cues import CUES, Cue
+from citlr.simulators.phantom.cues import CUES, Cue
+from citlr.studies.pipeline.hidden import build_hidden, hidden_candidates, hidden_truth, read_cued, write_cued
+from citlr.studies.pipeline.models import as_predictor
+from citlr.studies.pipeline.worlds import LEVELS, QUICK, Place
 
 
 def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:

@@ -36,12 +36,12 @@ def main() -> int:
 
     import torch
 
-    from citlr.experiments.imaging_tables import area
-    from citlr.invariance.auroc import clustered_auroc
+    from citlr.invariance.effects.auroc import clustered_auroc
     from citlr.predictors.loading import load_predictor
-    from citlr.predictors.settings import TrainingSettings
-    from citlr.predictors.training import train_classifier
-    from citlr.simulators.phantom import PhantomWorld
+    from citlr.predictors.training.classifier import train_classifier
+    from citlr.predictors.training.settings import TrainingSettings
+    from citlr.simulators.phantom.world import PhantomWorld
+    from citlr.studies.imaging.tables import area
 
     torch.set_num_threads(1)
     world = PhantomWorld(size=64, correlation=options.correlation, prevalence=options.prevalence)

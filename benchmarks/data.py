@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from citlr.data.cache import write_cache
 from citlr.data.cohort import Cohort
+from citlr.data.pixels.cache import write_cache
 from citlr.data.prepared import write_prepared
 from citlr.data.sources.chexpert import LABELS, prepare_chexpert
 from citlr.data.sources.mimic_cxr import prepare_mimic_cxr
 from citlr.data.study import Study
-from citlr.data.vocabulary import RACE_CHEXPERT, RACE_MIMIC
+from citlr.data.tables.vocabulary import RACE_CHEXPERT, RACE_MIMIC
 
 TABLES_ONLY = Study(check="none")
 

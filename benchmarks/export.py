@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from citlr.audit.closed import SUFFIX, export_blind
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
 from citlr.data.images import encode_png
+from citlr.exchange.closed import SUFFIX, export_blind
 
 LIMIT_SECONDS, LEVELS, DRAWS = 60.0, ("F", "M"), 4
 # Two levels, four draws and the original: nine pictures per image.

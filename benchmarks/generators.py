@@ -21,11 +21,11 @@ from citlr.data.cohort import Cohort
 from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
 from citlr.generators.probes.probe import Probes
-from citlr.generators.probes.probe_training import fit_probes
-from citlr.generators.quality import effect_map
-from citlr.generators.quality_cycles import cycle_composition, there_and_back
-from citlr.generators.quality_meter import QualityMeter
-from citlr.simulators.phantom import PhantomWorld
+from citlr.generators.probes.training import fit_probes
+from citlr.generators.quality.cycles import cycle_composition, there_and_back
+from citlr.generators.quality.measures import effect_map
+from citlr.generators.quality.meter import QualityMeter
+from citlr.simulators.phantom.world import PhantomWorld
 
 FINDING = "cardiomegaly"
 OTHERS = ("edema", "consolidation", "atelectasis", "effusion")

@@ -20,8 +20,8 @@ import yaml
 
 from citlr.predictors.export import export_torchscript, make_card
 from citlr.predictors.specs import InputSpec
-from citlr.simulators.phantom import PhantomWorld
-from citlr.simulators.phantom_classifiers import analytic_blind
+from citlr.simulators.phantom.classifiers import analytic_blind
+from citlr.simulators.phantom.world import PhantomWorld
 
 SIZE = 32
 # Forks nothing: the child of this program is the audit, so the children's largest resident memory is its own.

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from citlr.invariance.observational import distilled_crt, gcm, rms_lower_bound
+from citlr.invariance.observational.published import published_cit_lr
+from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
 from citlr.invariance.parity import equal_opportunity
-from citlr.invariance.published import published_cit_lr
 from citlr.simulators.observed import ObservedFamily
 
 

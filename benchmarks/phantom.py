@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from citlr.simulators.phantom import PhantomWorld
+from citlr.simulators.phantom.world import PhantomWorld
 
 REFERENCE_MS = 20_000 / 10_000
 CHUNK = 1_000

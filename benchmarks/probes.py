@@ -33,10 +33,10 @@ def main() -> int:
 
     from citlr.config import GateConfig
     from citlr.data.cohort import read_cohort
-    from citlr.experiments.pipeline_models import FINDINGS
-    from citlr.experiments.pipeline_worlds import ATTRIBUTE, FULL, LEVELS, Place
-    from citlr.generators.base import hashed_seed
-    from citlr.generators.probes.probe_training import fit_probes
+    from citlr.generators.probes.training import fit_probes
+    from citlr.randomness import hashed_seed
+    from citlr.studies.pipeline.models import FINDINGS
+    from citlr.studies.pipeline.worlds import ATTRIBUTE, FULL, LEVELS, Place
 
     torch.set_num_threads(1)
     names = ("view", *FINDINGS)

@@ -12,7 +12,7 @@ import time
 
 from report_fake import FOURTEEN, RACES, make_gallery, make_responses, make_result
 
-from citlr.audit.report import render
+from citlr.report.page import render
 
 LIMIT_SECONDS, LIMIT_MB = 10.0, 8.0
 

@@ -16,9 +16,9 @@ import time
 import numpy as np
 import torch
 
-from citlr.experiments.synthetic_models import FAMILIES, decisions, fit_family
-from citlr.invariance.randomization import contrast_tests
+from citlr.invariance.randomization.test import contrast_tests
 from citlr.simulators.tabular import SETS, TabularWorld
+from citlr.studies.synthetic.models import FAMILIES, decisions, fit_family
 
 
 def fit_published(inputs: np.ndarray, target: np.ndarray, epochs: int) -> None:

@@ -22,10 +22,10 @@ from torch import nn
 from citlr.console import Narrator, Ticker
 from citlr.data.cohort import Cohort, read_cohort
 from citlr.errors import CitlrError
-from citlr.invariance.clustered import auroc_part
-from citlr.predictors.augmentation import augment
+from citlr.invariance.effects.clustered import auroc_part
 from citlr.predictors.export import export_torchscript, make_card, save_weights
 from citlr.predictors.specs import InputSpec
+from citlr.predictors.training.augmentation import augment
 from citlr.run.files import write_json
 
 SIZE = 64

@@ -59,12 +59,12 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
         "citlr.cli.app",
-        "citlr.audit.pipeline",
-        "citlr.audit.publish",
+        "citlr.audit.chain",
+        "citlr.report.publish",
         "citlr.generators.diffusion.ldm",
         "citlr.generators.rivals.vae",
         "citlr.generators.rivals.latent_shift",
-        "citlr.experiments.synthetic",
+        "citlr.studies.synthetic.run",
         "lightning_fabric",
         "matplotlib.pyplot",
         "monai.networks.nets",

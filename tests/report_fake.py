@@ -9,8 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from citlr.audit.figures import Gallery, Strip
-from citlr.audit.result import (
+from citlr.audit.results.result import (
     AuditResult,
     BaselineRow,
     CohortSummary,
@@ -23,6 +22,7 @@ from citlr.audit.result import (
     SubgroupRow,
     TestRow,
 )
+from citlr.report.charts.figures import Gallery, Strip
 
 LABELS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "pleural effusion")
 FOURTEEN = (

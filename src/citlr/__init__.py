@@ -8,40 +8,40 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from citlr.version import __version__
+
 if TYPE_CHECKING:
     from citlr.audit.generation import Twins as Twins
     from citlr.audit.generation import generate as generate
-    from citlr.audit.result import AuditResult as AuditResult
-    from citlr.audit.result import read_result as read_result
+    from citlr.audit.results.result import AuditResult as AuditResult
+    from citlr.audit.results.result import read_result as read_result
     from citlr.data.cohort import Cohort as Cohort
     from citlr.data.cohort import read_cohort as read_cohort
     from citlr.data.sources.dataset import read_dataset as read_dataset
-    from citlr.generators.base import load_generator as load_generator
     from citlr.generators.diffusion.ldm import CLDM as CLDM
     from citlr.generators.diffusion.ldm import DLDM as DLDM
+    from citlr.generators.registry import load_generator as load_generator
     from citlr.invariance import power as power
     from citlr.invariance.responses import Responses as Responses
     from citlr.invariance.verdict import assess as assess
     from citlr.predictors.loading import load_predictor as load_predictor
-    from citlr.simulators.phantom import PhantomWorld as PhantomWorld
-
-__version__ = "0.1.0"
+    from citlr.simulators.phantom.world import PhantomWorld as PhantomWorld
 
 _HOME = {
-    "AuditResult": "citlr.audit.result",
+    "AuditResult": "citlr.audit.results.result",
     "CLDM": "citlr.generators.diffusion.ldm",
     "Cohort": "citlr.data.cohort",
     "DLDM": "citlr.generators.diffusion.ldm",
-    "PhantomWorld": "citlr.simulators.phantom",
+    "PhantomWorld": "citlr.simulators.phantom.world",
     "Responses": "citlr.invariance.responses",
     "Twins": "citlr.audit.generation",
     "assess": "citlr.invariance.verdict",
     "generate": "citlr.audit.generation",
-    "load_generator": "citlr.generators.base",
+    "load_generator": "citlr.generators.registry",
     "load_predictor": "citlr.predictors.loading",
     "read_cohort": "citlr.data.cohort",
     "read_dataset": "citlr.data.sources.dataset",
-    "read_result": "citlr.audit.result",
+    "read_result": "citlr.audit.results.result",
 }
 # The room `citlr.audit` can be called: `citlr.audit(model, twins)`.
 _MODULES = {"audit": "citlr.audit", "power": "citlr.invariance.power"}

@@ -16,8 +16,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 200 phantom patients, a model and a configuration, shared and not to be changed."""
     from citlr.predictors.export import export_torchscript, make_card
     from citlr.predictors.specs import InputSpec
-    from citlr.simulators.phantom import PhantomWorld
-    from citlr.simulators.phantom_classifiers import analytic_blind
+    from citlr.simulators.phantom.classifiers import analytic_blind
+    from citlr.simulators.phantom.world import PhantomWorld
 
     root = tmp_path_factory.mktemp("world")
     phantom = PhantomWorld(size=32)

@@ -16,8 +16,8 @@ import yaml
 from as_user import CONFIG
 from PIL import Image
 
-from citlr.audit.pipeline import run_audit
 from citlr.config import read_config
+from citlr.report.stage import run_audit
 from citlr.run.folder import Run
 from citlr.run.stage import code_version
 
@@ -45,8 +45,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world with a model, a configuration, and a finished run of it; every test leaves it as it was."""
     from citlr.predictors.export import export_torchscript, make_card
     from citlr.predictors.specs import InputSpec
-    from citlr.simulators.phantom import PhantomWorld
-    from citlr.simulators.phantom_classifiers import analytic_blind
+    from citlr.simulators.phantom.classifiers import analytic_blind
+    from citlr.simulators.phantom.world import PhantomWorld
 
     root = tmp_path_factory.mktemp("one")
     phantom = PhantomWorld(size=32)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from as_user import citlr
 
-from citlr.simulators.phantom import PhantomWorld
+from citlr.simulators.phantom.world import PhantomWorld
 
 
 def test_a_study_that_cannot_be_is_one_sentence_and_writes_nothing(tmp_path: Path) -> None:

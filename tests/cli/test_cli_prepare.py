@@ -21,7 +21,7 @@ from as_user import CONFIG
 
 from citlr.cli.main import main
 from citlr.data.cohort import Cohort
-from citlr.data.shards import CachePixels
+from citlr.data.pixels.shards import CachePixels
 
 Words = tuple[str | Path, ...]
 TABLE = ("--attribute", "gender", "--label", "edema", "--map", "path=file", "--map", "patient_id=subject")

@@ -12,8 +12,8 @@ import unicodedata
 import pytest
 from report_fake import RACES, make_gallery, make_responses, make_result
 
-from citlr.audit.pdf import write_pdf
-from citlr.audit.report import render
+from citlr.report.page import render
+from citlr.report.pdf import write_pdf
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

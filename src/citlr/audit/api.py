@@ -9,12 +9,12 @@ from typing import Literal
 
 import pandas as pd
 
-from citlr.audit.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.generation import Twins
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
-from citlr.audit.result import AuditResult
+from citlr.audit.results.result import AuditResult
+from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import QUALITY, RESPONSES, predict_stage, quality_stage
-from citlr.audit.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig, parse_section
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort

@@ -101,7 +101,7 @@ def whole_provenance(run: Run) -> dict[str, Any]:
         `versions`, `device`, `seed`, `config` (every path absolute), `config_sha256`, and `stages` with time, peak
         memory, end and facts (the SHA-256 of every input is among them).
     """
-    from citlr.generators.learning.training import Trainer
+    from citlr.learning.loop import Trainer
 
     return {
         "schema": "citlr.provenance/1",

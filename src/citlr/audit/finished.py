@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from citlr.audit.prediction import read_responses
-from citlr.audit.result import AuditResult, read_result
-from citlr.audit.statistics import responses_of
+from citlr.audit.results.result import AuditResult, read_result
+from citlr.audit.results.statistics import responses_of
 from citlr.config import TestConfig
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.errors import InputError, did_you_mean

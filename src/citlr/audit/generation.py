@@ -22,7 +22,8 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
 from citlr.data.leaks import require_unseen
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.base import COIN, PLACEBO, CounterfactualGenerator, hashed_seed
+from citlr.generators.base import CounterfactualGenerator
+from citlr.randomness import COIN, PLACEBO, hashed_seed
 from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
 from citlr.run.stages import Stages

@@ -9,8 +9,8 @@ import numpy as np
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
-from citlr.data.columns import require_unique
 from citlr.data.flow import FlowRecorder
+from citlr.data.pixels.shards import CachePixels
 from citlr.data.preconditions import (
     aside_covariates,
     blank_unlearnt,
@@ -18,10 +18,10 @@ from citlr.data.preconditions import (
     require_levels_to_learn,
     require_roles,
 )
-from citlr.data.printable import require_printable
-from citlr.data.shards import CachePixels
 from citlr.data.splits import require_disjoint
 from citlr.data.steps import require_levels, require_own_files, require_patients_per_level
+from citlr.data.tables.columns import require_unique
+from citlr.data.tables.printable import require_printable
 from citlr.errors import InputError, did_you_mean
 
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
-from citlr.data.columns import read_table
 from citlr.data.counterfactuals import Counterfactuals
 from citlr.data.steps import to_numbers
+from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Request, Twins, generate_stage
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.generators.base import CounterfactualGenerator, load_generator
-from citlr.generators.features import features_fingerprint
-from citlr.generators.learning.resume import seconds_spent
+from citlr.generators.base import CounterfactualGenerator
+from citlr.generators.quality.features import features_fingerprint
+from citlr.generators.registry import load_generator
+from citlr.learning.resume import seconds_spent
 from citlr.predictors.base import Predictor
 from citlr.run.files import digest_or_missing, fingerprint
 from citlr.run.stage import SCRATCH, Stage, StageRecord

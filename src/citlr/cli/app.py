@@ -28,7 +28,7 @@ def _root(
     context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
     if version:
-        from citlr import __version__
+        from citlr.version import __version__
 
         print(__version__)
         raise typer.Exit

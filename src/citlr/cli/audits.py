@@ -10,13 +10,13 @@ import typer
 from citlr.cli.options import LARGEST_COUNT, LARGEST_SIDE, Force, Json, Out, Quiet, RunFolder, Seed
 
 if TYPE_CHECKING:
-    from citlr.audit.result import AuditResult
+    from citlr.audit.results.result import AuditResult
 
 
 def demo(out: Out = Path("demo"), seed: Seed = 0, quiet: Quiet = False, as_json: Json = False) -> None:
     """Audit one blind and one biased classifier in an embedded world: no data, no GPU, a few minutes."""
     from citlr.console import Narrator
-    from citlr.experiments.demo import run_demo
+    from citlr.studies.demo import run_demo
 
     show(run_demo(out, seed=seed, narrator=Narrator(quiet=quiet)), out / "run" / "audit.html", as_json)
 
@@ -34,8 +34,8 @@ def audit(
 
     settings = read_config(config)
     # After the configuration: torch takes seconds to import, and a typing error is told at once.
-    from citlr.audit.pipeline import run_audit, run_stage
     from citlr.console import Narrator
+    from citlr.report.stage import run_audit, run_stage
     from citlr.run.folder import Run
 
     if trust:
@@ -95,8 +95,8 @@ def report(
     if form is None and out is None and not changed:
         stage("report", run, quiet, force)
         return
-    from citlr.audit.deliver import deliver
     from citlr.config import parse_report
+    from citlr.exchange.deliver import deliver
     from citlr.run.folder import Run
 
     opened = Run.open(run)
@@ -110,8 +110,8 @@ VERBS = (demo, audit, fit, generate, predict, test, report)
 
 def stage(name: str, folder: Path, quiet: bool, force: bool) -> None:
     """Run one stage of a run folder, and those before it that are not done; say what it left behind."""
-    from citlr.audit.pipeline import run_stage
     from citlr.console import Narrator
+    from citlr.report.stage import run_stage
     from citlr.run.folder import Run
 
     print(run_stage(Run.open(folder), name, force=force, narrator=Narrator(quiet=quiet)))

@@ -19,8 +19,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write the redrawn images under opaque names, for a model that is run elsewhere (kind: closed)."""
-    from citlr.audit.handover import export_run
     from citlr.console import Narrator
+    from citlr.exchange.handover import export_run
     from citlr.run.folder import Run
 
     print(export_run(Run.open(run), out=out, format=format, narrator=Narrator(quiet=quiet)))
@@ -34,9 +34,9 @@ def ingest(
     quiet: Quiet = False,
 ) -> None:
     """Take the answers of a closed model (kind: closed, no source), and go on to test and report."""
-    from citlr.audit.handover import ingest_run
     from citlr.cli.audits import show
     from citlr.console import Narrator
+    from citlr.exchange.handover import ingest_run
     from citlr.run.folder import Run
 
     results = ingest_run(Run.open(run), predictions, model=model, percent=percent, narrator=Narrator(quiet=quiet))
@@ -52,7 +52,7 @@ def check(
 ) -> None:
     """Hold an audit against a policy; exit 1 with one line per breach."""
     from citlr.audit.finished import find
-    from citlr.audit.policy import Policy, check_policy, read_policy
+    from citlr.exchange.policy import Policy, check_policy, read_policy
 
     rules = Policy() if policy is None else read_policy(policy)
     old = None if baseline is None else {name: one.result for name, one in find(baseline).items()}
@@ -72,8 +72,8 @@ def compare(
     """Set audits side by side: verdicts, effects, and the interval of their difference; the first is the reference."""
     import json
 
-    from citlr.audit import comparison, comparison_page
     from citlr.audit.finished import find
+    from citlr.exchange import comparison, comparison_page
     from citlr.run.files import atomic_write
 
     series = comparison.choose([find(place, responses=True) for place in audits])

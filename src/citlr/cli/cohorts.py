@@ -152,8 +152,8 @@ def describe(
     from dataclasses import asdict
 
     from citlr.console import Narrator
-    from citlr.data.associations import describe as cross
-    from citlr.data.associations import write_description
+    from citlr.data.associations.measures import describe as cross
+    from citlr.data.associations.measures import write_description
     from citlr.data.cohort import Cohort
     from citlr.data.leaks import check_leaks, require_unseen
     from citlr.data.splits import require_disjoint
@@ -161,7 +161,7 @@ def describe(
     found = Cohort.from_parquet(cohort)
     require_disjoint(found.frame)
     if generator is not None:
-        from citlr.generators.base import load_generator
+        from citlr.generators.registry import load_generator
 
         require_unseen(found.part("test"), getattr(load_generator(generator), "seen", ()), what=str(generator))
     description = cross(found)

@@ -34,7 +34,7 @@ def generation(
 ) -> None:
     """Train the generators and their rivals, and measure all of them by one protocol: Tables 6-11, Fig. 13-14."""
     from citlr.console import Narrator
-    from citlr.experiments.generation import run_generation
+    from citlr.studies.generation.run import run_generation
 
     run_generation(
         out=out,

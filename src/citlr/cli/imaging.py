@@ -43,7 +43,7 @@ def imaging(
 ) -> None:
     """Train the networks, audit every checkpoint on images redrawn once: Tables 2-3, 6, 12-13, Fig. 3-4, 6, 8-12."""
     from citlr.console import Narrator
-    from citlr.experiments.imaging import run_imaging
+    from citlr.studies.imaging.run import run_imaging
 
     content = run_imaging(
         out=out,

@@ -46,12 +46,12 @@ def calibrate(
     for name, value in (("--generators", generators), ("--correlation", correlation)):
         if value is not None:
             raise InputError(f"{name} goes with --pipeline: the statistics alone are calibrated without generators.")
-    from citlr.experiments.calibration import run_calibration
+    from citlr.studies.calibration.run import run_calibration
 
     run_calibration(quick=quick, out=out, workers=workers, seed=seed, narrator=voice)
     print(out / "calibration.json")
     if page is not None:
-        from citlr.experiments.calibration_page import write_calibration_page
+        from citlr.studies.calibration.page import write_calibration_page
 
         write_calibration_page(out / "calibration.json", page)
         print(page)
@@ -67,8 +67,8 @@ def _calibrate_pipeline(
     seed: int,
     voice: Narrator,
 ) -> None:
-    from citlr.experiments.pipeline import run_pipeline
-    from citlr.experiments.pipeline_page import write_pipeline_figure, write_pipeline_page
+    from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
+    from citlr.studies.pipeline.run import run_pipeline
 
     run_pipeline(out=out, quick=quick, generators=generators, correlations=correlations, seed=seed, narrator=voice)
     print(out / "pipeline.json")
@@ -115,8 +115,8 @@ def train_classifier(
     """Train one of the ten networks; checkpoints, TorchScript and ONNX, checked against the module."""
     from citlr.console import Narrator
     from citlr.data.cohort import Cohort
-    from citlr.predictors.settings import TrainingSettings
-    from citlr.predictors.training import train_classifier as train
+    from citlr.predictors.training.classifier import train_classifier as train
+    from citlr.predictors.training.settings import TrainingSettings
 
     settings = TrainingSettings(
         size=size,

@@ -32,9 +32,9 @@ def synthetic(
     """Six synthetic sets, 100 models and a graded pool on each: six tests against ECA and against the true psi."""
     from citlr.console import Narrator
     from citlr.errors import StateError
-    from citlr.experiments.synthetic import run_synthetic
-    from citlr.experiments.synthetic_page import write_synthetic
     from citlr.simulators.tabular import SETS
+    from citlr.studies.synthetic.page import write_synthetic
+    from citlr.studies.synthetic.run import run_synthetic
 
     sweep = run_synthetic(
         out,

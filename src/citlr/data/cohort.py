@@ -13,18 +13,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.bins import cut_bins, is_age
-from citlr.data.checks import QUIET, Check, drop_unreadable
 from citlr.data.cohort_file import find_cache, note_cache, read_frame, write_frame
-from citlr.data.columns import pick_columns, wanted_columns
 from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.flow import FlowStep as FlowStep
-from citlr.data.images import Fit, Pixels
-from citlr.data.levels import levels_of, merge_covariate, name_levels
-from citlr.data.pixels import FolderPixels, PixelSource, read_batches
+from citlr.data.images import Fit
+from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.pixels.shown import WHITE, Pixels
+from citlr.data.pixels.source import FolderPixels, PixelSource, read_batches
 from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
-from citlr.data.printable import require_printable
-from citlr.data.shown import WHITE
 from citlr.data.splits import SPLITS, assign_splits, read_split_names, require_disjoint
 from citlr.data.steps import (
     Lateral,
@@ -39,7 +35,11 @@ from citlr.data.steps import (
     require_levels,
     require_patients_per_level,
 )
-from citlr.data.vocabulary import Policy, raw_text, read_age
+from citlr.data.tables.bins import cut_bins, is_age
+from citlr.data.tables.columns import pick_columns, wanted_columns
+from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
+from citlr.data.tables.printable import require_printable
+from citlr.data.tables.vocabulary import Policy, raw_text, read_age
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import fingerprint
 
@@ -356,7 +356,7 @@ def read_cohort(
     conflicts : {"drop", "first", "majority"}
         What to do with a patient whose records disagree on sex, race or ethnicity.
     check : {"decode", "structure", "exists", "none"}
-        How thoroughly the image files are looked at; see `citlr.data.checks.drop_unreadable`.
+        How thoroughly the image files are looked at; see `citlr.data.pixels.checks.drop_unreadable`.
     max_unreadable : float
         The share of unreadable images above which the run stops.
     min_patients_per_level : int

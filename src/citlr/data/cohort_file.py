@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.data.pixels import PixelSource
-from citlr.data.shards import CachePixels, OpenCache
+from citlr.data.pixels.shards import CachePixels, OpenCache
+from citlr.data.pixels.source import PixelSource
 from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write
 

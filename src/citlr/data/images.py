@@ -11,18 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from citlr.data.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
-from citlr.data.shown import WHITE, Remark, Seen, contrast
+from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
+from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import require_regular
 from citlr.text import shortened
 
 Fit = Literal["pad", "crop", "stretch"]
-Pixels = npt.NDArray[np.float32]
 
 FITS: tuple[Fit, ...] = get_args(Fit)
-# Twice the area of the largest flat-panel detector in use; below Pillow's own alarm, which only warns.
-MAX_PIXELS = 64_000_000
 # What Pillow may decode: every further format is a parser more that a hostile file can reach.
 FORMATS = ("PNG", "JPEG")
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -82,7 +79,7 @@ def see_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit
     _check_request(size, fit)
     source = require_regular(path)
     if is_dicom(source) or source.suffix.lower() in DICOM_SUFFIXES:
-        from citlr.data.dicom import see_dicom
+        from citlr.data.pixels.dicom import see_dicom
 
         film, remarks = see_dicom(source)
         return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks)

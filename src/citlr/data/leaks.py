@@ -14,9 +14,9 @@ import pandas as pd
 import scipy.fft
 
 from citlr.console import Narrator
-from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
-from citlr.data.shards import CachePixels
+from citlr.data.pixels.checks import QUIET
+from citlr.data.pixels.shards import CachePixels
 from citlr.data.splits import require_disjoint
 from citlr.errors import InputError
 from citlr.run.files import atomic_write

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from citlr.data.flow import FlowRecorder, RawCount
-from citlr.data.levels import listed
+from citlr.data.tables.levels import listed
 from citlr.errors import InputError
 
 # More different numbers than this are continuous, and any number may come; as for the generators.

@@ -10,13 +10,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from citlr.data.columns import refuse_unsafe_paths, require_unique
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import DICOM_SUFFIXES, PLAIN_SUFFIXES, is_dicom
-from citlr.data.pixels import inside
-from citlr.data.printable import require_printable
-from citlr.data.spellings import fold
-from citlr.data.vocabulary import UNKNOWN, VIEW
+from citlr.data.pixels.source import inside
+from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
+from citlr.data.tables.printable import require_printable
+from citlr.data.tables.spellings import fold
+from citlr.data.tables.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean
 
 Uncertain = Literal["error", "ignore", "zeros", "ones"]
@@ -211,7 +211,7 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
     view = frame["view"].astype("string") if "view" in frame.columns else pd.Series(pd.NA, frame.index, dtype="string")
     silent = view.isna() & ~frame["path"].str.lower().str.endswith(PLAIN_SUFFIXES)
     if silent.any():
-        from citlr.data.dicom import read_header
+        from citlr.data.pixels.dicom import read_header
 
         paths: pd.Series = frame.loc[silent, "path"]
         view = view.fillna(paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string"))

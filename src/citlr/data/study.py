@@ -10,16 +10,16 @@ from typing import Literal
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.bins import cut_bins
-from citlr.data.checks import CHECKS, QUIET, Check, drop_unreadable
 from citlr.data.cohort import Cohort
-from citlr.data.columns import refuse_unsafe_paths, require_unique
 from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.images import FITS, Fit
-from citlr.data.levels import listed
+from citlr.data.pixels.checks import CHECKS, QUIET, Check, drop_unreadable
 from citlr.data.splits import assign_splits, require_disjoint
 from citlr.data.steps import Blank, Uncertain, read_labels, require_levels, require_own_files
-from citlr.data.vocabulary import FRONTAL, RACES, STUDY_RACES, UNKNOWN, Policy, raw_text
+from citlr.data.tables.bins import cut_bins
+from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
+from citlr.data.tables.levels import listed
+from citlr.data.tables.vocabulary import FRONTAL, RACES, STUDY_RACES, UNKNOWN, Policy, raw_text
 from citlr.errors import InputError, did_you_mean
 
 Views = Literal["frontal", "all"]

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.base import COIN, PLACEBO, Level, toss
+from citlr.generators.base import Level
 from citlr.generators.overlap import require_overlap
 from citlr.generators.variables import Variable
+from citlr.randomness import COIN, PLACEBO, toss
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
-from citlr.generators.base import COIN, PLACEBO, Images, Level
+from citlr.generators.base import Images, Level
+from citlr.randomness import COIN, PLACEBO
 from citlr.run.files import fingerprint
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Oracle:
 
     Examples
     --------
-    >>> from citlr.simulators.phantom import PhantomWorld
+    >>> from citlr.simulators.phantom.world import PhantomWorld
     >>> sample = PhantomWorld(size=32).sample(2, seed=0)
     >>> oracle = Oracle.of(sample)
     >>> oracle.generate(sample.images(), sample.frame, attribute="sex", levels=["female", "male"], draws=2).shape

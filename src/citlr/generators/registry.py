@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, StateError, did_you_mean
+from citlr.generators.base import FORMAT
+from citlr.run.files import read_json
 
 if TYPE_CHECKING:
     from citlr.generators.base import CounterfactualGenerator
@@ -38,6 +40,41 @@ KINDS: dict[str, Callable[[Path], CounterfactualGenerator]] = {
     "vae": _vae,
     "latent-shift": _latent_shift,
 }
+
+
+def load_generator(directory: Path) -> CounterfactualGenerator:
+    """Read a generator that `save` wrote.
+
+    Parameters
+    ----------
+    directory : Path
+        What `save` was given.
+
+    Returns
+    -------
+    CounterfactualGenerator
+        Ready to redraw images.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no generator, or one of an unknown kind.
+    StateError
+        If it was saved by a version of citlr whose generators work another way.
+    """
+    directory = Path(directory)
+    if not (directory / "config.json").is_file():
+        raise InputError(f"{directory} holds no generator (config.json is missing); fit one and save it there.")
+    content = read_json(directory / "config.json")
+    kind = str(content.get("kind"))
+    if kind not in KINDS:
+        raise InputError(f"{directory} holds a generator of the unknown kind '{kind}'.{did_you_mean(kind, KINDS)}")
+    if content.get("format") != FORMAT:
+        raise StateError(
+            f"{directory} holds a generator of format {content.get('format', 1)}, and this version of citlr reads "
+            f"format {FORMAT}: train it again."
+        )
+    return KINDS[kind](directory)
 
 
 def build_generator(

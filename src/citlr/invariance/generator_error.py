@@ -25,9 +25,9 @@ import numpy as np
 from scipy import special, stats
 from scipy.special import logit
 
-from citlr.invariance.clusters import Floats
-from citlr.invariance.effects import Effects, Outcome
-from citlr.invariance.intervals import Interval
+from citlr.invariance.effects.clusters import Floats
+from citlr.invariance.effects.estimates import Effects, Outcome
+from citlr.invariance.effects.intervals import Interval
 from citlr.invariance.responses import Responses, thresholds
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from statsmodels.stats.multitest import multipletests
 
 from citlr.errors import InputError
-from citlr.invariance.clusters import Floats
+from citlr.invariance.effects.clusters import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from citlr.errors import InputError, did_you_mean
-from citlr.invariance.clustered import Floats, Integers, Part, auroc_part, mean_part, welch
+from citlr.invariance.effects.clustered import Floats, Integers, Part, auroc_part, mean_part, welch
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from pydantic import BeforeValidator
 from scipy import stats
 
 from citlr.errors import InputError
-from citlr.invariance.clusters import ClusteredMean, Floats
-from citlr.invariance.effects import Effects, Outcome, contrast_effects, outcome_values
-from citlr.invariance.equivalence import check_margin
-from citlr.invariance.intervals import check_alpha
-from citlr.invariance.randomization import RandomizationResult, contrast_tests
+from citlr.invariance.effects.clusters import ClusteredMean, Floats
+from citlr.invariance.effects.equivalence import check_margin
+from citlr.invariance.effects.estimates import Effects, Outcome, contrast_effects, outcome_values
+from citlr.invariance.effects.intervals import check_alpha
+from citlr.invariance.randomization.test import RandomizationResult, contrast_tests
 from citlr.invariance.responses import Responses
 from citlr.values import Flag, Number, Seed, Thresholds, Whole, checked, listed
 

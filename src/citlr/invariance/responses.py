@@ -12,9 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError, did_you_mean
-
-COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
-ORIGINAL_DRAW = -1
+from citlr.invariance.tables import read_long
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +192,6 @@ class Responses:
         InputError
             When a column or a cell is missing, a row is there twice, or a value is not a probability.
         """
-        from citlr.invariance.tables import read_long
-
         return cls(**read_long(frame, attribute=attribute, levels=levels, labels=labels))
 
     @classmethod

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from citlr.invariance.clusters import Floats
-from citlr.invariance.effects import Effects, Outcome
-from citlr.invariance.equivalence import Equivalence
+from citlr.invariance.effects.clusters import Floats
+from citlr.invariance.effects.equivalence import Equivalence
+from citlr.invariance.effects.estimates import Effects, Outcome
+from citlr.invariance.effects.intervals import Interval
 from citlr.invariance.generator_error import GeneratorError
-from citlr.invariance.intervals import Interval
 from citlr.invariance.multiplicity import adjust
-from citlr.invariance.randomization import RandomizationResult
+from citlr.invariance.randomization.test import RandomizationResult
 from citlr.invariance.responses import Responses
 
 Verdict = Literal["dependence", "equivalent", "inconclusive"]
@@ -29,7 +29,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class ContrastTest:
-    """One label at one contrast; the fields are explained in `citlr.invariance.effects` and `.randomization`.
+    """One label at one contrast; the fields are explained in `citlr.invariance.effects.estimates` and `.randomization`.
 
     Parameters
     ----------

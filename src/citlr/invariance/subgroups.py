@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citlr.errors import InputError
-from citlr.invariance.effects import Effects, Outcome, contrast_effects
-from citlr.invariance.intervals import Interval
+from citlr.invariance.effects.estimates import Effects, Outcome, contrast_effects
+from citlr.invariance.effects.intervals import Interval
 from citlr.invariance.responses import Responses
 from citlr.invariance.rows import Bounds, bounds_of
 
@@ -72,7 +72,7 @@ def subgroup_effects(
     depth : int
         Most variables that are crossed: 1 for none, 2 for pairs.
     alpha, outcome, threshold, shared_seeds
-        As in `citlr.invariance.effects.contrast_effects`.
+        As in `citlr.invariance.effects.estimates.contrast_effects`.
 
     Returns
     -------

@@ -10,7 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citlr.errors import InputError, did_you_mean
-from citlr.invariance.responses import COLUMNS, ORIGINAL_DRAW
+
+COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
+ORIGINAL_DRAW = -1
 
 
 def read_long(

@@ -11,13 +11,13 @@ import pandas as pd
 from scipy import stats
 
 from citlr.errors import InputError
-from citlr.invariance.effects import Outcome, contrast_effects, outcome_values
-from citlr.invariance.equivalence import check_margin, equivalence_test
+from citlr.invariance.effects.equivalence import check_margin, equivalence_test
+from citlr.invariance.effects.estimates import Outcome, contrast_effects, outcome_values
+from citlr.invariance.effects.intervals import check_alpha
 from citlr.invariance.generator_error import Replicates, contrast_error, widened, widened_pvalue
-from citlr.invariance.intervals import check_alpha
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
-from citlr.invariance.randomization import contrast_tests, omnibus_test
+from citlr.invariance.randomization.test import contrast_tests, omnibus_test
 from citlr.invariance.responses import Responses
 from citlr.invariance.rows import Bounds, ContrastTest, OmnibusTest, Verdict, contrast_rows, omnibus_rows
 from citlr.values import Count, Flag, Number, Seed, Thresholds, checked
@@ -112,7 +112,7 @@ def assess(
         given.
     carried : mapping of str to float, optional
         Share of the attribute that the counterfactuals carry at least, by level: what is shown to be small has to be so
-        after division by it (see `citlr.invariance.equivalence`). A contrast takes the smaller of its two levels.
+        after division by it (`citlr.invariance.effects.equivalence`). A contrast takes the smaller of its two levels.
 
     Returns
     -------

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from citlr.errors import InputError, MissingExtraError
+from citlr.predictors.adapters.torch import TorchPredictor
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.card import CARD, Card
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec, OutputSpec, require_labels
-from citlr.predictors.torch import TorchPredictor
 from citlr.run.files import atomic_write
 
 TOLERANCE = 1e-4

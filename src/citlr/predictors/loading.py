@@ -11,18 +11,18 @@ import numpy as np
 import torch
 
 from citlr.errors import InputError
+from citlr.predictors.adapters.callable import CallablePredictor, call_factory, import_object, takes_arguments
+from citlr.predictors.adapters.onnx import OnnxPredictor, graph_digest, open_session, session_card, session_input
+from citlr.predictors.adapters.sklearn import SklearnPredictor, read_estimator
+from citlr.predictors.adapters.torch import TorchPredictor, is_torchscript, load_torchscript
 from citlr.predictors.base import Predictor, choose_device
-from citlr.predictors.callable import CallablePredictor, call_factory, import_object, takes_arguments
 from citlr.predictors.card import read_card
 from citlr.predictors.declared import Declared, with_columns
 from citlr.predictors.foreign import user_code
-from citlr.predictors.onnx import OnnxPredictor, graph_digest, open_session, session_card, session_input
 from citlr.predictors.paths import kind_of_path, nearest, require_file
-from citlr.predictors.sklearn import SklearnPredictor, read_estimator
 from citlr.predictors.specs import InputSpec, OutputSpec, require_choice, require_labels
-from citlr.predictors.torch import TorchPredictor, is_torchscript, load_torchscript
+from citlr.predictors.training.zoo import ZooNetwork
 from citlr.predictors.weights import fill_module, read_states, read_weights
-from citlr.predictors.zoo import ZooNetwork
 from citlr.run.files import sha256
 from citlr.text import shown
 

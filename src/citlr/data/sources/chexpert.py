@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
-from citlr.data.columns import pick_columns, table_columns
 from citlr.data.flow import FlowRecorder
+from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, find_optional, join_patients, require_root, settle_within
 from citlr.data.study import Source, Study, chosen_labels, complete
-from citlr.data.vocabulary import (
+from citlr.data.tables.columns import pick_columns, table_columns
+from citlr.data.tables.vocabulary import (
     ETHNICITY_CHEXPERT,
     ETHNICITY_IN_RACE_CHEXPERT,
     RACE_CHEXPERT,

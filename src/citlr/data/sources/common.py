@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from citlr.data.columns import require_unique
-from citlr.data.vocabulary import UNKNOWN, Policy, settle
+from citlr.data.tables.columns import require_unique
+from citlr.data.tables.vocabulary import UNKNOWN, Policy, settle
 from citlr.errors import InputError
 
 # More than this share of unmatched keys is not missing data but two files that do not belong together.

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort, read_cohort
-from citlr.data.images import Fit, Pixels, fit_square
-from citlr.data.pixels import digest_of
-from citlr.data.shown import NOTHING, blank_fault, contrast
+from citlr.data.images import Fit, fit_square
+from citlr.data.pixels.checks import QUIET
+from citlr.data.pixels.shown import NOTHING, Pixels, blank_fault, contrast
+from citlr.data.pixels.source import digest_of
 from citlr.errors import InputError, did_you_mean
 
 # torchxrayvision scales every image to this range, in its own words "[-1024, 1024]".
@@ -121,7 +121,7 @@ def read_dataset(
     Returns
     -------
     Cohort
-        It lives as long as the object does; to keep it, write a cache (`citlr.data.cache.write_cache`).
+        It lives as long as the object does; to keep it, write a cache (`citlr.data.pixels.cache.write_cache`).
 
     Raises
     ------

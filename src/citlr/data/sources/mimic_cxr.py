@@ -9,15 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
-from citlr.data.columns import pick_columns, require_unique, table_columns
 from citlr.data.flow import FlowRecorder
+from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
 from citlr.data.sources.common import MAX_UNMATCHED, find_file, find_optional, join_patients, require_root
 from citlr.data.splits import read_split_names
 from citlr.data.study import Source, Study, chosen_labels, complete
-from citlr.data.vocabulary import (
+from citlr.data.tables.columns import pick_columns, require_unique, table_columns
+from citlr.data.tables.vocabulary import (
     ETHNICITY_MIMIC,
     RACE_MIMIC,
     SEX,

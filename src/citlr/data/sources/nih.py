@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
-from citlr.data.columns import pick_columns, table_columns
 from citlr.data.flow import FlowRecorder
+from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, find_optional, index_files, require_root, settle_within
 from citlr.data.splits import assign_splits
 from citlr.data.study import Source, Study, chosen_labels, complete
-from citlr.data.vocabulary import SEX, VIEW, raw_text, read_age, translate
+from citlr.data.tables.columns import pick_columns, table_columns
+from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
 
 NAME = "NIH ChestX-ray14"

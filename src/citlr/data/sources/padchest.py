@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.checks import QUIET
 from citlr.data.cohort import Cohort
-from citlr.data.columns import pick_columns
 from citlr.data.flow import FlowRecorder
+from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, require_root, settle_within
 from citlr.data.study import Source, Study, chosen_labels, complete
-from citlr.data.vocabulary import SEX, VIEW, raw_text, read_age, translate
+from citlr.data.tables.columns import pick_columns
+from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
 
 NAME = "PadChest"

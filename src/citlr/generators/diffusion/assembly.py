@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.hiding import Secret
+from citlr.generators.diffusion.autoencoder import Autoencoder
+from citlr.generators.diffusion.denoiser import Denoiser
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.settings import LDMConfig
-from citlr.generators.diffusion.strength import LADDER
 from citlr.generators.effects.alignment import Alignment
 from citlr.generators.effects.recentring import Recentring
 from citlr.generators.effects.support import Support
 from citlr.generators.effects.uncertainty import Uncertainty
-from citlr.generators.learning.training import seeded
-from citlr.generators.networks.autoencoder import Autoencoder
-from citlr.generators.networks.denoiser import Denoiser
-from citlr.generators.networks.disentangle import Disentangler
+from citlr.generators.published.disentangle import Disentangler
+from citlr.generators.published.hiding import Secret
+from citlr.generators.published.strength import LADDER
+from citlr.learning.loop import seeded
 
 
 def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: torch.device) -> Sampler:

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator
 from citlr.errors import InputError
-from citlr.generators.base import hashed_seed
 from citlr.generators.conditions import Conditions
+from citlr.generators.diffusion.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
+from citlr.generators.diffusion.denoiser import Denoiser, target_of
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.settings import LDMConfig
-from citlr.generators.learning.plan import Budget, Learner, Plan
-from citlr.generators.learning.store import Dataset, Rows, spans, stored
-from citlr.generators.learning.training import VALIDATION, Trainer, run
-from citlr.generators.networks.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
-from citlr.generators.networks.denoiser import Denoiser, target_of
+from citlr.learning.loop import VALIDATION, Trainer, run
+from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.store import Dataset, Rows, spans, stored
+from citlr.randomness import hashed_seed
 
 # What the autoencoder's weights depend on.
 AUTOENCODER = (

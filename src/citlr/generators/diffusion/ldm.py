@@ -21,9 +21,9 @@ from citlr.generators.diffusion.fitting import Workshop
 from citlr.generators.diffusion.ldm_fit import Fitting
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.settings import LDMConfig
-from citlr.generators.learning.checkpoints import load_module, save_state, weights_fingerprint
-from citlr.generators.learning.preparation import prepare
-from citlr.generators.learning.training import Trainer
+from citlr.generators.preparation import prepare
+from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
+from citlr.learning.loop import Trainer
 from citlr.run.files import read_json, write_json
 
 if TYPE_CHECKING:

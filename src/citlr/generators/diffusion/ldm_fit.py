@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from citlr.generators.diffusion.assembly import assemble
-from citlr.generators.diffusion.calibration import calibrate, measure_errors
 from citlr.generators.diffusion.fitting import Encoded, Workshop, latents, train_autoencoder, train_denoiser
-from citlr.generators.diffusion.hiding import Hiding, estimate_information, train_disentangler
-from citlr.generators.diffusion.inversion import round_trip
+from citlr.generators.diffusion.guidance import calibrate, measure_errors
 from citlr.generators.diffusion.sampling import Sampler
-from citlr.generators.diffusion.strength import choose_strength
 from citlr.generators.effects.alignment import aligned
 from citlr.generators.effects.support import find_support
 from citlr.generators.effects.uncertainty import find_deviations
-from citlr.generators.learning.preparation import Prepared
-from citlr.generators.learning.store import Dataset, Rows, spans, stored
-from citlr.generators.networks.disentangle import Disentangler
+from citlr.generators.preparation import Prepared
+from citlr.generators.published.disentangle import Disentangler
+from citlr.generators.published.hiding import Hiding, estimate_information, train_disentangler
+from citlr.generators.published.inversion import round_trip
+from citlr.generators.published.strength import choose_strength
+from citlr.learning.store import Dataset, Rows, spans, stored
 
 SPLITS = ("train", "validation")
 # Images that the information in latents as encoded is estimated on.

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from citlr.console import Ticker, silent
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.base import Images, Level, hashed_seed, keyed_noise
+from citlr.generators.base import Images, Level
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.hiding import Secret
+from citlr.generators.diffusion.autoencoder import Autoencoder
+from citlr.generators.diffusion.denoiser import Denoiser, noise_of
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import NoiseModel, walk_down, walk_up
 from citlr.generators.diffusion.settings import ABDUCTIONS, LDMConfig
@@ -26,9 +27,9 @@ from citlr.generators.effects.alignment import Alignment
 from citlr.generators.effects.recentring import Recentring
 from citlr.generators.effects.support import Support
 from citlr.generators.effects.uncertainty import Uncertainty
-from citlr.generators.networks.autoencoder import Autoencoder
-from citlr.generators.networks.denoiser import Denoiser, noise_of
-from citlr.generators.networks.disentangle import Disentangler
+from citlr.generators.published.disentangle import Disentangler
+from citlr.generators.published.hiding import Secret
+from citlr.randomness import hashed_seed, keyed_noise
 
 # Null interventions whose mean stands for what the generator keeps of an image (detail "average").
 ANCHORS = 4

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from citlr.errors import InputError, did_you_mean
+from citlr.generators.diffusion.denoiser import PREDICTIONS
 from citlr.generators.diffusion.schedule import SCHEDULES, even_grid, noise_table
-from citlr.generators.networks.denoiser import PREDICTIONS
 from citlr.text import shortened
 from citlr.values import (
     Accelerator,

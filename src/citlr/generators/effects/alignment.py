@@ -22,12 +22,12 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from citlr.errors import StateError
-from citlr.generators.base import PLACEBO, hashed_seed
 from citlr.generators.conditions import Conditions
 from citlr.generators.effects.joint import JointEffects
 from citlr.generators.effects.transport import Floats, barycentre, level_covariances, plain_covariances, transport
-from citlr.generators.learning.store import Dataset, Rows, spans, stored
 from citlr.generators.variables import Variable
+from citlr.learning.store import Dataset, Rows, spans, stored
+from citlr.randomness import PLACEBO, hashed_seed
 
 # Numbers that the principal components are found from, at most: half a gigabyte in single precision.
 BASIS_NUMBERS = 2**27

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from citlr.generators.conditions import Conditions
-from citlr.generators.learning.store import Rows, spans
 from citlr.generators.variables import Variable
+from citlr.learning.store import Rows, spans
 
 
 class JointEffects(nn.Module):

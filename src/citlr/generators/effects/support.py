@@ -14,10 +14,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from citlr.generators.base import PLACEBO, hashed_seed
 from citlr.generators.conditions import Conditions
-from citlr.generators.learning.store import Dataset, spans
 from citlr.generators.variables import Variable
+from citlr.learning.store import Dataset, spans
+from citlr.randomness import PLACEBO, hashed_seed
 
 # Permutations of the attribute that the threshold rests on, and the share of them that may show anything anywhere.
 PERMUTATIONS = 99

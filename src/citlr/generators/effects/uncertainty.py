@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from citlr.generators.base import hashed_seed
 from citlr.generators.conditions import Conditions
-from citlr.generators.learning.store import Dataset, spans
+from citlr.learning.store import Dataset, spans
+from citlr.randomness import hashed_seed
 
 # Replicates that are kept; a spread of twelve is known to a fifth, which the t distribution of the verdict allows for.
 REPLICATES = 12

@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
-from citlr.generators.learning.checkpoints import load_module, save_state
-from citlr.generators.learning.store import spans
-from citlr.generators.probes.probe_parts import ProbeNet, ResNetProbe, Target, make_net
+from citlr.generators.probes.parts import ProbeNet, ResNetProbe, Target, make_net
 from citlr.generators.probes.within_levels import Offsets, moved
+from citlr.learning.checkpoints import load_module, save_state
+from citlr.learning.store import spans
 from citlr.run.files import read_json, write_json
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.console import Narrator
-from citlr.generators.base import hashed_seed
-from citlr.generators.learning.plan import Budget, Learner, Plan
-from citlr.generators.learning.store import spans
-from citlr.generators.learning.training import Trainer, run, seeded
-from citlr.generators.networks.disentangle import Critic
+from citlr.generators.probes.blocks import Critic
+from citlr.learning.loop import Trainer, run, seeded
+from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.store import spans
+from citlr.randomness import hashed_seed
 
 # Widths of the fresh probe, and the raster that it averages over: an image's place is not averaged away.
 CHANNELS, GRID = (16, 32), 4

@@ -17,14 +17,15 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
-from citlr.generators.base import FORMAT, Images, Level, hashed_seed, keyed_noise
+from citlr.generators.base import FORMAT, Images, Level
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
 from citlr.generators.diffusion.settings import ABDUCTIONS
-from citlr.generators.learning.checkpoints import load_module, save_state, weights_fingerprint
-from citlr.generators.learning.preparation import prepare
-from citlr.generators.learning.store import Dataset
-from citlr.generators.learning.training import Trainer
+from citlr.generators.preparation import prepare
+from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
+from citlr.learning.loop import Trainer
+from citlr.learning.store import Dataset
+from citlr.randomness import hashed_seed, keyed_noise
 from citlr.run.files import read_json, write_json
 from citlr.text import shortened
 from citlr.values import (

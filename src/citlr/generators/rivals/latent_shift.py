@@ -22,15 +22,15 @@ from torch.nn import functional
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
+from citlr.generators.diffusion.autoencoder import Autoencoder
 from citlr.generators.diffusion.fitting import Workshop, latents, train_autoencoder
 from citlr.generators.diffusion.settings import LDMConfig
-from citlr.generators.learning.plan import Budget, Learner, Plan
-from citlr.generators.learning.store import Rows, spans
-from citlr.generators.learning.training import VALIDATION, run, seeded
-from citlr.generators.networks.autoencoder import Autoencoder
-from citlr.generators.networks.disentangle import Critic
+from citlr.generators.probes.blocks import Critic
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
 from citlr.generators.variables import Variable
+from citlr.learning.loop import VALIDATION, run, seeded
+from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.store import Rows, spans
 from citlr.values import Batch, Count, Few, Name, Positive, Share, Widths
 
 

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.learning.plan import Budget, Learner, Plan
-from citlr.generators.learning.store import spans
-from citlr.generators.learning.training import VALIDATION, run, seeded
-from citlr.generators.networks.autoencoder import kl_to_normal
-from citlr.generators.networks.disentangle import Residual
+from citlr.generators.diffusion.autoencoder import kl_to_normal
+from citlr.generators.probes.blocks import Residual
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, load_direct
+from citlr.learning.loop import VALIDATION, run, seeded
+from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.store import spans
 from citlr.values import Batch, Count, Few, Positive, Share, Widths
 
 # The three of the comparison: the plain VAE, and two that pay more for what the latent carries.

@@ -1,0 +1,306 @@
+"""The chain of an audit in a run folder, from table to result: a stage is made again when its inputs differ."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
+from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
+from citlr.audit.intake import take_in
+from citlr.audit.preconditions import require_possible
+from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
+from citlr.audit.results.result import AuditResult, read_result
+from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
+from citlr.audit.stages import (
+    COHORT,
+    GENERATOR,
+    PICTURES,
+    QUALITY,
+    RESPONSES,
+    RESULT,
+    cohort_stage,
+    fit_stage,
+    predict_stage,
+    quality_stage,
+)
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError, StateError
+from citlr.generators.base import CounterfactualGenerator
+from citlr.generators.quality.features import load_extractor
+from citlr.generators.registry import load_generator
+from citlr.predictors.base import Predictor
+from citlr.predictors.specs import InputSpec
+from citlr.run.folder import Run
+from citlr.run.stage import Stage, StageRecord
+
+STAGES = ("cohort", "fit", "generate", "quality", "predict", "test")
+
+
+class Chain:
+    """The stages of one run, with what they hand to each other.
+
+    Parameters
+    ----------
+    run : Run
+        The folder and its configuration.
+    narrator : Narrator
+        Says what goes on.
+    """
+
+    def __init__(self, run: Run, narrator: Narrator) -> None:
+        self.run = run
+        self.config = run.config
+        self.narrator = run.narrator = narrator
+        self.keys: dict[str, str] = {}
+
+    def place(self, model: str, name: str) -> str:
+        """Return where a model's artefact is, relative to the run: beside all else when there is only one model."""
+        return name if len(self.config.models) == 1 else f"models/{model}/{name}"
+
+    def folder(self, model: str) -> Path:
+        """Return where a model's artefacts are."""
+        return self.run.path(self.place(model, RESULT)).parent
+
+    def artefact(self, stage: str) -> Path:
+        """Return what a stage leaves behind."""
+        names = {
+            "cohort": COHORT,
+            "fit": GENERATOR,
+            "generate": PICTURES,
+            "quality": QUALITY,
+            "predict": RESPONSES,
+            "test": RESULT,
+        }
+        shared = stage not in ("predict", "test") or len(self.config.models) == 1
+        return self.run.path(names[stage] if shared else "models")
+
+    def forget(self, stage: str) -> None:
+        """Undo a stage and those after it, finished or not; answers that were sent in stay."""
+        undone = (*STAGES[STAGES.index(stage) :], "report")
+        closed = {f"predict.{name}" for name, model in self.config.models.items() if model.kind == CLOSED}
+        names = {record.name for record in self.run.records()} | {*undone}
+        names |= {f"{each}.{model}" for each in ("predict", "test") for model in self.config.models}
+        for name in names - closed:
+            if name.split(".")[0] in undone:
+                self.run.forget(name)
+
+    def upto(self, stage: str) -> None:
+        """Run the stages in order, up to and with one."""
+        for name in STAGES[: STAGES.index(stage) + 1]:
+            getattr(self, name)()
+
+    def do(self, stage: Stage) -> StageRecord:
+        """Do a stage in the run's folder, and keep its key for those after it."""
+        record = self.run.do(stage)
+        self.keys[stage.name] = record.key
+        return record
+
+    # The stages.
+
+    def cohort(self) -> None:
+        """Read the cohort, and try every model on one batch of it before anything long starts."""
+        require_possible(self.config)
+        load_extractor(self.config.quality.features)
+        if not self.config.cohort.table.is_file():
+            raise InputError(f"There is no table at '{self.config.cohort.table}' (cohort.table): correct the path.")
+        record = self.do(cohort_stage(self.config.cohort, lambda: take_in(self.config.cohort, narrator=self.narrator)))
+        self.narrator.say(f"cohort: {record.facts['images']} images")
+        for name in self.config.models:
+            if self.predictor(name) is not None:
+                for note in check_on_cohort(self.predictor_of(name), self.test_part, size=self.config.generator.size):
+                    self.narrator.say(f"{name}: {note}")
+
+    def fit(self) -> None:
+        """Train the generator."""
+        settings = self.config.generator.model_dump(mode="json")
+        build = lambda: generator_of(self.run, self.whole)  # noqa: E731 - built only when it is trained
+        self.do(fit_stage(build, settings, self.splits, seed=self.config.seed, voice=self.narrator))
+        self.narrator.say("fit: the generator is trained")
+
+    def generate(self) -> None:
+        """Redraw the test images."""
+        config, after = self.config, (self.keys["fit"],)
+        request = Request(
+            attribute=config.cohort.attribute,
+            levels=config.cohort.levels,
+            placebo_images=coin_sample(config.controls.placebo_images, config.test.margin),
+            replicate_images=config.controls.replicate_images,
+            seed=config.seed,
+            **config.generate.model_dump(),
+        )
+        generator = lambda: self.generator  # noqa: E731 - read only when it is needed
+        record = self.do(
+            generate_stage(generator, self.test_part, request, after=after, voice=self.narrator, where=PICTURES)
+        )
+        self.narrator.say(f"generate: {record.facts['images']} test images redrawn under every level")
+
+    def quality(self) -> None:
+        """Measure how faithful the redrawn images are."""
+        config, after = self.config, (self.keys["generate"],)
+        settings = {
+            "hold": list(held(self.run, self.whole)),
+            "sizes": sorted({*self._sizes.values()}),
+            "probe_steps": config.gates.probe_steps,
+            "features": config.quality.features,
+            "cycles": config.quality.cycles,
+            "seed": config.seed,
+        }
+        self.do(quality_stage(lambda: self.twins, self.splits, settings, after=after, voice=self.narrator))
+        self.narrator.say("quality: " + self.faithfulness.summary())
+
+    def predict(self) -> None:
+        """Run every model on originals and redrawn images; of a closed one, ask that its answers are here."""
+        for name, settings in self.config.models.items():
+            predictor, place = self.predictor(name), self.place(name, RESPONSES)
+            if predictor is None:
+                self._answers(name)
+                continue
+            self.do(
+                predict_stage(
+                    predictor,
+                    lambda: self.twins,
+                    name=name,
+                    settings=settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"}),
+                    place=place,
+                    after=(self.keys["generate"],),
+                    voice=self.narrator,
+                )
+            )
+            self.narrator.say(f"predict: {name} is done")
+
+    def _answers(self, name: str) -> None:
+        """Take up answers that were sent in, if they are to the pictures of now."""
+        record = self.run.record(f"predict.{name}")
+        known = None if record is None else str(record.inputs.get("answers"))
+        finished = None if known is None else self.run.done(self._answers_stage(name, known, None))
+        if finished is None:
+            raise StateError(
+                f"'{name}' is a closed model and its answers are not here yet, or are to other pictures: run `citlr "
+                f"export {self.run.root}`, send the pictures to the model's owner, and bring the answers back with "
+                "`citlr ingest`."
+            )
+        self.keys[f"predict.{name}"] = finished.key
+
+    def _answers_stage(self, name: str, digest: str, frame: pd.DataFrame | None) -> Stage:
+        place = self.place(name, RESPONSES)
+
+        def work(folder: Path) -> dict[str, Any]:
+            assert frame is not None
+            write_responses(folder / place, frame)
+            return {"answers_sha256": digest, "answers": kind_of_answers(frame)}
+
+        settings = self.config.models[name].model_dump(mode="json", include={"kind", "labels"})
+        inputs = {"answers": digest, "settings": settings}
+        return Stage(f"predict.{name}", inputs, work, (place,), (self.keys["generate"],))
+
+    def ingest(self, name: str, frame: pd.DataFrame, answers_sha256: str) -> None:
+        """Take accepted answers of a closed model as its responses."""
+        self.do(self._answers_stage(name, answers_sha256, frame))
+
+    def test(self) -> None:
+        """Test every model's responses."""
+        for name in self.config.models:
+            place = self.place(name, RESULT)
+
+            def work(folder: Path, name: str = name, place: str = place) -> dict[str, Any]:
+                result = audit_responses(self._inputs(name))
+                result.to_json(folder / place)
+                return {"verdict": result.verdict}
+
+            inputs = self.config.model_dump(mode="json", include={"test", "gates", "controls", "seed"})
+            after = tuple(self.keys[each] for each in ("cohort", "quality", f"predict.{name}"))
+            record = self.do(Stage(f"test.{name}", inputs, work, (place,), after))
+            self.run.history.seen()
+            self.narrator.say(f"test: {name}: {record.facts['verdict']}")
+
+    def _inputs(self, name: str) -> AuditInputs:
+        return AuditInputs(
+            model=name,
+            responses=read_responses(self.run.path(self.place(name, RESPONSES))),
+            whole=self.whole,
+            test=self.test_part,
+            twins=self.twins,
+            faithfulness=self.faithfulness,
+            settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
+            provenance=provenance(self.run, name),
+            size=self._sizes[name],
+        )
+
+    def audited(self) -> bool:
+        """Say whether every model's audit is finished and intact, whatever has become of its inputs since."""
+        records = [self.run.record(f"test.{name}") for name in self.config.models]
+        found = [each for each in records if each is not None and self.run.intact(each) is None]
+        self.keys |= {each.name: each.key for each in found}
+        return len(found) == len(self.config.models)
+
+    # What the stages hand to each other, read when it is first asked for.
+
+    @cached_property
+    def whole(self) -> Cohort:
+        """The cohort, all splits."""
+        return Cohort.from_parquet(self.run.path(COHORT))
+
+    @cached_property
+    def splits(self) -> tuple[Cohort, Cohort]:
+        """What the generator and the probes learn from: training and validation split."""
+        return self.whole.part("train"), self.whole.part("validation")
+
+    @cached_property
+    def test_part(self) -> Cohort:
+        """The test split: what is audited."""
+        return self.whole.part("test")
+
+    @cached_property
+    def generator(self) -> CounterfactualGenerator:
+        """The trained generator."""
+        return load_generator(self.run.path(GENERATOR))
+
+    @cached_property
+    def twins(self) -> Twins:
+        """The redrawn images."""
+        return Twins.open(self.run.path(PICTURES), self.test_part, self.generator)
+
+    @cached_property
+    def faithfulness(self) -> Faithfulness:
+        """How faithful the redrawn images are."""
+        return read_faithfulness(self.run.path(QUALITY))
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        """Side of the images that each model reads; a closed one says so in its `input`, or reads the generator's."""
+        own, found = self.config.generator.size, {}
+        for name, model in self.config.models.items():
+            predictor = self.predictor(name)
+            declared = InputSpec(size=None if model.input is None else model.input.size)
+            found[name] = side_read(declared if predictor is None else predictor.input, own)
+        return found
+
+    @cached_property
+    def _predictors(self) -> dict[str, Predictor | None]:
+        return {
+            name: None if model.kind == CLOSED else build_predictor(name, model)
+            for name, model in self.config.models.items()
+        }
+
+    def predictor(self, name: str) -> Predictor | None:
+        """Return the model under audit, None for a closed one."""
+        return self._predictors[name]
+
+    def predictor_of(self, name: str) -> Predictor:
+        """Return the model under audit, which has to be one that runs here."""
+        found = self._predictors[name]
+        if found is None:
+            raise StateError(f"'{name}' is a closed model: it cannot be run here.")
+        return found
+
+    def results(self) -> dict[str, AuditResult]:
+        """Return the finished audits, by model; one that is damaged or missing is named."""
+        for name in self.config.models:
+            self.run.require(f"test.{name}", f"run `citlr test {self.run.root}` to make it again")
+        return {name: read_result(self.run.path(self.place(name, RESULT))) for name in self.config.models}

@@ -1,0 +1,151 @@
+"""Does the model answer null interventions as it answers originals? If not, redrawing has taken what it looks at.
+
+A null intervention redraws an image under the level that it has. A model that reads what the generator does not draw
+(texture finer than its pixels, say) gives other answers there, and its answers under other levels say nothing of how it
+treats real images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from citlr.audit.prediction import ORIGINAL
+from citlr.audit.results.records import Agreement, Estimate, Gate
+from citlr.audit.results.statistics import threshold_of
+from citlr.config import GateConfig, TestConfig
+from citlr.invariance.effects.clusters import Clusters, clustered_mean
+from citlr.invariance.effects.intervals import wilson_interval
+from citlr.invariance.responses import Responses
+
+Floats = npt.NDArray[np.float64]
+
+
+def measure_agreement(
+    frame: pd.DataFrame, responses: Responses, cohort: pd.DataFrame, *, settings: TestConfig
+) -> tuple[Agreement, ...]:
+    """Compare the model's outputs on null interventions and on originals, label by label.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long table of responses; rows of draw -1 are on the images as they came.
+    responses : Responses
+        Under every level.
+    cohort : DataFrame
+        Rows of the images: `image_id`, the attribute, labels.
+    settings : TestConfig
+        Its thresholds and alpha.
+    """
+    known = cohort.assign(image_id=cohort["image_id"].astype(str)).set_index("image_id")
+    names = [str(unit) for unit in responses.units]
+    recorded = known.loc[names, responses.attribute].astype(str).to_numpy()
+    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
+    table = originals.pivot_table(index="image_id", columns="label", values="probability")
+    place = {level: k for k, level in enumerate(responses.levels)}
+    index = np.asarray([place.get(level, -1) for level in recorded])
+    rows = np.flatnonzero((index >= 0) & np.isin(names, table.index.astype(str)))
+    found = []
+    for k, label in enumerate(responses.labels):
+        if not len(rows) or label not in table:
+            found.append(Agreement(label, 0, 0, None, None, note="no image was redrawn under the level that it has"))
+            continue
+        before = table[label].reindex([names[row] for row in rows]).to_numpy(float)
+        after = responses.values[rows, index[rows], :, k]
+        truth = known.loc[[names[row] for row in rows], label].to_numpy(float) if label in known else None
+        found.append(_of_label(label, before, after, recorded[rows], truth, responses.patients[rows], settings))
+    return tuple(found)
+
+
+def _of_label(
+    label: str,
+    before: Floats,
+    after: Floats,
+    recorded: npt.NDArray[np.object_],
+    truth: Floats | None,
+    patients: npt.NDArray[np.object_],
+    settings: TestConfig,
+) -> Agreement:
+    """Compare outputs on originals (n,) with those on null interventions (n, draws)."""
+    cut = threshold_of(label, settings)
+    same = ((after >= cut) == (before >= cut)[:, None]).mean(axis=1)
+    mean = clustered_mean(same[:, None], Clusters.of(patients))
+    share = wilson_interval(mean, alpha=settings.alpha)
+    decisions = Estimate(*(float(part[0]) for part in (share.estimate, share.low, share.high)))
+    ranks = [_rank(before, after[:, draw]) for draw in range(after.shape[1])]
+    rank = None if any(one is None for one in ranks) else float(np.mean([one for one in ranks if one is not None]))
+    attribute = {
+        level: found
+        for level in dict.fromkeys(sorted(recorded.tolist()))
+        if (found := _aurocs(recorded == level, before, after)) is not None
+    }
+    of_label = None
+    if truth is not None:
+        given = ~np.isnan(truth)
+        of_label = _aurocs(truth[given] == 1, before[given], after[given])
+    note = "" if rank is not None else "the outputs are the same everywhere, on one side at least: they have no ranks"
+    return Agreement(label, len(before), len(np.unique(patients)), decisions, rank, attribute, of_label, note)
+
+
+def _rank(a: Floats, b: Floats) -> float | None:
+    """Rank correlation; 1 where both are the same everywhere, None where only one is."""
+    flat = (np.ptp(a) == 0, np.ptp(b) == 0)
+    if any(flat):
+        return 1.0 if all(flat) else None
+    return float(stats.spearmanr(a, b).statistic)
+
+
+def _aurocs(positive: npt.NDArray[np.bool_], before: Floats, after: Floats) -> tuple[float, float] | None:
+    """AUROC of the outputs on originals, and its mean over draws of null interventions; None with one outcome only."""
+    if positive.all() or not positive.any():
+        return None
+    drawn = [float(roc_auc_score(positive, after[:, draw])) for draw in range(after.shape[1])]
+    return float(roc_auc_score(positive, before)), float(np.mean(drawn))
+
+
+def gate_agreement(found: Sequence[Agreement], limits: GateConfig) -> tuple[Gate, ...]:
+    """Hold the agreement of every label against the limits; a limit of 0 for equal decisions waives them."""
+    return tuple(_gate(one, limits) for one in found) if limits.agreement else ()
+
+
+def _gate(found: Agreement, limits: GateConfig) -> Gate:
+    name, share = f"agreement on {found.label}", found.decisions
+    if share is None:
+        text = f"Whether the model answers redrawn images as it answers originals is unknown: {found.note}."
+        return Gate(name, None, limits.agreement, False, text, found.label)
+    moved = _largest_change(found)
+    told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
+    if found.rank is not None:
+        told.append(f"ranks images alike by {found.rank:.2f} (Spearman; at least {limits.agreement_rank:g})")
+    told += [
+        f"tells {what} with an AUROC of {after:.3f} where it was {before:.3f} "
+        f"(at most {limits.agreement_auroc:g} apart)"
+        for what, (before, after) in moved.items()
+    ]
+    passed = (
+        share.estimate >= limits.agreement
+        and (found.rank is None or found.rank >= limits.agreement_rank)
+        and all(abs(after - before) <= limits.agreement_auroc for before, after in moved.values())
+    )
+    says = "answers" if passed else "does not answer"
+    text = (
+        f"On '{found.label}' the model {says} images redrawn under their own level as it answers the originals: it "
+        f"{'; '.join(told)}."
+    )
+    return Gate(name, share.estimate, limits.agreement, passed, text, found.label)
+
+
+def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:
+    """Give the AUROCs of the level that changes most, and those of the label."""
+    moved: dict[str, tuple[float, float]] = {}
+    if found.attribute_auroc:
+        level, pair = max(found.attribute_auroc.items(), key=lambda item: abs(item[1][1] - item[1][0]))
+        moved[f"'{level}' from the rest"] = pair
+    if found.label_auroc is not None:
+        moved[f"'{found.label}' itself"] = found.label_auroc
+    return moved

@@ -1,0 +1,278 @@
+"""Controls of the whole chain: a coin and further draws that must not show, and a planted bias that must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import expit, logit
+
+from citlr.audit.prediction import ORIGINAL
+from citlr.audit.results.result import Controls, Placebo, PlantedBias, Regeneration
+from citlr.audit.results.statistics import assess_responses, outcome_of, responses_of, threshold_of
+from citlr.config import ControlsConfig, TestConfig
+from citlr.invariance.effects.estimates import outcome_values
+from citlr.invariance.randomization.test import contrast_tests
+from citlr.invariance.responses import Responses
+from citlr.randomness import COIN, PLACEBO, hashed_seed
+
+# The power at which a planted bias counts as found (the usual 80 %).
+POWER = 0.80
+# Randomisations of each bootstrap sample: enough to reject at 5 %, few enough for hundreds of samples.
+BOOTSTRAP_RANDOMIZATIONS = 199
+
+
+def audit_placebo(
+    frame: pd.DataFrame, *, settings: TestConfig, shared_seeds: bool, seed: int
+) -> tuple[Placebo | None, bool]:
+    """Audit the coin.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long table of responses, the coin's among them or not.
+    settings, shared_seeds, seed
+        As in the test.
+
+    Returns
+    -------
+    Placebo or None
+        Smallest adjusted p over the labels, and psi of that label; None when the coin was not drawn.
+    bool
+        Whether no label's coin got the verdict "dependence".
+    """
+    if not (frame["attribute"] == PLACEBO).any():
+        return None, False
+    assessment = assess_responses(
+        responses_of(frame, attribute=PLACEBO, levels=COIN), settings=settings, shared_seeds=shared_seeds, seed=seed
+    )
+    first = min(assessment.tests, key=lambda row: row.pvalue_adjusted)
+    passed = all(row.verdict != "dependence" for row in assessment.tests)
+    detectable = float(first.detectable_effect) if np.isfinite(first.detectable_effect) else None
+    return Placebo(first.pvalue_adjusted, float(first.psi.estimate), first.n_images, detectable), passed
+
+
+def audit_regeneration(
+    frame: pd.DataFrame,
+    responses: Responses,
+    *,
+    factual: Mapping[str, str],
+    settings: TestConfig,
+    seed: int,
+) -> Regeneration | None:
+    """Audit the first half of each level's draws against the second half: the level is the same, so nothing may show.
+
+    It costs no image and no output: the draws are there.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long table of responses, for the outputs on the images as they came.
+    responses : Responses
+        Under every level.
+    factual : mapping of str to str
+        Level that each image has.
+    settings, seed
+        As in the test.
+
+    Returns
+    -------
+    Regeneration or None
+        None with fewer than four draws: two halves of two are needed.
+    """
+    half = responses.n_draws // 2
+    if half < 2:
+        return None
+    found = []
+    for k, level in enumerate(responses.levels):
+        drawn = responses.values[:, k]
+        halves = np.stack([drawn[:, :half], drawn[:, half : 2 * half]], axis=1)
+        # Draws under one level share no noise with each other, so they are permuted, not flipped.
+        pair = replace(responses, values=halves, levels=("first draws", "last draws"), factual=None, original=None)
+        test = assess_responses(
+            pair, settings=settings, shared_seeds=False, seed=hashed_seed("regeneration", seed, level) % 2**32
+        )
+        found += list(test.tests)
+    first = min(found, key=lambda row: row.pvalue_adjusted)
+    corrected = min(1.0, first.pvalue_adjusted * len(responses.levels))
+    changed = _changed(frame, responses, factual, settings)
+    return Regeneration(corrected, float(first.psi.estimate), first.n_images, changed)
+
+
+def _changed(
+    frame: pd.DataFrame, responses: Responses, factual: Mapping[str, str], settings: TestConfig
+) -> float | None:
+    """Return how many outputs redrawing under the own level changes, in the label where it is most."""
+    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
+    if not len(originals):
+        return None
+    table = originals.pivot_table(index="image_id", columns="label", values="probability")
+    own = [factual.get(str(unit), "") for unit in responses.units]
+    rows = [row for row, level in enumerate(own) if level in responses.levels and responses.units[row] in table.index]
+    if not rows:
+        return None
+    shares = []
+    for k, label in enumerate(responses.labels):
+        before = outcome_of(table[label].reindex(responses.units[rows]).to_numpy(float), label, settings)
+        null = np.stack([responses.values[row, responses.levels.index(own[row]), :, k] for row in rows])
+        after = outcome_of(null, label, settings)
+        shares.append(float(np.abs(after - before[:, None]).mean()))
+    return max(shares)
+
+
+def plant(responses: Responses, detector: npt.NDArray[np.float64], strength: float, level: int) -> Responses:
+    """Add `strength` times an attribute detector to the logit of every output.
+
+    Parameters
+    ----------
+    responses : Responses
+        Of the model under audit.
+    detector : ndarray, shape (units, levels, draws, levels)
+        Probability of each level that an attribute probe reads off every redrawn image; units as in `responses`.
+    strength : float
+        Logits between an image that surely shows another level and one that surely shows this one.
+    level : int
+        The level whose images are raised.
+
+    Returns
+    -------
+    Responses
+        Of a model with a known bias.
+
+    Examples
+    --------
+    >>> values = np.full((2, 2, 2, 1), 0.5)
+    >>> model = Responses.from_arrays(values, patients=["p", "q"], levels=["F", "M"], labels=["x"])
+    >>> sure = np.zeros((2, 2, 2, 2))
+    >>> sure[:, 0, :, 0] = sure[:, 1, :, 1] = 1
+    >>> plant(model, sure, 1.0, level=1).values[0, :, 0, 0].round(3)
+    array([0.5  , 0.731])
+    """
+    # An output of exactly 0 or 1 has no logit: such a model is taken at the edge of double precision.
+    inside = np.clip(responses.values, 1e-12, 1 - 1e-12)
+    return replace(responses, values=expit(logit(inside) + strength * detector[..., level][..., None]))
+
+
+def planted_ladder(
+    responses: Responses,
+    detector: npt.NDArray[np.float64],
+    *,
+    controls: ControlsConfig,
+    settings: TestConfig,
+    shared_seeds: bool,
+    seed: int,
+) -> tuple[tuple[PlantedBias, ...], float | None]:
+    """Plant a bias of growing strength and see from where on it is found.
+
+    Parameters
+    ----------
+    responses, detector
+        As in `plant`.
+    controls : ControlsConfig
+        Strengths and bootstrap samples.
+    settings, shared_seeds, seed
+        As in the test.
+
+    Returns
+    -------
+    tuple of PlantedBias
+        Per strength and label; the bias raises the last level.
+    float or None
+        The smallest strength from which on every label is found with 80 % power; None when there is none.
+    """
+    last = len(responses.levels) - 1
+    samples = [
+        _resample(responses.patients, np.random.default_rng(hashed_seed("planted", seed, number)))
+        for number in range(controls.bootstraps)
+    ]
+    rows: list[PlantedBias] = []
+    for strength in controls.planted:
+        biased = plant(responses, detector, strength, last)
+        whole = assess_responses(biased, settings=settings, shared_seeds=shared_seeds, seed=seed)
+        power = _power(biased, samples, settings, shared_seeds, seed)
+        for label in responses.labels:
+            best = min((row for row in whole.tests if row.label == label), key=lambda row: row.pvalue_adjusted)
+            found = best.pvalue_adjusted < settings.alpha
+            rows.append(
+                PlantedBias(label, strength, found, best.pvalue_adjusted, float(best.psi.estimate), power[label])
+            )
+    return tuple(rows), detection_limit(rows)
+
+
+def detection_limit(rows: Sequence[PlantedBias]) -> float | None:
+    """Return the smallest strength from which on every label is found with 80 % power.
+
+    Examples
+    --------
+    >>> def rung(strength, power):
+    ...     return PlantedBias("x", strength, True, 0.01, 0.1, power)
+    >>> detection_limit([rung(0.5, 0.9), rung(1.0, 0.7), rung(2.0, 0.8), rung(4.0, 1.0)])
+    2.0
+    """
+    found: float | None = None
+    for strength in sorted({row.strength for row in rows}, reverse=True):
+        if min(row.power for row in rows if row.strength == strength) < POWER:
+            break
+        found = strength
+    return found
+
+
+def run_controls(
+    frame: pd.DataFrame,
+    responses: Responses,
+    detector: npt.NDArray[np.float64] | None,
+    *,
+    controls: ControlsConfig,
+    settings: TestConfig,
+    shared_seeds: bool,
+    seed: int,
+    factual: Mapping[str, str] | None = None,
+) -> tuple[Controls, bool]:
+    """Run all three controls; the flag says whether the coin passed (False when it was not tossed)."""
+    placebo, passed = audit_placebo(frame, settings=settings, shared_seeds=shared_seeds, seed=seed)
+    notes = [] if placebo is not None else ["No placebo: controls.placebo_images is 0."]
+    if placebo is not None and placebo.detectable is not None and placebo.detectable > settings.margin:
+        notes.append(
+            f"The coin's {placebo.n_images} images show a psi of {placebo.detectable:.3f} with 80 % power: a fault of "
+            f"the generator between the margin ({settings.margin:g}) and that may go unnoticed."
+        )
+    again = audit_regeneration(frame, responses, factual=factual or {}, settings=settings, seed=seed)
+    if again is None:
+        notes.append(f"No regeneration under the same level: {responses.n_draws} draws are no two halves of two.")
+    decisions = bool(np.isin(responses.values, (0.0, 1.0)).all())
+    if detector is None or decisions or not controls.planted or controls.bootstraps == 0:
+        why = "the attribute probe reads no better than chance" if detector is None else "it is switched off"
+        why = "the model gives decisions, which have no logit to plant one on" if decisions else why
+        notes.append(f"No planted bias: {why}.")
+        return Controls(placebo, (), None, tuple(notes), again), passed
+    planted, limit = planted_ladder(
+        responses, detector, controls=controls, settings=settings, shared_seeds=shared_seeds, seed=seed
+    )
+    return Controls(placebo, planted, limit, tuple(notes), again), passed
+
+
+def _power(
+    biased: Responses, samples: Sequence[npt.NDArray[np.int64]], settings: TestConfig, shared_seeds: bool, seed: int
+) -> dict[str, float]:
+    """Return the share of bootstrap samples in which each label is found: the test alone, without its effects."""
+    threshold = {label: threshold_of(label, settings) for label in biased.labels}
+    values = outcome_values(biased, outcome=settings.outcome, threshold=threshold)
+    found = np.zeros(len(biased.labels))
+    for rows in samples:
+        tested = contrast_tests(
+            values[rows], shared_seeds=shared_seeds, randomizations=BOOTSTRAP_RANDOMIZATIONS, seed=seed
+        )
+        # The first step of Holm: never more power than the audit's own correction has.
+        found += tested.pvalue.min(axis=0) * tested.pvalue.size < settings.alpha
+    return {label: float(count) / len(samples) for label, count in zip(biased.labels, found, strict=True)}
+
+
+def _resample(patients: npt.NDArray[np.object_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw as many patients as there are, with replacement, and return the rows of their images."""
+    codes, names = pd.factorize(patients)
+    rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    chosen = rng.integers(0, len(names), len(names))
+    return np.concatenate([rows_of[patient] for patient in chosen])

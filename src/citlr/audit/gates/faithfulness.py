@@ -1,0 +1,302 @@
+"""How faithful the redrawn images of an audit are: measured by probes that had no part in training the generator.
+
+What of the attribute they carry is read at the size that the model under audit reads: at the generator's own size a
+probe cannot see that all finer detail is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from citlr.audit.gates.carried import measure_carried
+from citlr.audit.generation import Twins
+from citlr.audit.results.records import Carried, Estimate
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.errors import StateError
+from citlr.generators.base import Images
+from citlr.generators.probes.probe import Probes
+from citlr.generators.probes.training import fit_probes
+from citlr.generators.quality.cycles import cycle_composition, there_and_back
+from citlr.generators.quality.features import load_extractor
+from citlr.generators.quality.meter import QualityMeter, over_levels
+from citlr.generators.variables import as_level
+from citlr.predictors.specs import InputSpec
+from citlr.run.files import atomic_write, read_json, write_json
+
+# Images that are redrawn there and back, and in cycles: each costs the generator that many more draws.
+REVERSED = 48
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What was measured; None is unknown, and `notes` says why.
+
+    Parameters
+    ----------
+    composition, reversibility, minimality : float or None
+        Mean absolute changes, grey values in [0, 1].
+    effectiveness : dict of str to float
+        Share of images redrawn under each level that the probe reads as that level; empty when unknown.
+    drift : dict of str to float or None
+        Shift of each held label's probability between the levels.
+    off_target : dict of str to float or None
+        The same for labels and covariates that were not held.
+    fid : float or None
+        Distance of redrawn from original images in the features of `fid_extractor`; `kid` likewise.
+    similarity : float or None
+        Structural similarity of images and their null interventions.
+    auroc, error : dict of str to float
+        See `QualityReport`.
+    cycles : dict of str to list of float
+        Mean absolute difference and structural similarity after so many null interventions in a row.
+    carried : tuple of Carried
+        What share of the attribute the redrawn images carry, at every size that a model reads.
+    detector : ndarray or None, float32, shape (images, levels, draws, levels)
+        Probability of each level (last axis) that the probe reads off every redrawn image, in the plan's order; None
+        when the probe reads no better than chance.
+    """
+
+    composition: float | None
+    effectiveness: dict[str, float]
+    reversibility: float | None
+    minimality: float
+    drift: dict[str, float | None]
+    off_target: dict[str, float | None]
+    fid: float | None
+    fid_extractor: str
+    notes: tuple[str, ...]
+    kid: float | None = None
+    similarity: float | None = None
+    auroc: dict[str, float] = field(default_factory=dict)
+    error: dict[str, float] = field(default_factory=dict)
+    cycles: dict[str, list[float]] = field(default_factory=dict)
+    carried: tuple[Carried, ...] = ()
+    detector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def carried_at(self, size: int) -> Carried:
+        """Find what the redrawn images carry for a model that reads at this size; unknown where nobody looked."""
+        for found in self.carried:
+            if found.size == size:
+                return found
+        return Carried(size, {}, f"No probe read the images at {size} pixels, the size that the model reads.")
+
+    def summary(self) -> str:
+        """Say the main numbers in a line."""
+        levels = ", ".join(f"{name} {share:.1%}" for name, share in self.effectiveness.items()) or "unknown"
+        moved = ", ".join(
+            f"{name} {'unknown' if shift is None else f'{shift:+.3f}'}" for name, shift in self.drift.items()
+        )
+        null = "unknown" if self.composition is None else f"{self.composition:.4f}"
+        shares = "; ".join(
+            f"carried at {one.size} pixels "
+            + (", ".join(f"{name} {share.estimate:.1%}" for name, share in one.shares.items()) or "unknown")
+            for one in self.carried
+        )
+        return f"composition {null}; effectiveness {levels}; {shares}; drift {moved or 'of nothing held'}"
+
+    def save(self, folder: Path) -> None:
+        """Write `quality.json` and `detector.npy`; the JSON last, so that half a measurement is none."""
+        content = asdict(self)
+        content.pop("detector")
+        if self.detector is not None:
+            with atomic_write(folder / "detector.npy") as temporary:
+                np.save(temporary, self.detector)
+        write_json(folder / "quality.json", {**content, "has_detector": self.detector is not None})
+
+
+def read_faithfulness(folder: Path) -> Faithfulness:
+    """Read what `Faithfulness.save` wrote."""
+    if not (folder / "quality.json").is_file():
+        raise StateError(f"No quality at '{folder}': run `citlr generate` first.")
+    content = read_json(folder / "quality.json")
+    detector = np.load(folder / "detector.npy", mmap_mode="r") if content.pop("has_detector") else None
+    content |= {"notes": tuple(content["notes"]), "carried": tuple(map(read_carried, content["carried"]))}
+    return Faithfulness(**content, detector=detector)
+
+
+def assess_faithfulness(
+    twins: Twins,
+    train: Cohort,
+    validation: Cohort,
+    *,
+    hold: Sequence[str],
+    sizes: Sequence[int] = (),
+    probe_steps: int = 800,
+    features: str = "probe",
+    cycles: int = 10,
+    seed: int,
+    directory: Path | None = None,
+    narrator: Narrator | None = None,
+) -> Faithfulness:
+    """Measure the redrawn images.
+
+    Parameters
+    ----------
+    twins : Twins
+        The redrawn images.
+    train, validation : Cohort
+        What the probes are trained and judged on; none of the redrawn images is in them.
+    hold : sequence of str
+        Covariates that the generator was told to keep.
+    sizes : sequence of int
+        Sides of the images that the models under audit read: each other than the generator's takes a probe of its own.
+    probe_steps : int
+        Length of the probes' training.
+    features : str
+        Network of FID and KID, see `load_extractor`.
+    cycles : int
+        Null interventions in a row.
+    seed : int
+        Of the probes and of the reversed draws.
+    directory : Path, optional
+        Where the probes' training is resumed from.
+    narrator : Narrator, optional
+        Shows progress.
+
+    Returns
+    -------
+    Faithfulness
+        Every number, and why one is missing.
+    """
+    voice = narrator or Narrator(quiet=True)
+    extractor = load_extractor(features)
+    plan, attribute = twins.main.plan, twins.attribute
+    every = dict.fromkeys((*hold, *twins.cohort.labels, *twins.cohort.covariates))
+    # What has one value in the training split cannot be told apart there.
+    watched = tuple(name for name in every if len(train.frame[name].dropna().unique()) > 1)
+
+    def trained(size: int) -> Probes:
+        return fit_probes(
+            train,
+            validation,
+            attributes=(attribute,),
+            labels=watched,
+            size=size,
+            steps=probe_steps,
+            seed=seed,
+            architecture="small" if size == plan.size else "fine",
+            directory=None
+            if directory is None
+            else directory / "training" / ("" if size == plan.size else f"at-{size}"),
+            narrator=voice,
+        )
+
+    probes = trained(plan.size)
+    meter = QualityMeter(probes, attribute=attribute, levels=plan.levels, extractor=extractor)
+    with voice.progress("quality", len(twins.main)) as tick:
+        for shard in twins.main.shards():
+            originals = twins.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=plan.size)
+            meter.add(originals, shard.images, plan.factual[shard.rows.start : shard.rows.stop])
+            tick(shard.rows.stop)
+    again = _again(twins)
+    with voice.progress("cycles", cycles + 2) as tick:
+        there = there_and_back(twins.generator, *again, attribute=attribute, seed=seed)
+        tick(2)
+        repeated = cycle_composition(twins.generator, *again, attribute=attribute, cycles=cycles, seed=seed)
+        tick(cycles + 2)
+    report = meter.report(reversibility=there, cycles=repeated)
+    trusted = probes.trusted[attribute]
+    assert report.real_readings is not None
+    assert report.attribute_readings is not None
+    frame, levels = twins.cohort.frame, twins.levels
+    carried = [carried_by(probes, report.real_readings, report.attribute_readings, frame, attribute, levels, hold)]
+    for size in sorted({*sizes} - {plan.size}):
+        eye = trained(size)
+        real, redrawn = _read(twins, eye, voice)
+        carried.append(carried_by(eye, real, redrawn, frame, attribute, levels, hold))
+    return Faithfulness(
+        composition=repeated[1].difference if report.composition is None else report.composition,
+        similarity=repeated[1].similarity if report.similarity is None else report.similarity,
+        auroc=report.auroc,
+        error=report.error,
+        cycles={str(count): [cycle.difference, cycle.similarity] for count, cycle in repeated.items()},
+        kid=report.kid,
+        effectiveness=report.effectiveness,
+        reversibility=report.reversibility,
+        minimality=report.minimality,
+        drift={name: shift for name, shift in report.drift.items() if name in hold},
+        off_target={name: shift for name, shift in report.drift.items() if name not in hold},
+        fid=report.fid,
+        fid_extractor=report.fid_extractor,
+        notes=report.notes,
+        carried=tuple(carried),
+        detector=report.attribute_readings if trusted else None,
+    )
+
+
+def read_carried(content: dict[str, Any]) -> Carried:
+    """Read back what was carried at one size from JSON."""
+    return Carried(content["size"], {name: Estimate(**one) for name, one in content["shares"].items()}, content["note"])
+
+
+def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Resize images (..., 1, s, s) as a model that reads at this size does (see `InputSpec.prepare`)."""
+    flat = torch.from_numpy(np.ascontiguousarray(images.reshape(-1, 1, *images.shape[-2:])))
+    seen: npt.NDArray[np.float32] = InputSpec(size=size).prepare(flat).numpy()
+    return seen.reshape(*images.shape[:-2], size, size)
+
+
+def carried_by(
+    probes: Probes,
+    real: npt.NDArray[np.float32],
+    redrawn: npt.NDArray[np.float32],
+    frame: pd.DataFrame,
+    attribute: str,
+    levels: Sequence[str],
+    hold: Sequence[str],
+) -> Carried:
+    """Say what redrawn images carry for a probe, by its readings of real (n, l) and redrawn ones (n, l, draws, l)."""
+    if not probes.trusted[attribute]:
+        note = (
+            f"At {probes.size} pixels the probe of '{attribute}' reads no better than chance (mean accuracy "
+            f"{probes.accuracy[attribute]:.2f} on the validation split)."
+        )
+        return Carried(probes.size, {}, note)
+    numeric = bool(probes.target(attribute).centres)
+    recorded = _nearest(frame[attribute], levels) if numeric else _index(frame[attribute], levels)
+    return measure_carried(real, redrawn, frame, recorded=recorded, levels=levels, hold=hold, size=probes.size)
+
+
+def _index(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Give the index of the redrawn level that each image has (n,), -1 for none of them."""
+    place = {level: k for k, level in enumerate(levels)}
+    return np.asarray([place.get(as_level(value), -1) for value in column], dtype=np.int64)
+
+
+def _nearest(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Give the index of the redrawn number that is nearest to each image's (n,)."""
+    wanted = np.asarray([float(level) for level in levels])
+    return np.asarray(np.abs(column.to_numpy(float)[:, None] - wanted).argmin(axis=1), dtype=np.int64)
+
+
+def _read(twins: Twins, probes: Probes, voice: Narrator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Read the attribute off originals (n, l) and the first draw of each level (n, l, 1, l), at the probe's size."""
+    attribute, levels, size = twins.attribute, twins.levels, probes.size
+    real, redrawn = [], []
+    with voice.progress(f"quality at {size} pixels", len(twins.main)) as tick:
+        for shard in twins.main.shards():
+            originals = twins.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=size)
+            seen = seen_at(shard.images[:, :, :1], size)
+            real.append(probes.read(originals)[attribute])
+            redrawn.append(probes.read(seen.reshape(-1, 1, size, size))[attribute].reshape(*seen.shape[:3], -1))
+            tick(shard.rows.stop)
+    target = probes.target(attribute)
+    return (
+        over_levels(target, np.concatenate(real), levels),
+        over_levels(target, np.concatenate(redrawn), levels),
+    )
+
+
+def _again(twins: Twins) -> tuple[Images, pd.DataFrame]:
+    """Images and rows that are redrawn again, a sample."""
+    part = twins.cohort.take(np.arange(min(REVERSED, len(twins.cohort))))
+    return part.pixels(size=twins.main.plan.size), part.frame

@@ -1,0 +1,266 @@
+r"""The difference of outputs between recorded levels, and what of it redrawing does not explain.
+
+A generator redraws what it has learnt of an attribute. What a model reads besides moves no redrawn image, but it does
+move the outputs on real ones: with the outputs Y on the images as they came, a contrast (a, a') and Z all that is held
+and recorded of an image (labels, covariates),
+
+.. math:: \theta = \frac{\sum_i (Y_i - m(Z_i)) (A_i - p(Z_i))}{\sum_i (A_i - p(Z_i))^2},
+
+with m = E[Y | Z] and p = P(A = a' | Z) cross-fitted on patients (Robinson 1988): the difference that is left when those
+who share Z are compared. A model that treats everybody alike has none, unless something that is not recorded goes with
+the attribute and shows in the image: that cannot be told from a dependence, and the verdict cannot be "equivalent".
+
+It is beyond the margin m where its interval excludes [-m, m], overall, or among images in which the label has one
+value, where the difference counts by their share of all images: an effect that raises the output in the sick and lowers
+it in the healthy has no mean. The intervals are clustered by patient, and corrected (Bonferroni) for the parts.
+
+Where redrawing takes away what a model looks at, there is a sharper comparison: the output on an image less that on its
+null interventions, whose difference between the levels, given Z again, is what redrawing has lost. It is a test of its
+own, of the probabilities, image by image, and so finds a small dose that decisions of as many patients do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from citlr.audit.gates.covariates import coded
+from citlr.audit.prediction import ORIGINAL
+from citlr.audit.results.records import Estimate, Gate, TestRow, Unexplained
+from citlr.audit.results.statistics import outcome_of
+from citlr.config import TestConfig
+from citlr.invariance.observational.learners import cross_fit_mean, outcome_learners
+from citlr.invariance.observational.nuisances import assign
+from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.responses import Responses
+
+Floats = npt.NDArray[np.float64]
+# Where what is recorded says the level more surely than this (mean of p (1 - p)), nobody is left to compare.
+OVERLAP = 0.005
+# What of the difference null interventions lose, among the parts that it is looked for in.
+LOST = "on images redrawn under their own level"
+# Patients that a part needs on each side.
+FEWEST = 10
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """An estimate with its influence per image (all images, 0 outside)."""
+
+    estimate: float
+    influence: Floats
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Images of two recorded levels: which `rows` of all they are, and how far their level is from what Z says."""
+
+    contrast: tuple[str, str]
+    rows: npt.NDArray[np.intp]
+    away: Floats
+    patients: npt.NDArray[np.intp]
+    given: tuple[str, ...]
+    settings: TestConfig
+
+    def enough(self, chosen: npt.NDArray[np.bool_]) -> bool:
+        """Whether a part (n,) of the images has patients enough on both sides."""
+        own = self.patients[self.rows]
+        return all(len(np.unique(own[chosen & side])) >= FEWEST for side in (self.away > 0, self.away <= 0))
+
+    def difference(self, residual: Floats, chosen: npt.NDArray[np.bool_]) -> _Difference:
+        """Estimate the difference within a part (n,) of the images, times its share of them."""
+        away = self.away[chosen]
+        weight = max(float((away**2).sum()), 1e-12)
+        theta = float((residual[chosen] * away).sum()) / weight
+        influence = np.zeros(len(self.patients))
+        influence[self.rows[chosen]] = (residual[chosen] - theta * away) * away / weight
+        share = float(chosen.mean())
+        return _Difference(share * theta, share * influence)
+
+
+def measure_unexplained(
+    frame: pd.DataFrame,
+    responses: Responses,
+    cohort: pd.DataFrame,
+    *,
+    given: Sequence[str],
+    settings: TestConfig,
+    seed: int,
+) -> tuple[Unexplained, ...]:
+    """Measure the difference of every label at every contrast.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long table of responses; rows of draw -1 are on the images as they came.
+    responses : Responses
+        Under every level.
+    cohort : DataFrame
+        Rows of the images: `image_id`, `patient_id`, the attribute, and what is `given`.
+    given : sequence of str
+        Columns that are held or recorded: Z.
+    settings : TestConfig
+        Outcome, thresholds, margin, alpha.
+    seed : int
+        Of the folds and learners.
+    """
+    known = cohort.assign(image_id=cohort["image_id"].astype(str)).set_index("image_id")
+    names = [str(unit) for unit in responses.units]
+    known = known.loc[names].reset_index()
+    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
+    table = originals.pivot_table(index="image_id", columns="label", values="probability")
+    found: dict[tuple[str, tuple[str, str]], Unexplained] = {}
+    for pair in responses.contrasts:
+        contrast = (responses.levels[pair[0]], responses.levels[pair[1]])
+        for label, one in _of_contrast(table, responses, known, pair, given, settings, seed).items():
+            found[label, contrast] = one
+    return tuple(
+        found[label, (responses.levels[a], responses.levels[b])]
+        for label in responses.labels
+        for a, b in responses.contrasts
+    )
+
+
+def _of_contrast(
+    table: pd.DataFrame,
+    responses: Responses,
+    known: pd.DataFrame,
+    pair: tuple[int, int],
+    given: Sequence[str],
+    settings: TestConfig,
+    seed: int,
+) -> dict[str, Unexplained]:
+    """Measure all labels at one contrast: who has which level given Z is estimated once."""
+    contrast = (responses.levels[pair[0]], responses.levels[pair[1]])
+    recorded = known[responses.attribute].astype(str).to_numpy()
+    rows = np.flatnonzero(np.isin(recorded, contrast) & known["image_id"].isin(table.index.astype(str)).to_numpy())
+    patients = np.unique(known["patient_id"].astype(str), return_inverse=True)[1]
+
+    def unknown(why: str) -> dict[str, Unexplained]:
+        return {label: Unexplained(label, contrast, None, None, False, note=why) for label in responses.labels}
+
+    sides = [len(np.unique(patients[rows][recorded[rows] == level])) for level in contrast]
+    if min(sides) < FEWEST:
+        return unknown(f"fewer than {FEWEST} patients are recorded as '{contrast[int(np.argmin(sides))]}'")
+    z = coded(known.iloc[rows], given)
+    z = z if z.shape[1] else np.zeros((len(rows), 1))
+    data = Observations.of(z, recorded[rows], np.zeros(len(rows)), patients=patients[rows], contrast=contrast)
+    assignment = assign(data, None, seed=seed)
+    if float(np.mean(assignment.p * (1 - assignment.p))) < OVERLAP:
+        return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
+    away = (assignment.a - assignment.p)[assignment.unit]
+    compared = _Compared(contrast, rows, away, patients, tuple(given), settings)
+    own = np.asarray([responses.levels.index(level) for level in recorded[rows]])
+    folds = patient_folds(data.cluster, min(5, data.n_patients), np.random.default_rng([seed, 0]))
+    found = {}
+    for k, label in enumerate(responses.labels):
+        y = outcome_of(table[label].reindex(known["image_id"].iloc[rows]).to_numpy(float), label, settings)
+        fitted = cross_fit_mean(z, y, folds, outcome_learners(seed)).values if np.ptp(y) else y
+        null = responses.values[rows, own, :, k].mean(axis=1)
+        lost = table[label].reindex(known["image_id"].iloc[rows]).to_numpy(float) - null
+        lost = lost - cross_fit_mean(z, lost, folds, outcome_learners(seed)).values if np.ptp(lost) else lost * 0
+        truth = known[label].iloc[rows].to_numpy(float) if label in known else np.full(len(rows), np.nan)
+        drawn = outcome_of(responses.values[..., k][:, list(pair)], label, settings)
+        effect = (drawn[:, 1] - drawn[:, 0]).mean(axis=1)
+        found[label] = _judge(compared, label, (y - fitted, lost), truth, effect)
+    return found
+
+
+def _judge(
+    compared: _Compared, label: str, residuals: tuple[Floats, Floats], truth: Floats, effect: Floats
+) -> Unexplained:
+    """Estimate the difference, overall and by the label's value, and what the effect of redrawing leaves of it.
+
+    `residuals` (n,) are those of the outputs, and of what null interventions take away from them.
+    """
+    residual, taken = residuals
+    margin, alpha = compared.settings.margin, compared.settings.alpha
+    parts = {"": np.ones(len(residual), dtype=bool)}
+    for value, where in ((1.0, f"with '{label}'"), (0.0, f"without '{label}'")):
+        if compared.enough(truth == value):
+            parts[where] = truth == value
+    differences = {where: compared.difference(residual, chosen) for where, chosen in parts.items()}
+    lost = compared.difference(taken, parts[""])
+    levels = {where: alpha / len(differences) for where in differences}
+    beyond = [
+        where
+        for where, one in {**differences, LOST: lost}.items()
+        if _reaches_beyond(_interval(one, compared.patients, levels.get(where, alpha)), margin)
+    ]
+    whole = differences[""]
+    rest = _Difference(whole.estimate - float(effect.mean()), whole.influence - (effect - effect.mean()) / len(effect))
+    return Unexplained(
+        label=label,
+        contrast=compared.contrast,
+        difference=_interval(whole, compared.patients, alpha),
+        rest=_interval(rest, compared.patients, alpha),
+        beyond=bool(beyond),
+        given=compared.given,
+        where=beyond[0] if beyond else "",
+        lost=_interval(lost, compared.patients, alpha),
+    )
+
+
+def _interval(found: _Difference, codes: npt.NDArray[np.intp], alpha: float) -> Estimate:
+    """Give the interval, clustered by patient."""
+    sums = np.bincount(codes, weights=found.influence)
+    count = int(np.count_nonzero(np.bincount(codes, weights=np.abs(found.influence))))
+    count = max(count, 2)
+    error = float(np.sqrt((sums**2).sum() * count / (count - 1)))
+    reach = float(stats.t.isf(alpha / 2, count - 1)) * error
+    return Estimate(found.estimate, found.estimate - reach, found.estimate + reach)
+
+
+def _reaches_beyond(estimate: Estimate, margin: float) -> bool:
+    return estimate.low > margin or estimate.high < -margin
+
+
+def gate_unexplained(found: Sequence[Unexplained], rows: Sequence[TestRow]) -> tuple[Gate, ...]:
+    """Hold the differences against the verdicts: one beyond the margin that redrawing shows nothing of fails."""
+    verdicts = {(row.label, row.contrast): row for row in rows}
+    several = len({row.contrast for row in rows}) > 1
+    gates = []
+    for one in found:
+        row = verdicts.get((one.label, one.contrast))
+        if row is not None:
+            gates.append(_gate(one, row, several))
+    return tuple(gates)
+
+
+def _gate(found: Unexplained, row: TestRow, several: bool) -> Gate:
+    first, second = found.contrast
+    name = f"unexplained difference on {found.label}" + (f", {second} against {first}" if several else "")
+    if found.difference is None or found.rest is None:
+        text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
+        return Gate(name, None, row.margin, True, text, found.label, found.contrast)
+    passed = not found.beyond or row.verdict == "dependence"
+    among = f" {found.where}" if found.where and found.where != LOST else ""
+    difference = (
+        f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
+        f"{f', given {_listed(found.given)}' if found.given else ''}; redrawing moves them by "
+        f"{100 * row.mean_effect.estimate:+.1f} and leaves {_points(found.rest)}"
+        + ("" if found.lost is None else f", and null interventions lose {_points(found.lost)} of their probabilities")
+    )
+    if passed:
+        text = f"On '{found.label}' {difference}."
+    else:
+        text = (
+            f"'{first}' and '{second}' get different answers here{among}, and redrawing does not show why: on "
+            f"'{found.label}' {difference}."
+        )
+    return Gate(name, found.difference.estimate, row.margin, passed, text, found.label, found.contrast)
+
+
+def _points(estimate: Estimate) -> str:
+    value, low, high = (100 * one for one in (estimate.estimate, estimate.low, estimate.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [f"'{name}'" for name in names[:6]]
+    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -1,0 +1,242 @@
+"""The result of an audit: frozen, JSON in both directions, one schema (`citlr.audit/1`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import importlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from citlr.audit.results.records import (
+    SEVERITY,
+    Agreement,
+    BaselineRow,
+    Carried,
+    CohortSummary,
+    Controls,
+    Estimate,
+    Gate,
+    OmnibusRow,
+    Placebo,
+    PlantedBias,
+    Quality,
+    Regeneration,
+    SubgroupRow,
+    TestRow,
+    Unexplained,
+    Verdict,
+)
+from citlr.errors import InputError
+from citlr.run.files import write_json
+from citlr.text import shortened, shown, visible
+from citlr.values import said
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA = "citlr.audit/1"
+_BESIDE = ("schema", "masked_below", "masked_subgroups")
+__all__ = [
+    "SCHEMA",
+    "SEVERITY",
+    "Agreement",
+    "AuditResult",
+    "BaselineRow",
+    "Carried",
+    "CohortSummary",
+    "Controls",
+    "Estimate",
+    "Gate",
+    "OmnibusRow",
+    "Placebo",
+    "PlantedBias",
+    "Quality",
+    "Regeneration",
+    "SubgroupRow",
+    "TestRow",
+    "Unexplained",
+    "Verdict",
+    "read_result",
+    "worst",
+]
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found.
+
+    Parameters
+    ----------
+    verdict : {"dependence", "equivalent", "inconclusive"}
+        The worst over labels and contrasts, after correction for multiplicity.
+    tests : tuple of TestRow
+        One row per label and contrast.
+    baselines : tuple of BaselineRow
+        Associations (demographic parity, equal opportunity) and the published test, shown beside the verdict.
+    quality, controls, cohort
+        What the verdict's credibility rests on.
+    provenance : dict
+        Versions, seeds, configuration, SHA-256 of the inputs, device, seconds and peak memory per stage.
+    model, alpha
+        Name of the model under audit; error rate of the verdicts.
+    subgroups : tuple of SubgroupRow
+        Effects in parts of the test set and where two of them meet; a description beside the verdict.
+    omnibus : tuple of OmnibusRow
+        The test of all levels at once, a row per label; empty with two levels.
+    """
+
+    # Read back strictly: nothing is taken for what it is not, and a key that is not known is another version's.
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    verdict: Verdict
+    tests: tuple[TestRow, ...]
+    baselines: tuple[BaselineRow, ...]
+    quality: Quality
+    controls: Controls
+    cohort: CohortSummary
+    provenance: dict[str, Any] = field(default_factory=dict)
+    model: str = "model"
+    alpha: float = 0.05
+    subgroups: tuple[SubgroupRow, ...] = ()
+    omnibus: tuple[OmnibusRow, ...] = ()
+
+    @property
+    def gates_passed(self) -> bool:
+        """Whether every generator gate was met."""
+        return all(gate.passed for gate in self.quality.gates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
+        return {"schema": SCHEMA, **_plain(dataclasses.asdict(self))}
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write `audit.json` atomically and return its path."""
+        write_json(path, self.to_dict())
+        return Path(path)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per label and contrast, intervals as `<name>_low`, `<name>` and `<name>_high`."""
+        return pd.DataFrame([_flat(row) for row in self.tests])
+
+    def to_html(self, path: str | Path, *, responses: pd.DataFrame | None = None, gallery: Any = None) -> Path:
+        """Write the self-contained page; `responses` adds the scatter, `gallery` the pictures."""
+        # The one door upwards, opened by name: a result does not know its page, which needs matplotlib and jinja2.
+        page = importlib.import_module("citlr.report.page")
+        return Path(page.write_report(path, self, responses=responses, gallery=gallery))
+
+    def plot(self) -> Figure:
+        """Return the forest plot of the effects against their margins."""
+        figures = importlib.import_module("citlr.report.charts.figures")
+        return cast("Figure", figures.forest(self))
+
+    def __str__(self) -> str:
+        """One sentence per label, then the table."""
+        sentences = [row.reason for row in self.tests]
+        sentences += [
+            f"{row.label}, all of {', '.join(row.levels)} at once: adjusted p = {row.pvalue_adjusted:.2g}."
+            for row in self.omnibus
+        ]
+        frame = self.to_frame()
+        shown = [name for name in _SHOWN if name in frame]
+        table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        return visible("\n".join([f"{self.model}: {self.verdict}", *sentences, "", table]))
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<li>{html.escape(row.reason)}</li>" for row in self.tests)
+        table: str = self.to_frame()[list(_SHOWN)].to_html(index=False, escape=True)
+        return visible(f"<h3>{html.escape(self.model)}: {self.verdict}</h3><ul>{sentences}</ul>{table}")
+
+
+_SHOWN = ("label", "contrast", "psi", "psi_low", "psi_high", "mean_effect", "pvalue_adjusted", "margin", "verdict")
+
+
+def read_result(path: str | Path) -> AuditResult:
+    """Read an `audit.json` back.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    AuditResult
+        Equal to the one that was written.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not of the schema `citlr.audit/1`.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"No audit at '{source}': run `citlr audit` first, or give the path of an audit.json.")
+    try:
+        content = json.loads(source.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"'{source}' is no JSON, or was cut short ({shortened(str(error))}): give a whole audit.json."
+        ) from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = shown(content.get("schema")) if isinstance(content, dict) else f"of a {type(content).__name__}"
+        raise InputError(f"'{source}' has the schema {found}, not '{SCHEMA}': give an audit.json of this version.")
+    # What an audit that was handed on says of itself, beside the result.
+    fields = {name: value for name, value in content.items() if name not in _BESIDE}
+    try:
+        return _as_result().validate_json(json.dumps(fields))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = shortened(".".join(map(str, problem["loc"])))
+        what = f"{shown(problem['input'])}: {said(problem)}" if problem["type"] != "missing" else "missing"
+        raise InputError(
+            f"'{source}' is damaged, or of another version ('{key}' is {what}): give an audit.json of this version."
+        ) from error
+
+
+@cache
+def _as_result() -> TypeAdapter[AuditResult]:
+    return TypeAdapter(AuditResult)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the worst of several verdicts.
+
+    Examples
+    --------
+    >>> worst(["equivalent", "inconclusive"])
+    'inconclusive'
+    """
+    return max(verdicts, key=SEVERITY.index)
+
+
+def _plain(value: Any) -> Any:
+    """Replace tuples by lists and numbers that are not finite by None, so that the JSON is JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _flat(row: TestRow) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for spec in dataclasses.fields(row):
+        value = getattr(row, spec.name)
+        if isinstance(value, Estimate):
+            flat |= {spec.name: value.estimate, f"{spec.name}_low": value.low, f"{spec.name}_high": value.high}
+        elif spec.name == "contrast":
+            flat[spec.name] = f"{value[1]} - {value[0]}"
+        elif spec.name != "reason":
+            flat[spec.name] = value
+    return flat

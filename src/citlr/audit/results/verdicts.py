@@ -1,0 +1,287 @@
+"""From responses to the audit: test, baselines, controls, and the gates that a verdict has to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.audit.gates.agreement import gate_agreement, measure_agreement
+from citlr.audit.gates.controls import run_controls
+from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
+from citlr.audit.generation import Twins
+from citlr.audit.replicates import replicates_of
+from citlr.audit.results.records import Agreement, Carried, Unexplained
+from citlr.audit.results.result import AuditResult, CohortSummary, Controls, Gate, OmnibusRow, Quality, TestRow, worst
+from citlr.audit.results.statistics import assess_responses, baselines, responses_of, schema_rows
+from citlr.audit.results.subgroups import audit_subgroups
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.data.cohort import Cohort
+from citlr.invariance.responses import Responses
+
+# A recorded value of fewer images may be somebody's own words.
+RARE = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the verdict is asked for: the test, the generator's limits, the controls, and the seed of all three."""
+
+    test: TestConfig
+    gates: GateConfig
+    controls: ControlsConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class AuditInputs:
+    """Everything that the audit of one model rests on.
+
+    Parameters
+    ----------
+    model : str
+        Its name.
+    responses : DataFrame
+        Long table, the coin's responses among them.
+    whole, test : Cohort
+        All splits, and the one that is audited.
+    twins : Twins
+        The redrawn images.
+    faithfulness : Faithfulness
+        How faithful they are.
+    settings : Settings
+        Of the test, the gates and the controls.
+    provenance : dict
+        Where all of it came from.
+    size : int, optional
+        Side of the images that the model reads; the generator's without it.
+    """
+
+    model: str
+    responses: pd.DataFrame
+    whole: Cohort
+    test: Cohort
+    twins: Twins
+    faithfulness: Faithfulness
+    settings: Settings
+    provenance: dict[str, Any]
+    size: int | None = None
+
+
+def audit_responses(inputs: AuditInputs) -> AuditResult:
+    """Test the responses of one model.
+
+    Parameters
+    ----------
+    inputs : AuditInputs
+        What the audit rests on.
+
+    Returns
+    -------
+    AuditResult
+        With every verdict inconclusive that a failed gate is about.
+    """
+    config, twins = inputs.settings, inputs.twins
+    attribute, levels = twins.attribute, twins.levels
+    shared = twins.main.plan.shared_seeds
+    responses = responses_of(inputs.responses, attribute=attribute, levels=levels)
+    carried = inputs.faithfulness.carried_at(inputs.size or twins.main.plan.size)
+    assessment = assess_responses(
+        responses,
+        settings=config.test,
+        shared_seeds=shared,
+        seed=config.seed,
+        replicates=replicates_of(inputs.responses, responses),
+        carried={level: share.low for level, share in carried.shares.items()} or None,
+    )
+    controls, coin_passed = run_controls(
+        inputs.responses,
+        responses,
+        _aligned(inputs.faithfulness.detector, twins, responses),
+        controls=config.controls,
+        settings=config.test,
+        shared_seeds=shared,
+        seed=config.seed,
+        factual=dict(
+            zip(inputs.test.frame["image_id"].astype(str), inputs.test.frame[attribute].astype(str), strict=True)
+        ),
+    )
+    rows = schema_rows(assessment, attribute)
+    agreement, unexplained = _of_the_model(inputs, responses)
+    gates = (
+        *gate_quality(inputs.faithfulness, carried, config.gates, controls, coin_passed),
+        *gate_agreement(agreement, config.gates),
+        *(gate_unexplained(unexplained, rows) if config.gates.unexplained else ()),
+    )
+    rows = withhold(rows, gates)
+    return AuditResult(
+        verdict=worst(row.verdict for row in rows),
+        tests=rows,
+        baselines=baselines(inputs.responses, inputs.test, attribute=attribute, levels=levels, settings=config.test),
+        quality=replace(
+            _quality(inputs.faithfulness, gates), carried=carried, agreement=agreement, unexplained=unexplained
+        ),
+        controls=controls,
+        cohort=summarise(inputs.whole, attribute),
+        provenance=inputs.provenance,
+        model=inputs.model,
+        alpha=config.test.alpha,
+        subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
+        omnibus=tuple(OmnibusRow(**asdict(test)) for test in assessment.omnibus),
+    )
+
+
+def _of_the_model(inputs: AuditInputs, responses: Responses) -> tuple[tuple[Agreement, ...], tuple[Unexplained, ...]]:
+    """Measure what the model makes of null interventions, and how its outputs differ between recorded levels."""
+    test, frame = inputs.settings.test, inputs.test.frame
+    given = recorded_beside(inputs.test, inputs.twins.generator.hold, responses.attribute)
+    seed = inputs.settings.seed
+    return (
+        measure_agreement(inputs.responses, responses, frame, settings=test),
+        measure_unexplained(inputs.responses, responses, frame, given=given, settings=test, seed=seed),
+    )
+
+
+def recorded_beside(cohort: Cohort, hold: Sequence[str], attribute: str) -> tuple[str, ...]:
+    """Name what is held and what else is recorded of every image: labels and covariates, without the attribute."""
+    names = dict.fromkeys((*hold, *cohort.labels, *cohort.covariates))
+    return tuple(name for name in names if name != attribute and name in cohort.frame)
+
+
+def gate_quality(
+    found: Faithfulness, carried: Carried, limits: GateConfig, controls: Controls, coin_passed: bool
+) -> tuple[Gate, ...]:
+    """Hold the generator's quality against the limits of the configuration.
+
+    Parameters
+    ----------
+    found : Faithfulness
+        What was measured; None where it could not be, which fails the gate.
+    carried : Carried
+        What of the attribute the redrawn images carry at the size that the model reads.
+    limits : GateConfig
+        The limits.
+    controls : Controls
+        For the coin's p-value.
+    coin_passed : bool
+        Whether the audit of the coin gave no verdict of dependence.
+
+    Returns
+    -------
+    tuple of Gate
+        Composition, effectiveness, drift of each held label, and the placebo unless it is waived.
+    """
+    gates = [_composition(found.composition, limits.composition)]
+    gates.append(_effectiveness(carried, limits.effectiveness))
+    for label, shift in sorted(found.drift.items()):
+        gates.append(_drift(label, shift, limits.drift))
+    if limits.placebo:
+        p = None if controls.placebo is None else controls.placebo.pvalue
+        shown = "shows no dependence" if coin_passed else "shows a dependence, where there is none"
+        said = "was not made" if p is None else f"{shown} (p = {p:.3g})"
+        gates.append(Gate("placebo", p, None, coin_passed, f"The audit of a fair coin {said}."))
+    return tuple(gates)
+
+
+def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
+    """Turn every verdict into "inconclusive" that a failed gate is about, and say which."""
+    return tuple(_withheld(row, [gate for gate in gates if not gate.passed and gate.concerns(row)]) for row in rows)
+
+
+def _withheld(row: TestRow, failed: Sequence[Gate]) -> TestRow:
+    if not failed:
+        return row
+    several = len(failed) > 1
+    names, why = ", ".join(gate.name for gate in failed), " ".join(gate.text for gate in failed)
+    return replace(
+        row,
+        verdict="inconclusive",
+        reason=f"{row.label}: inconclusive, because {'gates' if several else 'a gate'} failed ({names}). {why} "
+        f"Without {'them' if several else 'it'} the verdict would have been '{row.verdict}'.",
+    )
+
+
+def summarise(cohort: Cohort, attribute: str) -> CohortSummary:
+    """Count who is in the cohort, in every cell, and who is missing."""
+    counts = cohort.counts()
+    counts = counts[counts["attribute"] == attribute]
+    everyone = (
+        cohort.frame.groupby(["split", attribute], sort=True)["patient_id"]
+        .agg(images="size", patients="nunique")
+        .reset_index()
+        .rename(columns={attribute: "level"})
+        .assign(attribute=attribute, label="", value="all")
+    )
+    table = pd.concat([everyone[counts.columns], counts], ignore_index=True)
+    cells = tuple({str(name): _native(value) for name, value in row.items()} for row in table.to_dict("records"))
+    # Names of excluded images stay in the cohort's own file: an audit is made to be handed on.
+    flow = tuple({key: value for key, value in step.to_dict().items() if key != "names"} for step in cohort.flow)
+    raw = tuple(asdict(one) for one in cohort.raw if one.attribute == attribute and one.images_before >= RARE)
+    return CohortSummary(flow, cells, cohort.missing(), raw)
+
+
+def _aligned(
+    detector: npt.NDArray[np.float32] | None, twins: Twins, responses: Responses
+) -> npt.NDArray[np.float64] | None:
+    """Bring the detector's rows, which follow the plan, into the order of the responses."""
+    if detector is None:
+        return None
+    position = {name: row for row, name in enumerate(twins.main.plan.image_ids)}
+    return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
+
+
+def _composition(value: float | None, limit: float) -> Gate:
+    if value is None:
+        return Gate("composition", None, limit, False, "Composition is unknown: no null intervention was drawn.")
+    text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
+    return Gate("composition", value, limit, value <= limit, text)
+
+
+def _effectiveness(carried: Carried, limit: float) -> Gate:
+    if not carried.shares:
+        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note}"
+        return Gate("effectiveness", None, limit, False, text)
+    level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
+    text = (
+        f"At {carried.size} pixels, the size that the model reads, images redrawn as '{level}' carry "
+        f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
+        f"{limit:.0%} is needed."
+    )
+    return Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text)
+
+
+def _drift(label: str, shift: float | None, limit: float) -> Gate:
+    if shift is None:
+        text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
+        return Gate(f"drift of {label}", None, limit, False, text)
+    text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
+    return Gate(f"drift of {label}", shift, limit, abs(shift) <= limit, text)
+
+
+def _quality(found: Faithfulness, gates: tuple[Gate, ...]) -> Quality:
+    return Quality(
+        composition=found.composition,
+        effectiveness=found.effectiveness,
+        reversibility=found.reversibility,
+        minimality=found.minimality,
+        drift={name: shift for name, shift in found.drift.items() if shift is not None},
+        fid=found.fid,
+        fid_extractor=found.fid_extractor,
+        gates=gates,
+        notes=found.notes,
+        kid=found.kid,
+        similarity=found.similarity,
+        auroc=found.auroc,
+        error=found.error,
+        off_target=found.off_target,
+        cycles=found.cycles,
+    )
+
+
+def _native(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

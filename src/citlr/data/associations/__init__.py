@@ -1,0 +1,1 @@
+"""What goes with the attribute in the data."""

@@ -1,0 +1,172 @@
+"""What goes with an attribute, as tables: one frozen record per association."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from citlr.text import markdown
+
+Unit = Literal["image", "patient"]
+Kind = Literal["label", "missing", "view"]
+SCHEMA = "citlr.description/1"
+
+
+@dataclass(frozen=True)
+class Association:
+    """One variable against one attribute.
+
+    Parameters
+    ----------
+    kind : {"label", "missing", "view"}
+        A finding, the absence of its label, or the view.
+    attribute, variable : str
+        What is crossed.
+    unit : {"image", "patient"}
+        What is counted; a patient has a finding if one of his images does. Only patients are independent: the image's
+        p-value is the publication's and too small where patients have several images.
+    levels, values : tuple of str
+        Rows and columns of `table`.
+    table : tuple of tuple of int
+        Counts.
+    statistic, dof : float, int
+        Pearson's chi-square without continuity correction.
+    pvalue, log10_pvalue : float
+        The latter is exact where the former is too small for a float. 1 and 0 where nothing varies.
+    cramers_v : float
+        In [0, 1]; 0 where nothing varies.
+    smallest_expected : float
+        Expected count of the emptiest cell; below 5 the chi-square's p-value is rough.
+    """
+
+    kind: Kind
+    attribute: str
+    variable: str
+    unit: Unit
+    levels: tuple[str, ...]
+    values: tuple[str, ...]
+    table: tuple[tuple[int, ...], ...]
+    statistic: float
+    dof: int
+    pvalue: float
+    log10_pvalue: float
+    cramers_v: float
+    smallest_expected: float
+
+    def rates(self) -> dict[str, float]:
+        """Give the share of positive (or missing) rows by level; NaN for a level without rows."""
+        wanted = {"label": "positive", "missing": "missing"}.get(self.kind, self.values[-1])
+        if wanted not in self.values:
+            return dict.fromkeys(self.levels, 0.0)
+        place = self.values.index(wanted)
+        rows = zip(self.levels, self.table, strict=True)
+        return {level: row[place] / sum(row) if sum(row) else math.nan for level, row in rows}
+
+
+@dataclass(frozen=True)
+class AgeByLevel:
+    """Age (of images) in one level of an attribute; the p-value is Kruskal and Wallis's over patients' first ages.
+
+    Parameters
+    ----------
+    attribute, level : str
+        Who.
+    n_images, n_missing : int
+        With and without a stated age.
+    mean, sd, q25, median, q75 : float
+        In years; NaN where no age is stated.
+    pvalue : float
+        The same for all levels of an attribute; NaN where it cannot be computed.
+    """
+
+    attribute: str
+    level: str
+    n_images: int
+    n_missing: int
+    mean: float
+    sd: float
+    q25: float
+    median: float
+    q75: float
+    pvalue: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """The association tables of a cohort (the publication's Fig. 6, for any cohort).
+
+    Parameters
+    ----------
+    associations : tuple of Association
+    ages : tuple of AgeByLevel
+    n_images, n_patients : int
+    """
+
+    associations: tuple[Association, ...]
+    ages: tuple[AgeByLevel, ...]
+    n_images: int
+    n_patients: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the associations as a table, one row each, with the rate of the last value by level."""
+        rows = []
+        for one in self.associations:
+            row = {key: value for key, value in asdict(one).items() if key not in ("levels", "values", "table")}
+            rates = {f"rate {level}": rate for level, rate in one.rates().items()} if one.kind != "view" else {}
+            rows.append({**row, "n": sum(map(sum, one.table)), **rates})
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give JSON content; NaN becomes null."""
+        content = {"schema": SCHEMA, **asdict(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(_without_nan(content)))
+        return plain
+
+    def __str__(self) -> str:
+        """Write Markdown tables."""
+        lines = [f"# {self.n_images} images of {self.n_patients} patients", ""]
+        lines += ["| attribute | variable | unit | rates or counts | chi-square (df) | p | Cramer's V |"]
+        lines += ["|---|---|---|---|---:|---:|---:|"]
+        for one in self.associations:
+            name = f"{one.variable} missing" if one.kind == "missing" else one.variable
+            mark = " (expected counts below 5)" if one.dof and one.smallest_expected < 5 else ""
+            named = (markdown(one.attribute), markdown(name), one.unit, markdown(_cells(one)))
+            lines.append(
+                f"| {' | '.join(named)} | {one.statistic:.2f} ({one.dof}) | {_p(one)}{mark} | {one.cramers_v:.3f} |"
+            )
+        if self.ages:
+            lines += ["", "| attribute | level | images | age missing | mean (sd) | median (quartiles) | p |"]
+            lines += ["|---|---|---:|---:|---:|---:|---:|"]
+        for age in self.ages:
+            lines.append(
+                f"| {markdown(age.attribute)} | {markdown(age.level)} | {age.n_images} | {age.n_missing} | "
+                f"{age.mean:.1f} ({age.sd:.1f}) | {age.median:.1f} ({age.q25:.1f} to {age.q75:.1f}) | "
+                f"{age.pvalue:.3g} |"
+            )
+        return "\n".join(lines)
+
+
+def _cells(one: Association) -> str:
+    if one.kind == "view":
+        rows = zip(one.levels, one.table, strict=True)
+        return "; ".join(
+            f"{level}: " + ", ".join(f"{value} {count}" for value, count in zip(one.values, row, strict=True))
+            for level, row in rows
+        )
+    return "; ".join(f"{level} {rate:.1%}" for level, rate in one.rates().items())
+
+
+def _p(one: Association) -> str:
+    return f"10^{one.log10_pvalue:.0f}" if one.log10_pvalue < -12 else f"{one.pvalue:.3g}"
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content

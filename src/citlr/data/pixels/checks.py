@@ -1,0 +1,198 @@
+"""Can every image be read? Asked of the files before anything long starts."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Literal, get_args
+
+import numpy as np
+
+from citlr.console import Narrator
+from citlr.data.flow import FlowRecorder
+from citlr.data.images import DICOM_SUFFIXES, is_dicom, require_openable
+from citlr.data.pixels.png import SIGNATURE
+from citlr.data.pixels.shown import WHITE, Remark
+from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordered
+from citlr.data.pixels.survey import Look, Survey
+from citlr.errors import InputError, did_you_mean
+from citlr.run.files import require_regular
+
+Check = Literal["decode", "structure", "exists", "none"]
+CHECKS: tuple[Check, ...] = get_args(Check)
+QUIET = Narrator(quiet=True)
+# Files looked at by one task: a task of a single stat would cost more than the stat.
+_CHUNK = 64
+# Images decoded where the check decodes none.
+_SAMPLE = 16
+
+
+def drop_unreadable(
+    recorder: FlowRecorder,
+    root: Path,
+    *,
+    check: Check = "decode",
+    max_unreadable: float = 0.01,
+    workers: int = 2,
+    narrator: Narrator = QUIET,
+) -> int:
+    """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many.
+
+    Parameters
+    ----------
+    recorder : FlowRecorder
+        Its frame has `path`; what had to be done to show images is noted there as remarks.
+    root : Path
+        The image folder.
+    check : {"decode", "structure", "exists", "none"}
+        Decode every pixel; walk the file to its end without decoding (finds truncation, not corruption); ask only
+        whether the file is there; or ask nothing. Where not all are decoded, a few are, for the remarks.
+    max_unreadable : float
+        The share of images, in [0, 1], above which leaving them out would change the study.
+    workers : int
+        Threads.
+    narrator : Narrator
+        Shows progress, and says the remarks.
+
+    Returns
+    -------
+    int
+        The value of 16-bit images that is white.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or the share is above `max_unreadable`.
+    """
+    if check not in CHECKS:
+        raise InputError(f"check='{check}' is not known.{did_you_mean(check, CHECKS)}")
+    if check == "none":
+        return WHITE
+    if not root.is_dir():
+        raise InputError(f"There is no image folder {root}; give the folder that the table's paths are relative to.")
+    paths: list[str] = recorder.frame["path"].tolist()
+    probe = {"decode": _decoded, "structure": _structure, "exists": _exists}[check]
+    survey = Survey(_look_at(root, paths, probe, workers=workers, narrator=narrator), scaled=check == "decode")
+    before = len(recorder.steps)
+    _leave_out(recorder, root, survey, max_unreadable=max_unreadable)
+    survey.remark(recorder)
+    if check != "decode":
+        _sample(recorder, root)
+    for step in recorder.steps[before:]:
+        if step.step == "remark":
+            narrator.say(f"images: {step.reason}")
+    return survey.white
+
+
+def _leave_out(recorder: FlowRecorder, root: Path, survey: Survey, *, max_unreadable: float) -> None:
+    faults = survey.faults()
+    if not faults:
+        return
+    names = [survey.looks[row].name for row in faults]
+    share = len(faults) / len(survey.looks)
+    missing = sum(not (root / name).exists() for name in names)
+    blank = sum(not survey.looks[row].fault for row in faults)
+    damaged = len(names) - missing - blank
+    what = f"{missing} not there, {damaged} damaged or not an image, {blank} showing nothing"
+    if share > max_unreadable:
+        raise InputError(
+            f"{len(faults)} of {len(survey.looks)} images below {root} cannot be read ({what}), more than the share "
+            f"max_unreadable={max_unreadable:g}; the first: {faults[min(faults)]} Mend them, check the folder, or "
+            "raise the share."
+        )
+    kept = np.ones(len(survey.looks), dtype=bool)
+    kept[list(faults)] = False
+    recorder.keep(kept, "readable", f"image cannot be read ({what})", names)
+
+
+def _sample(recorder: FlowRecorder, root: Path) -> None:
+    """Decode a few images where not all are, so that what is said of all is not left unsaid."""
+    paths: list[str] = recorder.frame["path"].tolist()
+    some = paths[:: len(paths) // _SAMPLE + 1]
+    looks = [_decoded(root, path) for path in some]
+    Survey([one for one in looks if not one.fault], scaled=False).remark(recorder, of=f" of {len(some)} looked-at")
+
+
+def _look_at(
+    root: Path, paths: list[str], probe: Callable[[Path, str], Look], *, workers: int, narrator: Narrator
+) -> list[Look]:
+    home = root.resolve()
+
+    def look(start: int) -> list[Look]:
+        found = [probe(root, path) for path in paths[start : start + _CHUNK]]
+        return [
+            replace(one, remarks=(*one.remarks, Remark.LINK)) if leads_out(home, root / one.name) else one
+            for one in found
+        ]
+
+    looks: list[Look] = []
+    faults = 0
+    with narrator.progress("check images", total=len(paths)) as tick:
+        for found in map_ordered(look, iter(range(0, len(paths), _CHUNK)), workers=workers, ahead=4 * workers):
+            looks += found
+            faults += sum(bool(one.fault) for one in found)
+            tick(len(looks), f"{faults} unreadable")
+    return looks
+
+
+def _decoded(root: Path, path: str) -> Look:
+    try:
+        return Look.at(path, FolderPixels(root).see(path))
+    except InputError as error:
+        return Look(path, str(error))
+
+
+def _structure(root: Path, path: str) -> Look:
+    try:
+        return Look(path, structure_fault(inside(root, path)) or "")
+    except InputError as error:
+        return Look(path, str(error))
+
+
+def _exists(root: Path, path: str) -> Look:
+    try:
+        file = require_regular(inside(root, path))
+    except InputError as error:
+        return Look(path, str(error))
+    return Look(path, "" if file.is_file() else f"{file} is not there.")
+
+
+def structure_fault(file: Path) -> str | None:
+    """Say what is wrong with a file, without decoding; None when nothing is.
+
+    A PNG's chunks are walked to the end, a JPEG's last bytes and a DICOM file's header and length are looked at; what
+    the reader refuses by the header is refused here.
+    """
+    try:
+        require_regular(file)
+        if is_dicom(file) or file.suffix.lower() in DICOM_SUFFIXES:
+            from citlr.data.pixels.dicom import Film
+
+            Film.of(file).require_display()
+            return None
+        require_openable(file)
+        with file.open("rb") as stream:
+            if stream.read(len(SIGNATURE)) == SIGNATURE:
+                return _png_fault(stream, file)
+            stream.seek(max(0, file.stat().st_size - 64))
+            # Some writers pad after the end marker.
+            return None if b"\xff\xd9" in stream.read() else f"{file} is a truncated JPEG."
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"{file} cannot be opened ({error})."
+
+
+def _png_fault(stream: BinaryIO, file: Path) -> str | None:
+    size = os.fstat(stream.fileno()).st_size
+    position = 8
+    while position + 12 <= size:
+        stream.seek(position)
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        position += 12 + length
+        if kind == b"IEND":
+            return None if position <= size else f"{file} is a truncated PNG."
+    return f"{file} is a truncated PNG."

@@ -1,0 +1,82 @@
+"""What a look at many image files tells: which cannot be used, what is white among 16-bit ones, what to remark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from citlr.data.flow import FlowRecorder
+from citlr.data.pixels.shown import FAINT, WHITE, Remark, Seen, blank_fault, white_of
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of one file: why it cannot be used, or else what its pixels are like."""
+
+    name: str
+    fault: str = ""
+    contrast: float = 1.0
+    remarks: tuple[Remark, ...] = ()
+    peak: int = 0
+
+    @classmethod
+    def at(cls, name: str, seen: Seen) -> Look:
+        """Keep what there is to say of an image, and not the image."""
+        return cls(name, "", seen.contrast, seen.remarks, seen.peak)
+
+
+class Survey:
+    """The looks at a set of files, taken together.
+
+    Parameters
+    ----------
+    looks : sequence of Look
+        One a file, in order.
+    scaled : bool
+        Whether 16-bit images are to be scaled by what the whole set needs.
+    """
+
+    def __init__(self, looks: Sequence[Look], *, scaled: bool) -> None:
+        self.looks = looks
+        # A film that is white all over says nothing of the depth.
+        self.peaks = [one.peak for one in looks if one.peak and one.contrast > 0 and not one.fault]
+        self.needed = white_of(self.peaks)
+        self.white = self.needed if scaled else WHITE
+
+    def faults(self) -> dict[int, str]:
+        """Say by row why files cannot be used: they are not readable, or they show nothing."""
+        named = ((row, one.fault or blank_fault(one.name, self._span(one))) for row, one in enumerate(self.looks))
+        return {row: fault for row, fault in named if fault}
+
+    def remark(self, recorder: FlowRecorder, *, of: str = "") -> None:
+        """Note in the flow what had to be done to show the usable images; `of` says which were looked at."""
+        faults = self.faults()
+        kept = [one for row, one in enumerate(self.looks) if row not in faults]
+        if self.needed < WHITE:
+            then = "is taken as white" if self.white < WHITE else "would be taken as white by the check 'decode'"
+            deep = [one.name for one in kept if one.peak]
+            recorder.remark(
+                f"{len(deep)}{of} images with 16 bits, none of them above {max(self.peaks):,}: {self.needed:,} {then}",
+                deep,
+            )
+        for remark in Remark:
+            names = [one.name for one in kept if remark in one.remarks or self._faint(one, remark)]
+            if names:
+                recorder.remark(f"{len(names)}{of} images {remark}", names)
+
+    def _span(self, one: Look) -> float:
+        return one.contrast * (WHITE / self.white if one.peak else 1.0)
+
+    def _faint(self, one: Look, remark: Remark) -> bool:
+        return remark is Remark.FAINT and self._span(one) < FAINT
+
+
+def looks_of(
+    names: Iterable[str], faults: Iterable[str], contrasts: Iterable[float], remarks: Iterable[str]
+) -> list[Look]:
+    """Give the looks that were kept in the columns of a table; remarks are names with a comma between."""
+    columns = zip(names, faults, contrasts, remarks, strict=True)
+    return [
+        Look(name, fault, span, tuple(Remark[one] for one in noted.split(",") if one))
+        for name, fault, span, noted in columns
+    ]

@@ -1,0 +1,321 @@
+"""Tables as they come: cells stay text, columns are found by name, paths stay inside their folder."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from citlr.data.tables.printable import require_printable
+from citlr.data.tables.text import read_text
+from citlr.errors import InputError, MissingExtraError, did_you_mean
+
+# Blank cells, as tables out of hospitals, R and pandas write them, in lower case. Words such as "None" may be values
+# and stay.
+BLANKS = frozenset({"", "na", "n/a", "n.a.", "nan", "-nan", "nat", "null", "<na>", "#n/a"})
+TEXT = (".csv", ".tsv", ".tab", ".txt")
+WORKBOOKS = (".xlsx", ".xlsm")
+PARQUET = (".parquet", ".pq")
+
+
+def read_table(
+    path: str | os.PathLike[str], *, columns: Collection[str] | None = None, verbatim: Collection[str] = ()
+) -> pd.DataFrame:
+    """Read a CSV, TSV (each also gzipped), parquet or Excel table; every cell of a text table stays text.
+
+    Every table that somebody else wrote comes in here. Text keeps identifiers such as `00012` whole; numbers are made
+    where a number is asked for; cells are stripped, and blank ones are missing. `columns` are read alone where present;
+    in `verbatim` ones words such as "NA" are values, as they are among identifiers that this package handed out.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, empty, of another kind, or has a column twice or a row that does not fit.
+    """
+    table = _read(Path(path), columns, verbatim=frozenset(verbatim))
+    if table.empty:
+        raise InputError(f"{path} has a header and no rows.")
+    return table
+
+
+def _read(
+    file: Path, columns: Collection[str] | None, *, header_only: bool = False, verbatim: frozenset[str] = frozenset()
+) -> pd.DataFrame:
+    if not file.is_file():
+        raise InputError(f"There is no table {file}{_nearest_file(file)}")
+    kind = file.with_suffix("").suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
+    try:
+        table = _read_kind(file, kind, None if columns is None else set(columns), header_only, verbatim)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{file} cannot be read as a {kind.lstrip('.')} table ({error}).") from error
+    except (EOFError, zlib.error, OSError) as error:
+        raise InputError(f"{file} cannot be read to its end, it may be truncated ({error}); fetch it again.") from error
+    return table
+
+
+def table_columns(table: str | os.PathLike[str] | pd.DataFrame) -> list[str]:
+    """Give the column names of a table, reading its header alone where that is possible."""
+    if isinstance(table, pd.DataFrame):
+        return _names(table.columns, "The table")
+    return [str(name) for name in _read(Path(table), None, header_only=True).columns]
+
+
+def _names(names: Iterable[Any], file: Path | str) -> list[str]:
+    """Strip the names of columns, and refuse one that is there twice: which of the two is meant, nobody can tell."""
+    plain = [str(name).strip() for name in names]
+    double = [name for place, name in enumerate(plain) if name in plain[:place]]
+    if double:
+        raise InputError(f"{file} has the column '{double[0][:80]}' more than once; rename one, or take it out.")
+    return plain
+
+
+def _read_kind(
+    file: Path, kind: str, wanted: set[str] | None, header_only: bool, verbatim: frozenset[str]
+) -> pd.DataFrame:
+    def keep(name: str) -> bool:
+        return wanted is None or name in wanted
+
+    if kind in TEXT:
+        usual = "\t" if kind in (".tsv", ".tab") else ","
+        header, cells = read_text(file, usual=usual, keep=keep, header_only=header_only)
+        names = _names(header, file)
+        texts = {place: _plain(column, names[place] in verbatim) for place, column in cells.items()}
+        frame = pd.DataFrame(texts)
+        frame.columns = [names[place] for place in cells]
+        return frame
+    if kind in PARQUET:
+        # An open handle, not a path: Arrow would otherwise guess partitions from the folder's name.
+        with file.open("rb") as stream:
+            parquet = pq.ParquetFile(stream)
+            names = _names(parquet.schema_arrow.names, file)
+            taken = [place for place, name in enumerate(names) if keep(name)]
+            own = [parquet.schema_arrow.names[place] for place in taken]
+            table = parquet.schema_arrow.empty_table() if header_only else parquet.read(columns=own)
+            frame = table.select(own).to_pandas(ignore_metadata=True)
+            frame.columns = [names[place] for place in taken]
+            return clean(frame, verbatim)
+    if kind in WORKBOOKS:
+        return _read_excel(file, keep, header_only, verbatim)
+    raise InputError(f"{file} has the suffix '{kind}'; a table is .csv, .tsv, .csv.gz, .tsv.gz, .parquet or .xlsx.")
+
+
+def _plain(cells: Sequence[str], verbatim: bool = False) -> pd.Series:
+    """Strip cells; blank ones are missing, verbatim only those with nothing in them."""
+    text = pd.Series(cells, dtype="str").str.strip()
+    return text.mask(text == "" if verbatim else text.str.lower().isin(BLANKS))
+
+
+def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
+    """Treat the text of a table that knows types as that of one that does not: stripped, and blanks are missing."""
+    changed = {}
+    for name, column in frame.items():
+        if column.dtype.kind in "OU" or isinstance(column.dtype, pd.StringDtype | pd.CategoricalDtype):
+            values = column.astype(object)
+            text = values.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
+            if text.any():
+                plain = values.to_numpy(dtype=object, copy=True)
+                plain[text] = _plain(plain[text].tolist(), name in verbatim).astype(object)
+                changed[name] = pd.Series(plain, index=frame.index, dtype=object).infer_objects()
+    return frame.assign(**changed) if changed else frame  # type: ignore[arg-type]
+
+
+def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[str]) -> pd.DataFrame:
+    """Read the first sheet; calamine takes a tenth of the time of openpyxl, through which pandas reads."""
+    try:
+        from python_calamine import CalamineWorkbook
+    except ImportError as error:
+        raise MissingExtraError("python-calamine", "xlsx", f"Reading {file.name}") from error
+    try:
+        sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0)
+        rows = sheet.to_python(skip_empty_area=False, nrows=1 if header_only else None)
+    except Exception as error:  # a damaged file can fail anywhere in the parser
+        raise InputError(f"{file} cannot be read as an Excel table ({type(error).__name__}: {error}).") from error
+    if not rows:
+        raise InputError(f"{file} has an empty first sheet.")
+    header = _names((str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(rows[0])), file)
+    columns = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
+    cells = {place: column for place, column in enumerate(columns) if keep(header[place])}
+    texts = {
+        place: _plain([_cell(value) for value in column], header[place] in verbatim) for place, column in cells.items()
+    }
+    frame = pd.DataFrame(texts)
+    frame.columns = [header[place] for place in cells]
+    return frame
+
+
+def _cell(value: Any) -> str:
+    """Give a cell as the text that a CSV would hold; a workbook stores whole numbers as 50.0 as often as not."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _nearest_file(file: Path) -> str:
+    """Say what would do instead of a file that is not there: one of its name with a suffix, or a similar name."""
+    if file.is_dir():
+        return ": it is a folder; give the file in it."
+    if not file.parent.is_dir():
+        return f". The folder {file.parent} is not there either."
+    names = sorted(entry.name for entry in file.parent.iterdir() if entry.is_file())
+    beside = [name for name in names if name.lower().startswith(f"{file.name.lower()}.")]
+    if beside:
+        return f", but '{beside[0]}' stands there: give the name with its suffix."
+    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.6)
+    return f". Did you mean '{near[0]}'?" if near else "; give the path of a table."
+
+
+def wanted_columns(
+    names: Sequence[str], columns: Mapping[str, str], *, split: str | None, optional: Collection[str] = ()
+) -> dict[str, str]:
+    """Map our names to the table's.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Attributes, labels, covariates and whatever else is asked of the table.
+    columns : mapping of str to str
+        Our name to the table's, where they differ.
+    split : str, optional
+        Our name or the table's for the given split.
+    optional : collection of str
+        Names to take along where the table has them.
+
+    Raises
+    ------
+    InputError
+        If `columns` maps a name that nothing asks for: with the nearest one that something does.
+
+    Examples
+    --------
+    >>> wanted_columns(["sex"], {"path": "file"}, split=None)
+    {'path': 'file', 'patient_id': 'patient_id', 'sex': 'sex'}
+    """
+    ours = list(dict.fromkeys(["path", "patient_id", *names, *optional]))
+    for name in columns:
+        if name not in (*ours, "image_id", "split", "age", "view"):
+            raise InputError(f"`columns` maps '{name}', which nothing asks for.{did_you_mean(name, [*ours, 'split'])}")
+    wanted = {name: columns.get(name, name) for name in ours}
+    if split is not None:
+        wanted["split"] = columns.get(split, columns.get("split", split)) if split in ("split", *columns) else split
+    return wanted
+
+
+def pick_columns(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    wanted: Mapping[str, str],
+    *,
+    source: str,
+    optional: Collection[str] = (),
+) -> pd.DataFrame:
+    """Take columns under our names, and read no others.
+
+    Parameters
+    ----------
+    table : path-like or DataFrame
+        The table.
+    wanted : mapping of str to str
+        Our name to the table's name.
+    source : str
+        What the sentence of an error calls the table.
+    optional : collection of str
+        Our names that may be absent.
+
+    Returns
+    -------
+    DataFrame
+        With our names, in the order of `wanted`, and a RangeIndex.
+
+    Raises
+    ------
+    InputError
+        For a column that is not there: with the nearest name that is.
+
+    Examples
+    --------
+    >>> pick_columns(pd.DataFrame({"Sex": ["F"]}), {"sex": "Sex"}, source="a.csv").columns.tolist()
+    ['sex']
+    """
+    have = table_columns(table)
+    taken = {ours: theirs for ours, theirs in wanted.items() if theirs in have}
+    for ours, theirs in wanted.items():
+        if ours not in taken and ours not in optional:
+            role = "" if ours == theirs else f" (wanted as '{ours}')"
+            raise InputError(f"{source} has no column '{theirs}'{role}.{did_you_mean(theirs, have)}")
+    require_printable([*taken, *taken.values()], f"{source} has a column whose name")
+    twins = {name: other for name in taken.values() for other in have if other != name and _same(other, name)}
+    if isinstance(table, pd.DataFrame):
+        frame = clean(table.set_axis(have, axis=1)[list(dict.fromkeys([*taken.values(), *twins.values()]))])
+    else:
+        frame = read_table(table, columns=[*taken.values(), *twins.values()])
+    for name, other in twins.items():
+        differ = np.flatnonzero((_text(frame[name]) != _text(frame[other])).to_numpy())
+        if len(differ):
+            raise InputError(
+                f"{source} has the columns '{name}' and '{other}', which disagree in {len(differ)} rows (row "
+                f"{differ[0] + 1} first); rename or take out the one that is not meant."
+            )
+    return pd.DataFrame({ours: frame[theirs].to_numpy() for ours, theirs in taken.items()})
+
+
+def _same(one: str, other: str) -> bool:
+    """Tell names that differ by case or blanks only."""
+    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
+
+
+def _text(values: pd.Series) -> pd.Series:
+    return values.astype("string").fillna("")
+
+
+def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
+    r"""Give paths with forward slashes; refuse those that are absolute or climb out of their folder.
+
+    Raises
+    ------
+    InputError
+        With the number of such paths and the first of them.
+
+    Examples
+    --------
+    >>> refuse_unsafe_paths(pd.Series(["a\\b.png"]), source="a.csv").tolist()
+    ['a/b.png']
+    """
+    clean = paths.astype("string").str.replace("\\", "/", regex=False)
+    unsafe = clean.str.match(r"^(?:/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://)") | clean.str.contains(
+        r"(?:^|/)\.\.(?:/|$)|\x00"
+    )
+    bad = paths[unsafe.fillna(False).astype(bool)]
+    if len(bad):
+        raise InputError(
+            f"{source} has {len(bad)} image paths that are absolute or contain '..', the first in row "
+            f"{bad.index[0] + 1}: '{bad.iloc[0]}'. Paths must be relative to the image folder and stay inside it."
+        )
+    return clean.astype(str)
+
+
+def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str, shown: int = 5) -> None:
+    """Refuse a table in which a key occurs twice.
+
+    Raises
+    ------
+    InputError
+        With the number of such keys and the first of them.
+
+    Examples
+    --------
+    >>> require_unique(pd.Series([1, 2]), source="a.csv", what="image ids")
+    """
+    double = keys[keys.duplicated(keep="first")].drop_duplicates()
+    if len(double):
+        listed = ", ".join(_spell(row) for row in double.head(shown).to_numpy().tolist())
+        more = f" and {len(double) - shown} more" if len(double) > shown else ""
+        raise InputError(f"{source} has {len(double)} {what} more than once: {listed}{more}. Keep one row of each.")
+
+
+def _spell(row: Any) -> str:
+    return "/".join(map(str, row)) if isinstance(row, Sequence) and not isinstance(row, str) else str(row)

@@ -1,0 +1,286 @@
+"""The levels of an attribute: named once, never two for one thing, and one for every patient where it cannot change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from citlr.data.flow import FlowRecorder
+from citlr.data.tables.printable import require_printable
+from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
+from citlr.data.tables.vocabulary import UNKNOWN, Policy, settle
+from citlr.errors import InputError, did_you_mean
+
+# More levels than this are a number or free text read as categories; contrasts grow with the square.
+MAX_LEVELS = 12
+# More patients than this share whose records disagree are no typing errors, but another column than is thought.
+MAX_UNMATCHED = 0.5
+Rules = Mapping[str, str] | Sequence[str] | None
+
+
+def levels_of(levels: Any, attribute: str, attributes: Sequence[str]) -> Any:
+    """Find the rules of one attribute: `levels` may hold them by attribute or, for a single attribute, directly."""
+    if levels is None:
+        return None
+    if not isinstance(levels, Mapping):
+        if len(attributes) == 1 and not isinstance(levels, str):
+            return [*levels]
+        raise InputError(
+            f"`levels` is {str(levels)[:80]!r}; map every attribute to its levels, or give a list of them."
+        )
+    if attribute in levels:
+        return levels[attribute]
+    flat = all(isinstance(value, str) for value in levels.values())
+    if len(attributes) == 1 and flat:
+        return levels
+    for name in levels:
+        if name not in attributes:
+            raise InputError(f"`levels` names '{name}', which is no attribute here.{did_you_mean(name, attributes)}")
+    return None
+
+
+def name_levels(
+    recorder: FlowRecorder,
+    attribute: str,
+    levels: Rules,
+    *,
+    source: str,
+    column: str | None = None,
+    conflicts: Policy = "drop",
+) -> None:
+    """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change.
+
+    Parameters
+    ----------
+    recorder : FlowRecorder
+        Its frame has the column `attribute` without blanks, and `patient_id`.
+    attribute : str
+        The column.
+    levels : mapping or sequence, optional
+        Raw value to level name, or the values allowed, of which spellings are read as what they spell; without it every
+        value is its own name, unless it is a spelling of another.
+    source : str
+        What an error calls the table.
+    column : str, optional
+        The table's own name of the column: "Sex" or "race" say what its values are.
+    conflicts : {"drop", "first", "majority"}
+        What to do with a patient whose records disagree on sex, race or ethnicity.
+
+    Raises
+    ------
+    InputError
+        For values outside `levels`, for values that differ in spelling only, for more than `MAX_LEVELS`.
+    """
+    raw = level_text(recorder.frame[attribute])
+    counts = raw.value_counts()
+    require_printable(counts.index, f"{source}: a value of '{attribute}'")
+    broken = [value for value in map(str, counts.index) if re.fullmatch(r"#[A-Z/0]+[!?]", value)]
+    if broken:
+        raise InputError(
+            f"{source}: '{attribute}' holds '{broken[0]}' ({int(counts[broken[0]])} images), the error of a "
+            "spreadsheet's formula; mend the formula, and save the table again."
+        )
+    words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
+    if levels is None:
+        names = _by_vocabulary(counts, words, attribute, source)
+    else:
+        names = _by_rules(counts, levels, words, attribute, source)
+    _require_apart([name for name in names.values() if name != UNKNOWN], attribute, source)
+    recorder.frame[attribute] = raw.map(names)
+    _note_spellings(recorder, attribute, names, counts)
+    if levels is None and UNKNOWN in names.values():
+        stated = recorder.frame[attribute] != UNKNOWN
+        recorder.keep(stated, attribute, f"{attribute}: not stated{listed(raw[~stated])}")
+    if words is not None:
+        settle_patients(recorder, attribute, conflicts)
+    else:
+        _note_changing(recorder, attribute)
+
+
+def _by_vocabulary(counts: pd.Series, words: Words | None, attribute: str, source: str) -> dict[str, str]:
+    """Name each value by itself; spellings of one level become one, or stop the run where two could be meant."""
+    values = [str(value) for value in counts.index]
+    if words is not None and words.merged:
+        _refuse_mixture(counts, words, attribute, source)
+    together = groups(values, words)
+    several = {key: found for key, found in together.items() if len(found) > 1 and key != UNKNOWN}
+    names = {value: value for value in values} | dict.fromkeys(together.get(UNKNOWN, []), UNKNOWN)
+    for found in several.values():
+        if words is not None and words.merged:
+            continue
+        if not only_numbers_differ(found):
+            raise InputError(_ask_to_merge(found, counts, attribute, source))
+        names.update(dict.fromkeys(found, _plainest(found)))
+    if several and words is not None and words.merged:
+        # All levels are then called as the named data sets call them, not one of two by its commonest spelling.
+        known = (*words.levels, UNKNOWN)
+        chosen = {key: key if key in known else _plainest(found) for key, found in together.items()}
+        names = {value: chosen[key] for key, found in together.items() for value in found}
+    return names
+
+
+def _plainest(found: Sequence[str]) -> str:
+    """Choose the commonest spelling, of a number the shortest."""
+    return min(found, key=len) if only_numbers_differ(found) else found[0]
+
+
+def _refuse_mixture(counts: pd.Series, words: Words, attribute: str, source: str) -> None:
+    """Refuse words of the vocabulary beside codes that it does not know: F, M and 1 are three levels of two."""
+    known = [value for value in map(str, counts.index) if words.table.get(fold(value)) in words.levels]
+    strange = [value for value in map(str, counts.index) if fold(value) not in {*words.table, *UNSTATED}]
+    if known and strange and len(known) + len(strange) > 2:
+        raise InputError(
+            f"{source}: '{attribute}' holds {_quoted(known, counts)}, and beside them {_quoted(strange, counts)}, "
+            f"which the vocabulary of {words.name} does not know; say what every value means, such as --level "
+            f"{strange[0]}={known[0]} (in Python `levels`), or leave rows out with `keep`."
+        )
+
+
+def _ask_to_merge(found: Sequence[str], counts: pd.Series, attribute: str, source: str) -> str:
+    best = max(found, key=lambda value: int(counts[value]))
+    merge = " ".join(f"--level {_shell(f'{value}={best}')}" for value in found if value != best)
+    return (
+        f"{source}: '{attribute}' holds {_quoted(found, counts)}, which look like spellings of one level; list the "
+        f"levels (`levels`: ['{best}', ...]) to merge spellings that differ by case or blanks, or name every value: "
+        f"{merge[:200]} merges these."
+    )
+
+
+def _shell(pair: str) -> str:
+    return f"'{pair}'" if " " in pair else pair
+
+
+def _by_rules(counts: pd.Series, levels: Any, words: Words | None, attribute: str, source: str) -> dict[str, str]:
+    """Name each value by the rules; where these are a list, a value may also be a spelling of one of them."""
+    exact = isinstance(levels, Mapping)
+    pairs = levels.items() if exact else ((name, name) for name in levels)
+    rules = {str(raw).strip(): str(name).strip() for raw, name in pairs}
+    require_printable(rules.values(), f"A level of '{attribute}'")
+    names: dict[str, str] = {}
+    hint = ""
+    for value in map(str, counts.index):
+        # The same number is the same value; otherwise a mapping means what it says, letter by letter.
+        near = [rule for rule in rules if rule != value and _spells(value, rule, words, numbers_only=exact)]
+        if value in rules:
+            names[value] = rules[value]
+        elif len(near) == 1:
+            names[value] = rules[near[0]]
+        elif not hint:
+            alike = [rule for rule in rules if _spells(value, rule, words, numbers_only=False)]
+            hint = did_you_mean(value, rules)
+            if alike:
+                merge = _shell(f"{value}={rules[alike[0]]}")
+                hint = f" '{value}' looks like a spelling of '{alike[0]}': --level {merge} merges them."
+    strange = [value for value in map(str, counts.index) if value not in names]
+    if strange:
+        raise InputError(
+            f"{source}: '{attribute}' holds values that its levels do not name: {_quoted(strange, counts)}.{hint} "
+            "Add them to `levels`, or leave those rows out with `keep`."
+        )
+    if not exact:
+        absent = [rule for rule in rules if rule not in names.values()]
+        if absent:
+            near_by = did_you_mean(absent[0], map(str, counts.index))
+            raise InputError(f"{source}: no image has the level '{absent[0]}' of '{attribute}' (`levels`).{near_by}")
+    return names
+
+
+def _spells(value: str, rule: str, words: Words | None, *, numbers_only: bool) -> bool:
+    if only_numbers_differ([value, rule]):
+        return fold(value) == fold(rule)
+    return not numbers_only and len(groups([value, rule], words)) == 1
+
+
+def _require_apart(names: Sequence[str], attribute: str, source: str) -> None:
+    distinct = list(dict.fromkeys(names))
+    require_printable(distinct, f"{source}: a level of '{attribute}'")
+    by_fold: dict[str, str] = {}
+    for name in distinct:
+        other = by_fold.setdefault(fold(name), name)
+        if other != name:
+            raise InputError(
+                f"{source}: the levels '{other}' and '{name}' of '{attribute}' differ by case, blanks or a .0 only; "
+                "give them one name, or names that can be told apart."
+            )
+    if len(distinct) > MAX_LEVELS:
+        shown = ", ".join(name[:40] for name in sorted(distinct)[:5])
+        raise InputError(
+            f"{source}: '{attribute}' has {len(distinct)} levels ({shown}, ...), at most {MAX_LEVELS} can be compared; "
+            "give `bins` for a number, or merge values with `levels`."
+        )
+
+
+def _note_spellings(recorder: FlowRecorder, attribute: str, names: Mapping[str, str], counts: pd.Series) -> None:
+    """Tell in the flow which spellings were read as one level."""
+    level_of: dict[str, list[str]] = {}
+    for raw, name in names.items():
+        if name != UNKNOWN:
+            level_of.setdefault(name, []).append(raw)
+    merged = {name: found for name, found in level_of.items() if len(found) > 1}
+    if merged:
+        said = "; ".join(f"{name} from {_counted(found, counts)}" for name, found in merged.items())
+        recorder.start(attribute, f"{attribute}: several values are one level ({said})")
+
+
+def settle_patients(recorder: FlowRecorder, attribute: str, policy: Policy) -> None:
+    """Give every patient one level of what cannot change; under "drop" those whose records disagree are left out."""
+    frame = recorder.frame
+    settled = settle(frame, key="patient_id", value=attribute, policy=policy).set_index("patient_id")
+    torn = frame["patient_id"].isin(settled.index[settled["conflict"]]) & (frame[attribute] != UNKNOWN)
+    if not torn.any():
+        return
+    seen = frame[torn].groupby("patient_id")[attribute].agg(lambda found: " / ".join(sorted(set(found.astype(str)))))
+    reason = f"{attribute}: the records of the patient disagree{listed(frame.loc[torn, 'patient_id'].map(seen))}"
+    patients = frame["patient_id"].nunique()
+    if policy == "drop" and len(seen) > MAX_UNMATCHED * patients:
+        raise InputError(
+            f"{len(seen)} of {patients} patients have several values of '{attribute}' ('{seen.iloc[0]}' first), which "
+            "does not change; is 'patient_id' the column of the patients, and the attribute the patient's own?"
+        )
+    if policy == "drop":
+        recorder.keep(~torn, attribute, reason)
+        return
+    recorder.frame.loc[torn, attribute] = frame.loc[torn, "patient_id"].map(settled[attribute])
+    recorder.start(attribute, reason.replace(" (", f", the {policy} record counts (", 1))
+
+
+def _note_changing(recorder: FlowRecorder, attribute: str) -> None:
+    """Tell how many patients have several levels of an attribute that may change, such as a scanner."""
+    pairs = recorder.frame[["patient_id", attribute]].drop_duplicates()
+    several = int(pairs.loc[pairs["patient_id"].duplicated(), "patient_id"].nunique())
+    if several:
+        recorder.start(attribute, f"{attribute}: {several} patients have images of several levels, each as recorded")
+
+
+def merge_covariate(recorder: FlowRecorder, name: str) -> None:
+    """Read spellings of one value of a covariate as the commonest of them, and tell it in the flow."""
+    column = recorder.frame[name]
+    given = column.dropna()
+    if not len(given) or pd.api.types.is_numeric_dtype(given):
+        return
+    text = level_text(given)
+    counts = text.value_counts()
+    require_printable(counts.index, f"A value of '{name}'")
+    together = groups([str(value) for value in counts.index], VIEWS if name == "view" else None)
+    # Groups are in the order of the counts: the commonest spelling is the first.
+    names = {value: found[0] for found in together.values() for value in found}
+    recorder.frame[name] = text.map(names).reindex(column.index)
+    _note_spellings(recorder, name, names, counts)
+
+
+def listed(raw: pd.Series) -> str:
+    """Give raw values with their counts in parentheses, as the reasons of the flow end."""
+    counts = raw.replace("", "(blank)").value_counts()
+    return f" ({', '.join(f'{value}: {count}' for value, count in counts.head(40).items())})" if len(counts) else ""
+
+
+def _counted(values: Sequence[str], counts: pd.Series) -> str:
+    return ", ".join(f"{value}: {int(counts[value])}" for value in values[:20])
+
+
+def _quoted(values: Sequence[str], counts: pd.Series) -> str:
+    shown = ", ".join(f"'{value[:60]}' ({int(counts[value])} images)" for value in values[:10])
+    return shown if len(values) <= 10 else f"{shown} and {len(values) - 10} more"

@@ -1,0 +1,127 @@
+"""Which values of a column are spellings of one level: by case and blanks, by number, and by the vocabulary."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from citlr.data.tables.vocabulary import (
+    ETHNICITY_CHEXPERT,
+    RACE_CHEXPERT,
+    RACE_MIMIC,
+    SEX,
+    SEXES,
+    STUDY_RACES,
+    UNKNOWN,
+    VIEW,
+)
+
+_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.(\d*?)0*)?")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What one part of the vocabulary says of any table: how its columns are called, and which values mean what.
+
+    `levels` are those that are one level each; other names ("other") gather what differs. `merged`: whether spellings
+    are read as one without being asked, as sexes are: nobody means two of them.
+    """
+
+    name: str
+    columns: frozenset[str]
+    table: Mapping[str, str]
+    levels: tuple[str, ...]
+    merged: bool = False
+
+
+_ETHNICITIES = {
+    **ETHNICITY_CHEXPERT,
+    "hispanic or latino": "hispanic",
+    "non-hispanic": "non-hispanic",
+    "non hispanic": "non-hispanic",
+    "not hispanic or latino": "non-hispanic",
+}
+_RACES = {
+    **RACE_MIMIC,
+    **RACE_CHEXPERT,
+    "black": "black",
+    "african american": "black",
+    "caucasian": "white",
+    "hispanic": "other",
+}
+ATTRIBUTES = (
+    Words("sex", frozenset({"sex", "gender", "geschlecht"}), SEX, SEXES, merged=True),
+    Words("ethnicity", frozenset({"hispanic"}), _ETHNICITIES, ("hispanic", "non-hispanic"), merged=True),
+    Words("race", frozenset({"race", "ethnicity", "ethnic"}), _RACES, STUDY_RACES),
+)
+VIEWS = Words("view", frozenset({"view"}), VIEW, ("AP", "PA", "frontal", "lateral"), merged=True)
+# What says of any attribute that it is not stated.
+UNSTATED = frozenset({"?", "-", "--", ".", "unknown", "missing", "not stated", "not reported", "prefer not to say"})
+_TRUTH = {"true": "yes", "yes": "yes", "on": "yes", "false": "no", "no": "no", "off": "no"}
+
+
+def fold(text: str) -> str:
+    r"""Reduce a value to what its spellings share: case, blanks, invisible characters and `.0` do not count.
+
+    Examples
+    --------
+    >>> fold(" Female "), fold("1.0"), fold("01"), fold("White  or\u00a0Caucasian")
+    ('female', '1', '1', 'white or caucasian')
+    """
+    plain = unicodedata.normalize("NFKC", text)
+    plain = "".join(c for c in plain if unicodedata.category(c) != "Cf")
+    plain = " ".join(plain.casefold().split())
+    number = _NUMBER.fullmatch(plain)
+    if number is None:
+        return plain
+    sign, whole, rest = number.groups(default="")
+    # By its digits: identifiers of 20 digits are more than a float tells apart.
+    return f"{sign.replace('+', '')}{whole}{'.' + rest if rest else ''}"
+
+
+def level_text(values: pd.Series) -> pd.Series:
+    """Write the values of a column as names of levels; whole numbers lose the `.0` that other columns' blanks give.
+
+    Examples
+    --------
+    >>> level_text(pd.Series([1.0, 0.0])).tolist(), level_text(pd.Series(["F ", "1.0"])).tolist()
+    (['1', '0'], ['F', '1.0'])
+    """
+    text = values.astype(str).str.strip()
+    distinct = text.unique()
+    if all(re.fullmatch(r"[+-]?\d+\.0+", value) for value in distinct):
+        return text.str.replace(r"\.0+$", "", regex=True)
+    return text
+
+
+def words_of(columns: Iterable[str], values: Sequence[str]) -> Words | None:
+    """Find the part of the vocabulary that a column speaks: by its names, or because it knows every value."""
+    tokens = {token.lower() for name in columns for token in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+    folded = [fold(value) for value in values]
+    for words in ATTRIBUTES:
+        levels = [words.table.get(value) for value in folded]
+        whole = all(level is not None for level in levels) and any(level in words.levels for level in levels)
+        if whole or tokens & words.columns:
+            return words
+    return None
+
+
+def groups(values: Sequence[str], words: Words | None) -> dict[str, list[str]]:
+    """Put spellings of one level together: key to values, in the order given."""
+    found: dict[str, list[str]] = {}
+    for value in values:
+        key = fold(value)
+        level = None if words is None else words.table.get(key)
+        known = words is not None and level in (*words.levels, UNKNOWN)
+        key = str(level) if known else UNKNOWN if key in UNSTATED else _TRUTH.get(key, key)
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def only_numbers_differ(values: Sequence[str]) -> bool:
+    """Tell values that are one number, such as 1 and 1.0: they are one level without being asked."""
+    return all(_NUMBER.fullmatch(value) for value in values)

@@ -1,0 +1,1 @@
+"""What crosses the house's door: closed models, the gate of a release, comparisons, what is handed on."""

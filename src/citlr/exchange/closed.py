@@ -1,0 +1,238 @@
+"""A model that cannot be run here: its owner gets pictures under opaque names and sends back numbers."""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import io
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from citlr.audit.prediction import ORIGINAL
+from citlr.console import Ticker, silent
+from citlr.data.cohort import Cohort
+from citlr.data.counterfactuals import Counterfactuals
+from citlr.errors import InputError, StateError
+from citlr.exchange.secondary_capture import secondary_capture
+from citlr.run.files import atomic_write, read_json, write_json
+
+Format = Literal["png", "jpeg", "dicom"]
+SUFFIX: dict[str, str] = {"png": ".png", "jpeg": ".jpg", "dicom": ".dcm"}
+_PICTURES = b"citlr.pictures"  # of the sealed key: which pictures it opens
+_NO_TIME = 315532800  # 1980-01-01, the first day that an archive can hold
+KEY_COLUMNS = ("id", "image_id", "patient_id", "attribute", "level", "draw")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was handed out.
+
+    Parameters
+    ----------
+    folder : Path
+        Pictures and `manifest.csv`.
+    key : Path
+        The sealed key, which stays in the run.
+    n_images : int
+        Pictures written.
+    """
+
+    folder: Path
+    key: Path
+    n_images: int
+
+    def __str__(self) -> str:
+        """Say what to hand over and what to keep."""
+        return (
+            f"{self.n_images} pictures and manifest.csv in {self.folder}: hand these over. The key {self.key} stays "
+            "here; bring the answers back with `citlr ingest`."
+        )
+
+
+def export_blind(
+    sets: Sequence[Counterfactuals],
+    cohort: Cohort,
+    *,
+    key_folder: Path,
+    out: Path,
+    format: Format = "png",
+    tick: Ticker = silent,
+) -> Export:
+    """Write every redrawn image, and the images as they came, under opaque and shuffled names.
+
+    Parameters
+    ----------
+    sets : sequence of Counterfactuals
+        What to hand out; the originals of the first are added, at the same size.
+    cohort : Cohort
+        Where the originals are.
+    key_folder : Path
+        Where the sealed key goes; used again when it is there, so that names stay the same.
+    out : Path
+        Folder for the model's owner; new, empty, or of an earlier export by the same key.
+    format : {"png", "jpeg", "dicom"}
+        Of the pictures; DICOM is secondary capture without patient tags, marked as derived and synthetic.
+    tick : callable
+        Told the number of pictures done.
+
+    Returns
+    -------
+    Export
+        Names and number.
+
+    Raises
+    ------
+    InputError
+        If the format is unknown.
+    StateError
+        If the folder holds something else.
+    """
+    if format not in SUFFIX:
+        raise InputError(f"The format '{format}' is not known: use {', '.join(SUFFIX)}.")
+    secret = _secret(key_folder, sets[0])
+    rows = [{"id": opaque_id(secret, row), **row} for row in _rows(sets)]
+    _require_own_folder(out, {f"{row['id']}{SUFFIX[format]}" for row in rows})
+    out.mkdir(parents=True, exist_ok=True)
+    for done, (picture, row) in enumerate(zip(_pictures(sets, cohort), rows, strict=True), start=1):
+        _write_picture(out / f"{row['id']}{SUFFIX[format]}", encode(picture, row["id"], format))
+        tick(done)
+    os.sync()  # once for all pictures, before the key says that they are there
+    key = pd.DataFrame(rows, columns=list(KEY_COLUMNS)).sort_values("id", ignore_index=True)
+    table = pa.Table.from_pandas(key, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _PICTURES: sets[0].plan.key.encode()})
+    with atomic_write(key_folder / "key.parquet") as temporary:
+        pq.write_table(table, temporary)
+    (key_folder / "key.parquet").chmod(0o600)
+    with atomic_write(out / "manifest.csv") as temporary:
+        temporary.write_text("id\n" + "".join(f"{name}\n" for name in key["id"]))
+    os.utime(out / "manifest.csv", (_NO_TIME, _NO_TIME))
+    return Export(out, key_folder / "key.parquet", len(key))
+
+
+def _write_picture(path: Path, content: bytes) -> None:
+    """Write one picture, renamed when it is whole; the time of the file would tell in which order levels were drawn."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        temporary.write_bytes(content)
+        os.utime(temporary, (_NO_TIME, _NO_TIME))
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StateError(
+            f"The disk is full while writing to '{path.parent}': free some space and run the same command again."
+        ) from error
+
+
+def opaque_id(secret: bytes, row: dict[str, Any]) -> str:
+    """Return a name that says nothing without the secret: a letter and 15 hexadecimal digits of a keyed hash.
+
+    The letter keeps a spreadsheet from reading a name such as 12345678e9012345 as a number.
+
+    Examples
+    --------
+    >>> row = {"image_id": "a", "patient_id": "p", "attribute": "sex", "level": "F", "draw": 0}
+    >>> len(opaque_id(b"secret", row)), opaque_id(b"secret", row) == opaque_id(b"other", row)
+    (16, False)
+    """
+    message = "\x1f".join(str(row[name]) for name in KEY_COLUMNS[1:])
+    return "x" + hmac.new(secret, message.encode(), "sha256").hexdigest()[:15]
+
+
+def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes:
+    """Return the bytes of one picture, float32 (H, W) in [0, 1]; they depend on the pixels and the name only."""
+    grey = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    if format == "dicom":
+        return secondary_capture(grey, name)
+    buffer = io.BytesIO()
+    if format == "png":
+        # Fast filters: 12,000 pictures are to be written in well under a minute.
+        Image.fromarray(grey).save(buffer, "PNG", compress_level=1)
+    else:
+        Image.fromarray(grey).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def _rows(sets: Sequence[Counterfactuals]) -> Iterator[dict[str, Any]]:
+    """Name every picture, in the order of `_pictures`."""
+    first = sets[0].plan
+    for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
+        yield _row(image, patient, first.attribute, level, ORIGINAL)
+    for twins in sets:
+        plan = twins.plan
+        for image, patient in zip(plan.image_ids, plan.patient_ids, strict=True):
+            for level in plan.levels:
+                for draw in range(plan.draws):
+                    yield _row(image, patient, plan.attribute, level, draw)
+
+
+def _pictures(sets: Sequence[Counterfactuals], cohort: Cohort) -> Iterator[npt.NDArray[np.float32]]:
+    """Give the originals of the first set at its size, then every redrawn picture, float32 (H, W) in [0, 1]."""
+    first = sets[0].plan
+    position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
+    rows = np.array([position[name] for name in first.image_ids])
+    for _, images in cohort.batches(size=first.size, batch_size=64, rows=rows):
+        yield from (image[0] for image in images)
+    for twins in sets:
+        for shard in twins.shards():
+            yield from shard.images.reshape(-1, *shard.images.shape[-2:])
+
+
+def _row(image_id: str, patient_id: str, attribute: str, level: str, draw: int) -> dict[str, Any]:
+    return {"image_id": image_id, "patient_id": patient_id, "attribute": attribute, "level": level, "draw": draw}
+
+
+def require_exported(key_folder: Path, main: Counterfactuals) -> None:
+    """Refuse answers to pictures that are no longer those of the run.
+
+    Raises
+    ------
+    StateError
+        If the pictures were drawn anew after they were handed out.
+    """
+    file = key_folder / "key.parquet"
+    if file.is_file() and (pq.read_schema(file).metadata or {}).get(_PICTURES, b"").decode() != main.plan.key:
+        raise StateError(
+            f"The pictures were drawn anew after '{file}' was written, so the answers are to other pictures: run "
+            "`citlr export` again into a new folder and ask for answers to those."
+        )
+
+
+def _secret(folder: Path, main: Counterfactuals) -> bytes:
+    """Read or make the run's secret, and bind it to the pictures: names of pictures that are drawn anew are new.
+
+    It comes from the system, not from a seed, or names could be guessed.
+    """
+    file = folder / "secret.json"
+    if not file.is_file():
+        write_json(file, {"secret": secrets.token_hex(32)})
+        file.chmod(0o600)
+    return hmac.new(bytes.fromhex(read_json(file)["secret"]), main.plan.key.encode(), "sha256").digest()
+
+
+def _require_own_folder(out: Path, names: set[str]) -> None:
+    """Refuse a folder that holds anything but this very export, so that nothing else is handed out with it."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise StateError(f"'{out}' is a file: give a new or an empty folder as --out.")
+    leftover = [path for path in out.iterdir() if path.name.startswith(".x") and ".partial" in path.name]
+    foreign = sorted({path.name for path in out.iterdir()} - names - {"manifest.csv"} - {one.name for one in leftover})
+    if foreign:
+        raise StateError(
+            f"'{out}' holds other things ('{foreign[0]}' among them): give a new or an empty folder as --out."
+        )
+    for path in leftover:
+        path.unlink()

@@ -1,0 +1,277 @@
+"""Audits side by side: verdicts and effects, and the difference of the effects with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.audit.finished import Finished
+from citlr.audit.results.result import Estimate, TestRow, Verdict
+from citlr.audit.results.statistics import threshold_of
+from citlr.errors import InputError
+from citlr.invariance.effects.clusters import Clusters, signed_mean
+from citlr.invariance.effects.estimates import outcome_values
+from citlr.invariance.effects.intervals import signed_interval
+from citlr.invariance.randomization.groups import product_statistic
+from citlr.text import visible
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One label under one contrast in two audits; differences are the other audit's minus the first one's.
+
+    Parameters
+    ----------
+    label, attribute : str
+    contrast : (str, str)
+    first, other : str
+        The two audits.
+    first_verdict, other_verdict : {"dependence", "equivalent", "inconclusive"}
+    first_psi, other_psi, psi, first_mean, other_mean, mean : Estimate
+        Of each audit, and the difference.
+    paired : bool
+        Whether the difference was taken image by image.
+    note : str
+        How the interval was made, or why there is none.
+    """
+
+    label: str
+    attribute: str
+    contrast: tuple[str, str]
+    first: str
+    other: str
+    first_verdict: Verdict
+    other_verdict: Verdict
+    first_psi: Estimate
+    other_psi: Estimate
+    psi: Estimate
+    first_mean: Estimate
+    other_mean: Estimate
+    mean: Estimate
+    paired: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every difference to the first audit.
+
+    Parameters
+    ----------
+    rows : tuple of Difference
+    alpha : float
+        Error rate of each interval; not adjusted for their number.
+    """
+
+    rows: tuple[Difference, ...]
+    alpha: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per label, contrast and audit that is compared with the first."""
+        return pd.DataFrame([_flat(row) for row in self.rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; a number that does not exist is None."""
+        return {"schema": "citlr.comparison/1", "alpha": self.alpha, "rows": [_plain(asdict(row)) for row in self.rows]}
+
+    def __str__(self) -> str:
+        """Write the table, and how to read it."""
+        table = self.to_frame()[list(_SHOWN)].to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        notes = "\n".join(dict.fromkeys(row.note for row in self.rows))
+        how = f"Differences are `other` minus `first`, {1 - self.alpha:.0%} intervals."
+        return visible(f"{table}\n\n{how}\n{notes}")
+
+
+_SHOWN = (
+    "label", "contrast", "first", "other", "first_verdict", "other_verdict", "first_psi", "other_psi",
+    "psi_difference", "psi_low", "psi_high", "mean_difference", "mean_low", "mean_high",
+)  # fmt: skip
+
+
+def compare(audits: Sequence[Finished]) -> Comparison:
+    """Compare every audit with the first.
+
+    Parameters
+    ----------
+    audits : sequence of Finished
+        At least two.
+
+    Returns
+    -------
+    Comparison
+        One row for each label and contrast that both audits of a pair have. Where both have the same images of the
+        same patients, the difference is taken image by image and clustered by patient; where not, the two intervals
+        are combined as those of independent estimates (Zou and Donner 2008).
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two audits, or two have no test in common.
+    """
+    if len(audits) < 2:
+        raise InputError("A comparison needs at least two audits: give two runs, or one run with several models.")
+    rows = [row for other in audits[1:] for row in _pair(audits[0], other)]
+    return Comparison(tuple(rows), audits[0].result.alpha)
+
+
+def choose(found: Sequence[Mapping[str, Finished]]) -> list[list[Finished]]:
+    """Say what is compared with what: runs model by model where their models share names, else all in a row.
+
+    Parameters
+    ----------
+    found : sequence of mapping
+        What each argument of the user holds, by model.
+
+    Returns
+    -------
+    list of list of Finished
+        Series; in each, everything is compared with the first.
+
+    Raises
+    ------
+    InputError
+        If several runs hold several models and share no name.
+    """
+    if len(found) == 1 or all(len(one) == 1 for one in found):
+        return [[audit for one in found for audit in one.values()]]
+    common = [name for name in found[0] if all(name in one for one in found)]
+    if not common:
+        listed = "; ".join(", ".join(one) for one in found)
+        raise InputError(f"The runs share no model ({listed}): say which with RUN:MODEL.")
+    return [[one[name] for one in found] for name in common]
+
+
+def _pair(first: Finished, other: Finished) -> list[Difference]:
+    known = {_key(row): row for row in other.result.tests}
+    shared = [row for row in first.result.tests if _key(row) in known]
+    if not shared:
+        raise InputError(f"'{first.name}' and '{other.name}' have no label and contrast in common: nothing to compare.")
+    return [_difference(first, other, row, known[_key(row)]) for row in shared]
+
+
+def _key(row: TestRow) -> tuple[str, tuple[str, str], str]:
+    return row.attribute, row.contrast, row.label
+
+
+def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) -> Difference:
+    why = _unpaired_because(first, other)
+    alpha = first.result.alpha
+    if one.outcome != two.outcome:
+        psi = mean = Estimate(math.nan, math.nan, math.nan)
+        why = f"No difference: '{first.name}' is about each {one.outcome} and '{other.name}' about each {two.outcome}."
+    elif why:
+        psi, mean = _independent(one.psi, two.psi), _independent(one.mean_effect, two.mean_effect)
+    else:
+        psi, mean = _image_by_image(first, other, one, alpha)
+    return Difference(
+        label=one.label,
+        attribute=one.attribute,
+        contrast=one.contrast,
+        first=first.name,
+        other=other.name,
+        first_verdict=one.verdict,
+        other_verdict=two.verdict,
+        first_psi=one.psi,
+        other_psi=two.psi,
+        psi=psi,
+        first_mean=one.mean_effect,
+        other_mean=two.mean_effect,
+        mean=mean,
+        paired=not why,
+        note=why or f"'{other.name}' and '{first.name}' have the same images: paired, clustered by patient.",
+    )
+
+
+def _unpaired_because(first: Finished, other: Finished) -> str:
+    """Say why two audits cannot be compared image by image; empty where they can."""
+    pair = f"'{other.name}' and '{first.name}'"
+    if first.responses is None or other.responses is None:
+        return f"{pair}: the responses of one are not here, so the intervals are combined as of independent audits."
+    mine = dict(zip(map(str, first.responses.units), map(str, first.responses.patients), strict=True))
+    yours = dict(zip(map(str, other.responses.units), map(str, other.responses.patients), strict=True))
+    if mine == yours:
+        return ""
+    both = len(mine.keys() & yours.keys())
+    overlap = f"share {both} of {len(mine)} and {len(yours)} images" if both else "have other images"
+    care = " although they are not quite independent" if both else ""
+    return f"{pair} {overlap}: the intervals are combined as of independent audits{care}."
+
+
+def _image_by_image(first: Finished, other: Finished, row: TestRow, alpha: float) -> tuple[Estimate, Estimate]:
+    """Return the differences of psi and of the mean effect, image by image, clustered by patient."""
+    (one, patients), (two, _) = _contributions(first, row), _contributions(other, row)
+    # Halved, the differences of values in [-1, 1] lie in [-1, 1] again, as the interval asks for.
+    interval = signed_interval(signed_mean((two - one) / 2, Clusters.of(patients)), alpha=alpha)
+    found = [
+        Estimate(*(2 * float(part[k]) for part in (interval.estimate, interval.low, interval.high))) for k in range(2)
+    ]
+    return found[0], found[1]
+
+
+def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[np.object_]]:
+    """Return each image's contribution to psi and to the mean effect, shape (units, 2), images by name."""
+    responses, test = audit.responses, audit.test
+    if responses is None or test is None:
+        raise InputError(f"The responses of '{audit.name}' are not here.")
+    label = responses.labels.index(row.label)
+    thresholds = {name: threshold_of(name, test) for name in responses.labels}
+    values = outcome_values(responses, outcome=test.outcome, threshold=thresholds)
+    levels = [responses.levels.index(level) for level in row.contrast]
+    pair = values[:, levels][..., [label]]
+    product = product_statistic(pair, shared_seeds=audit.shared_seeds)[:, 0]
+    shift = (pair[:, 1] - pair[:, 0]).mean(axis=1)[:, 0]
+    order = np.argsort(responses.units.astype(str))
+    return np.stack([product, shift], axis=1)[order], responses.patients[order]
+
+
+def _independent(one: Estimate, two: Estimate) -> Estimate:
+    """Combine two intervals into that of the difference two - one: variance estimates recovery.
+
+    Examples
+    --------
+    >>> found = _independent(Estimate(0.1, 0.07, 0.14), Estimate(0.2, 0.16, 0.23))
+    >>> round(found.estimate, 3), round(found.low, 3), round(found.high, 3)
+    (0.1, 0.043, 0.142)
+    """
+    difference = two.estimate - one.estimate
+    low = difference - math.hypot(two.estimate - two.low, one.high - one.estimate)
+    return Estimate(difference, low, difference + math.hypot(two.high - two.estimate, one.estimate - one.low))
+
+
+def _flat(row: Difference) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "attribute": row.attribute,
+        "contrast": f"{row.contrast[1]} - {row.contrast[0]}",
+        "first": row.first,
+        "other": row.other,
+        "first_verdict": row.first_verdict,
+        "other_verdict": row.other_verdict,
+        "first_psi": row.first_psi.estimate,
+        "other_psi": row.other_psi.estimate,
+        "psi_difference": row.psi.estimate,
+        "psi_low": row.psi.low,
+        "psi_high": row.psi.high,
+        "first_mean": row.first_mean.estimate,
+        "other_mean": row.other_mean.estimate,
+        "mean_difference": row.mean.estimate,
+        "mean_low": row.mean.low,
+        "mean_high": row.mean.high,
+        "paired": row.paired,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,119 @@
+"""The page of a comparison: verdicts and effects side by side, differences with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from citlr.exchange.comparison import Comparison, Difference
+from citlr.report import numerals, tables
+from citlr.report.charts.geometry import contrast_text
+from citlr.report.page import fill, script_hash, stylesheet, table_script
+from citlr.report.sections.evidence import estimate_cell
+from citlr.report.wording import level_percent
+from citlr.run.files import atomic_write
+from citlr.text import markdown as escaped
+from citlr.version import __version__
+
+
+def render_comparison(found: Sequence[Comparison]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    found : sequence of Comparison
+        At least one, each with a row.
+
+    Returns
+    -------
+    str
+        HTML that loads nothing.
+    """
+    rows = [row for one in found for row in one.rows]
+    return fill(
+        "comparison.html.j2",
+        version=__version__,
+        style=stylesheet(),
+        script=table_script(),
+        script_hash=script_hash(),
+        title=f"{rows[0].first} and what is compared with it",
+        table=_table(rows, found[0].alpha),
+        notes=tuple(dict.fromkeys(row.note for row in rows)),
+        changed=tuple(row for row in rows if row.first_verdict != row.other_verdict),
+        contrast_text=contrast_text,
+        confidence=level_percent(found[0].alpha),
+    )
+
+
+def write_comparison(path: Path, found: Sequence[Comparison]) -> Path:
+    """Render the page, write it atomically, and return its path."""
+    page = render_comparison(found)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def markdown(found: Sequence[Comparison]) -> str:
+    """Return the comparison as a GitHub-flavoured Markdown table.
+
+    Parameters
+    ----------
+    found : sequence of Comparison
+
+    Returns
+    -------
+    str
+    """
+    head = ["label", "redrawn as", "first", "other", "verdict of the first", "verdict of the other"]
+    lines = [
+        "## citlr: audits compared",
+        "",
+        f"| {' | '.join([*head, 'difference of psi', 'difference of the average shift'])} |",
+        "|" + "---|" * (len(head) + 2),
+    ]
+    for row in (row for one in found for row in one.rows):
+        cells = [
+            *(row.label, contrast_text(row.contrast), row.first, row.other, row.first_verdict, row.other_verdict),
+            _interval(row, "psi"),
+            _interval(row, "mean"),
+        ]
+        lines.append(f"| {' | '.join(escaped(cell) for cell in cells)} |")
+    notes = dict.fromkeys(row.note for one in found for row in one.rows)
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in notes)]) + "\n"
+
+
+def _interval(row: Difference, which: str) -> str:
+    estimate = getattr(row, which)
+    if not numerals.is_number(estimate.estimate):
+        return "n/a"
+    bounds = f"{numerals.percent(estimate.low, signed=True)} to {numerals.percent(estimate.high, signed=True)}"
+    return f"{numerals.percent(estimate.estimate, signed=True)} ({bounds})"
+
+
+def _table(rows: Sequence[Difference], alpha: float) -> tables.Table:
+    confidence = f"with {level_percent(alpha)} interval"
+    columns = [
+        tables.Column("Label"),
+        tables.Column("Redrawn as"),
+        tables.Column("First"),
+        tables.Column("Other"),
+        tables.Column("Verdict of the first", "verdict"),
+        tables.Column("Verdict of the other", "verdict"),
+        tables.Column("ψ of the first", "number", confidence),
+        tables.Column("ψ of the other", "number", confidence),
+        tables.Column("Difference of ψ", "number", confidence),
+        tables.Column("Difference of the average shift", "number", confidence),
+    ]
+    cells = [
+        [
+            *(tables.text(value) for value in (row.label, contrast_text(row.contrast), row.first, row.other)),
+            tables.verdict(row.first_verdict),
+            tables.verdict(row.other_verdict),
+            estimate_cell(row.first_psi, "the first audit has no number"),
+            estimate_cell(row.other_psi, "the other audit has no number"),
+            estimate_cell(row.psi, row.note, signed=True),
+            estimate_cell(row.mean, row.note, signed=True),
+        ]
+        for row in rows
+    ]
+    return tables.build("Effects side by side; differences are the other audit’s minus the first one’s", columns, cells)

@@ -1,0 +1,61 @@
+"""Handing a run's images to the owner of a closed model, and taking the answers back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from citlr.audit.assembly import CLOSED
+from citlr.audit.chain import Chain
+from citlr.audit.results.result import AuditResult
+from citlr.console import Narrator
+from citlr.errors import InputError
+from citlr.exchange.answers import ingest
+from citlr.exchange.closed import Export, Format, export_blind, require_exported
+from citlr.run.files import sha256
+from citlr.run.folder import Run
+
+FOLDER = "closed"
+
+
+def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator | None = None) -> Export:
+    """Write a run's redrawn images and originals under opaque names; see `citlr.exchange.closed.export_blind`."""
+    voice = narrator or Narrator(quiet=True)
+    with run.locked():
+        chain = Chain(run, voice)
+        chain.upto("quality")
+        twins = chain.twins
+        sets = twins.sets
+        images = len(twins.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
+        with voice.progress("export", images) as tick:
+            return export_blind(
+                sets, chain.test_part, key_folder=run.path(FOLDER), out=out, format=cast(Format, format), tick=tick
+            )
+
+
+def ingest_run(
+    run: Run, file: Path, *, model: str = "", percent: bool = False, narrator: Narrator | None = None
+) -> dict[str, AuditResult]:
+    """Take a closed model's answers and finish its audit; the run is untouched until the whole file is accepted.
+
+    Raises
+    ------
+    InputError
+        If the run has no closed model of that name, or the file cannot be accepted.
+    """
+    closed = [name for name, settings in run.config.models.items() if settings.kind == CLOSED]
+    name = model or (closed[0] if len(closed) == 1 else "")
+    if name not in closed:
+        known = ", ".join(closed) or "none"
+        raise InputError(
+            f"Say which closed model the answers are of with --model (closed models of this run: {known})."
+        )
+    with run.locked():
+        chain = Chain(run, narrator or Narrator(quiet=True))
+        chain.upto("quality")
+        require_exported(run.path(FOLDER), chain.twins.main)
+        labels = run.config.models[name].labels or run.config.cohort.labels
+        frame = ingest(file, key_folder=run.path(FOLDER), labels=labels, percent=percent)
+        chain.ingest(name, frame, sha256(file))
+        chain.upto("report")
+        return chain.results()

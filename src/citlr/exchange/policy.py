@@ -1,0 +1,246 @@
+"""The gate of a release: a policy in plain terms, one line per breach, JUnit and Markdown for the pipeline."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from citlr.audit.results.result import AuditResult, TestRow, Verdict
+from citlr.config import Section, parse_section, read_yaml
+from citlr.errors import InputError, did_you_mean
+from citlr.run.files import atomic_write
+from citlr.text import markdown, shortened, visible
+from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
+
+Limit = Annotated[Number, Field(gt=0, le=1)]
+Limits = Annotated[
+    Annotated[Limit, One] | Annotated[dict[Name, Limit], PerName, Field(min_length=1)],
+    ByForm,
+]
+Gates = Annotated[Annotated[Flag, One] | Annotated[Names, Listed], ByForm]
+
+
+class Policy(Section):
+    """What a release has to meet.
+
+    `margin` bounds the intervals of psi and of the mean effect (one number, or one per label); `fail_on` the verdicts
+    that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every generator
+    gate has to be passed, or a list of those that have to; `max_increase` how much psi and the size of the mean effect
+    may exceed the baseline's.
+    """
+
+    margin: Limits | None = None
+    fail_on: tuple[Verdict, ...] = ("dependence",)
+    min_patients: CountOrNone = 0
+    require_gates: Gates = True
+    max_increase: Share | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule for one model and label, and whether it is met."""
+
+    model: str
+    rule: str
+    subject: str
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Every rule that was looked at."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is no breach."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def breaches(self) -> tuple[Check, ...]:
+        """The rules that are not met."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def __str__(self) -> str:
+        """One line per breach, or that there is none."""
+        if self.passed:
+            return f"passed: {len(self.checks)} rules met"
+        return visible("\n".join(f"breach: {check.model}: {check.text}" for check in self.breaches))
+
+    def to_markdown(self) -> str:
+        """Return a summary in GitHub-flavoured Markdown."""
+        title = "passed" if self.passed else f"{len(self.breaches)} of {len(self.checks)} rules are breached"
+        lines = [f"## citlr: {title}", "", "| | model | rule | for | finding |", "|---|---|---|---|---|"]
+        for check in sorted(self.checks, key=lambda check: check.passed):
+            cells = (check.model, check.rule, check.subject, check.text)
+            safe = (markdown(cell) for cell in cells)
+            lines.append(f"| {'✅' if check.passed else '❌'} | {' | '.join(safe)} |")
+        return "\n".join(lines) + "\n"
+
+    def to_junit(self) -> bytes:
+        """Return JUnit XML, one test case per rule."""
+        suite = ET.Element("testsuite", name="citlr", tests=str(len(self.checks)), failures=str(len(self.breaches)))
+        for check in self.checks:
+            name = visible(f"{check.rule}: {check.subject}")
+            case = ET.SubElement(suite, "testcase", classname=visible(check.model), name=name)
+            if not check.passed:
+                ET.SubElement(case, "failure", message=visible(check.text)).text = visible(check.text)
+        return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+    def write(self, *, junit: Path | None = None, markdown: Path | None = None) -> None:
+        """Write the machine's and the reviewer's copy, where a path is given."""
+        if junit is not None:
+            with atomic_write(junit) as temporary:
+                temporary.write_bytes(self.to_junit())
+        if markdown is not None:
+            with atomic_write(markdown) as temporary:
+                temporary.write_text(self.to_markdown(), encoding="utf-8")
+
+
+def read_policy(path: str | Path) -> Policy:
+    """Read a policy from YAML.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or a key or value cannot be used.
+    """
+    return parse_section(Policy, read_yaml(path, Policy, "policy"), f"In '{shortened(str(path))}'")
+
+
+def check_policy(
+    results: dict[str, AuditResult], policy: Policy, *, baseline: dict[str, AuditResult] | None = None
+) -> CheckReport:
+    """Hold every model's audit against the policy.
+
+    Parameters
+    ----------
+    results : dict of str to AuditResult
+        The audits, by model.
+    policy : Policy
+        The rules.
+    baseline : dict of str to AuditResult, optional
+        An earlier run's audits; compared where model, label and contrast agree.
+
+    Returns
+    -------
+    CheckReport
+        Every rule that was looked at.
+
+    Raises
+    ------
+    InputError
+        If the policy names a label that no audit has, or leaves one out, asks for a comparison without a baseline to
+        compare with, or an audit holds no test.
+    """
+    for name, result in results.items():
+        if not result.tests:
+            raise InputError(f"The audit of '{name}' holds no test, so no rule can be met: give a finished audit.")
+    _require_known_labels(results, policy)
+    if policy.max_increase is not None and baseline is None:
+        raise InputError("The policy sets max_increase, and there is no baseline: give --baseline OLD_RUN.")
+    checks: list[Check] = []
+    for name, result in results.items():
+        checks += _gate_checks(name, result, policy.require_gates)
+        checks += _patients(name, result, policy)
+        for row in result.tests:
+            checks += _row_checks(name, row, policy)
+            if baseline is not None and policy.max_increase is not None:
+                checks.append(_increase(name, row, baseline, policy.max_increase))
+    return CheckReport(tuple(checks))
+
+
+def _require_known_labels(results: dict[str, AuditResult], policy: Policy) -> None:
+    known = {row.label for result in results.values() for row in result.tests}
+    named = policy.margin if isinstance(policy.margin, dict) else dict.fromkeys(known)
+    for label in named:
+        if label not in known:
+            raise InputError(
+                f"The policy names the label '{label}', which was not audited.{did_you_mean(label, known)}"
+            )
+    for label in sorted(known):
+        if label not in named:
+            raise InputError(
+                f"The policy's margin names no number for '{label}': name every label, or give one number."
+            )
+
+
+def _row_checks(name: str, row: TestRow, policy: Policy) -> list[Check]:
+    subject = subject_of(row)
+    failed = row.verdict in policy.fail_on
+    checks = [Check(name, "verdict", subject, not failed, f"{subject} is '{row.verdict}'")]
+    margin = policy.margin.get(row.label) if isinstance(policy.margin, dict) else policy.margin
+    if margin is not None:
+        shift = max(-row.mean_effect.low, row.mean_effect.high)
+        text = (
+            f"{subject}: psi may be up to {row.psi.high:.4f} and the mean effect up to {shift:.4f} in size, the margin "
+            f"is {margin:g}"
+        )
+        # Written so that a bound that is not a number fails.
+        checks.append(Check(name, "margin", subject, row.psi.high < margin and shift < margin, text))
+    return checks
+
+
+def _gate_checks(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> list[Check]:
+    """Look at every gate, or at those that are named; an audit without gates has passed none."""
+    gates = {gate.name: gate for gate in result.quality.gates}
+    if isinstance(required, tuple):
+        for one in required:
+            if one not in gates:
+                near = did_you_mean(one, gates)
+                raise InputError(f"The policy requires the gate '{one}', which the audit of '{name}' has not.{near}")
+        return [Check(name, "gates", one, gates[one].passed, f"gate '{one}': {gates[one].text}") for one in required]
+    if not required:
+        return []
+    failed = [gate.name for gate in gates.values() if not gate.passed]
+    text = f"generator gates failed: {', '.join(failed)}" if failed else "all generator gates passed"
+    text = text if gates else "no generator gate was set"
+    return [Check(name, "gates", "generator", not failed and bool(gates), text)]
+
+
+def _patients(name: str, result: AuditResult, policy: Policy) -> list[Check]:
+    if policy.min_patients == 0:
+        return []
+    found: dict[str, int] = {}
+    for cell in result.cohort.counts:
+        if cell["split"] == "test":
+            level = str(cell["level"])
+            found[level] = max(
+                found.get(level, 0), int(cell["patients"] or 0)
+            )  # None: masked, so fewer than any minimum
+    return [
+        Check(
+            name,
+            "patients",
+            level,
+            count >= policy.min_patients,
+            f"level '{level}' has {count} test patients, {policy.min_patients} are needed",
+        )
+        for level, count in sorted(found.items())
+    ]
+
+
+def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed: float) -> Check:
+    subject = subject_of(row)
+    old = baseline.get(name) or (next(iter(baseline.values())) if len(baseline) == 1 else None)
+    same = [other for other in old.tests if subject_of(other) == subject] if old else []
+    if not same:
+        return Check(name, "baseline", subject, False, f"{subject} is not in the baseline run: nothing to compare with")
+    rise = row.psi.estimate - same[0].psi.estimate
+    further = abs(row.mean_effect.estimate) - abs(same[0].mean_effect.estimate)
+    text = (
+        f"{subject}: psi is {row.psi.estimate:.4f}, {rise:+.4f} against the baseline, and the size of the mean effect "
+        f"{abs(row.mean_effect.estimate):.4f}, {further:+.4f}; {allowed:g} more is allowed"
+    )
+    return Check(name, "baseline", subject, rise <= allowed and further <= allowed, text)
+
+
+def subject_of(row: TestRow) -> str:
+    """Name a row: label, attribute and contrast."""
+    return f"{row.label}, {row.attribute} {row.contrast[1]} against {row.contrast[0]}"

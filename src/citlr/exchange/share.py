@@ -1,0 +1,44 @@
+"""An audit as JSON that may leave the house: no folder, file name or raw value, small cells without their numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from citlr.audit import privacy
+from citlr.audit.results.result import AuditResult
+from citlr.report.sections.subgroups import masked_parts
+
+
+def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
+    """Return the audit as plain JSON types for people outside.
+
+    Parameters
+    ----------
+    result : AuditResult
+    mask_below : int
+        Cells and subgroups with fewer patients lose their numbers, and a second one where subtraction would give them
+        away; steps of the flow that left out fewer are put together.
+
+    Returns
+    -------
+    dict
+        Of the schema `citlr.audit/1`, so that `read_result` reads it; `masked_below` says that it was masked.
+    """
+    content = result.to_dict()
+    cohort = content["cohort"]
+    masked = privacy.mask_small(result.cohort.counts, below=mask_below)
+    cohort["counts"] = [
+        {**cell, "images": None, "patients": None} if hide else cell
+        for cell, hide in zip(cohort["counts"], masked, strict=True)
+    ]
+    cohort["flow"] = privacy.merge_small_steps(result.cohort.flow, below=mask_below)
+    cohort["missing"] = {
+        name: None if number and number < mask_below else number for name, number in cohort["missing"].items()
+    }
+    cohort["raw"] = [row for row in cohort["raw"] if min(row["images_before"], row["images_after"]) >= mask_below]
+    hidden = masked_parts(result, below=mask_below)
+    content["subgroups"] = [
+        row for row, kept in zip(content["subgroups"], result.subgroups, strict=True) if kept.subgroup not in hidden
+    ]
+    shared: dict[str, Any] = privacy.scrub(content)
+    return {**shared, "masked_below": mask_below, "masked_subgroups": len(hidden)}

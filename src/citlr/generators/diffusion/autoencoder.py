@@ -1,0 +1,252 @@
+"""The autoencoder: MONAI's AutoencoderKL behind a door of images in [0, 1] and latents of mean 0 and variance 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from citlr.generators.quality.ssim import ssim
+
+
+class PixelNorm(nn.Module):
+    """Normalises each position over its channels.
+
+    It stands in for GroupNorm where the latent has to stay local: GroupNorm's statistics run over the whole image, so
+    that a change of the ribs changes the reconstruction of the heart a little, and a blind classifier sees it.
+
+    Parameters
+    ----------
+    channels : int
+        Width of the layer.
+
+    Examples
+    --------
+    >>> PixelNorm(2)(torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)).detach().flatten().round(decimals=2)
+    tensor([-1.,  1.])
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (n, c, h, w) over c to mean 0 and variance 1, then scale and shift each channel."""
+        last = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
+        return last.permute(0, 3, 1, 2)
+
+
+def make_local(module: nn.Module) -> None:
+    """Replace every GroupNorm below `module` by a PixelNorm.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(4, 8))
+    >>> make_local(net)
+    >>> net[1]
+    PixelNorm()
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.GroupNorm):
+            setattr(module, name, PixelNorm(child.num_channels))
+        else:
+            make_local(child)
+
+
+class Autoencoder(nn.Module):
+    """Encodes grey images (n, 1, s, s) in [0, 1] as latents (n, c, s/f, s/f), standardised, and decodes them.
+
+    The factor f is `patch * 2 ** (len(channels) - 1)`. With `patch` above 1 the image enters as a stack of its
+    sub-sampled copies, which spares the layers at full resolution: on a processor they are most of the time.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Width per resolution.
+    latent_channels : int
+        c.
+    blocks : int
+        Residual blocks per resolution.
+    patch : int
+        Side of the squares that become channels.
+    groups : int
+        Groups of GroupNorm.
+    local : bool
+        Whether normalisation stays within a position, see `PixelNorm`.
+    shortcut : bool
+        Whether both networks have a linear path around them, which `start` sets to the principal components of f x f
+        squares: training then starts from the best linear code instead of from nothing.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        *,
+        channels: tuple[int, ...],
+        latent_channels: int,
+        blocks: int,
+        patch: int,
+        groups: int,
+        local: bool,
+        shortcut: bool = False,
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.latent_channels = latent_channels
+        # Here, for it takes 5 s, see `Denoiser`.
+        from monai.networks.nets.autoencoderkl import AutoencoderKL
+
+        self.net = AutoencoderKL(
+            spatial_dims=2,
+            in_channels=patch**2,
+            out_channels=patch**2,
+            channels=channels,
+            num_res_blocks=blocks,
+            attention_levels=(False,) * len(channels),
+            latent_channels=latent_channels,
+            norm_num_groups=groups,
+            # Attention over the image would undo locality, and costs most where images are large.
+            with_encoder_nonlocal_attn=False,
+            with_decoder_nonlocal_attn=False,
+        )
+        if local:
+            make_local(self.net)
+        factor = patch * 2 ** (len(channels) - 1)
+        self.down: nn.Conv2d | None = None
+        self.up: nn.ConvTranspose2d | None = None
+        if shortcut:
+            self.down = nn.Conv2d(1, latent_channels, factor, stride=factor)
+            self.up = nn.ConvTranspose2d(latent_channels, 1, factor, stride=factor)
+        self.register_buffer("centre", torch.zeros(1, latent_channels, 1, 1))
+        self.register_buffer("spread", torch.ones(1, latent_channels, 1, 1))
+        self.to(memory_format=torch.channels_last)
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and standard deviation of the posterior, not standardised.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 1, s, s)
+            Grey values in [0, 1]; those of aligned images may lie outside.
+
+        Returns
+        -------
+        tuple of Tensor, shape (n, c, s/f, s/f)
+        """
+        stacked = functional.pixel_unshuffle(images * 2 - 1, self.patch) if self.patch > 1 else images * 2 - 1
+        mean, deviation = self.net.encode(stacked.contiguous(memory_format=torch.channels_last))
+        return (mean if self.down is None else mean + self.down(images)), deviation
+
+    def render(self, latent: Tensor) -> Tensor:
+        """Decode latents that are not standardised to images (n, 1, s, s); values are not clipped."""
+        stacked: Tensor = self.net.decode(latent.contiguous(memory_format=torch.channels_last))
+        images = (functional.pixel_shuffle(stacked, self.patch) if self.patch > 1 else stacked) / 2 + 0.5
+        return images if self.up is None else images + self.up(latent) - 0.5
+
+    @torch.no_grad()
+    def start(self, images: Tensor) -> None:
+        """Set the shortcut to the principal components of the images' squares, and the networks beside it to zero.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 1, s, s), in [0, 1]
+            Of the training split; nothing happens where there is no shortcut.
+        """
+        if self.down is None or self.up is None:
+            return
+        factor = self.down.stride[0]
+        squares = functional.pixel_unshuffle(images, factor).permute(0, 2, 3, 1).flatten(0, 2).double()
+        mean = squares.mean(dim=0)
+        values, vectors = torch.linalg.eigh(torch.cov((squares - mean).T))
+        keep = torch.arange(len(values)).flip(0)[: self.latent_channels]
+        scale = values[keep].clamp_min(1e-8).sqrt()
+        basis = vectors[:, keep].T.reshape(-1, 1, factor, factor)
+        level = mean.reshape(1, 1, factor, factor)
+        self.down.weight.copy_(basis / scale[:, None, None, None])
+        self.down.bias.copy_(-(self.down.weight * level).sum(dim=(1, 2, 3)))  # type: ignore[union-attr]
+        self.up.weight.copy_(basis * scale[:, None, None, None])
+        # One bias for a whole square: the mean of squares is flat, but for a rest that training takes care of.
+        self.up.bias.fill_(float(mean.mean()))  # type: ignore[union-attr]
+        last = max(
+            int(name.split(".")[2]) for name, _ in self.net.named_parameters() if name.startswith("decoder.blocks.")
+        )
+        for name, parameter in self.net.named_parameters():
+            if name.startswith(("quant_conv_mu.", f"decoder.blocks.{last}.")):
+                parameter.zero_()
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode, add `noise` (n, c, s/f, s/f) times the posterior's deviation, decode, for training.
+
+        Returns
+        -------
+        tuple of Tensor
+            Images (n, 1, s, s), not clipped, and the posterior's mean and deviation as of `moments`.
+        """
+        mean, deviation = self.moments(images)
+        return self.render(mean + noise * deviation), mean, deviation
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Give the standardised mean of the posterior: (n, 1, s, s) to (n, c, s/f, s/f)."""
+        standard: Tensor = (self.moments(images)[0] - self.centre) / self.spread
+        return standard
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Give images (n, 1, s, s) in [0, 1] of standardised latents (n, c, s/f, s/f)."""
+        return self.paint(z).clamp(0.0, 1.0)
+
+    def paint(self, z: Tensor) -> Tensor:
+        """Decode standardised latents; grey values are not clipped, as those of aligned images need not be."""
+        return self.render(z * self.spread + self.centre)
+
+    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set what latents are standardised by: mean and deviation (c,) of each channel over the training split."""
+        self.centre.copy_(mean.reshape(self.centre.shape))
+        self.spread.copy_(deviation.clamp_min(1e-6).reshape(self.spread.shape))
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, *, scales: int = 3, structure: float = 0.1) -> Tensor:
+    """Mean absolute error and dissimilarity of structure, averaged over halved resolutions.
+
+    Parameters
+    ----------
+    output, target : Tensor of shape (n, 1, s, s)
+    scales : int
+        Number of resolutions, each half of the one before.
+    structure : float
+        Weight of 1 - SSIM beside the absolute error.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    Examples
+    --------
+    >>> black, grey = torch.zeros(1, 1, 16, 16), torch.full((1, 1, 16, 16), 0.25)
+    >>> reconstruction_loss(grey, black, structure=0.0)
+    tensor(0.2500)
+    """
+    total = output.new_zeros(())
+    for k in range(scales):
+        if k:
+            output, target = functional.avg_pool2d(output, 2), functional.avg_pool2d(target, 2)
+        total = total + (output - target).abs().mean() + structure * (1 - ssim(output, target).mean())
+    return total / scales
+
+
+def kl_to_normal(mean: Tensor, deviation: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of N(mean, deviation^2) from N(0, 1), summed over a latent, averaged over images.
+
+    `sum (mean^2 + deviation^2 - 1 - log deviation^2) / 2`, in nats: a scalar of means and deviations (n, ...).
+
+    Examples
+    --------
+    >>> kl_to_normal(torch.zeros(2, 3), torch.ones(2, 3)), kl_to_normal(torch.ones(2, 3), torch.ones(2, 3))
+    (tensor(0.), tensor(1.5000))
+    """
+    variance = deviation**2
+    each = 0.5 * (mean**2 + variance - 1 - variance.clamp_min(1e-12).log())
+    return each.flatten(1).sum(dim=1).mean()

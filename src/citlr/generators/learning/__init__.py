@@ -1,1 +1,0 @@
-"""How anything here learns: splits made ready, one loop, its checkpoints."""

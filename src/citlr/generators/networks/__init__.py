@@ -1,1 +1,0 @@
-"""The networks that are trained, and nothing of their training."""

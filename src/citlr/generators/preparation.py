@@ -1,0 +1,176 @@
+"""What every training starts from: two splits, decoded and coded, and a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from citlr.console import Narrator
+from citlr.data.leaks import fingerprints
+from citlr.errors import InputError
+from citlr.generators.conditions import Conditions
+from citlr.generators.overlap import sparse_levels
+from citlr.learning.loop import Trainer
+from citlr.learning.store import Dataset, require_variety
+from citlr.randomness import hashed_seed
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+
+class Wanted(Protocol):
+    """What the configurations of all generators name alike."""
+
+    @property
+    def size(self) -> int:
+        """Side of the images."""
+
+    @property
+    def attributes(self) -> tuple[str, ...] | None:
+        """What can be intervened on."""
+
+    @property
+    def hold(self) -> tuple[str, ...]:
+        """Covariates that stay at their observed values."""
+
+    @property
+    def accelerator(self) -> str:
+        """As in Lightning Fabric."""
+
+    @property
+    def precision(self) -> str:
+        """As in Lightning Fabric, or "auto"."""
+
+    @property
+    def devices(self) -> int:
+        """Processes."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Splits that are ready to be learnt from, the training split first.
+
+    Parameters
+    ----------
+    splits : pair of Cohort
+        As they came.
+    conditions : Conditions
+        What to condition on.
+    sets : pair of Dataset
+        Their images, decoded.
+    codes : pair of Tensor, shape (n, width)
+        See `Conditions.encode`.
+    trainer : Trainer
+        The device.
+    notes : tuple of str
+        What is to be known of the data, such as levels with few images.
+    """
+
+    splits: tuple[Cohort, Cohort]
+    conditions: Conditions
+    sets: tuple[Dataset, Dataset]
+    codes: tuple[Tensor, Tensor]
+    trainer: Trainer
+    notes: tuple[str, ...]
+
+    @property
+    def mark(self) -> str:
+        """Names what the images are conditioned on: a checkpoint of another table is none to go on from."""
+        parts = (code.contiguous().numpy().tobytes() for code in self.codes)
+        return f"{hashed_seed(self.conditions.to_json(), *(part.hex() for part in parts)):016x}"
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Marks of the patients of both splits: no image of theirs may be audited."""
+        return tuple(fingerprints([patient for split in self.splits for patient in split.frame["patient_id"]]))
+
+    def remarks(self) -> dict[str, Any]:
+        """Give what a report is to say of the data and of the device, once the training is over."""
+        said: dict[str, Any] = {"batch_halved": self.trainer.halved, "sparse_levels": list(self.notes)}
+        return {name: value for name, value in said.items() if value}
+
+
+def prepare(
+    config: Wanted,
+    train: Cohort,
+    validation: Cohort | None,
+    *,
+    seed: int,
+    directory: Path | None,
+    narrator: Narrator,
+) -> Prepared:
+    """Decode and code the splits, and take the device.
+
+    Parameters
+    ----------
+    config : Wanted
+        The generator's configuration; without attributes in it the cohort's own can be intervened on.
+    train, validation : Cohort
+        Without the second a tenth of the training patients, drawn by the seed, is set aside.
+    seed : int
+        Of the coin, and of what is set aside.
+    directory : Path, optional
+        For decoded images.
+    narrator : Narrator
+        Says which levels have few images.
+
+    Returns
+    -------
+    Prepared
+        The training split first.
+
+    Raises
+    ------
+    InputError
+        If a split is empty, a column is missing, an attribute has one level, or all images are alike.
+    """
+    if validation is None:
+        train, validation = set_aside(train, seed)
+    if not len(train) or not len(validation):
+        raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
+    conditions = Conditions.of(
+        train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
+    )
+    notes = sparse_levels(train.frame, conditions.recorded)
+    for note in notes:
+        narrator.say(note)
+    trainer = Trainer(config.accelerator, config.precision, config.devices)
+    sets = (
+        Dataset.of(train, size=config.size, directory=directory),
+        Dataset.of(validation, size=config.size, directory=directory),
+    )
+    require_variety(sets[0])
+    codes = (conditions.encode(train.frame), conditions.encode(validation.frame))
+    return Prepared((train, validation), conditions, sets, codes, trainer, notes)
+
+
+def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
+    """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash.
+
+    Parameters
+    ----------
+    train : Cohort
+        The images that there are.
+    seed : int
+        Of the hash; a patient's side depends on it and on the `patient_id` alone.
+
+    Returns
+    -------
+    tuple of Cohort
+        Training and validation; about nine to one, and no patient on both sides.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from citlr.data.cohort import Cohort
+    >>> frame = pd.DataFrame({"image_id": range(200), "path": "", "patient_id": np.arange(200) // 2})
+    >>> kept, aside = set_aside(Cohort(frame, Path(), attributes=(), labels=()), seed=0)
+    >>> len(kept) + len(aside), set(kept.frame["patient_id"]) & set(aside.frame["patient_id"])
+    (200, set())
+    """
+    aside = np.asarray([hashed_seed("set aside", seed, patient) % 10 == 0 for patient in train.frame["patient_id"]])
+    return train.take(~aside), train.take(aside)

@@ -1,0 +1,240 @@
+"""The parts of a probe: what it reads, and the networks that read it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from citlr.generators.probes.blocks import Residual
+from citlr.generators.variables import Variable, as_level
+
+# The raster that the fine probe works on, whatever the size of the images.
+RASTER = 32
+
+
+class ProbeNet(nn.Module):
+    """Images (n, 1, s, s) to features (n, d), and from these to one set of logits per target.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of levels of each target.
+    channels : tuple of int
+        Widths; each stage after the first halves the resolution.
+
+    Examples
+    --------
+    >>> net = ProbeNet([2, 3])
+    >>> [tuple(logits.shape) for logits in net(torch.zeros(4, 1, 32, 32))]
+    [(4, 2), (4, 3)]
+    """
+
+    # Channels that `prepared` gives.
+    inputs = 4
+
+    def __init__(self, sizes: Sequence[int], channels: tuple[int, ...] = (16, 32, 64)) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(self.inputs, channels[0], 3, padding=1)
+        widths = (channels[0], *channels)
+        self.stages = nn.ModuleList(
+            Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
+        )
+        # Where a finding sits matters: a 4 x 4 grid of averages keeps it, a global average would not.
+        self.squeeze = nn.Conv2d(channels[-1], 16, 1)
+        self.mix = nn.Linear(16 * 16 + channels[-1], channels[-1])
+        self.heads = nn.ModuleList(nn.Linear(channels[-1], size) for size in sizes)
+        self.to(memory_format=torch.channels_last)
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Give what the first convolution sees, (n, inputs, h, w), of images (n, 1, s, s) in [0, 1]."""
+        return functional.pixel_unshuffle(images * 2 - 1, 2)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Give features (n, d) of images (n, 1, s, s) in [0, 1]; d is the last of the widths."""
+        x = self.stem(self.prepared(images).contiguous(memory_format=torch.channels_last))
+        for stage in self.stages:
+            x = stage(x)
+        x = functional.silu(x)
+        grid = functional.adaptive_avg_pool2d(self.squeeze(x), 4).flatten(1)
+        found: Tensor = functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
+        return found
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Give the logits of each target, (n, levels), of images (n, 1, s, s) in [0, 1]."""
+        found = self.features(images)
+        return [head(found) for head in self.heads]
+
+
+class ResNetProbe(nn.Module):
+    """The publication's attribute classifier: ResNet-34 (He et al. 2016) on grey images, one head per target.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of levels of each target.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        from torchvision.models import resnet34
+
+        self.net = resnet34(weights=None)
+        self.net.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        self.net.fc = nn.Identity()
+        self.heads = nn.ModuleList(nn.Linear(512, size) for size in sizes)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Give pooled features (n, 512) of images (n, 1, s, s) in [0, 1]."""
+        found: Tensor = self.net((images * 2 - 1).contiguous(memory_format=torch.channels_last))
+        return found
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Give the logits of each target, (n, levels), of images (n, 1, s, s) in [0, 1]."""
+        found = self.features(images)
+        return [head(found) for head in self.heads]
+
+
+class FineProbeNet(ProbeNet):
+    """A probe that sees texture of single pixels in images of any size, at the cost of one of `RASTER` x 2 pixels.
+
+    A network of strides and averages learns in some hundred steps what many pixels show together, and not that
+    neighbours differ more in one image than in another. So it is handed that: beside the image, averaged to the raster,
+    the logarithm of how strong its differences are (Haar wavelets along rows, columns and diagonals, undecimated;
+    Mallat 1989) at distances of 1, 2, 4, ... pixels, in every cell of the raster.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of levels of each target.
+    size : int
+        Side of the images.
+
+    Examples
+    --------
+    >>> net = FineProbeNet([2], size=96)
+    >>> net.prepared(torch.zeros(1, 1, 96, 96)).shape, net(torch.zeros(1, 1, 96, 96))[0].shape
+    (torch.Size([1, 7, 32, 32]), torch.Size([1, 2]))
+    """
+
+    def __init__(self, sizes: Sequence[int], *, size: int) -> None:
+        cell = max(1, size // RASTER)
+        self.reaches = tuple(2**k for k in range(cell.bit_length()) if 2**k <= max(1, cell // 2))
+        self.inputs = 4 + 3 * len(self.reaches)
+        super().__init__(sizes)
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Give the image at twice the raster, taken apart, and the strength of its differences, on the raster."""
+        image = functional.adaptive_avg_pool2d(images * 2 - 1, 2 * RASTER)
+        parts = [functional.pixel_unshuffle(image, 2)]
+        for reach in self.reaches:
+            across = images[..., reach:] - images[..., :-reach]
+            down = images[..., reach:, :] - images[..., :-reach, :]
+            diagonal = across[..., reach:, :] - across[..., :-reach, :]
+            for one in (across, down, diagonal):
+                strength = functional.adaptive_avg_pool2d(one.abs(), RASTER)
+                # Film noise is about e^-4 of the grey scale: the logarithm lies around 0.
+                parts.append(torch.log(strength + 1e-3) + 4)
+        return torch.cat(parts, dim=1)
+
+
+def make_net(architecture: str, counts: Sequence[int], size: int) -> ProbeNet | ResNetProbe:
+    """Make an untrained network for targets of so many levels each, and images of this size."""
+    if architecture == "fine":
+        return FineProbeNet(counts, size=size)
+    return ResNetProbe(counts) if architecture == "resnet34" else ProbeNet(counts)
+
+
+# Architectures of probes, with the learning rate that each is trained with.
+ARCHITECTURES: dict[str, float] = {"small": 2e-3, "fine": 2e-3, "resnet34": 5e-4}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing that a probe reads: a column and its levels.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    levels : tuple of str
+        Its levels; of a number, its groups.
+    cuts : tuple of float
+        A number's inner edges; empty for a set of levels.
+    centres : tuple of float
+        A number's mean in each group.
+
+    Examples
+    --------
+    >>> age = Target.of("age", pd.Series(range(20, 80), dtype=float), groups=2)
+    >>> age.levels, age.cuts, age.numbers(np.array([[0.5, 0.5]])).tolist()
+    (('at most 49.5', 'above 49.5'), (49.5,), [49.5])
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    cuts: tuple[float, ...] = ()
+    centres: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Target:
+        """Describe a column of the training split.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        column : Series
+            Its values; missing ones do not count.
+        groups : int
+            What a number is cut into at its quantiles; fewer where ties empty a group.
+
+        Returns
+        -------
+        Target
+        """
+        variable = Variable.of(name, column)
+        if variable.levels:
+            return cls(name, variable.levels)
+        given = column.dropna().to_numpy(dtype=np.float64)
+        cuts = np.unique(np.quantile(given, np.arange(1, groups) / groups))
+        index = np.searchsorted(cuts, given, side="left")
+        kept = np.unique(index)
+        # A group that ties have emptied is none.
+        cuts = cuts[: len(kept) - 1]
+        index = np.searchsorted(cuts, given, side="left")
+        centres = tuple(float(given[index == k].mean()) for k in np.unique(index))
+        names = [f"at most {cut:g}" for cut in cuts] + [f"above {cuts[-1]:g}" if len(cuts) else "any"]
+        return cls(name, tuple(names), tuple(float(cut) for cut in cuts), centres)
+
+    def numbers(self, readings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Give `sum_k p_k centre_k` of probabilities (..., levels): the expected number (...), in the column's unit."""
+        expected: npt.NDArray[np.float64] = np.asarray(readings, dtype=np.float64) @ np.asarray(self.centres)
+        return expected
+
+    def code(self, column: pd.Series) -> npt.NDArray[np.int64]:
+        """Give the index (n,) of each row's level, -1 where it is missing or unknown.
+
+        Examples
+        --------
+        >>> Target("sex", ("F", "M")).code(pd.Series(["M", None, "F", "?"])).tolist()
+        [1, -1, 0, -1]
+        """
+        codes = np.full(len(column), -1, dtype=np.int64)
+        given = column.notna().to_numpy()
+        if self.centres:
+            numbers = column[given].to_numpy(dtype=np.float64)
+            codes[given] = np.searchsorted(np.asarray(self.cuts), numbers, side="left")
+            return codes
+        # A level that the training split does not have is as good as missing.
+        index = {level: k for k, level in enumerate(self.levels)}
+        codes[given] = [index.get(as_level(value), -1) for value in column[given]]
+        return codes

@@ -1,0 +1,224 @@
+"""The training of a probe: attributes and labels balanced against each other, and what is left of one in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import mannwhitneyu, spearmanr
+from torch import Tensor
+from torch.nn import functional
+
+from citlr.console import Narrator
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.effects.propensity import Propensity
+from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
+from citlr.generators.probes.probe import Probes
+from citlr.generators.probes.within_levels import Offsets, fit_offsets
+from citlr.learning.loop import Trainer, run, seeded
+from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.store import Dataset, spans
+from citlr.randomness import hashed_seed
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+# A row may count at most this many times as much as the average one.
+LARGEST_WEIGHT = 10.0
+# Groups that a continuous attribute is read in; the reading is the mean of their centres.
+ATTRIBUTE_GROUPS = 6
+
+
+def fit_probes(
+    train: Cohort,
+    validation: Cohort,
+    *,
+    attributes: Sequence[str],
+    labels: Sequence[str] = (),
+    size: int,
+    steps: int = 800,
+    batch_size: int = 64,
+    seed: int = 0,
+    architecture: str = "small",
+    within_levels: bool = True,
+    directory: Path | None = None,
+    narrator: Narrator | None = None,
+) -> Probes:
+    """Train a probe on the training split.
+
+    Attributes are balanced against labels and labels against attributes by weights `p(y) / p(y | rest)`: where they are
+    correlated, a plain probe of the disease reads the attribute instead and would report drift that is not there.
+
+    Parameters
+    ----------
+    train, validation : Cohort
+        Weights are learnt on the first; the second chooses among them and says how good they are.
+    attributes, labels : sequence of str
+        Columns to read. A number is read as below or above its median, an attribute that is a number in six groups.
+    size : int
+        Side of the images.
+    steps, batch_size, seed
+        Budget and seed.
+    architecture : {"small", "fine", "resnet34"}
+        A small network, one that sees texture of single pixels, or the publication's.
+    within_levels : bool
+        Whether labels are calibrated within each level of the first attribute (see `within_levels`); not needed where
+        none goes with it.
+    directory : Path, optional
+        For checkpoints and decoded images.
+    narrator : Narrator, optional
+        Shows the progress.
+
+    Returns
+    -------
+    Probes
+        On the CPU, judged on the validation split.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or the architecture is not known.
+    StateError
+        As of `training.run`.
+    """
+    for name in (*attributes, *labels):
+        if name not in train.frame.columns:
+            raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, train.frame.columns)}")
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"There is no probe '{architecture}'.{did_you_mean(architecture, ARCHITECTURES)}")
+    rate = ARCHITECTURES[architecture]
+    names = tuple(dict.fromkeys((*attributes, *labels)))
+    targets = tuple(
+        Target.of(name, train.frame[name], groups=ATTRIBUTE_GROUPS if name in attributes else 2) for name in names
+    )
+    sets = [Dataset.of(part, size=size, directory=directory) for part in (train, validation)]
+    codes = [np.stack([t.code(part.frame[t.name]) for t in targets], axis=1) for part in (train, validation)]
+    count = len(tuple(dict.fromkeys(attributes)))
+    # The choice among the weights is balanced too: unbalanced, it would fall on those that read the other group along.
+    weights = [_balance(part, targets, n_attributes=count) for part in codes]
+    with seeded(seed, "probe"):
+        net = make_net(architecture, [len(target.levels) for target in targets], size)
+    trainer = Trainer("cpu", "32-true")
+    learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2), decay=0.98)
+
+    def loss(rows: npt.NDArray[np.int64], images: Tensor, which: int) -> Tensor:
+        total = torch.zeros(())
+        for k, logits in enumerate(learner.runner(images) if net.training else net(images)):
+            code = torch.from_numpy(codes[which][rows, k])
+            each = functional.cross_entropy(logits, code.clamp_min(0), reduction="none") * (code >= 0)
+            total = total + (each * torch.from_numpy(weights[which][rows, k])).mean()
+        return total
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        rows = trainer.rows(len(sets[0]), seed=seed, part="probe", step=step, batch_size=batch_size)
+        images = _jitter(sets[0].images(rows), random, blur=architecture != "fine")
+        return {"loss": trainer.descend(loss(rows, images, 0), learner)}
+
+    def validate() -> float:
+        parts = [np.arange(span.start, span.stop) for span in spans(min(len(sets[1]), 512), 64)]
+        return float(np.average([float(loss(r, sets[1].images(r), 1)) for r in parts], weights=[len(r) for r in parts]))
+
+    budget = Budget(steps, batch_size=batch_size, learning_rate=rate, validate_every=max(1, steps // 8))
+    content = (*(data.mark for data in sets), *(code.tobytes().hex() for code in codes))
+    mark = f"{hashed_seed(seed, size, steps, batch_size, architecture, targets, *content):016x}"
+    plan = Plan("probe", {"probe": learner}, update, budget, seed, validate, mark)
+    run(plan, trainer, directory=directory, narrator=narrator)
+    probes = Probes(targets, size, net, {}, {}, architecture)
+    accuracy, trusted = _judge(probes, sets[1], codes[1])
+    offsets = _offsets(probes, sets[0], codes[0], weights[0], n_attributes=count) if within_levels else {}
+    return Probes(targets, size, net, accuracy, trusted, architecture, offsets)
+
+
+def _jitter(images: Tensor, random: torch.Generator, *, blur: bool = True) -> Tensor:
+    """Shift, brighten and blur a little, so that the probe does not learn the training images by heart.
+
+    Blur and noise also make it indifferent to what an autoencoder loses: it is to read redrawn images. A fine probe is
+    to notice just that.
+    """
+    down, right = (int(v) for v in torch.randint(-2, 3, (2,), generator=random))
+    shifted = torch.roll(images, (down, right), dims=(2, 3))
+    gain = 1 + 0.1 * (torch.rand((len(images), 1, 1, 1), generator=random) - 0.5)
+    if not blur:
+        return (shifted * gain).clamp(0, 1)
+    if float(torch.rand((), generator=random)) < 0.5:
+        shifted = functional.avg_pool2d(functional.pad(shifted, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    noise = 0.01 * torch.randn(images.shape, generator=random)
+    return (shifted * gain + noise).clamp(0, 1)
+
+
+def _balance(codes: npt.NDArray[np.int64], targets: Sequence[Target], *, n_attributes: int) -> npt.NDArray[np.float32]:
+    """Give weights (n, targets) under which a target is uniform over its levels and independent of the other group."""
+    weights = np.ones(codes.shape, dtype=np.float32)
+    for k, target in enumerate(targets):
+        others = range(n_attributes, len(targets)) if k < n_attributes else range(n_attributes)
+        given = codes[:, k] >= 0
+        y = codes[given, k]
+        if len(np.unique(y)) < 2:
+            continue
+        planes = [np.eye(len(targets[j].levels) + 1)[codes[given, j]] for j in others]
+        rest = np.concatenate([np.ones((len(y), 1)), *planes], axis=1)
+        alike = np.full(len(target.levels), 1 / len(target.levels))
+        raw = Propensity().fit(y, rest).weights(y, rest, shares=alike, heaviest=LARGEST_WEIGHT)
+        weights[given, k] = raw / raw.mean()
+    return weights
+
+
+def _readings(probes: Probes, data: Dataset) -> dict[str, npt.NDArray[np.float32]]:
+    """Read all images of a split."""
+    parts = [probes.read(data.images(span).numpy()) for span in spans(len(data))]
+    return {target.name: np.concatenate([part[target.name] for part in parts]) for target in probes.targets}
+
+
+def _offsets(
+    probes: Probes,
+    data: Dataset,
+    codes: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float32],
+    *,
+    n_attributes: int,
+) -> Offsets:
+    """Calibrate the labels within each level of the first attribute, where that is a set of levels."""
+    first = probes.targets[0]
+    if first.centres or not n_attributes or n_attributes == len(probes.targets):
+        return {}
+    readings, found = _readings(probes, data), {}
+    for k, target in enumerate(probes.targets[n_attributes:], n_attributes):
+        logits = np.log(np.maximum(readings[target.name].astype(np.float64), 1e-12))
+        own = {}
+        for number, level in enumerate(first.levels):
+            rows = (codes[:, 0] == number) & (codes[:, k] >= 0)
+            own[level] = fit_offsets(logits[rows], codes[rows, k], weights[rows, k].astype(np.float64)).tolist()
+        found[target.name] = own
+    return found
+
+
+def _judge(probes: Probes, data: Dataset, codes: npt.NDArray[np.int64]) -> tuple[dict[str, float], dict[str, bool]]:
+    readings = _readings(probes, data)
+    accuracy, trusted = {}, {}
+    for k, target in enumerate(probes.targets):
+        given = codes[:, k] >= 0
+        values, truth = readings[target.name][given], codes[given, k]
+        present = np.unique(truth)
+        shares = [float((values[truth == level].argmax(axis=1) == level).mean()) for level in present]
+        accuracy[target.name] = float(np.mean(shares)) if shares else float("nan")
+        if len(target.centres) > 2:
+            numbers = data.cohort.frame[target.name].to_numpy(dtype=np.float64)[given]
+            trusted[target.name] = _follows(target.numbers(values), numbers)
+            continue
+        trusted[target.name] = len(present) == len(target.levels) and all(
+            mannwhitneyu(values[truth == level, level], values[truth != level, level], alternative="greater").pvalue
+            < 0.01 / len(target.levels)
+            for level in present
+        )
+    return accuracy, trusted
+
+
+def _follows(read: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> bool:
+    """Say whether readings of a number rise with it, better than by chance."""
+    if len(np.unique(read)) < 2 or len(np.unique(true)) < 2:
+        return False
+    return bool(spearmanr(read, true, alternative="greater").pvalue < 0.01)

@@ -1,0 +1,167 @@
+"""The disentangler: a bounded change of the latent that hides the attribute from a critic (MINE)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
+    """Lower bound of the mutual information from a critic's scores: `E_joint[T] - log E_product[exp T]`, in nats.
+
+    The bound of Donsker and Varadhan, as Belghazi et al. (2018, MINE) use it.
+
+    Parameters
+    ----------
+    joint, product : Tensor of shape (n,)
+        Scores of pairs as they occur, and of pairs matched at random (or, for each image, the logarithm of the mean of
+        `exp T` over its levels: the same with the matching done exactly).
+
+    Returns
+    -------
+    Tensor
+        A scalar. The logarithm is part of the bound: without it the value bounds nothing.
+
+    Examples
+    --------
+    >>> donsker_varadhan(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.0]))
+    tensor(1.)
+    """
+    return joint.mean() - (torch.logsumexp(product, dim=0) - math.log(len(product)))
+
+
+def critic_loss(joint: Tensor, product: Tensor, log_average: Tensor, *, rate: float = 0.05) -> Tensor:
+    """Negative bound whose gradient is corrected as in Belghazi et al. (2018), section 3.2.
+
+    The gradient of `log E[exp T]` on a batch is biased, as its denominator is the batch's own mean. A moving average of
+    that mean takes its place: `E[exp(T_product)] / average - E[T_joint]`.
+
+    Parameters
+    ----------
+    joint, product : Tensor of shape (n,)
+        As of `donsker_varadhan`.
+    log_average : Tensor
+        A scalar, the logarithm of the average; updated here, NaN to start.
+    rate : float
+        Share of this batch in the average.
+
+    Returns
+    -------
+    Tensor
+        A scalar whose gradient counts, not its value.
+
+    Examples
+    --------
+    >>> log_average = torch.tensor(float("nan"))
+    >>> critic_loss(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0]), log_average), log_average
+    (tensor(0.), tensor(2.))
+    """
+    batch = (torch.logsumexp(product, dim=0) - math.log(len(product))).detach()
+    if torch.isnan(log_average):
+        log_average.copy_(batch)
+    else:
+        log_average.copy_(torch.logaddexp(log_average + math.log(1 - rate), batch + math.log(rate)))
+    return torch.exp(product - log_average).mean() - joint.mean()
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.GroupNorm(min(8, outputs), outputs),
+        nn.SiLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.SiLU(),
+    )
+
+
+class Disentangler(nn.Module):
+    """`phi(z) = z + lambda delta(z) / ||delta(z)||` with a U-shaped delta.
+
+    Parameters
+    ----------
+    latent_shape : tuple of int
+        (c, h, w).
+    channels : tuple of int
+        Widths going down; mirrored going up.
+    strength : float
+        Root mean square of the change per entry of the (standardised) latent: lambda = strength * sqrt(entries).
+    attributes : int
+        Length of the factual attribute's code.
+    informed : bool
+        Whether delta is told that code; the published delta is not.
+    at_most : bool
+        Whether lambda is a bound of the change instead of its length: then nothing moves more than hiding asks for.
+
+    Examples
+    --------
+    >>> phi = Disentangler(latent_shape=(2, 4, 4), channels=(8, 16), strength=0.5, attributes=3)
+    >>> z = torch.zeros(1, 2, 4, 4)
+    >>> (phi(z, torch.zeros(1, 3)) - z).square().mean().sqrt().detach().round(decimals=4)
+    tensor(0.5000)
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_shape: tuple[int, int, int],
+        channels: tuple[int, ...],
+        strength: float,
+        attributes: int,
+        informed: bool = False,
+        at_most: bool = False,
+    ) -> None:
+        super().__init__()
+        latent_channels, told = latent_shape[0], attributes if informed else 0
+        self.strength = strength
+        self.told = told
+        self.at_most = at_most
+        widths = (latent_channels + told, *channels)
+        self.down = nn.ModuleList(_block(a, b) for a, b in itertools.pairwise(widths))
+        up = [(below + above, above) for above, below in itertools.pairwise(channels)]
+        self.up = nn.ModuleList(_block(a, b) for a, b in reversed(up))
+        self.out = nn.Conv2d(channels[0], latent_channels, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def delta(self, z: Tensor, factual: Tensor) -> Tensor:
+        """Give the direction of the change, (n, c, h, w); parameters as of `forward`."""
+        x = z
+        if self.told:
+            x = torch.cat([z, factual[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1)
+        kept: list[Tensor] = []
+        for k, block in enumerate(self.down):
+            if k:
+                kept.append(x)
+                x = functional.max_pool2d(x, 2)
+            x = block(x)
+        for block in self.up:
+            skip = kept.pop()
+            x = functional.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, skip], dim=1))
+        change: Tensor = self.out(x)
+        return change
+
+    def forward(self, z: Tensor, factual: Tensor) -> Tensor:
+        """Give phi(z).
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, c, h, w)
+            Standardised latents.
+        factual : Tensor of shape (n, attributes)
+            Code of the attributes; not looked at unless `informed`.
+
+        Returns
+        -------
+        Tensor of shape (n, c, h, w)
+            Its root mean square difference from z is `strength` (at most that, with `at_most`).
+        """
+        change = self.delta(z, factual)
+        length = change.flatten(1).norm(dim=1).clamp_min(1e-8)[:, None, None, None]
+        reach = self.strength * math.sqrt(z[0].numel())
+        factor = (reach / length).clamp_max(1.0) if self.at_most else reach / length
+        hidden: Tensor = z + factor * change
+        return hidden

@@ -1,0 +1,1 @@
+"""How faithful counterfactual images are."""

@@ -1,0 +1,310 @@
+"""How faithful counterfactual images are: pure functions of arrays.
+
+Composition, effectiveness and reversibility are the axioms of Monteiro et al. (2023), minimality is Melistas et al.
+(2024); drift and the effect map are this project's. `quality_meter` makes one report of them all, `quality_cycles`
+redraws images again and again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+
+from citlr.errors import InputError
+from citlr.generators.quality.ssim import ssim
+
+Array = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class EffectMap:
+    """How the generated change compares with the true one, where a simulator knows it.
+
+    Parameters
+    ----------
+    relative_error : float
+        `||generated - true|| / ||true||` over all images and pixels; 0 is perfect, 1 is no better than no change.
+    cosine : float
+        Between the two changes; 1 is the right direction.
+    scale : float
+        Length of the generated change along the true one, as a share of it; below 1 it hides bias.
+    outside : float
+        Mean absolute generated change where there is no true one, in grey values.
+    """
+
+    relative_error: float
+    cosine: float
+    scale: float
+    outside: float
+
+
+def effect_map(generated: Array, true: Array) -> EffectMap:
+    """Compare changes `do(a') - do(a)`.
+
+    With g and t all pixels of both: `scale = g.t / t.t`, `cosine = g.t / (||g|| ||t||)`.
+
+    Parameters
+    ----------
+    generated, true : ndarray of one shape
+        In grey values.
+
+    Returns
+    -------
+    EffectMap
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or the true change is zero everywhere.
+
+    Examples
+    --------
+    >>> true = np.array([1.0, 2.0, 0.0])
+    >>> found = effect_map(0.5 * true, true)
+    >>> round(found.scale, 6), round(found.cosine, 6), round(found.relative_error, 6)
+    (0.5, 1.0, 0.5)
+    """
+    if generated.shape != true.shape:
+        raise InputError(f"Generated changes {generated.shape} and true ones {true.shape} differ in shape.")
+    a, b = np.asarray(generated, dtype=np.float64).ravel(), np.asarray(true, dtype=np.float64).ravel()
+    power = float(b @ b)
+    if power == 0:
+        raise InputError("The true change is zero everywhere: there is no effect to compare with.")
+    untouched = b == 0
+    return EffectMap(
+        relative_error=float(np.sqrt(((a - b) ** 2).sum() / power)),
+        cosine=float(a @ b / np.sqrt(max(float(a @ a), 1e-300) * power)),
+        scale=float(a @ b / power),
+        outside=float(np.abs(a[untouched]).mean()) if untouched.any() else 0.0,
+    )
+
+
+def composition(images: Array, null: Array) -> float:
+    """Mean absolute change of images by the null intervention (Monteiro et al. 2023); 0 is perfect.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 1, s, s), in [0, 1]
+    null : ndarray, shape (n, draws, 1, s, s), in [0, 1]
+        Redrawn under their factual level.
+
+    Returns
+    -------
+    float
+        In grey values.
+
+    Examples
+    --------
+    >>> composition(np.zeros((2, 1, 4, 4)), np.full((2, 3, 1, 4, 4), 0.5))
+    0.5
+    """
+    return float(np.abs(null - images[:, None]).mean())
+
+
+def similarity(images: Array, null: Array) -> float:
+    """Mean structural similarity (Wang et al. 2004, 7 x 7 windows) of images with their null interventions.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 1, s, s), in [0, 1]
+    null : ndarray, shape (n, draws, 1, s, s), in [0, 1]
+
+    Returns
+    -------
+    float
+        1 is perfect.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).random((1, 1, 16, 16))
+    >>> round(similarity(image, image[:, None]), 6)
+    1.0
+    """
+    pairs = np.broadcast_to(images[:, None], null.shape).reshape(-1, *images.shape[1:])
+    found = [
+        ssim(
+            torch.tensor(pairs[start : start + 256], dtype=torch.float64),
+            torch.tensor(null.reshape(pairs.shape)[start : start + 256], dtype=torch.float64),
+        )
+        for start in range(0, len(pairs), 256)
+    ]
+    return float(torch.cat(found).mean())
+
+
+def minimality(null: Array, changed: Array) -> float:
+    """Mean absolute change from the null intervention to another level: how much an intervention touches at all.
+
+    Parameters
+    ----------
+    null, changed : ndarray of one shape, in [0, 1]
+
+    Returns
+    -------
+    float
+        In grey values.
+
+    Examples
+    --------
+    >>> minimality(np.zeros((2, 1, 1, 4, 4)), np.full((2, 1, 1, 4, 4), 0.25))
+    0.25
+    """
+    return float(np.abs(changed - null).mean())
+
+
+def effectiveness(readings: Array) -> npt.NDArray[np.float64]:
+    """Share of images redrawn under each level that a probe reads as that level (Monteiro et al. 2023).
+
+    Parameters
+    ----------
+    readings : ndarray, shape (n, levels, draws, levels)
+        Probability of each level (last axis) of images redrawn under each level (second axis).
+
+    Returns
+    -------
+    ndarray, shape (levels,)
+        In [0, 1]; 1 is perfect.
+
+    Examples
+    --------
+    >>> effectiveness(np.array([[[[0.9, 0.1]], [[0.6, 0.4]]]]))
+    array([1., 0.])
+    """
+    read = readings.argmax(axis=-1)
+    wanted = np.arange(readings.shape[1])[None, :, None]
+    shares: npt.NDArray[np.float64] = (read == wanted).mean(axis=(0, 2))
+    return shares
+
+
+def level_auroc(readings: Array) -> npt.NDArray[np.float64]:
+    """AUROC by which a probe's probability of a level tells images redrawn under it from those under the others.
+
+    Parameters
+    ----------
+    readings : ndarray, shape (n, levels, draws, levels)
+        As of `effectiveness`; of two levels at least.
+
+    Returns
+    -------
+    ndarray, shape (levels,)
+        In [0, 1]; 0.5 is chance.
+
+    Examples
+    --------
+    >>> level_auroc(np.eye(2)[None, :, None, :])
+    array([1., 1.])
+    """
+    count = readings.shape[1]
+    wanted = np.broadcast_to(np.arange(count)[None, :, None], readings.shape[:3]).ravel()
+    return np.asarray([roc_auc_score(wanted == k, readings[..., k].ravel()) for k in range(count)])
+
+
+def level_error(numbers: Array, wanted: Array) -> npt.NDArray[np.float64]:
+    """Mean absolute error of a probe's reading of a continuous attribute, per level that images were redrawn under.
+
+    Parameters
+    ----------
+    numbers : ndarray, shape (n, levels, draws)
+        Readings, in the attribute's unit.
+    wanted : ndarray, shape (levels,)
+        The levels.
+
+    Returns
+    -------
+    ndarray, shape (levels,)
+        In the attribute's unit.
+
+    Examples
+    --------
+    >>> level_error(np.array([[[30.0], [70.0]]]), np.array([40.0, 80.0]))
+    array([10., 10.])
+    """
+    return np.asarray(np.abs(numbers - wanted[None, :, None]).mean(axis=(0, 2)))
+
+
+def drift(readings: Array) -> float:
+    """Largest mean shift of a probability between two levels: what moves that should have stayed.
+
+    Parameters
+    ----------
+    readings : ndarray, shape (n, levels, draws, k)
+        Probabilities of the k levels of something that was not intervened on.
+
+    Returns
+    -------
+    float
+        The shift of largest size, with its sign, over pairs of levels and, for k > 2, levels of the label; for k = 2
+        that of its second level ("1").
+
+    Examples
+    --------
+    >>> round(drift(np.array([[[[0.8, 0.2]], [[0.7, 0.3]]]])), 6)
+    0.1
+    """
+    means = readings.mean(axis=(0, 2))[:, 1:] if readings.shape[-1] == 2 else readings.mean(axis=(0, 2))
+    shifts = (means[None, :, :] - means[:, None, :])[np.triu_indices(len(means), 1)].ravel()
+    return float(shifts[np.abs(shifts).argmax()])
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """Frechet distance of two sets of features taken as normal (Heusel et al. 2017).
+
+    `||m_a - m_b||^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`, with the means and covariances of both.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n, d) and (m, d)
+        Features; too large a distance where there are few more images than features.
+
+    Returns
+    -------
+    float
+        0 or more.
+
+    Raises
+    ------
+    InputError
+        If a side has fewer than two images.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(500, 3))
+    >>> round(frechet_distance(x, x + 1.0), 6)
+    3.0
+    """
+    if min(len(a), len(b)) < 2:
+        raise InputError(f"A Frechet distance needs two images on both sides, found {len(a)} and {len(b)}.")
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    # tr sqrt(A B) = tr sqrt(sqrt(A) B sqrt(A)), and the latter is symmetric: no complex numbers on the way.
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
+    return float(max(0.0, shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
+
+
+def kernel_distance(a: Array, b: Array) -> float:
+    """Kernel inception distance of two sets of features (Binkowski et al. 2018): unbiased, so it may be below 0.
+
+    The squared maximum mean discrepancy under the kernel `k(x, y) = (x.y / d + 1)^3`, without the pairs of an image and
+    itself. Parameters and errors as of `frechet_distance`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(200, 3))
+    >>> abs(kernel_distance(x[:100], x[100:])) < 0.2 < kernel_distance(x, x + 1.0)
+    True
+    """
+    if min(len(a), len(b)) < 2:
+        raise InputError(f"A kernel distance needs two images on both sides, found {len(a)} and {len(b)}.")
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+
+    def kernel(x: Array, y: Array) -> npt.NDArray[np.float64]:
+        return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
+
+    own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(a, a), kernel(b, b))]
+    return float(own[0] + own[1] - 2 * kernel(a, b).mean())

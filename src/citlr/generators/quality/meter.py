@@ -1,0 +1,267 @@
+"""One report of how faithful redrawn images are, collected shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.errors import InputError
+from citlr.generators.base import Images
+from citlr.generators.probes.parts import Target
+from citlr.generators.probes.probe import Probes
+from citlr.generators.quality.cycles import Cycle
+from citlr.generators.quality.features import Extractor
+from citlr.generators.quality.measures import (
+    Array,
+    composition,
+    drift,
+    effectiveness,
+    frechet_distance,
+    kernel_distance,
+    level_auroc,
+    level_error,
+    similarity,
+)
+from citlr.generators.variables import as_level
+
+Readings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """What was measured; None is unknown, and `notes` says why.
+
+    Parameters
+    ----------
+    n_images, draws : int
+        What it rests on.
+    composition : float or None
+        Mean absolute change by the null intervention, grey values in [0, 1]; None where the factual level is not among
+        the redrawn ones (a continuous attribute).
+    similarity : float or None
+        Structural similarity of images and their null interventions.
+    effectiveness : dict
+        Share of images redrawn under each level that the probe reads as that level (nearest to that level, of a
+        continuous attribute); empty when unknown.
+    auroc : dict
+        AUROC of the probe's probability of each level, between images redrawn under it and under the others; of levels
+        only.
+    error : dict
+        Mean absolute error of the probe's reading at each level, of a continuous attribute only.
+    minimality : float
+        Mean absolute change between the null intervention and the others (between the levels, where there is none).
+    drift : dict
+        For each held label, and each not held, the largest mean shift of its probability; None when unknown.
+    fid, kid : float or None
+        Distance of redrawn from original images in the space of `fid_extractor`.
+    reversibility : float or None
+        Mean absolute difference between an image and itself redrawn there and back.
+    cycles : dict
+        What is left after so many null interventions in a row.
+    notes : tuple of str
+        What could not be measured, and why.
+    readings : dict
+        What the probe read: (n, levels, draws, k) per target.
+    attribute_readings : ndarray, shape (n, levels, draws, levels)
+        Probability of each redrawn level; of a continuous attribute, 1 at the nearest.
+    real_readings : ndarray, shape (n, levels)
+        The same of the originals.
+    """
+
+    n_images: int
+    draws: int
+    composition: float | None
+    effectiveness: dict[str, float]
+    minimality: float
+    drift: dict[str, float | None]
+    fid: float | None
+    kid: float | None
+    fid_extractor: str
+    similarity: float | None = None
+    auroc: dict[str, float] = field(default_factory=dict)
+    error: dict[str, float] = field(default_factory=dict)
+    reversibility: float | None = None
+    cycles: dict[int, Cycle] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    readings: dict[str, Readings] = field(default_factory=dict, repr=False)
+    attribute_readings: Readings | None = field(default=None, repr=False, compare=False)
+    real_readings: Readings | None = field(default=None, repr=False, compare=False)
+
+
+# With fewer images than this, and no more than there are features, a Frechet distance is not given at all.
+FEWEST = 100
+
+
+class QualityMeter:
+    """Collects images shard by shard and gives a report: memory grows by some numbers per image only.
+
+    Parameters
+    ----------
+    probes : Probes
+        Of the attribute and the labels.
+    attribute : str
+        What was intervened on.
+    levels : sequence of str
+        Levels in the order of the redrawn images; numbers, of a continuous attribute.
+    extractor : Extractor, optional
+        Network that FID and KID are computed with; the probe's own features without it.
+
+    Raises
+    ------
+    InputError
+        If the probe does not read the attribute, or a level is none of its.
+
+    Examples
+    --------
+    >>> from citlr.generators.probes.parts import ProbeNet, Target
+    >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
+    >>> meter = QualityMeter(probes, attribute="sex", levels=["F", "M"])
+    >>> images = np.zeros((2, 1, 32, 32), dtype=np.float32)
+    >>> meter.add(images, np.zeros((2, 2, 1, 1, 32, 32), dtype=np.float32), ["F", "M"])
+    >>> meter.report().composition
+    0.0
+    """
+
+    def __init__(
+        self, probes: Probes, *, attribute: str, levels: Sequence[str], extractor: Extractor | None = None
+    ) -> None:
+        self.probes, self.attribute, self.levels, self.extractor = probes, attribute, tuple(levels), extractor
+        self.target = probes.target(attribute)
+        unknown = [] if self.target.centres else [level for level in self.levels if level not in self.target.levels]
+        if unknown:
+            raise InputError(f"The probe of '{attribute}' does not know the level '{unknown[0]}'.")
+        self._sums = np.zeros(3)
+        self._null = self._count = 0
+        self._readings: dict[str, list[Readings]] = {name: [] for name in probes.levels}
+        self._real: list[Readings] = []
+        self._features: tuple[list[Array], list[Array]] = ([], [])
+
+    def add(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> None:
+        """Take in a shard.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, s, s), in [0, 1]
+            The originals.
+        generated : ndarray of float32, shape (n, levels, draws, 1, s, s), in [0, 1]
+            Redrawn under each level.
+        factual : sequence of str, length n
+            Their own levels.
+
+        Raises
+        ------
+        InputError
+            If the numbers do not agree, or a factual level is none of the redrawn ones (of a set of levels).
+        """
+        n, k, draws = generated.shape[:3]
+        if k != len(self.levels) or len(images) != n:
+            raise InputError(
+                f"{n} x {k} redrawn images came for {len(images)} originals and {len(self.levels)} levels."
+            )
+        known = [as_level(value) for value in factual]
+        own = np.asarray([self.levels.index(value) if value in self.levels else -1 for value in known])
+        if (own < 0).any() and not self.target.centres:
+            raise InputError(f"'{known[int((own < 0).argmax())]}' is no level that images were redrawn under.")
+        rows = np.flatnonzero(own >= 0)
+        if len(rows):
+            null = generated[rows, own[rows]]
+            found = [composition(images[rows], null), similarity(images[rows], null)]
+            self._sums[:2] += len(rows) * np.asarray(found)
+            self._null += len(rows)
+        base = generated[np.arange(n), np.maximum(own, 0)]
+        others = [np.abs(generated[r, j] - base[r]).mean() for r in range(n) for j in range(k) if j != max(own[r], 0)]
+        self._sums[2] += n * (float(np.mean(others)) if others else 0.0)
+        self._count += n
+        read = [
+            self.probes.read(generated[:, j].reshape(-1, *generated.shape[3:]), level=level)
+            for j, level in enumerate(self.levels)
+        ]
+        for name in self.probes.levels:
+            self._readings[name].append(np.stack([part[name].reshape(n, draws, -1) for part in read], axis=1))
+        self._real.append(self.probes.read(images)[self.attribute])
+        features = self.extractor or self.probes.features
+        self._features[0].append(features(images))
+        # One draw per image and level: draws of one image are too alike to count as images of their own.
+        self._features[1].append(features(generated[:, :, 0].reshape(-1, *images.shape[1:])))
+
+    def report(self, *, reversibility: float | None = None, cycles: Mapping[int, Cycle] | None = None) -> QualityReport:
+        """Give the report of all that was taken in; what is passed goes into it as it is.
+
+        Raises
+        ------
+        InputError
+            If nothing was.
+        """
+        if not self._count:
+            raise InputError("No images were given, so there is no quality to report.")
+        readings = {name: np.concatenate(parts) for name, parts in self._readings.items()}
+        notes = [
+            f"The probe of '{name}' reads no better than chance (mean accuracy {self.probes.accuracy[name]:.2f} on the "
+            "validation split): what it says is unknown."
+            for name in readings
+            if not self.probes.trusted[name]
+        ]
+        read, numbers = self._of_attribute(readings[self.attribute])
+        trusted = self.probes.trusted[self.attribute]
+        named = bool(trusted and not self.target.centres)
+        shifts = {
+            name: drift(values) if self.probes.trusted[name] else None
+            for name, values in readings.items()
+            if name != self.attribute
+        }
+        original, redrawn = (np.concatenate(parts) for parts in self._features)
+        enough, note = _enough(*original.shape)
+        notes += note
+        wanted = [] if numbers is None else [float(level) for level in self.levels]
+        own = f"citlr probe ({self.probes.architecture}), {original.shape[1]} features (compares within one run only)"
+        return QualityReport(
+            n_images=self._count,
+            draws=read.shape[2],
+            composition=float(self._sums[0] / self._null) if self._null else None,
+            similarity=float(self._sums[1] / self._null) if self._null else None,
+            effectiveness=self._named(effectiveness(read)) if trusted else {},
+            auroc=self._named(level_auroc(read)) if named and len(self.levels) > 1 else {},
+            error=self._named(level_error(numbers, np.asarray(wanted))) if trusted and numbers is not None else {},
+            minimality=float(self._sums[2] / self._count),
+            drift=shifts,
+            fid=frechet_distance(original, redrawn) if enough else None,
+            kid=kernel_distance(original, redrawn) if len(original) > 1 else None,
+            fid_extractor=own if self.extractor is None else self.extractor.name,
+            reversibility=reversibility,
+            cycles=dict(cycles or {}),
+            notes=tuple(notes),
+            readings=readings,
+            attribute_readings=read,
+            real_readings=over_levels(self.target, np.concatenate(self._real), self.levels),
+        )
+
+    def _named(self, values: npt.NDArray[np.float64]) -> dict[str, float]:
+        return {level: float(value) for level, value in zip(self.levels, values, strict=True)}
+
+    def _of_attribute(self, readings: Readings) -> tuple[Readings, npt.NDArray[np.float64] | None]:
+        """Give (n, levels, draws, levels) over the redrawn levels, and the numbers read of a continuous attribute."""
+        numbers = self.target.numbers(readings) if self.target.centres else None
+        return over_levels(self.target, readings, self.levels), numbers
+
+
+def over_levels(target: Target, readings: Readings, levels: Sequence[str]) -> Readings:
+    """Give readings (..., k) of an attribute over the redrawn levels (..., levels); of a number, 1 at the nearest."""
+    if not target.centres:
+        return np.ascontiguousarray(readings[..., [target.levels.index(level) for level in levels]])
+    wanted = np.asarray([float(level) for level in levels])
+    nearest = np.abs(target.numbers(readings)[..., None] - wanted).argmin(axis=-1)
+    return np.asarray(np.eye(len(wanted), dtype=np.float32)[nearest])
+
+
+def _enough(images: int, features: int) -> tuple[bool, list[str]]:
+    """Say whether a Frechet distance is given, and what is to be known of it where images are few."""
+    if images > features:
+        return True, []
+    few = f"{images} images are too few for the covariance of {features} features: the Frechet distance is "
+    if images < FEWEST:
+        return False, [few + "unknown."]
+    return True, [few + "too large, and compares at this number of images only."]

@@ -1,0 +1,1 @@
+"""How large a dependence is, with intervals that are clustered by patient."""

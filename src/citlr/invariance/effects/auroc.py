@@ -1,0 +1,103 @@
+"""The area under the ROC curve with an interval that is clustered by patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from citlr.errors import InputError
+from citlr.invariance.effects.clustered import auroc_part
+
+
+@dataclass(frozen=True)
+class Auroc:
+    """An area under the ROC curve.
+
+    Parameters
+    ----------
+    estimate, low, high : float or None
+        The area and its interval, in [0, 1]; None where it cannot be computed, and `note` says why.
+    n_images, n_patients, n_positive : int
+        Images with a known outcome, whose they are, and how many have the finding.
+    note : str
+        What a reader has to know.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n_images: int
+    n_patients: int
+    n_positive: int
+    note: str = ""
+
+
+def clustered_auroc(score: ArrayLike, outcome: ArrayLike, patients: ArrayLike, *, alpha: float = 0.05) -> Auroc:
+    """Estimate the area under the ROC curve.
+
+    Variance by DeLong's structural components (1988), summed within patients (Obuchowski 1997); the interval is t on
+    the logit scale, so that it stays within [0, 1]. Ties count one half.
+
+    Parameters
+    ----------
+    score : array_like of float, shape (n,)
+        Higher where the finding is more likely.
+    outcome : array_like of float, shape (n,)
+        0, 1, or NaN for not known, which leaves the image out.
+    patients : array_like, shape (n,)
+        Who each image is of.
+    alpha : float
+        One minus the confidence, in (0, 1).
+
+    Returns
+    -------
+    Auroc
+        Without an estimate where one outcome is absent; without an interval where fewer than two patients have one.
+
+    Raises
+    ------
+    InputError
+        If lengths differ, a score is no number, or an outcome is neither 0, 1 nor NaN.
+
+    Examples
+    --------
+    >>> area = clustered_auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], list("abcd"))
+    >>> area.estimate, area.n_positive
+    (0.75, 2)
+    >>> clustered_auroc([0.1, 0.4], [0, 0], list("ab")).note
+    'no images with the finding'
+    """
+    y, truth, who = np.asarray(score, dtype=float), np.asarray(outcome, dtype=float), np.asarray(patients)
+    if y.ndim != 1 or not y.shape == truth.shape == who.shape:
+        raise InputError(f"An AUROC needs one score, outcome and patient per image, found {y.shape}, {truth.shape}.")
+    known = ~np.isnan(truth)
+    y, truth, who = y[known], truth[known], who[known]
+    if not np.isin(truth, (0, 1)).all() or not np.isfinite(y).all():
+        raise InputError("An AUROC needs scores that are numbers, and outcomes of 0, 1 or NaN (unknown).")
+    ids, codes = np.unique(who, return_inverse=True)
+    positive = int(truth.sum())
+    base = (int(y.size), int(ids.size), positive)
+    if positive in (0, y.size):
+        return Auroc(None, None, None, *base, f"no images with{'' if positive == 0 else 'out'} the finding")
+    part = auroc_part(y, truth, codes, ids.size)
+    if part is None:
+        ranks = stats.rankdata(y)
+        area = (ranks[truth == 1].sum() - positive * (positive + 1) / 2) / (positive * (y.size - positive))
+        return Auroc(float(area), None, None, *base, "no interval: one patient with an outcome")
+    if part.variance <= 0 or part.value in (0.0, 1.0):
+        return _without_variance(part.value, min(np.unique(codes[truth == k]).size for k in (0, 1)), alpha, base)
+    middle = float(special.logit(part.value))
+    half = float(stats.t.ppf(1 - alpha / 2, part.freedom)) * sqrt(part.variance) / (part.value * (1 - part.value))
+    low, high = (float(special.expit(middle + sign * half)) for sign in (-1, 1))
+    return Auroc(part.value, low, high, *base)
+
+
+def _without_variance(area: float, pairs: int, alpha: float, base: tuple[int, int, int]) -> Auroc:
+    """Bound an area that every patient agrees on by Clopper-Pearson over disjoint pairs, of which there are `pairs`."""
+    reach = 1 - (alpha / 2) ** (1 / pairs)
+    note = f"every pair agrees: the interval is that of {pairs} independent pairs"
+    return Auroc(area, max(area - reach, 0.0), min(area + reach, 1.0), *base, note)

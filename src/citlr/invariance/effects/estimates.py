@@ -1,0 +1,211 @@
+r"""How large the dependence is: each effect with an interval that is clustered by patient.
+
+For image i, draw r and the contrast (a, a'), :math:`D_{ir} = Y[i, a', r] - Y[i, a, r]`:
+
+=================  ===================================================================================================
+mean effect        mean of D: what a change of level does on average; effects of both signs cancel.
+psi                mean of U, unbiased for E[(g(a', Z) - g(a, Z))^2]: the excess flip rate on decisions, the excess
+                   squared change on probabilities; zero exactly under counterfactual invariance.
+RMS effect         sqrt(max(psi, 0)): a typical individual effect on the scale of the output.
+flip rate          share of outputs whose decision differs between the two levels (same draw where seeds are shared,
+                   all pairs of draws where they are not); holds generator noise as well.
+within flip rate   share of decisions that differ between two draws at one level: generator noise alone. With
+                   independent draws, psi = flip rate - within flip rate, image by image.
+ECA                share of factual decisions kept when the level is redrawn uniformly from all levels (1 for the
+                   factual level itself); `eca_corrected` takes U for the flips: generator noise does not count.
+=================  ===================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from citlr.errors import InputError, did_you_mean
+from citlr.invariance.effects.clusters import ClusteredMean, Clusters, Floats, SignedMean, clustered_mean, signed_mean
+from citlr.invariance.effects.intervals import Interval, check_alpha, signed_interval, skew_interval, wilson_interval
+from citlr.invariance.randomization.groups import product_statistic
+from citlr.invariance.responses import Responses
+
+Outcome = Literal["decision", "probability"]
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """The effects of one contrast; every array has one entry per label.
+
+    Parameters
+    ----------
+    contrast : (str, str)
+        Levels (a, a').
+    labels : tuple of str
+    mean_effect, psi, rms_effect, flip_rate : Interval
+        Two-sided 1 - alpha intervals.
+    within_flip_rate, eca, eca_corrected : ndarray
+        Shares in [0, 1] (`eca_corrected` is unbiased and may fall a little outside).
+    mean : SignedMean
+    product : ClusteredMean
+        What the intervals of the mean effect and of psi were made from.
+    """
+
+    contrast: tuple[str, str]
+    labels: tuple[str, ...]
+    mean_effect: Interval
+    psi: Interval
+    rms_effect: Interval
+    flip_rate: Interval
+    within_flip_rate: Floats
+    eca: Floats
+    eca_corrected: Floats
+    mean: SignedMean
+    product: ClusteredMean
+
+
+def outcome_values(
+    responses: Responses, *, outcome: Outcome = "decision", threshold: float | Mapping[str, float] = 0.5
+) -> Floats:
+    """Return what is tested, shape (units, levels, draws, labels): decisions (0 or 1) or the probabilities."""
+    if outcome not in get_args(Outcome):
+        raise InputError(f"outcome is '{outcome}'.{did_you_mean(str(outcome), get_args(Outcome))}")
+    return responses.decisions(threshold) if outcome == "decision" else responses.values
+
+
+def contrast_effects(
+    responses: Responses,
+    *,
+    contrast: tuple[int, int] = (0, 1),
+    alpha: float = 0.05,
+    outcome: Outcome = "decision",
+    threshold: float | Mapping[str, float] = 0.5,
+    shared_seeds: bool = True,
+) -> Effects:
+    """Estimate every effect of one contrast for all labels.
+
+    Parameters
+    ----------
+    responses : Responses
+    contrast : (int, int)
+        Indices in `responses.levels` of a and a'.
+    alpha : float
+        Two-sided error rate of the intervals.
+    outcome : {"decision", "probability"}
+        What the mean effect and psi are about; flip rates and ECA are always about decisions.
+    threshold : float or mapping from label to float
+        Operating point of the decisions.
+    shared_seeds : bool
+        Whether draw r of all levels used the same generator noise.
+
+    Returns
+    -------
+    Effects
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> base = rng.random((400, 1, 4, 1)) * 0.4
+    >>> values = np.concatenate([base, base + 0.5 * (rng.random((400, 1, 1, 1)) < 0.1)], axis=1)
+    >>> effects = contrast_effects(Responses.from_arrays(values))
+    >>> bool(effects.psi.low[0] < 0.1 < effects.psi.high[0])
+    True
+    """
+    check_alpha(alpha)
+    _check_contrast(contrast, len(responses.levels))
+    decisions = responses.decisions(threshold)
+    values = outcome_values(responses, outcome=outcome, threshold=threshold)
+    clusters = Clusters.of(responses.patients)
+    pair, pair_decisions = values[:, list(contrast)], decisions[:, list(contrast)]
+    discrete = outcome == "decision"
+    mean = signed_mean((pair[:, 1] - pair[:, 0]).mean(axis=1), clusters)
+    product = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
+    flips = clustered_mean(flip_shares(pair_decisions, shared_seeds=shared_seeds), clusters)
+    psi = skew_interval(product, alpha=alpha, decisions=discrete)
+    eca, corrected = counterfactual_accuracy(decisions, responses.factual, shared_seeds=shared_seeds)
+    return Effects(
+        contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
+        labels=responses.labels,
+        mean_effect=signed_interval(mean, alpha=alpha),
+        psi=psi,
+        rms_effect=Interval(*(np.sqrt(np.maximum(part, 0.0)) for part in (psi.estimate, psi.low, psi.high))),
+        flip_rate=wilson_interval(flips, alpha=alpha),
+        within_flip_rate=within_flip_shares(pair_decisions).mean(axis=0),
+        eca=eca,
+        eca_corrected=corrected,
+        mean=mean,
+        product=product,
+    )
+
+
+def flip_shares(decisions: Floats, *, shared_seeds: bool) -> Floats:
+    """Share of differing decisions of each image and label, for decisions (units, 2, draws, labels).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.array([[[0, 1], [1, 0]]], float)[..., None]
+    >>> flip_shares(y, shared_seeds=True), flip_shares(y, shared_seeds=False)
+    (array([[1.]]), array([[0.5]]))
+    """
+    if shared_seeds:
+        return np.asarray(np.abs(decisions[:, 1] - decisions[:, 0]).mean(axis=1))
+    rate = decisions.mean(axis=2)
+    return np.asarray(rate[:, 0] * (1 - rate[:, 1]) + rate[:, 1] * (1 - rate[:, 0]))
+
+
+def within_flip_shares(decisions: Floats) -> Floats:
+    """Share of pairs of draws at one level whose decisions differ, averaged over levels; (units, labels).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> within_flip_shares(np.array([[[0, 1, 1], [1, 1, 1]]], float)[..., None]).round(3)
+    array([[0.333]])
+    """
+    draws = decisions.shape[2]
+    positive = decisions.sum(axis=2)
+    return np.asarray((2 * positive * (draws - positive) / (draws * (draws - 1))).mean(axis=1))
+
+
+def counterfactual_accuracy(
+    decisions: Floats, factual: np.ndarray | None, *, shared_seeds: bool = True
+) -> tuple[Floats, Floats]:
+    r"""ECA, E[1{f(X_do(A=a)) = f(X_do(A=a'))}] with a factual and a' uniform over the levels, raw and noise-corrected.
+
+    Parameters
+    ----------
+    decisions : ndarray of 0 and 1, shape (units, levels, draws, labels)
+    factual : ndarray of int, shape (units,), or None
+        Factual level of each image; where it is not known, a is averaged over the levels as well.
+    shared_seeds : bool
+        As in `contrast_effects`.
+
+    Returns
+    -------
+    eca, eca_corrected : ndarray, shape (labels,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.array([[[0, 0], [1, 1]], [[1, 1], [1, 1]]], float)[..., None]
+    >>> counterfactual_accuracy(y, np.array([0, 1]))
+    (array([0.75]), array([0.75]))
+    """
+    n, levels, _, labels = decisions.shape
+    raw, excess = np.zeros((n, labels)), np.zeros((n, labels))
+    for a in range(levels):
+        for b in range(a + 1, levels):
+            # The pair counts where one of its levels is the factual one; unknown: either may be, each with 1/levels.
+            weight = np.full(n, 2 / levels) if factual is None else ((factual == a) | (factual == b)).astype(float)
+            pair = decisions[:, [a, b]]
+            raw += weight[:, None] * flip_shares(pair, shared_seeds=shared_seeds)
+            excess += weight[:, None] * product_statistic(pair, shared_seeds=shared_seeds)
+    return 1 - raw.mean(axis=0) / levels, 1 - excess.mean(axis=0) / levels
+
+
+def _check_contrast(contrast: tuple[int, int], levels: int) -> None:
+    a, b = contrast
+    if a == b or not (0 <= a < levels and 0 <= b < levels):
+        raise InputError(f"A contrast is two different level indices below {levels}; found {contrast}.")

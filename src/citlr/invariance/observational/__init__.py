@@ -1,0 +1,1 @@
+"""Tests on (Z, A, Yhat) alone, where no generator is at hand."""

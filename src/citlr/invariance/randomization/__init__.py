@@ -1,0 +1,1 @@
+"""The default test: levels are reshuffled within an image."""

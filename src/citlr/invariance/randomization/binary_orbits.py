@@ -1,0 +1,118 @@
+"""Randomising decisions: images with the same pattern share one distribution, so only counts have to be drawn.
+
+Exact, and the cost does not grow with the number of images: an image whose outputs agree at every level cannot change
+and is left out, the others fall into a few types, and what the images of a type add up to is a multinomial draw.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from citlr.invariance.randomization.groups import (
+    Floats,
+    contrast_matrix,
+    outcomes_within_draws,
+    outcomes_within_image,
+    product_scale,
+    product_statistic,
+)
+from citlr.invariance.randomization.moments import Moments
+
+_CHUNK = 4_000_000
+
+
+def randomize(values: Floats, *, shared_seeds: bool, randomizations: int, rng: np.random.Generator) -> Moments:
+    """Draw the randomisations of decisions.
+
+    Parameters
+    ----------
+    values : ndarray of 0.0 and 1.0, shape (units, levels, draws, columns)
+    shared_seeds : bool
+        Permute the levels within each draw; otherwise all outputs within the image.
+    randomizations : int
+    rng : Generator
+
+    Returns
+    -------
+    Moments
+        With randomizations + 1 rows; row 0 is the observed assignment.
+    """
+    levels, columns = values.shape[1], values.shape[3]
+    h = contrast_matrix(levels)
+    features = h.shape[0] + 1 + (0 if levels == 2 else h.shape[0] ** 2 + 1)
+    table = np.zeros((randomizations + 1, features, columns))
+    for column in range(columns):
+        _column(values[..., column], h, shared_seeds, table[:, :, column], rng)
+    d = h.shape[0]
+    if levels == 2:
+        return Moments(sums=table[:, :d], products=table[:, d])
+    outer = table[:, d + 2 :].reshape(len(table), d, d, columns)
+    return Moments(sums=table[:, :d], products=table[:, d], squares=table[:, d + 1], outer=outer)
+
+
+def _column(values: Floats, h: Floats, shared_seeds: bool, table: Floats, rng: np.random.Generator) -> None:
+    levels, draws = values.shape[1], values.shape[2]
+    if shared_seeds:
+        positives = values.sum(axis=1).astype(np.int64)
+        positives[positives == levels] = 0  # all levels agree: nothing to permute
+        positives = np.sort(positives, axis=1)
+        active = positives.any(axis=1)
+        code = positives[active] @ (levels ** np.arange(draws))
+    else:
+        code = values.sum(axis=(1, 2)).astype(np.int64)
+        active = (code > 0) & (code < levels * draws)
+        code = code[active]
+    counts = values[active].sum(axis=2)
+    types, members = np.unique(code, return_inverse=True)
+    sizes = np.bincount(members, minlength=len(types))
+    for t, kind in enumerate(types.tolist()):
+        if shared_seeds:
+            key = tuple((kind // levels**r) % levels for r in range(draws))
+            outcomes, probability = outcomes_within_draws(levels, key)
+        else:
+            outcomes, probability = outcomes_within_image(levels, draws, kind)
+        constant = _constant(key if shared_seeds else kind, levels, draws)
+        scale = product_scale(levels, draws, shared_seeds=shared_seeds)
+        table[0] += _features(counts[members == t], h, scale, constant).sum(axis=0)
+        law = _features(outcomes, h, scale, constant)
+        _add_draws(table[1:], law, probability, int(sizes[t]), rng)
+
+
+def _constant(kind: int | tuple[int, ...], levels: int, draws: int) -> float:
+    """U minus its multiple of |W|^2, the same for all reshuffles of one type of image."""
+    shared = isinstance(kind, tuple)
+    example = np.zeros((1, levels, draws, 1))
+    if isinstance(kind, tuple):
+        for r, k in enumerate(kind):
+            example[0, :k, r] = 1.0
+    else:
+        example.reshape(-1)[:kind] = 1.0
+    w = contrast_matrix(levels) @ example.sum(axis=2)[0, :, 0]
+    scale = product_scale(levels, draws, shared_seeds=shared)
+    return float(product_statistic(example, shared_seeds=shared)[0, 0] - scale * np.square(w).sum())
+
+
+def _features(counts: Floats, h: Floats, scale: float, constant: float) -> Floats:
+    """W, U and, with more than two levels, U^2 and W W^T, for each row of positives per level."""
+    # Rounded, because W and U can be 0 by cancellation, and are divided by their own size with more than two levels.
+    w = np.round(counts @ h.T, 12)
+    u = np.round(scale * np.square(w).sum(axis=1, keepdims=True) + constant, 9)
+    if h.shape[0] == 1:
+        return np.concatenate([w, u], axis=1)
+    outer = (w[:, :, None] * w[:, None, :]).reshape(len(w), -1)
+    return np.concatenate([w, u, np.square(u), outer], axis=1)
+
+
+def _add_draws(table: Floats, law: Floats, probability: Floats, size: int, rng: np.random.Generator) -> None:
+    """Add what `size` independent images of one type sum to, in each randomisation."""
+    if size * 4 > len(probability):
+        table += rng.multinomial(size, probability, size=len(table)) @ law
+        return
+    edges = np.cumsum(probability)
+    edges[-1] = 1.0
+    rows = max(1, _CHUNK // size)
+    for start in range(0, len(table), rows):
+        part = table[start : start + rows]
+        which: NDArray[np.intp] = np.searchsorted(edges, rng.random((len(part), size)), side="right")
+        part += law[which].sum(axis=1)

@@ -1,0 +1,182 @@
+"""How a classifier is trained, and what a training gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from citlr.errors import InputError, did_you_mean
+from citlr.predictors.training.zoo import SMALLEST, Start
+
+SCHEDULES = ("constant", "one-cycle")
+# of one cycle: what it starts with, and the part of it in which the rate rises
+_FIRST, _RISING = 0.04, 0.25
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a classifier is trained.
+
+    Parameters
+    ----------
+    size : int
+        Side of the images in pixels, 64 or more.
+    rounds : int
+        At most this many rounds; after each the validation AUROC is taken and the state saved.
+    round_steps : int, optional
+        Optimiser steps per round; one pass through the training split if not given.
+    batch_size : int
+        Images per step, over all devices.
+    learning_rate : float, optional
+        Of Adam. If not given: 1e-4 for a network that starts from weights or has no batch normalisation, else 1e-3.
+    schedule : {"constant", "one-cycle"}
+        Of the learning rate, see `rate_share`; one cycle is over after `rounds` rounds.
+    weight_decay : float
+        Of Adam.
+    dropout : float
+        Of the heads.
+    patience : int
+        Rounds without a better mean AUROC after which the training stops, once `keep` rounds within `tolerance` of
+        the best are done.
+    keep : int
+        Checkpoints kept: those with the best mean AUROC.
+    tolerance : float
+        Checkpoints further below the best one's mean AUROC are not of similar accuracy: they are kept only where there
+        are too few others, and a note says so.
+    augmented : bool
+        Whether training images are turned, scaled, shifted and re-exposed a little.
+    precision : str
+        As in Lightning Fabric; "auto" is bfloat16 autocast on a GPU that has it, else 32 bits.
+    accelerator : str
+        As in Lightning Fabric: "auto", "cpu", "cuda", ...
+    devices : int
+        Processes; above 1 the batch is divided among them.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of its range.
+
+    Examples
+    --------
+    >>> TrainingSettings(rounds=4)
+    Traceback (most recent call last):
+    ...
+    citlr.errors.InputError: rounds is 4, fewer than the 10 checkpoints to keep: raise rounds or lower keep.
+    """
+
+    size: int = 64
+    rounds: int = 30
+    round_steps: int | None = None
+    batch_size: int = 64
+    learning_rate: float | None = None
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    dropout: float = 0.2
+    patience: int = 10
+    keep: int = 10
+    tolerance: float = 0.02
+    augmented: bool = True
+    precision: str = "auto"
+    accelerator: str = "auto"
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < SMALLEST:
+            raise InputError(f"size is {self.size}; the networks work from {SMALLEST} pixels up.")
+        for name in ("rounds", "batch_size", "patience", "keep", "devices"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.schedule not in SCHEDULES:
+            near = did_you_mean(self.schedule, SCHEDULES)
+            raise InputError(f"schedule is '{self.schedule}'; it can be {' or '.join(SCHEDULES)}.{near}")
+        if not 0 <= self.tolerance <= 1:
+            raise InputError(f"tolerance is {self.tolerance}; it is a difference of AUROC, between 0 and 1.")
+        if self.batch_size < 2 * self.devices:
+            raise InputError(f"batch_size is {self.batch_size}; batch normalisation needs 2 images per device.")
+        if self.rounds < self.keep:
+            raise InputError(
+                f"rounds is {self.rounds}, fewer than the {self.keep} checkpoints to keep: raise rounds or lower keep."
+            )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A kept checkpoint: its file, and what it reached on the validation split."""
+
+    path: Path
+    round: int
+    auroc: dict[str, float | None]
+    mean_auroc: float
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """What a training made.
+
+    Parameters
+    ----------
+    arch, labels, start
+        The network, and where its first weights came from.
+    checkpoints : tuple of Checkpoint
+        The best ones, best first; `load_predictor` reads each.
+    spread : float
+        Difference in mean AUROC between the first and the last of them.
+    similar : int
+        How many of them are of similar accuracy (`TrainingSettings.tolerance`), the best one included.
+    torchscript, onnx : Path or None
+        The best one, exported; None where no export was asked for, or the `onnx` extra is not installed.
+    notes : tuple of str
+        What a reader of the numbers has to know, one sentence each.
+    """
+
+    arch: str
+    labels: tuple[str, ...]
+    start: Start
+    checkpoints: tuple[Checkpoint, ...]
+    spread: float
+    similar: int
+    torchscript: Path | None
+    onnx: Path | None
+    notes: tuple[str, ...]
+
+
+def rate_share(schedule: str, step: int, total: int) -> float:
+    """Give the share of the learning rate that a step takes.
+
+    Constant: all of it. One cycle (Smith and Topin, 2019): from a twenty-fifth up along a line in the first quarter,
+    then down to nothing along a cosine; a short training comes further, and its last checkpoints are alike.
+
+    Parameters
+    ----------
+    schedule : {"constant", "one-cycle"}
+    step, total : int
+        Steps of the training before this one, and all of them.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Examples
+    --------
+    >>> [round(rate_share("one-cycle", step, 8), 2) for step in range(8)]
+    [0.04, 0.52, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
+    """
+    done = step / total
+    if schedule == "constant":
+        return 1.0
+    if done < _RISING:
+        return _FIRST + (1 - _FIRST) * done / _RISING
+    return (1 + math.cos(math.pi * (done - _RISING) / (1 - _RISING))) / 2
+
+
+def choose_precision(settings: TrainingSettings) -> str:
+    """Give the precision that Fabric is to use: what was asked for, or for "auto" what the device has."""
+    if settings.precision != "auto":
+        return settings.precision
+    usable = settings.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    return "bf16-mixed" if usable and torch.cuda.is_bf16_supported() else "32-true"

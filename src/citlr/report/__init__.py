@@ -1,0 +1,1 @@
+"""Pages, figures and cards of results; results do not know them."""

@@ -1,0 +1,101 @@
+"""The audit as a section of a model card, in Markdown."""
+
+from __future__ import annotations
+
+from citlr.audit.privacy import without_paths
+from citlr.audit.results.result import AuditResult, Estimate
+from citlr.report import numerals, wording
+from citlr.report.charts.geometry import contrast_text
+from citlr.report.sections import provenance as report_provenance
+from citlr.report.sections.evidence import limit_of_detection
+from citlr.text import markdown
+from citlr.version import __version__
+
+
+def model_card(result: AuditResult, *, intended_use: str = "", attribute_definition: str = "") -> str:
+    """Write what a reader of a model card has to know, with its grounds and limits.
+
+    Parameters
+    ----------
+    result : AuditResult
+    intended_use, attribute_definition : str
+        Quoted as they are given.
+
+    Returns
+    -------
+    str
+        GitHub-flavoured Markdown that starts at the second level; names are escaped.
+
+    Examples
+    --------
+    >>> from citlr.audit.results.result import CohortSummary, Controls, Quality
+    >>> quality = Quality(None, {}, None, None, {}, None, "", ())
+    >>> empty = AuditResult("inconclusive", (), (), quality, Controls(None, (), {}), CohortSummary((), (), {}))
+    >>> print(model_card(empty).splitlines()[0])
+    ## Counterfactual invariance: does the output depend on the attribute?
+    """
+    attribute = wording.join(wording.attributes(result), "or") or "the attribute"
+    safe = markdown
+    lines = [
+        f"## Counterfactual invariance: does the output depend on {safe(attribute)}?",
+        "",
+        f"**{wording.TITLES[result.verdict]}.** {safe(wording.headline(result))}",
+        "",
+        "*Evidence, not certification: one audit of one model on one cohort, with the assumptions of its report.*",
+        "",
+        *_test_set(result),
+        *_effects(result),
+        "### What the verdicts rest on",
+        "",
+        *_gates(result),
+        f"- {safe(limit_of_detection(result))}",
+        f"- {safe(report_provenance.model_run(result))}",
+        *([f"- Intended use, as declared: {safe(intended_use)}"] if intended_use else []),
+        f"- Definition of {safe(attribute)}, as declared: {safe(attribute_definition) or 'none was given'}",
+        "",
+        "### What they do not say",
+        "",
+        "- How accurate the model is, in any group.",
+        "- Anything beyond this model version, this kind of image, and what the image generator can redraw.",
+        "",
+        f"Made by citlr {__version__}; the whole report, its settings and hashes are in audit.html and audit.json.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _test_set(result: AuditResult) -> list[str]:
+    if not result.tests:
+        return []
+    images, patients = (max(getattr(row, name) for row in result.tests) for name in ("n_images", "n_patients"))
+    margins = wording.join(dict.fromkeys(numerals.margin(row.margin) for row in result.tests))
+    count = numerals.count
+    return [f"Test set: {count(images)} images of {count(patients)} patients; margin {margins}.", ""]
+
+
+def _effects(result: AuditResult) -> list[str]:
+    if not result.tests:
+        return []
+    head = ["label", "redrawn as", "verdict", "excess change ψ", "average shift", "adjusted p"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row in result.tests:
+        cells = [row.label, contrast_text(row.contrast), row.verdict, _interval(row.psi), _interval(row.mean_effect)]
+        adjusted = numerals.pvalue(row.pvalue_adjusted) if numerals.is_number(row.pvalue_adjusted) else "n/a"
+        lines.append(f"| {' | '.join(markdown(cell) for cell in [*cells, adjusted])} |")
+    return [*lines, "", f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient.", ""]
+
+
+def _interval(estimate: Estimate) -> str:
+    if not numerals.is_number(estimate.estimate):
+        return "n/a"
+    low, high = (numerals.percent(bound) for bound in (estimate.low, estimate.high))
+    return f"{numerals.percent(estimate.estimate)} ({low} to {high})"
+
+
+def _gates(result: AuditResult) -> list[str]:
+    if not result.quality.gates:
+        return ["- No gate of the image generator was set: the verdicts assume that it is faithful."]
+    return [
+        f"- Gate {markdown(gate.name)}: {'passed' if gate.passed else '**failed**'}. "
+        f"{markdown(without_paths(gate.text))}"
+        for gate in result.quality.gates
+    ]

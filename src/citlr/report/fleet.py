@@ -1,0 +1,105 @@
+"""One page for several models audited on the same redrawn images: ranked, each with its full report behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from citlr.audit.results.result import SEVERITY, AuditResult, TestRow
+from citlr.report import numerals, tables, wording
+from citlr.report.page import fill, stylesheet
+from citlr.run.files import atomic_write
+from citlr.version import __version__
+
+
+def rank(results: Mapping[str, AuditResult]) -> list[str]:
+    """Return the models, the gravest verdict first and the largest psi first among equals.
+
+    Parameters
+    ----------
+    results : mapping of str to AuditResult
+        Each model's audit.
+
+    Returns
+    -------
+    list of str
+        Names.
+    """
+
+    def weight(name: str) -> tuple[int, float, str]:
+        result = results[name]
+        largest = max((row.psi.estimate for row in result.tests), default=0.0)
+        return (-SEVERITY.index(result.verdict), -largest, name)
+
+    return sorted(results, key=weight)
+
+
+def heaviest(result: AuditResult) -> TestRow | None:
+    """Return the row that decides a model's verdict: gravest, then smallest adjusted p."""
+    return min(
+        result.tests, key=lambda row: (-SEVERITY.index(row.verdict), row.pvalue_adjusted, row.label), default=None
+    )
+
+
+def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    results : mapping of str to AuditResult
+        Each model's audit.
+    links : mapping of str to str
+        Each model's page, relative to this one.
+
+    Returns
+    -------
+    str
+        HTML that loads nothing.
+    """
+    names = rank(results)
+    columns = (
+        tables.Column("Model"),
+        tables.Column("Verdict", "verdict"),
+        tables.Column("Label that decides"),
+        tables.Column("ψ", "number", "excess flip rate"),
+        tables.Column("Mean effect", "number"),
+        tables.Column("p", "number", "adjusted"),
+    )
+    rows = tuple(_row(name, results[name]) for name in names)
+    table = tables.Table("Models, the gravest verdict first", columns, rows)
+    entries = [
+        {"name": name, "link": links[name], "verdict": results[name].verdict, "says": wording.headline(results[name])}
+        for name in names
+    ]
+    attributes = dict.fromkeys(name for result in results.values() for name in wording.attributes(result))
+    return fill(
+        "fleet.html.j2",
+        version=__version__,
+        style=stylesheet(),
+        attribute=wording.join(attributes, "or") or "the attribute",
+        entries=entries,
+        table=table,
+    )
+
+
+def write_fleet(path: Path, results: Mapping[str, AuditResult], links: Mapping[str, str]) -> Path:
+    """Render the page, write it atomically, and return its path."""
+    page = render_fleet(results, links)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _row(name: str, result: AuditResult) -> tuple[tables.Cell, ...]:
+    row = heaviest(result)
+    if row is None:
+        none = tables.absent("no test was run")
+        return (tables.text(name), tables.verdict(result.verdict), none, none, none, none)
+    return (
+        tables.text(name),
+        tables.verdict(result.verdict),
+        tables.text(row.label),
+        tables.number(row.psi.estimate, numerals.percent, "it could not be computed"),
+        tables.number(row.mean_effect.estimate, numerals.percent, "it could not be computed"),
+        tables.number(row.pvalue_adjusted, numerals.pvalue, "it could not be computed"),
+    )

@@ -1,0 +1,289 @@
+"""The page that is filed: one self-contained HTML file that loads nothing, verdict first, with its grounds."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from citlr.audit.privacy import without_paths
+from citlr.audit.results.result import AuditResult, TestRow
+from citlr.errors import InputError
+from citlr.report import guidance, numerals, wording
+from citlr.report.charts import geometry as charts
+from citlr.report.charts.gallery import Gallery, encode
+from citlr.report.charts.scatters import Scatter, paired, scatter
+from citlr.report.sections import cohort as report_cohort
+from citlr.report.sections import evidence as report_sections
+from citlr.report.sections import gates as report_gates
+from citlr.report.sections import provenance as report_provenance
+from citlr.report.sections import subgroups as report_subgroups
+from citlr.run.files import atomic_write
+from citlr.text import visible
+from citlr.version import __version__
+
+_SHOWN_SCATTERS = 6  # the weightiest; the others open on demand
+_COLUMNS = ("image_id", "attribute", "level", "draw", "label", "probability")
+
+
+@lru_cache(maxsize=1)
+def environment() -> jinja2.Environment:
+    """Return the templates, autoescaped, with the page's own filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("citlr.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=numerals.percent, pvalue=numerals.pvalue, count=numerals.count, private=without_paths
+    )
+    environment.globals["titles"] = wording.TITLES
+    return environment
+
+
+def fill(template: str, **context: Any) -> str:
+    """Return a page; a name that would turn its line around, or hide a part of it, is shown with its escapes."""
+    return visible(environment().get_template(template).render(context))
+
+
+def _asset(name: str) -> Markup:
+    """Read a file of our own that goes into the page as it is."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def drawing_rules() -> str:
+    """Return the part of the style sheet that is about drawings."""
+    return str(_asset("svg.css"))
+
+
+def stylesheet() -> Markup:
+    """Return the style sheet of every page."""
+    return _asset("page.css") + _asset("svg.css")
+
+
+def table_script() -> Markup:
+    """Return the one script of every page: it makes tables sortable, and opens what is folded for print."""
+    return _asset("page.js")
+
+
+def script_hash() -> str:
+    """Return the script's SHA-256 as a content security policy wants it."""
+    return base64.b64encode(hashlib.sha256(table_script().encode()).digest()).decode("ascii")
+
+
+def render(
+    result: AuditResult,
+    *,
+    responses: pd.DataFrame | None = None,
+    gallery: Gallery | None = None,
+    mask_below: int = 5,
+    intended_use: str = "",
+    attribute_definition: str = "",
+    most_scatters: int | None = None,
+) -> str:
+    """Write the page of an audit.
+
+    The same arguments give the same page, byte for byte. It loads nothing (a content security policy forbids it) and
+    works without scripts; the one script makes tables sortable. No identifier, path or free text of the data is in it.
+
+    Parameters
+    ----------
+    result : AuditResult
+    responses : DataFrame, optional
+        Long responses (image_id, attribute, level, draw, label, probability) for the scatter plots.
+    gallery : Gallery, optional
+        Counterfactual strips; pictures of people leave the run only when this is given.
+    mask_below : int
+        Cells of the cohort's counts, and subgroups, with fewer patients are masked; 1 masks nothing.
+    intended_use, attribute_definition : str
+        What the model is for, and how the attribute was recorded and by whom; quoted as they are given.
+    most_scatters : int, optional
+        Scatter plots at most, the smallest adjusted p first; all of them by default.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    InputError
+        If `responses` lacks a column or `mask_below` is below 1.
+
+    Examples
+    --------
+    >>> from citlr.audit.results.result import CohortSummary, Controls, Quality
+    >>> quality = Quality(None, {}, None, None, {}, None, "", ())
+    >>> empty = AuditResult("inconclusive", (), (), quality, Controls(None, (), {}), CohortSummary((), (), {}))
+    >>> page = render(empty)
+    >>> page[:15], "Evidence, not certification" in page
+    ('<!DOCTYPE html>', True)
+    """
+    if mask_below < 1:
+        raise InputError(
+            f"mask_below is {mask_below}: give the smallest number of patients a shown cell may have, 1 or more."
+        )
+    context: dict[str, Any] = {
+        "result": result,
+        "version": __version__,
+        "style": stylesheet(),
+        "script": table_script(),
+        "script_hash": script_hash(),
+        "question": wording.question(result),
+        "attribute": wording.join(wording.attributes(result)) or "the attribute",
+        "confidence": wording.level_percent(result.alpha),
+        "headline": wording.headline(result),
+        "findings": wording.findings(result),
+        "failed": wording.failed_gates(result),
+        "facts": _facts(result),
+        "date": report_provenance.date(result),
+        "forest": charts.forest(result.tests),
+        "effects": report_sections.effects_table(result),
+        "details": report_sections.details_table(result),
+        "omnibus": report_sections.omnibus_table(result),
+        "qq": charts.qq(result.tests),
+        "scatters": _scatters(result, responses)[:most_scatters],
+        "shown_scatters": _SHOWN_SCATTERS,
+        "has_responses": responses is not None,
+        "gallery": encode(gallery) if gallery is not None and gallery.strips else None,
+        "gates": report_sections.gates_table(result),
+        "attenuation": report_gates.attenuation(result),
+        "carried": report_gates.carried_table(result),
+        "agreement": report_gates.agreement_table(result),
+        "unexplained": report_gates.unexplained_table(result),
+        "quality": report_sections.quality_table(result),
+        "quality_notes": tuple(without_paths(note) for note in result.quality.notes),
+        "planted": report_sections.planted_table(result),
+        "doses": charts.dose_response(result),
+        "generator_error": report_sections.generator_error(result),
+        "detection": report_sections.limit_of_detection(result),
+        "control_notes": tuple(without_paths(note) for note in result.controls.notes),
+        "baselines": report_sections.baselines_table(result),
+        "flow": report_cohort.flow(result, below=mask_below),
+        "counts": report_cohort.counts(result, below=mask_below) if result.cohort.counts else (),
+        "mask_below": mask_below,
+        "missing": report_cohort.missing(result, below=mask_below),
+        "attribute_levels": report_cohort.levels(result, below=mask_below),
+        "attribute_column": report_cohort.column(result),
+        "raw_values": report_cohort.raw_values(result),
+        "intended_use": intended_use,
+        "attribute_definition": attribute_definition,
+        "subgroups": report_subgroups.parts_tables(result, below=mask_below),
+        "reshuffle": report_sections.reshuffle(result),
+        "model_run": report_provenance.model_run(result),
+        "guidance": guidance.ITEMS,
+        "answered": guidance.by_section(),
+        "stages": report_provenance.stages(result),
+        "changes": report_provenance.changes(result),
+        "blocks": report_provenance.blocks(result),
+        "is_number": numerals.is_number,
+    }
+    return fill("report.html.j2", **context)
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    result: AuditResult,
+    *,
+    responses: pd.DataFrame | None = None,
+    gallery: Gallery | None = None,
+    mask_below: int = 5,
+    intended_use: str = "",
+    attribute_definition: str = "",
+) -> Path:
+    """Render the page and write it atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to write; an older page is replaced whole or not at all.
+    result, responses, gallery, mask_below, intended_use, attribute_definition
+        As for `render`.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+    """
+    page = render(
+        result,
+        responses=responses,
+        gallery=gallery,
+        mask_below=mask_below,
+        intended_use=intended_use,
+        attribute_definition=attribute_definition,
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
+    """List the frame of the audit in a few words."""
+    tests = result.tests
+    if not tests:
+        return (("Model", result.model),)
+    levels = dict.fromkeys(level for row in tests for level in row.contrast)
+    labels = dict.fromkeys(row.label for row in tests)
+    images, patients = max(row.n_images for row in tests), max(row.n_patients for row in tests)
+    return (
+        ("Model", result.model),
+        ("Attribute", f"{wording.join(wording.attributes(result))}: {', '.join(levels)}"),
+        ("Labels", str(len(labels))),
+        ("Test set", f"{numerals.count(images)} images, {numerals.count(patients)} patients"),
+        ("Redrawn", _draws(tests)),
+        ("Outcome", wording.join(dict.fromkeys(row.outcome for row in tests))),
+        ("Margin", wording.join(dict.fromkeys(numerals.margin(row.margin) for row in tests))),
+        (
+            "Error rate",
+            f"{numerals.margin(result.alpha)}, Holm over {len(tests)} {'test' if len(tests) == 1 else 'tests'}",
+        ),
+    )
+
+
+def _draws(tests: tuple[TestRow, ...]) -> str:
+    draws = sorted({row.draws for row in tests})
+    return f"{' to '.join(str(number) for number in dict.fromkeys((draws[0], draws[-1])))} times per level"
+
+
+def _scatters(result: AuditResult, responses: pd.DataFrame | None) -> tuple[Scatter, ...]:
+    """Lay out one panel per test, the smallest adjusted p first."""
+    if responses is None:
+        return ()
+    lacking = [name for name in _COLUMNS if name not in responses.columns]
+    if lacking:
+        raise InputError(f"The responses lack the column '{lacking[0]}': they need {', '.join(_COLUMNS)}.")
+    tables = paired(responses)
+    panels = []
+    for row in sorted(
+        result.tests, key=lambda row: row.pvalue_adjusted if numerals.is_number(row.pvalue_adjusted) else 2.0
+    ):
+        table = tables.get((row.attribute, row.label))
+        levels = tuple(
+            dict.fromkeys(x for test in result.tests if test.attribute == row.attribute for x in test.contrast)
+        )
+        panel = None
+        if table is not None:
+            panel = scatter(table, row, levels=(*levels, "unknown"), threshold=_threshold(result, row.label))
+        if panel is not None:
+            panels.append(panel)
+    return tuple(panels)
+
+
+def _threshold(result: AuditResult, label: str) -> float | None:
+    """Find the decision threshold of a label in the configuration, where that is recorded."""
+    config = result.provenance.get("config")
+    test = config.get("test") if isinstance(config, Mapping) else None
+    threshold = test.get("threshold") if isinstance(test, Mapping) else None
+    value = threshold.get(label, 0.5) if isinstance(threshold, Mapping) else threshold
+    return float(value) if value is not None and numerals.is_number(value) else None

@@ -1,0 +1,117 @@
+"""Write the pages of a run: one per model, and one that ranks them when there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from citlr.audit.generation import Twins
+from citlr.audit.prediction import read_responses
+from citlr.audit.results.result import AuditResult
+from citlr.config import LEGIBLE, ReportConfig
+from citlr.randomness import hashed_seed
+from citlr.report.charts.gallery import Gallery, Strip
+from citlr.report.fleet import write_fleet
+from citlr.report.page import write_report
+from citlr.run.files import digest_or_missing, fingerprint
+
+
+def publish(
+    sources: Mapping[str, Path],
+    targets: Mapping[str, Path],
+    results: Mapping[str, AuditResult],
+    twins: Callable[[], Twins],
+    *,
+    report: ReportConfig,
+    first: Path,
+) -> None:
+    """Write every model's page, and one that ranks them where there are several.
+
+    Parameters
+    ----------
+    sources : mapping of str to Path
+        Each model's folder, with its `responses.parquet`.
+    targets : mapping of str to Path
+        Each model's page.
+    results : mapping of str to AuditResult
+        Each model's audit.
+    twins : callable
+        Gives the redrawn images, of which strips are shown.
+    report : ReportConfig
+        Number and size of the pictures (none where they may not leave the house), masking, what the page quotes.
+    first : Path
+        The page to open first: that of the model, or the ranking.
+    """
+    pictures = choose_gallery(twins(), report.gallery, pixels=report.gallery_pixels) if report.gallery else None
+    for name, result in results.items():
+        responses = read_responses(sources[name] / "responses.parquet")
+        attribute = result.tests[0].attribute if result.tests else ""
+        write_report(
+            targets[name],
+            result,
+            responses=responses[responses["attribute"] == attribute],
+            gallery=pictures,
+            mask_below=report.mask_below,
+            intended_use=report.intended_use,
+            attribute_definition=report.attribute_definition,
+        )
+    if len(results) > 1:
+        links = {name: targets[name].relative_to(first.parent).as_posix() for name in results}
+        write_fleet(first, results, links)
+
+
+def templates_fingerprint() -> str:
+    """Fingerprint what pages are made with besides the code."""
+    files = sorted((Path(__file__).parent / "templates").iterdir())
+    return fingerprint([[file.name, digest_or_missing(file)] for file in files])
+
+
+def choose_gallery(twins: Twins, count: int, *, pixels: int = LEGIBLE) -> Gallery:
+    """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level.
+
+    Parameters
+    ----------
+    twins : Twins
+        The redrawn images.
+    count : int
+        How many at most.
+    pixels : int
+        Longest side of a picture; text that is burnt into a radiograph can be read in larger ones.
+
+    Returns
+    -------
+    Gallery
+        Strips without any identifier.
+    """
+    plan = twins.main.plan
+    order = sorted(range(len(plan.image_ids)), key=lambda row: hashed_seed("gallery", plan.image_ids[row]))
+    turn: dict[str, int] = {}
+    ranked = []
+    for row in order:
+        turn[plan.factual[row]] = turn.get(plan.factual[row], 0) + 1
+        ranked.append((turn[plan.factual[row]], plan.factual[row], row))
+    rows = sorted(row for _, _, row in sorted(ranked)[:count])
+    originals = twins.cohort.pixels(rows, size=plan.size)
+    strips = []
+    for number, row in enumerate(rows):
+        shard = twins.main.read(row // plan.shard)
+        drawn = shard.images[row - shard.rows.start, :, 0, 0]
+        levels = {level: _grey(image, pixels) for level, image in zip(plan.levels, drawn, strict=True)}
+        strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0], pixels), levels))
+    note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
+    if plan.size > pixels:
+        note += f" Pictures are reduced to {pixels} pixels a side, too small for text that is burnt in to be read."
+    return Gallery(tuple(strips), twins.attribute, note)
+
+
+def _grey(image: npt.NDArray[np.float32], pixels: int) -> npt.NDArray[np.uint8]:
+    grey = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if max(grey.shape) <= pixels:
+        return grey
+    factor = pixels / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))

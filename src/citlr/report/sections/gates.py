@@ -1,0 +1,109 @@
+"""What the page shows of the gates on the model's own answers, and of the share of the attribute that is carried."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from citlr.audit.results.result import AuditResult
+from citlr.report import tables
+from citlr.report.numerals import decimal, percent
+from citlr.report.sections.evidence import estimate_cell
+from citlr.report.tables import Cell, Column, Table
+from citlr.report.wording import level_percent
+
+
+def attenuation(result: AuditResult) -> str:
+    """Say what the bounds were divided by before anything was called equivalent."""
+    shares = sorted({row.carried for row in result.tests if row.carried is not None})
+    if not shares:
+        return (
+            "What share of the attribute the redrawn images carry was not taken into account: effects are held against "
+            "the margin as they were measured."
+        )
+    least = percent(shares[0])
+    return (
+        f"Redrawn images carry at least {least} of the attribute, as a probe reads it at the model’s own size. "
+        "Before anything is called equivalent, the upper bound of the average shift is divided by that share, and that "
+        "of the excess change by its square, since weak images show a dependence too small. A dependence is not made "
+        "any larger by it."
+    )
+
+
+def carried_table(result: AuditResult) -> Table:
+    """Tabulate the share carried of every level."""
+    carried = result.quality.carried
+    columns = [
+        Column("Level"),
+        Column("Share carried", "number", f"with {level_percent(0.05)} interval"),
+        Column("Meaning"),
+    ]
+    rows: list[list[Cell]] = []
+    if carried is not None:
+        meaning = "1 where images redrawn under it are read as real ones of it are, 0 where nothing was changed"
+        rows = [
+            [tables.text(level), estimate_cell(share, carried.note), tables.text(meaning)]
+            for level, share in carried.shares.items()
+        ]
+    size = "" if carried is None else f", read at {carried.size} pixels"
+    return tables.build(f"Share of the attribute that the redrawn images carry{size}", columns, rows)
+
+
+def agreement_table(result: AuditResult) -> Table:
+    """Tabulate what the model answers on null interventions beside what it answers on originals."""
+    columns = [
+        Column("Label"),
+        Column("Equal decisions", "number", f"with {level_percent(result.alpha)} interval"),
+        Column("Rank correlation", "number", "Spearman"),
+        Column("AUROC of the level", "number", "originals → null interventions"),
+        Column("AUROC of the label", "number", "originals → null interventions"),
+    ]
+    show = partial(decimal, digits=2)
+    rows = []
+    for one in result.quality.agreement:
+        unknown = one.note or "not known"
+        level = max(one.attribute_auroc.items(), key=lambda item: abs(item[1][1] - item[1][0]), default=None)
+        rows.append(
+            [
+                tables.text(one.label),
+                tables.absent(unknown) if one.decisions is None else estimate_cell(one.decisions, unknown),
+                tables.number(one.rank, show, unknown),
+                _pair(None if level is None else level[1], "one level only", "" if level is None else level[0]),
+                _pair(one.label_auroc, "the label has one value only, or is not recorded", ""),
+            ]
+        )
+    return tables.build("Does the model answer null interventions as it answers originals?", columns, rows)
+
+
+def unexplained_table(result: AuditResult) -> Table:
+    """Tabulate the difference between recorded levels, the effect of redrawing, and what that leaves."""
+    interval = f"with {level_percent(result.alpha)} interval"
+    columns = [
+        Column("Label"),
+        Column("Recorded as"),
+        Column("Difference of outputs", "number", interval),
+        Column("Effect of redrawing", "number", interval),
+        Column("Left unexplained", "number", interval),
+        Column("Given"),
+    ]
+    effects = {(row.label, row.contrast): row.mean_effect for row in result.tests}
+    rows = []
+    for one in result.quality.unexplained:
+        reason, effect = one.note or "not known", effects.get((one.label, one.contrast))
+        rows.append(
+            [
+                tables.text(one.label),
+                tables.text(f"{one.contrast[1]} − {one.contrast[0]}"),
+                tables.absent(reason) if one.difference is None else estimate_cell(one.difference, reason, signed=True),
+                tables.absent("not tested") if effect is None else estimate_cell(effect, "not tested", signed=True),
+                tables.absent(reason) if one.rest is None else estimate_cell(one.rest, reason, signed=True),
+                tables.text(", ".join(one.given) or "nothing"),
+            ]
+        )
+    return tables.build("Differences between recorded levels that redrawing does not explain", columns, rows)
+
+
+def _pair(pair: tuple[float, float] | None, reason: str, detail: str) -> Cell:
+    if pair is None:
+        return tables.absent(reason)
+    before, after = (decimal(value, digits=2) for value in pair)
+    return Cell(f"{before} → {after}", repr(pair[1] - pair[0]), kind="number", detail=detail)

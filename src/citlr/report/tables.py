@@ -1,0 +1,121 @@
+"""Tables of the report: cells that sort by value, and notes under the table for every number that is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from citlr.report.numerals import is_number
+
+Kind = Literal["text", "number", "verdict", "mark"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, the key it sorts by, and, when it shows nothing, why (`absent`)."""
+
+    text: str
+    key: str = ""
+    absent: str = ""
+    kind: Kind = "text"
+    detail: str = ""  # a second line, such as the interval
+    note: str = ""  # the letter of the note under the table
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, whether it is read as numbers, and an explanation for the heading."""
+
+    name: str
+    kind: Kind = "text"
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the page; the first cell of each row is its row heading."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[tuple[str, str], ...] = ()
+    sortable: bool = True
+
+
+def text(value: object) -> Cell:
+    """Make a cell of text."""
+    return Cell(str(value), str(value).lower())
+
+
+def verdict(value: str) -> Cell:
+    """Make a cell that shows a verdict's badge and sorts by severity."""
+    order = {"dependence": "0", "inconclusive": "1", "equivalent": "2"}
+    return Cell(value, order.get(value, "3"), kind="verdict")
+
+
+def mark(passed: bool) -> Cell:
+    """Make a cell that says whether a condition is met."""
+    return Cell("passed" if passed else "failed", str(int(passed)), kind="mark")
+
+
+def absent(reason: str) -> Cell:
+    """Make a cell for a number that is not there."""
+    return Cell("n/a", "", absent=reason)
+
+
+def number(value: float | None, show: Callable[[float], str], reason: str) -> Cell:
+    """Make a cell of a number, or of the reason why there is none.
+
+    Examples
+    --------
+    >>> number(0.5, str, "not measured").text
+    '0.5'
+    >>> number(float("nan"), str, "not measured").absent
+    'not measured'
+    """
+    if value is None or not is_number(value):
+        return absent(reason)
+    return Cell(show(value), repr(float(value)), kind="number")
+
+
+def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, sortable: bool = True) -> Table:
+    """Put a table together; equal reasons share one note.
+
+    Examples
+    --------
+    >>> table = build("T", [Column("a"), Column("b")], [[text("x"), absent("not run")], [text("y"), absent("not run")]])
+    >>> table.notes, table.rows[1][1].note
+    ((('a', 'not run'),), 'a')
+    """
+    letters: dict[str, str] = {}
+    marked = []
+    for row in rows:
+        cells = []
+        for cell in row:
+            if cell.absent:
+                reason = cell.absent.rstrip(". ")
+                letter = letters.setdefault(reason, _letter(len(letters)))
+                cell = Cell("n/a", "", absent=reason, kind=cell.kind, note=letter)
+            cells.append(cell)
+        marked.append(tuple(cells))
+    notes = tuple((letter, reason) for reason, letter in letters.items())
+    return Table(caption, tuple(columns), tuple(marked), notes, sortable and len(marked) > 1)
+
+
+def spreadsheet(value: object) -> object:
+    """Write text into a cell of a CSV so that no spreadsheet takes it for a formula; numbers stay numbers.
+
+    Examples
+    --------
+    >>> spreadsheet("=1+1"), spreadsheet(" @x"), spreadsheet("edema"), spreadsheet(-0.5)
+    ("'=1+1", "' @x", 'edema', -0.5)
+    """
+    formula = isinstance(value, str) and (value.lstrip()[:1] in set("=+-@") or value[:1] in set("\t\r\n"))
+    return f"'{value}" if formula and value else value
+
+
+def _letter(index: int) -> str:
+    """Give a, b, ... z, aa, ab, ..."""
+    head, tail = divmod(index, 26)
+    return (chr(96 + head) if head else "") + chr(97 + tail)

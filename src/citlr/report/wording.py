@@ -1,0 +1,261 @@
+"""The verdict in plain words: one headline for the audit, one sentence for every label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from citlr.audit.results.result import SEVERITY, AuditResult, Estimate, Gate, TestRow, Verdict
+from citlr.report import numerals
+from citlr.report.numerals import NARROW, is_number, percent, points
+
+TITLES: dict[Verdict, str] = {
+    "dependence": "Dependence",
+    "inconclusive": "Inconclusive",
+    "equivalent": "Equivalent within the margin",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the audit says about one label: the contrast that weighs most, in a sentence, and the rest in a clause."""
+
+    label: str
+    attribute: str
+    verdict: Verdict
+    sentence: str
+    rest: str
+
+
+def join(names: Iterable[str], last: str = "and") -> str:
+    """Join names as a sentence does.
+
+    Examples
+    --------
+    >>> join(["a", "b", "c"]), join(["a"])
+    ('a, b and c', 'a')
+    """
+    listed = list(names)
+    return f"{', '.join(listed[:-1])} {last} {listed[-1]}" if len(listed) > 1 else "".join(listed)
+
+
+def level_percent(alpha: float) -> str:
+    """Write the confidence level that goes with an error rate (95 %)."""
+    return f"{100 * (1 - alpha):g}{NARROW}%"
+
+
+def attributes(result: AuditResult) -> tuple[str, ...]:
+    """List the attributes that were tested, in order."""
+    return tuple(dict.fromkeys(row.attribute for row in result.tests))
+
+
+def failed_gates(result: AuditResult) -> tuple[Gate, ...]:
+    """List the gates that said no."""
+    return tuple(gate for gate in result.quality.gates if not gate.passed)
+
+
+def interval(estimate: Estimate, alpha: float) -> str:
+    """Write the interval of a share in brackets, or say that it is not bounded."""
+    if not (is_number(estimate.low) and is_number(estimate.high)):
+        return f"no {level_percent(alpha)} interval could be computed"
+    return f"{level_percent(alpha)} interval {percent(estimate.low)} to {percent(estimate.high)}"
+
+
+def question(result: AuditResult) -> str:
+    """Ask the audit's question."""
+    return f"Does {result.model} depend on {join(attributes(result), 'or') or 'the attribute'}?"
+
+
+def headline(result: AuditResult) -> str:
+    """Answer the audit's question in one sentence."""
+    findings = list(_worst_rows(result))
+    total = len(findings)
+    dependent = [row for row in findings if row.verdict == "dependence"]
+    attribute = join(attributes(result)) or "the attribute"
+    if not result.tests:
+        return "No test was run, so there is no verdict."
+    if result.verdict == "dependence":
+        of = "the one label tested" if total == 1 else f"{len(dependent)} of {total} labels"
+        return f"Yes. For {of}, the model’s {_outcome(dependent)} depends on {attribute} beyond the rest of the image."
+    if result.verdict == "equivalent":
+        margins = sorted({row.margin for row in result.tests})
+        within = join(numerals.margin(margin) for margin in margins)
+        return f"No, within the margin of {within}: the effect of {attribute} is shown to be smaller than that."
+    failed = failed_gates(result)
+    if failed:
+        names = join(gate.name for gate in failed)
+        gates = f"the gate “{names}”" if len(failed) == 1 else f"{len(failed)} gates ({names})"
+        whose = "its" if _of_generator(failed) else "the redrawn"
+        return f"No verdict: {_who(failed)} failed {gates}, so {whose} images cannot carry a conclusion."
+    settled = sum(row.verdict == "equivalent" for row in findings)
+    clause = f" {settled} of {total} labels are equivalent." if settled else ""
+    return f"Not settled: the data neither show a dependence on {attribute} nor rule one out.{clause}"
+
+
+def _outcome(rows: list[TestRow]) -> str:
+    return "decision" if all(row.outcome == "decision" for row in rows) else "output"
+
+
+def _worst_rows(result: AuditResult) -> Iterable[TestRow]:
+    """Give, for every attribute and label, the contrast that weighs most."""
+    for _, rows in _by_label(result):
+        yield rows[0]
+
+
+def _by_label(result: AuditResult) -> list[tuple[tuple[str, str], list[TestRow]]]:
+    """Group the tests by attribute and label, the weightiest contrast first."""
+    groups: dict[tuple[str, str], list[TestRow]] = {}
+    for row in result.tests:
+        groups.setdefault((row.attribute, row.label), []).append(row)
+    return [(key, sorted(rows, key=_weight)) for key, rows in groups.items()]
+
+
+def _weight(row: TestRow) -> tuple[int, float]:
+    adjusted = row.pvalue_adjusted if is_number(row.pvalue_adjusted) else 2.0
+    return (-SEVERITY.index(row.verdict), adjusted)
+
+
+def findings(result: AuditResult) -> tuple[Finding, ...]:
+    """Say, for every attribute and label, what was found; the gravest verdicts first, then the given order.
+
+    Parameters
+    ----------
+    result : AuditResult
+
+    Returns
+    -------
+    tuple of Finding
+    """
+    failed = failed_gates(result)
+    found = []
+    for (attribute, label), rows in _by_label(result):
+        row = rows[0]
+        own = tuple(gate for gate in failed if gate.concerns(row))
+        found.append(Finding(label, attribute, row.verdict, _sentence(row, own, result.alpha), _rest(rows)))
+    return tuple(sorted(found, key=lambda finding: -SEVERITY.index(finding.verdict)))
+
+
+def _rest(rows: list[TestRow]) -> str:
+    """Say how the other contrasts of the label came out."""
+    others = rows[1:]
+    if not others:
+        return ""
+    counts = {verdict: sum(row.verdict == verdict for row in others) for verdict in reversed(SEVERITY)}
+    parts = [f"{number} {verdict}" for verdict, number in counts.items() if number]
+    which = "The other contrast is" if len(others) == 1 else f"The other {len(others)} contrasts:"
+    return f"{which} {others[0].verdict}." if len(others) == 1 else f"{which} {join(parts)}."
+
+
+def _sentence(row: TestRow, failed: tuple[Gate, ...], alpha: float) -> str:
+    if row.verdict == "dependence":
+        return f"The model’s {row.outcome} on {row.label} depends on {row.attribute}: {measured(row, alpha)}."
+    if row.verdict == "equivalent":
+        return (
+            f"The model’s {row.outcome} on {row.label} is equivalent across {row.attribute} within the margin of "
+            f"{numerals.margin(row.margin)}: {measured(row, alpha)}."
+        )
+    if failed:
+        return f"No verdict on {row.label}: {_gates(failed)}. For the record only: {measured(row, alpha)}."
+    opening = f"Whether the {row.outcome} on {row.label} depends on {row.attribute} is not settled"
+    if not is_number(row.psi.estimate):
+        return f"{opening}: {measured(row, alpha)}."
+    return f"{opening}: {measured(row, alpha)}; {_why_open(row, alpha)}."
+
+
+def _gates(failed: tuple[Gate, ...]) -> str:
+    """Name the failed gates, and say what was measured where it is one."""
+    names = join(f"“{gate.name}”" for gate in failed)
+    if len(failed) > 1:
+        return f"{_who(failed)} failed the gates {names}"
+    why = failed[0].text.rstrip(". ")
+    return f"{_who(failed)} failed the gate {names}{f' ({why})' if why else ''}"
+
+
+def _of_generator(failed: tuple[Gate, ...]) -> bool:
+    """Say whether all of the gates are about the generator alone, and not about what one label's outputs do."""
+    return all(gate.label is None for gate in failed)
+
+
+def _who(failed: tuple[Gate, ...]) -> str:
+    return "the image generator" if _of_generator(failed) else "the audit"
+
+
+def measured(row: TestRow, alpha: float) -> str:
+    """Say what redrawing the images did, in one clause, with its interval and p-value.
+
+    Parameters
+    ----------
+    row : TestRow
+    alpha : float
+        Error rate, for naming the interval.
+
+    Returns
+    -------
+    str
+    """
+    base, other = row.contrast
+    lead = f"redrawing an image as {other} instead of {base}"
+    evidence = f"{interval(row.psi, alpha)}; {_adjusted(row)}"
+    if not is_number(row.psi.estimate):
+        return f"the effect of {lead} could not be computed ({row.reason.rstrip('. ') or 'no reason was recorded'})"
+    if row.outcome == "decision":
+        return f"{lead} {_flips(row)} ({evidence}){_shift(row, 'positive decisions')}"
+    # psi is a mean squared change of a probability: its root is in the units of the probability itself.
+    spread = points(max(row.psi.estimate, 0.0) ** 0.5)
+    return (
+        f"{lead} moves the predicted probability by {spread} (root mean square, beyond the generator’s own noise; "
+        f"squared: {evidence}){_shift(row, 'the probability')}"
+    )
+
+
+def _flips(row: TestRow) -> str:
+    same = f"than redrawing it twice at the same {row.attribute}"
+    if row.psi.estimate > 0:
+        return f"changes the decision in {percent(row.psi.estimate)} more images {same}"
+    if row.psi.estimate == 0:
+        return f"changes the decision in no more images {same}"
+    return f"changes the decision in {percent(-row.psi.estimate)} fewer images {same}"
+
+
+def _shift(row: TestRow, what: str) -> str:
+    effect = row.mean_effect.estimate
+    if not is_number(effect):
+        return ""
+    if abs(effect) < 5e-5:
+        return f", and leaves {what} where they are on average" if what.endswith("s") else ", and leaves its mean alone"
+    return f", and {'raises' if effect > 0 else 'lowers'} {what} by {points(effect)} on average"
+
+
+def _adjusted(row: TestRow) -> str:
+    if not is_number(row.pvalue_adjusted):
+        return "no p-value could be computed"
+    shown = numerals.pvalue(row.pvalue_adjusted)
+    return f"adjusted p {'' if shown.startswith('below') else '= '}{shown}"
+
+
+def _why_open(row: TestRow, alpha: float) -> str:
+    """Say why a row without a failed gate is inconclusive."""
+    if is_number(row.pvalue_adjusted) and row.pvalue_adjusted < alpha:
+        return (
+            "the generator learnt from too few images to tell such an effect from its own error "
+            f"(standard error of the average shift {points(row.mean_error or 0.0)})"
+        )
+    margin = numerals.margin(row.margin)
+    reaches = [
+        name
+        for name, beyond in (
+            ("excess change", is_number(row.psi.high) and row.psi.high >= row.margin),
+            ("average shift", _outside(row.mean_effect, row.margin)),
+        )
+        if beyond
+    ]
+    intervals = "the intervals of the {} reach" if len(reaches) > 1 else "the interval of the {} reaches"
+    why = f"{intervals.format(join(reaches))} the margin of {margin}" if reaches else row.reason.rstrip(". ")
+    why = why or f"equivalence within {margin} is not shown"
+    if is_number(row.detectable_effect):
+        return f"{why}, and an excess change under {percent(row.detectable_effect)} could have been missed"
+    return why
+
+
+def _outside(estimate: Estimate, margin: float) -> bool:
+    return is_number(estimate.low) and is_number(estimate.high) and max(-estimate.low, estimate.high) >= margin

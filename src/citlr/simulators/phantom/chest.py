@@ -1,0 +1,33 @@
+"""A posed patient: coordinates and masks that several structures share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from citlr.simulators.phantom.regions import Image
+
+
+@dataclass(frozen=True)
+class Chest:
+    """Coordinates of a posed patient and the masks that several structures share.
+
+    Attributes
+    ----------
+    size : int
+        Pixels per side.
+    x, side : ndarray of shape (n, size, size)
+        Horizontal position, and its distance from the midline.
+    y : ndarray of shape (n, size, 1)
+        Vertical position, downwards.
+    wall : ndarray of shape (n, size, 1)
+        Distance of the inner chest wall from the midline.
+    lung : ndarray of shape (n, size, size)
+        Lung fields, 0 to 1.
+    """
+
+    size: int
+    x: Image
+    side: Image
+    y: Image
+    wall: Image
+    lung: Image

@@ -1,0 +1,236 @@
+"""Units of the chest phantom: their variables, and on demand their images under any level of the attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.images import encode_png
+from citlr.errors import InputError, did_you_mean
+from citlr.run.files import atomic_write
+from citlr.simulators.phantom.anatomy import VIEWS, stream
+from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
+from citlr.simulators.phantom.render import digitise, film, thickness
+
+CHUNK_PIXELS = 2**17
+"""Pixels rendered at a time: a dozen float32 planes of that size stay in the cache of one core."""
+
+
+class Equations(Protocol):
+    """What units are rendered by: a `PhantomWorld`."""
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+
+    @property
+    def attribute(self) -> str:
+        """Name of the attribute."""
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Its levels."""
+
+    def effects(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Relative change of bone, and path of the breast shadow, each (n_levels,)."""
+
+    def support(self) -> NDArray[np.bool_]:
+        """Pixels (size, size) that any level can touch."""
+
+
+@dataclass(frozen=True)
+class PhantomSample:
+    """Units of a phantom world: their variables, and on demand their images under any level.
+
+    Parameters
+    ----------
+    world : Equations
+        The equations.
+    seed : int
+        The seed of the film noise.
+    exogenous : DataFrame
+        All random variables, one row per image.
+    level : ndarray of shape (n,)
+        Index of each unit's level.
+    ap : ndarray of shape (n,)
+        Whether the view is AP.
+    severity : DataFrame
+        Severity of the five findings in [0, 1]; 0 is absent, present is 0.25 to 1.
+    """
+
+    world: Equations
+    seed: int
+    exogenous: pd.DataFrame = field(repr=False)
+    level: NDArray[np.intp] = field(repr=False)
+    ap: NDArray[np.bool_] = field(repr=False)
+    severity: pd.DataFrame = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.exogenous)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The observed variables: image_id, patient_id, path, the attribute, view, age (years), five findings 0/1."""
+        patient = [f"s{self.seed}p{number:06d}" for number in self.exogenous["patient"]]
+        image = [f"{name}i{number:02d}" for name, number in zip(patient, self.exogenous["image"], strict=True)]
+        table: dict[str, object] = {
+            "image_id": image,
+            "patient_id": patient,
+            "path": [f"images/{name}.png" for name in image],
+            self.world.attribute: [self.world.levels[index] for index in self.level],
+            "view": [VIEWS[int(flag)] for flag in self.ap],
+            "age": (20 + 65 * self.exogenous["age_rank"].to_numpy()).astype(np.int64),
+        }
+        for name in FINDINGS:
+            table[name] = (self.severity[name] > 0).to_numpy().astype(np.int64)
+        return pd.DataFrame(table)
+
+    def take(self, rows: ArrayLike | slice) -> PhantomSample:
+        """Return the sample of some rows: positions, a slice, or a mask of shape (n,)."""
+        index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        return replace(
+            self,
+            exogenous=self.exogenous.iloc[index].reset_index(drop=True),
+            level=self.level[index],
+            ap=self.ap[index],
+            severity=self.severity.iloc[index].reset_index(drop=True),
+        )
+
+    def do(self, level: str | Sequence[str]) -> PhantomSample:
+        """Return the same units with the attribute set: to one level, or to one level per unit.
+
+        Examples
+        --------
+        >>> from citlr.simulators.phantom.world import PhantomWorld
+        >>> sample = PhantomWorld(size=32).sample(2, seed=1)
+        >>> back = sample.do("male").do(list(sample.frame["sex"]))
+        >>> bool((back.images() == sample.images()).all())
+        True
+        """
+        names = [level] * len(self) if isinstance(level, str) else list(level)
+        if len(names) != len(self):
+            raise InputError(
+                f"{len(names)} levels were given for {len(self)} phantom units; give one, or one for each."
+            )
+        for name in set(names) - set(self.world.levels):
+            raise InputError(
+                f"The phantom's {self.world.attribute} has no level '{name}'.{did_you_mean(name, self.world.levels)}"
+            )
+        return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
+
+    def with_severity(self, finding: str, severity: ArrayLike) -> PhantomSample:
+        """Return the same units with one finding set to a severity in [0, 1], one for all or one per unit."""
+        check_finding(finding)
+        values = np.broadcast_to(np.asarray(severity, dtype=np.float32), (len(self),))
+        if not ((values >= 0) & (values <= 1)).all():
+            raise InputError(f"A severity of {finding} lies outside [0, 1].")
+        return replace(self, severity=self.severity.assign(**{finding: values.copy()}))
+
+    def images(self, rows: ArrayLike | None = None, *, digital: bool = True) -> NDArray[np.float32]:
+        """Render images.
+
+        Parameters
+        ----------
+        rows : array-like or None
+            Positions or mask; all when None.
+        digital : bool
+            Rounded to 256 grey values (as the PNG files are, bit for bit), or continuous.
+
+        Returns
+        -------
+        ndarray of shape (n, 1, size, size)
+            Float32 in [0, 1].
+        """
+        chosen = self if rows is None else self.take(rows)
+        out = np.empty((len(chosen), 1, self.world.size, self.world.size), dtype=np.float32)
+        done = 0
+        for block in chosen._blocks(digital=digital):
+            out[done : done + len(block), 0] = block
+            done += len(block)
+        return out
+
+    def counterfactual(
+        self, level: str | Sequence[str], rows: ArrayLike | None = None, *, digital: bool = True
+    ) -> NDArray[np.float32]:
+        """Render the same units, noise included, under another level; shape and range as `images`."""
+        chosen = self if rows is None else self.take(rows)
+        return chosen.do(level).images(digital=digital)
+
+    def _blocks(self, *, digital: bool) -> Iterator[Image]:
+        """Render in blocks of about `CHUNK_PIXELS`; each is (b, size, size)."""
+        step = max(1, CHUNK_PIXELS // self.world.size**2)
+        for start in range(0, len(self), step):
+            image = self._render(slice(start, start + step))
+            yield digitise(image) if digital else image
+
+    def _render(self, part: slice) -> Image:
+        table = self.exogenous.iloc[part]
+        units = {name: _column(table[name]) for name in table.columns if name not in ("patient", "image")}
+        units["ap"] = _column(self.ap[part])
+        severity = {name: _column(self.severity[name].iloc[part]) for name in FINDINGS}
+        bone, shadow = self.world.effects()
+        level = self.level[part]
+        bone_gain = _column(bone[level]) * (1 + np.float32(0.10) * units["bone_response"])
+        total = thickness(self.world.size, units, severity, bone_gain, _column(shadow[level]))
+        noise = np.empty_like(total)
+        for row, (patient, image) in enumerate(zip(table["patient"], table["image"], strict=True)):
+            stream(self.seed, int(patient), int(image), "noise").standard_normal(dtype=np.float32, out=noise[row])
+        return film(total, units, noise)
+
+    def write(
+        self,
+        directory: str | Path,
+        *,
+        fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
+        seed: int = 0,
+        min_patients_per_level: int = 20,
+    ) -> Cohort:
+        """Write 8-bit PNG files and `phantom.csv`, and read them as a cohort.
+
+        Parameters
+        ----------
+        directory : str or Path
+            Made if missing; images go to its folder `images`.
+        fractions : tuple of float
+            Shares of patients for training, validation and test.
+        seed : int
+            Seed of the split.
+        min_patients_per_level : int
+            Passed to `read_cohort`.
+
+        Returns
+        -------
+        Cohort
+            With the attribute, the five findings as labels and the view as covariate. Memory holds one block of images.
+        """
+        root = Path(directory)
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        frame = self.frame
+        paths = iter(frame["path"])
+        for block in self._blocks(digital=True):
+            for image in block:
+                (root / next(paths)).write_bytes(encode_png(image))
+        # The table comes last and whole: a folder without it is one whose writing was cut short.
+        with atomic_write(root / "phantom.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+        return read_cohort(
+            root / "phantom.csv",
+            images=root,
+            attribute=self.world.attribute,
+            labels=list(FINDINGS),
+            covariates=("view",),
+            fractions=fractions,
+            seed=seed,
+            min_patients_per_level=min_patients_per_level,
+        )
+
+
+def _column(values: Iterable[float] | NDArray[np.float32]) -> Image:
+    return np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)

@@ -1,0 +1,1 @@
+"""`citlr calibrate`: the certificate of the statistics."""

@@ -1,0 +1,132 @@
+"""Counts of a calibration batch, and what they add up to: the rows of `calibration.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scipy import stats
+
+BINS = 200
+# One-sided: a size is out of bounds when so many rejections have a probability below .001 at a true size of alpha.
+CONFIDENCE = 0.999
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often something happened in a batch.
+
+    Parameters
+    ----------
+    section : {"size", "power", "coverage"}
+    subject : str
+        The test, or the interval.
+    scenario : str
+        The null or the alternative; empty for a coverage row, whose effect says it.
+    effect : float or str
+        Size of the effect; 0 for a null.
+    n, clusters : int
+        Images and patients.
+    reps, hits : int
+        Repetitions, and those that rejected or covered.
+    histogram : tuple of int
+        p-values in `BINS` equal bins of (0, 1]; empty where there are none to show.
+    """
+
+    section: str
+    subject: str
+    scenario: str
+    effect: float | str
+    n: int
+    clusters: int
+    reps: int
+    hits: int
+    histogram: tuple[int, ...] = ()
+
+
+def total(counts: Iterable[Count]) -> list[Count]:
+    """Add up the batches of each row, in order of first appearance.
+
+    Examples
+    --------
+    >>> one = Count("size", "t", "null", 0.0, 100, 100, 10, 1, (9, 1))
+    >>> total([one, one])[0].reps, total([one, one])[0].histogram
+    (20, (18, 2))
+    """
+    rows: dict[tuple[Any, ...], Count] = {}
+    for count in counts:
+        key = (count.section, count.subject, count.scenario, count.effect, count.n, count.clusters)
+        if key in rows:
+            before = rows[key]
+            bins = tuple(a + b for a, b in zip(before.histogram, count.histogram, strict=True))
+            rows[key] = replace(before, reps=before.reps + count.reps, hits=before.hits + count.hits, histogram=bins)
+        else:
+            rows[key] = count
+    return list(rows.values())
+
+
+def summary(rows: Iterable[Count]) -> dict[str, list[dict[str, Any]]]:
+    """Turn totals into the three tables of `calibration.json`.
+
+    `low` and `high` are exact binomial (Clopper-Pearson) bounds, each one-sided at 99.9 %: a size is compatible with
+    at most alpha exactly when `low <= alpha`.
+
+    Examples
+    --------
+    >>> tables = summary([Count("size", "t", "null", 0.0, 100, 50, 2000, 121)])
+    >>> row = tables["size"][0]
+    >>> sorted(row), row["low"] <= 0.05
+    (['clusters', 'high', 'low', 'n', 'null', 'rate', 'rejections', 'reps', 'test'], True)
+    """
+    tables: dict[str, list[dict[str, Any]]] = {"size": [], "power": [], "coverage": []}
+    for row in rows:
+        rate = row.hits / row.reps
+        if row.section == "size":
+            low, high = bounds(row.hits, row.reps)
+            entry: dict[str, Any] = {"test": row.subject, "null": row.scenario, "n": row.n, "clusters": row.clusters}
+            entry |= {"reps": row.reps, "rejections": row.hits, "rate": rate, "low": low, "high": high}
+        elif row.section == "power":
+            entry = {"test": row.subject, "alternative": row.scenario, "effect": row.effect, "n": row.n}
+            entry |= {"reps": row.reps, "rate": rate}
+        else:
+            entry = {"interval": row.subject, "effect": row.effect, "n": row.n, "reps": row.reps, "rate": rate}
+        tables[row.section].append(entry)
+    return tables
+
+
+def published_sizes(tables: dict[str, list[dict[str, Any]]]) -> list[tuple[int, int, int, int]]:
+    """Pool the published test's counts over its nulls: (training images, test images, rejections, repetitions).
+
+    This is `citlr.invariance.observational.published.MEASURED_SIZE`, which every p-value of that test is printed with.
+
+    Examples
+    --------
+    >>> row = {"test": "published CIT-LR", "null": "noisy decisions, 100 train + 50 test", "rejections": 3, "reps": 9}
+    >>> published_sizes({"size": [row, row]})
+    [(100, 50, 6, 18)]
+    """
+    pooled: dict[tuple[int, int], list[int]] = {}
+    for row in tables["size"]:
+        if row["test"] == "published CIT-LR":
+            split = re.search(r"(\d+) train \+ (\d+) test", row["null"])
+            if split is not None:
+                counts = pooled.setdefault((int(split[1]), int(split[2])), [0, 0])
+                counts[0] += row["rejections"]
+                counts[1] += row["reps"]
+    return [(train, test, hits, reps) for (train, test), (hits, reps) in sorted(pooled.items())]
+
+
+def bounds(hits: int, reps: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Exact one-sided lower and upper confidence bounds of a rate.
+
+    Examples
+    --------
+    >>> low, high = bounds(100, 2000)
+    >>> low < 0.05 < high
+    True
+    """
+    low = float(stats.beta.ppf(1 - confidence, hits, reps - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(confidence, hits + 1, reps - hits)) if hits < reps else 1.0
+    return low, high

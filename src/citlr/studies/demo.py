@@ -1,0 +1,114 @@
+"""The demo: an embedded world, one classifier that cannot see the attribute and one that uses it, one audit of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from citlr.audit.results.result import AuditResult
+from citlr.config import parse_config, read_config
+from citlr.console import Narrator
+from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.specs import InputSpec, OutputSpec
+from citlr.report.stage import run_audit
+from citlr.run.files import atomic_write
+from citlr.run.folder import Run
+from citlr.simulators.phantom.classifiers import BiasedClassifier, attribute_detector, train_blind
+from citlr.simulators.phantom.world import PhantomWorld
+
+FINDING = "cardiomegaly"
+SIZE = 64
+# Logits that the biased model adds for a male image: enough to move the calls of many hearts near the threshold.
+BIAS = 2.0
+
+
+def run_demo(
+    out: str | Path, *, seed: int = 0, patients: int = 3000, narrator: Narrator | None = None
+) -> dict[str, AuditResult]:
+    """Make the world and the two classifiers, and audit them; run again, it goes on where it was.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder: `world/` (images and table), `models/`, `audit.yaml`, `run/` (the audit and its page).
+    seed : int
+        Of the world, the classifiers, the generator and the test.
+    patients : int
+        Patients of the world, one image each: a generator also learns what goes with the attribute in its sample by
+        chance, and that shrinks with the number of patients.
+    narrator : Narrator, optional
+        Says what goes on.
+
+    Returns
+    -------
+    dict of str to AuditResult
+        "blind" and "biased".
+    """
+    root = Path(out)
+    voice = narrator or Narrator(quiet=True)
+    world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3})
+    sample = world.sample(patients, seed=seed, images_per_patient=1)
+    if not (root / "world" / "phantom.csv").is_file():
+        voice.say(
+            f"world: {len(sample)} phantom radiographs of {patients} patients, sex and {FINDING} correlated by 0.3"
+        )
+        sample.write(root / "world", seed=seed)
+    _write_models(root / "models", world, seed, voice)
+    config_file = root / "audit.yaml"
+    if not config_file.is_file():
+        content = _config(seed)
+        parse_config(content, str(config_file))
+        with atomic_write(config_file) as temporary:
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+    return run_audit(Run.open(root / "run", read_config(config_file)), narrator=voice)
+
+
+def _write_models(folder: Path, world: PhantomWorld, seed: int, voice: Narrator) -> None:
+    """Train the blind classifier on patients of its own, add the bias, save both as TorchScript."""
+    files = {name: folder / f"{name}.ts" for name in ("blind", "biased")}
+    if all(file.is_file() for file in files.values()):
+        return
+    training = world.sample(500, seed=seed + 1_000_003)
+    voice.say(f"models: a classifier of {FINDING} that cannot see the attribute, and one with {BIAS:g} logits of bias")
+    blind = train_blind(training, FINDING, seed=seed)
+    biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
+    for name, module in {"blind": blind, "biased": biased}.items():
+        card = make_card([FINDING], input=InputSpec(size=SIZE), output=OutputSpec("logit"))
+        export_torchscript(module, files[name], card)
+
+
+def _config(seed: int) -> dict[str, Any]:
+    model = {"labels": [FINDING], "input": {"size": SIZE}, "output": "logit"}
+    return {
+        "seed": seed,
+        "cohort": {
+            "table": "world/phantom.csv",
+            "images": "world",
+            "attribute": "sex",
+            "levels": ["female", "male"],
+            "labels": [FINDING],
+            "covariates": ["view"],
+            "fractions": [0.75, 0.10, 0.15],
+            "split_seed": seed,
+        },
+        "generator": {
+            "kind": "dldm",
+            "preset": "tiny",
+            "size": SIZE,
+            "hold": ["view", FINDING],
+            # Wider than "tiny", whose changes in rib contrast read as another view and fail the gate of the held view.
+            "options": {
+                "latent_channels": 16,
+                "ae_steps": 300,
+                "unet_channels": [64, 64],
+                "denoiser_steps": 700,
+            },
+        },
+        # The defaults, a larger coin and ten cycles, say more and take a minute and a half; the demo has six in all.
+        "controls": {"placebo_images": 100},
+        "quality": {"cycles": 2},
+        "report": {"gallery": 6},
+        "models": {name: {"source": f"models/{name}.ts", **model} for name in ("blind", "biased")},
+    }

@@ -1,0 +1,1 @@
+"""`citlr reproduce generation`: the comparison of generators."""

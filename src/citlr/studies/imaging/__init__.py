@@ -1,0 +1,1 @@
+"""`citlr reproduce imaging`: the study of many networks."""

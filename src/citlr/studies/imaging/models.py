@@ -1,0 +1,329 @@
+"""The tasks of the imaging study: train one network, audit one model; each alone, resumable, and writing a row."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from citlr.audit.prediction import ORIGINAL, predict_sets, write_responses
+from citlr.audit.results.result import AuditResult
+from citlr.audit.results.statistics import contrasts, outcome_of
+from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError
+from citlr.invariance.observational.published import published_cit_lr
+from citlr.predictors.base import Predictor
+from citlr.predictors.loading import load_predictor
+from citlr.predictors.training.classifier import train_classifier
+from citlr.predictors.training.settings import TrainingSettings
+from citlr.report.page import write_report
+from citlr.run.files import read_json, write_json
+from citlr.run.provenance import versions
+from citlr.run.stage import SCRATCH, Stage
+from citlr.run.stages import Stages
+from citlr.studies.imaging.effects import factual_auroc, paired_change, true_values
+from citlr.studies.imaging.stage import ImagingStage, open_stage
+from citlr.studies.imaging.study import read_study
+
+Row = dict[str, Any]
+# Where a network's checkpoints lie in its folder.
+TRAINED = "trained"
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model said: on redrawn and original images, its operating points, and on the true images by level."""
+
+    responses: pd.DataFrame
+    threshold: dict[str, float]
+    truth: dict[str, Floats]
+    seconds: float
+
+
+def train_network(
+    *, seed: int, folder: str, arch: str, settings: dict[str, Any], weights: str | None, content: str
+) -> Row:
+    """Train one network of the study and keep its checkpoints; goes on where it was.
+
+    Parameters
+    ----------
+    seed : int
+        Of its weights and batches.
+    folder : str
+        Of the study.
+    arch : str
+        A network of the zoo.
+    settings : dict
+        Fields of `TrainingSettings`.
+    weights : str or None
+        As of `train_classifier`.
+    content : str
+        Fingerprint of the study and of the weights' file.
+
+    Returns
+    -------
+    dict
+        `checkpoints` (JSON list of files, best first), `mean_auroc`, `spread`, `similar` (how many are of similar
+        accuracy), `start` (a sentence), `start_kind`, `augmented`, `notes`.
+    """
+    home = Path(folder) / "networks" / arch
+
+    def work(place: Path) -> None:
+        write_json(place / "row.json", _train(Path(folder), arch, place / TRAINED, settings, weights, seed))
+
+    inputs = {"arch": arch, "settings": settings, "seed": seed}
+    Stages(home).do(Stage("train", inputs, work, (TRAINED, "row.json"), (content,)))
+    row: Row = read_json(home / "row.json")
+    return row
+
+
+def _train(folder: Path, arch: str, place: Path, settings: dict[str, Any], weights: str | None, seed: int) -> Row:
+    study = read_study(folder)
+    plan = network_settings(settings, len(study.cohort.part("train")))
+    trained = train_classifier(
+        study.cohort,
+        arch=arch,
+        directory=place,
+        labels=study.labels,
+        weights=weights,
+        settings=plan,
+        seed=seed,
+        export=False,
+    )
+    return {
+        "arch": arch,
+        "checkpoints": json.dumps([checkpoint.path.name for checkpoint in trained.checkpoints]),
+        "mean_auroc": trained.checkpoints[0].mean_auroc,
+        "spread": trained.spread,
+        "similar": trained.similar,
+        "start": trained.start.text,
+        "start_kind": trained.start.kind,
+        "augmented": plan.augmented,
+        "notes": "\n".join(trained.notes),
+    }
+
+
+def network_settings(settings: dict[str, Any], images: int) -> TrainingSettings:
+    """Augment the training images where each is shown more than twice, and leave them alone where it is not.
+
+    Augmentation stands in for images that a cohort does not have. Where there are more than can be shown, it only makes
+    a short training longer.
+
+    Examples
+    --------
+    >>> plan = {"rounds": 4, "keep": 2, "round_steps": 25, "batch_size": 32}
+    >>> network_settings(plan, 4000).augmented, network_settings(plan, 650).augmented
+    (False, True)
+    """
+    made = TrainingSettings(**settings)
+    shown = made.rounds if made.round_steps is None else made.rounds * made.round_steps * made.batch_size / images
+    return replace(made, augmented=shown > 2)
+
+
+def audit_model(*, seed: int, folder: str, model: dict[str, Any], outcome: str, content: list[str]) -> Row:
+    """Audit one model on the redrawn images that all share; done once for the same content.
+
+    Parameters
+    ----------
+    seed : int
+        Of the tests.
+    folder : str
+        Of the study.
+    model : dict
+        `name`, `arch` and `rank`: what the tables call it, its network, and its place among the network's checkpoints
+        (1 is the best); `source`: a file or import path, see `load_predictor`; `own`: whether it is a checkpoint of the
+        study itself, which has the study's labels and no others; `trust`: whether a pickle may be read.
+    outcome : {"decision", "probability"}
+        What is tested.
+    content : list of str
+        Fingerprints of the model and of all that the study audits it with.
+
+    Returns
+    -------
+    dict
+        `rows` and `aurocs` as JSON, seconds of inference and of the rest.
+    """
+    place, name = Path(folder), model["name"]
+    shared: Row = {key: model[key] for key in ("arch", "rank")} | {"model": name}
+
+    def work(home: Path) -> None:
+        stage = open_stage(place)
+        predictor = load_predictor(model["source"], name=name, trust=model["trust"])
+        require_labels(predictor, stage.study.labels, exact=model["own"])
+        write_json(home / "row.json", _audit_one(predictor, stage, home, shared, outcome=outcome, seed=seed))
+
+    places = ("audit.json", "responses.parquet", "audit.html", "row.json")
+    inputs = {**shared, "own": model["own"], "outcome": outcome, "seed": seed}
+    Stages(place / "models" / name).do(Stage("audit", inputs, work, places, tuple(content)))
+    row: Row = read_json(place / "models" / name / "row.json")
+    return row
+
+
+def _audit_one(predictor: Predictor, stage: ImagingStage, home: Path, shared: Row, *, outcome: str, seed: int) -> Row:
+    """Audit a model, write its result, responses and page, and return its row."""
+    answers = _ask(predictor, stage, home / SCRATCH)
+    start = time.perf_counter()
+    test = TestConfig.model_validate({"outcome": outcome, "threshold": answers.threshold})
+    # The ladder of planted biases says what the audit could find; here the models themselves are the ladder.
+    settings = Settings(test, GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
+    result = audit_responses(
+        AuditInputs(
+            model=predictor.name,
+            responses=answers.responses,
+            whole=stage.study.cohort,
+            test=stage.twins.cohort,
+            twins=stage.twins,
+            faithfulness=stage.faithfulness,
+            settings=settings,
+            provenance=_provenance(predictor, stage, seed),
+        )
+    )
+    asked = answers.responses[answers.responses["attribute"] == stage.study.attribute]
+    result.to_json(home / "audit.json")
+    write_responses(home / "responses.parquet", answers.responses)
+    write_report(home / "audit.html", result, responses=asked)
+    rows = _rows(result, asked, stage, test, seed)
+    rows = _with_truth(rows, predictor, answers.truth, stage, test)
+    return {
+        **shared,
+        "verdict": result.verdict,
+        "inference_seconds": answers.seconds,
+        "audit_seconds": time.perf_counter() - start,
+        "rows": json.dumps([{**shared, **one} for one in rows]),
+        "aurocs": json.dumps([{**shared, **one} for one in factual_auroc(asked, stage.twins.cohort, stage.study)]),
+    }
+
+
+def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool = False) -> None:
+    """Refuse a model that does not give every label of the study, and where `exact` one that gives others as well.
+
+    Raises
+    ------
+    InputError
+        With the labels that it gives.
+    """
+    missing = [label for label in labels if label not in predictor.labels]
+    if missing:
+        raise InputError(
+            f"The model '{predictor.name}' gives {list(predictor.labels)}, not '{missing[0]}': the study is of "
+            f"{list(labels)}; give a model of all of them, or study fewer with --label."
+        )
+    if exact and len(predictor.labels) != len(labels):
+        raise InputError(
+            f"The checkpoint '{predictor.name}' gives {len(predictor.labels)} labels {list(predictor.labels)} and the "
+            f"study has {len(labels)}, {list(labels)}: it is of another training; delete its folder and train again."
+        )
+
+
+def _ask(predictor: Predictor, stage: ImagingStage, parts: Path) -> Answers:
+    """Run the model on everything, and choose thresholds on the validation split."""
+    start = time.perf_counter()
+    responses = predict_sets(predictor, stage.twins.sets, stage.twins.cohort, folder=parts)
+    threshold = operating_points(predictor, stage.study.cohort.part("validation"), stage)
+    truth = {level: predictor.predict(np.asarray(images)) for level, images in stage.truth.items()}
+    return Answers(responses, threshold, truth, time.perf_counter() - start)
+
+
+def operating_points(predictor: Predictor, validation: Cohort, stage: ImagingStage) -> dict[str, float]:
+    """Give every label the threshold that calls as many validation images positive as are: rare findings need one.
+
+    One half where the validation split has only one class of the label.
+    """
+    outputs = []
+    for start in range(0, len(validation), 256):
+        rows = np.arange(start, min(start + 256, len(validation)))
+        outputs.append(predictor.predict(validation.pixels(rows, size=stage.twins.main.plan.size)))
+    scores = np.concatenate(outputs)
+    found = {}
+    for label in stage.study.labels:
+        truth = validation.frame[label].to_numpy(float)
+        known = ~np.isnan(truth)
+        share = float(truth[known].mean()) if known.any() else 0.0
+        own = scores[known, predictor.labels.index(label)]
+        found[label] = float(np.quantile(own, 1 - share)) if 0 < share < 1 else 0.5
+    return found
+
+
+def _rows(result: AuditResult, own: pd.DataFrame, stage: ImagingStage, test: TestConfig, seed: int) -> list[Row]:
+    """Put the tests of one model side by side: a row per label and contrast."""
+    base = {(row.method, row.label, row.contrast): row for row in result.baselines}
+    rows = []
+    for row in result.tests:
+        parity = base["demographic_parity", row.label, row.contrast]
+        chance = base["equal_opportunity", row.label, row.contrast]
+        published = _published(own, stage, row.label, row.contrast, test, seed)
+        rows.append(
+            {
+                "label": row.label,
+                "contrast": list(row.contrast),
+                "n_images": row.n_images,
+                "n_patients": row.n_patients,
+                "threshold": _threshold(test, row.label),
+                "verdict": row.verdict,
+                "pvalue": row.pvalue,
+                "log10_citlr": row.log10_pvalue,
+                "log10_published": published,
+                "log10_parity": float(np.log10(parity.pvalue)),
+                "log10_opportunity": float(np.log10(chance.pvalue)),
+                "psi": row.psi.estimate,
+                "psi_low": row.psi.low,
+                "psi_high": row.psi.high,
+                "mean_effect": row.mean_effect.estimate,
+                "eca": row.eca,
+                **paired_change(own, row.label, row.contrast),
+            }
+        )
+    return rows
+
+
+def _threshold(test: TestConfig, label: str) -> float:
+    assert isinstance(test.threshold, dict)  # `operating_points` names every label
+    return test.threshold[label]
+
+
+def _published(
+    own: pd.DataFrame, stage: ImagingStage, label: str, contrast: tuple[str, str], test: TestConfig, seed: int
+) -> float:
+    """Run the published test on the images as they came: log10 p of (Z, A, Yhat)."""
+    originals = own[(own["draw"] == ORIGINAL) & (own["label"] == label)].set_index("image_id")
+    frame = stage.twins.cohort.frame
+    probability = originals.loc[frame["image_id"], "probability"].to_numpy(float)
+    result = published_cit_lr(
+        stage.representation,
+        frame[stage.study.attribute].to_numpy(str),
+        outcome_of(probability, label, test),
+        patients=frame["patient_id"].to_numpy(str),
+        contrast=contrast,
+        seed=seed,
+    )
+    return float(np.log10(result.pvalue))
+
+
+def _with_truth(
+    rows: list[Row], predictor: Predictor, outputs: dict[str, Floats], stage: ImagingStage, test: TestConfig
+) -> list[Row]:
+    """Add what the true counterfactuals say, where they are known."""
+    if not outputs:
+        return rows
+    factual = stage.twins.cohort.frame[stage.study.attribute].to_numpy(str)
+    truth: dict[tuple[str, tuple[str, str]], Row] = {}
+    for label in stage.study.labels:
+        column = predictor.labels.index(label)
+        own = {level: outcome_of(values[:, column], label, test) for level, values in outputs.items()}
+        decided = {level: values[:, column] >= _threshold(test, label) for level, values in outputs.items()}
+        for contrast in contrasts(stage.study.levels):
+            truth[label, contrast] = true_values(own, decided, factual, contrast)
+    return [{**row, **truth[row["label"], tuple(row["contrast"])]} for row in rows]
+
+
+def _provenance(predictor: Predictor, stage: ImagingStage, seed: int) -> Row:
+    return {"versions": versions(), "seed": seed, "inputs": {"model_sha256": predictor.fingerprint()}}

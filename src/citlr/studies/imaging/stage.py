@@ -1,0 +1,174 @@
+"""What every model of the imaging study is audited with: generator, redrawn images, their quality, made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import PCA
+
+from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.generation import Request, Twins, coin_sample
+from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, Recipe, redrawn_and_measured
+from citlr.console import Narrator
+from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
+from citlr.generators.probes.training import fit_probes
+from citlr.generators.registry import load_generator
+from citlr.invariance.effects.auroc import clustered_auroc
+from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.stage import SCRATCH, Stage
+from citlr.run.stages import Stages
+from citlr.studies.imaging.study import ImagingEffort, ImagingStudy, read_study
+
+Row = dict[str, Any]
+# The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
+COMPONENTS = 32
+
+
+@dataclass(frozen=True)
+class ImagingStage:
+    """The shared part of the study, as a worker opens it.
+
+    Parameters
+    ----------
+    study : ImagingStudy
+    twins : Twins
+        The test images, redrawn.
+    faithfulness : Faithfulness
+        What the gates rest on.
+    representation : ndarray, shape (test images, components + codes of what is held)
+        Principal components of the generator's disentangled latents, then what it holds (see `held_codes`).
+    truth : dict of str to ndarray
+        The true test images under every level; empty where the truth is not known.
+    """
+
+    study: ImagingStudy
+    twins: Twins
+    faithfulness: Faithfulness
+    representation: npt.NDArray[np.float32]
+    truth: dict[str, npt.NDArray[np.float32]]
+
+
+def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, voice: Narrator) -> None:
+    """Train the generator, redraw the test images once, and measure them; goes on where it was.
+
+    Parameters
+    ----------
+    study, effort
+        What is studied, and how much of everything.
+    folder : Path
+        Keeps all of it; `open_stage` reads it.
+    seed : int
+        Of everything.
+    voice : Narrator
+        Says what goes on.
+    """
+    stages = Stages(folder, voice)
+    generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
+    request = Request(
+        attribute=study.attribute,
+        levels=study.levels,
+        draws=effort.draws,
+        placebo_images=coin_sample(effort.placebo_images),
+        seed=seed,
+    )
+    quality = {"hold": list(study.hold), "probe_steps": effort.probe_steps, "features": "probe", "seed": seed}
+    recipe = Recipe(lambda: DLDM(**generator), generator, request, {**quality, "cycles": effort.cycles}, seed)
+    with stages.locked():
+        kept = stages.do(_study_stage(study))
+        twins, _, _ = redrawn_and_measured(stages, recipe, study.cohort, voice)
+        stages.do(_representation_stage(twins, seed))
+        stages.do(_attribute_stage(study, effort, seed, voice, after=(kept.key,)))
+
+
+def audited_after(folder: Path) -> tuple[str, ...]:
+    """Return the keys of all that the audit of one model rests on."""
+    stages = Stages(folder)
+    return tuple(
+        stages.require(name, "run the study again to go on").key for name in ("study", "quality", "representation")
+    )
+
+
+def open_stage(folder: Path) -> ImagingStage:
+    """Open what `set_stage` wrote."""
+    study = read_study(folder)
+    twins = Twins.open(folder / PICTURES, study.cohort.part("test"), load_generator(folder / GENERATOR))
+    truth = {
+        level: np.load(folder / "truth" / f"{level}.npy", mmap_mode="r")
+        for level in study.levels
+        if read_json(folder / "study.json")["truth"]
+    }
+    representation = np.load(folder / "representation.npy")
+    return ImagingStage(study, twins, read_faithfulness(folder / QUALITY), representation, truth)
+
+
+def _study_stage(study: ImagingStudy) -> Stage:
+    facts = {key: list(getattr(study, key)) for key in ("levels", "labels", "hold", "notes")}
+    inputs = {"name": study.name, "attribute": study.attribute, **facts, "cohort": study.cohort.fingerprint()}
+    return Stage("study", inputs, study.save, ("cohort.parquet", "study.json", "truth"))
+
+
+def _representation_stage(twins: Twins, seed: int) -> Stage:
+    def work(folder: Path) -> None:
+        assert isinstance(twins.generator, LatentDiffusion)
+        with atomic_write(folder / "representation.npy") as temporary, temporary.open("wb") as stream:
+            np.save(stream, _represent(twins.generator, twins, seed))
+
+    inputs = {"components": COMPONENTS, "seed": seed}
+    return Stage("representation", inputs, work, ("representation.npy",), (twins.key,))
+
+
+def _attribute_stage(
+    study: ImagingStudy, effort: ImagingEffort, seed: int, voice: Narrator, *, after: tuple[str, ...]
+) -> Stage:
+    def work(folder: Path) -> None:
+        write_json(folder / "attribute.json", _attribute_rows(study, effort, folder / SCRATCH, seed, voice))
+
+    inputs = {"size": effort.size, "steps": effort.attribute_steps, "seed": seed}
+    return Stage("attribute", inputs, work, ("attribute.json",), after)
+
+
+def _represent(generator: LatentDiffusion, twins: Twins, seed: int) -> npt.NDArray[np.float32]:
+    test, step = twins.cohort, 256
+    pieces = []
+    for start in range(0, len(test), step):
+        rows = np.arange(start, min(start + step, len(test)))
+        part = test.take(rows)
+        pieces.append(generator.represent(part.pixels(size=twins.main.plan.size), part.frame))
+    z = np.concatenate(pieces)
+    few = min(COMPONENTS, len(z) - 1, z.shape[1])
+    components = PCA(few, random_state=seed % 2**32).fit_transform(z)
+    return np.concatenate([components, generator.held_codes(test.frame)], axis=1, dtype=np.float32)
+
+
+def _attribute_rows(study: ImagingStudy, effort: ImagingEffort, folder: Path, seed: int, voice: Narrator) -> list[Row]:
+    """Train the ResNet-34 and read the attribute off the original test images: Table 6."""
+    probes = fit_probes(
+        study.cohort.part("train"),
+        study.cohort.part("validation"),
+        attributes=(study.attribute,),
+        size=effort.size,
+        steps=effort.attribute_steps,
+        batch_size=32,
+        seed=seed,
+        architecture="resnet34",
+        directory=folder,
+        narrator=voice,
+    )
+    test = study.cohort.part("test")
+    readings = []
+    for start in range(0, len(test), 256):
+        rows = np.arange(start, min(start + 256, len(test)))
+        readings.append(probes.read(test.pixels(rows, size=effort.size))[study.attribute])
+    read, level = np.concatenate(readings), test.frame[study.attribute].to_numpy(str)
+    order = probes.target(study.attribute).levels
+    found = []
+    for name in study.levels:
+        own = level == name
+        area = clustered_auroc(read[:, order.index(name)], own.astype(float), test.frame["patient_id"].to_numpy(str))
+        right = float((read[own].argmax(axis=1) == order.index(name)).mean()) if own.any() else None
+        found.append({"level": name, "accuracy": right, **vars(area)})
+    return found

@@ -1,0 +1,162 @@
+"""The classifiers that the whole-pipeline calibration audits: blind ones, biased ones of known strength, shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from torch import nn
+
+from citlr.predictors.adapters.torch import TorchPredictor
+from citlr.predictors.loading import load_predictor
+from citlr.predictors.specs import InputSpec, OutputSpec
+from citlr.randomness import hashed_seed
+from citlr.simulators.phantom import PhantomSample, PhantomWorld
+from citlr.simulators.phantom.classifiers import (
+    BiasedClassifier,
+    MaskedNet,
+    analytic_blind,
+    analytic_indifferent,
+    attribute_detector,
+    train_blind,
+    train_sighted,
+)
+
+# The findings that lie outside of the attribute's support, so that a model that sees nothing of it can see them.
+FINDINGS = ("cardiomegaly", "effusion")
+# Channels of the first layer; 0 is the linear discriminant.
+WIDTHS = (8, 4, 16, 0, 12)
+WEAKEST, STRONGEST = 0.25, 6.0
+Kind = Literal["blind", "biased", "shortcut", "indifferent", "hidden"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One classifier to audit.
+
+    Parameters
+    ----------
+    name : str
+        Unique within a world.
+    kind : {"blind", "biased", "shortcut", "indifferent", "hidden"}
+        Sees nothing of the attribute; the same with a known dose of it added; trained with all pixels in sight on
+        patients in whom attribute and finding go together; sees all pixels, weighed so that what the attribute does
+        cancels out; reads a cue that the generator may not draw.
+    finding : str
+        What it was trained for.
+    architecture : str
+        "linear" or "cnn-<width>".
+    strength : float
+        Logits added between the levels; 0 unless biased, below 0 where the first level is favoured.
+    seed : int
+        Of its training patients and its weights.
+    """
+
+    name: str
+    kind: Kind
+    finding: str
+    architecture: str
+    strength: float
+    seed: int
+
+
+def candidates(*, blind: int, biased: int, shortcuts: int, seed: int, indifferent: int = 0) -> list[Candidate]:
+    """List the classifiers of one world.
+
+    A biased one is a blind one with the attribute's detector added: strengths rise in equal ratios from 0.25 to 6
+    logits, every third against the other level. Findings and architectures take turns.
+
+    Parameters
+    ----------
+    blind, biased, shortcuts, indifferent : int
+        How many of each; there is no biased one without a blind one.
+    seed : int
+        Of the world.
+
+    Examples
+    --------
+    >>> [c.name for c in candidates(blind=2, biased=1, shortcuts=1, seed=0)]
+    ['blind-00', 'blind-01', 'biased-00', 'shortcut-00']
+    """
+
+    def build(kind: Kind, number: int, strength: float, part: str) -> Candidate:
+        width = WIDTHS[number // len(FINDINGS) % len(WIDTHS)]
+        if kind == "shortcut" and width == 0:
+            width = WIDTHS[0]
+        if kind == "indifferent":
+            width = 0
+        return Candidate(
+            name=f"{kind}-{number:02d}",
+            kind=kind,
+            finding=FINDINGS[number % len(FINDINGS)],
+            architecture=f"cnn-{width}" if width else "linear",
+            strength=strength,
+            seed=hashed_seed("pipeline model", seed, part, number) % 2**31,
+        )
+
+    doses = np.geomspace(WEAKEST, STRONGEST, biased) if biased > 1 else np.full(biased, STRONGEST)
+    signed = [round(float(dose) * (-1 if k % 3 == 2 else 1), 3) for k, dose in enumerate(doses)]
+    return [
+        *(build("blind", k, 0.0, "blind") for k in range(blind)),
+        *(build("biased", k, dose, "blind") for k, dose in enumerate(signed)),
+        *(build("shortcut", k, 0.0, "shortcut") for k in range(shortcuts)),
+        *(build("indifferent", k, 0.0, "indifferent") for k in range(indifferent)),
+    ]
+
+
+def build_models(
+    chosen: list[Candidate], world: PhantomWorld, *, patients: int, epochs: int
+) -> Iterator[tuple[Candidate, nn.Module]]:
+    """Train the classifiers one after the other, each on patients of its own; a biased one shares its blind base.
+
+    Parameters
+    ----------
+    chosen : list of Candidate
+        See `candidates`.
+    world : PhantomWorld
+        Where the patients come from.
+    patients, epochs : int
+        Training patients (two images each) and passes over them, of the networks.
+
+    Yields
+    ------
+    Candidate, Module
+        The module gives logits (n, 1).
+    """
+    detector = attribute_detector(world)
+    kept: dict[int, nn.Module] = {}
+    for candidate in chosen:
+        if candidate.seed not in kept:
+            kept[candidate.seed] = _train(candidate, world, patients, epochs)
+        module = kept[candidate.seed]
+        if candidate.kind == "biased":
+            module = BiasedClassifier(module, detector, strength=candidate.strength)
+        yield candidate, module.eval()
+
+
+def _train(candidate: Candidate, world: PhantomWorld, patients: int, epochs: int) -> nn.Module:
+    if candidate.kind == "indifferent":
+        return analytic_indifferent(world, candidate.finding, seed=candidate.seed)
+    if candidate.architecture == "linear":
+        return analytic_blind(world, candidate.finding, n_patients=min(patients, 400), seed=candidate.seed)
+    sample: PhantomSample = world.sample(patients, seed=candidate.seed)
+    learn = train_blind if candidate.kind != "shortcut" else train_sighted
+    train: partial[MaskedNet] = partial(learn, seed=candidate.seed, epochs=epochs)
+    return train(sample, candidate.finding, width=int(candidate.architecture.removeprefix("cnn-")))
+
+
+def as_predictor(candidate: Candidate, module: nn.Module, *, size: int) -> TorchPredictor:
+    """Wrap a classifier as the audit takes it."""
+    predictor = load_predictor(
+        module,
+        labels=[candidate.finding],
+        input=InputSpec(size=size),
+        output=OutputSpec("logit"),
+        device="cpu",
+        name=candidate.name,
+    )
+    assert isinstance(predictor, TorchPredictor)
+    return predictor

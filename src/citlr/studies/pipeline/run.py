@@ -1,0 +1,308 @@
+"""`citlr calibrate --pipeline`: how often an audit through a trained generator accuses an innocent classifier.
+
+Worlds whose counterfactuals are known, a generator trained in each, classifiers whose dependence on the attribute is
+known, and the audit as a user gets it, gates and controls included. A finished audit is a line of `pipeline.jsonl`, so
+that a run that was cut off goes on where it was, and can be widened later by more generators.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from citlr.audit.prediction import predict_sets, side_read
+from citlr.audit.results.result import AuditResult
+from citlr.audit.results.statistics import assess_responses, responses_of
+from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.console import Narrator
+from citlr.errors import InputError, StateError
+from citlr.predictors.base import Predictor
+from citlr.randomness import hashed_seed
+from citlr.run.files import fingerprint, write_json
+from citlr.run.provenance import versions
+from citlr.run.stage import code_version
+from citlr.simulators.phantom.classifiers import classify
+from citlr.simulators.phantom.cues import Cue
+from citlr.simulators.phantom.effects import TrueEffect, true_effect
+from citlr.studies.pipeline.hidden import (
+    build_hidden,
+    hidden_candidates,
+    hidden_places,
+    hidden_truth,
+    set_hidden_stage,
+)
+from citlr.studies.pipeline.models import Candidate, as_predictor, build_models, candidates
+from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
+from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
+from citlr.studies.pipeline.worlds import ATTRIBUTE, FULL, LEVELS, QUICK, PipelineSettings, Place, Stage, set_stage
+
+__all__ = ["run_pipeline", "write_pipeline_page"]
+
+
+def run_pipeline(
+    *,
+    out: str | Path,
+    quick: bool = False,
+    seed: int = 0,
+    generators: int | None = None,
+    correlations: Sequence[float] = (),
+    settings: PipelineSettings | None = None,
+    narrator: Narrator | None = None,
+) -> dict[str, Any]:
+    """Audit classifiers of known dependence through trained generators, and count.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder for `pipeline.jsonl` (one line per world and per audit), `pipeline.json` (the tables), `pipeline.png`,
+        `pipeline.md`, and a folder per world.
+    quick : bool
+        A tiny version: shows that all works, measures nothing.
+    seed : int
+        Of every world, with its correlation and number.
+    generators : int, optional
+        Worlds per correlation; the settings' own number when left out. More can be added later.
+    correlations : sequence of float
+        Only worlds of these, now; all of the settings' without it. Processes with one each may share the folder: called
+        once more without it, the calibration takes in what all of them wrote.
+    settings : PipelineSettings, optional
+        Of your own.
+    narrator : Narrator, optional
+        Says what goes on.
+
+    Returns
+    -------
+    dict
+        The content of `pipeline.json`.
+
+    Raises
+    ------
+    InputError
+        If `generators` is below 1, or a correlation is none of the settings'.
+    StateError
+        If the folder holds rows of another seed or other settings.
+    """
+    chosen = settings or (QUICK if quick else FULL)
+    if generators is not None:
+        if generators < 1:
+            raise InputError(f"generators is {generators}; at least one per correlation is needed.")
+        chosen = replace(chosen, generators=generators)
+    unknown = [value for value in correlations if value not in chosen.correlations]
+    if unknown:
+        raise InputError(
+            f"There is no world of correlation {unknown[0]:g}; there are {', '.join(map(str, chosen.correlations))}."
+        )
+    voice, folder = narrator or Narrator(quiet=True), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = Log(
+        folder / "pipeline.jsonl", fingerprint({"seed": seed, "settings": chosen.to_json(), "code": code_version()})
+    )
+    for cue, place in hidden_places(chosen, seed):
+        if not correlations:
+            _run_hidden(cue, place, chosen, folder / f"hidden-{cue}", log, voice)
+            _publish(log, chosen, seed, folder)
+    # Numbers first: a run cut short has every correlation.
+    for number in range(chosen.generators):
+        for correlation in correlations or chosen.correlations:
+            place = Place(correlation, number, hashed_seed("pipeline", seed, correlation, number) % 2**31)
+            _run_place(place, chosen, folder / place.name, log, voice)
+            _publish(log, chosen, seed, folder)
+    return _publish(log, chosen, seed, folder)
+
+
+class Log:
+    """The finished lines of a calibration; a last line torn by a kill is cut off, its audit is done again.
+
+    Parameters
+    ----------
+    path : Path
+        `pipeline.jsonl`.
+    key : str
+        Fingerprint of the settings; a line with another one is refused.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self.lines: list[dict[str, Any]] = []
+        content = path.read_text(encoding="utf-8") if path.is_file() else ""
+        whole = content[: content.rfind("\n") + 1]
+        for line in whole.splitlines():
+            entry = json.loads(line)
+            if entry.pop("key") != key:
+                raise StateError(
+                    f"{path} holds audits of another seed, other settings or another version: give another folder."
+                )
+            self.lines.append(entry)
+        if len(whole) < len(content):
+            with path.open("r+", encoding="utf-8") as torn:
+                torn.truncate(len(whole.encode("utf-8")))
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Keep a line, at once."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": self.key, **entry}) + "\n")
+        self.lines.append(entry)
+
+    def rows(self, what: str) -> list[dict[str, Any]]:
+        """Give the lines about worlds ("world", "hidden world") or audits in them ("model", "hidden")."""
+        return [line for line in self.lines if line["what"] == what]
+
+
+def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log, voice: Narrator) -> None:
+    """Audit every classifier of a world that is not audited yet."""
+    planned = candidates(
+        blind=settings.blind,
+        biased=settings.biased,
+        shortcuts=settings.shortcuts,
+        indifferent=settings.indifferent,
+        seed=place.seed,
+    )
+    done = {row["model"] for row in log.rows("model") if row["place"] == place.name}
+    waiting = [candidate for candidate in planned if candidate.name not in done]
+    if not waiting:
+        return
+    voice.say(f"{place.name}: {len(waiting)} of {len(planned)} classifiers to audit")
+    stage = set_stage(place, settings, folder, voice)
+    where = {"place": place.name, "correlation": place.correlation, "number": place.number}
+    if not any(row["place"] == place.name for row in log.rows("world")):
+        log.add({"what": "world", **where, **stage.record})
+    world = place.world(settings.size)
+    with voice.progress("audits", len(waiting)) as tick:
+        models = build_models(waiting, world, patients=settings.model_patients, epochs=settings.epochs)
+        for count, (candidate, module) in enumerate(models, 1):
+            truth = true_effect(classify(module), stage.units, LEVELS)
+            predictor = as_predictor(candidate, module, size=settings.size)
+            log.add({"what": "model", **where, **audit_one(candidate, predictor, truth, stage, place.seed)})
+            tick(count, candidate.name)
+
+
+def _run_hidden(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, log: Log, voice: Narrator) -> None:
+    """Audit every classifier of a world with a cue that is not audited yet."""
+    planned = hidden_candidates(settings.hidden, place.seed)
+    done = {row["model"] for row in log.rows("hidden") if row["cue"] == cue}
+    waiting = [one for one in planned if one[0].name not in done]
+    if not waiting:
+        return
+    voice.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
+    stage = set_hidden_stage(cue, place, settings, folder, voice)
+    if not any(row["cue"] == cue for row in log.rows("hidden world")):
+        log.add({"what": "hidden world", **stage.record})
+    with voice.progress("audits", len(waiting)) as tick:
+        for count, (candidate, module) in enumerate(build_hidden(waiting, cue, place, settings), 1):
+            truth = hidden_truth(module, cue, stage.units)
+            predictor = as_predictor(candidate, module, size=2 * settings.hidden_size)
+            log.add({"what": "hidden", "cue": cue, **audit_one(candidate, predictor, truth, stage, place.seed)})
+            tick(count, candidate.name)
+
+
+def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, stage: Stage, seed: int) -> dict[str, Any]:
+    """Audit one classifier as `citlr audit` does, and set the result beside the truth.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        Which it is.
+    predictor : Predictor
+        The classifier.
+    truth : TrueEffect
+        Over the test images, from their exact counterfactuals.
+    stage : Stage
+        The world with its redrawn images.
+    seed : int
+        Of the test.
+
+    Returns
+    -------
+    dict
+        Numbers and words only.
+    """
+    twins = stage.twins
+    responses = predict_sets(predictor, twins.sets, twins.cohort)
+    # The planted ladder is no part of the verdict and most of an audit's arithmetic.
+    settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
+    result = audit_responses(
+        AuditInputs(
+            model=candidate.name,
+            responses=responses,
+            whole=stage.whole,
+            test=twins.cohort,
+            twins=twins,
+            faithfulness=stage.faithfulness,
+            settings=settings,
+            provenance={"versions": versions(), "seed": seed},
+            size=side_read(predictor.input, twins.main.plan.size),
+        )
+    )
+    ungated = assess_responses(
+        responses_of(responses, attribute=ATTRIBUTE, levels=LEVELS),
+        settings=settings.test,
+        shared_seeds=twins.main.plan.shared_seeds,
+        seed=seed,
+    )
+    return {
+        "model": candidate.name,
+        "kind": candidate.kind,
+        "finding": candidate.finding,
+        "architecture": candidate.architecture,
+        "strength": candidate.strength,
+        "true_psi": truth.psi,
+        "true_flip_rate": truth.flip_rate,
+        "true_mean_effect": truth.mean_effect,
+        **_found(result),
+        "ungated_verdict": ungated.verdict,
+    }
+
+
+def _found(result: AuditResult) -> dict[str, Any]:
+    (row,) = result.tests
+    placebo = result.controls.placebo
+    return {
+        "psi": row.psi.estimate,
+        "psi_low": row.psi.low,
+        "psi_high": row.psi.high,
+        "mean_effect": row.mean_effect.estimate,
+        "mean_effect_low": row.mean_effect.low,
+        "mean_effect_high": row.mean_effect.high,
+        "pvalue": row.pvalue,
+        "placebo_pvalue": None if placebo is None else placebo.pvalue,
+        **_measured(result),
+        "verdict": result.verdict,
+        "failed_gates": [gate.name for gate in result.quality.gates if not gate.passed],
+    }
+
+
+def _measured(result: AuditResult) -> dict[str, Any]:
+    """Give what the gates on the model's own answers, and the share carried, rest on."""
+    (agreement,), (unexplained,) = result.quality.agreement, result.quality.unexplained
+    areas = [*agreement.attribute_auroc.values(), *([agreement.label_auroc] if agreement.label_auroc else [])]
+    difference, decisions = unexplained.difference, agreement.decisions
+    return {
+        "carried": result.tests[0].carried,
+        "agreement": None if decisions is None else decisions.estimate,
+        "agreement_rank": agreement.rank,
+        "agreement_auroc": max((abs(after - before) for before, after in areas), default=None),
+        "difference": None if difference is None else [difference.estimate, difference.low, difference.high],
+        "beyond": unexplained.beyond,
+    }
+
+
+def _publish(log: Log, settings: PipelineSettings, seed: int, folder: Path) -> dict[str, Any]:
+    """Write tables, figure and page of what is there so far."""
+    tables = {
+        "seed": seed,
+        "settings": settings.to_json(),
+        "worlds": log.rows("world"),
+        "models": log.rows("model"),
+        "hidden_worlds": log.rows("hidden world"),
+        "hidden": log.rows("hidden"),
+        "summary": summarise_pipeline(log.rows("model")),
+        "hidden_summary": summarise_hidden(log.rows("hidden")),
+    }
+    write_json(folder / "pipeline.json", tables)
+    write_pipeline_figure(folder / "pipeline.json", folder / "pipeline.png")
+    write_pipeline_page(folder / "pipeline.json", folder / "pipeline.md")
+    return tables

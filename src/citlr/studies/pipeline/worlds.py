@@ -1,0 +1,254 @@
+"""One world of the whole-pipeline calibration: sampled, a generator trained, test images redrawn and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.generation import Request, Twins, coin_sample
+from citlr.audit.stages import Recipe, redrawn_and_measured
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort, read_cohort
+from citlr.generators.diffusion.ldm import DLDM
+from citlr.generators.quality.measures import effect_map
+from citlr.run.stage import Stage as RunStage
+from citlr.run.stages import Stages
+from citlr.simulators.phantom import PhantomSample, PhantomWorld
+from citlr.studies.pipeline.models import FINDINGS
+
+ATTRIBUTE, LEVELS = "sex", ("female", "male")
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """How large the calibration is; `FULL` is the one to go by, `QUICK` shows in a minute that all works.
+
+    Parameters
+    ----------
+    correlations : tuple of float
+        Of sex with each of the audited findings, one world each.
+    generators : int
+        Worlds (patients, generator, classifiers) per correlation.
+    blind, biased, shortcuts, indifferent : int
+        Classifiers per world.
+    size, patients : int
+        Side of the images; patients of a world, one image each.
+    fractions : tuple of float
+        Shares of patients for training, validation and audit.
+    model_patients, epochs : int
+        What the classifiers are trained with.
+    draws, placebo_images : int
+        Draws per level; size of the coin's sample, None for as many as it takes (see `placebo_size`).
+    probe_steps : int
+        Training of the probes that the gates rest on.
+    preset : str
+        Of the generator.
+    options : dict
+        Its fields that are not the preset's.
+    hidden : int
+        Classifiers in each of the worlds whose attribute shows in a cue that the generator may not draw (see
+        `citlr.studies.pipeline.hidden`), one world per cue; 0 for none of these worlds.
+    hidden_size, hidden_patients : int
+        Side of the images that the generator of these worlds draws, which is half of what the classifiers read;
+        patients, as `patients`.
+    """
+
+    correlations: tuple[float, ...] = (0.0, 0.4, 0.8)
+    generators: int = 1
+    blind: int = 20
+    biased: int = 16
+    shortcuts: int = 4
+    indifferent: int = 6
+    size: int = 64
+    patients: int = 6000
+    fractions: tuple[float, float, float] = (0.85, 0.075, 0.075)
+    model_patients: int = 500
+    epochs: int = 15
+    draws: int = 4
+    placebo_images: int | None = None
+    probe_steps: int = 800
+    preset: str = "tiny"
+    options: dict[str, Any] = field(default_factory=dict)
+    hidden: int = 24
+    hidden_size: int = 32
+    hidden_patients: int = 3000
+
+    def to_json(self) -> dict[str, Any]:
+        """Give all that the rows depend on; how many worlds there are is not part of it."""
+        content = asdict(self)
+        del content["correlations"], content["generators"]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+
+
+FULL = PipelineSettings(
+    options={"latent_channels": 16, "ae_steps": 300, "unet_channels": [64, 64], "denoiser_steps": 1100}
+)
+QUICK = PipelineSettings(
+    correlations=(0.0, 0.8),
+    blind=3,
+    biased=3,
+    shortcuts=1,
+    indifferent=1,
+    size=32,
+    patients=400,
+    fractions=(0.75, 0.10, 0.15),
+    model_patients=120,
+    epochs=6,
+    draws=2,
+    placebo_images=20,
+    probe_steps=60,
+    hidden=6,
+    hidden_patients=300,
+    options={"ae_steps": 30, "denoiser_steps": 40, "phi_steps": 10, "information_steps": 10},
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which world: correlation and number of the generator; `seed` is that of everything in it."""
+
+    correlation: float
+    number: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder.
+
+        Examples
+        --------
+        >>> Place(0.4, 1, 1).name
+        'correlation-0.4-generator-1'
+        """
+        return f"correlation-{self.correlation:g}-generator-{self.number}"
+
+    def world(self, size: int) -> PhantomWorld:
+        """Build the phantom: half of the patients have each finding, as a correlation of .8 needs."""
+        return PhantomWorld(
+            size=size,
+            correlation=dict.fromkeys(FINDINGS, self.correlation),
+            prevalence=dict.fromkeys(FINDINGS, 0.5),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every classifier of a world is audited with.
+
+    Parameters
+    ----------
+    whole : Cohort
+        All splits.
+    twins : Twins
+        The test images, redrawn.
+    faithfulness : Faithfulness
+        What the gates rest on.
+    units : PhantomSample
+        The test images' units, in the order of the test split: they know the truth.
+    record : dict
+        What was measured of the generator, for the tables.
+    """
+
+    whole: Cohort
+    twins: Twins
+    faithfulness: Faithfulness
+    units: PhantomSample
+    record: dict[str, Any]
+
+
+def set_stage(place: Place, settings: PipelineSettings, folder: Path, voice: Narrator) -> Stage:
+    """Sample a world, train a generator in it, redraw the test images and measure them; goes on where it was.
+
+    Parameters
+    ----------
+    place : Place
+        Which world.
+    settings : PipelineSettings
+        How large.
+    folder : Path
+        Keeps images, generator, redrawn images and measurements.
+    voice : Narrator
+        Says what goes on.
+
+    Returns
+    -------
+    Stage
+        Ready for any number of classifiers.
+    """
+    sample = place.world(settings.size).sample(settings.patients, seed=place.seed, images_per_patient=1)
+    stages = Stages(folder, voice)
+    with stages.locked():
+        cohort = _cohort(sample, place, settings, stages)
+        recipe = recipe_of(settings, place.seed, size=settings.size)
+        twins, found, fit = redrawn_and_measured(stages, recipe, cohort, voice)
+    spent = {"fit_core_seconds": fit.facts["core_seconds"], "training": fit.facts["report"]}
+    units = units_of(sample, twins.cohort)
+    return Stage(cohort, twins, found, units, {**_measured(twins, units, found), **spent})
+
+
+def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: Any) -> Recipe:
+    """Say how a world's generator is trained, its test images redrawn and measured."""
+    generator = {"size": size, "hold": ("view", *FINDINGS), "preset": settings.preset, **settings.options}
+    request = Request(
+        attribute=ATTRIBUTE,
+        levels=LEVELS,
+        draws=settings.draws,
+        placebo_images=coin_sample(settings.placebo_images),
+        seed=seed,
+    )
+    measured = {"hold": ["view", *FINDINGS], "probe_steps": settings.probe_steps, "features": "probe", "seed": seed}
+    return Recipe(lambda: DLDM(**generator), generator, request, {**measured, **quality}, seed)
+
+
+def units_of(sample: PhantomSample, test: Cohort) -> PhantomSample:
+    """Take the units of the test images, in their order."""
+    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
+    return sample.take(np.array([position[name] for name in test.frame["image_id"]]))
+
+
+def write_once(stages: Stages, inputs: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
+    """Write a world's images and table once for these inputs, and give their folder."""
+
+    def work(folder: Path) -> None:
+        write(folder / "world")
+
+    stages.do(RunStage("world", inputs, work, ("world",)))
+    return stages.path("world")
+
+
+def _cohort(sample: PhantomSample, place: Place, settings: PipelineSettings, stages: Stages) -> Cohort:
+    inputs = {"place": asdict(place), "size": settings.size, "patients": settings.patients}
+    images = write_once(stages, inputs, lambda folder: _written(sample, folder, place.seed))
+    return read_cohort(
+        images / "phantom.csv",
+        images=images,
+        attribute=ATTRIBUTE,
+        labels=list(FINDINGS),
+        covariates=("view",),
+        fractions=settings.fractions,
+        seed=place.seed,
+    )
+
+
+def _written(sample: PhantomSample, folder: Path, seed: int) -> None:
+    sample.write(folder, seed=seed)
+
+
+def _measured(twins: Twins, units: PhantomSample, found: Faithfulness) -> dict[str, Any]:
+    """Compare the first draw's change with the true one, beside what the gates see."""
+    changes = np.concatenate([shard.images[:, 1, 0] - shard.images[:, 0, 0] for shard in twins.main.shards()])
+    true = units.counterfactual(LEVELS[1]) - units.counterfactual(LEVELS[0])
+    effect = effect_map(changes, true)
+    return {
+        "test_images": len(units),
+        "effect": {part.name: getattr(effect, part.name) for part in fields(effect)},
+        "composition": found.composition,
+        "effectiveness": found.effectiveness,
+        "drift": found.drift,
+        "minimality": found.minimality,
+    }

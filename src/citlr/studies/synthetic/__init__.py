@@ -1,0 +1,1 @@
+"""`citlr reproduce synthetic`: the publication's Fig. 2, corrected."""

@@ -1,0 +1,202 @@
+"""Gates on what the model itself does: with null interventions, and between recorded levels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_fake import make_result
+
+from citlr.audit.gates.agreement import gate_agreement, measure_agreement
+from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
+from citlr.audit.results.records import Carried, Estimate, Gate
+from citlr.audit.results.result import AuditResult, read_result
+from citlr.audit.results.statistics import assess_responses, responses_of, schema_rows
+from citlr.audit.results.verdicts import withhold
+from citlr.config import GateConfig, TestConfig
+
+SETTINGS = TestConfig(randomizations=199)
+DRAWS = 4
+
+
+class World:
+    """Images of patients whose level goes with a finding; what a model answers is a function of both and of noise."""
+
+    def __init__(self, n: int, seed: int, *, tied: float = 0.5, levels: tuple[str, ...] = ("female", "male")) -> None:
+        self.random = np.random.default_rng(seed)
+        self.levels = levels
+        self.sick = self.random.random(n) < 0.5
+        own = self.random.integers(0, len(levels), n)
+        self.level = np.where(self.random.random(n) < tied, own, np.where(self.sick, 0, len(levels) - 1))
+        self.severity = self.sick * 2.0 + 0.6 * self.random.normal(size=n) - 1
+        names = [f"i{k:05}" for k in range(n)]
+        self.frame = pd.DataFrame({"image_id": names, "patient_id": [f"p{k:05}" for k in range(n)],
+                                   "sex": np.asarray(levels)[self.level], "x": self.sick.astype(float)})  # fmt: skip
+
+    def answers(self, real: np.ndarray, redrawn: np.ndarray | None = None, *, noise: float = 0.2) -> pd.DataFrame:
+        """Long table of logits on the originals (n,), and the same, or others (n,), on every redrawn image."""
+        n, k = len(real), len(self.levels)
+        drawn = (real if redrawn is None else redrawn)[:, None, None] + np.zeros((1, k, 1))
+        drawn = drawn + noise * self.random.normal(size=(n, 1, DRAWS))
+        parts = [self._long(real[:, None, None], self.frame["sex"].to_numpy()[:, None], [-1])]
+        parts.append(self._long(drawn, np.tile(np.asarray(self.levels), (n, 1)), range(DRAWS)))
+        return pd.concat(parts, ignore_index=True)
+
+    def _long(self, logits: np.ndarray, level: np.ndarray, draws: object) -> pd.DataFrame:
+        n, k, d = logits.shape
+        return pd.DataFrame({
+            "image_id": np.repeat(self.frame["image_id"], k * d),
+            "patient_id": np.repeat(self.frame["patient_id"], k * d),
+            "attribute": "sex", "level": np.repeat(level.ravel(), d), "draw": np.tile(list(draws), n * k), "label": "x",
+            "probability": 1 / (1 + np.exp(-logits.ravel())),
+        })  # fmt: skip
+
+    def audited(self, table: pd.DataFrame) -> tuple[list[Gate], list[str]]:
+        responses = responses_of(table, attribute="sex", levels=self.levels)
+        rows = schema_rows(assess_responses(responses, settings=SETTINGS, shared_seeds=True, seed=0), "sex")
+        agreement = measure_agreement(table, responses, self.frame, settings=SETTINGS)
+        found = measure_unexplained(table, responses, self.frame, given=("x",), settings=SETTINGS, seed=0)
+        gates = (*gate_agreement(agreement, GateConfig()), *gate_unexplained(found, rows))
+        return list(gates), [row.verdict for row in withhold(rows, gates)]
+
+
+def failed(gates: list[Gate]) -> list[str]:
+    return [gate.name for gate in gates if not gate.passed]
+
+
+def test_a_fair_model_passes_although_the_finding_goes_with_the_level() -> None:
+    world = World(900, 0, tied=0.4)
+    gates, verdicts = world.audited(world.answers(world.severity * 3))
+    assert failed(gates) == []
+    assert verdicts == ["equivalent"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_fair_models_are_rarely_held_up(seed: int) -> None:
+    world = World(450, 100 + seed)
+    gates, _ = world.audited(world.answers(world.severity * 3))
+    assert failed(gates) == []
+
+
+def test_answers_that_redrawing_takes_away_fail_the_agreement() -> None:
+    """The model reads what redrawn images do not have: it answers every one of them as if nobody had it."""
+    world = World(600, 1)
+    texture = np.where(world.level == 1, 3.0, -3.0)
+    gates, verdicts = world.audited(world.answers(texture, np.full(600, -3.0)))
+    assert failed(gates) == ["agreement on x", "unexplained difference on x"]
+    assert verdicts == ["inconclusive"]
+    assert gates[0].value == pytest.approx(0.5, abs=0.06)
+    assert "'female' and 'male' get different answers here, and redrawing does not show why" in gates[1].text
+
+
+def test_answers_that_redrawn_images_keep_are_found_by_the_recorded_levels() -> None:
+    """Edits that leave fine detail in place keep the texture: null interventions agree, and still it is unexplained."""
+    world = World(600, 2)
+    either = np.where(world.level == 1, 3.0, world.severity * 3)  # the finding, or the texture
+    gates, verdicts = world.audited(world.answers(either))
+    assert failed(gates) == ["unexplained difference on x"]
+    assert verdicts == ["inconclusive"]
+
+
+def test_a_dependence_in_some_images_both_ways_has_no_mean_and_is_found_by_the_finding() -> None:
+    world = World(1500, 3)
+    some = world.random.random(1500) < 0.5
+    swapped = np.where((world.level == 1) & some, -world.severity, world.severity)
+    gates, verdicts = world.audited(world.answers(swapped * 3, noise=0.0))
+    assert failed(gates) == ["unexplained difference on x"]
+    assert "with 'x'" in gates[1].text or "without 'x'" in gates[1].text
+    assert abs(gates[1].value) < 0.06
+    assert verdicts == ["inconclusive"]
+
+
+def test_hard_decisions_and_three_levels_are_held_contrast_by_contrast() -> None:
+    world = World(1200, 4, levels=("a", "b", "c"))
+    hard = np.where(world.level == 2, 40.0, np.where(world.sick, 40.0, -40.0))
+    gates, verdicts = world.audited(world.answers(hard, np.where(world.sick, 40.0, -40.0), noise=0.0))
+    assert "unexplained difference on x, c against a" in failed(gates)
+    assert "unexplained difference on x, c against b" in failed(gates)
+    assert "unexplained difference on x, b against a" not in failed(gates)
+    assert "equivalent" not in verdicts[1:]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_dose_that_redrawing_takes_away_is_found_in_the_probabilities(seed: int) -> None:
+    """Few decisions change, so that those of the levels hardly differ; the probabilities of every image do."""
+    world = World(450, 20 + seed)
+    fair = world.severity * 3
+    gates, verdicts = world.audited(world.answers(fair + np.where(world.level == 1, 1.0, 0.0), fair))
+    assert "unexplained difference on x" in failed(gates)
+    assert "null interventions lose" in gates[1].text
+    assert verdicts == ["inconclusive"]
+
+
+def test_a_found_dependence_is_not_withheld_by_the_difference_that_it_makes() -> None:
+    world = World(600, 5)
+    table = world.answers(world.severity)
+    shown = np.where(table["level"] == "male", 0.9, 0.1)
+    gates, verdicts = world.audited(table.assign(probability=shown))
+    assert failed(gates) == []
+    assert verdicts == ["dependence"]
+
+
+@pytest.mark.parametrize("logit", [-4.0, 4.0])
+def test_outputs_that_are_the_same_everywhere_agree(logit: float) -> None:
+    world = World(600, 6)
+    gates, verdicts = world.audited(world.answers(np.full(600, logit), noise=0.0))
+    assert failed(gates) == []
+    assert verdicts == ["equivalent"]
+
+
+def test_rare_decisions_are_no_disagreement() -> None:
+    world = World(900, 7)
+    gates, verdicts = world.audited(world.answers(world.severity - 3.2))
+    assert failed(gates) == []
+    assert verdicts == ["equivalent"]
+
+
+def test_without_null_interventions_agreement_is_unknown_and_fails() -> None:
+    world = World(60, 8)
+    table = world.answers(world.severity)
+    responses = responses_of(table[table["draw"] >= 0], attribute="sex", levels=world.levels)
+    (found,) = measure_agreement(table[table["draw"] >= 0], responses, world.frame, settings=SETTINGS)
+    (gate,) = gate_agreement([found], GateConfig())
+    assert not gate.passed
+    assert "unknown" in gate.text
+
+
+def test_where_the_record_says_the_level_nobody_is_left_to_compare() -> None:
+    world = World(300, 9)
+    table, told = world.answers(world.severity), world.frame.assign(told=world.level.astype(float))
+    responses = responses_of(table, attribute="sex", levels=world.levels)
+    (found,) = measure_unexplained(table, responses, told, given=("x", "told"), settings=SETTINGS, seed=0)
+    assert found.difference is None or found.difference.high - found.difference.low > 0.3
+    assert not found.beyond
+
+
+def test_a_gate_of_one_label_leaves_the_others_alone() -> None:
+    rows = [replace(row, verdict="equivalent") for row in make_result().tests]
+    gate = Gate(f"agreement on {rows[0].label}", 0.5, 0.8, False, "It does not.", label=rows[0].label)
+    after = withhold(tuple(rows), (gate,))
+    assert {row.verdict for row in after if row.label == rows[0].label} == {"inconclusive"}
+    assert {row.verdict for row in after if row.label != rows[0].label} == {"equivalent"}
+
+
+def test_what_was_measured_is_read_back(tmp_path: Path) -> None:
+    world = World(200, 10)
+    table = world.answers(world.severity)
+    responses = responses_of(table, attribute="sex", levels=world.levels)
+    base: AuditResult = make_result()
+    quality = replace(
+        base.quality,
+        carried=Carried(64, {"female": Estimate(0.97, 0.9, 1.04)}),
+        agreement=measure_agreement(table, responses, world.frame, settings=SETTINGS),
+        unexplained=measure_unexplained(table, responses, world.frame, given=("x",), settings=SETTINGS, seed=0),
+        gates=(Gate("g", 1.0, 0.5, True, "Fine.", "x", ("female", "male")),),
+    )
+    result = replace(base, quality=quality, tests=tuple(replace(row, carried=0.9) for row in base.tests))
+    result.to_json(tmp_path / "audit.json")
+    assert read_result(tmp_path / "audit.json").quality == quality
+    assert read_result(tmp_path / "audit.json").tests[0].carried == 0.9

@@ -1,0 +1,162 @@
+"""The share of the attribute that redrawn images carry, and what it does to "equivalent"."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from citlr.audit.gates.carried import measure_carried
+from citlr.audit.gates.covariates import coded
+from citlr.audit.gates.faithfulness import Faithfulness, seen_at
+from citlr.audit.results.records import Carried, Controls, Estimate
+from citlr.audit.results.verdicts import gate_quality
+from citlr.config import GateConfig
+from citlr.errors import InputError
+from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
+
+LEVELS = ("F", "M")
+
+
+def world(
+    n: int, right: float, share: float, seed: int, *, tied: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, np.ndarray]:
+    """Readings of real and redrawn images by a probe that is right so often; the level goes with a held view."""
+    random = np.random.default_rng(seed)
+    view = random.random(n) < 0.5
+    level = (random.random(n) < np.where(view, tied, 1 - tied)).astype(int)
+
+    def read(chance_of_last: np.ndarray) -> np.ndarray:
+        last = random.random(chance_of_last.shape) < chance_of_last
+        return np.stack([~last, last], axis=-1).astype(float)
+
+    wrong = 1 - right
+    moved = wrong + (right - wrong) * share
+    real = read(np.where(level == 1, right, wrong))
+    as_first = np.where(level == 0, wrong, 1 - moved)
+    as_last = np.where(level == 1, right, moved)
+    redrawn = np.stack([read(np.repeat(one[:, None], 2, axis=1)) for one in (as_first, as_last)], axis=1)
+    frame = pd.DataFrame({"patient_id": [f"p{k}" for k in range(n)], "view": np.where(view, "AP", "PA")})
+    return real, redrawn, frame, level
+
+
+def measured(real: np.ndarray, redrawn: np.ndarray, frame: pd.DataFrame, level: np.ndarray) -> Carried:
+    return measure_carried(real, redrawn, frame, recorded=level, levels=LEVELS, hold=("view",), size=64)
+
+
+@pytest.mark.parametrize("right", [0.73, 0.98])
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+def test_the_share_is_that_of_what_the_probe_reads_of_real_images(right: float, share: float) -> None:
+    found = measured(*world(4000, right, share, 0, tied=0.8))
+    for one in found.shares.values():
+        assert one.estimate == pytest.approx(share, abs=0.1)
+        assert one.low <= share <= one.high
+
+
+def test_images_that_have_the_level_already_do_not_count_as_carried() -> None:
+    """A null intervention changes nothing: an audit over all images would call half of the attribute carried."""
+    found = measured(*world(1000, 1.0, 0.0, 1))
+    assert all(abs(one.estimate) < 0.05 for one in found.shares.values())
+
+
+def test_the_interval_covers_and_is_never_of_width_zero() -> None:
+    inside = [
+        one.low <= 0.7 <= one.high
+        for seed in range(60)
+        for one in measured(*world(300, 0.9, 0.7, seed)).shares.values()
+    ]
+    assert sum(inside) >= 105  # of 120 at 95 %: fewer happen less than once in a thousand times
+    perfect = measured(*world(300, 1.0, 1.0, 0))
+    assert all(one.estimate == pytest.approx(1) and 0.94 < one.low < 0.99 for one in perfect.shares.values())
+
+
+def test_images_of_one_patient_count_as_one() -> None:
+    real, redrawn, frame, level = world(300, 0.9, 0.7, 3)
+    four = pd.concat([frame] * 4, ignore_index=True)
+    many = measured(np.tile(real, (4, 1)), np.tile(redrawn, (4, 1, 1, 1)), four, np.tile(level, 4))
+    once = measured(real, redrawn, frame, level)
+    for name in LEVELS:
+        assert many.shares[name].estimate == pytest.approx(once.shares[name].estimate, abs=1e-3)
+        assert many.shares[name].low == pytest.approx(once.shares[name].low, abs=0.01)
+
+
+def test_of_three_levels_each_has_its_own_share() -> None:
+    n, levels = 600, ("a", "b", "c")
+    own = np.arange(n) % 3
+    real = np.eye(3)[own]
+    redrawn = np.stack([np.eye(3)[own], np.eye(3)[np.full(n, 1)], np.eye(3)[np.full(n, 2)]], axis=1)[:, :, None]
+    frame = pd.DataFrame({"patient_id": [f"p{k}" for k in range(n)]})
+    found = measure_carried(real, redrawn, frame, recorded=own, levels=levels, hold=(), size=64)
+    assert [round(found.shares[level].estimate, 6) for level in levels] == [0, 1, 1]
+
+
+def test_a_probe_that_reads_nothing_makes_the_share_unknown_and_the_gate_fail() -> None:
+    found = measured(*world(400, 0.5, 1.0, 0))
+    assert not found.shares
+    gate = gate_quality(_faithful(), found, GateConfig(placebo=False), Controls(None, (), None), False)[1]
+    assert not gate.passed
+    assert "no better than chance" in gate.text
+
+
+def test_the_gate_holds_the_share_at_the_size_of_the_model() -> None:
+    found = _faithful(Carried(64, {"F": Estimate(0.97, 0.93, 1.01), "M": Estimate(0.95, 0.9, 1.0)}),
+                      Carried(224, {"F": Estimate(0.02, 0.0, 0.04), "M": Estimate(0.95, 0.9, 1.0)}))  # fmt: skip
+
+    def gate(size: int) -> tuple[bool, str]:
+        one = gate_quality(found, found.carried_at(size), GateConfig(placebo=False), Controls(None, (), None), False)[1]
+        return one.passed, one.text
+
+    assert gate(64)[0]
+    assert not gate(224)[0]
+    assert "At 224 pixels" in gate(224)[1]
+    assert "'F'" in gate(224)[1]
+    assert gate(128) == (False, "What share of the attribute the redrawn images carry is unknown. No probe read the "
+                                "images at 128 pixels, the size that the model reads.")  # fmt: skip
+
+
+def test_equivalence_is_judged_after_division_and_dependence_is_not_enlarged() -> None:
+    random = np.random.default_rng(0)
+    base = np.broadcast_to(random.random((600, 1, 1, 1)), (600, 2, 4, 1))
+    steady = Responses.from_arrays(base, levels=LEVELS)
+    whole, half = (assess(steady, margin=0.02, carried=dict.fromkeys(LEVELS, s)).tests[0] for s in (1.0, 0.45))
+    assert (whole.verdict, half.verdict) == ("equivalent", "inconclusive")
+    # 600 patients show that psi is below .005; over .45 squared that is above the margin.
+    assert whole.equivalence_pvalue == pytest.approx(0.98**600)
+    assert half.equivalence_pvalue == pytest.approx((1 - 0.02 * 0.45**2) ** 600)
+    assert "at least 45.0%" in half.reason
+    assert (whole.psi, whole.mean_effect, whole.pvalue) == (half.psi, half.mean_effect, half.pvalue)
+    shifted = Responses.from_arrays(np.stack([base[:, 0], np.minimum(base[:, 1] + 0.05, 1)], axis=1), levels=LEVELS)
+    plain, attenuated = (assess(shifted, margin=0.02, carried=dict.fromkeys(LEVELS, s)).tests[0] for s in (1.0, 0.1))
+    assert (plain.verdict, plain.psi, plain.pvalue) == (attenuated.verdict, attenuated.psi, attenuated.pvalue)
+    # A dependence that is significant and negligible is no accusation because the images carry little.
+    few = np.array(base)
+    few[:, 1][np.arange(600) < 7] = 1 - few[:, 1][np.arange(600) < 7].round()
+    slight = Responses.from_arrays(few, levels=LEVELS)
+    open_, weak = (assess(slight, margin=0.05, carried=dict.fromkeys(LEVELS, s)).tests[0] for s in (1.0, 0.1))
+    assert (open_.verdict, weak.verdict) == ("equivalent", "inconclusive")
+    assert weak.pvalue_adjusted < 0.05
+    assert "as measured" in weak.reason
+    with pytest.raises(InputError, match="no share for the level 'M'"):
+        assess(steady, margin=0.02, carried={"F": 1.0})
+
+
+def test_redrawn_images_are_seen_as_the_model_sees_them() -> None:
+    images = np.random.default_rng(0).random((2, 3, 1, 1, 32, 32), dtype=np.float32)
+    assert seen_at(images, 80).shape == (2, 3, 1, 1, 80, 80)
+    assert np.array_equal(seen_at(images, 32), images)
+
+
+def test_columns_are_coded_with_what_is_missing() -> None:
+    frame = pd.DataFrame({"view": ["AP", "PA", None, "LL"], "age": np.arange(4.0), "one": ["x"] * 4,
+                          "sick": [0.0, 1.0, np.nan, 1.0]})  # fmt: skip
+    assert coded(frame, ["view"]).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert coded(frame, ["one"]).shape == (4, 0)
+    assert coded(frame, ["sick"]).tolist() == [[0, 0], [1, 0], [0, 1], [1, 0]]
+    many = pd.DataFrame({"age": [*range(20), None]}, dtype=float)
+    assert coded(many, ["age"])[:, 0].mean() == pytest.approx(0, abs=1e-9)
+    assert coded(many, ["age"])[-1].tolist() == [0, 1]
+
+
+def _faithful(*carried: Carried) -> Faithfulness:
+    return Faithfulness(0.01, {"F": 1.0, "M": 1.0}, None, 0.0, {}, {}, None, "", (), carried=carried)

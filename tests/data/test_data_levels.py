@@ -1,0 +1,332 @@
+"""Values of a table: one level for one thing, one age in one reading, roles that do not clash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from citlr.audit.intake import take_in
+from citlr.config import CohortConfig
+from citlr.console import Narrator
+from citlr.data.associations.measures import describe, write_description
+from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.prepared import write_prepared
+from citlr.data.study import Study
+from citlr.data.tables.bins import cut_bins
+from citlr.errors import InputError
+
+COUNT = 48
+
+
+def table(**columns: Sequence[object]) -> pd.DataFrame:
+    """Two images of every patient; the sexes alternate by patient."""
+    rows = pd.DataFrame(
+        {
+            "path": [f"{row}.png" for row in range(COUNT)],
+            "patient_id": [f"p{row // 2:03d}" for row in range(COUNT)],
+            "sex": ["FM"[row // 2 % 2] for row in range(COUNT)],
+            "edema": [row // 4 % 2 for row in range(COUNT)],
+        }
+    )
+    return rows.assign(
+        **{name: [values[row // 2 % len(values)] for row in range(COUNT)] for name, values in columns.items()}
+    )
+
+
+def read(frame: pd.DataFrame, **changes: Any) -> Cohort:
+    usual = {"images": ".", "attribute": "sex", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    return read_cohort(frame, **{**usual, **changes})
+
+
+def reasons(cohort: Cohort) -> str:
+    return "; ".join(step.reason for step in cohort.flow)
+
+
+SPELLINGS = ["F", "M", "f", "m ", "Female", "MALE", " female", "Male"]
+
+
+def test_spellings_of_a_sex_are_one_level_and_counted() -> None:
+    cohort = read(table(sex=SPELLINGS))
+    assert cohort.levels("sex") == ("female", "male")
+    right = ["female", "male", "female", "male", "female", "male", "female", "male"]
+    assert cohort.frame["sex"].tolist() == [right[row // 2 % 8] for row in range(COUNT)]
+    assert "sex: several values are one level (female from F: 6, f: 6, Female: 6, female: 6; male from" in reasons(
+        cohort
+    )
+    assert {(one.raw, one.level, one.images_before) for one in cohort.raw} == {
+        (raw.strip(), "female" if raw.strip()[0] in "Ff" else "male", 6) for raw in SPELLINGS
+    }
+
+
+def test_one_spelling_of_each_keeps_its_name_and_unknown_is_left_out() -> None:
+    cohort = read(table(sex=["F", "M", "U", "M", "F", "M"]))
+    assert cohort.levels("sex") == ("F", "M")
+    assert len(cohort) == COUNT * 5 // 6
+    assert "sex: not stated (U: 8)" in reasons(cohort)
+    assert read(table(sex=["F", "M", "U"]), levels=["F", "M", "U"]).levels("sex") == ("F", "M", "U")
+
+
+@pytest.mark.parametrize(
+    ("columns", "attribute", "said"),
+    [
+        ({"sex": ["F", "M", "1", "0"]}, "sex", r"and beside them '1' \(12 images\), '0'.*--level 1=F"),
+        ({"race": ["White", "Black", "white"]}, "race", r"look like spellings of one level.*--level white=White"),
+        ({"race": ["White", "Black", "WHITE - RUSSIAN"]}, "race", "--level 'WHITE - RUSSIAN=White'"),
+        ({"ward": ["Inner City", "inner  city", "Rural"]}, "ward", "spellings of one level"),
+        ({"smoker": ["yes", "no", "True"]}, "smoker", "spellings of one level"),
+        ({"sex": ["fe\u202emale", "male"]}, "sex", r"does not show \(U\+202E.*fe\\u202emale"),
+        ({"sex": ["female", "male\u200b"]}, "sex", r"does not show \(U\+200B"),
+    ],
+)
+def test_what_could_be_one_level_is_never_two_in_silence(
+    columns: dict[str, Sequence[object]], attribute: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        read(table(**columns), attribute=attribute)
+
+
+def test_what_is_not_stated_is_no_level_and_what_a_spreadsheet_broke_is_refused() -> None:
+    cohort = read(table(ward=["a", "b", "?", "-", "Unknown", "a"]), attribute="ward")
+    assert cohort.levels("ward") == ("a", "b")
+    assert "ward: not stated (?: 8, -: 8, Unknown: 8)" in reasons(cohort)
+    assert read(table(sex=["F", "M", "?"])).levels("sex") == ("F", "M")
+    with pytest.raises(InputError, match=r"'#REF!' \(16 images\), the error of a spreadsheet"):
+        read(table(race=["White", "Asian", "#REF!"]), attribute="race")
+    with pytest.raises(InputError, match="which a spreadsheet has rounded"):
+        read(table(patient_id=["1.23457E+11", "1.23458E+11"]))
+
+
+def test_listed_levels_take_their_spellings_and_a_mapping_means_what_it_says() -> None:
+    found = read(table(sex=["F", "M", "f", "Male"]), levels=["female", "male"])
+    assert found.levels("sex") == ("female", "male")
+    assert read(table(race=["White", "Black", "white"]), attribute="race", levels=["White", "Black"]).levels(
+        "race"
+    ) == (
+        "Black",
+        "White",
+    )
+    with pytest.raises(InputError, match=r"'f' looks like a spelling of 'F': --level f=female"):
+        read(table(sex=["F", "M", "f", "M"]), levels={"F": "female", "M": "male"})
+    with pytest.raises(InputError, match=r"differ by case, blanks or a \.0 only"):
+        read(table(sex=["F", "M", "f", "M"]), levels={"F": "female", "f": "Female", "M": "male"})
+    with pytest.raises(InputError, match="no image has the level 'other' of 'sex'"):
+        read(table(), levels=["F", "M", "other"])
+
+
+@pytest.mark.parametrize(
+    ("values", "levels", "found"),
+    [
+        ([0, 1], [0, 1], ("0", "1")),
+        ([0.0, 1.0], ["0", "1"], ("0", "1")),
+        (["1.0", "0", "1", "0.0"], None, ("0", "1")),
+        (["1.0", "0", "1", "0.0"], {1: "male", 0: "female"}, ("female", "male")),
+        ([True, False], [True, False], ("False", "True")),
+        (["yes", "no"], [True, False], ("False", "True")),
+        (["no", "yes"], ["no", "yes"], ("no", "yes")),
+    ],
+)
+def test_numbers_and_truths_are_levels(values: Sequence[object], levels: Any, found: tuple[str, ...]) -> None:
+    assert read(table(sex=values), levels=levels).levels("sex") == found
+
+
+@pytest.mark.parametrize(
+    ("name", "two"), [("sex", ("F", "M")), ("race", ("White", "Asian")), ("hispanic", ("yes", "no"))]
+)
+def test_a_patient_has_one_value_of_what_cannot_change(name: str, two: tuple[str, str]) -> None:
+    frame = table(**{name: two})
+    frame.loc[0, name] = two[1]
+    cohort = read(frame, attribute=name)
+    assert len(cohort) == COUNT - 2
+    assert "p000" not in set(cohort.frame["patient_id"])
+    assert f"{name}: the records of the patient disagree" in reasons(cohort)
+    kept = read(frame, attribute=name, conflicts="first").frame
+    assert len(kept) == COUNT
+    assert kept.groupby("patient_id")[name].nunique().max() == 1
+    assert kept[name].iloc[0] == two[1]
+
+
+def test_too_many_torn_patients_are_another_column_and_what_may_change_stays() -> None:
+    frame = table()
+    frame["sex"] = ["F", "M"] * (COUNT // 2)
+    with pytest.raises(InputError, match=r"24 of 24 patients have several values of 'sex'.*is 'patient_id' the column"):
+        read(frame)
+    site = read(frame.assign(site=frame["sex"].map({"F": "a", "M": "b"})), attribute="site")
+    assert len(site) == COUNT
+    assert "24 patients have images of several levels" in reasons(site)
+
+
+def test_ages_and_their_groups_are_one_reading() -> None:
+    ages = ["060Y", "480M", "39.9", "155", "89+", ">89", "60+", "59 years"]
+    frame = table(PatientAge=ages)
+    columns = {"age_group": "PatientAge", "age": "PatientAge"}
+    cohort = read(frame, attribute="age_group", bins={"age_group": [40, 60]}, columns=columns)
+    right = {60.0: "60+", 40.0: "40-59", 39.9: "0-39", 90.0: "60+", 59.0: "40-59"}
+    assert cohort.frame["age"].notna().all()
+    assert {(age, right[age]) for age in cohort.frame["age"]} == set(
+        zip(cohort.frame["age"], cohort.frame["age_group"], strict=True)
+    )
+    assert "no age_group (6 blank)" in reasons(cohort)
+    assert {one.images_before for one in cohort.raw} <= {6}
+    above = read(frame, attribute="age_group", bins={"age_group": [40, 95]}, columns=columns)
+    # Nobody knows on which side of 95 the open-ended ages are.
+    assert set(above.frame["age"]) == {60.0, 40.0, 39.9, 59.0}
+    with pytest.raises(InputError, match="no age, the first in row 1: '45,5'"):
+        read(table(age_group=["45,5", "60"]), attribute="age_group", bins={"age_group": [40]})
+    assert set(read(table(weight=["155", "60"]), attribute="weight", bins={"weight": [100]}).frame["weight"]) == {
+        "0-99",
+        "100+",
+    }
+
+
+def test_names_of_groups_are_true_and_differ() -> None:
+    numbers = pd.Series([0.2, 0.5, 18.4, 18.5, 24.9, 25.0], name="bmi")
+    named = cut_bins(numbers, [0.5, 18.5, 25], source="t.csv").tolist()
+    assert named == ["under 0.5", "0.5 to under 18.5", "0.5 to under 18.5", *["18.5 to under 25"] * 2, "25+"]
+    assert cut_bins(pd.Series([24.9, 25.0]), [25], source="t.csv").tolist() == ["under 25", "25+"]
+    assert cut_bins(pd.Series([-2, 0, 3]), [-1, 1], source="t.csv").tolist() == ["under -1", "-1 to under 1", "1+"]
+    near = [1.00000001, 1.00000002]
+    assert len(set(cut_bins(pd.Series([0, 1.000000015, 2]), near, source="t.csv"))) == 3
+    with pytest.raises(InputError, match="at least one edge"):
+        cut_bins(pd.Series([1.0]), [float("nan")], source="t.csv")
+    with pytest.raises(InputError, match="an edge above age_cap"):
+        Study(age_edges=(40.0, 95.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": ["sex"]}, "is the attribute and a label"),
+        ({"covariates": ["sex"]}, "is the attribute and a covariate"),
+        ({"labels": ["ill"], "columns": {"ill": "sex"}}, r"'sex' is the attribute and a label \('sex' of the table\)"),
+        ({"labels": ["edema", "edema"]}, "named twice"),
+    ],
+)
+def test_roles_that_clash_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(table(), **changes)
+
+
+def test_one_file_and_one_patient_are_named_once() -> None:
+    frame = table()
+    frame.loc[7, "path"] = "./5.png"
+    with pytest.raises(InputError, match="1 image files more than once"):
+        read(frame.assign(image_id=range(COUNT)))
+    frame = table()
+    frame.loc[7, "patient_id"] = "P003"
+    with pytest.raises(InputError, match="'p003' and 'P003', which look like spellings of one"):
+        read(frame)
+
+
+def test_covariates_that_say_nothing_are_left_aside_and_spellings_merge() -> None:
+    frame = table(view=["PA", "pa", "postero-anterior", "AP"], one=["x"], none=[None], dose=["1.5", "2", "10", "7"])
+    cohort = read(frame, covariates=["view", "one", "none", "dose"])
+    assert cohort.covariates == ("view", "dose")
+    assert set(cohort.frame["view"]) == {"PA", "AP"}
+    assert pd.api.types.is_numeric_dtype(cohort.frame["dose"])
+    assert "'one' has the one value 'x' in all images and is left aside" in reasons(cohort)
+    assert "'none' is blank in all images" in reasons(cohort)
+    with pytest.raises(InputError, match="Write decimal points"):
+        read(table(dose=["1,5", "2", "10,5"]), covariates=["dose"])
+
+
+def test_a_path_without_its_suffix_finds_the_file(tmp_path: Path) -> None:
+    for row in range(COUNT):
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}.png")
+    frame = table()
+    frame["path"] = frame["path"].str.removesuffix(".png")
+    cohort = read(frame, images=tmp_path, check="exists")
+    assert cohort.frame["path"].tolist() == [f"{row}.png" for row in range(COUNT)]
+    assert "48 paths have no suffix" in reasons(cohort)
+
+
+# What an audit asks of its cohort, of a table and of a prepared one alike.
+
+
+def prepared(tmp_path: Path, frame: pd.DataFrame, **changes: Any) -> dict[str, Any]:
+    cohort = read(frame, **{"min_patients_per_level": 0, **changes})
+    return {"table": write_prepared(cohort, tmp_path / "prepared")["cohort"]}
+
+
+def plain(tmp_path: Path, frame: pd.DataFrame, **changes: Any) -> dict[str, Any]:
+    for row in range(COUNT):
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}.png")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    given = {name: value for name, value in changes.items() if name == "split"}
+    return {"table": tmp_path / "t.csv", "images": tmp_path, **given}
+
+
+def audited(settings: dict[str, Any], **more: Any) -> Cohort:
+    usual = {"attribute": "sex", "labels": ("edema",), "min_patients_per_level": 1, "cache": False}
+    return take_in(CohortConfig(**{**usual, **settings, **more}), narrator=Narrator(quiet=True))
+
+
+@pytest.mark.parametrize("way", [prepared, plain])
+def test_an_audit_refuses_at_the_start_what_it_cannot_stand_on(tmp_path: Path, way: Any) -> None:
+    sides = ["train", "test", "train", "validation"]
+    settings = way(tmp_path, table(side=sides, sex=["F", "M", "M", "F"]), split="side")
+    with pytest.raises(InputError, match="no image has the level 'other'"):
+        audited(settings, levels=("F", "M", "other"))
+    with pytest.raises(InputError, match="'F' has 0, 1 are needed"):
+        audited(settings)
+    settings = way(tmp_path, table(side=["train", "test", "train", "test"], sex=["F", "M", "F", "F"]), split="side")
+    with pytest.raises(InputError, match="no image with the level 'M'"):
+        audited(settings)
+    settings = way(tmp_path, table(side=["test"]), split="side")
+    with pytest.raises(InputError, match="The training split has no image"):
+        audited(settings)
+
+
+@pytest.mark.parametrize("way", [prepared, plain])
+def test_an_audit_says_what_it_leaves_aside(tmp_path: Path, way: Any) -> None:
+    sides = ["train", "train", "test", "test", "train", "train"]
+    frame = table(
+        side=sides,
+        view=["AP", "PA", "LL", "AP", "PA", "AP"],
+        room=["1", "1", "2", "2", "1", "1"],
+        ill=[1, 1, 0, 1, 1, 1],
+    )
+    names = {"covariates": ["view", "room"], "labels": ["edema", "ill"]}
+    settings = way(tmp_path, frame, split="side", lateral="keep", **names)
+    frame_of = audited(settings, **{name: tuple(value) for name, value in names.items()}) if way is prepared else None
+    if frame_of is None:
+        frame["view"] = frame["view"].replace("LL", "frontal")
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        frame_of = audited(settings, **{name: tuple(value) for name, value in names.items()})
+    assert frame_of.covariates == ("view",)
+    assert frame_of.frame["view"].isna().sum() == COUNT // 6
+    said = reasons(frame_of)
+    assert "'room' has the one value '1" in said
+    assert "values of 'view' that no training image has count as not stated" in said
+    assert "'ill' is present everywhere in the train split" in said
+
+
+def test_uncertain_labels_have_a_key_in_an_audit(tmp_path: Path) -> None:
+    settings = plain(tmp_path, table(edema=[0, 1, -1, 1, 0, 0]))
+    with pytest.raises(InputError, match=r"`cohort\.uncertain` of a configuration, --uncertain"):
+        audited(settings)
+    assert audited(settings, uncertain="ignore").frame["edema"].isna().sum() == COUNT // 6
+    done = prepared(tmp_path, table())
+    with pytest.raises(InputError, match=r"cohort\.uncertain cannot be set for the prepared cohort"):
+        audited(done, uncertain="ones")
+
+
+def test_names_are_text_in_markdown_and_in_the_figure(tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>|$\\frac$"
+    cohort = read(table(**{evil: [0, 1, 1]}, sex=["<b>F</b>", "`M`|x"]), labels=[evil])
+    written = write_prepared(cohort, tmp_path / "c")
+    described = write_description(describe(cohort), tmp_path / "d")
+    for page in (written["flow_md"], described["md"]):
+        text = page.read_text()
+        assert "<img" not in text
+        assert "<b>" not in text
+        assert "\\`M\\`\\|x" in text
+    assert json.loads(described["json"].read_text())["associations"][0]["variable"] == evil
+    with pytest.raises(InputError, match="does not show"):
+        replace(cohort, labels=("ede\u202ema",))

@@ -1,0 +1,151 @@
+"""Tables that somebody else wrote: read as written or refused in a sentence, never shifted, doubled or cut."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from citlr.audit.prediction import read_responses
+from citlr.data.tables.columns import pick_columns, read_table, table_columns
+from citlr.errors import InputError
+
+ROWS = [("a/1.png", "p1", "F"), ("a/2.png", "p2", "M"), ("a/3.png", "p3", "F")]
+HEAD = ("path", "patient_id", "sex")
+RIGHT = pd.DataFrame(ROWS, columns=list(HEAD), dtype="str")
+
+
+def text(separator: str = ",", end: str = "\n", trailing: str = "", head: str = "") -> str:
+    lines = [separator.join(HEAD) + head, *(separator.join(row) + trailing for row in ROWS)]
+    return end.join(lines) + end
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        text().encode(),
+        text().encode("utf-8-sig"),
+        text().encode("utf-16"),
+        text().encode("utf-32"),
+        text(end="\r\n").encode(),
+        text(end="\r").encode(),
+        text(";").encode(),
+        text("\t").encode(),
+        text("|").encode(),
+        ("sep=;\n" + text(";")).encode(),
+        text(trailing=",").encode(),
+        text(trailing=",,,").encode(),
+        text(trailing=",", head=",").encode(),
+        text(head=",").encode(),
+        gzip.compress(text().encode(), mtime=0),
+        text().replace("F", " F ").encode(),
+        text().replace("F", '"F"').encode(),
+        text().replace("sex", " sex ").encode(),
+        (text() + "\n\n").encode(),
+        ("\n" + text()).encode(),
+    ],
+)
+def test_what_can_be_read_is_read_as_written(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), RIGHT)
+    assert table_columns(tmp_path / "t.csv") == list(HEAD)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (text() + "a/4.png,p4,M,left\n", "4 cells in line 5 and 3 in its header"),
+        (text(trailing=",x"), "4 cells in line 2 and 3 in its header"),
+        # R's write.table gives rows a name and the header none.
+        ("path,sex\n1,a.png,F\n2,b.png,M\n", "3 cells in line 2 and 2 in its header"),
+        (text() + "a/4.png,p4\n", "2 cells in line 5 and 3 in its header: it may be cut off"),
+        ("path,sex,sex\na.png,F,M\n", "the column 'sex' more than once"),
+        ("path,sex, sex \na.png,F,M\n", "the column 'sex' more than once"),
+        ("\ufeffpath,sex,path\na.png,F,b.png\n", "the column 'path' more than once"),
+        (text().replace("p2", '"p2'), "the quote that line 3 opens is never closed"),
+        ('path,note,sex\na1.png,"x,F\na2.png,y",M\na3.png,z,F\n', "in line 2 that swallows further rows"),
+        (text().replace("p2", '"p"2'), "line 3 goes on behind a closing quote"),
+        (text().replace("p2", "p\0"), "a NUL byte in line 3"),
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ("path,sex\n", "has a header and no rows"),
+        ("path,p\na.png,0,5\nb.png,0,25\n", "3 cells in line 2 and 2 in its header"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(content, newline="")
+    with pytest.raises(InputError) as caught:
+        read_table(tmp_path / "t.csv")
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_note_of_several_lines_is_no_swallowed_row(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('path,note,sex\na1.png,"No effusion, no mass,\nheart of normal size, clear",F\n')
+    assert read_table(tmp_path / "t.csv")["note"].tolist() == ["No effusion, no mass,\nheart of normal size, clear"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("path,name\na.png,Müller\n".encode("latin-1"), "the byte 0xFC in line 2 .*Müller.*iconv"),
+        (gzip.compress("path,name\na.png,Müller\n".encode("latin-1"), mtime=0), "the byte 0xFC in line 2"),
+        (text().encode("utf-16-le"), "UTF-16 without a mark"),
+        (b"PK\x03\x04 and more", "an Excel workbook"),
+        (b"PAR1 and more", "a parquet file"),
+    ],
+)
+def test_what_a_file_is_instead_is_said(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_table(tmp_path / "t.csv")
+
+
+def test_a_table_without_its_suffix_is_named_with_it(tmp_path: Path) -> None:
+    (tmp_path / "study.csv").write_text(text())
+    with pytest.raises(InputError, match=r"'study\.csv' stands there"):
+        read_table(tmp_path / "study")
+    with pytest.raises(InputError, match="is a folder"):
+        read_table(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "xlsx"])
+def test_typed_tables_are_read_as_text_ones_are(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"t.{kind}"
+    table = pd.DataFrame({"a ": [" x ", "NA", "n/a"], "b": ["1", "2", None]})
+    table.to_parquet(file) if kind == "parquet" else table.to_excel(file, index=False)
+    found = read_table(file)
+    assert found.columns.tolist() == ["a", "b"]
+    assert found["a"].isna().tolist() == [False, True, True]
+    assert found["a"][0] == "x"
+    double = pd.DataFrame([["F", "M"]], columns=["sex", "sex "])
+    double.to_parquet(file) if kind == "parquet" else double.to_excel(file, index=False)
+    with pytest.raises(InputError, match="the column 'sex' more than once"):
+        read_table(file)
+
+
+def test_columns_that_differ_by_case_and_disagree_are_refused() -> None:
+    twins = pd.DataFrame({"sex": ["F", "M"], "Sex": ["F", "F"], "x": [1, 2]})
+    with pytest.raises(InputError, match="'sex' and 'Sex', which disagree in 1 rows"):
+        pick_columns(twins, {"sex": "sex"}, source="t.csv")
+    assert pick_columns(twins.assign(Sex=twins["sex"]), {"sex": "sex"}, source="t.csv")["sex"].tolist() == ["F", "M"]
+
+
+LONG = "image_id,patient_id,attribute,level,draw,label,probability"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (f"{LONG}\na,p,sex,F,0,flu,0.1,\na,p,sex,M,0,flu,high\n", "no numbers"),
+        (f"{LONG}\na,p,sex,F,0,flu,0.1,0.2\n", "8 cells in line 2 and 7 in its header"),
+        (f"{LONG},probability\na,p,sex,F,0,flu,0.1,0.9\n", "the column 'probability' more than once"),
+        (f"{LONG}\na,p,sex,F,first,flu,0.1\n", "no numbers"),
+    ],
+)
+def test_answers_of_other_houses_come_through_the_same_reader(tmp_path: Path, rows: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(rows)
+    with pytest.raises(InputError, match=said):
+        read_responses(tmp_path / "t.csv")

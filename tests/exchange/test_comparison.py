@@ -1,0 +1,158 @@
+"""Audits side by side: paired where the images are the same, honest where they are not."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from report_fake import make_result, make_row
+from scipy import stats
+
+from citlr.audit.finished import Finished, find
+from citlr.audit.results.result import AuditResult, Estimate
+from citlr.config import TestConfig
+from citlr.errors import InputError
+from citlr.exchange.comparison import choose, compare
+from citlr.exchange.comparison_page import markdown, render_comparison
+from citlr.invariance.responses import Responses
+
+COUNT = 400
+
+
+def audit(name: str, values: np.ndarray, *, order: np.ndarray | None = None, prefix: str = "i") -> Finished:
+    rows = np.arange(len(values)) if order is None else order
+    responses = Responses.from_arrays(
+        values[rows],
+        units=[f"{prefix}{row}" for row in rows],
+        patients=[f"p{row // 2}" for row in rows],
+        levels=["female", "male"],
+        labels=["edema"],
+        attribute="sex",
+    )
+    shift = values[:, 1] - values[:, 0]
+    row = make_row(
+        "edema", ("female", "male"), attribute="sex", psi=0.1, mean=float(shift.mean()), width=0.04,
+        verdict="inconclusive", pvalue=0.2, tests=1,
+    )  # fmt: skip
+    return Finished(name, "net", make_result(tests=(row,)), responses, TestConfig())
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    base = np.repeat(rng.random((COUNT, 1, 4, 1)) < 0.3, 2, axis=1).astype(float)
+    flips = rng.random((COUNT, 1)) < 0.2
+    more = flips | (rng.random((COUNT, 1)) < 0.1)
+    some, further = base.copy(), base.copy()
+    some[:, 1][flips[:, 0]] = 1.0
+    further[:, 1][more[:, 0]] = 1.0
+    return {"some": some, "more": further}
+
+
+def test_the_paired_difference_is_that_of_the_images_whatever_their_order(values: dict[str, np.ndarray]) -> None:
+    other = audit("b", values["more"], order=np.random.default_rng(0).permutation(COUNT))
+    row = compare([audit("a", values["some"]), other]).rows[0]
+    change = (values["more"] - values["some"])[:, 1, :, 0].mean(axis=1)
+    assert row.paired
+    assert row.mean.estimate == pytest.approx(change.mean())
+    by_patient = change.reshape(-1, 2).mean(axis=1)
+    half = stats.t.isf(0.025, COUNT // 2 - 1) * by_patient.std(ddof=1) / math.sqrt(COUNT // 2)
+    # The audit's own interval corrects for skewness; the plain one is near it.
+    assert row.mean.low == pytest.approx(change.mean() - half, abs=0.005)
+    assert row.mean.high == pytest.approx(change.mean() + half, abs=0.01)
+
+
+def test_pairing_makes_the_interval_shorter(values: dict[str, np.ndarray]) -> None:
+    first, other = audit("a", values["some"]), audit("b", values["more"])
+    paired = compare([first, other]).rows[0]
+    apart = compare([first, replace(other, responses=None)]).rows[0]
+    assert not apart.paired
+    assert apart.note.endswith("as of independent audits.")
+    assert paired.mean.high - paired.mean.low < apart.mean.high - apart.mean.low
+    assert apart.mean.estimate == pytest.approx(paired.mean.estimate)
+
+
+def test_a_model_does_not_differ_from_itself(values: dict[str, np.ndarray]) -> None:
+    row = compare([audit("a", values["some"]), audit("b", values["some"])]).rows[0]
+    assert row.psi.estimate == row.mean.estimate == 0.0
+    assert row.psi.low < 0 < row.psi.high < 0.05
+
+
+def test_other_images_are_not_paired_and_an_overlap_is_said(values: dict[str, np.ndarray]) -> None:
+    first = audit("a", values["some"])
+    assert "have other images" in compare([first, audit("b", values["more"], prefix="j")]).rows[0].note
+    part = audit("c", values["more"], order=np.arange(100))
+    row = compare([first, part]).rows[0]
+    assert not row.paired
+    assert "share 100 of 400 and 100 images" in row.note
+    assert "not quite independent" in row.note
+
+
+def test_decisions_are_not_compared_with_probabilities(values: dict[str, np.ndarray]) -> None:
+    first, other = audit("a", values["some"]), audit("b", values["more"])
+    tests = tuple(replace(row, outcome="probability") for row in other.result.tests)
+    row = compare([first, replace(other, result=replace(other.result, tests=tests))]).rows[0]
+    assert math.isnan(row.psi.estimate)
+    assert "about each decision" in row.note
+
+
+def test_what_cannot_be_compared_is_refused(values: dict[str, np.ndarray]) -> None:
+    first = audit("a", values["some"])
+    with pytest.raises(InputError, match="at least two audits"):
+        compare([first])
+    renamed = tuple(replace(row, label="flu") for row in first.result.tests)
+    with pytest.raises(InputError, match="no label and contrast in common"):
+        compare([first, replace(first, result=replace(first.result, tests=renamed))])
+
+
+def test_runs_are_compared_model_by_model_where_they_share_names(values: dict[str, np.ndarray]) -> None:
+    one = audit("a", values["some"])
+    assert [len(series) for series in choose([{"x": one, "y": one}])] == [2]
+    assert [len(series) for series in choose([{"x": one}, {"z": one}, {"w": one}])] == [3]
+    assert [len(series) for series in choose([{"x": one, "y": one}, {"y": one, "x": one}])] == [2, 2]
+    with pytest.raises(InputError, match="RUN:MODEL"):
+        choose([{"x": one, "y": one}, {"z": one}])
+
+
+def test_page_markdown_json_and_text(values: dict[str, np.ndarray]) -> None:
+    hostile = audit("<b>|a", values["some"])
+    found = compare([hostile, audit("b", values["more"])])
+    page, table = render_comparison([found]), markdown([found])
+    assert "&lt;b&gt;|a" in page
+    assert "<b>|" not in page
+    assert "Evidence, not certification" in page
+    assert "&lt;b&gt;\\|a" in table
+    assert table.count("\n| ") == 2
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert content["rows"][0]["psi"].keys() == {"estimate", "low", "high"}
+    assert "paired, clustered by patient" in str(found)
+
+
+def test_an_audit_that_was_handed_on_is_found_by_its_file(tmp_path) -> None:
+    result: AuditResult = make_result()
+    result.to_json(tmp_path / "audit.json")
+    found = find(tmp_path / "audit.json", responses=True)
+    assert list(found) == [result.model]
+    assert found[result.model].responses is None
+    with pytest.raises(InputError, match="not a run folder"):
+        find(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not of 'other'"):
+        find(f"{tmp_path / 'audit.json'}:other")
+
+
+def test_estimates_of_handed_on_audits_combine_as_independent_ones(values: dict[str, np.ndarray]) -> None:
+    first, other = audit("a", values["some"]), audit("b", values["more"])
+    one = replace(first.result.tests[0], psi=Estimate(0.1, 0.08, 0.12))
+    two = replace(one, psi=Estimate(0.15, 0.12, 0.19))
+    row = compare(
+        [
+            replace(first, responses=None, result=replace(first.result, tests=(one,))),
+            replace(other, responses=None, result=replace(other.result, tests=(two,))),
+        ]
+    ).rows[0]
+    assert row.psi.estimate == pytest.approx(0.05)
+    assert row.psi.low == pytest.approx(0.05 - math.hypot(0.03, 0.02))
+    assert row.psi.high == pytest.approx(0.05 + math.hypot(0.04, 0.02))

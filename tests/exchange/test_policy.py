@@ -1,0 +1,265 @@
+"""The gate of a release: every rule has a breach that it catches, and machine-readable copies."""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from citlr.audit.results.result import (
+    AuditResult,
+    CohortSummary,
+    Controls,
+    Estimate,
+    Gate,
+    Quality,
+    TestRow,
+    Verdict,
+    read_result,
+    worst,
+)
+from citlr.cli.main import main
+from citlr.errors import InputError
+from citlr.exchange.policy import Policy, check_policy, read_policy
+
+
+def row(label: str = "edema", verdict: Verdict = "equivalent", psi: float = 0.004, high: float = 0.01) -> TestRow:
+    interval = Estimate(psi, 0.0, high)
+    return TestRow(
+        attribute="sex",
+        contrast=("F", "M"),
+        label=label,
+        outcome="decision",
+        method="sign flips",
+        n_images=200,
+        n_patients=150,
+        draws=4,
+        statistic=1.5,
+        pvalue=0.2,
+        pvalue_adjusted=0.4,
+        pvalue_screening=0.3,
+        log10_pvalue=-0.7,
+        mean_effect=interval,
+        psi=interval,
+        flip_rate=interval,
+        within_flip_rate=0.01,
+        eca=0.98,
+        margin=0.02,
+        equivalence_pvalue=0.01,
+        detectable_effect=math.nan,
+        verdict=verdict,
+        reason=f"{label}: because",
+    )
+
+
+def result(*rows: TestRow, gate: bool = True) -> AuditResult:
+    gates = (Gate("composition", 0.01, 0.05, gate, "L1"),)
+    counts = tuple(
+        {"split": "test", "attribute": "sex", "level": level, "label": "", "value": "all", "images": 100, "patients": n}
+        for level, n in (("F", 60), ("M", 90))
+    )
+    return AuditResult(
+        verdict=worst(row.verdict for row in rows),
+        tests=rows,
+        baselines=(),
+        quality=Quality(0.01, {"F": 0.9, "M": 0.9}, 0.01, 0.02, {}, None, "", gates),
+        controls=Controls(None, (), None),
+        cohort=CohortSummary((), counts, {}),
+    )
+
+
+def breaches(policy: Policy, *rows: TestRow, gate: bool = True, baseline: AuditResult | None = None) -> list[str]:
+    old = None if baseline is None else {"m": baseline}
+    return [check.rule for check in check_policy({"m": result(*rows, gate=gate)}, policy, baseline=old).breaches]
+
+
+def test_a_clean_audit_passes_and_says_how_many_rules_it_met() -> None:
+    report = check_policy({"m": result(row())}, Policy(margin=0.02, min_patients=60))
+    assert report.passed
+    assert str(report) == "passed: 5 rules met"
+
+
+@pytest.mark.parametrize(
+    ("policy", "changed", "rule"),
+    [
+        (Policy(), row(verdict="dependence"), "verdict"),
+        (Policy(fail_on=("dependence", "inconclusive")), row(verdict="inconclusive"), "verdict"),
+        (Policy(margin=0.01), row(high=0.01), "margin"),
+        (Policy(margin={"edema": 0.005}), row(), "margin"),
+        (Policy(margin=0.5), row(high=math.nan), "margin"),
+        (Policy(min_patients=61), row(), "patients"),
+    ],
+)
+def test_every_rule_catches_its_breach(policy: Policy, changed: TestRow, rule: str) -> None:
+    assert breaches(policy, changed) == [rule]
+
+
+def test_a_uniform_shift_is_a_breach_of_the_margin_though_its_psi_is_small() -> None:
+    shifted = replace(row(psi=0.01, high=0.012), mean_effect=Estimate(-0.1, -0.12, -0.08))
+    assert breaches(Policy(margin=0.02), shifted) == ["margin"]
+    assert breaches(Policy(margin=0.13), shifted) == []
+    assert breaches(Policy(max_increase=0.05), shifted, baseline=result(row(psi=0.01))) == ["baseline"]
+
+
+def test_single_gates_can_be_required() -> None:
+    assert breaches(Policy(require_gates=("composition",)), row(), gate=False) == ["gates"]
+    assert breaches(Policy(require_gates=("composition",)), row()) == []
+    with pytest.raises(InputError, match="Did you mean 'composition'"):
+        breaches(Policy(require_gates=("compositon",)), row())
+
+
+def test_an_audit_without_gates_has_passed_none() -> None:
+    bare = replace(result(row()), quality=replace(result(row()).quality, gates=()))
+    assert [check.text for check in check_policy({"m": bare}, Policy()).breaches] == ["no generator gate was set"]
+
+
+def test_failed_gates_are_a_breach_unless_waived() -> None:
+    assert breaches(Policy(), row(), gate=False) == ["gates"]
+    assert breaches(Policy(require_gates=False), row(), gate=False) == []
+
+
+def test_no_worse_than_the_baseline_by_more_than_x() -> None:
+    policy = Policy(max_increase=0.002)
+    assert breaches(policy, row(psi=0.005), baseline=result(row(psi=0.004))) == []
+    assert breaches(policy, row(psi=0.007), baseline=result(row(psi=0.004))) == ["baseline"]
+    assert breaches(policy, row("other"), baseline=result(row())) == ["baseline"]
+    with pytest.raises(InputError, match="--baseline"):
+        breaches(policy, row())
+
+
+def test_an_unknown_label_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(InputError, match="Did you mean 'edema'"):
+        breaches(Policy(margin={"edma": 0.1}), row())
+
+
+def test_junit_and_markdown(tmp_path: Path) -> None:
+    report = check_policy({"a|b": result(row("<b>x</b>", "dependence"))}, Policy(margin=0.02))
+    report.write(junit=tmp_path / "j.xml", markdown=tmp_path / "s.md")
+    suite = ET.parse(tmp_path / "j.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
+    assert len(suite.findall("testcase/failure")) == 1
+    text = (tmp_path / "s.md").read_text(encoding="utf-8")
+    assert "1 of 3 rules are breached" in text
+    assert "a\\|b" in text
+    assert "<b>" not in text
+    # A control character of a label would make the XML unreadable.
+    odd = check_policy({"m": result(row("a\x00b\x1b", "dependence"))}, Policy())
+    assert [case.get("name") for case in ET.fromstring(odd.to_junit())][1] == "verdict: a\\x00b\\x1b, sex M against F"
+
+
+def test_a_policy_is_read_whole(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("margin: {edema: 0.02}\nfail_on: [dependence, inconclusive]\nmin_patients: 50\n")
+    assert read_policy(file).margin == {"edema": 0.02}
+    file.write_text("margn: 0.02")
+    with pytest.raises(InputError, match="Did you mean 'margin'"):
+        read_policy(file)
+    file.write_text("- margin")
+    with pytest.raises(InputError, match="holds list, not a mapping of the keys margin"):
+        read_policy(file)
+    with pytest.raises(InputError, match="No policy"):
+        read_policy(tmp_path / "none.yaml")
+
+
+def test_a_result_survives_its_json(tmp_path: Path) -> None:
+    before = result(row(), row("x", "dependence"))
+    before.to_json(tmp_path / "audit.json")
+    after = read_result(tmp_path / "audit.json")
+    assert math.isnan(after.tests[0].detectable_effect)
+    strip = [replace(test, detectable_effect=0.0) for test in after.tests]
+    assert replace(after, tests=tuple(strip)) == replace(
+        before, tests=tuple(replace(test, detectable_effect=0.0) for test in before.tests)
+    )
+
+
+def test_a_result_of_another_schema_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text('{"schema": "citlr.audit/9"}')
+    with pytest.raises(InputError, match=r"citlr\.audit/9"):
+        read_result(tmp_path / "audit.json")
+    with pytest.raises(InputError, match="No audit"):
+        read_result(tmp_path / "none.json")
+
+
+def test_frame_and_text_have_one_row_per_test() -> None:
+    audited = result(row(), row("x", "dependence"))
+    assert list(audited.to_frame()["label"]) == ["edema", "x"]
+    assert "x: because" in str(audited)
+    assert "<script>" not in replace(audited, model="<script>")._repr_html_()
+
+
+def test_an_audit_that_is_cut_foreign_or_odd_is_an_error_of_input(tmp_path: Path) -> None:
+    before, file = result(row(), row("x", "dependence")), tmp_path / "audit.json"
+    before.to_json(file)
+    whole = file.read_bytes()
+    assert read_result(file) == before
+    for length in range(0, len(whole) - 3, 61):
+        file.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"audit\.json"):
+            read_result(file)
+    content = json.loads(whole)
+    for key, value in list(content.items()):
+        for other in ("5", 5, [5], {"five": 5}, None, False):
+            if key in ("schema", "provenance", "model", "alpha") or other == value:
+                continue
+            file.write_text(json.dumps({**content, key: other}))
+            with pytest.raises(InputError):
+                read_result(file)
+    test = content["tests"][0]
+    for odd in ({**test, "verdict": "fine"}, {**test, "psi": 0.1}, {**test, "draws": "4"}, {**test, "extra": 1}, {}):
+        file.write_text(json.dumps({**content, "tests": [odd]}))
+        with pytest.raises(InputError, match="tests"):
+            read_result(file)
+    for foreign in ("[]", "7", "{}", '{"schema": "other/1"}', "[" * 100_000, "\ufffe"):
+        file.write_text(foreign)
+        with pytest.raises(InputError):
+            read_result(file)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "margin: .inf", "margin: true", "margin: '0.02'", "margin: {edema: .nan}", "margin: {}", "min_patients: 2.5",
+        "max_increase: .inf", "require_gates: maybe", "fail_on: dependence", "fail_on: [dependance]", "margin: [0.1]",
+        "margin: 0.1\nmargin: 0.2", "a: &a [*a]", "margin: [" * 99, "[",
+    ],
+)  # fmt: skip
+def test_a_policy_that_would_pass_by_mistake_is_refused(tmp_path: Path, rules: str) -> None:
+    (tmp_path / "policy.yaml").write_text(rules)
+    with pytest.raises(InputError, match=r"policy\.yaml"):
+        read_policy(tmp_path / "policy.yaml")
+
+
+def test_no_label_and_no_audit_goes_unchecked() -> None:
+    with pytest.raises(InputError, match="names no number for 'x'"):
+        check_policy({"m": result(row(), row("x"))}, Policy(margin={"edema": 0.02}))
+    with pytest.raises(InputError, match="holds no test"):
+        check_policy({"m": replace(result(row()), tests=())}, Policy())
+
+
+def test_the_gate_exits_with_2_and_not_1_where_it_cannot_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "half.json").write_text('{"schema": "citlr.audit/1", "tests": [')
+    result(row(verdict="dependence")).to_json(tmp_path / "audit.json")
+    (tmp_path / "policy.yaml").write_text("max_increase: 0.1")
+    half, whole = str(tmp_path / "half.json"), str(tmp_path / "audit.json")
+    calls = {
+        ("check", whole): 1,
+        ("check", half): 2,
+        ("check", whole, "--policy", half): 2,
+        ("check", whole, "--policy", str(tmp_path / "policy.yaml"), "--baseline", half): 2,
+        ("check", "n" * 5000): 2,
+        ("compare", whole, half): 2,
+        ("check", whole, "--junit", f"{whole}/below.xml"): 2,
+    }
+    for arguments, status in calls.items():
+        monkeypatch.setattr("sys.argv", ["citlr", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status, arguments
+        said = capsys.readouterr().err
+        assert (said.startswith("citlr: ") and said.count("\n") == 1) or status == 1

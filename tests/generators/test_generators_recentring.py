@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError
+from citlr.generators.diffusion.guidance import measure_errors
+from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
+from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.registry import load_generator
+from citlr.learning.store import Dataset
+from citlr.simulators.phantom.world import PhantomWorld
+
+TINY = {
+    "preset": "tiny",
+    "unet_channels": (16, 16),
+    "ae_channels": (8,),
+    "phi_channels": (8, 8),
+    "ae_steps": 30,
+    "denoiser_steps": 30,
+    "denoiser_batch": 8,
+    "information_steps": 3,
+    "accelerator": "cpu",
+    "guidance": 1.0,
+}
+LEVELS = ["female", "male"]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    sample = PhantomWorld(size=32).sample(300, seed=0, images_per_patient=1)
+    return sample.write(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def fitted(cohort: Cohort) -> LatentDiffusion:
+    return fit(cohort)
+
+
+def fit(cohort: Cohort, kind: type = DLDM, **changes) -> LatentDiffusion:
+    model = kind(size=32, hold=["view"], **{**TINY, **changes})
+    return model.fit(cohort.part("train"), cohort.part("validation"), seed=1)
+
+
+def mean_change(model: LatentDiffusion, cohort: Cohort) -> np.ndarray:
+    train = cohort.part("train")
+    redrawn = model.generate(train.pixels(size=32), train.frame, attribute="sex", levels=LEVELS, draws=1, seed=3)
+    return (redrawn[:, 1] - redrawn[:, 0]).mean(axis=0)[0, 0]
+
+
+def observed(model: LatentDiffusion) -> np.ndarray:
+    """The mean change that the alignment gives: the training split's own, where it is shown."""
+    sampler = model._fitted
+    effects = sampler.alignment.effects[sampler.conditions.span("sex")]
+    return (effects[1] - effects[0]).reshape(32, 32).numpy() * sampler.support.of(["sex"])[0, 0, 0].numpy()
+
+
+def test_interventions_do_on_average_what_the_training_split_shows(cohort: Cohort, fitted: LatentDiffusion) -> None:
+    wanted = observed(fitted)
+    without = fit(cohort, recentre=0)
+    assert np.linalg.norm(wanted) > 0.5
+    before = np.linalg.norm(mean_change(without, cohort) - wanted)
+    after = np.linalg.norm(mean_change(fitted, cohort) - wanted)
+    assert after < before / 2
+    assert fitted.report["mean_error"] > 0
+    assert "mean_error" not in without.report
+
+
+def test_the_error_is_taken_off_where_a_level_is_entered_only(cohort: Cohort, fitted: LatentDiffusion) -> None:
+    sampler = fitted._fitted
+    frame = cohort.part("test").frame.iloc[:8]
+    codes = sampler.conditions.encode(frame)
+    male = sampler.recentring(codes, sampler.conditions.intervene(codes, ("sex",), "male"))[:, 0, 0]
+    was_male = torch.tensor((frame["sex"] == "male").tolist())
+    assert was_male.any()
+    assert not was_male.all()
+    assert not male[was_male].any()
+    assert (male[~was_male] != 0).any()
+
+
+def test_the_error_is_the_mean_over_those_who_had_another_level(cohort: Cohort, fitted: LatentDiffusion) -> None:
+    sampler, train = fitted._fitted, cohort.part("train")
+    few = train.take(range(5))
+    small = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, recentre=5))
+    found = measure_errors(small, Dataset.of(few, size=32, directory=None), seed=1, narrator=Narrator(quiet=True))
+    request = sampler.request("sex", tuple(LEVELS), 1, 0, None, True, None)
+    own, changed = sampler.redraw_aligned(
+        torch.from_numpy(few.pixels(size=32)), sampler.conditions.encode(few.frame), list("abcde"), request
+    )
+    women = torch.tensor((few.frame["sex"] == "female").tolist())
+    assert women.any()
+    # Other noise and the anchor move single images a little; the mean stays near.
+    expected = (changed[1] - own)[women].mean(dim=0)[0, 0]
+    span = sampler.conditions.span("sex")
+    row = sampler.recentring.columns.index(span.start + 1)
+    assert torch.corrcoef(torch.stack([found[row].flatten(), expected.flatten()]))[0, 1] > 0.8
+
+
+def test_it_is_kept_with_the_generator(fitted: LatentDiffusion, tmp_path: Path) -> None:
+    fitted.save(tmp_path)
+    kept = load_generator(tmp_path)
+    assert isinstance(kept, LatentDiffusion)
+    assert torch.equal(kept._fitted.recentring.errors, fitted._fitted.recentring.errors)
+
+
+def test_without_alignment_there_is_none(cohort: Cohort) -> None:
+    assert fit(cohort, CLDM)._fitted.recentring is None
+
+
+def test_a_negative_number_is_refused() -> None:
+    with pytest.raises(InputError, match="recentre=-1"):
+        LDMConfig.preset_of("tiny", recentre=-1)

@@ -1,0 +1,262 @@
+"""A fingerprint changes whenever answers can change, and not otherwise."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from graphs import write_graph
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from citlr.predictors.content import digest
+from citlr.predictors.export import export_torchscript, make_card, save_weights
+from citlr.predictors.loading import load_predictor
+from citlr.predictors.specs import InputSpec
+from citlr.predictors.training.zoo import ZooNetwork
+
+IMAGES = np.random.default_rng(0).random((6, 1, 8, 8), dtype=np.float32)
+
+
+class Bright(nn.Module):
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.tensor(offset))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((1, 2, 3))[:, None] + self.offset
+
+
+def key(source: Any, **settings: Any) -> str:
+    return load_predictor(source, **{"labels": ["flu"], "device": "cpu", **settings}).fingerprint()
+
+
+def torchscript(path: Path, offset: float) -> None:
+    export_torchscript(Bright(offset), path, make_card(["flu"], input=InputSpec(size=8)))
+
+
+def graph(path: Path, offset: float) -> None:
+    write_graph(path, weight=offset)
+
+
+def estimator(path: Path, offset: float) -> None:
+    joblib.dump(RandomForestClassifier(3, random_state=int(offset)).fit(IMAGES.reshape(6, -1), [0, 1] * 3), path)
+
+
+def code(path: Path, offset: float) -> None:
+    path.write_text(f"def model(images):\n    return images.mean(axis=(1, 2, 3)) / {offset}\n")
+
+
+@pytest.mark.filterwarnings("ignore:.*is a pickle")
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("m.ts", torchscript),
+        ("m.onnx", graph),
+        ("m.joblib", estimator),
+        ("m.py:model", code),
+    ],
+)
+def test_another_file_at_the_same_path_is_another_model(
+    tmp_path: Path, name: str, write: Callable[[Path, float], None]
+) -> None:
+    path = tmp_path / name.partition(":")[0]
+    again = partial(key, str(tmp_path / name), trust=True)
+    write(path, 2.0)
+    old, when, content = again(), path.stat().st_mtime, path.read_bytes()
+    assert old.startswith("sha256:")
+    assert again() == old
+    write(path, 3.0)
+    # as a copy that keeps times does: neither time nor length says that it is another file
+    os.utime(path, (when, when))
+    assert again() != old
+    path.write_bytes(content)
+    assert again() == old
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(path, tmp_path / "elsewhere")
+    assert key(str(tmp_path / "elsewhere" / name), trust=True) == old, "where a file lies is not what it holds"
+
+
+def test_a_predictor_names_the_file_that_it_read(tmp_path: Path) -> None:
+    graph(tmp_path / "m.onnx", 1.0)
+    model = load_predictor(tmp_path / "m.onnx", labels=["flu"], device="cpu")
+    before = model.fingerprint()
+    graph(tmp_path / "m.onnx", 2.0)
+    assert model.fingerprint() == before
+
+
+def test_weights_count_wherever_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text(
+        "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.scale = torch.nn.Parameter(torch.tensor(1.0))\n"
+        "    def forward(self, x):\n        return self.scale * x.mean((1, 2, 3))[:, None]\n"
+    )
+    found = set()
+    for scale in (0.25, 0.5):
+        torch.save({"scale": torch.tensor(scale)}, tmp_path / "w.pt")
+        found.add(key(f"{tmp_path / 'm.py'}:Net", weights=tmp_path / "w.pt"))
+    assert len(found | {key(f"{tmp_path / 'm.py'}:Net")}) == 3
+
+    (tmp_path / "weights").mkdir()
+    aside = {"save_as_external_data": True, "location": "weights/e.bin", "size_threshold": 256}
+    write_graph(tmp_path / "e.onnx", **aside)
+    first = key(tmp_path / "e.onnx")
+    data = tmp_path / "weights" / "e.bin"
+    data.write_bytes(b"\1" * data.stat().st_size)
+    assert key(tmp_path / "e.onnx") != first
+
+
+def test_a_network_of_the_zoo_is_its_weights(tmp_path: Path) -> None:
+    network = ZooNetwork("resnet34", ["flu"])
+    card = make_card(["flu"], input=InputSpec(size=64), arch="resnet34")
+    save_weights(network, tmp_path / "w.safetensors", card)
+    first = key(tmp_path / "w.safetensors")
+    assert key(tmp_path / "w.safetensors") == first
+    with (tmp_path / "w.safetensors").open("r+b") as stream:
+        stream.seek(-6, os.SEEK_END)
+        stream.write(b"\1")
+    assert key(tmp_path / "w.safetensors") != first
+
+
+def test_what_is_declared_is_part_of_the_answers() -> None:
+    settings: list[dict[str, Any]] = [
+        {},
+        {"labels": ["cold"]},
+        {"output": "logit"},
+        {"output": {"kind": "logit", "activation": "softmax"}},
+        {"input": {"size": 4}},
+        {"input": {"high": 255.0}},
+        {"input": {"channels": 3}},
+        {"columns": [0]},
+    ]
+    assert len({key(Bright(0.0), **given) for given in settings}) == len(settings)
+    assert key(Bright(0.0)) == key(Bright(0.0), name="another", batch_size=2)
+
+
+def test_a_plain_attribute_and_a_layer_without_weights_count() -> None:
+    class Scaled(Bright):
+        factor = 1.0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.factor * super().forward(x)
+
+    one, two = Scaled(0.0), Scaled(0.0)
+    assert key(one) == key(two)
+    two.factor = 2.0
+    assert key(one) != key(two)
+    assert key(nn.Sequential(nn.Flatten(), nn.ReLU())) != key(nn.Sequential(nn.Flatten(), nn.Tanh()))
+    assert key(nn.Sequential(nn.LeakyReLU(0.1))) != key(nn.Sequential(nn.LeakyReLU(0.2)))
+
+
+def test_an_estimator_given_as_an_object_counts_as_it_is() -> None:
+    flat = IMAGES.reshape(6, -1)
+    found = {key(LogisticRegression(C=c).fit(flat, [0, 1] * 3)) for c in (1.0, 1.0, 0.5)}
+    assert len(found) == 2
+
+
+SHELL = """
+import numpy as np
+WEIGHTS = np.array([{weight}])
+def helper(x): return x * WEIGHTS[0] {operation} 0.1
+def unused(x): return x {unused}
+class Model:
+    def __init__(self, scale): self.scale = scale
+    def _inner(self, x): return helper(x) * self.scale
+    def __call__(self, x): return self._inner(x.mean(axis=(1, 2, 3)))
+model = Model({scale})
+"""
+
+
+def test_code_counts_as_far_as_it_is_reached(tmp_path: Path) -> None:
+    plain = {"weight": 1.0, "operation": "+", "unused": "", "scale": 0.5}
+
+    def of(**changed: object) -> str:
+        (tmp_path / "m.py").write_text(SHELL.format(**{**plain, **changed}))
+        return key(f"{tmp_path / 'm.py'}:model")
+
+    first = of()
+    assert first.startswith("sha256:")
+    assert of(weight=2.0) != first
+    assert of(operation="-") != first
+    assert of(scale=0.25) != first
+    assert of(unused="+ 1") == first
+    assert of() == first
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return np.load('w.npy')",
+        "return open('w.txt').read()",
+        "return os.environ['W']",
+        "return subprocess.run(x)",
+        "import socket\n    return socket.socket()",
+        "return eval('x')",
+        "return reader('w.npy')",
+        "return SESSION.run(x)",
+    ],
+)
+def test_a_function_that_asks_elsewhere_is_never_taken_for_an_earlier_one(tmp_path: Path, body: str) -> None:
+    (tmp_path / "m.py").write_text(
+        "import os, subprocess, threading\nimport numpy as np\nfrom numpy import load as reader\n"
+        f"SESSION = threading.Lock()\ndef model(x):\n    {body}\n"
+    )
+    source = f"{tmp_path / 'm.py'}:model"
+    model = load_predictor(source, labels=["flu"])
+    assert model.fingerprint().startswith("unknown:")
+    assert model.fingerprint() == model.fingerprint()
+    assert model.fingerprint() != key(source)
+
+
+def test_a_function_is_known_by_its_closure_and_defaults() -> None:
+    def make(weight: np.ndarray, power: int = 1) -> Callable[..., Any]:
+        def model(x: np.ndarray, power: int = power) -> np.ndarray:
+            return (x.mean(axis=(1, 2, 3)) * weight[0]) ** power
+
+        return model
+
+    assert key(make(np.ones(1))) == key(make(np.ones(1)))
+    assert key(make(np.ones(1))) != key(make(np.zeros(1)))
+    assert key(make(np.ones(1))) != key(make(np.ones(1), power=2))
+    assert key(partial(make(np.ones(1)), power=3)) != key(partial(make(np.ones(1)), power=4))
+
+
+def test_a_fingerprint_is_the_same_in_every_process(tmp_path: Path) -> None:
+    source = tmp_path / "m.py"
+    source.write_text(
+        "import torch\nNAMES = {'a', 'b', 'c', 'd'}\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.names = {'x', 'y', 'z'}\n"
+        "        torch.manual_seed(0)\n        self.layer = torch.nn.Linear(64, 1)\n"
+        "    def forward(self, x):\n        return self.layer(x.flatten(1)) * (len(NAMES) if 'a' in NAMES else 1)\n"
+    )
+    program = (
+        "import sys\nfrom citlr.predictors.loading import load_predictor\n"
+        "print(load_predictor(sys.argv[1], labels=['flu'], device='cpu').fingerprint())"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", program, f"{source}:Net"],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout == key(f"{source}:Net") + "\n"
+
+
+def test_a_pickled_and_restored_object_is_the_same() -> None:
+    forest = RandomForestClassifier(3, random_state=0).fit(IMAGES.reshape(6, -1), [0, 1] * 3)
+    assert digest(pickle.loads(pickle.dumps(forest))) == digest(forest) is not None
+    lstm = nn.LSTM(3, 4)
+    assert digest(lstm) is not None

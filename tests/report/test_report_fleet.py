@@ -1,0 +1,27 @@
+"""The page of several models: the gravest first, each linked, names escaped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from report_fake import make_result
+
+from citlr.report.fleet import rank, render_fleet, write_fleet
+
+
+def test_models_are_ranked_by_verdict_and_linked(tmp_path: Path) -> None:
+    base = make_result()
+    results = {
+        "calm": replace(base, verdict="equivalent", model="calm"),
+        "grave": replace(base, verdict="dependence", model="grave"),
+        "<b>open": replace(base, verdict="inconclusive", model="<b>open"),
+    }
+    assert rank(results) == ["grave", "<b>open", "calm"]
+    links = {name: f"models/{number}/audit.html" for number, name in enumerate(results)}
+    page = write_fleet(tmp_path / "audit.html", results, links).read_text(encoding="utf-8")
+    assert page == render_fleet(results, links)
+    assert page.index("models/1/audit.html") < page.index("models/2/audit.html") < page.index("models/0/audit.html")
+    assert "<b>open" not in page
+    assert "http://" not in page
+    assert "https://" not in page

@@ -1,0 +1,119 @@
+"""One sentence per label: what was found, how large it is, and why a verdict is open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from report_fake import NAN, RACES, make_result, make_row
+
+from citlr.audit.results.result import Estimate, Gate, TestRow
+from citlr.report import wording
+from citlr.report.sections.evidence import generator_error
+
+
+def plain(text: str) -> str:
+    return text.replace("\u202f", " ")
+
+
+def row(**changes) -> TestRow:
+    settings = {"attribute": "sex", "psi": 0.061, "mean": -0.042, "width": 0.018, "pvalue": 0.0002, "tests": 3}
+    verdict = changes.pop("verdict", "dependence")
+    return make_row("pneumonia", ("male", "female"), verdict=verdict, **(settings | changes))
+
+
+def sentence(one: TestRow, **changes) -> str:
+    return plain(wording.findings(make_result(tests=(one,), **changes))[0].sentence)
+
+
+def test_a_dependence_in_plain_words():
+    assert sentence(row()) == (
+        "The model’s decision on pneumonia depends on sex: redrawing an image as female instead of male changes the "
+        "decision in 6.1 % more images than redrawing it twice at the same sex (95 % interval 5.0 % to 7.7 %; adjusted "
+        "p = 0.0006), and lowers positive decisions by 4.2 percentage points on average."
+    )
+
+
+def test_an_effect_within_the_generators_error_says_so():
+    said = sentence(row(verdict="inconclusive", mean_error=0.011, psi_error=0.002))
+    assert "too few images to tell such an effect from its own error (standard error of the average shift 1.1" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(None, "Not known"), (0.0, "moves none of the model"), (0.011, "a standard error of 1.1 percentage points")],
+)
+def test_the_report_says_what_the_generator_cannot_know(error, says):
+    result = make_result(tests=(row(mean_error=error, psi_error=error),))
+    assert says in plain(generator_error(result))
+
+
+def test_an_equivalence_names_its_margin():
+    said = sentence(row(verdict="equivalent", psi=0.001, mean=0.0, width=0.004))
+    assert said.startswith("The model’s decision on pneumonia is equivalent across sex within the margin of 2 %: ")
+    assert "leaves positive decisions where they are on average" in said
+
+
+@pytest.mark.parametrize(
+    ("psi", "mean", "reaches"),
+    [
+        (0.015, 0.0, "the interval of the excess change reaches the margin of 2 %"),
+        (0.0, 0.012, "the interval of the average shift reaches the margin of 2 %"),
+        (0.015, 0.012, "the intervals of the excess change and average shift reach the margin of 2 %"),
+    ],
+)
+def test_an_open_verdict_says_which_interval_reaches_the_margin(psi, mean, reaches):
+    said = sentence(row(verdict="inconclusive", psi=psi, mean=mean, width=0.012, pvalue=0.2))
+    assert said.startswith("Whether the decision on pneumonia depends on sex is not settled: ")
+    assert reaches in said
+    assert said.endswith("and an excess change under 1.2 % could have been missed.")
+
+
+def test_an_open_verdict_for_a_failed_gate_says_the_gate_and_what_it_measured():
+    quality = replace(make_result().quality, gates=(Gate("drift of view", 0.2, 0.05, False, "The view moved by 0.2."),))
+    said = sentence(row(verdict="inconclusive"), quality=quality)
+    assert said.startswith(
+        "No verdict on pneumonia: the image generator failed the gate “drift of view” (The view moved by 0.2). For the "
+        "record only: redrawing an image as female instead of male changes"
+    )
+
+
+def test_a_probability_is_moved_and_not_flipped():
+    said = sentence(row(outcome="probability", psi=0.0025, mean=0.031))
+    assert "moves the predicted probability by 5.0 percentage points (root mean square" in said
+    assert "raises the probability by 3.1 percentage points on average" in said
+    assert "flip" not in said
+    assert "the decision" not in said
+
+
+def test_a_negative_or_missing_excess_is_said_as_it_is():
+    fewer = sentence(row(verdict="inconclusive", psi=-0.004, width=0.03, pvalue=0.4))
+    assert "changes the decision in 0.40 % fewer images" in fewer
+    gone = replace(row(verdict="inconclusive"), psi=Estimate(NAN, NAN, NAN), reason="no image was redrawn.")
+    assert "could not be computed (no image was redrawn)." in sentence(gone)
+    assert "nan" not in sentence(gone)
+
+
+def test_the_weightiest_contrast_speaks_and_the_others_are_counted():
+    found = wording.findings(make_result(levels=RACES, attribute="race"))
+    assert [one.verdict for one in found] == sorted(
+        (one.verdict for one in found), key=["dependence", "inconclusive", "equivalent"].index
+    )
+    assert found[0].rest == "The other 2 contrasts: 2 inconclusive."
+    assert len({one.label for one in found}) == len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tests": (row(),)}, "Yes. For the one label tested, the model’s decision depends on sex"),
+        ({"tests": (row(verdict="equivalent"),)}, "No, within the margin of 2 %"),
+        ({"tests": (row(verdict="inconclusive"),)}, "Not settled"),
+        ({"failed": True}, "No verdict: the image generator failed the gate “effectiveness”"),
+        ({"tests": ()}, "No test was run"),
+    ],
+)
+def test_the_headline_answers_the_question(changes, says):
+    result = make_result(**changes)
+    assert plain(wording.headline(result)).startswith(says)
+    assert wording.question(result).endswith("?")

@@ -1,0 +1,133 @@
+"""A full disk is one sentence, whatever writes: never SIGBUS, never a library's own exception; then it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from citlr.data.cohort import Cohort
+from citlr.data.pixels.cache import write_cache
+from citlr.errors import InputError, StateError
+from citlr.learning.checkpoints import load_state, save_state
+from citlr.run.files import atomic_write
+
+Disk = Callable[[str], Path]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A file system of so many bytes; asked for again, it has that size."""
+    place = tmp_path / "disk"
+
+    def sized(size: str) -> Path:
+        again = "remount," if place.is_dir() else ""
+        place.mkdir(exist_ok=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"{again}size={size}", "tmpfs", place], check=False)
+        if mounted.returncode:
+            pytest.skip("only root can mount a small file system")
+        return place
+
+    if sys.platform != "linux":
+        pytest.skip("tmpfs is Linux's")
+    yield sized
+    subprocess.run(["umount", place], check=False)
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+
+
+def safetensors(file: Path) -> None:
+    save_state(file, {"weight": torch.ones(300_000)}, {"step": 1})
+
+
+def torch_save(file: Path) -> None:
+    with atomic_write(file) as temporary:
+        torch.save({"weight": torch.ones(300_000)}, temporary)
+
+
+def parquet(file: Path) -> None:
+    table = pa.table({"a": np.random.default_rng(0).random(300_000)})
+    with atomic_write(file) as temporary:
+        pq.write_table(table, temporary)
+
+
+def picture(file: Path) -> None:
+    with atomic_write(file) as temporary:
+        Image.fromarray(np.tile(NOISE, (20, 20))).save(temporary, format="PNG", compress_level=0)
+
+
+def frame(file: Path) -> None:
+    with atomic_write(file) as temporary:
+        pd.DataFrame({"a": np.random.default_rng(0).random(100_000)}).to_csv(temporary)
+
+
+@pytest.mark.parametrize("write", [safetensors, torch_save, parquet, picture, frame])
+def test_every_writer_says_it_in_one_sentence(disk: Disk, write: Callable[[Path], None]) -> None:
+    place = disk("512k")
+    with pytest.raises(StateError, match=r"The disk is full while writing .*out\.bin': free some space"):
+        write(place / "out.bin")
+    assert not list(place.iterdir())
+    write(disk("64m") / "out.bin")
+
+
+def test_other_errors_are_not_called_a_full_disk(tmp_path: Path) -> None:
+    for error in (RuntimeError("unrelated"), InputError("no"), OSError(2, "no such file")):
+        with pytest.raises(type(error)), atomic_write(tmp_path / "a"):
+            raise error
+
+
+def test_what_was_whole_stays(disk: Disk) -> None:
+    place = disk("2m")
+    save_state(place / "a.safetensors", {"w": torch.ones(200_000)}, {"step": 1})
+    with pytest.raises(StateError, match="disk is full"):
+        save_state(place / "a.safetensors", {"w": torch.ones(400_000)}, {"step": 2})
+    assert load_state(place / "a.safetensors")[1] == {"step": 1}
+
+
+def test_a_cache_goes_on_when_there_is_room(disk: Disk, tmp_path: Path) -> None:
+    rows = []
+    for row in range(60):
+        name = f"{row}.png"
+        Image.fromarray(np.roll(NOISE, row)).save(tmp_path / name)
+        rows.append({"image_id": name, "path": name, "patient_id": name, "split": "test", "sex": "f", "e": 0.0})
+    cohort = Cohort(pd.DataFrame(rows), tmp_path, attributes=("sex",), labels=("e",))
+    with pytest.raises(StateError, match="disk is full"):
+        write_cache(cohort, disk("150k") / "cache", size=64, shard_size=20)
+    cached = write_cache(cohort, disk("8m") / "cache", size=64, shard_size=20)
+    np.testing.assert_array_equal(cached.pixels(size=64), cohort.pixels(size=64))
+
+
+def test_arrays_of_a_training_do_not_kill_the_process(disk: Disk) -> None:
+    """In a process of its own, which a memory map would end."""
+    script = """
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from citlr.learning.store import spans, stored
+        from citlr.errors import StateError
+        parts = lambda: ((rows, np.full((rows.stop - rows.start, 100), rows.start)) for rows in spans(2000))
+        try:
+            found = stored(Path(sys.argv[1]) / "a.npy", (2000, 100), parts, dtype="float32")
+        except StateError as error:
+            sys.exit(f"said: {error}")
+        print(found.shape, found.dtype, float(found.sum()))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(disk("300k"))]
+    full = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert full.stderr.startswith("said: The disk is full while writing")
+    disk("4m")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = 100.0 * sum(start * (min(start + 256, 2000) - start) for start in range(0, 2000, 256))
+    assert done.stdout.split(") ")[1].split() == ["float32", str(expected)]

@@ -1,0 +1,88 @@
+"""What a generator of half the size cannot draw: a model that reads it is not called equivalent, a blind one is.
+
+The generator is the phantom itself at 32 pixels, so that nothing but its size is in its way; images and models have 64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from citlr.audit.gates.faithfulness import Faithfulness, assess_faithfulness
+from citlr.audit.generation import Twins, generate
+from citlr.audit.prediction import predict_sets
+from citlr.audit.results.result import AuditResult
+from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.data.cohort import Cohort
+from citlr.generators.oracle import Oracle
+from citlr.simulators.phantom.classifiers import analytic_blind
+from citlr.simulators.phantom.cues import CUES, USES, add_cue
+from citlr.simulators.phantom.sample import PhantomSample
+from citlr.studies.pipeline.hidden import build_hidden, cued, hidden_candidates, hidden_truth, read_cued, write_cued
+from citlr.studies.pipeline.models import as_predictor
+from citlr.studies.pipeline.worlds import LEVELS, QUICK, Place
+
+PLACE = Place(0.4, 0, 11)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[PhantomSample, Cohort, Twins, Faithfulness]:
+    sample = PLACE.world(64).sample(720, seed=11, images_per_patient=1)
+    root = tmp_path_factory.mktemp("world")
+    write_cued(sample, "texture", root)
+    cohort = read_cued(root, seed=11, fractions=(0.4, 0.1, 0.5))
+    small = PLACE.world(32).sample(720, seed=11, images_per_patient=1)
+    test = cohort.part("test")
+    twins = generate(Oracle.of(small), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=40, seed=0)
+    train, validation = cohort.part("train"), cohort.part("validation")
+    found = assess_faithfulness(twins, train, validation, hold=(), sizes=(64,), probe_steps=100, cycles=1, seed=0)
+    return sample, cohort, twins, found
+
+
+def audit(
+    world: tuple[PhantomSample, Cohort, Twins, Faithfulness], module: torch.nn.Module, finding: str
+) -> AuditResult:
+    _, cohort, twins, found = world
+    candidate = hidden_candidates(1, 0)[0][0]
+    predictor = as_predictor(type(candidate)("m", "hidden", finding, "linear", 0.0, 0), module, size=64)
+    settings = Settings(TestConfig(randomizations=499), GateConfig(), ControlsConfig(planted=(), bootstraps=0), 0)
+    responses = predict_sets(predictor, twins.sets, twins.cohort)
+    return audit_responses(
+        AuditInputs("m", responses, cohort, twins.cohort, twins, found, settings, {"versions": {}}, size=64)
+    )
+
+
+def test_who_reads_the_texture_is_never_equivalent_and_a_blind_model_is_cleared_by_its_own_gates(world) -> None:
+    """One test, so that two workers do not make the world twice."""
+    sample, _, twins, found = world
+    assert [one.size for one in found.carried] == [32, 64]  # the probe at the model's size is another one
+    assert all(share.estimate > 0.9 for share in found.carried_at(32).shares.values())
+    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
+    units = sample.take([position[name] for name in twins.main.plan.image_ids])
+    for candidate, module in build_hidden(hidden_candidates(len(USES), 3), "texture", PLACE, QUICK):
+        assert hidden_truth(module, "texture", units).flip_rate > 0.1
+        result = audit(world, module, candidate.finding)
+        assert result.verdict == "inconclusive", candidate.name
+        own = [gate.name for gate in result.quality.gates if not gate.passed]
+        assert f"unexplained difference on {candidate.finding}" in own, candidate.name
+    # The gate on the probe's eye is about the images and may fail: what the blind model itself does passes.
+    result = audit(world, analytic_blind(PLACE.world(64), "effusion"), "effusion")
+    passed = {gate.name: gate.passed for gate in result.quality.gates if gate.label is not None}
+    assert passed == {"agreement on effusion": True, "unexplained difference on effusion": True}
+    assert set(result.quality.carried.shares) == set(LEVELS) or result.quality.carried.note
+
+
+@pytest.mark.parametrize("cue", CUES)
+def test_a_cue_is_in_the_images_of_the_last_level_only(cue) -> None:
+    sample = PLACE.world(64).sample(20, seed=1, images_per_patient=1)
+    plain, shown = sample.images(), cued(sample, cue)
+    changed = np.abs(shown - plain).max(axis=(1, 2, 3)) > 0
+    assert (changed == (sample.level == 1)).all()
+    assert np.array_equal(cued(sample, cue, "female"), sample.counterfactual("female"))
+    assert np.array_equal(add_cue(plain[:2], cue, np.array([5, 5]))[0], add_cue(plain[:1], cue, np.array([5]))[0])
+    if cue == "texture":  # averages of two by two pixels do not show it, but where black and white have no room for it
+        blocks = [x.reshape(20, 32, 2, 32, 2) for x in (plain, shown)]
+        room = (blocks[0].min(axis=(2, 4)) > 0.05) & (blocks[0].max(axis=(2, 4)) < 0.95)
+        assert np.abs(blocks[1].mean(axis=(2, 4)) - blocks[0].mean(axis=(2, 4)))[room].max() < 1e-6
