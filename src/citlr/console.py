@@ -35,10 +35,7 @@ def silent(done: int, note: str = "") -> None:
 class Narrator:
     """Says what goes on, on standard error; a quiet one says nothing.
 
-    Parameters
-    ----------
-    quiet : bool
-        Whether to print nothing at all.
+    - `quiet`: Whether to print nothing at all.
 
     Examples
     --------

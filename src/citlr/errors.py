@@ -44,18 +44,6 @@ class MissingExtraError(CitlrError, ImportError):
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the option nearest to `name`, or the list of options when none is near.
 
-    Parameters
-    ----------
-    name : str
-        What was found.
-    options : iterable of str
-        What would have been accepted.
-
-    Returns
-    -------
-    str
-        A sentence that starts with a blank, or an empty string when there are no options.
-
     Examples
     --------
     >>> did_you_mean("margn", ["margin", "alpha"])

@@ -32,17 +32,6 @@ def hashed_seed(*parts: object) -> int:
 def keyed_noise(keys: Sequence[tuple[object, ...]], shape: tuple[int, ...]) -> Tensor:
     """Draw standard normal noise that belongs to its key: the same wherever in a batch the key stands.
 
-    Parameters
-    ----------
-    keys : sequence of tuple
-        One key per row, such as (seed, image_id, draw).
-    shape : tuple of int
-        Shape of one row.
-
-    Returns
-    -------
-    Tensor of float32, shape (len(keys), *shape), on the CPU
-
     Examples
     --------
     >>> bool((keyed_noise([(0, "a", 0), (0, "b", 0)], (3,))[1] == keyed_noise([(0, "b", 0)], (3,))[0]).all())

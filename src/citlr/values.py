@@ -183,11 +183,6 @@ def _kinds(record: Hashable) -> dict[str, TypeAdapter[Any]]:
 def check_fields(record: Any) -> None:
     """Hold every field of a frozen dataclass against the kind of value it is annotated with, and make it that.
 
-    Raises
-    ------
-    InputError
-        Naming the field, what it is and what would do.
-
     Examples
     --------
     >>> @dataclasses.dataclass(frozen=True)

@@ -89,18 +89,7 @@ def provenance(run: Run, model: str) -> dict[str, Any]:
 
 
 def whole_provenance(run: Run) -> dict[str, Any]:
-    """Return all that is known of a run for its own folder: with paths, device and dates, which no audit hands on.
-
-    Parameters
-    ----------
-    run : Run
-
-    Returns
-    -------
-    dict
-        `versions`, `device`, `seed`, `config` (every path absolute), `config_sha256`, and `stages` with time, peak
-        memory, end and facts (the SHA-256 of every input is among them).
-    """
+    """Return all that is known of a run for its own folder: with paths, device and dates, which no audit hands on."""
     from citlr.learning.loop import Trainer
 
     return {

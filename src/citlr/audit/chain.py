@@ -45,12 +45,8 @@ STAGES = ("cohort", "fit", "generate", "quality", "predict", "test")
 class Chain:
     """The stages of one run, with what they hand to each other.
 
-    Parameters
-    ----------
-    run : Run
-        The folder and its configuration.
-    narrator : Narrator
-        Says what goes on.
+    - `run`: The folder and its configuration.
+    - `narrator`: Says what goes on.
     """
 
     def __init__(self, run: Run, narrator: Narrator) -> None:

@@ -20,19 +20,12 @@ from citlr.values import File, check_value
 class Finished:
     """One finished audit.
 
-    Parameters
-    ----------
-    name : str
-        What it is called in a comparison.
-    model : str
-        The model's name.
-    result : AuditResult
-    responses : Responses or None
-        What the result was computed from; None for an audit.json alone.
-    test : TestConfig or None
-        The settings of the test; None for an audit.json alone.
-    shared_seeds : bool
-        Whether the levels of one draw share their noise.
+    - `name`: What it is called in a comparison.
+    - `model`: The model's name.
+    - `result`
+    - `responses`: What the result was computed from; None for an audit.json alone.
+    - `test`: The settings of the test; None for an audit.json alone.
+    - `shared_seeds`: Whether the levels of one draw share their noise.
     """
 
     name: str
@@ -44,24 +37,7 @@ class Finished:
 
 
 def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:
-    """Return the finished audits at a place, by model.
-
-    Parameters
-    ----------
-    place : str or Path
-        A run folder, `RUN:MODEL` for one of its models, or the path of an audit.json.
-    responses : bool
-        Whether the responses are read as well, where there are any.
-
-    Returns
-    -------
-    dict of str to Finished
-
-    Raises
-    ------
-    InputError
-        If there is no finished audit, or no such model.
-    """
+    """Return the finished audits at a place, by model."""
     path, model = _parts(place)
     if path.is_file():
         result = read_result(path)

@@ -298,18 +298,6 @@ def placebo_size(margin: float, *, power: float = 0.80) -> int:
     that agree are the fewest that random signs produce in less than 5 % of cases (2 / 2^6), so n is the smallest number
     at which six or more are drawn with probability `power`.
 
-    Parameters
-    ----------
-    margin : float
-        Share of the decisions, 0.0001 or more and below 1.
-    power : float
-        Probability, in (0, 1).
-
-    Returns
-    -------
-    int
-        Images.
-
     Examples
     --------
     >>> placebo_size(0.02), placebo_size(0.1)

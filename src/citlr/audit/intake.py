@@ -26,25 +26,7 @@ from citlr.errors import InputError, did_you_mean
 
 
 def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
-    """Read the cohort of an audit, split by patient.
-
-    Parameters
-    ----------
-    settings : CohortConfig
-        A table with its image folder, or a prepared `cohort.parquet` (then `images` is left out).
-    narrator : Narrator
-        Says what goes on.
-
-    Returns
-    -------
-    Cohort
-        With the attribute first, and the labels and covariates that the audit needs.
-
-    Raises
-    ------
-    InputError
-        If the cohort cannot carry the audit; says what was found and what would do.
-    """
+    """Read the cohort of an audit, split by patient."""
     require_roles(_parts(settings), settings.labels, settings.covariates)
     if settings.images is None:
         return _prepared(settings, narrator)

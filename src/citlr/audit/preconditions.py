@@ -13,13 +13,7 @@ from citlr.text import shortened
 
 
 def require_possible(config: AuditConfig) -> None:
-    """Refuse a configuration that would fail only after the cohort is read, or the generator is trained.
-
-    Raises
-    ------
-    InputError
-        Naming the setting or the file, and what would do.
-    """
+    """Refuse a configuration that would fail only after the cohort is read, or the generator is trained."""
     require_buildable(config.generator)
     for name, model in config.models.items():
         for key, place in (("source", model.source), ("weights", model.weights)):

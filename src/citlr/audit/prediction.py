@@ -29,13 +29,7 @@ COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "pro
 
 
 def audited_labels(predictor: Predictor, cohort: Cohort) -> tuple[str, ...]:
-    """Return the labels that the model gives and the cohort knows, in the cohort's order.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the labels that the model gives and the cohort knows, in the cohort's order."""
     shared = tuple(label for label in cohort.labels if label in predictor.labels)
     if not shared:
         raise InputError(
@@ -54,33 +48,7 @@ def predict(
     folder: Path | None = None,
     tick: Ticker = silent,
 ) -> pd.DataFrame:
-    """Return the model's probability for every original and every redrawn image.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        The model under audit; checked on one batch first.
-    twins : Counterfactuals
-        The redrawn images.
-    cohort : Cohort
-        The images they were redrawn from.
-    originals : bool
-        Whether the images as they came are predicted too; the coin has no level that an image really has.
-    folder : Path, optional
-        Where finished parts are kept, so that a run that was killed goes on; nothing is kept when None.
-    tick : callable
-        Told the number of images done.
-
-    Returns
-    -------
-    DataFrame
-        `image_id, patient_id, attribute, level, draw, label, probability`; draw -1 is the image as it came.
-
-    Raises
-    ------
-    InputError
-        If the model fails, or gives values that are not probabilities; the image is named.
-    """
+    """Return the model's probability for every original and every redrawn image."""
     labels = audited_labels(predictor, cohort)
     check_on_cohort(predictor, cohort, size=twins.plan.size)
     frames = []
@@ -100,17 +68,7 @@ def predict_sets(
     folder: Path | None = None,
     tick: Ticker = silent,
 ) -> pd.DataFrame:
-    """Return the model's probability for all pictures of an audit, see `predict`; the originals are those of the first.
-
-    Parameters
-    ----------
-    predictor, cohort, folder
-        As in `predict`; every set has a folder of its own name.
-    sets : sequence of Counterfactuals
-        Such as `Twins.sets`.
-    tick : callable
-        Told the number of images done of the first set, which is most of the work.
-    """
+    """Return the model's probability for all pictures of an audit, see `predict`; originals are those of the first."""
     frames = []
     for number, part in enumerate(sets):
         own = None if folder is None else folder / part.folder.name
@@ -126,13 +84,7 @@ def write_responses(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_responses(path: str | Path) -> pd.DataFrame:
-    """Read a long table of responses (parquet or CSV), such as one filled in by a closed model's owner.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or lacks a column.
-    """
+    """Read a long table of responses (parquet or CSV), such as one filled in by a closed model's owner."""
     source = Path(path)
     if not source.is_file():
         raise InputError(
@@ -162,27 +114,7 @@ def kind_of_answers(frame: pd.DataFrame) -> str:
 
 
 def check_on_cohort(predictor: Predictor, cohort: Cohort, *, size: int) -> tuple[str, ...]:
-    """Run one batch of the cohort's images through the model before anything long starts.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        The model under audit.
-    cohort : Cohort
-        Images that it will see.
-    size : int
-        Side of the generator's images; used where the model takes any size.
-
-    Returns
-    -------
-    tuple of str
-        What looks wrong without being an error.
-
-    Raises
-    ------
-    InputError
-        If the model cannot be audited.
-    """
+    """Run one batch of the cohort's images through the model before anything long starts."""
     audited_labels(predictor, cohort)
     rows = np.arange(min(4, len(cohort)))
     return check_predictor(predictor, cohort.pixels(rows, size=side_read(predictor.input, size))).notes

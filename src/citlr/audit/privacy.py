@@ -108,17 +108,6 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
     A cell with fewer than `below` patients is masked; where it is the only one of its split, level and label, the
     smallest of its siblings is masked as well, so that it cannot be found by subtraction from another label's total.
 
-    Parameters
-    ----------
-    cells : sequence of mapping
-        Rows of `Cohort.counts()`: split, attribute, level, label, value, images, patients.
-    below : int
-        1 masks nothing.
-
-    Returns
-    -------
-    list of bool
-
     Examples
     --------
     >>> cell = {"split": "test", "attribute": "sex", "level": "f", "label": "x"}
@@ -140,19 +129,6 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
 
 def merge_small_steps(flow: Sequence[Mapping[str, Any]], *, below: int) -> list[dict[str, Any]]:
     """Put steps of the flow together until none says why fewer than `below` patients were left out.
-
-    Parameters
-    ----------
-    flow : sequence of mapping
-        Steps of `Cohort.flow`, without raw values in the reasons they end with.
-    below : int
-        1 merges nothing.
-
-    Returns
-    -------
-    list of dict
-        Steps with their names and reasons joined; a last one that stays too small joins the one before it, and where
-        all of them together left out fewer, the numbers are None.
 
     Examples
     --------
@@ -198,18 +174,7 @@ def _patients(cell: Mapping[str, Any]) -> int | None:
 def mask_parts(parts: Mapping[tuple[tuple[str, str], ...], int], *, below: int) -> set[tuple[tuple[str, str], ...]]:
     """Say which parts of the test set must not be shown, so that none is found by subtracting the others either.
 
-    Parameters
-    ----------
-    parts : mapping from ((variable, value), ...) to int
-        Patients of every part.
-    below : int
-        Parts with fewer patients are masked; where one is alone among the parts that add up to a shown whole, the
-        smallest of its siblings is masked as well.
-
-    Returns
-    -------
-    set
-        Masked parts.
+    Shapes: `parts` (variable, value).
 
     Examples
     --------

@@ -36,26 +36,6 @@ def draw_replicates(
 
     The first level stays as it was drawn, every other one is moved by its effect against the first: a contrast does not
     see more.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to write.
-    generator : CounterfactualGenerator
-        Its `mean_replicates` says by what; one without it (see `citlr.generators.effects.uncertainty`) knows nothing of
-        itself.
-    main : Counterfactuals
-        The redrawn images.
-    rows : ndarray of int
-        Which of them, as positions in the plan.
-    tick : Ticker
-        Told the number of images done.
-
-    Returns
-    -------
-    Counterfactuals or None
-        Levels without the first, one "draw" per replicate; None where the generator does not know, or no image is asked
-        for.
     """
     known: Callable[..., Images] | None = getattr(generator, "mean_replicates", None)
     if known is None or not len(rows):
@@ -82,20 +62,7 @@ def draw_replicates(
 
 
 def replicates_of(frame: pd.DataFrame, responses: Responses) -> Replicates | None:
-    """Take the responses to moved images out of the long table.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        The long table, with rows filed under `REPLICATE` or none.
-    responses : Responses
-        Of the attribute: its first draws are what was moved.
-
-    Returns
-    -------
-    Replicates or None
-        None where no image was moved.
-    """
+    """Take the responses to moved images out of the long table."""
     own = frame[frame["attribute"] == REPLICATE]
     if not len(own):
         return None

@@ -80,18 +80,7 @@ def study_options(
 
 
 def data_set_verb(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Make a verb of a function that prepares a data set: its own options, those of the study, and where it goes.
-
-    Parameters
-    ----------
-    without : collection of str
-        Options of the study that mean nothing for this data set.
-
-    Returns
-    -------
-    callable
-        Takes a function with its own arguments and `**study` (`study` and `narrator`); gives the verb.
-    """
+    """Make a verb of a function that prepares a data set: its own options, those of the study, and where it goes."""
 
     def decorate(prepare: Callable[..., Any]) -> Callable[..., None]:
         def verb(**given: Any) -> None:

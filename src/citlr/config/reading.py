@@ -21,14 +21,7 @@ MOST_PROBLEMS = 5
 
 
 def read_config(path: str | Path) -> AuditConfig:
-    """Read and validate a YAML configuration; paths in it become absolute.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is not YAML, or has a key or value that cannot be used; every message names the key and
-        what would do.
-    """
+    """Read and validate a YAML configuration; paths in it become absolute."""
     source = Path(path)
     return parse_config(read_yaml(source, AuditConfig, "configuration"), str(source)).resolved(source.resolve().parent)
 
@@ -45,11 +38,6 @@ def parse_report(content: Mapping[str, Any]) -> ReportConfig:
 
 def parse_section(section: type[S], content: Any, where: str) -> S:
     """Validate plain settings as a section; the error begins with `where`.
-
-    Raises
-    ------
-    InputError
-        Naming every key that cannot be used, what it is, and what would do.
 
     Examples
     --------

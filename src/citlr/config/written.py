@@ -22,13 +22,7 @@ _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 def read_yaml(path: str | Path, section: type[Section], what: str) -> dict[str, Any]:
-    """Read a mapping from a YAML file, every scalar as the kind of value that `section` has in its place.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it is not YAML, too large, nested too deeply, or names a key twice.
-    """
+    """Read a mapping from a YAML file, every scalar as the kind of value that `section` has in its place."""
     source = Path(path)
     try:
         there, size = source.is_file(), source.stat().st_size if source.is_file() else 0

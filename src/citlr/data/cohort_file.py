@@ -30,13 +30,7 @@ def write_frame(frame: pd.DataFrame, content: dict[str, Any], path: Path) -> Non
 
 
 def read_frame(file: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read rows and content back.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or holds no cohort.
-    """
+    """Read rows and content back."""
     if not file.is_file():
         raise InputError(f"There is no cohort at {file}; write one with `citlr prepare` or `citlr audit`.")
     try:
@@ -61,13 +55,7 @@ def note_cache(source: PixelSource | None, file: Path) -> dict[str, str] | None:
 
 
 def find_cache(note: dict[str, str], file: Path, root: Path, ids: Sequence[str]) -> CachePixels:
-    """Open the cache that `note_cache` noted, if it is still the one it was.
-
-    Raises
-    ------
-    StateError
-        If it is gone, was written anew for something else, or its files were changed since.
-    """
+    """Open the cache that `note_cache` noted, if it is still the one it was."""
     place = file.absolute().parent / note["folder"]
     remedy = "prepare the cohort again, or read the image files (cohort.cache: false)"
     if not place.is_dir():

@@ -41,20 +41,12 @@ SCHEMA = pa.schema(
 class Plan:
     """Which images are redrawn, how, and in which shards.
 
-    Parameters
-    ----------
-    attribute, levels, draws
-        What is intervened on, the levels in order, and the draws per level.
-    image_ids, patient_ids, factual : tuple of str
-        One entry per image, in the order of the shards.
-    shard : int
-        Images per shard.
-    size : int
-        Side of the images, pixels.
-    shared_seeds : bool
-        Whether the levels of one draw share their noise (then the test flips signs of their difference).
-    key : str
-        Fingerprint of the generator and the settings that drew them.
+    - `attribute`, `levels`, `draws`: What is intervened on, the levels in order, and the draws per level.
+    - `image_ids`, `patient_ids`, `factual`: One entry per image, in the order of the shards.
+    - `shard`: Images per shard.
+    - `size`: Side of the images, pixels.
+    - `shared_seeds`: Whether the levels of one draw share their noise (then the test flips signs of their difference).
+    - `key`: Fingerprint of the generator and the settings that drew them.
     """
 
     attribute: str
@@ -82,12 +74,8 @@ class Plan:
 class Shard:
     """A part of the redrawn images.
 
-    Parameters
-    ----------
-    rows : range
-        Positions in the plan.
-    images : ndarray, float32, (b, levels, draws, 1, size, size)
-        Grey values in [0, 1].
+    - `rows`: Positions in the plan.
+    - `images` (b, levels, draws, 1, size, size): Grey values in [0, 1].
     """
 
     rows: range
@@ -97,12 +85,8 @@ class Shard:
 class Counterfactuals:
     """A folder of redrawn images.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the shards and `plan.json` are.
-    plan : Plan
-        What they hold.
+    - `folder`: Where the shards and `plan.json` are.
+    - `plan`: What they hold.
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
@@ -111,15 +95,7 @@ class Counterfactuals:
 
     @classmethod
     def open(cls, folder: str | Path) -> Counterfactuals:
-        """Open a finished folder.
-
-        Raises
-        ------
-        InputError
-            If there is no plan.
-        StateError
-            If shards are missing.
-        """
+        """Open a finished folder."""
         root = Path(folder)
         if not (root / "plan.json").is_file():
             raise InputError(f"No counterfactuals at '{root}' (no plan.json): run `citlr generate` first.")
@@ -142,13 +118,7 @@ class Counterfactuals:
         return self.folder / f"part-{number:05d}.parquet"
 
     def read(self, number: int) -> Shard:
-        """Decode one shard.
-
-        Raises
-        ------
-        StateError
-            If the file does not hold what the plan says.
-        """
+        """Decode one shard."""
         plan, rows = self.plan, self.plan.rows(number)
         path = self.shard_path(number)
         table = pq.read_table(path, columns=["image_id", "level", "draw", "image"])
@@ -175,25 +145,7 @@ class Counterfactuals:
 def write_counterfactuals(
     folder: str | Path, plan: Plan, draw: Callable[[range], Images], *, tick: Ticker = silent
 ) -> Counterfactuals:
-    """Draw and write every shard that is not there yet.
-
-    Parameters
-    ----------
-    folder : path-like
-        Where; shards of another plan in it are removed first, so that two settings never mix.
-    plan : Plan
-        What to draw.
-    draw : callable
-        Gives the images of the given positions, float32 (b, levels, draws, 1, size, size) in [0, 1]; has to depend on
-        the positions only, so that a resumed folder equals one written in one go.
-    tick : callable
-        Told the number of images done.
-
-    Returns
-    -------
-    Counterfactuals
-        The finished folder.
-    """
+    """Draw and write every shard that is not there yet."""
     root = Path(folder)
     plan_file = root / "plan.json"
     content = asdict(plan)

@@ -21,18 +21,12 @@ REMARKED = 10
 class FlowStep:
     """One step of the flow: what it left out and what remained.
 
-    Parameters
-    ----------
-    step : str
-        A short name, such as `attribute`.
-    reason : str
-        What the excluded rows had in common, with counts of raw values where they help.
-    excluded_images, excluded_patients : int
-        Left out here; a patient counts once the last of his images is gone.
-    n_images, n_patients : int
-        What remained.
-    names : tuple of str
-        The excluded images, where a reader needs to find them (unreadable files), or the first that a remark is of.
+    - `step`: A short name, such as `attribute`.
+    - `reason`: What the excluded rows had in common, with counts of raw values where they help.
+    - `excluded_images`, `excluded_patients`: Left out here; a patient counts once the last of his images is gone.
+    - `n_images`, `n_patients`: What remained.
+    - `names`: The excluded images, where a reader needs to find them (unreadable files), or the first that a remark is
+      of.
     """
 
     step: str
@@ -59,16 +53,10 @@ class FlowStep:
 class RawCount:
     """How often a raw value of an attribute occurs before and after all exclusions.
 
-    Parameters
-    ----------
-    attribute : str
-        Such as `race`.
-    raw : str
-        What the data set writes; empty for a blank.
-    level : str
-        What the vocabulary makes of it.
-    images_before, images_after : int
-        Images with that value in the table, and in the cohort.
+    - `attribute`: Such as `race`.
+    - `raw`: What the data set writes; empty for a blank.
+    - `level`: What the vocabulary makes of it.
+    - `images_before`, `images_after`: Images with that value in the table, and in the cohort.
     """
 
     attribute: str
@@ -81,14 +69,9 @@ class RawCount:
 class FlowRecorder:
     """A frame that remembers every exclusion.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        One row per image.
-    patient : str
-        The column with the patient; counts of patients are 0 while it is missing.
-    steps : sequence of FlowStep
-        What happened before.
+    - `frame`: One row per image.
+    - `patient`: The column with the patient; counts of patients are 0 while it is missing.
+    - `steps`: What happened before.
 
     Examples
     --------
@@ -116,13 +99,7 @@ class FlowRecorder:
             self.steps.append(step)
 
     def keep(self, mask: pd.Series | npt.NDArray[np.bool_], step: str, reason: str, names: Sequence[str] = ()) -> None:
-        """Keep the rows where `mask` is true and note the others; nothing is noted where nothing is left out.
-
-        Raises
-        ------
-        InputError
-            If no row is left: the sentence names this step, the one that did it.
-        """
+        """Keep the rows where `mask` is true and note the others; nothing is noted where nothing is left out."""
         kept = np.asarray(mask, dtype=bool)
         before, patients = len(self.frame), self._patients()
         if kept.all():

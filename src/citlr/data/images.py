@@ -140,13 +140,7 @@ def decode_png(content: bytes) -> Pixels:
 
 
 def encode_png(image: npt.NDArray[np.floating]) -> bytes:
-    """Turn grey values (1, H, W) or (H, W) in [0, 1] into the bytes of an 8-bit PNG; the error is at most 1/510.
-
-    Raises
-    ------
-    InputError
-        If the shape is another one, or a value is NaN or outside [0, 1].
-    """
+    """Turn grey values (1, H, W) or (H, W) in [0, 1] into the bytes of an 8-bit PNG; the error is at most 1/510."""
     plane = image[0] if image.ndim == 3 and image.shape[0] == 1 else image
     if plane.ndim != 2:
         raise InputError(f"An image has the shape {tuple(image.shape)}; (1, H, W) or (H, W) is needed to write a PNG.")

@@ -35,14 +35,9 @@ _CHUNK = 2048
 class NearDuplicate:
     """Two images in different splits that look the same.
 
-    Parameters
-    ----------
-    first, second : str
-        Image ids; the first in the earlier split of train, validation, test.
-    first_split, second_split : str
-        Where they are.
-    distance : int
-        Bits of the perceptual hash in which they differ.
+    - `first`, `second`: Image ids; the first in the earlier split of train, validation, test.
+    - `first_split`, `second_split`: Where they are.
+    - `distance`: Bits of the perceptual hash in which they differ.
     """
 
     first: str
@@ -64,14 +59,7 @@ def perceptual_hash(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     The thumbnail's discrete cosine transform is cut to its 16 x 16 lowest frequencies; a bit is set where a coefficient
     lies above the median of all but the constant one. Brightness and contrast do not change it, sharpness hardly does.
 
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n, 1, 64, 64), in [0, 1]
-
-    Returns
-    -------
-    ndarray of uint64, shape (n, 4)
-        255 bits and one that is always 0.
+    Shapes: `images` (n, 1, 64, 64) in [0, 1]; gives (n, 4).
 
     Examples
     --------
@@ -89,25 +77,7 @@ def perceptual_hash(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
 def near_duplicates(
     cohort: Cohort, *, max_distance: int = MAX_DISTANCE, workers: int = 2, narrator: Narrator = QUIET
 ) -> tuple[NearDuplicate, ...]:
-    """Find images that look the same in different splits.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        With a split.
-    max_distance : int
-        Bits of 255 that two copies may differ in.
-    workers : int
-        Decoding threads.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    tuple of NearDuplicate
-        The nearest first. Finding some is a warning for a person to look at, never an error: two exposures taken one
-        after the other can look alike, too.
-    """
+    """Find images that look the same in different splits."""
     if isinstance(cohort.source, CachePixels) and cohort.source.size < THUMBNAIL:
         # Too small to be hashed alike: the files themselves are looked at.
         cohort = replace(cohort, source=None)
@@ -166,22 +136,7 @@ def fingerprints(patients: Iterable[str]) -> list[str]:
 
 
 def require_unseen(test: Cohort, seen: Collection[str], *, what: str = "the generator") -> None:
-    """Refuse a test set with patients that something was trained on.
-
-    Parameters
-    ----------
-    test : Cohort
-        The images to be audited.
-    seen : collection of str
-        `fingerprints` of the patients it was trained on.
-    what : str
-        What was trained.
-
-    Raises
-    ------
-    InputError
-        With the number of such patients and the first of them.
-    """
+    """Refuse a test set with patients that something was trained on."""
     marks = set(seen)
     patients = sorted(test.frame["patient_id"].astype(str).unique())
     known = [name for name in patients if fingerprints([name])[0] in marks]
@@ -196,13 +151,7 @@ def require_unseen(test: Cohort, seen: Collection[str], *, what: str = "the gene
 def check_leaks(
     cohort: Cohort, *, seen: Collection[str] = (), max_distance: int = MAX_DISTANCE, narrator: Narrator = QUIET
 ) -> tuple[NearDuplicate, ...]:
-    """Go through all three: shared patients and seen test patients are errors, look-alikes are given back and said.
-
-    Raises
-    ------
-    InputError
-        For a patient in two splits, or a test patient that the generator has seen.
-    """
+    """Go through all three: shared patients and seen test patients are errors, look-alikes are given back and said."""
     require_disjoint(cohort.frame)
     require_unseen(cohort.part("test"), seen)
     pairs = near_duplicates(cohort, max_distance=max_distance, narrator=narrator)

@@ -31,31 +31,6 @@ def write_prepared(
     """Write `cohort.parquet`, `flow.md` and `flow.json` into a folder, and before them a cache of the pixels if asked.
 
     All three are complete under temporary names before the first of them gets its own.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        What a `prepare` function gave.
-    out : path-like
-        The folder; made if it is not there.
-    cache : int, optional
-        Side of the images in a cache inside `out` that everything which reads the cohort then takes its pixels from.
-    max_unreadable : float
-        The share of images that may turn out unreadable while they are cached.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    dict of str to Path
-        `cohort`, `flow_md` and `flow_json`, and `cache`.
-
-    Raises
-    ------
-    InputError
-        If `out` is a file or cannot be written to, or too many images are unreadable.
-    StateError
-        If another process writes there, or the disk is full.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():

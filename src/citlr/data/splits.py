@@ -40,29 +40,6 @@ def assign_splits(
     level of `stratify` in the same proportion up to one patient. The draw depends on the identifiers and the seed only,
     never on the order of the rows.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        One row per image.
-    by : str
-        The column that says whose image it is.
-    fractions : sequence of three floats
-        Shares of patients for train, validation and test; they add up to 1.
-    stratify : str, optional
-        A column; a patient with several values counts under the most frequent one.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    Series of str
-        `train`, `validation` or `test`, on the index of `frame`.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or the fractions are not three shares of 1.
-
     Examples
     --------
     >>> table = pd.DataFrame({"patient_id": list("aabbccdd"), "sex": list("FFFFMMMM")})
@@ -94,11 +71,6 @@ def assign_splits(
 def read_split_names(values: pd.Series) -> pd.Series:
     """Translate the names of a given split column to train, validation and test.
 
-    Raises
-    ------
-    InputError
-        For a name that means none of the three, blanks included, with its count.
-
     Examples
     --------
     >>> read_split_names(pd.Series(["Train", "val", "TEST"])).tolist()
@@ -117,11 +89,6 @@ def read_split_names(values: pd.Series) -> pd.Series:
 
 def require_disjoint(frame: pd.DataFrame, *, by: str = "patient_id", column: str = "split", shown: int = 5) -> None:
     """Refuse a table in which one patient has images in two splits.
-
-    Raises
-    ------
-    InputError
-        With the number of such patients and the first of them.
 
     Examples
     --------

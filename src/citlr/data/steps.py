@@ -141,21 +141,6 @@ def read_labels(
 ) -> pd.Series:
     """Read a finding as 1.0, 0.0 or NaN (not stated).
 
-    Parameters
-    ----------
-    values : Series
-        0, 1, -1 (uncertain, as CheXpert's labeller writes it), blank, or true/false, yes/no, positive/negative.
-    uncertain : {"error", "ignore", "zeros", "ones"}
-        What becomes of -1: refused, NaN, 0 or 1.
-    blank : {"ignore", "zeros"}
-        What becomes of a blank: NaN or 0.
-    source : str
-        What an error calls the table.
-
-    Returns
-    -------
-    Series of float
-
     Examples
     --------
     >>> read_labels(pd.Series(["1.0", "-1", None], name="edema"), uncertain="zeros", source="a.csv").tolist()
@@ -250,11 +235,6 @@ def require_levels(frame: pd.DataFrame, attribute: str, *, source: str, wanted: 
 
 def require_patients_per_level(frame: pd.DataFrame, attribute: str, *, minimum: int, split: str = "test") -> None:
     """Refuse a split in which a level has fewer than `minimum` patients.
-
-    Raises
-    ------
-    InputError
-        With every such level and its number of patients.
 
     Examples
     --------

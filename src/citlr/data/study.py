@@ -30,43 +30,25 @@ SplitChoice = Literal["auto", "official", "drawn"]
 class Study:
     """The choices of a study; every default is the publication's where it states one.
 
-    Parameters
-    ----------
-    attributes : tuple of str, optional
-        Sensitive attributes, the main one first: `race`, `sex`, `hispanic`, `age_group`, as far as the source has them;
-        the source's own default without it.
-    labels : tuple of str, optional
-        Findings, by the data set's own names; the source's own default without it.
-    views : {"frontal", "all"}
-        Whether lateral, oblique and unstated views are left out.
-    races : tuple of str
-        The levels of `race` that are studied.
-    conflicts : {"drop", "first", "majority"}
-        What to do with a patient whose records disagree on an attribute.
-    uncertain : {"ignore", "zeros", "ones"}
-        What a label of -1 becomes: not stated, absent or present.
-    blank : {"zeros", "ignore"}
-        What a label that the report does not mention becomes: absent, as CheXpert's baseline reads it, or not stated.
-    age_edges : tuple of float
-        Inner edges of `age_group`.
-    age_cap : float, optional
-        The one value that every age above 89 gets; None keeps ages as they are.
-    min_age : float
-        Younger patients, and those without a stated age, are left out when this is above 0.
-    allow_unknown : bool
-        Whether strings outside the vocabulary count as unknown instead of stopping the run.
-    split : {"auto", "official", "drawn"}
-        The data set's own split, a seeded one by patient, or the own one if it has a test part.
-    fractions : tuple of three floats
-        Shares of patients of a drawn split.
-    seed : int
-        Seed of a drawn split.
-    check : {"exists", "structure", "decode", "none"}
-        How thoroughly image files are looked at.
-    max_unreadable : float
-        The share of missing or unreadable images above which the run stops.
-    fit : {"pad", "crop", "stretch"}
-        How rectangles become squares.
+    - `attributes`: Sensitive attributes, the main one first: `race`, `sex`, `hispanic`, `age_group`, as far as the
+      source has them; the source's own default without it.
+    - `labels`: Findings, by the data set's own names; the source's own default without it.
+    - `views`: Whether lateral, oblique and unstated views are left out.
+    - `races`: The levels of `race` that are studied.
+    - `conflicts`: What to do with a patient whose records disagree on an attribute.
+    - `uncertain`: What a label of -1 becomes: not stated, absent or present.
+    - `blank`: What a label that the report does not mention becomes: absent, as CheXpert's baseline reads it, or not
+      stated.
+    - `age_edges`: Inner edges of `age_group`.
+    - `age_cap`: The one value that every age above 89 gets; None keeps ages as they are.
+    - `min_age`: Younger patients, and those without a stated age, are left out when this is above 0.
+    - `allow_unknown`: Whether strings outside the vocabulary count as unknown instead of stopping the run.
+    - `split`: The data set's own split, a seeded one by patient, or the own one if it has a test part.
+    - `fractions`: Shares of patients of a drawn split.
+    - `seed`: Seed of a drawn split.
+    - `check`: How thoroughly image files are looked at.
+    - `max_unreadable`: The share of missing or unreadable images above which the run stops.
+    - `fit`: How rectangles become squares.
     """
 
     attributes: tuple[str, ...] | None = None
@@ -111,18 +93,11 @@ class Study:
 class Source:
     """What a data set is, as far as its own file has to tell the way through.
 
-    Parameters
-    ----------
-    name : str
-        What errors call it.
-    root : Path
-        The image folder.
-    attributes : tuple of str
-        What it records: the choices, in the order of the default.
-    default_attributes : tuple of str
-        Which of them are taken without a choice.
-    raw : mapping of str to str
-        Attribute to the column of the frame with its raw value.
+    - `name`: What errors call it.
+    - `root`: The image folder.
+    - `attributes`: What it records: the choices, in the order of the default.
+    - `default_attributes`: Which of them are taken without a choice.
+    - `raw`: Attribute to the column of the frame with its raw value.
     """
 
     name: str
@@ -153,24 +128,7 @@ def chosen_labels(study: Study, known: Sequence[str], default: Sequence[str], *,
 def complete(
     recorder: FlowRecorder, study: Study, source: Source, *, labels: Sequence[str], narrator: Narrator = QUIET
 ) -> Cohort:
-    """Go the way that all sources share: views, attributes, labels, files, split.
-
-    Parameters
-    ----------
-    recorder : FlowRecorder
-        Its frame has `image_id`, `path`, `patient_id`, `view` and `age`, the named attributes, the raw columns of
-        `source.raw`, the raw labels, and `official_split` (train, validation, test or blank) where there is one.
-    study, source : Study, Source
-        The choices, and what the data set is.
-    labels : sequence of str
-        Label columns.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    Cohort
-    """
+    """Go the way that all sources share: views, attributes, labels, files, split."""
     frame = recorder.frame
     frame["path"] = refuse_unsafe_paths(frame["path"], source=source.name)
     require_unique(frame["image_id"], source=source.name, what="image ids")

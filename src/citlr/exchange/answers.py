@@ -16,31 +16,7 @@ from citlr.exchange.closed import KEY_COLUMNS
 
 
 def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent: bool = False) -> pd.DataFrame:
-    """Read the answers of a model's owner, wide or long, and put image, level and draw back beside them.
-
-    Parameters
-    ----------
-    file : path-like
-        A table (CSV with commas, semicolons or tabs, parquet, Excel) with a column `id` and either one column per
-        label, or the columns `label` and `probability`, or `label` and `decision` (0 or 1).
-    key_folder : Path
-        Where the sealed key is.
-    labels : sequence of str
-        The labels to audit.
-    percent : bool
-        Whether the numbers are percentages.
-
-    Returns
-    -------
-    DataFrame
-        Long responses of every set that was exported.
-
-    Raises
-    ------
-    InputError
-        If ids are missing, unknown or given twice, a column is missing, or a number is not a probability. Nothing is
-        changed anywhere before the whole file has been accepted.
-    """
+    """Read the answers of a model's owner, wide or long, and put image, level and draw back beside them."""
     if not (key_folder / "key.parquet").is_file():
         raise StateError("Nothing was exported from this run: run `citlr export` first.")
     key = pd.read_parquet(key_folder / "key.parquet")

@@ -38,14 +38,9 @@ KEY_COLUMNS = ("id", "image_id", "patient_id", "attribute", "level", "draw")
 class Export:
     """What was handed out.
 
-    Parameters
-    ----------
-    folder : Path
-        Pictures and `manifest.csv`.
-    key : Path
-        The sealed key, which stays in the run.
-    n_images : int
-        Pictures written.
+    - `folder`: Pictures and `manifest.csv`.
+    - `key`: The sealed key, which stays in the run.
+    - `n_images`: Pictures written.
     """
 
     folder: Path
@@ -69,35 +64,7 @@ def export_blind(
     format: Format = "png",
     tick: Ticker = silent,
 ) -> Export:
-    """Write every redrawn image, and the images as they came, under opaque and shuffled names.
-
-    Parameters
-    ----------
-    sets : sequence of Counterfactuals
-        What to hand out; the originals of the first are added, at the same size.
-    cohort : Cohort
-        Where the originals are.
-    key_folder : Path
-        Where the sealed key goes; used again when it is there, so that names stay the same.
-    out : Path
-        Folder for the model's owner; new, empty, or of an earlier export by the same key.
-    format : {"png", "jpeg", "dicom"}
-        Of the pictures; DICOM is secondary capture without patient tags, marked as derived and synthetic.
-    tick : callable
-        Told the number of pictures done.
-
-    Returns
-    -------
-    Export
-        Names and number.
-
-    Raises
-    ------
-    InputError
-        If the format is unknown.
-    StateError
-        If the folder holds something else.
-    """
+    """Write every redrawn image, and the images as they came, under opaque and shuffled names."""
     if format not in SUFFIX:
         raise InputError(f"The format '{format}' is not known: use {', '.join(SUFFIX)}.")
     secret = _secret(key_folder, sets[0])
@@ -195,13 +162,7 @@ def _row(image_id: str, patient_id: str, attribute: str, level: str, draw: int) 
 
 
 def require_exported(key_folder: Path, main: Counterfactuals) -> None:
-    """Refuse answers to pictures that are no longer those of the run.
-
-    Raises
-    ------
-    StateError
-        If the pictures were drawn anew after they were handed out.
-    """
+    """Refuse answers to pictures that are no longer those of the run."""
     file = key_folder / "key.parquet"
     if file.is_file() and (pq.read_schema(file).metadata or {}).get(_PICTURES, b"").decode() != main.plan.key:
         raise StateError(

@@ -28,19 +28,13 @@ Floats = npt.NDArray[np.float64]
 class Difference:
     """One label under one contrast in two audits; differences are the other audit's minus the first one's.
 
-    Parameters
-    ----------
-    label, attribute : str
-    contrast : (str, str)
-    first, other : str
-        The two audits.
-    first_verdict, other_verdict : {"dependence", "equivalent", "inconclusive"}
-    first_psi, other_psi, psi, first_mean, other_mean, mean : Estimate
-        Of each audit, and the difference.
-    paired : bool
-        Whether the difference was taken image by image.
-    note : str
-        How the interval was made, or why there is none.
+    - `label`, `attribute`
+    - `contrast` (str, str)
+    - `first`, `other`: The two audits.
+    - `first_verdict`, `other_verdict`
+    - `first_psi`, `other_psi`, `psi`, `first_mean`, `other_mean`, `mean`: Of each audit, and the difference.
+    - `paired`: Whether the difference was taken image by image.
+    - `note`: How the interval was made, or why there is none.
     """
 
     label: str
@@ -64,11 +58,8 @@ class Difference:
 class Comparison:
     """Every difference to the first audit.
 
-    Parameters
-    ----------
-    rows : tuple of Difference
-    alpha : float
-        Error rate of each interval; not adjusted for their number.
+    - `rows`
+    - `alpha`: Error rate of each interval; not adjusted for their number.
     """
 
     rows: tuple[Difference, ...]
@@ -97,25 +88,7 @@ _SHOWN = (
 
 
 def compare(audits: Sequence[Finished]) -> Comparison:
-    """Compare every audit with the first.
-
-    Parameters
-    ----------
-    audits : sequence of Finished
-        At least two.
-
-    Returns
-    -------
-    Comparison
-        One row for each label and contrast that both audits of a pair have. Where both have the same images of the
-        same patients, the difference is taken image by image and clustered by patient; where not, the two intervals
-        are combined as those of independent estimates (Zou and Donner 2008).
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two audits, or two have no test in common.
-    """
+    """Compare every audit with the first."""
     if len(audits) < 2:
         raise InputError("A comparison needs at least two audits: give two runs, or one run with several models.")
     rows = [row for other in audits[1:] for row in _pair(audits[0], other)]
@@ -123,23 +96,7 @@ def compare(audits: Sequence[Finished]) -> Comparison:
 
 
 def choose(found: Sequence[Mapping[str, Finished]]) -> list[list[Finished]]:
-    """Say what is compared with what: runs model by model where their models share names, else all in a row.
-
-    Parameters
-    ----------
-    found : sequence of mapping
-        What each argument of the user holds, by model.
-
-    Returns
-    -------
-    list of list of Finished
-        Series; in each, everything is compared with the first.
-
-    Raises
-    ------
-    InputError
-        If several runs hold several models and share no name.
-    """
+    """Say what is compared with what: runs model by model where their models share names, else all in a row."""
     if len(found) == 1 or all(len(one) == 1 for one in found):
         return [[audit for one in found for audit in one.values()]]
     common = [name for name in found[0] if all(name in one for one in found)]

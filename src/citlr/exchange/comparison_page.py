@@ -17,18 +17,7 @@ from citlr.version import __version__
 
 
 def render_comparison(found: Sequence[Comparison]) -> str:
-    """Return the page.
-
-    Parameters
-    ----------
-    found : sequence of Comparison
-        At least one, each with a row.
-
-    Returns
-    -------
-    str
-        HTML that loads nothing.
-    """
+    """Return the page."""
     rows = [row for one in found for row in one.rows]
     return fill(
         "comparison.html.j2",
@@ -54,16 +43,7 @@ def write_comparison(path: Path, found: Sequence[Comparison]) -> Path:
 
 
 def markdown(found: Sequence[Comparison]) -> str:
-    """Return the comparison as a GitHub-flavoured Markdown table.
-
-    Parameters
-    ----------
-    found : sequence of Comparison
-
-    Returns
-    -------
-    str
-    """
+    """Return the comparison as a GitHub-flavoured Markdown table."""
     head = ["label", "redrawn as", "first", "other", "verdict of the first", "verdict of the other"]
     lines = [
         "## citlr: audits compared",

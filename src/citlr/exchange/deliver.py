@@ -43,30 +43,7 @@ def deliver(
     report: ReportConfig | None = None,
     engine: str = "weasyprint",
 ) -> list[Path]:
-    """Write the audits of a run in the forms that are asked for.
-
-    Parameters
-    ----------
-    run : Run
-        Finished; nothing is computed again.
-    forms : tuple of {"html", "pdf", "json", "md", "csv"}
-    out : Path, optional
-        A folder; each model's own folder in the run without it.
-    report : ReportConfig, optional
-        What is shown; the run's own without it.
-    engine : {"weasyprint", "chromium"}
-        Of the PDF.
-
-    Returns
-    -------
-    list of Path
-        The files written.
-
-    Raises
-    ------
-    InputError
-        If a form is unknown, an audit is not finished, or a PDF cannot be made here.
-    """
+    """Write the audits of a run in the forms that are asked for."""
     for form in forms:
         if form not in NAMES:
             raise InputError(f"There is no form '{form}' of a report.{did_you_mean(form, get_args(Form))}")
@@ -124,16 +101,7 @@ def _write(
 
 
 def effects_csv(result: AuditResult) -> str:
-    """Return the effects as CSV, one row per label and contrast; no cell is a formula to a spreadsheet.
-
-    Parameters
-    ----------
-    result : AuditResult
-
-    Returns
-    -------
-    str
-    """
+    """Return the effects as CSV, one row per label and contrast; no cell is a formula to a spreadsheet."""
     frame = result.to_frame()
     frame.columns = [str(spreadsheet(name)) for name in frame.columns]
     buffer = io.StringIO()

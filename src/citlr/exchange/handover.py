@@ -36,13 +36,7 @@ def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator |
 def ingest_run(
     run: Run, file: Path, *, model: str = "", percent: bool = False, narrator: Narrator | None = None
 ) -> dict[str, AuditResult]:
-    """Take a closed model's answers and finish its audit; the run is untouched until the whole file is accepted.
-
-    Raises
-    ------
-    InputError
-        If the run has no closed model of that name, or the file cannot be accepted.
-    """
+    """Take a closed model's answers and finish its audit; the run is untouched until the whole file is accepted."""
     closed = [name for name, settings in run.config.models.items() if settings.kind == CLOSED]
     name = model or (closed[0] if len(closed) == 1 else "")
     if name not in closed:

@@ -104,41 +104,14 @@ class CheckReport:
 
 
 def read_policy(path: str | Path) -> Policy:
-    """Read a policy from YAML.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or a key or value cannot be used.
-    """
+    """Read a policy from YAML."""
     return parse_section(Policy, read_yaml(path, Policy, "policy"), f"In '{shortened(str(path))}'")
 
 
 def check_policy(
     results: dict[str, AuditResult], policy: Policy, *, baseline: dict[str, AuditResult] | None = None
 ) -> CheckReport:
-    """Hold every model's audit against the policy.
-
-    Parameters
-    ----------
-    results : dict of str to AuditResult
-        The audits, by model.
-    policy : Policy
-        The rules.
-    baseline : dict of str to AuditResult, optional
-        An earlier run's audits; compared where model, label and contrast agree.
-
-    Returns
-    -------
-    CheckReport
-        Every rule that was looked at.
-
-    Raises
-    ------
-    InputError
-        If the policy names a label that no audit has, or leaves one out, asks for a comparison without a baseline to
-        compare with, or an audit holds no test.
-    """
+    """Hold every model's audit against the policy."""
     for name, result in results.items():
         if not result.tests:
             raise InputError(f"The audit of '{name}' holds no test, so no rule can be met: give a finished audit.")

@@ -19,20 +19,7 @@ def secondary_capture(grey: npt.NDArray[np.uint8], name: str) -> bytes:
     Only the name, the UIDs and the pixels differ between objects of one size, so the rest is written once: 12,000
     objects take seconds instead of half a minute.
 
-    Parameters
-    ----------
-    grey : ndarray of uint8, shape (H, W)
-    name : str
-        Becomes the patient's ID, and the UIDs are made from it.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    MissingExtraError
-        If pydicom is not installed.
+    Shapes: `grey` (H, W).
     """
     rows, columns = grey.shape
     placeholder = "?" * len(name)

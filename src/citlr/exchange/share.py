@@ -10,20 +10,7 @@ from citlr.report.sections.subgroups import masked_parts
 
 
 def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
-    """Return the audit as plain JSON types for people outside.
-
-    Parameters
-    ----------
-    result : AuditResult
-    mask_below : int
-        Cells and subgroups with fewer patients lose their numbers, and a second one where subtraction would give them
-        away; steps of the flow that left out fewer are put together.
-
-    Returns
-    -------
-    dict
-        Of the schema `citlr.audit/1`, so that `read_result` reads it; `masked_below` says that it was masked.
-    """
+    """Return the audit as plain JSON types for people outside."""
     content = result.to_dict()
     cohort = content["cohort"]
     masked = privacy.mask_small(result.cohort.counts, below=mask_below)

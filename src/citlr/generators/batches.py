@@ -17,17 +17,7 @@ BATCH = 32
 def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, Images]]:
     """Cut images into batches of exactly `size`, the last filled up with its own last image.
 
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n, 1, s, s)
-    size : int
-        Images in a batch.
-
-    Yields
-    ------
-    part : slice
-        The rows that the batch is about.
-    batch : ndarray of float32, shape (size, 1, s, s)
+    Shapes: `images` (n, 1, s, s); gives (size, 1, s, s).
 
     Examples
     --------
@@ -44,16 +34,7 @@ def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, Images]]
 def check_images(images: Images, size: int) -> None:
     """Refuse what is no array of grey images of the generator's size in [0, 1].
 
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n, 1, size, size)
-    size : int
-        Side that the generator was trained with, pixels.
-
-    Raises
-    ------
-    InputError
-        Naming the shape, or that values are NaN or outside [0, 1].
+    Shapes: `images` (n, 1, size, size).
     """
     if images.ndim != 4 or images.shape[1:] != (1, size, size):
         raise InputError(f"Images have the shape {images.shape}; the generator needs (n, 1, {size}, {size}).")

@@ -22,14 +22,10 @@ from citlr.randomness import COIN, PLACEBO, toss
 class Conditions:
     """The variables in the order of their tokens: attributes, the coin, held covariates.
 
-    Parameters
-    ----------
-    attributes : tuple of Variable
-        What can be intervened on, a set of levels or a number such as the age; the coin is the last of them.
-    held : tuple of Variable
-        What stays at its observed value.
-    coin_seed : int
-        Seed of the coin.
+    - `attributes`: What can be intervened on, a set of levels or a number such as the age; the coin is the last of
+      them.
+    - `held`: What stays at its observed value.
+    - `coin_seed`: Seed of the coin.
     """
 
     attributes: tuple[Variable, ...]
@@ -38,14 +34,7 @@ class Conditions:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, *, attributes: Sequence[str], hold: Sequence[str], coin_seed: int) -> Self:
-        """Read the variables off the training rows.
-
-        Raises
-        ------
-        InputError
-            If a column is missing or empty, an attribute has a single level, a covariate is held that is the attribute
-            itself, or one that determines it: there is then no image of one level to learn the other's look from.
-        """
+        """Read the variables off the training rows."""
         for name in (*attributes, *hold):
             if name not in frame.columns:
                 raise InputError(

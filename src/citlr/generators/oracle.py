@@ -27,18 +27,11 @@ Render = Callable[[str, npt.NDArray[np.int64]], Images]
 class Oracle:
     """Redraws a simulator's units exactly; the coin changes nothing.
 
-    Parameters
-    ----------
-    render : callable
-        `render(level, rows)`, such as `sample.counterfactual` of a phantom.
-    image_ids : sequence of str
-        The units' names, in the order of `rows`.
-    attribute : str
-        What `render` intervenes on.
-    levels : sequence of str
-        Its levels.
-    size : int
-        Side of the images.
+    - `render`: `render(level, rows)`, such as `sample.counterfactual` of a phantom.
+    - `image_ids`: The units' names, in the order of `rows`.
+    - `attribute`: What `render` intervenes on.
+    - `levels`: Its levels.
+    - `size`: Side of the images.
 
     Examples
     --------
@@ -95,13 +88,7 @@ class Oracle:
         shared_seeds: bool = True,
         tick: Ticker = silent,
     ) -> Images:
-        """Render the named units under each level; all draws of one level are the same image.
-
-        Raises
-        ------
-        InputError
-            If the attribute or a level is not known, or a row is no unit of the sample.
-        """
+        """Render the named units under each level; all draws of one level are the same image."""
         name = attribute if isinstance(attribute, str) else ",".join(attribute)
         if name not in self.attributes:
             raise InputError(f"The simulator cannot intervene on '{name}'.{did_you_mean(name, self.attributes)}")

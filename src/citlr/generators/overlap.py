@@ -16,22 +16,7 @@ COMMON = 5
 
 
 def require_overlap(frame: pd.DataFrame, attribute: Variable, held: Sequence[Variable]) -> None:
-    """Refuse held covariates that determine the attribute: holding them and changing it is then never seen.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        The training rows.
-    attribute : Variable
-        What is to be intervened on.
-    held : sequence of Variable
-        What is to stay.
-
-    Raises
-    ------
-    InputError
-        If one of them, or all that are sets of levels together, determine the attribute.
-    """
+    """Refuse held covariates that determine the attribute: holding them and changing it is then never seen."""
     for covariate in held:
         _require_overlap(frame, attribute, covariate)
     _require_joint_overlap(frame, attribute, held)

@@ -54,20 +54,12 @@ class Wanted(Protocol):
 class Prepared:
     """Splits that are ready to be learnt from, the training split first.
 
-    Parameters
-    ----------
-    splits : pair of Cohort
-        As they came.
-    conditions : Conditions
-        What to condition on.
-    sets : pair of Dataset
-        Their images, decoded.
-    codes : pair of Tensor, shape (n, width)
-        See `Conditions.encode`.
-    trainer : Trainer
-        The device.
-    notes : tuple of str
-        What is to be known of the data, such as levels with few images.
+    - `splits`: As they came.
+    - `conditions`: What to condition on.
+    - `sets`: Their images, decoded.
+    - `codes` (n, width): See `Conditions.encode`.
+    - `trainer`: The device.
+    - `notes`: What is to be known of the data, such as levels with few images.
     """
 
     splits: tuple[Cohort, Cohort]
@@ -103,31 +95,7 @@ def prepare(
     directory: Path | None,
     narrator: Narrator,
 ) -> Prepared:
-    """Decode and code the splits, and take the device.
-
-    Parameters
-    ----------
-    config : Wanted
-        The generator's configuration; without attributes in it the cohort's own can be intervened on.
-    train, validation : Cohort
-        Without the second a tenth of the training patients, drawn by the seed, is set aside.
-    seed : int
-        Of the coin, and of what is set aside.
-    directory : Path, optional
-        For decoded images.
-    narrator : Narrator
-        Says which levels have few images.
-
-    Returns
-    -------
-    Prepared
-        The training split first.
-
-    Raises
-    ------
-    InputError
-        If a split is empty, a column is missing, an attribute has one level, or all images are alike.
-    """
+    """Decode and code the splits, and take the device."""
     if validation is None:
         train, validation = set_aside(train, seed)
     if not len(train) or not len(validation):
@@ -150,18 +118,6 @@ def prepare(
 
 def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
     """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash.
-
-    Parameters
-    ----------
-    train : Cohort
-        The images that there are.
-    seed : int
-        Of the hash; a patient's side depends on it and on the `patient_id` alone.
-
-    Returns
-    -------
-    tuple of Cohort
-        Training and validation; about nine to one, and no patient on both sides.
 
     Examples
     --------

@@ -20,14 +20,9 @@ MAX_CATEGORIES = 8
 class Variable:
     """One thing to condition on.
 
-    Parameters
-    ----------
-    name : str
-        Column of the cohort.
-    levels : tuple of str
-        Values of a categorical variable; empty for a continuous one.
-    centre, spread : float
-        What a continuous variable is standardised by.
+    - `name`: Column of the cohort.
+    - `levels`: Values of a categorical variable; empty for a continuous one.
+    - `centre`, `spread`: What a continuous variable is standardised by.
     """
 
     name: str
@@ -41,13 +36,7 @@ class Variable:
         return max(len(self.levels), 1) + 1
 
     def encode(self, values: Sequence[Any] | pd.Series) -> npt.NDArray[np.float32]:
-        """Code values as rows (n, width); a missing one is the null code, all zeros but for its flag.
-
-        Raises
-        ------
-        InputError
-            For a level that is unknown, or where a continuous variable has a value that is no number.
-        """
+        """Code values as rows (n, width); a missing one is the null code, all zeros but for its flag."""
         series = pd.Series(values).reset_index(drop=True)
         code = np.zeros((len(series), self.width), dtype=np.float32)
         given = series.notna().to_numpy()

@@ -35,12 +35,9 @@ from citlr.invariance.responses import Responses, thresholds
 class Replicates:
     """The model's outputs on images moved by replicates of the generator's mean effect.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (n,)
-        Which images of the responses were moved.
-    values : ndarray of float, shape (n, levels - 1, replicates, labels)
-        Probabilities, for every level but the first, which stays as it was drawn.
+    - `rows` (n,): Which images of the responses were moved.
+    - `values` (n, levels - 1, replicates, labels): Probabilities, for every level but the first, which stays as it was
+      drawn.
     """
 
     rows: np.ndarray
@@ -51,12 +48,8 @@ class Replicates:
 class GeneratorError:
     """Standard errors of one contrast's effects that come from the generator's training sample; one entry per label.
 
-    Parameters
-    ----------
-    mean, psi : ndarray of float
-        0 where the generator's error does not move the model.
-    replicates : int
-        How many they rest on.
+    - `mean`, `psi`: 0 where the generator's error does not move the model.
+    - `replicates`: How many they rest on.
     """
 
     mean: Floats
@@ -74,15 +67,7 @@ def contrast_error(
 ) -> GeneratorError:
     """Measure the error of one contrast.
 
-    Parameters
-    ----------
-    responses : Responses
-    replicates : Replicates
-        Of images among them.
-    contrast : (int, int)
-        Indices of a and a'.
-    outcome, threshold
-        As in `citlr.invariance.verdict.assess`.
+    Shapes: `contrast` (int, int).
 
     Examples
     --------
@@ -130,15 +115,7 @@ def _softened(drawn: Floats, moved: Floats, cut: Floats) -> tuple[Floats, Floats
 
 
 def widened(effects: Effects, error: GeneratorError, *, alpha: float) -> Effects:
-    """Widen the intervals of the mean effect and of psi by the generator's error.
-
-    Parameters
-    ----------
-    effects : Effects
-    error : GeneratorError
-    alpha : float
-        Of the intervals.
-    """
+    """Widen the intervals of the mean effect and of psi by the generator's error."""
     reach = float(stats.t.isf(alpha / 2, error.replicates))
     psi = _wider(effects.psi, reach * error.psi, 0.0)
     return replace(
@@ -151,18 +128,6 @@ def widened(effects: Effects, error: GeneratorError, *, alpha: float) -> Effects
 
 def widened_pvalue(pvalue: Floats, distance: Floats, error: Floats, *, alpha: float, replicates: int) -> Floats:
     """Weaken a one-sided p-value of a bound at this distance beyond the estimate.
-
-    Parameters
-    ----------
-    pvalue : ndarray of float
-        Without the generator's error.
-    distance : ndarray of float
-        From the estimate to the bound; not positive where the estimate lies beyond it.
-    error : ndarray of float
-        The generator's standard error.
-    alpha : float
-        At which verdicts are given; fixes how much the error is stretched for resting on few replicates.
-    replicates : int
 
     Examples
     --------

@@ -16,12 +16,8 @@ from citlr.invariance.effects.clusters import Floats
 class Adjusted:
     """P-values adjusted within one family, in the shape they came in.
 
-    Parameters
-    ----------
-    holm : ndarray
-        Controls the chance of any false verdict, under every dependence of the tests.
-    benjamini_hochberg : ndarray
-        Controls the expected share of false discoveries; shown, never decided on.
+    - `holm`: Controls the chance of any false verdict, under every dependence of the tests.
+    - `benjamini_hochberg`: Controls the expected share of false discoveries; shown, never decided on.
     """
 
     holm: Floats
@@ -30,20 +26,6 @@ class Adjusted:
 
 def adjust(pvalues: ArrayLike) -> Adjusted:
     """Adjust p-values of any shape as one family.
-
-    Parameters
-    ----------
-    pvalues : array-like of float
-        In [0, 1], at least one.
-
-    Returns
-    -------
-    Adjusted
-
-    Raises
-    ------
-    InputError
-        When there is none, or one is not in [0, 1].
 
     Examples
     --------

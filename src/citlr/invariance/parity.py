@@ -24,22 +24,14 @@ from citlr.invariance.effects.clustered import Floats, Integers, Part, auroc_par
 class ParityResult:
     """One association between the output and the attribute.
 
-    Parameters
-    ----------
-    method : str
-        "demographic_parity", "equal_opportunity", "equalised_odds" or "auroc_gap".
-    contrast : tuple of str
-        `(a, a')`; every difference is the value at a' minus the value at a.
-    statistic, pvalue : float
-        t of the difference and its two-sided p in (0, 1].
-    estimate, low, high : float
-        The difference with its interval, on the scale of the prediction, in [-1, 1].
-    n_images, n_patients : int
-        What the numbers rest on: rows at one of the two levels, with an outcome where one is needed.
-    note : str
-        What a reader has to know: why p is 1, what was left out, which stratum speaks.
-    strata : tuple of ParityResult
-        The parts of a combined result, one per outcome.
+    - `method`: "demographic_parity", "equal_opportunity", "equalised_odds" or "auroc_gap".
+    - `contrast`: `(a, a')`; every difference is the value at a' minus the value at a.
+    - `statistic`, `pvalue`: t of the difference and its two-sided p in (0, 1].
+    - `estimate`, `low`, `high`: The difference with its interval, on the scale of the prediction, in [-1, 1].
+    - `n_images`, `n_patients`: What the numbers rest on: rows at one of the two levels, with an outcome where one is
+      needed.
+    - `note`: What a reader has to know: why p is 1, what was left out, which stratum speaks.
+    - `strata`: The parts of a combined result, one per outcome.
     """
 
     method: str
@@ -64,28 +56,7 @@ def demographic_parity(
     freedom are Bell-McCaffrey's within a level, joined by Welch-Satterthwaite. With one image per patient this is
     Welch's test, exactly. Where neither level varies the test is the permutation of whole patients.
 
-    Parameters
-    ----------
-    prediction : array_like of float, shape (n,)
-        Probabilities or decisions in [0, 1].
-    level : array_like of str, shape (n,)
-        Factual level of each image; rows at other levels than the contrast's are left aside.
-    patients : array_like, shape (n,)
-        Who each image is of.
-    contrast : (str, str)
-        `(a, a')`.
-    alpha : float
-        One minus the confidence of the interval, in (0, 1).
-
-    Returns
-    -------
-    ParityResult
-        Fewer than two patients at a level, or the same output everywhere, give p = 1 and a note.
-
-    Raises
-    ------
-    InputError
-        If lengths differ, a prediction is missing or outside [0, 1], or the contrast names an unknown level.
+    Shapes: `prediction` (n,), `level` (n,), `patients` (n,), `contrast` (str, str).
 
     Examples
     --------
@@ -113,22 +84,7 @@ def equal_opportunity(
     combined result is that of the stratum with the smallest p, with p and interval widened by Bonferroni for the
     choice, so that p < alpha exactly when the interval leaves zero out, whatever patients the strata share.
 
-    Parameters
-    ----------
-    prediction, level, patients, contrast, alpha
-        As in `demographic_parity`.
-    outcome : array_like of float, shape (n,)
-        True label, 0 or 1; NaN (not known) leaves the row out, and the note says how many.
-
-    Returns
-    -------
-    ParityResult
-        With `strata`, one result for y = 0 and one for y = 1, not adjusted.
-
-    Raises
-    ------
-    InputError
-        As `demographic_parity`, and if an outcome is neither 0, 1 nor NaN.
+    Shapes: `outcome` (n,).
 
     Examples
     --------
@@ -155,23 +111,6 @@ def equalised_odds(
 
     Decisions are `prediction >= threshold`; the rest is `equal_opportunity` of the decisions (Hardt et al. 2016).
 
-    Parameters
-    ----------
-    prediction, level, outcome, patients, contrast, alpha
-        As in `equal_opportunity`.
-    threshold : float
-        Where a probability becomes a decision.
-
-    Returns
-    -------
-    ParityResult
-        `strata[0]` is the gap in false positive rate, `strata[1]` the gap in true positive rate.
-
-    Raises
-    ------
-    InputError
-        As `equal_opportunity`.
-
     Examples
     --------
     >>> level, truth = ["f", "m"] * 20, [0, 0, 1, 1] * 10
@@ -196,21 +135,6 @@ def auroc_gap(
 
     Variance by DeLong's structural components (1988), summed within patients (Obuchowski 1997); with one image per
     patient it is DeLong's. Ties count one half.
-
-    Parameters
-    ----------
-    prediction, level, outcome, patients, contrast, alpha
-        As in `equal_opportunity`.
-
-    Returns
-    -------
-    ParityResult
-        Fewer than two patients with or without the finding at a level give p = 1 and a note.
-
-    Raises
-    ------
-    InputError
-        As `equal_opportunity`.
 
     Examples
     --------

@@ -27,18 +27,14 @@ Pair = Annotated[tuple[Whole, Whole], BeforeValidator(listed)]
 class PowerReport:
     """What one contrast can and cannot show; one entry per label.
 
-    Parameters
-    ----------
-    contrast : (str, str)
-    labels : tuple of str
-    power, alpha : float
-    n_patients : int
-        Patients in hand.
-    detectable_psi, detectable_mean : ndarray
-        Smallest psi and mean effect that the default test finds with that power.
-    patients_needed : ndarray of int, or None
-        Patients for an equivalence verdict with that power if the model is invariant; None without a margin.
-    margin : float or None
+    - `contrast` (str, str)
+    - `labels`
+    - `power`, `alpha`
+    - `n_patients`: Patients in hand.
+    - `detectable_psi`, `detectable_mean`: Smallest psi and mean effect that the default test finds with that power.
+    - `patients_needed`: Patients for an equivalence verdict with that power if the model is invariant; None without a
+      margin.
+    - `margin`
     """
 
     contrast: tuple[str, str]
@@ -183,17 +179,7 @@ def patients_needed(
     :math:`\sigma`, n has to bring the upper limit of an estimate that chance has put :math:`z\sigma/\sqrt n` too high
     below the margin; and an unseen kind of patient must be ruled out, :math:`(1 - margin)^n < \alpha`.
 
-    Parameters
-    ----------
-    effects : Effects
-    margin : float
-        In (0, 1).
-    power, alpha, decisions
-        As in `power`.
-
-    Returns
-    -------
-    ndarray of int, shape (labels,)
+    Shapes: gives (labels,).
 
     Examples
     --------

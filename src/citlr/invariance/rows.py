@@ -31,29 +31,20 @@ class Bounds:
 class ContrastTest:
     """One label at one contrast; the fields are explained in `citlr.invariance.effects.estimates` and `.randomization`.
 
-    Parameters
-    ----------
-    method : str
-        "randomization_sign_flip" (shared seeds) or "randomization_permutation" (independent draws).
-    statistic : float
-        The standardised statistic that decided, named by `component`.
-    component : {"mean", "product"}
-    pvalue, pvalue_adjusted, pvalue_screening, log10_pvalue : float
-        Of the default test; Holm and Benjamini-Hochberg over labels and contrasts; log10 with its asymptotic tail.
-    equivalence_pvalue : float
-        The larger of the p-values of the mean effect and of psi against the margin.
-    mean_error, psi_error : float or None
-        Standard errors of the two effects that come from the generator's training sample, which the intervals and the
-        equivalence p-value hold (see `citlr.invariance.generator_error`); None where the generator does not know them.
-    detectable_effect : float
-        Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
-    carried : float or None
-        Share of the attribute that the counterfactuals carry at least: the equivalence p-value is of the mean effect
-        divided by it, and of psi divided by its square; None where it was not taken into account.
-    undivided_pvalue : float
-        The equivalence p-value of the effects as they were measured, without that division.
-    reason : str
-        Why the verdict is what it is.
+    - `method`: "randomization_sign_flip" (shared seeds) or "randomization_permutation" (independent draws).
+    - `statistic`: The standardised statistic that decided, named by `component`.
+    - `component`
+    - `pvalue`, `pvalue_adjusted`, `pvalue_screening`, `log10_pvalue`: Of the default test; Holm and Benjamini-Hochberg
+      over labels and contrasts; log10 with its asymptotic tail.
+    - `equivalence_pvalue`: The larger of the p-values of the mean effect and of psi against the margin.
+    - `mean_error`, `psi_error`: Standard errors of the two effects that come from the generator's training sample,
+      which the intervals and the equivalence p-value hold (see `citlr.invariance.generator_error`); None where the
+      generator does not know them.
+    - `detectable_effect`: Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
+    - `carried`: Share of the attribute that the counterfactuals carry at least: the equivalence p-value is of the mean
+      effect divided by it, and of psi divided by its square; None where it was not taken into account.
+    - `undivided_pvalue`: The equivalence p-value of the effects as they were measured, without that division.
+    - `reason`: Why the verdict is what it is.
     """
 
     contrast: tuple[str, str]

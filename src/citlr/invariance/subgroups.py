@@ -24,18 +24,13 @@ MISSING = "missing"
 class SubgroupEffect:
     """The effects of one contrast on one label in one part of the cohort; not adjusted for the number of parts.
 
-    Parameters
-    ----------
-    subgroup : tuple of (str, str)
-        Variables and their values; the attribute's own name stands for the factual level.
-    contrast : (str, str)
-    label : str
-    n_images, n_patients : int
-    mean_effect, psi, rms_effect, flip_rate : Bounds
-        With intervals clustered by patient.
-    within_flip_rate : float
-    note : str
-        Why nothing is said, where there is a single patient; the bounds are then the whole range.
+    - `subgroup` (str, str): Variables and their values; the attribute's own name stands for the factual level.
+    - `contrast` (str, str)
+    - `label`
+    - `n_images`, `n_patients`
+    - `mean_effect`, `psi`, `rms_effect`, `flip_rate`: With intervals clustered by patient.
+    - `within_flip_rate`
+    - `note`: Why nothing is said, where there is a single patient; the bounds are then the whole range.
     """
 
     subgroup: tuple[tuple[str, str], ...]
@@ -62,27 +57,6 @@ def subgroup_effects(
     shared_seeds: bool = True,
 ) -> tuple[SubgroupEffect, ...]:
     """Estimate every effect by factual level, by each covariate, and by their intersections.
-
-    Parameters
-    ----------
-    responses : Responses
-    covariates : DataFrame or mapping from name to array, optional
-        One value per image, in the order of `responses.units`; values are categories (bin ages beforehand). Missing
-        values form the category "missing".
-    depth : int
-        Most variables that are crossed: 1 for none, 2 for pairs.
-    alpha, outcome, threshold, shared_seeds
-        As in `citlr.invariance.effects.estimates.contrast_effects`.
-
-    Returns
-    -------
-    tuple of SubgroupEffect
-        For each part that has an image: one per contrast and label.
-
-    Raises
-    ------
-    InputError
-        When there is no variable at all, or one has the wrong length or the attribute's name.
 
     Examples
     --------

@@ -200,21 +200,6 @@ def assess(
 def judge_together(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:
     """Adjust over labels x contrasts x attributes as one family, and decide every row anew.
 
-    Parameters
-    ----------
-    assessments : sequence of Assessment
-        One per attribute, all at one alpha.
-
-    Returns
-    -------
-    tuple of Assessment
-        In the same order.
-
-    Raises
-    ------
-    InputError
-        When there is none, or alphas differ.
-
     Examples
     --------
     >>> import numpy as np

@@ -20,15 +20,6 @@ from citlr.run.files import atomic_write
 def save_state(file: Path, tensors: Mapping[str, Tensor], head: Any) -> None:
     """Write tensors with a JSON head (kept in the file's metadata, so that the two cannot part).
 
-    Parameters
-    ----------
-    file : Path
-        A safetensors file; whole or, when killed, as it was before.
-    tensors : mapping of str to Tensor
-        Of any device.
-    head : object
-        Anything that JSON holds.
-
     Examples
     --------
     >>> import tempfile, torch
@@ -54,13 +45,7 @@ def load_head(file: Path) -> dict[str, Any]:
 
 
 def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
-    """Read what `save_state` wrote: the tensors, on the CPU, and the head.
-
-    Raises
-    ------
-    StateError
-        If the file is damaged or is not one of these.
-    """
+    """Read what `save_state` wrote: the tensors, on the CPU, and the head."""
     try:
         with safe_open(file, framework="pt") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
@@ -92,11 +77,6 @@ def weights_fingerprint(modules: Mapping[str, nn.Module], head: Any) -> str:
 
 def load_module(module: nn.Module, file: Path) -> None:
     """Read a module's weights from what `save_state` wrote.
-
-    Raises
-    ------
-    StateError
-        If the file is damaged, or holds the weights of another module.
 
     Examples
     --------

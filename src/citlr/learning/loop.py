@@ -54,17 +54,10 @@ class DivergedError(ArithmeticError):
 class Trainer:
     """The device, and the one way to make a step.
 
-    Parameters
-    ----------
-    accelerator, precision : str
-        As in Lightning Fabric; precision "auto" is bfloat16 where the device has it, else 32 bits.
-    devices : int
-        Processes; above 1 the batch is divided among them (start with `fabric run` or torchrun).
-
-    Attributes
-    ----------
-    halved : str
-        Where memory ran out and every batch from there on was halved; empty where it did not.
+    - `accelerator`, `precision`: As in Lightning Fabric; precision "auto" is bfloat16 where the device has it, else 32
+      bits.
+    - `devices`: Processes; above 1 the batch is divided among them (start with `fabric run` or torchrun).
+    - `halved`: Where memory ran out and every batch from there on was halved; empty where it did not.
     """
 
     accelerator: str = "auto"
@@ -93,18 +86,7 @@ class Trainer:
 
         The batch has half its size once memory has run out, see `run`.
 
-        Parameters
-        ----------
-        n : int
-            Rows that there are.
-        seed, part, step
-            What the batch is a function of.
-        batch_size : int
-            Rows in a batch, over all processes.
-
-        Returns
-        -------
-        ndarray of int, shape (batch_size / processes,)
+        Shapes: gives (batch_size / processes,).
 
         Examples
         --------
@@ -127,25 +109,7 @@ class Trainer:
         return torch.Generator().manual_seed(hashed_seed(seed, part, "noise", step, self.fabric.global_rank))
 
     def descend(self, loss: Tensor, learner: Learner) -> float:
-        """Take one optimiser step; the loss must be a number, and so must the gradient.
-
-        Parameters
-        ----------
-        loss : Tensor
-            A scalar.
-        learner : Learner
-            Its gradient is clipped to `learner.clip`.
-
-        Returns
-        -------
-        float
-            The loss.
-
-        Raises
-        ------
-        DivergedError
-            Before the weights are touched.
-        """
+        """Take one optimiser step; the loss must be a number, and so must the gradient."""
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(f"the loss is {value}")
@@ -160,23 +124,6 @@ class Trainer:
 
 def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator: Narrator | None = None) -> None:
     """Train a part and leave the chosen weights in its modules.
-
-    Parameters
-    ----------
-    plan : Plan
-        The part.
-    trainer : Trainer
-        The device.
-    directory : Path, optional
-        Where checkpoints and `<part>.csv` go; a checkpoint found there is gone on from.
-    narrator : Narrator, optional
-        Shows the progress.
-
-    Raises
-    ------
-    StateError
-        If a loss or gradient stops being a number, or memory runs out although the batch was halved: the last good
-        checkpoint stays where it is.
 
     Examples
     --------

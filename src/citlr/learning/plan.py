@@ -15,22 +15,13 @@ from torch import Tensor, nn
 class Budget:
     """How long a part is trained, in steps: never in seconds, which would not be the same twice.
 
-    Parameters
-    ----------
-    steps : int
-        Length of the training.
-    batch_size : int
-        Images per step, over all devices.
-    learning_rate : float
-        Peak; reached after `warmup` of the steps and then led to a tenth of itself by half a cosine.
-    warmup : float
-        Share of the steps.
-    validate_every : int
-        Steps between validation losses.
-    patience : int
-        Validations without a better loss before the training stops.
-    checkpoint_minutes : float
-        Time between checkpoints; has no influence on the result.
+    - `steps`: Length of the training.
+    - `batch_size`: Images per step, over all devices.
+    - `learning_rate`: Peak; reached after `warmup` of the steps and then led to a tenth of itself by half a cosine.
+    - `warmup`: Share of the steps.
+    - `validate_every`: Steps between validation losses.
+    - `patience`: Validations without a better loss before the training stops.
+    - `checkpoint_minutes`: Time between checkpoints; has no influence on the result.
 
     Examples
     --------
@@ -63,18 +54,11 @@ class Budget:
 class Learner:
     """A network with its optimiser and its moving average.
 
-    Parameters
-    ----------
-    module : Module
-        The network.
-    optimizer : Optimizer
-        Of its parameters.
-    clip : float
-        Largest norm of the gradient; a longer one is shortened to it.
-    decay : float
-        Of the moving average of the weights, in [0, 1); 0 for none.
-    average : dict
-        The average, by the names of `state_dict`; filled here.
+    - `module`: The network.
+    - `optimizer`: Of its parameters.
+    - `clip`: Largest norm of the gradient; a longer one is shortened to it.
+    - `decay`: Of the moving average of the weights, in [0, 1); 0 for none.
+    - `average`: The average, by the names of `state_dict`; filled here.
 
     Examples
     --------
@@ -118,24 +102,16 @@ class Learner:
 class Plan:
     """What `training.run` needs to know of a part.
 
-    Parameters
-    ----------
-    part : str
-        Its name, which seeds its steps and names its checkpoint.
-    learners : mapping of str to Learner
-        Its networks.
-    update : callable
-        `update(step, random)` makes one step and returns named losses, the first of which the progress bar shows.
-    budget : Budget
-        How long.
-    seed : int
-        Of everything random in it.
-    validate : callable, optional
-        `validate()` returns the loss that early stopping and the choice of the weights go by, with the averages.
-    key : str
-        Names the configuration and the data: a checkpoint of another one is refused.
-    memory : mapping of str to Tensor
-        State of an update that is neither weights nor optimiser, such as a running mean.
+    - `part`: Its name, which seeds its steps and names its checkpoint.
+    - `learners`: Its networks.
+    - `update`: `update(step, random)` makes one step and returns named losses, the first of which the progress bar
+      shows.
+    - `budget`: How long.
+    - `seed`: Of everything random in it.
+    - `validate`: `validate()` returns the loss that early stopping and the choice of the weights go by, with the
+      averages.
+    - `key`: Names the configuration and the data: a checkpoint of another one is refused.
+    - `memory`: State of an update that is neither weights nor optimiser, such as a running mean.
     """
 
     part: str
@@ -154,20 +130,12 @@ class Plan:
 class Progress:
     """How far a part has come, over all sessions that trained it.
 
-    Parameters
-    ----------
-    step : int
-        Steps that were made.
-    best : float
-        Least validation loss so far.
-    bad : int
-        Validations since then.
-    weights : dict
-        Weights of that validation, by learner and name.
-    rows : list of dict
-        What was seen at each validation.
-    earlier_seconds, began : float
-        Processor time of the sessions before this one, and when this one began, seconds.
+    - `step`: Steps that were made.
+    - `best`: Least validation loss so far.
+    - `bad`: Validations since then.
+    - `weights`: Weights of that validation, by learner and name.
+    - `rows`: What was seen at each validation.
+    - `earlier_seconds`, `began`: Processor time of the sessions before this one, and when this one began, seconds.
     """
 
     step: int = 0

@@ -59,13 +59,7 @@ def store_progress(file: Path, plan: Plan, progress: Progress, *, halved: str) -
 
 
 def restore_progress(file: Path, plan: Plan, progress: Progress) -> str:
-    """Read a checkpoint into the part's networks and into `progress`, and give what `halved` was.
-
-    Raises
-    ------
-    StateError
-        If the checkpoint is damaged or belongs to another training.
-    """
+    """Read a checkpoint into the part's networks and into `progress`, and give what `halved` was."""
     tensors, head = load_state(file)
     if head["key"] != plan.key:
         raise StateError(

@@ -28,25 +28,6 @@ def stored(
 ) -> Rows:
     """Fill an array part by part and map it from `file`; one that is there already is used as it is.
 
-    Parameters
-    ----------
-    file : Path, optional
-        An `.npy` file; without it the array is in memory.
-    shape, dtype
-        Of the array.
-    parts : callable
-        Gives the rows and their values, in bounded pieces; all rows, each once.
-
-    Returns
-    -------
-    ndarray of that shape and dtype
-        Read-only where it is mapped. A file is written whole or not at all.
-
-    Raises
-    ------
-    StateError
-        If the disk is full.
-
     Examples
     --------
     >>> parts = lambda: ((rows, np.full(rows.stop - rows.start, rows.start)) for rows in spans(5, 3))
@@ -70,14 +51,9 @@ def stored(
 class Dataset:
     """The pixels of a split, decoded once.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        The split.
-    pixels : ndarray of float16, shape (n, 1, size, size)
-        Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
-    suffix : str
-        Names what was done to them since they were decoded.
+    - `cohort`: The split.
+    - `pixels` (n, 1, size, size): Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
+    - `suffix`: Names what was done to them since they were decoded.
 
     Examples
     --------
@@ -104,17 +80,7 @@ class Dataset:
 
     @classmethod
     def of(cls, cohort: Cohort, *, size: int, directory: Path | None) -> Dataset:
-        """Decode a split, or find it decoded in `directory`.
-
-        Parameters
-        ----------
-        cohort : Cohort
-            The split.
-        size : int
-            Side that its images get, pixels.
-        directory : Path, optional
-            Keeps the pixels, as `pixels-<size>-<mark>.npy`; in memory without it.
-        """
+        """Decode a split, or find it decoded in `directory`."""
         file = None if directory is None else directory / f"pixels-{size}-{_mark(cohort)}.npy"
 
         def parts() -> Iterator[tuple[slice, Rows]]:
@@ -142,11 +108,6 @@ def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
 
 def require_variety(data: Dataset) -> None:
     """Refuse images that are all alike: there is nothing to learn from them, and no loss would say so.
-
-    Raises
-    ------
-    InputError
-        When no pixel differs between images by more than a thousandth of the grey scale.
 
     Examples
     --------

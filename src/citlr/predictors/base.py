@@ -56,25 +56,12 @@ class Predictor(Protocol):
 class BatchedPredictor(ABC):
     """The part that every adapter shares: checks, batches, preparation, probabilities.
 
-    Parameters
-    ----------
-    name : str
-        What errors and the report call the model.
-    labels : sequence of str
-        The label of each column of the result.
-    input : InputSpec
-        What the model wants to see.
-    output : OutputSpec
-        What the model gives.
-    batch_size : int
-        Images per call of the model.
-    device : torch.device
-        Where images are prepared.
-
-    Raises
-    ------
-    InputError
-        If there are no labels, a label twice, or the batch size is below 1.
+    - `name`: What errors and the report call the model.
+    - `labels`: The label of each column of the result.
+    - `input`: What the model wants to see.
+    - `output`: What the model gives.
+    - `batch_size`: Images per call of the model.
+    - `device`: Where images are prepared.
     """
 
     def __init__(
@@ -107,15 +94,7 @@ class BatchedPredictor(ABC):
         """Name what the model itself gives its answers by; None where that cannot be known."""
 
     def fingerprint(self) -> str:
-        """Name all that the answers rest on: the model's content, its labels, its declared input and output.
-
-        Returns
-        -------
-        str
-            "sha256:" and a digest, the same for two loads of the same model, another one as soon as answers can differ
-            (device and batch size, which move the last bits, do not count). "unknown:" and a random number where the
-            content cannot be known, such as a function that asks a server: never taken for an earlier model.
-        """
+        """Name all that the answers rest on: the model's content, its labels, its declared input and output."""
         content = self._content()
         if content is None:
             return self._unknown
@@ -125,23 +104,7 @@ class BatchedPredictor(ABC):
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
         """Give the probability of every label for every image.
 
-        Parameters
-        ----------
-        images : float array of shape (n, 1, H, W)
-            Values in [0, 1].
-        tick : Ticker
-            Called with the number of images done.
-
-        Returns
-        -------
-        float64 array of shape (n, n_labels)
-            Probabilities in [0, 1].
-
-        Raises
-        ------
-        InputError
-            If the images have another shape or range, the model raises, gives another number of labels, NaN, values
-            outside [0, 1] where probabilities were declared, or what cannot be logits where those were.
+        Shapes: `images` (n, 1, H, W); gives (n, n_labels).
         """
         raw = self.outputs(images, tick=tick)
         columns = self.output.indices(self.labels, raw.shape[1], self.name)
@@ -222,11 +185,6 @@ def require_images(images: object) -> None:
 
 def choose_device(device: str | torch.device) -> torch.device:
     """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there.
-
-    Raises
-    ------
-    InputError
-        If the device is not known to torch or not in this machine.
 
     Examples
     --------

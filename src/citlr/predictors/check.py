@@ -30,18 +30,11 @@ _ALONE = 8
 class PredictorCheck:
     """What one batch showed.
 
-    Parameters
-    ----------
-    n_images : int
-        Images in the batch.
-    low, high : float
-        Smallest and largest probability given.
-    repeat_difference : float
-        Largest difference between two runs on the same batch.
-    batch_difference : float
-        Largest difference of an image alone from the same image in the batch.
-    notes : tuple of str
-        What looks wrong without being an error, one sentence each.
+    - `n_images`: Images in the batch.
+    - `low`, `high`: Smallest and largest probability given.
+    - `repeat_difference`: Largest difference between two runs on the same batch.
+    - `batch_difference`: Largest difference of an image alone from the same image in the batch.
+    - `notes`: What looks wrong without being an error, one sentence each.
     """
 
     n_images: int

@@ -23,18 +23,6 @@ def user_code(what: str, advice: str | Callable[[str], str] = "") -> Iterator[No
     results on standard output; another folder or another type of numbers would be that of the whole audit: none of it
     outlives the code that did it. Ctrl-C stays what it is.
 
-    Parameters
-    ----------
-    what : str
-        What was tried, the start of the sentence.
-    advice : str or callable
-        What would do, its end; a callable is given what went wrong.
-
-    Raises
-    ------
-    InputError
-        For whatever is raised inside, errors of this project apart.
-
     Examples
     --------
     >>> with user_code("Model 'm' failed", "Mend it."):

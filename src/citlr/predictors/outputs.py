@@ -28,22 +28,6 @@ Matrix = NDArray[np.float64]
 def as_matrix(given: Any, n: int, model: str, *, key: str | None = None) -> Matrix:
     """Turn what a model gave for `n` images into float64 (n, n_outputs).
 
-    Parameters
-    ----------
-    given : tensor, array, sequence, or mapping of them
-        (n,), (n, k), or (n, k, 1, ...).
-    n : int
-        Number of images.
-    model : str
-        For the message.
-    key : str, optional
-        Which entry of a mapping.
-
-    Raises
-    ------
-    InputError
-        If it is not one row of numbers per image.
-
     Examples
     --------
     >>> as_matrix([0.1, 0.2], 2, "m")
@@ -124,23 +108,7 @@ def require_probabilities(
 ) -> None:
     """Raise `InputError` unless all values are in [0, 1]; the message counts the others, and says what they may be.
 
-    Parameters
-    ----------
-    values : float64 array of shape (n, n_labels)
-        What goes for probabilities.
-    labels : sequence of str
-        Names of the columns.
-    model : str
-        For the message.
-    raw : float64 array of shape (n, n_outputs), optional
-        All that the model gave: the other classes show what kind of numbers these are.
-    output : OutputSpec, optional
-        What was declared.
-
-    Raises
-    ------
-    InputError
-        If a value is NaN, infinite or outside [0, 1].
+    Shapes: `values` (n, n_labels), `raw` (n, n_outputs).
     """
     require_finite(values, labels, model)
     bad = (values < -ROUNDING) | (values > 1.0 + ROUNDING)
@@ -197,20 +165,7 @@ def _sums_to_one(raw: Matrix) -> bool:
 def require_declared(raw: Matrix, output: OutputSpec, model: str) -> None:
     """Raise `InputError` where the numbers cannot be the logits that they were declared to be.
 
-    Parameters
-    ----------
-    raw : float64 array of shape (n, n_outputs)
-        Finite; all that the model gave.
-    output : OutputSpec
-        What was declared.
-    model : str
-        For the message.
-
-    Raises
-    ------
-    InputError
-        If a sigmoid is to be taken of logarithms of probabilities, anything of probabilities, or a softmax of one
-        output.
+    Shapes: `raw` (n, n_outputs).
     """
     if output.kind != "logit":
         return

@@ -30,13 +30,7 @@ def kind_of_path(path: str | os.PathLike[str]) -> str:
 
 
 def require_file(path: object, what: str) -> Path:
-    """Return the path of a regular file that can be opened; nothing waits for the other end of a pipe.
-
-    Raises
-    ------
-    InputError
-        If nothing is there, or something else than a file; the message names the nearest.
-    """
+    """Return the path of a regular file that can be opened; nothing waits for the other end of a pipe."""
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"{what} is {shown(path)}; give a path.")
     kind = kind_of_path(path)

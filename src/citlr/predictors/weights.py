@@ -28,25 +28,7 @@ _DEEPEST = 3
 
 
 def read_weights(path: str | os.PathLike[str], *, trust: bool = False) -> StateDict:
-    """Read a state_dict from safetensors, or from a `.pt`/`.pth` file without running code that it may hold.
-
-    Parameters
-    ----------
-    path : path-like
-        `.safetensors`, or a file that `torch.save` wrote; a state_dict, or a checkpoint with one, whatever its name
-        there.
-    trust : bool
-        Whether a pickle with arbitrary objects may run its code; a warning says that it did.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, a pickle of something else, or holds no state_dict, or several.
-    """
+    """Read a state_dict from safetensors, or from a `.pt`/`.pth` file without running code that it may hold."""
     states = read_states(path, trust=trust)
     if len(states) > 1:
         raise InputError(
@@ -164,24 +146,7 @@ def fill_module(
     model: str,
     path: str | os.PathLike[str],
 ) -> None:
-    """Put a state_dict into a module: the one of the file, or the part of it below a prefix, whose names all match.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        To be filled.
-    weights : dict
-        Tensors by name, or several such by the name that each has in its file.
-    model : str
-        For the message.
-    path : path-like
-        Where they come from, for the message.
-
-    Raises
-    ------
-    InputError
-        If no weights fit, which the message explains, or several that are not equal do.
-    """
+    """Put a state_dict into a module: the one of the file, or the part of it below a prefix, whose names all match."""
     wanted = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     states = weights if weights and all(isinstance(v, Mapping) for v in weights.values()) else {"": weights}
     parts = {

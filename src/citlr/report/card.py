@@ -15,17 +15,6 @@ from citlr.version import __version__
 def model_card(result: AuditResult, *, intended_use: str = "", attribute_definition: str = "") -> str:
     """Write what a reader of a model card has to know, with its grounds and limits.
 
-    Parameters
-    ----------
-    result : AuditResult
-    intended_use, attribute_definition : str
-        Quoted as they are given.
-
-    Returns
-    -------
-    str
-        GitHub-flavoured Markdown that starts at the second level; names are escaped.
-
     Examples
     --------
     >>> from citlr.audit.results.result import CohortSummary, Controls, Quality

@@ -13,18 +13,7 @@ from citlr.version import __version__
 
 
 def rank(results: Mapping[str, AuditResult]) -> list[str]:
-    """Return the models, the gravest verdict first and the largest psi first among equals.
-
-    Parameters
-    ----------
-    results : mapping of str to AuditResult
-        Each model's audit.
-
-    Returns
-    -------
-    list of str
-        Names.
-    """
+    """Return the models, the gravest verdict first and the largest psi first among equals."""
 
     def weight(name: str) -> tuple[int, float, str]:
         result = results[name]
@@ -42,20 +31,7 @@ def heaviest(result: AuditResult) -> TestRow | None:
 
 
 def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -> str:
-    """Return the page.
-
-    Parameters
-    ----------
-    results : mapping of str to AuditResult
-        Each model's audit.
-    links : mapping of str to str
-        Each model's page, relative to this one.
-
-    Returns
-    -------
-    str
-        HTML that loads nothing.
-    """
+    """Return the page."""
     names = rank(results)
     columns = (
         tables.Column("Model"),

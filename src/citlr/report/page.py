@@ -96,30 +96,6 @@ def render(
     The same arguments give the same page, byte for byte. It loads nothing (a content security policy forbids it) and
     works without scripts; the one script makes tables sortable. No identifier, path or free text of the data is in it.
 
-    Parameters
-    ----------
-    result : AuditResult
-    responses : DataFrame, optional
-        Long responses (image_id, attribute, level, draw, label, probability) for the scatter plots.
-    gallery : Gallery, optional
-        Counterfactual strips; pictures of people leave the run only when this is given.
-    mask_below : int
-        Cells of the cohort's counts, and subgroups, with fewer patients are masked; 1 masks nothing.
-    intended_use, attribute_definition : str
-        What the model is for, and how the attribute was recorded and by whom; quoted as they are given.
-    most_scatters : int, optional
-        Scatter plots at most, the smallest adjusted p first; all of them by default.
-
-    Returns
-    -------
-    str
-        HTML.
-
-    Raises
-    ------
-    InputError
-        If `responses` lacks a column or `mask_below` is below 1.
-
     Examples
     --------
     >>> from citlr.audit.results.result import CohortSummary, Controls, Quality

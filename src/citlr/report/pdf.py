@@ -24,29 +24,7 @@ _PATIENCE = 300  # seconds that a browser may take
 
 
 def write_pdf(page: str, path: str | os.PathLike[str], *, engine: str = "weasyprint") -> Path:
-    """Write a page of this package as a PDF, atomically; nothing is loaded from anywhere.
-
-    Parameters
-    ----------
-    page : str
-        HTML of `citlr.report.page.render`.
-    path : path-like
-        Where to write.
-    engine : {"weasyprint", "chromium"}
-        WeasyPrint is the extra `pdf`, and needs Pango on the machine; Chromium has to be on the PATH.
-
-    Returns
-    -------
-    pathlib.Path
-        The file written.
-
-    Raises
-    ------
-    MissingExtraError
-        If WeasyPrint is asked for and not installed.
-    InputError
-        If the engine is unknown, or what it needs is not on the machine; there is no silent change of engine.
-    """
+    """Write a page of this package as a PDF, atomically; nothing is loaded from anywhere."""
     engines: dict[str, Callable[[str, Path], None]] = {"weasyprint": _by_weasyprint, "chromium": _by_chromium}
     if engine not in engines:
         raise InputError(f"There is no PDF engine '{engine}'.{did_you_mean(engine, get_args(Engine))}")
@@ -76,18 +54,7 @@ def _by_weasyprint(page: str, path: Path) -> None:
 
 
 def drawable(page: str) -> str:
-    """Put the rules for drawings into every drawing, colours resolved: WeasyPrint styles an SVG by what is in it only.
-
-    Parameters
-    ----------
-    page : str
-        HTML of `citlr.report.page.render`.
-
-    Returns
-    -------
-    str
-        The same page for paper.
-    """
+    """Put the rules for drawings into every drawing, colours resolved: WeasyPrint styles an SVG by its inside only."""
     from citlr.report.page import drawing_rules
 
     colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", page[: page.index("}")]))

@@ -29,23 +29,7 @@ def publish(
     report: ReportConfig,
     first: Path,
 ) -> None:
-    """Write every model's page, and one that ranks them where there are several.
-
-    Parameters
-    ----------
-    sources : mapping of str to Path
-        Each model's folder, with its `responses.parquet`.
-    targets : mapping of str to Path
-        Each model's page.
-    results : mapping of str to AuditResult
-        Each model's audit.
-    twins : callable
-        Gives the redrawn images, of which strips are shown.
-    report : ReportConfig
-        Number and size of the pictures (none where they may not leave the house), masking, what the page quotes.
-    first : Path
-        The page to open first: that of the model, or the ranking.
-    """
+    """Write every model's page, and one that ranks them where there are several."""
     pictures = choose_gallery(twins(), report.gallery, pixels=report.gallery_pixels) if report.gallery else None
     for name, result in results.items():
         responses = read_responses(sources[name] / "responses.parquet")
@@ -71,22 +55,7 @@ def templates_fingerprint() -> str:
 
 
 def choose_gallery(twins: Twins, count: int, *, pixels: int = LEGIBLE) -> Gallery:
-    """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level.
-
-    Parameters
-    ----------
-    twins : Twins
-        The redrawn images.
-    count : int
-        How many at most.
-    pixels : int
-        Longest side of a picture; text that is burnt into a radiograph can be read in larger ones.
-
-    Returns
-    -------
-    Gallery
-        Strips without any identifier.
-    """
+    """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level."""
     plan = twins.main.plan
     order = sorted(range(len(plan.image_ids)), key=lambda row: hashed_seed("gallery", plan.image_ids[row]))
     turn: dict[str, int] = {}

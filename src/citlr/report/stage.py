@@ -20,25 +20,7 @@ STAGES = (*BEFORE, "report")
 
 
 def run_audit(run: Run, *, narrator: Narrator | None = None) -> dict[str, AuditResult]:
-    """Run every stage that is not done yet, and return the audit of every model by name.
-
-    Parameters
-    ----------
-    run : Run
-        The folder and its configuration.
-    narrator : Narrator, optional
-        Says what goes on.
-
-    Returns
-    -------
-    dict of str to AuditResult
-        In the order of the configuration.
-
-    Raises
-    ------
-    CitlrError
-        In one sentence; whatever was finished stays, and the same call goes on from there.
-    """
+    """Run every stage that is not done yet, and return the audit of every model by name."""
     with run.locked():
         chain = Chain(run, narrator or Narrator(quiet=True))
         chain.upto("test")
@@ -47,24 +29,7 @@ def run_audit(run: Run, *, narrator: Narrator | None = None) -> dict[str, AuditR
 
 
 def run_stage(run: Run, stage: str, *, force: bool = False, narrator: Narrator | None = None) -> str:
-    """Run the stages up to one, and say what it left behind.
-
-    Parameters
-    ----------
-    run : Run
-        The folder and its configuration.
-    stage : {"cohort", "fit", "generate", "quality", "predict", "test", "report"}
-        The last stage to run. The report of finished audits needs neither table nor images nor models.
-    force : bool
-        Whether to do that stage again, and with it all that follows from it.
-    narrator : Narrator, optional
-        Says what goes on.
-
-    Returns
-    -------
-    str
-        A sentence with the artefact's path.
-    """
+    """Run the stages up to one, and say what it left behind."""
     if stage not in STAGES:
         raise InputError(f"There is no stage '{stage}'.{did_you_mean(stage, STAGES)}")
     with run.locked():

@@ -116,16 +116,7 @@ def _weight(row: TestRow) -> tuple[int, float]:
 
 
 def findings(result: AuditResult) -> tuple[Finding, ...]:
-    """Say, for every attribute and label, what was found; the gravest verdicts first, then the given order.
-
-    Parameters
-    ----------
-    result : AuditResult
-
-    Returns
-    -------
-    tuple of Finding
-    """
+    """Say, for every attribute and label, what was found; the gravest verdicts first, then the given order."""
     failed = failed_gates(result)
     found = []
     for (attribute, label), rows in _by_label(result):
@@ -181,18 +172,7 @@ def _who(failed: tuple[Gate, ...]) -> str:
 
 
 def measured(row: TestRow, alpha: float) -> str:
-    """Say what redrawing the images did, in one clause, with its interval and p-value.
-
-    Parameters
-    ----------
-    row : TestRow
-    alpha : float
-        Error rate, for naming the interval.
-
-    Returns
-    -------
-    str
-    """
+    """Say what redrawing the images did, in one clause, with its interval and p-value."""
     base, other = row.contrast
     lead = f"redrawing an image as {other} instead of {base}"
     evidence = f"{interval(row.psi, alpha)}; {_adjusted(row)}"

@@ -26,13 +26,7 @@ class ArrayFile:
     start: int
 
     def put(self, row: int, values: npt.ArrayLike) -> None:
-        """Write the rows from `row` on: (k, *shape[1:]).
-
-        Raises
-        ------
-        OSError
-            If the disk is full.
-        """
+        """Write the rows from `row` on: (k, *shape[1:])."""
         block = np.ascontiguousarray(values, dtype=self.dtype)
         if block.shape[1:] != self.shape[1:] or row + len(block) > self.shape[0]:
             raise ValueError(f"rows {row} to {row + len(block)} of shape {block.shape[1:]} in an array {self.shape}")

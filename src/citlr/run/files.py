@@ -27,21 +27,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A reader, or a run started again after SIGKILL, sees the old file or the whole new one, never half of it.
 
-    Parameters
-    ----------
-    path : path-like
-        The file to write; its folder is made if it is not there.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write; same folder and suffix as `path`.
-
-    Raises
-    ------
-    StateError
-        If the disk is full; what was finished before stays.
-
     Examples
     --------
     >>> import tempfile
@@ -102,13 +87,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    StateError
-        If it was cut short or is no JSON, naming the file.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -118,13 +97,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def require_regular(path: str | os.PathLike[str]) -> Path:
-    """Give the path, unless something lies there that is no file: a named pipe would be waited for without end.
-
-    Raises
-    ------
-    InputError
-        With what it is. A path where nothing lies is left to who opens it.
-    """
+    """Give the path, unless something lies there that is no file: a named pipe would be waited for without end."""
     file = Path(path)
     try:
         mode = file.stat().st_mode
@@ -175,22 +148,7 @@ def fingerprint(content: Any) -> str:
 
 
 def claim(folder: str | os.PathLike[str], key: str, other: str) -> None:
-    """Mark a folder as that of a study with this key, in `key.json`.
-
-    Parameters
-    ----------
-    folder : path-like
-        Of the study.
-    key : str
-        Fingerprint of all that its results depend on.
-    other : str
-        What the folder holds if the key is not its own, for the message.
-
-    Raises
-    ------
-    StateError
-        If the folder is another study's.
-    """
+    """Mark a folder as that of a study with this key, in `key.json`."""
     file = Path(folder) / "key.json"
     if not file.is_file():
         write_json(file, {"key": key})

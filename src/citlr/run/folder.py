@@ -16,14 +16,9 @@ from citlr.run.stages import Stages
 class Run(Stages):
     """A folder that holds one audit and every artefact of it.
 
-    Parameters
-    ----------
-    root : path-like
-        Where.
-    config : AuditConfig
-        The settings, every path absolute; written when the run is locked.
-    narrator : Narrator, optional
-        Says what goes on.
+    - `root`: Where.
+    - `config`: The settings, every path absolute; written when the run is locked.
+    - `narrator`: Says what goes on.
     """
 
     def __init__(self, root: str | Path, config: AuditConfig, narrator: Narrator | None = None) -> None:
@@ -35,13 +30,6 @@ class Run(Stages):
         """Open a run folder, or start one when `config` is given and the folder is new.
 
         Another configuration than the one before is taken: the stages that depend on what differs are done again.
-
-        Raises
-        ------
-        StateError
-            If the folder is not empty and not a run, or its configuration is damaged and none is given.
-        InputError
-            If no configuration is given and the folder holds none.
         """
         root = Path(folder)
         file = root / "config.json"

@@ -18,10 +18,7 @@ _DIGEST = re.compile(r"\b[0-9a-f]{32,64}\b")
 class History:
     """A list of changes in a JSON file.
 
-    Parameters
-    ----------
-    file : Path
-        Not there before the first verdict.
+    - `file`: Not there before the first verdict.
     """
 
     def __init__(self, file: Path) -> None:

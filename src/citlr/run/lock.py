@@ -21,11 +21,6 @@ def locked(folder: Path, *, remedy: str = "give another --out", deep: bool = Tru
 
     What a killed process left half written is removed: in the folder, and, where `deep`, in all below it.
 
-    Raises
-    ------
-    StateError
-        If another process holds it.
-
     Examples
     --------
     >>> import tempfile

@@ -32,22 +32,15 @@ def code_version() -> str:
 class Stage:
     """A piece of work that is done once for the same key.
 
-    Parameters
-    ----------
-    name : str
-        Of its record; letters, digits, "-", "_" and ".".
-    inputs : mapping
-        All that it reads from outside, as plain JSON: settings by name, and fingerprints of files, images, weights.
-    work : callable
-        Writes into the folder it is given: `places` below it, and what it needs to go on after a kill below `SCRATCH`.
-        Returns facts for the record.
-    places : tuple of str
-        Files or folders that it leaves, relative to the folder of all stages; nothing else is kept.
-    after : tuple of str
-        Keys of the stages whose output it reads.
-    discovered : callable, optional
-        Fingerprint of outside inputs that are known only from the output, which lies in the folder it is given: the
-        image files that a table names, for example.
+    - `name`: Of its record; letters, digits, "-", "_" and ".".
+    - `inputs`: All that it reads from outside, as plain JSON: settings by name, and fingerprints of files, images,
+      weights.
+    - `work`: Writes into the folder it is given: `places` below it, and what it needs to go on after a kill below
+      `SCRATCH`. Returns facts for the record.
+    - `places`: Files or folders that it leaves, relative to the folder of all stages; nothing else is kept.
+    - `after`: Keys of the stages whose output it reads.
+    - `discovered`: Fingerprint of outside inputs that are known only from the output, which lies in the folder it is
+      given: the image files that a table names, for example.
     """
 
     name: str
@@ -69,26 +62,15 @@ class Stage:
 class StageRecord:
     """What is known of a finished stage.
 
-    Parameters
-    ----------
-    name, key : str
-        Of the stage; the key holds what was discovered as well.
-    stage_key : str
-        The key without what was discovered.
-    code : str
-        Version of the code that did it.
-    inputs : dict
-        See `Stage`.
-    places : tuple of str
-        See `Stage`.
-    files : dict of str to str
-        SHA-256 of every file below the places.
-    seconds, peak_memory_mb, attempts, facts
-        What it took, in all attempts, and what the work said.
-    finished : str
-        UTC, ISO 8601.
-    discovered : str
-        See `Stage`; empty where nothing is.
+    - `name`, `key`: Of the stage; the key holds what was discovered as well.
+    - `stage_key`: The key without what was discovered.
+    - `code`: Version of the code that did it.
+    - `inputs`: See `Stage`.
+    - `places`: See `Stage`.
+    - `files`: SHA-256 of every file below the places.
+    - `seconds`, `peak_memory_mb`, `attempts`, `facts`: What it took, in all attempts, and what the work said.
+    - `finished`: UTC, ISO 8601.
+    - `discovered`: See `Stage`; empty where nothing is.
     """
 
     name: str

@@ -31,12 +31,8 @@ class Stages:
     it is whole, its places are moved to their names, and `stages/<name>.json` is written with a SHA-256 of every file.
     A finished stage is done again when its key differs or one of its files is not what it was.
 
-    Parameters
-    ----------
-    root : path-like
-        Made when it is first written to.
-    narrator : Narrator, optional
-        Says what is made again, and why.
+    - `root`: Made when it is first written to.
+    - `narrator`: Says what is made again, and why.
     """
 
     def __init__(self, root: str | Path, narrator: Narrator | None = None) -> None:
@@ -88,13 +84,7 @@ class Stages:
         return None
 
     def require(self, name: str, remedy: str) -> StageRecord:
-        """Return the record of a finished stage whose files are intact.
-
-        Raises
-        ------
-        StateError
-            If the stage is not finished, or a file of it is not what was written; `remedy` says what would do.
-        """
+        """Return the record of a finished stage whose files are intact."""
         record = self.record(name)
         if record is None:
             raise StateError(f"'{self.root}' has no finished stage '{name}': {remedy}.")
@@ -125,17 +115,7 @@ class Stages:
         return record.discovered == stage.discovered(self.root)
 
     def do(self, stage: Stage) -> StageRecord:
-        """Do a stage unless it is done; go on where an earlier attempt with the same key was cut off.
-
-        Parameters
-        ----------
-        stage : Stage
-
-        Returns
-        -------
-        StageRecord
-            Of this call, or of the earlier one that finished.
-        """
+        """Do a stage unless it is done; go on where an earlier attempt with the same key was cut off."""
         record = self.done(stage)
         if record is not None:
             return record

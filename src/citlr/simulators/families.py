@@ -21,23 +21,14 @@ Outputs = Callable[[np.random.Generator, Floats, int], Floats]
 class ResponseFamily:
     """One way in which a model's outputs can come about.
 
-    Parameters
-    ----------
-    name : str
-    outcome : {"decision", "probability"}
-        What the values are.
-    shared_seeds : bool
-        Whether draw r of all levels shares its generator noise.
-    exact : bool
-        Whether the default test is exact for it by construction.
-    levels : int
-        Number of levels of the attribute.
-    images_per_patient : int
-        Images of a patient share a part of their latent severity and the whole of their effect.
-    draw : callable
-        `(rng, latent (units, 1, 1, repetitions), draws) -> values (units, levels, draws, repetitions)`.
-    psi, mean_effect : float
-        True effects at the contrast of the first two levels; zero for a null.
+    - `name`
+    - `outcome`: What the values are.
+    - `shared_seeds`: Whether draw r of all levels shares its generator noise.
+    - `exact`: Whether the default test is exact for it by construction.
+    - `levels`: Number of levels of the attribute.
+    - `images_per_patient`: Images of a patient share a part of their latent severity and the whole of their effect.
+    - `draw`: `(rng, latent (units, 1, 1, repetitions), draws) -> values (units, levels, draws, repetitions)`.
+    - `psi`, `mean_effect`: True effects at the contrast of the first two levels; zero for a null.
     """
 
     name: str
@@ -53,20 +44,7 @@ class ResponseFamily:
     def sample(self, rng: np.random.Generator, units: int, *, draws: int, repetitions: int) -> tuple[Floats, Floats]:
         """Draw independent repetitions; return values and the patient of each unit.
 
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-        units : int
-            Images, a multiple of `images_per_patient`.
-        draws : int
-            Draws per image and level.
-        repetitions : int
-            Independent data sets along the last axis.
-
-        Returns
-        -------
-        values : ndarray of float, shape (units, levels, draws, repetitions)
-        patients : ndarray of int, shape (units,)
+        Shapes: gives (units, levels, draws, repetitions).
 
         Examples
         --------
@@ -196,17 +174,6 @@ def zero_mean(
     psi: float, *, images_per_patient: int = 1, steepness: float = 3.0, shared: float = 0.0
 ) -> ResponseFamily:
     """Decisions whose chance moves by plus or minus sqrt(psi), half of the patients each way.
-
-    Parameters
-    ----------
-    psi : float
-        True psi, in (0, 1).
-    images_per_patient : int
-    steepness : float
-        Slope of the chance in the latent severity: at 3, 28 % of the decisions flip between two draws at one level, at
-        8 it is 17 %.
-    shared : float
-        Share of the draws in which both levels use one random number; above 0 the seeds count as shared.
 
     Examples
     --------

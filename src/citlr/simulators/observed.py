@@ -35,18 +35,12 @@ class ObservedSample:
 class ObservedFamily:
     """Decisions with chance `.1 + .7 sigmoid(2 w.z [+ z_1]) + A tau(z)`.
 
-    Parameters
-    ----------
-    confounded : bool
-        Whether `P(A=1|Z) = sigmoid(z_1 + z_2 / 2)` instead of one half; the decision then leans on z_1 as well.
-    effect : float
-        Size of tau.
-    shape : {"none", "uniform", "zero-mean"}
-        tau is 0, `effect`, or `effect` times the sign of the first feature.
-    features : int
-        k, at least 2.
-    images_per_patient : int
-        Images of a patient share the attribute and most of the representation.
+    - `confounded`: Whether `P(A=1|Z) = sigmoid(z_1 + z_2 / 2)` instead of one half; the decision then leans on z_1 as
+      well.
+    - `effect`: Size of tau.
+    - `shape`: tau is 0, `effect`, or `effect` times the sign of the first feature.
+    - `features`: k, at least 2.
+    - `images_per_patient`: Images of a patient share the attribute and most of the representation.
 
     Examples
     --------

@@ -37,18 +37,11 @@ _ATTRIBUTE_SHARE = 0.5
 class TabularSample:
     """Units of one world, with the noise that makes their counterfactuals exact.
 
-    Parameters
-    ----------
-    z : ndarray of float, shape (n, k)
-        Representation `Z_T`: everything but the attribute.
-    attribute : ndarray of int, shape (n,)
-        `A` in {0, 1}.
-    x : ndarray of float, shape (n, k)
-        Observation that a classifier sees.
-    label : ndarray of int, shape (n,)
-        `Y` in {0, 1}.
-    noise : ndarray of float, shape (n, T + 1, k)
-        Exogenous noise of the T steps and of the observation.
+    - `z` (n, k): Representation `Z_T`: everything but the attribute.
+    - `attribute` (n,): `A` in {0, 1}.
+    - `x` (n, k): Observation that a classifier sees.
+    - `label` (n,): `Y` in {0, 1}.
+    - `noise` (n, T + 1, k): Exogenous noise of the T steps and of the observation.
     """
 
     z: Floats
@@ -68,26 +61,13 @@ class TabularWorld:
     `Z_t = A M_t Z_{t+1} + (1 - A) N_t Z_{t+1} + xi_t`, `X = M_X Z_0 + r + eps`, `Y = 1[sigmoid(u(Z_T)) >= 1/2]`.
     `M_t`, `N_t` have entries U(-10, 10) with rows divided by their L1 norm; `M_X`, `r` have entries U(-1, 1).
 
-    Parameters
-    ----------
-    name : {"linear", "quadratic", "exponential", "interactive", "log-scale", "sin"}
-        Form of `u`.
-    seed : int
-        Draws the parameters; the same name and seed give the same world, bit for bit.
-    balanced : bool
-        Replace the intercept so that half the units are positive. As published, the quadratic and exponential sets
-        are 89-99 % positive. The log-scale set is balanced by construction and keeps its intercept.
-    label : {"threshold", "bernoulli"}
-        Published threshold, or a draw with probability `sigmoid(u)`.
-    features, steps : int
-        k and T.
-    noise : float
-        Standard deviation of every `xi_t` and of `eps`; 0 makes the world deterministic.
-
-    Raises
-    ------
-    InputError
-        If a name is unknown or a number out of range.
+    - `name`: Form of `u`.
+    - `seed`: Draws the parameters; the same name and seed give the same world, bit for bit.
+    - `balanced`: Replace the intercept so that half the units are positive. As published, the quadratic and exponential
+      sets are 89-99 % positive. The log-scale set is balanced by construction and keeps its intercept.
+    - `label`: Published threshold, or a draw with probability `sigmoid(u)`.
+    - `features`, `steps`: k and T.
+    - `noise`: Standard deviation of every `xi_t` and of `eps`; 0 makes the world deterministic.
 
     Examples
     --------
@@ -144,19 +124,7 @@ class TabularWorld:
             object.__setattr__(self, "intercept", _nearest_to_half(self._shape(reference), self.intercept))
 
     def sample(self, n: int, *, seed: int) -> TabularSample:
-        """Draw `n` units.
-
-        Parameters
-        ----------
-        n : int
-            Number of units, at least 1.
-        seed : int
-            Draws representation, attribute, noise and, with the Bernoulli rule, the label.
-
-        Returns
-        -------
-        TabularSample
-        """
+        """Draw `n` units."""
         if n < 1:
             raise InputError(f"A sample needs at least one unit, found n = {n}.")
         rng = np.random.default_rng([self.seed, seed])
@@ -184,20 +152,7 @@ class TabularWorld:
     def twins(self, z: Floats, *, draws: int, seed: int, shared_noise: bool = True) -> Floats:
         """Draw each unit afresh under both levels: the world's own equations as the generator.
 
-        Parameters
-        ----------
-        z : ndarray of float, shape (n, k)
-            Representations.
-        draws : int
-            Noise draws per unit and level.
-        seed : int
-            Draws the noise.
-        shared_noise : bool
-            Whether draw r uses the same noise under both levels.
-
-        Returns
-        -------
-        ndarray of float, shape (n, 2, draws, k)
+        Shapes: `z` (n, k); gives (n, 2, draws, k).
         """
         if draws < 1:
             raise InputError(f"At least one draw per level is needed, found draws = {draws}.")
@@ -246,18 +201,12 @@ class TabularWorld:
 class TabularTruth:
     """What a model truly does in a world, from many noise draws.
 
-    Parameters
-    ----------
-    psi : float
-        `E[(g(1,Z) - g(0,Z))^2]`, g the mean output over noise: zero exactly when the model is invariant.
-    psi_error : float
-        Monte-Carlo standard error of `psi` over noise, units held fixed.
-    mean_effect : float
-        `E[g(1,Z) - g(0,Z)]`.
-    flip_rate : float
-        Mean squared change between the levels under the same noise (the share of flips, for decisions).
-    within_flip_rate : float
-        The same between two noise draws at one level: what ECA counts although no definition of invariance does.
+    - `psi`: `E[(g(1,Z) - g(0,Z))^2]`, g the mean output over noise: zero exactly when the model is invariant.
+    - `psi_error`: Monte-Carlo standard error of `psi` over noise, units held fixed.
+    - `mean_effect`: `E[g(1,Z) - g(0,Z)]`.
+    - `flip_rate`: Mean squared change between the levels under the same noise (the share of flips, for decisions).
+    - `within_flip_rate`: The same between two noise draws at one level: what ECA counts although no definition of
+      invariance does.
     """
 
     psi: float
@@ -272,19 +221,7 @@ def tabular_truth(outputs: Floats) -> TabularTruth:
 
     `U_i = ((sum_r D_ir)^2 - sum_r D_ir^2) / (R (R-1))` is unbiased for `(g(1,z_i) - g(0,z_i))^2` at any R >= 2.
 
-    Parameters
-    ----------
-    outputs : ndarray of float, shape (n, 2, R)
-        Model outputs under A=0 and A=1 for R noise draws, R >= 2.
-
-    Returns
-    -------
-    TabularTruth
-
-    Raises
-    ------
-    InputError
-        If the shape is another one.
+    Shapes: `outputs` (n, 2, R).
 
     Examples
     --------
@@ -311,17 +248,7 @@ def tabular_truth(outputs: Floats) -> TabularTruth:
 def expected_counterfactual_accuracy(factual: Floats, counterfactual: Floats, *, levels: int = 2) -> float:
     """ECA: share of decisions kept when the level is redrawn uniformly from all `levels`, the factual one among them.
 
-    Parameters
-    ----------
-    factual, counterfactual : ndarray, shape (n,)
-        Decisions on the same units, same noise, under the factual and the other level.
-    levels : int
-        Number of levels; 2 in these worlds.
-
-    Returns
-    -------
-    float
-        In [1 / levels, 1].
+    Shapes: `factual, counterfactual` (n,).
 
     Examples
     --------

@@ -27,25 +27,7 @@ BIAS = 2.0
 def run_demo(
     out: str | Path, *, seed: int = 0, patients: int = 3000, narrator: Narrator | None = None
 ) -> dict[str, AuditResult]:
-    """Make the world and the two classifiers, and audit them; run again, it goes on where it was.
-
-    Parameters
-    ----------
-    out : path-like
-        Folder: `world/` (images and table), `models/`, `audit.yaml`, `run/` (the audit and its page).
-    seed : int
-        Of the world, the classifiers, the generator and the test.
-    patients : int
-        Patients of the world, one image each: a generator also learns what goes with the attribute in its sample by
-        chance, and that shrinks with the number of patients.
-    narrator : Narrator, optional
-        Says what goes on.
-
-    Returns
-    -------
-    dict of str to AuditResult
-        "blind" and "biased".
-    """
+    """Make the world and the two classifiers, and audit them; run again, it goes on where it was."""
     root = Path(out)
     voice = narrator or Narrator(quiet=True)
     world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3})

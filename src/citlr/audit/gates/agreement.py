@@ -29,19 +29,7 @@ Floats = npt.NDArray[np.float64]
 def measure_agreement(
     frame: pd.DataFrame, responses: Responses, cohort: pd.DataFrame, *, settings: TestConfig
 ) -> tuple[Agreement, ...]:
-    """Compare the model's outputs on null interventions and on originals, label by label.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Long table of responses; rows of draw -1 are on the images as they came.
-    responses : Responses
-        Under every level.
-    cohort : DataFrame
-        Rows of the images: `image_id`, the attribute, labels.
-    settings : TestConfig
-        Its thresholds and alpha.
-    """
+    """Compare the model's outputs on null interventions and on originals, label by label."""
     known = cohort.assign(image_id=cohort["image_id"].astype(str)).set_index("image_id")
     names = [str(unit) for unit in responses.units]
     recorded = known.loc[names, responses.attribute].astype(str).to_numpy()

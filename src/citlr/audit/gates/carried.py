@@ -42,19 +42,7 @@ def measure_carried(
 ) -> Carried:
     """Measure the share of each level.
 
-    Parameters
-    ----------
-    real : ndarray, shape (n, levels)
-        What the probe reads of the images as they are.
-    redrawn : ndarray, shape (n, levels, draws, levels)
-        What it reads of them under each level (second axis).
-    frame : DataFrame
-        Their rows: `patient_id` and what is held.
-    recorded : ndarray of int, shape (n,)
-        Index of the level that each image has, -1 for none of them.
-    levels, hold : sequence of str
-    size : int
-        Side of the images that were read, pixels.
+    Shapes: `real` (n, levels), `redrawn` (n, levels, draws, levels), `recorded` (n,).
     """
     held, clusters = coded(frame, hold), Clusters.of(frame["patient_id"])
     shares, unread = {}, []

@@ -28,22 +28,7 @@ BOOTSTRAP_RANDOMIZATIONS = 199
 def audit_placebo(
     frame: pd.DataFrame, *, settings: TestConfig, shared_seeds: bool, seed: int
 ) -> tuple[Placebo | None, bool]:
-    """Audit the coin.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Long table of responses, the coin's among them or not.
-    settings, shared_seeds, seed
-        As in the test.
-
-    Returns
-    -------
-    Placebo or None
-        Smallest adjusted p over the labels, and psi of that label; None when the coin was not drawn.
-    bool
-        Whether no label's coin got the verdict "dependence".
-    """
+    """Audit the coin."""
     if not (frame["attribute"] == PLACEBO).any():
         return None, False
     assessment = assess_responses(
@@ -66,22 +51,6 @@ def audit_regeneration(
     """Audit the first half of each level's draws against the second half: the level is the same, so nothing may show.
 
     It costs no image and no output: the draws are there.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Long table of responses, for the outputs on the images as they came.
-    responses : Responses
-        Under every level.
-    factual : mapping of str to str
-        Level that each image has.
-    settings, seed
-        As in the test.
-
-    Returns
-    -------
-    Regeneration or None
-        None with fewer than four draws: two halves of two are needed.
     """
     half = responses.n_draws // 2
     if half < 2:
@@ -126,21 +95,7 @@ def _changed(
 def plant(responses: Responses, detector: npt.NDArray[np.float64], strength: float, level: int) -> Responses:
     """Add `strength` times an attribute detector to the logit of every output.
 
-    Parameters
-    ----------
-    responses : Responses
-        Of the model under audit.
-    detector : ndarray, shape (units, levels, draws, levels)
-        Probability of each level that an attribute probe reads off every redrawn image; units as in `responses`.
-    strength : float
-        Logits between an image that surely shows another level and one that surely shows this one.
-    level : int
-        The level whose images are raised.
-
-    Returns
-    -------
-    Responses
-        Of a model with a known bias.
+    Shapes: `detector` (units, levels, draws, levels).
 
     Examples
     --------
@@ -165,24 +120,7 @@ def planted_ladder(
     shared_seeds: bool,
     seed: int,
 ) -> tuple[tuple[PlantedBias, ...], float | None]:
-    """Plant a bias of growing strength and see from where on it is found.
-
-    Parameters
-    ----------
-    responses, detector
-        As in `plant`.
-    controls : ControlsConfig
-        Strengths and bootstrap samples.
-    settings, shared_seeds, seed
-        As in the test.
-
-    Returns
-    -------
-    tuple of PlantedBias
-        Per strength and label; the bias raises the last level.
-    float or None
-        The smallest strength from which on every label is found with 80 % power; None when there is none.
-    """
+    """Plant a bias of growing strength and see from where on it is found."""
     last = len(responses.levels) - 1
     samples = [
         _resample(responses.patients, np.random.default_rng(hashed_seed("planted", seed, number)))

@@ -40,29 +40,17 @@ REVERSED = 48
 class Faithfulness:
     """What was measured; None is unknown, and `notes` says why.
 
-    Parameters
-    ----------
-    composition, reversibility, minimality : float or None
-        Mean absolute changes, grey values in [0, 1].
-    effectiveness : dict of str to float
-        Share of images redrawn under each level that the probe reads as that level; empty when unknown.
-    drift : dict of str to float or None
-        Shift of each held label's probability between the levels.
-    off_target : dict of str to float or None
-        The same for labels and covariates that were not held.
-    fid : float or None
-        Distance of redrawn from original images in the features of `fid_extractor`; `kid` likewise.
-    similarity : float or None
-        Structural similarity of images and their null interventions.
-    auroc, error : dict of str to float
-        See `QualityReport`.
-    cycles : dict of str to list of float
-        Mean absolute difference and structural similarity after so many null interventions in a row.
-    carried : tuple of Carried
-        What share of the attribute the redrawn images carry, at every size that a model reads.
-    detector : ndarray or None, float32, shape (images, levels, draws, levels)
-        Probability of each level (last axis) that the probe reads off every redrawn image, in the plan's order; None
-        when the probe reads no better than chance.
+    - `composition`, `reversibility`, `minimality`: Mean absolute changes, grey values in [0, 1].
+    - `effectiveness`: Share of images redrawn under each level that the probe reads as that level; empty when unknown.
+    - `drift`: Shift of each held label's probability between the levels.
+    - `off_target`: The same for labels and covariates that were not held.
+    - `fid`: Distance of redrawn from original images in the features of `fid_extractor`; `kid` likewise.
+    - `similarity`: Structural similarity of images and their null interventions.
+    - `auroc`, `error`: See `QualityReport`.
+    - `cycles`: Mean absolute difference and structural similarity after so many null interventions in a row.
+    - `carried`: What share of the attribute the redrawn images carry, at every size that a model reads.
+    - `detector` (images, levels, draws, levels): Probability of each level (last axis) that the probe reads off every
+      redrawn image, in the plan's order; None when the probe reads no better than chance.
     """
 
     composition: float | None
@@ -137,36 +125,7 @@ def assess_faithfulness(
     directory: Path | None = None,
     narrator: Narrator | None = None,
 ) -> Faithfulness:
-    """Measure the redrawn images.
-
-    Parameters
-    ----------
-    twins : Twins
-        The redrawn images.
-    train, validation : Cohort
-        What the probes are trained and judged on; none of the redrawn images is in them.
-    hold : sequence of str
-        Covariates that the generator was told to keep.
-    sizes : sequence of int
-        Sides of the images that the models under audit read: each other than the generator's takes a probe of its own.
-    probe_steps : int
-        Length of the probes' training.
-    features : str
-        Network of FID and KID, see `load_extractor`.
-    cycles : int
-        Null interventions in a row.
-    seed : int
-        Of the probes and of the reversed draws.
-    directory : Path, optional
-        Where the probes' training is resumed from.
-    narrator : Narrator, optional
-        Shows progress.
-
-    Returns
-    -------
-    Faithfulness
-        Every number, and why one is missing.
-    """
+    """Measure the redrawn images."""
     voice = narrator or Narrator(quiet=True)
     extractor = load_extractor(features)
     plan, attribute = twins.main.plan, twins.attribute

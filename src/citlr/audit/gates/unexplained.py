@@ -92,23 +92,7 @@ def measure_unexplained(
     settings: TestConfig,
     seed: int,
 ) -> tuple[Unexplained, ...]:
-    """Measure the difference of every label at every contrast.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Long table of responses; rows of draw -1 are on the images as they came.
-    responses : Responses
-        Under every level.
-    cohort : DataFrame
-        Rows of the images: `image_id`, `patient_id`, the attribute, and what is `given`.
-    given : sequence of str
-        Columns that are held or recorded: Z.
-    settings : TestConfig
-        Outcome, thresholds, margin, alpha.
-    seed : int
-        Of the folds and learners.
-    """
+    """Measure the difference of every label at every contrast."""
     known = cohort.assign(image_id=cohort["image_id"].astype(str)).set_index("image_id")
     names = [str(unit) for unit in responses.units]
     known = known.loc[names].reset_index()

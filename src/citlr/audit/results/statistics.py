@@ -33,28 +33,7 @@ def assess_responses(
     replicates: Replicates | None = None,
     carried: Mapping[str, float] | None = None,
 ) -> Assessment:
-    """Run the default test with the settings of the configuration.
-
-    Parameters
-    ----------
-    responses : Responses
-        Of one attribute.
-    settings : TestConfig
-        Outcome, threshold, margin, alpha, randomizations.
-    shared_seeds : bool
-        Whether the levels of one draw share their noise.
-    seed : int
-        Of the randomisation.
-    replicates : Replicates, optional
-        Outputs on images moved by what the generator's training split leaves open.
-    carried : mapping of str to float, optional
-        Share of the attribute that the redrawn images carry at least, by level.
-
-    Returns
-    -------
-    Assessment
-        Every contrast and label.
-    """
+    """Run the default test with the settings of the configuration."""
     return assess(
         responses,
         margin=settings.margin,
@@ -72,22 +51,7 @@ def assess_responses(
 def baselines(
     frame: pd.DataFrame, cohort: Cohort, *, attribute: str, levels: Sequence[str], settings: TestConfig
 ) -> tuple[BaselineRow, ...]:
-    """Return demographic parity and equality of opportunity on the images as they came.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Long table of responses; rows with draw -1 are used.
-    cohort : Cohort
-        Knows the outcome of every image.
-    attribute, levels, settings
-        As in the test.
-
-    Returns
-    -------
-    tuple of BaselineRow
-        Two per label and contrast.
-    """
+    """Return demographic parity and equality of opportunity on the images as they came."""
     originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == attribute)]
     known = cohort.frame.set_index("image_id")
     rows: list[BaselineRow] = []
@@ -126,13 +90,7 @@ def outcome_of(probability: npt.NDArray[np.float64], label: str, settings: TestC
 
 
 def threshold_of(label: str, settings: TestConfig) -> float:
-    """Return the threshold of a label.
-
-    Raises
-    ------
-    InputError
-        If thresholds are given by label and this one is not named.
-    """
+    """Return the threshold of a label."""
     threshold = settings.threshold
     if not isinstance(threshold, Mapping):
         return threshold

@@ -25,24 +25,7 @@ AGE_EDGES = (0, 18, 40, 60, 80)
 def audit_subgroups(
     responses: Responses, cohort: Cohort, *, settings: TestConfig, shared_seeds: bool
 ) -> tuple[SubgroupRow, ...]:
-    """Estimate the effects in every part of the test set that the cohort can name.
-
-    Parameters
-    ----------
-    responses : Responses
-        Of one attribute.
-    cohort : Cohort
-        Knows the covariates of every image, among them those of the responses.
-    settings : TestConfig
-        Outcome, thresholds and error rate of the intervals.
-    shared_seeds : bool
-        Whether the levels of one draw share their noise.
-
-    Returns
-    -------
-    tuple of SubgroupRow
-        By recorded level, by each covariate and by age, and by every pair of these; empty where nothing is known.
-    """
+    """Estimate the effects in every part of the test set that the cohort can name."""
     covariates = groupings(cohort, responses.units)
     if responses.factual is None and not covariates:
         return ()
@@ -73,20 +56,7 @@ def audit_subgroups(
 
 
 def groupings(cohort: Cohort, units: Any) -> dict[str, Any]:
-    """Return the covariates of the images as categories.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Its covariates, and `age` and `view` where it has them.
-    units : sequence of str
-        Images, in the order that is wanted.
-
-    Returns
-    -------
-    dict of str to ndarray of str or None
-        Numbers cut into bands; variables with one value, or with more than eight, are left out.
-    """
+    """Return the covariates of the images as categories."""
     known = cohort.frame.set_index("image_id").loc[list(map(str, units))]
     extra = [name for name in ("age", "view") if name in known.columns]
     found = {}

@@ -42,24 +42,14 @@ class Settings:
 class AuditInputs:
     """Everything that the audit of one model rests on.
 
-    Parameters
-    ----------
-    model : str
-        Its name.
-    responses : DataFrame
-        Long table, the coin's responses among them.
-    whole, test : Cohort
-        All splits, and the one that is audited.
-    twins : Twins
-        The redrawn images.
-    faithfulness : Faithfulness
-        How faithful they are.
-    settings : Settings
-        Of the test, the gates and the controls.
-    provenance : dict
-        Where all of it came from.
-    size : int, optional
-        Side of the images that the model reads; the generator's without it.
+    - `model`: Its name.
+    - `responses`: Long table, the coin's responses among them.
+    - `whole`, `test`: All splits, and the one that is audited.
+    - `twins`: The redrawn images.
+    - `faithfulness`: How faithful they are.
+    - `settings`: Of the test, the gates and the controls.
+    - `provenance`: Where all of it came from.
+    - `size`: Side of the images that the model reads; the generator's without it.
     """
 
     model: str
@@ -74,18 +64,7 @@ class AuditInputs:
 
 
 def audit_responses(inputs: AuditInputs) -> AuditResult:
-    """Test the responses of one model.
-
-    Parameters
-    ----------
-    inputs : AuditInputs
-        What the audit rests on.
-
-    Returns
-    -------
-    AuditResult
-        With every verdict inconclusive that a failed gate is about.
-    """
+    """Test the responses of one model."""
     config, twins = inputs.settings, inputs.twins
     attribute, levels = twins.attribute, twins.levels
     shared = twins.main.plan.shared_seeds
@@ -156,26 +135,7 @@ def recorded_beside(cohort: Cohort, hold: Sequence[str], attribute: str) -> tupl
 def gate_quality(
     found: Faithfulness, carried: Carried, limits: GateConfig, controls: Controls, coin_passed: bool
 ) -> tuple[Gate, ...]:
-    """Hold the generator's quality against the limits of the configuration.
-
-    Parameters
-    ----------
-    found : Faithfulness
-        What was measured; None where it could not be, which fails the gate.
-    carried : Carried
-        What of the attribute the redrawn images carry at the size that the model reads.
-    limits : GateConfig
-        The limits.
-    controls : Controls
-        For the coin's p-value.
-    coin_passed : bool
-        Whether the audit of the coin gave no verdict of dependence.
-
-    Returns
-    -------
-    tuple of Gate
-        Composition, effectiveness, drift of each held label, and the placebo unless it is waived.
-    """
+    """Hold the generator's quality against the limits of the configuration."""
     gates = [_composition(found.composition, limits.composition)]
     gates.append(_effectiveness(carried, limits.effectiveness))
     for label, shift in sorted(found.drift.items()):

@@ -20,25 +20,7 @@ from citlr.run.files import atomic_write
 
 
 def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: str | None = None) -> Description:
-    """Cross every label, its missingness, the view and the age with every attribute.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    attributes : sequence of str, optional
-        Some of the cohort's; all without it.
-    split : str, optional
-        One split alone.
-
-    Returns
-    -------
-    Description
-
-    Raises
-    ------
-    InputError
-        If the cohort has no attribute of that name, or no images.
-    """
+    """Cross every label, its missingness, the view and the age with every attribute."""
     part = cohort if split is None else cohort.part(split)
     if not len(part):
         raise InputError("There are no images to describe.")
@@ -62,21 +44,6 @@ def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: 
 
 def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str, unit: Unit) -> Association:
     """Count one categorical variable against an attribute and test their independence.
-
-    Parameters
-    ----------
-    attribute, values : Series of str
-        Same index, no blanks.
-    kind : {"label", "missing", "view"}
-        What the variable is.
-    variable : str
-        Its name.
-    unit : {"image", "patient"}
-        What a row is.
-
-    Returns
-    -------
-    Association
 
     Examples
     --------

@@ -15,17 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 
 
 def draw(description: Description) -> Figure:
-    """Draw one row of panels per attribute: findings, missing labels, views, ages.
-
-    Parameters
-    ----------
-    description : Description
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Not registered with pyplot, so nothing stays in memory.
-    """
+    """Draw one row of panels per attribute: findings, missing labels, views, ages."""
     names = list(dict.fromkeys(one.attribute for one in description.associations))
     figure = Figure(figsize=(15, 3.6 * max(1, len(names))), layout="constrained")
     panels = figure.subplots(max(1, len(names)), 4, squeeze=False)

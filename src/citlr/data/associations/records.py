@@ -20,27 +20,17 @@ SCHEMA = "citlr.description/1"
 class Association:
     """One variable against one attribute.
 
-    Parameters
-    ----------
-    kind : {"label", "missing", "view"}
-        A finding, the absence of its label, or the view.
-    attribute, variable : str
-        What is crossed.
-    unit : {"image", "patient"}
-        What is counted; a patient has a finding if one of his images does. Only patients are independent: the image's
-        p-value is the publication's and too small where patients have several images.
-    levels, values : tuple of str
-        Rows and columns of `table`.
-    table : tuple of tuple of int
-        Counts.
-    statistic, dof : float, int
-        Pearson's chi-square without continuity correction.
-    pvalue, log10_pvalue : float
-        The latter is exact where the former is too small for a float. 1 and 0 where nothing varies.
-    cramers_v : float
-        In [0, 1]; 0 where nothing varies.
-    smallest_expected : float
-        Expected count of the emptiest cell; below 5 the chi-square's p-value is rough.
+    - `kind`: A finding, the absence of its label, or the view.
+    - `attribute`, `variable`: What is crossed.
+    - `unit`: What is counted; a patient has a finding if one of his images does. Only patients are independent: the
+      image's p-value is the publication's and too small where patients have several images.
+    - `levels`, `values`: Rows and columns of `table`.
+    - `table`: Counts.
+    - `statistic`, `dof`: Pearson's chi-square without continuity correction.
+    - `pvalue`, `log10_pvalue`: The latter is exact where the former is too small for a float. 1 and 0 where nothing
+      varies.
+    - `cramers_v`: In [0, 1]; 0 where nothing varies.
+    - `smallest_expected`: Expected count of the emptiest cell; below 5 the chi-square's p-value is rough.
     """
 
     kind: Kind
@@ -71,16 +61,10 @@ class Association:
 class AgeByLevel:
     """Age (of images) in one level of an attribute; the p-value is Kruskal and Wallis's over patients' first ages.
 
-    Parameters
-    ----------
-    attribute, level : str
-        Who.
-    n_images, n_missing : int
-        With and without a stated age.
-    mean, sd, q25, median, q75 : float
-        In years; NaN where no age is stated.
-    pvalue : float
-        The same for all levels of an attribute; NaN where it cannot be computed.
+    - `attribute`, `level`: Who.
+    - `n_images`, `n_missing`: With and without a stated age.
+    - `mean`, `sd`, `q25`, `median`, `q75`: In years; NaN where no age is stated.
+    - `pvalue`: The same for all levels of an attribute; NaN where it cannot be computed.
     """
 
     attribute: str
@@ -99,11 +83,9 @@ class AgeByLevel:
 class Description:
     """The association tables of a cohort (the publication's Fig. 6, for any cohort).
 
-    Parameters
-    ----------
-    associations : tuple of Association
-    ages : tuple of AgeByLevel
-    n_images, n_patients : int
+    - `associations`
+    - `ages`
+    - `n_images`, `n_patients`
     """
 
     associations: tuple[Association, ...]

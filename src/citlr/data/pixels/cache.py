@@ -75,35 +75,6 @@ def write_cache(
     Interrupted and started again, it goes on after the last whole shard; started again on a whole cache, it decodes
     the shards with files that were changed since, and no others. Eight-bit images come out bit for bit as they are
     decoded; 16-bit and DICOM images are rounded to 256 grey values.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Its images.
-    folder : path-like
-        Where the shards go.
-    size : int
-        Side of the square images, in pixels; 1 to 4096.
-    max_unreadable : float
-        The share of images, in [0, 1], that may be unreadable; they are left out of the cohort, counted and named.
-    workers : int
-        Decoding threads.
-    shard_size : int
-        Images in a shard.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    Cohort
-        Without the unreadable images, with the cache as its source.
-
-    Raises
-    ------
-    InputError
-        If too many images are unreadable, or the size is none.
-    StateError
-        If the folder holds a cache of other images or another size.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise InputError(f"A cache of {size} pixels a side is not possible; give {SIZES[0]} to {SIZES[1]}.")
@@ -146,15 +117,7 @@ def _fill(task: _Task, shard_size: int, max_unreadable: float, narrator: Narrato
 
 
 def open_cache(cohort: Cohort, folder: str | os.PathLike[str]) -> Cohort:
-    """Give the cohort that reads from an existing cache; images that could not be cached are left out and named.
-
-    Raises
-    ------
-    StateError
-        If the folder holds no whole cache, or one of files that were changed since.
-    InputError
-        If it lacks images of the cohort.
-    """
+    """Give the cohort that reads from an existing cache; images that could not be cached are left out and named."""
     cache = OpenCache.at(folder)
     wanted = cohort.frame["image_id"]
     absent = wanted[~wanted.isin(cache.pixels.places)]

@@ -39,34 +39,7 @@ def drop_unreadable(
     workers: int = 2,
     narrator: Narrator = QUIET,
 ) -> int:
-    """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many.
-
-    Parameters
-    ----------
-    recorder : FlowRecorder
-        Its frame has `path`; what had to be done to show images is noted there as remarks.
-    root : Path
-        The image folder.
-    check : {"decode", "structure", "exists", "none"}
-        Decode every pixel; walk the file to its end without decoding (finds truncation, not corruption); ask only
-        whether the file is there; or ask nothing. Where not all are decoded, a few are, for the remarks.
-    max_unreadable : float
-        The share of images, in [0, 1], above which leaving them out would change the study.
-    workers : int
-        Threads.
-    narrator : Narrator
-        Shows progress, and says the remarks.
-
-    Returns
-    -------
-    int
-        The value of 16-bit images that is white.
-
-    Raises
-    ------
-    InputError
-        If the folder is missing or the share is above `max_unreadable`.
-    """
+    """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many."""
     if check not in CHECKS:
         raise InputError(f"check='{check}' is not known.{did_you_mean(check, CHECKS)}")
     if check == "none":

@@ -53,14 +53,9 @@ _NOISY = re.compile(r"(pydicom|pylibjpeg|libjpeg|openjpeg|rle)(\.|$)")
 class DicomHeader:
     """What the header says of the exposure.
 
-    Parameters
-    ----------
-    modality : str
-        Such as DX or CR; empty when not stated.
-    view : str
-        The view position, or the meaning of the view code; empty when not stated.
-    rows, columns : int
-        Size in pixels; 0 when not stated.
+    - `modality`: Such as DX or CR; empty when not stated.
+    - `view`: The view position, or the meaning of the view code; empty when not stated.
+    - `rows`, `columns`: Size in pixels; 0 when not stated.
     """
 
     modality: str
@@ -76,25 +71,7 @@ def read_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> Pi
     table or window (DICOM PS3.3 C.11.2), and MONOCHROME1 or a presentation LUT shape of INVERSE is inverted. Padding
     pixels become black.
 
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    window : {"header", "percentile", "range"}
-        The header's VOI table or first window, with the percentile window where it has neither or they show nothing;
-        the 0.5th to 99.5th percentile; or the smallest to the largest value.
-
-    Returns
-    -------
-    ndarray of float32, shape (1, H, W), in [0, 1]
-
-    Raises
-    ------
-    InputError
-        If the file is no DICOM, has no pixels, several frames, colour, too many pixels, a header value that is no
-        number, or cannot be decoded.
-    MissingExtraError
-        If the extra `dicom` is not installed.
+    Shapes: gives (1, H, W) in [0, 1].
     """
     return see_dicom(path, window=window)[0]
 
@@ -109,13 +86,7 @@ def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tup
 
 
 def read_header(path: str | os.PathLike[str]) -> DicomHeader:
-    """Read modality, view and size without touching pixels or patient.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, no DICOM, or its size is no number.
-    """
+    """Read modality, view and size without touching pixels or patient."""
     file = require_regular(path)
     header = Header(file, _read(file, HEADER_TAGS, pixels=False))
     view = header.text("ViewPosition")
@@ -140,13 +111,7 @@ class Film:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Film:
-        """Read a file and refuse, by its header alone, what is no plain radiograph or cannot be decoded here.
-
-        Raises
-        ------
-        InputError
-            With what was found.
-        """
+        """Read a file and refuse, by its header alone, what is no plain radiograph or cannot be decoded here."""
         file = require_regular(path)
         dataset = _read(file, DISPLAY_TAGS)
         header = Header(file, dataset)

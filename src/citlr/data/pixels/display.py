@@ -154,13 +154,7 @@ class Table:
 
     @classmethod
     def read(cls, item: Header, *, signed: bool) -> Table:
-        """Read a table; its entries are bytes or words, whatever the declared depth says.
-
-        Raises
-        ------
-        InputError
-            If descriptor and data do not belong together.
-        """
+        """Read a table; its entries are bytes or words, whatever the declared depth says."""
         described = [int(value) if np.isfinite(value) else -1 for value in item.numbers("LUTDescriptor")]
         if len(described) != 3 or not 1 <= described[2] <= 16 or described[0] < 0:
             raise InputError(f"{item.file} has the LUTDescriptor {described} in its header; three numbers are due.")

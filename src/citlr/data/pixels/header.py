@@ -24,12 +24,8 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL
 class Header:
     """The elements of one file, or of one item of a sequence in it.
 
-    Parameters
-    ----------
-    file : Path
-        What an error names.
-    dataset : pydicom.Dataset
-        As read, nothing of it converted yet.
+    - `file`: What an error names.
+    - `dataset`: As read, nothing of it converted yet.
     """
 
     file: Path

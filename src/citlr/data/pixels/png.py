@@ -44,16 +44,7 @@ def is_plain_gray(head: bytes, *, max_pixels: int) -> bool:
 def decode_plain_gray(content: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8] | None:
     """Decode a plain 8-bit grey PNG; None when it is another file, has a fault, or the decoder is not installed.
 
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-    max_pixels : int
-        A larger image is not decoded.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W), or None
+    Shapes: gives (H, W).
 
     Examples
     --------

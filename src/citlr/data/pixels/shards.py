@@ -35,18 +35,11 @@ class CachePixels:
 
     An image is compared with the digest that was noted when it was written, once in a process: a damaged disk is named.
 
-    Parameters
-    ----------
-    folder : Path
-        The cache.
-    size : int
-        Side of the images in it, in pixels.
-    fit : {"pad", "crop", "stretch"}
-        How rectangles became squares.
-    key : str
-        Names the cache's content: image ids, size, fit, and the content of the files.
-    places : dict of str to (int, int, str)
-        Image id to shard, row, and the digest of its pixels.
+    - `folder`: The cache.
+    - `size`: Side of the images in it, in pixels.
+    - `fit`: How rectangles became squares.
+    - `key`: Names the cache's content: image ids, size, fit, and the content of the files.
+    - `places` (int, int, str): Image id to shard, row, and the digest of its pixels.
     """
 
     folder: Path
@@ -106,12 +99,8 @@ class CachePixels:
 class Stamp:
     """What a file was when it was decoded.
 
-    Parameters
-    ----------
-    bytes, mtime_ns : int
-        Its size, and when it was changed; -1 for what is no file.
-    digest : str
-        Of its content.
+    - `bytes`, `mtime_ns`: Its size, and when it was changed; -1 for what is no file.
+    - `digest`: Of its content.
     """
 
     bytes: int = -1
@@ -217,11 +206,8 @@ def content_key(plan: dict[str, Any], tables: Sequence[pd.DataFrame]) -> str:
 class OpenCache:
     """A whole cache: its pixels, and one row per image that says what it was made of.
 
-    Parameters
-    ----------
-    pixels : CachePixels
-    rows : DataFrame
-        `image_id`, `path`, `fault` (empty where the image was read), `bytes`, `mtime_ns`, `digest`.
+    - `pixels`
+    - `rows`: `image_id`, `path`, `fault` (empty where the image was read), `bytes`, `mtime_ns`, `digest`.
     """
 
     pixels: CachePixels
@@ -229,13 +215,7 @@ class OpenCache:
 
     @classmethod
     def at(cls, folder: str | os.PathLike[str]) -> OpenCache:
-        """Open a folder.
-
-        Raises
-        ------
-        StateError
-            If it holds no whole cache of this version.
-        """
+        """Open a folder."""
         place = Path(folder)
         if not (place / INDEX).is_file():
             raise StateError(f"{place} holds no whole cache (there is no {INDEX}); write it with `--cache`.")
@@ -258,13 +238,7 @@ class OpenCache:
         return cls(pixels, pd.concat(tables, ignore_index=True))
 
     def require_fresh(self, root: Path, ids: Sequence[str]) -> None:
-        """Refuse a cache of files that were changed since; files that are gone are no reason.
-
-        Raises
-        ------
-        StateError
-            With their number and the first of them.
-        """
+        """Refuse a cache of files that were changed since; files that are gone are no reason."""
         rows = self.rows[self.rows["image_id"].isin(set(ids))]
         pairs = zip(rows["path"], stamps_of(rows), strict=True)
         changed = [path for path, stamp in pairs if stamp.changed(root / path)]

@@ -41,15 +41,10 @@ class Remark(StrEnum):
 class Seen:
     """A decoded image, and what there is to say of it.
 
-    Parameters
-    ----------
-    image : ndarray of float32, shape (1, H, W), in [0, 1]
-    contrast : float
-        The span of the middle 99 % of its grey values, in [0, 1], before it was resized.
-    remarks : tuple of Remark
-        What was done to show it.
-    peak : int
-        The largest stored value of an image of 16 bits a channel, in [0, 65535]; 0 for other images.
+    - `image` (1, H, W) in [0, 1]
+    - `contrast`: The span of the middle 99 % of its grey values, in [0, 1], before it was resized.
+    - `remarks`: What was done to show it.
+    - `peak`: The largest stored value of an image of 16 bits a channel, in [0, 65535]; 0 for other images.
     """
 
     image: npt.NDArray[np.float32]

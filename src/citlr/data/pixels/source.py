@@ -38,12 +38,8 @@ class PixelSource(Protocol):
 class FolderPixels:
     """Image files below one folder.
 
-    Parameters
-    ----------
-    root : Path
-        The folder that the paths of a cohort are relative to.
-    white : int
-        The value of 16-bit images that is white.
+    - `root`: The folder that the paths of a cohort are relative to.
+    - `white`: The value of 16-bit images that is white.
     """
 
     root: Path
@@ -71,13 +67,7 @@ class FolderPixels:
 
 
 def inside(root: Path, path: str) -> Path:
-    """Give `root / path`.
-
-    Raises
-    ------
-    InputError
-        If its name leads out of the folder. A link may: folders are put together of links, and the flow names them.
-    """
+    """Give `root / path`."""
     file = root / path
     if ".." in Path(path).parts or Path(path).is_absolute():
         raise InputError(f"{shortened(str(file))} leads out of the image folder; give a path inside it.")
@@ -142,10 +132,7 @@ def read_batches(
 ) -> Iterator[tuple[Rows, Pixels]]:
     """Decode rows in order, a batch at a time, one batch per thread and one more ahead.
 
-    Yields
-    ------
-    rows : ndarray of int, shape (b,)
-    pixels : ndarray of float32, shape (b, 1, size, size), in [0, 1]
+    Shapes: gives (b,).
     """
 
     def decode(part: Rows) -> tuple[Rows, Pixels]:

@@ -28,12 +28,8 @@ class Look:
 class Survey:
     """The looks at a set of files, taken together.
 
-    Parameters
-    ----------
-    looks : sequence of Look
-        One a file, in order.
-    scaled : bool
-        Whether 16-bit images are to be scaled by what the whole set needs.
+    - `looks`: One a file, in order.
+    - `scaled`: Whether 16-bit images are to be scaled by what the whole set needs.
     """
 
     def __init__(self, looks: Sequence[Look], *, scaled: bool) -> None:

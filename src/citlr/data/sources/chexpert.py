@@ -64,30 +64,7 @@ def prepare_chexpert(
     study: Study | None = None,
     narrator: Narrator = QUIET,
 ) -> Cohort:
-    """Prepare CheXpert.
-
-    Parameters
-    ----------
-    root : path-like
-        The folder with `train.csv`, such as `CheXpert-v1.0-small`, or the one above it.
-    demographics : path-like, optional
-        `CHEXPERT DEMO.xlsx` or a CSV of it; looked for in `root` and above it without it.
-    labeller : {"chexpert", "chexbert"}
-        Whose training labels: `train.csv` or `train_CheXbert.csv`.
-    study : Study, optional
-        The choices; its defaults without it. Attributes: `race`, `sex`, `hispanic`, `age_group`.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    Cohort
-
-    Raises
-    ------
-    InputError
-        If a file is missing, damaged, of another version than the rest, or holds what no rule covers.
-    """
+    """Prepare CheXpert."""
     study = study or Study()
     if labeller not in ("chexpert", "chexbert"):
         raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'chexbert' are.")

@@ -25,13 +25,7 @@ def require_root(root: str | os.PathLike[str], *, source: str) -> Path:
 
 
 def find_file(root: Path, names: Sequence[str], *, source: str, usually: str) -> Path:
-    """Give the first of `names` (glob patterns, relative to `root`) that exists.
-
-    Raises
-    ------
-    InputError
-        If none does: with what was looked for, and where it usually is; or if one pattern fits several files.
-    """
+    """Give the first of `names` (glob patterns, relative to `root`) that exists."""
     found = find_optional(root, names, source=source)
     if found is None:
         raise InputError(
@@ -63,13 +57,7 @@ def settle_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
 def join_patients(
     frame: pd.DataFrame, people: pd.DataFrame, *, columns: Iterable[str], source: str, people_source: str
 ) -> pd.DataFrame:
-    """Add columns of a table with one row per patient; patients without a row get blanks, and are counted later.
-
-    Raises
-    ------
-    InputError
-        For patients with several rows, listed; or when most patients have none: the tables do not belong together.
-    """
+    """Add columns of a table with one row per patient; patients without a row get blanks, and are counted later."""
     require_unique(people["patient_id"], source=people_source, what="patients")
     joined = frame.merge(people[["patient_id", *columns]], on="patient_id", how="left", indicator="matched")
     patients = joined.drop_duplicates("patient_id")

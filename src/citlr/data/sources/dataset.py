@@ -43,14 +43,9 @@ class ImageDataset(Protocol):
 class DatasetPixels:
     """Pixels out of a data set object, one caller at a time: few such objects can be read from several threads.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        The object.
-    positions : dict of str to int
-        Image id to index.
-    value_range : (float, float)
-        The object's values for black and white.
+    - `dataset`: The object.
+    - `positions`: Image id to index.
+    - `value_range` (float, float): The object's values for black and white.
     """
 
     dataset: ImageDataset

@@ -43,31 +43,7 @@ def prepare_mimic_cxr(
     study: Study | None = None,
     narrator: Narrator = QUIET,
 ) -> Cohort:
-    """Prepare MIMIC-CXR-JPG.
-
-    Parameters
-    ----------
-    root : path-like
-        The folder with `mimic-cxr-2.x.x-metadata.csv.gz` and `files/`.
-    mimic_iv : path-like
-        The folder of MIMIC-IV with `patients.csv.gz` and `admissions.csv.gz`, or the one above `hosp/` or `core/`.
-    labeller : {"chexpert", "negbio"}
-        Whose labels.
-    study : Study, optional
-        The choices; its defaults without it. Attributes: `race`, `sex`, `hispanic`, `age_group`.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    Cohort
-        Race is compared between admissions after translation: "WHITE" and "WHITE - RUSSIAN" do not disagree.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, damaged, of another version than the rest, or holds what no rule covers.
-    """
+    """Prepare MIMIC-CXR-JPG."""
     study = study or Study()
     if labeller not in ("chexpert", "negbio"):
         raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'negbio' are.")

@@ -55,30 +55,7 @@ HEADERS = {
 def prepare_nih(
     root: str | os.PathLike[str], *, table: str | None = None, study: Study | None = None, narrator: Narrator = QUIET
 ) -> Cohort:
-    """Prepare NIH ChestX-ray14.
-
-    Parameters
-    ----------
-    root : path-like
-        The folder with the table and `images/` (or `images_001/images/` ... `images_012/images/`).
-    table : str, optional
-        The table's name below `root`, where it has another one or there are several.
-    study : Study, optional
-        The choices; its defaults without it. Attributes: `sex`, `age_group`.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    Cohort
-        The official split where `test_list.txt` is there: its test patients, and a validation part drawn by patient
-        from the others.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, damaged, of two versions at once, or holds what no rule covers.
-    """
+    """Prepare NIH ChestX-ray14."""
     study = study or Study()
     folder = require_root(root, source=NAME)
     names = (table,) if table else TABLES

@@ -41,29 +41,7 @@ COLUMNS = {
 def prepare_padchest(
     root: str | os.PathLike[str], *, table: str | None = None, study: Study | None = None, narrator: Narrator = QUIET
 ) -> Cohort:
-    """Prepare PadChest.
-
-    Parameters
-    ----------
-    root : path-like
-        The folder with the table and the image folders `0/` ... `54/` (or `images/`, or the images themselves).
-    table : str, optional
-        The table's name below `root`, where it has another one.
-    study : Study, optional
-        The choices; its defaults without it. Attributes: `sex`, `age_group`.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    Cohort
-        Age is the year of the study less the year of birth, so it may be one year too high.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, or holds what no rule covers.
-    """
+    """Prepare PadChest."""
     study = study or Study()
     folder = require_root(root, source=NAME)
     file = find_file(

@@ -26,30 +26,7 @@ def prepare_table(
     min_patients_per_level: int = 0,
     **choices: Any,
 ) -> Cohort:
-    """Prepare a table with one row per image.
-
-    Parameters
-    ----------
-    table : path-like
-        CSV, TSV, parquet or Excel.
-    images : path-like, optional
-        The folder that the table's paths are relative to; the table's own folder without it.
-    attribute, labels
-        As for `citlr.data.cohort.read_cohort`.
-    min_patients_per_level : int
-        As there; 0 here, because an audit asks again and a description needs no test split.
-    **choices
-        Further arguments of `read_cohort`.
-
-    Returns
-    -------
-    Cohort
-
-    Raises
-    ------
-    InputError
-        As `read_cohort`, and for a choice that it does not know.
-    """
+    """Prepare a table with one row per image."""
     for name in choices:
         if name not in CHOICES:
             raise InputError(f"'{name}' is not a choice for a table.{did_you_mean(name, CHOICES)}")

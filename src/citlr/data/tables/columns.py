@@ -34,11 +34,6 @@ def read_table(
     Every table that somebody else wrote comes in here. Text keeps identifiers such as `00012` whole; numbers are made
     where a number is asked for; cells are stripped, and blank ones are missing. `columns` are read alone where present;
     in `verbatim` ones words such as "NA" are values, as they are among identifiers that this package handed out.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, empty, of another kind, or has a column twice or a row that does not fit.
     """
     table = _read(Path(path), columns, verbatim=frozenset(verbatim))
     if table.empty:
@@ -175,22 +170,6 @@ def wanted_columns(
 ) -> dict[str, str]:
     """Map our names to the table's.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Attributes, labels, covariates and whatever else is asked of the table.
-    columns : mapping of str to str
-        Our name to the table's, where they differ.
-    split : str, optional
-        Our name or the table's for the given split.
-    optional : collection of str
-        Names to take along where the table has them.
-
-    Raises
-    ------
-    InputError
-        If `columns` maps a name that nothing asks for: with the nearest one that something does.
-
     Examples
     --------
     >>> wanted_columns(["sex"], {"path": "file"}, split=None)
@@ -214,27 +193,6 @@ def pick_columns(
     optional: Collection[str] = (),
 ) -> pd.DataFrame:
     """Take columns under our names, and read no others.
-
-    Parameters
-    ----------
-    table : path-like or DataFrame
-        The table.
-    wanted : mapping of str to str
-        Our name to the table's name.
-    source : str
-        What the sentence of an error calls the table.
-    optional : collection of str
-        Our names that may be absent.
-
-    Returns
-    -------
-    DataFrame
-        With our names, in the order of `wanted`, and a RangeIndex.
-
-    Raises
-    ------
-    InputError
-        For a column that is not there: with the nearest name that is.
 
     Examples
     --------
@@ -275,11 +233,6 @@ def _text(values: pd.Series) -> pd.Series:
 def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
     r"""Give paths with forward slashes; refuse those that are absolute or climb out of their folder.
 
-    Raises
-    ------
-    InputError
-        With the number of such paths and the first of them.
-
     Examples
     --------
     >>> refuse_unsafe_paths(pd.Series(["a\\b.png"]), source="a.csv").tolist()
@@ -300,11 +253,6 @@ def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
 
 def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str, shown: int = 5) -> None:
     """Refuse a table in which a key occurs twice.
-
-    Raises
-    ------
-    InputError
-        With the number of such keys and the first of them.
 
     Examples
     --------

@@ -51,29 +51,7 @@ def name_levels(
     column: str | None = None,
     conflicts: Policy = "drop",
 ) -> None:
-    """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change.
-
-    Parameters
-    ----------
-    recorder : FlowRecorder
-        Its frame has the column `attribute` without blanks, and `patient_id`.
-    attribute : str
-        The column.
-    levels : mapping or sequence, optional
-        Raw value to level name, or the values allowed, of which spellings are read as what they spell; without it every
-        value is its own name, unless it is a spelling of another.
-    source : str
-        What an error calls the table.
-    column : str, optional
-        The table's own name of the column: "Sex" or "race" say what its values are.
-    conflicts : {"drop", "first", "majority"}
-        What to do with a patient whose records disagree on sex, race or ethnicity.
-
-    Raises
-    ------
-    InputError
-        For values outside `levels`, for values that differ in spelling only, for more than `MAX_LEVELS`.
-    """
+    """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change."""
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
     require_printable(counts.index, f"{source}: a value of '{attribute}'")

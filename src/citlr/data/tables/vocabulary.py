@@ -186,28 +186,6 @@ def translate(
 ) -> pd.Series:
     """Look every value up, ignoring case; the result holds names only.
 
-    Parameters
-    ----------
-    values : Series
-        Raw values; blanks are looked up as the empty string.
-    table : mapping of str to str
-        Lower-case raw value to name.
-    source : str
-        What an error calls the table the values came from.
-    what : str
-        What the values are, such as `race`.
-    allow_unknown : bool
-        Whether a value that the table does not hold becomes `unknown` instead of stopping the run.
-
-    Returns
-    -------
-    Series of str
-
-    Raises
-    ------
-    InputError
-        With every such value and its count.
-
     Examples
     --------
     >>> translate(pd.Series(["White or Caucasian", "Asian"]), RACE_CHEXPERT, source="a.csv", what="race").tolist()
@@ -233,27 +211,6 @@ def read_age(
     values: pd.Series, *, source: str, zero_is_missing: bool = False, cap: float | None = AGE_CAP
 ) -> pd.Series:
     """Read ages as years: numbers, DICOM age strings (`060Y`, `018M`, `006W`, `010D`) and caps (`89+`, `>89`).
-
-    Parameters
-    ----------
-    values : Series
-        Raw ages.
-    source : str
-        What an error calls the table the values came from.
-    zero_is_missing : bool
-        Whether 0 means "not stated", as in CheXpert.
-    cap : float, optional
-        Every age above 89 becomes this one value, because de-identified sources know it no better; None keeps ages.
-
-    Returns
-    -------
-    Series of float
-        Years; NaN where blank or above 120.
-
-    Raises
-    ------
-    InputError
-        For cells that are no age, with their number and the first row.
 
     Examples
     --------
@@ -299,22 +256,6 @@ def open_ended(values: pd.Series) -> pd.Series:
 
 def settle(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:
     """Give one row per key where several rows may disagree.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Rows in order of time, with `key` and `value`.
-    key, value : str
-        The patient, and what was recorded of him.
-    policy : {"drop", "first", "majority"}
-        Leave out who has more than one value; take the first; take the most frequent (the earlier one on a tie).
-        `unknown` counts as no record beside a known value.
-
-    Returns
-    -------
-    DataFrame
-        Columns `key`, `value` and `conflict` (whether there were several known values); under `drop` the value of a
-        conflict is `conflicting`.
 
     Examples
     --------

@@ -21,24 +21,7 @@ from citlr.learning.loop import seeded
 
 
 def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: torch.device) -> Sampler:
-    """Build all parts and put them on the device.
-
-    Parameters
-    ----------
-    config : LDMConfig
-        What they are built from.
-    conditions : Conditions
-        What they are conditioned on.
-    seed : int
-        Of the first weights.
-    device : torch.device
-        Where they are to be.
-
-    Returns
-    -------
-    Sampler
-        Untrained; alignment, support, uncertainty and recentring change nothing until they are found.
-    """
+    """Build all parts and put them on the device."""
     secret = Secret(conditions, config.given_held)
     sampler = Sampler(
         config=config,

@@ -15,10 +15,7 @@ class PixelNorm(nn.Module):
     It stands in for GroupNorm where the latent has to stay local: GroupNorm's statistics run over the whole image, so
     that a change of the ribs changes the reconstruction of the heart a little, and a blind classifier sees it.
 
-    Parameters
-    ----------
-    channels : int
-        Width of the layer.
+    - `channels`: Width of the layer.
 
     Examples
     --------
@@ -60,23 +57,14 @@ class Autoencoder(nn.Module):
     The factor f is `patch * 2 ** (len(channels) - 1)`. With `patch` above 1 the image enters as a stack of its
     sub-sampled copies, which spares the layers at full resolution: on a processor they are most of the time.
 
-    Parameters
-    ----------
-    channels : tuple of int
-        Width per resolution.
-    latent_channels : int
-        c.
-    blocks : int
-        Residual blocks per resolution.
-    patch : int
-        Side of the squares that become channels.
-    groups : int
-        Groups of GroupNorm.
-    local : bool
-        Whether normalisation stays within a position, see `PixelNorm`.
-    shortcut : bool
-        Whether both networks have a linear path around them, which `start` sets to the principal components of f x f
-        squares: training then starts from the best linear code instead of from nothing.
+    - `channels`: Width per resolution.
+    - `latent_channels`: c.
+    - `blocks`: Residual blocks per resolution.
+    - `patch`: Side of the squares that become channels.
+    - `groups`: Groups of GroupNorm.
+    - `local`: Whether normalisation stays within a position, see `PixelNorm`.
+    - `shortcut`: Whether both networks have a linear path around them, which `start` sets to the principal components
+      of f x f squares: training then starts from the best linear code instead of from nothing.
     """
 
     centre: Tensor
@@ -127,14 +115,7 @@ class Autoencoder(nn.Module):
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Give mean and standard deviation of the posterior, not standardised.
 
-        Parameters
-        ----------
-        images : Tensor of shape (n, 1, s, s)
-            Grey values in [0, 1]; those of aligned images may lie outside.
-
-        Returns
-        -------
-        tuple of Tensor, shape (n, c, s/f, s/f)
+        Shapes: `images` (n, 1, s, s); gives (n, c, s/f, s/f).
         """
         stacked = functional.pixel_unshuffle(images * 2 - 1, self.patch) if self.patch > 1 else images * 2 - 1
         mean, deviation = self.net.encode(stacked.contiguous(memory_format=torch.channels_last))
@@ -150,10 +131,7 @@ class Autoencoder(nn.Module):
     def start(self, images: Tensor) -> None:
         """Set the shortcut to the principal components of the images' squares, and the networks beside it to zero.
 
-        Parameters
-        ----------
-        images : Tensor of shape (n, 1, s, s), in [0, 1]
-            Of the training split; nothing happens where there is no shortcut.
+        Shapes: `images` (n, 1, s, s) in [0, 1].
         """
         if self.down is None or self.up is None:
             return
@@ -178,13 +156,7 @@ class Autoencoder(nn.Module):
                 parameter.zero_()
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode, add `noise` (n, c, s/f, s/f) times the posterior's deviation, decode, for training.
-
-        Returns
-        -------
-        tuple of Tensor
-            Images (n, 1, s, s), not clipped, and the posterior's mean and deviation as of `moments`.
-        """
+        """Encode, add `noise` (n, c, s/f, s/f) times the posterior's deviation, decode, for training."""
         mean, deviation = self.moments(images)
         return self.render(mean + noise * deviation), mean, deviation
 
@@ -210,18 +182,7 @@ class Autoencoder(nn.Module):
 def reconstruction_loss(output: Tensor, target: Tensor, *, scales: int = 3, structure: float = 0.1) -> Tensor:
     """Mean absolute error and dissimilarity of structure, averaged over halved resolutions.
 
-    Parameters
-    ----------
-    output, target : Tensor of shape (n, 1, s, s)
-    scales : int
-        Number of resolutions, each half of the one before.
-    structure : float
-        Weight of 1 - SSIM beside the absolute error.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    Shapes: `output, target` (n, 1, s, s).
 
     Examples
     --------

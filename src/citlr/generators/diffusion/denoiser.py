@@ -17,26 +17,15 @@ PREDICTIONS = ("epsilon", "sample", "velocity")
 class Denoiser(nn.Module):
     """Predicts what a noisy latent consists of, given the time and the condition.
 
-    Parameters
-    ----------
-    latent_channels : int
-        Channels of the latent.
-    widths : sequence of int
-        Lengths of the variables' codes, see `Conditions`.
-    channels, attention : tuple
-        Width per resolution, and whether there is (self- and cross-) attention at it; at least one has it.
-    blocks, head, groups, context : int
-        Residual blocks per resolution, channels per attention head, groups of GroupNorm, length of a token.
-    planes : bool
-        Whether the code is also given at every position, as constant planes beside the latent. Cross-attention alone
-        takes some thousand steps to find the condition; planes take some ten.
-    prediction : {"epsilon", "sample", "velocity"}
-        What the network puts out.
-
-    Raises
-    ------
-    InputError
-        If the prediction is not known.
+    - `latent_channels`: Channels of the latent.
+    - `widths`: Lengths of the variables' codes, see `Conditions`.
+    - `channels`, `attention`: Width per resolution, and whether there is (self- and cross-) attention at it; at least
+      one has it.
+    - `blocks`, `head`, `groups`, `context`: Residual blocks per resolution, channels per attention head, groups of
+      GroupNorm, length of a token.
+    - `planes`: Whether the code is also given at every position, as constant planes beside the latent. Cross-attention
+      alone takes some thousand steps to find the condition; planes take some ten.
+    - `prediction`: What the network puts out.
     """
 
     def __init__(
@@ -80,19 +69,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, times: Tensor, codes: Tensor) -> Tensor:
         """Run the network.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, c, h, w)
-            Noisy latents.
-        times : Tensor of int64, shape (n,)
-            From 1 to T.
-        codes : Tensor of shape (n, width)
-            The condition, see `Conditions.encode`.
-
-        Returns
-        -------
-        Tensor of shape (n, c, h, w)
-            What `target_of` says.
+        Shapes: `x` (n, c, h, w), `times` (n,), `codes` (n, width); gives (n, c, h, w).
         """
         given = x
         if self.planes:
@@ -108,19 +85,6 @@ def target_of(prediction: str, *, z: Tensor, noise: Tensor, alpha_bar: Tensor) -
     """Give what a network of this kind should put out: the noise, the clean latent, or the velocity.
 
     The velocity is `sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) z` (Salimans and Ho 2022).
-
-    Parameters
-    ----------
-    prediction : {"epsilon", "sample", "velocity"}
-    z, noise : Tensor of one shape
-        Clean latent, and the noise that it was noised with (see `diffuse`).
-    alpha_bar : Tensor
-        In [0, 1]; broadcasts against the latent.
-
-    Returns
-    -------
-    Tensor
-        Of the latent's shape.
 
     Examples
     --------

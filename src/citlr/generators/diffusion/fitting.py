@@ -61,20 +61,12 @@ AFTERWARDS = {
 class Workshop:
     """What every part's training needs.
 
-    Parameters
-    ----------
-    config : LDMConfig
-        The configuration.
-    trainer : Trainer
-        The device.
-    seed : int
-        Seed of the training.
-    directory : Path, optional
-        For checkpoints and caches.
-    narrator : Narrator
-        Shows the progress.
-    marks : tuple of str
-        Names of the data sets' content.
+    - `config`: The configuration.
+    - `trainer`: The device.
+    - `seed`: Seed of the training.
+    - `directory`: For checkpoints and caches.
+    - `narrator`: Shows the progress.
+    - `marks`: Names of the data sets' content.
     """
 
     config: LDMConfig
@@ -124,20 +116,6 @@ def train_autoencoder(shop: Workshop, model: Autoencoder, train: Dataset, valida
     """Train the autoencoder and standardise its latent by the training split.
 
     The loss is `reconstruction_loss + kl_weight * kl_to_normal`.
-
-    Parameters
-    ----------
-    shop : Workshop
-        Configuration, device, seed, folder.
-    model : Autoencoder
-        Is trained in place.
-    train, validation : Dataset
-        Images as it is to see them; the reconstruction of the second chooses among the weights.
-
-    Raises
-    ------
-    InputError
-        If all training images encode alike.
     """
     config, trainer = shop.config, shop.trainer
     model.to(trainer.device)
@@ -187,21 +165,7 @@ def _standardise(model: Autoencoder, train: Dataset, device: torch.device) -> No
 def latents(shop: Workshop, model: Autoencoder, data: Dataset, *, name: str) -> Rows:
     """Encode a split once.
 
-    Parameters
-    ----------
-    shop : Workshop
-        Its folder keeps the latents, under a name that holds the autoencoder's key.
-    model : Autoencoder
-        Trained.
-    data : Dataset
-        Images as the autoencoder sees them.
-    name : str
-        Of the split.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, c, h, w)
-        Mapped from disk where there is a folder.
+    Shapes: gives (n, c, h, w).
     """
     device = shop.trainer.device
 
@@ -217,12 +181,8 @@ def latents(shop: Workshop, model: Autoencoder, data: Dataset, *, name: str) -> 
 class Encoded:
     """A split as the denoiser sees it: latents, disentangled latents, codes.
 
-    Parameters
-    ----------
-    z, hidden : ndarray of float32, shape (n, c, h, w)
-        The latent, and phi of it (the same array where there is no disentangler).
-    codes : Tensor of shape (n, width)
-        See `Conditions.encode`.
+    - `z`, `hidden` (n, c, h, w): The latent, and phi of it (the same array where there is no disentangler).
+    - `codes` (n, width): See `Conditions.encode`.
     """
 
     z: Rows
@@ -237,19 +197,6 @@ def train_denoiser(
 
     The loss is `mean (net(x_t, t, code) - target)^2`, where x_t and the noise are of `Process.noised`, t of
     `Process.times`, the code has lost some variables (`Conditions.drop`), and the target is of `target_of`.
-
-    Parameters
-    ----------
-    shop : Workshop
-        Configuration, device, seed, folder.
-    model : Denoiser
-        Is trained in place.
-    process : Process
-        The noising.
-    conditions : Conditions
-        Names the variables.
-    train, validation : Encoded
-        The loss on the second, without dropout, chooses among the weights.
     """
     config, trainer = shop.config, shop.trainer
     model.to(trainer.device)

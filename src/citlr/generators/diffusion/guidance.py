@@ -31,14 +31,9 @@ LEAST_SLOPE = 0.1
 class Calibration:
     """Guidance, and the size of the mean effect; of sizes 1 is right, and NaN is unknown.
 
-    Parameters
-    ----------
-    guidance : float
-        What was chosen, 0.7 to 4.
-    size_at_one : float
-        Measured at guidance 1, see `effect_size`.
-    size : float
-        At the chosen guidance, on the straight line through the two sizes that were measured.
+    - `guidance`: What was chosen, 0.7 to 4.
+    - `size_at_one`: Measured at guidance 1, see `effect_size`.
+    - `size`: At the chosen guidance, on the straight line through the two sizes that were measured.
     """
 
     guidance: float
@@ -54,16 +49,6 @@ def effect_size(
     The observed mean difference, given the held covariates, is the true mean effect plus sampling noise, and its own
     square is too large by that noise. Two halves of the cohort have noise of their own each, so that
     `<g, (o1 + o2) / 2> / <o1, o2>` is free of it.
-
-    Parameters
-    ----------
-    generated, first, second : ndarray
-        The generated mean effect, and the observed one in either half; of one shape.
-
-    Returns
-    -------
-    float
-        NaN when the halves do not agree on any effect, so that there is no size to compare with.
 
     Examples
     --------
@@ -81,22 +66,6 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
 
     The size grows nearly in proportion to the guidance, so two measurements and a straight line are enough:
     `w = 1 + (1 - size(1)) / (size(2) - size(1))`, kept within 0.7 and 4. A size within 0.1 of 1 is left alone.
-
-    Parameters
-    ----------
-    sampler : Sampler
-        The trained parts.
-    train, validation : Dataset
-        The first gives the observed effect, images of the second are redrawn.
-    seed : int
-        Of the noise.
-    narrator : Narrator
-        Shows the progress.
-
-    Returns
-    -------
-    Calibration
-        Of guidance 1 where the halves of the training split agree on no effect.
     """
     conditions = sampler.conditions
     attribute = conditions.attributes[0]
@@ -142,21 +111,7 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
 def measure_errors(sampler: Sampler, train: Dataset, *, seed: int, narrator: Narrator) -> torch.Tensor:
     """Measure by how much an intervention changes aligned training images on average, where it should change nothing.
 
-    Parameters
-    ----------
-    sampler : Sampler
-        The trained parts, with the guidance that was chosen.
-    train : Dataset
-        The training split, of which `config.recentre` images are redrawn.
-    seed : int
-        Of the choice of images and of the noise.
-    narrator : Narrator
-        Shows the progress.
-
-    Returns
-    -------
-    Tensor of shape (columns, s, s)
-        Per column of `Recentring`: the mean over the images that had another level; zero where no image had.
+    Shapes: gives (columns, s, s).
     """
     conditions, recentring = sampler.conditions, sampler.recentring
     assert recentring is not None

@@ -31,19 +31,10 @@ INFORMATION_IMAGES = 2048
 class Fitting:
     """One training.
 
-    Parameters
-    ----------
-    shop : Workshop
-        Configuration, seed, folder; the names of what the networks see are added to it.
-    prepared : Prepared
-        The splits.
-
-    Attributes
-    ----------
-    sampler : Sampler
-        What is trained.
-    report : dict
-        What the training found out.
+    - `shop`: Configuration, seed, folder; the names of what the networks see are added to it.
+    - `prepared`: The splits.
+    - `sampler`: What is trained.
+    - `report`: What the training found out.
     """
 
     def __init__(self, shop: Workshop, prepared: Prepared) -> None:

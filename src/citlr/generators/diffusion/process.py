@@ -25,14 +25,9 @@ class Process:
     depend on the time, the DDIM walk of a perfect denoiser is a straight line from there back to z, and what phi took
     away can only come from the condition.
 
-    Parameters
-    ----------
-    table : ndarray of float64, shape (T + 1,)
-        See `noise_table`.
-    grid : tuple of int
-        Times of a walk, see `even_grid`.
-    restoring : bool
-        The objective.
+    - `table` (T + 1,): See `noise_table`.
+    - `grid`: Times of a walk, see `even_grid`.
+    - `restoring`: The objective.
 
     Examples
     --------
@@ -65,9 +60,7 @@ class Process:
 
         The first step of a walk is where the condition decides; the others refine.
 
-        Returns
-        -------
-        Tensor of int64, shape (n,), on the CPU
+        Shapes: gives (n,).
 
         Examples
         --------
@@ -84,17 +77,7 @@ class Process:
     def noised(self, z: Tensor, hidden: Tensor, eps: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise latents to times, and say what noise a denoiser is to predict there.
 
-        Parameters
-        ----------
-        z, hidden, eps : Tensor of shape (n, c, h, w)
-            Latents, phi of them, and standard normal noise.
-        times : Tensor of int64, shape (n,)
-            From `times`.
-
-        Returns
-        -------
-        tuple of Tensor
-            Noisy latents and the noise to predict, (n, c, h, w) each, and `alpha_bar`, (n, 1, 1, 1).
+        Shapes: `z, hidden, eps` (n, c, h, w), `times` (n,).
 
         Examples
         --------

@@ -52,20 +52,12 @@ class Request:
 class Sampler:
     """The trained parts, and how they make counterfactuals together.
 
-    Parameters
-    ----------
-    config, conditions, secret, process
-        What they were built from; see `assemble`.
-    alignment, latent_alignment : Alignment, optional
-        Of images, which are led back, and of latents, which are not.
-    autoencoder, disentangler, denoiser
-        The networks; a CLDM has no disentangler.
-    support, uncertainty, recentring
-        What the training split shows of the attributes.
-    guidance : float
-        Weight of the condition where a call gives none; see `calibrate`.
-    device : torch.device
-        Where images are redrawn.
+    - `config`, `conditions`, `secret`, `process`: What they were built from; see `assemble`.
+    - `alignment`, `latent_alignment`: Of images, which are led back, and of latents, which are not.
+    - `autoencoder`, `disentangler`, `denoiser`: The networks; a CLDM has no disentangler.
+    - `support`, `uncertainty`, `recentring`: What the training split shows of the attributes.
+    - `guidance`: Weight of the condition where a call gives none; see `calibrate`.
+    - `device`: Where images are redrawn.
     """
 
     config: LDMConfig
@@ -208,13 +200,7 @@ class Sampler:
         shared_seeds: bool,
         abduction: str | None,
     ) -> Request:
-        """Check the arguments of `redraw`, and keep them.
-
-        Raises
-        ------
-        InputError
-            For an unknown attribute, level or abduction, no level or draw, or several draws that would all be the same.
-        """
+        """Check the arguments of `redraw`, and keep them."""
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         chosen = abduction or self.config.abduction
         if chosen not in ABDUCTIONS:
@@ -251,20 +237,7 @@ class Sampler:
     def redraw_aligned(
         self, images: Tensor, codes: Tensor, ids: list[str], request: Request
     ) -> tuple[Tensor, list[Tensor]]:
-        """Redraw images as they are before they are led to a level: under their own, and under each asked for.
-
-        Parameters
-        ----------
-        images, codes, ids
-            Of n images: (n, 1, s, s), factual codes (n, width), names that key their noise.
-        request : Request
-            From `request`.
-
-        Returns
-        -------
-        Tensor, list of Tensor
-            Of shape (n, draws, 1, s, s) each.
-        """
+        """Redraw images as they are before they are led to a level: under their own, and under each asked for."""
         x, config = images.to(self.device), self.config
         aligned = self.align(x, codes)
         z = self.autoencoder.encode(aligned)

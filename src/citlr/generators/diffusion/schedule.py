@@ -27,24 +27,7 @@ def noise_table(
 ) -> npt.NDArray[np.float64]:
     """Share of signal variance left at every time.
 
-    Parameters
-    ----------
-    timesteps : int
-        T, the number of noising steps.
-    beta_start, beta_end : float
-        Variance added by the first and the last step, in (0, 1), for the two linear kinds.
-    kind : {"scaled_linear", "linear", "cosine"}
-        Even steps of sqrt(beta), of beta, or the squared-cosine table of Nichol and Dhariwal (2021).
-
-    Returns
-    -------
-    ndarray of float64, shape (timesteps + 1,)
-        `alpha_bar`, decreasing from exactly 1.
-
-    Raises
-    ------
-    InputError
-        If the kind is not known, or a number is out of its range.
+    Shapes: gives (timesteps + 1,).
 
     Examples
     --------
@@ -71,25 +54,6 @@ def noise_table(
 def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
     """List times from 0 to `depth * timesteps`, as even as whole numbers allow.
 
-    Parameters
-    ----------
-    timesteps : int
-        T.
-    depth : float
-        How far into the noise the walk goes, as a share of T, in (0, 1].
-    steps : int
-        Steps of the walk, 1 to `depth * timesteps`.
-
-    Returns
-    -------
-    tuple of int, length steps + 1
-        Rising.
-
-    Raises
-    ------
-    InputError
-        If the depth is no such share, or the steps do not fit.
-
     Examples
     --------
     >>> even_grid(1000, depth=0.2, steps=4)
@@ -105,18 +69,6 @@ def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
 
 def diffuse(z: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
     """Noise a clean latent: `sqrt(alpha_bar) z + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, equation 4).
-
-    Parameters
-    ----------
-    z, noise : Tensor of one shape
-        Clean latent, and standard normal noise.
-    alpha_bar : float or Tensor
-        Share of signal variance left, in [0, 1]; a tensor broadcasts against the latent.
-
-    Returns
-    -------
-    Tensor
-        Of the latent's shape.
 
     Examples
     --------
@@ -154,29 +106,6 @@ def ddim_step(
 ) -> Tensor:
     """One step of DDIM (Song et al. 2021, equation 12), in either direction.
 
-    Parameters
-    ----------
-    x : Tensor
-        Latent at the noise level it comes from.
-    noise : Tensor
-        Predicted noise at `x`.
-    alpha_from, alpha_to : float
-        `alpha_bar` at both ends.
-    eta : float
-        0 for the deterministic walk, 1 for the ancestral one of DDPM; needs `fresh` when above 0.
-    fresh : Tensor, optional
-        Standard normal noise of the latent's shape.
-
-    Returns
-    -------
-    Tensor
-        Latent at the noise level it goes to; nothing is clipped, since latents have no range.
-
-    Raises
-    ------
-    InputError
-        If `eta` is above 0 and `fresh` is not given.
-
     Examples
     --------
     >>> z, eps = torch.ones(1), torch.full((1,), 2.0)
@@ -203,22 +132,6 @@ def walk_down(
     fresh: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
     """Walk from the deepest time of `grid` to its first by DDIM.
-
-    Parameters
-    ----------
-    x : Tensor
-        Latents at the deepest time of `grid`.
-    model : callable
-        Predicted noise of (latent, time).
-    grid, table
-        From `even_grid` and `noise_table`.
-    eta, fresh
-        As of `ddim_step`; here `fresh(k)` gives the noise of step k. The step that ends at time 0 adds none.
-
-    Returns
-    -------
-    Tensor
-        Latents at the first time of `grid`, of the shape of `x`.
 
     Examples
     --------
@@ -247,22 +160,6 @@ def walk_up(
 
     The step down from t to s uses the noise predicted at t, which inversion does not know yet. It is the fixed point of
     `x_t = step(x_s, model(x_t, t), s -> t)`, reached here by repeating that line; once is the usual approximation.
-
-    Parameters
-    ----------
-    z : Tensor
-        Clean latent, at the first time of `grid`.
-    model : callable
-        Predicted noise of (latent, time), under the factual condition.
-    grid, table
-        From `even_grid` and `noise_table`.
-    iterations : int
-        Corrections after the first guess.
-
-    Returns
-    -------
-    Tensor
-        Latent at the deepest time of `grid`.
 
     Examples
     --------

@@ -13,12 +13,8 @@ class Tokens(nn.Module):
 
     A linear map per variable, so that a null token, a level and a number have an embedding each of their own.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Length of each variable's code.
-    dim : int
-        Length of a token.
+    - `widths`: Length of each variable's code.
+    - `dim`: Length of a token.
     """
 
     def __init__(self, widths: Sequence[int], dim: int) -> None:

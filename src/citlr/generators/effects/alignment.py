@@ -40,19 +40,13 @@ ROWS_PER_HIDDEN_COMPONENT = 4
 class Alignment(nn.Module):
     """Aligns arrays (n, *shape) over the attributes' levels, and back; changes nothing until it is fitted.
 
-    Parameters
-    ----------
-    conditions : Conditions
-        Names the variables.
-    shape : tuple of int
-        Of one image, (1, s, s), or of one latent, (c, h, w).
-    components : int
-        Principal components within which covariances are aligned, at most; outside of them only means are.
-    hidden : bool
-        Images are led back to other levels: every attribute is aligned, the coin too (an audit of the coin has to see
-        what the maps invent), and a level's covariance differs from the pooled one only where a change is shown (see
-        `level_covariances`). With `hidden`, nothing is ever led back, and nothing is to be read any more: what is held
-        is aligned first, then the attributes, in all directions; the coin, which is no secret, is left alone.
+    - `conditions`: Names the variables.
+    - `shape`: Of one image, (1, s, s), or of one latent, (c, h, w).
+    - `components`: Principal components within which covariances are aligned, at most; outside of them only means are.
+    - `hidden`: Images are led back to other levels: every attribute is aligned, the coin too (an audit of the coin has
+      to see what the maps invent), and a level's covariance differs from the pooled one only where a change is shown
+      (see `level_covariances`). With `hidden`, nothing is ever led back, and nothing is to be read any more: what is
+      held is aligned first, then the attributes, in all directions; the coin, which is no secret, is left alone.
     """
 
     centre: Tensor
@@ -94,13 +88,7 @@ class Alignment(nn.Module):
         return (kept + self._moved(rest, codes, "forth")).reshape(images.shape)
 
     def undo(self, aligned: Tensor, codes: Tensor) -> Tensor:
-        """Lead aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes.
-
-        Raises
-        ------
-        StateError
-            With `hidden`, which has no way back.
-        """
+        """Lead aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes."""
         if self.hidden:
             raise StateError("Hidden latents have no way back; the alignment of images has one.")
         codes = codes.to(aligned.device)
@@ -118,23 +106,7 @@ class Alignment(nn.Module):
     def fit(self, pixels: Rows, codes: Tensor, *, seed: int, where: Tensor | None = None) -> dict[str, int]:
         """Estimate means and maps.
 
-        Parameters
-        ----------
-        pixels : ndarray, shape (n, *shape)
-            The training split: images in [0, 1], or latents.
-        codes : Tensor of shape (n, width)
-            See `Conditions.encode`.
-        seed : int
-            Of the components and of the permutations.
-        where : Tensor of shape `shape`, optional
-            Weights, 1 where covariances are aligned and 0 where they are left as they are; everywhere without it. The
-            fewer components a covariance has, the surer is what the rows show of it.
-
-        Returns
-        -------
-        dict
-            Per variable that has levels, the number of directions whose variance it changes; 0 means that only the
-            mean is aligned.
+        Shapes: `pixels` (n, *shape), `codes` (n, width).
         """
         mask = np.ones(self.entries, dtype=np.float32) if where is None else where.flatten().cpu().numpy()
         self._fit_means(pixels, codes, torch.from_numpy(mask).double())

@@ -19,12 +19,8 @@ from citlr.learning.store import Rows, spans
 class JointEffects(nn.Module):
     """Effects of attributes and held covariates together; zeros until they are fitted.
 
-    Parameters
-    ----------
-    conditions : Conditions
-        Names the variables.
-    entries : int
-        Pixels of an image.
+    - `conditions`: Names the variables.
+    - `entries`: Pixels of an image.
 
     Examples
     --------
@@ -83,23 +79,8 @@ class JointEffects(nn.Module):
     def fit(self, pixels: Rows, codes: Tensor, main: Tensor, *, where: Tensor, ridge: float = 1.0) -> Tensor:
         """Estimate the terms, and what they take from the main effects.
 
-        Parameters
-        ----------
-        pixels : ndarray, shape (n, *shape)
-            The training split.
-        codes : Tensor of shape (n, width)
-            See `Conditions.encode`.
-        main : Tensor of float64, shape (width, entries)
-            Main effects of codes minus their mean, as a regression without terms gives them.
-        where : Tensor of shape (entries,)
-            Pixels that the size of a term is measured at.
-        ridge : float
-            As of the main effects.
-
-        Returns
-        -------
-        Tensor of float64, shape (width + 1, entries)
-            To be taken off the main effects, and in the last row off the mean image.
+        Shapes: `pixels` (n, *shape), `codes` (n, width), `main` (width, entries), `where` (entries,); gives (width + 1,
+        entries).
         """
         width, entries = main.shape
         if not self.pairs:

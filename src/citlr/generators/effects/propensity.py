@@ -26,17 +26,7 @@ class Propensity:
     def fit(self, index: npt.NDArray[np.int64], held: npt.NDArray[np.floating]) -> Self:
         """Fit the regression.
 
-        Parameters
-        ----------
-        index : ndarray of int, shape (n,)
-            Which level each row has, counted from 0; two of them at least must occur.
-        held : ndarray, shape (n, m)
-            Codes of what is held.
-
-        Returns
-        -------
-        Propensity
-            Itself.
+        Shapes: `index` (n,), `held` (n, m).
         """
         self._model = LogisticRegression(max_iter=1000).fit(held, index)
         return self
@@ -44,15 +34,7 @@ class Propensity:
     def log_odds(self, held: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Give `log p(a | held)`.
 
-        Parameters
-        ----------
-        held : ndarray, shape (n, m)
-            As of `fit`.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, levels that occurred)
-            In nats, at most 0; the probabilities of a row add up to 1.
+        Shapes: `held` (n, m); gives (n, levels that occurred).
 
         Examples
         --------
@@ -72,19 +54,7 @@ class Propensity:
     ) -> npt.NDArray[np.float64]:
         """Give `p(a) / p(a | held)`, under which level and held covariates are independent.
 
-        Parameters
-        ----------
-        index, held
-            As of `fit`; only levels that occurred there.
-        shares : ndarray, shape (levels,)
-            The p(a) that are wanted.
-        heaviest : float
-            Largest weight.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            In (0, heaviest].
+        Shapes: `shares` (levels,); gives (n,).
 
         Examples
         --------

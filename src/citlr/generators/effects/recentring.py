@@ -17,12 +17,8 @@ from citlr.generators.conditions import Conditions
 class Recentring(nn.Module):
     """Mean changes of aligned images by which interventions are off; zeros until they are measured.
 
-    Parameters
-    ----------
-    conditions : Conditions
-        Names the variables.
-    size : int
-        Side of the images.
+    - `conditions`: Names the variables.
+    - `size`: Side of the images.
     """
 
     errors: Tensor
@@ -35,15 +31,7 @@ class Recentring(nn.Module):
     def entered(self, codes: Tensor, asked: Tensor) -> Tensor:
         """Mark the levels that images get and did not have before.
 
-        Parameters
-        ----------
-        codes, asked : Tensor of shape (n, width)
-            Factual codes, and those asked for; see `Conditions.encode`.
-
-        Returns
-        -------
-        Tensor of shape (n, columns)
-            1 where a level is entered, else 0; one column per code of the attributes that have levels.
+        Shapes: `codes, asked` (n, width); gives (n, columns).
 
         Examples
         --------
@@ -60,15 +48,7 @@ class Recentring(nn.Module):
     def forward(self, codes: Tensor, asked: Tensor) -> Tensor:
         """Give the mean error of leading images from their factual codes to those asked for.
 
-        Parameters
-        ----------
-        codes, asked
-            As of `entered`.
-
-        Returns
-        -------
-        Tensor of shape (n, 1, 1, s, s)
-            `sum_c entered_c errors_c`, in grey values: what is to be taken off the redrawn images.
+        Shapes: gives (n, 1, 1, s, s).
 
         Examples
         --------

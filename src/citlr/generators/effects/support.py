@@ -29,12 +29,8 @@ WINDOW = 5 / 64
 class Support(nn.Module):
     """Weights in [0, 1] by which an intervention's change is multiplied, pixel by pixel; ones until they are found.
 
-    Parameters
-    ----------
-    conditions : Conditions
-        Names the attributes.
-    size : int
-        Side of the images.
+    - `conditions`: Names the attributes.
+    - `size`: Side of the images.
 
     Examples
     --------
@@ -58,15 +54,7 @@ class Support(nn.Module):
 
         The coin may act wherever any attribute may: its audit has to see what the generator invents there.
 
-        Parameters
-        ----------
-        names : sequence of str
-            Attributes; where none of them is recorded, the weights are those of `anywhere`.
-
-        Returns
-        -------
-        Tensor of shape (1, 1, 1, s, s)
-            The largest weight of these attributes at each pixel, in [0, 1].
+        Shapes: gives (1, 1, 1, s, s).
         """
         rows = [k for k, variable in enumerate(self.variables) if variable.name in names]
         if not rows or PLACEBO in names:
@@ -86,21 +74,7 @@ def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: 
     the image in permutations of the attribute's residuals (Freedman and Lane 1983): where there is no effect at all,
     95 % of data sets show none anywhere.
 
-    Parameters
-    ----------
-    data : Dataset
-        The training split.
-    codes : Tensor of shape (n, width)
-        See `Conditions.encode`.
-    conditions : Conditions
-        Names the variables.
-    seed : int
-        Of the permutations.
-
-    Returns
-    -------
-    Tensor of float32, shape (attributes, s, s)
-        0 or 1; the coin is not among the attributes.
+    Shapes: `codes` (n, width); gives (attributes, s, s).
 
     Examples
     --------

@@ -78,25 +78,7 @@ def level_covariances(
     The covariance is regressed on what is held first, so that a finding whose severity varies, and which goes with one
     level, is not taken for the level's own doing: of that change as much is subtracted as permutations show.
 
-    Parameters
-    ----------
-    rows : ndarray, shape (n, k)
-        Residuals, of mean about zero.
-    index : ndarray of int, shape (n,)
-        Level of each row, in [0, levels).
-    held : ndarray, shape (n, m)
-        Codes of what is held; no columns for nothing.
-    random : Generator
-        Of the permutations.
-    levels : int
-        How many.
-
-    Returns
-    -------
-    list of ndarray, shape (k, k)
-        Per level; all the same where no change is shown.
-    int
-        Directions that are changed, at most over the levels.
+    Shapes: `rows` (n, k), `index` (n,), `held` (n, m); gives (k, k).
     """
     root, inverse = roots(rows.T @ rows / len(rows))
     scaled = rows @ inverse
@@ -124,20 +106,7 @@ def plain_covariances(rows: Floats, index: npt.NDArray[np.int64], *, levels: int
     Of a level with fewer rows than entries a covariance is singular, and a map out of it would blow up what other rows
     have in the directions that it lacks.
 
-    Parameters
-    ----------
-    rows : ndarray, shape (n, k)
-        Principal components, those of the most variance first.
-    index, levels
-        See `level_covariances`.
-
-    Returns
-    -------
-    list of ndarray, shape (k, k)
-        Per level: its own within the first n / `ROWS_PER_ENTRY` entries (n rows of the level), the pooled one beyond
-        them, and of a level that does not occur.
-    int
-        Entries in which a level has its own, at most over the levels.
+    Shapes: `rows` (n, k); gives (k, k).
 
     Examples
     --------

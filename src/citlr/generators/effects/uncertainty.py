@@ -24,12 +24,8 @@ REPLICATES = 12
 class Uncertainty(nn.Module):
     """Deviations of the attributes' mean effects, one set per replicate; zeros until they are found.
 
-    Parameters
-    ----------
-    conditions : Conditions
-        Names the variables.
-    size : int
-        Side of the images.
+    - `conditions`: Names the variables.
+    - `size`: Side of the images.
     """
 
     deviations: Tensor
@@ -42,15 +38,7 @@ class Uncertainty(nn.Module):
     def of(self, codes: Tensor) -> Tensor:
         """Give what the mean image under each code deviates by, in each replicate.
 
-        Parameters
-        ----------
-        codes : Tensor of shape (levels, width)
-            One row per level, see `Conditions.encode`.
-
-        Returns
-        -------
-        Tensor of shape (REPLICATES, levels, s, s)
-            In grey values.
+        Shapes: `codes` (levels, width); gives (REPLICATES, levels, s, s).
 
         Examples
         --------
@@ -70,18 +58,7 @@ def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, see
     With the design D (a one and all codes), pixels x and a replicate's weights W, drawn from Exp(1) per patient, the
     effects are `b_W = (D' W D)^+ D' W x`; what is kept is `b_W - b_1`.
 
-    Parameters
-    ----------
-    data, codes, conditions
-        As of `find_support`.
-    seed : int
-        Of the weights.
-
-    Returns
-    -------
-    Tensor of float32, shape (REPLICATES, columns, s, s)
-        Effects of the attributes' codes in each replicate, minus those of the split itself, in grey values; of a
-        categorical attribute zero on average over its levels' shares.
+    Shapes: gives (REPLICATES, columns, s, s).
 
     Examples
     --------

@@ -12,12 +12,8 @@ from torch.nn import functional
 class Residual(nn.Module):
     """Two 3x3 convolutions around a shortcut; group norm, since batch statistics would mix joint and product pairs.
 
-    Parameters
-    ----------
-    inputs, outputs : int
-        Channels; of more than 8, a multiple of 8.
-    stride : int
-        What height and width are divided by.
+    - `inputs`, `outputs`: Channels; of more than 8, a multiple of 8.
+    - `stride`: What height and width are divided by.
 
     Examples
     --------
@@ -50,17 +46,11 @@ class Critic(nn.Module):
     It puts out one score per level of the attribute, and T is the level's. That is as general as giving it the level as
     planes, and scores an image with every level in one pass: the product distribution needs no sampling then.
 
-    Parameters
-    ----------
-    inputs : int
-        Channels of the latent and length of the held codes together.
-    outputs : int
-        Levels of the attribute (combinations of levels, if there are several attributes).
-    channels : tuple of int
-        Widths; each stage after the first halves the resolution.
-    grid : int
-        The features are averaged over a grid x grid raster; 1 is the usual global average, which cannot tell where
-        something is and needs several times the steps to find a shadow at a fixed place.
+    - `inputs`: Channels of the latent and length of the held codes together.
+    - `outputs`: Levels of the attribute (combinations of levels, if there are several attributes).
+    - `channels`: Widths; each stage after the first halves the resolution.
+    - `grid`: The features are averaged over a grid x grid raster; 1 is the usual global average, which cannot tell
+      where something is and needs several times the steps to find a shadow at a fixed place.
 
     Examples
     --------

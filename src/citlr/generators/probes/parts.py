@@ -23,12 +23,8 @@ RASTER = 32
 class ProbeNet(nn.Module):
     """Images (n, 1, s, s) to features (n, d), and from these to one set of logits per target.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Number of levels of each target.
-    channels : tuple of int
-        Widths; each stage after the first halves the resolution.
+    - `sizes`: Number of levels of each target.
+    - `channels`: Widths; each stage after the first halves the resolution.
 
     Examples
     --------
@@ -76,10 +72,7 @@ class ProbeNet(nn.Module):
 class ResNetProbe(nn.Module):
     """The publication's attribute classifier: ResNet-34 (He et al. 2016) on grey images, one head per target.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Number of levels of each target.
+    - `sizes`: Number of levels of each target.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -111,12 +104,8 @@ class FineProbeNet(ProbeNet):
     the logarithm of how strong its differences are (Haar wavelets along rows, columns and diagonals, undecimated;
     Mallat 1989) at distances of 1, 2, 4, ... pixels, in every cell of the raster.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Number of levels of each target.
-    size : int
-        Side of the images.
+    - `sizes`: Number of levels of each target.
+    - `size`: Side of the images.
 
     Examples
     --------
@@ -161,16 +150,10 @@ ARCHITECTURES: dict[str, float] = {"small": 2e-3, "fine": 2e-3, "resnet34": 5e-4
 class Target:
     """One thing that a probe reads: a column and its levels.
 
-    Parameters
-    ----------
-    name : str
-        The column.
-    levels : tuple of str
-        Its levels; of a number, its groups.
-    cuts : tuple of float
-        A number's inner edges; empty for a set of levels.
-    centres : tuple of float
-        A number's mean in each group.
+    - `name`: The column.
+    - `levels`: Its levels; of a number, its groups.
+    - `cuts`: A number's inner edges; empty for a set of levels.
+    - `centres`: A number's mean in each group.
 
     Examples
     --------
@@ -186,21 +169,7 @@ class Target:
 
     @classmethod
     def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Target:
-        """Describe a column of the training split.
-
-        Parameters
-        ----------
-        name : str
-            The column.
-        column : Series
-            Its values; missing ones do not count.
-        groups : int
-            What a number is cut into at its quantiles; fewer where ties empty a group.
-
-        Returns
-        -------
-        Target
-        """
+        """Describe a column of the training split."""
         variable = Variable.of(name, column)
         if variable.levels:
             return cls(name, variable.levels)

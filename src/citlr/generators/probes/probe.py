@@ -24,25 +24,16 @@ from citlr.run.files import read_json, write_json
 class Probes:
     """A trained probe.
 
-    Parameters
-    ----------
-    targets : tuple of Target
-        What it reads.
-    size : int
-        Side of the images.
-    net : ProbeNet or ResNetProbe
-        The network.
-    accuracy : dict
-        Mean over the levels of the share read rightly on the validation split.
-    trusted : dict
-        Whether every level is told from the others better than by chance there (Mann-Whitney, one-sided, 1 % divided by
-        the number of levels), or a number's readings go with it (Spearman, 1 %). What an untrusted target says is
-        unknown, not nothing.
-    architecture : {"small", "fine", "resnet34"}
-        Which network it is.
-    offsets : mapping
-        Of each label, per level of the first attribute: what is added to the logits of images redrawn under that level
-        (see `within_levels`); empty where labels are read as they are.
+    - `targets`: What it reads.
+    - `size`: Side of the images.
+    - `net`: The network.
+    - `accuracy`: Mean over the levels of the share read rightly on the validation split.
+    - `trusted`: Whether every level is told from the others better than by chance there (Mann-Whitney, one-sided, 1 %
+      divided by the number of levels), or a number's readings go with it (Spearman, 1 %). What an untrusted target says
+      is unknown, not nothing.
+    - `architecture`: Which network it is.
+    - `offsets`: Of each label, per level of the first attribute: what is added to the logits of images redrawn under
+      that level (see `within_levels`); empty where labels are read as they are.
 
     Examples
     --------
@@ -65,13 +56,7 @@ class Probes:
         return {target.name: target.levels for target in self.targets}
 
     def target(self, name: str) -> Target:
-        """Find what is read under a name.
-
-        Raises
-        ------
-        InputError
-            If nothing is.
-        """
+        """Find what is read under a name."""
         for target in self.targets:
             if target.name == name:
                 return target
@@ -81,16 +66,7 @@ class Probes:
     def read(self, images: Images, *, level: str | None = None) -> dict[str, npt.NDArray[np.float32]]:
         """Give the probability of each level of each target.
 
-        Parameters
-        ----------
-        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
-        level : str, optional
-            Level of the first attribute that all of them were redrawn under: labels are read with its offsets, if any.
-
-        Returns
-        -------
-        dict of str to ndarray of float32, shape (n, levels)
-            Rows add up to 1.
+        Shapes: `images` (n, 1, size, size) in [0, 1]; gives (n, levels).
         """
         parts: list[list[npt.NDArray[np.float32]]] = []
         for span in spans(len(images), 64):
@@ -144,13 +120,7 @@ class Probes:
 
 
 def load_probes(directory: Path) -> Probes:
-    """Read what `Probes.save` wrote.
-
-    Raises
-    ------
-    StateError
-        If the weights are damaged, or are not those of `probe.json`.
-    """
+    """Read what `Probes.save` wrote."""
     content = read_json(Path(directory) / "probe.json")
     targets = tuple(
         Target(item["name"], tuple(item["levels"]), tuple(item["cuts"]), tuple(item["centres"]))

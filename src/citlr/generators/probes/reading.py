@@ -26,14 +26,10 @@ CHANNELS, GRID = (16, 32), 4
 class Reading:
     """What a fresh probe reads of the attribute in latents that it was not trained on.
 
-    Parameters
-    ----------
-    auroc : float
-        Mean over the levels of the AUROC of each against the others; 0.5 is nothing.
-    information : float
-        Lower bound of the mutual information with the attribute, nats: entropy less the probe's cross-entropy
-        (Barber and Agakov 2003), never below 0. Being taken on other images than the probe was trained on, it cannot be
-        too large by overfitting, as the critic's own bound can.
+    - `auroc`: Mean over the levels of the AUROC of each against the others; 0.5 is nothing.
+    - `information`: Lower bound of the mutual information with the attribute, nats: entropy less the probe's
+      cross-entropy (Barber and Agakov 2003), never below 0. Being taken on other images than the probe was trained on,
+      it cannot be too large by overfitting, as the critic's own bound can.
     """
 
     auroc: float
@@ -57,25 +53,7 @@ def read_attribute(
 
     With weights (n,) of the images the reading is that of the population in which they would count so often.
 
-    Parameters
-    ----------
-    train, test : Tensor of shape (n, c, h, w), float32
-        Latents that the probe learns from, and those that it is judged on.
-    train_levels, test_levels : ndarray of int64, shape (n,)
-        Their levels, counted from 0.
-    steps, seed
-        Of the training, in batches of 32.
-    part : str
-        Seeds the probe, with the seed.
-    narrator : Narrator, optional
-        Shows the progress.
-    train_weights, test_weights : ndarray, shape (n,), optional
-        How often each image counts.
-
-    Returns
-    -------
-    Reading
-        Of `test`.
+    Shapes: `train, test` (n, c, h, w), `train_levels, test_levels` (n,), `train_weights, test_weights` (n,).
 
     Examples
     --------

@@ -52,38 +52,6 @@ def fit_probes(
 
     Attributes are balanced against labels and labels against attributes by weights `p(y) / p(y | rest)`: where they are
     correlated, a plain probe of the disease reads the attribute instead and would report drift that is not there.
-
-    Parameters
-    ----------
-    train, validation : Cohort
-        Weights are learnt on the first; the second chooses among them and says how good they are.
-    attributes, labels : sequence of str
-        Columns to read. A number is read as below or above its median, an attribute that is a number in six groups.
-    size : int
-        Side of the images.
-    steps, batch_size, seed
-        Budget and seed.
-    architecture : {"small", "fine", "resnet34"}
-        A small network, one that sees texture of single pixels, or the publication's.
-    within_levels : bool
-        Whether labels are calibrated within each level of the first attribute (see `within_levels`); not needed where
-        none goes with it.
-    directory : Path, optional
-        For checkpoints and decoded images.
-    narrator : Narrator, optional
-        Shows the progress.
-
-    Returns
-    -------
-    Probes
-        On the CPU, judged on the validation split.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or the architecture is not known.
-    StateError
-        As of `training.run`.
     """
     for name in (*attributes, *labels):
         if name not in train.frame.columns:

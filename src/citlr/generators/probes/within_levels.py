@@ -29,21 +29,7 @@ def fit_offsets(logits: Floats, values: npt.NDArray[np.int64], weights: Floats, 
     The offsets minimise the weighted cross-entropy, whose gradient is the difference of both frequencies, plus
     `ridge / 2` times their square; the first of them is 0.
 
-    Parameters
-    ----------
-    logits : ndarray, shape (n, k)
-        Readings of the images of one level.
-    values : ndarray of int, shape (n,)
-        What is there, in [0, k).
-    weights : ndarray, shape (n,)
-        How often each image counts, 1 on average over all levels.
-    ridge : float
-        In images: of a level with few of them little is corrected.
-
-    Returns
-    -------
-    ndarray, shape (k,)
-        Zeros where a value occurs in fewer than `FEWEST` images.
+    Shapes: `logits` (n, k), `values` (n,), `weights` (n,); gives (k,).
 
     Examples
     --------

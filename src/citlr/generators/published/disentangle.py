@@ -15,16 +15,7 @@ def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
 
     The bound of Donsker and Varadhan, as Belghazi et al. (2018, MINE) use it.
 
-    Parameters
-    ----------
-    joint, product : Tensor of shape (n,)
-        Scores of pairs as they occur, and of pairs matched at random (or, for each image, the logarithm of the mean of
-        `exp T` over its levels: the same with the matching done exactly).
-
-    Returns
-    -------
-    Tensor
-        A scalar. The logarithm is part of the bound: without it the value bounds nothing.
+    Shapes: `joint, product` (n,).
 
     Examples
     --------
@@ -40,19 +31,7 @@ def critic_loss(joint: Tensor, product: Tensor, log_average: Tensor, *, rate: fl
     The gradient of `log E[exp T]` on a batch is biased, as its denominator is the batch's own mean. A moving average of
     that mean takes its place: `E[exp(T_product)] / average - E[T_joint]`.
 
-    Parameters
-    ----------
-    joint, product : Tensor of shape (n,)
-        As of `donsker_varadhan`.
-    log_average : Tensor
-        A scalar, the logarithm of the average; updated here, NaN to start.
-    rate : float
-        Share of this batch in the average.
-
-    Returns
-    -------
-    Tensor
-        A scalar whose gradient counts, not its value.
+    Shapes: `joint, product` (n,).
 
     Examples
     --------
@@ -81,20 +60,14 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class Disentangler(nn.Module):
     """`phi(z) = z + lambda delta(z) / ||delta(z)||` with a U-shaped delta.
 
-    Parameters
-    ----------
-    latent_shape : tuple of int
-        (c, h, w).
-    channels : tuple of int
-        Widths going down; mirrored going up.
-    strength : float
-        Root mean square of the change per entry of the (standardised) latent: lambda = strength * sqrt(entries).
-    attributes : int
-        Length of the factual attribute's code.
-    informed : bool
-        Whether delta is told that code; the published delta is not.
-    at_most : bool
-        Whether lambda is a bound of the change instead of its length: then nothing moves more than hiding asks for.
+    - `latent_shape`: (c, h, w).
+    - `channels`: Widths going down; mirrored going up.
+    - `strength`: Root mean square of the change per entry of the (standardised) latent: lambda = strength *
+      sqrt(entries).
+    - `attributes`: Length of the factual attribute's code.
+    - `informed`: Whether delta is told that code; the published delta is not.
+    - `at_most`: Whether lambda is a bound of the change instead of its length: then nothing moves more than hiding asks
+      for.
 
     Examples
     --------
@@ -147,17 +120,7 @@ class Disentangler(nn.Module):
     def forward(self, z: Tensor, factual: Tensor) -> Tensor:
         """Give phi(z).
 
-        Parameters
-        ----------
-        z : Tensor of shape (n, c, h, w)
-            Standardised latents.
-        factual : Tensor of shape (n, attributes)
-            Code of the attributes; not looked at unless `informed`.
-
-        Returns
-        -------
-        Tensor of shape (n, c, h, w)
-            Its root mean square difference from z is `strength` (at most that, with `at_most`).
+        Shapes: `z` (n, c, h, w), `factual` (n, attributes); gives (n, c, h, w).
         """
         change = self.delta(z, factual)
         length = change.flatten(1).norm(dim=1).clamp_min(1e-8)[:, None, None, None]

@@ -23,12 +23,8 @@ from citlr.learning.store import Rows, spans
 class Secret:
     """What is to be hidden, and what may be known: codes of the attributes and of the held covariates.
 
-    Parameters
-    ----------
-    conditions : Conditions
-        Names the variables.
-    given_held : bool
-        Whether information that the held covariates already give may stay.
+    - `conditions`: Names the variables.
+    - `given_held`: Whether information that the held covariates already give may stay.
 
     Examples
     --------
@@ -59,18 +55,7 @@ class Secret:
     def odds(self, codes: Tensor) -> tuple[npt.NDArray[np.int64], Tensor]:
         """Give each row's level as a number, and how likely each level is by the held covariates alone.
 
-        Parameters
-        ----------
-        codes : Tensor of shape (n, width)
-            See `Conditions.encode`.
-
-        Returns
-        -------
-        ndarray of int, shape (n,)
-            Which level (combination of levels; quartile of a continuous attribute) a row has.
-        Tensor of shape (n, levels)
-            `log p(a | held)` by a logistic regression; `log p(a)` where nothing is held. It stands for the product
-            distribution, exactly: the information measured with it is that beyond the held covariates.
+        Shapes: `codes` (n, width); gives (n,).
         """
         distinct, index = np.unique(self._binned(codes), axis=0, return_inverse=True)
         shares = np.bincount(index, minlength=len(distinct)) / len(index)
@@ -95,16 +80,10 @@ class Secret:
 class Hiding:
     """The data of the disentangler's game.
 
-    Parameters
-    ----------
-    shop : Workshop
-        Device, seed, folder.
-    process : Process
-        For the noise of the denoiser, where the critic is to see it.
-    secret : Secret
-        What is hidden.
-    z, codes
-        Latents (n, c, h, w) and codes (n, width) of the training split.
+    - `shop`: Device, seed, folder.
+    - `process`: For the noise of the denoiser, where the critic is to see it.
+    - `secret`: What is hidden.
+    - `z`, `codes`: Latents (n, c, h, w) and codes (n, width) of the training split.
     """
 
     def __init__(self, shop: Workshop, process: Process, secret: Secret, z: Rows, codes: Tensor) -> None:
@@ -136,19 +115,7 @@ class Hiding:
     def scores(self, critic: torch.nn.Module, hidden: Tensor, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Score rows with their own level and with all of them.
 
-        Parameters
-        ----------
-        critic : Module
-            From `critic`.
-        hidden : Tensor of shape (n, c, h, w)
-            From `seen`.
-        rows : ndarray of int, shape (n,)
-            Rows of the training split.
-
-        Returns
-        -------
-        tuple of Tensor, shape (n,)
-            `T(z, a, h)` of the row's own level a, and `log sum_a p(a | h) exp T(z, a, h)`: see `donsker_varadhan`.
+        Shapes: `hidden` (n, c, h, w), `rows` (n,); gives (n,).
         """
         scores = critic(hidden, self.codes[rows][:, self.secret.held].to(hidden.device)).float()
         joint = scores.gather(1, torch.from_numpy(self.index[rows])[:, None].to(hidden.device))[:, 0]
@@ -156,22 +123,7 @@ class Hiding:
 
 
 def estimate_information(game: Hiding, phi: Disentangler | None, *, part: str) -> float:
-    """Train a fresh critic on (phi of) the latents and give its bound of the information.
-
-    Parameters
-    ----------
-    game : Hiding
-        The training split.
-    phi : Disentangler, optional
-        Stands still; the latents themselves are judged without it.
-    part : str
-        Names the checkpoint and seeds the critic.
-
-    Returns
-    -------
-    float
-        Donsker and Varadhan's lower bound on some of the training images, nats; never below 0.
-    """
+    """Train a fresh critic on (phi of) the latents and give its bound of the information."""
     shop = game.shop
     config, trainer = shop.config, shop.trainer
     critic = game.critic(part)
@@ -205,15 +157,6 @@ def train_disentangler(game: Hiding, phi: Disentangler, *, part: str = "disentan
     """Play the game: `critic_steps` steps of the critic up the bound, then one of phi down it.
 
     The critic minimises `critic_loss`, phi the bound itself and `thrift` times its mean square change (nats).
-
-    Parameters
-    ----------
-    game : Hiding
-        The training split.
-    phi : Disentangler
-        Is trained in place.
-    part : str
-        Names its checkpoint; batches and the critic's start are the same under every name.
     """
     shop = game.shop
     config, trainer = shop.config, shop.trainer
@@ -261,24 +204,7 @@ def mean_effects(
 
     With the centred codes D and the arrays Z it is the attribute's rows of `(D' D + ridge I)^-1 D' Z`.
 
-    Parameters
-    ----------
-    z : ndarray, shape (n, c, h, w)
-        Latents, or images.
-    codes : Tensor of shape (n, width)
-        See `Conditions.encode`.
-    secret : Secret
-        Names the columns.
-    rows : ndarray of int, optional
-        Rows that count; all without it.
-    ridge : float
-        Added to the diagonal of D' D.
-
-    Returns
-    -------
-    Tensor of shape (len(secret.columns), c, h, w)
-        Mean effect of each code on the latent, given the held covariates: of levels zero on average over the rows, of
-        a number that of one standard deviation.
+    Shapes: `z` (n, c, h, w), `codes` (n, width).
 
     Examples
     --------

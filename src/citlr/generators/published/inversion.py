@@ -17,12 +17,8 @@ from citlr.generators.diffusion.schedule import walk_down
 class RoundTrip:
     """What is lost between a latent and the same latent inverted and walked back under its own condition.
 
-    Parameters
-    ----------
-    latent : float
-        `||z' - z|| / ||z||` over all images; z is the latent that the walk is to end at.
-    image : float
-        Mean absolute difference of the decoded images, grey values in [0, 1].
+    - `latent`: `||z' - z|| / ||z||` over all images; z is the latent that the walk is to end at.
+    - `image`: Mean absolute difference of the decoded images, grey values in [0, 1].
     """
 
     latent: float
@@ -33,24 +29,7 @@ class RoundTrip:
 def round_trip(sampler: Sampler, images: Images, frame: pd.DataFrame) -> RoundTrip:
     """Invert images and walk back under their factual condition, without guidance.
 
-    Parameters
-    ----------
-    sampler : Sampler
-        The trained parts of a latent diffusion generator.
-    images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
-    frame : DataFrame
-        Their rows.
-
-    Returns
-    -------
-    RoundTrip
-        The error is of the iteration and the network together: a denoiser that is steep in its input needs more
-        iterations to invert.
-
-    Raises
-    ------
-    InputError
-        If the images have another size than the sampler's, or values outside [0, 1].
+    Shapes: `images` (n, 1, size, size) in [0, 1].
     """
     check_images(images, sampler.config.size)
     codes = sampler.conditions.encode(frame)

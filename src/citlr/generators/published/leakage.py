@@ -27,22 +27,14 @@ if TYPE_CHECKING:
 class Leakage:
     """Readings of one attribute before and after disentanglement, and the critic's bounds from training.
 
-    Parameters
-    ----------
-    attribute : str
-        What was to be hidden.
-    latent : Reading
-        Of z0, the autoencoder's latent.
-    hidden : Reading
-        Of z~0 = phi(z0); of z0 itself where there is no disentangler.
-    noised : Reading
-        Of the noised z~0 that a counterfactual starts from: what the denoiser can still see.
-    beyond_held : Reading or None
-        Of z~0, images weighted by p(a) / p(a | held): a held finding that the latent keeps tells nothing of the
-        attribute then. None where the generator holds nothing.
-    bound_before, bound_after : float or None
-        MINE's bounds (Donsker-Varadhan) on the training split, nats, beyond the held covariates where the configuration
-        says so; None without a disentangler.
+    - `attribute`: What was to be hidden.
+    - `latent`: Of z0, the autoencoder's latent.
+    - `hidden`: Of z~0 = phi(z0); of z0 itself where there is no disentangler.
+    - `noised`: Of the noised z~0 that a counterfactual starts from: what the denoiser can still see.
+    - `beyond_held`: Of z~0, images weighted by p(a) / p(a | held): a held finding that the latent keeps tells nothing
+      of the attribute then. None where the generator holds nothing.
+    - `bound_before`, `bound_after`: MINE's bounds (Donsker-Varadhan) on the training split, nats, beyond the held
+      covariates where the configuration says so; None without a disentangler.
     """
 
     attribute: str
@@ -68,31 +60,7 @@ def measure_leakage(
     seed: int = 0,
     narrator: Narrator | None = None,
 ) -> Leakage:
-    """Train fresh probes on the latents of one split and read those of another.
-
-    Parameters
-    ----------
-    model : LatentDiffusion
-        A fitted one.
-    train, test : Cohort
-        What the probes learn from, and what they are judged on: other patients.
-    attribute : str
-        A set of levels, or a number, which is read as below or above its median.
-    steps, seed
-        Of the probes' training.
-    narrator : Narrator, optional
-        Shows progress.
-
-    Returns
-    -------
-    Leakage
-        Judged on `test`.
-
-    Raises
-    ------
-    InputError
-        If the attribute is unknown, or a split holds one level only.
-    """
+    """Train fresh probes on the latents of one split and read those of another."""
     sampler = model._fitted
     sampler.conditions.attribute(attribute)
     # A row whose attribute is not recorded tells nothing of how well it can be read.

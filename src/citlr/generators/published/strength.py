@@ -28,14 +28,10 @@ STEPS = 150
 class Trade:
     """What one strength hides, and what it costs.
 
-    Parameters
-    ----------
-    strength : float
-        See `Disentangler`.
-    auroc : float
-        Of a fresh probe that reads the attribute off phi(z) as the denoiser sees it, on validation images.
-    composition : float
-        Mean absolute change of the decoded image by phi, grey values in [0, 1]: what the denoiser has to make good.
+    - `strength`: See `Disentangler`.
+    - `auroc`: Of a fresh probe that reads the attribute off phi(z) as the denoiser sees it, on validation images.
+    - `composition`: Mean absolute change of the decoded image by phi, grey values in [0, 1]: what the denoiser has to
+      make good.
     """
 
     strength: float
@@ -57,24 +53,7 @@ class Trade:
 def choose_strength(
     game: Hiding, phi: Disentangler, autoencoder: Autoencoder, z: Rows, codes: Tensor
 ) -> list[dict[str, Any]]:
-    """Train the disentangler at every strength of the ladder, and leave the one of the least price in `phi`.
-
-    Parameters
-    ----------
-    game : Hiding
-        The training split.
-    phi : Disentangler
-        Untrained; takes the chosen weights and the chosen strength.
-    autoencoder : Autoencoder
-        Trained.
-    z, codes
-        Latents (n, c, h, w) and codes (n, width) of the validation split.
-
-    Returns
-    -------
-    list of dict
-        Strength, AUROC, composition and price of every rung, for the report.
-    """
+    """Train the disentangler at every strength of the ladder, and leave the one of the least price in `phi`."""
     found: list[tuple[Trade, Disentangler]] = []
     for strength in LADDER:
         one = copy.deepcopy(phi)

@@ -17,12 +17,8 @@ from citlr.generators.variables import as_level
 class Cycle:
     """What a number of null interventions in a row leaves of images.
 
-    Parameters
-    ----------
-    difference : float
-        Mean absolute difference from the images, grey values in [0, 1].
-    similarity : float
-        Structural similarity with them; 1 is perfect.
+    - `difference`: Mean absolute difference from the images, grey values in [0, 1].
+    - `similarity`: Structural similarity with them; 1 is perfect.
     """
 
     difference: float
@@ -40,24 +36,7 @@ def cycle_composition(
 ) -> dict[int, Cycle]:
     """Redraw images under their factual level again and again (Monteiro et al. 2023, composition).
 
-    Parameters
-    ----------
-    generator : CounterfactualGenerator
-        A fitted one.
-    images : ndarray of float32, shape (n, 1, s, s), in [0, 1]
-    frame : DataFrame
-        Their rows.
-    attribute : str
-        What is set to its factual level.
-    cycles : int
-        How often.
-    seed : int
-        Of the noise; every cycle has its own.
-
-    Returns
-    -------
-    dict of int to Cycle
-        After 1, 2, ... cycles.
+    Shapes: `images` (n, 1, s, s) in [0, 1].
 
     Examples
     --------
@@ -81,18 +60,6 @@ def there_and_back(
 
     On the way back the rows say the level that the image then has, as a generator told the factual level needs it. With
     more than two levels the other level is the next one; a continuous attribute changes places with another image's.
-
-    Parameters
-    ----------
-    generator, images, frame, attribute
-        As of `cycle_composition`.
-    seed : int
-        Of the noise; the way back has its own.
-
-    Returns
-    -------
-    float
-        Mean absolute difference from the images themselves, grey values; 0 is perfect.
 
     Examples
     --------
@@ -126,18 +93,7 @@ def redraw_as(
 ) -> Images:
     """Redraw each image once, under a level of its own.
 
-    Parameters
-    ----------
-    generator, images, frame, attribute
-        As of `cycle_composition`.
-    levels : sequence of str, length n
-        One level per image.
-    seed : int
-        Of the noise.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, 1, s, s), in [0, 1]
+    Shapes: gives (n, 1, s, s) in [0, 1].
     """
     wanted = np.asarray([as_level(level) for level in levels])
     out = np.empty_like(images)

@@ -29,12 +29,8 @@ MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Extractor:
     """Images to features, and the name that a report gives them.
 
-    Parameters
-    ----------
-    name : str
-        Network and weights, for the report.
-    net : callable
-        Images (n, 1, s, s) in [0, 1] to features (n, d).
+    - `name`: Network and weights, for the report.
+    - `net`: Images (n, 1, s, s) in [0, 1] to features (n, d).
     """
 
     name: str
@@ -52,25 +48,6 @@ class Extractor:
 
 def load_extractor(spec: str) -> Extractor | None:
     """Find the network that a user named.
-
-    Parameters
-    ----------
-    spec : str
-        - "probe": the attribute probe of this run (None is returned: whoever measures has it);
-        - "inception_v3:FILE": torchvision's Inception-v3 with the weights in FILE (`.safetensors`, or a `state_dict`
-          written by `torch.save`), pooled features, 2048 of them;
-        - "torchxrayvision:NAME" or "torchxrayvision:NAME:FILE": a torchxrayvision model such as
-          `densenet121-res224-all`, 1024 features, with the weights that the package keeps in its cache, or with the
-          `state_dict` in FILE. Nothing is downloaded.
-
-    Returns
-    -------
-    Extractor or None
-
-    Raises
-    ------
-    InputError
-        If the name is unknown, or the weights are not there or do not fit. Nothing else is tried instead.
 
     Examples
     --------

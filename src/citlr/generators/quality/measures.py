@@ -24,16 +24,11 @@ Array = npt.NDArray[np.floating]
 class EffectMap:
     """How the generated change compares with the true one, where a simulator knows it.
 
-    Parameters
-    ----------
-    relative_error : float
-        `||generated - true|| / ||true||` over all images and pixels; 0 is perfect, 1 is no better than no change.
-    cosine : float
-        Between the two changes; 1 is the right direction.
-    scale : float
-        Length of the generated change along the true one, as a share of it; below 1 it hides bias.
-    outside : float
-        Mean absolute generated change where there is no true one, in grey values.
+    - `relative_error`: `||generated - true|| / ||true||` over all images and pixels; 0 is perfect, 1 is no better than
+      no change.
+    - `cosine`: Between the two changes; 1 is the right direction.
+    - `scale`: Length of the generated change along the true one, as a share of it; below 1 it hides bias.
+    - `outside`: Mean absolute generated change where there is no true one, in grey values.
     """
 
     relative_error: float
@@ -46,20 +41,6 @@ def effect_map(generated: Array, true: Array) -> EffectMap:
     """Compare changes `do(a') - do(a)`.
 
     With g and t all pixels of both: `scale = g.t / t.t`, `cosine = g.t / (||g|| ||t||)`.
-
-    Parameters
-    ----------
-    generated, true : ndarray of one shape
-        In grey values.
-
-    Returns
-    -------
-    EffectMap
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, or the true change is zero everywhere.
 
     Examples
     --------
@@ -86,16 +67,7 @@ def effect_map(generated: Array, true: Array) -> EffectMap:
 def composition(images: Array, null: Array) -> float:
     """Mean absolute change of images by the null intervention (Monteiro et al. 2023); 0 is perfect.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n, 1, s, s), in [0, 1]
-    null : ndarray, shape (n, draws, 1, s, s), in [0, 1]
-        Redrawn under their factual level.
-
-    Returns
-    -------
-    float
-        In grey values.
+    Shapes: `images` (n, 1, s, s) in [0, 1], `null` (n, draws, 1, s, s) in [0, 1].
 
     Examples
     --------
@@ -108,15 +80,7 @@ def composition(images: Array, null: Array) -> float:
 def similarity(images: Array, null: Array) -> float:
     """Mean structural similarity (Wang et al. 2004, 7 x 7 windows) of images with their null interventions.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n, 1, s, s), in [0, 1]
-    null : ndarray, shape (n, draws, 1, s, s), in [0, 1]
-
-    Returns
-    -------
-    float
-        1 is perfect.
+    Shapes: `images` (n, 1, s, s) in [0, 1], `null` (n, draws, 1, s, s) in [0, 1].
 
     Examples
     --------
@@ -138,15 +102,6 @@ def similarity(images: Array, null: Array) -> float:
 def minimality(null: Array, changed: Array) -> float:
     """Mean absolute change from the null intervention to another level: how much an intervention touches at all.
 
-    Parameters
-    ----------
-    null, changed : ndarray of one shape, in [0, 1]
-
-    Returns
-    -------
-    float
-        In grey values.
-
     Examples
     --------
     >>> minimality(np.zeros((2, 1, 1, 4, 4)), np.full((2, 1, 1, 4, 4), 0.25))
@@ -158,15 +113,7 @@ def minimality(null: Array, changed: Array) -> float:
 def effectiveness(readings: Array) -> npt.NDArray[np.float64]:
     """Share of images redrawn under each level that a probe reads as that level (Monteiro et al. 2023).
 
-    Parameters
-    ----------
-    readings : ndarray, shape (n, levels, draws, levels)
-        Probability of each level (last axis) of images redrawn under each level (second axis).
-
-    Returns
-    -------
-    ndarray, shape (levels,)
-        In [0, 1]; 1 is perfect.
+    Shapes: `readings` (n, levels, draws, levels); gives (levels,).
 
     Examples
     --------
@@ -182,15 +129,7 @@ def effectiveness(readings: Array) -> npt.NDArray[np.float64]:
 def level_auroc(readings: Array) -> npt.NDArray[np.float64]:
     """AUROC by which a probe's probability of a level tells images redrawn under it from those under the others.
 
-    Parameters
-    ----------
-    readings : ndarray, shape (n, levels, draws, levels)
-        As of `effectiveness`; of two levels at least.
-
-    Returns
-    -------
-    ndarray, shape (levels,)
-        In [0, 1]; 0.5 is chance.
+    Shapes: `readings` (n, levels, draws, levels); gives (levels,).
 
     Examples
     --------
@@ -205,17 +144,7 @@ def level_auroc(readings: Array) -> npt.NDArray[np.float64]:
 def level_error(numbers: Array, wanted: Array) -> npt.NDArray[np.float64]:
     """Mean absolute error of a probe's reading of a continuous attribute, per level that images were redrawn under.
 
-    Parameters
-    ----------
-    numbers : ndarray, shape (n, levels, draws)
-        Readings, in the attribute's unit.
-    wanted : ndarray, shape (levels,)
-        The levels.
-
-    Returns
-    -------
-    ndarray, shape (levels,)
-        In the attribute's unit.
+    Shapes: `numbers` (n, levels, draws), `wanted` (levels,); gives (levels,).
 
     Examples
     --------
@@ -228,16 +157,7 @@ def level_error(numbers: Array, wanted: Array) -> npt.NDArray[np.float64]:
 def drift(readings: Array) -> float:
     """Largest mean shift of a probability between two levels: what moves that should have stayed.
 
-    Parameters
-    ----------
-    readings : ndarray, shape (n, levels, draws, k)
-        Probabilities of the k levels of something that was not intervened on.
-
-    Returns
-    -------
-    float
-        The shift of largest size, with its sign, over pairs of levels and, for k > 2, levels of the label; for k = 2
-        that of its second level ("1").
+    Shapes: `readings` (n, levels, draws, k).
 
     Examples
     --------
@@ -254,20 +174,7 @@ def frechet_distance(a: Array, b: Array) -> float:
 
     `||m_a - m_b||^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`, with the means and covariances of both.
 
-    Parameters
-    ----------
-    a, b : ndarray, shape (n, d) and (m, d)
-        Features; too large a distance where there are few more images than features.
-
-    Returns
-    -------
-    float
-        0 or more.
-
-    Raises
-    ------
-    InputError
-        If a side has fewer than two images.
+    Shapes: `a, b` (n, d) and (m, d).
 
     Examples
     --------

@@ -35,41 +35,26 @@ Readings = npt.NDArray[np.float32]
 class QualityReport:
     """What was measured; None is unknown, and `notes` says why.
 
-    Parameters
-    ----------
-    n_images, draws : int
-        What it rests on.
-    composition : float or None
-        Mean absolute change by the null intervention, grey values in [0, 1]; None where the factual level is not among
-        the redrawn ones (a continuous attribute).
-    similarity : float or None
-        Structural similarity of images and their null interventions.
-    effectiveness : dict
-        Share of images redrawn under each level that the probe reads as that level (nearest to that level, of a
-        continuous attribute); empty when unknown.
-    auroc : dict
-        AUROC of the probe's probability of each level, between images redrawn under it and under the others; of levels
-        only.
-    error : dict
-        Mean absolute error of the probe's reading at each level, of a continuous attribute only.
-    minimality : float
-        Mean absolute change between the null intervention and the others (between the levels, where there is none).
-    drift : dict
-        For each held label, and each not held, the largest mean shift of its probability; None when unknown.
-    fid, kid : float or None
-        Distance of redrawn from original images in the space of `fid_extractor`.
-    reversibility : float or None
-        Mean absolute difference between an image and itself redrawn there and back.
-    cycles : dict
-        What is left after so many null interventions in a row.
-    notes : tuple of str
-        What could not be measured, and why.
-    readings : dict
-        What the probe read: (n, levels, draws, k) per target.
-    attribute_readings : ndarray, shape (n, levels, draws, levels)
-        Probability of each redrawn level; of a continuous attribute, 1 at the nearest.
-    real_readings : ndarray, shape (n, levels)
-        The same of the originals.
+    - `n_images`, `draws`: What it rests on.
+    - `composition`: Mean absolute change by the null intervention, grey values in [0, 1]; None where the factual level
+      is not among the redrawn ones (a continuous attribute).
+    - `similarity`: Structural similarity of images and their null interventions.
+    - `effectiveness`: Share of images redrawn under each level that the probe reads as that level (nearest to that
+      level, of a continuous attribute); empty when unknown.
+    - `auroc`: AUROC of the probe's probability of each level, between images redrawn under it and under the others; of
+      levels only.
+    - `error`: Mean absolute error of the probe's reading at each level, of a continuous attribute only.
+    - `minimality`: Mean absolute change between the null intervention and the others (between the levels, where there
+      is none).
+    - `drift`: For each held label, and each not held, the largest mean shift of its probability; None when unknown.
+    - `fid`, `kid`: Distance of redrawn from original images in the space of `fid_extractor`.
+    - `reversibility`: Mean absolute difference between an image and itself redrawn there and back.
+    - `cycles`: What is left after so many null interventions in a row.
+    - `notes`: What could not be measured, and why.
+    - `readings`: What the probe read: (n, levels, draws, k) per target.
+    - `attribute_readings` (n, levels, draws, levels): Probability of each redrawn level; of a continuous attribute, 1
+      at the nearest.
+    - `real_readings` (n, levels): The same of the originals.
     """
 
     n_images: int
@@ -99,21 +84,10 @@ FEWEST = 100
 class QualityMeter:
     """Collects images shard by shard and gives a report: memory grows by some numbers per image only.
 
-    Parameters
-    ----------
-    probes : Probes
-        Of the attribute and the labels.
-    attribute : str
-        What was intervened on.
-    levels : sequence of str
-        Levels in the order of the redrawn images; numbers, of a continuous attribute.
-    extractor : Extractor, optional
-        Network that FID and KID are computed with; the probe's own features without it.
-
-    Raises
-    ------
-    InputError
-        If the probe does not read the attribute, or a level is none of its.
+    - `probes`: Of the attribute and the labels.
+    - `attribute`: What was intervened on.
+    - `levels`: Levels in the order of the redrawn images; numbers, of a continuous attribute.
+    - `extractor`: Network that FID and KID are computed with; the probe's own features without it.
 
     Examples
     --------
@@ -143,19 +117,7 @@ class QualityMeter:
     def add(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> None:
         """Take in a shard.
 
-        Parameters
-        ----------
-        images : ndarray of float32, shape (n, 1, s, s), in [0, 1]
-            The originals.
-        generated : ndarray of float32, shape (n, levels, draws, 1, s, s), in [0, 1]
-            Redrawn under each level.
-        factual : sequence of str, length n
-            Their own levels.
-
-        Raises
-        ------
-        InputError
-            If the numbers do not agree, or a factual level is none of the redrawn ones (of a set of levels).
+        Shapes: `images` (n, 1, s, s) in [0, 1], `generated` (n, levels, draws, 1, s, s) in [0, 1].
         """
         n, k, draws = generated.shape[:3]
         if k != len(self.levels) or len(images) != n:
@@ -189,13 +151,7 @@ class QualityMeter:
         self._features[1].append(features(generated[:, :, 0].reshape(-1, *images.shape[1:])))
 
     def report(self, *, reversibility: float | None = None, cycles: Mapping[int, Cycle] | None = None) -> QualityReport:
-        """Give the report of all that was taken in; what is passed goes into it as it is.
-
-        Raises
-        ------
-        InputError
-            If nothing was.
-        """
+        """Give the report of all that was taken in; what is passed goes into it as it is."""
         if not self._count:
             raise InputError("No images were given, so there is no quality to report.")
         readings = {name: np.concatenate(parts) for name, parts in self._readings.items()}

@@ -12,16 +12,7 @@ def ssim(a: Tensor, b: Tensor, *, window: int = 7) -> Tensor:
     The mean over windows of
     `(2 m_a m_b + c1) (2 s_ab + c2) / ((m_a^2 + m_b^2 + c1) (s_a^2 + s_b^2 + c2))`, c1 = 0.01^2, c2 = 0.03^2.
 
-    Parameters
-    ----------
-    a, b : Tensor of shape (n, 1, s, s), in [0, 1]
-    window : int
-        Side of the window, pixels; no window reaches over the edge.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        1 for the same image.
+    Shapes: `a, b` (n, 1, s, s) in [0, 1]; gives (n,).
 
     Examples
     --------

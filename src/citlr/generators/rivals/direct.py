@@ -51,22 +51,13 @@ if TYPE_CHECKING:
 class DirectConfig(ABC):
     """What every generator of this kind is built from.
 
-    Parameters
-    ----------
-    size : int
-        Side of the images, 32 to 256.
-    hold : tuple of str
-        Covariates kept at their observed values.
-    attributes : tuple of str, optional
-        What can be intervened on; the cohort's attributes without it. The coin is always added.
-    preset : str
-        Where the values came from, for the record.
-    abduction : {"noise", "inversion"}
-        Whether a draw takes its latent from the posterior at random, or all draws the posterior's mean.
-    guidance : float
-        Weight of the intervention.
-    patience, checkpoint_minutes, accelerator, precision, devices
-        As in `LDMConfig`.
+    - `size`: Side of the images, 32 to 256.
+    - `hold`: Covariates kept at their observed values.
+    - `attributes`: What can be intervened on; the cohort's attributes without it. The coin is always added.
+    - `preset`: Where the values came from, for the record.
+    - `abduction`: Whether a draw takes its latent from the posterior at random, or all draws the posterior's mean.
+    - `guidance`: Weight of the intervention.
+    - `patience`, `checkpoint_minutes`, `accelerator`, `precision`, `devices`: As in `LDMConfig`.
     """
 
     size: Annotated[Whole, Field(ge=32, le=256)] = 64
@@ -138,15 +129,8 @@ class Material:
 class DirectGenerator(ABC):
     """A generator that abducts a latent, changes the condition, and decodes.
 
-    Parameters
-    ----------
-    config : DirectConfig
-        What it is built from.
-
-    Attributes
-    ----------
-    report : dict
-        What training found out.
+    - `config`: What it is built from.
+    - `report`: What training found out.
     """
 
     kind: ClassVar[str]
@@ -312,13 +296,7 @@ class DirectGenerator(ABC):
         write_json(directory / "config.json", content)
 
     def restore(self, directory: Path, content: Mapping[str, Any]) -> Self:
-        """Take weights, conditions and report from a folder that `save` wrote; `content` is its `config.json`.
-
-        Raises
-        ------
-        StateError
-            If the weights are damaged, or are not those of the configuration.
-        """
+        """Take weights, conditions and report from a folder that `save` wrote; `content` is its `config.json`."""
         settings = self.settings
         self.device = Trainer(settings.accelerator, settings.precision, settings.devices).device
         self._build(Conditions.from_json(content["conditions"]), 0)

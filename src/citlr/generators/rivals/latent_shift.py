@@ -46,17 +46,12 @@ Pairs = Annotated[tuple[tuple[Name, Any], ...], BeforeValidator(_pairs)]
 class LatentShiftConfig(DirectConfig):
     """Everything that a latent-shift generator is built from; further fields as of `DirectConfig`.
 
-    Parameters
-    ----------
-    autoencoder : dict
-        Fields of `LDMConfig` that the autoencoder is built and trained by, over those of the preset: at the same preset
-        and seed it is the latent diffusion model's own.
-    probe_channels, probe_grid
-        Widths of the probe in the latent, and the raster that it averages over, see `Critic`.
-    probe_steps, probe_batch, probe_rate
-        Its budget.
-    turns : int
-        Gradient steps of a shift; a straight line where it is 1.
+    - `autoencoder`: Fields of `LDMConfig` that the autoencoder is built and trained by, over those of the preset: at
+      the same preset and seed it is the latent diffusion model's own.
+    - `probe_channels`, `probe_grid`: Widths of the probe in the latent, and the raster that it averages over, see
+      `Critic`.
+    - `probe_steps`, `probe_batch`, `probe_rate`: Its budget.
+    - `turns`: Gradient steps of a shift; a straight line where it is 1.
 
     Examples
     --------
@@ -110,10 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class LatentProbe(Critic):
     """Reads every variable off a latent, and keeps its mean reading of each level (columns) on images of each (rows).
 
-    Parameters
-    ----------
-    inputs, outputs, channels, grid
-        As of `Critic`; one output per entry of a code.
+    - `inputs`, `outputs`, `channels`, `grid`: As of `Critic`; one output per entry of a code.
     """
 
     means: Tensor
@@ -126,16 +118,10 @@ class LatentProbe(Critic):
 class LatentShift(DirectGenerator):
     """Shifts latents along the gradient of a probe.
 
-    Parameters
-    ----------
-    size : int
-        Side of the images, 32 to 256.
-    hold : sequence of str
-        Covariates whose readings stay as they are, to first order.
-    preset : {"tiny", "small", "published", "paper"}
-        Where the other settings come from.
-    **overrides
-        Any field of `LatentShiftConfig`.
+    - `size`: Side of the images, 32 to 256.
+    - `hold`: Covariates whose readings stay as they are, to first order.
+    - `preset`: Where the other settings come from.
+    - `**overrides`: Any field of `LatentShiftConfig`.
 
     Examples
     --------
@@ -261,18 +247,7 @@ class LatentShift(DirectGenerator):
         difference between the levels' mean readings, and at a right angle to the gradients of all other readings:
         `z <- z + way d / (d.g)`, d being the reading's gradient g less its part along the others' gradients.
 
-        Parameters
-        ----------
-        latent : Tensor of shape (n, c, h, w)
-            Standardised latents.
-        factual, wanted : Tensor of shape (n, width)
-            See `Conditions.encode`; attributes with the same code in both are left alone.
-        guidance : float
-            Factor of the way.
-
-        Returns
-        -------
-        Tensor of shape (n, c, h, w)
+        Shapes: `latent` (n, c, h, w), `factual, wanted` (n, width); gives (n, c, h, w).
         """
         for variable in self.conditions.attributes:
             columns = level_columns(self.conditions, variable.name)

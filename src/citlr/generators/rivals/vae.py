@@ -35,20 +35,12 @@ BETAS = (1.0, 2.0, 4.0)
 class VAEConfig(DirectConfig):
     """Everything that a conditional beta-VAE is built from; further fields as of `DirectConfig`.
 
-    Parameters
-    ----------
-    beta : float
-        Price of the information in the latent; 1 is the variational bound itself.
-    noise : float
-        Deviation of the pixels around the decoder's mean, in grey values: what a beta of 1 is measured by.
-    latent : int
-        Length of the latent vector.
-    channels : tuple of int
-        Widths; the first at a quarter of the resolution, each further one at half of the one before.
-    dropout : float
-        Share of attribute codes replaced by the null code, for guidance.
-    steps, batch, rate, ema
-        Budget, learning rate and decay of the moving average.
+    - `beta`: Price of the information in the latent; 1 is the variational bound itself.
+    - `noise`: Deviation of the pixels around the decoder's mean, in grey values: what a beta of 1 is measured by.
+    - `latent`: Length of the latent vector.
+    - `channels`: Widths; the first at a quarter of the resolution, each further one at half of the one before.
+    - `dropout`: Share of attribute codes replaced by the null code, for guidance.
+    - `steps`, `batch`, `rate`, `ema`: Budget, learning rate and decay of the moving average.
 
     Examples
     --------
@@ -106,12 +98,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class VAENet(nn.Module):
     """Encoder and decoder, both told the condition as planes.
 
-    Parameters
-    ----------
-    config : VAEConfig
-        Sizes.
-    width : int
-        Length of a code.
+    - `config`: Sizes.
+    - `width`: Length of a code.
 
     Examples
     --------
@@ -166,16 +154,10 @@ def _with_planes(x: Tensor, codes: Tensor) -> Tensor:
 class ConditionalVAE(DirectGenerator):
     """Conditional beta-VAE.
 
-    Parameters
-    ----------
-    size : int
-        Side of the images, 32 to 256.
-    hold : sequence of str
-        Covariates kept at their observed values.
-    preset : {"tiny", "small", "published", "paper"}
-        Where the other settings come from ("published" is "small" here).
-    **overrides
-        Any field of `VAEConfig`, `beta` among them.
+    - `size`: Side of the images, 32 to 256.
+    - `hold`: Covariates kept at their observed values.
+    - `preset`: Where the other settings come from ("published" is "small" here).
+    - `**overrides`: Any field of `VAEConfig`, `beta` among them.
 
     Examples
     --------

@@ -17,14 +17,11 @@ from citlr.invariance.effects.clustered import auroc_part
 class Auroc:
     """An area under the ROC curve.
 
-    Parameters
-    ----------
-    estimate, low, high : float or None
-        The area and its interval, in [0, 1]; None where it cannot be computed, and `note` says why.
-    n_images, n_patients, n_positive : int
-        Images with a known outcome, whose they are, and how many have the finding.
-    note : str
-        What a reader has to know.
+    - `estimate`, `low`, `high`: The area and its interval, in [0, 1]; None where it cannot be computed, and `note` says
+      why.
+    - `n_images`, `n_patients`, `n_positive`: Images with a known outcome, whose they are, and how many have the
+      finding.
+    - `note`: What a reader has to know.
     """
 
     estimate: float | None
@@ -42,26 +39,7 @@ def clustered_auroc(score: ArrayLike, outcome: ArrayLike, patients: ArrayLike, *
     Variance by DeLong's structural components (1988), summed within patients (Obuchowski 1997); the interval is t on
     the logit scale, so that it stays within [0, 1]. Ties count one half.
 
-    Parameters
-    ----------
-    score : array_like of float, shape (n,)
-        Higher where the finding is more likely.
-    outcome : array_like of float, shape (n,)
-        0, 1, or NaN for not known, which leaves the image out.
-    patients : array_like, shape (n,)
-        Who each image is of.
-    alpha : float
-        One minus the confidence, in (0, 1).
-
-    Returns
-    -------
-    Auroc
-        Without an estimate where one outcome is absent; without an interval where fewer than two patients have one.
-
-    Raises
-    ------
-    InputError
-        If lengths differ, a score is no number, or an outcome is neither 0, 1 nor NaN.
+    Shapes: `score` (n,), `outcome` (n,), `patients` (n,).
 
     Examples
     --------

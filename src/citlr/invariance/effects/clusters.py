@@ -16,12 +16,8 @@ _ROUNDING = 1e-12  # outputs lie in [0, 1]; what differs by less does not differ
 class Clusters:
     """Which patient every image belongs to.
 
-    Parameters
-    ----------
-    codes : ndarray of int, shape (units,)
-        0 .. patients-1.
-    sizes : ndarray of float, shape (patients,)
-        Images of each patient.
+    - `codes` (units,): 0 .. patients-1.
+    - `sizes` (patients,): Images of each patient.
     """
 
     codes: NDArray[np.intp]
@@ -64,22 +60,13 @@ class Clusters:
 class ClusteredMean:
     """A mean over images with what its interval needs; every field has the shape of the columns.
 
-    Parameters
-    ----------
-    estimate : ndarray
-        Mean over images.
-    variance : ndarray
-        Cluster-robust (CR2) variance of the estimate.
-    third : ndarray
-        Third cumulant of the estimate.
-    largest : ndarray
-        Largest contribution of one patient to the estimate, upwards, at least 0.
-    df : float
-        Bell-McCaffrey degrees of freedom.
-    deviating : ndarray of int
-        Patients with an image whose value is not the median.
-    patients : float
-        Effective number of patients.
+    - `estimate`: Mean over images.
+    - `variance`: Cluster-robust (CR2) variance of the estimate.
+    - `third`: Third cumulant of the estimate.
+    - `largest`: Largest contribution of one patient to the estimate, upwards, at least 0.
+    - `df`: Bell-McCaffrey degrees of freedom.
+    - `deviating`: Patients with an image whose value is not the median.
+    - `patients`: Effective number of patients.
     """
 
     estimate: Floats
@@ -100,12 +87,8 @@ class ClusteredMean:
 class SignedMean:
     """The mean of values of either sign, with its positive and its negative part apart.
 
-    Parameters
-    ----------
-    whole, positive, negative : ClusteredMean
-        Of y, max(y, 0) and max(-y, 0).
-    correlation : ndarray
-        Between the estimates of the two parts, over patients.
+    - `whole`, `positive`, `negative`: Of y, max(y, 0) and max(-y, 0).
+    - `correlation`: Between the estimates of the two parts, over patients.
     """
 
     whole: ClusteredMean
@@ -121,16 +104,7 @@ def clustered_mean(values: Floats, clusters: Clusters) -> ClusteredMean:
     :math:`(1 - n_c/N)^{-1/2}`, so :math:`se^2 = \sum_c e_c^2 / (1 - n_c/N) / N^2` with
     :math:`e_c = \sum_{i \in c} (y_i - \bar y)`. With one image per patient this is the usual s / sqrt(n).
 
-    Parameters
-    ----------
-    values : ndarray of float, shape (units, ...)
-        One row per image.
-    clusters : Clusters
-        At least two patients.
-
-    Returns
-    -------
-    ClusteredMean
+    Shapes: `values` (units, ...).
 
     Examples
     --------

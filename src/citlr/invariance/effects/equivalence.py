@@ -29,13 +29,9 @@ from citlr.invariance.generator_error import GeneratorError, widened_pvalue
 class Equivalence:
     """P-values of non-equivalence; one entry per label.
 
-    Parameters
-    ----------
-    margin : float
-    mean_pvalue : ndarray
-        Two one-sided tests of the mean effect against -margin and margin.
-    psi_pvalue : ndarray
-        Of psi >= margin.
+    - `margin`
+    - `mean_pvalue`: Two one-sided tests of the mean effect against -margin and margin.
+    - `psi_pvalue`: Of psi >= margin.
     """
 
     margin: float
@@ -73,32 +69,6 @@ def equivalence_test(
     carried: float = 1.0,
 ) -> Equivalence:
     """Test both effects against the margin.
-
-    Parameters
-    ----------
-    mean : SignedMean
-        Of the mean effect (`Effects.mean`).
-    product : ClusteredMean
-        Of psi (`Effects.product`).
-    margin : float
-        In (0, 1).
-    decisions : bool
-        Whether the outputs are decisions (see `citlr.invariance.effects.intervals`).
-    error : GeneratorError, optional
-        What the generator's training sample leaves open.
-    alpha : float
-        At which the verdict is given.
-    carried : float
-        Share of the attribute that the counterfactuals carry at least, in (0, 1].
-
-    Returns
-    -------
-    Equivalence
-
-    Raises
-    ------
-    InputError
-        When the margin is not in (0, 1).
 
     Examples
     --------

@@ -37,18 +37,13 @@ Outcome = Literal["decision", "probability"]
 class Effects:
     """The effects of one contrast; every array has one entry per label.
 
-    Parameters
-    ----------
-    contrast : (str, str)
-        Levels (a, a').
-    labels : tuple of str
-    mean_effect, psi, rms_effect, flip_rate : Interval
-        Two-sided 1 - alpha intervals.
-    within_flip_rate, eca, eca_corrected : ndarray
-        Shares in [0, 1] (`eca_corrected` is unbiased and may fall a little outside).
-    mean : SignedMean
-    product : ClusteredMean
-        What the intervals of the mean effect and of psi were made from.
+    - `contrast` (str, str): Levels (a, a').
+    - `labels`
+    - `mean_effect`, `psi`, `rms_effect`, `flip_rate`: Two-sided 1 - alpha intervals.
+    - `within_flip_rate`, `eca`, `eca_corrected`: Shares in [0, 1] (`eca_corrected` is unbiased and may fall a little
+      outside).
+    - `mean`
+    - `product`: What the intervals of the mean effect and of psi were made from.
     """
 
     contrast: tuple[str, str]
@@ -84,23 +79,7 @@ def contrast_effects(
 ) -> Effects:
     """Estimate every effect of one contrast for all labels.
 
-    Parameters
-    ----------
-    responses : Responses
-    contrast : (int, int)
-        Indices in `responses.levels` of a and a'.
-    alpha : float
-        Two-sided error rate of the intervals.
-    outcome : {"decision", "probability"}
-        What the mean effect and psi are about; flip rates and ECA are always about decisions.
-    threshold : float or mapping from label to float
-        Operating point of the decisions.
-    shared_seeds : bool
-        Whether draw r of all levels used the same generator noise.
-
-    Returns
-    -------
-    Effects
+    Shapes: `contrast` (int, int).
 
     Examples
     --------
@@ -174,17 +153,7 @@ def counterfactual_accuracy(
 ) -> tuple[Floats, Floats]:
     r"""ECA, E[1{f(X_do(A=a)) = f(X_do(A=a'))}] with a factual and a' uniform over the levels, raw and noise-corrected.
 
-    Parameters
-    ----------
-    decisions : ndarray of 0 and 1, shape (units, levels, draws, labels)
-    factual : ndarray of int, shape (units,), or None
-        Factual level of each image; where it is not known, a is averaged over the levels as well.
-    shared_seeds : bool
-        As in `contrast_effects`.
-
-    Returns
-    -------
-    eca, eca_corrected : ndarray, shape (labels,)
+    Shapes: `decisions` (units, levels, draws, labels), `factual` (units,); gives (labels,).
 
     Examples
     --------

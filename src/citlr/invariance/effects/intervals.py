@@ -46,9 +46,7 @@ _TURN = 2.6  # z sqrt(k^2/s^2) beyond which the closed lower limit turns back up
 class Interval:
     """An estimate with its limits; the three arrays have one shape.
 
-    Parameters
-    ----------
-    estimate, low, high : ndarray of float
+    - `estimate`, `low`, `high`
     """
 
     estimate: Floats
@@ -67,21 +65,7 @@ def skew_interval(
 ) -> Interval:
     """Two-sided 1 - alpha interval of the mean of values that are hardly ever negative, such as psi.
 
-    Parameters
-    ----------
-    mean : ClusteredMean
-        Any shape.
-    alpha : float
-        Two-sided error rate.
-    span : (float, float)
-        Smallest and largest value that the population mean can have; the limits are kept inside.
-    decisions : bool
-        Whether the values come from decisions (see the module: what was not seen).
-
-    Returns
-    -------
-    Interval
-        The estimate itself is unbiased and may lie outside `span`.
+    Shapes: `span` (float, float).
 
     Examples
     --------
@@ -132,18 +116,6 @@ def upper_pvalue(
 
     Inverts the upper limit of `skew_interval` (whose two-sided alpha is twice the one-sided one).
 
-    Parameters
-    ----------
-    mean, span, decisions
-        As in `skew_interval`.
-    bound : float
-        Inside `span`.
-
-    Returns
-    -------
-    ndarray of float
-        In [0, 1].
-
     Examples
     --------
     >>> import numpy as np
@@ -170,17 +142,6 @@ def upper_pvalue(
 
 def beyond_pvalue(mean: SignedMean, bound: float) -> Floats:
     """P-value of "the population mean is `bound` or more", for values in [-1, 1]; inverts `signed_interval`'s high.
-
-    Parameters
-    ----------
-    mean : SignedMean
-    bound : float
-        In (-1, 1).
-
-    Returns
-    -------
-    ndarray of float
-        In [0, 1].
 
     Examples
     --------
@@ -224,13 +185,6 @@ def wilson_interval(mean: ClusteredMean, *, alpha: float = 0.05) -> Interval:
 
     The effective size is :math:`p(1-p) / se^2` with the cluster-robust standard error, and the effective number of
     patients where nothing varies.
-
-    Parameters
-    ----------
-    mean : ClusteredMean
-        Mean of values in [0, 1].
-    alpha : float
-        Two-sided error rate.
 
     Examples
     --------

@@ -46,32 +46,7 @@ def distil(
     Each kernel's `sum_{i != j} w_i w_j K_ij` has mean zero under the null and variance
     `2 sum_{i != j} v_i v_j (e_i e_j K_ij)^2`, `v = p (1 - p)`; it is divided by that standard deviation.
 
-    Parameters
-    ----------
-    z : ndarray of float, shape (n, d)
-        Representation; standardised by column here.
-    residual : ndarray of float, shape (n,)
-        `e = Yhat - mhat(Z)`.
-    assignment : Assignment
-        Units of randomisation with their attribute and its probability.
-    kernels : tuple of str
-        Out of "constant", "linear", "rbf".
-    combine : {"max", "sum"}
-        The largest of the standardised kernels, or their sum.
-    redraws : int
-        B.
-    rng : numpy.random.Generator
-        Draws the attribute.
-
-    Returns
-    -------
-    Draw
-        p = (1 + #{T_b >= T}) / (B + 1).
-
-    Raises
-    ------
-    InputError
-        If no kernel, or an unknown one, is named, or there are too many units for the Gaussian kernel.
+    Shapes: `z` (n, d), `residual` (n,).
     """
     if combine not in get_args(Combine):
         raise InputError(f"combine is '{combine}'.{did_you_mean(str(combine), get_args(Combine))}")

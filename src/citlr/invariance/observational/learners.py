@@ -31,16 +31,6 @@ _SMALL = 20_000  # rows; below it, waking threads costs more than they do: 100 t
 def outcome_learners(seed: int = 0) -> dict[str, Any]:
     """Return the default regressors of Yhat on Z, unfitted: ridge with generalised cross-validation, and boosting.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the boosting.
-
-    Returns
-    -------
-    dict
-        Name to scikit-learn regressor.
-
     Examples
     --------
     >>> sorted(outcome_learners())
@@ -79,14 +69,9 @@ def propensity_learners(seed: int = 0) -> dict[str, Any]:
 class Fit:
     """Out-of-fold predictions of the learner with the smallest cross-validated error.
 
-    Parameters
-    ----------
-    values : ndarray of float, shape (n,)
-        Each image's prediction by a model that saw no image of its patient.
-    chosen : str
-        Name of the learner.
-    losses : dict
-        Cross-validated loss of every candidate: squared error, or log loss for a probability.
+    - `values` (n,): Each image's prediction by a model that saw no image of its patient.
+    - `chosen`: Name of the learner.
+    - `losses`: Cross-validated loss of every candidate: squared error, or log loss for a probability.
     """
 
     values: Floats
@@ -97,18 +82,7 @@ class Fit:
 def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) -> Fit:
     """Cross-fit `m(z) = E[y | z]` with every learner and keep the one with the smallest squared error.
 
-    Parameters
-    ----------
-    z : ndarray of float, shape (n, d)
-    y : ndarray of float, shape (n,)
-    folds : ndarray of int, shape (n,)
-        Fold of each image; images of a patient share theirs.
-    learners : mapping of str to regressor
-        Unfitted scikit-learn regressors; they are cloned.
-
-    Returns
-    -------
-    Fit
+    Shapes: `z` (n, d), `y` (n,), `folds` (n,).
 
     Examples
     --------
@@ -128,19 +102,7 @@ def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) ->
 def cross_fit_propensity(z: Floats, a: Floats, folds: Integers, learners: Learners) -> Fit:
     """Cross-fit `p(z) = P(A = 1 | z)` with every learner and keep the one with the smallest log loss.
 
-    Parameters
-    ----------
-    z, folds
-        As in `cross_fit_mean`.
-    a : ndarray of float, shape (n,)
-        Attribute, 0 or 1.
-    learners : mapping of str to classifier
-        Unfitted scikit-learn classifiers with `predict_proba`; they are cloned.
-
-    Returns
-    -------
-    Fit
-        Values clipped to [0.01, 0.99].
+    Shapes: `a` (n,).
 
     Examples
     --------

@@ -49,21 +49,7 @@ def sequential_bound(
 ) -> Bound:
     """Learn on the blocks before, try on the next; pool the trials by their number of images.
 
-    Parameters
-    ----------
-    data : Observations
-    propensity : array_like of float, shape (n,), or None
-        Known `P(A = a' | Z)`.
-    outcome, treatment : mapping of str to scikit-learn estimator, or None for the defaults
-    alpha : float
-        One minus the confidence of the bound.
-    seed : int
-        Blocks, folds, learners.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than 30 patients.
+    Shapes: `propensity` (n,).
     """
     if data.n_patients < 10 * _BLOCKS:
         raise InputError(f"The lower bound needs {10 * _BLOCKS} patients, found {data.n_patients}.")

@@ -26,18 +26,12 @@ Integers = NDArray[np.intp]
 class Assignment:
     """How the attribute is distributed given the representation, unit by unit of randomisation.
 
-    Parameters
-    ----------
-    unit : ndarray of int, shape (n,)
-        Unit of each image: its patient where the attribute belongs to the patient, the image itself otherwise.
-    a, p : ndarray of float, shape (units,)
-        Attribute (0 or 1) and its probability of being 1.
-    source : {"known", "estimated"}
-        Whether `p` was given or cross-fitted.
-    learner : str
-        What estimated it.
-    note : str
-        What a reader has to know.
+    - `unit` (n,): Unit of each image: its patient where the attribute belongs to the patient, the image itself
+      otherwise.
+    - `a`, `p` (units,): Attribute (0 or 1) and its probability of being 1.
+    - `source`: Whether `p` was given or cross-fitted.
+    - `learner`: What estimated it.
+    - `note`: What a reader has to know.
     """
 
     unit: Integers
@@ -52,14 +46,10 @@ class Assignment:
 class Nuisances:
     """Cross-fitted residuals.
 
-    Parameters
-    ----------
-    residual : ndarray of float, shape (n,)
-        `e = Yhat - mhat(Z)`; fitted without the attribute, so that redrawing the attribute leaves it as it is.
-    assignment : Assignment
-        Distribution of the attribute.
-    learner : str
-        What estimated m.
+    - `residual` (n,): `e = Yhat - mhat(Z)`; fitted without the attribute, so that redrawing the attribute leaves it as
+      it is.
+    - `assignment`: Distribution of the attribute.
+    - `learner`: What estimated m.
     """
 
     residual: Floats
@@ -80,22 +70,7 @@ def assign(
     Where every patient has one level, the attribute belongs to the patient: one probability per patient, estimated on
     the mean representation of the patient's images.
 
-    Parameters
-    ----------
-    data : Observations
-    propensity : array_like of float, shape (n,), or None
-        Known probability of the contrast's second level, within the contrast, in (0, 1).
-    folds : int
-        Number of patient folds.
-    learners : mapping of str to classifier, optional
-        Candidates; `propensity_learners()` by default.
-    seed : int
-        Folds and learners.
-
-    Raises
-    ------
-    InputError
-        If a known probability is not inside (0, 1), or differs between images of a patient who has one level.
+    Shapes: `propensity` (n,).
     """
     by_patient = data.constant_within_patient
     unit = data.cluster if by_patient else np.arange(data.a.size)
@@ -129,22 +104,7 @@ def fit_nuisances(
 ) -> Nuisances:
     """Cross-fit everything that the tests need, once.
 
-    Parameters
-    ----------
-    data : Observations
-        Representation, attribute, output, patients.
-    propensity : array_like of float, shape (n,), optional
-        Known `P(A = a' | Z)`; estimated when left out.
-    folds : int
-        Number of patient folds.
-    outcome, treatment : mapping of str to scikit-learn estimator, optional
-        Candidates for `E[Yhat|Z]` and `p(A|Z)`; the one with the smallest cross-validated loss is kept.
-    seed : int
-        Folds and learners.
-
-    Returns
-    -------
-    Nuisances
+    Shapes: `propensity` (n,).
 
     Examples
     --------

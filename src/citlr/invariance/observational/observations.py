@@ -19,20 +19,12 @@ Integers = NDArray[np.intp]
 class Observations:
     """Images at two levels of an attribute, with their representation and the output of the model under audit.
 
-    Parameters
-    ----------
-    z : ndarray of float, shape (n, d)
-        Representation.
-    a : ndarray of float, shape (n,)
-        1 at the second level of the contrast, 0 at the first.
-    y : ndarray of float, shape (n,)
-        Output in [0, 1].
-    cluster : ndarray of int, shape (n,)
-        Patient of each image, coded 0..n_patients-1.
-    contrast : tuple of str
-        `(a, a')`.
-    rows : ndarray of int, shape (n,)
-        Which of the rows given these are; rows at other levels are left aside.
+    - `z` (n, d): Representation.
+    - `a` (n,): 1 at the second level of the contrast, 0 at the first.
+    - `y` (n,): Output in [0, 1].
+    - `cluster` (n,): Patient of each image, coded 0..n_patients-1.
+    - `contrast`: `(a, a')`.
+    - `rows` (n,): Which of the rows given these are; rows at other levels are left aside.
     """
 
     z: Floats
@@ -65,12 +57,6 @@ class Observations:
     ) -> Observations:
         """Check the arrays and keep the rows of the contrast.
 
-        Raises
-        ------
-        InputError
-            If lengths differ, a value is missing, a prediction is outside [0, 1], the contrast is unknown or not given
-            although there are more than two levels, or there are fewer than four patients.
-
         Examples
         --------
         >>> data = Observations.of([[0.1], [0.2], [0.3], [0.4]], list("fmfm"), [0, 1, 0, 1])
@@ -102,23 +88,7 @@ class Observations:
 def patient_folds(cluster: Integers, folds: int, rng: np.random.Generator) -> Integers:
     """Give each image the fold of its patient; folds hold equally many patients, within one.
 
-    Parameters
-    ----------
-    cluster : ndarray of int, shape (n,)
-        Patient codes 0..G-1.
-    folds : int
-        Number of folds, at most G.
-    rng : numpy.random.Generator
-        Shuffles the patients.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two folds or fewer patients than folds.
+    Shapes: `cluster` (n,); gives (n,).
 
     Examples
     --------

@@ -31,14 +31,9 @@ Floats = NDArray[np.float64]
 class MeasuredSize:
     """How often the published test rejected true nulls at 5 %, and with how much data.
 
-    Parameters
-    ----------
-    n_train, n_test : int
-        Images that g and h were learnt on, and that the t-test was made on.
-    rejections, reps : int
-        Data redrawn and both networks refitted in each repetition.
-    low, high : float
-        Exact binomial 95 % bounds (Clopper-Pearson) of the rate.
+    - `n_train`, `n_test`: Images that g and h were learnt on, and that the t-test was made on.
+    - `rejections`, `reps`: Data redrawn and both networks refitted in each repetition.
+    - `low`, `high`: Exact binomial 95 % bounds (Clopper-Pearson) of the rate.
     """
 
     n_train: int
@@ -83,24 +78,14 @@ MEASURED_SIZE: tuple[MeasuredSize, ...] = (
 class PublishedResult:
     """One published CIT-LR test.
 
-    Parameters
-    ----------
-    method : str
-        "published_cit_lr".
-    contrast : tuple of str
-        `(a, a')`; the test itself has no direction.
-    statistic, pvalue : float
-        Paired t of `Yhat ghat - Yhat hhat` on the test half; two-sided p in (0, 1].
-    estimate, low, high : float
-        Mean of the difference with its 95 % interval, as the published test would have it.
-    n_images, n_patients : int
-        Images at the two levels, and whose they are.
-    n_train, n_test : int
-        Images in each half.
-    size : MeasuredSize
-        The measured size nearest to these numbers of images: what a p below 5 % is worth.
-    note : str
-        The size in words; with degenerate predictions, why p is 1.
+    - `method`: "published_cit_lr".
+    - `contrast`: `(a, a')`; the test itself has no direction.
+    - `statistic`, `pvalue`: Paired t of `Yhat ghat - Yhat hhat` on the test half; two-sided p in (0, 1].
+    - `estimate`, `low`, `high`: Mean of the difference with its 95 % interval, as the published test would have it.
+    - `n_images`, `n_patients`: Images at the two levels, and whose they are.
+    - `n_train`, `n_test`: Images in each half.
+    - `size`: The measured size nearest to these numbers of images: what a p below 5 % is worth.
+    - `note`: The size in words; with degenerate predictions, why p is 1.
     """
 
     method: str
@@ -136,38 +121,8 @@ def published_cit_lr(
 ) -> PublishedResult:
     """Run Algorithm 1 of the publication on (Z, A, Yhat).
 
-    Parameters
-    ----------
-    representation : array_like of float, shape (n, d)
-        Z, standardised within the training half.
-    level : array_like of str, shape (n,)
-        A; two levels, or more with a `contrast`.
-    prediction : array_like of float, shape (n,)
-        Yhat in [0, 1].
-    patients : array_like, shape (n,), optional
-        Who each image is of; the halves share no patient. One image per patient when left out.
-    contrast : (str, str), optional
-        The two levels to compare; may be left out when there are only two.
-    train_fraction : float
-        Share of the patients on which g and h are learnt; one half in Algorithm 1.
-    train : array_like of bool, shape (n,), optional
-        The images on which they are learnt, where the split is given; `train_fraction` is then not used.
-    hidden : tuple of int
-        Widths of both networks. The publication names none.
-    epochs : int
-        Most passes over the training half (Adam, rate 1e-3); a network stops earlier when its loss has levelled off.
-    seed : int
-        Split and initial weights; 32 bits are used.
-
-    Returns
-    -------
-    PublishedResult
-        Predictions or networks without variation give p = 1 and a note, where the published code gives NaN.
-
-    Raises
-    ------
-    InputError
-        If arrays disagree in length, hold NaN, or leave fewer than two images in a half.
+    Shapes: `representation` (n, d), `level` (n,), `prediction` (n,), `patients` (n,), `contrast` (str, str), `train`
+    (n,).
 
     Examples
     --------

@@ -10,28 +10,19 @@ from typing import Literal
 class ObservationalResult:
     """One test on (Z, A, Yhat).
 
-    Parameters
-    ----------
-    method : str
-        "distilled_crt", "gcm" or "rms_lower_bound".
-    contrast : tuple of str
-        `(a, a')`.
-    statistic, pvalue : float
-        The test's statistic; p in (0, 1].
-    log10_pvalue : float
-        log10 of p; where a randomisation p is at its floor, of the tail fitted to the redraws, for ranking only.
-    effect, low, high : float
-        Mean effect of the level, weighted by `p (1 - p)`, with its interval; NaN for "rms_lower_bound".
-    rms_low : float
-        Lower confidence bound of the root mean square effect `sqrt(E[(g(a',Z) - g(a,Z))^2])`; NaN for the other tests.
-    n_images, n_patients : int
-        Images and patients at the two levels.
-    propensity : {"known", "estimated"}
-        Whether `p(A|Z)` was given. Only then is the distilled test exact.
-    learners : tuple of str
-        What estimated `E[Yhat|Z]` and `p(A|Z)`.
-    note : str
-        What a reader has to know.
+    - `method`: "distilled_crt", "gcm" or "rms_lower_bound".
+    - `contrast`: `(a, a')`.
+    - `statistic`, `pvalue`: The test's statistic; p in (0, 1].
+    - `log10_pvalue`: log10 of p; where a randomisation p is at its floor, of the tail fitted to the redraws, for
+      ranking only.
+    - `effect`, `low`, `high`: Mean effect of the level, weighted by `p (1 - p)`, with its interval; NaN for
+      "rms_lower_bound".
+    - `rms_low`: Lower confidence bound of the root mean square effect `sqrt(E[(g(a',Z) - g(a,Z))^2])`; NaN for the
+      other tests.
+    - `n_images`, `n_patients`: Images and patients at the two levels.
+    - `propensity`: Whether `p(A|Z)` was given. Only then is the distilled test exact.
+    - `learners`: What estimated `E[Yhat|Z]` and `p(A|Z)`.
+    - `note`: What a reader has to know.
     """
 
     method: str
@@ -54,14 +45,9 @@ class ObservationalResult:
 class ObservationalAssessment:
     """The battery without a generator.
 
-    Parameters
-    ----------
-    tests : tuple of ObservationalResult
-        Distilled test, GCM and lower bound.
-    verdict : {"dependence", "inconclusive"}
-        By the distilled test alone; a large p says nothing.
-    reason : str
-        The verdict in words.
+    - `tests`: Distilled test, GCM and lower bound.
+    - `verdict`: By the distilled test alone; a large p says nothing.
+    - `reason`: The verdict in words.
     """
 
     tests: tuple[ObservationalResult, ...]

@@ -25,18 +25,7 @@ _CHUNK = 4_000_000
 def randomize(values: Floats, *, shared_seeds: bool, randomizations: int, rng: np.random.Generator) -> Moments:
     """Draw the randomisations of decisions.
 
-    Parameters
-    ----------
-    values : ndarray of 0.0 and 1.0, shape (units, levels, draws, columns)
-    shared_seeds : bool
-        Permute the levels within each draw; otherwise all outputs within the image.
-    randomizations : int
-    rng : Generator
-
-    Returns
-    -------
-    Moments
-        With randomizations + 1 rows; row 0 is the observed assignment.
+    Shapes: `values` (units, levels, draws, columns).
     """
     levels, columns = values.shape[1], values.shape[3]
     h = contrast_matrix(levels)

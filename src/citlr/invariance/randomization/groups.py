@@ -66,17 +66,7 @@ def product_scale(levels: int, draws: int, *, shared_seeds: bool) -> float:
 def product_statistic(outputs: Floats, *, shared_seeds: bool) -> Floats:
     r"""Unbiased estimate of :math:`\sum_{a<b} (g(b, z) - g(a, z))^2` for each image and label.
 
-    Parameters
-    ----------
-    outputs : ndarray of float, shape (units, levels, draws, labels)
-        Outputs at the compared levels only.
-    shared_seeds : bool
-        Whether draw r of every level came from the same noise (then products of one draw with itself are left out);
-        otherwise all pairs of independent draws are used.
-
-    Returns
-    -------
-    ndarray of float, shape (units, labels)
+    Shapes: `outputs` (units, levels, draws, labels); gives (units, labels).
 
     Examples
     --------
@@ -105,16 +95,11 @@ def _centred(outputs: Floats, shared_seeds: bool) -> Floats:
 class Group:
     """A set of reshuffles of one image's outputs, as maps from the encoded outputs (m numbers) to W (d numbers).
 
-    Parameters
-    ----------
-    maps : ndarray, shape (patterns, d, m)
-        W = maps[k] @ encoded outputs.
-    steps : ndarray, shape (patterns, m, m) or None
-        The reshuffle itself, on the encoded outputs; None when `maps` holds the whole group, so that the identity is
-        as likely as any other. When only a random part of a large group is held, the observed outputs are first
-        carried back by one random step (Besag and Clifford 1989), which keeps the p-value exact.
-    identity : ndarray, shape (d, m)
-        The map of the outputs as they are.
+    - `maps` (patterns, d, m): W = maps[k] @ encoded outputs.
+    - `steps` (patterns, m, m): The reshuffle itself, on the encoded outputs; None when `maps` holds the whole group, so
+      that the identity is as likely as any other. When only a random part of a large group is held, the observed
+      outputs are first carried back by one random step (Besag and Clifford 1989), which keeps the p-value exact.
+    - `identity` (d, m): The map of the outputs as they are.
     """
 
     maps: Floats
@@ -186,16 +171,7 @@ Outcomes = tuple[NDArray[np.float64], Floats]
 def outcomes_within_draws(levels: int, positives: tuple[int, ...]) -> Outcomes:
     """Distribution of the positives per level when the labels of each draw are permuted.
 
-    Parameters
-    ----------
-    levels : int
-    positives : tuple of int
-        Positive outputs among the levels, draw by draw.
-
-    Returns
-    -------
-    counts : ndarray, shape (outcomes, levels)
-    probability : ndarray, shape (outcomes,)
+    Shapes: gives (outcomes, levels).
 
     Examples
     --------

@@ -13,16 +13,10 @@ from citlr.invariance.randomization.groups import Floats
 class Moments:
     """Sums over images of the contrast vector W and the product statistic U; row 0 is the observed assignment.
 
-    Parameters
-    ----------
-    sums : ndarray, shape (rows, d, columns)
-        Sum of W.
-    products : ndarray, shape (rows, columns)
-        Sum of U.
-    outer : ndarray, shape (rows, d, d, columns), or None
-        Sum of W W^T; only needed with more than two levels.
-    squares : ndarray, shape (rows, columns), or None
-        Sum of U^2; only needed with more than two levels.
+    - `sums` (rows, d, columns): Sum of W.
+    - `products` (rows, columns): Sum of U.
+    - `outer` (rows, d, d, columns): Sum of W W^T; only needed with more than two levels.
+    - `squares` (rows, columns): Sum of U^2; only needed with more than two levels.
     """
 
     sums: Floats

@@ -42,23 +42,15 @@ _LN10 = float(np.log(10.0))
 class RandomizationResult:
     """What the randomisations say; every array has one entry per label (and contrast).
 
-    Parameters
-    ----------
-    pvalue : ndarray
-        Exact Monte-Carlo p-value of the min-p statistic, in [1/(randomizations + 1), 1].
-    log10_pvalue : ndarray
-        Its log10; where the p-value is at its floor, the log10 of the asymptotic p-value of the studentised statistics
-        (Bonferroni over the two), if that is smaller.
-    mean_z, product_z : ndarray
-        The two statistics, standardised by their randomisation distribution; `mean_z` has the sign of the mean effect
-        for two levels, and is the square root of the Wald statistic for more.
-    mean_pvalue, product_pvalue : ndarray
-        Monte-Carlo p-values of the two statistics on their own.
-    mean_spread, product_spread : ndarray
-        Standard deviation under the randomisations of the summed D and the summed U (two levels; of the studentised
-        statistics otherwise).
-    randomizations : int
-        Number of randomisations, the observed outputs not counted.
+    - `pvalue`: Exact Monte-Carlo p-value of the min-p statistic, in [1/(randomizations + 1), 1].
+    - `log10_pvalue`: Its log10; where the p-value is at its floor, the log10 of the asymptotic p-value of the
+      studentised statistics (Bonferroni over the two), if that is smaller.
+    - `mean_z`, `product_z`: The two statistics, standardised by their randomisation distribution; `mean_z` has the sign
+      of the mean effect for two levels, and is the square root of the Wald statistic for more.
+    - `mean_pvalue`, `product_pvalue`: Monte-Carlo p-values of the two statistics on their own.
+    - `mean_spread`, `product_spread`: Standard deviation under the randomisations of the summed D and the summed U (two
+      levels; of the studentised statistics otherwise).
+    - `randomizations`: Number of randomisations, the observed outputs not counted.
     """
 
     pvalue: Floats
@@ -92,28 +84,7 @@ def contrast_tests(
 ) -> RandomizationResult:
     """Test every label at every contrast of two levels.
 
-    Parameters
-    ----------
-    values : ndarray of float, shape (units, levels, draws, labels)
-        Decisions (0 or 1) or probabilities.
-    contrasts : sequence of (int, int), optional
-        Pairs of level indices; all pairs when left out.
-    shared_seeds : bool
-        Whether draw r of all levels of an image used the same generator noise.
-    randomizations : int
-        At least 19 (the p-value's floor is 1/(randomizations + 1)).
-    seed : int
-        Same seed, same p-values.
-
-    Returns
-    -------
-    RandomizationResult
-        Arrays of shape (contrasts, labels).
-
-    Raises
-    ------
-    InputError
-        On a wrong shape, fewer than two draws or fewer than 19 randomisations.
+    Shapes: `values` (units, levels, draws, labels), `contrasts` (int, int).
 
     Examples
     --------

@@ -24,12 +24,8 @@ from citlr.text import shown
 class CallablePredictor(BatchedPredictor):
     """A function that takes a prepared numpy batch and gives one row of numbers per image.
 
-    Parameters
-    ----------
-    function : callable
-        float32 (n, C, H, W) (or (n, H, W, C)) to (n,) or (n, n_outputs).
-    **settings
-        As in `BatchedPredictor`.
+    - `function`: float32 (n, C, H, W) (or (n, H, W, C)) to (n,) or (n, n_outputs).
+    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, function: Callable[[Any], Any], **settings: Any) -> None:
@@ -46,11 +42,6 @@ class CallablePredictor(BatchedPredictor):
 
 def import_object(path: str) -> Any:
     """Find an object by "package.module:name" or "folder/file.py:name"; this runs that module's code.
-
-    Raises
-    ------
-    InputError
-        If the path has no colon, the module cannot be imported, or it has no such name; the message names the nearest.
 
     Examples
     --------
@@ -93,13 +84,7 @@ def _import_file(where: str) -> ModuleType:
 
 
 def call_factory(factory: Callable[[], Any], path: str) -> Any:
-    """Call a factory without arguments.
-
-    Raises
-    ------
-    InputError
-        If it raises.
-    """
+    """Call a factory without arguments."""
     with user_code(f"Factory '{path}' failed"):
         return factory()
 

@@ -31,19 +31,9 @@ class OnnxPredictor(BatchedPredictor):
 
     A graph whose batch axis is fixed is fed in batches of that size, the last one filled up.
 
-    Parameters
-    ----------
-    session : onnxruntime.InferenceSession
-        From `open_session`.
-    origin : str
-        From `graph_digest`.
-    **settings
-        As in `BatchedPredictor`.
-
-    Raises
-    ------
-    InputError
-        If the graph has several inputs, or its input contradicts the declared size or channels.
+    - `session`: From `open_session`.
+    - `origin`: From `graph_digest`.
+    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, session: Any, *, origin: str, **settings: Any) -> None:
@@ -90,15 +80,7 @@ class OnnxPredictor(BatchedPredictor):
 
 
 def open_session(path: str | os.PathLike[str], device: torch.device) -> Any:
-    """Open a graph with onnxruntime, deterministic, on the given device.
-
-    Raises
-    ------
-    MissingExtraError
-        If onnxruntime is not installed.
-    InputError
-        If the file is missing or not a readable graph, or onnxruntime has no support for the device.
-    """
+    """Open a graph with onnxruntime, deterministic, on the given device."""
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:

@@ -27,17 +27,8 @@ class SklearnPredictor(BatchedPredictor):
     With one label and two classes the second class is the positive one. With several labels a column is found by
     the label's name among the estimator's classes, or by position.
 
-    Parameters
-    ----------
-    estimator : scikit-learn classifier or pipeline
-        Fitted; takes (n, n_features).
-    **settings
-        As in `BatchedPredictor`.
-
-    Raises
-    ------
-    InputError
-        If it is not fitted, or has no method for the declared output.
+    - `estimator`: Fitted; takes (n, n_features).
+    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, estimator: Any, **settings: Any) -> None:
@@ -112,13 +103,7 @@ class SklearnPredictor(BatchedPredictor):
 
 
 def read_estimator(path: str | os.PathLike[str], *, trust: bool) -> Any:
-    """Unpickle an estimator, if the user vouches for the file.
-
-    Raises
-    ------
-    InputError
-        If `trust` is false, or the file cannot be read.
-    """
+    """Unpickle an estimator, if the user vouches for the file."""
     file = require_file(path, "Model file")
     if not trust:
         raise InputError(

@@ -26,19 +26,9 @@ class TorchPredictor(BatchedPredictor):
     The module is copied, so that the caller's own object keeps its mode, device and gradients, and so that later
     training of it does not change what is audited. Images are given in the precision of its weights.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Takes a prepared batch, gives (n, n_outputs).
-    origin : str
-        SHA-256 of the archive that a scripted module came from; empty for a module given as an object.
-    **settings
-        As in `BatchedPredictor`.
-
-    Raises
-    ------
-    InputError
-        If the module cannot be copied or moved to the device.
+    - `module`: Takes a prepared batch, gives (n, n_outputs).
+    - `origin`: SHA-256 of the archive that a scripted module came from; empty for a module given as an object.
+    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, module: torch.nn.Module, *, origin: str = "", **settings: Any) -> None:
@@ -79,13 +69,7 @@ def is_torchscript(path: str | os.PathLike[str]) -> bool:
 
 
 def load_torchscript(path: str | os.PathLike[str], device: torch.device) -> tuple[torch.jit.ScriptModule, Card]:
-    """Load a TorchScript archive onto a device, with the card that this project writes into its own exports.
-
-    Raises
-    ------
-    InputError
-        If the file is not a TorchScript archive or is damaged, or its card is.
-    """
+    """Load a TorchScript archive onto a device, with the card that this project writes into its own exports."""
     if not is_torchscript(path):
         raise InputError(
             f"'{path}' is not a TorchScript archive, or is damaged: save it with torch.jit.trace(...).save(...)."

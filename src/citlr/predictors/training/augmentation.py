@@ -11,17 +11,7 @@ def augment(images: Tensor, rng: torch.Generator) -> Tensor:
 
     Never mirrored: the heart is on the left.
 
-    Parameters
-    ----------
-    images : torch.Tensor of shape (n, 1, H, W)
-        Values in [0, 1].
-    rng : torch.Generator
-        On the CPU, so that the same seed gives the same images on every device.
-
-    Returns
-    -------
-    torch.Tensor of shape (n, 1, H, W)
-        Values in [0, 1].
+    Shapes: `images` (n, 1, H, W); gives (n, 1, H, W).
 
     Examples
     --------

@@ -49,16 +49,7 @@ from citlr.run.files import fingerprint, read_json, write_json
 def masked_bce(logits: Tensor, truth: Tensor) -> Tensor:
     """Sum over the labels of the mean binary cross-entropy over the images where the label is known.
 
-    Parameters
-    ----------
-    logits : torch.Tensor of shape (n, n_labels)
-    truth : torch.Tensor of shape (n, n_labels)
-        0, 1 or NaN for not known.
-
-    Returns
-    -------
-    torch.Tensor
-        One number; a label that is known for no image adds 0.
+    Shapes: `logits` (n, n_labels), `truth` (n, n_labels).
 
     Examples
     --------
@@ -84,39 +75,7 @@ def train_classifier(
     export: bool = True,
     narrator: Narrator | None = None,
 ) -> TrainedClassifier:
-    """Train a network for several labels on a cohort, or go on with a training that was interrupted.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        With a training and a validation split; only these two are used.
-    arch : str
-        One of `citlr.predictors.training.zoo.ARCHITECTURES`, or its `PROBE`.
-    directory : path-like
-        Gets `checkpoint-*.safetensors`, `model.ts`, `model.onnx`, `training.csv`, `training.json` and the state.
-    labels : sequence of str, optional
-        Which of the cohort's labels; all if not given.
-    weights : path-like, "auto" or None
-        As for `build_network`.
-    settings : TrainingSettings, optional
-    seed : int
-    export : bool
-        Whether the best checkpoint is also written as TorchScript and ONNX; a study of many checkpoints needs neither.
-    narrator : Narrator, optional
-        Shows loss and AUROC per label, and says where the first weights came from.
-
-    Returns
-    -------
-    TrainedClassifier
-
-    Raises
-    ------
-    InputError
-        If a label is not in the cohort or has one class only in a split, the loss is not a number, or the weights do
-        not fit.
-    StateError
-        If the directory holds another training.
-    """
+    """Train a network for several labels on a cohort, or go on with a training that was interrupted."""
     settings, narrator, folder = settings or TrainingSettings(), narrator or Narrator(quiet=True), Path(directory)
     chosen = _labels(cohort, labels)
     train, validation = cohort.part("train"), cohort.part("validation")

@@ -28,16 +28,10 @@ _STATE = "state.safetensors"
 class Round:
     """One validation.
 
-    Parameters
-    ----------
-    number, step : int
-        From 1; steps of the optimiser so far.
-    loss : float
-        Mean training loss of the round.
-    auroc : dict of str to float or None
-        Per label on the validation split; None where the split has only one class of it.
-    mean : float
-        Over the labels that have one.
+    - `number`, `step`: From 1; steps of the optimiser so far.
+    - `loss`: Mean training loss of the round.
+    - `auroc`: Per label on the validation split; None where the split has only one class of it.
+    - `mean`: Over the labels that have one.
     """
 
     number: int
@@ -79,18 +73,7 @@ def auroc_by_label(
 ) -> dict[str, float | None]:
     """AUROC of every label over the images where it is known; None where one class is absent.
 
-    Parameters
-    ----------
-    truth : float array of shape (n, n_labels)
-        0, 1 or NaN.
-    scores : float array of shape (n, n_labels)
-        Higher for 1.
-    labels : sequence of str
-        Names of the columns.
-
-    Returns
-    -------
-    dict of str to float or None
+    Shapes: `truth` (n, n_labels), `scores` (n, n_labels).
 
     Examples
     --------
@@ -121,13 +104,7 @@ def save_progress(
 
 
 def read_progress(folder: Path, key: str) -> Progress | None:
-    """Read how far a training in this folder came; None where there is none.
-
-    Raises
-    ------
-    StateError
-        If the folder holds a training of other settings, or its state is damaged.
-    """
+    """Read how far a training in this folder came; None where there is none."""
     path = folder / _STATE
     if not path.is_file():
         return None

@@ -20,45 +20,24 @@ _FIRST, _RISING = 0.04, 0.25
 class TrainingSettings:
     """How a classifier is trained.
 
-    Parameters
-    ----------
-    size : int
-        Side of the images in pixels, 64 or more.
-    rounds : int
-        At most this many rounds; after each the validation AUROC is taken and the state saved.
-    round_steps : int, optional
-        Optimiser steps per round; one pass through the training split if not given.
-    batch_size : int
-        Images per step, over all devices.
-    learning_rate : float, optional
-        Of Adam. If not given: 1e-4 for a network that starts from weights or has no batch normalisation, else 1e-3.
-    schedule : {"constant", "one-cycle"}
-        Of the learning rate, see `rate_share`; one cycle is over after `rounds` rounds.
-    weight_decay : float
-        Of Adam.
-    dropout : float
-        Of the heads.
-    patience : int
-        Rounds without a better mean AUROC after which the training stops, once `keep` rounds within `tolerance` of
-        the best are done.
-    keep : int
-        Checkpoints kept: those with the best mean AUROC.
-    tolerance : float
-        Checkpoints further below the best one's mean AUROC are not of similar accuracy: they are kept only where there
-        are too few others, and a note says so.
-    augmented : bool
-        Whether training images are turned, scaled, shifted and re-exposed a little.
-    precision : str
-        As in Lightning Fabric; "auto" is bfloat16 autocast on a GPU that has it, else 32 bits.
-    accelerator : str
-        As in Lightning Fabric: "auto", "cpu", "cuda", ...
-    devices : int
-        Processes; above 1 the batch is divided among them.
-
-    Raises
-    ------
-    InputError
-        If a setting is out of its range.
+    - `size`: Side of the images in pixels, 64 or more.
+    - `rounds`: At most this many rounds; after each the validation AUROC is taken and the state saved.
+    - `round_steps`: Optimiser steps per round; one pass through the training split if not given.
+    - `batch_size`: Images per step, over all devices.
+    - `learning_rate`: Of Adam. If not given: 1e-4 for a network that starts from weights or has no batch normalisation,
+      else 1e-3.
+    - `schedule`: Of the learning rate, see `rate_share`; one cycle is over after `rounds` rounds.
+    - `weight_decay`: Of Adam.
+    - `dropout`: Of the heads.
+    - `patience`: Rounds without a better mean AUROC after which the training stops, once `keep` rounds within
+      `tolerance` of the best are done.
+    - `keep`: Checkpoints kept: those with the best mean AUROC.
+    - `tolerance`: Checkpoints further below the best one's mean AUROC are not of similar accuracy: they are kept only
+      where there are too few others, and a note says so.
+    - `augmented`: Whether training images are turned, scaled, shifted and re-exposed a little.
+    - `precision`: As in Lightning Fabric; "auto" is bfloat16 autocast on a GPU that has it, else 32 bits.
+    - `accelerator`: As in Lightning Fabric: "auto", "cpu", "cuda", ...
+    - `devices`: Processes; above 1 the batch is divided among them.
 
     Examples
     --------
@@ -117,20 +96,13 @@ class Checkpoint:
 class TrainedClassifier:
     """What a training made.
 
-    Parameters
-    ----------
-    arch, labels, start
-        The network, and where its first weights came from.
-    checkpoints : tuple of Checkpoint
-        The best ones, best first; `load_predictor` reads each.
-    spread : float
-        Difference in mean AUROC between the first and the last of them.
-    similar : int
-        How many of them are of similar accuracy (`TrainingSettings.tolerance`), the best one included.
-    torchscript, onnx : Path or None
-        The best one, exported; None where no export was asked for, or the `onnx` extra is not installed.
-    notes : tuple of str
-        What a reader of the numbers has to know, one sentence each.
+    - `arch`, `labels`, `start`: The network, and where its first weights came from.
+    - `checkpoints`: The best ones, best first; `load_predictor` reads each.
+    - `spread`: Difference in mean AUROC between the first and the last of them.
+    - `similar`: How many of them are of similar accuracy (`TrainingSettings.tolerance`), the best one included.
+    - `torchscript`, `onnx`: The best one, exported; None where no export was asked for, or the `onnx` extra is not
+      installed.
+    - `notes`: What a reader of the numbers has to know, one sentence each.
     """
 
     arch: str
@@ -149,17 +121,6 @@ def rate_share(schedule: str, step: int, total: int) -> float:
 
     Constant: all of it. One cycle (Smith and Topin, 2019): from a twenty-fifth up along a line in the first quarter,
     then down to nothing along a cosine; a short training comes further, and its last checkpoints are alike.
-
-    Parameters
-    ----------
-    schedule : {"constant", "one-cycle"}
-    step, total : int
-        Steps of the training before this one, and all of them.
-
-    Returns
-    -------
-    float
-        In [0, 1].
 
     Examples
     --------

@@ -96,14 +96,9 @@ ARCHITECTURES = tuple(name for name in _RECIPES if name != PROBE)
 class Start:
     """Where a network's first weights came from; every output says it.
 
-    Parameters
-    ----------
-    kind : {"imagenet", "file", "random"}
-        torchvision's cache, a file the user named, or chance.
-    text : str
-        One sentence.
-    sha256 : str
-        Of the file; empty for chance.
+    - `kind`: torchvision's cache, a file the user named, or chance.
+    - `text`: One sentence.
+    - `sha256`: Of the file; empty for chance.
     """
 
     kind: Literal["imagenet", "file", "random"]
@@ -114,19 +109,9 @@ class Start:
 class ZooNetwork(nn.Module):
     """One of the networks: gray images (n, 1, H, W) in [0, 1] to logits (n, n_labels).
 
-    Parameters
-    ----------
-    arch : str
-        One of `ARCHITECTURES`, or `PROBE`.
-    labels : sequence of str
-        One head each.
-    dropout : float
-        Of every head.
-
-    Raises
-    ------
-    InputError
-        If the architecture is not known, or dropout is not in [0, 1).
+    - `arch`: One of `ARCHITECTURES`, or `PROBE`.
+    - `labels`: One head each.
+    - `dropout`: Of every head.
 
     Examples
     --------
@@ -178,32 +163,6 @@ def build_network(
     seed: int = 0,
 ) -> tuple[ZooNetwork, Start]:
     """Make one of the networks with the best first weights that can be had.
-
-    Parameters
-    ----------
-    arch : str
-        One of `ARCHITECTURES`, or `PROBE`.
-    labels : sequence of str
-        One head each.
-    weights : path-like, "auto" or None
-        A file: torchvision's weights of this architecture, or a checkpoint of this project (the backbone is taken).
-        "auto" looks into torchvision's cache, and starts at random where it has none; nothing is downloaded. None
-        starts at random.
-    dropout : float
-        Of every head.
-    seed : int
-        Of the random part; the same seed gives the same bits.
-
-    Returns
-    -------
-    network : ZooNetwork
-    start : Start
-        Where its first weights came from.
-
-    Raises
-    ------
-    InputError
-        If the architecture is not known, or the file is missing, damaged, a pickle, or of another architecture.
 
     Examples
     --------

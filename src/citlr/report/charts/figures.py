@@ -51,22 +51,7 @@ def _style(axes: Axes) -> None:
 
 
 def forest(result: AuditResult) -> Figure:
-    """Draw every effect with its interval and margin: excess change at the left, average shift at the right.
-
-    Parameters
-    ----------
-    result : AuditResult
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Effects in percent; rows in the order of `result.tests`; hollow markers are inconclusive.
-
-    Raises
-    ------
-    InputError
-        If the audit holds no test.
-    """
+    """Draw every effect with its interval and margin: excess change at the left, average shift at the right."""
     rows = result.tests
     if not rows:
         raise InputError("The audit holds no test, so there is no forest to draw.")
@@ -114,24 +99,7 @@ def _forest_row(axes: Axes, place: int, row: TestRow, estimate: Estimate, band: 
 def scatter(responses: pd.DataFrame, label: str, contrast: tuple[str, str], *, attribute: str | None = None) -> Figure:
     """Draw the mean output under do(a) against do(a'), image by image, coloured by the recorded level.
 
-    Parameters
-    ----------
-    responses : DataFrame
-        Long responses; draw -1 is the original and gives the recorded level.
-    label : str
-    contrast : (str, str)
-        `(a, a')`.
-    attribute : str, optional
-        Needed only where the responses hold several.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputError
-        If the responses do not hold the label, the levels or one attribute.
+    Shapes: `contrast` (str, str).
     """
     tables = {key: table for key, table in paired(responses).items() if attribute in (None, key[0])}
     found = [table for (_, name), table in tables.items() if name == label]
@@ -163,22 +131,7 @@ def scatter(responses: pd.DataFrame, label: str, contrast: tuple[str, str], *, a
 
 
 def strips(gallery: Gallery) -> Figure:
-    """Draw the originals, null interventions, counterfactuals and signed difference maps, with the maps' scale.
-
-    Parameters
-    ----------
-    gallery : Gallery
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row per strip; do(a') - do(a) from blue (darker) through white to vermilion (brighter).
-
-    Raises
-    ------
-    InputError
-        If the gallery is empty.
-    """
+    """Draw the originals, null interventions, counterfactuals and signed difference maps, with the maps' scale."""
     if not gallery.strips:
         raise InputError("The gallery holds no strip: give at least one.")
     columns = 2 * max(len(strip.levels) for strip in gallery.strips)
@@ -209,21 +162,7 @@ def _picture(axes: Axes, image: Any, title: str) -> None:
 
 
 def dose_response(result: AuditResult) -> Figure:
-    """Draw what the audit found of bias planted at known strengths; filled markers were detected.
-
-    Parameters
-    ----------
-    result : AuditResult
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputError
-        If no bias was planted.
-    """
+    """Draw what the audit found of bias planted at known strengths; filled markers were detected."""
     planted = [dose for dose in result.controls.planted if is_number(dose.psi)]
     if not planted:
         raise InputError("The audit holds no planted bias: run its controls to get a dose-response.")
@@ -247,22 +186,7 @@ def dose_response(result: AuditResult) -> Figure:
 
 
 def pvalue_qq(pvalues: Sequence[float] | Mapping[str, Sequence[float]]) -> Figure:
-    """Draw sorted p-values against the uniform on -log10 axes; a calibrated test follows the diagonal under the null.
-
-    Parameters
-    ----------
-    pvalues : sequence of float, or mapping of name to sequence
-        In [0, 1]; missing values are left out. Several series share the axes.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputError
-        If no p-value is left.
-    """
+    """Draw sorted p-values against the uniform, -log10; a calibrated test follows the diagonal under the null."""
     series = dict(pvalues) if isinstance(pvalues, Mapping) else {"": pvalues}
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()

@@ -24,20 +24,10 @@ _STEPS = 129  # colours of a map: odd, so that "unchanged" has its own
 class Strip:
     """One image with its counterfactuals; the redrawing at the factual level is the null intervention.
 
-    Parameters
-    ----------
-    caption : str
-        Shown under the strip as it is given: never put an identifier or a path into it.
-    factual : str
-        The level that the original image has.
-    original : ndarray of uint8, shape (H, W)
-    levels : dict of str to ndarray of uint8, shape (H, W)
-        The image redrawn under each level; `factual` must be one of them.
-
-    Raises
-    ------
-    InputError
-        If an array is not uint8 of the original's two-dimensional shape, or the factual level is not redrawn.
+    - `caption`: Shown under the strip as it is given: never put an identifier or a path into it.
+    - `factual`: The level that the original image has.
+    - `original` (H, W)
+    - `levels` (H, W): The image redrawn under each level; `factual` must be one of them.
 
     Examples
     --------
@@ -80,13 +70,9 @@ class Strip:
 class Gallery:
     """The strips of a report, of one attribute.
 
-    Parameters
-    ----------
-    strips : tuple of Strip
-    attribute : str
-        What was redrawn, such as "sex".
-    note : str
-        One sentence shown above the strips, such as how the images were chosen.
+    - `strips`
+    - `attribute`: What was redrawn, such as "sex".
+    - `note`: One sentence shown above the strips, such as how the images were chosen.
     """
 
     strips: tuple[Strip, ...]
@@ -109,14 +95,7 @@ def signed_difference(counterfactual: Grey, null: Grey) -> NDArray[np.float32]:
 
     Both are generated, so the reconstruction error of the generator cancels; the original would bring it in.
 
-    Parameters
-    ----------
-    counterfactual, null : ndarray of uint8, shape (H, W)
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W)
-        In [-1, 1], as a share of the full grey scale.
+    Shapes: `counterfactual, null` (H, W); gives (H, W).
 
     Examples
     --------
@@ -139,21 +118,7 @@ def _palette() -> NDArray[np.uint8]:
 def difference_map(difference: NDArray[np.floating], *, scale: float) -> NDArray[np.uint8]:
     """Colour a signed difference: blue is darker, white unchanged, vermilion brighter; beyond `scale` it saturates.
 
-    Parameters
-    ----------
-    difference : ndarray, shape (H, W)
-        In [-1, 1].
-    scale : float
-        The difference shown in the end colours; above 0.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-
-    Raises
-    ------
-    InputError
-        If the scale is not positive.
+    Shapes: `difference` (H, W); gives (H, W, 3).
 
     Examples
     --------
@@ -219,16 +184,6 @@ def encode(gallery: Gallery, *, budget: int = 5_000_000) -> GalleryView:
     """Encode a gallery for the page in at most `budget` bytes where the smallest encoding allows it.
 
     Difference maps are computed at full size from the images themselves, before any lossy step.
-
-    Parameters
-    ----------
-    gallery : Gallery
-    budget : int
-        Bytes of all data URIs together.
-
-    Returns
-    -------
-    GalleryView
     """
     scale = gallery.scale
     for step in _LADDER:

@@ -70,17 +70,7 @@ def contrast_text(contrast: tuple[str, str]) -> str:
 
 
 def forest(tests: Sequence[TestRow]) -> Forest | None:
-    """Lay out the forest plot of psi and the mean effect.
-
-    Parameters
-    ----------
-    tests : sequence of TestRow
-
-    Returns
-    -------
-    Forest or None
-        None when there is no test.
-    """
+    """Lay out the forest plot of psi and the mean effect."""
     if not tests:
         return None
     psi_span = _span([(row.psi, (0.0, row.margin)) for row in tests])
@@ -219,16 +209,7 @@ class QQ:
 def quantiles(pvalues: Sequence[float], log10: Sequence[float] | None = None) -> NDArray[np.float64]:
     """Pair -log10 of the expected uniform quantiles with -log10 of the sorted p-values.
 
-    Parameters
-    ----------
-    pvalues : sequence of float
-        In [0, 1]; missing ones are left out.
-    log10 : sequence of float, optional
-        log10 of the same p-values, for those that underflow.
-
-    Returns
-    -------
-    ndarray, shape (n, 2)
+    Shapes: gives (n, 2).
 
     Examples
     --------

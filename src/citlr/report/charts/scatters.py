@@ -46,15 +46,7 @@ class Scatter:
 def paired(responses: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """Average the draws: for every attribute and label, one row per image and one column per level.
 
-    Parameters
-    ----------
-    responses : DataFrame
-        Long responses; rows of draw -1 are the originals and give the factual level.
-
-    Returns
-    -------
-    dict of (attribute, label) to DataFrame
-        Index image_id; columns the levels, and `factual` ("unknown" where there is no original).
+    Shapes: gives (attribute, label).
     """
     generated = responses.loc[responses["draw"] >= 0]
     originals = responses.loc[responses["draw"] < 0]
@@ -71,24 +63,7 @@ def paired(responses: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def scatter(table: pd.DataFrame, row: TestRow, *, levels: Sequence[str], threshold: float | None) -> Scatter | None:
-    """Lay out one scatter panel, in a box of 200 by 200 whose origin is the lower left corner.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One of `paired`.
-    row : TestRow
-        Gives label, contrast and verdict.
-    levels : sequence of str
-        Order of the factual levels, so that a level keeps its colour over all panels.
-    threshold : float or None
-        Drawn as two lines where the outcome is a decision.
-
-    Returns
-    -------
-    Scatter or None
-        None when the responses hold nothing of this contrast.
-    """
+    """Lay out one scatter panel, in a box of 200 by 200 whose origin is the lower left corner."""
     base, other = row.contrast
     if base not in table.columns or other not in table.columns:
         return None

@@ -65,19 +65,7 @@ class Counts:
 
 
 def counts(result: AuditResult, *, below: int) -> tuple[Counts, ...]:
-    """Tabulate images and patients per label, value, split and level, small cells masked.
-
-    Parameters
-    ----------
-    result : AuditResult
-    below : int
-        Cells with fewer patients are masked.
-
-    Returns
-    -------
-    tuple of Counts
-        One per attribute. Rows without the columns of `Cohort.counts()` are shown as a plain table.
-    """
+    """Tabulate images and patients per label, value, split and level, small cells masked."""
     cells = result.cohort.counts
     masked = privacy.mask_small(cells, below=below)
     if not all(key in cell for cell in cells for key in _KEYS):

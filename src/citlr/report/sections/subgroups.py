@@ -20,19 +20,7 @@ def masked_parts(result: AuditResult, *, below: int) -> set[Part]:
 
 
 def parts_tables(result: AuditResult, *, below: int) -> tuple[Table, ...]:
-    """Tabulate the effects in subgroups, then in intersections.
-
-    Parameters
-    ----------
-    result : AuditResult
-    below : int
-        Parts with fewer patients are masked, with a second one where subtraction would give them away.
-
-    Returns
-    -------
-    tuple of Table
-        None, one or two; a table has one row per part, label and contrast, and one for every masked part.
-    """
+    """Tabulate the effects in subgroups, then in intersections."""
     hidden = masked_parts(result, below=below)
     captions = {1: "Subgroups of the test set", 2: "Intersections: where two variables meet"}
     found = []

@@ -51,21 +51,6 @@ def stream(seed: int, patient: int, image: int, purpose: str) -> np.random.Gener
 def draw_exogenous(n_patients: int, *, seed: int, images_per_patient: tuple[int, int]) -> pd.DataFrame:
     """Draw the exogenous variables of every image.
 
-    Parameters
-    ----------
-    n_patients : int
-        Number of patients, at least 1.
-    seed : int
-        Seed, at least 0.
-    images_per_patient : tuple of int
-        Smallest and largest number of images of a patient, both included; uniform between them.
-
-    Returns
-    -------
-    DataFrame
-        One row per image: `patient` and `image` (int) and one float32 column per variable; those of the patient are
-        repeated in all of the patient's rows.
-
     Examples
     --------
     >>> few = draw_exogenous(2, seed=0, images_per_patient=(1, 1))
@@ -114,26 +99,7 @@ def conditional_prevalence(
 
     ``P(F=1 | A=a) = q + rho * sqrt(q (1-q)) * (a - E[a]) / sd(a)``, linear in the index `a` of the level.
 
-    Parameters
-    ----------
-    prevalence : float
-        `q`, P(F=1), in (0, 1).
-    correlation : float
-        `rho`, in [-1, 1].
-    weights : ndarray of shape (n_levels,)
-        P(A=a), summing to one.
-    name : str
-        Name of the finding, for the message.
-
-    Returns
-    -------
-    ndarray of shape (n_levels,)
-        Probabilities in [0, 1].
-
-    Raises
-    ------
-    InputError
-        If no such joint distribution exists; the message gives the largest correlation that does.
+    Shapes: `weights` (n_levels,); gives (n_levels,).
 
     Examples
     --------

@@ -11,18 +11,11 @@ from citlr.simulators.phantom.regions import Image
 class Chest:
     """Coordinates of a posed patient and the masks that several structures share.
 
-    Attributes
-    ----------
-    size : int
-        Pixels per side.
-    x, side : ndarray of shape (n, size, size)
-        Horizontal position, and its distance from the midline.
-    y : ndarray of shape (n, size, 1)
-        Vertical position, downwards.
-    wall : ndarray of shape (n, size, 1)
-        Distance of the inner chest wall from the midline.
-    lung : ndarray of shape (n, size, size)
-        Lung fields, 0 to 1.
+    - `size`: Pixels per side.
+    - `x`, `side` (n, size, size): Horizontal position, and its distance from the midline.
+    - `y` (n, size, 1): Vertical position, downwards.
+    - `wall` (n, size, 1): Distance of the inner chest wall from the midline.
+    - `lung` (n, size, size): Lung fields, 0 to 1.
     """
 
     size: int

@@ -34,12 +34,8 @@ NET_SIZE = 64
 class MaskedNet(nn.Module):
     """A small CNN that sees some of the pixels.
 
-    Parameters
-    ----------
-    seen : ndarray of shape (s, s)
-        Pixels it sees; the others are multiplied by zero first.
-    width : int
-        Channels of the first layer.
+    - `seen` (s, s): Pixels it sees; the others are multiplied by zero first.
+    - `width`: Channels of the first layer.
     """
 
     if TYPE_CHECKING:  # an annotation seen at run time would stop torch.jit.script
@@ -66,12 +62,8 @@ class MaskedNet(nn.Module):
 class TemplateClassifier(nn.Module):
     """Logit ``slope * (<template, image> - middle) + prior``: linear in the pixels.
 
-    Parameters
-    ----------
-    template : ndarray of shape (s, s)
-        Weights of the pixels, 0 where it sees nothing.
-    slope, middle, prior : float
-        Calibration.
+    - `template` (s, s): Weights of the pixels, 0 where it sees nothing.
+    - `slope`, `middle`, `prior`: Calibration.
     """
 
     if TYPE_CHECKING:  # as above
@@ -91,14 +83,10 @@ class TemplateClassifier(nn.Module):
 class BiasedClassifier(nn.Module):
     """Logit ``base(x) + strength * (sigmoid(detector(x)) - 1/2)``: a known dose of the attribute.
 
-    Parameters
-    ----------
-    base : Module
-        Usually a blind classifier.
-    detector : Module
-        Logit of the attribute's last level against the first, see `attribute_detector`.
-    strength : float
-        By how much the logit moves from an image that is surely of the first level to one that is surely of the last.
+    - `base`: Usually a blind classifier.
+    - `detector`: Logit of the attribute's last level against the first, see `attribute_detector`.
+    - `strength`: By how much the logit moves from an image that is surely of the first level to one that is surely of
+      the last.
 
     Examples
     --------
@@ -125,26 +113,7 @@ class BiasedClassifier(nn.Module):
 def train_blind(
     sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8, tick: Ticker = silent
 ) -> MaskedNet:
-    """Train a CNN for a finding that sees nothing inside the attribute's support.
-
-    Parameters
-    ----------
-    sample : PhantomSample
-        Training units, factual levels; about 1,000 images are enough for cardiomegaly and effusion.
-    finding : str
-        One of `FINDINGS`; those whose region overlaps the support are seen in part.
-    seed : int
-        Of the weights, the order and the dropout; the global generator is left as it was.
-    epochs, width : int
-        Passes over the sample; channels of the first layer.
-    tick : Ticker
-        Called after each epoch.
-
-    Returns
-    -------
-    MaskedNet
-        In evaluation mode.
-    """
+    """Train a CNN for a finding that sees nothing inside the attribute's support."""
     return _train(sample, finding, ~sample.world.support(), seed=seed, epochs=epochs, width=width, tick=tick)
 
 
@@ -192,22 +161,7 @@ def _train(
 
 
 def analytic_blind(world: PhantomWorld, finding: str, *, n_patients: int = 400, seed: int = 0) -> TemplateClassifier:
-    """Return the linear discriminant of a finding on the pixels outside the support, computed from the world itself.
-
-    Parameters
-    ----------
-    world : PhantomWorld
-        The world; the finding is set absent and present in the same units.
-    finding : str
-        One of `FINDINGS`.
-    n_patients, seed : int
-        The units behind the covariance.
-
-    Returns
-    -------
-    TemplateClassifier
-        Calibrated to log odds at the world's prevalence, under normal scores of equal variance.
-    """
+    """Return the linear discriminant of a finding on the pixels outside the support, computed from the world itself."""
     check_finding(finding)
     units = world.sample(n_patients, seed=seed, images_per_patient=1)
     grade = graded(units.exogenous[f"{finding}_rank"].to_numpy())
@@ -226,15 +180,6 @@ def analytic_indifferent(
     added, of half its spread. All weights are at a right angle to the change that setting the attribute makes, unit by
     unit, as far as the coarse grid lets them. What is left is not exactly nothing; the truth is to be taken from
     `true_effect`.
-
-    Parameters
-    ----------
-    world : PhantomWorld
-        The world; the finding is set absent and present, and the attribute to both levels, in the same units.
-    finding : str
-        One of `FINDINGS`.
-    n_patients, seed : int
-        The units behind the covariances; the seed also of the random reading.
 
     Examples
     --------
@@ -271,15 +216,6 @@ def attribute_detector(
     world: PhantomWorld, *, contrast: tuple[str, str] | None = None, n_patients: int = 400, seed: int = 0
 ) -> TemplateClassifier:
     """Return the linear discriminant of the attribute on the pixels of the support.
-
-    Parameters
-    ----------
-    world : PhantomWorld
-        The world; both levels are set in the same units.
-    contrast : tuple of str, optional
-        Levels (a, a'); the logit is that of a' against a. First and last level by default.
-    n_patients, seed : int
-        The units behind the covariance.
 
     Examples
     --------

@@ -69,11 +69,8 @@ _KERNELS: dict[str, list[list[list[float]]]] = {
 class CueReader(nn.Module):
     """Logit of a cue: images (n, 1, s, s) in [0, 1] to (n, 1), `SPAN` apart with it and without it.
 
-    Parameters
-    ----------
-    cue : {"texture", "region", "marker"}
-    images : ndarray, shape (n, 1, s, s)
-        Images without the cue, which it is set by.
+    - `cue`
+    - `images` (n, 1, s, s): Images without the cue, which it is set by.
     """
 
     if TYPE_CHECKING:
@@ -111,19 +108,12 @@ USES: tuple[Use, ...] = get_args(Use)
 class CueClassifier(nn.Module):
     """A classifier of a finding that uses a cue.
 
-    Parameters
-    ----------
-    base : Module
-        Logit of the finding, such as `analytic_blind`.
-    reader : CueReader
-        Logit of the cue.
-    use : {"alone", "either", "shift", "some", "swap", "hard"}
-        The cue and nothing else; the finding or the cue; a dose of the cue on the finding's logit; the cue in some
-        images only; the finding, turned round in some images that have the cue; the finding or the cue as 0 or 1.
-    amount : float
-        Dose (logits) for "shift"; share of the images, in (0, 1], for "some" and "swap".
-    images : ndarray, shape (n, 1, s, s)
-        What the share is set by.
+    - `base`: Logit of the finding, such as `analytic_blind`.
+    - `reader`: Logit of the cue.
+    - `use`: The cue and nothing else; the finding or the cue; a dose of the cue on the finding's logit; the cue in some
+      images only; the finding, turned round in some images that have the cue; the finding or the cue as 0 or 1.
+    - `amount`: Dose (logits) for "shift"; share of the images, in (0, 1], for "some" and "swap".
+    - `images` (n, 1, s, s): What the share is set by.
     """
 
     def __init__(self, base: nn.Module, reader: CueReader, use: Use, *, amount: float, images: Images) -> None:

@@ -107,16 +107,7 @@ def breast(chest: Chest, u: Units) -> Image:
 def thickness(size: int, u: Units, severity: Units, bone_gain: Image, breast_gain: Image) -> Image:
     """Return the total path `T` of shape (n, size, size).
 
-    Parameters
-    ----------
-    size : int
-        Height and width of the image.
-    u : mapping of str to ndarray of shape (n, 1, 1)
-        Exogenous variables, and `ap` (0 or 1).
-    severity : mapping of str to ndarray of shape (n, 1, 1)
-        Severity of each finding in [0, 1], 0 where absent.
-    bone_gain, breast_gain : ndarray of shape (n, 1, 1)
-        What the attribute's level does to this unit: relative change of bone, path of the breast shadow.
+    Shapes: `u` (n, 1, 1), `severity` (n, 1, 1), `bone_gain, breast_gain` (n, 1, 1).
     """
     chest = place(size, u)
     plain = heart(chest, u, np.zeros_like(bone_gain))

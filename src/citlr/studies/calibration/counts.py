@@ -18,21 +18,13 @@ CONFIDENCE = 0.999
 class Count:
     """How often something happened in a batch.
 
-    Parameters
-    ----------
-    section : {"size", "power", "coverage"}
-    subject : str
-        The test, or the interval.
-    scenario : str
-        The null or the alternative; empty for a coverage row, whose effect says it.
-    effect : float or str
-        Size of the effect; 0 for a null.
-    n, clusters : int
-        Images and patients.
-    reps, hits : int
-        Repetitions, and those that rejected or covered.
-    histogram : tuple of int
-        p-values in `BINS` equal bins of (0, 1]; empty where there are none to show.
+    - `section`
+    - `subject`: The test, or the interval.
+    - `scenario`: The null or the alternative; empty for a coverage row, whose effect says it.
+    - `effect`: Size of the effect; 0 for a null.
+    - `n`, `clusters`: Images and patients.
+    - `reps`, `hits`: Repetitions, and those that rejected or covered.
+    - `histogram`: p-values in `BINS` equal bins of (0, 1]; empty where there are none to show.
     """
 
     section: str

@@ -20,17 +20,7 @@ Row = dict[str, Any]
 
 
 def write_calibration_page(source: str | Path, page: str | Path, *, figures: str = "") -> None:
-    """Write the Markdown page of a calibration.
-
-    Parameters
-    ----------
-    source : path-like
-        `calibration.json`.
-    page : path-like
-        Where to write, e.g. `docs/calibration.md`.
-    figures : str
-        Folder of the figures as seen from the page, with a slash at its end; the page's own folder when left out.
-    """
+    """Write the Markdown page of a calibration."""
     tables = read_json(source)
     parts = [HEAD, "## What was found\n", *[f"- {line}" for line in findings(tables)], ""]
     for name, caption in (

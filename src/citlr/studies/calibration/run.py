@@ -38,36 +38,6 @@ def run_calibration(
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure size, power and coverage of every test, and write the tables, the figures and the page.
 
-    Parameters
-    ----------
-    quick : bool
-        A few repetitions of everything, in about a minute: shows that all works, certifies nothing.
-    out : path-like
-        Folder for `calibration.jsonl` (finished tasks), `calibration.json` (keys size, power, coverage),
-        `calibration_details.json` (p-value histograms), the figures and `calibration.md`.
-    workers : int
-        Processes; results do not depend on it.
-    seed : int
-        Of every task, with the task's place.
-    narrator : Narrator, optional
-        Shows progress with time left.
-    effort : Effort, optional
-        Numbers of repetitions of your own.
-    measures : sequence of str, optional
-        Only these measures (`default_size`, `observational`, ...); all when left out.
-
-    Returns
-    -------
-    dict
-        The content of `calibration.json`.
-
-    Raises
-    ------
-    InputError
-        If `workers` is below 1 or a measure is unknown.
-    StateError
-        If the folder holds the tasks of another seed.
-
     Examples
     --------
     >>> import tempfile

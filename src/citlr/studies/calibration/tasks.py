@@ -58,17 +58,6 @@ PUBLISHED_SPLITS = ((100, 100), (250, 250), (500, 500), (800, 200), (1000, 1000)
 def plan(effort: Effort, seed: int) -> list[Task]:
     """List every task.
 
-    Parameters
-    ----------
-    effort : Effort
-    seed : int
-        Every task's own seed is made from it, the task's place and its batch.
-
-    Returns
-    -------
-    list of Task
-        Names are unique and do not depend on the seed.
-
     Examples
     --------
     >>> tasks = plan(QUICK, seed=0)

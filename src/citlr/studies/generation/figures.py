@@ -20,22 +20,7 @@ Pictures = npt.NDArray[np.float32]
 
 
 def picture_grid(bench: Bench, entrants: Sequence[Entrant], *, seed: int) -> Figure:
-    """Draw a grid: per image the null intervention, every other level, and the signed difference of the two.
-
-    Parameters
-    ----------
-    bench : Bench
-        The study and its test images.
-    entrants : sequence of Entrant
-        Models whose pictures are in the folder, from above to below.
-    seed : int
-        Which of their trainings is shown.
-
-    Returns
-    -------
-    Figure
-        Red is brighter under the other level than under the image's own, blue darker; full colour at `FULL`.
-    """
+    """Draw a grid: per image the null intervention, every other level, and the signed difference of the two."""
     study, rows = bench.study, picture_rows(bench.test.frame, bench.study)
     own = [study.levels.index(str(level)) for level in bench.test.frame[study.attribute].iloc[rows]]
     stacks = _stacks(bench, entrants, rows, seed)

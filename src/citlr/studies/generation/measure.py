@@ -69,22 +69,7 @@ class Bench:
 
 
 def measure_entrant(bench: Bench, entrant: Entrant, seed: int) -> Row:
-    """Train and measure, or find it done: a finished row is never computed again.
-
-    Parameters
-    ----------
-    bench : Bench
-        What it is measured with.
-    entrant : Entrant
-        The model.
-    seed : int
-        Of its training and of its draws.
-
-    Returns
-    -------
-    dict
-        Plain JSON types, as in `rows/<model>-<seed>.json`.
-    """
+    """Train and measure, or find it done: a finished row is never computed again."""
     file = bench.folder / "rows" / f"{entrant.slug}-{seed}.json"
     if file.is_file():
         found: Row = read_json(file)

@@ -35,45 +35,7 @@ def run_generation(
     seed: int = 0,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
-    """Train every model, measure it by one protocol, and write tables, page and picture grid.
-
-    Parameters
-    ----------
-    out : path-like
-        Folder: `rows/` (one JSON file per model and seed), `tables/` (Markdown, CSV, LaTeX), `pictures.png`,
-        `generation.json` and `generation.md`. Started again, it goes on where it was.
-    preset : {"smoke", "full"}
-        A minute or two that shows that all works, or the comparison itself.
-    cohort : str
-        "phantom", the YAML of an audit, or a `cohort.parquet`.
-    attribute, hold
-        See `cohort_study`; of the phantom they are given.
-    correlation : float
-        Of sex with cardiomegaly, in the phantom.
-    features : str
-        Network of FID and KID, see `load_extractor`.
-    models : sequence of str
-        Names of the models to train; all without it. The tables show whatever the folder holds, so that models can be
-        added later, or trained more often than others.
-    changes : dict, optional
-        Fields of `Effort` of your own: size, patients, seeds, draws, images, preset, probe.
-    seed : int
-        Of the first training; the others follow.
-    narrator : Narrator, optional
-        Says what goes on.
-
-    Returns
-    -------
-    dict
-        The content of `generation.json`: study, effort, probe, rows.
-
-    Raises
-    ------
-    InputError
-        If the preset, cohort, model, features or a value is unknown.
-    StateError
-        If the folder holds another comparison.
-    """
+    """Train every model, measure it by one protocol, and write tables, page and picture grid."""
     if preset not in PRESETS:
         raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
     effort = _changed(PRESETS[preset], changes or {})

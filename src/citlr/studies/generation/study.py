@@ -26,28 +26,16 @@ PROBE_SEED = 7_000_003
 class Effort:
     """How much of everything.
 
-    Parameters
-    ----------
-    size : int
-        Side of the images, pixels.
-    patients : int
-        Of the phantom.
-    seeds : int
-        Trainings of every model.
-    draws : int
-        Images per level.
-    images : int
-        Test images that are redrawn, at most.
-    preset : str
-        Of the generators.
-    probe_steps, leakage_steps : int
-        Trainings of the ResNet-34 and of the fresh probes.
-    probe : {"resnet34", "small"}
-        The network that reads redrawn images: the publication's, or a small one that costs a tenth.
-    cycles : int
-        Null interventions in a row, on at most 40 images.
-    steps : dict
-        Options of single kinds, over the preset.
+    - `size`: Side of the images, pixels.
+    - `patients`: Of the phantom.
+    - `seeds`: Trainings of every model.
+    - `draws`: Images per level.
+    - `images`: Test images that are redrawn, at most.
+    - `preset`: Of the generators.
+    - `probe_steps`, `leakage_steps`: Trainings of the ResNet-34 and of the fresh probes.
+    - `probe`: The network that reads redrawn images: the publication's, or a small one that costs a tenth.
+    - `cycles`: Null interventions in a row, on at most 40 images.
+    - `steps`: Options of single kinds, over the preset.
     """
 
     size: int
@@ -90,24 +78,14 @@ PRESETS = {
 class Study:
     """A cohort with what is asked of it.
 
-    Parameters
-    ----------
-    name : str
-        For headings.
-    train, validation, test : Cohort
-        Splits by patient.
-    probe_splits : tuple of Cohort
-        What the ResNet-34 learns from and chooses its weights by.
-    attribute : str
-        What is intervened on.
-    levels : tuple of str
-        Its levels.
-    hold : tuple of str
-        Covariates that are to stay.
-    watched : tuple of str
-        What the probe reads besides the attribute.
-    sample : PhantomSample or None
-        The simulator's units, where true counterfactuals are known.
+    - `name`: For headings.
+    - `train`, `validation`, `test`: Splits by patient.
+    - `probe_splits`: What the ResNet-34 learns from and chooses its weights by.
+    - `attribute`: What is intervened on.
+    - `levels`: Its levels.
+    - `hold`: Covariates that are to stay.
+    - `watched`: What the probe reads besides the attribute.
+    - `sample`: The simulator's units, where true counterfactuals are known.
     """
 
     name: str
@@ -150,20 +128,7 @@ class Entrant:
 
 
 def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
-    """List the models, in the order of the tables.
-
-    Parameters
-    ----------
-    study : Study
-        The oracle enters where there are true counterfactuals, and a model that holds nothing where something is held.
-    only : tuple of str
-        Names of the models to keep; all without it.
-
-    Raises
-    ------
-    InputError
-        If a name is unknown.
-    """
+    """List the models, in the order of the tables."""
     every = [Entrant(f"beta-VAE, beta {beta:g}", "vae", {"beta": beta}) for beta in BETAS]
     every += [
         Entrant("latent shift", "latent-shift"),
@@ -219,28 +184,7 @@ def cohort_study(
     narrator: Narrator,
     labels: tuple[str, ...] = (),
 ) -> Study:
-    """Read the cohort of an audit's YAML, or a `cohort.parquet` that `citlr prepare` or an audit wrote.
-
-    Parameters
-    ----------
-    source : Path
-        The file.
-    attribute : str, optional
-        What to intervene on; the cohort's first attribute without it.
-    hold : tuple of str, optional
-        What to hold; as the YAML says without it (nothing, of a parquet file).
-    seed : int
-        Of a split, where the cohort has none.
-    narrator : Narrator
-        Says what goes on.
-    labels : tuple of str
-        Findings beside the YAML's, columns of its table; a parquet file has those it was written with.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, attribute or column.
-    """
+    """Read the cohort of an audit's YAML, or a `cohort.parquet` that `citlr prepare` or an audit wrote."""
     if source.suffix in (".yaml", ".yml"):
         config = read_config(source)
         settings, held = config.cohort, config.generator.hold

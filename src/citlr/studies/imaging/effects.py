@@ -20,22 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def factual_auroc(responses: pd.DataFrame, test: Cohort, study: ImagingStudy) -> list[Row]:
-    """Give the AUROC of every label on the original images of every level, and of all: Tables 2 and 3.
-
-    Parameters
-    ----------
-    responses : DataFrame
-        Long table of one model and attribute.
-    test : Cohort
-        Knows outcomes, levels and patients.
-    study : ImagingStudy
-        Names labels and levels.
-
-    Returns
-    -------
-    list of dict
-        `label`, `level` ("all" for all), and the fields of `Auroc`.
-    """
+    """Give the AUROC of every label on the original images of every level, and of all: Tables 2 and 3."""
     originals = responses[responses["draw"] == ORIGINAL]
     frame, rows = test.frame, []
     for label in study.labels:
@@ -54,20 +39,6 @@ def paired_change(responses: pd.DataFrame, label: str, contrast: tuple[str, str]
     """Test that the mean output is the same under both levels: Tables 12 and 13.
 
     Draws are averaged within an image and images within a patient, so that patients are the pairs of the t-test.
-
-    Parameters
-    ----------
-    responses : DataFrame
-        Long table of one model and attribute.
-    label : str
-        A finding.
-    contrast : tuple of str
-        (a, a'); the difference is a' minus a.
-
-    Returns
-    -------
-    dict
-        `paired_t`, `paired_p` (0 and 1 where no output moves), `paired_difference`, `paired_patients`.
 
     Examples
     --------
@@ -97,22 +68,7 @@ def true_values(
 ) -> Row:
     """Give the true psi, mean effect and ECA from outputs on the true images under every level.
 
-    Parameters
-    ----------
-    outcome : mapping of str to ndarray, shape (n,)
-        By level: decisions or probabilities, whichever is tested.
-    decided : mapping of str to ndarray of bool, shape (n,)
-        By level: decisions.
-    factual : ndarray of str, shape (n,)
-        Level of each image.
-    contrast : tuple of str
-        (a, a').
-
-    Returns
-    -------
-    dict
-        `true_psi`, `true_mean_effect` of the contrast; `true_eca` over all levels, a' uniform among them, the factual
-        one included.
+    Shapes: `outcome` (n,), `decided` (n,), `factual` (n,).
 
     Examples
     --------

@@ -25,20 +25,7 @@ AXES = {"eca": "ECA of the redrawn images", "true_eca": "true ECA", "true_psi": 
 
 
 def tests_against(rows: Sequence[Row], target: str) -> Figure:
-    """Draw log10 p of the four tests against the size of the effect, a row of panels per finding: Fig. 3 and 4.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        One per model, finding and contrast.
-    target : {"eca", "true_eca", "true_psi"}
-        The horizontal axis.
-
-    Returns
-    -------
-    Figure
-        With the linear fit, its Pearson and the Spearman correlation in every panel.
-    """
+    """Draw log10 p of the four tests against the size of the effect, a row of panels per finding: Fig. 3 and 4."""
     frame = pd.DataFrame(rows)
     labels, archs = list(dict.fromkeys(frame["label"])), list(dict.fromkeys(frame["arch"]))
     figure = Figure(figsize=(3.1 * len(TESTS), 2.7 * len(labels) + 0.7), layout="constrained")
@@ -79,24 +66,7 @@ def _fit(panel: Axes, x: np.ndarray, y: np.ndarray) -> str:
 
 
 def changes(responses: dict[str, pd.DataFrame], study: ImagingStudy, label: str, contrast: tuple[str, str]) -> Figure:
-    """Draw the output under do(a') against that under do(a), a panel per network: Fig. 8 to 12.
-
-    Parameters
-    ----------
-    responses : dict of str to DataFrame
-        Long tables of the best checkpoint of every network.
-    study : ImagingStudy
-        Names attribute and levels.
-    label : str
-        A finding.
-    contrast : tuple of str
-        (a, a').
-
-    Returns
-    -------
-    Figure
-        Draws averaged, coloured by the factual level.
-    """
+    """Draw the output under do(a') against that under do(a), a panel per network: Fig. 8 to 12."""
     columns = min(len(responses), 5)
     lines = -(-len(responses) // columns)
     figure = Figure(figsize=(2.9 * columns, 2.9 * lines + 0.5), layout="constrained")

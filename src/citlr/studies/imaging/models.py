@@ -52,29 +52,7 @@ class Answers:
 def train_network(
     *, seed: int, folder: str, arch: str, settings: dict[str, Any], weights: str | None, content: str
 ) -> Row:
-    """Train one network of the study and keep its checkpoints; goes on where it was.
-
-    Parameters
-    ----------
-    seed : int
-        Of its weights and batches.
-    folder : str
-        Of the study.
-    arch : str
-        A network of the zoo.
-    settings : dict
-        Fields of `TrainingSettings`.
-    weights : str or None
-        As of `train_classifier`.
-    content : str
-        Fingerprint of the study and of the weights' file.
-
-    Returns
-    -------
-    dict
-        `checkpoints` (JSON list of files, best first), `mean_auroc`, `spread`, `similar` (how many are of similar
-        accuracy), `start` (a sentence), `start_kind`, `augmented`, `notes`.
-    """
+    """Train one network of the study and keep its checkpoints; goes on where it was."""
     home = Path(folder) / "networks" / arch
 
     def work(place: Path) -> None:
@@ -130,28 +108,7 @@ def network_settings(settings: dict[str, Any], images: int) -> TrainingSettings:
 
 
 def audit_model(*, seed: int, folder: str, model: dict[str, Any], outcome: str, content: list[str]) -> Row:
-    """Audit one model on the redrawn images that all share; done once for the same content.
-
-    Parameters
-    ----------
-    seed : int
-        Of the tests.
-    folder : str
-        Of the study.
-    model : dict
-        `name`, `arch` and `rank`: what the tables call it, its network, and its place among the network's checkpoints
-        (1 is the best); `source`: a file or import path, see `load_predictor`; `own`: whether it is a checkpoint of the
-        study itself, which has the study's labels and no others; `trust`: whether a pickle may be read.
-    outcome : {"decision", "probability"}
-        What is tested.
-    content : list of str
-        Fingerprints of the model and of all that the study audits it with.
-
-    Returns
-    -------
-    dict
-        `rows` and `aurocs` as JSON, seconds of inference and of the rest.
-    """
+    """Audit one model on the redrawn images that all share; done once for the same content."""
     place, name = Path(folder), model["name"]
     shared: Row = {key: model[key] for key in ("arch", "rank")} | {"model": name}
 
@@ -204,13 +161,7 @@ def _audit_one(predictor: Predictor, stage: ImagingStage, home: Path, shared: Ro
 
 
 def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool = False) -> None:
-    """Refuse a model that does not give every label of the study, and where `exact` one that gives others as well.
-
-    Raises
-    ------
-    InputError
-        With the labels that it gives.
-    """
+    """Refuse a model that does not give every label of the study, and where `exact` one that gives others as well."""
     missing = [label for label in labels if label not in predictor.labels]
     if missing:
         raise InputError(

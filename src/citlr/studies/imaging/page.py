@@ -48,16 +48,10 @@ class Part:
 class Found:
     """All rows of a study.
 
-    Parameters
-    ----------
-    trained, failed : sequence of dict
-        Networks, and the tasks that failed.
-    models, rows, aurocs : sequence of dict
-        A row per model; per model, finding and contrast; per model, finding and level.
-    shared : dict
-        Seconds that were spent once.
-    agreement : sequence of dict
-        See `imaging_tables.agreement`.
+    - `trained`, `failed`: Networks, and the tasks that failed.
+    - `models`, `rows`, `aurocs`: A row per model; per model, finding and contrast; per model, finding and level.
+    - `shared`: Seconds that were spent once.
+    - `agreement`: See `imaging_tables.agreement`.
     """
 
     trained: Sequence[Row]
@@ -70,21 +64,7 @@ class Found:
 
 
 def write_pages(study: ImagingStudy, found: Found, folder: Path, *, notes: Sequence[str]) -> Path:
-    """Write tables, figures and `imaging.html`; give the page.
-
-    Parameters
-    ----------
-    study : ImagingStudy
-    found : Found
-    folder : Path
-        Of the study, with `models/*/responses.parquet` and `attribute.json`.
-    notes : sequence of str
-        What a reader has to know first.
-
-    Returns
-    -------
-    Path
-    """
+    """Write tables, figures and `imaging.html`; give the page."""
     parts = _parts(study, found, folder)
     for part in parts:
         for sheet in part.sheets:

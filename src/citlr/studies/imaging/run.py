@@ -65,51 +65,7 @@ def run_imaging(
     seed: int = 0,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
-    """Train the networks, redraw the test images once, audit every checkpoint, and write tables, figures and page.
-
-    Parameters
-    ----------
-    out : path-like
-        Folder: `imaging.html`, `imaging.json`, `tables/`, `figures/`, `audit.html` (the models ranked), `models/` with
-        a full report each, and what all of it was made of. Started again, it goes on where it was.
-    cohort : str
-        "phantom", the YAML of an audit, or a `cohort.parquet`.
-    attribute, labels, hold
-        See `read_imaging`; of the phantom only `labels` can be chosen.
-    preset : {"smoke", "paper"}
-        Three networks and three checkpoints at 64 pixels, or ten and ten at 256.
-    correlation : float
-        Of sex with every finding, in the phantom.
-    models : sequence of str
-        Further models, "NAME=SOURCE" or a file, audited on the same redrawn images.
-    trust : bool
-        Whether pickles among `models` may be read.
-    weights : str or None
-        First weights of the networks, as of `train_classifier`.
-    outcome : {"decision", "probability"}
-        What is tested; decisions at a threshold per label that the validation split gives.
-    changes : dict, optional
-        Fields of `ImagingEffort` of your own.
-    engine, workers, scheduler
-        See `run_sweep`; on a cluster, `out` must be a folder that every worker sees.
-    seed : int
-        Of everything.
-    narrator : Narrator, optional
-        Says what goes on.
-
-    Returns
-    -------
-    dict
-        The content of `imaging.json`: study, effort, networks, models, rows, aurocs, agreement, shared (seconds) and
-        failed.
-
-    Raises
-    ------
-    InputError
-        If the preset, cohort, attribute, a label, network or model is unknown, or a model cannot be audited.
-    StateError
-        If the folder holds another study, or no network could be trained.
-    """
+    """Train the networks, redraw the test images once, audit every checkpoint, and write tables, figures and page."""
     if preset not in PRESETS:
         raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
     if outcome not in ("decision", "probability"):

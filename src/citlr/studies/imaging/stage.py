@@ -32,17 +32,12 @@ COMPONENTS = 32
 class ImagingStage:
     """The shared part of the study, as a worker opens it.
 
-    Parameters
-    ----------
-    study : ImagingStudy
-    twins : Twins
-        The test images, redrawn.
-    faithfulness : Faithfulness
-        What the gates rest on.
-    representation : ndarray, shape (test images, components + codes of what is held)
-        Principal components of the generator's disentangled latents, then what it holds (see `held_codes`).
-    truth : dict of str to ndarray
-        The true test images under every level; empty where the truth is not known.
+    - `study`
+    - `twins`: The test images, redrawn.
+    - `faithfulness`: What the gates rest on.
+    - `representation` (test images, components + codes of what is held): Principal components of the generator's
+      disentangled latents, then what it holds (see `held_codes`).
+    - `truth`: The true test images under every level; empty where the truth is not known.
     """
 
     study: ImagingStudy
@@ -53,19 +48,7 @@ class ImagingStage:
 
 
 def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, voice: Narrator) -> None:
-    """Train the generator, redraw the test images once, and measure them; goes on where it was.
-
-    Parameters
-    ----------
-    study, effort
-        What is studied, and how much of everything.
-    folder : Path
-        Keeps all of it; `open_stage` reads it.
-    seed : int
-        Of everything.
-    voice : Narrator
-        Says what goes on.
-    """
+    """Train the generator, redraw the test images once, and measure them; goes on where it was."""
     stages = Stages(folder, voice)
     generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
     request = Request(

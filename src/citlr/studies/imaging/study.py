@@ -29,34 +29,19 @@ VALIDATION = 0.075
 class ImagingEffort:
     """How much of everything.
 
-    Parameters
-    ----------
-    networks : tuple of str
-        Names in `citlr.predictors.training.zoo`.
-    keep, rounds, batch_size
-        Checkpoints per network, and how it is trained (`TrainingSettings`).
-    round_steps : int or None
-        Steps per round; a pass through the training split without it.
-    schedule : str
-        Of the networks' learning rate (`TrainingSettings`).
-    size : int
-        Side of the images, pixels.
-    findings : tuple of str
-        Of the phantom.
-    patients : int
-        Of the phantom, an image each.
-    images : int
-        Test images, at most.
-    draws : int
-        Images per level.
-    placebo_images : int or None
-        Of the coin's sample; None sizes it by the margin.
-    generator, options
-        Preset of the DLDM, and fields of its configuration of your own.
-    probe_steps, attribute_steps : int
-        Trainings of the gates' probes and of the ResNet-34 of Table 6.
-    cycles : int
-        Null interventions in a row, for the quality of the generator.
+    - `networks`: Names in `citlr.predictors.training.zoo`.
+    - `keep`, `rounds`, `batch_size`: Checkpoints per network, and how it is trained (`TrainingSettings`).
+    - `round_steps`: Steps per round; a pass through the training split without it.
+    - `schedule`: Of the networks' learning rate (`TrainingSettings`).
+    - `size`: Side of the images, pixels.
+    - `findings`: Of the phantom.
+    - `patients`: Of the phantom, an image each.
+    - `images`: Test images, at most.
+    - `draws`: Images per level.
+    - `placebo_images`: Of the coin's sample; None sizes it by the margin.
+    - `generator`, `options`: Preset of the DLDM, and fields of its configuration of your own.
+    - `probe_steps`, `attribute_steps`: Trainings of the gates' probes and of the ResNet-34 of Table 6.
+    - `cycles`: Null interventions in a row, for the quality of the generator.
     """
 
     networks: tuple[str, ...]
@@ -120,13 +105,7 @@ PRESETS = {
 
 
 def changed(effort: ImagingEffort, changes: dict[str, Any]) -> ImagingEffort:
-    """Replace fields of an effort; None leaves a field as it is.
-
-    Raises
-    ------
-    InputError
-        If a number is below 1, or there is no network of that name.
-    """
+    """Replace fields of an effort; None leaves a field as it is."""
     wanted = {name: value for name, value in changes.items() if value is not None and value != ()}
     for name, value in wanted.items():
         if isinstance(value, int) and value < (0 if name == "placebo_images" else 1):
@@ -144,20 +123,12 @@ def changed(effort: ImagingEffort, changes: dict[str, Any]) -> ImagingEffort:
 class ImagingStudy:
     """The cohort of a study, and what is asked of it.
 
-    Parameters
-    ----------
-    name : str
-        For headings.
-    cohort : Cohort
-        All splits.
-    attribute : str
-        What is intervened on.
-    levels, labels, hold : tuple of str
-        Its levels, the findings of the networks, and what the generator keeps.
-    notes : tuple of str
-        What a reader has to know of the choice.
-    sample : PhantomSample or None
-        Units of the test images, in their order, where the truth is known.
+    - `name`: For headings.
+    - `cohort`: All splits.
+    - `attribute`: What is intervened on.
+    - `levels`, `labels`, `hold`: Its levels, the findings of the networks, and what the generator keeps.
+    - `notes`: What a reader has to know of the choice.
+    - `sample`: Units of the test images, in their order, where the truth is known.
     """
 
     name: str
@@ -208,13 +179,7 @@ def phantom_fractions(effort: ImagingEffort) -> tuple[float, float, float]:
 
 
 def phantom_imaging(effort: ImagingEffort, folder: Path, *, correlation: float, seed: int) -> ImagingStudy:
-    """Draw a phantom cohort in which sex goes with every studied finding; half of the patients have each.
-
-    Raises
-    ------
-    InputError
-        If there is no such correlation.
-    """
+    """Draw a phantom cohort in which sex goes with every studied finding; half of the patients have each."""
     findings = effort.findings
     world = PhantomWorld(
         size=effort.size,
@@ -258,30 +223,7 @@ def read_imaging(
     seed: int,
     narrator: Narrator,
 ) -> ImagingStudy:
-    """Read the cohort of an audit's YAML, or a `cohort.parquet` of `citlr prepare`.
-
-    Parameters
-    ----------
-    source, attribute
-        As of `cohort_study`.
-    effort : ImagingEffort
-        How many test images at most.
-    labels : sequence of str
-        Findings to study, columns of a YAML's table or labels of a parquet file; without it those of the cohort with 50
-        positive images or more.
-    hold : sequence of str, optional
-        What the generator keeps; without it the YAML's and what `labels` adds to it, and where the YAML names nothing
-        the findings and the view.
-    seed : int
-        Of a split, where the cohort has none, and of the sample of test images.
-    narrator : Narrator
-        Says what goes on.
-
-    Raises
-    ------
-    InputError
-        If the cohort has no such attribute, label or column, or no label with enough positives.
-    """
+    """Read the cohort of an audit's YAML, or a `cohort.parquet` of `citlr prepare`."""
     given = None if hold is None else tuple(hold)
     wanted = tuple(dict.fromkeys(labels))
     base = cohort_study(source, attribute=attribute, hold=given, seed=seed, narrator=narrator, labels=wanted)

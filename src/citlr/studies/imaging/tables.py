@@ -104,19 +104,7 @@ def paired_sheet(rows: Sequence[Row]) -> Sheet:
 
 
 def agreement(rows: Sequence[Row]) -> list[Row]:
-    """Correlate every test with every measure of the effect, per finding and over all of them.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        One per model, finding and contrast.
-
-    Returns
-    -------
-    list of dict
-        `finding`, `test`, `target`, `models` (rows), `spearman` and `pearson` of -log10 p with the effect (1 - ECA
-        where it is an ECA); None where one of them does not vary.
-    """
+    """Correlate every test with every measure of the effect, per finding and over all of them."""
     frame, found = pd.DataFrame(rows), []
     for finding in (*dict.fromkeys(frame["label"]), "all"):
         own = frame if finding == "all" else frame[frame["label"] == finding]

@@ -19,22 +19,6 @@ _ANSWER_SECONDS = 10
 def engine_of(name: str, *, workers: int, scheduler: str | None = None) -> Iterator[None]:
     """Make joblib use an engine while the block runs; a cluster that was started here is stopped with it.
 
-    Parameters
-    ----------
-    name : {"loky", "dask", "ray"}
-        loky: processes of this machine (one worker: this process). dask, ray: the cluster at `scheduler`, or one of
-        `workers` processes started here.
-    workers : int
-        At least 1; a cluster that runs already has its own number.
-    scheduler : str, optional
-        Address of a running cluster, such as "tcp://10.0.0.1:8786" (Dask) or "auto" or "ray://10.0.0.1:10001" (Ray).
-
-    Raises
-    ------
-    InputError
-        If the engine is unknown or not installed, the number of workers is below 1, loky is given a scheduler, or
-        nothing answers at the address.
-
     Examples
     --------
     >>> with engine_of("loky", workers=1):
@@ -51,13 +35,7 @@ def engine_of(name: str, *, workers: int, scheduler: str | None = None) -> Itera
 
 
 def check_engine(name: str, *, workers: int, scheduler: str | None = None) -> None:
-    """Refuse an engine that `engine_of` would refuse without asking a cluster, before anything long starts.
-
-    Raises
-    ------
-    InputError
-        If the engine is unknown, the number of workers is below 1, or loky is given a scheduler.
-    """
+    """Refuse an engine that `engine_of` would refuse without asking a cluster, before anything long starts."""
     if name not in ENGINES:
         raise InputError(f"There is no engine '{name}'; known: {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
     if workers < 1:

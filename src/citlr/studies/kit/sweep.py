@@ -41,14 +41,9 @@ _PATIENCE = 2.0  # seconds between two writes: what a kill can cost at most, bes
 class SweepTask:
     """One task: what it is called, its seed and its arguments.
 
-    Parameters
-    ----------
-    name : str
-        Unique in the sweep.
-    seed : int
-        Handed to the function.
-    arguments : mapping
-        Further keyword arguments, which can be written as JSON.
+    - `name`: Unique in the sweep.
+    - `seed`: Handed to the function.
+    - `arguments`: Further keyword arguments, which can be written as JSON.
     """
 
     name: str
@@ -60,11 +55,8 @@ class SweepTask:
 class Sweep:
     """A finished sweep.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        A row per task, in the order of the tasks: `task`, `seed`, what the function gave, `seconds`, and `error` (None,
-        or the text).
+    - `frame`: A row per task, in the order of the tasks: `task`, `seed`, what the function gave, `seconds`, and `error`
+      (None, or the text).
     """
 
     frame: pd.DataFrame
@@ -92,33 +84,6 @@ def run_sweep(
     narrator: Narrator | None = None,
 ) -> Sweep:
     """Run every task that has no row yet, and write a parquet file of all rows.
-
-    Parameters
-    ----------
-    function : callable
-        `function(seed=..., **arguments)` gives a mapping of column to number or text. It has to be importable by the
-        workers (defined in a module), and all that it draws at random must come from its seed.
-    tasks : sequence of SweepTask
-    out : path-like
-        The parquet file; beside it, while the sweep runs, the folder `<name>.parts`.
-    engine, workers, scheduler
-        See `engine_of`. Every task has one thread of BLAS and OpenMP, so that sums do not depend on the machine.
-    retry : bool
-        Whether tasks that failed before are tried again.
-    narrator : Narrator, optional
-        Shows tasks done and time left, and says at the end how many failed.
-
-    Returns
-    -------
-    Sweep
-        A task that raised is a row with the text of the error; the others go on.
-
-    Raises
-    ------
-    InputError
-        If names are not unique, or no cluster answers.
-    StateError
-        If `out` holds the rows of other tasks, or a worker died.
 
     Examples
     --------

@@ -37,22 +37,14 @@ Kind = Literal["blind", "biased", "shortcut", "indifferent", "hidden"]
 class Candidate:
     """One classifier to audit.
 
-    Parameters
-    ----------
-    name : str
-        Unique within a world.
-    kind : {"blind", "biased", "shortcut", "indifferent", "hidden"}
-        Sees nothing of the attribute; the same with a known dose of it added; trained with all pixels in sight on
-        patients in whom attribute and finding go together; sees all pixels, weighed so that what the attribute does
-        cancels out; reads a cue that the generator may not draw.
-    finding : str
-        What it was trained for.
-    architecture : str
-        "linear" or "cnn-<width>".
-    strength : float
-        Logits added between the levels; 0 unless biased, below 0 where the first level is favoured.
-    seed : int
-        Of its training patients and its weights.
+    - `name`: Unique within a world.
+    - `kind`: Sees nothing of the attribute; the same with a known dose of it added; trained with all pixels in sight on
+      patients in whom attribute and finding go together; sees all pixels, weighed so that what the attribute does
+      cancels out; reads a cue that the generator may not draw.
+    - `finding`: What it was trained for.
+    - `architecture`: "linear" or "cnn-<width>".
+    - `strength`: Logits added between the levels; 0 unless biased, below 0 where the first level is favoured.
+    - `seed`: Of its training patients and its weights.
     """
 
     name: str
@@ -68,13 +60,6 @@ def candidates(*, blind: int, biased: int, shortcuts: int, seed: int, indifferen
 
     A biased one is a blind one with the attribute's detector added: strengths rise in equal ratios from 0.25 to 6
     logits, every third against the other level. Findings and architectures take turns.
-
-    Parameters
-    ----------
-    blind, biased, shortcuts, indifferent : int
-        How many of each; there is no biased one without a blind one.
-    seed : int
-        Of the world.
 
     Examples
     --------
@@ -110,22 +95,7 @@ def candidates(*, blind: int, biased: int, shortcuts: int, seed: int, indifferen
 def build_models(
     chosen: list[Candidate], world: PhantomWorld, *, patients: int, epochs: int
 ) -> Iterator[tuple[Candidate, nn.Module]]:
-    """Train the classifiers one after the other, each on patients of its own; a biased one shares its blind base.
-
-    Parameters
-    ----------
-    chosen : list of Candidate
-        See `candidates`.
-    world : PhantomWorld
-        Where the patients come from.
-    patients, epochs : int
-        Training patients (two images each) and passes over them, of the networks.
-
-    Yields
-    ------
-    Candidate, Module
-        The module gives logits (n, 1).
-    """
+    """Train the classifiers one after the other, each on patients of its own; a biased one shares its blind base."""
     detector = attribute_detector(world)
     kept: dict[int, nn.Module] = {}
     for candidate in chosen:

@@ -53,17 +53,7 @@ nothing, so that "dependence" about it is no error of the test, but not what an 
 
 
 def write_pipeline_page(source: str | Path, page: str | Path, *, figure: str = "pipeline.png") -> None:
-    """Write the Markdown page.
-
-    Parameters
-    ----------
-    source : path-like
-        `pipeline.json`.
-    page : path-like
-        Where to write, e.g. `docs/pipeline.md`.
-    figure : str
-        The figure as seen from the page.
-    """
+    """Write the Markdown page."""
     tables = read_json(source)
     lines = [
         HEAD,

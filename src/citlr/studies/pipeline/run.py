@@ -53,39 +53,7 @@ def run_pipeline(
     settings: PipelineSettings | None = None,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
-    """Audit classifiers of known dependence through trained generators, and count.
-
-    Parameters
-    ----------
-    out : path-like
-        Folder for `pipeline.jsonl` (one line per world and per audit), `pipeline.json` (the tables), `pipeline.png`,
-        `pipeline.md`, and a folder per world.
-    quick : bool
-        A tiny version: shows that all works, measures nothing.
-    seed : int
-        Of every world, with its correlation and number.
-    generators : int, optional
-        Worlds per correlation; the settings' own number when left out. More can be added later.
-    correlations : sequence of float
-        Only worlds of these, now; all of the settings' without it. Processes with one each may share the folder: called
-        once more without it, the calibration takes in what all of them wrote.
-    settings : PipelineSettings, optional
-        Of your own.
-    narrator : Narrator, optional
-        Says what goes on.
-
-    Returns
-    -------
-    dict
-        The content of `pipeline.json`.
-
-    Raises
-    ------
-    InputError
-        If `generators` is below 1, or a correlation is none of the settings'.
-    StateError
-        If the folder holds rows of another seed or other settings.
-    """
+    """Audit classifiers of known dependence through trained generators, and count."""
     chosen = settings or (QUICK if quick else FULL)
     if generators is not None:
         if generators < 1:
@@ -117,12 +85,8 @@ def run_pipeline(
 class Log:
     """The finished lines of a calibration; a last line torn by a kill is cut off, its audit is done again.
 
-    Parameters
-    ----------
-    path : Path
-        `pipeline.jsonl`.
-    key : str
-        Fingerprint of the settings; a line with another one is refused.
+    - `path`: `pipeline.jsonl`.
+    - `key`: Fingerprint of the settings; a line with another one is refused.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -200,26 +164,7 @@ def _run_hidden(cue: Cue, place: Place, settings: PipelineSettings, folder: Path
 
 
 def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, stage: Stage, seed: int) -> dict[str, Any]:
-    """Audit one classifier as `citlr audit` does, and set the result beside the truth.
-
-    Parameters
-    ----------
-    candidate : Candidate
-        Which it is.
-    predictor : Predictor
-        The classifier.
-    truth : TrueEffect
-        Over the test images, from their exact counterfactuals.
-    stage : Stage
-        The world with its redrawn images.
-    seed : int
-        Of the test.
-
-    Returns
-    -------
-    dict
-        Numbers and words only.
-    """
+    """Audit one classifier as `citlr audit` does, and set the result beside the truth."""
     twins = stage.twins
     responses = predict_sets(predictor, twins.sets, twins.cohort)
     # The planted ladder is no part of the verdict and most of an audit's arithmetic.

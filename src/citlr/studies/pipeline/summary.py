@@ -53,24 +53,7 @@ def spearman(rows: Sequence[Row], estimated: str, true: str) -> float | None:
 
 
 def summarise_pipeline(rows: Sequence[Row]) -> dict[str, Any]:
-    """Add up the audits.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        One per audit, see `citlr.studies.pipeline.run.audit_one`.
-
-    Returns
-    -------
-    dict
-        "all" and one entry per correlation, each with `false_alarms` (verdict "dependence" of a blind classifier;
-        `on_trust`: without the gates and the generator's error), `cleared` ("equivalent"), `indifferent_...` (the same
-        of those that look where the attribute acts and do not use it, with their largest true and estimated psi),
-        `inconclusive`, `held_up` (blind, biased and shortcut ones that are inconclusive and would not be on trust),
-        `withheld` (all audits in which a gate failed), `detected` (of those whose true flip rate is 5 %
-        or more), `detected_by_flip_rate` (with the median of estimated over true psi), `acquitted` ("equivalent"
-        although the true flip rate is 5 % or more), and the rank correlations of estimates and truth.
-    """
+    """Add up the audits."""
     groups: dict[str, list[Row]] = {"all": list(rows)}
     for row in sorted(rows, key=lambda row: float(row["correlation"])):
         groups.setdefault(f"{row['correlation']:g}", []).append(row)

@@ -28,34 +28,21 @@ ATTRIBUTE, LEVELS = "sex", ("female", "male")
 class PipelineSettings:
     """How large the calibration is; `FULL` is the one to go by, `QUICK` shows in a minute that all works.
 
-    Parameters
-    ----------
-    correlations : tuple of float
-        Of sex with each of the audited findings, one world each.
-    generators : int
-        Worlds (patients, generator, classifiers) per correlation.
-    blind, biased, shortcuts, indifferent : int
-        Classifiers per world.
-    size, patients : int
-        Side of the images; patients of a world, one image each.
-    fractions : tuple of float
-        Shares of patients for training, validation and audit.
-    model_patients, epochs : int
-        What the classifiers are trained with.
-    draws, placebo_images : int
-        Draws per level; size of the coin's sample, None for as many as it takes (see `placebo_size`).
-    probe_steps : int
-        Training of the probes that the gates rest on.
-    preset : str
-        Of the generator.
-    options : dict
-        Its fields that are not the preset's.
-    hidden : int
-        Classifiers in each of the worlds whose attribute shows in a cue that the generator may not draw (see
-        `citlr.studies.pipeline.hidden`), one world per cue; 0 for none of these worlds.
-    hidden_size, hidden_patients : int
-        Side of the images that the generator of these worlds draws, which is half of what the classifiers read;
-        patients, as `patients`.
+    - `correlations`: Of sex with each of the audited findings, one world each.
+    - `generators`: Worlds (patients, generator, classifiers) per correlation.
+    - `blind`, `biased`, `shortcuts`, `indifferent`: Classifiers per world.
+    - `size`, `patients`: Side of the images; patients of a world, one image each.
+    - `fractions`: Shares of patients for training, validation and audit.
+    - `model_patients`, `epochs`: What the classifiers are trained with.
+    - `draws`, `placebo_images`: Draws per level; size of the coin's sample, None for as many as it takes (see
+      `placebo_size`).
+    - `probe_steps`: Training of the probes that the gates rest on.
+    - `preset`: Of the generator.
+    - `options`: Its fields that are not the preset's.
+    - `hidden`: Classifiers in each of the worlds whose attribute shows in a cue that the generator may not draw (see
+      `citlr.studies.pipeline.hidden`), one world per cue; 0 for none of these worlds.
+    - `hidden_size`, `hidden_patients`: Side of the images that the generator of these worlds draws, which is half of
+      what the classifiers read; patients, as `patients`.
     """
 
     correlations: tuple[float, ...] = (0.0, 0.4, 0.8)
@@ -140,18 +127,11 @@ class Place:
 class Stage:
     """What every classifier of a world is audited with.
 
-    Parameters
-    ----------
-    whole : Cohort
-        All splits.
-    twins : Twins
-        The test images, redrawn.
-    faithfulness : Faithfulness
-        What the gates rest on.
-    units : PhantomSample
-        The test images' units, in the order of the test split: they know the truth.
-    record : dict
-        What was measured of the generator, for the tables.
+    - `whole`: All splits.
+    - `twins`: The test images, redrawn.
+    - `faithfulness`: What the gates rest on.
+    - `units`: The test images' units, in the order of the test split: they know the truth.
+    - `record`: What was measured of the generator, for the tables.
     """
 
     whole: Cohort
@@ -162,24 +142,7 @@ class Stage:
 
 
 def set_stage(place: Place, settings: PipelineSettings, folder: Path, voice: Narrator) -> Stage:
-    """Sample a world, train a generator in it, redraw the test images and measure them; goes on where it was.
-
-    Parameters
-    ----------
-    place : Place
-        Which world.
-    settings : PipelineSettings
-        How large.
-    folder : Path
-        Keeps images, generator, redrawn images and measurements.
-    voice : Narrator
-        Says what goes on.
-
-    Returns
-    -------
-    Stage
-        Ready for any number of classifiers.
-    """
+    """Sample a world, train a generator in it, redraw the test images and measure them; goes on where it was."""
     sample = place.world(settings.size).sample(settings.patients, seed=place.seed, images_per_patient=1)
     stages = Stages(folder, voice)
     with stages.locked():

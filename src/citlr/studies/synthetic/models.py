@@ -60,13 +60,7 @@ class Model:
 
 
 def fit_family(family: str, train: TabularSample, seed: int) -> Model:
-    """Fit one of `FAMILIES` on X.
-
-    Raises
-    ------
-    InputError
-        If the training labels have one class only.
-    """
+    """Fit one of `FAMILIES` on X."""
     _two_classes(train)
     learner = FAMILIES[family](seed)
     with warnings.catch_warnings():
@@ -77,12 +71,6 @@ def fit_family(family: str, train: TabularSample, seed: int) -> Model:
 
 def fit_graded(strength: float, train: TabularSample) -> Model:
     """Fit a model of the graded pool, which lets `strength` times a score of X through.
-
-    Parameters
-    ----------
-    strength : float
-        0 (exactly invariant) or more; 1: the score of X weighs as much as that of Z_T.
-    train : TabularSample
 
     Examples
     --------
@@ -122,18 +110,7 @@ def decisions(
 ) -> NDArray[np.float64]:
     """Redraw each unit under both levels by the world's own equations and decide.
 
-    Parameters
-    ----------
-    model : Model
-    world : TabularWorld
-    z : ndarray, shape (n, k)
-    draws, seed : int
-    shared : bool
-        Whether draw r of both levels has one noise of the world; the model's own noise is drawn anew each time.
-
-    Returns
-    -------
-    ndarray of 0.0 and 1.0, shape (n, 2, draws)
+    Shapes: `z` (n, k); gives (n, 2, draws).
     """
     x = world.twins(z, draws=draws, seed=seed, shared_noise=shared)
     n, k = z.shape

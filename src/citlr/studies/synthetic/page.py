@@ -37,24 +37,7 @@ _FIGURES = {"psi": "synthetic_psi.png", "eca": "synthetic_eca.png"}
 def write_synthetic(
     rows: pd.DataFrame, folder: str | Path, *, page: str | Path | None = None, failed: int = 0
 ) -> list[Path]:
-    """Write tables, figures and, on request, the page.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Finished rows of `run_synthetic`.
-    folder : path-like
-        For `synthetic_*.csv`, `.md`, `.tex` and the figures.
-    page : path-like, optional
-        The Markdown page; its figures are written beside it.
-    failed : int
-        Tasks that gave no row, for the page to say.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-    """
+    """Write tables, figures and, on request, the page."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     tables = {"correlations": correlations(rows), "errors": errors(rows), "worlds": worlds(rows)}
@@ -77,17 +60,7 @@ def write_synthetic(
 
 
 def alignment_figure(rows: pd.DataFrame, axis: str) -> Figure:
-    """Draw log10 p against the true psi or ECA: a column per set, a row per test, a line with its band.
-
-    Parameters
-    ----------
-    rows : DataFrame
-    axis : {"psi", "eca"}
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw log10 p against the true psi or ECA: a column per set, a row per test, a line with its band."""
     sets = list(dict.fromkeys(rows["set"]))
     figure = Figure(figsize=(2.4 * len(sets) + 0.6, 1.9 * len(TESTS) + 1.2), layout="constrained")
     panels = figure.subplots(len(TESTS), len(sets), squeeze=False, sharex="col", sharey="row")

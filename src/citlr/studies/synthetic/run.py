@@ -61,36 +61,7 @@ def run_synthetic(
     seed: int = 0,
     narrator: Narrator | None = None,
 ) -> Sweep:
-    """Fit and test every model of the study; writes `synthetic.parquet`.
-
-    Parameters
-    ----------
-    out : path-like
-        Folder; started again, the study goes on.
-    sets : sequence of str
-        Of `SETS`.
-    models : int
-        Models of the publication's pool per set, a multiple of its ten families; the graded pool has 40 beside.
-    n_train, n_test : int
-        Units that a model is fitted and tested on (published: 800 and 200), at least 20 each.
-    balanced : bool
-        Whether the intercepts are replaced so that half of the units are positive.
-    engine, workers, scheduler
-        See `run_sweep`.
-    seed : int
-        Of every task's data, model and test; the worlds' parameters are those of world seed 0.
-    narrator : Narrator, optional
-
-    Returns
-    -------
-    Sweep
-        A row per model, see `assess_model`.
-
-    Raises
-    ------
-    InputError
-        If a set is unknown or a number is out of range.
-    """
+    """Fit and test every model of the study; writes `synthetic.parquet`."""
     for name in sets:
         if name not in SETS:
             raise InputError(f"There is no synthetic set '{name}'.{did_you_mean(name, SETS)}")
@@ -126,28 +97,7 @@ def _tasks(name: str, repeats: int, seed: int, common: dict[str, Any]) -> list[S
 def assess_model(
     seed: int, *, set: str, family: str, strength: float, n_train: int, n_test: int, balanced: bool
 ) -> dict[str, Any]:
-    """Fit one model, test it in six ways, and say what it truly does.
-
-    Parameters
-    ----------
-    seed : int
-        Draws its training and test units, its own randomness and that of the tests.
-    set, family : str
-        The world, and one of `FAMILIES` or "graded".
-    strength : float
-        Of a graded model; 0 for all others.
-    n_train, n_test, balanced
-        As in `run_synthetic`.
-
-    Returns
-    -------
-    dict
-        `set`, `pool`, `family`, `strength`, `n_train`, `n_test`; `invariant` (strength 0 by construction, constant
-        predictions by the truth), `accuracy`, `majority`, `eca` (published: same noise, other level),
-        `eca_corrected` (1 minus half of what the levels differ by beyond two draws at one level), `psi`, `psi_error`,
-        `mean_effect`, `flip_rate`, `within_flip_rate`; `p_<test>` and `log10p_<test>` for each of `TESTS`;
-        `seconds_test` of the default test with its redraws and predictions.
-    """
+    """Fit one model, test it in six ways, and say what it truly does."""
     world = TabularWorld(set, balanced=balanced)  # type: ignore[arg-type]
     train, test = world.sample(n_train, seed=seed), world.sample(n_test, seed=seed + 1)
     model = fit_graded(strength, train) if family == GRADED else fit_family(family, train, seed % 2**32)

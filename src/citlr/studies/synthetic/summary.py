@@ -22,22 +22,7 @@ AXES = {
 
 
 def correlations(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Correlate -log10 p with the true psi and with 1 - ECA, per set and test, with intervals over models.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Finished rows of `run_synthetic`.
-    seed : int
-        Of the bootstrap over models.
-
-    Returns
-    -------
-    DataFrame
-        `set, pool, test, axis, models, spearman, spearman_low, spearman_high, pearson, pearson_low, pearson_high`; pool
-        is "published", "both", or "varying": both without the models whose output never changes, to which every test
-        gives p = 1. Not a number where p or the axis is the same for all models.
-    """
+    """Correlate -log10 p with the true psi and with 1 - ECA, per set and test, with intervals over models."""
     found: list[dict[str, Any]] = []
     for name in dict.fromkeys(rows["set"]):
         mine = rows[rows["set"] == name]
@@ -80,15 +65,7 @@ def _pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
 
 
 def errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Count false alarms among exactly invariant models and misses among clearly dependent ones, over all sets.
-
-    Returns
-    -------
-    DataFrame
-        One row per test: `invariant` models and `false_alarms` at 5 %, the largest number inside the exact 99.9 % bound
-        of 5 % (`allowed`); `dependent` models (psi of 0.01 or more) and `missed`. Constant models are not counted:
-        every test gives them p = 1.
-    """
+    """Count false alarms among exactly invariant models and misses among clearly dependent ones, over all sets."""
     varying = rows[rows["within_flip_rate"] > 0]
     invariant, dependent = varying[varying["invariant"]], varying[varying["psi"] >= MISSED_FROM]
     allowed = int(stats.binom.ppf(0.999, len(invariant), ALPHA)) if len(invariant) else 0
