@@ -35,11 +35,11 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
     write_cued(sample, cue, folder)
     cohort = read_cued(folder, seed=wanted.seed, fractions=(0.4, 0.1, 0.5))
     test = cohort.part("test")
-    twins = generate(
+    counterfactuals = generate(
         Oracle.of(small), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=40, seed=wanted.seed
     )
     found = assess_faithfulness(
-        twins,
+        counterfactuals,
         cohort.part("train"),
         cohort.part("validation"),
         hold=(),
@@ -52,15 +52,15 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
         shares = ", ".join(f"{level} {share.estimate:.2f}" for level, share in one.shares.items())
         print(f"{cue}: carried at {one.size} pixels: {shares or one.note}", flush=True)
     position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    units = sample.take([position[name] for name in twins.main.plan.image_ids])
+    units = sample.take([position[name] for name in counterfactuals.main.plan.image_ids])
     settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), wanted.seed)
     counts: Counter[str] = Counter()
     half = replace(QUICK, hidden_size=wanted.size // 2)
     for candidate, module in build_hidden(hidden_candidates(wanted.models, wanted.seed), cue, place, half):
         flips = hidden_truth(module, cue, units).flip_rate
-        responses = predict_sets(as_predictor(candidate, module, size=wanted.size), twins.sets, test)
+        responses = predict_sets(as_predictor(candidate, module, size=wanted.size), counterfactuals.sets, test)
         result = audit_responses(
-            AuditInputs(candidate.name, responses, cohort, test, twins, found, settings, {}, size=wanted.size)
+            AuditInputs(candidate.name, responses, cohort, test, counterfactuals, found, settings, {}, size=wanted.size)
         )
         failed = [gate.name for gate in result.quality.gates if not gate.passed]
         print(

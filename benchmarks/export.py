@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
 from citlr.data.images import encode_png
 from citlr.exchange.closed import SUFFIX, export_blind
 
@@ -27,7 +27,7 @@ LIMIT_SECONDS, LEVELS, DRAWS = 60.0, ("F", "M"), 4
 IMAGES = 12_000 // (len(LEVELS) * DRAWS + 1) + 1
 
 
-def make_run(root: Path, size: int) -> tuple[Counterfactuals, Cohort]:
+def make_run(root: Path, size: int) -> tuple[CounterfactualSet, Cohort]:
     rng = np.random.default_rng(0)
     base = gaussian_filter(rng.random((64, size, size)), (0, size / 32, size / 32))
     base = (base - base.min()) / (base.max() - base.min()) + rng.normal(0, 0.01, base.shape)
@@ -46,7 +46,7 @@ def make_run(root: Path, size: int) -> tuple[Counterfactuals, Cohort]:
         drawn = np.stack([base[(7 * row + np.arange(8)) % 64] for row in rows])
         return drawn.reshape(len(rows), 2, 4, 1, size, size).clip(0, 1).astype(np.float32)
 
-    return write_counterfactuals(root / "twins", plan, draw), cohort
+    return write_counterfactuals(root / "counterfactuals", plan, draw), cohort
 
 
 def main() -> None:
@@ -56,10 +56,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        twins, cohort = make_run(root, options.size)
+        counterfactuals, cohort = make_run(root, options.size)
         for name in [options.format] if options.format else SUFFIX:
             start = time.monotonic()
-            export = export_blind([twins], cohort, key_folder=root / f"key-{name}", out=root / name, format=name)
+            export = export_blind(
+                [counterfactuals], cohort, key_folder=root / f"key-{name}", out=root / name, format=name
+            )
             seconds = time.monotonic() - start
             print(
                 f"{name}: {export.n_images} pictures of {options.size} x {options.size} in {seconds:.1f} s, "

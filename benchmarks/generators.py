@@ -99,7 +99,7 @@ def main() -> None:
         cohort = sample.write(Path(folder))
         train, validation, test = (cohort.part(name) for name in ("train", "validation", "test"))
         labels = [FINDING, *OTHERS, "view"]
-        voice = Narrator(quiet=False)
+        narrator = Narrator(quiet=False)
         probes = fit_probes(train, validation, attributes=["sex"], labels=labels, size=asked.size, steps=500)
         print(
             f"{asked.size} x {asked.size}, {len(train)} training images, correlation {asked.correlation}, probe", end=""
@@ -113,7 +113,7 @@ def main() -> None:
             for seed in range(asked.seeds if not asked.only or name in asked.only else 0):
                 model = kind(**{"size": asked.size, "hold": ("view", FINDING), **settings})
                 began = time.perf_counter()
-                model.fit(train, validation, seed=seed, narrator=voice)
+                model.fit(train, validation, seed=seed, narrator=narrator)
                 spent = time.perf_counter() - began
                 row = measure(model, sample, test, probes, asked.images, asked.draws)
                 label = f"{name} (guidance {model.report['guidance']:g})"

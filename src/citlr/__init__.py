@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from citlr.version import __version__
 
 if TYPE_CHECKING:
-    from citlr.audit.generation import Twins as Twins
+    from citlr.audit.generation import Counterfactuals as Counterfactuals
     from citlr.audit.generation import generate as generate
     from citlr.audit.results.result import AuditResult as AuditResult
     from citlr.audit.results.result import read_result as read_result
@@ -34,7 +34,7 @@ _HOME = {
     "DLDM": "citlr.generators.diffusion.ldm",
     "PhantomWorld": "citlr.simulators.phantom.world",
     "Responses": "citlr.invariance.responses",
-    "Twins": "citlr.audit.generation",
+    "Counterfactuals": "citlr.audit.generation",
     "assess": "citlr.invariance.verdict",
     "generate": "citlr.audit.generation",
     "load_generator": "citlr.generators.registry",
@@ -43,7 +43,7 @@ _HOME = {
     "read_dataset": "citlr.data.sources.dataset",
     "read_result": "citlr.audit.results.result",
 }
-# The room `citlr.audit` can be called: `citlr.audit(model, twins)`.
+# The room `citlr.audit` can be called: `citlr.audit(model, counterfactuals)`.
 _MODULES = {"audit": "citlr.audit", "power": "citlr.invariance.power"}
 __all__ = [*_HOME, *_MODULES, "__version__"]  # noqa: PLE0604 - the names are the table's keys
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from citlr.audit.generation import Twins, generate
+from citlr.audit.generation import Counterfactuals, generate
 from citlr.data.cohort import Cohort
 from citlr.generators.oracle import Oracle
 from citlr.simulators.phantom.world import PhantomWorld
@@ -28,13 +28,15 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cohort, Oracle, O
     return cohort, Oracle.of(sample), same
 
 
-def drawn(generator: Oracle, cohort: Cohort, out: Path, **settings: object) -> Twins:
+def drawn(generator: Oracle, cohort: Cohort, out: Path, **settings: object) -> Counterfactuals:
     options = {"attribute": "sex", "draws": 2, "placebo_images": 4, **settings}
     return generate(generator, cohort, out=out, **options)  # type: ignore[arg-type]
 
 
-def change(twins: Twins) -> float:
-    return float(np.mean([np.abs(shard.images[:, 1] - shard.images[:, 0]).mean() for shard in twins.main.shards()]))
+def change(counterfactuals: Counterfactuals) -> float:
+    return float(
+        np.mean([np.abs(shard.images[:, 1] - shard.images[:, 0]).mean() for shard in counterfactuals.main.shards()])
+    )
 
 
 def test_another_generator_redraws_the_same_folder(phantom: tuple[Cohort, Oracle, Oracle], tmp_path: Path) -> None:

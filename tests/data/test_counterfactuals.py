@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
 from citlr.errors import InputError, StateError
 
 PLAN = Plan(
@@ -34,9 +34,9 @@ def draw(rows: range) -> Images:
 
 def test_round_trip_within_half_a_grey_level(tmp_path: Path) -> None:
     write_counterfactuals(tmp_path, PLAN, draw)
-    twins = Counterfactuals.open(tmp_path)
-    assert twins.plan == PLAN
-    images = np.concatenate([shard.images for shard in twins.shards()])
+    counterfactuals = CounterfactualSet.open(tmp_path)
+    assert counterfactuals.plan == PLAN
+    images = np.concatenate([shard.images for shard in counterfactuals.shards()])
     assert np.abs(images - draw(range(5))).max() <= 0.5 / 255 + 1e-6
 
 
@@ -58,7 +58,7 @@ def test_a_folder_that_was_cut_off_goes_on_and_ends_the_same(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         write_counterfactuals(tmp_path / "cut", PLAN, stop_at_the_second)
     with pytest.raises(StateError, match="lacks 2 of 3 shards"):
-        Counterfactuals.open(tmp_path / "cut")
+        CounterfactualSet.open(tmp_path / "cut")
     asked: list[range] = []
 
     def record(rows: range) -> Images:
@@ -95,9 +95,9 @@ def test_a_shard_that_was_tampered_with_is_noticed(tmp_path: Path) -> None:
     write_counterfactuals(tmp_path, PLAN, draw)
     (tmp_path / "part-00000.parquet").write_bytes((tmp_path / "part-00001.parquet").read_bytes())
     with pytest.raises(StateError, match="does not hold the images of its plan"):
-        Counterfactuals.open(tmp_path).read(0)
+        CounterfactualSet.open(tmp_path).read(0)
 
 
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="citlr generate"):
-        Counterfactuals.open(tmp_path / "none")
+        CounterfactualSet.open(tmp_path / "none")

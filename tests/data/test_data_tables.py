@@ -127,10 +127,12 @@ def test_typed_tables_are_read_as_text_ones_are(tmp_path: Path, kind: str) -> No
 
 
 def test_columns_that_differ_by_case_and_disagree_are_refused() -> None:
-    twins = pd.DataFrame({"sex": ["F", "M"], "Sex": ["F", "F"], "x": [1, 2]})
+    counterfactuals = pd.DataFrame({"sex": ["F", "M"], "Sex": ["F", "F"], "x": [1, 2]})
     with pytest.raises(InputError, match="'sex' and 'Sex', which disagree in 1 rows"):
-        pick_columns(twins, {"sex": "sex"}, source="t.csv")
-    assert pick_columns(twins.assign(Sex=twins["sex"]), {"sex": "sex"}, source="t.csv")["sex"].tolist() == ["F", "M"]
+        pick_columns(counterfactuals, {"sex": "sex"}, source="t.csv")
+    assert pick_columns(counterfactuals.assign(Sex=counterfactuals["sex"]), {"sex": "sex"}, source="t.csv")[
+        "sex"
+    ].tolist() == ["F", "M"]
 
 
 LONG = "image_id,patient_id,attribute,level,draw,label,probability"

@@ -13,7 +13,7 @@ import pytest
 
 from citlr.audit.prediction import kind_of_answers
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
 from citlr.data.images import encode_png
 from citlr.errors import InputError, StateError
 from citlr.exchange import secondary_capture as secondary_capture_module
@@ -48,7 +48,7 @@ def cohort(tmp_path: Path) -> Cohort:
 
 
 @pytest.fixture
-def twins(tmp_path: Path, cohort: Cohort) -> Counterfactuals:
+def counterfactuals(tmp_path: Path, cohort: Cohort) -> CounterfactualSet:
     plan = Plan(
         attribute="sex",
         levels=("F", "M"),
@@ -66,7 +66,7 @@ def twins(tmp_path: Path, cohort: Cohort) -> Counterfactuals:
         # Two levels that differ in nothing: constant images.
         return np.full((len(rows), 2, 2, 1, SIZE, SIZE), 0.5, dtype=np.float32)
 
-    return write_counterfactuals(tmp_path / "twins", plan, draw)
+    return write_counterfactuals(tmp_path / "counterfactuals", plan, draw)
 
 
 def answers(folder: Path, key: Path, **columns: object) -> Path:
@@ -79,10 +79,10 @@ def answers(folder: Path, key: Path, **columns: object) -> Path:
 
 @pytest.mark.parametrize(("format", "suffix"), [("png", ".png"), ("jpeg", ".jpg"), ("dicom", ".dcm")])
 def test_what_leaves_says_nothing_of_the_level(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals, format: str, suffix: str
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet, format: str, suffix: str
 ) -> None:
     out, sealed = tmp_path / "out", tmp_path / "sealed"
-    export = export_blind([twins], cohort, key_folder=sealed, out=out, format=format)  # type: ignore[arg-type]
+    export = export_blind([counterfactuals], cohort, key_folder=sealed, out=out, format=format)  # type: ignore[arg-type]
     key = pd.read_parquet(sealed / "key.parquet")
     assert export.n_images == len(key) == COUNT * 5
     assert sorted(path.name for path in out.iterdir()) == sorted(
@@ -108,20 +108,20 @@ def without_name(content: bytes, name: str) -> bytes:
     return uids.sub(b"UID", content).replace(name.encode(), b"NAME")
 
 
-def test_the_key_stays_and_is_sealed(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:
-    export = export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
+def test_the_key_stays_and_is_sealed(tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet) -> None:
+    export = export_blind([counterfactuals], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
     assert export.key.stat().st_mode & 0o077 == 0
     assert (tmp_path / "sealed" / "secret.json").stat().st_mode & 0o077 == 0
 
 
 def test_answers_to_pictures_that_were_drawn_anew_since_are_refused(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:
     sealed = tmp_path / "sealed"
-    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
-    require_exported(sealed, twins)
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
+    require_exported(sealed, counterfactuals)
     before = set(pd.read_parquet(sealed / "key.parquet")["id"])
-    anew = Counterfactuals(twins.folder, replace(twins.plan, key="another generator"))
+    anew = CounterfactualSet(counterfactuals.folder, replace(counterfactuals.plan, key="another generator"))
     with pytest.raises(StateError, match=r"drawn anew .* answers are to other pictures: run `citlr export` again"):
         require_exported(sealed, anew)
     # No name of an old picture is one of a new picture, so that old answers could not be taken for new ones.
@@ -130,10 +130,10 @@ def test_answers_to_pictures_that_were_drawn_anew_since_are_refused(
 
 
 def test_exported_again_the_names_stay_and_another_run_has_others(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:
     def names(sealed: str, out: str) -> list[str]:
-        export_blind([twins], cohort, key_folder=tmp_path / sealed, out=tmp_path / out)
+        export_blind([counterfactuals], cohort, key_folder=tmp_path / sealed, out=tmp_path / out)
         return sorted(path.name for path in (tmp_path / out).iterdir())
 
     assert names("a", "one") == names("a", "one")
@@ -146,27 +146,29 @@ def test_a_spreadsheet_reads_no_name_as_a_number() -> None:
 
 
 def test_another_format_or_an_old_picture_in_the_folder_is_not_handed_out(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:
-    export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
     with pytest.raises(StateError, match=r"\.png' among them"):
-        export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out", format="jpeg")
+        export_blind([counterfactuals], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out", format="jpeg")
     with pytest.raises(StateError, match="new or an empty folder"):
-        export_blind([twins], cohort, key_folder=tmp_path / "other", out=tmp_path / "out")
+        export_blind([counterfactuals], cohort, key_folder=tmp_path / "other", out=tmp_path / "out")
 
 
-def test_a_folder_with_other_things_is_refused(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:
+def test_a_folder_with_other_things_is_refused(
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("x")
     with pytest.raises(StateError, match=r"thesis\.tex"):
-        export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
+        export_blind([counterfactuals], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
 
 
 def test_dicom_is_marked_as_synthetic_and_has_no_patient(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:
     pydicom = pytest.importorskip("pydicom")
-    export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out", format="dicom")
+    export_blind([counterfactuals], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out", format="dicom")
     files = sorted((tmp_path / "out").glob("*.dcm"))
     first, second = (pydicom.dcmread(path) for path in files[:2])
     assert first.SOPClassUID.name == "Secondary Capture Image Storage"
@@ -191,9 +193,11 @@ def test_a_dicom_object_from_the_template_is_the_one_written_whole(shape: tuple[
     np.testing.assert_array_equal(dataset.pixel_array, grey)
 
 
-def test_wide_and_long_answers_come_back_alike(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:
+def test_wide_and_long_answers_come_back_alike(
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
+) -> None:
     sealed = tmp_path / "sealed"
-    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
     wide = answers(tmp_path / "out", sealed)
     table = pd.read_csv(wide)
     long = sealed / "long.csv"
@@ -229,10 +233,10 @@ def test_wide_and_long_answers_come_back_alike(tmp_path: Path, cohort: Cohort, t
     ],
 )
 def test_bad_answers_are_refused_in_one_sentence(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals, change: object, said: str
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet, change: object, said: str
 ) -> None:
     sealed = tmp_path / "sealed"
-    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
     file = answers(tmp_path / "out", sealed)
     changed = change(pd.read_csv(file))  # type: ignore[operator]
     changed.to_csv(file, index=False, sep=";" if "commas" in said else ",")
@@ -252,9 +256,9 @@ def test_bad_answers_are_refused_in_one_sentence(
     ],
 )
 def test_what_is_no_table_is_refused(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals, text: str, said: str
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet, text: str, said: str
 ) -> None:
-    export_blind([twins], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=tmp_path / "sealed", out=tmp_path / "out")
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(InputError, match=re.escape(said)):
         ingest(tmp_path / "a.csv", key_folder=tmp_path / "sealed", labels=LABELS)
@@ -268,10 +272,10 @@ def test_what_is_no_table_is_refused(
     ],
 )
 def test_fractions_are_not_taken_for_percentages(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals, change: object, said: str
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet, change: object, said: str
 ) -> None:
     sealed = tmp_path / "sealed"
-    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
     file = answers(tmp_path / "out", sealed)
     change(pd.read_csv(file)).to_csv(file, index=False)  # type: ignore[operator]
     with pytest.raises(InputError, match=said):
@@ -279,10 +283,10 @@ def test_fractions_are_not_taken_for_percentages(
 
 
 def test_decisions_come_back_wide_or_long_and_a_word_is_not_one(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:
     sealed = tmp_path / "sealed"
-    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
     ids = pd.read_csv(tmp_path / "out" / "manifest.csv")["id"]
     table = pd.DataFrame({"id": ids, "pneumonia": np.arange(len(ids)) % 2, "edema": 0})
     table.to_csv(sealed / "wide.csv", index=False)
@@ -299,10 +303,10 @@ def test_decisions_come_back_wide_or_long_and_a_word_is_not_one(
 
 
 def test_a_long_table_that_lacks_one_label_of_one_id_is_refused(
-    tmp_path: Path, cohort: Cohort, twins: Counterfactuals
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:
     sealed = tmp_path / "sealed"
-    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
     long = pd.read_csv(answers(tmp_path / "out", sealed)).melt("id", var_name="label", value_name="probability")
     gone = long.iloc[7]
     long.drop(index=7).to_csv(sealed / "long.csv", index=False)
@@ -310,9 +314,9 @@ def test_a_long_table_that_lacks_one_label_of_one_id_is_refused(
         ingest(sealed / "long.csv", key_folder=sealed, labels=LABELS)
 
 
-def test_percentages_are_taken_when_said(tmp_path: Path, cohort: Cohort, twins: Counterfactuals) -> None:
+def test_percentages_are_taken_when_said(tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet) -> None:
     sealed = tmp_path / "sealed"
-    export_blind([twins], cohort, key_folder=sealed, out=tmp_path / "out")
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
     file = answers(tmp_path / "out", sealed, edema=25)
     table = pd.read_csv(file)
     table.assign(pneumonia=table["pneumonia"] * 100).to_csv(file, index=False)

@@ -78,7 +78,7 @@ class Voice(Narrator):
 )
 def test_training_halves_the_batch_once_when_memory_runs_out(tmp_path: Path, trouble: Exception) -> None:
     def train(limit: int, folder: Path, steps: int = 6) -> tuple[list[int], Voice]:
-        module, trainer, voice = torch.nn.Linear(1, 1), Trainer("cpu"), Voice()
+        module, trainer, narrator = torch.nn.Linear(1, 1), Trainer("cpu"), Voice()
         torch.nn.init.ones_(module.weight)
         learner, sizes = Learner(module, torch.optim.SGD(module.parameters(), lr=0.1)), []
 
@@ -90,12 +90,12 @@ def test_training_halves_the_batch_once_when_memory_runs_out(tmp_path: Path, tro
             return {"loss": trainer.descend(learner.runner(torch.ones(len(rows), 1)).square().mean(), learner)}
 
         budget = Budget(steps, batch_size=8, checkpoint_minutes=0.0)
-        run(Plan("part", {"net": learner}, update, budget, seed=0), trainer, directory=folder, narrator=voice)
-        return sizes, voice
+        run(Plan("part", {"net": learner}, update, budget, seed=0), trainer, directory=folder, narrator=narrator)
+        return sizes, narrator
 
-    sizes, voice = train(4, tmp_path / "a")
+    sizes, narrator = train(4, tmp_path / "a")
     assert sizes == [8, 8, 4, 4, 4, 4]
-    assert voice.said == ["Memory ran out in training the part at step 2: from there on every batch is halved."]
+    assert narrator.said == ["Memory ran out in training the part at step 2: from there on every batch is halved."]
     # A run that goes on from the checkpoint keeps to half batches.
     assert train(8, tmp_path / "a", steps=8)[0] == [4, 4]
     with pytest.raises(StateError, match=r"ran out of memory at step 2, with a batch of 4.*part.safetensors"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from citlr.audit.generation import Twins, generate
+from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.prediction import predict_sets
 from citlr.audit.replicates import REPLICATE, replicates_of
 from citlr.audit.results.statistics import responses_of
@@ -40,8 +40,10 @@ def fitted(sampled: tuple[PhantomSample, Cohort]) -> LatentDiffusion:
 
 
 @pytest.fixture(scope="module")
-def twins(sampled: tuple[PhantomSample, Cohort], fitted: LatentDiffusion, tmp_path_factory) -> Twins:
-    test, out = sampled[1].part("test"), tmp_path_factory.mktemp("twins")
+def counterfactuals(
+    sampled: tuple[PhantomSample, Cohort], fitted: LatentDiffusion, tmp_path_factory
+) -> Counterfactuals:
+    test, out = sampled[1].part("test"), tmp_path_factory.mktemp("counterfactuals")
     return generate(
         fitted, test, attribute="sex", draws=2, placebo_images=0, replicate_images=30, seed=0, out=out, shard=8
     )
@@ -82,13 +84,13 @@ def test_nothing_moves_where_the_attribute_does_not_act(fitted: LatentDiffusion,
     assert np.array_equal(kept.mean_replicates("sex", LEVELS), found)
 
 
-def test_the_first_draw_is_moved_and_filed_apart(fitted: LatentDiffusion, twins: Twins) -> None:
-    moved = twins.replicates
+def test_the_first_draw_is_moved_and_filed_apart(fitted: LatentDiffusion, counterfactuals: Counterfactuals) -> None:
+    moved = counterfactuals.replicates
     assert moved is not None
     plan = moved.plan
     assert (plan.attribute, plan.levels, plan.draws, len(moved)) == (REPLICATE, ("male",), REPLICATES, 30)
-    place = {name: row for row, name in enumerate(twins.main.plan.image_ids)}
-    drawn = np.concatenate([shard.images for shard in twins.main.shards()])
+    place = {name: row for row, name in enumerate(counterfactuals.main.plan.image_ids)}
+    drawn = np.concatenate([shard.images for shard in counterfactuals.main.shards()])
     maps = fitted.mean_replicates("sex", LEVELS)
     for shard in moved.shards():
         first = drawn[[place[plan.image_ids[row]] for row in shard.rows], 1, 0]
@@ -96,14 +98,14 @@ def test_the_first_draw_is_moved_and_filed_apart(fitted: LatentDiffusion, twins:
         np.testing.assert_allclose(shard.images[:, 0], expected, atol=1.01 / 255)
 
 
-def test_models_are_moved_that_look_where_the_attribute_acts(twins: Twins) -> None:
+def test_models_are_moved_that_look_where_the_attribute_acts(counterfactuals: Counterfactuals) -> None:
     spreads = {}
     for name, module in (
         ("blind", analytic_blind(WORLD, "effusion", n_patients=200)),
         ("indifferent", analytic_indifferent(WORLD, "effusion", n_patients=200)),
     ):
         predictor = load_predictor(module, labels=["effusion"], input={"size": 32}, output="logit", device="cpu")
-        frame = predict_sets(predictor, twins.sets, twins.cohort)
+        frame = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
         responses = responses_of(frame, attribute="sex", levels=LEVELS)
         found = replicates_of(frame, responses)
         assert found is not None
@@ -119,9 +121,9 @@ def test_another_call_without_them_leaves_none_behind(
     test = sampled[1].part("test").take(range(4))
     options = {"attribute": "sex", "draws": 2, "placebo_images": 2, "seed": 0, "out": tmp_path}
     assert len(generate(fitted, test, replicate_images=2, **options).sets) == 3
-    assert len(Twins.open(tmp_path, test, fitted).sets) == 3
+    assert len(Counterfactuals.open(tmp_path, test, fitted).sets) == 3
     generate(fitted, test, replicate_images=0, **{**options, "placebo_images": 0})
-    assert len(Twins.open(tmp_path, test, fitted).sets) == 1
+    assert len(Counterfactuals.open(tmp_path, test, fitted).sets) == 1
 
 
 def test_a_generator_that_does_not_know_its_error_has_none(sampled: tuple[PhantomSample, Cohort]) -> None:

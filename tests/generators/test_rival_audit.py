@@ -80,9 +80,9 @@ def test_a_number_is_redrawn_under_values_that_are_named(world) -> None:
     test = aged.part("test").take(range(3))
     with pytest.raises(InputError, match="'age' is a number: say under which values"):
         generate(vae, test, attribute="age")
-    twins = generate(vae, test, attribute="age", levels=["40", "70"], draws=2, placebo_images=0)
-    assert twins.levels == ("40", "70")
-    assert len(twins.main) == 3
+    counterfactuals = generate(vae, test, attribute="age", levels=["40", "70"], draws=2, placebo_images=0)
+    assert counterfactuals.levels == ("40", "70")
+    assert len(counterfactuals.main) == 3
 
 
 def test_an_audit_in_python_measures_with_what_it_is_told(world) -> None:
@@ -91,15 +91,15 @@ def test_an_audit_in_python_measures_with_what_it_is_told(world) -> None:
     vae.fit(cohort.part("train"), cohort.part("validation"), seed=0)
     test = cohort.part("test").take(range(24))
     # The coin's sample is sized by the margin of the audit to come, by the default one at least: here it takes all.
-    twins = package.generate(vae, test, attribute="sex", draws=2, margin=0.5)
-    assert len(twins.placebo) == len(test) < placebo_size(0.02)
+    counterfactuals = package.generate(vae, test, attribute="sex", draws=2, margin=0.5)
+    assert len(counterfactuals.placebo) == len(test) < placebo_size(0.02)
     model = package.load_predictor(root / "model.ts")
     options = {"margin": 0.5, "gates": GateConfig(probe_steps=4), "randomizations": 99}
-    result = package.audit(model, twins, quality=QualityConfig(cycles=2), **options)
+    result = package.audit(model, counterfactuals, quality=QualityConfig(cycles=2), **options)
     assert set(result.quality.cycles) == {"1", "2"}
     assert result.verdict == "inconclusive"  # no generator learns in two steps
     with pytest.raises(InputError, match="There are no weights at"):
-        package.audit(model, twins, quality=QualityConfig(features="inception_v3:none.pth"), **options)
+        package.audit(model, counterfactuals, quality=QualityConfig(features="inception_v3:none.pth"), **options)
 
 
 def test_the_gate_says_when_effectiveness_is_unknown() -> None:

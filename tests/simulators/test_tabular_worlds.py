@@ -93,10 +93,10 @@ def test_interactive_form_is_the_double_sum() -> None:
 def test_a_model_of_the_representation_is_invariant_and_a_model_of_the_attribute_is_not() -> None:
     world = TabularWorld("linear", seed=0, balanced=True)
     sample = world.sample(300, seed=0)
-    twins = world.twins(sample.z, draws=8, seed=1)
-    invariant = np.broadcast_to((world.outcome_probability(sample.z) > 0.5)[:, None, None], twins.shape[:3])
+    counterfactuals = world.counterfactuals(sample.z, draws=8, seed=1)
+    invariant = np.broadcast_to((world.outcome_probability(sample.z) > 0.5)[:, None, None], counterfactuals.shape[:3])
     assert tabular_truth(invariant.astype(float)).psi == 0.0
-    aware = np.zeros(twins.shape[:3])
+    aware = np.zeros(counterfactuals.shape[:3])
     aware[:, 1] = 1.0
     truth = tabular_truth(aware)
     assert (truth.psi, truth.mean_effect, truth.within_flip_rate) == (1.0, 1.0, 0.0)
@@ -110,8 +110,8 @@ def test_true_psi_agrees_with_plug_in_on_two_thousand_draws_of_few_units() -> No
     def model(x: np.ndarray) -> np.ndarray:
         return (x @ w > 0.0).astype(float)
 
-    few = tabular_truth(model(world.twins(sample.z, draws=64, seed=1)))
-    many = model(world.twins(sample.z, draws=2000, seed=2)).mean(axis=2)
+    few = tabular_truth(model(world.counterfactuals(sample.z, draws=64, seed=1)))
+    many = model(world.counterfactuals(sample.z, draws=2000, seed=2)).mean(axis=2)
     plug_in = float(np.mean((many[:, 1] - many[:, 0]) ** 2))
     assert abs(few.psi - plug_in) < 4 * few.psi_error + 0.002
 
@@ -120,9 +120,9 @@ def test_shared_noise_is_shared_and_own_noise_is_not() -> None:
     world = TabularWorld("linear", seed=0)
     world_flat = TabularWorld("linear", seed=0, noise=0.0)
     z = world.sample(10, seed=0).z
-    assert np.allclose(np.ptp(world_flat.twins(z, draws=3, seed=0), axis=2), 0.0)
-    shared = world.twins(z, draws=2, seed=0)
-    own = world.twins(z, draws=2, seed=0, shared_noise=False)
+    assert np.allclose(np.ptp(world_flat.counterfactuals(z, draws=3, seed=0), axis=2), 0.0)
+    shared = world.counterfactuals(z, draws=2, seed=0)
+    own = world.counterfactuals(z, draws=2, seed=0, shared_noise=False)
     assert np.array_equal(shared[:, 0], own[:, 0])
     assert not np.array_equal(shared[:, 1], own[:, 1])
 
@@ -151,6 +151,6 @@ def test_bad_requests_are_sentences() -> None:
     with pytest.raises(InputError, match="at least one unit"):
         world.sample(0, seed=0)
     with pytest.raises(InputError, match="At least one draw"):
-        world.twins(np.zeros((2, 32)), draws=0, seed=0)
+        world.counterfactuals(np.zeros((2, 32)), draws=0, seed=0)
     with pytest.raises(InputError, match="draws >= 2"):
         tabular_truth(np.zeros((3, 2, 1)))

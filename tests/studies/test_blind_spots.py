@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from citlr.audit.gates.faithfulness import Faithfulness, assess_faithfulness
-from citlr.audit.generation import Twins, generate
+from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.prediction import predict_sets
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
@@ -28,39 +28,45 @@ PLACE = Place(0.4, 0, 11)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[PhantomSample, Cohort, Twins, Faithfulness]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[PhantomSample, Cohort, Counterfactuals, Faithfulness]:
     sample = PLACE.world(64).sample(720, seed=11, images_per_patient=1)
     root = tmp_path_factory.mktemp("world")
     write_cued(sample, "texture", root)
     cohort = read_cued(root, seed=11, fractions=(0.4, 0.1, 0.5))
     small = PLACE.world(32).sample(720, seed=11, images_per_patient=1)
     test = cohort.part("test")
-    twins = generate(Oracle.of(small), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=40, seed=0)
+    counterfactuals = generate(
+        Oracle.of(small), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=40, seed=0
+    )
     train, validation = cohort.part("train"), cohort.part("validation")
-    found = assess_faithfulness(twins, train, validation, hold=(), sizes=(64,), probe_steps=100, cycles=1, seed=0)
-    return sample, cohort, twins, found
+    found = assess_faithfulness(
+        counterfactuals, train, validation, hold=(), sizes=(64,), probe_steps=100, cycles=1, seed=0
+    )
+    return sample, cohort, counterfactuals, found
 
 
 def audit(
-    world: tuple[PhantomSample, Cohort, Twins, Faithfulness], module: torch.nn.Module, finding: str
+    world: tuple[PhantomSample, Cohort, Counterfactuals, Faithfulness], module: torch.nn.Module, finding: str
 ) -> AuditResult:
-    _, cohort, twins, found = world
+    _, cohort, counterfactuals, found = world
     candidate = hidden_candidates(1, 0)[0][0]
     predictor = as_predictor(type(candidate)("m", "hidden", finding, "linear", 0.0, 0), module, size=64)
     settings = Settings(TestConfig(randomizations=499), GateConfig(), ControlsConfig(planted=(), bootstraps=0), 0)
-    responses = predict_sets(predictor, twins.sets, twins.cohort)
+    responses = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
     return audit_responses(
-        AuditInputs("m", responses, cohort, twins.cohort, twins, found, settings, {"versions": {}}, size=64)
+        AuditInputs(
+            "m", responses, cohort, counterfactuals.cohort, counterfactuals, found, settings, {"versions": {}}, size=64
+        )
     )
 
 
 def test_who_reads_the_texture_is_never_equivalent_and_a_blind_model_is_cleared_by_its_own_gates(world) -> None:
     """One test, so that two workers do not make the world twice."""
-    sample, _, twins, found = world
+    sample, _, counterfactuals, found = world
     assert [one.size for one in found.carried] == [32, 64]  # the probe at the model's size is another one
     assert all(share.estimate > 0.9 for share in found.carried_at(32).shares.values())
     position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    units = sample.take([position[name] for name in twins.main.plan.image_ids])
+    units = sample.take([position[name] for name in counterfactuals.main.plan.image_ids])
     for candidate, module in build_hidden(hidden_candidates(len(USES), 3), "texture", PLACE, QUICK):
         assert hidden_truth(module, "texture", units).flip_rate > 0.1
         result = audit(world, module, candidate.finding)

@@ -249,17 +249,17 @@ def test_a_cohort_is_studied_for_what_it_can_carry(tmp_path: Path) -> None:
     cohort = world.sample(200, seed=0, images_per_patient=2).write(tmp_path / "world")
     cohort.to_parquet(tmp_path / "cohort.parquet")
     effort = replace(PRESETS["smoke"], images=20)
-    voice: Any = {"seed": 0, "narrator": Narrator(quiet=True)}
-    study = read_imaging(tmp_path / "cohort.parquet", effort, attribute="sex", labels=(), hold=None, **voice)
+    narrator: Any = {"seed": 0, "narrator": Narrator(quiet=True)}
+    study = read_imaging(tmp_path / "cohort.parquet", effort, attribute="sex", labels=(), hold=None, **narrator)
     assert "edema" not in study.labels
     assert "edema (" in study.notes[0]
     assert study.hold == (*study.labels, "view")
     assert len(study.cohort.part("test")) == 20
     assert len(study.cohort.part("train")) == len(cohort.part("train"))
     with pytest.raises(InputError, match="race"):
-        read_imaging(tmp_path / "cohort.parquet", effort, attribute="race", labels=(), hold=None, **voice)
+        read_imaging(tmp_path / "cohort.parquet", effort, attribute="race", labels=(), hold=None, **narrator)
     with pytest.raises(InputError, match="no label 'oedema'"):
-        read_imaging(tmp_path / "cohort.parquet", effort, attribute="sex", labels=["oedema"], hold=None, **voice)
+        read_imaging(tmp_path / "cohort.parquet", effort, attribute="sex", labels=["oedema"], hold=None, **narrator)
 
 
 YAML = """
@@ -295,8 +295,8 @@ def test_a_yamls_findings_can_be_others_and_are_held(tmp_path: Path) -> None:
 @pytest.mark.skipif(not NIH.is_dir(), reason="the radiographs of ../shared/data are not here")
 def test_the_findings_of_the_real_radiographs_are_those_with_fifty_positives() -> None:
     source = Path(__file__).parents[2] / "examples" / "nih_findings.yaml"
-    voice: Any = {"seed": 0, "narrator": Narrator(quiet=True)}
-    study = read_imaging(source, PRESETS["smoke"], attribute="sex", labels=(), hold=None, **voice)
+    narrator: Any = {"seed": 0, "narrator": Narrator(quiet=True)}
+    study = read_imaging(source, PRESETS["smoke"], attribute="sex", labels=(), hold=None, **narrator)
     assert study.labels == ("atelectasis", "edema", "effusion", "infiltration", "pneumonia")
     assert study.hold == (*study.labels, "view")
 

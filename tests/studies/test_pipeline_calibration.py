@@ -101,13 +101,15 @@ def test_with_exact_counterfactuals_the_innocent_are_cleared_and_the_biased_foun
     with tempfile.TemporaryDirectory() as folder:
         cohort = sample.write(Path(folder), fractions=(0.2, 0.1, 0.7), seed=7)
         test = cohort.part("test")
-        twins = generate(Oracle.of(sample), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=10, seed=7)
+        counterfactuals = generate(
+            Oracle.of(sample), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=10, seed=7
+        )
         found = assess_faithfulness(
-            twins, cohort.part("train"), cohort.part("validation"), hold=(), probe_steps=20, seed=7
+            counterfactuals, cohort.part("train"), cohort.part("validation"), hold=(), probe_steps=20, seed=7
         )
         place_of = {name: row for row, name in enumerate(sample.frame["image_id"])}
         units = sample.take([place_of[name] for name in test.frame["image_id"]])
-        stage = Stage(cohort, twins, found, units, {})
+        stage = Stage(cohort, counterfactuals, found, units, {})
         chosen = candidates(blind=2, biased=1, shortcuts=0, indifferent=1, seed=7)
         assert {candidate.finding for candidate in chosen[:2]} == set(FINDINGS)
         rows = []

@@ -1,6 +1,6 @@
 """The chain from images to verdict, and the page that tells it.
 
-The package can be called: `citlr.audit(model, twins, margin=0.02)` is `citlr.audit.api.audit`.
+The package can be called: `citlr.audit(model, counterfactuals, margin=0.02)` is `citlr.audit.api.audit`.
 """
 
 from __future__ import annotations

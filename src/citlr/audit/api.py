@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
-from citlr.audit.generation import Twins
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
@@ -28,7 +28,7 @@ from citlr.values import Seed, check_value
 
 def audit(
     model: Predictor,
-    twins: Twins,
+    counterfactuals: Counterfactuals,
     *,
     train: Cohort | None = None,
     validation: Cohort | None = None,
@@ -50,7 +50,7 @@ def audit(
     ----------
     model : Predictor
         See `citlr.load_predictor`.
-    twins : Twins
+    counterfactuals : Counterfactuals
         See `citlr.generate`.
     train, validation : Cohort, optional
         What the probes that judge the generator are trained and chosen on; what the generator itself learnt from by
@@ -87,29 +87,31 @@ def audit(
     InputError
         If the model cannot be audited, the training split is not known, or a test patient is in it.
     """
-    voice = narrator or Narrator(quiet=True)
+    narrator = narrator or Narrator(quiet=True)
     asked = {"outcome": outcome, "threshold": threshold, "margin": margin, "alpha": alpha}
     test = parse_section(TestConfig, {**asked, "randomizations": randomizations}, "audit")
     seed = check_value("seed", seed, Seed)
-    splits = _splits(twins, train, validation)
-    seen = {patient for part in splits for patient in part.frame["patient_id"]} & set(twins.cohort.frame["patient_id"])
+    splits = _splits(counterfactuals, train, validation)
+    seen = {patient for part in splits for patient in part.frame["patient_id"]} & set(
+        counterfactuals.cohort.frame["patient_id"]
+    )
     if seen:
         raise InputError(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
-    check_on_cohort(model, twins.cohort, size=twins.main.plan.size)
+    check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size)
     limits, measured = gates or GateConfig(), quality or QualityConfig()
     with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
-        stages = Stages(temporary if out is None else out, voice)
+        stages = Stages(temporary if out is None else out, narrator)
         with stages.locked():
-            faithfulness, responses = _measured(stages, model, twins, splits, limits, measured, seed)
+            faithfulness, responses = _measured(stages, model, counterfactuals, splits, limits, measured, seed)
         return audit_responses(
             AuditInputs(
                 model=model.name,
                 responses=responses,
-                whole=twins.cohort,
-                test=twins.cohort,
-                twins=twins,
+                whole=counterfactuals.cohort,
+                test=counterfactuals.cohort,
+                counterfactuals=counterfactuals,
                 faithfulness=faithfulness,
                 settings=Settings(test, limits, controls or ControlsConfig(), seed),
                 provenance={
@@ -118,7 +120,7 @@ def audit(
                     "inputs": {"model_sha256": model.fingerprint()},
                     "model_run": {"where": "here", "answers": kind_of_answers(responses)},
                 },
-                size=side_read(model.input, twins.main.plan.size),
+                size=side_read(model.input, counterfactuals.main.plan.size),
             )
         )
 
@@ -126,7 +128,7 @@ def audit(
 def _measured(
     stages: Stages,
     model: Predictor,
-    twins: Twins,
+    counterfactuals: Counterfactuals,
     splits: tuple[Cohort, Cohort],
     gates: GateConfig,
     quality: QualityConfig,
@@ -134,24 +136,28 @@ def _measured(
 ) -> tuple[Faithfulness, pd.DataFrame]:
     """Measure the redrawn images and run the model on them, or take what `stages` holds of exactly these."""
     settings = {
-        "hold": list(twins.generator.hold),
-        "sizes": [side_read(model.input, twins.main.plan.size)],
+        "hold": list(counterfactuals.generator.hold),
+        "sizes": [side_read(model.input, counterfactuals.main.plan.size)],
         "probe_steps": gates.probe_steps,
         "features": quality.features,
         "cycles": quality.cycles,
         "seed": seed,
     }
-    after = (twins.key or twins.main.plan.key,)
-    stages.do(quality_stage(lambda: twins, splits, settings, after=after, voice=stages.narrator))
+    after = (counterfactuals.key or counterfactuals.main.plan.key,)
+    stages.do(quality_stage(lambda: counterfactuals, splits, settings, after=after, narrator=stages.narrator))
     name = fingerprint([model.name, model.fingerprint()])[:16]  # a model may be called what no folder can be
     place = f"models/{name}/{RESPONSES}"
-    voice = stages.narrator
-    stages.do(predict_stage(model, lambda: twins, name=name, settings={}, place=place, after=after, voice=voice))
+    narrator = stages.narrator
+    stages.do(
+        predict_stage(
+            model, lambda: counterfactuals, name=name, settings={}, place=place, after=after, narrator=narrator
+        )
+    )
     return read_faithfulness(stages.path(QUALITY)), read_responses(stages.path(place))
 
 
-def _splits(twins: Twins, train: Cohort | None, validation: Cohort | None) -> tuple[Cohort, Cohort]:
-    known: tuple[Cohort, Cohort] | None = getattr(twins.generator, "splits", None)
+def _splits(counterfactuals: Counterfactuals, train: Cohort | None, validation: Cohort | None) -> tuple[Cohort, Cohort]:
+    known: tuple[Cohort, Cohort] | None = getattr(counterfactuals.generator, "splits", None)
     if train is not None and validation is not None:
         return train, validation
     if train is not None or validation is not None or known is None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
 from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
-from citlr.audit.generation import Request, Twins, coin_sample, generate_stage
+from citlr.audit.generation import Counterfactuals, Request, coin_sample, generate_stage
 from citlr.audit.intake import take_in
 from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
@@ -116,7 +116,7 @@ class Chain:
         """Train the generator."""
         settings = self.config.generator.model_dump(mode="json")
         build = lambda: generator_of(self.run, self.whole)  # noqa: E731 - built only when it is trained
-        self.do(fit_stage(build, settings, self.splits, seed=self.config.seed, voice=self.narrator))
+        self.do(fit_stage(build, settings, self.splits, seed=self.config.seed, narrator=self.narrator))
         self.narrator.say("fit: the generator is trained")
 
     def generate(self) -> None:
@@ -132,7 +132,7 @@ class Chain:
         )
         generator = lambda: self.generator  # noqa: E731 - read only when it is needed
         record = self.do(
-            generate_stage(generator, self.test_part, request, after=after, voice=self.narrator, where=PICTURES)
+            generate_stage(generator, self.test_part, request, after=after, narrator=self.narrator, where=PICTURES)
         )
         self.narrator.say(f"generate: {record.facts['images']} test images redrawn under every level")
 
@@ -147,7 +147,7 @@ class Chain:
             "cycles": config.quality.cycles,
             "seed": config.seed,
         }
-        self.do(quality_stage(lambda: self.twins, self.splits, settings, after=after, voice=self.narrator))
+        self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, after=after, narrator=self.narrator))
         self.narrator.say("quality: " + self.faithfulness.summary())
 
     def predict(self) -> None:
@@ -160,12 +160,12 @@ class Chain:
             self.do(
                 predict_stage(
                     predictor,
-                    lambda: self.twins,
+                    lambda: self.counterfactuals,
                     name=name,
                     settings=settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"}),
                     place=place,
                     after=(self.keys["generate"],),
-                    voice=self.narrator,
+                    narrator=self.narrator,
                 )
             )
             self.narrator.say(f"predict: {name} is done")
@@ -221,7 +221,7 @@ class Chain:
             responses=read_responses(self.run.path(self.place(name, RESPONSES))),
             whole=self.whole,
             test=self.test_part,
-            twins=self.twins,
+            counterfactuals=self.counterfactuals,
             faithfulness=self.faithfulness,
             settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
             provenance=provenance(self.run, name),
@@ -258,9 +258,9 @@ class Chain:
         return load_generator(self.run.path(GENERATOR))
 
     @cached_property
-    def twins(self) -> Twins:
+    def counterfactuals(self) -> Counterfactuals:
         """The redrawn images."""
-        return Twins.open(self.run.path(PICTURES), self.test_part, self.generator)
+        return Counterfactuals.open(self.run.path(PICTURES), self.test_part, self.generator)
 
     @cached_property
     def faithfulness(self) -> Faithfulness:

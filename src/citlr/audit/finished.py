@@ -9,7 +9,7 @@ from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.statistics import responses_of
 from citlr.config import TestConfig
-from citlr.data.counterfactuals import Counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.responses import Responses
 from citlr.run.folder import Run
@@ -70,7 +70,7 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     if not responses or not result.tests:
         return Finished(title, name, result)
     run.require(f"predict.{name}", remedy)
-    plan = Counterfactuals.open(run.path("counterfactuals", "levels")).plan
+    plan = CounterfactualSet.open(run.path("counterfactuals", "levels")).plan
     frame = read_responses(folder / "responses.parquet")
     found = responses_of(frame, attribute=plan.attribute, levels=plan.levels)
     return Finished(title, name, result, found, run.config.test, plan.shared_seeds)

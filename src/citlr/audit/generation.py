@@ -19,7 +19,7 @@ from scipy import stats
 from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import Counterfactuals, Images, Plan, write_counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
 from citlr.data.leaks import require_unseen
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator
@@ -48,20 +48,20 @@ SETS = ("levels", "placebo", "replicates")
 
 
 @dataclass(frozen=True)
-class Twins:
+class Counterfactuals:
     """Every image of a cohort redrawn under every level of its attribute.
 
     Parameters
     ----------
     cohort : Cohort
         The images that were redrawn, in the order of the plan.
-    main : Counterfactuals
+    main : CounterfactualSet
         Under every level of the attribute.
-    placebo : Counterfactuals or None
+    placebo : CounterfactualSet or None
         A sample under heads and tails of a fair coin, the negative control; None when none was asked for.
     generator : CounterfactualGenerator
         What drew them.
-    replicates : Counterfactuals or None
+    replicates : CounterfactualSet or None
         A sample moved by what the generator's training split leaves open (see `citlr.audit.replicates`); None where the
         generator does not know it, or none was asked for.
     key : str
@@ -69,22 +69,22 @@ class Twins:
     """
 
     cohort: Cohort
-    main: Counterfactuals
-    placebo: Counterfactuals | None
+    main: CounterfactualSet
+    placebo: CounterfactualSet | None
     generator: CounterfactualGenerator = field(repr=False)
-    replicates: Counterfactuals | None = None
+    replicates: CounterfactualSet | None = None
     key: str = ""
 
     @classmethod
     def open(cls, folder: Path, cohort: Cohort, generator: CounterfactualGenerator, *, key: str = "") -> Self:
         """Open what `generate` wrote; `key` is that of its stage."""
         kept = {name: folder / name for name in ("placebo", "replicates")}
-        others = {name: Counterfactuals.open(path) for name, path in kept.items() if path.is_dir()}
+        others = {name: CounterfactualSet.open(path) for name, path in kept.items() if path.is_dir()}
         placebo, replicates = others.get("placebo"), others.get("replicates")
-        return cls(cohort, Counterfactuals.open(folder / "levels"), placebo, generator, replicates, key)
+        return cls(cohort, CounterfactualSet.open(folder / "levels"), placebo, generator, replicates, key)
 
     @property
-    def sets(self) -> tuple[Counterfactuals, ...]:
+    def sets(self) -> tuple[CounterfactualSet, ...]:
         """All pictures that a model has to answer."""
         return tuple(part for part in (self.main, self.placebo, self.replicates) if part is not None)
 
@@ -137,7 +137,7 @@ def generate(
     out: str | Path | None = None,
     shard: int = 32,
     narrator: Narrator | None = None,
-) -> Twins:
+) -> Counterfactuals:
     """Redraw every image of a cohort under every level of an attribute.
 
     Parameters
@@ -174,7 +174,7 @@ def generate(
 
     Returns
     -------
-    Twins
+    Counterfactuals
         Handles to the pictures on disk.
 
     Raises
@@ -183,7 +183,7 @@ def generate(
         If the attribute or a level is unknown, the cohort is empty or holds a patient the generator learnt from, or
         `draws` is below 2.
     """
-    voice = narrator or Narrator(quiet=True)
+    narrator = narrator or Narrator(quiet=True)
     request = Request(
         attribute=attribute,
         levels=None if levels is None else tuple(levels),
@@ -197,15 +197,15 @@ def generate(
     )
     require_request(generator, cohort, request)
     root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)
-    stages = Stages(root, voice)
-    stage = generate_stage(lambda: generator, cohort, request, after=(generator.fingerprint(),), voice=voice)
+    stages = Stages(root, narrator)
+    stage = generate_stage(lambda: generator, cohort, request, after=(generator.fingerprint(),), narrator=narrator)
     with stages.locked():
         record = stages.do(stage)
-    twins = Twins.open(root, cohort, generator, key=record.key)
+    counterfactuals = Counterfactuals.open(root, cohort, generator, key=record.key)
     if out is None:
-        # A folder that nobody asked for lives as long as the twins.
-        weakref.finalize(twins, shutil.rmtree, root, ignore_errors=True)
-    return twins
+        # A folder that nobody asked for lives as long as the counterfactuals.
+        weakref.finalize(counterfactuals, shutil.rmtree, root, ignore_errors=True)
+    return counterfactuals
 
 
 def generate_stage(
@@ -214,7 +214,7 @@ def generate_stage(
     request: Request,
     *,
     after: tuple[str, ...],
-    voice: Narrator,
+    narrator: Narrator,
     where: str = "",
 ) -> Stage:
     """Return the stage that redraws a cohort into the folder `where` of the stages.
@@ -225,7 +225,7 @@ def generate_stage(
     key = fingerprint([code_version(), inputs, list(after)])
 
     def work(folder: Path) -> dict[str, Any]:
-        return draw_sets(generator(), cohort, request, folder / where, key=key, voice=voice)
+        return draw_sets(generator(), cohort, request, folder / where, key=key, narrator=narrator)
 
     places = (where,) if where else SETS
     return Stage("generate", inputs, work, places, after)
@@ -244,13 +244,13 @@ def require_request(generator: CounterfactualGenerator, cohort: Cohort, request:
 
 
 def draw_sets(
-    generator: CounterfactualGenerator, cohort: Cohort, request: Request, root: Path, *, key: str, voice: Narrator
+    generator: CounterfactualGenerator, cohort: Cohort, request: Request, root: Path, *, key: str, narrator: Narrator
 ) -> dict[str, Any]:
     """Write the pictures under every level, the coin's and the replicates below `root`; return their numbers."""
     require_request(generator, cohort, request)
     levels = choose_levels(generator, request.attribute, request.levels)
 
-    def draw_set(folder: str, part: Cohort, name: str, of: tuple[str, ...]) -> Counterfactuals:
+    def draw_set(folder: str, part: Cohort, name: str, of: tuple[str, ...]) -> CounterfactualSet:
         frame = part.frame
         plan = Plan(
             attribute=name,
@@ -278,7 +278,7 @@ def draw_sets(
                 shared_seeds=request.shared_seeds,
             )
 
-        with voice.progress("generate" if name == request.attribute else name, len(part)) as tick:
+        with narrator.progress("generate" if name == request.attribute else name, len(part)) as tick:
             return write_counterfactuals(root / folder, plan, draw, tick=tick)
 
     main = draw_set("levels", cohort, request.attribute, levels)
@@ -286,7 +286,7 @@ def draw_sets(
     if len(sample):
         draw_set("placebo", cohort.take(sample), PLACEBO, COIN)
     moved = placebo_sample(cohort, request.replicate_images, request.seed)
-    with voice.progress("replicates", len(moved)) as tick:
+    with narrator.progress("replicates", len(moved)) as tick:
         draw_replicates(root / "replicates", generator, main, moved, tick=tick)
     return {"images": len(main), "placebo_images": len(sample)}
 

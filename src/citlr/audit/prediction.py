@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import Counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.steps import to_numbers
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
@@ -41,7 +41,7 @@ def audited_labels(predictor: Predictor, cohort: Cohort) -> tuple[str, ...]:
 
 def predict(
     predictor: Predictor,
-    twins: Counterfactuals,
+    counterfactuals: CounterfactualSet,
     cohort: Cohort,
     *,
     originals: bool = True,
@@ -50,19 +50,19 @@ def predict(
 ) -> pd.DataFrame:
     """Return the model's probability for every original and every redrawn image."""
     labels = audited_labels(predictor, cohort)
-    check_on_cohort(predictor, cohort, size=twins.plan.size)
+    check_on_cohort(predictor, cohort, size=counterfactuals.plan.size)
     frames = []
     if originals:
-        frames.append(_kept(folder, "originals", partial(_originals, predictor, twins, cohort, labels)))
-    for number in range(twins.plan.n_shards):
-        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, twins, number, labels)))
-        tick(twins.plan.rows(number).stop)
+        frames.append(_kept(folder, "originals", partial(_originals, predictor, counterfactuals, cohort, labels)))
+    for number in range(counterfactuals.plan.n_shards):
+        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, counterfactuals, number, labels)))
+        tick(counterfactuals.plan.rows(number).stop)
     return pd.concat(frames, ignore_index=True)
 
 
 def predict_sets(
     predictor: Predictor,
-    sets: Sequence[Counterfactuals],
+    sets: Sequence[CounterfactualSet],
     cohort: Cohort,
     *,
     folder: Path | None = None,
@@ -151,22 +151,33 @@ def _kept(folder: Path | None, name: str, make: Callable[[], pd.DataFrame]) -> p
         return pd.read_parquet(path)
 
 
-def _originals(predictor: Predictor, twins: Counterfactuals, cohort: Cohort, labels: Sequence[str]) -> pd.DataFrame:
+def _originals(
+    predictor: Predictor, counterfactuals: CounterfactualSet, cohort: Cohort, labels: Sequence[str]
+) -> pd.DataFrame:
     """Predict the images as they came, at the size the model asks for, not at the generator's."""
     position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
-    rows = np.array([position[name] for name in twins.plan.image_ids])
-    size = side_read(predictor.input, twins.plan.size)
+    rows = np.array([position[name] for name in counterfactuals.plan.image_ids])
+    size = side_read(predictor.input, counterfactuals.plan.size)
     values = np.concatenate(
         [
             _probabilities(predictor, images, cohort.frame["image_id"].to_numpy()[batch].tolist(), labels)
             for batch, images in cohort.batches(size=size, batch_size=64, rows=rows)
         ]
     )
-    return _long(twins, range(len(rows)), np.array(twins.plan.factual)[:, None], np.array([ORIGINAL]), values, labels)
+    return _long(
+        counterfactuals,
+        range(len(rows)),
+        np.array(counterfactuals.plan.factual)[:, None],
+        np.array([ORIGINAL]),
+        values,
+        labels,
+    )
 
 
-def _shard(predictor: Predictor, twins: Counterfactuals, number: int, labels: Sequence[str]) -> pd.DataFrame:
-    shard, plan = twins.read(number), twins.plan
+def _shard(
+    predictor: Predictor, counterfactuals: CounterfactualSet, number: int, labels: Sequence[str]
+) -> pd.DataFrame:
+    shard, plan = counterfactuals.read(number), counterfactuals.plan
     count, levels, draws = shard.images.shape[:3]
     flat = shard.images.reshape(-1, *shard.images.shape[3:])
     ids = [plan.image_ids[row] for row in shard.rows for _ in range(levels * draws)]
@@ -177,11 +188,11 @@ def _shard(predictor: Predictor, twins: Counterfactuals, number: int, labels: Se
         ]
     )
     level = np.tile(np.array(plan.levels), (count, 1))
-    return _long(twins, shard.rows, level, np.arange(draws), values, labels)
+    return _long(counterfactuals, shard.rows, level, np.arange(draws), values, labels)
 
 
 def _long(
-    twins: Counterfactuals,
+    counterfactuals: CounterfactualSet,
     rows: range,
     level: npt.NDArray[np.str_],
     draws: npt.NDArray[np.int_],
@@ -195,9 +206,9 @@ def _long(
     start, stop = rows.start, rows.stop
     return pd.DataFrame(
         {
-            "image_id": np.repeat(np.array(twins.plan.image_ids[start:stop]), repeat),
-            "patient_id": np.repeat(np.array(twins.plan.patient_ids[start:stop]), repeat),
-            "attribute": twins.plan.attribute,
+            "image_id": np.repeat(np.array(counterfactuals.plan.image_ids[start:stop]), repeat),
+            "patient_id": np.repeat(np.array(counterfactuals.plan.patient_ids[start:stop]), repeat),
+            "attribute": counterfactuals.plan.attribute,
             "level": np.repeat(level.ravel(), len(draws) * len(labels)),
             "draw": np.tile(np.repeat(draws, len(labels)), count * n_levels),
             "label": np.tile(np.array(labels), count * per_image),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Ticker, silent
-from citlr.data.counterfactuals import Counterfactuals, Images, write_counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet, Images, write_counterfactuals
 from citlr.generators.base import CounterfactualGenerator
 from citlr.invariance.generator_error import Replicates
 from citlr.invariance.responses import Responses
@@ -27,11 +27,11 @@ REPLICATE_IMAGES = 200
 def draw_replicates(
     folder: Path,
     generator: CounterfactualGenerator,
-    main: Counterfactuals,
+    main: CounterfactualSet,
     rows: npt.NDArray[np.int64],
     *,
     tick: Ticker = silent,
-) -> Counterfactuals | None:
+) -> CounterfactualSet | None:
     """Move the first draw of some images by every replicate of the generator's mean effect.
 
     The first level stays as it was drawn, every other one is moved by its effect against the first: a contrast does not
@@ -72,7 +72,7 @@ def replicates_of(frame: pd.DataFrame, responses: Responses) -> Replicates | Non
     return Replicates(rows=rows, values=moved["values"])
 
 
-def _first_draws(main: Counterfactuals, rows: npt.NDArray[np.int64]) -> Images:
+def _first_draws(main: CounterfactualSet, rows: npt.NDArray[np.int64]) -> Images:
     """Read the first draw of some images under every level, (n, levels, 1, s, s)."""
     out: dict[int, Images] = {}
     for number in sorted({int(row) // main.plan.shard for row in rows}):

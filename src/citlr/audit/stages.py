@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from citlr.audit.gates.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
-from citlr.audit.generation import Request, Twins, generate_stage
+from citlr.audit.generation import Counterfactuals, Request, generate_stage
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
 from citlr.config import CohortConfig
 from citlr.console import Narrator
@@ -59,7 +59,7 @@ def fit_stage(
     splits: tuple[Cohort, Cohort],
     *,
     seed: int,
-    voice: Narrator,
+    narrator: Narrator,
 ) -> Stage:
     """Return the stage that trains a generator on (train, validation); `settings` are all that `build` depends on."""
     train, validation = splits
@@ -73,7 +73,7 @@ def fit_stage(
     def work(folder: Path) -> dict[str, Any]:
         generator, training = build(), folder / SCRATCH / "training"
         earlier, began = seconds_spent(training), time.process_time()
-        generator.fit(train, validation, seed=seed, directory=training, narrator=voice)
+        generator.fit(train, validation, seed=seed, directory=training, narrator=narrator)
         spent = earlier + time.process_time() - began
         generator.save(folder / GENERATOR)
         for history in training.glob("*.csv"):
@@ -85,12 +85,12 @@ def fit_stage(
 
 
 def quality_stage(
-    twins: Callable[[], Twins],
+    counterfactuals: Callable[[], Counterfactuals],
     splits: tuple[Cohort, Cohort],
     settings: Mapping[str, Any],
     *,
     after: tuple[str, ...],
-    voice: Narrator,
+    narrator: Narrator,
 ) -> Stage:
     """Return the stage that measures redrawn images; `settings` are keywords of `assess_faithfulness`."""
     train, validation = splits
@@ -102,7 +102,9 @@ def quality_stage(
     }
 
     def work(folder: Path) -> None:
-        found = assess_faithfulness(twins(), train, validation, **settings, directory=folder / SCRATCH, narrator=voice)
+        found = assess_faithfulness(
+            counterfactuals(), train, validation, **settings, directory=folder / SCRATCH, narrator=narrator
+        )
         found.save(folder / QUALITY)
 
     return Stage("quality", inputs, work, (QUALITY,), after)
@@ -124,37 +126,37 @@ class Recipe:
 
 
 def redrawn_and_measured(
-    stages: Stages, recipe: Recipe, cohort: Cohort, voice: Narrator
-) -> tuple[Twins, Faithfulness, StageRecord]:
+    stages: Stages, recipe: Recipe, cohort: Cohort, narrator: Narrator
+) -> tuple[Counterfactuals, Faithfulness, StageRecord]:
     """Train, redraw the test part and measure it, stage by stage; also the record of the training."""
     splits, test = (cohort.part("train"), cohort.part("validation")), cohort.part("test")
-    fit = stages.do(fit_stage(recipe.build, recipe.generator, splits, seed=recipe.seed, voice=voice))
+    fit = stages.do(fit_stage(recipe.build, recipe.generator, splits, seed=recipe.seed, narrator=narrator))
 
     def load() -> CounterfactualGenerator:
         return load_generator(stages.path(GENERATOR))
 
-    drawn = stages.do(generate_stage(load, test, recipe.request, after=(fit.key,), voice=voice, where=PICTURES))
-    twins = Twins.open(stages.path(PICTURES), test, load(), key=drawn.key)
-    stages.do(quality_stage(lambda: twins, splits, recipe.quality, after=(drawn.key,), voice=voice))
-    return twins, read_faithfulness(stages.path(QUALITY)), fit
+    drawn = stages.do(generate_stage(load, test, recipe.request, after=(fit.key,), narrator=narrator, where=PICTURES))
+    counterfactuals = Counterfactuals.open(stages.path(PICTURES), test, load(), key=drawn.key)
+    stages.do(quality_stage(lambda: counterfactuals, splits, recipe.quality, after=(drawn.key,), narrator=narrator))
+    return counterfactuals, read_faithfulness(stages.path(QUALITY)), fit
 
 
 def predict_stage(
     predictor: Predictor,
-    twins: Callable[[], Twins],
+    counterfactuals: Callable[[], Counterfactuals],
     *,
     name: str,
     settings: Mapping[str, Any],
     place: str,
     after: tuple[str, ...],
-    voice: Narrator,
+    narrator: Narrator,
 ) -> Stage:
     """Return the stage that runs a model on the originals and on all redrawn images."""
     inputs = {"model": predictor.fingerprint(), "settings": dict(settings)}
 
     def work(folder: Path) -> dict[str, Any]:
-        drawn = twins()
-        with voice.progress(f"predict {name}", len(drawn.main)) as tick:
+        drawn = counterfactuals()
+        with narrator.progress(f"predict {name}", len(drawn.main)) as tick:
             frame = predict_sets(predictor, drawn.sets, drawn.cohort, folder=folder / SCRATCH, tick=tick)
         write_responses(folder / place, frame)
         return {"model_sha256": inputs["model"], "answers": kind_of_answers(frame)}

@@ -98,7 +98,7 @@ def table(
     from citlr.console import Narrator
     from citlr.data.sources.table import prepare_table
 
-    voice = Narrator(quiet=quiet)
+    narrator = Narrator(quiet=quiet)
     kept: dict[str, list[str]] = {}
     for column, value in _pairs("--keep", keep, "column=value, such as --keep view=PA"):
         kept.setdefault(column, []).append(value)
@@ -120,9 +120,9 @@ def table(
         check=check,
         max_unreadable=max_unreadable,
         fit=fit,
-        narrator=voice,
+        narrator=narrator,
     )
-    save(cohort, out, cache=cache, leaks=leaks, max_unreadable=max_unreadable, narrator=voice)
+    save(cohort, out, cache=cache, leaks=leaks, max_unreadable=max_unreadable, narrator=narrator)
 
 
 def _pairs(option: str, entries: list[str] | None, form: str) -> list[tuple[str, str]]:

@@ -87,10 +87,10 @@ def data_set_verb(without: Collection[str] = ()) -> Callable[[Callable[..., Any]
             from citlr.console import Narrator
 
             out, cache, leaks = given.pop("out"), given.pop("cache"), given.pop("leaks")
-            voice = Narrator(quiet=given.pop("quiet"))
+            narrator = Narrator(quiet=given.pop("quiet"))
             study = study_options(**{name: given.pop(name) for name in shared})
-            cohort = prepare(**given, study=study, narrator=voice)
-            save(cohort, out, cache=cache, leaks=leaks, max_unreadable=study.max_unreadable, narrator=voice)
+            cohort = prepare(**given, study=study, narrator=narrator)
+            save(cohort, out, cache=cache, leaks=leaks, max_unreadable=study.max_unreadable, narrator=narrator)
 
         own = _parameters(prepare, ("study",))
         shared = _parameters(study_options, without)

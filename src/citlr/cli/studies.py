@@ -37,10 +37,10 @@ def calibrate(
     from citlr.console import Narrator
     from citlr.errors import InputError
 
-    voice = Narrator(quiet=quiet)
+    narrator = Narrator(quiet=quiet)
     if pipeline:
         _calibrate_pipeline(
-            out, page, quick=quick, generators=generators, correlations=correlation or (), seed=seed, voice=voice
+            out, page, quick=quick, generators=generators, correlations=correlation or (), seed=seed, narrator=narrator
         )
         return
     for name, value in (("--generators", generators), ("--correlation", correlation)):
@@ -48,7 +48,7 @@ def calibrate(
             raise InputError(f"{name} goes with --pipeline: the statistics alone are calibrated without generators.")
     from citlr.studies.calibration.run import run_calibration
 
-    run_calibration(quick=quick, out=out, workers=workers, seed=seed, narrator=voice)
+    run_calibration(quick=quick, out=out, workers=workers, seed=seed, narrator=narrator)
     print(out / "calibration.json")
     if page is not None:
         from citlr.studies.calibration.page import write_calibration_page
@@ -65,12 +65,12 @@ def _calibrate_pipeline(
     generators: int | None,
     correlations: Sequence[float],
     seed: int,
-    voice: Narrator,
+    narrator: Narrator,
 ) -> None:
     from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
     from citlr.studies.pipeline.run import run_pipeline
 
-    run_pipeline(out=out, quick=quick, generators=generators, correlations=correlations, seed=seed, narrator=voice)
+    run_pipeline(out=out, quick=quick, generators=generators, correlations=correlations, seed=seed, narrator=narrator)
     print(out / "pipeline.json")
     if page is not None:
         figure = page.with_suffix(".png")

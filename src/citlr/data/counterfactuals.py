@@ -82,7 +82,7 @@ class Shard:
     images: Images
 
 
-class Counterfactuals:
+class CounterfactualSet:
     """A folder of redrawn images.
 
     - `folder`: Where the shards and `plan.json` are.
@@ -94,7 +94,7 @@ class Counterfactuals:
         self.plan = plan
 
     @classmethod
-    def open(cls, folder: str | Path) -> Counterfactuals:
+    def open(cls, folder: str | Path) -> CounterfactualSet:
         """Open a finished folder."""
         root = Path(folder)
         if not (root / "plan.json").is_file():
@@ -144,7 +144,7 @@ class Counterfactuals:
 
 def write_counterfactuals(
     folder: str | Path, plan: Plan, draw: Callable[[range], Images], *, tick: Ticker = silent
-) -> Counterfactuals:
+) -> CounterfactualSet:
     """Draw and write every shard that is not there yet."""
     root = Path(folder)
     plan_file = root / "plan.json"
@@ -153,7 +153,7 @@ def write_counterfactuals(
         shutil.rmtree(root)
     if not plan_file.is_file():
         write_json(plan_file, content)
-    written = Counterfactuals(root, plan)
+    written = CounterfactualSet(root, plan)
     for number in range(plan.n_shards):
         rows = plan.rows(number)
         path = written.shard_path(number)

@@ -22,7 +22,7 @@ from PIL import Image
 from citlr.audit.prediction import ORIGINAL
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import Counterfactuals
+from citlr.data.counterfactuals import CounterfactualSet
 from citlr.errors import InputError, StateError
 from citlr.exchange.secondary_capture import secondary_capture
 from citlr.run.files import atomic_write, read_json, write_json
@@ -56,7 +56,7 @@ class Export:
 
 
 def export_blind(
-    sets: Sequence[Counterfactuals],
+    sets: Sequence[CounterfactualSet],
     cohort: Cohort,
     *,
     key_folder: Path,
@@ -132,28 +132,28 @@ def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes
     return buffer.getvalue()
 
 
-def _rows(sets: Sequence[Counterfactuals]) -> Iterator[dict[str, Any]]:
+def _rows(sets: Sequence[CounterfactualSet]) -> Iterator[dict[str, Any]]:
     """Name every picture, in the order of `_pictures`."""
     first = sets[0].plan
     for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
         yield _row(image, patient, first.attribute, level, ORIGINAL)
-    for twins in sets:
-        plan = twins.plan
+    for counterfactuals in sets:
+        plan = counterfactuals.plan
         for image, patient in zip(plan.image_ids, plan.patient_ids, strict=True):
             for level in plan.levels:
                 for draw in range(plan.draws):
                     yield _row(image, patient, plan.attribute, level, draw)
 
 
-def _pictures(sets: Sequence[Counterfactuals], cohort: Cohort) -> Iterator[npt.NDArray[np.float32]]:
+def _pictures(sets: Sequence[CounterfactualSet], cohort: Cohort) -> Iterator[npt.NDArray[np.float32]]:
     """Give the originals of the first set at its size, then every redrawn picture, float32 (H, W) in [0, 1]."""
     first = sets[0].plan
     position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
     rows = np.array([position[name] for name in first.image_ids])
     for _, images in cohort.batches(size=first.size, batch_size=64, rows=rows):
         yield from (image[0] for image in images)
-    for twins in sets:
-        for shard in twins.shards():
+    for counterfactuals in sets:
+        for shard in counterfactuals.shards():
             yield from shard.images.reshape(-1, *shard.images.shape[-2:])
 
 
@@ -161,7 +161,7 @@ def _row(image_id: str, patient_id: str, attribute: str, level: str, draw: int) 
     return {"image_id": image_id, "patient_id": patient_id, "attribute": attribute, "level": level, "draw": draw}
 
 
-def require_exported(key_folder: Path, main: Counterfactuals) -> None:
+def require_exported(key_folder: Path, main: CounterfactualSet) -> None:
     """Refuse answers to pictures that are no longer those of the run."""
     file = key_folder / "key.parquet"
     if file.is_file() and (pq.read_schema(file).metadata or {}).get(_PICTURES, b"").decode() != main.plan.key:
@@ -171,7 +171,7 @@ def require_exported(key_folder: Path, main: Counterfactuals) -> None:
         )
 
 
-def _secret(folder: Path, main: Counterfactuals) -> bytes:
+def _secret(folder: Path, main: CounterfactualSet) -> bytes:
     """Read or make the run's secret, and bind it to the pictures: names of pictures that are drawn anew are new.
 
     It comes from the system, not from a seed, or names could be guessed.

@@ -20,14 +20,14 @@ FOLDER = "closed"
 
 def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator | None = None) -> Export:
     """Write a run's redrawn images and originals under opaque names; see `citlr.exchange.closed.export_blind`."""
-    voice = narrator or Narrator(quiet=True)
+    narrator = narrator or Narrator(quiet=True)
     with run.locked():
-        chain = Chain(run, voice)
+        chain = Chain(run, narrator)
         chain.upto("quality")
-        twins = chain.twins
-        sets = twins.sets
-        images = len(twins.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
-        with voice.progress("export", images) as tick:
+        counterfactuals = chain.counterfactuals
+        sets = counterfactuals.sets
+        images = len(counterfactuals.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
+        with narrator.progress("export", images) as tick:
             return export_blind(
                 sets, chain.test_part, key_folder=run.path(FOLDER), out=out, format=cast(Format, format), tick=tick
             )
@@ -47,7 +47,7 @@ def ingest_run(
     with run.locked():
         chain = Chain(run, narrator or Narrator(quiet=True))
         chain.upto("quality")
-        require_exported(run.path(FOLDER), chain.twins.main)
+        require_exported(run.path(FOLDER), chain.counterfactuals.main)
         labels = run.config.models[name].labels or run.config.cohort.labels
         frame = ingest(file, key_folder=run.path(FOLDER), labels=labels, percent=percent)
         chain.ingest(name, frame, sha256(file))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from citlr.audit.generation import Twins
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult
 from citlr.config import LEGIBLE, ReportConfig
@@ -24,13 +24,15 @@ def publish(
     sources: Mapping[str, Path],
     targets: Mapping[str, Path],
     results: Mapping[str, AuditResult],
-    twins: Callable[[], Twins],
+    counterfactuals: Callable[[], Counterfactuals],
     *,
     report: ReportConfig,
     first: Path,
 ) -> None:
     """Write every model's page, and one that ranks them where there are several."""
-    pictures = choose_gallery(twins(), report.gallery, pixels=report.gallery_pixels) if report.gallery else None
+    pictures = (
+        choose_gallery(counterfactuals(), report.gallery, pixels=report.gallery_pixels) if report.gallery else None
+    )
     for name, result in results.items():
         responses = read_responses(sources[name] / "responses.parquet")
         attribute = result.tests[0].attribute if result.tests else ""
@@ -54,9 +56,9 @@ def templates_fingerprint() -> str:
     return fingerprint([[file.name, digest_or_missing(file)] for file in files])
 
 
-def choose_gallery(twins: Twins, count: int, *, pixels: int = LEGIBLE) -> Gallery:
+def choose_gallery(counterfactuals: Counterfactuals, count: int, *, pixels: int = LEGIBLE) -> Gallery:
     """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level."""
-    plan = twins.main.plan
+    plan = counterfactuals.main.plan
     order = sorted(range(len(plan.image_ids)), key=lambda row: hashed_seed("gallery", plan.image_ids[row]))
     turn: dict[str, int] = {}
     ranked = []
@@ -64,17 +66,17 @@ def choose_gallery(twins: Twins, count: int, *, pixels: int = LEGIBLE) -> Galler
         turn[plan.factual[row]] = turn.get(plan.factual[row], 0) + 1
         ranked.append((turn[plan.factual[row]], plan.factual[row], row))
     rows = sorted(row for _, _, row in sorted(ranked)[:count])
-    originals = twins.cohort.pixels(rows, size=plan.size)
+    originals = counterfactuals.cohort.pixels(rows, size=plan.size)
     strips = []
     for number, row in enumerate(rows):
-        shard = twins.main.read(row // plan.shard)
+        shard = counterfactuals.main.read(row // plan.shard)
         drawn = shard.images[row - shard.rows.start, :, 0, 0]
         levels = {level: _grey(image, pixels) for level, image in zip(plan.levels, drawn, strict=True)}
         strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0], pixels), levels))
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
     if plan.size > pixels:
         note += f" Pictures are reduced to {pixels} pixels a side, too small for text that is burnt in to be read."
-    return Gallery(tuple(strips), twins.attribute, note)
+    return Gallery(tuple(strips), counterfactuals.attribute, note)
 
 
 def _grey(image: npt.NDArray[np.float32], pixels: int) -> npt.NDArray[np.uint8]:

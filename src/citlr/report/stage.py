@@ -56,7 +56,9 @@ def report(chain: Chain) -> None:
         sources = {name: chain.folder(name) for name in config.models}
         targets = {name: folder / place for name, place in places.items()}
         # The redrawn images are opened only where strips are shown.
-        publish(sources, targets, chain.results(), lambda: chain.twins, report=config.report, first=folder / PAGE)
+        publish(
+            sources, targets, chain.results(), lambda: chain.counterfactuals, report=config.report, first=folder / PAGE
+        )
         write_json(folder / "provenance.json", whole_provenance(run))
 
     inputs = {"report": config.report.model_dump(mode="json"), "templates": templates_fingerprint()}

@@ -149,7 +149,7 @@ class TabularWorld:
         """Observation under the other level: `intervene(sample, 1 - sample.attribute)` (n, k)."""
         return self.intervene(sample, 1 - sample.attribute)
 
-    def twins(self, z: Floats, *, draws: int, seed: int, shared_noise: bool = True) -> Floats:
+    def counterfactuals(self, z: Floats, *, draws: int, seed: int, shared_noise: bool = True) -> Floats:
         """Draw each unit afresh under both levels: the world's own equations as the generator.
 
         Shapes: `z` (n, k); gives (n, 2, draws, k).
@@ -217,7 +217,7 @@ class TabularTruth:
 
 
 def tabular_truth(outputs: Floats) -> TabularTruth:
-    """Compute the true effects of a model from its outputs on `TabularWorld.twins`.
+    """Compute the true effects of a model from its outputs on `TabularWorld.counterfactuals`.
 
     `U_i = ((sum_r D_ir)^2 - sum_r D_ir^2) / (R (R-1))` is unbiased for `(g(1,z_i) - g(0,z_i))^2` at any R >= 2.
 

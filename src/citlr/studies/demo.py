@@ -29,31 +29,33 @@ def run_demo(
 ) -> dict[str, AuditResult]:
     """Make the world and the two classifiers, and audit them; run again, it goes on where it was."""
     root = Path(out)
-    voice = narrator or Narrator(quiet=True)
+    narrator = narrator or Narrator(quiet=True)
     world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3})
     sample = world.sample(patients, seed=seed, images_per_patient=1)
     if not (root / "world" / "phantom.csv").is_file():
-        voice.say(
+        narrator.say(
             f"world: {len(sample)} phantom radiographs of {patients} patients, sex and {FINDING} correlated by 0.3"
         )
         sample.write(root / "world", seed=seed)
-    _write_models(root / "models", world, seed, voice)
+    _write_models(root / "models", world, seed, narrator)
     config_file = root / "audit.yaml"
     if not config_file.is_file():
         content = _config(seed)
         parse_config(content, str(config_file))
         with atomic_write(config_file) as temporary:
             temporary.write_text(yaml.safe_dump(content, sort_keys=False))
-    return run_audit(Run.open(root / "run", read_config(config_file)), narrator=voice)
+    return run_audit(Run.open(root / "run", read_config(config_file)), narrator=narrator)
 
 
-def _write_models(folder: Path, world: PhantomWorld, seed: int, voice: Narrator) -> None:
+def _write_models(folder: Path, world: PhantomWorld, seed: int, narrator: Narrator) -> None:
     """Train the blind classifier on patients of its own, add the bias, save both as TorchScript."""
     files = {name: folder / f"{name}.ts" for name in ("blind", "biased")}
     if all(file.is_file() for file in files.values()):
         return
     training = world.sample(500, seed=seed + 1_000_003)
-    voice.say(f"models: a classifier of {FINDING} that cannot see the attribute, and one with {BIAS:g} logits of bias")
+    narrator.say(
+        f"models: a classifier of {FINDING} that cannot see the attribute, and one with {BIAS:g} logits of bias"
+    )
     blind = train_blind(training, FINDING, seed=seed)
     biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
     for name, module in {"blind": blind, "biased": biased}.items():

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from citlr.audit.gates.carried import measure_carried
-from citlr.audit.generation import Twins
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.results.records import Carried, Estimate
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -112,7 +112,7 @@ def read_faithfulness(folder: Path) -> Faithfulness:
 
 
 def assess_faithfulness(
-    twins: Twins,
+    counterfactuals: Counterfactuals,
     train: Cohort,
     validation: Cohort,
     *,
@@ -126,10 +126,10 @@ def assess_faithfulness(
     narrator: Narrator | None = None,
 ) -> Faithfulness:
     """Measure the redrawn images."""
-    voice = narrator or Narrator(quiet=True)
+    narrator = narrator or Narrator(quiet=True)
     extractor = load_extractor(features)
-    plan, attribute = twins.main.plan, twins.attribute
-    every = dict.fromkeys((*hold, *twins.cohort.labels, *twins.cohort.covariates))
+    plan, attribute = counterfactuals.main.plan, counterfactuals.attribute
+    every = dict.fromkeys((*hold, *counterfactuals.cohort.labels, *counterfactuals.cohort.covariates))
     # What has one value in the training split cannot be told apart there.
     watched = tuple(name for name in every if len(train.frame[name].dropna().unique()) > 1)
 
@@ -146,31 +146,31 @@ def assess_faithfulness(
             directory=None
             if directory is None
             else directory / "training" / ("" if size == plan.size else f"at-{size}"),
-            narrator=voice,
+            narrator=narrator,
         )
 
     probes = trained(plan.size)
     meter = QualityMeter(probes, attribute=attribute, levels=plan.levels, extractor=extractor)
-    with voice.progress("quality", len(twins.main)) as tick:
-        for shard in twins.main.shards():
-            originals = twins.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=plan.size)
+    with narrator.progress("quality", len(counterfactuals.main)) as tick:
+        for shard in counterfactuals.main.shards():
+            originals = counterfactuals.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=plan.size)
             meter.add(originals, shard.images, plan.factual[shard.rows.start : shard.rows.stop])
             tick(shard.rows.stop)
-    again = _again(twins)
-    with voice.progress("cycles", cycles + 2) as tick:
-        there = there_and_back(twins.generator, *again, attribute=attribute, seed=seed)
+    again = _again(counterfactuals)
+    with narrator.progress("cycles", cycles + 2) as tick:
+        there = there_and_back(counterfactuals.generator, *again, attribute=attribute, seed=seed)
         tick(2)
-        repeated = cycle_composition(twins.generator, *again, attribute=attribute, cycles=cycles, seed=seed)
+        repeated = cycle_composition(counterfactuals.generator, *again, attribute=attribute, cycles=cycles, seed=seed)
         tick(cycles + 2)
     report = meter.report(reversibility=there, cycles=repeated)
     trusted = probes.trusted[attribute]
     assert report.real_readings is not None
     assert report.attribute_readings is not None
-    frame, levels = twins.cohort.frame, twins.levels
+    frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
     carried = [carried_by(probes, report.real_readings, report.attribute_readings, frame, attribute, levels, hold)]
     for size in sorted({*sizes} - {plan.size}):
         eye = trained(size)
-        real, redrawn = _read(twins, eye, voice)
+        real, redrawn = _read(counterfactuals, eye, narrator)
         carried.append(carried_by(eye, real, redrawn, frame, attribute, levels, hold))
     return Faithfulness(
         composition=repeated[1].difference if report.composition is None else report.composition,
@@ -237,13 +237,15 @@ def _nearest(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.asarray(np.abs(column.to_numpy(float)[:, None] - wanted).argmin(axis=1), dtype=np.int64)
 
 
-def _read(twins: Twins, probes: Probes, voice: Narrator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _read(
+    counterfactuals: Counterfactuals, probes: Probes, narrator: Narrator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Read the attribute off originals (n, l) and the first draw of each level (n, l, 1, l), at the probe's size."""
-    attribute, levels, size = twins.attribute, twins.levels, probes.size
+    attribute, levels, size = counterfactuals.attribute, counterfactuals.levels, probes.size
     real, redrawn = [], []
-    with voice.progress(f"quality at {size} pixels", len(twins.main)) as tick:
-        for shard in twins.main.shards():
-            originals = twins.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=size)
+    with narrator.progress(f"quality at {size} pixels", len(counterfactuals.main)) as tick:
+        for shard in counterfactuals.main.shards():
+            originals = counterfactuals.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=size)
             seen = seen_at(shard.images[:, :, :1], size)
             real.append(probes.read(originals)[attribute])
             redrawn.append(probes.read(seen.reshape(-1, 1, size, size))[attribute].reshape(*seen.shape[:3], -1))
@@ -255,7 +257,7 @@ def _read(twins: Twins, probes: Probes, voice: Narrator) -> tuple[npt.NDArray[np
     )
 
 
-def _again(twins: Twins) -> tuple[Images, pd.DataFrame]:
+def _again(counterfactuals: Counterfactuals) -> tuple[Images, pd.DataFrame]:
     """Images and rows that are redrawn again, a sample."""
-    part = twins.cohort.take(np.arange(min(REVERSED, len(twins.cohort))))
-    return part.pixels(size=twins.main.plan.size), part.frame
+    part = counterfactuals.cohort.take(np.arange(min(REVERSED, len(counterfactuals.cohort))))
+    return part.pixels(size=counterfactuals.main.plan.size), part.frame

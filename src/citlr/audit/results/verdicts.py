@@ -14,7 +14,7 @@ from citlr.audit.gates.agreement import gate_agreement, measure_agreement
 from citlr.audit.gates.controls import run_controls
 from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
-from citlr.audit.generation import Twins
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Carried, Unexplained
 from citlr.audit.results.result import AuditResult, CohortSummary, Controls, Gate, OmnibusRow, Quality, TestRow, worst
@@ -45,7 +45,7 @@ class AuditInputs:
     - `model`: Its name.
     - `responses`: Long table, the coin's responses among them.
     - `whole`, `test`: All splits, and the one that is audited.
-    - `twins`: The redrawn images.
+    - `counterfactuals`: The redrawn images.
     - `faithfulness`: How faithful they are.
     - `settings`: Of the test, the gates and the controls.
     - `provenance`: Where all of it came from.
@@ -56,7 +56,7 @@ class AuditInputs:
     responses: pd.DataFrame
     whole: Cohort
     test: Cohort
-    twins: Twins
+    counterfactuals: Counterfactuals
     faithfulness: Faithfulness
     settings: Settings
     provenance: dict[str, Any]
@@ -65,11 +65,11 @@ class AuditInputs:
 
 def audit_responses(inputs: AuditInputs) -> AuditResult:
     """Test the responses of one model."""
-    config, twins = inputs.settings, inputs.twins
-    attribute, levels = twins.attribute, twins.levels
-    shared = twins.main.plan.shared_seeds
+    config, counterfactuals = inputs.settings, inputs.counterfactuals
+    attribute, levels = counterfactuals.attribute, counterfactuals.levels
+    shared = counterfactuals.main.plan.shared_seeds
     responses = responses_of(inputs.responses, attribute=attribute, levels=levels)
-    carried = inputs.faithfulness.carried_at(inputs.size or twins.main.plan.size)
+    carried = inputs.faithfulness.carried_at(inputs.size or counterfactuals.main.plan.size)
     assessment = assess_responses(
         responses,
         settings=config.test,
@@ -81,7 +81,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     controls, coin_passed = run_controls(
         inputs.responses,
         responses,
-        _aligned(inputs.faithfulness.detector, twins, responses),
+        _aligned(inputs.faithfulness.detector, counterfactuals, responses),
         controls=config.controls,
         settings=config.test,
         shared_seeds=shared,
@@ -118,7 +118,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
 def _of_the_model(inputs: AuditInputs, responses: Responses) -> tuple[tuple[Agreement, ...], tuple[Unexplained, ...]]:
     """Measure what the model makes of null interventions, and how its outputs differ between recorded levels."""
     test, frame = inputs.settings.test, inputs.test.frame
-    given = recorded_beside(inputs.test, inputs.twins.generator.hold, responses.attribute)
+    given = recorded_beside(inputs.test, inputs.counterfactuals.generator.hold, responses.attribute)
     seed = inputs.settings.seed
     return (
         measure_agreement(inputs.responses, responses, frame, settings=test),
@@ -186,12 +186,12 @@ def summarise(cohort: Cohort, attribute: str) -> CohortSummary:
 
 
 def _aligned(
-    detector: npt.NDArray[np.float32] | None, twins: Twins, responses: Responses
+    detector: npt.NDArray[np.float32] | None, counterfactuals: Counterfactuals, responses: Responses
 ) -> npt.NDArray[np.float64] | None:
     """Bring the detector's rows, which follow the plan, into the order of the responses."""
     if detector is None:
         return None
-    position = {name: row for row, name in enumerate(twins.main.plan.image_ids)}
+    position = {name: row for row, name in enumerate(counterfactuals.main.plan.image_ids)}
     return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
 
 

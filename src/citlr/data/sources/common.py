@@ -46,7 +46,7 @@ def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | No
     return None
 
 
-def settle_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
+def resolve_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
     """Give the images of a patient whose records disagree one value; images without a record are left as they are."""
     settled = settle(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
     conflicting = settled.index[settled["conflict"]]

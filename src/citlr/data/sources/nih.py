@@ -11,7 +11,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, find_optional, index_files, require_root, settle_within
+from citlr.data.sources.common import find_file, find_optional, index_files, require_root, resolve_within
 from citlr.data.splits import assign_splits
 from citlr.data.study import Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
@@ -68,7 +68,7 @@ def prepare_nih(
     frame["path"] = _paths(frame["image_id"], folder)
     frame["raw_sex"] = frame["sex"]
     frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=study.allow_unknown)
-    settle_within(frame, "sex", study.conflicts)
+    resolve_within(frame, "sex", study.conflicts)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
     frame["age"] = read_age(frame["age"], source=file.name, cap=study.age_cap)
     labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)

@@ -13,7 +13,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, require_root, settle_within
+from citlr.data.sources.common import find_file, require_root, resolve_within
 from citlr.data.study import Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
@@ -60,7 +60,7 @@ def prepare_padchest(
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {file.name}")
     recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
-    settle_within(recorder.frame, "sex", study.conflicts)
+    resolve_within(recorder.frame, "sex", study.conflicts)
     labels = _add_findings(recorder, study, file)
     source = Source(
         name=NAME, root=folder, attributes=("sex", "age_group"), default_attributes=("sex",), raw={"sex": "raw_sex"}

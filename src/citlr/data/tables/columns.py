@@ -206,12 +206,12 @@ def pick_columns(
             role = "" if ours == theirs else f" (wanted as '{ours}')"
             raise InputError(f"{source} has no column '{theirs}'{role}.{did_you_mean(theirs, have)}")
     require_printable([*taken, *taken.values()], f"{source} has a column whose name")
-    twins = {name: other for name in taken.values() for other in have if other != name and _same(other, name)}
+    counterfactuals = {name: other for name in taken.values() for other in have if other != name and _same(other, name)}
     if isinstance(table, pd.DataFrame):
-        frame = clean(table.set_axis(have, axis=1)[list(dict.fromkeys([*taken.values(), *twins.values()]))])
+        frame = clean(table.set_axis(have, axis=1)[list(dict.fromkeys([*taken.values(), *counterfactuals.values()]))])
     else:
-        frame = read_table(table, columns=[*taken.values(), *twins.values()])
-    for name, other in twins.items():
+        frame = read_table(table, columns=[*taken.values(), *counterfactuals.values()])
+    for name, other in counterfactuals.items():
         differ = np.flatnonzero((_text(frame[name]) != _text(frame[other])).to_numpy())
         if len(differ):
             raise InputError(

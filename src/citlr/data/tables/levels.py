@@ -73,7 +73,7 @@ def name_levels(
         stated = recorder.frame[attribute] != UNKNOWN
         recorder.keep(stated, attribute, f"{attribute}: not stated{listed(raw[~stated])}")
     if words is not None:
-        settle_patients(recorder, attribute, conflicts)
+        resolve_patients(recorder, attribute, conflicts)
     else:
         _note_changing(recorder, attribute)
 
@@ -203,7 +203,7 @@ def _note_spellings(recorder: FlowRecorder, attribute: str, names: Mapping[str, 
         recorder.start(attribute, f"{attribute}: several values are one level ({said})")
 
 
-def settle_patients(recorder: FlowRecorder, attribute: str, policy: Policy) -> None:
+def resolve_patients(recorder: FlowRecorder, attribute: str, policy: Policy) -> None:
     """Give every patient one level of what cannot change; under "drop" those whose records disagree are left out."""
     frame = recorder.frame
     settled = settle(frame, key="patient_id", value=attribute, policy=policy).set_index("patient_id")

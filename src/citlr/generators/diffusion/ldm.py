@@ -107,9 +107,9 @@ class LatentDiffusion:
         StateError
             If a loss stops being a number.
         """
-        config, voice = self.config, narrator or Narrator()
-        prepared = prepare(config, train, validation, seed=seed, directory=directory, narrator=voice)
-        fitting = Fitting(Workshop(config, prepared.trainer, seed, directory, voice), prepared)
+        config, narrator = self.config, narrator or Narrator()
+        prepared = prepare(config, train, validation, seed=seed, directory=directory, narrator=narrator)
+        fitting = Fitting(Workshop(config, prepared.trainer, seed, directory, narrator), prepared)
         self._sampler, self.report = fitting.run(), fitting.report
         self.splits, self.seen = prepared.splits, prepared.seen
         return self

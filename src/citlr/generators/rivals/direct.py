@@ -193,14 +193,14 @@ class DirectGenerator(ABC):
         narrator: Narrator | None = None,
     ) -> Self:
         """Train; parameters, resuming and errors as of `LatentDiffusion.fit`."""
-        config, voice = self.settings, narrator or Narrator()
-        prepared = prepare(config, train, validation, seed=seed, directory=directory, narrator=voice)
+        config, narrator = self.settings, narrator or Narrator()
+        prepared = prepare(config, train, validation, seed=seed, directory=directory, narrator=narrator)
         own = config.to_json()
         marks = [f"{name}={own[name]}" for name in sorted(set(own) - config.afterwards)]
         self.device = prepared.trainer.device
         self._build(prepared.conditions, seed)
         key = f"{hashed_seed(seed, self.kind, *(data.mark for data in prepared.sets), prepared.mark, *marks):016x}"
-        self._train(Material(*prepared.sets, prepared.codes, prepared.trainer, seed, key, directory, voice))
+        self._train(Material(*prepared.sets, prepared.codes, prepared.trainer, seed, key, directory, narrator))
         self.report |= prepared.remarks()
         self.splits, self.seen = prepared.splits, prepared.seen
         return self

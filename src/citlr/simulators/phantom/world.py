@@ -65,10 +65,10 @@ class PhantomWorld:
     >>> world = PhantomWorld(size=32)
     >>> sample = world.sample(3, seed=0)
     >>> images = sample.images()
-    >>> twins = sample.counterfactual("male")
+    >>> counterfactuals = sample.counterfactual("male")
     >>> images.shape, images.dtype
     ((6, 1, 32, 32), dtype('float32'))
-    >>> bool((images[..., ~world.support()] == twins[..., ~world.support()]).all())
+    >>> bool((images[..., ~world.support()] == counterfactuals[..., ~world.support()]).all())
     True
     """
 

@@ -49,7 +49,7 @@ def run_calibration(
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, found {workers}.")
-    voice, folder = narrator or Narrator(quiet=True), Path(out)
+    narrator, folder = narrator or Narrator(quiet=True), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     tasks = _chosen(plan(effort or (QUICK if quick else FULL), seed), measures)
     log = folder / "calibration.jsonl"
@@ -57,8 +57,8 @@ def run_calibration(
     waiting = [task for task in tasks if task.name not in done]
     waiting.sort(key=lambda task: task.seed[-1])  # first batches first: a run cut short has something of everything
     if len(waiting) < len(tasks):
-        voice.say(f"calibrate: {len(tasks) - len(waiting)} of {len(tasks)} tasks were finished before")
-    with voice.progress("calibrate", len(tasks)) as tick, log.open("a", encoding="utf-8") as record:
+        narrator.say(f"calibrate: {len(tasks) - len(waiting)} of {len(tasks)} tasks were finished before")
+    with narrator.progress("calibrate", len(tasks)) as tick, log.open("a", encoding="utf-8") as record:
         ready = len(tasks) - len(waiting)
         for name, counts, seconds in _results(waiting, workers):
             done[name] = counts
@@ -73,7 +73,7 @@ def run_calibration(
             record.flush()
             ready += 1
             tick(ready, name.split("(")[0])
-    return _write(folder, [count for task in tasks for count in done[task.name]], voice)
+    return _write(folder, [count for task in tasks for count in done[task.name]], narrator)
 
 
 def _chosen(tasks: list[Task], measures: Sequence[str] | None) -> list[Task]:
@@ -122,7 +122,7 @@ def _results(tasks: Iterable[Task], workers: int) -> Iterator[tuple[str, list[Co
     yield from pool(joblib.delayed(_timed)(task) for task in tasks)
 
 
-def _write(folder: Path, counts: list[Count], voice: Narrator) -> dict[str, list[dict[str, Any]]]:
+def _write(folder: Path, counts: list[Count], narrator: Narrator) -> dict[str, list[dict[str, Any]]]:
     """Write tables, histograms, figures and the page."""
     rows = total(counts)
     tables = summary(rows)
@@ -135,5 +135,5 @@ def _write(folder: Path, counts: list[Count], voice: Narrator) -> dict[str, list
     write_json(folder / "calibration_details.json", {"bins": len(rows[0].histogram), "pvalues": histograms})
     write_figures(folder / "calibration.json", folder)
     write_calibration_page(folder / "calibration.json", folder / "calibration.md")
-    voice.say(f"calibrate: {len(rows)} rows in {folder / 'calibration.json'}")
+    narrator.say(f"calibrate: {len(rows)} rows in {folder / 'calibration.json'}")
     return tables

@@ -40,13 +40,13 @@ def run_generation(
         raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
     effort = _changed(PRESETS[preset], changes or {})
     extractor = load_extractor(features)
-    voice, folder = narrator or Narrator(quiet=True), Path(out)
+    narrator, folder = narrator or Narrator(quiet=True), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    study = _study(cohort, effort, folder, attribute, hold, correlation, seed, voice)
+    study = _study(cohort, effort, folder, attribute, hold, correlation, seed, narrator)
     chosen = entrants(study, tuple(models))
     key = fingerprint({"study": study.key(), "effort": _plain(effort), "features": features, "seed": seed})
     claim(folder, key, "another comparison (other images, cohort, preset, seed, features or version of citlr)")
-    voice.say(f"{study.name}: {len(study.train)} training images, {len(chosen)} models, {effort.seeds} seeds")
+    narrator.say(f"{study.name}: {len(study.train)} training images, {len(chosen)} models, {effort.seeds} seeds")
     probes = fit_probes(
         *study.probe_splits,
         attributes=(study.attribute,),
@@ -59,9 +59,9 @@ def run_generation(
         # In the phantom's own sample for the probe nothing goes with the attribute.
         within_levels=study.sample is None,
         directory=folder / "probe",
-        narrator=voice,
+        narrator=narrator,
     )
-    bench = Bench.of(study, effort, probes, extractor, folder, voice)
+    bench = Bench.of(study, effort, probes, extractor, folder, narrator)
     probe = probe_rows(bench)
     for turn in range(effort.seeds):
         for entrant in chosen:
@@ -101,11 +101,11 @@ def _study(
     hold: Sequence[str] | None,
     correlation: float,
     seed: int,
-    voice: Narrator,
+    narrator: Narrator,
 ) -> Study:
     if cohort != PHANTOM:
         held = None if hold is None else tuple(hold)
-        return cohort_study(Path(cohort), attribute=attribute, hold=held, seed=seed, narrator=voice)
+        return cohort_study(Path(cohort), attribute=attribute, hold=held, seed=seed, narrator=narrator)
     if attribute is not None or hold is not None:
         raise InputError(
             "The phantom's attribute and held covariates are given; --attribute and --hold are of cohorts."

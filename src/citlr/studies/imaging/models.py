@@ -137,8 +137,8 @@ def _audit_one(predictor: Predictor, stage: ImagingStage, home: Path, shared: Ro
             model=predictor.name,
             responses=answers.responses,
             whole=stage.study.cohort,
-            test=stage.twins.cohort,
-            twins=stage.twins,
+            test=stage.counterfactuals.cohort,
+            counterfactuals=stage.counterfactuals,
             faithfulness=stage.faithfulness,
             settings=settings,
             provenance=_provenance(predictor, stage, seed),
@@ -156,7 +156,9 @@ def _audit_one(predictor: Predictor, stage: ImagingStage, home: Path, shared: Ro
         "inference_seconds": answers.seconds,
         "audit_seconds": time.perf_counter() - start,
         "rows": json.dumps([{**shared, **one} for one in rows]),
-        "aurocs": json.dumps([{**shared, **one} for one in factual_auroc(asked, stage.twins.cohort, stage.study)]),
+        "aurocs": json.dumps(
+            [{**shared, **one} for one in factual_auroc(asked, stage.counterfactuals.cohort, stage.study)]
+        ),
     }
 
 
@@ -178,7 +180,7 @@ def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool
 def _ask(predictor: Predictor, stage: ImagingStage, parts: Path) -> Answers:
     """Run the model on everything, and choose thresholds on the validation split."""
     start = time.perf_counter()
-    responses = predict_sets(predictor, stage.twins.sets, stage.twins.cohort, folder=parts)
+    responses = predict_sets(predictor, stage.counterfactuals.sets, stage.counterfactuals.cohort, folder=parts)
     threshold = operating_points(predictor, stage.study.cohort.part("validation"), stage)
     truth = {level: predictor.predict(np.asarray(images)) for level, images in stage.truth.items()}
     return Answers(responses, threshold, truth, time.perf_counter() - start)
@@ -192,7 +194,7 @@ def operating_points(predictor: Predictor, validation: Cohort, stage: ImagingSta
     outputs = []
     for start in range(0, len(validation), 256):
         rows = np.arange(start, min(start + 256, len(validation)))
-        outputs.append(predictor.predict(validation.pixels(rows, size=stage.twins.main.plan.size)))
+        outputs.append(predictor.predict(validation.pixels(rows, size=stage.counterfactuals.main.plan.size)))
     scores = np.concatenate(outputs)
     found = {}
     for label in stage.study.labels:
@@ -246,7 +248,7 @@ def _published(
 ) -> float:
     """Run the published test on the images as they came: log10 p of (Z, A, Yhat)."""
     originals = own[(own["draw"] == ORIGINAL) & (own["label"] == label)].set_index("image_id")
-    frame = stage.twins.cohort.frame
+    frame = stage.counterfactuals.cohort.frame
     probability = originals.loc[frame["image_id"], "probability"].to_numpy(float)
     result = published_cit_lr(
         stage.representation,
@@ -265,7 +267,7 @@ def _with_truth(
     """Add what the true counterfactuals say, where they are known."""
     if not outputs:
         return rows
-    factual = stage.twins.cohort.frame[stage.study.attribute].to_numpy(str)
+    factual = stage.counterfactuals.cohort.frame[stage.study.attribute].to_numpy(str)
     truth: dict[tuple[str, tuple[str, str]], Row] = {}
     for label in stage.study.labels:
         column = predictor.labels.index(label)

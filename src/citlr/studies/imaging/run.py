@@ -74,16 +74,18 @@ def run_imaging(
     extras = _extras(models)
     effort = changed(PRESETS[preset], {**(changes or {}), **_findings(cohort, labels)})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
-    voice, folder = narrator or Narrator(quiet=True), Path(out).absolute()
+    narrator, folder = narrator or Narrator(quiet=True), Path(out).absolute()
     predictors = [load_predictor(source, name=name, trust=trust) for name, source in extras.items()]
     content = {predictor.name: predictor.fingerprint() for predictor in predictors}
     folder.mkdir(parents=True, exist_ok=True)
-    study = _study(cohort, effort, folder, attribute, labels, hold, correlation, seed, voice)
+    study = _study(cohort, effort, folder, attribute, labels, hold, correlation, seed, narrator)
     while predictors:  # every task loads its own again
-        _check_extra(predictors.pop(), study, effort.size, voice)
-    voice.say(f"{study.name}: {len(study.cohort)} images, {len(effort.networks)} networks, {effort.keep} checkpoints")
-    set_stage(study, effort, folder, seed=seed, voice=voice)
-    power: dict[str, Any] = {"engine": engine, "workers": workers, "scheduler": scheduler, "narrator": voice}
+        _check_extra(predictors.pop(), study, effort.size, narrator)
+    narrator.say(
+        f"{study.name}: {len(study.cohort)} images, {len(effort.networks)} networks, {effort.keep} checkpoints"
+    )
+    set_stage(study, effort, folder, seed=seed, narrator=narrator)
+    power: dict[str, Any] = {"engine": engine, "workers": workers, "scheduler": scheduler, "narrator": narrator}
     trained, lost = _train(effort, folder, weights, seed, power)
     audited, failed = _audit(trained, extras, content, folder, trust, outcome, seed, power)
     if not audited:
@@ -92,12 +94,12 @@ def run_imaging(
     return _publish(study, effort, folder, trained, audited, lost + failed, seed)
 
 
-def _check_extra(predictor: Predictor, study: ImagingStudy, size: int, voice: Narrator) -> None:
+def _check_extra(predictor: Predictor, study: ImagingStudy, size: int, narrator: Narrator) -> None:
     """Refuse a model that could not be audited before anything long starts."""
     require_labels(predictor, study.labels)
     images = study.cohort.part("test").pixels(np.arange(min(4, len(study.cohort.part("test")))), size=size)
     for note in check_predictor(predictor, images).notes:
-        voice.say(note)
+        narrator.say(note)
 
 
 def _findings(cohort: str, labels: Sequence[str]) -> dict[str, Any]:
@@ -127,11 +129,11 @@ def _study(
     hold: Sequence[str] | None,
     correlation: float,
     seed: int,
-    voice: Narrator,
+    narrator: Narrator,
 ) -> ImagingStudy:
     if cohort != PHANTOM:
         return read_imaging(
-            Path(cohort), effort, attribute=attribute, labels=labels, hold=hold, seed=seed, narrator=voice
+            Path(cohort), effort, attribute=attribute, labels=labels, hold=hold, seed=seed, narrator=narrator
         )
     if attribute not in (None, "sex"):
         raise InputError(f"The phantom has no attribute '{attribute}'; its only one is sex.")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 
 from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
-from citlr.audit.generation import Request, Twins, coin_sample
+from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
@@ -33,7 +33,7 @@ class ImagingStage:
     """The shared part of the study, as a worker opens it.
 
     - `study`
-    - `twins`: The test images, redrawn.
+    - `counterfactuals`: The test images, redrawn.
     - `faithfulness`: What the gates rest on.
     - `representation` (test images, components + codes of what is held): Principal components of the generator's
       disentangled latents, then what it holds (see `held_codes`).
@@ -41,15 +41,15 @@ class ImagingStage:
     """
 
     study: ImagingStudy
-    twins: Twins
+    counterfactuals: Counterfactuals
     faithfulness: Faithfulness
     representation: npt.NDArray[np.float32]
     truth: dict[str, npt.NDArray[np.float32]]
 
 
-def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, voice: Narrator) -> None:
+def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, narrator: Narrator) -> None:
     """Train the generator, redraw the test images once, and measure them; goes on where it was."""
-    stages = Stages(folder, voice)
+    stages = Stages(folder, narrator)
     generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
     request = Request(
         attribute=study.attribute,
@@ -62,9 +62,9 @@ def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed:
     recipe = Recipe(lambda: DLDM(**generator), generator, request, {**quality, "cycles": effort.cycles}, seed)
     with stages.locked():
         kept = stages.do(_study_stage(study))
-        twins, _, _ = redrawn_and_measured(stages, recipe, study.cohort, voice)
-        stages.do(_representation_stage(twins, seed))
-        stages.do(_attribute_stage(study, effort, seed, voice, after=(kept.key,)))
+        counterfactuals, _, _ = redrawn_and_measured(stages, recipe, study.cohort, narrator)
+        stages.do(_representation_stage(counterfactuals, seed))
+        stages.do(_attribute_stage(study, effort, seed, narrator, after=(kept.key,)))
 
 
 def audited_after(folder: Path) -> tuple[str, ...]:
@@ -78,14 +78,16 @@ def audited_after(folder: Path) -> tuple[str, ...]:
 def open_stage(folder: Path) -> ImagingStage:
     """Open what `set_stage` wrote."""
     study = read_study(folder)
-    twins = Twins.open(folder / PICTURES, study.cohort.part("test"), load_generator(folder / GENERATOR))
+    counterfactuals = Counterfactuals.open(
+        folder / PICTURES, study.cohort.part("test"), load_generator(folder / GENERATOR)
+    )
     truth = {
         level: np.load(folder / "truth" / f"{level}.npy", mmap_mode="r")
         for level in study.levels
         if read_json(folder / "study.json")["truth"]
     }
     representation = np.load(folder / "representation.npy")
-    return ImagingStage(study, twins, read_faithfulness(folder / QUALITY), representation, truth)
+    return ImagingStage(study, counterfactuals, read_faithfulness(folder / QUALITY), representation, truth)
 
 
 def _study_stage(study: ImagingStudy) -> Stage:
@@ -94,40 +96,42 @@ def _study_stage(study: ImagingStudy) -> Stage:
     return Stage("study", inputs, study.save, ("cohort.parquet", "study.json", "truth"))
 
 
-def _representation_stage(twins: Twins, seed: int) -> Stage:
+def _representation_stage(counterfactuals: Counterfactuals, seed: int) -> Stage:
     def work(folder: Path) -> None:
-        assert isinstance(twins.generator, LatentDiffusion)
+        assert isinstance(counterfactuals.generator, LatentDiffusion)
         with atomic_write(folder / "representation.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, _represent(twins.generator, twins, seed))
+            np.save(stream, _represent(counterfactuals.generator, counterfactuals, seed))
 
     inputs = {"components": COMPONENTS, "seed": seed}
-    return Stage("representation", inputs, work, ("representation.npy",), (twins.key,))
+    return Stage("representation", inputs, work, ("representation.npy",), (counterfactuals.key,))
 
 
 def _attribute_stage(
-    study: ImagingStudy, effort: ImagingEffort, seed: int, voice: Narrator, *, after: tuple[str, ...]
+    study: ImagingStudy, effort: ImagingEffort, seed: int, narrator: Narrator, *, after: tuple[str, ...]
 ) -> Stage:
     def work(folder: Path) -> None:
-        write_json(folder / "attribute.json", _attribute_rows(study, effort, folder / SCRATCH, seed, voice))
+        write_json(folder / "attribute.json", _attribute_rows(study, effort, folder / SCRATCH, seed, narrator))
 
     inputs = {"size": effort.size, "steps": effort.attribute_steps, "seed": seed}
     return Stage("attribute", inputs, work, ("attribute.json",), after)
 
 
-def _represent(generator: LatentDiffusion, twins: Twins, seed: int) -> npt.NDArray[np.float32]:
-    test, step = twins.cohort, 256
+def _represent(generator: LatentDiffusion, counterfactuals: Counterfactuals, seed: int) -> npt.NDArray[np.float32]:
+    test, step = counterfactuals.cohort, 256
     pieces = []
     for start in range(0, len(test), step):
         rows = np.arange(start, min(start + step, len(test)))
         part = test.take(rows)
-        pieces.append(generator.represent(part.pixels(size=twins.main.plan.size), part.frame))
+        pieces.append(generator.represent(part.pixels(size=counterfactuals.main.plan.size), part.frame))
     z = np.concatenate(pieces)
     few = min(COMPONENTS, len(z) - 1, z.shape[1])
     components = PCA(few, random_state=seed % 2**32).fit_transform(z)
     return np.concatenate([components, generator.held_codes(test.frame)], axis=1, dtype=np.float32)
 
 
-def _attribute_rows(study: ImagingStudy, effort: ImagingEffort, folder: Path, seed: int, voice: Narrator) -> list[Row]:
+def _attribute_rows(
+    study: ImagingStudy, effort: ImagingEffort, folder: Path, seed: int, narrator: Narrator
+) -> list[Row]:
     """Train the ResNet-34 and read the attribute off the original test images: Table 6."""
     probes = fit_probes(
         study.cohort.part("train"),
@@ -139,7 +143,7 @@ def _attribute_rows(study: ImagingStudy, effort: ImagingEffort, folder: Path, se
         seed=seed,
         architecture="resnet34",
         directory=folder,
-        narrator=voice,
+        narrator=narrator,
     )
     test = study.cohort.part("test")
     readings = []

@@ -95,7 +95,7 @@ def run_sweep(
     >>> sweep.done["ratio"].tolist(), sweep.failed["error"].tolist()
     ([3.0], ['ZeroDivisionError: integer division or modulo by zero'])
     """
-    voice, file = narrator or Narrator(quiet=True), Path(out)
+    narrator, file = narrator or Narrator(quiet=True), Path(out)
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -105,9 +105,9 @@ def run_sweep(
     known = {name: row for name, row in kept.rows.items() if not (retry and row["error"] is not None)}
     waiting = [task for task in tasks if task.name not in known]
     if known:
-        voice.say(f"{file.stem}: {len(known)} of {len(tasks)} tasks were finished before")
+        narrator.say(f"{file.stem}: {len(known)} of {len(tasks)} tasks were finished before")
     if waiting:
-        with engine_of(engine, workers=workers, scheduler=scheduler), voice.progress(file.stem, len(tasks)) as tick:
+        with engine_of(engine, workers=workers, scheduler=scheduler), narrator.progress(file.stem, len(tasks)) as tick:
             try:
                 for count, row in enumerate(_arrivals(function, waiting), start=len(known) + 1):
                     kept.add(row)
@@ -122,7 +122,7 @@ def run_sweep(
     sweep = Sweep(kept.finish(names))
     if len(sweep.failed):
         first = sweep.failed.iloc[0]
-        voice.say(
+        narrator.say(
             f"{file.stem}: {len(sweep.failed)} of {len(tasks)} tasks failed; the first: {first['task']}: "
             f"{first['error']}"
         )

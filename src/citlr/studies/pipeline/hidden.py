@@ -85,23 +85,23 @@ def cued(sample: PhantomSample, cue: Cue, level: str | None = None) -> Images:
     return images
 
 
-def set_hidden_stage(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, voice: Narrator) -> Stage:
+def set_hidden_stage(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, narrator: Narrator) -> Stage:
     """Sample a world with a cue, train a generator at half the size, redraw and measure; goes on where it was."""
     size = 2 * settings.hidden_size
     sample = place.world(size).sample(settings.hidden_patients, seed=place.seed, images_per_patient=1)
-    stages = Stages(folder, voice)
+    stages = Stages(folder, narrator)
     with stages.locked():
         inputs = {"cue": cue, "place": asdict(place), "size": size, "patients": settings.hidden_patients}
         images = write_once(stages, inputs, lambda root: write_cued(sample, cue, root))
         cohort = read_cued(images, seed=place.seed)
         recipe = recipe_of(settings, place.seed, size=settings.hidden_size, sizes=[size], cycles=2)
-        twins, found, _ = redrawn_and_measured(stages, recipe, cohort, voice)
-    units = units_of(sample, twins.cohort)
+        counterfactuals, found, _ = redrawn_and_measured(stages, recipe, cohort, narrator)
+    units = units_of(sample, counterfactuals.cohort)
     carried = {
         str(one.size): {name: share.estimate for name, share in one.shares.items()} or one.note for one in found.carried
     }
     record = {"cue": cue, "test_images": len(units), "composition": found.composition, "carried": carried}
-    return Stage(cohort, twins, found, units, record)
+    return Stage(cohort, counterfactuals, found, units, record)
 
 
 def write_cued(sample: PhantomSample, cue: Cue, root: Path) -> None:

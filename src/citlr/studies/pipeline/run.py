@@ -64,20 +64,20 @@ def run_pipeline(
         raise InputError(
             f"There is no world of correlation {unknown[0]:g}; there are {', '.join(map(str, chosen.correlations))}."
         )
-    voice, folder = narrator or Narrator(quiet=True), Path(out)
+    narrator, folder = narrator or Narrator(quiet=True), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     log = Log(
         folder / "pipeline.jsonl", fingerprint({"seed": seed, "settings": chosen.to_json(), "code": code_version()})
     )
     for cue, place in hidden_places(chosen, seed):
         if not correlations:
-            _run_hidden(cue, place, chosen, folder / f"hidden-{cue}", log, voice)
+            _run_hidden(cue, place, chosen, folder / f"hidden-{cue}", log, narrator)
             _publish(log, chosen, seed, folder)
     # Numbers first: a run cut short has every correlation.
     for number in range(chosen.generators):
         for correlation in correlations or chosen.correlations:
             place = Place(correlation, number, hashed_seed("pipeline", seed, correlation, number) % 2**31)
-            _run_place(place, chosen, folder / place.name, log, voice)
+            _run_place(place, chosen, folder / place.name, log, narrator)
             _publish(log, chosen, seed, folder)
     return _publish(log, chosen, seed, folder)
 
@@ -116,7 +116,7 @@ class Log:
         return [line for line in self.lines if line["what"] == what]
 
 
-def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log, voice: Narrator) -> None:
+def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log, narrator: Narrator) -> None:
     """Audit every classifier of a world that is not audited yet."""
     planned = candidates(
         blind=settings.blind,
@@ -129,13 +129,13 @@ def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log,
     waiting = [candidate for candidate in planned if candidate.name not in done]
     if not waiting:
         return
-    voice.say(f"{place.name}: {len(waiting)} of {len(planned)} classifiers to audit")
-    stage = set_stage(place, settings, folder, voice)
+    narrator.say(f"{place.name}: {len(waiting)} of {len(planned)} classifiers to audit")
+    stage = set_stage(place, settings, folder, narrator)
     where = {"place": place.name, "correlation": place.correlation, "number": place.number}
     if not any(row["place"] == place.name for row in log.rows("world")):
         log.add({"what": "world", **where, **stage.record})
     world = place.world(settings.size)
-    with voice.progress("audits", len(waiting)) as tick:
+    with narrator.progress("audits", len(waiting)) as tick:
         models = build_models(waiting, world, patients=settings.model_patients, epochs=settings.epochs)
         for count, (candidate, module) in enumerate(models, 1):
             truth = true_effect(classify(module), stage.units, LEVELS)
@@ -144,18 +144,18 @@ def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log,
             tick(count, candidate.name)
 
 
-def _run_hidden(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, log: Log, voice: Narrator) -> None:
+def _run_hidden(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, log: Log, narrator: Narrator) -> None:
     """Audit every classifier of a world with a cue that is not audited yet."""
     planned = hidden_candidates(settings.hidden, place.seed)
     done = {row["model"] for row in log.rows("hidden") if row["cue"] == cue}
     waiting = [one for one in planned if one[0].name not in done]
     if not waiting:
         return
-    voice.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
-    stage = set_hidden_stage(cue, place, settings, folder, voice)
+    narrator.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
+    stage = set_hidden_stage(cue, place, settings, folder, narrator)
     if not any(row["cue"] == cue for row in log.rows("hidden world")):
         log.add({"what": "hidden world", **stage.record})
-    with voice.progress("audits", len(waiting)) as tick:
+    with narrator.progress("audits", len(waiting)) as tick:
         for count, (candidate, module) in enumerate(build_hidden(waiting, cue, place, settings), 1):
             truth = hidden_truth(module, cue, stage.units)
             predictor = as_predictor(candidate, module, size=2 * settings.hidden_size)
@@ -165,8 +165,8 @@ def _run_hidden(cue: Cue, place: Place, settings: PipelineSettings, folder: Path
 
 def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, stage: Stage, seed: int) -> dict[str, Any]:
     """Audit one classifier as `citlr audit` does, and set the result beside the truth."""
-    twins = stage.twins
-    responses = predict_sets(predictor, twins.sets, twins.cohort)
+    counterfactuals = stage.counterfactuals
+    responses = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
     # The planted ladder is no part of the verdict and most of an audit's arithmetic.
     settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
     result = audit_responses(
@@ -174,18 +174,18 @@ def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, sta
             model=candidate.name,
             responses=responses,
             whole=stage.whole,
-            test=twins.cohort,
-            twins=twins,
+            test=counterfactuals.cohort,
+            counterfactuals=counterfactuals,
             faithfulness=stage.faithfulness,
             settings=settings,
             provenance={"versions": versions(), "seed": seed},
-            size=side_read(predictor.input, twins.main.plan.size),
+            size=side_read(predictor.input, counterfactuals.main.plan.size),
         )
     )
     ungated = assess_responses(
         responses_of(responses, attribute=ATTRIBUTE, levels=LEVELS),
         settings=settings.test,
-        shared_seeds=twins.main.plan.shared_seeds,
+        shared_seeds=counterfactuals.main.plan.shared_seeds,
         seed=seed,
     )
     return {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from citlr.audit.gates.faithfulness import Faithfulness
-from citlr.audit.generation import Request, Twins, coin_sample
+from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort, read_cohort
@@ -128,30 +128,30 @@ class Stage:
     """What every classifier of a world is audited with.
 
     - `whole`: All splits.
-    - `twins`: The test images, redrawn.
+    - `counterfactuals`: The test images, redrawn.
     - `faithfulness`: What the gates rest on.
     - `units`: The test images' units, in the order of the test split: they know the truth.
     - `record`: What was measured of the generator, for the tables.
     """
 
     whole: Cohort
-    twins: Twins
+    counterfactuals: Counterfactuals
     faithfulness: Faithfulness
     units: PhantomSample
     record: dict[str, Any]
 
 
-def set_stage(place: Place, settings: PipelineSettings, folder: Path, voice: Narrator) -> Stage:
+def set_stage(place: Place, settings: PipelineSettings, folder: Path, narrator: Narrator) -> Stage:
     """Sample a world, train a generator in it, redraw the test images and measure them; goes on where it was."""
     sample = place.world(settings.size).sample(settings.patients, seed=place.seed, images_per_patient=1)
-    stages = Stages(folder, voice)
+    stages = Stages(folder, narrator)
     with stages.locked():
         cohort = _cohort(sample, place, settings, stages)
         recipe = recipe_of(settings, place.seed, size=settings.size)
-        twins, found, fit = redrawn_and_measured(stages, recipe, cohort, voice)
+        counterfactuals, found, fit = redrawn_and_measured(stages, recipe, cohort, narrator)
     spent = {"fit_core_seconds": fit.facts["core_seconds"], "training": fit.facts["report"]}
-    units = units_of(sample, twins.cohort)
-    return Stage(cohort, twins, found, units, {**_measured(twins, units, found), **spent})
+    units = units_of(sample, counterfactuals.cohort)
+    return Stage(cohort, counterfactuals, found, units, {**_measured(counterfactuals, units, found), **spent})
 
 
 def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: Any) -> Recipe:
@@ -202,9 +202,9 @@ def _written(sample: PhantomSample, folder: Path, seed: int) -> None:
     sample.write(folder, seed=seed)
 
 
-def _measured(twins: Twins, units: PhantomSample, found: Faithfulness) -> dict[str, Any]:
+def _measured(counterfactuals: Counterfactuals, units: PhantomSample, found: Faithfulness) -> dict[str, Any]:
     """Compare the first draw's change with the true one, beside what the gates see."""
-    changes = np.concatenate([shard.images[:, 1, 0] - shard.images[:, 0, 0] for shard in twins.main.shards()])
+    changes = np.concatenate([shard.images[:, 1, 0] - shard.images[:, 0, 0] for shard in counterfactuals.main.shards()])
     true = units.counterfactual(LEVELS[1]) - units.counterfactual(LEVELS[0])
     effect = effect_map(changes, true)
     return {

@@ -112,7 +112,7 @@ def decisions(
 
     Shapes: `z` (n, k); gives (n, 2, draws).
     """
-    x = world.twins(z, draws=draws, seed=seed, shared_noise=shared)
+    x = world.counterfactuals(z, draws=draws, seed=seed, shared_noise=shared)
     n, k = z.shape
     own = np.random.default_rng([seed, 2]).normal(size=x.shape[:3])
     units = Units(
