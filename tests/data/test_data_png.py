@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from citlr.data.images import decode_png, read_image
+from citlr.data.pixels import png
 from citlr.data.pixels.png import decode_plain_gray, is_plain_gray
-from citlr.data.pixels.source import png
 from citlr.errors import InputError
 
 MANY = 10_000_000

@@ -185,7 +185,8 @@ KILLED = """
 import os, signal, sys
 from torch import nn
 from citlr.data.cohort import Cohort
-from citlr.predictors import training, zoo
+from citlr.predictors.training import classifier as training
+from citlr.predictors.training import zoo
 from citlr.predictors.training.settings import TrainingSettings
 
 sys.path.insert(0, sys.argv[4])

@@ -11,7 +11,7 @@ import pytest
 from citlr.report.charts.figures import OKABE_ITO
 
 CSS = "".join(
-    (files("citlr.audit") / "templates" / name).read_text(encoding="utf-8") for name in ("page.css", "svg.css")
+    (files("citlr.report") / "templates" / name).read_text(encoding="utf-8") for name in ("page.css", "svg.css")
 )
 TEXT = ("ink", "soft", "accent", "dependence", "inconclusive", "equivalent")
 MARKS = ("dependence-mark", "inconclusive-mark", "equivalent-mark", "strong-rule", "level-0", "level-1", "level-2",

@@ -80,7 +80,7 @@ def test_what_is_finished_costs_nothing_and_failures_are_tried_again_on_request(
 def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "rows.parquet"
     program = (
-        "import sys, time; from sweep_tasks import count_calls; from citlr.studies import sweep\n"
+        "import sys, time; from sweep_tasks import count_calls; from citlr.studies.kit import sweep\n"
         "sweep._PATIENCE = 0.0\n"
         "tasks = [sweep.SweepTask(f'seed {k}', k, {'log': sys.argv[2]}) for k in range(6)]\n"
         "add = sweep._Kept.add\n"

@@ -12,6 +12,7 @@ from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.exchange.answers import ingest
 from citlr.exchange.closed import Export, Format, export_blind, require_exported
+from citlr.report.stage import report
 from citlr.run.files import sha256
 from citlr.run.folder import Run
 
@@ -51,5 +52,6 @@ def ingest_run(
         labels = run.config.models[name].labels or run.config.cohort.labels
         frame = ingest(file, key_folder=run.path(FOLDER), labels=labels, percent=percent)
         chain.ingest(name, frame, sha256(file))
-        chain.upto("report")
+        chain.upto("test")
+        report(chain)
         return chain.results()

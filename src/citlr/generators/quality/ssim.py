@@ -16,6 +16,7 @@ def ssim(a: Tensor, b: Tensor, *, window: int = 7) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     >>> ssim(image, image)
     tensor([1.])
