@@ -9,7 +9,6 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,8 @@ def make_card(
     >>> make_card(["flu"], input=InputSpec(size=64))["labels"]
     ['flu']
     """
-    given = asdict(output or OutputSpec("logit"))
-    return {"labels": list(require_labels(labels)), "input": asdict(input), "output": given, **architecture}
+    given = (output or OutputSpec("logit")).model_dump()
+    return {"labels": list(require_labels(labels)), "input": input.model_dump(), "output": given, **architecture}
 
 
 def save_weights(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> None:

@@ -19,6 +19,12 @@ from citlr.errors import InputError, StateError
 _FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
 # Bytes: less than any writer's buffer.
 _NO_ROOM = 65536
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 @contextmanager
@@ -96,18 +102,21 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
+def kind_of_path(path: str | os.PathLike[str]) -> str:
+    """Say what is at a path: "a file", "a folder", ...; empty where nothing is, or no path can be so."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # too long for a path, or with characters that none can have
+        return ""
+    return _KINDS.get(stat.S_IFMT(mode), "a device")
+
+
 def require_regular(path: str | os.PathLike[str]) -> Path:
     """Give the path, unless something lies there that is no file: a named pipe would be waited for without end."""
-    file = Path(path)
-    try:
-        mode = file.stat().st_mode
-    except (OSError, ValueError):
-        return file
-    if stat.S_ISREG(mode):
-        return file
-    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
-    what = kinds.get(stat.S_IFMT(mode), "a device")
-    raise InputError(f"{file} is {what} and not a file; give the path of a file.")
+    kind = kind_of_path(path)
+    if kind not in ("", "a file"):
+        raise InputError(f"{Path(path)} is {kind} and not a file; give the path of a file.")
+    return Path(path)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
