@@ -87,20 +87,20 @@ def read_split_names(values: pd.Series) -> pd.Series:
     return known.astype(str).rename("split")
 
 
-def require_disjoint(frame: pd.DataFrame, *, by: str = "patient_id", column: str = "split", shown: int = 5) -> None:
+def require_disjoint(frame: pd.DataFrame) -> None:
     """Refuse a table in which one patient has images in two splits.
 
     Examples
     --------
     >>> require_disjoint(pd.DataFrame({"patient_id": ["a", "b"], "split": ["train", "test"]}))
     """
-    pairs = frame[[by, column]].drop_duplicates()
-    several = pairs[pairs.duplicated(by, keep=False)]
+    pairs = frame[["patient_id", "split"]].drop_duplicates()
+    several = pairs[pairs.duplicated("patient_id", keep=False)]
     if several.empty:
         return
-    sides = several.groupby(by, sort=True)[column].agg(lambda names: " and ".join(sorted(names)))
-    listed = ", ".join(f"{patient} ({where})" for patient, where in sides.head(shown).items())
-    more = f" and {len(sides) - shown} more" if len(sides) > shown else ""
+    sides = several.groupby("patient_id", sort=True)["split"].agg(lambda names: " and ".join(sorted(names)))
+    listed = ", ".join(f"{patient} ({where})" for patient, where in sides.head(5).items())
+    more = f" and {len(sides) - 5} more" if len(sides) > 5 else ""
     raise InputError(
         f"{len(sides)} patients have images in more than one split: {listed}{more}. "
         "Put every patient on one side, or leave the split column out and let a seeded split be drawn by patient."

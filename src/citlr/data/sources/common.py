@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from citlr.data.tables.columns import require_unique
-from citlr.data.tables.vocabulary import UNKNOWN, Policy, settle
+from citlr.data.tables.vocabulary import UNKNOWN, Policy, resolve
 from citlr.errors import InputError
 
 # More than this share of unmatched keys is not missing data but two files that do not belong together.
@@ -26,12 +26,12 @@ def require_root(root: str | os.PathLike[str], *, source: str) -> Path:
 
 def find_file(root: Path, names: Sequence[str], *, source: str, usually: str) -> Path:
     """Give the first of `names` (glob patterns, relative to `root`) that exists."""
-    found = find_optional(root, names, source=source)
-    if found is None:
+    file = find_optional(root, names, source=source)
+    if file is None:
         raise InputError(
             f"{root} does not look like {source}: none of {', '.join(names)} is there. It is usually {usually}."
         )
-    return found
+    return file
 
 
 def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | None:
@@ -48,10 +48,10 @@ def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | No
 
 def resolve_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
     """Give the images of a patient whose records disagree one value; images without a record are left as they are."""
-    settled = settle(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
-    conflicting = settled.index[settled["conflict"]]
+    resolved = resolve(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
+    conflicting = resolved.index[resolved["conflict"]]
     hit = frame["patient_id"].isin(conflicting) & (frame[name] != UNKNOWN)
-    frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(settled[name])
+    frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(resolved[name])
 
 
 def join_patients(

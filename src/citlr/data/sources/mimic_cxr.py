@@ -25,7 +25,7 @@ from citlr.data.tables.vocabulary import (
     VIEW,
     raw_text,
     read_age,
-    settle,
+    resolve,
     translate,
 )
 from citlr.errors import InputError
@@ -63,13 +63,7 @@ def prepare_mimic_cxr(
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {metadata.name}")
     recorder.keep(recorder.frame["labelled"], "labels", f"the study has no row in {label_file.name}")
-    source = Source(
-        name=NAME,
-        root=folder,
-        attributes=("race", "sex", "hispanic", "age_group"),
-        default_attributes=("race", "sex"),
-        raw={"race": "raw_race", "sex": "raw_sex"},
-    )
+    source = Source(NAME, folder, ("race", "sex", "hispanic", "age_group"), ("race", "sex"))
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 
@@ -110,11 +104,11 @@ def _read_metadata(file: Path, study: Study) -> pd.DataFrame:
 
 def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metadata: Path) -> pd.DataFrame:
     keys = {"patient_id": "subject_id", "study_id": "study_id"}
-    found = pick_columns(file, {**keys, **{label: label for label in labels}}, source=str(file))
+    table = pick_columns(file, {**keys, **{label: label for label in labels}}, source=str(file))
     for name in keys:
-        found[name] = raw_text(found[name])
-    require_unique(found[[*keys]], source=str(file), what="studies")
-    joined = frame.merge(found, on=[*keys], how="left", indicator="labelled")
+        table[name] = raw_text(table[name])
+    require_unique(table[[*keys]], source=str(file), what="studies")
+    joined = frame.merge(table, on=[*keys], how="left", indicator="labelled")
     joined["labelled"] = (joined["labelled"] == "both").to_numpy()
     without = int((~joined["labelled"]).sum())
     if without > MAX_UNMATCHED * len(joined):
@@ -126,11 +120,11 @@ def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metada
 
 
 def _add_split(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
-    found = pick_columns(file, {"image_id": "dicom_id", "official_split": "split"}, source=str(file))
-    found["image_id"] = raw_text(found["image_id"])
-    require_unique(found["image_id"], source=str(file), what="dicom_ids")
-    found["official_split"] = read_split_names(found["official_split"])
-    joined = frame.merge(found, on="image_id", how="left")
+    table = pick_columns(file, {"image_id": "dicom_id", "official_split": "split"}, source=str(file))
+    table["image_id"] = raw_text(table["image_id"])
+    require_unique(table["image_id"], source=str(file), what="dicom_ids")
+    table["official_split"] = read_split_names(table["official_split"])
+    joined = frame.merge(table, on="image_id", how="left")
     joined["official_split"] = joined["official_split"].fillna("")
     without = int((joined["official_split"] == "").sum())
     if without > MAX_UNMATCHED * len(joined):
@@ -176,7 +170,7 @@ def _ages(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
 
 
 def _read_admissions(file: Path, study: Study) -> pd.DataFrame:
-    """Give one row per patient: raw race, race and Hispanic ethnicity, settled between admissions."""
+    """Give one row per patient: raw race, race and Hispanic ethnicity, resolved between admissions."""
     have = table_columns(file)
     both = [name for name in ("race", "ethnicity") if name in have]
     if len(both) == 2:
@@ -198,8 +192,8 @@ def _read_admissions(file: Path, study: Study) -> pd.DataFrame:
     visits["hispanic"] = translate(
         visits["raw_race"], ETHNICITY_MIMIC, source=file.name, what="race", allow_unknown=allow
     )
-    race = settle(visits, key="patient_id", value="race", policy=study.conflicts)
-    hispanic = settle(visits, key="patient_id", value="hispanic", policy=study.conflicts)
+    race = resolve(visits, key="patient_id", value="race", policy=study.conflicts)
+    hispanic = resolve(visits, key="patient_id", value="hispanic", policy=study.conflicts)
     raw = visits.drop_duplicates(["patient_id", "race"])[["patient_id", "race", "raw_race"]]
     people = race.merge(raw, on=["patient_id", "race"], how="left")
     torn = visits[visits["patient_id"].isin(race.loc[race["race"] == "conflicting", "patient_id"])]

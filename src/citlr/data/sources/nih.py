@@ -76,9 +76,7 @@ def prepare_nih(
     _add_official(frame, folder, study)
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {file.name}")
-    source = Source(
-        name=NAME, root=folder, attributes=("sex", "age_group"), default_attributes=("sex",), raw={"sex": "raw_sex"}
-    )
+    source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 
@@ -87,10 +85,10 @@ def _headers(file: Path) -> dict[str, str]:
     have = table_columns(file)
     wanted = {}
     for ours, spellings in HEADERS.items():
-        found = [name for name in spellings if name in have]
-        if len(found) > 1:
-            raise InputError(f"{file} mixes two versions of the {NAME} table: it has both {' and '.join(found)}.")
-        wanted[ours] = found[0] if found else spellings[0]
+        present = [name for name in spellings if name in have]
+        if len(present) > 1:
+            raise InputError(f"{file} mixes two versions of the {NAME} table: it has both {' and '.join(present)}.")
+        wanted[ours] = present[0] if present else spellings[0]
     return wanted
 
 

@@ -62,9 +62,7 @@ def prepare_padchest(
     recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
     resolve_within(recorder.frame, "sex", study.conflicts)
     labels = _add_findings(recorder, study, file)
-    source = Source(
-        name=NAME, root=folder, attributes=("sex", "age_group"), default_attributes=("sex",), raw={"sex": "raw_sex"}
-    )
+    source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 
