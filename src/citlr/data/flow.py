@@ -130,15 +130,7 @@ class FlowRecorder:
 
 
 def flow_table(steps: Sequence[FlowStep]) -> str:
-    """Write the flow as a Markdown table, with the names of unreadable images below it.
-
-    Examples
-    --------
-    >>> print(flow_table([FlowStep("table", "rows", 0, 0, 3, 2)]))
-    | step | reason | images out | patients out | images left | patients left |
-    |---|---|---:|---:|---:|---:|
-    | table | rows | 0 | 0 | 3 | 2 |
-    """
+    """Write the flow as a Markdown table, with the names of unreadable images below it."""
     head = ["step", "reason", "images out", "patients out", "images left", "patients left"]
     rows = [
         (one.step, one.reason, one.excluded_images, one.excluded_patients, one.n_images, one.n_patients)

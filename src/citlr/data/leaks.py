@@ -122,11 +122,6 @@ def fingerprints(patients: Iterable[str]) -> list[str]:
 
     They let it be asked "have you seen this patient?" by those who know the identifier. Identifiers with a short
     pattern can be guessed from their marks, so a file with marks is not anonymous.
-
-    Examples
-    --------
-    >>> fingerprints(["p1"]) == fingerprints(["p1", "p1"])
-    True
     """
     return sorted({hashlib.blake2b(str(name).encode(), digest_size=12).hexdigest() for name in patients})
 

@@ -12,17 +12,13 @@ from citlr.errors import InputError, did_you_mean
 SPLITS = ("train", "validation", "test")
 # How the world spells the three; keys are lower-case.
 SYNONYMS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "validate": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "tune": "validation",
-    "test": "test",
-    "testing": "test",
-    "holdout": "test",
+    name: split
+    for split, names in {
+        "train": ("train", "training"),
+        "validation": ("validation", "validate", "valid", "val", "dev", "tune"),
+        "test": ("test", "testing", "holdout"),
+    }.items()
+    for name in names
 }
 
 
@@ -39,13 +35,6 @@ def assign_splits(
     Patients, not rows, are shared out, stratum by stratum with the largest remainder first, so every split holds each
     level of `stratify` in the same proportion up to one patient. The draw depends on the identifiers and the seed only,
     never on the order of the rows.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"patient_id": list("aabbccdd"), "sex": list("FFFFMMMM")})
-    >>> split = assign_splits(table, fractions=(0.5, 0.0, 0.5), stratify="sex", seed=0)
-    >>> sorted(split.groupby(table["patient_id"]).nunique().unique().tolist()), split.value_counts().to_dict()
-    ([1], {'train': 4, 'test': 4})
     """
     shares = _checked_fractions(fractions)
     for column in (by, *([stratify] if stratify else [])):
@@ -88,12 +77,7 @@ def read_split_names(values: pd.Series) -> pd.Series:
 
 
 def require_disjoint(frame: pd.DataFrame) -> None:
-    """Refuse a table in which one patient has images in two splits.
-
-    Examples
-    --------
-    >>> require_disjoint(pd.DataFrame({"patient_id": ["a", "b"], "split": ["train", "test"]}))
-    """
+    """Refuse a table in which one patient has images in two splits."""
     pairs = frame[["patient_id", "split"]].drop_duplicates()
     several = pairs[pairs.duplicated("patient_id", keep=False)]
     if several.empty:

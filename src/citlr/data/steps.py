@@ -234,13 +234,7 @@ def require_levels(frame: pd.DataFrame, attribute: str, *, source: str, wanted: 
 
 
 def require_patients_per_level(frame: pd.DataFrame, attribute: str, *, minimum: int) -> None:
-    """Refuse a test split in which a level has fewer than `minimum` patients.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"patient_id": ["a", "b"], "sex": ["f", "m"], "split": ["test", "test"]})
-    >>> require_patients_per_level(table, "sex", minimum=1)
-    """
+    """Refuse a test split in which a level has fewer than `minimum` patients."""
     inside = frame[frame["split"] == "test"]
     patients = inside.groupby(attribute)["patient_id"].nunique()
     few = {str(level): int(patients.get(level, 0)) for level in sorted(frame[attribute].unique())}

@@ -83,6 +83,9 @@ class Study:
             )
 
 
+DEFAULT = Study()
+
+
 @dataclass(frozen=True)
 class Source:
     """What a data set is, as far as its own file has to tell the way through.

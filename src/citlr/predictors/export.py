@@ -103,22 +103,7 @@ def export_torchscript(module: torch.nn.Module, path: str | os.PathLike[str], ca
 def export_onnx(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
     """Write a module as an ONNX graph with a free batch axis and check it against the module.
 
-    Parameters
-    ----------
-    module, path, card
-        As for `export_torchscript`; the file ends in `.onnx`.
-
-    Returns
-    -------
-    float
-        Largest absolute difference of the file's outputs from the module's.
-
-    Raises
-    ------
-    MissingExtraError
-        If onnx, onnxscript or onnxruntime is not installed.
-    InputError
-        If the file gives other outputs than the module, by more than 1e-4.
+    Takes, gives and raises what `export_torchscript` does; the file ends in `.onnx`.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:

@@ -139,14 +139,7 @@ class InputSpec(_Declared, InputConfig):
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Turn float32 (n, 1, H, W) in [0, 1] into the model's input, on the same device.
 
-        Parameters
-        ----------
-        images : torch.Tensor of shape (n, 1, H, W)
-            Values in [0, 1].
-
-        Returns
-        -------
-        torch.Tensor of shape (n, channels, h, w) or (n, h, w, channels)
+        Shapes: gives (n, channels, h, w) or (n, h, w, channels).
         """
         if self.shape and tuple(images.shape[-2:]) != self.shape:
             images = torch.nn.functional.interpolate(
@@ -203,14 +196,7 @@ class OutputSpec(_Declared, OutputConfig):
         return cls(value) if isinstance(value, str) else super().of(value)
 
     def indices(self, labels: Sequence[str], n_outputs: int, model: str) -> list[int]:
-        """Find the output column of every label.
-
-        Raises
-        ------
-        InputError
-            If the model has another number of outputs than there are labels and `columns` does not say which,
-            or if a column is named that the model does not have.
-        """
+        """Find the output column of every label, or say what has to be declared for it."""
         if self.columns is None:
             if n_outputs != len(labels):
                 raise InputError(

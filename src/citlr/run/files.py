@@ -32,15 +32,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it when not.
 
     A reader, or a run started again after SIGKILL, sees the old file or the whole new one, never half of it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> with atomic_write(Path(folder) / "a.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> (Path(folder) / "a.txt").read_text(), len(list(Path(folder).iterdir()))
-    ('whole', 1)
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
@@ -77,16 +68,7 @@ def disk_is_full(error: BaseException, folder: Path) -> bool:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as indented JSON, atomically; NaN and infinity are refused rather than written as non-JSON.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "a.json"
-    >>> write_json(target, {"b": 1})
-    >>> read_json(target)
-    {'b': 1}
-    """
+    """Write `content` as indented JSON, atomically; NaN and infinity are refused rather than written as non-JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -146,13 +128,7 @@ def _digest(path: str, *_status: int) -> str:
 
 
 def fingerprint(content: Any) -> str:
-    """Return the SHA-256 of the canonical JSON of `content`.
-
-    Examples
-    --------
-    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    True
-    """
+    """Return the SHA-256 of the canonical JSON of `content`."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, find_optional, join_patients, require_root, resolve_within
-from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_CHEXPERT,
@@ -61,11 +61,10 @@ def prepare_chexpert(
     *,
     demographics: str | os.PathLike[str] | None = None,
     labeller: str = "chexpert",
-    study: Study | None = None,
+    study: Study = DEFAULT,
     narrator: Narrator = QUIET,
 ) -> Cohort:
     """Prepare CheXpert."""
-    study = study or Study()
     if labeller not in ("chexpert", "chexbert"):
         raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'chexbert' are.")
     folder = _folder_with_tables(require_root(root, source=NAME))

@@ -54,20 +54,27 @@ def resolve_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
     frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(resolved[name])
 
 
+def join(frame: pd.DataFrame, table: pd.DataFrame, on: str | list[str], unmatched: str) -> pd.DataFrame:
+    """Add the columns of a table, and `matched`: whether a row of it was there; two files that do not fit are refused.
+
+    `unmatched` goes on where the error has said how many of the images, or of the patients, have none.
+    """
+    joined = frame.merge(table, on=on, how="left", indicator="matched")
+    joined["matched"] = (joined["matched"] == "both").to_numpy()
+    counted = joined.drop_duplicates("patient_id") if on == "patient_id" else joined
+    without = int((~counted["matched"]).sum())
+    if without > MAX_UNMATCHED * len(counted):
+        raise InputError(f"{without} of {len(counted)} {unmatched}")
+    return joined
+
+
 def join_patients(
     frame: pd.DataFrame, people: pd.DataFrame, *, columns: Iterable[str], source: str, people_source: str
 ) -> pd.DataFrame:
     """Add columns of a table with one row per patient; patients without a row get blanks, and are counted later."""
     require_unique(people["patient_id"], source=people_source, what="patients")
-    joined = frame.merge(people[["patient_id", *columns]], on="patient_id", how="left", indicator="matched")
-    patients = joined.drop_duplicates("patient_id")
-    without = int((patients["matched"] != "both").sum())
-    if without > MAX_UNMATCHED * len(patients):
-        raise InputError(
-            f"{without} of {len(patients)} patients of {source} are not in {people_source}; the two files are of "
-            "different versions or releases."
-        )
-    return joined.assign(matched=(joined["matched"] == "both").to_numpy())
+    unmatched = f"patients of {source} are not in {people_source}; the two files are of different versions or releases."
+    return join(frame, people[["patient_id", *columns]], "patient_id", unmatched)
 
 
 def index_files(root: Path, folders: Sequence[str], *, suffixes: Sequence[str]) -> dict[str, str]:

@@ -13,9 +13,9 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
-from citlr.data.sources.common import MAX_UNMATCHED, find_file, find_optional, join_patients, require_root
+from citlr.data.sources.common import find_file, find_optional, join, join_patients, require_root
 from citlr.data.splits import read_split_names
-from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, require_unique, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_MIMIC,
@@ -40,11 +40,10 @@ def prepare_mimic_cxr(
     *,
     mimic_iv: str | os.PathLike[str],
     labeller: str = "chexpert",
-    study: Study | None = None,
+    study: Study = DEFAULT,
     narrator: Narrator = QUIET,
 ) -> Cohort:
     """Prepare MIMIC-CXR-JPG."""
-    study = study or Study()
     if labeller not in ("chexpert", "negbio"):
         raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'negbio' are.")
     folder = require_root(root, source=NAME)
@@ -108,15 +107,8 @@ def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metada
     for name in keys:
         table[name] = raw_text(table[name])
     require_unique(table[[*keys]], source=str(file), what="studies")
-    joined = frame.merge(table, on=[*keys], how="left", indicator="labelled")
-    joined["labelled"] = (joined["labelled"] == "both").to_numpy()
-    without = int((~joined["labelled"]).sum())
-    if without > MAX_UNMATCHED * len(joined):
-        raise InputError(
-            f"{without} of {len(joined)} images of {metadata.name} have no row in {file.name}; the two files are of "
-            "different versions."
-        )
-    return joined
+    unmatched = f"images of {metadata.name} have no row in {file.name}; the two files are of different versions."
+    return join(frame, table, [*keys], unmatched).rename(columns={"matched": "labelled"})
 
 
 def _add_split(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
@@ -124,14 +116,9 @@ def _add_split(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
     table["image_id"] = raw_text(table["image_id"])
     require_unique(table["image_id"], source=str(file), what="dicom_ids")
     table["official_split"] = read_split_names(table["official_split"])
-    joined = frame.merge(table, on="image_id", how="left")
-    joined["official_split"] = joined["official_split"].fillna("")
-    without = int((joined["official_split"] == "").sum())
-    if without > MAX_UNMATCHED * len(joined):
-        raise InputError(
-            f"{without} of {len(joined)} images are not in {file.name}; it is of another version than the metadata."
-        )
-    return joined
+    unmatched = f"images are not in {file.name}; it is of another version than the metadata."
+    joined = join(frame, table, "image_id", unmatched).drop(columns="matched")
+    return joined.assign(official_split=joined["official_split"].fillna(""))
 
 
 def _add_people(frame: pd.DataFrame, hospital: Path, study: Study) -> pd.DataFrame:

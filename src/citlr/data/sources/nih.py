@@ -13,7 +13,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, find_optional, index_files, require_root, resolve_within
 from citlr.data.splits import assign_splits
-from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
@@ -53,10 +53,9 @@ HEADERS = {
 
 
 def prepare_nih(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study | None = None, narrator: Narrator = QUIET
+    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare NIH ChestX-ray14."""
-    study = study or Study()
     folder = require_root(root, source=NAME)
     names = (table,) if table else TABLES
     file = find_file(folder, names, source=NAME, usually="beside the folder images/, from the NIH's Box share")

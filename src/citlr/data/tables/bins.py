@@ -38,13 +38,6 @@ def cut_bins(values: pd.Series, edges: Sequence[float], *, source: str, ages: bo
     `0-39` is said of whole numbers and of completed years; of other numbers it would be false between two groups, which
     are then called `under 18.5`, `18.5 to under 25` and `25+`. An age that is only known to be above a bound ("89+") is
     blank where an edge lies above that bound.
-
-    Examples
-    --------
-    >>> cut_bins(pd.Series(["39", "40", "75", None], name="age"), [40, 60], source="a.csv").tolist()
-    ['0-39', '40-59', '60+', nan]
-    >>> cut_bins(pd.Series([18.4, 18.5, 30.0], name="bmi"), [18.5, 25], source="a.csv").tolist()
-    ['under 18.5', '18.5 to under 25', '25+']
     """
     inner = sorted({float(edge) for edge in edges})
     if not inner or not all(math.isfinite(edge) for edge in inner) or (ages and inner[0] <= 0):

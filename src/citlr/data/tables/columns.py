@@ -190,13 +190,7 @@ def pick_columns(
     source: str,
     optional: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Take columns under our names, and read no others.
-
-    Examples
-    --------
-    >>> pick_columns(pd.DataFrame({"Sex": ["F"]}), {"sex": "Sex"}, source="a.csv").columns.tolist()
-    ['sex']
-    """
+    """Take columns under our names, and read no others."""
     have = table_columns(table)
     taken = {ours: theirs for ours, theirs in wanted.items() if theirs in have}
     for ours, theirs in wanted.items():
@@ -229,13 +223,7 @@ def _text(values: pd.Series) -> pd.Series:
 
 
 def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
-    r"""Give paths with forward slashes; refuse those that are absolute or climb out of their folder.
-
-    Examples
-    --------
-    >>> refuse_unsafe_paths(pd.Series(["a\\b.png"]), source="a.csv").tolist()
-    ['a/b.png']
-    """
+    r"""Give paths with forward slashes; refuse those that are absolute or climb out of their folder."""
     clean = paths.astype("string").str.replace("\\", "/", regex=False)
     unsafe = clean.str.match(r"^(?:/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://)") | clean.str.contains(
         r"(?:^|/)\.\.(?:/|$)|\x00"
@@ -250,12 +238,7 @@ def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
 
 
 def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str) -> None:
-    """Refuse a table in which a key occurs twice.
-
-    Examples
-    --------
-    >>> require_unique(pd.Series([1, 2]), source="a.csv", what="image ids")
-    """
+    """Refuse a table in which a key occurs twice."""
     double = keys[keys.duplicated(keep="first")].drop_duplicates()
     if len(double):
         listed = ", ".join(_spell(row) for row in double.head(5).to_numpy().tolist())

@@ -115,13 +115,7 @@ def raw_text(values: pd.Series) -> pd.Series:
 def translate(
     values: pd.Series, table: Mapping[str, str], *, source: str, what: str, allow_unknown: bool = False
 ) -> pd.Series:
-    """Look every value up, ignoring case; the result holds names only.
-
-    Examples
-    --------
-    >>> translate(pd.Series(["White or Caucasian", "Asian"]), RACE_CHEXPERT, source="a.csv", what="race").tolist()
-    ['white', 'asian']
-    """
+    """Look every value up, ignoring case; the result holds names only."""
     text = raw_text(values)
     # Few distinct values among many rows: look each up once.
     codes, distinct = pd.factorize(text)
@@ -141,13 +135,7 @@ def translate(
 def read_age(
     values: pd.Series, *, source: str, zero_is_missing: bool = False, cap: float | None = AGE_CAP
 ) -> pd.Series:
-    """Read ages as years: numbers, DICOM age strings (`060Y`, `018M`, `006W`, `010D`) and caps (`89+`, `>89`).
-
-    Examples
-    --------
-    >>> read_age(pd.Series(["060Y", "6M", "45", "89+", "414", None]), source="a.csv").tolist()
-    [60.0, 0.5, 45.0, 90.0, nan, nan]
-    """
+    """Read ages as years: numbers, DICOM age strings (`060Y`, `018M`, `006W`, `010D`) and caps (`89+`, `>89`)."""
     # Few distinct ages among many rows: read each once.
     codes, distinct = pd.factorize(raw_text(values).str.upper())
     text = pd.Series(np.asarray(distinct, dtype=object), dtype=str)
@@ -186,14 +174,7 @@ def open_ended(values: pd.Series) -> pd.Series:
 
 
 def resolve(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:
-    """Give one row per key where several rows may disagree.
-
-    Examples
-    --------
-    >>> visits = pd.DataFrame({"who": ["a", "a", "b"], "race": ["white", "asian", "black"]})
-    >>> resolve(visits, key="who", value="race", policy="drop").to_dict("list")
-    {'who': ['a', 'b'], 'race': ['conflicting', 'black'], 'conflict': [True, False]}
-    """
+    """Give one row per key where several rows may disagree."""
     if policy not in POLICIES:
         raise InputError(f"'{policy}' is not a policy for patients with several values; known: {', '.join(POLICIES)}.")
     known = frame[frame[value] != UNKNOWN]
