@@ -32,7 +32,7 @@ def main() -> int:
     import torch
 
     from citlr.config import GateConfig
-    from citlr.data.cohort import read_cohort
+    from citlr.data.reading import read_cohort
     from citlr.generators.probes.training import fit_probes
     from citlr.randomness import hashed_seed
     from citlr.studies.pipeline.models import FINDINGS

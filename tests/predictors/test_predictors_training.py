@@ -19,7 +19,8 @@ from PIL import Image
 from torch import nn
 
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
+from citlr.data.reading import read_cohort
 from citlr.errors import InputError, StateError
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.loading import load_predictor

@@ -198,14 +198,14 @@ class Stages:
 
 def _files(root: Path, places: tuple[str, ...]) -> list[str]:
     """Name every file below the places; a place may stay empty."""
-    found: list[str] = []
+    names: list[str] = []
     for place in places:
         path = root / place
         if not path.exists():
             continue
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [file.relative_to(root).as_posix() for file in inside if file.is_file()]
-    return found
+        names += [file.relative_to(root).as_posix() for file in inside if file.is_file()]
+    return names
 
 
 def _below(name: str, place: str) -> bool:

@@ -124,9 +124,9 @@ def open_cache(cohort: Cohort, folder: str | os.PathLike[str]) -> Cohort:
     if len(absent):
         raise InputError(f"The cache {folder} lacks {len(absent)} images of the cohort, the first: {absent.iloc[0]}.")
     cache.require_fresh(cohort.root, wanted.tolist())
-    lost = set(cache.rows.loc[cache.rows["fault"] != "", "image_id"])
+    unreadable = set(cache.rows.loc[cache.rows["fault"] != "", "image_id"])
     recorder = FlowRecorder(cohort.frame, steps=cohort.flow)
-    bad = wanted.isin(lost)
+    bad = wanted.isin(unreadable)
     if bad.any():
         recorder.keep(~bad, "readable", "image cannot be read", cohort.frame.loc[bad, "path"].tolist())
     seen = cache.rows[cache.rows["image_id"].isin(wanted)]

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
+from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.predictors.training.zoo import ARCHITECTURES, PROBE
 from citlr.randomness import hashed_seed

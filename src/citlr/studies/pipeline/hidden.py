@@ -17,8 +17,9 @@ from torch import nn
 
 from citlr.audit.stages import redrawn_and_measured
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
 from citlr.data.images import encode_png
+from citlr.data.reading import read_cohort
 from citlr.randomness import hashed_seed
 from citlr.run.files import atomic_write
 from citlr.run.stages import Stages

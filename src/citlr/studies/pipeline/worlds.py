@@ -13,7 +13,8 @@ from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
+from citlr.data.reading import read_cohort
 from citlr.generators.diffusion.ldm import DLDM
 from citlr.generators.quality.measures import effect_map
 from citlr.run.stage import Stage as RunStage
