@@ -11,25 +11,13 @@ from typing import Any
 import pandas as pd
 
 from citlr.console import Narrator
+from citlr.data import steps
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import Fit
 from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
 from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
-from citlr.data.steps import (
-    Lateral,
-    Uncertain,
-    apply_keep,
-    complete_suffixes,
-    drop_blank,
-    drop_lateral,
-    identify,
-    read_labels,
-    read_numbers,
-    require_levels,
-    require_patients_per_level,
-)
 from citlr.data.tables.bins import cut_bins, is_age
 from citlr.data.tables.columns import pick_columns, wanted_columns
 from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
@@ -76,8 +64,8 @@ def read_cohort(
     fractions: Sequence[float] = (0.65, 0.10, 0.25),
     seed: int = 0,
     fit: Fit = "pad",
-    lateral: Lateral = "drop",
-    uncertain: Uncertain = "error",
+    lateral: steps.Lateral = "drop",
+    uncertain: steps.Uncertain = "error",
     conflicts: Policy = "drop",
     check: Check = "decode",
     max_unreadable: float = 0.01,
@@ -156,32 +144,32 @@ def read_cohort(
     require_roles(names, labels, covariates, wanted)
     recorder = FlowRecorder(pick_columns(table, wanted, source=source, optional=_OPTIONAL))
     recorder.start("table", f"rows of {Path(source).name}")
-    identify(recorder, source=source)
+    steps.identify(recorder, source=source)
     raw = {f"raw {name}": raw_text(recorder.frame[name]) for name in names}
     recorder.frame = recorder.frame.assign(**raw)
     _read_attributes(recorder, roles, conflicts)
     _read_covariates(recorder, roles)
-    apply_keep(recorder, keep or {})
+    steps.apply_keep(recorder, keep or {})
     for label in labels:
-        recorder.frame[label] = read_labels(recorder.frame[label], uncertain=uncertain, source=source)
+        recorder.frame[label] = steps.read_labels(recorder.frame[label], uncertain=uncertain, source=source)
     if "age" in recorder.frame and "age" not in names:
         recorder.frame["age"] = read_age(recorder.frame["age"], source=source, cap=None)
     root = Path(images)
     if lateral == "drop":
-        drop_lateral(recorder, root)
-    complete_suffixes(recorder, root)
+        steps.drop_lateral(recorder, root)
+    steps.complete_suffixes(recorder, root)
     white = drop_unreadable(
         recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator
     )
     done = recorder.frame
     for name in names:
-        require_levels(done, name, source=source, wanted=roles.rules(name))
+        steps.require_levels(done, name, source=source, wanted=roles.rules(name))
     if split is None:
         done["split"] = assign_splits(done, fractions=fractions, stratify=attribute, seed=seed)
     else:
         done["split"] = read_split_names(done["split"])
         require_disjoint(done)
-    require_patients_per_level(done, attribute, minimum=min_patients_per_level)
+    steps.require_patients_per_level(done, attribute, minimum=min_patients_per_level)
     if min_patients_per_level and (done["split"] == "train").any():
         require_levels_to_learn(done, attribute)
     kept = aside_covariates(recorder, covariates)
@@ -208,12 +196,12 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
             ages = is_age((name, column), recorder.frame[name])
             binned = cut_bins(recorder.frame[name], roles.bins[name], source=roles.source, ages=ages)
             recorder.frame[name] = binned
-        drop_blank(recorder, name, step=name, what=name)
+        steps.drop_blank(recorder, name, step=name, what=name)
         name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
 
 
 def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:
     for name in roles.covariates:
         if name not in (*roles.labels, "age"):
-            recorder.frame[name] = read_numbers(recorder.frame[name], source=roles.source)
+            recorder.frame[name] = steps.read_numbers(recorder.frame[name], source=roles.source)
             merge_covariate(recorder, name)
