@@ -33,7 +33,7 @@ def main() -> int:
 
     from citlr.config import GateConfig
     from citlr.data.reading import read_cohort
-    from citlr.generators.probes.training import fit_probes
+    from citlr.generators.probes.training import ProbeSettings, fit_probes
     from citlr.randomness import hashed_seed
     from citlr.studies.pipeline.models import FINDINGS
     from citlr.studies.pipeline.worlds import ATTRIBUTE, FULL, LEVELS, Place
@@ -69,10 +69,7 @@ def main() -> int:
                         probes = fit_probes(
                             cohort.part("train"),
                             cohort.part("validation"),
-                            attributes=(ATTRIBUTE,),
-                            labels=names,
-                            size=FULL.size,
-                            steps=steps,
+                            ProbeSettings((ATTRIBUTE,), FULL.size, labels=names, steps=steps),
                             seed=seed + turn,
                             directory=Path(folder) / "probes" / f"{steps}-{turn}",
                         )

@@ -23,7 +23,7 @@ from citlr.data.cohort import Cohort
 from citlr.errors import StateError
 from citlr.generators.base import Images
 from citlr.generators.probes.probe import Probes
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.meter import QualityMeter, over_levels
@@ -142,12 +142,14 @@ def assess_faithfulness(
         return fit_probes(
             train,
             validation,
-            attributes=(attribute,),
-            labels=watched,
-            size=size,
-            steps=settings.probe_steps,
+            ProbeSettings(
+                (attribute,),
+                size,
+                labels=watched,
+                steps=settings.probe_steps,
+                architecture="small" if size == plan.size else "fine",
+            ),
             seed=seed,
-            architecture="small" if size == plan.size else "fine",
             directory=None
             if directory is None
             else directory / "training" / ("" if size == plan.size else f"at-{size}"),

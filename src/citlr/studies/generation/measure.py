@@ -20,11 +20,11 @@ from citlr.config import GateConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator, Images
+from citlr.generators.diffusion.guidance import round_trip
 from citlr.generators.diffusion.ldm import LatentDiffusion
+from citlr.generators.diffusion.leakage import measure_leakage
 from citlr.generators.oracle import Oracle
 from citlr.generators.probes.probe import Probes
-from citlr.generators.published.inversion import round_trip
-from citlr.generators.published.leakage import measure_leakage
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import Extractor
 from citlr.generators.quality.measures import effect_map
@@ -164,7 +164,7 @@ def _measured(bench: Bench, generator: CounterfactualGenerator, entrant: Entrant
             generator, study.train, study.test, attribute=attribute, steps=effort.leakage_steps, seed=seed
         )
         row["leakage"] = leak.to_json()
-        row["round_trip"] = asdict(round_trip(generator._fitted, few, rows))
+        row["round_trip"] = asdict(round_trip(generator.sampler, few, rows))
     _keep_pictures(bench, redrawn, entrant, seed)
     return row
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import load_extractor
 from citlr.run.files import atomic_write, claim, fingerprint, read_json, write_json
 from citlr.studies.generation.figures import picture_grid, write_grid
@@ -49,15 +49,17 @@ def run_generation(
     narrator.say(f"{study.name}: {len(study.train)} training images, {len(chosen)} models, {effort.seeds} seeds")
     probes = fit_probes(
         *study.probe_splits,
-        attributes=(study.attribute,),
-        labels=study.watched,
-        size=effort.size,
-        steps=effort.probe_steps,
-        batch_size=32,
+        ProbeSettings(
+            (study.attribute,),
+            effort.size,
+            labels=study.watched,
+            steps=effort.probe_steps,
+            batch_size=32,
+            architecture=effort.probe,
+            # In the phantom's own sample for the probe nothing goes with the attribute.
+            within_levels=study.sample is None,
+        ),
         seed=seed,
-        architecture=effort.probe,
-        # In the phantom's own sample for the probe nothing goes with the attribute.
-        within_levels=study.sample is None,
         directory=folder / "probe",
         narrator=narrator,
     )
