@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -174,50 +176,40 @@ def _read_plain(source: Path) -> npt.NDArray[np.uint8] | None:
     return decode_plain_gray(content, max_pixels=MAX_PIXELS)
 
 
-class _opened:  # noqa: N801 - used as a function in a with statement
+@contextmanager
+def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     """Open a PNG or JPEG and turn every way in which that can fail, now or while decoding, into one sentence."""
+    name = str(source) if isinstance(source, Path) else "The bytes of an image"
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise InputError(
+                    f"{name} claims {width} x {height} pixels, more than the {MAX_PIXELS:,} that a radiograph can "
+                    "have; it is refused as a decompression bomb."
+                )
+            yield image
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{name} is not there; check the image folder and the path column.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name} claims more pixels than a radiograph can have; it is refused ({error}).") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is not a PNG or JPEG image, nor DICOM{_other_kind(source)}.") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise InputError(f"{name} cannot be decoded, it may be truncated ({shortened(str(error))}).") from error
+    except Exception as error:
+        raise InputError(f"{name} cannot be decoded ({type(error).__name__}: {shortened(str(error))}).") from error
 
-    def __init__(self, source: Path | io.BytesIO) -> None:
-        self.source = source
-        self.name = str(source) if isinstance(source, Path) else "The bytes of an image"
 
-    def __enter__(self) -> Image.Image:
-        try:
-            self.image = Image.open(self.source, formats=FORMATS)
-        except FileNotFoundError as error:
-            raise InputError(f"{self.name} is not there; check the image folder and the path column.") from error
-        except Exception as error:
-            raise self._sentence(error) from error
-        width, height = self.image.size
-        if width * height > MAX_PIXELS:
-            self.image.close()
-            raise InputError(
-                f"{self.name} claims {width} x {height} pixels, more than the {MAX_PIXELS:,} that a radiograph can "
-                "have; it is refused as a decompression bomb."
-            )
-        return self.image
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.image.close()
-        if isinstance(error, Exception) and not isinstance(error, InputError):
-            raise self._sentence(error) from error
-
-    def _sentence(self, error: Exception) -> InputError:
-        if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-            return InputError(f"{self.name} claims more pixels than a radiograph can have; it is refused ({error}).")
-        if isinstance(error, UnidentifiedImageError):
-            return InputError(f"{self.name} is not a PNG or JPEG image, nor DICOM{self._kind()}.")
-        if isinstance(error, OSError | ValueError | SyntaxError | EOFError):
-            return InputError(f"{self.name} cannot be decoded, it may be truncated ({shortened(str(error))}).")
-        return InputError(f"{self.name} cannot be decoded ({type(error).__name__}: {shortened(str(error))}).")
-
-    def _kind(self) -> str:
-        if not isinstance(self.source, Path):
-            return ""
-        with self.source.open("rb") as stream:
-            head = stream.read(8)
-        kind = next((name for start, name in _OTHERS.items() if head.startswith(start)), None)
-        return "" if kind is None else f", but a {kind} file; write it as PNG"
+def _other_kind(source: Path | io.BytesIO) -> str:
+    if not isinstance(source, Path):
+        return ""
+    with source.open("rb") as stream:
+        head = stream.read(8)
+    kind = next((name for start, name in _OTHERS.items() if head.startswith(start)), None)
+    return "" if kind is None else f", but a {kind} file; write it as PNG"
 
 
 def _seen(image: Image.Image, size: int | None, fit: Fit, white: int) -> Seen:

@@ -57,25 +57,12 @@ class PredictorCheck:
 
 
 def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> PredictorCheck:
-    """Run one batch through a model and refuse a model that could not be audited.
+    """Run one batch through a model and refuse one that could not be audited: by what it gives, or how it varies.
 
-    Parameters
-    ----------
-    predictor : Predictor
-        The model under audit.
-    images : float array of shape (n, 1, H, W)
-        A few real images in [0, 1], as the audit will give them; two or more, so that dependence on the batch shows.
+    Refused are two answers for the same batch (dropout left on), and another answer for an image alone than in a batch
+    (batch normalisation in training mode), so two images or more are needed.
 
-    Returns
-    -------
-    PredictorCheck
-
-    Raises
-    ------
-    InputError
-        If the model raises, gives another number of labels, NaN or values outside [0, 1], gives two answers for the
-        same batch (dropout left on), or another answer for an image alone than in a batch (batch normalisation in
-        training mode).
+    Shapes: `images` (n, 1, H, W) in [0, 1], real ones, as the audit will give them.
 
     Examples
     --------
