@@ -105,9 +105,9 @@ def test_rivals_resume_bit_for_bit(world, tmp_path: Path, kind: str, options: di
     with pytest.raises(Killed):
         fitted(kind, options, world, directory=tmp_path, narrator=Killing(), checkpoint_minutes=0.0)
     resumed = fitted(kind, options, world, directory=tmp_path, checkpoint_minutes=0.0)
-    for name, module in whole._modules().items():
+    for name, module in whole.modules().items():
         for key, value in module.state_dict().items():
-            assert torch.equal(value, resumed._modules()[name].state_dict()[key]), f"{name}/{key}"
+            assert torch.equal(value, resumed.modules()[name].state_dict()[key]), f"{name}/{key}"
     with pytest.raises(StateError, match="another configuration"):
         fitted(kind, options, world, directory=tmp_path, **({"beta": 3.0} if kind == "vae" else {"probe_rate": 1e-4}))
 
