@@ -11,6 +11,8 @@ import pytest
 from report_fake import make_result
 
 from citlr.audit.gates.agreement import gate_agreement, measure_agreement
+from citlr.audit.gates.evidence import Evidence
+from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
 from citlr.audit.results.records import Carried, Estimate, Gate
 from citlr.audit.results.result import AuditResult, read_result
@@ -20,6 +22,7 @@ from citlr.config import GateConfig, TestConfig
 
 SETTINGS = TestConfig(randomizations=199)
 DRAWS = 4
+UNSEEN = Faithfulness(None, {}, None, 0.0, {}, {}, None, "", ())
 
 
 class World:
@@ -59,8 +62,11 @@ class World:
         rows = schema_rows(assess_responses(responses, settings=SETTINGS, shared_seeds=True, seed=0), "sex")
         agreement = measure_agreement(table, responses, self.frame, settings=SETTINGS)
         found = measure_unexplained(table, responses, self.frame, given=("x",), settings=SETTINGS, seed=0)
-        gates = (*gate_agreement(agreement, GateConfig()), *gate_unexplained(found, rows))
-        return list(gates), [row.verdict for row in withhold(rows, gates)]
+        evidence = Evidence(
+            GateConfig(), UNSEEN, UNSEEN.carried_at(64), rows=rows, agreement=agreement, unexplained=found
+        )
+        gates = [*gate_agreement(evidence), *gate_unexplained(evidence)]
+        return gates, [row.verdict for row in withhold(rows, gates)]
 
 
 def failed(gates: list[Gate]) -> list[str]:
@@ -162,7 +168,7 @@ def test_without_null_interventions_agreement_is_unknown_and_fails() -> None:
     table = world.answers(world.severity)
     responses = responses_of(table[table["draw"] >= 0], attribute="sex", levels=world.levels)
     (found,) = measure_agreement(table[table["draw"] >= 0], responses, world.frame, settings=SETTINGS)
-    (gate,) = gate_agreement([found], GateConfig())
+    (gate,) = gate_agreement(Evidence(GateConfig(), UNSEEN, UNSEEN.carried_at(64), agreement=(found,)))
     assert not gate.passed
     assert "unknown" in gate.text
 

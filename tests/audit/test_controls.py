@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from citlr.audit.gates.controls import audit_placebo, audit_regeneration, run_controls
+from citlr.audit.gates.controls import audit_placebo, audit_regeneration, gate_placebo, run_controls
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.generation import placebo_size
 from citlr.audit.results.result import AuditResult, Controls, read_result
 from citlr.audit.results.statistics import responses_of
-from citlr.audit.results.verdicts import gate_quality
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
@@ -116,7 +116,7 @@ def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
     assert placebo.pvalue < 0.01
     found = Faithfulness(0.01, {"F": 1.0}, None, 0.0, {}, {}, None, "", ())
     controls = Controls(placebo, (), None)
-    gate = gate_quality(found, found.carried_at(64), GateConfig(), controls, coin_passed=passed)[-1]
+    (gate,) = gate_placebo(Evidence(GateConfig(), found, found.carried_at(64), controls, coin_passed=passed))
     assert (gate.name, gate.passed) == ("placebo", False)
     assert gate.text == f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
 

@@ -7,7 +7,7 @@ treats real images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.prediction import ORIGINAL
 from citlr.audit.results.records import Agreement, Estimate, Gate
 from citlr.audit.results.statistics import threshold_of
@@ -96,9 +97,10 @@ def _aurocs(positive: npt.NDArray[np.bool_], before: Floats, after: Floats) -> t
     return float(roc_auc_score(positive, before)), float(np.mean(drawn))
 
 
-def gate_agreement(found: Sequence[Agreement], limits: GateConfig) -> tuple[Gate, ...]:
+def gate_agreement(evidence: Evidence) -> Iterator[Gate]:
     """Hold the agreement of every label against the limits; a limit of 0 for equal decisions waives them."""
-    return tuple(_gate(one, limits) for one in found) if limits.agreement else ()
+    for one in evidence.agreement if evidence.limits.agreement else ():
+        yield _gate(one, evidence.limits)
 
 
 def _gate(found: Agreement, limits: GateConfig) -> Gate:

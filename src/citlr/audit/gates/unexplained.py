@@ -21,7 +21,7 @@ own, of the probabilities, image by image, and so finds a small dose that decisi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ import pandas as pd
 from scipy import stats
 
 from citlr.audit.gates.covariates import coded
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.prediction import ORIGINAL
 from citlr.audit.results.records import Estimate, Gate, TestRow, Unexplained
 from citlr.audit.results.statistics import outcome_of
@@ -204,16 +205,14 @@ def _reaches_beyond(estimate: Estimate, margin: float) -> bool:
     return estimate.low > margin or estimate.high < -margin
 
 
-def gate_unexplained(found: Sequence[Unexplained], rows: Sequence[TestRow]) -> tuple[Gate, ...]:
+def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
     """Hold the differences against the verdicts: one beyond the margin that redrawing shows nothing of fails."""
-    verdicts = {(row.label, row.contrast): row for row in rows}
-    several = len({row.contrast for row in rows}) > 1
-    gates = []
-    for one in found:
+    verdicts = {(row.label, row.contrast): row for row in evidence.rows}
+    several = len({row.contrast for row in evidence.rows}) > 1
+    for one in evidence.unexplained if evidence.limits.unexplained else ():
         row = verdicts.get((one.label, one.contrast))
         if row is not None:
-            gates.append(_gate(one, row, several))
-    return tuple(gates)
+            yield _gate(one, row, several)
 
 
 def _gate(found: Unexplained, row: TestRow, several: bool) -> Gate:

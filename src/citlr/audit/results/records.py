@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from citlr.checks import Check
 from citlr.text import shown
 
 Verdict = Literal["dependence", "equivalent", "inconclusive"]
@@ -147,18 +148,15 @@ class SubgroupRow:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """One condition that has to be met before a verdict may rest on the redrawn images.
+class Gate(Check):
+    """A check that has to be passed before a verdict may rest on the redrawn images.
 
-    `threshold` is None where a verdict and not a number decides, as for the audit of the coin. `label` and `contrast`
-    say which rows it is about; without them it is about all.
+    `label` and `contrast` say which rows it is about; without them it is about all.
     """
 
-    name: str
-    value: float | None
-    threshold: float | None
+    # As audit.json has it.
+    limit: Annotated[float | None, Field(alias="threshold")]
     passed: bool
-    text: str
     label: str | None = None
     contrast: tuple[str, str] | None = None
 

@@ -35,6 +35,7 @@ from citlr.audit.results.records import (
     Unexplained,
     Verdict,
 )
+from citlr.checks import failed
 from citlr.errors import InputError
 from citlr.run.files import write_json
 from citlr.text import shortened, shown, visible
@@ -112,11 +113,11 @@ class AuditResult:
     @property
     def gates_passed(self) -> bool:
         """Whether every generator gate was met."""
-        return all(gate.passed for gate in self.quality.gates)
+        return not failed(self.quality.gates)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
-        return {"schema": SCHEMA, **_plain(dataclasses.asdict(self))}
+        return {"schema": SCHEMA, **_plain(_as_result().dump_python(self, by_alias=True, warnings=False))}
 
     def to_json(self, path: str | Path) -> Path:
         """Write `audit.json` atomically and return its path."""

@@ -10,16 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.audit.gates.agreement import gate_agreement, measure_agreement
+from citlr.audit.gates.agreement import measure_agreement
 from citlr.audit.gates.controls import run_controls
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
-from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
+from citlr.audit.gates.registry import gates_of
+from citlr.audit.gates.unexplained import measure_unexplained
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.replicates import replicates_of
-from citlr.audit.results.records import Agreement, Carried, Unexplained
-from citlr.audit.results.result import AuditResult, CohortSummary, Controls, Gate, OmnibusRow, Quality, TestRow, worst
+from citlr.audit.results.records import Agreement, Unexplained
+from citlr.audit.results.result import AuditResult, CohortSummary, Gate, OmnibusRow, Quality, TestRow, worst
 from citlr.audit.results.statistics import assess_responses, baselines, responses_of, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
+from citlr.checks import failed
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses
@@ -92,11 +95,19 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     )
     rows = schema_rows(assessment, attribute)
     agreement, unexplained = _of_the_model(inputs, responses)
-    gates = (
-        *gate_quality(inputs.faithfulness, carried, config.gates, controls, coin_passed),
-        *gate_agreement(agreement, config.gates),
-        *(gate_unexplained(unexplained, rows) if config.gates.unexplained else ()),
+    evidence = Evidence(
+        limits=config.gates,
+        faithfulness=inputs.faithfulness,
+        carried=carried,
+        controls=controls,
+        coin_passed=coin_passed,
+        responses=responses,
+        cohort=inputs.test,
+        rows=rows,
+        agreement=agreement,
+        unexplained=unexplained,
     )
+    gates = gates_of(evidence)
     rows = withhold(rows, gates)
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
@@ -132,32 +143,16 @@ def recorded_beside(cohort: Cohort, hold: Sequence[str], attribute: str) -> tupl
     return tuple(name for name in names if name != attribute and name in cohort.frame)
 
 
-def gate_quality(
-    found: Faithfulness, carried: Carried, limits: GateConfig, controls: Controls, coin_passed: bool
-) -> tuple[Gate, ...]:
-    """Hold the generator's quality against the limits of the configuration."""
-    gates = [_composition(found.composition, limits.composition)]
-    gates.append(_effectiveness(carried, limits.effectiveness))
-    for label, shift in sorted(found.drift.items()):
-        gates.append(_drift(label, shift, limits.drift))
-    if limits.placebo:
-        p = None if controls.placebo is None else controls.placebo.pvalue
-        shown = "shows no dependence" if coin_passed else "shows a dependence, where there is none"
-        said = "was not made" if p is None else f"{shown} (p = {p:.3g})"
-        gates.append(Gate("placebo", p, None, coin_passed, f"The audit of a fair coin {said}."))
-    return tuple(gates)
-
-
 def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
     """Turn every verdict into "inconclusive" that a failed gate is about, and say which."""
-    return tuple(_withheld(row, [gate for gate in gates if not gate.passed and gate.concerns(row)]) for row in rows)
+    return tuple(_withheld(row, [gate for gate in failed(gates) if gate.concerns(row)]) for row in rows)
 
 
-def _withheld(row: TestRow, failed: Sequence[Gate]) -> TestRow:
-    if not failed:
+def _withheld(row: TestRow, failing: Sequence[Gate]) -> TestRow:
+    if not failing:
         return row
-    several = len(failed) > 1
-    names, why = ", ".join(gate.name for gate in failed), " ".join(gate.text for gate in failed)
+    several = len(failing) > 1
+    names, why = ", ".join(gate.name for gate in failing), " ".join(gate.text for gate in failing)
     return replace(
         row,
         verdict="inconclusive",
@@ -193,34 +188,6 @@ def _aligned(
         return None
     position = {name: row for row, name in enumerate(counterfactuals.main.plan.image_ids)}
     return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
-
-
-def _composition(value: float | None, limit: float) -> Gate:
-    if value is None:
-        return Gate("composition", None, limit, False, "Composition is unknown: no null intervention was drawn.")
-    text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
-    return Gate("composition", value, limit, value <= limit, text)
-
-
-def _effectiveness(carried: Carried, limit: float) -> Gate:
-    if not carried.shares:
-        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note}"
-        return Gate("effectiveness", None, limit, False, text)
-    level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
-    text = (
-        f"At {carried.size} pixels, the size that the model reads, images redrawn as '{level}' carry "
-        f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
-        f"{limit:.0%} is needed."
-    )
-    return Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text)
-
-
-def _drift(label: str, shift: float | None, limit: float) -> Gate:
-    if shift is None:
-        text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
-        return Gate(f"drift of {label}", None, limit, False, text)
-    text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
-    return Gate(f"drift of {label}", shift, limit, abs(shift) <= limit, text)
 
 
 def _quality(found: Faithfulness, gates: tuple[Gate, ...]) -> Quality:

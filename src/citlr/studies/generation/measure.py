@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness, carried_by
-from citlr.audit.results.result import Controls
-from citlr.audit.results.verdicts import gate_quality
+from citlr.audit.gates.registry import gates_of
 from citlr.config import GateConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -225,8 +225,7 @@ def _gates(report: QualityReport, bench: Bench, hold: tuple[str, ...]) -> list[R
     study = bench.study
     readings = (report.real_readings, report.attribute_readings)
     carried = carried_by(bench.probes, *readings, bench.test.frame, study.attribute, study.levels, hold)
-    gates = gate_quality(found, carried, GateConfig(placebo=False), Controls(None, (), None), coin_passed=False)
-    return [asdict(gate) for gate in gates]
+    return [asdict(gate) for gate in gates_of(Evidence(GateConfig(placebo=False), found, carried))]
 
 
 def _keep_pictures(bench: Bench, redrawn: Images, entrant: Entrant, seed: int) -> None:
