@@ -59,9 +59,9 @@ class World:
 
     def audited(self, table: pd.DataFrame) -> tuple[list[Gate], list[str]]:
         responses = responses_of(table, attribute="sex", levels=self.levels)
-        rows = schema_rows(assess_responses(responses, settings=SETTINGS, shared_seeds=True, seed=0), "sex")
-        agreement = measure_agreement(table, responses, self.frame, settings=SETTINGS)
-        found = measure_unexplained(table, responses, self.frame, given=("x",), settings=SETTINGS, seed=0)
+        rows = schema_rows(assess_responses(responses, settings=SETTINGS, shared_seeds=True, seed=0))
+        agreement = measure_agreement(responses, self.frame, settings=SETTINGS)
+        found = measure_unexplained(responses, self.frame, given=("x",), settings=SETTINGS, seed=0)
         evidence = Evidence(
             GateConfig(), UNSEEN, UNSEEN.carried_at(64), rows=rows, agreement=agreement, unexplained=found
         )
@@ -167,7 +167,7 @@ def test_without_null_interventions_agreement_is_unknown_and_fails() -> None:
     world = World(60, 8)
     table = world.answers(world.severity)
     responses = responses_of(table[table["draw"] >= 0], attribute="sex", levels=world.levels)
-    (found,) = measure_agreement(table[table["draw"] >= 0], responses, world.frame, settings=SETTINGS)
+    (found,) = measure_agreement(responses, world.frame, settings=SETTINGS)
     (gate,) = gate_agreement(Evidence(GateConfig(), UNSEEN, UNSEEN.carried_at(64), agreement=(found,)))
     assert not gate.passed
     assert "unknown" in gate.text
@@ -177,7 +177,7 @@ def test_where_the_record_says_the_level_nobody_is_left_to_compare() -> None:
     world = World(300, 9)
     table, told = world.answers(world.severity), world.frame.assign(told=world.level.astype(float))
     responses = responses_of(table, attribute="sex", levels=world.levels)
-    (found,) = measure_unexplained(table, responses, told, given=("x", "told"), settings=SETTINGS, seed=0)
+    (found,) = measure_unexplained(responses, told, given=("x", "told"), settings=SETTINGS, seed=0)
     assert found.difference is None or found.difference.high - found.difference.low > 0.3
     assert not found.beyond
 
@@ -198,8 +198,8 @@ def test_what_was_measured_is_read_back(tmp_path: Path) -> None:
     quality = replace(
         base.quality,
         carried=Carried(64, {"female": Estimate(0.97, 0.9, 1.04)}),
-        agreement=measure_agreement(table, responses, world.frame, settings=SETTINGS),
-        unexplained=measure_unexplained(table, responses, world.frame, given=("x",), settings=SETTINGS, seed=0),
+        agreement=measure_agreement(responses, world.frame, settings=SETTINGS),
+        unexplained=measure_unexplained(responses, world.frame, given=("x",), settings=SETTINGS, seed=0),
         gates=(Gate("g", 1.0, 0.5, True, "Fine.", "x", ("female", "male")),),
     )
     result = replace(base, quality=quality, tests=tuple(replace(row, carried=0.9) for row in base.tests))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,6 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.prediction import ORIGINAL
 from citlr.audit.results.records import Controls, Gate, Placebo, PlantedBias, Regeneration
 from citlr.audit.results.statistics import assess_responses, outcome_of, responses_of, threshold_of
 from citlr.config import ControlsConfig, TestConfig
@@ -51,14 +50,7 @@ def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("placebo", pvalue, None, evidence.coin_passed, f"The audit of a fair coin {said}.")
 
 
-def audit_regeneration(
-    frame: pd.DataFrame,
-    responses: Responses,
-    *,
-    factual: Mapping[str, str],
-    settings: TestConfig,
-    seed: int,
-) -> Regeneration | None:
+def audit_regeneration(responses: Responses, *, settings: TestConfig, seed: int) -> Regeneration | None:
     """Audit the first half of each level's draws against the second half: the level is the same, so nothing may show.
 
     It costs no image and no output: the draws are there.
@@ -78,28 +70,19 @@ def audit_regeneration(
         found += list(test.tests)
     first = min(found, key=lambda row: row.pvalue_adjusted)
     corrected = min(1.0, first.pvalue_adjusted * len(responses.levels))
-    changed = _changed(frame, responses, factual, settings)
+    changed = _changed(responses, settings)
     return Regeneration(corrected, float(first.psi.estimate), first.n_images, changed)
 
 
-def _changed(
-    frame: pd.DataFrame, responses: Responses, factual: Mapping[str, str], settings: TestConfig
-) -> float | None:
+def _changed(responses: Responses, settings: TestConfig) -> float | None:
     """Return how many outputs redrawing under the own level changes, in the label where it is most."""
-    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
-    if not len(originals):
-        return None
-    table = originals.pivot_table(index="image_id", columns="label", values="probability")
-    own = [factual.get(str(unit), "") for unit in responses.units]
-    rows = [row for row, level in enumerate(own) if level in responses.levels and responses.units[row] in table.index]
-    if not rows:
+    null = responses.null
+    if responses.original is None or null is None:
         return None
     shares = []
     for k, label in enumerate(responses.labels):
-        before = outcome_of(table[label].reindex(responses.units[rows]).to_numpy(float), label, settings)
-        null = np.stack([responses.values[row, responses.levels.index(own[row]), :, k] for row in rows])
-        after = outcome_of(null, label, settings)
-        shares.append(float(np.abs(after - before[:, None]).mean()))
+        before = outcome_of(responses.original[:, k], label, settings)
+        shares.append(float(np.abs(outcome_of(null[..., k], label, settings) - before[:, None]).mean()))
     return max(shares)
 
 
@@ -178,7 +161,6 @@ def run_controls(
     settings: TestConfig,
     shared_seeds: bool,
     seed: int,
-    factual: Mapping[str, str] | None = None,
 ) -> tuple[Controls, bool]:
     """Run all three controls; the flag says whether the coin passed (False when it was not tossed)."""
     placebo, passed = audit_placebo(frame, settings=settings, shared_seeds=shared_seeds, seed=seed)
@@ -188,7 +170,7 @@ def run_controls(
             f"The coin's {placebo.n_images} images show a psi of {placebo.detectable:.3f} with 80 % power: a fault of "
             f"the generator between the margin ({settings.margin:g}) and that may go unnoticed."
         )
-    again = audit_regeneration(frame, responses, factual=factual or {}, settings=settings, seed=seed)
+    again = audit_regeneration(responses, settings=settings, seed=seed)
     if again is None:
         notes.append(f"No regeneration under the same level: {responses.n_draws} draws are no two halves of two.")
     decisions = bool(np.isin(responses.values, (0.0, 1.0)).all())

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from citlr.audit.gates.faithfulness import Faithfulness
-from citlr.audit.results.records import Agreement, Carried, Controls, TestRow, Unexplained
+from citlr.audit.results.records import Agreement, Carried, Controls, Unexplained
 from citlr.config import GateConfig
 from citlr.data.cohort import Cohort
+from citlr.invariance.records import TestRow
 from citlr.invariance.responses import Responses
 
 

@@ -18,7 +18,7 @@ import torch
 
 from citlr.audit.gates.carried import measure_carried
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.results.records import Carried, Estimate
+from citlr.audit.results.records import Carried
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
@@ -29,6 +29,7 @@ from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.meter import QualityMeter, over_levels
 from citlr.generators.variables import as_level
+from citlr.invariance.records import Estimate
 from citlr.predictors.specs import InputSpec
 from citlr.run.files import atomic_write, read_json, write_json
 

@@ -19,7 +19,7 @@ from citlr.audit.gates.unexplained import measure_unexplained
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Unexplained
-from citlr.audit.results.result import AuditResult, CohortSummary, Gate, OmnibusRow, Quality, TestRow, worst
+from citlr.audit.results.result import AuditResult, CohortSummary, Gate, Quality, TestRow, worst
 from citlr.audit.results.statistics import assess_responses, baselines, responses_of, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
 from citlr.checks import failed
@@ -89,11 +89,8 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         settings=config.test,
         shared_seeds=shared,
         seed=config.seed,
-        factual=dict(
-            zip(inputs.test.frame["image_id"].astype(str), inputs.test.frame[attribute].astype(str), strict=True)
-        ),
     )
-    rows = schema_rows(assessment, attribute)
+    rows = schema_rows(assessment)
     agreement, unexplained = _of_the_model(inputs, responses)
     evidence = Evidence(
         limits=config.gates,
@@ -112,7 +109,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
         tests=rows,
-        baselines=baselines(inputs.responses, inputs.test, attribute=attribute, levels=levels, settings=config.test),
+        baselines=baselines(responses, inputs.test, settings=config.test),
         quality=replace(
             _quality(inputs.faithfulness, gates), carried=carried, agreement=agreement, unexplained=unexplained
         ),
@@ -122,7 +119,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         model=inputs.model,
         alpha=config.test.alpha,
         subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
-        omnibus=tuple(OmnibusRow(**asdict(test)) for test in assessment.omnibus),
+        omnibus=assessment.omnibus,
     )
 
 
@@ -132,8 +129,8 @@ def _of_the_model(inputs: AuditInputs, responses: Responses) -> tuple[tuple[Agre
     given = recorded_beside(inputs.test, inputs.counterfactuals.generator.hold, responses.attribute)
     seed = inputs.settings.seed
     return (
-        measure_agreement(inputs.responses, responses, frame, settings=test),
-        measure_unexplained(inputs.responses, responses, frame, given=given, settings=test, seed=seed),
+        measure_agreement(responses, frame, settings=test),
+        measure_unexplained(responses, frame, given=given, settings=test, seed=seed),
     )
 
 
