@@ -85,7 +85,9 @@ class Stages:
 
     def require(self, name: str, remedy: str) -> StageRecord:
         """Return the record of a finished stage whose files are intact."""
-        record = self.record(name)
+        record, file = self.record(name), self.path("stages", f"{name}.json")
+        if record is None and file.is_file():
+            raise StateError(f"'{file}' is damaged: {remedy}.")
         if record is None:
             raise StateError(f"'{self.root}' has no finished stage '{name}': {remedy}.")
         trouble = self.intact(record)
