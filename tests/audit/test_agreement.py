@@ -14,7 +14,7 @@ from citlr.audit.gates.agreement import gate_agreement, measure_agreement
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
-from citlr.audit.results.records import Carried, Estimate, Gate
+from citlr.audit.results.records import Carried, Estimate, Gate, Quality
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.statistics import assess_responses, responses_of, schema_rows
 from citlr.audit.results.verdicts import withhold
@@ -22,7 +22,7 @@ from citlr.config import GateConfig, TestConfig
 
 SETTINGS = TestConfig(randomizations=199)
 DRAWS = 4
-UNSEEN = Faithfulness(None, {}, None, 0.0, {}, {}, None, "", ())
+UNSEEN = Faithfulness(Quality(None, {}, None, 0.0, {}, None, "", ()))
 
 
 class World:

@@ -11,7 +11,7 @@ from citlr.audit.gates.covariates import coded
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness, seen_at
 from citlr.audit.gates.images import gate_effectiveness
-from citlr.audit.results.records import Carried, Estimate
+from citlr.audit.results.records import Carried, Estimate, Quality
 from citlr.config import GateConfig
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
@@ -160,4 +160,4 @@ def test_columns_are_coded_with_what_is_missing() -> None:
 
 
 def _faithful(*carried: Carried) -> Faithfulness:
-    return Faithfulness(0.01, {"F": 1.0, "M": 1.0}, None, 0.0, {}, {}, None, "", (), carried=carried)
+    return Faithfulness(Quality(0.01, {"F": 1.0, "M": 1.0}, None, 0.0, {}, None, "", ()), carried)

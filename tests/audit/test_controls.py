@@ -10,7 +10,7 @@ from citlr.audit.gates.controls import audit_placebo, audit_regeneration, gate_p
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.generation import placebo_size
-from citlr.audit.results.result import AuditResult, Controls, read_result
+from citlr.audit.results.result import AuditResult, Controls, Quality, read_result
 from citlr.audit.results.statistics import responses_of
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError
@@ -111,7 +111,7 @@ def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
     placebo, passed = audit_placebo(coin, settings=SETTINGS, shared_seeds=True, seed=0)
     assert not passed
     assert placebo.pvalue < 0.01
-    found = Faithfulness(0.01, {"F": 1.0}, None, 0.0, {}, {}, None, "", ())
+    found = Faithfulness(Quality(0.01, {"F": 1.0}, None, 0.0, {}, None, "", ()))
     controls = Controls(placebo, (), None)
     (gate,) = gate_placebo(Evidence(GateConfig(), found, found.carried_at(64), controls, coin_passed=passed))
     assert (gate.name, gate.passed) == ("placebo", False)

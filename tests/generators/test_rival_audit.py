@@ -12,7 +12,7 @@ from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.gates.registry import gates_of
 from citlr.audit.generation import generate, placebo_size
-from citlr.audit.results.result import Carried, read_result
+from citlr.audit.results.result import Carried, Quality, read_result
 from citlr.config import GateConfig, QualityConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -105,7 +105,7 @@ def test_an_audit_in_python_measures_with_what_it_is_told(world) -> None:
 
 def test_the_gate_says_when_effectiveness_is_unknown() -> None:
     note = "The probe of 'sex' reads no better than chance."
-    found = Faithfulness(None, {}, None, 0.0, {}, {}, None, "", (), carried=(Carried(64, {}, note),))
+    found = Faithfulness(Quality(None, {}, None, 0.0, {}, None, "", ()), (Carried(64, {}, note),))
     gates = gates_of(Evidence(GateConfig(placebo=False), found, found.carried_at(64)))
     assert [gate.passed for gate in gates] == [False, False]
     assert gates[0].text == "Composition is unknown: no null intervention was drawn."

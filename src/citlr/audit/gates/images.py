@@ -10,7 +10,7 @@ from citlr.audit.results.records import Gate
 
 def gate_composition(evidence: Evidence) -> Iterator[Gate]:
     """Hold the change by null interventions against its limit."""
-    value, limit = evidence.faithfulness.composition, evidence.limits.composition
+    value, limit = evidence.faithfulness.quality.composition, evidence.limits.composition
     if value is None:
         text = "Composition is unknown: no null intervention was drawn."
     else:
@@ -37,7 +37,7 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
 def gate_drift(evidence: Evidence) -> Iterator[Gate]:
     """Hold the shift of every held label against the limit."""
     limit = evidence.limits.drift
-    for label, shift in sorted(evidence.faithfulness.drift.items()):
+    for label, shift in sorted(evidence.faithfulness.quality.drift.items()):
         if shift is None:
             text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
         else:

@@ -137,7 +137,7 @@ class Quality:
     effectiveness: dict[str, Real]
     reversibility: float | None
     minimality: float | None
-    drift: dict[str, Real]
+    drift: dict[str, Real | None]
     fid: float | None
     fid_extractor: str
     gates: tuple[Gate, ...]

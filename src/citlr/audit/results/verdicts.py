@@ -19,7 +19,7 @@ from citlr.audit.gates.unexplained import measure_unexplained
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Unexplained
-from citlr.audit.results.result import AuditResult, CohortSummary, Gate, Quality, TestRow, worst
+from citlr.audit.results.result import AuditResult, CohortSummary, Gate, TestRow, worst
 from citlr.audit.results.statistics import assess_responses, baselines, responses_of, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
 from citlr.checks import failed
@@ -105,13 +105,18 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         unexplained=unexplained,
     )
     gates = gates_of(evidence)
-    rows = withhold(rows, gates)
+    rows, measured = withhold(rows, gates), inputs.faithfulness.quality
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
         tests=rows,
         baselines=baselines(responses, inputs.test, settings=config.test),
         quality=replace(
-            _quality(inputs.faithfulness, gates), carried=carried, agreement=agreement, unexplained=unexplained
+            measured,
+            drift={name: shift for name, shift in measured.drift.items() if shift is not None},
+            gates=gates,
+            carried=carried,
+            agreement=agreement,
+            unexplained=unexplained,
         ),
         controls=controls,
         cohort=summarise(inputs.whole, attribute),
@@ -185,26 +190,6 @@ def _aligned(
         return None
     position = {name: row for row, name in enumerate(counterfactuals.main.plan.image_ids)}
     return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
-
-
-def _quality(found: Faithfulness, gates: tuple[Gate, ...]) -> Quality:
-    return Quality(
-        composition=found.composition,
-        effectiveness=found.effectiveness,
-        reversibility=found.reversibility,
-        minimality=found.minimality,
-        drift={name: shift for name, shift in found.drift.items() if shift is not None},
-        fid=found.fid,
-        fid_extractor=found.fid_extractor,
-        gates=gates,
-        notes=found.notes,
-        kid=found.kid,
-        similarity=found.similarity,
-        auroc=found.auroc,
-        error=found.error,
-        off_target=found.off_target,
-        cycles=found.cycles,
-    )
 
 
 def _native(value: Any) -> Any:

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness, carried_by
 from citlr.audit.gates.registry import gates_of
+from citlr.audit.results.records import Quality
 from citlr.config import GateConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -209,23 +210,22 @@ def _effect(bench: Bench, redrawn: Images) -> Row | None:
 
 def _gates(report: QualityReport, bench: Bench, hold: tuple[str, ...]) -> list[Row]:
     """Hold a report against the limits that an audit has by default; the coin's audit needs a model and is left out."""
-    found = Faithfulness(
+    quality = Quality(
         composition=report.composition,
         effectiveness=report.effectiveness,
         reversibility=report.reversibility,
         minimality=report.minimality,
         drift={name: report.drift[name] for name in hold},
-        off_target={},
         fid=report.fid,
         fid_extractor=report.fid_extractor,
-        notes=report.notes,
+        gates=(),
     )
     assert report.real_readings is not None
     assert report.attribute_readings is not None
     study = bench.study
     readings = (report.real_readings, report.attribute_readings)
     carried = carried_by(bench.probes, *readings, bench.test.frame, study.attribute, study.levels, hold)
-    return [asdict(gate) for gate in gates_of(Evidence(GateConfig(placebo=False), found, carried))]
+    return [asdict(gate) for gate in gates_of(Evidence(GateConfig(placebo=False), Faithfulness(quality), carried))]
 
 
 def _keep_pictures(bench: Bench, redrawn: Images, entrant: Entrant, seed: int) -> None:

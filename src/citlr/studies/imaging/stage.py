@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, Recipe, redrawn_and_measured
 from citlr.console import Narrator
@@ -58,8 +58,8 @@ def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed:
         placebo_images=coin_sample(effort.placebo_images),
         seed=seed,
     )
-    quality = {"hold": list(study.hold), "probe_steps": effort.probe_steps, "features": "probe", "seed": seed}
-    recipe = Recipe(lambda: DLDM(**generator), generator, request, {**quality, "cycles": effort.cycles}, seed)
+    quality = QualitySettings(study.hold, probe_steps=effort.probe_steps, cycles=effort.cycles, seed=seed)
+    recipe = Recipe(lambda: DLDM(**generator), generator, request, quality, seed)
     with stages.locked():
         kept = stages.do(_study_stage(study))
         counterfactuals, _, _ = redrawn_and_measured(stages, recipe, study.cohort, narrator)

@@ -100,7 +100,7 @@ def set_hidden_stage(cue: Cue, place: Place, settings: PipelineSettings, folder:
     carried = {
         str(one.size): {name: share.estimate for name, share in one.shares.items()} or one.note for one in found.carried
     }
-    record = {"cue": cue, "test_images": len(units), "composition": found.composition, "carried": carried}
+    record = {"cue": cue, "test_images": len(units), "composition": found.quality.composition, "carried": carried}
     return Stage(cohort, counterfactuals, found, units, record)
 
 

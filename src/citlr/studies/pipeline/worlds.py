@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
@@ -164,8 +164,8 @@ def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: An
         placebo_images=coin_sample(settings.placebo_images),
         seed=seed,
     )
-    measured = {"hold": ["view", *FINDINGS], "probe_steps": settings.probe_steps, "features": "probe", "seed": seed}
-    return Recipe(lambda: DLDM(**generator), generator, request, {**measured, **quality}, seed)
+    measured = QualitySettings(("view", *FINDINGS), probe_steps=settings.probe_steps, seed=seed, **quality)
+    return Recipe(lambda: DLDM(**generator), generator, request, measured, seed)
 
 
 def units_of(sample: PhantomSample, test: Cohort) -> PhantomSample:
@@ -210,8 +210,8 @@ def _measured(counterfactuals: Counterfactuals, units: PhantomSample, found: Fai
     return {
         "test_images": len(units),
         "effect": {part.name: getattr(effect, part.name) for part in fields(effect)},
-        "composition": found.composition,
-        "effectiveness": found.effectiveness,
-        "drift": found.drift,
-        "minimality": found.minimality,
+        "composition": found.quality.composition,
+        "effectiveness": found.quality.effectiveness,
+        "drift": found.quality.drift,
+        "minimality": found.quality.minimality,
     }
