@@ -170,39 +170,9 @@ def render(
     return fill("report.html.j2", **context)
 
 
-def write_report(
-    path: str | os.PathLike[str],
-    result: AuditResult,
-    *,
-    responses: pd.DataFrame | None = None,
-    gallery: Gallery | None = None,
-    mask_below: int = 5,
-    intended_use: str = "",
-    attribute_definition: str = "",
-) -> Path:
-    """Render the page and write it atomically.
-
-    Parameters
-    ----------
-    path : path-like
-        Where to write; an older page is replaced whole or not at all.
-    result, responses, gallery, mask_below, intended_use, attribute_definition
-        As for `render`.
-
-    Returns
-    -------
-    pathlib.Path
-        The file written.
-    """
-    page = render(
-        result,
-        responses=responses,
-        gallery=gallery,
-        mask_below=mask_below,
-        intended_use=intended_use,
-        attribute_definition=attribute_definition,
-    )
-    write_text(path, page)
+def write_report(path: str | os.PathLike[str], result: AuditResult, **options: Any) -> Path:
+    """Render the page, with the options of `render`, and write it atomically; return its path."""
+    write_text(path, render(result, **options))
     return Path(path)
 
 
