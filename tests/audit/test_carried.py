@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from report_fake import make_result
 
+from citlr.audit.gates import registry
 from citlr.audit.gates.carried import measure_carried
 from citlr.audit.gates.covariates import coded
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness, seen_at
 from citlr.audit.gates.images import gate_effectiveness
-from citlr.audit.results.records import Carried, Estimate, Quality
+from citlr.audit.results.records import Carried, Estimate, Gate, Quality
+from citlr.audit.results.verdicts import withhold
 from citlr.config import GateConfig
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
+from citlr.report.page import render
 
 LEVELS = ("F", "M")
 
@@ -114,6 +121,23 @@ def test_the_gate_holds_the_share_at_the_size_of_the_model() -> None:
     assert "'F'" in gate(224)[1]
     assert gate(128) == (False, "What share of the attribute the redrawn images carry is unknown. No probe read the "
                                 "images at 128 pixels, the size that the model reads.")  # fmt: skip
+
+
+def test_a_new_gate_is_a_function_and_a_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What withholds verdicts and what the page shows go through the registry, and ask no gate's name."""
+
+    def gate_levels(evidence: Evidence) -> Iterator[Gate]:
+        fewest = evidence.limits.probe_steps
+        yield Gate("levels", len(evidence.carried.shares), fewest, False, "Too few levels carry anything.")
+
+    monkeypatch.setattr(registry, "GATES", (*registry.GATES, gate_levels))
+    found = _faithful(Carried(64, {"F": Estimate(0.97, 0.93, 1.01)}))
+    gates = registry.gates_of(Evidence(GateConfig(), found, found.carried_at(64)))
+    assert [gate.name for gate in gates][-1] == "levels"
+    result = make_result()
+    assert {row.verdict for row in withhold(result.tests, gates[-1:])} == {"inconclusive"}
+    page = render(replace(result, quality=replace(result.quality, gates=gates)))
+    assert page.count("Too few levels carry anything.") >= 2
 
 
 def test_equivalence_is_judged_after_division_and_dependence_is_not_enlarged() -> None:

@@ -9,7 +9,7 @@ from report_fake import NAN, RACES, make_result, make_row
 
 from citlr.audit.results.result import Estimate, Gate, TestRow
 from citlr.report import wording
-from citlr.report.sections.evidence import generator_error
+from citlr.report.sections.controls import generator_error
 
 
 def plain(text: str) -> str:

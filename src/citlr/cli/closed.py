@@ -74,15 +74,14 @@ def compare(
 
     from citlr.audit.finished import find
     from citlr.exchange import comparison, comparison_page
-    from citlr.run.files import atomic_write
+    from citlr.run.files import write_text
 
     series = comparison.choose([find(place, responses=True) for place in audits])
     found = [comparison.compare(one) for one in series]
     if html is not None:
         comparison_page.write_comparison(html, found)
     if markdown is not None:
-        with atomic_write(markdown) as temporary:
-            temporary.write_text(comparison_page.markdown(found), encoding="utf-8")
+        write_text(markdown, comparison_page.markdown(found))
     if as_json:
         print(json.dumps([one.to_dict() for one in found], allow_nan=False))
         return

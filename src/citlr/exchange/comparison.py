@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.finished import Finished
-from citlr.audit.results.result import Estimate, TestRow, Verdict
+from citlr.audit.results.result import Estimate, TestRow, Verdict, plain
 from citlr.audit.results.statistics import threshold_of
 from citlr.errors import InputError
 from citlr.invariance.effects.clusters import Clusters, signed_mean
@@ -71,7 +71,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; a number that does not exist is None."""
-        return {"schema": "citlr.comparison/1", "alpha": self.alpha, "rows": [_plain(asdict(row)) for row in self.rows]}
+        return {"schema": "citlr.comparison/1", "alpha": self.alpha, "rows": [plain(asdict(row)) for row in self.rows]}
 
     def __str__(self) -> str:
         """Write the table, and how to read it."""
@@ -224,11 +224,3 @@ def _flat(row: Difference) -> dict[str, Any]:
         "mean_high": row.mean.high,
         "paired": row.paired,
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,9 +9,8 @@ from citlr.exchange.comparison import Comparison, Difference
 from citlr.report import numerals, tables
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.page import fill, script_hash, stylesheet, table_script
-from citlr.report.sections.evidence import estimate_cell
 from citlr.report.wording import level_percent
-from citlr.run.files import atomic_write
+from citlr.run.files import write_text
 from citlr.text import markdown as escaped
 from citlr.version import __version__
 
@@ -36,9 +35,7 @@ def render_comparison(found: Sequence[Comparison]) -> str:
 
 def write_comparison(path: Path, found: Sequence[Comparison]) -> Path:
     """Render the page, write it atomically, and return its path."""
-    page = render_comparison(found)
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, render_comparison(found))
     return path
 
 
@@ -89,10 +86,10 @@ def _table(rows: Sequence[Difference], alpha: float) -> tables.Table:
             *(tables.text(value) for value in (row.label, contrast_text(row.contrast), row.first, row.other)),
             tables.verdict(row.first_verdict),
             tables.verdict(row.other_verdict),
-            estimate_cell(row.first_psi, "the first audit has no number"),
-            estimate_cell(row.other_psi, "the other audit has no number"),
-            estimate_cell(row.psi, row.note, signed=True),
-            estimate_cell(row.mean, row.note, signed=True),
+            tables.estimate(row.first_psi, "the first audit has no number"),
+            tables.estimate(row.other_psi, "the other audit has no number"),
+            tables.estimate(row.psi, row.note, signed=True),
+            tables.estimate(row.mean, row.note, signed=True),
         ]
         for row in rows
     ]

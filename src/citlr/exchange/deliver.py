@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from citlr.audit.chain import Chain
 from citlr.audit.prediction import read_responses
@@ -20,7 +21,7 @@ from citlr.report.page import render
 from citlr.report.pdf import write_pdf
 from citlr.report.publish import choose_gallery
 from citlr.report.tables import spreadsheet
-from citlr.run.files import atomic_write, write_json
+from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
 
 Form = Literal["html", "pdf", "json", "md", "csv"]
@@ -59,45 +60,42 @@ def deliver(
         written = []
         for name, result in results.items():
             folder = chain.folder(name) if out is None else out if len(run.config.models) == 1 else out / name
+            model = _Model(result, chain.folder(name), chain.config.cohort.attribute, pictures, shown)
             for form in dict.fromkeys(forms):
                 path = folder / NAMES[form]
-                _write(path, form, result, chain.folder(name), pictures, shown, engine, chain.config.cohort.attribute)
+                model.write(path, form, engine)
                 written.append(path)
     return written
 
 
-def _write(
-    path: Path,
-    form: str,
-    result: AuditResult,
-    source: Path,
-    pictures: Gallery | None,
-    shown: ReportConfig,
-    engine: str,
-    attribute: str,
-) -> None:
-    said = {"intended_use": shown.intended_use, "attribute_definition": shown.attribute_definition}
-    if form == "json":
-        write_json(path, shareable(result, mask_below=shown.mask_below))
-        return
-    if form in ("html", "pdf"):
-        responses = read_responses(source / "responses.parquet")
-        page = render(
-            result,
-            responses=responses[responses["attribute"] == attribute],
-            gallery=pictures,
-            mask_below=shown.mask_below,
-            most_scatters=_SCATTERS_ON_PAPER if form == "pdf" else None,
-            **said,
-        )
-        if form == "pdf":
-            write_pdf(page, path, engine=engine)
-            return
-        text = page
-    else:
-        text = model_card(result, **said) if form == "md" else effects_csv(result)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+@dataclass(frozen=True)
+class _Model:
+    """One model's audit with what its page shows."""
+
+    result: AuditResult
+    source: Path
+    attribute: str
+    pictures: Gallery | None
+    shown: ReportConfig
+
+    def write(self, path: Path, form: str, engine: str) -> None:
+        """Write it in one form."""
+        said = {"intended_use": self.shown.intended_use, "attribute_definition": self.shown.attribute_definition}
+        if form == "json":
+            write_json(path, shareable(self.result, mask_below=self.shown.mask_below))
+        elif form == "pdf":
+            write_pdf(self.page(most_scatters=_SCATTERS_ON_PAPER, **said), path, engine=engine)
+        elif form == "csv":
+            write_text(path, effects_csv(self.result))
+        else:
+            write_text(path, self.page(**said) if form == "html" else model_card(self.result, **said))
+
+    def page(self, **options: Any) -> str:
+        """Render the page."""
+        responses = read_responses(self.source / "responses.parquet")
+        responses = responses[responses["attribute"] == self.attribute]
+        below = self.shown.mask_below
+        return render(self.result, responses=responses, gallery=self.pictures, mask_below=below, **options)
 
 
 def effects_csv(result: AuditResult) -> str:

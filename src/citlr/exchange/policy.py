@@ -13,7 +13,7 @@ from citlr.checks import Check, failed
 from citlr.config import Section, parse_section, read_yaml
 from citlr.errors import InputError, did_you_mean
 from citlr.report import checks
-from citlr.run.files import atomic_write
+from citlr.run.files import atomic_write, write_text
 from citlr.text import shortened, visible
 from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 
@@ -86,8 +86,7 @@ class CheckReport:
             with atomic_write(junit) as temporary:
                 temporary.write_bytes(self.to_junit())
         if markdown is not None:
-            with atomic_write(markdown) as temporary:
-                temporary.write_text(self.to_markdown(), encoding="utf-8")
+            write_text(markdown, self.to_markdown())
 
 
 def _about(rule: Rule) -> tuple[str, ...]:

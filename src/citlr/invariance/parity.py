@@ -65,8 +65,8 @@ def demographic_parity(
     >>> round(r.estimate, 3), round(r.pvalue, 4), r.n_patients
     (0.5, 0.207, 8)
     """
-    y, lev, who, _ = _validate(prediction, level, patients, None, contrast)
-    return _difference("demographic_parity", mean_part, y, y, lev, who, contrast, alpha)
+    rows = _validate(prediction, level, patients, None, contrast)
+    return _difference("demographic_parity", mean_part, rows, alpha)
 
 
 def equal_opportunity(
@@ -93,8 +93,7 @@ def equal_opportunity(
     >>> r.estimate, r.pvalue < 0.001, [s.estimate for s in r.strata]
     (1.0, True, [0.0, 1.0])
     """
-    arrays = _validate(prediction, level, patients, outcome, contrast)
-    return _stratified("equal_opportunity", *arrays, contrast, alpha)
+    return _stratified("equal_opportunity", _validate(prediction, level, patients, outcome, contrast), alpha)
 
 
 def equalised_odds(
@@ -118,8 +117,8 @@ def equalised_odds(
     >>> r.estimate, r.pvalue
     (0.0, 1.0)
     """
-    y, lev, who, truth = _validate(prediction, level, patients, outcome, contrast)
-    return _stratified("equalised_odds", (y >= threshold).astype(float), lev, who, truth, contrast, alpha)
+    rows = _validate(prediction, level, patients, outcome, contrast)
+    return _stratified("equalised_odds", replace(rows, y=(rows.y >= threshold).astype(float)), alpha)
 
 
 def auroc_gap(
@@ -143,11 +142,25 @@ def auroc_gap(
     >>> round(auroc_gap(scores, level, truth, range(12), contrast=("f", "m")).estimate, 4)
     -0.3333
     """
-    y, lev, who, truth = _validate(prediction, level, patients, outcome, contrast)
-    known = ~np.isnan(truth)
-    note = _left_out(known)
-    result = _difference("auroc_gap", auroc_part, y[known], truth[known], lev[known], who[known], contrast, alpha)
-    return replace(result, note=_join(result.note, note))
+    rows = _validate(prediction, level, patients, outcome, contrast)
+    known = ~np.isnan(rows.truth)
+    result = _difference("auroc_gap", auroc_part, rows.take(known), alpha)
+    return replace(result, note=_join(result.note, _left_out(known)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Images at the two levels of a contrast, each array (n,); the truth is NaN where it is not known."""
+
+    contrast: tuple[str, str]
+    y: Floats
+    level: NDArray[Any]
+    patients: NDArray[Any]
+    truth: Floats
+
+    def take(self, rows: NDArray[np.bool_]) -> _Rows:
+        """Keep some of them."""
+        return _Rows(self.contrast, self.y[rows], self.level[rows], self.patients[rows], self.truth[rows])
 
 
 def _validate(
@@ -156,7 +169,7 @@ def _validate(
     patients: ArrayLike,
     outcome: ArrayLike | None,
     contrast: Sequence[str],
-) -> tuple[Floats, NDArray[Any], NDArray[Any], Floats]:
+) -> _Rows:
     """Check once what every test needs, and keep the rows of the two levels."""
     y, lev, who = np.asarray(prediction, dtype=float), np.asarray(level).astype(str), np.asarray(patients)
     truth = np.zeros(y.shape) if outcome is None else np.asarray(outcome, dtype=float)
@@ -176,29 +189,23 @@ def _validate(
     for name in contrast:
         if str(name) not in present:
             raise InputError(f"No image has level '{name}'.{did_you_mean(str(name), present)}")
-    rows = (lev == str(contrast[0])) | (lev == str(contrast[1]))
-    return y[rows], lev[rows], who[rows], truth[rows]
+    names = (str(contrast[0]), str(contrast[1]))
+    return _Rows(names, y, lev, who, truth).take(np.isin(lev, names))
 
 
 def _difference(
     method: str,
     part: Callable[[Floats, Floats, Integers, int], Part | None],
-    y: Floats,
-    truth: Floats,
-    level: NDArray[Any],
-    patients: NDArray[Any],
-    contrast: Sequence[str],
+    images: _Rows,
     alpha: float,
 ) -> ParityResult:
     """Estimate a quantity at both levels and test that it is the same."""
     if not 0 < alpha < 1:
         raise InputError(f"alpha must lie between 0 and 1, found {alpha}; 0.05 gives a 95 % interval.")
-    names = (str(contrast[0]), str(contrast[1]))
-    ids, codes = np.unique(patients, return_inverse=True)
-    rows = [level == name for name in names]
-    base = ParityResult(method, names, 0.0, 1.0, 0.0, -1.0, 1.0, y.size, ids.size)
-    parts = [part(y[r], truth[r], codes[r], ids.size) for r in rows]
-    low, high = parts
+    ids, codes = np.unique(images.patients, return_inverse=True)
+    names, rows = images.contrast, [images.level == name for name in images.contrast]
+    base = ParityResult(method, names, 0.0, 1.0, 0.0, -1.0, 1.0, images.y.size, ids.size)
+    low, high = (part(images.y[r], images.truth[r], codes[r], ids.size) for r in rows)
     if low is None or high is None:
         sizes = ", ".join(f"{name}: {np.unique(codes[r]).size}" for name, r in zip(names, rows, strict=True))
         return replace(base, note=f"p = 1: too few patients to compare ({sizes}).")
@@ -241,26 +248,14 @@ def _without_variance(base: ParityResult, low: Part, high: Part, alpha: float) -
     )
 
 
-def _stratified(
-    method: str,
-    y: Floats,
-    level: NDArray[Any],
-    patients: NDArray[Any],
-    truth: Floats,
-    contrast: Sequence[str],
-    alpha: float,
-) -> ParityResult:
+def _stratified(method: str, images: _Rows, alpha: float) -> ParityResult:
     """Test within each outcome and combine: the most extreme stratum, with p and interval widened for the choice."""
-    tests: list[ParityResult] = []
-    wide: list[ParityResult] = []
-    for value in (0, 1):
-        rows = truth == value
-        for error, into in ((alpha, tests), (alpha / 2, wide)):
-            into.append(_difference(method, mean_part, y[rows], y[rows], level[rows], patients[rows], contrast, error))
+    strata = [images.take(images.truth == value) for value in (0, 1)]
+    tests, wide = ([_difference(method, mean_part, part, error) for part in strata] for error in (alpha, alpha / 2))
     usable = [k for k, test in enumerate(tests) if not test.note.startswith("p = 1: too few")]
     tests = [replace(test, note=_join(f"y = {k}", test.note)) for k, test in enumerate(tests)]
-    known = ~np.isnan(truth)
-    n_images, n_patients = int(known.sum()), int(np.unique(patients[known]).size)
+    known = ~np.isnan(images.truth)
+    n_images, n_patients = int(known.sum()), int(np.unique(images.patients[known]).size)
     if not usable:
         empty = replace(
             tests[0],

@@ -6,7 +6,7 @@ from citlr.audit.results.result import AuditResult, Estimate
 from citlr.report import checks, numerals, wording
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import provenance as report_provenance
-from citlr.report.sections.evidence import limit_of_detection
+from citlr.report.sections.controls import limit_of_detection
 from citlr.text import markdown
 from citlr.version import __version__
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from citlr.audit.results.result import SEVERITY, AuditResult, TestRow
 from citlr.report import numerals, tables, wording
 from citlr.report.page import fill, stylesheet
-from citlr.run.files import atomic_write
+from citlr.run.files import write_text
 from citlr.version import __version__
 
 
@@ -60,9 +60,7 @@ def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -
 
 def write_fleet(path: Path, results: Mapping[str, AuditResult], links: Mapping[str, str]) -> Path:
     """Render the page, write it atomically, and return its path."""
-    page = render_fleet(results, links)
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, render_fleet(results, links))
     return path
 
 

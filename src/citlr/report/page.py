@@ -23,11 +23,13 @@ from citlr.report.charts import geometry as charts
 from citlr.report.charts.gallery import Gallery, encode
 from citlr.report.charts.scatters import Scatter, paired, scatter
 from citlr.report.sections import cohort as report_cohort
-from citlr.report.sections import evidence as report_sections
+from citlr.report.sections import controls as report_controls
+from citlr.report.sections import effects as report_effects
 from citlr.report.sections import gates as report_gates
 from citlr.report.sections import provenance as report_provenance
+from citlr.report.sections import quality as report_quality
 from citlr.report.sections import subgroups as report_subgroups
-from citlr.run.files import atomic_write
+from citlr.run.files import write_text
 from citlr.text import visible
 from citlr.version import __version__
 
@@ -125,27 +127,27 @@ def render(
         "facts": _facts(result),
         "date": report_provenance.date(result),
         "forest": charts.forest(result.tests),
-        "effects": report_sections.effects_table(result),
-        "details": report_sections.details_table(result),
-        "omnibus": report_sections.omnibus_table(result),
+        "effects": report_effects.effects_table(result),
+        "details": report_effects.details_table(result),
+        "omnibus": report_effects.omnibus_table(result),
         "qq": charts.qq(result.tests),
         "scatters": _scatters(result, responses)[:most_scatters],
         "shown_scatters": _SHOWN_SCATTERS,
         "has_responses": responses is not None,
         "gallery": encode(gallery) if gallery is not None and gallery.strips else None,
-        "gates": report_sections.gates_table(result),
+        "gates": report_gates.gates_table(result),
         "attenuation": report_gates.attenuation(result),
         "carried": report_gates.carried_table(result),
         "agreement": report_gates.agreement_table(result),
         "unexplained": report_gates.unexplained_table(result),
-        "quality": report_sections.quality_table(result),
+        "quality": report_quality.quality_table(result),
         "quality_notes": tuple(without_paths(note) for note in result.quality.notes),
-        "planted": report_sections.planted_table(result),
+        "planted": report_controls.planted_table(result),
         "doses": charts.dose_response(result),
-        "generator_error": report_sections.generator_error(result),
-        "detection": report_sections.limit_of_detection(result),
+        "generator_error": report_controls.generator_error(result),
+        "detection": report_controls.limit_of_detection(result),
         "control_notes": tuple(without_paths(note) for note in result.controls.notes),
-        "baselines": report_sections.baselines_table(result),
+        "baselines": report_effects.baselines_table(result),
         "flow": report_cohort.flow(result, below=mask_below),
         "counts": report_cohort.counts(result, below=mask_below) if result.cohort.counts else (),
         "mask_below": mask_below,
@@ -156,7 +158,7 @@ def render(
         "intended_use": intended_use,
         "attribute_definition": attribute_definition,
         "subgroups": report_subgroups.parts_tables(result, below=mask_below),
-        "reshuffle": report_sections.reshuffle(result),
+        "reshuffle": report_effects.reshuffle(result),
         "model_run": report_provenance.model_run(result),
         "guidance": guidance.ITEMS,
         "answered": guidance.by_section(),
@@ -168,40 +170,9 @@ def render(
     return fill("report.html.j2", **context)
 
 
-def write_report(
-    path: str | os.PathLike[str],
-    result: AuditResult,
-    *,
-    responses: pd.DataFrame | None = None,
-    gallery: Gallery | None = None,
-    mask_below: int = 5,
-    intended_use: str = "",
-    attribute_definition: str = "",
-) -> Path:
-    """Render the page and write it atomically.
-
-    Parameters
-    ----------
-    path : path-like
-        Where to write; an older page is replaced whole or not at all.
-    result, responses, gallery, mask_below, intended_use, attribute_definition
-        As for `render`.
-
-    Returns
-    -------
-    pathlib.Path
-        The file written.
-    """
-    page = render(
-        result,
-        responses=responses,
-        gallery=gallery,
-        mask_below=mask_below,
-        intended_use=intended_use,
-        attribute_definition=attribute_definition,
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+def write_report(path: str | os.PathLike[str], result: AuditResult, **options: Any) -> Path:
+    """Render the page, with the options of `render`, and write it atomically; return its path."""
+    write_text(path, render(result, **options))
     return Path(path)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from citlr.report.numerals import is_number
+from citlr.invariance.records import Estimate
+from citlr.report.numerals import is_number, percent
 
 Kind = Literal["text", "number", "verdict", "mark"]
 
@@ -77,6 +79,16 @@ def number(value: float | None, show: Callable[[float], str], reason: str) -> Ce
     if value is None or not is_number(value):
         return absent(reason)
     return Cell(show(value), repr(float(value)), kind="number")
+
+
+def estimate(value: Estimate | None, reason: str, *, signed: bool = False) -> Cell:
+    """Make a cell of an estimate with its interval, or of the reason why there is none."""
+    cell = absent(reason) if value is None else number(value.estimate, partial(percent, signed=signed), reason)
+    if value is None or cell.absent:
+        return cell
+    bounded = is_number(value.low) and is_number(value.high)
+    detail = f"{percent(value.low)} to {percent(value.high)}" if bounded else "no interval"
+    return Cell(cell.text, cell.key, kind="number", detail=detail)
 
 
 def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, sortable: bool = True) -> Table:

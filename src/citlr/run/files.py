@@ -67,11 +67,16 @@ def disk_is_full(error: BaseException, folder: Path) -> bool:
     return type(error) is RuntimeError and shutil.disk_usage(folder).free < _NO_ROOM
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented JSON, atomically; NaN and infinity are refused rather than written as non-JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

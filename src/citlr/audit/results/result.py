@@ -60,6 +60,7 @@ __all__ = [
     "TestRow",
     "Unexplained",
     "Verdict",
+    "plain",
     "read_result",
     "worst",
 ]
@@ -111,7 +112,7 @@ class AuditResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
-        return {"schema": SCHEMA, **_plain(_as_result().dump_python(self, by_alias=True, warnings=False))}
+        return {"schema": SCHEMA, **plain(_as_result().dump_python(self, by_alias=True, warnings=False))}
 
     def to_json(self, path: str | Path) -> Path:
         """Write `audit.json` atomically and return its path."""
@@ -202,12 +203,12 @@ def _as_result() -> TypeAdapter[AuditResult]:
     return TypeAdapter(AuditResult)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Replace tuples by lists and numbers that are not finite by None, so that the JSON is JSON."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

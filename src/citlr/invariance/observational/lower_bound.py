@@ -56,6 +56,7 @@ def sequential_bound(
     rng = np.random.default_rng([seed, 3])
     block = patient_folds(data.cluster, _BLOCKS, rng)
     regressors = outcome_learners(seed) if outcome is None else outcome
+    classifiers = propensity_learners(seed) if treatment is None else treatment
     known = None
     if propensity is not None:
         given = assign(data, propensity)
@@ -63,7 +64,7 @@ def sequential_bound(
     total = estimate = variance = 0.0
     for k in range(1, _BLOCKS):
         train, test = block < k, block == k
-        q, d = _trial(data, train, test, known, regressors, treatment, rng, seed)
+        q, d = _trial(data, (train, test), known, (regressors, classifiers), rng)
         ratio, square = _ratio(q, d, data.cluster[test])
         weight = float(test.sum())
         total, estimate, variance = total + weight, estimate + weight * ratio, variance + weight**2 * square
@@ -80,20 +81,20 @@ def sequential_bound(
 
 def _trial(
     data: Observations,
-    train: NDArray[np.bool_],
-    test: NDArray[np.bool_],
+    split: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     known: Floats | None,
-    regressors: Learners,
-    treatment: Learners | None,
+    learners: tuple[Learners, Learners],
     rng: np.random.Generator,
-    seed: int,
 ) -> tuple[Floats, Floats]:
-    """Learn m, p and tau on `train`; give `(Yhat - mhat)(A - p) tauhat` and `v tauhat^2` on `test`."""
+    """Learn m, p and tau on the first part; give `(Yhat - mhat)(A - p) tauhat` and `v tauhat^2` on the second.
+
+    `learners` are regressors of the output and classifiers of the attribute.
+    """
+    (train, test), (regressors, classifiers) = split, learners
     codes = np.unique(data.cluster[train], return_inverse=True)[1]
     folds = patient_folds(codes, min(_FOLDS, int(codes.max()) + 1), rng)
     z, a, y = data.z[train], data.a[train], data.y[train]
     if known is None:
-        classifiers = propensity_learners(seed) if treatment is None else treatment
         chance = fit_best(classifiers, z, a, folds, probability=True)
         p_train, p_test = chance(z), chance(data.z[test])
     else:

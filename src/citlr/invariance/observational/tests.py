@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import log10, sqrt
+from math import log10, nan, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -215,19 +216,12 @@ def rms_lower_bound(
     if np.ptp(data.y) == 0:
         return replace(_degenerate("rms_lower_bound", data, propensity), rms_low=0.0)
     bound = sequential_bound(data, propensity, outcome=outcome, treatment=treatment, alpha=alpha, seed=seed)
-    return ObservationalResult(
-        method="rms_lower_bound",
-        contrast=data.contrast,
+    return replace(
+        _blank("rms_lower_bound", data, propensity),
         statistic=bound.statistic,
         pvalue=bound.pvalue,
         log10_pvalue=bound.log10_pvalue,
-        effect=float("nan"),
-        low=float("nan"),
-        high=float("nan"),
         rms_low=bound.rms_low,
-        n_images=data.y.size,
-        n_patients=data.n_patients,
-        propensity="estimated" if propensity is None else "known",
         learners=bound.learners,
         note=bound.note,
     )
@@ -266,26 +260,13 @@ def assess_observational(
     >>> assess_observational(z, a, 0.4 + 0.2 * (a == "m"), propensity=np.full(300, 0.5)).verdict
     'dependence'
     """
-    shared = {"patients": patients, "contrast": contrast}
-    data = Observations.of(representation, level, prediction, **shared)  # type: ignore[arg-type]
-    fits = fit_nuisances(data, propensity, seed=seed)
     arrays = (representation, level, prediction)
-    main = distilled_crt(
-        *arrays,
-        patients=patients,
-        contrast=contrast,
-        propensity=propensity,
-        kernels=kernels,
-        redraws=redraws,
-        seed=seed,
-        nuisances=fits,
-    )
-    second = gcm(
-        *arrays, patients=patients, contrast=contrast, propensity=propensity, alpha=alpha, seed=seed, nuisances=fits
-    )
-    bound = rms_lower_bound(
-        *arrays, patients=patients, contrast=contrast, propensity=propensity, alpha=alpha, seed=seed
-    )
+    data = Observations.of(*arrays, patients=patients, contrast=contrast)
+    fits = fit_nuisances(data, propensity, seed=seed)
+    shared: Any = {"patients": patients, "contrast": contrast, "propensity": propensity, "seed": seed}
+    main = distilled_crt(*arrays, kernels=kernels, redraws=redraws, nuisances=fits, **shared)
+    second = gcm(*arrays, alpha=alpha, nuisances=fits, **shared)
+    bound = rms_lower_bound(*arrays, alpha=alpha, **shared)
     found = main.pvalue < alpha
     basis = "known" if main.propensity == "known" else "estimated, so the test is approximate"
     reason = (
@@ -327,18 +308,14 @@ def _effect(method: str, data: Observations, fits: Nuisances, *, alpha: float) -
     influence = (products - theta * squares) / squares.sum()
     n = data.n_patients
     half = float(stats.t.ppf(1 - alpha / 2, n - 1) * sqrt(n / (n - 1) * float(np.sum(influence**2))))
-    return ObservationalResult(
-        method=method,
-        contrast=data.contrast,
+    return replace(
+        _blank(method, data, None),
         statistic=t,
         pvalue=pvalue,
         log10_pvalue=log10(pvalue),
         effect=theta,
         low=theta - half,
         high=theta + half,
-        rms_low=float("nan"),
-        n_images=data.y.size,
-        n_patients=n,
         propensity=treatment.source,
         learners=(fits.learner, treatment.learner),
         note=treatment.note,
@@ -347,30 +324,24 @@ def _effect(method: str, data: Observations, fits: Nuisances, *, alpha: float) -
 
 def _degenerate(method: str, data: Observations, propensity: ArrayLike | None) -> ObservationalResult:
     """One output for all images: nothing depends on anything."""
+    note = "p = 1: all predictions are equal"
+    return replace(_blank(method, data, propensity), effect=0.0, low=0.0, high=0.0, note=note)
+
+
+def _blank(method: str, data: Observations, propensity: ArrayLike | None) -> ObservationalResult:
+    """Say what is known before a test: whose images they are, and nothing of an effect."""
     return ObservationalResult(
         method=method,
         contrast=data.contrast,
         statistic=0.0,
         pvalue=1.0,
         log10_pvalue=0.0,
-        effect=0.0,
-        low=0.0,
-        high=0.0,
-        rms_low=float("nan"),
+        effect=nan,
+        low=nan,
+        high=nan,
+        rms_low=nan,
         n_images=data.y.size,
         n_patients=data.n_patients,
         propensity="estimated" if propensity is None else "known",
         learners=(),
-        note="p = 1: all predictions are equal",
     )
-
-
-__all__ = [
-    "ObservationalAssessment",
-    "ObservationalResult",
-    "assess_observational",
-    "distilled_crt",
-    "gcm",
-    "product_statistic",
-    "rms_lower_bound",
-]

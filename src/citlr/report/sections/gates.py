@@ -1,15 +1,20 @@
-"""What the page shows of the gates on the model's own answers, and of the share of the attribute that is carried."""
+"""What the page shows of the gates, of the share of the attribute carried, and of the model's own answers."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from citlr.audit.results.result import AuditResult
-from citlr.report import tables
+from citlr.report import checks, tables
 from citlr.report.numerals import decimal, percent
-from citlr.report.sections.evidence import estimate_cell
 from citlr.report.tables import Cell, Column, Table
 from citlr.report.wording import level_percent
+
+
+def gates_table(result: AuditResult) -> Table:
+    """Tabulate the gates: what was measured, what was asked for, and whether it passed."""
+    undecided = "decided by the verdict of the coin’s own audit, not by a number"
+    return checks.table("Gates", result.quality.gates, kind="Gate", undecided=undecided)
 
 
 def attenuation(result: AuditResult) -> str:
@@ -41,7 +46,7 @@ def carried_table(result: AuditResult) -> Table:
     if carried is not None:
         meaning = "1 where images redrawn under it are read as real ones of it are, 0 where nothing was changed"
         rows = [
-            [tables.text(level), estimate_cell(share, carried.note), tables.text(meaning)]
+            [tables.text(level), tables.estimate(share, carried.note), tables.text(meaning)]
             for level, share in carried.shares.items()
         ]
     size = "" if carried is None else f", read at {carried.size} pixels"
@@ -65,7 +70,7 @@ def agreement_table(result: AuditResult) -> Table:
         rows.append(
             [
                 tables.text(one.label),
-                tables.absent(unknown) if one.decisions is None else estimate_cell(one.decisions, unknown),
+                tables.estimate(one.decisions, unknown),
                 tables.number(one.rank, show, unknown),
                 _pair(None if level is None else level[1], "one level only", "" if level is None else level[0]),
                 _pair(one.label_auroc, "the label has one value only, or is not recorded", ""),
@@ -93,9 +98,9 @@ def unexplained_table(result: AuditResult) -> Table:
             [
                 tables.text(one.label),
                 tables.text(f"{one.contrast[1]} − {one.contrast[0]}"),
-                tables.absent(reason) if one.difference is None else estimate_cell(one.difference, reason, signed=True),
-                tables.absent("not tested") if effect is None else estimate_cell(effect, "not tested", signed=True),
-                tables.absent(reason) if one.rest is None else estimate_cell(one.rest, reason, signed=True),
+                tables.estimate(one.difference, reason, signed=True),
+                tables.estimate(effect, "not tested", signed=True),
+                tables.estimate(one.rest, reason, signed=True),
                 tables.text(", ".join(one.given) or "nothing"),
             ]
         )

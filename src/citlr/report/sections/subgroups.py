@@ -7,7 +7,6 @@ from citlr.audit.results.result import AuditResult, SubgroupRow
 from citlr.report import numerals, tables
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.numerals import count
-from citlr.report.sections.evidence import estimate_cell
 from citlr.report.tables import Cell, Column, Table
 from citlr.report.wording import level_percent
 
@@ -70,7 +69,7 @@ def _row(row: SubgroupRow) -> list[Cell]:
         tables.text(row.label),
         tables.text(contrast_text(row.contrast)),
         Cell(people, str(row.n_images), kind="number"),
-        estimate_cell(row.psi, reason),
-        estimate_cell(row.mean_effect, reason, signed=True),
+        tables.estimate(row.psi, reason),
+        tables.estimate(row.mean_effect, reason, signed=True),
         tables.number(row.flip_rate.estimate, numerals.percent, reason),
     ]

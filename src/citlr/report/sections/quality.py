@@ -1,0 +1,86 @@
+"""The page's table of the generator's quality: overall, per level and per held label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from citlr.audit.results.result import AuditResult
+from citlr.report import tables
+from citlr.report.numerals import decimal, percent
+from citlr.report.tables import Column, Table
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """One number of the generator's quality."""
+
+    name: str
+    value: float | None
+    show: Callable[[float], str]
+    meaning: str
+
+
+def quality_table(result: AuditResult) -> Table:
+    """Tabulate the generator's quality, overall, per level and per held label."""
+    quality = result.quality
+    fine = partial(decimal, digits=4)
+    measures = [
+        _Measure("Composition", quality.composition, fine, "L1 change under the null intervention; 0 is best"),
+        *_optional("Composition, SSIM", quality.similarity, fine, "structural similarity with it; 1 is best"),
+        *(
+            _Measure(
+                f"Composition, {count} cycles", values[0], fine, "L1 change by as many null interventions in a row"
+            )
+            for count, values in quality.cycles.items()
+            if count == max(quality.cycles, key=int)
+        ),
+        *(
+            _Measure(f"Effectiveness, {level}", value, percent, f"images redrawn as {level} that read as {level}")
+            for level, value in quality.effectiveness.items()
+        ),
+        *(
+            _Measure(f"AUROC, {level}", value, fine, f"a probe's, of {level} against the other levels")
+            for level, value in quality.auroc.items()
+        ),
+        *(
+            _Measure(f"Error at {level}", value, partial(decimal, digits=1), "of a probe's reading of the attribute")
+            for level, value in quality.error.items()
+        ),
+        *(
+            _Measure(
+                f"Drift, {label}", value, partial(percent, signed=True), "shift of a probe of what must stay; 0 is best"
+            )
+            for label, value in quality.drift.items()
+        ),
+        *(
+            _Measure(f"Drift, {label} (not held)", value, partial(percent, signed=True), "shift of a probe of the rest")
+            for label, value in quality.off_target.items()
+        ),
+        _Measure("Reversibility", quality.reversibility, fine, "L1 change after there and back again; 0 is best"),
+        _Measure(
+            "Minimality",
+            quality.minimality,
+            fine,
+            "L1 change from the null intervention to another level; small, as long as effectiveness is high",
+        ),
+        _Measure("FID", quality.fid, partial(decimal, digits=2), f"distance to real images ({_extractor(result)})"),
+        *_optional("KID", quality.kid, fine, f"the same without bias in small samples ({_extractor(result)})"),
+    ]
+    why = "; ".join(quality.notes) or "not measured in this audit"
+    rows = [
+        [tables.text(one.name), tables.number(one.value, one.show, why), tables.text(one.meaning)] for one in measures
+    ]
+    return tables.build(
+        "Quality of the redrawn images", [Column("Measure"), Column("Value", "number"), Column("Meaning")], rows
+    )
+
+
+def _optional(name: str, value: float | None, show: Callable[[float], str], meaning: str) -> list[_Measure]:
+    """Give a measure that audits of earlier versions do not have, or nothing."""
+    return [] if value is None else [_Measure(name, value, show, meaning)]
+
+
+def _extractor(result: AuditResult) -> str:
+    return f"features: {result.quality.fid_extractor}" if result.quality.fid_extractor else "no feature extractor"
