@@ -44,6 +44,7 @@ def imaging(
     """Train the networks, audit every checkpoint on images redrawn once: Tables 2-3, 6, 12-13, Fig. 3-4, 6, 8-12."""
     from citlr.console import Narrator
     from citlr.studies.imaging.run import run_imaging
+    from citlr.studies.kit.engines import Engine
 
     content = run_imaging(
         out=out,
@@ -68,9 +69,7 @@ def imaging(
             "draws": draws,
             "generator": budget,
         },
-        engine=engine,
-        workers=workers,
-        scheduler=scheduler,
+        engine=Engine(engine, workers, scheduler),
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )

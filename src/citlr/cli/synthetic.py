@@ -33,6 +33,7 @@ def synthetic(
     from citlr.console import Narrator
     from citlr.errors import StateError
     from citlr.simulators.tabular import SETS
+    from citlr.studies.kit.engines import Engine
     from citlr.studies.synthetic.page import write_synthetic
     from citlr.studies.synthetic.run import run_synthetic
 
@@ -43,9 +44,7 @@ def synthetic(
         n_train=n_train,
         n_test=n_test,
         balanced=balanced,
-        engine=engine,
-        workers=workers,
-        scheduler=scheduler,
+        engine=Engine(engine, workers, scheduler),
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )

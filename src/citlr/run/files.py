@@ -145,12 +145,3 @@ def fingerprint(content: Any) -> str:
     True
     """
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def claim(folder: str | os.PathLike[str], key: str, other: str) -> None:
-    """Mark a folder as that of a study with this key, in `key.json`."""
-    file = Path(folder) / "key.json"
-    if not file.is_file():
-        write_json(file, {"key": key})
-    elif read_json(file)["key"] != key:
-        raise StateError(f"{folder} holds {other}: give another folder.")

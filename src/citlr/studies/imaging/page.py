@@ -16,13 +16,13 @@ from citlr.data.associations.measures import describe
 from citlr.data.associations.plot import draw
 from citlr.report.page import environment, stylesheet
 from citlr.run.files import atomic_write, read_json
-from citlr.studies.generation.tables import Sheet
+from citlr.run.rows import Row
 from citlr.studies.imaging import figures, tables
 from citlr.studies.imaging.study import ImagingStudy
+from citlr.studies.kit.page import save_figure
+from citlr.studies.kit.sheet import Sheet
 from citlr.text import visible
 from citlr.version import __version__
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Found:
+class Results:
     """All rows of a study.
 
     - `trained`, `failed`: Networks, and the tasks that failed.
@@ -63,17 +63,16 @@ class Found:
     agreement: Sequence[Row]
 
 
-def write_pages(study: ImagingStudy, found: Found, folder: Path, *, notes: Sequence[str]) -> Path:
+def write_pages(study: ImagingStudy, done: Results, folder: Path, *, notes: Sequence[str]) -> Path:
     """Write tables, figures and `imaging.html`; give the page."""
-    parts = _parts(study, found, folder)
+    parts = _parts(study, done, folder)
     for part in parts:
         for sheet in part.sheets:
-            (folder / "tables").mkdir(exist_ok=True)
             sheet.write(folder / "tables")
     engine = environment().overlay(loader=jinja2.PackageLoader("citlr.studies.imaging", "templates"))
     test = study.cohort.part("test")
     summary = (
-        f"{_count(len(found.models), 'model')} of {_count(len({row['arch'] for row in found.models}), 'network')}, "
+        f"{_count(len(done.models), 'model')} of {_count(len({row['arch'] for row in done.models}), 'network')}, "
         f"{_count(len(study.labels), 'finding')} ({', '.join(study.labels)}), {study.attribute}: "
         f"{', '.join(study.levels)}. Tested on {_count(len(test), 'image')} of "
         f"{_count(test.frame['patient_id'].nunique(), 'patient')}, redrawn once for all models. "
@@ -97,29 +96,32 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _parts(study: ImagingStudy, found: Found, folder: Path) -> list[Part]:
+def _parts(study: ImagingStudy, done: Results, folder: Path) -> list[Part]:
     description = describe(study.cohort, attributes=[study.attribute])
     association = tables.association_sheet(description.associations, study)
     drawn = _picture(
         draw(description), folder, "association", f"Findings, missing labels, view and age by {study.attribute}."
     )
     probe = tables.probe_sheet(read_json(folder / "attribute.json"), study)
-    truth = bool(found.rows) and "true_psi" in found.rows[0]
+    truth = bool(done.rows) and "true_psi" in done.rows[0]
     against = [
-        _picture(figures.tests_against(found.rows, target), folder, f"tests-{target}", words)
+        _picture(figures.tests_against(done.rows, target), folder, f"tests-{target}", words)
         for target, words in _against(truth)
     ]
     return [
         Part(
-            "agreement", "Tests against the size of the effect", (tables.agreement_sheet(found.agreement),), (*against,)
+            "agreement",
+            "Tests against the size of the effect",
+            (tables.agreement_sheet(done.agreement),),
+            (*against,),
         ),
-        Part("auroc", "AUROC by network, level and finding", (tables.auroc_sheet(found.aurocs, study),)),
+        Part("auroc", "AUROC by network, level and finding", (tables.auroc_sheet(done.aurocs, study),)),
         Part("association", "Findings and the attribute", (association,), (drawn,)),
         Part("attribute", "The attribute can be seen", (probe,)),
-        Part("change", "Output under both levels", (tables.paired_sheet(found.rows),), _changes(study, found, folder)),
-        Part("models", "Every model", (tables.model_sheet(found.rows),)),
-        Part("networks", "Networks", (tables.network_sheet(found.trained, found.failed),)),
-        Part("cost", "Cost", (tables.cost_sheet(found.shared, found.models),)),
+        Part("change", "Output under both levels", (tables.paired_sheet(done.rows),), _changes(study, done, folder)),
+        Part("models", "Every model", (tables.model_sheet(done.rows),)),
+        Part("networks", "Networks", (tables.network_sheet(done.trained, done.failed),)),
+        Part("cost", "Cost", (tables.cost_sheet(done.shared, done.models),)),
     ]
 
 
@@ -138,8 +140,8 @@ def _against(truth: bool) -> list[tuple[str, str]]:
     return [*targets, ("eca", caption)]
 
 
-def _changes(study: ImagingStudy, found: Found, folder: Path) -> tuple[Picture, ...]:
-    best = [row for row in found.models if row["rank"] == 1]
+def _changes(study: ImagingStudy, done: Results, folder: Path) -> tuple[Picture, ...]:
+    best = [row for row in done.models if row["rank"] == 1]
     responses = {}
     for row in best:
         table = read_responses(folder / "models" / row["model"] / "responses.parquet")
@@ -157,5 +159,5 @@ def _changes(study: ImagingStudy, found: Found, folder: Path) -> tuple[Picture, 
 
 
 def _picture(figure: Any, folder: Path, name: str, caption: str) -> Picture:
-    path = figures.save(figure, folder / "figures" / f"{name}.png")
+    path = save_figure(figure, folder / "figures" / f"{name}.png")
     return Picture(base64.b64encode(path.read_bytes()).decode(), f"figures/{path.name}", caption)

@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from citlr.config import GateConfig, TestConfig
-from citlr.run.files import atomic_write, read_json
+from citlr.run.files import read_json
+from citlr.run.rows import Row
+from citlr.studies.kit.page import save_figure, write_page
+from citlr.studies.kit.sheet import Cell, markdown_table
 from citlr.studies.pipeline.summary import CONFIDENCE, RELEVANT
 
-Row = dict[str, Any]
 COLOURS = {"blind": "#4d4d4d", "biased": "#1f77b4", "shortcut": "#d95f02", "indifferent": "#1b9e77"}
 # A classifier that changes fewer of its decisions than the audit's margin is not to be accused.
 MARGIN = TestConfig().margin
@@ -76,8 +78,7 @@ def write_pipeline_page(source: str | Path, page: str | Path, *, figure: str = "
         "\n## How it was made\n",
         *_made(tables),
     ]
-    with atomic_write(page) as temporary:
-        temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    write_page(page, lines)
 
 
 def findings(tables: dict[str, Any]) -> Iterator[str]:
@@ -140,40 +141,46 @@ def _hidden(tables: dict[str, Any]) -> Iterator[str]:
         "apart). *Unexplained difference*: recorded levels get answers that differ by more than the margin, given what "
         "is recorded, and redrawing does not show it. An audit may fail several.\n"
     )
-    yield (
-        "| cue | called equivalent | on trust | inconclusive | dependence | effectiveness failed | agreement failed | "
-        "unexplained difference | smallest true flip rate | carried at the generator's size / at the classifier's |"
-    )
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"
     worlds = {row["cue"]: row for row in tables["hidden_worlds"]}
-    for name, group in summary.items():
-        gates = " | ".join(str(count) for count in group["gates"].values())
-        shares = " / ".join(_carried(one) for one in worlds[name]["carried"].values()) if name in worlds else ""
-        yield (
-            f"| {name} | {_share(group['equivalent'])} | {group['equivalent_on_trust']['hits']} | "
-            f"{group['inconclusive']['hits']} | {group['dependence']['hits']} | {gates} | "
-            f"{group['smallest_flip_rate']:.3f} | {shares} |"
-        )
+
+    def carried(row: Row) -> str:
+        return " / ".join(_carried(one) for one in worlds.get(row["name"], {"carried": {}})["carried"].values())
+
+    columns: dict[str, Cell] = {
+        "cue": "{name}",
+        "called equivalent": lambda row: _share(row["equivalent"]),
+        "on trust": "{equivalent_on_trust[hits]}",
+        "inconclusive": "{inconclusive[hits]}",
+        "dependence": "{dependence[hits]}",
+        "effectiveness failed": "{gates[effectiveness]}",
+        "agreement failed": "{gates[agreement]}",
+        "unexplained difference": "{gates[unexplained difference]}",
+        "smallest true flip rate": "{smallest_flip_rate:.3f}",
+        "carried at the generator's size / at the classifier's": carried,
+    }
+    yield from markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrl")
 
 
-def _answers(tables: dict[str, Any]) -> Iterator[str]:
+def _answers(tables: dict[str, Any]) -> list[str]:
     """Tabulate what the gates on the classifiers' own answers rest on: the range of each number, by kind."""
     limits = GateConfig()
-    columns = {
-        "agreement": f"equal decisions (limit {limits.agreement:g})",
-        "agreement_rank": f"rank correlation ({limits.agreement_rank:g})",
-        "agreement_auroc": f"change of AUROC ({limits.agreement_auroc:g})",
-        "carried": "share carried, lower bound",
-    }
-    yield f"| classifiers | audits | {' | '.join(columns.values())} | difference beyond the margin |"
-    yield "|---|--:|---|---|---|---|--:|"
     groups: dict[str, list[Row]] = {}
     for row in [*tables["models"], *tables["hidden"]]:
         groups.setdefault(row["kind"] if "cue" not in row else f"hidden, {row['cue']}", []).append(row)
-    for kind, rows in groups.items():
-        spans = [_span([row[name] for row in rows if row[name] is not None]) for name in columns]
-        beyond = sum(bool(row["beyond"]) for row in rows)
-        yield f"| {kind} | {len(rows)} | {' | '.join(spans)} | {beyond} |"
+
+    def span(name: str) -> Cell:
+        return lambda group: _span([row[name] for row in group[1] if row[name] is not None])
+
+    columns: dict[str, Cell] = {
+        "classifiers": lambda group: group[0],
+        "audits": lambda group: str(len(group[1])),
+        f"equal decisions (limit {limits.agreement:g})": span("agreement"),
+        f"rank correlation ({limits.agreement_rank:g})": span("agreement_rank"),
+        f"change of AUROC ({limits.agreement_auroc:g})": span("agreement_auroc"),
+        "share carried, lower bound": span("carried"),
+        "difference beyond the margin": lambda group: str(sum(bool(row["beyond"]) for row in group[1])),
+    }
+    return markdown_table(columns, groups.items(), "lrllllr")
 
 
 def _span(values: list[float]) -> str:
@@ -199,47 +206,58 @@ def _number(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"
 
 
-def _by_correlation(summary: dict[str, Row]) -> Iterator[str]:
-    yield (
-        "| correlation | false alarms (on trust) | upper bound | blind called equivalent | inconclusive, all | "
-        "gate failed | found (true flip rate at least 5 %) | on trust | Spearman psi | Spearman mean effect |"
-    )
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
-    for name, group in summary.items():
-        alarms, bare = group["false_alarms"], group["false_alarms_on_trust"]
-        yield (
-            f"| {name} | {_share(alarms)}, ({bare['hits']}) | {alarms['high']:.1%} | {_share(group['cleared'])} | "
-            f"{_share(group['inconclusive'])} | {_share(group['withheld'])} | {_share(group['detected'])} | "
-            f"{_share(group['detected_on_trust'])} | "
-            f"{_number(group['spearman_psi'])} | {_number(group['spearman_mean_effect'])} |"
-        )
+def _by_correlation(summary: dict[str, Row]) -> list[str]:
+    def share(name: str) -> Cell:
+        return lambda row: _share(row[name])
+
+    columns: dict[str, Cell] = {
+        "correlation": "{name}",
+        "false alarms (on trust)": lambda row: (
+            f"{_share(row['false_alarms'])}, ({row['false_alarms_on_trust']['hits']})"
+        ),
+        "upper bound": "{false_alarms[high]:.1%}",
+        "blind called equivalent": share("cleared"),
+        "inconclusive, all": share("inconclusive"),
+        "gate failed": share("withheld"),
+        "found (true flip rate at least 5 %)": share("detected"),
+        "on trust": share("detected_on_trust"),
+        "Spearman psi": lambda row: _number(row["spearman_psi"]),
+        "Spearman mean effect": lambda row: _number(row["spearman_mean_effect"]),
+    }
+    return markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrr")
 
 
-def _by_flip_rate(every: Row) -> Iterator[str]:
-    yield "| true flip rate | found | exact bounds | psi read, of the true one (median) |"
-    yield "|---|--:|---|--:|"
-    for part in every["detected_by_flip_rate"]:
-        upper = "1" if part["below"] > 1 else f"{part['below']:g}"
-        bounds = f"{part['low']:.1%} to {part['high']:.1%}" if part["of"] else ""
-        share = "" if part["psi_share"] is None else f"{part['psi_share']:.0%}"
-        yield f"| {part['from']:g} to {upper} | {_share(part)} | {bounds} | {share} |"
+def _by_flip_rate(every: Row) -> list[str]:
+    columns: dict[str, Cell] = {
+        "true flip rate": lambda part: f"{part['from']:g} to {min(part['below'], 1):g}",
+        "found": _share,
+        "exact bounds": lambda part: f"{part['low']:.1%} to {part['high']:.1%}" if part["of"] else "",
+        "psi read, of the true one (median)": lambda part: (
+            "" if part["psi_share"] is None else f"{part['psi_share']:.0%}"
+        ),
+    }
+    return markdown_table(columns, every["detected_by_flip_rate"], "lrlr")
 
 
-def _generators(worlds: list[Row]) -> Iterator[str]:
-    yield (
-        "| correlation | generator | relative error | cosine | scale | outside | composition | effectiveness F / M | "
-        "drift of cardiomegaly, effusion, view | guidance | core minutes |"
-    )
-    yield "|---|--:|--:|--:|--:|--:|--:|---|---|--:|--:|"
-    for row in sorted(worlds, key=lambda row: (row["correlation"], row["number"])):
-        effect = row["effect"]
-        reads = " / ".join(f"{value:.3f}" for value in row["effectiveness"].values()) or "unknown"
-        moved = ", ".join(_moved(row["drift"].get(name)) for name in ("cardiomegaly", "effusion", "view"))
-        yield (
-            f"| {row['correlation']:g} | {row['number']} | {effect['relative_error']:.3f} | {effect['cosine']:.3f} | "
-            f"{effect['scale']:.2f} | {effect['outside']:.4f} | {row['composition']:.4f} | {reads} | {moved} | "
-            f"{row['training'].get('guidance', float('nan')):g} | {row['fit_core_seconds'] / 60:.1f} |"
-        )
+def _generators(worlds: list[Row]) -> list[str]:
+    columns: dict[str, Cell] = {
+        "correlation": "{correlation:g}",
+        "generator": "{number}",
+        "relative error": "{effect[relative_error]:.3f}",
+        "cosine": "{effect[cosine]:.3f}",
+        "scale": "{effect[scale]:.2f}",
+        "outside": "{effect[outside]:.4f}",
+        "composition": "{composition:.4f}",
+        "effectiveness F / M": lambda row: (
+            " / ".join(f"{value:.3f}" for value in row["effectiveness"].values()) or "unknown"
+        ),
+        "drift of cardiomegaly, effusion, view": lambda row: ", ".join(
+            _moved(row["drift"].get(name)) for name in ("cardiomegaly", "effusion", "view")
+        ),
+        "guidance": lambda row: f"{row['training'].get('guidance', float('nan')):g}",
+        "core minutes": lambda row: f"{row['fit_core_seconds'] / 60:.1f}",
+    }
+    return markdown_table(columns, sorted(worlds, key=lambda row: (row["correlation"], row["number"])), "lrrrrrrllrr")
 
 
 def _moved(value: float | None) -> str:
@@ -254,14 +272,18 @@ def _wrong(models: list[Row]) -> Iterator[str]:
             "missed but where a gate withheld the verdict."
         )
         return
-    yield "| world | classifier | finding | architecture | true flip rate | psi | p | verdict | gates that failed |"
-    yield "|---|---|---|---|--:|--:|--:|---|---|"
-    for row in wrong:
-        yield (
-            f"| {row['place']} | {row['model']} ({row['strength']:+g}) | {row['finding']} | {row['architecture']} | "
-            f"{row['true_flip_rate']:.3f} | {row['psi']:.3f} | {row['pvalue']:.2g} | {row['verdict']} | "
-            f"{', '.join(row['failed_gates']) or 'none'} |"
-        )
+    columns: dict[str, Cell] = {
+        "world": "{place}",
+        "classifier": "{model} ({strength:+g})",
+        "finding": "{finding}",
+        "architecture": "{architecture}",
+        "true flip rate": "{true_flip_rate:.3f}",
+        "psi": "{psi:.3f}",
+        "p": "{pvalue:.2g}",
+        "verdict": "{verdict}",
+        "gates that failed": lambda row: ", ".join(row["failed_gates"]) or "none",
+    }
+    yield from markdown_table(columns, wrong, "llllrrrll")
 
 
 def _is_wrong(row: Row) -> bool:
@@ -295,8 +317,7 @@ def write_pipeline_figure(source: str | Path, target: str | Path) -> None:
     handles, labels = left.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(COLOURS), frameon=False, fontsize=8)
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_figure(figure, target, dpi=110)
 
 
 def _scatter(axes: Axes, models: list[Row], true: str, estimated: str, title: str) -> None:

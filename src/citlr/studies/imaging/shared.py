@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +18,17 @@ from citlr.generators.probes.training import fit_probes
 from citlr.generators.registry import load_generator
 from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.studies.imaging.study import ImagingEffort, ImagingStudy, read_study
 
-Row = dict[str, Any]
 # The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
 COMPONENTS = 32
 
 
 @dataclass(frozen=True)
-class ImagingStage:
+class Shared:
     """The shared part of the study, as a worker opens it.
 
     - `study`
@@ -47,7 +46,7 @@ class ImagingStage:
     truth: dict[str, npt.NDArray[np.float32]]
 
 
-def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, narrator: Narrator) -> None:
+def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, narrator: Narrator) -> None:
     """Train the generator, redraw the test images once, and measure them; goes on where it was."""
     stages = Stages(folder, narrator)
     generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
@@ -75,8 +74,8 @@ def audited_after(folder: Path) -> tuple[str, ...]:
     )
 
 
-def open_stage(folder: Path) -> ImagingStage:
-    """Open what `set_stage` wrote."""
+def open_shared(folder: Path) -> Shared:
+    """Open what `prepare` wrote."""
     study = read_study(folder)
     counterfactuals = Counterfactuals.open(
         folder / PICTURES, study.cohort.part("test"), load_generator(folder / GENERATOR)
@@ -87,7 +86,7 @@ def open_stage(folder: Path) -> ImagingStage:
         if read_json(folder / "study.json")["truth"]
     }
     representation = np.load(folder / "representation.npy")
-    return ImagingStage(study, counterfactuals, read_faithfulness(folder / QUALITY), representation, truth)
+    return Shared(study, counterfactuals, read_faithfulness(folder / QUALITY), representation, truth)
 
 
 def _study_stage(study: ImagingStudy) -> Stage:
