@@ -18,11 +18,11 @@ from pathlib import Path
 from citlr.audit.gates.faithfulness import assess_faithfulness
 from citlr.audit.generation import generate
 from citlr.audit.prediction import predict_sets
-from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.config import TestConfig
 from citlr.generators.oracle import Oracle
 from citlr.simulators.phantom.cues import CUES, Cue
 from citlr.simulators.phantom.sample import read_phantom
+from citlr.studies.kit.audits import Redrawn
 from citlr.studies.pipeline.hidden import build_hidden, hidden_candidates, hidden_truth, write_cued
 from citlr.studies.pipeline.models import FINDINGS, as_predictor
 from citlr.studies.pipeline.worlds import ATTRIBUTE, LEVELS, QUICK, Place
@@ -53,14 +53,13 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
         shares = ", ".join(f"{level} {share.estimate:.2f}" for level, share in one.shares.items())
         print(f"{cue}: carried at {one.size} pixels: {shares or one.note}", flush=True)
     units = sample.of_images(counterfactuals.main.plan.image_ids)
-    settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), wanted.seed)
     counts: Counter[str] = Counter()
     half = replace(QUICK, hidden_size=wanted.size // 2)
     for candidate, module in build_hidden(hidden_candidates(wanted.models, wanted.seed), cue, place, half):
         flips = hidden_truth(module, cue, units).flip_rate
         responses = predict_sets(as_predictor(candidate, module, size=wanted.size), counterfactuals.sets, test)
-        result = audit_responses(
-            AuditInputs(candidate.name, responses, cohort, test, counterfactuals, found, settings, {}, size=wanted.size)
+        result = Redrawn(cohort, counterfactuals, found).audit(
+            candidate.name, responses, test=TestConfig(), seed=wanted.seed, size=wanted.size
         )
         failed = [gate.name for gate in result.quality.gates if not gate.passed]
         print(

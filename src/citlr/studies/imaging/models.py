@@ -15,8 +15,7 @@ import pandas as pd
 from citlr.audit.prediction import ORIGINAL, predict_sets, write_responses
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.statistics import contrasts, outcome_of
-from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.invariance.observational.published import published_cit_lr
@@ -26,7 +25,6 @@ from citlr.predictors.training.classifier import train_classifier
 from citlr.predictors.training.settings import TrainingSettings
 from citlr.report.page import write_report
 from citlr.run.files import read_json, write_json
-from citlr.run.provenance import versions
 from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
@@ -130,19 +128,12 @@ def _audit_one(predictor: Predictor, common: Shared, home: Path, shared: Row, *,
     predictions = _predict(predictor, common, home / SCRATCH)
     start = time.perf_counter()
     test = TestConfig.model_validate({"outcome": outcome, "threshold": predictions.threshold})
-    # The ladder of planted biases says what the audit could find; here the models themselves are the ladder.
-    settings = Settings(test, GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
-    result = audit_responses(
-        AuditInputs(
-            model=predictor.name,
-            responses=predictions.responses,
-            whole=common.study.cohort,
-            test=common.counterfactuals.cohort,
-            counterfactuals=common.counterfactuals,
-            faithfulness=common.faithfulness,
-            settings=settings,
-            provenance=_provenance(predictor, common, seed),
-        )
+    result = common.audit(
+        predictor.name,
+        predictions.responses,
+        test=test,
+        seed=seed,
+        inputs={"model_sha256": predictor.fingerprint()},
     )
     responses = predictions.responses[predictions.responses["attribute"] == common.study.attribute]
     result.to_json(home / "audit.json")
@@ -191,11 +182,9 @@ def operating_points(predictor: Predictor, validation: Cohort, common: Shared) -
 
     One half where the validation split has only one class of the label.
     """
-    outputs = []
-    for start in range(0, len(validation), 256):
-        rows = np.arange(start, min(start + 256, len(validation)))
-        outputs.append(predictor.predict(validation.pixels(rows, size=common.counterfactuals.main.plan.size)))
-    scores = np.concatenate(outputs)
+    size = common.counterfactuals.main.plan.size
+    parts = np.split(np.arange(len(validation)), range(256, len(validation), 256))
+    scores = np.concatenate([predictor.predict(validation.pixels(rows, size=size)) for rows in parts])
     found = {}
     for label in common.study.labels:
         truth = validation.frame[label].to_numpy(float)
@@ -276,7 +265,3 @@ def _with_truth(
         for contrast in contrasts(common.study.levels):
             truth[label, contrast] = true_values(own, decided, factual, contrast)
     return [{**row, **truth[row["label"], tuple(row["contrast"])]} for row in rows]
-
-
-def _provenance(predictor: Predictor, common: Shared, seed: int) -> Row:
-    return {"versions": versions(), "seed": seed, "inputs": {"model_sha256": predictor.fingerprint()}}

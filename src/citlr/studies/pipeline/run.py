@@ -15,14 +15,12 @@ from typing import Any
 from citlr.audit.prediction import predict_sets, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.statistics import assess_responses, responses_of
-from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.config import TestConfig
 from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.randomness import hashed_seed
 from citlr.run.files import write_json
-from citlr.run.provenance import versions
 from citlr.run.rows import Rows
 from citlr.run.stage import stage_key
 from citlr.simulators.phantom.classifiers import classify
@@ -149,24 +147,11 @@ def audit_one(
     """Audit one classifier as `citlr audit` does, and set the result beside the truth."""
     counterfactuals = world.counterfactuals
     responses = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
-    # The planted ladder is no part of the verdict and most of an audit's arithmetic.
-    settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
-    result = audit_responses(
-        AuditInputs(
-            model=candidate.name,
-            responses=responses,
-            whole=world.whole,
-            test=counterfactuals.cohort,
-            counterfactuals=counterfactuals,
-            faithfulness=world.faithfulness,
-            settings=settings,
-            provenance={"versions": versions(), "seed": seed},
-            size=side_read(predictor.input, counterfactuals.main.plan.size),
-        )
-    )
+    size = side_read(predictor.input, counterfactuals.main.plan.size)
+    result = world.audit(candidate.name, responses, test=TestConfig(), seed=seed, size=size)
     ungated = assess_responses(
         responses_of(responses, attribute=ATTRIBUTE, levels=LEVELS),
-        settings=settings.test,
+        settings=TestConfig(),
         shared_seeds=counterfactuals.main.plan.shared_seeds,
         seed=seed,
     )
@@ -179,14 +164,16 @@ def audit_one(
         "true_psi": truth.psi,
         "true_flip_rate": truth.flip_rate,
         "true_mean_effect": truth.mean_effect,
-        **_found(result),
+        **_estimates(result),
         "ungated_verdict": ungated.verdict,
     }
 
 
-def _found(result: AuditResult) -> dict[str, Any]:
-    (row,) = result.tests
-    placebo = result.controls.placebo
+def _estimates(result: AuditResult) -> dict[str, Any]:
+    """Give the estimates, the verdict, and what the gates on the model's own predictions rest on."""
+    (row,), (agreement,), (unexplained,) = result.tests, result.quality.agreement, result.quality.unexplained
+    placebo, decisions, difference = result.controls.placebo, agreement.decisions, unexplained.difference
+    areas = [*agreement.attribute_auroc.values(), *([agreement.label_auroc] if agreement.label_auroc else [])]
     return {
         "psi": row.psi.estimate,
         "psi_low": row.psi.low,
@@ -196,24 +183,14 @@ def _found(result: AuditResult) -> dict[str, Any]:
         "mean_effect_high": row.mean_effect.high,
         "pvalue": row.pvalue,
         "placebo_pvalue": None if placebo is None else placebo.pvalue,
-        **_measured(result),
-        "verdict": result.verdict,
-        "failed_gates": [gate.name for gate in result.quality.gates if not gate.passed],
-    }
-
-
-def _measured(result: AuditResult) -> dict[str, Any]:
-    """Give what the gates on the model's own answers, and the share carried, rest on."""
-    (agreement,), (unexplained,) = result.quality.agreement, result.quality.unexplained
-    areas = [*agreement.attribute_auroc.values(), *([agreement.label_auroc] if agreement.label_auroc else [])]
-    difference, decisions = unexplained.difference, agreement.decisions
-    return {
-        "carried": result.tests[0].carried,
+        "carried": row.carried,
         "agreement": None if decisions is None else decisions.estimate,
         "agreement_rank": agreement.rank,
         "agreement_auroc": max((abs(after - before) for before, after in areas), default=None),
         "difference": None if difference is None else [difference.estimate, difference.low, difference.high],
         "beyond": unexplained.beyond,
+        "verdict": result.verdict,
+        "failed_gates": [gate.name for gate in result.quality.gates if not gate.passed],
     }
 
 

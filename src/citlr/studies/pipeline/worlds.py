@@ -12,12 +12,11 @@ from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort
-from citlr.generators.diffusion.ldm import DLDM
 from citlr.generators.quality.measures import effect_map
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
+from citlr.studies.kit.audits import Redrawn, dldm_recipe
 from citlr.studies.kit.worlds import world_folder
 from citlr.studies.pipeline.models import FINDINGS
 
@@ -124,19 +123,13 @@ class Place:
 
 
 @dataclass(frozen=True)
-class PipelineWorld:
+class PipelineWorld(Redrawn):
     """What every classifier of a world is audited with.
 
-    - `whole`: All splits.
-    - `counterfactuals`: The test images, redrawn.
-    - `faithfulness`: What the gates rest on.
     - `units`: The test images' units, in the order of the test split: they know the truth.
     - `record`: What was measured of the generator, for the tables.
     """
 
-    whole: Cohort
-    counterfactuals: Counterfactuals
-    faithfulness: Faithfulness
     units: PhantomSample
     record: dict[str, Any]
 
@@ -167,8 +160,7 @@ def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: An
         placebo_images=coin_sample(settings.placebo_images),
         seed=seed,
     )
-    measured = {"hold": ["view", *FINDINGS], "probe_steps": settings.probe_steps, "features": "probe", "seed": seed}
-    return Recipe(lambda: DLDM(**generator), generator, request, {**measured, **quality}, seed)
+    return dldm_recipe(generator, request, probe_steps=settings.probe_steps, **quality)
 
 
 def _measured(counterfactuals: Counterfactuals, units: PhantomSample, found: Faithfulness) -> dict[str, Any]:
