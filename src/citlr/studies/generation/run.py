@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from citlr.console import Narrator
-from citlr.errors import InputError, StateError
+from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.probes.probe import load_probes
 from citlr.generators.probes.training import fit_probes
 from citlr.generators.quality.features import load_extractor
@@ -22,7 +22,7 @@ from citlr.studies.generation.measure import Measures, finished_rows, measure_en
 from citlr.studies.generation.study import PRESETS, Effort, Study, cohort_study, entrants, phantom_study
 from citlr.studies.generation.tables import gate_lines, study_sheets
 from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.kit.settings import PHANTOM, Source, effort_of
+from citlr.studies.kit.settings import PHANTOM, Source
 from citlr.studies.kit.sheet import Sheet
 
 
@@ -41,7 +41,9 @@ def run_generation(
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train every model, measure it by one protocol, and write tables, page and picture grid."""
-    effort = _changed(effort_of(PRESETS, preset), changes or {})
+    if preset not in PRESETS:
+        raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
+    effort = _changed(PRESETS[preset], changes or {})
     extractor = load_extractor(features)
     stages = Stages(out, narrator)
     with stages.locked():

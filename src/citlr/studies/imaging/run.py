@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from citlr.audit.results.result import read_result
 from citlr.console import Narrator
-from citlr.errors import InputError, StateError
+from citlr.errors import InputError, StateError, did_you_mean
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
@@ -39,8 +39,8 @@ from citlr.studies.imaging.study import (
 )
 from citlr.studies.imaging.tables import agreement
 from citlr.studies.kit.engines import Engine
-from citlr.studies.kit.settings import PHANTOM, Source, effort_of
-from citlr.studies.kit.sweep import SweepTask, run_sweep
+from citlr.studies.kit.settings import PHANTOM, Source
+from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep
 
 
 def run_imaging(
@@ -62,13 +62,14 @@ def run_imaging(
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train the networks, redraw the test images once, audit every checkpoint, and write tables, figures and page."""
-    effort = effort_of(PRESETS, preset)
+    if preset not in PRESETS:
+        raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
     if outcome not in ("decision", "probability"):
         raise InputError(f"outcome is '{outcome}'; it can be decision or probability.")
     extras = _extras(models)
     held = None if hold is None else tuple(hold)
     source = Source(cohort, attribute, tuple(labels), held, correlation, seed)
-    effort = changed(effort, {**(changes or {}), **_findings(source)})
+    effort = changed(PRESETS[preset], {**(changes or {}), **_findings(source)})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
     narrator, folder = narrator or Narrator(quiet=True), Path(out).absolute()
     predictors = [load_predictor(path, name=name, trust=trust) for name, path in extras.items()]
@@ -81,19 +82,17 @@ def run_imaging(
     )
     prepare(study, effort, folder, seed=seed, narrator=narrator)
 
-    def sweep(function: Callable[..., Row], tasks: list[SweepTask], title: str) -> tuple[list[Row], list[Row]]:
-        """Run tasks that know themselves what is done, as stages of folders of their own."""
-        if not tasks:
-            return [], []
-        found = run_sweep(function, tasks, title=title, engine=engine, narrator=narrator)
-        done, failed = found.done, found.failed[["task", "error"]]
-        return [_record(row) for row in done.to_dict("records")], [_record(row) for row in failed.to_dict("records")]
-
-    trained, untrained = sweep(train_network, _trainings(effort, folder, weights, seed), "train")
-    trained = [row | {"checkpoints": json.loads(row["checkpoints"])} for row in trained]
-    trained = [row | {"kept": len(row["checkpoints"])} for row in trained]
+    # The tasks are stages of folders of their own and know themselves what is done.
+    power: dict[str, Any] = {"engine": engine, "narrator": narrator}
+    trained, untrained = _records(
+        run_sweep(train_network, _trainings(effort, folder, weights, seed), title="train", **power)
+    )
+    for row in trained:
+        row["checkpoints"] = json.loads(row["checkpoints"])
+        row["kept"] = len(row["checkpoints"])
     planned = [*_checkpoints(trained, folder), *_outside(extras, content, trust)]
-    audited, failed = sweep(audit_model, _audits(planned, folder, outcome, seed), "audit")
+    audits = _audits(planned, folder, outcome, seed)
+    audited, failed = _records(run_sweep(audit_model, audits, title="audit", **power)) if audits else ([], [])
     if not audited:
         first = (untrained + failed)[0]
         raise StateError(f"No model could be audited; the first that failed, {first['task']}: {first['error']}")
@@ -175,8 +174,11 @@ def _audits(models: list[tuple[Row, str]], folder: Path, outcome: str, seed: int
     ]
 
 
-def _record(row: dict[Any, Any]) -> Row:
-    return {str(name): value for name, value in row.items()}
+def _records(sweep: Sweep) -> tuple[list[Row], list[Row]]:
+    """Give the rows of the tasks that were done, and task and error of the others."""
+    frames = sweep.done, sweep.failed[["task", "error"]]
+    done, failed = ([{str(k): v for k, v in row.items()} for row in frame.to_dict("records")] for frame in frames)
+    return done, failed
 
 
 def _publish(

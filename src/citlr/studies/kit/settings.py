@@ -1,15 +1,10 @@
-"""What all studies of images are asked for: which images, and a preset of how much of everything."""
+"""What all studies of images are asked for: which images, and what about them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
-
-from citlr.errors import InputError, did_you_mean
 
 PHANTOM = "phantom"
-Effort = TypeVar("Effort")
 
 
 @dataclass(frozen=True)
@@ -29,10 +24,3 @@ class Source:
     hold: tuple[str, ...] | None = None
     correlation: float = 0.8
     seed: int = 0
-
-
-def effort_of(presets: Mapping[str, Effort], preset: str) -> Effort:
-    """Look a preset up."""
-    if preset not in presets:
-        raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, presets)}")
-    return presets[preset]
