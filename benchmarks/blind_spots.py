@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from citlr.audit.gates.faithfulness import assess_faithfulness
+from citlr.audit.gates.faithfulness import QualitySettings, assess_faithfulness
 from citlr.audit.generation import generate
 from citlr.audit.prediction import predict_sets
 from citlr.config import TestConfig
@@ -43,11 +43,7 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
         counterfactuals,
         cohort.part("train"),
         cohort.part("validation"),
-        hold=(),
-        sizes=(wanted.size,),
-        probe_steps=wanted.steps,
-        cycles=1,
-        seed=wanted.seed,
+        QualitySettings((), sizes=(wanted.size,), probe_steps=wanted.steps, cycles=1, seed=wanted.seed),
     )
     for one in found.carried:
         shares = ", ".join(f"{level} {share.estimate:.2f}" for level, share in one.shares.items())

@@ -21,7 +21,7 @@ from citlr.data.cohort import Cohort
 from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
 from citlr.generators.probes.probe import Probes
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.meter import QualityMeter
@@ -99,7 +99,7 @@ def main() -> None:
         train, validation, test = (cohort.part(name) for name in ("train", "validation", "test"))
         labels = [FINDING, *OTHERS, "view"]
         narrator = Narrator(quiet=False)
-        probes = fit_probes(train, validation, attributes=["sex"], labels=labels, size=asked.size, steps=500)
+        probes = fit_probes(train, validation, ProbeSettings(["sex"], asked.size, labels=labels, steps=500))
         print(
             f"{asked.size} x {asked.size}, {len(train)} training images, correlation {asked.correlation}, probe", end=""
         )

@@ -32,7 +32,7 @@ def main() -> int:
     import torch
 
     from citlr.config import GateConfig
-    from citlr.generators.probes.training import fit_probes
+    from citlr.generators.probes.training import ProbeSettings, fit_probes
     from citlr.randomness import hashed_seed
     from citlr.simulators.phantom.sample import read_phantom
     from citlr.studies.pipeline.models import FINDINGS
@@ -59,10 +59,7 @@ def main() -> int:
                         probes = fit_probes(
                             cohort.part("train"),
                             cohort.part("validation"),
-                            attributes=(ATTRIBUTE,),
-                            labels=names,
-                            size=FULL.size,
-                            steps=steps,
+                            ProbeSettings((ATTRIBUTE,), FULL.size, labels=names, steps=steps),
                             seed=seed + turn,
                             directory=Path(folder) / "probes" / f"{steps}-{turn}",
                         )

@@ -20,7 +20,8 @@ from scipy import stats
 from torch import nn
 
 from citlr.console import Narrator, Ticker
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
+from citlr.data.reading import read_cohort
 from citlr.errors import CitlrError
 from citlr.invariance.effects.clustered import auroc_part
 from citlr.predictors.export import export_torchscript, make_card, save_weights

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from citlr.audit.results.result import AuditResult as AuditResult
     from citlr.audit.results.result import read_result as read_result
     from citlr.data.cohort import Cohort as Cohort
-    from citlr.data.cohort import read_cohort as read_cohort
+    from citlr.data.reading import read_cohort as read_cohort
     from citlr.data.sources.dataset import read_dataset as read_dataset
     from citlr.generators.diffusion.ldm import CLDM as CLDM
     from citlr.generators.diffusion.ldm import DLDM as DLDM
@@ -39,7 +39,7 @@ _HOME = {
     "generate": "citlr.audit.generation",
     "load_generator": "citlr.generators.registry",
     "load_predictor": "citlr.predictors.loading",
-    "read_cohort": "citlr.data.cohort",
+    "read_cohort": "citlr.data.reading",
     "read_dataset": "citlr.data.sources.dataset",
     "read_result": "citlr.audit.results.result",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable, Sequence
 
 LONGEST_VALUE, LONGEST_MESSAGE = 200, 1000
 
@@ -68,3 +69,18 @@ def markdown(value: str) -> str:
     text = "".join(_MARKDOWN.get(character, character) for character in visible(value))
     # Inside of a word an underscore is no markup: age_group stays readable on a terminal.
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, right: int = 0) -> str:
+    r"""Write a table in Markdown; its last `right` columns are numbers.
+
+    Examples
+    --------
+    >>> print(markdown_table(["name", "count"], [["a|b", 3]], right=1))
+    | name | count |
+    |---|---:|
+    | a\|b | 3 |
+    """
+    named, *others = (f"| {' | '.join(markdown(str(cell)) for cell in row)} |" for row in (head, *rows))
+    marks = ["---"] * (len(head) - right) + ["---:"] * right
+    return "\n".join([named, f"|{'|'.join(marks)}|", *others])

@@ -127,6 +127,8 @@ ByForm = Discriminator(_how_many)
 One, PerName, Listed = Tag("#one"), Tag("#mapping"), Tag("#list")
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+# A number that may not exist: NaN here, null in JSON.
+Real = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0, le=1e9)]
 NotNegative = Annotated[Number, Field(ge=0, le=1e9)]

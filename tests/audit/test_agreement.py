@@ -11,8 +11,10 @@ import pytest
 from report_fake import make_result
 
 from citlr.audit.gates.agreement import gate_agreement, measure_agreement
+from citlr.audit.gates.evidence import Evidence
+from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
-from citlr.audit.results.records import Carried, Estimate, Gate
+from citlr.audit.results.records import Carried, Estimate, Gate, Quality
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.statistics import assess_responses, responses_of, schema_rows
 from citlr.audit.results.verdicts import withhold
@@ -20,6 +22,7 @@ from citlr.config import GateConfig, TestConfig
 
 SETTINGS = TestConfig(randomizations=199)
 DRAWS = 4
+UNSEEN = Faithfulness(Quality(None, {}, None, 0.0, {}, None, "", ()))
 
 
 class World:
@@ -56,11 +59,14 @@ class World:
 
     def audited(self, table: pd.DataFrame) -> tuple[list[Gate], list[str]]:
         responses = responses_of(table, attribute="sex", levels=self.levels)
-        rows = schema_rows(assess_responses(responses, settings=SETTINGS, shared_seeds=True, seed=0), "sex")
-        agreement = measure_agreement(table, responses, self.frame, settings=SETTINGS)
-        found = measure_unexplained(table, responses, self.frame, given=("x",), settings=SETTINGS, seed=0)
-        gates = (*gate_agreement(agreement, GateConfig()), *gate_unexplained(found, rows))
-        return list(gates), [row.verdict for row in withhold(rows, gates)]
+        rows = schema_rows(assess_responses(responses, settings=SETTINGS, shared_seeds=True, seed=0))
+        agreement = measure_agreement(responses, self.frame, settings=SETTINGS)
+        found = measure_unexplained(responses, self.frame, given=("x",), settings=SETTINGS, seed=0)
+        evidence = Evidence(
+            GateConfig(), UNSEEN, UNSEEN.carried_at(64), rows=rows, agreement=agreement, unexplained=found
+        )
+        gates = [*gate_agreement(evidence), *gate_unexplained(evidence)]
+        return gates, [row.verdict for row in withhold(rows, gates)]
 
 
 def failed(gates: list[Gate]) -> list[str]:
@@ -161,8 +167,8 @@ def test_without_null_interventions_agreement_is_unknown_and_fails() -> None:
     world = World(60, 8)
     table = world.answers(world.severity)
     responses = responses_of(table[table["draw"] >= 0], attribute="sex", levels=world.levels)
-    (found,) = measure_agreement(table[table["draw"] >= 0], responses, world.frame, settings=SETTINGS)
-    (gate,) = gate_agreement([found], GateConfig())
+    (found,) = measure_agreement(responses, world.frame, settings=SETTINGS)
+    (gate,) = gate_agreement(Evidence(GateConfig(), UNSEEN, UNSEEN.carried_at(64), agreement=(found,)))
     assert not gate.passed
     assert "unknown" in gate.text
 
@@ -171,7 +177,7 @@ def test_where_the_record_says_the_level_nobody_is_left_to_compare() -> None:
     world = World(300, 9)
     table, told = world.answers(world.severity), world.frame.assign(told=world.level.astype(float))
     responses = responses_of(table, attribute="sex", levels=world.levels)
-    (found,) = measure_unexplained(table, responses, told, given=("x", "told"), settings=SETTINGS, seed=0)
+    (found,) = measure_unexplained(responses, told, given=("x", "told"), settings=SETTINGS, seed=0)
     assert found.difference is None or found.difference.high - found.difference.low > 0.3
     assert not found.beyond
 
@@ -192,8 +198,8 @@ def test_what_was_measured_is_read_back(tmp_path: Path) -> None:
     quality = replace(
         base.quality,
         carried=Carried(64, {"female": Estimate(0.97, 0.9, 1.04)}),
-        agreement=measure_agreement(table, responses, world.frame, settings=SETTINGS),
-        unexplained=measure_unexplained(table, responses, world.frame, given=("x",), settings=SETTINGS, seed=0),
+        agreement=measure_agreement(responses, world.frame, settings=SETTINGS),
+        unexplained=measure_unexplained(responses, world.frame, given=("x",), settings=SETTINGS, seed=0),
         gates=(Gate("g", 1.0, 0.5, True, "Fine.", "x", ("female", "male")),),
     )
     result = replace(base, quality=quality, tests=tuple(replace(row, carried=0.9) for row in base.tests))

@@ -8,9 +8,10 @@ import pytest
 
 from citlr.audit.gates.carried import measure_carried
 from citlr.audit.gates.covariates import coded
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness, seen_at
-from citlr.audit.results.records import Carried, Controls, Estimate
-from citlr.audit.results.verdicts import gate_quality
+from citlr.audit.gates.images import gate_effectiveness
+from citlr.audit.results.records import Carried, Estimate, Quality
 from citlr.config import GateConfig
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
@@ -94,7 +95,7 @@ def test_of_three_levels_each_has_its_own_share() -> None:
 def test_a_probe_that_reads_nothing_makes_the_share_unknown_and_the_gate_fail() -> None:
     found = measured(*world(400, 0.5, 1.0, 0))
     assert not found.shares
-    gate = gate_quality(_faithful(), found, GateConfig(placebo=False), Controls(None, (), None), False)[1]
+    (gate,) = gate_effectiveness(Evidence(GateConfig(), _faithful(), found))
     assert not gate.passed
     assert "no better than chance" in gate.text
 
@@ -104,7 +105,7 @@ def test_the_gate_holds_the_share_at_the_size_of_the_model() -> None:
                       Carried(224, {"F": Estimate(0.02, 0.0, 0.04), "M": Estimate(0.95, 0.9, 1.0)}))  # fmt: skip
 
     def gate(size: int) -> tuple[bool, str]:
-        one = gate_quality(found, found.carried_at(size), GateConfig(placebo=False), Controls(None, (), None), False)[1]
+        (one,) = gate_effectiveness(Evidence(GateConfig(), found, found.carried_at(size)))
         return one.passed, one.text
 
     assert gate(64)[0]
@@ -159,4 +160,4 @@ def test_columns_are_coded_with_what_is_missing() -> None:
 
 
 def _faithful(*carried: Carried) -> Faithfulness:
-    return Faithfulness(0.01, {"F": 1.0, "M": 1.0}, None, 0.0, {}, {}, None, "", (), carried=carried)
+    return Faithfulness(Quality(0.01, {"F": 1.0, "M": 1.0}, None, 0.0, {}, None, "", ()), carried)

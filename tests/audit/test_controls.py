@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from citlr.audit.gates.controls import audit_placebo, audit_regeneration, run_controls
+from citlr.audit.gates.controls import audit_placebo, audit_regeneration, gate_placebo, run_controls
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.generation import placebo_size
-from citlr.audit.results.result import AuditResult, Controls, read_result
+from citlr.audit.results.result import AuditResult, Controls, Quality, read_result
 from citlr.audit.results.statistics import responses_of
-from citlr.audit.results.verdicts import gate_quality
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
@@ -43,7 +43,8 @@ def originals(values: np.ndarray, *, flipped: int) -> pd.DataFrame:
     """Outputs on the images as they came: the decision of the factual draws, but for some that flip."""
     first = (values[:, 0, 0] >= 0.5).astype(float)
     first[:flipped] = 1 - first[:flipped]
-    return pd.DataFrame({"image_id": [f"i{i:04}" for i in range(len(first))], "patient_id": "p", "attribute": "sex",
+    return pd.DataFrame({"image_id": [f"i{i:04}" for i in range(len(first))],
+                         "patient_id": [f"p{i:04}" for i in range(len(first))], "attribute": "sex",
                          "level": "F", "draw": -1, "label": "x", "probability": first})  # fmt: skip
 
 
@@ -51,9 +52,7 @@ def test_regeneration_under_the_same_level_finds_nothing_where_draws_are_alike()
     found = []
     for seed in range(20):
         frame = table(draws(60, 4, seed=seed))
-        again = audit_regeneration(
-            frame, responses_of(frame, attribute="sex", levels=LEVELS), factual={}, settings=SETTINGS, seed=seed
-        )
+        again = audit_regeneration(responses_of(frame, attribute="sex", levels=LEVELS), settings=SETTINGS, seed=seed)
         assert again.changed is None
         found.append(again.pvalue < 0.05)
     assert sum(found) <= 4  # exact: P(more than 4 of 20 at 5 %) is .003
@@ -62,7 +61,7 @@ def test_regeneration_under_the_same_level_finds_nothing_where_draws_are_alike()
 def test_regeneration_notices_draws_that_are_not_alike() -> None:
     frame = table(draws(200, 4, shift=1.5))
     responses = responses_of(frame, attribute="sex", levels=LEVELS)
-    again = audit_regeneration(frame, responses, factual={}, settings=SETTINGS, seed=0)
+    again = audit_regeneration(responses, settings=SETTINGS, seed=0)
     assert again.pvalue < 0.01
     assert again.n_images == 200
 
@@ -70,16 +69,14 @@ def test_regeneration_notices_draws_that_are_not_alike() -> None:
 def test_regeneration_counts_decisions_that_redrawing_changes() -> None:
     values = np.repeat(draws(50, 1), 4, axis=2)
     frame = pd.concat([table(values), originals(values, flipped=5)])
-    responses = responses_of(frame[frame["draw"] >= 0], attribute="sex", levels=LEVELS)
-    factual = {f"i{i:04}": "F" for i in range(50)}
-    again = audit_regeneration(frame, responses, factual=factual, settings=SETTINGS, seed=0)
+    again = audit_regeneration(responses_of(frame, attribute="sex", levels=LEVELS), settings=SETTINGS, seed=0)
     assert again.changed == pytest.approx(0.1)
 
 
 def test_two_draws_are_too_few_to_halve_and_the_report_says_so() -> None:
     frame = table(draws(30, 2))
     responses: Responses = responses_of(frame, attribute="sex", levels=LEVELS)
-    assert audit_regeneration(frame, responses, factual={}, settings=SETTINGS, seed=0) is None
+    assert audit_regeneration(responses, settings=SETTINGS, seed=0) is None
     controls, passed = run_controls(
         frame, responses, None, controls=ControlsConfig(), settings=SETTINGS, shared_seeds=True, seed=0
     )
@@ -114,9 +111,9 @@ def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
     placebo, passed = audit_placebo(coin, settings=SETTINGS, shared_seeds=True, seed=0)
     assert not passed
     assert placebo.pvalue < 0.01
-    found = Faithfulness(0.01, {"F": 1.0}, None, 0.0, {}, {}, None, "", ())
+    found = Faithfulness(Quality(0.01, {"F": 1.0}, None, 0.0, {}, None, "", ()))
     controls = Controls(placebo, (), None)
-    gate = gate_quality(found, found.carried_at(64), GateConfig(), controls, coin_passed=passed)[-1]
+    (gate,) = gate_placebo(Evidence(GateConfig(), found, found.carried_at(64), controls, coin_passed=passed))
     assert (gate.name, gate.passed) == ("placebo", False)
     assert gate.text == f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
 

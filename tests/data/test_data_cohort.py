@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table
 from citlr.data.pixels.checks import structure_fault
+from citlr.data.reading import read_cohort
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError, StateError

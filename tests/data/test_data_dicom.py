@@ -34,11 +34,11 @@ from pydicom.uid import (  # noqa: E402
     generate_uid,
 )
 
-from citlr.data.cohort import read_cohort  # noqa: E402
 from citlr.data.images import read_image  # noqa: E402
 from citlr.data.pixels.checks import structure_fault  # noqa: E402
 from citlr.data.pixels.dicom import DISPLAY_TAGS, HEADER_TAGS, read_dicom, read_header, see_dicom  # noqa: E402
 from citlr.data.pixels.shown import Remark  # noqa: E402
+from citlr.data.reading import read_cohort  # noqa: E402
 from citlr.errors import InputError  # noqa: E402
 
 VALUES = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)

@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table
 from citlr.data.images import decode_png, encode_png, fit_square, quantise, read_image, see_image
 from citlr.data.pixels.cache import write_cache
 from citlr.data.pixels.checks import structure_fault
 from citlr.data.pixels.shown import Remark
+from citlr.data.reading import read_cohort
 from citlr.errors import InputError
 
 

@@ -16,8 +16,9 @@ from citlr.audit.intake import take_in
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.associations.measures import describe, write_description
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
 from citlr.data.prepared import write_prepared
+from citlr.data.reading import read_cohort
 from citlr.data.study import Study
 from citlr.data.tables.bins import cut_bins
 from citlr.errors import InputError

@@ -23,7 +23,7 @@ from citlr.data.tables.vocabulary import (
     SEX,
     VIEW,
     read_age,
-    settle,
+    resolve,
     translate,
 )
 from citlr.errors import InputError
@@ -152,9 +152,9 @@ def test_caucasian_is_not_asian_and_nothing_else_is_by_its_letters() -> None:
 )
 def test_settling_gives_one_row_each_and_never_invents(records: list[tuple[str, str]], policy: str) -> None:
     frame = pd.DataFrame(records, columns=["who", "race"])
-    settled = settle(frame, key="who", value="race", policy=policy)  # type: ignore[arg-type]
-    assert settled["who"].tolist() == frame["who"].drop_duplicates().tolist()
-    for who, value in zip(settled["who"], settled["race"], strict=True):
+    resolved = resolve(frame, key="who", value="race", policy=policy)  # type: ignore[arg-type]
+    assert resolved["who"].tolist() == frame["who"].drop_duplicates().tolist()
+    for who, value in zip(resolved["who"], resolved["race"], strict=True):
         known = [race for name, race in records if name == who and race != "unknown"]
         if not known:
             assert value == "unknown"
@@ -168,7 +168,7 @@ def test_settling_gives_one_row_each_and_never_invents(records: list[tuple[str, 
 
 def test_settling_refuses_other_policies() -> None:
     with pytest.raises(InputError, match="known: drop, first, majority"):
-        settle(pd.DataFrame({"a": [1], "b": ["x"]}), key="a", value="b", policy="last")  # type: ignore[arg-type]
+        resolve(pd.DataFrame({"a": [1], "b": ["x"]}), key="a", value="b", policy="last")  # type: ignore[arg-type]
 
 
 @given(

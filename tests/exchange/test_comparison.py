@@ -13,11 +13,13 @@ from scipy import stats
 
 from citlr.audit.finished import Finished, find
 from citlr.audit.results.result import AuditResult, Estimate
-from citlr.config import TestConfig
-from citlr.errors import InputError
+from citlr.config import AuditConfig, TestConfig
+from citlr.errors import InputError, StateError
 from citlr.exchange.comparison import choose, compare
 from citlr.exchange.comparison_page import markdown, render_comparison
 from citlr.invariance.responses import Responses
+from citlr.run.folder import Run
+from citlr.run.stage import Stage
 
 COUNT = 400
 
@@ -141,6 +143,23 @@ def test_an_audit_that_was_handed_on_is_found_by_its_file(tmp_path) -> None:
         find(tmp_path / "nowhere")
     with pytest.raises(InputError, match="not of 'other'"):
         find(f"{tmp_path / 'audit.json'}:other")
+
+
+def test_a_damaged_record_of_a_run_is_named(tmp_path) -> None:
+    settings = {"cohort": {"table": "/a.csv", "images": "/", "attribute": "sex", "labels": ["x"]},
+                "model": {"source": "m.onnx"}}  # fmt: skip
+    run = Run.open(tmp_path / "run", AuditConfig.model_validate(settings))
+    with run.locked():
+        work = lambda folder: {"at": str(make_result().to_json(folder / "audit.json"))}  # noqa: E731
+        run.do(Stage("test.model", {}, work, ("audit.json",)))
+    assert list(find(run.root)) == ["model"]
+    record = run.root / "stages" / "test.model.json"
+    record.write_text(record.read_text()[:20])
+    with pytest.raises(StateError, match=r"test\.model\.json' is damaged: run `citlr test .*` to finish it\."):
+        find(run.root)
+    record.unlink()
+    with pytest.raises(StateError, match=r"no finished stage 'test\.model'"):
+        find(run.root)
 
 
 def test_estimates_of_handed_on_audits_combine_as_independent_ones(values: dict[str, np.ndarray]) -> None:

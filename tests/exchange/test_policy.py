@@ -74,7 +74,7 @@ def result(*rows: TestRow, gate: bool = True) -> AuditResult:
 
 def breaches(policy: Policy, *rows: TestRow, gate: bool = True, baseline: AuditResult | None = None) -> list[str]:
     old = None if baseline is None else {"m": baseline}
-    return [check.rule for check in check_policy({"m": result(*rows, gate=gate)}, policy, baseline=old).breaches]
+    return [check.name for check in check_policy({"m": result(*rows, gate=gate)}, policy, baseline=old).breaches]
 
 
 def test_a_clean_audit_passes_and_says_how_many_rules_it_met() -> None:

@@ -14,7 +14,7 @@ from citlr.generators.base import CounterfactualGenerator
 from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.oracle import Oracle
 from citlr.generators.probes.probe import load_probes
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.meter import QualityMeter
@@ -65,7 +65,7 @@ def some(cohort: Cohort, n: int = 6):
 def weights(model: LatentDiffusion) -> dict[str, torch.Tensor]:
     return {
         f"{name}/{key}": value
-        for name, module in model._fitted.modules().items()
+        for name, module in model.sampler.modules().items()
         for key, value in module.state_dict().items()
     }
 
@@ -107,13 +107,13 @@ def test_generators_image_does_not_depend_on_its_company(world, fitted) -> None:
 def test_generators_draws_share_their_noise_across_levels_on_request(world, fitted, monkeypatch) -> None:
     images, frame = some(world[1], 2)
     seen: list[torch.Tensor] = []
-    kept = type(fitted._fitted)._noised
+    kept = type(fitted.sampler)._noised
 
     def spy(self, *args):
         seen.append(kept(self, *args))
         return seen[-1]
 
-    monkeypatch.setattr(type(fitted._fitted), "_noised", spy)
+    monkeypatch.setattr(type(fitted.sampler), "_noised", spy)
     fitted.generate(images, frame, **SEX, draws=2, shared_seeds=True)
     assert torch.equal(seen[0], seen[1])
     seen.clear()
@@ -123,7 +123,7 @@ def test_generators_draws_share_their_noise_across_levels_on_request(world, fitt
 
 def test_generators_guide_over_the_intervened_attribute_only(world, fitted, monkeypatch) -> None:
     images, frame = some(world[1], 2)
-    sampler, seen = fitted._fitted, []
+    sampler, seen = fitted.sampler, []
     forward = type(sampler.denoiser).forward
 
     def spy(self, x, times, codes):
@@ -278,11 +278,7 @@ def test_generators_report_quality_by_a_probe_of_their_own(world, tmp_path: Path
     probes = fit_probes(
         cohort.part("train"),
         cohort.part("validation"),
-        attributes=["sex"],
-        labels=["cardiomegaly", "edema"],
-        size=32,
-        steps=60,
-        batch_size=32,
+        ProbeSettings(attributes=["sex"], labels=["cardiomegaly", "edema"], size=32, steps=60, batch_size=32),
     )
     assert probes.trusted["sex"]
     assert probes.accuracy["sex"] > 0.8
@@ -314,7 +310,9 @@ def test_a_probe_no_better_than_chance_says_unknown(world) -> None:
     noise = np.random.default_rng(0).choice(["a", "b"], size=len(cohort))
     blurred = Cohort(**{**vars(cohort), "frame": cohort.frame.assign(luck=noise)})
     probes = fit_probes(
-        blurred.part("train"), blurred.part("validation"), attributes=["luck"], labels=["view"], size=32, steps=4
+        blurred.part("train"),
+        blurred.part("validation"),
+        ProbeSettings(attributes=["luck"], labels=["view"], size=32, steps=4),
     )
     assert not probes.trusted["luck"]
     images, _frame = some(cohort, 4)

@@ -8,12 +8,13 @@ import torch
 
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
-from citlr.generators.diffusion.schedule import walk_down, walk_up
-from citlr.generators.probes.reading import read_attribute
-from citlr.generators.published.inversion import round_trip
-from citlr.generators.published.leakage import measure_leakage
-from citlr.generators.published.strength import LADDER, Trade
+from citlr.generators.diffusion.guidance import round_trip
+from citlr.generators.diffusion.leakage import measure_leakage
+from citlr.generators.diffusion.schedule import ddim_invert, ddim_sample
+from citlr.generators.probes.reading import Labelled, read_attribute
+from citlr.generators.published.strength import LADDER, StrengthTrial
 from citlr.generators.registry import build_generator, load_generator
+from citlr.generators.request import Request
 from citlr.simulators.phantom.world import PhantomWorld
 
 TINY = {"unet_channels": (16, 16), "ae_channels": (8,), "phi_channels": (8, 8), "critic_channels": (8, 8)}
@@ -41,7 +42,9 @@ def test_the_reading_knows_how_much_there_is_to_read() -> None:
         return torch.tensor(noise + shift * levels[:, None, None, None] / 4, dtype=torch.float32)
 
     def read(shift: float):
-        return read_attribute(latents(shift), levels, latents(shift), levels, steps=120, seed=0, part="x")
+        return read_attribute(
+            Labelled(latents(shift), levels), Labelled(latents(shift), levels), steps=120, seed=0, part="x"
+        )
 
     nothing, some = read(0.0), read(2.0)
     assert 0.4 < nothing.auroc < 0.6
@@ -55,10 +58,7 @@ def test_leakage_of_a_generator_before_and_after(world, fitted) -> None:
     found = measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sex", steps=60)
     assert found.latent.auroc > 0.9
     assert found.latent.information > found.noised.information
-    assert (found.bound_before, found.bound_after) == (
-        fitted.report["information_before"],
-        fitted.report["information_after"],
-    )
+    assert (found.bound_before, found.bound_after) == (None, None)  # no game, no critics
     again = measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sex", steps=60)
     assert again == found
     with pytest.raises(InputError, match="Did you mean 'sex'"):
@@ -71,15 +71,16 @@ def test_leakage_of_a_generator_before_and_after(world, fitted) -> None:
 
 def test_without_a_game_the_alignment_alone_hides_and_says_so(world, fitted) -> None:
     """Strength 0, the default, trains no disentangler: its latents are the aligned ones."""
-    assert fitted.config.strength == 0
+    assert fitted.config.published.strength == 0
     assert fitted.report["latent_alignment"]["sex"] > 0
-    assert fitted.report["information_after"] == fitted.report["information_aligned"]
+    assert not any(name.startswith("information") for name in fitted.report)
+    assert "disentangler" not in fitted.modules()
     part = world.part("test")
-    sampler = fitted._fitted
+    sampler = fitted.sampler
     codes = sampler.conditions.encode(part.frame)
     with torch.no_grad():
         z = sampler.encode(torch.from_numpy(part.pixels(size=32)), codes)
-        torch.testing.assert_close(sampler.hide(z, codes), sampler.settle(z, codes))
+        assert torch.equal(sampler.disentangle(z, codes), sampler.residualise_latent(z, codes))
     found = measure_leakage(fitted, world.part("train"), part, attribute="sex", steps=60)
     assert found.hidden.auroc < found.latent.auroc - 0.2
     assert found.beyond_held is None  # nothing is held
@@ -113,21 +114,19 @@ def test_a_held_finding_does_not_tell_the_attribute_and_is_told_beside_the_laten
 def test_round_trip_is_exact_but_for_the_iteration(world, fitted) -> None:
     part = world.part("test").take(range(5))
     images = part.pixels(size=32)
-    sampler = fitted._fitted
+    sampler = fitted.sampler
     found = round_trip(sampler, images, part.frame)
     assert 0 < found.latent < 0.05
     assert 0 <= found.image < 0.01
     # More corrections come nearer.
     codes = sampler.conditions.encode(part.frame)
-    from citlr.generators.diffusion.sampling import Request
-
-    model = sampler._model(codes, Request(("placebo",), (), 1, 0, 1.0, True, True), None, 1.0)
+    model = sampler.noise_model(codes, Request(("placebo",), (), abduction="inversion"), None, 1.0)
     z = sampler.autoencoder.encode(torch.from_numpy(images)).detach()
     walk = {"grid": sampler.process.grid, "table": sampler.process.table}
     errors = []
     with torch.no_grad():
         for iterations in (0, 3, 12):
-            back = walk_down(walk_up(z, model, iterations=iterations, **walk), model, **walk)
+            back = ddim_sample(ddim_invert(z, model, iterations=iterations, **walk), model, **walk)
             errors.append(float((back - z).norm() / z.norm()))
     assert errors[0] > errors[1] > errors[2]
     assert errors[1] == pytest.approx(found.latent, rel=0.2)
@@ -155,10 +154,12 @@ def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch)
     # A longer way changes the picture more.
     costs = [rung["composition"] for rung in rungs]
     assert costs == sorted(costs)
-    assert all(rung["price"] == Trade(rung["strength"], rung["auroc"], rung["composition"]).price for rung in rungs)
+    assert all(
+        rung["price"] == StrengthTrial(rung["strength"], rung["auroc"], rung["composition"]).loss for rung in rungs
+    )
     model.save(tmp_path / "saved")
     loaded = load_generator(tmp_path / "saved")
-    assert loaded._fitted.disentangler.strength == model.report["strength"]
+    assert loaded.sampler.disentangler.strength == model.report["strength"]
     part = world.part("test").take(range(3))
     images, sex = part.pixels(size=32), {"attribute": "sex", "levels": ["female", "male"]}
     np.testing.assert_array_equal(loaded.generate(images, part.frame, **sex), model.generate(images, part.frame, **sex))
@@ -166,5 +167,5 @@ def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch)
     assert fit(tmp_path / "training").report == model.report
 
 
-def test_the_trade_prefers_what_hides_at_no_cost() -> None:
-    assert Trade(0.5, 0.5, 0.01).price < Trade(1.0, 0.5, 0.03).price < Trade(0.25, 0.9, 0.0).price
+def test_the_strength_is_preferred_that_hides_at_no_cost() -> None:
+    assert StrengthTrial(0.5, 0.5, 0.01).loss < StrengthTrial(1.0, 0.5, 0.03).loss < StrengthTrial(0.25, 0.9, 0.0).loss

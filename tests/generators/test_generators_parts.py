@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +10,12 @@ import torch
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.autoencoder import Autoencoder, reconstruction_loss
+from citlr.generators.diffusion.guidance import mean_effects
 from citlr.generators.diffusion.process import Process
-from citlr.generators.diffusion.settings import PRESETS, LDMConfig
+from citlr.generators.diffusion.schedule import noise_table
+from citlr.generators.diffusion.settings import PRESETS, AutoencoderSettings, LDMConfig
 from citlr.generators.probes.blocks import Critic
 from citlr.generators.published.disentangle import Disentangler, critic_loss, donsker_varadhan
-from citlr.generators.published.hiding import Secret, mean_effects
 from citlr.generators.quality.measures import drift, effect_map, effectiveness, frechet_distance, kernel_distance
 from citlr.randomness import keyed_noise, toss
 
@@ -52,7 +55,7 @@ def test_mean_effects_of_levels_and_of_a_number_beside_them() -> None:
     known = Conditions.of(table, attributes=["age", "sex"], hold=[], coin_seed=0)
     z = 0.1 * random.normal(size=(n, 1, 2, 2)) + 2.0 * (table["sex"] == "M").to_numpy()[:, None, None, None]
     z += 0.01 * table["age"].to_numpy()[:, None, None, None]
-    found = mean_effects(z.astype(np.float32), known.encode(table), Secret(known, given_held=True))
+    found = mean_effects(z.astype(np.float32), known.encode(table), known)
     age, sex = known.span("age"), known.span("sex")
     assert float(found[age.start].mean()) == pytest.approx(0.01 * known.attribute("age").spread, abs=0.01)
     assert float((found[sex.start + 1] - found[sex.start]).mean()) == pytest.approx(2.0, abs=0.03)
@@ -197,19 +200,38 @@ def test_config_rebuilds_from_its_json(preset: str) -> None:
 
 def test_paper_preset_has_the_published_shape() -> None:
     config = LDMConfig.preset_of("paper")
-    assert (config.size, config.latent_shape, config.ae_channels) == (256, (8, 32, 32), (64, 128, 256, 512))
-    assert (config.timesteps, config.beta_start, config.beta_end, config.schedule) == (
-        1000,
-        0.002,
-        0.02,
-        "scaled_linear",
-    )
-    assert (config.context, config.critic_channels, config.critic_steps, config.depth) == (
-        512,
-        (64, 128, 256, 512),
-        5,
-        0.2,
-    )
+    assert (config.size, config.latent_shape) == (256, (8, 32, 32))
+    assert config.autoencoder.ae_channels == config.published.critic_channels == (64, 128, 256, 512)
+    assert (config.denoiser.context, config.published.critic_steps, config.denoiser.depth) == (512, 5, 0.2)
+    np.testing.assert_array_equal(Process.of(config).table, noise_table(1000, beta_start=0.002, beta_end=0.02))
+
+
+def test_a_field_is_found_by_its_flat_name_and_in_its_section() -> None:
+    flat = LDMConfig.preset_of("tiny", size=32, ae_steps=7, guidance=2.0)
+    nested = LDMConfig.preset_of("tiny", size=32, autoencoder={"ae_steps": 7}, sampling={"guidance": 2.0})
+    assert flat == nested == dataclasses.replace(LDMConfig.preset_of("tiny", size=32), ae_steps=7, guidance=2.0)
+    assert (flat.autoencoder.ae_steps, flat.sampling.guidance, flat.denoiser.denoiser_steps) == (7, 2.0, 1000)
+    with pytest.raises(InputError, match=r"'ae_stepz' is not a field of AutoencoderSettings. Did you mean 'ae_steps'"):
+        LDMConfig.preset_of("tiny", autoencoder={"ae_stepz": 7})
+
+
+def test_a_configuration_of_before_is_read() -> None:
+    config = LDMConfig.preset_of("tiny", size=32)
+    assert LDMConfig.from_json({**config.to_json(), "schedule": "scaled_linear", "timesteps": 1000}) == config
+
+
+def test_a_part_is_trained_again_when_its_own_settings_change() -> None:
+    config = LDMConfig.preset_of("tiny", size=32)
+    for changes, autoencoder, rest in [
+        ({"guidance": 2.0, "support": "everywhere", "devices": 2}, True, True),
+        ({"denoiser_steps": 5}, True, False),
+        ({"phi_steps": 5}, True, False),
+        ({"ae_steps": 5}, False, False),
+        ({"ema": 0.5}, False, False),
+    ]:
+        other = dataclasses.replace(config, **changes)
+        assert (other.autoencoder_depends_on() == config.autoencoder_depends_on()) is autoencoder
+        assert (other.weights_depend_on() == config.weights_depend_on()) is rest
 
 
 @pytest.mark.parametrize(
@@ -234,7 +256,7 @@ def test_principal_components_reconstruct_before_any_training_and_locally() -> N
     torch.manual_seed(0)
     base = torch.rand(20, 1, 8, 8)
     images = torch.nn.functional.interpolate(base, size=32, mode="bilinear")
-    net = Autoencoder(channels=(16,), latent_channels=16, blocks=1, patch=4, groups=8, local=True, shortcut=True)
+    net = Autoencoder(AutoencoderSettings(ae_channels=(16,), latent_channels=16))
     net.start(images)
     with torch.no_grad():
         mean, _ = net.moments(images)

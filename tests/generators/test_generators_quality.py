@@ -14,7 +14,7 @@ from citlr.errors import InputError
 from citlr.generators.oracle import Oracle
 from citlr.generators.probes.parts import ProbeNet, Target
 from citlr.generators.probes.probe import Probes, load_probes
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.probes.within_levels import fit_offsets, moved
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
@@ -105,7 +105,9 @@ def test_auroc_and_error_per_level_on_known_cases() -> None:
 
 def test_a_continuous_attribute_is_read_as_a_number(world) -> None:
     _, cohort = world
-    probes = fit_probes(cohort.part("train"), cohort.part("validation"), attributes=["age"], size=32, steps=80)
+    probes = fit_probes(
+        cohort.part("train"), cohort.part("validation"), ProbeSettings(attributes=["age"], size=32, steps=80)
+    )
     assert probes.trusted["age"]
     test = cohort.part("test")
     images, target = test.pixels(size=32), probes.target("age")
@@ -142,11 +144,7 @@ def test_resnet34_probe_is_saved_and_read_back(world, tmp_path: Path) -> None:
     probes = fit_probes(
         cohort.part("train"),
         cohort.part("validation"),
-        attributes=["sex"],
-        size=32,
-        steps=2,
-        batch_size=8,
-        architecture="resnet34",
+        ProbeSettings(attributes=["sex"], size=32, steps=2, batch_size=8, architecture="resnet34"),
     )
     assert sum(p.numel() for p in probes.net.parameters()) > 2e7
     assert probes.features(cohort.part("test").pixels([0, 1], size=32)).shape == (2, 512)
@@ -154,7 +152,7 @@ def test_resnet34_probe_is_saved_and_read_back(world, tmp_path: Path) -> None:
     images = cohort.part("test").pixels([0, 1, 2], size=32)
     np.testing.assert_array_equal(load_probes(tmp_path).read(images)["sex"], probes.read(images)["sex"])
     with pytest.raises(InputError, match="Did you mean 'resnet34'"):
-        fit_probes(cohort, cohort, attributes=["sex"], size=32, architecture="resnet43")
+        fit_probes(cohort, cohort, ProbeSettings(attributes=["sex"], size=32, architecture="resnet43"))
 
 
 def untrained() -> Probes:

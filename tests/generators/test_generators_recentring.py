@@ -14,6 +14,9 @@ from citlr.generators.diffusion.guidance import measure_errors
 from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.registry import load_generator
+from citlr.generators.request import Request
+from citlr.learning.loop import Trainer
+from citlr.learning.session import Session
 from citlr.learning.store import Dataset
 from citlr.simulators.phantom.world import PhantomWorld
 
@@ -56,7 +59,7 @@ def mean_change(model: LatentDiffusion, cohort: Cohort) -> np.ndarray:
 
 def observed(model: LatentDiffusion) -> np.ndarray:
     """The mean change that the alignment gives: the training split's own, where it is shown."""
-    sampler = model._fitted
+    sampler = model.sampler
     effects = sampler.alignment.effects[sampler.conditions.span("sex")]
     return (effects[1] - effects[0]).reshape(32, 32).numpy() * sampler.support.of(["sex"])[0, 0, 0].numpy()
 
@@ -73,7 +76,7 @@ def test_interventions_do_on_average_what_the_training_split_shows(cohort: Cohor
 
 
 def test_the_error_is_taken_off_where_a_level_is_entered_only(cohort: Cohort, fitted: LatentDiffusion) -> None:
-    sampler = fitted._fitted
+    sampler = fitted.sampler
     frame = cohort.part("test").frame.iloc[:8]
     codes = sampler.conditions.encode(frame)
     male = sampler.recentring(codes, sampler.conditions.intervene(codes, ("sex",), "male"))[:, 0, 0]
@@ -85,17 +88,18 @@ def test_the_error_is_taken_off_where_a_level_is_entered_only(cohort: Cohort, fi
 
 
 def test_the_error_is_the_mean_over_those_who_had_another_level(cohort: Cohort, fitted: LatentDiffusion) -> None:
-    sampler, train = fitted._fitted, cohort.part("train")
+    sampler, train = fitted.sampler, cohort.part("train")
     few = train.take(range(5))
     small = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, recentre=5))
-    found = measure_errors(small, Dataset.of(few, size=32, directory=None), seed=1, narrator=Narrator(quiet=True))
-    request = sampler.request("sex", tuple(LEVELS), 1, 0, None, True, None)
-    own, changed = sampler.redraw_aligned(
+    session = Session(Trainer("cpu"), 1, None, Narrator(quiet=True))
+    found = measure_errors(small, Dataset.of(few, size=32, directory=None), session)
+    request = Request(("sex",), tuple(LEVELS), guidance=sampler.guidance)
+    own, changed = sampler.redraw_residuals(
         torch.from_numpy(few.pixels(size=32)), sampler.conditions.encode(few.frame), list("abcde"), request
     )
     women = torch.tensor((few.frame["sex"] == "female").tolist())
     assert women.any()
-    # Other noise and the anchor move single images a little; the mean stays near.
+    # Other noise and the null mean move single images a little; the mean stays near.
     expected = (changed[1] - own)[women].mean(dim=0)[0, 0]
     span = sampler.conditions.span("sex")
     row = sampler.recentring.columns.index(span.start + 1)
@@ -106,11 +110,11 @@ def test_it_is_kept_with_the_generator(fitted: LatentDiffusion, tmp_path: Path) 
     fitted.save(tmp_path)
     kept = load_generator(tmp_path)
     assert isinstance(kept, LatentDiffusion)
-    assert torch.equal(kept._fitted.recentring.errors, fitted._fitted.recentring.errors)
+    assert torch.equal(kept.sampler.recentring.errors, fitted.sampler.recentring.errors)
 
 
 def test_without_alignment_there_is_none(cohort: Cohort) -> None:
-    assert fit(cohort, CLDM)._fitted.recentring is None
+    assert fit(cohort, CLDM).sampler.recentring is None
 
 
 def test_a_negative_number_is_refused() -> None:

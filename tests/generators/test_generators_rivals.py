@@ -13,7 +13,8 @@ from citlr.errors import InputError, StateError
 from citlr.generators.base import CounterfactualGenerator
 from citlr.generators.conditions import Conditions
 from citlr.generators.overlap import sparse_levels
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
+from citlr.generators.published.game import level_odds
 from citlr.generators.quality.meter import QualityMeter
 from citlr.generators.registry import build_generator, load_generator
 from citlr.generators.rivals.direct import DirectGenerator
@@ -129,7 +130,7 @@ def test_latent_shift_moves_the_reading_and_leaves_the_factual_level_alone(world
     model = fitted("latent-shift", SHIFT, world, probe_steps=150, turns=8)
     images, frame = some(world, 12)
     codes = model.conditions.encode(frame)
-    mean, _ = model._posterior(torch.from_numpy(images), codes)
+    mean, _ = model.posterior(torch.from_numpy(images), codes)
     torch.testing.assert_close(model.shift(mean, codes, codes), mean)
     turned = model.conditions.intervene(codes, "sex", "male")
     moved = model.shift(mean, codes, turned)
@@ -178,13 +179,13 @@ def test_a_disentangler_hides_several_attributes_a_continuous_one_among_them(wor
     sizes = {"unet_channels": (16, 16), "ae_channels": (8,), "phi_channels": (8, 8), "critic_channels": (8, 8)}
     steps = {"ae_steps": 4, "denoiser_steps": 4, "phi_steps": 2, "information_steps": 2}
     model = build_generator(
-        "dldm", size=32, preset="tiny", attributes=("sex", "age"), accelerator="cpu", **sizes, **steps
+        "dldm", size=32, preset="tiny", attributes=("sex", "age"), accelerator="cpu", strength=0.5, **sizes, **steps
     )
     model.fit(world.part("train"), world.part("validation"), seed=0)
     assert np.isfinite(model.report["information_after"])
     # Two sexes times four quarters of the age.
-    codes = model._fitted.conditions.encode(world.part("train").frame)
-    assert model._fitted.secret.odds(codes)[1].shape[1] == 8
+    codes = model.conditions.encode(world.part("train").frame)
+    assert level_odds(model.conditions, codes, [])[1].shape[1] == 8
 
 
 def test_bad_input_attribute_determined_by_a_held_covariate() -> None:
@@ -287,7 +288,7 @@ def test_rivals_refuse_bad_settings_and_requests(world) -> None:
 @pytest.mark.slow
 def test_a_dearer_latent_is_told_less_and_the_condition_does_more(world) -> None:
     train, validation = world.part("train"), world.part("validation")
-    probes = fit_probes(train, validation, attributes=["sex"], size=32, steps=200)
+    probes = fit_probes(train, validation, ProbeSettings(attributes=["sex"], size=32, steps=200))
     images, frame = some(world, 40)
     found = {}
     for beta in (0.5, 8.0):

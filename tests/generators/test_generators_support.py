@@ -97,8 +97,9 @@ def fitted(correlated) -> LatentDiffusion:
 
 def redrawn(model: LatentDiffusion, cohort, attribute: dict | None = None, draws: int = 3, **changes):
     part = cohort.part("test").take(range(8))
-    other = LatentDiffusion(dataclasses.replace(model.config, **changes))
-    other._sampler = dataclasses.replace(model._fitted, config=other.config)
+    other = LatentDiffusion(config=dataclasses.replace(model.config, **changes))
+    other._sampler = dataclasses.replace(model.sampler, config=other.config)
+    other._conditions = model.conditions
     images = part.pixels(size=32)
     own = np.array([SEX["levels"].index(level) for level in part.frame["sex"]])
     return images, own, other.generate(images, part.frame, **(attribute or SEX), draws=draws, seed=3)
@@ -106,9 +107,9 @@ def redrawn(model: LatentDiffusion, cohort, attribute: dict | None = None, draws
 
 def test_nothing_changes_where_nothing_was_shown(correlated, fitted, tmp_path: Path) -> None:
     cohort = correlated[1]
-    outside = fitted._fitted.support.weights[0].numpy() == 0
+    outside = fitted.sampler.support.weights[0].numpy() == 0
     assert 0.2 < outside.mean() < 0.95
-    assert fitted.report["support"]["sex"] == pytest.approx(float(fitted._fitted.support.weights.mean()))
+    assert fitted.report["support"]["sex"] == pytest.approx(float(fitted.sampler.support.weights.mean()))
     for attribute in (SEX, {"attribute": "placebo", "levels": ["heads", "tails"]}):
         _, _, out = redrawn(fitted, cohort, attribute)
         assert np.array_equal(out[:, 0][..., outside], out[:, 1][..., outside])

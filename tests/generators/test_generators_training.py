@@ -13,7 +13,7 @@ from citlr.console import Narrator
 from citlr.errors import StateError
 from citlr.learning.checkpoints import load_state
 from citlr.learning.loop import Trainer, run
-from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.plan import Budget, Learner, Plan, Progress
 from citlr.learning.resume import seconds_spent
 
 
@@ -131,6 +131,34 @@ def test_training_stops_early_and_keeps_the_best_weights() -> None:
     run(Plan("part", {"net": learner}, update, budget, 0, validate), trainer)
     assert len(seen) == 4
     assert module.weight.item() == seen[1]
+
+
+def test_a_training_that_has_lost_patience_goes_on_until_enough_is_kept(tmp_path: Path) -> None:
+    module, trainer, kept = torch.nn.Linear(1, 1), Trainer("cpu"), []
+    learner = Learner(module, torch.optim.SGD(module.parameters(), lr=0.1))
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        return {"loss": trainer.descend(learner.runner(torch.ones(1, 1)).square().sum(), learner)}
+
+    def keep(progress: Progress) -> None:
+        # Before the checkpoint that counts this validation: it can be resumed that way round only.
+        stored = load_state(tmp_path / "state.safetensors")[1]["step"] if kept else 0
+        kept.append((progress.step, stored, progress.rows[-1]["measure"]))
+
+    plan = Plan(
+        "part",
+        {"net": learner},
+        update,
+        Budget(9, validate_every=2, patience=1),
+        seed=0,
+        validate=lambda: {"validation": 1.0, "measure": "as it is"},
+        file="state",
+        enough=lambda progress: len(progress.rows) >= 3,
+        keep=keep,
+    )
+    assert run(plan, trainer, directory=tmp_path).step == 6
+    assert kept == [(2, 0, "as it is"), (4, 2, "as it is"), (6, 4, "as it is")]
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:

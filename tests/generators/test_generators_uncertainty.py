@@ -74,7 +74,7 @@ def test_replicates_spread_as_the_standard_error_of_clustered_images(sampled: tu
 def test_nothing_moves_where_the_attribute_does_not_act(fitted: LatentDiffusion, tmp_path: Path) -> None:
     found = fitted.mean_replicates("sex", LEVELS)
     assert found.shape == (REPLICATES, 2, 1, 32, 32)
-    support = fitted._fitted.support.of(["sex"])[0, 0, 0].numpy()
+    support = fitted.sampler.support.of(["sex"])[0, 0, 0].numpy()
     assert 0 < support.mean() < 1
     assert not found[..., support == 0].any()
     assert (found[..., support > 0] != 0).all()
@@ -135,6 +135,6 @@ def test_a_generator_that_does_not_know_its_error_has_none(sampled: tuple[Phanto
 
 
 def test_a_missing_level_moves_nothing(fitted: LatentDiffusion) -> None:
-    sampler = fitted._fitted
+    sampler = fitted.sampler
     nothing = sampler.conditions.nothing(1)
     assert not torch.count_nonzero(sampler.uncertainty.of(nothing))

@@ -8,10 +8,11 @@ import yaml
 from as_user import CONFIG, citlr
 
 import citlr as package
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.gates.registry import gates_of
 from citlr.audit.generation import generate, placebo_size
-from citlr.audit.results.result import Carried, Controls, read_result
-from citlr.audit.results.verdicts import gate_quality
+from citlr.audit.results.result import Carried, Quality, read_result
 from citlr.config import GateConfig, QualityConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -104,9 +105,8 @@ def test_an_audit_in_python_measures_with_what_it_is_told(world) -> None:
 
 def test_the_gate_says_when_effectiveness_is_unknown() -> None:
     note = "The probe of 'sex' reads no better than chance."
-    found = Faithfulness(None, {}, None, 0.0, {}, {}, None, "", (), carried=(Carried(64, {}, note),))
-    unset = Controls(None, (), None)
-    gates = gate_quality(found, found.carried_at(64), GateConfig(placebo=False), unset, coin_passed=False)
+    found = Faithfulness(Quality(None, {}, None, 0.0, {}, None, "", ()), (Carried(64, {}, note),))
+    gates = gates_of(Evidence(GateConfig(placebo=False), found, found.carried_at(64)))
     assert [gate.passed for gate in gates] == [False, False]
     assert gates[0].text == "Composition is unknown: no null intervention was drawn."
     assert gates[1].text == f"What share of the attribute the redrawn images carry is unknown. {note}"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from citlr.errors import InputError
+from citlr.invariance.records import ContrastTest
 from citlr.invariance.responses import Responses
-from citlr.invariance.verdict import ContrastTest, assess, judge_together
+from citlr.invariance.verdict import assess, judge_together
 
 LEVELS = ("asian", "black", "white")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
+from citlr.config.model import MODEL_FILES
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
@@ -187,3 +189,11 @@ def test_weights_alone_carry_their_card(tmp_path: Path) -> None:
         tiny(seed=1), weights=tmp_path / "w.safetensors", labels=LABELS, output="logit", device="cpu"
     )
     np.testing.assert_allclose(model.predict(IMAGES), sigmoid(direct(tiny())), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", MODEL_FILES)
+def test_every_kind_of_model_is_a_file_of_the_adapters(kind: str) -> None:
+    adapter = importlib.import_module(f"citlr.predictors.adapters.{kind}")
+    assert not adapter.takes(None)
+    assert hasattr(adapter, "read") == bool(MODEL_FILES[kind]), "what comes as a file is read"
+    assert hasattr(adapter, "wrap") or not adapter.takes(tiny())

@@ -114,6 +114,9 @@ def test_a_damaged_file_is_named_where_it_cannot_be_made_again(tmp_path: Path) -
     (tmp_path / "out" / "a.txt").write_text("w")
     with pytest.raises(StateError, match=r"a\.txt' was changed or damaged.*: run it again\."):
         Stages(tmp_path).require("make", "run it again")
+    (tmp_path / "stages" / "make.json").write_text('{"name": "ma')
+    with pytest.raises(StateError, match=r"make\.json' is damaged: run it again\."):
+        Stages(tmp_path).require("make", "run it again")
     with pytest.raises(StateError, match="no finished stage 'other'"):
         Stages(tmp_path).require("other", "run it again")
 

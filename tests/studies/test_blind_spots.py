@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from citlr.audit.gates.faithfulness import Faithfulness, assess_faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, assess_faithfulness
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.prediction import predict_sets
 from citlr.audit.results.result import AuditResult
@@ -40,7 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[PhantomSample, Coho
     )
     train, validation = cohort.part("train"), cohort.part("validation")
     found = assess_faithfulness(
-        counterfactuals, train, validation, hold=(), sizes=(64,), probe_steps=100, cycles=1, seed=0
+        counterfactuals, train, validation, QualitySettings((), sizes=(64,), probe_steps=100, cycles=1)
     )
     return sample, cohort, counterfactuals, found
 

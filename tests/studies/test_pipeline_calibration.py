@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from citlr.audit.gates.faithfulness import assess_faithfulness
+from citlr.audit.gates.faithfulness import QualitySettings, assess_faithfulness
 from citlr.audit.generation import generate
 from citlr.errors import InputError, StateError
 from citlr.generators.oracle import Oracle
@@ -106,7 +106,10 @@ def test_with_exact_counterfactuals_the_innocent_are_cleared_and_the_biased_foun
             Oracle.of(sample), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=10, seed=7
         )
         found = assess_faithfulness(
-            counterfactuals, cohort.part("train"), cohort.part("validation"), hold=(), probe_steps=20, seed=7
+            counterfactuals,
+            cohort.part("train"),
+            cohort.part("validation"),
+            QualitySettings((), probe_steps=20, seed=7),
         )
         units = sample.of_images(test.frame["image_id"])
         made = PipelineWorld(cohort, counterfactuals, found, units, {})

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
 from citlr.audit.results.result import AuditResult
@@ -135,14 +135,14 @@ def _measured(
     seed: int,
 ) -> tuple[Faithfulness, pd.DataFrame]:
     """Measure the redrawn images and run the model on them, or take what `stages` holds of exactly these."""
-    settings = {
-        "hold": list(counterfactuals.generator.hold),
-        "sizes": [side_read(model.input, counterfactuals.main.plan.size)],
-        "probe_steps": gates.probe_steps,
-        "features": quality.features,
-        "cycles": quality.cycles,
-        "seed": seed,
-    }
+    settings = QualitySettings(
+        hold=counterfactuals.generator.hold,
+        sizes=[side_read(model.input, counterfactuals.main.plan.size)],
+        probe_steps=gates.probe_steps,
+        features=quality.features,
+        cycles=quality.cycles,
+        seed=seed,
+    )
     after = (counterfactuals.key or counterfactuals.main.plan.key,)
     stages.do(quality_stage(lambda: counterfactuals, splits, settings, after=after, narrator=stages.narrator))
     name = fingerprint([model.name, model.fingerprint()])[:16]  # a model may be called what no folder can be

@@ -9,9 +9,8 @@ from typing import Any
 from citlr.audit.privacy import scrub
 from citlr.config import GeneratorConfig, ModelConfig
 from citlr.data.cohort import Cohort
-from citlr.generators.diffusion.ldm import LatentDiffusion
+from citlr.generators.learnt import LearntGenerator
 from citlr.generators.registry import build_generator
-from citlr.generators.rivals.direct import DirectGenerator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 from citlr.run.folder import Run
@@ -28,12 +27,12 @@ def held(run: Run, cohort: Cohort) -> tuple[str, ...]:
     return tuple(name for name in run.config.generator.hold if name in known and len(train[name].dropna().unique()) > 1)
 
 
-def generator_of(run: Run, cohort: Cohort) -> LatentDiffusion | DirectGenerator:
+def generator_of(run: Run, cohort: Cohort) -> LearntGenerator:
     """Build the generator that the configuration asks for, not trained yet."""
     return generator_from(run.config.generator.model_copy(update={"hold": held(run, cohort)}))
 
 
-def generator_from(settings: GeneratorConfig) -> LatentDiffusion | DirectGenerator:
+def generator_from(settings: GeneratorConfig) -> LearntGenerator:
     """Build the generator that a section describes, not trained yet."""
     return build_generator(
         settings.kind, size=settings.size, hold=settings.hold, preset=settings.preset, **settings.options
@@ -47,8 +46,8 @@ def build_predictor(name: str, model: ModelConfig) -> Predictor:
         labels=model.labels,
         kind=model.kind,
         weights=model.weights,
-        input=None if model.input is None else model.input.model_dump(),
-        output=model.output if model.output is None or isinstance(model.output, str) else model.output.model_dump(),
+        input=model.input,
+        output=model.output,
         batch_size=model.batch_size,
         name=name,
         trust=model.trust,

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
-from citlr.audit.gates.faithfulness import Faithfulness, read_faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample, generate_stage
 from citlr.audit.intake import take_in
 from citlr.audit.preconditions import require_possible
@@ -139,14 +139,14 @@ class Chain:
     def quality(self) -> None:
         """Measure how faithful the redrawn images are."""
         config, after = self.config, (self.keys["generate"],)
-        settings = {
-            "hold": list(held(self.run, self.whole)),
-            "sizes": sorted({*self._sizes.values()}),
-            "probe_steps": config.gates.probe_steps,
-            "features": config.quality.features,
-            "cycles": config.quality.cycles,
-            "seed": config.seed,
-        }
+        settings = QualitySettings(
+            hold=held(self.run, self.whole),
+            sizes=sorted({*self._sizes.values()}),
+            probe_steps=config.gates.probe_steps,
+            features=config.quality.features,
+            cycles=config.quality.cycles,
+            seed=config.seed,
+        )
         self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, after=after, narrator=self.narrator))
         self.narrator.say("quality: " + self.faithfulness.summary())
 

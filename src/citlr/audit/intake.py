@@ -8,7 +8,7 @@ import numpy as np
 
 from citlr.config import CohortConfig
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.shards import CachePixels
 from citlr.data.preconditions import (
@@ -18,6 +18,7 @@ from citlr.data.preconditions import (
     require_levels_to_learn,
     require_roles,
 )
+from citlr.data.reading import read_cohort
 from citlr.data.splits import require_disjoint
 from citlr.data.steps import require_levels, require_own_files, require_patients_per_level
 from citlr.data.tables.columns import require_unique

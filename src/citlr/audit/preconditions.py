@@ -37,7 +37,7 @@ def require_buildable(settings: GeneratorConfig) -> None:
             f"The generator cannot be built as `generator` asks ({shortened(str(error))}): take a preset as it is, or "
             "change generator.options."
         ) from error
-    accelerator = (generator.config if hasattr(generator, "config") else generator.settings).accelerator
+    accelerator = generator.config.accelerator
     there = torch.backends.mps.is_available() if accelerator == "mps" else torch.cuda.is_available()
     if accelerator not in ("auto", "cpu") and not there:
         raise InputError(

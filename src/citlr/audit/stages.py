@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.gates.faithfulness import Faithfulness, assess_faithfulness, read_faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Counterfactuals, Request, generate_stage
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
 from citlr.config import CohortConfig
@@ -92,23 +92,23 @@ def fit_stage(
 def quality_stage(
     counterfactuals: Callable[[], Counterfactuals],
     splits: tuple[Cohort, Cohort],
-    settings: Mapping[str, Any],
+    settings: QualitySettings,
     *,
     after: tuple[str, ...],
     narrator: Narrator,
 ) -> Stage:
-    """Return the stage that measures redrawn images; `settings` are keywords of `assess_faithfulness`."""
+    """Return the stage that measures redrawn images."""
     train, validation = splits
     inputs = {
-        **settings,
-        "features": features_fingerprint(str(settings["features"])),
+        **asdict(settings),
+        "features": features_fingerprint(settings.features),
         "train": train.fingerprint(),
         "validation": validation.fingerprint(),
     }
 
     def work(folder: Path) -> None:
         found = assess_faithfulness(
-            counterfactuals(), train, validation, **settings, directory=folder / SCRATCH, narrator=narrator
+            counterfactuals(), train, validation, settings, directory=folder / SCRATCH, narrator=narrator
         )
         found.save(folder / QUALITY)
 
@@ -120,13 +120,13 @@ class Recipe:
     """What a study trains, redraws and measures with: one generator, any number of models after it.
 
     `build` makes the generator, untrained, from nothing but `generator`, its settings; `request` says how test images
-    are redrawn; `quality` are keywords of `assess_faithfulness`; `seed` is that of the training.
+    are redrawn, `quality` how they are measured; `seed` is that of the training.
     """
 
     build: Callable[[], CounterfactualGenerator]
     generator: Mapping[str, Any]
     request: Request
-    quality: Mapping[str, Any]
+    quality: QualitySettings
     seed: int
 
 

@@ -93,12 +93,13 @@ def report(
     if form is None and out is None and not changed:
         stage("report", run, quiet, force)
         return
-    from citlr.config import parse_report
+    from citlr.config import ReportConfig, parse_section
     from citlr.exchange.deliver import deliver
     from citlr.run.folder import Run
 
     opened = Run.open(run)
-    shown = parse_report({**opened.config.report.model_dump(), **changed})
+    settings = {**opened.config.report.model_dump(), **changed}
+    shown = parse_section(ReportConfig, settings, "The report cannot be made")
     for path in deliver(opened, tuple(form or ["html"]), out=out, report=shown, engine=pdf_engine):
         print(path)
 

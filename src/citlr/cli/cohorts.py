@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from citlr.cli.options import Json, Quiet
 from citlr.cli.preparing import Cache, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
+from citlr.data.sources.registry import DATA_SETS
 
 prepare = typer.Typer(help="Read a public data set, or any table, into a cohort with its flow of exclusions.")
 
-Root = Annotated[Path, typer.Argument(help="The data set's root folder.")]
-TableName = Annotated[str | None, typer.Option(help="The table's file name below ROOT, where it has another one.")]
-# NIH and PadChest record no race, and their findings are present or absent.
-PLAIN = ("race", "uncertain", "blank")
-
-
-@prepare.command()
-@data_set_verb()
-def chexpert(
-    root: Root,
-    demographics: Annotated[Path | None, typer.Option(help="CHEXPERT DEMO.xlsx or its CSV.")] = None,
-    labeller: Annotated[str, typer.Option(help="chexpert or chexbert.")] = "chexpert",
-    **study: Any,
-) -> Any:
-    """CheXpert, with its table of demographics. Attributes: race, sex, hispanic, age_group."""
-    from citlr.data.sources.chexpert import prepare_chexpert
-
-    return prepare_chexpert(root, demographics=demographics, labeller=labeller, **study)
-
-
-@prepare.command(name="mimic-cxr")
-@data_set_verb()
-def mimic_cxr(
-    root: Root,
-    mimic_iv: Annotated[Path, typer.Option(help="The folder of MIMIC-IV, or of its hosp (v1: core) tables.")],
-    labeller: Annotated[str, typer.Option(help="chexpert or negbio.")] = "chexpert",
-    **study: Any,
-) -> Any:
-    """MIMIC-CXR-JPG, with the demographics of MIMIC-IV. Attributes: race, sex, hispanic, age_group."""
-    from citlr.data.sources.mimic_cxr import prepare_mimic_cxr
-
-    return prepare_mimic_cxr(root, mimic_iv=mimic_iv, labeller=labeller, **study)
-
-
-@prepare.command()
-@data_set_verb(without=PLAIN)
-def nih(root: Root, table: TableName = None, **study: Any) -> Any:
-    """NIH ChestX-ray14 (2017, v2020, Kaggle sample). Attributes: sex, age_group."""
-    from citlr.data.sources.nih import prepare_nih
-
-    return prepare_nih(root, table=table, **study)
-
-
-@prepare.command()
-@data_set_verb(without=PLAIN)
-def padchest(root: Root, table: TableName = None, **study: Any) -> Any:
-    """PadChest. Attributes: sex, age_group."""
-    from citlr.data.sources.padchest import prepare_padchest
-
-    return prepare_padchest(root, table=table, **study)
+for _name, _data_set in DATA_SETS.items():
+    prepare.command(name=_name)(data_set_verb(_name, _data_set))
 
 
 @prepare.command()

@@ -16,6 +16,9 @@ from typing import Any
 from citlr.errors import CitlrError
 from citlr.text import shortened
 
+# Turns for which an OpenMP thread spins before it sleeps. The default is for ever on an idle machine: beside other
+# processes a training step then costs seven times the processor time (`benchmarks/threads.py`).
+SPIN = "5000"
 # What ended the process from outside; the sentence and the status are told of it, whatever it interrupted made of it.
 _stopped: list[int] = []
 
@@ -23,6 +26,9 @@ _stopped: list[int] = []
 def main() -> None:
     """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 Ctrl-C, 143 terminated."""
     before = _listen()
+    # Read by libgomp when torch loads it, later than here; what the user has set is kept.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     try:
         from citlr.cli.app import app
 

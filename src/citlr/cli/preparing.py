@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from citlr.cli.options import Quiet
+from citlr.data.sources.registry import DataSet, reader
 
 if TYPE_CHECKING:
     from citlr.console import Narrator
     from citlr.data.cohort import Cohort
 
+Root = Annotated[Path, typer.Argument(help="The data set's root folder.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for cohort.parquet, flow.md and flow.json.")]
 Cache = Annotated[
     int | None,
@@ -57,48 +59,32 @@ def study_options(
     fit: Fit = "pad",
 ) -> Any:
     """Put the options together as a study; what is no choice is said in one sentence by the study itself."""
+    given: dict[str, Any] = dict(locals())
     from citlr.data.study import Study as Choices
 
-    return Choices(
-        attributes=tuple(attribute) if attribute else None,
-        labels=tuple(label) if label else None,
-        views=views,  # type: ignore[arg-type]
-        races=tuple(race) if race else Choices.races,
-        conflicts=conflicts,  # type: ignore[arg-type]
-        uncertain=uncertain,  # type: ignore[arg-type]
-        blank=blank,  # type: ignore[arg-type]
-        age_edges=tuple(age_edge) if age_edge else Choices.age_edges,
-        age_cap=age_cap or None,
-        min_age=min_age,
-        allow_unknown=allow_unknown,
-        split=split,  # type: ignore[arg-type]
-        seed=seed,
-        check=check,  # type: ignore[arg-type]
-        max_unreadable=max_unreadable,
-        fit=fit,  # type: ignore[arg-type]
-    )
+    for one, many in (("attribute", "attributes"), ("label", "labels"), ("race", "races"), ("age_edge", "age_edges")):
+        values = given.pop(one)
+        if values:
+            given[many] = tuple(values)
+    return Choices(**{**given, "age_cap": age_cap or None})
 
 
-def data_set_verb(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Make a verb of a function that prepares a data set: its own options, those of the study, and where it goes."""
+def data_set_verb(name: str, data_set: DataSet) -> Callable[..., None]:
+    """Make the verb that prepares a data set: its own options, those of the study, and where it goes."""
+    shared = _parameters(study_options, data_set.without)
 
-    def decorate(prepare: Callable[..., Any]) -> Callable[..., None]:
-        def verb(**given: Any) -> None:
-            from citlr.console import Narrator
+    def verb(**given: Any) -> None:
+        from citlr.console import Narrator
 
-            out, cache, leaks = given.pop("out"), given.pop("cache"), given.pop("leaks")
-            narrator = Narrator(quiet=given.pop("quiet"))
-            study = study_options(**{name: given.pop(name) for name in shared})
-            cohort = prepare(**given, study=study, narrator=narrator)
-            save(cohort, out, cache=cache, leaks=leaks, max_unreadable=study.max_unreadable, narrator=narrator)
+        out, cache, leaks = given.pop("out"), given.pop("cache"), given.pop("leaks")
+        narrator = Narrator(quiet=given.pop("quiet"))
+        study = study_options(**{name: given.pop(name) for name in shared})
+        cohort = reader(name)(**given, study=study, narrator=narrator)
+        save(cohort, out, cache=cache, leaks=leaks, max_unreadable=study.max_unreadable, narrator=narrator)
 
-        own = _parameters(prepare, ("study",))
-        shared = _parameters(study_options, without)
-        _sign(verb, {**own, **shared, **_parameters(_last_options, ())})
-        verb.__name__, verb.__doc__ = prepare.__name__, prepare.__doc__
-        return verb
-
-    return decorate
+    _sign(verb, {**_own_parameters(data_set), **shared, **_parameters(_last_options)})
+    verb.__doc__ = data_set.summary
+    return verb
 
 
 def save(
@@ -121,9 +107,19 @@ def _last_options(out: Out = Path("cohort"), cache: Cache = None, leaks: Leaks =
     """Hold the options that every verb ends with."""
 
 
-def _parameters(function: Callable[..., Any], without: Collection[str]) -> dict[str, inspect.Parameter]:
+def _parameters(function: Callable[..., Any], without: Collection[str] = ()) -> dict[str, inspect.Parameter]:
     found = inspect.signature(function, eval_str=True).parameters
     return {name: one.replace(kind=one.KEYWORD_ONLY) for name, one in found.items() if name not in without}
+
+
+def _own_parameters(data_set: DataSet) -> dict[str, inspect.Parameter]:
+    """Make parameters of the folder and of the options that only this data set has."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    made = {"root": inspect.Parameter("root", keyword, annotation=Root)}
+    for name, option in data_set.options.items():
+        default = typer.Option(option.default, help=option.help)
+        made[name] = inspect.Parameter(name, keyword, default=default, annotation=option.kind)
+    return made
 
 
 def _sign(verb: Callable[..., None], parameters: dict[str, inspect.Parameter]) -> None:

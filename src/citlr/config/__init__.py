@@ -6,7 +6,6 @@ from citlr.config.model import ModelConfig as ModelConfig
 from citlr.config.model import OutputConfig as OutputConfig
 from citlr.config.reading import differences as differences
 from citlr.config.reading import parse_config as parse_config
-from citlr.config.reading import parse_report as parse_report
 from citlr.config.reading import parse_section as parse_section
 from citlr.config.reading import read_config as read_config
 from citlr.config.sections import LEGIBLE as LEGIBLE

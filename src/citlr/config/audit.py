@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from citlr.config.model import ModelConfig
+from citlr.config.model import MODEL_FILES, ModelConfig
 from citlr.config.sections import (
     CohortConfig,
     ControlsConfig,
@@ -135,7 +135,8 @@ def _absolute_source(source: str, folder: Path) -> str:
     """Make a file path absolute; leave an import path such as `package.module:name` alone."""
     file, colon, name = source.partition(":")
     candidate = _absolute(Path(file), folder)
-    looks_like_file = "/" in file or candidate.exists() or Path(file).suffix in {".py", ".pt", ".ts", ".onnx"}
+    endings = {".py", *(ending for one in MODEL_FILES.values() for ending in one)}
+    looks_like_file = "/" in file or candidate.exists() or Path(file).suffix in endings
     return f"{candidate}{colon}{name}" if looks_like_file else source
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -22,8 +22,19 @@ from citlr.values import (
     Whole,
 )
 
-# "closed": run by its owner elsewhere; its answers come in through `citlr ingest`.
-ModelKind = Literal["torch", "torchscript", "onnx", "sklearn", "callable", "closed"]
+# The forms in which a model comes, each a file of `citlr.predictors.adapters`, and the endings of its files.
+MODEL_FILES: dict[str, tuple[str, ...]] = {
+    "torch": (".safetensors",),
+    "torchscript": (".ts", ".torchscript", ".pt", ".pth"),
+    "onnx": (".onnx",),
+    "sklearn": (".joblib", ".pkl", ".pickle"),
+    "callable": (),
+}
+if TYPE_CHECKING:
+    ModelKind = str
+else:
+    # "closed": run by its owner elsewhere; its answers come in through `citlr ingest`.
+    ModelKind = Literal[(*MODEL_FILES, "closed")]
 OutputKind = Literal["probability", "logit"]
 # Grey values of any scale that images come in; float32 holds them.
 Grey = Annotated[Number, Field(ge=-1e9, le=1e9)]
@@ -62,7 +73,7 @@ class InputConfig(Section):
     @model_validator(mode="after")
     def _scales_agree(self) -> InputConfig:
         if not self.low < self.high:
-            raise ValueError(f"low is {self.low:g} and high {self.high:g}: low has to be below high")
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}; low must be below high")
         for name in ("mean", "std"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.channels:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from citlr.config.audit import AuditConfig
-from citlr.config.sections import ReportConfig, Section
+from citlr.config.sections import Section
 from citlr.config.written import alternatives, inside, read_yaml
 from citlr.errors import InputError, did_you_mean
 from citlr.text import shortened, shown
@@ -31,16 +31,12 @@ def parse_config(content: Mapping[str, Any], where: str) -> AuditConfig:
     return parse_section(AuditConfig, content, f"In '{shortened(where)}'")
 
 
-def parse_report(content: Mapping[str, Any]) -> ReportConfig:
-    """Validate what a report shall show, as given on a command line."""
-    return parse_section(ReportConfig, content, "The report cannot be made")
-
-
 def parse_section(section: type[S], content: Any, where: str) -> S:
     """Validate plain settings as a section; the error begins with `where`.
 
     Examples
     --------
+    >>> from citlr.config.sections import ReportConfig
     >>> parse_section(ReportConfig, {"galery": 2}, "report")
     Traceback (most recent call last):
     ...
@@ -54,9 +50,9 @@ def parse_section(section: type[S], content: Any, where: str) -> S:
         # An entry that is refused makes its list too short as well.
         entries = {problem["loc"][:-1] for problem in problems}
         told = [one for one in problems if not (one["type"] == "too_short" and one["loc"] in entries)]
-        found = list(dict.fromkeys(_sentence(problem, section, single) for problem in told))
-        more = f"; and {len(found) - MOST_PROBLEMS} more" if len(found) > MOST_PROBLEMS else ""
-        text = "; ".join(found[:MOST_PROBLEMS]) + more
+        sentences = list(dict.fromkeys(_sentence(problem, section, single) for problem in told))
+        more = f"; and {len(sentences) - MOST_PROBLEMS} more" if len(sentences) > MOST_PROBLEMS else ""
+        text = "; ".join(sentences[:MOST_PROBLEMS]) + more
         raise InputError(f"{where}: {text}{'' if text.endswith('?') else '.'}") from error
 
 
@@ -68,14 +64,14 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     >>> differences({"test": {"margin": 0.02}}, {"test": {"margin": 0.05}})
     ['test.margin: 0.02 -> 0.05']
     """
-    found: list[str] = []
+    changed: list[str] = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{key}.")
+            changed += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {_short(before)} -> {_short(after)}")
-    return found
+            changed.append(f"{prefix}{key}: {_short(before)} -> {_short(after)}")
+    return changed
 
 
 def _short(value: Any) -> str:

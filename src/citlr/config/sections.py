@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from citlr.config.kinds import GeneratorKind
 from citlr.errors import did_you_mean
 from citlr.values import (
     Count,
@@ -97,7 +98,7 @@ class GeneratorConfig(Section):
     "latent-shift" walks along the gradient of an attribute probe.
     """
 
-    kind: Literal["dldm", "cldm", "vae", "latent-shift"] = "dldm"
+    kind: GeneratorKind = "dldm"
     preset: Name = "small"
     size: Annotated[Whole, Field(ge=32, le=256)] = 64
     hold: Names = ()

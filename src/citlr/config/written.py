@@ -109,7 +109,7 @@ def _build(node: yaml.Node, kind: Any) -> Any:
 
 
 def _mapping(node: yaml.MappingNode, kinds: list[Any]) -> dict[str, Any]:
-    own: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     merged: dict[str, Any] = {}
     for key_node, value_node in node.value:
         if key_node.tag == f"{_TAG}merge":
@@ -122,11 +122,11 @@ def _mapping(node: yaml.MappingNode, kinds: list[Any]) -> dict[str, Any]:
         if not isinstance(key_node, yaml.ScalarNode):
             raise yaml.YAMLError("a key is a list or a mapping; keys are names")
         key = key_node.value
-        if key in own:
+        if key in given:
             line = key_node.start_mark.line + 1
             raise yaml.YAMLError(f"the key '{shortened(key)}' is there twice, again in line {line}; keep one of them")
-        own[key] = _build(value_node, inside(kinds, key))
-    return {**merged, **own}
+        given[key] = _build(value_node, inside(kinds, key))
+    return {**merged, **given}
 
 
 def _scalar(node: yaml.ScalarNode, kinds: list[Any]) -> Any:

@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.console import Narrator
 from citlr.data.cohort_file import find_cache, note_cache, read_frame, write_frame
-from citlr.data.flow import FlowRecorder, RawCount
 from citlr.data.flow import FlowStep as FlowStep
+from citlr.data.flow import RawCount
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
 from citlr.data.pixels.shown import WHITE, Pixels
 from citlr.data.pixels.source import FolderPixels, PixelSource, read_batches
-from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
-from citlr.data.splits import SPLITS, assign_splits, read_split_names, require_disjoint
-from citlr.data.steps import (
-    Lateral,
-    Uncertain,
-    apply_keep,
-    complete_suffixes,
-    drop_blank,
-    drop_lateral,
-    identify,
-    read_labels,
-    read_numbers,
-    require_levels,
-    require_patients_per_level,
-)
-from citlr.data.tables.bins import cut_bins, is_age
-from citlr.data.tables.columns import pick_columns, wanted_columns
-from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
+from citlr.data.splits import SPLITS, assign_splits
 from citlr.data.tables.printable import require_printable
-from citlr.data.tables.vocabulary import Policy, raw_text, read_age
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import fingerprint
 
@@ -183,7 +162,13 @@ class Cohort:
         chosen = np.arange(len(self), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
         ids, paths = self.frame["image_id"].tolist(), self.frame["path"].tolist()
         source = self.pixel_source
-        return read_batches(source, ids, paths, chosen, size=size, fit=self.fit, batch_size=batch_size, workers=workers)
+
+        def read(part: npt.NDArray[np.int64]) -> Pixels:
+            places = part.tolist()
+            taken = [ids[row] for row in places], [paths[row] for row in places]
+            return source.read_many(*taken, size=size, fit=self.fit)
+
+        return read_batches(read, chosen, batch_size=batch_size, workers=workers)
 
     def pixels(self, rows: npt.ArrayLike | None = None, *, size: int, workers: int = 2) -> Pixels:
         """Decode images (n, 1, size, size) all at once: for small sets only."""
@@ -286,157 +271,3 @@ class Cohort:
             fit=content["fit"],
             white=content["white"],
         )
-
-
-def read_cohort(
-    table: str | os.PathLike[str] | pd.DataFrame,
-    *,
-    images: str | os.PathLike[str],
-    attribute: str,
-    labels: Sequence[str],
-    attributes: Sequence[str] | None = None,
-    covariates: Sequence[str] = (),
-    columns: Mapping[str, str] | None = None,
-    levels: Mapping[str, Any] | None = None,
-    bins: Mapping[str, Sequence[float]] | None = None,
-    keep: Mapping[str, Sequence[str] | str] | None = None,
-    split: str | None = None,
-    fractions: Sequence[float] = (0.65, 0.10, 0.25),
-    seed: int = 0,
-    fit: Fit = "pad",
-    lateral: Lateral = "drop",
-    uncertain: Uncertain = "error",
-    conflicts: Policy = "drop",
-    check: Check = "decode",
-    max_unreadable: float = 0.01,
-    min_patients_per_level: int = 20,
-    workers: int = 2,
-    narrator: Narrator = QUIET,
-) -> Cohort:
-    """Read a table and an image folder into a validated cohort, with the flow of exclusions.
-
-    Parameters
-    ----------
-    table : path-like or DataFrame
-        CSV, TSV, parquet or Excel, one row per image.
-    images : path-like
-        The folder that the table's paths are relative to.
-    attribute : str
-        The sensitive attribute; the split is stratified by it.
-    labels : sequence of str
-        Findings: 0, 1, blank, or -1 under `uncertain`.
-    attributes : sequence of str, optional
-        Further attributes.
-    covariates : sequence of str
-        Columns to carry along, such as `view`.
-    columns : mapping of str to str, optional
-        Our names (`image_id`, `path`, `patient_id`, `split`, `age`, `view`, attributes, labels, covariates) to the
-        table's, where they differ. The path is the identifier where the table has no `image_id`.
-    levels : mapping, optional
-        Attribute to {raw value: level name} or to the list of allowed values; for a single attribute the inner mapping
-        alone will do. Values that it does not name stop the run. Spellings of a listed value are read as that value;
-        spellings of a sex are one level without being asked, and other values that differ by case only stop the run.
-    bins : mapping of str to sequence of float, optional
-        Attribute to the inner edges of groups of a number: `{"age_group": [40, 60]}`; ages are read as the column `age`
-        is.
-    keep : mapping, optional
-        Column to the values (after `levels`) of the rows to keep.
-    split : str, optional
-        The column with a given split; a seeded split by patient is drawn without it.
-    fractions : sequence of three floats
-        Shares of patients in train, validation and test of a drawn split.
-    seed : int
-        Seed of a drawn split.
-    fit : {"pad", "crop", "stretch"}
-        How rectangles become squares.
-    lateral : {"drop", "keep"}
-        Whether images known to be lateral are left out, by `view` or the header of a DICOM file.
-    uncertain : {"error", "ignore", "zeros", "ones"}
-        What a label of -1 means.
-    conflicts : {"drop", "first", "majority"}
-        What to do with a patient whose records disagree on sex, race or ethnicity.
-    check : {"decode", "structure", "exists", "none"}
-        How thoroughly the image files are looked at; see `citlr.data.pixels.checks.drop_unreadable`.
-    max_unreadable : float
-        The share of unreadable images above which the run stops.
-    min_patients_per_level : int
-        The fewest patients that each level of `attribute` may have in the test split.
-    workers : int
-        Threads that look at the images.
-    narrator : Narrator
-        Shows progress.
-
-    Returns
-    -------
-    Cohort
-
-    Raises
-    ------
-    InputError
-        For everything in the table or the folder that an audit could not stand on, in one sentence.
-    """
-    source = "The table" if isinstance(table, pd.DataFrame) else str(table)
-    root = Path(images)
-    names = (attribute, *(name for name in (attributes or ()) if name != attribute))
-    wanted = wanted_columns(
-        [*names, *labels, *covariates, *(keep or {})], columns or {}, split=split, optional=("image_id", "age", "view")
-    )
-    require_roles(names, labels, covariates, wanted)
-    frame = pick_columns(table, wanted, source=source, optional=("image_id", "age", "view"))
-    recorder = FlowRecorder(frame)
-    recorder.start("table", f"rows of {Path(source).name}")
-    identify(recorder, source=source)
-    raw = {f"raw {name}": raw_text(recorder.frame[name]) for name in names}
-    recorder.frame = recorder.frame.assign(**raw)
-    for name in names:
-        if bins and name in bins:
-            ages = is_age((name, wanted[name]), recorder.frame[name])
-            recorder.frame[name] = cut_bins(recorder.frame[name], bins[name], source=source, ages=ages)
-        drop_blank(recorder, name, step=name, what=name)
-        rules = levels_of(levels, name, names)
-        name_levels(recorder, name, rules, source=source, column=wanted[name], conflicts=conflicts)
-    _read_covariates(recorder, [name for name in covariates if name not in (*labels, "age")], source)
-    apply_keep(recorder, keep or {})
-    for label in labels:
-        recorder.frame[label] = read_labels(recorder.frame[label], uncertain=uncertain, source=source)
-    if "age" in recorder.frame and "age" not in names:
-        recorder.frame["age"] = read_age(recorder.frame["age"], source=source, cap=None)
-    if lateral == "drop":
-        drop_lateral(recorder, root)
-    complete_suffixes(recorder, root)
-    white = drop_unreadable(
-        recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator
-    )
-    done = recorder.frame
-    for name in names:
-        require_levels(done, name, source=source, wanted=levels_of(levels, name, names))
-    if split is None:
-        done["split"] = assign_splits(done, fractions=fractions, stratify=attribute, seed=seed)
-    else:
-        done["split"] = read_split_names(done["split"])
-        require_disjoint(done)
-    require_patients_per_level(done, attribute, minimum=min_patients_per_level)
-    if min_patients_per_level and (done["split"] == "train").any():
-        require_levels_to_learn(done, attribute)
-    kept = aside_covariates(recorder, covariates)
-    for remark in recorder.remarks():
-        narrator.say(f"Remark: {remark}.")
-    counted = raw_counts(done, {name: raw[f"raw {name}"] for name in names if name not in (bins or {})})
-    done = done.drop(columns=[*raw])
-    return Cohort(
-        done,
-        root,
-        attributes=names,
-        labels=tuple(labels),
-        covariates=kept,
-        flow=tuple(recorder.steps),
-        raw=counted,
-        fit=fit,
-        white=white,
-    )
-
-
-def _read_covariates(recorder: FlowRecorder, covariates: Sequence[str], source: str) -> None:
-    for name in covariates:
-        recorder.frame[name] = read_numbers(recorder.frame[name], source=source)
-        merge_covariate(recorder, name)

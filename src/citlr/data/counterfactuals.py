@@ -101,13 +101,13 @@ class CounterfactualSet:
             raise InputError(f"No counterfactuals at '{root}' (no plan.json): run `citlr generate` first.")
         content = read_json(root / "plan.json")
         tuples = {name: tuple(content[name]) for name in ("levels", "image_ids", "patient_ids", "factual")}
-        found = cls(root, Plan(**{**content, **tuples}))
-        missing = [number for number in range(found.plan.n_shards) if not found.shard_path(number).is_file()]
+        opened = cls(root, Plan(**{**content, **tuples}))
+        missing = [number for number in range(opened.plan.n_shards) if not opened.shard_path(number).is_file()]
         if missing:
             raise StateError(
-                f"'{root}' lacks {len(missing)} of {found.plan.n_shards} shards: run `citlr generate` again to go on."
+                f"'{root}' lacks {len(missing)} of {opened.plan.n_shards} shards: run `citlr generate` again to go on."
             )
-        return found
+        return opened
 
     def __len__(self) -> int:
         """Return the number of images that were redrawn."""
@@ -125,8 +125,8 @@ class CounterfactualSet:
         expected = [
             (plan.image_ids[row], level, draw) for row in rows for level in plan.levels for draw in range(plan.draws)
         ]
-        found = list(zip(*(table[name].to_pylist() for name in ("image_id", "level", "draw")), strict=True))
-        if found != expected:
+        stored = list(zip(*(table[name].to_pylist() for name in ("image_id", "level", "draw")), strict=True))
+        if stored != expected:
             raise StateError(
                 f"'{path}' does not hold the images of its plan: delete the file and run `citlr generate`."
             )

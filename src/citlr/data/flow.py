@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.errors import InputError
-from citlr.text import markdown, visible
+from citlr.text import markdown, markdown_table, visible
 
 # Names that a remark lists: it may be of every image of a large set.
 REMARKED = 10
@@ -64,6 +64,15 @@ class RawCount:
     level: str
     images_before: int
     images_after: int
+
+
+def count_raw(attribute: str, before: pd.Series, after: pd.Series, levels: pd.Series) -> list[RawCount]:
+    """Count raw values before and after all exclusions; `levels` has raw values as its index."""
+    left = after.value_counts()
+    return [
+        RawCount(attribute, str(raw), str(levels.get(raw, "")), int(count), int(left.get(raw, 0)))
+        for raw, count in before.value_counts().items()
+    ]
 
 
 class FlowRecorder:
@@ -121,24 +130,13 @@ class FlowRecorder:
 
 
 def flow_table(steps: Sequence[FlowStep]) -> str:
-    """Write the flow as a Markdown table, with the names of unreadable images below it.
-
-    Examples
-    --------
-    >>> print(flow_table([FlowStep("table", "rows", 0, 0, 3, 2)]))
-    | step | reason | images out | patients out | images left | patients left |
-    |---|---|---:|---:|---:|---:|
-    | table | rows | 0 | 0 | 3 | 2 |
-    """
-    lines = [
-        "| step | reason | images out | patients out | images left | patients left |",
-        "|---|---|---:|---:|---:|---:|",
+    """Write the flow as a Markdown table, with the names of unreadable images below it."""
+    head = ["step", "reason", "images out", "patients out", "images left", "patients left"]
+    rows = [
+        (one.step, one.reason, one.excluded_images, one.excluded_patients, one.n_images, one.n_patients)
+        for one in steps
     ]
-    for one in steps:
-        counts = (one.excluded_images, one.excluded_patients, one.n_images, one.n_patients)
-        lines.append(
-            f"| {markdown(one.step)} | {markdown(one.reason)} | " + " | ".join(str(count) for count in counts) + " |"
-        )
+    lines = [markdown_table(head, rows, right=4)]
     for one in steps:
         if one.names:
             what = (
@@ -158,8 +156,6 @@ def raw_table(counts: Sequence[RawCount]) -> str:
     |---|---|---|---:|---:|
     | sex | F | female | 3 | 2 |
     """
-    lines = ["| attribute | raw value | level | images before | images after |", "|---|---|---|---:|---:|"]
-    for one in counts:
-        cells = (one.attribute, one.raw or "(blank)", one.level)
-        lines.append(f"| {' | '.join(map(markdown, cells))} | {one.images_before} | {one.images_after} |")
-    return "\n".join(lines)
+    head = ["attribute", "raw value", "level", "images before", "images after"]
+    rows = [(one.attribute, one.raw or "(blank)", one.level, one.images_before, one.images_after) for one in counts]
+    return markdown_table(head, rows, right=2)

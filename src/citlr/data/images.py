@@ -107,13 +107,7 @@ def is_dicom(file: Path) -> bool:
 
 
 def fit_square(image: Pixels, *, size: int | None, fit: Fit = "pad") -> Pixels:
-    """Resize grey values (1, H, W) or (H, W) to (1, size, size); with `size=None` only add the leading axis.
-
-    Examples
-    --------
-    >>> fit_square(np.ones((4, 8), np.float32), size=4, fit="crop").shape
-    (1, 4, 4)
-    """
+    """Resize grey values (1, H, W) or (H, W) to (1, size, size); with `size=None` only add the leading axis."""
     _check_request(size, fit)
     plane = np.asarray(image, dtype=np.float32)
     plane = plane[0] if plane.ndim == 3 and plane.shape[0] == 1 else plane
@@ -125,13 +119,7 @@ def fit_square(image: Pixels, *, size: int | None, fit: Fit = "pad") -> Pixels:
 
 
 def decode_png(content: bytes) -> Pixels:
-    """Turn the bytes of a PNG into grey values (1, H, W) in [0, 1].
-
-    Examples
-    --------
-    >>> decode_png(encode_png(np.full((2, 3), 0.2, np.float32))).round(2).tolist()
-    [[[0.2..., 0.2..., 0.2...], [0.2..., 0.2..., 0.2...]]]
-    """
+    """Turn the bytes of a PNG into grey values (1, H, W) in [0, 1]."""
     plain = decode_plain_gray(content, max_pixels=MAX_PIXELS)
     if plain is not None:
         return _to_array(Image.fromarray(plain), None, "pad")

@@ -74,9 +74,7 @@ def perceptual_hash(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     return np.packbits(bits, axis=1).view(np.uint64)
 
 
-def near_duplicates(
-    cohort: Cohort, *, max_distance: int = MAX_DISTANCE, workers: int = 2, narrator: Narrator = QUIET
-) -> tuple[NearDuplicate, ...]:
+def near_duplicates(cohort: Cohort, *, narrator: Narrator = QUIET) -> tuple[NearDuplicate, ...]:
     """Find images that look the same in different splits."""
     if isinstance(cohort.source, CachePixels) and cohort.source.size < THUMBNAIL:
         # Too small to be hashed alike: the files themselves are looked at.
@@ -85,22 +83,20 @@ def near_duplicates(
     hashes = np.zeros((len(cohort), BLOCK * BLOCK // 64), dtype=np.uint64)
     with narrator.progress("hash images", total=len(cohort)) as tick:
         done = 0
-        for rows, images in cohort.batches(size=THUMBNAIL, batch_size=64, workers=workers):
+        for rows, images in cohort.batches(size=THUMBNAIL, batch_size=64):
             hashes[rows] = perceptual_hash(images)
             done += len(rows)
             tick(done)
     ids = cohort.frame["image_id"].to_numpy()
-    found: list[NearDuplicate] = []
+    pairs: list[NearDuplicate] = []
     for here, there in (("train", "validation"), ("train", "test"), ("validation", "test")):
         left, right = np.flatnonzero(split == here), np.flatnonzero(split == there)
-        for first, second, distance in _close(hashes[left], hashes[right], max_distance):
-            found.append(NearDuplicate(str(ids[left[first]]), str(ids[right[second]]), here, there, distance))
-    return tuple(sorted(found, key=lambda pair: (pair.distance, pair.first, pair.second)))
+        for first, second, distance in _close(hashes[left], hashes[right]):
+            pairs.append(NearDuplicate(str(ids[left[first]]), str(ids[right[second]]), here, there, distance))
+    return tuple(sorted(pairs, key=lambda pair: (pair.distance, pair.first, pair.second)))
 
 
-def _close(
-    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], max_distance: int
-) -> Iterable[tuple[int, int, int]]:
+def _close(left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]) -> Iterable[tuple[int, int, int]]:
     for start in range(0, len(left), _CHUNK):
         block = left[start : start + _CHUNK]
         for other in range(0, len(right), _CHUNK):
@@ -108,7 +104,7 @@ def _close(
             distance = np.zeros((len(block), len(part)), dtype=np.uint16)
             for word in range(left.shape[1]):
                 distance += np.bitwise_count(block[:, None, word] ^ part[None, :, word])
-            for first, second in np.argwhere(distance <= max_distance):
+            for first, second in np.argwhere(distance <= MAX_DISTANCE):
                 yield start + int(first), other + int(second), int(distance[first, second])
 
 
@@ -126,11 +122,6 @@ def fingerprints(patients: Iterable[str]) -> list[str]:
 
     They let it be asked "have you seen this patient?" by those who know the identifier. Identifiers with a short
     pattern can be guessed from their marks, so a file with marks is not anonymous.
-
-    Examples
-    --------
-    >>> fingerprints(["p1"]) == fingerprints(["p1", "p1"])
-    True
     """
     return sorted({hashlib.blake2b(str(name).encode(), digest_size=12).hexdigest() for name in patients})
 
@@ -148,13 +139,11 @@ def require_unseen(test: Cohort, seen: Collection[str], *, what: str = "the gene
         )
 
 
-def check_leaks(
-    cohort: Cohort, *, seen: Collection[str] = (), max_distance: int = MAX_DISTANCE, narrator: Narrator = QUIET
-) -> tuple[NearDuplicate, ...]:
+def check_leaks(cohort: Cohort, *, seen: Collection[str] = (), narrator: Narrator = QUIET) -> tuple[NearDuplicate, ...]:
     """Go through all three: shared patients and seen test patients are errors, look-alikes are given back and said."""
     require_disjoint(cohort.frame)
     require_unseen(cohort.part("test"), seen)
-    pairs = near_duplicates(cohort, max_distance=max_distance, narrator=narrator)
+    pairs = near_duplicates(cohort, narrator=narrator)
     if pairs:
         listed = "; ".join(map(str, pairs[:5])) + (f"; and {len(pairs) - 5} more" if len(pairs) > 5 else "")
         narrator.say(f"Warning: {len(pairs)} pairs of images in different splits look the same: {listed}.")

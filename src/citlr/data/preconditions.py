@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from citlr.data.flow import FlowRecorder, RawCount
+from citlr.data.flow import FlowRecorder, RawCount, count_raw
 from citlr.data.tables.levels import listed
 from citlr.errors import InputError
 
@@ -25,14 +25,14 @@ def require_roles(
         double = [name for place, name in enumerate(names) if name in names[:place]]
         if double:
             raise InputError(f"The {role} '{double[0]}' is named twice; name it once.")
-    own = {name: (columns or {}).get(name, name) for name in (*attributes, *labels, *covariates)}
+    column = {name: (columns or {}).get(name, name) for name in (*attributes, *labels, *covariates)}
     for attribute in attributes:
         for role, names in (("label", labels), ("covariate", covariates)):
             for name in names:
                 # An age and its groups may both be made of one column; two names of one role may not.
-                if name == attribute or (role == "label" and own[name] == own[attribute]):
+                if name == attribute or (role == "label" and column[name] == column[attribute]):
                     raise InputError(
-                        f"'{attribute}' is the attribute and a {role} ('{own[name]}' of the table) at once; what is "
+                        f"'{attribute}' is the attribute and a {role} ('{column[name]}' of the table) at once; what is "
                         "changed can neither be predicted nor held: take it off one of the two."
                     )
 
@@ -108,14 +108,10 @@ def note_labels(recorder: FlowRecorder, labels: Sequence[str]) -> None:
 
 def raw_counts(frame: pd.DataFrame, before: Mapping[str, pd.Series]) -> tuple[RawCount, ...]:
     """Count the raw values of attributes before and after the exclusions, where they are not the levels themselves."""
-    rows = []
-    for name, all_of_it in before.items():
-        counts, raw = all_of_it.value_counts(), frame[f"raw {name}"]
-        after, level = raw.value_counts(), frame.groupby(raw)[name].first()
-        mine = [
-            RawCount(name, str(value), str(level.get(value, "")), int(count), int(after.get(value, 0)))
-            for value, count in counts.items()
-        ]
-        if any(one.level and one.level != one.raw for one in mine):
-            rows += mine
+    rows: list[RawCount] = []
+    for name, written in before.items():
+        raw = frame[f"raw {name}"]
+        counts = count_raw(name, written, raw, frame.groupby(raw)[name].first())
+        if any(one.level and one.level != one.raw for one in counts):
+            rows += counts
     return tuple(rows)

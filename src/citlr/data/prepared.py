@@ -15,7 +15,7 @@ from citlr.data.pixels.checks import QUIET
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
 from citlr.run.lock import locked
-from citlr.text import markdown
+from citlr.text import markdown_table
 
 SCHEMA = "citlr.flow/1"
 
@@ -73,9 +73,9 @@ def _page(cohort: Cohort) -> str:
     if cohort.raw:
         parts += ["## Raw values", "", raw_table(cohort.raw), ""]
     sides = cohort.frame.groupby(["split", *cohort.attributes], sort=True)["patient_id"].agg(["size", "nunique"])
-    parts += ["## Splits", "", f"| split | {' | '.join(map(markdown, cohort.attributes))} | images | patients |"]
-    parts.append("|---|" + "---|" * len(cohort.attributes) + "---:|---:|")
+    rows = []
     for keys, row in sides.iterrows():
         cells = keys if isinstance(keys, tuple) else (keys,)
-        parts.append(f"| {' | '.join(markdown(str(cell)) for cell in cells)} | {row['size']} | {row['nunique']} |")
-    return "\n".join(parts) + "\n"
+        rows.append((*cells, row["size"], row["nunique"]))
+    head = ["split", *cohort.attributes, "images", "patients"]
+    return "\n".join([*parts, "## Splits", "", markdown_table(head, rows, right=2)]) + "\n"

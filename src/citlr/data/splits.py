@@ -12,17 +12,13 @@ from citlr.errors import InputError, did_you_mean
 SPLITS = ("train", "validation", "test")
 # How the world spells the three; keys are lower-case.
 SYNONYMS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "validate": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "tune": "validation",
-    "test": "test",
-    "testing": "test",
-    "holdout": "test",
+    name: split
+    for split, names in {
+        "train": ("train", "training"),
+        "validation": ("validation", "validate", "valid", "val", "dev", "tune"),
+        "test": ("test", "testing", "holdout"),
+    }.items()
+    for name in names
 }
 
 
@@ -39,13 +35,6 @@ def assign_splits(
     Patients, not rows, are shared out, stratum by stratum with the largest remainder first, so every split holds each
     level of `stratify` in the same proportion up to one patient. The draw depends on the identifiers and the seed only,
     never on the order of the rows.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"patient_id": list("aabbccdd"), "sex": list("FFFFMMMM")})
-    >>> split = assign_splits(table, fractions=(0.5, 0.0, 0.5), stratify="sex", seed=0)
-    >>> sorted(split.groupby(table["patient_id"]).nunique().unique().tolist()), split.value_counts().to_dict()
-    ([1], {'train': 4, 'test': 4})
     """
     shares = _checked_fractions(fractions)
     for column in (by, *([stratify] if stratify else [])):
@@ -87,20 +76,15 @@ def read_split_names(values: pd.Series) -> pd.Series:
     return known.astype(str).rename("split")
 
 
-def require_disjoint(frame: pd.DataFrame, *, by: str = "patient_id", column: str = "split", shown: int = 5) -> None:
-    """Refuse a table in which one patient has images in two splits.
-
-    Examples
-    --------
-    >>> require_disjoint(pd.DataFrame({"patient_id": ["a", "b"], "split": ["train", "test"]}))
-    """
-    pairs = frame[[by, column]].drop_duplicates()
-    several = pairs[pairs.duplicated(by, keep=False)]
+def require_disjoint(frame: pd.DataFrame) -> None:
+    """Refuse a table in which one patient has images in two splits."""
+    pairs = frame[["patient_id", "split"]].drop_duplicates()
+    several = pairs[pairs.duplicated("patient_id", keep=False)]
     if several.empty:
         return
-    sides = several.groupby(by, sort=True)[column].agg(lambda names: " and ".join(sorted(names)))
-    listed = ", ".join(f"{patient} ({where})" for patient, where in sides.head(shown).items())
-    more = f" and {len(sides) - shown} more" if len(sides) > shown else ""
+    sides = several.groupby("patient_id", sort=True)["split"].agg(lambda names: " and ".join(sorted(names)))
+    listed = ", ".join(f"{patient} ({where})" for patient, where in sides.head(5).items())
+    more = f" and {len(sides) - 5} more" if len(sides) > 5 else ""
     raise InputError(
         f"{len(sides)} patients have images in more than one split: {listed}{more}. "
         "Put every patient on one side, or leave the split column out and let a seeded split be drawn by patient."

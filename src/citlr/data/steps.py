@@ -14,6 +14,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.images import DICOM_SUFFIXES, PLAIN_SUFFIXES, is_dicom
 from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
+from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import fold
 from citlr.data.tables.vocabulary import UNKNOWN, VIEW
@@ -75,24 +76,27 @@ def complete_suffixes(recorder: FlowRecorder, root: Path) -> None:
         return
     frame = recorder.frame
     bare = frame["path"].map(lambda path: Path(path).suffix.lower() not in SUFFIXES)
-    found: dict[int, str] = {}
+    completed: dict[int, str] = {}
     for row, path in frame.loc[bare, "path"].items():
         if not (root / path).exists():
             beside = [path + suffix for suffix in SUFFIXES if (root / (path + suffix)).is_file()]
             if len(beside) == 1:
-                found[row] = beside[0]
-    if found:
-        frame["path"] = pd.Series(found).reindex(frame.index).fillna(frame["path"])
-        example = next(iter(found.values()))
-        recorder.start("path", f"{len(found)} paths have no suffix, and the file stands there with one ({example})")
+                completed[row] = beside[0]
+    if completed:
+        frame["path"] = pd.Series(completed).reindex(frame.index).fillna(frame["path"])
+        example = next(iter(completed.values()))
+        recorder.start("path", f"{len(completed)} paths have no suffix, and the file stands there with one ({example})")
         require_own_files(frame, source="The table with its suffixes")
 
 
 def drop_blank(recorder: FlowRecorder, column: str, *, step: str, what: str) -> None:
     """Leave out the rows in which `column` is blank, and count them."""
-    values = recorder.frame[column]
-    blank = values.isna() | (values.astype("string").str.strip() == "").fillna(True)
-    recorder.keep(~blank.astype(bool), step, f"no {what} ({int(blank.sum())} blank)")
+    blank = _is_blank(recorder.frame[column])
+    recorder.keep(~blank, step, f"no {what} ({int(blank.sum())} blank)")
+
+
+def _is_blank(values: pd.Series) -> pd.Series:
+    return values.isna() | (values.astype("string").str.strip() == "").fillna(True).astype(bool)
 
 
 def to_numbers(values: pd.Series, *, source: str) -> pd.Series:
@@ -106,8 +110,7 @@ def to_numbers(values: pd.Series, *, source: str) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     # Words such as "inf" are numbers to a computer and to nobody who fills in tables.
     numbers = numbers.where(np.isfinite(numbers))
-    blank = values.isna() | (values.astype("string").str.strip() == "").fillna(True).astype(bool)
-    bad = values[numbers.isna() & ~blank]
+    bad = values[numbers.isna() & ~_is_blank(values)]
     if len(bad):
         comma = " Write decimal points, not commas." if bad.astype(str).str.fullmatch(r"-?\d+,\d+").any() else ""
         raise InputError(
@@ -156,8 +159,8 @@ def read_labels(
     allowed = floats.isin([0.0, 1.0, -1.0])
     strange = values[~allowed & values.notna() & (text != "").fillna(False)]
     if len(strange):
-        listed = ", ".join(f"'{value}' ({count})" for value, count in strange.value_counts().head(10).items())
-        raise InputError(f"{source}: the label '{values.name}' must be 0, 1, -1 or blank, and holds {listed}.")
+        seen = ", ".join(f"'{value}' ({count})" for value, count in strange.value_counts().head(10).items())
+        raise InputError(f"{source}: the label '{values.name}' must be 0, 1, -1 or blank, and holds {seen}.")
     doubtful = floats == -1.0
     if uncertain == "error" and doubtful.any():
         raise InputError(
@@ -176,15 +179,14 @@ def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) 
             raise InputError(
                 f"`keep` names the column '{column}'.{did_you_mean(column, map(str, recorder.frame.columns))}"
             )
-        listed = [str(allowed)] if isinstance(allowed, str | int | float) else [str(value) for value in allowed]
+        kept = [str(allowed)] if isinstance(allowed, str | int | float) else [str(value) for value in allowed]
         values = recorder.frame[column].astype("string").str.strip()
         # 1 and 1.0 are one number; words are compared letter by letter, and those left out are counted below.
-        numbers = {fold(value) for value in listed if value not in set(values) and fold(value)[:1].isdigit()}
+        numbers = {fold(value) for value in kept if value not in set(values) and fold(value)[:1].isdigit()}
         same = values.fillna("").map(fold).isin(numbers) if numbers else False
-        inside = (values.isin(listed).fillna(False) | same).astype(bool)
-        outside = values[~inside].fillna("(blank)").value_counts()
-        seen = ", ".join(f"{value}: {count}" for value, count in outside.head(20).items())
-        recorder.keep(inside, f"keep {column}", f"{column} is not {' or '.join(listed)} ({seen})")
+        inside = (values.isin(kept).fillna(False) | same).astype(bool)
+        seen = listed(values[~inside].fillna("(blank)"))
+        recorder.keep(inside, f"keep {column}", f"{column} is not {' or '.join(kept)}{seen}")
 
 
 def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
@@ -202,9 +204,7 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
         view = view.fillna(paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string"))
         frame["view"] = view
     side = view.fillna("").str.strip().str.lower().map(VIEW).fillna(UNKNOWN)
-    seen = view[side == "lateral"].value_counts()
-    listed = ", ".join(f"{name}: {count}" for name, count in seen.items())
-    recorder.keep(side != "lateral", "view", f"lateral view ({listed})")
+    recorder.keep(side != "lateral", "view", f"lateral view{listed(view[side == 'lateral'])}")
 
 
 def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | None:
@@ -218,37 +218,31 @@ def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | No
 
 def require_levels(frame: pd.DataFrame, attribute: str, *, source: str, wanted: Any = None) -> None:
     """Refuse an attribute with a single level, where there is nothing to compare, and a listed level without images."""
-    found = sorted(frame[attribute].astype(str).unique())
-    listed = [] if wanted is None or isinstance(wanted, Mapping) else [str(level).strip() for level in wanted]
-    absent = [level for level in listed if level not in found]
+    levels = sorted(frame[attribute].astype(str).unique())
+    named = [] if wanted is None or isinstance(wanted, Mapping) else [str(level).strip() for level in wanted]
+    absent = [level for level in named if level not in levels]
     if absent:
         raise InputError(
             f"{source}: no image has the level '{absent[0]}' of '{attribute}' (`levels`) after all exclusions."
-            f"{did_you_mean(absent[0], found)}"
+            f"{did_you_mean(absent[0], levels)}"
         )
-    if len(found) < 2:
+    if len(levels) < 2:
         raise InputError(
-            f"{source}: '{attribute}' has the single level '{found[0]}' after all exclusions; an audit compares two "
+            f"{source}: '{attribute}' has the single level '{levels[0]}' after all exclusions; an audit compares two "
             "or more."
         )
 
 
-def require_patients_per_level(frame: pd.DataFrame, attribute: str, *, minimum: int, split: str = "test") -> None:
-    """Refuse a split in which a level has fewer than `minimum` patients.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"patient_id": ["a", "b"], "sex": ["f", "m"], "split": ["test", "test"]})
-    >>> require_patients_per_level(table, "sex", minimum=1)
-    """
-    inside = frame[frame["split"] == split]
+def require_patients_per_level(frame: pd.DataFrame, attribute: str, *, minimum: int) -> None:
+    """Refuse a test split in which a level has fewer than `minimum` patients."""
+    inside = frame[frame["split"] == "test"]
     patients = inside.groupby(attribute)["patient_id"].nunique()
     few = {str(level): int(patients.get(level, 0)) for level in sorted(frame[attribute].unique())}
     few = {level: count for level, count in few.items() if count < minimum}
     if few:
-        listed = ", ".join(f"'{level}' has {count}" for level, count in few.items())
+        counts = ", ".join(f"'{level}' has {count}" for level, count in few.items())
         raise InputError(
-            f"Too few patients in the {split} split to test '{attribute}': {listed}, {minimum} are needed. Merge "
+            f"Too few patients in the test split to test '{attribute}': {counts}, {minimum} are needed. Merge "
             "levels, leave the level out with `keep`, give the split a larger share, or lower `min_patients_per_level` "
             "knowingly."
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.flow import FlowRecorder, RawCount
-from citlr.data.images import FITS, Fit
-from citlr.data.pixels.checks import CHECKS, QUIET, Check, drop_unreadable
+from citlr.data.flow import FlowRecorder, count_raw
+from citlr.data.images import Fit
+from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
 from citlr.data.splits import assign_splits, require_disjoint
-from citlr.data.steps import Blank, Uncertain, read_labels, require_levels, require_own_files
+from citlr.data.steps import Blank, read_labels, require_levels, require_own_files
 from citlr.data.tables.bins import cut_bins
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
@@ -56,7 +56,7 @@ class Study:
     views: Views = "frontal"
     races: tuple[str, ...] = STUDY_RACES
     conflicts: Policy = "drop"
-    uncertain: Uncertain = "ignore"
+    uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
     blank: Blank = "zeros"
     age_edges: tuple[float, ...] = (40.0, 60.0)
     age_cap: float | None = 90.0
@@ -70,16 +70,10 @@ class Study:
     fit: Fit = "pad"
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("views", self.views, ("frontal", "all")),
-            ("split", self.split, ("auto", "official", "drawn")),
-            ("conflicts", self.conflicts, ("drop", "first", "majority")),
-            ("uncertain", self.uncertain, ("ignore", "zeros", "ones")),
-            ("blank", self.blank, ("zeros", "ignore")),
-            ("check", self.check, CHECKS),
-            ("fit", self.fit, FITS),
-            *(("races", race, RACES[:-1]) for race in self.races),
-        ):
+        hints = get_type_hints(Study)
+        choices = [(name, get_args(hint)) for name, hint in hints.items() if get_origin(hint) is Literal]
+        given = [(name, getattr(self, name), allowed) for name, allowed in choices]
+        for name, value, allowed in (*given, *(("races", race, RACES[:-1]) for race in self.races)):
             if value not in allowed:
                 raise InputError(f"{name}='{value}' is not a choice.{did_you_mean(str(value), allowed)}")
         if self.age_cap is not None and any(edge > self.age_cap for edge in self.age_edges):
@@ -87,6 +81,9 @@ class Study:
                 f"age_edges={self.age_edges} has an edge above age_cap={self.age_cap:g}, the one age of everybody "
                 "older; take the edge out, or keep ages as they are with --age-cap 0."
             )
+
+
+DEFAULT = Study()
 
 
 @dataclass(frozen=True)
@@ -97,14 +94,14 @@ class Source:
     - `root`: The image folder.
     - `attributes`: What it records: the choices, in the order of the default.
     - `default_attributes`: Which of them are taken without a choice.
-    - `raw`: Attribute to the column of the frame with its raw value.
+
+    What it wrote for an attribute is in the column `raw_NAME` of the frame, where there is one.
     """
 
     name: str
     root: Path
     attributes: tuple[str, ...]
     default_attributes: tuple[str, ...]
-    raw: Mapping[str, str]
 
 
 def chosen_attributes(study: Study, source: Source) -> tuple[str, ...]:
@@ -135,12 +132,12 @@ def complete(
     require_own_files(frame, source=source.name)
     attributes = chosen_attributes(study, source)
     # Counted on all rows of the table, before anything is left out.
-    before = {name: raw_text(frame[column]).value_counts() for name, column in source.raw.items()}
-    named = {name: frame.groupby(raw_text(frame[column]))[name].first() for name, column in source.raw.items()}
+    before = {name: raw_text(frame[f"raw_{name}"]) for name in source.attributes if f"raw_{name}" in frame}
+    levels = {name: frame.groupby(raw)[name].first() for name, raw in before.items()}
     _keep_views(recorder, study)
     _keep_ages(recorder, study, attributes)
     for name in attributes:
-        _keep_known(recorder, name, study, source)
+        _keep_known(recorder, name, study)
     for label in labels:
         values = read_labels(recorder.frame[label], uncertain=study.uncertain, blank=study.blank, source=source.name)
         recorder.frame[label] = values
@@ -150,7 +147,11 @@ def complete(
     for name in attributes:
         require_levels(recorder.frame, name, source=source.name)
     _split(recorder, study, source, attributes[0])
-    raw = _raw_counts(recorder.frame, source, before, named)
+    counts = [
+        one
+        for name, raw in before.items()
+        for one in count_raw(name, raw, raw_text(recorder.frame[f"raw_{name}"]), levels[name])
+    ]
     extra = [name for name in ("hispanic", "race", "sex") if name in recorder.frame and name not in attributes]
     columns = ["image_id", "path", "patient_id", "split", "view", "age", *attributes, *labels, *extra]
     columns += [name for name in ("official_split",) if name in recorder.frame]
@@ -161,7 +162,7 @@ def complete(
         labels=tuple(labels),
         covariates=("view", "age"),
         flow=tuple(recorder.steps),
-        raw=raw,
+        raw=tuple(counts),
         fit=study.fit,
         white=white,
     )
@@ -172,8 +173,7 @@ def _keep_views(recorder: FlowRecorder, study: Study) -> None:
         return
     view = recorder.frame["view"]
     frontal = view.isin(FRONTAL)
-    seen = ", ".join(f"{name}: {count}" for name, count in view[~frontal].value_counts().items())
-    recorder.keep(frontal, "view", f"not a frontal view ({seen})")
+    recorder.keep(frontal, "view", f"not a frontal view{listed(view[~frontal])}")
 
 
 def _keep_ages(recorder: FlowRecorder, study: Study, attributes: Sequence[str]) -> None:
@@ -185,22 +185,21 @@ def _keep_ages(recorder: FlowRecorder, study: Study, attributes: Sequence[str]) 
         recorder.frame["age_group"] = groups.fillna(UNKNOWN)
 
 
-def _keep_known(recorder: FlowRecorder, name: str, study: Study, source: Source) -> None:
+def _keep_known(recorder: FlowRecorder, name: str, study: Study) -> None:
     """Leave out unknown and conflicting values, then, for race, what the study does not compare."""
     values = recorder.frame[name]
-    column = source.raw.get(name)
+    column = f"raw_{name}" if f"raw_{name}" in recorder.frame else name
     for bad, why in (
         ("no record", "the patient is not in the table of demographics"),
         ("conflicting", "the records of the patient disagree"),
         (UNKNOWN, "not stated"),
     ):
         hit = values == bad
-        raw = raw_text(recorder.frame[column])[hit] if column else values[hit]
-        recorder.keep(~hit, name, f"{name}: {why}{listed(raw)}")
+        recorder.keep(~hit, name, f"{name}: {why}{listed(raw_text(recorder.frame[column])[hit])}")
         values = recorder.frame[name]
     if name == "race":
         outside = ~values.isin(study.races)
-        raw = raw_text(recorder.frame[column])[outside] if column else values[outside]
+        raw = raw_text(recorder.frame[column])[outside]
         recorder.keep(~outside, name, f"race is not {', '.join(study.races)}{listed(raw)}")
 
 
@@ -220,16 +219,3 @@ def _split(recorder: FlowRecorder, study: Study, source: Source, attribute: str)
     recorder.frame["split"] = recorder.frame["official_split"]
     require_disjoint(recorder.frame)
     recorder.start("split", "the data set's own")
-
-
-def _raw_counts(
-    frame: pd.DataFrame, source: Source, before: Mapping[str, pd.Series], named: Mapping[str, pd.Series]
-) -> tuple[RawCount, ...]:
-    rows = []
-    for name, column in source.raw.items():
-        after = raw_text(frame[column]).value_counts()
-        rows += [
-            RawCount(name, str(raw), str(named[name].get(raw, "")), int(count), int(after.get(raw, 0)))
-            for raw, count in before[name].items()
-        ]
-    return tuple(rows)

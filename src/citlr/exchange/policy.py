@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,12 @@ from typing import Annotated
 from pydantic import Field
 
 from citlr.audit.results.result import AuditResult, TestRow, Verdict
+from citlr.checks import Check, failed
 from citlr.config import Section, parse_section, read_yaml
 from citlr.errors import InputError, did_you_mean
+from citlr.report import checks
 from citlr.run.files import atomic_write
-from citlr.text import markdown, shortened, visible
+from citlr.text import shortened, visible
 from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 
 Limit = Annotated[Number, Field(gt=0, le=1)]
@@ -41,57 +42,43 @@ class Policy(Section):
 
 
 @dataclass(frozen=True)
-class Check:
-    """One rule for one model and label, and whether it is met."""
+class Rule(Check):
+    """One rule, by name, for one model and what it is about."""
 
     model: str
-    rule: str
     subject: str
-    passed: bool
-    text: str
 
 
 @dataclass(frozen=True)
 class CheckReport:
     """Every rule that was looked at."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[Rule, ...]
 
     @property
     def passed(self) -> bool:
         """Whether there is no breach."""
-        return all(check.passed for check in self.checks)
+        return not self.breaches
 
     @property
-    def breaches(self) -> tuple[Check, ...]:
+    def breaches(self) -> tuple[Rule, ...]:
         """The rules that are not met."""
-        return tuple(check for check in self.checks if not check.passed)
+        return failed(self.checks)
 
     def __str__(self) -> str:
         """One line per breach, or that there is none."""
         if self.passed:
             return f"passed: {len(self.checks)} rules met"
-        return visible("\n".join(f"breach: {check.model}: {check.text}" for check in self.breaches))
+        return visible("\n".join(f"breach: {rule.model}: {rule.text}" for rule in self.breaches))
 
     def to_markdown(self) -> str:
         """Return a summary in GitHub-flavoured Markdown."""
         title = "passed" if self.passed else f"{len(self.breaches)} of {len(self.checks)} rules are breached"
-        lines = [f"## citlr: {title}", "", "| | model | rule | for | finding |", "|---|---|---|---|---|"]
-        for check in sorted(self.checks, key=lambda check: check.passed):
-            cells = (check.model, check.rule, check.subject, check.text)
-            safe = (markdown(cell) for cell in cells)
-            lines.append(f"| {'✅' if check.passed else '❌'} | {' | '.join(safe)} |")
-        return "\n".join(lines) + "\n"
+        return "\n".join([f"## citlr: {title}", "", *checks.grid(self.checks, ("model", "rule", "for"), _about)]) + "\n"
 
     def to_junit(self) -> bytes:
         """Return JUnit XML, one test case per rule."""
-        suite = ET.Element("testsuite", name="citlr", tests=str(len(self.checks)), failures=str(len(self.breaches)))
-        for check in self.checks:
-            name = visible(f"{check.rule}: {check.subject}")
-            case = ET.SubElement(suite, "testcase", classname=visible(check.model), name=name)
-            if not check.passed:
-                ET.SubElement(case, "failure", message=visible(check.text)).text = visible(check.text)
-        return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+        return checks.junit(self.checks, _about)
 
     def write(self, *, junit: Path | None = None, markdown: Path | None = None) -> None:
         """Write the machine's and the reviewer's copy, where a path is given."""
@@ -101,6 +88,10 @@ class CheckReport:
         if markdown is not None:
             with atomic_write(markdown) as temporary:
                 temporary.write_text(self.to_markdown(), encoding="utf-8")
+
+
+def _about(rule: Rule) -> tuple[str, ...]:
+    return rule.model, rule.name, rule.subject
 
 
 def read_policy(path: str | Path) -> Policy:
@@ -118,15 +109,15 @@ def check_policy(
     _require_known_labels(results, policy)
     if policy.max_increase is not None and baseline is None:
         raise InputError("The policy sets max_increase, and there is no baseline: give --baseline OLD_RUN.")
-    checks: list[Check] = []
+    rules: list[Rule] = []
     for name, result in results.items():
-        checks += _gate_checks(name, result, policy.require_gates)
-        checks += _patients(name, result, policy)
+        rules += _gates(name, result, policy.require_gates)
+        rules += _patients(name, result, policy)
         for row in result.tests:
-            checks += _row_checks(name, row, policy)
+            rules += _of_row(name, row, policy)
             if baseline is not None and policy.max_increase is not None:
-                checks.append(_increase(name, row, baseline, policy.max_increase))
-    return CheckReport(tuple(checks))
+                rules.append(_increase(name, row, baseline, policy.max_increase))
+    return CheckReport(tuple(rules))
 
 
 def _require_known_labels(results: dict[str, AuditResult], policy: Policy) -> None:
@@ -144,10 +135,10 @@ def _require_known_labels(results: dict[str, AuditResult], policy: Policy) -> No
             )
 
 
-def _row_checks(name: str, row: TestRow, policy: Policy) -> list[Check]:
+def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
     subject = subject_of(row)
-    failed = row.verdict in policy.fail_on
-    checks = [Check(name, "verdict", subject, not failed, f"{subject} is '{row.verdict}'")]
+    allowed = row.verdict not in policy.fail_on
+    rules = [Rule("verdict", None, None, allowed, f"{subject} is '{row.verdict}'", name, subject)]
     margin = policy.margin.get(row.label) if isinstance(policy.margin, dict) else policy.margin
     if margin is not None:
         shift = max(-row.mean_effect.low, row.mean_effect.high)
@@ -156,11 +147,12 @@ def _row_checks(name: str, row: TestRow, policy: Policy) -> list[Check]:
             f"is {margin:g}"
         )
         # Written so that a bound that is not a number fails.
-        checks.append(Check(name, "margin", subject, row.psi.high < margin and shift < margin, text))
-    return checks
+        within = row.psi.high < margin and shift < margin
+        rules.append(Rule("margin", max(row.psi.high, shift), margin, within, text, name, subject))
+    return rules
 
 
-def _gate_checks(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> list[Check]:
+def _gates(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> list[Rule]:
     """Look at every gate, or at those that are named; an audit without gates has passed none."""
     gates = {gate.name: gate for gate in result.quality.gates}
     if isinstance(required, tuple):
@@ -168,50 +160,48 @@ def _gate_checks(name: str, result: AuditResult, required: bool | tuple[str, ...
             if one not in gates:
                 near = did_you_mean(one, gates)
                 raise InputError(f"The policy requires the gate '{one}', which the audit of '{name}' has not.{near}")
-        return [Check(name, "gates", one, gates[one].passed, f"gate '{one}': {gates[one].text}") for one in required]
+        named = [gates[one] for one in required]
+        return [
+            Rule("gates", gate.value, gate.limit, gate.passed, f"gate '{gate.name}': {gate.text}", name, gate.name)
+            for gate in named
+        ]
     if not required:
         return []
-    failed = [gate.name for gate in gates.values() if not gate.passed]
-    text = f"generator gates failed: {', '.join(failed)}" if failed else "all generator gates passed"
+    wrong = [gate.name for gate in failed(gates.values())]
+    text = f"generator gates failed: {', '.join(wrong)}" if wrong else "all generator gates passed"
     text = text if gates else "no generator gate was set"
-    return [Check(name, "gates", "generator", not failed and bool(gates), text)]
+    return [Rule("gates", None, None, not wrong and bool(gates), text, name, "generator")]
 
 
-def _patients(name: str, result: AuditResult, policy: Policy) -> list[Check]:
-    if policy.min_patients == 0:
-        return []
+def _patients(name: str, result: AuditResult, policy: Policy) -> list[Rule]:
+    fewest = policy.min_patients
     found: dict[str, int] = {}
-    for cell in result.cohort.counts:
+    for cell in result.cohort.counts if fewest else ():
         if cell["split"] == "test":
-            level = str(cell["level"])
-            found[level] = max(
-                found.get(level, 0), int(cell["patients"] or 0)
-            )  # None: masked, so fewer than any minimum
-    return [
-        Check(
-            name,
-            "patients",
-            level,
-            count >= policy.min_patients,
-            f"level '{level}' has {count} test patients, {policy.min_patients} are needed",
-        )
-        for level, count in sorted(found.items())
-    ]
+            level, count = str(cell["level"]), int(cell["patients"] or 0)  # None: masked, so fewer than any minimum
+            found[level] = max(found.get(level, 0), count)
+    rules = []
+    for level, count in sorted(found.items()):
+        text = f"level '{level}' has {count} test patients, {fewest} are needed"
+        rules.append(Rule("patients", count, fewest, count >= fewest, text, name, level))
+    return rules
 
 
-def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed: float) -> Check:
+def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed: float) -> Rule:
     subject = subject_of(row)
     old = baseline.get(name) or (next(iter(baseline.values())) if len(baseline) == 1 else None)
     same = [other for other in old.tests if subject_of(other) == subject] if old else []
     if not same:
-        return Check(name, "baseline", subject, False, f"{subject} is not in the baseline run: nothing to compare with")
+        text = f"{subject} is not in the baseline run: nothing to compare with"
+        return Rule("baseline", None, allowed, False, text, name, subject)
     rise = row.psi.estimate - same[0].psi.estimate
     further = abs(row.mean_effect.estimate) - abs(same[0].mean_effect.estimate)
     text = (
         f"{subject}: psi is {row.psi.estimate:.4f}, {rise:+.4f} against the baseline, and the size of the mean effect "
         f"{abs(row.mean_effect.estimate):.4f}, {further:+.4f}; {allowed:g} more is allowed"
     )
-    return Check(name, "baseline", subject, rise <= allowed and further <= allowed, text)
+    met = rise <= allowed and further <= allowed
+    return Rule("baseline", max(rise, further), allowed, met, text, name, subject)
 
 
 def subject_of(row: TestRow) -> str:

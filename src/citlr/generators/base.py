@@ -61,29 +61,9 @@ class CounterfactualGenerator(Protocol):
         shared_seeds: bool = True,
         tick: Ticker = silent,
     ) -> Images:
-        """Give images under do(attribute = level).
+        """Give images under do(attribute = level); parameters as of `Redrawing.generate`.
 
-        Parameters
-        ----------
-        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
-        frame : DataFrame
-            Their rows.
-        attribute : str or sequence of str
-            What is intervened on; several attributes together.
-        levels : sequence
-            Levels; with several attributes a tuple for each, in their order.
-        draws, seed : int
-            Images per level, and the seed of their noise.
-        guidance : float, optional
-            Weight of the intervention; the generator's own without it.
-        shared_seeds : bool
-            Whether a draw has the same noise under every level.
-        tick : callable
-            Is told how many images are done.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, len(levels), draws, 1, size, size), in [0, 1]
+        Shapes: `images` (n, 1, size, size) in [0, 1]; gives (n, len(levels), draws, 1, size, size) in [0, 1].
         """
 
     def reconstruct(self, images: Images) -> Images:

@@ -14,21 +14,22 @@ from citlr.generators.base import Images
 BATCH = 32
 
 
-def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, Images]]:
+def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, list[int], Images]]:
     """Cut images into batches of exactly `size`, the last filled up with its own last image.
+
+    Gives where the batch belongs, its `size` rows, and its images.
 
     Shapes: `images` (n, 1, s, s); gives (size, 1, s, s).
 
     Examples
     --------
-    >>> [(part, len(batch)) for part, batch in batches(np.zeros((3, 1, 2, 2), np.float32), 2)]
-    [(slice(0, 2, None), 2), (slice(2, 3, None), 2)]
+    >>> [(part, rows, len(batch)) for part, rows, batch in batches(np.zeros((3, 1, 2, 2), np.float32), 2)]
+    [(slice(0, 2, None), [0, 1], 2), (slice(2, 3, None), [2, 2], 2)]
     """
     for begin in range(0, len(images), size):
         part = slice(begin, min(len(images), begin + size))
-        batch = images[part]
-        missing = size - len(batch)
-        yield part, np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch.copy()
+        rows = [min(row, part.stop - 1) for row in range(begin, begin + size)]
+        yield part, rows, images[rows]
 
 
 def check_images(images: Images, size: int) -> None:

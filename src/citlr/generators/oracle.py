@@ -13,7 +13,8 @@ import pandas as pd
 
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError, did_you_mean
-from citlr.generators.base import Images, Level
+from citlr.generators.base import Images
+from citlr.generators.request import Redrawing, Request
 from citlr.randomness import COIN, PLACEBO
 from citlr.run.files import fingerprint
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Render = Callable[[str, npt.NDArray[np.int64]], Images]
 
 
-class Oracle:
+class Oracle(Redrawing):
     """Redraws a simulator's units exactly; the coin changes nothing.
 
     - `render`: `render(level, rows)`, such as `sample.counterfactual` of a phantom.
@@ -75,21 +76,9 @@ class Oracle:
         """Do nothing: equations need no training."""
         return self
 
-    def generate(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        draws: int = 1,
-        seed: int = 0,
-        guidance: float | None = None,
-        shared_seeds: bool = True,
-        tick: Ticker = silent,
-    ) -> Images:
+    def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Render the named units under each level; all draws of one level are the same image."""
-        name = attribute if isinstance(attribute, str) else ",".join(attribute)
+        name, levels, draws = ",".join(request.names), request.levels, request.draws
         if name not in self.attributes:
             raise InputError(f"The simulator cannot intervene on '{name}'.{did_you_mean(name, self.attributes)}")
         unknown = [level for level in levels if level not in self.attributes[name]]

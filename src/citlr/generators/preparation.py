@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -14,40 +14,14 @@ from citlr.data.leaks import fingerprints
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.overlap import sparse_levels
+from citlr.generators.settings import GeneratorSettings
 from citlr.learning.loop import Trainer
+from citlr.learning.session import Session
 from citlr.learning.store import Dataset, require_variety
 from citlr.randomness import hashed_seed
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
-
-
-class Wanted(Protocol):
-    """What the configurations of all generators name alike."""
-
-    @property
-    def size(self) -> int:
-        """Side of the images."""
-
-    @property
-    def attributes(self) -> tuple[str, ...] | None:
-        """What can be intervened on."""
-
-    @property
-    def hold(self) -> tuple[str, ...]:
-        """Covariates that stay at their observed values."""
-
-    @property
-    def accelerator(self) -> str:
-        """As in Lightning Fabric."""
-
-    @property
-    def precision(self) -> str:
-        """As in Lightning Fabric, or "auto"."""
-
-    @property
-    def devices(self) -> int:
-        """Processes."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +32,7 @@ class Prepared:
     - `conditions`: What to condition on.
     - `sets`: Their images, decoded.
     - `codes` (n, width): See `Conditions.encode`.
-    - `trainer`: The device.
+    - `session`: Device, seed and folder of the training.
     - `notes`: What is to be known of the data, such as levels with few images.
     """
 
@@ -66,7 +40,7 @@ class Prepared:
     conditions: Conditions
     sets: tuple[Dataset, Dataset]
     codes: tuple[Tensor, Tensor]
-    trainer: Trainer
+    session: Session
     notes: tuple[str, ...]
 
     @property
@@ -82,12 +56,12 @@ class Prepared:
 
     def remarks(self) -> dict[str, Any]:
         """Give what a report is to say of the data and of the device, once the training is over."""
-        said: dict[str, Any] = {"batch_halved": self.trainer.halved, "sparse_levels": list(self.notes)}
+        said: dict[str, Any] = {"batch_halved": self.session.trainer.halved, "sparse_levels": list(self.notes)}
         return {name: value for name, value in said.items() if value}
 
 
 def prepare(
-    config: Wanted,
+    config: GeneratorSettings,
     train: Cohort,
     validation: Cohort | None,
     *,
@@ -107,13 +81,14 @@ def prepare(
     for note in notes:
         narrator.say(note)
     trainer = Trainer(config.accelerator, config.precision, config.devices)
+    session = Session(trainer, seed, directory, narrator, config.patience, config.checkpoint_minutes, config.ema)
     sets = (
         Dataset.of(train, size=config.size, directory=directory),
         Dataset.of(validation, size=config.size, directory=directory),
     )
     require_variety(sets[0])
     codes = (conditions.encode(train.frame), conditions.encode(validation.frame))
-    return Prepared((train, validation), conditions, sets, codes, trainer, notes)
+    return Prepared((train, validation), conditions, sets, codes, session, notes)
 
 
 def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:

@@ -85,6 +85,16 @@ class Responses:
         """Every pair of levels (index of a, index of a'), a before a'."""
         return tuple(combinations(range(len(self.levels)), 2))
 
+    @property
+    def recorded(self) -> NDArray[np.object_] | None:
+        """Name of the level that each image really has, shape (units,); None where it is not known."""
+        return None if self.factual is None else np.asarray(self.levels, dtype=object)[self.factual]
+
+    @property
+    def null(self) -> NDArray[np.float64] | None:
+        """Outputs on null interventions, shape (units, draws, labels); None where the factual level is not known."""
+        return None if self.factual is None else self.values[np.arange(self.n_units), self.factual]
+
     def take(self, rows: ArrayLike) -> Responses:
         """Keep the images at these positions (or where a mask is true), in this order."""
         index = np.arange(self.n_units)[np.asarray(rows)]

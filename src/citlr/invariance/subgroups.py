@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -12,38 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citlr.errors import InputError
-from citlr.invariance.effects.estimates import Effects, Outcome, contrast_effects
-from citlr.invariance.effects.intervals import Interval
+from citlr.invariance.effects.estimates import Outcome, contrast_effects
+from citlr.invariance.records import Estimate, SubgroupRow
 from citlr.invariance.responses import Responses
-from citlr.invariance.rows import Bounds, bounds_of
 
 MISSING = "missing"
-
-
-@dataclass(frozen=True)
-class SubgroupEffect:
-    """The effects of one contrast on one label in one part of the cohort; not adjusted for the number of parts.
-
-    - `subgroup` (str, str): Variables and their values; the attribute's own name stands for the factual level.
-    - `contrast` (str, str)
-    - `label`
-    - `n_images`, `n_patients`
-    - `mean_effect`, `psi`, `rms_effect`, `flip_rate`: With intervals clustered by patient.
-    - `within_flip_rate`
-    - `note`: Why nothing is said, where there is a single patient; the bounds are then the whole range.
-    """
-
-    subgroup: tuple[tuple[str, str], ...]
-    contrast: tuple[str, str]
-    label: str
-    n_images: int
-    n_patients: int
-    mean_effect: Bounds
-    psi: Bounds
-    rms_effect: Bounds
-    flip_rate: Bounds
-    within_flip_rate: float
-    note: str = ""
 
 
 def subgroup_effects(
@@ -55,7 +28,7 @@ def subgroup_effects(
     outcome: Outcome = "decision",
     threshold: float | Mapping[str, float] = 0.5,
     shared_seeds: bool = True,
-) -> tuple[SubgroupEffect, ...]:
+) -> tuple[SubgroupRow, ...]:
     """Estimate every effect by factual level, by each covariate, and by their intersections.
 
     Examples
@@ -119,53 +92,41 @@ def _effects(
     subgroup: tuple[tuple[str, str], ...],
     rows: NDArray[np.intp],
     options: dict[str, Any],
-) -> Iterator[SubgroupEffect]:
+) -> Iterator[SubgroupRow]:
     n_patients = int(pd.Series(responses.patients[rows]).nunique())
     for contrast in responses.contrasts:
         if n_patients < 2:
             yield from _unsaid(responses, subgroup, contrast, len(rows))
             continue
         effects = contrast_effects(responses.take(rows), contrast=contrast, **options)
-        for k in range(len(responses.labels)):
-            yield _row(effects, k, subgroup, len(rows), n_patients)
-
-
-def _row(
-    effects: Effects, k: int, subgroup: tuple[tuple[str, str], ...], n_images: int, n_patients: int
-) -> SubgroupEffect:
-    def bounds(interval: Interval) -> Bounds:
-        return bounds_of(interval, k)
-
-    return SubgroupEffect(
-        subgroup=subgroup,
-        contrast=effects.contrast,
-        label=effects.labels[k],
-        n_images=n_images,
-        n_patients=n_patients,
-        mean_effect=bounds(effects.mean_effect),
-        psi=bounds(effects.psi),
-        rms_effect=bounds(effects.rms_effect),
-        flip_rate=bounds(effects.flip_rate),
-        within_flip_rate=float(effects.within_flip_rate[k]),
-    )
+        for k, label in enumerate(responses.labels):
+            yield SubgroupRow(
+                attribute=responses.attribute,
+                subgroup=subgroup,
+                contrast=effects.contrast,
+                label=label,
+                n_images=len(rows),
+                n_patients=n_patients,
+                mean_effect=effects.mean_effect.at(k),
+                psi=effects.psi.at(k),
+                flip_rate=effects.flip_rate.at(k),
+            )
 
 
 def _unsaid(
     responses: Responses, subgroup: tuple[tuple[str, str], ...], contrast: tuple[int, int], n_images: int
-) -> Iterator[SubgroupEffect]:
-    nan = float("nan")
-    whole = Bounds(nan, 0.0, 1.0)
+) -> Iterator[SubgroupRow]:
+    whole = Estimate(math.nan, 0.0, 1.0)
     for label in responses.labels:
-        yield SubgroupEffect(
+        yield SubgroupRow(
+            attribute=responses.attribute,
             subgroup=subgroup,
             contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
             label=label,
             n_images=n_images,
             n_patients=1,
-            mean_effect=Bounds(nan, -1.0, 1.0),
+            mean_effect=Estimate(math.nan, -1.0, 1.0),
             psi=whole,
-            rms_effect=whole,
             flip_rate=whole,
-            within_flip_rate=nan,
             note="one patient: nothing can be said of a population",
         )

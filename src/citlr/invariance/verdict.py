@@ -18,13 +18,10 @@ from citlr.invariance.generator_error import Replicates, contrast_error, widened
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
 from citlr.invariance.randomization.test import contrast_tests, omnibus_test
+from citlr.invariance.records import SEVERITY, ContrastTest, OmnibusRow, Verdict
 from citlr.invariance.responses import Responses
-from citlr.invariance.rows import Bounds, ContrastTest, OmnibusTest, Verdict, contrast_rows, omnibus_rows
+from citlr.invariance.rows import Measured, contrast_rows, omnibus_rows
 from citlr.values import Count, Flag, Number, Seed, Thresholds, checked
-
-__all__ = ["Assessment", "Bounds", "ContrastTest", "OmnibusTest", "Verdict", "assess", "judge_together"]
-
-SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Assessment:
     levels, labels : tuple of str
     tests : tuple of ContrastTest
         Label by label, contrasts within; each holds its own verdict and reason.
-    omnibus : tuple of OmnibusTest
+    omnibus : tuple of OmnibusRow
         Shown beside the verdict; empty with two levels.
     verdict : {"dependence", "equivalent", "inconclusive"}
         The worst of the rows.
@@ -50,7 +47,7 @@ class Assessment:
     levels: tuple[str, ...]
     labels: tuple[str, ...]
     tests: tuple[ContrastTest, ...]
-    omnibus: tuple[OmnibusTest, ...]
+    omnibus: tuple[OmnibusRow, ...]
     verdict: Verdict
     reason: str
     alpha: float
@@ -64,7 +61,7 @@ class Assessment:
             for name in ("mean_effect", "psi", "rms_effect", "flip_rate"):
                 bounds = row.pop(name)
                 row |= {name: bounds["estimate"], f"{name}_low": bounds["low"], f"{name}_high": bounds["high"]}
-            rows.append({"attribute": self.attribute, **row})
+            rows.append(row)
         return pd.DataFrame(rows)
 
 
@@ -139,7 +136,7 @@ def assess(
     values = outcome_values(responses, outcome=outcome, threshold=threshold)
     options = {"shared_seeds": shared_seeds, "randomizations": randomizations}
     tests = contrast_tests(values, contrasts=responses.contrasts, seed=seed, **options)  # type: ignore[arg-type]
-    omnibus: tuple[OmnibusTest, ...] = ()
+    omnibus: tuple[OmnibusRow, ...] = ()
     if len(responses.levels) > 2:
         omnibus = omnibus_rows(responses, omnibus_test(values, seed=seed + 1, **options))  # type: ignore[arg-type]
     columns = []
@@ -178,10 +175,8 @@ def assess(
             decisions=outcome == "decision",
             shared_seeds=shared_seeds,
         )
-        rows_of = contrast_rows(responses, effects, equivalence, tests, row, smallest, outcome, shared_seeds, error)
-        columns.append(
-            [replace(one, carried=share, undivided_pvalue=float(undivided.pvalue[k])) for k, one in enumerate(rows_of)]
-        )
+        found = Measured(effects, smallest, tests, row, equivalence, undivided, share, error)
+        columns.append(contrast_rows(responses, found, outcome=outcome, shared_seeds=shared_seeds))
     rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
     draft = Assessment(
         attribute=responses.attribute,

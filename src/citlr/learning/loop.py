@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,9 +101,8 @@ class Trainer:
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
         rows = np.empty(batch_size, dtype=np.int64)
         for epoch in np.unique(positions // n):
-            order = np.random.default_rng(hashed_seed(seed, part, "order", int(epoch))).permutation(n)
             here = positions // n == epoch
-            rows[here] = order[positions[here] % n]
+            rows[here] = _order(n, seed, part, int(epoch))[positions[here] % n]
         return rows[self.fabric.global_rank :: self.fabric.world_size]
 
     def random(self, *, seed: int, part: str, step: int) -> torch.Generator:
@@ -115,15 +116,22 @@ class Trainer:
             raise DivergedError(f"the loss is {value}")
         learner.stepper.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        norm = float(nn.utils.clip_grad_norm_(learner.module.parameters(), learner.clip))
-        if not math.isfinite(norm):
-            raise DivergedError(f"the norm of the gradient is {norm}")
+        if learner.clip is not None:
+            norm = float(nn.utils.clip_grad_norm_(learner.module.parameters(), learner.clip))
+            if not math.isfinite(norm):
+                raise DivergedError(f"the norm of the gradient is {norm}")
         learner.stepper.step()
         return value
 
 
-def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator: Narrator | None = None) -> None:
-    """Train a part and leave the chosen weights in its modules.
+@lru_cache(maxsize=4)
+def _order(n: int, seed: int, part: str, epoch: int) -> npt.NDArray[np.int64]:
+    """Give the order of one pass; kept, as many steps of it ask."""
+    return np.random.default_rng(hashed_seed(seed, part, "order", epoch)).permutation(n)
+
+
+def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator: Narrator | None = None) -> Progress:
+    """Train a part, leave the chosen weights in its modules, and give what was seen on the way.
 
     Examples
     --------
@@ -132,49 +140,66 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
     >>> learner = Learner(net, torch.optim.SGD(net.parameters(), lr=0.1))
     >>> def update(step, random):
     ...     return {"loss": trainer.descend(learner.runner(torch.ones(1, 1)).square().sum(), learner)}
-    >>> run(Plan("line", {"line": learner}, update, Budget(steps=3), seed=0), trainer)
-    >>> learner.module.training
-    False
+    >>> run(Plan("line", {"line": learner}, update, Budget(steps=3), seed=0), trainer).step, learner.module.training
+    (3, False)
     """
     narrator = narrator or Narrator()
     progress = Progress()
     for learner in plan.learners.values():
         learner.runner, learner.stepper = trainer.fabric.setup(learner.module, learner.optimizer)
-    file = directory / f"{plan.part}.safetensors" if directory is not None else None
+    file = directory / f"{plan.file or plan.part}.safetensors" if directory is not None else None
     if file is not None and file.exists():
         # A machine that ran out of memory once is not asked again, and the rows of the steps must be the same.
         halved = restore_progress(file, plan, progress)
         trainer.halved = trainer.halved or halved
-    last_saved = time.monotonic()
+    last_saved, mine = time.monotonic(), trainer.fabric.is_global_zero
     with narrator.progress(plan.part, plan.budget.steps) as tick:
-        while progress.step < plan.budget.steps and progress.bad < plan.budget.patience:
-            try:
-                losses = _step(plan, trainer, progress)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as trouble:
-                if not _out_of_memory(trouble):
-                    raise
-                if not _halve(plan, trainer, progress, narrator):
-                    batch = 1 if plan.budget.batch_size < 2 else plan.budget.batch_size // 2
-                    raise StateError(
-                        f"Training of the {plan.part} ran out of memory at step {progress.step}, with a batch of "
-                        f"{batch}. A smaller batch, size or preset would do.{_keep(file, plan, trainer, progress)}"
-                    ) from trouble
+        while not _over(plan, progress):
+            seen = len(progress.rows)
+            losses = _try_step(plan, trainer, progress, file, narrator)
+            if losses is None:
                 continue
-            except DivergedError as trouble:
-                raise StateError(
-                    f"Training of the {plan.part} stopped at step {progress.step}: {trouble}. A smaller learning rate "
-                    "would do, or images without constant or extreme values."
-                    f"{_keep(file, plan, trainer, progress)}"
-                ) from trouble
-            tick(progress.step, f"loss {next(iter(losses.values())):.4f}")
+            tick(progress.step, f"loss {next(iter(losses.values())):.4f}{plan.remark(progress)}")
             due = time.monotonic() - last_saved > 60 * plan.budget.checkpoint_minutes
-            if file is not None and due and trainer.fabric.is_global_zero:
+            if plan.keep is not None and len(progress.rows) > seen and mine:
+                due = True
+                plan.keep(progress)
+            if file is not None and due and mine:
                 store_progress(file, plan, progress, halved=trainer.halved)
                 last_saved = time.monotonic()
     _finish(plan, progress)
-    if file is not None and trainer.fabric.is_global_zero:
+    if file is not None and mine and plan.keep is None:
         store_progress(file, plan, progress, halved=trainer.halved)
         write_history(file.with_suffix(".csv"), progress.rows)
+    return progress
+
+
+def _over(plan: Plan, progress: Progress) -> bool:
+    tired = progress.bad >= plan.budget.patience and plan.enough(progress)
+    return tired or progress.step >= plan.budget.steps
+
+
+def _try_step(
+    plan: Plan, trainer: Trainer, progress: Progress, file: Path | None, narrator: Narrator
+) -> dict[str, float] | None:
+    """Make one step; None where memory ran out and the next try is at half the batch."""
+    try:
+        return _step(plan, trainer, progress)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as trouble:
+        if not _out_of_memory(trouble):
+            raise
+        if _halve(plan, trainer, progress, narrator):
+            return None
+        batch = plan.budget.batch_size // 2 if trainer.halved else plan.budget.batch_size
+        raise StateError(
+            f"Training of the {plan.part} ran out of memory at step {progress.step}, with a batch of "
+            f"{batch}. A smaller batch, size or preset would do.{_keep(file, plan, trainer, progress)}"
+        ) from trouble
+    except DivergedError as trouble:
+        raise StateError(
+            f"Training of the {plan.part} stopped at step {progress.step}: {trouble}. A smaller learning rate "
+            f"would do, or images without constant or extreme values.{_keep(file, plan, trainer, progress)}"
+        ) from trouble
 
 
 def _out_of_memory(trouble: BaseException) -> bool:
@@ -197,7 +222,7 @@ def _keep(file: Path | None, plan: Plan, trainer: Trainer, progress: Progress) -
 
 def _halve(plan: Plan, trainer: Trainer, progress: Progress, narrator: Narrator) -> bool:
     """Halve every batch from here on, and say so; false the second time, when there is nothing left to try."""
-    if trainer.halved or plan.budget.batch_size < 2:
+    if trainer.halved or plan.budget.batch_size < 2 * plan.budget.least_batch:
         return False
     trainer.halved = (
         f"Memory ran out in training the {plan.part} at step {progress.step}: from there on every batch is halved."
@@ -227,7 +252,7 @@ def _step(plan: Plan, trainer: Trainer, progress: Progress) -> dict[str, float]:
 
 
 def _validate(plan: Plan, progress: Progress, losses: dict[str, float]) -> None:
-    row = {"step": float(progress.step), **losses}
+    row: dict[str, Any] = {"step": float(progress.step), **losses}
     if plan.validate is not None:
         held = {name: learner.weights() for name, learner in plan.learners.items()}
         raw = {
@@ -238,7 +263,8 @@ def _validate(plan: Plan, progress: Progress, losses: dict[str, float]) -> None:
             learner.module.load_state_dict(held[name])
             learner.module.eval()
         with torch.no_grad():
-            row["validation"] = float(plan.validate())
+            found = plan.validate()
+        row |= found if isinstance(found, Mapping) else {"validation": float(found)}
         for name, learner in plan.learners.items():
             learner.module.load_state_dict(raw[name])
         if row["validation"] < progress.best:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,11 @@ class Budget:
 
     - `steps`: Length of the training.
     - `batch_size`: Images per step, over all devices.
-    - `learning_rate`: Peak; reached after `warmup` of the steps and then led to a tenth of itself by half a cosine.
-    - `warmup`: Share of the steps.
+    - `learning_rate`, `schedule`: Peak of the learning rate, and how it gets there and on, see `rate`.
     - `validate_every`: Steps between validation losses.
     - `patience`: Validations without a better loss before the training stops.
     - `checkpoint_minutes`: Time between checkpoints; has no influence on the result.
+    - `least_batch`: Images that a step needs, over all devices: a batch is not halved below that.
 
     Examples
     --------
@@ -33,21 +34,37 @@ class Budget:
     steps: int
     batch_size: int = 32
     learning_rate: float = 1e-3
-    warmup: float = 0.05
+    schedule: str = "warm-up"
     validate_every: int = 100
     patience: int = 1_000_000
     checkpoint_minutes: float = 2.0
+    least_batch: int = 1
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0: a straight line up to the peak, then half a cosine down.
+        """Learning rate of a step, counted from 0.
 
-        After the warm-up it is `peak (0.1 + 0.45 (1 + cos(pi share)))`, share running from 0 there to 1 at the end.
+        - "warm-up": up along a line in the first twentieth, then down to a tenth by half a cosine.
+        - "constant": the peak.
+        - "one-cycle" (Smith and Topin, 2019): from a twenty-fifth up along a line in the first quarter, then down to
+          nothing along a cosine; a short training comes further, and its last checkpoints are alike.
+
+        Examples
+        --------
+        >>> cycle = Budget(steps=8, learning_rate=1.0, schedule="one-cycle")
+        >>> [round(cycle.rate(step), 2) for step in range(8)]
+        [0.04, 0.52, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
         """
-        ramp = max(1.0, self.warmup * self.steps)
+        peak, done = self.learning_rate, step / self.steps
+        if self.schedule == "constant":
+            return peak
+        if self.schedule == "one-cycle":
+            rising = 0.04 + 0.96 * done / 0.25
+            return peak * (rising if done < 0.25 else (1 + math.cos(math.pi * (done - 0.25) / 0.75)) / 2)
+        ramp = max(1.0, 0.05 * self.steps)
         if step < ramp:
-            return self.learning_rate * (step + 1) / (ramp + 1)
+            return peak * (step + 1) / (ramp + 1)
         share = (step - ramp) / max(1.0, self.steps - ramp)
-        return self.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+        return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
 @dataclass
@@ -56,7 +73,7 @@ class Learner:
 
     - `module`: The network.
     - `optimizer`: Of its parameters.
-    - `clip`: Largest norm of the gradient; a longer one is shortened to it.
+    - `clip`: Largest norm of the gradient; a longer one is shortened to it. None for any norm.
     - `decay`: Of the moving average of the weights, in [0, 1); 0 for none.
     - `average`: The average, by the names of `state_dict`; filled here.
 
@@ -70,7 +87,7 @@ class Learner:
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    clip: float = 1.0
+    clip: float | None = 1.0
     decay: float = 0.0
     average: dict[str, Tensor] = field(default_factory=dict)
 
@@ -109,9 +126,13 @@ class Plan:
     - `budget`: How long.
     - `seed`: Of everything random in it.
     - `validate`: `validate()` returns the loss that early stopping and the choice of the weights go by, with the
-      averages.
+      averages; or several measures, that loss as "validation" among them.
     - `key`: Names the configuration and the data: a checkpoint of another one is refused.
     - `memory`: State of an update that is neither weights nor optimiser, such as a running mean.
+    - `file`: Name of the checkpoint where it is not the part's.
+    - `enough`: Whether a training that has lost patience may stop.
+    - `keep`: Is called after every validation, before the checkpoint that counts it: what else is kept of it.
+    - `remark`: What the progress bar shows beside the loss.
     """
 
     part: str
@@ -119,11 +140,13 @@ class Plan:
     update: Callable[[int, torch.Generator], dict[str, float]]
     budget: Budget
     seed: int
-    validate: Callable[[], float] | None = None
-    # Names the configuration and the data: a checkpoint of another one is refused.
+    validate: Callable[[], float | Mapping[str, Any]] | None = None
     key: str = ""
-    # State of an update that is neither weights nor optimiser, such as a running mean.
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    file: str = ""
+    enough: Callable[[Progress], bool] = lambda progress: True
+    keep: Callable[[Progress], None] | None = None
+    remark: Callable[[Progress], str] = lambda progress: ""
 
 
 @dataclass
@@ -142,8 +165,7 @@ class Progress:
     best: float = math.inf
     bad: int = 0
     weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    rows: list[dict[str, float]] = field(default_factory=list)
-    # Processor time of the sessions before this one, and when this one began.
+    rows: list[dict[str, Any]] = field(default_factory=list)
     earlier_seconds: float = 0.0
     began: float = field(default_factory=time.process_time)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,9 +89,14 @@ def restore_progress(file: Path, plan: Plan, progress: Progress) -> str:
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: object) -> None:
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, value in tensors.items():
         index, name = key.split("/", 1)
-        state.setdefault(int(index), {})[name] = value
+        like = parameters[int(index)]
+        # Moments lie in memory as their parameter does, which safetensors does not keep.
+        state.setdefault(int(index), {})[name] = (
+            torch.empty_like(like, device="cpu").copy_(value) if value.shape == like.shape else value
+        )
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
@@ -98,7 +104,7 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write what was seen in training as a table, a row per validation.
 
     Examples

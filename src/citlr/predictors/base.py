@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -98,7 +97,7 @@ class BatchedPredictor(ABC):
         content = self._content()
         if content is None:
             return self._unknown
-        declared = {"labels": self.labels, "input": asdict(self.input), "output": asdict(self.output)}
+        declared = {"labels": self.labels, "input": self.input.model_dump(), "output": self.output.model_dump()}
         return f"sha256:{digest_of_json({'kind': type(self).__name__, 'content': content, **declared})}"
 
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
@@ -145,17 +144,17 @@ class BatchedPredictor(ABC):
         return as_matrix(given, len(images), self.name, key=self.output.name)
 
 
-def _advice(found: str, dtype: torch.dtype, layout: str) -> str:
+def _advice(failure: str, dtype: torch.dtype, layout: str) -> str:
     """Say what would do about a model that fails on a batch."""
-    channels = re.search(r"to have (\d+) channels, but got (\d+)", found)
+    channels = re.search(r"to have (\d+) channels, but got (\d+)", failure)
     if channels and channels[1] in ("1", "3") and channels[2] in ("1", "3"):
         return f"Declare input: {{channels: {channels[1]}}}."
     if channels:
         other = "channels_last" if layout == "channels_first" else "channels_first"
         return f"Declare input: {{layout: {other}}} if that is where the model has its channels."
-    if "memory" in found.lower():
+    if "memory" in failure.lower():
         return "Lower batch_size, or give another device."
-    if re.search(r"dtype|scalar type|Byte|Long|Int\b|Half|Double|uint8|type \(", found):
+    if re.search(r"dtype|scalar type|Byte|Long|Int\b|Half|Double|uint8|type \(", failure):
         kind = str(dtype).removeprefix("torch.")
         return (
             f"The batch holds {kind} numbers, as the model's first weights do: make all weights {kind}, or wrap a "

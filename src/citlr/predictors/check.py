@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from citlr.checks import Check
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor, Predictor, require_images
 from citlr.predictors.content import is_unknown
@@ -32,17 +33,27 @@ class PredictorCheck:
 
     - `n_images`: Images in the batch.
     - `low`, `high`: Smallest and largest probability given.
-    - `repeat_difference`: Largest difference between two runs on the same batch.
-    - `batch_difference`: Largest difference of an image alone from the same image in the batch.
+    - `repeat`: Largest difference between two runs on the same batch.
+    - `batch`: Largest difference of an image alone from the same image in the batch.
     - `notes`: What looks wrong without being an error, one sentence each.
     """
 
     n_images: int
     low: float
     high: float
-    repeat_difference: float
-    batch_difference: float
+    repeat: Check
+    batch: Check
     notes: tuple[str, ...]
+
+    @property
+    def repeat_difference(self) -> float | None:
+        """Largest difference between two runs on the same batch."""
+        return self.repeat.value
+
+    @property
+    def batch_difference(self) -> float | None:
+        """Largest difference of an image alone from the same image in the batch."""
+        return self.batch.value
 
 
 def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> PredictorCheck:
@@ -78,28 +89,31 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     if len(images) < 2:
         raise InputError(f"The check of model '{predictor.name}' got {len(images)} image; it needs at least 2.")
     first = _run(predictor, images)
-    repeat = float(np.abs(_run(predictor, images) - first).max())
-    if repeat > _REPEAT_TOLERANCE:
-        raise InputError(
-            f"Model '{predictor.name}' gives two answers for the same {len(images)} images (probabilities differ by up "
-            f"to {repeat:.2g}): its chance must be off; call eval() on the module so that dropout rests."
-        )
-    alone = _alone(predictor, images)
-    batch = float(np.abs(alone - first[: len(alone)]).max())
-    half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
-    if batch > (_HALF_TOLERANCE if half else _BATCH_TOLERANCE):
-        raise InputError(
-            f"Model '{predictor.name}' gives another answer for an image alone than in a batch (probabilities "
-            f"differ by up to {batch:.2g}): batch normalisation is in training mode; call eval() on the module."
-        )
-    return PredictorCheck(
-        n_images=len(images),
-        low=float(first.min()),
-        high=float(first.max()),
-        repeat_difference=repeat,
-        batch_difference=batch,
-        notes=_notes(predictor, images, first),
+    off = float(np.abs(_run(predictor, images) - first).max())
+    repeat = Check(
+        "the same images twice",
+        off,
+        _REPEAT_TOLERANCE,
+        off <= _REPEAT_TOLERANCE,
+        f"Model '{predictor.name}' gives two answers for the same {len(images)} images (probabilities differ by up "
+        f"to {off:.2g}): its chance must be off; call eval() on the module so that dropout rests.",
     )
+    repeat.require()
+    alone = _alone(predictor, images)
+    off = float(np.abs(alone - first[: len(alone)]).max())
+    half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
+    allowed = _HALF_TOLERANCE if half else _BATCH_TOLERANCE
+    batch = Check(
+        "an image alone and in a batch",
+        off,
+        allowed,
+        off <= allowed,
+        f"Model '{predictor.name}' gives another answer for an image alone than in a batch (probabilities "
+        f"differ by up to {off:.2g}): batch normalisation is in training mode; call eval() on the module.",
+    )
+    batch.require()
+    notes = _notes(predictor, images, first)
+    return PredictorCheck(len(images), float(first.min()), float(first.max()), repeat, batch, notes)
 
 
 def _run(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -56,15 +56,7 @@ class _UnknownError(Exception):
 
 
 def digest(thing: object) -> str | None:
-    """Return the SHA-256 of an object's values and code; None where something in it cannot be seen through.
-
-    Examples
-    --------
-    >>> digest(np.ones(2)) == digest(np.ones(2)) != digest(np.ones(3))
-    True
-    >>> digest(sys.stdout) is None
-    True
-    """
+    """Return the SHA-256 of an object's values and code; None where something in it cannot be seen through."""
     try:
         return _Content(thing).hexdigest()
     except Exception:  # also what an object of the user raises while it is taken apart: not seen through either

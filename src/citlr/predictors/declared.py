@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ def with_columns(output: OutputSpec | None, columns: Any) -> OutputSpec | None:
     chosen = OutputSpec(columns=columns).columns
     if output is not None and output.columns is not None and output.columns != chosen:
         raise InputError(f"columns is {shown(columns)} and output.columns {shown(output.columns)}: give one of them.")
-    return OutputSpec(columns=chosen) if output is None else replace(output, columns=chosen)
+    return OutputSpec(columns=chosen) if output is None else output.model_copy(update={"columns": chosen})
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,15 @@ class Declared:
         """Give the settings of a `BatchedPredictor`: declared first, then of the card, the graph, the defaults."""
         card = card or {}
         name = self.name or default_name
-        own = list(card.get("labels", ()))
-        labels = self.labels if self.labels is not None else own
+        of_card = list(card.get("labels", ()))
+        labels = self.labels if self.labels is not None else of_card
         if not labels:
             raise InputError(f"Model '{name}' does not say what its outputs are: name them with 'labels'.")
         spec = self.input if self.input is not None else card.get("input")
         output = self.output if self.output is not None else OutputSpec.of(card.get("output"))
-        if output.columns is None and own and list(labels) != own:
-            output = replace(output, columns={label: own.index(_known(label, own, name)) for label in labels})
+        if output.columns is None and of_card and list(labels) != of_card:
+            columns = {label: of_card.index(_known(label, of_card, name)) for label in labels}
+            output = output.model_copy(update={"columns": columns})
         return {
             "name": name,
             "labels": labels,
@@ -72,7 +73,7 @@ class Declared:
         )
 
 
-def _known(label: str, own: Sequence[str], name: str) -> str:
-    if label not in own:
-        raise InputError(f"Model '{name}' has no label '{label}'.{did_you_mean(label, own)}")
+def _known(label: str, of_card: Sequence[str], name: str) -> str:
+    if label not in of_card:
+        raise InputError(f"Model '{name}' has no label '{label}'.{did_you_mean(label, of_card)}")
     return label

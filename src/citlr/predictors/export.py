@@ -9,7 +9,6 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,8 @@ def make_card(
     >>> make_card(["flu"], input=InputSpec(size=64))["labels"]
     ['flu']
     """
-    given = asdict(output or OutputSpec("logit"))
-    return {"labels": list(require_labels(labels)), "input": asdict(input), "output": given, **architecture}
+    given = (output or OutputSpec("logit")).model_dump()
+    return {"labels": list(require_labels(labels)), "input": input.model_dump(), "output": given, **architecture}
 
 
 def save_weights(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> None:
@@ -104,22 +103,7 @@ def export_torchscript(module: torch.nn.Module, path: str | os.PathLike[str], ca
 def export_onnx(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
     """Write a module as an ONNX graph with a free batch axis and check it against the module.
 
-    Parameters
-    ----------
-    module, path, card
-        As for `export_torchscript`; the file ends in `.onnx`.
-
-    Returns
-    -------
-    float
-        Largest absolute difference of the file's outputs from the module's.
-
-    Raises
-    ------
-    MissingExtraError
-        If onnx, onnxscript or onnxruntime is not installed.
-    InputError
-        If the file gives other outputs than the module, by more than 1e-4.
+    Takes, gives and raises what `export_torchscript` does; the file ends in `.onnx`.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:

@@ -37,9 +37,9 @@ def user_code(what: str, advice: str | Callable[[str], str] = "") -> Iterator[No
     except (CitlrError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        found = one_sentence(error)
-        said = advice(found) if callable(advice) else advice
-        raise InputError(f"{what}: {found} {said}".rstrip()) from error
+        failure = one_sentence(error)
+        said = advice(failure) if callable(advice) else advice
+        raise InputError(f"{what}: {failure} {said}".rstrip()) from error
 
 
 @contextlib.contextmanager

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import kind_of_path
 from citlr.text import shown
-
-_KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a named pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-}
-
-
-def kind_of_path(path: str | os.PathLike[str]) -> str:
-    """Say what is at a path: "a file", "a folder", ...; empty where nothing is, or no path can be so."""
-    try:
-        mode = Path(path).stat().st_mode
-    except (OSError, ValueError):  # too long for a path, or with characters that none can have
-        return ""
-    if stat.S_ISREG(mode):
-        return "a file"
-    return next((name for test, name in _KINDS.items() if test(mode)), "no file")
 
 
 def require_file(path: object, what: str) -> Path:
@@ -54,3 +35,9 @@ def nearest(path: Path) -> str:
     except OSError:
         return ""
     return near if "mean" in near and near != did_you_mean(path.name, [path.name]) else ""
+
+
+def require_same(now: str, before: str, path: Path) -> None:
+    """Refuse a file that was replaced while it was read: which of the two was loaded cannot be told."""
+    if now != before:
+        raise InputError(f"Model file '{path}' was written while it was read: run again when it is whole.")

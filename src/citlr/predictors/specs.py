@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import ValidationError
 
-from citlr.config.model import Channels, Columns, Grey, Scale, Sides, Spread
+from citlr.config import InputConfig, OutputConfig, Section
 from citlr.errors import InputError, did_you_mean
 from citlr.text import shortened, shown
-from citlr.values import Name, check_fields
-
-OUTPUT_KINDS = ("probability", "logit")
-ACTIVATIONS = ("sigmoid", "softmax")
-LAYOUTS = ("channels_first", "channels_last")
+from citlr.values import said
 
 
 def require_choice(value: object, options: Sequence[str], what: str) -> None:
@@ -47,28 +43,44 @@ def require_labels(labels: object) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _from_mapping(cls: type[Any], settings: Mapping[str, Any], what: str) -> Any:
-    known = [field.name for field in fields(cls)]
-    for key in settings:
-        if key not in known:
-            raise InputError(f"{what} has no setting {shown(key)}.{did_you_mean(str(key), known)}")
-    return cls(**settings)
+class _Declared(Section):
+    """A section of the configuration that is also made in Python, with errors that say so."""
+
+    what: ClassVar[str]
+    forms: ClassVar[str]
+
+    def __init__(self, **settings: Any) -> None:
+        fields = type(self).model_fields
+        for name in settings:
+            if name not in fields:
+                raise InputError(f"{self.what} has no setting {shown(name)}.{did_you_mean(str(name), fields)}")
+        for name, field in fields.items():
+            if name in settings and get_origin(field.annotation) is Literal:
+                named = self.what if name == "kind" else f"{self.what}.{name}"
+                require_choice(settings[name], get_args(field.annotation), named)
+        plain = {name: list(one) if isinstance(one, np.ndarray | range) else one for name, one in settings.items()}
+        try:
+            super().__init__(**plain)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            if not problem["loc"]:  # what several settings together cannot be
+                raise InputError(f"{self.what}.{said(problem)}.") from error
+            name = str(problem["loc"][0])
+            raise InputError(f"{self.what}.{name}={shown(plain[name])}: {said(problem)}.") from error
+
+    @classmethod
+    def of(cls, value: Section | Mapping[str, Any] | None) -> Self:
+        """Make a specification from itself, from a section or a mapping as the config has it, or from nothing."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, Section):
+            value = value.model_dump()
+        if not isinstance(value, Mapping | None):
+            raise InputError(f"{cls.what} is a {type(value).__name__}; give {cls.forms}.")
+        return cls(**{str(name): one for name, one in (value or {}).items()})
 
 
-def _check(spec: Any, what: str) -> None:
-    """Hold every field against the kind of value that a configuration takes there, and make it that."""
-    for name in (field.name for field in fields(spec)):
-        value = getattr(spec, name)
-        if isinstance(value, np.ndarray | range):
-            object.__setattr__(spec, name, list(value))
-    try:
-        check_fields(spec)
-    except InputError as error:
-        raise InputError(f"{what}.{error}") from error
-
-
-@dataclass(frozen=True)
-class InputSpec:
+class InputSpec(_Declared, InputConfig):
     """How an image of the cohort, float32 (1, H, W) in [0, 1], becomes what the model was trained on.
 
     The steps, in this order: resize (bilinear, antialiased), repeat to `channels`, map [0, 1] to [`low`, `high`],
@@ -103,25 +115,14 @@ class InputSpec:
     citlr.errors.InputError: input.channels=2: a model takes 1 (grey) or 3 (grey repeated).
     """
 
-    size: Sides | None = None
-    channels: Channels = 1
-    low: Grey = 0.0
-    high: Grey = 1.0
-    mean: Scale = 0.0
-    std: Spread = 1.0
-    layout: Literal["channels_first", "channels_last"] = "channels_first"
+    what: ClassVar[str] = "input"
+    forms: ClassVar[str] = "an InputSpec or a mapping of its settings"
 
-    def __post_init__(self) -> None:
-        require_choice(self.layout, LAYOUTS, "input.layout")
-        if isinstance(self.size, list | tuple) and len(self.size) != 2:
-            raise InputError(f"input.size is {shown(self.size)}; give one number of pixels, or height and width.")
-        _check(self, "input")
-        if not self.low < self.high:
-            raise InputError(f"input.low is {self.low:g} and input.high {self.high:g}; low must be below high.")
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            if isinstance(value, tuple) and len(value) != self.channels:
-                raise InputError(f"input.{name} has {len(value)} values for {self.channels} channel(s).")
+    def __init__(self, **settings: Any) -> None:
+        size = settings.get("size")
+        if isinstance(size, list | tuple) and len(size) != 2:
+            raise InputError(f"input.size is {shown(size)}; give one number of pixels, or height and width.")
+        super().__init__(**settings)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,18 +130,6 @@ class InputSpec:
         if self.size is None:
             return ()
         return (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
-
-    @classmethod
-    def of(cls, value: InputSpec | Mapping[str, Any] | None) -> Self:
-        """Make a specification from itself, from a mapping as the config has it, or from nothing (the defaults)."""
-        if isinstance(value, cls):
-            return value
-        if value is None:
-            return cls()
-        if not isinstance(value, Mapping):
-            raise InputError(f"input is a {type(value).__name__}; give an InputSpec or a mapping of its settings.")
-        made: Self = _from_mapping(cls, value, "input")
-        return made
 
     def shape_of(self, sides: Sequence[int]) -> tuple[int, ...]:
         """Give the shape that an image of these sides (height, width) is made to, without the batch axis."""
@@ -150,14 +139,7 @@ class InputSpec:
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Turn float32 (n, 1, H, W) in [0, 1] into the model's input, on the same device.
 
-        Parameters
-        ----------
-        images : torch.Tensor of shape (n, 1, H, W)
-            Values in [0, 1].
-
-        Returns
-        -------
-        torch.Tensor of shape (n, channels, h, w) or (n, h, w, channels)
+        Shapes: gives (n, channels, h, w) or (n, h, w, channels).
         """
         if self.shape and tuple(images.shape[-2:]) != self.shape:
             images = torch.nn.functional.interpolate(
@@ -173,8 +155,7 @@ class InputSpec:
         return images.contiguous()
 
 
-@dataclass(frozen=True)
-class OutputSpec:
+class OutputSpec(_Declared, OutputConfig):
     """What the numbers that the model gives are, and which of them belong to the labels.
 
     Parameters
@@ -203,39 +184,19 @@ class OutputSpec:
     citlr.errors.InputError: output is 'logits'; allowed: probability, logit. Did you mean 'logit'?
     """
 
-    kind: Literal["probability", "logit"] = "probability"
-    activation: Literal["sigmoid", "softmax"] = "sigmoid"
-    columns: Columns | None = None
-    name: Name | None = None
+    what: ClassVar[str] = "output"
+    forms: ClassVar[str] = "'logit', 'probability' or a mapping"
 
-    def __post_init__(self) -> None:
-        require_choice(self.kind, OUTPUT_KINDS, "output")
-        require_choice(self.activation, ACTIVATIONS, "output.activation")
-        _check(self, "output")
+    def __init__(self, kind: str = "probability", **settings: Any) -> None:
+        super().__init__(kind=kind, **settings)
 
     @classmethod
-    def of(cls, value: OutputSpec | Mapping[str, Any] | str | None) -> Self:
-        """Make a specification from itself, its kind, a mapping as the config has it, or from nothing."""
-        if isinstance(value, cls):
-            return value
-        if value is None:
-            return cls()
-        if isinstance(value, str):
-            return cls(kind=value)  # type: ignore[arg-type]  # __post_init__ checks the value
-        if not isinstance(value, Mapping):
-            raise InputError(f"output is a {type(value).__name__}; give 'logit', 'probability' or a mapping.")
-        made: Self = _from_mapping(cls, value, "output")
-        return made
+    def of(cls, value: Section | Mapping[str, Any] | str | None) -> Self:
+        """Make a specification from itself, its kind, a section or a mapping as the config has it, or from nothing."""
+        return cls(value) if isinstance(value, str) else super().of(value)
 
     def indices(self, labels: Sequence[str], n_outputs: int, model: str) -> list[int]:
-        """Find the output column of every label.
-
-        Raises
-        ------
-        InputError
-            If the model has another number of outputs than there are labels and `columns` does not say which,
-            or if a column is named that the model does not have.
-        """
+        """Find the output column of every label, or say what has to be declared for it."""
         if self.columns is None:
             if n_outputs != len(labels):
                 raise InputError(

@@ -22,14 +22,18 @@ from citlr.text import shortened
 StateDict = dict[str, torch.Tensor]
 # what training frameworks put around a network
 _WRAPPERS = {"module", "_orig_mod", "model", "net", "network"}
+WEIGHTS_ONLY = (
+    "Model file '{path}' holds weights only: name the architecture as the source (package.module:factory or "
+    "file.py:factory) and give weights='{name}'."
+)
 _QUANTISED = "of whole numbers"
 # a checkpoint keeps its weights under one or two names ("model", "state_dict"), not deeper
 _DEEPEST = 3
 
 
-def read_weights(path: str | os.PathLike[str], *, trust: bool = False) -> StateDict:
+def read_weights(path: str | os.PathLike[str]) -> StateDict:
     """Read a state_dict from safetensors, or from a `.pt`/`.pth` file without running code that it may hold."""
-    states = read_states(path, trust=trust)
+    states = read_states(path)
     if len(states) > 1:
         raise InputError(
             f"Weights file '{path}' holds several state_dicts ({_listed(states)}): save the one that is meant by "
@@ -70,12 +74,12 @@ def _find(content: Any, name: str = "", depth: int = 0) -> dict[str, StateDict]:
         return {}
     tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     nested = any(isinstance(value, Mapping) for value in content.values())
-    found = {name: tensors} if tensors and not nested else {}
+    states = {name: tensors} if tensors and not nested else {}
     for key, value in content.items():
         # moments of an optimiser are tensors, too, and never a model
         if "optim" not in str(key).lower():
-            found |= _find(value, f"{name}.{key}".lstrip("."), depth + 1)
-    return found
+            states |= _find(value, f"{name}.{key}".lstrip("."), depth + 1)
+    return states
 
 
 def require_whole(path: str | os.PathLike[str], what: str) -> None:
@@ -158,15 +162,15 @@ def fill_module(
     if not fitting:
         near = max(parts, key=lambda name: len(wanted.keys() & parts[name].keys()))
         problems = _problems(parts[near], wanted)
-        found = [f"{len(names)} {what} (first '{shortened(names[0])}')" for what, names in problems.items()]
+        counted = [f"{len(names)} {what} (first '{shortened(names[0])}')" for what, names in problems.items()]
         if list(problems) == [_QUANTISED]:
             raise InputError(
-                f"Weights '{path}' are quantised: of {len(wanted)} tensors, {found[0]}, which mean nothing without "
+                f"Weights '{path}' are quantised: of {len(wanted)} tensors, {counted[0]}, which mean nothing without "
                 f"their scales. Give the weights that model '{model}' had before, or the quantised model as a file."
             )
         raise InputError(
             f"Weights '{path}' are of another architecture than model '{model}': of {len(wanted)} tensors, "
-            f"{', '.join(found)}. Name the architecture that they were trained with."
+            f"{', '.join(counted)}. Name the architecture that they were trained with."
         )
     first, *others = fitting.values()
     if any(not torch.equal(first[key], part[key]) for part in others for key in first):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from citlr.audit.privacy import without_paths
 from citlr.audit.results.result import AuditResult, Estimate
-from citlr.report import numerals, wording
+from citlr.report import checks, numerals, wording
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections.evidence import limit_of_detection
@@ -83,8 +82,4 @@ def _interval(estimate: Estimate) -> str:
 def _gates(result: AuditResult) -> list[str]:
     if not result.quality.gates:
         return ["- No gate of the image generator was set: the verdicts assume that it is faithful."]
-    return [
-        f"- Gate {markdown(gate.name)}: {'passed' if gate.passed else '**failed**'}. "
-        f"{markdown(without_paths(gate.text))}"
-        for gate in result.quality.gates
-    ]
+    return checks.listed(result.quality.gates, kind="Gate")

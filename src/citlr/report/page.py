@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from citlr.audit.privacy import without_paths
 from citlr.audit.results.result import AuditResult, TestRow
+from citlr.checks import failed
 from citlr.errors import InputError
 from citlr.report import guidance, numerals, wording
 from citlr.report.charts import geometry as charts
@@ -120,7 +121,7 @@ def render(
         "confidence": wording.level_percent(result.alpha),
         "headline": wording.headline(result),
         "findings": wording.findings(result),
-        "failed": wording.failed_gates(result),
+        "failed": failed(result.quality.gates),
         "facts": _facts(result),
         "date": report_provenance.date(result),
         "forest": charts.forest(result.tests),

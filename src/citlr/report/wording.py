@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from citlr.audit.results.result import SEVERITY, AuditResult, Estimate, Gate, TestRow, Verdict
+from citlr.checks import failed
 from citlr.report import numerals
 from citlr.report.numerals import NARROW, is_number, percent, points
 
@@ -49,11 +50,6 @@ def attributes(result: AuditResult) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.attribute for row in result.tests))
 
 
-def failed_gates(result: AuditResult) -> tuple[Gate, ...]:
-    """List the gates that said no."""
-    return tuple(gate for gate in result.quality.gates if not gate.passed)
-
-
 def interval(estimate: Estimate, alpha: float) -> str:
     """Write the interval of a share in brackets, or say that it is not bounded."""
     if not (is_number(estimate.low) and is_number(estimate.high)):
@@ -81,12 +77,12 @@ def headline(result: AuditResult) -> str:
         margins = sorted({row.margin for row in result.tests})
         within = join(numerals.margin(margin) for margin in margins)
         return f"No, within the margin of {within}: the effect of {attribute} is shown to be smaller than that."
-    failed = failed_gates(result)
-    if failed:
-        names = join(gate.name for gate in failed)
-        gates = f"the gate “{names}”" if len(failed) == 1 else f"{len(failed)} gates ({names})"
-        whose = "its" if _of_generator(failed) else "the redrawn"
-        return f"No verdict: {_who(failed)} failed {gates}, so {whose} images cannot carry a conclusion."
+    failing = failed(result.quality.gates)
+    if failing:
+        names = join(gate.name for gate in failing)
+        gates = f"the gate “{names}”" if len(failing) == 1 else f"{len(failing)} gates ({names})"
+        whose = "its" if _of_generator(failing) else "the redrawn"
+        return f"No verdict: {_who(failing)} failed {gates}, so {whose} images cannot carry a conclusion."
     settled = sum(row.verdict == "equivalent" for row in findings)
     clause = f" {settled} of {total} labels are equivalent." if settled else ""
     return f"Not settled: the data neither show a dependence on {attribute} nor rule one out.{clause}"
@@ -117,11 +113,11 @@ def _weight(row: TestRow) -> tuple[int, float]:
 
 def findings(result: AuditResult) -> tuple[Finding, ...]:
     """Say, for every attribute and label, what was found; the gravest verdicts first, then the given order."""
-    failed = failed_gates(result)
+    failing = failed(result.quality.gates)
     found = []
     for (attribute, label), rows in _by_label(result):
         row = rows[0]
-        own = tuple(gate for gate in failed if gate.concerns(row))
+        own = tuple(gate for gate in failing if gate.concerns(row))
         found.append(Finding(label, attribute, row.verdict, _sentence(row, own, result.alpha), _rest(rows)))
     return tuple(sorted(found, key=lambda finding: -SEVERITY.index(finding.verdict)))
 
@@ -137,7 +133,7 @@ def _rest(rows: list[TestRow]) -> str:
     return f"{which} {others[0].verdict}." if len(others) == 1 else f"{which} {join(parts)}."
 
 
-def _sentence(row: TestRow, failed: tuple[Gate, ...], alpha: float) -> str:
+def _sentence(row: TestRow, failing: tuple[Gate, ...], alpha: float) -> str:
     if row.verdict == "dependence":
         return f"The model’s {row.outcome} on {row.label} depends on {row.attribute}: {measured(row, alpha)}."
     if row.verdict == "equivalent":
@@ -145,30 +141,30 @@ def _sentence(row: TestRow, failed: tuple[Gate, ...], alpha: float) -> str:
             f"The model’s {row.outcome} on {row.label} is equivalent across {row.attribute} within the margin of "
             f"{numerals.margin(row.margin)}: {measured(row, alpha)}."
         )
-    if failed:
-        return f"No verdict on {row.label}: {_gates(failed)}. For the record only: {measured(row, alpha)}."
+    if failing:
+        return f"No verdict on {row.label}: {_gates(failing)}. For the record only: {measured(row, alpha)}."
     opening = f"Whether the {row.outcome} on {row.label} depends on {row.attribute} is not settled"
     if not is_number(row.psi.estimate):
         return f"{opening}: {measured(row, alpha)}."
     return f"{opening}: {measured(row, alpha)}; {_why_open(row, alpha)}."
 
 
-def _gates(failed: tuple[Gate, ...]) -> str:
+def _gates(failing: tuple[Gate, ...]) -> str:
     """Name the failed gates, and say what was measured where it is one."""
-    names = join(f"“{gate.name}”" for gate in failed)
-    if len(failed) > 1:
-        return f"{_who(failed)} failed the gates {names}"
-    why = failed[0].text.rstrip(". ")
-    return f"{_who(failed)} failed the gate {names}{f' ({why})' if why else ''}"
+    names = join(f"“{gate.name}”" for gate in failing)
+    if len(failing) > 1:
+        return f"{_who(failing)} failed the gates {names}"
+    why = failing[0].text.rstrip(". ")
+    return f"{_who(failing)} failed the gate {names}{f' ({why})' if why else ''}"
 
 
-def _of_generator(failed: tuple[Gate, ...]) -> bool:
+def _of_generator(failing: tuple[Gate, ...]) -> bool:
     """Say whether all of the gates are about the generator alone, and not about what one label's outputs do."""
-    return all(gate.label is None for gate in failed)
+    return all(gate.label is None for gate in failing)
 
 
-def _who(failed: tuple[Gate, ...]) -> str:
-    return "the image generator" if _of_generator(failed) else "the audit"
+def _who(failing: tuple[Gate, ...]) -> str:
+    return "the image generator" if _of_generator(failing) else "the audit"
 
 
 def measured(row: TestRow, alpha: float) -> str:

@@ -19,6 +19,12 @@ from citlr.errors import InputError, StateError
 _FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
 # Bytes: less than any writer's buffer.
 _NO_ROOM = 65536
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 @contextmanager
@@ -26,15 +32,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it when not.
 
     A reader, or a run started again after SIGKILL, sees the old file or the whole new one, never half of it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> with atomic_write(Path(folder) / "a.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> (Path(folder) / "a.txt").read_text(), len(list(Path(folder).iterdir()))
-    ('whole', 1)
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
@@ -71,16 +68,7 @@ def disk_is_full(error: BaseException, folder: Path) -> bool:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as indented JSON, atomically; NaN and infinity are refused rather than written as non-JSON.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "a.json"
-    >>> write_json(target, {"b": 1})
-    >>> read_json(target)
-    {'b': 1}
-    """
+    """Write `content` as indented JSON, atomically; NaN and infinity are refused rather than written as non-JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -96,18 +84,21 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
+def kind_of_path(path: str | os.PathLike[str]) -> str:
+    """Say what is at a path: "a file", "a folder", ...; empty where nothing is, or no path can be so."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # too long for a path, or with characters that none can have
+        return ""
+    return _KINDS.get(stat.S_IFMT(mode), "a device")
+
+
 def require_regular(path: str | os.PathLike[str]) -> Path:
     """Give the path, unless something lies there that is no file: a named pipe would be waited for without end."""
-    file = Path(path)
-    try:
-        mode = file.stat().st_mode
-    except (OSError, ValueError):
-        return file
-    if stat.S_ISREG(mode):
-        return file
-    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
-    what = kinds.get(stat.S_IFMT(mode), "a device")
-    raise InputError(f"{file} is {what} and not a file; give the path of a file.")
+    kind = kind_of_path(path)
+    if kind not in ("", "a file"):
+        raise InputError(f"{Path(path)} is {kind} and not a file; give the path of a file.")
+    return Path(path)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -137,11 +128,5 @@ def _digest(path: str, *_status: int) -> str:
 
 
 def fingerprint(content: Any) -> str:
-    """Return the SHA-256 of the canonical JSON of `content`.
-
-    Examples
-    --------
-    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    True
-    """
+    """Return the SHA-256 of the canonical JSON of `content`."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

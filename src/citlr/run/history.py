@@ -75,12 +75,12 @@ def changed_inputs(before: StageRecord, stage: Stage) -> list[str]:
     >>> changed_inputs(old, new)
     ['margin: 0.02 -> 0.05', 'model: other content']
     """
-    found = [_readable(one) for one in differences(dict(before.inputs), dict(stage.inputs))]
+    changes = [_readable(one) for one in differences(dict(before.inputs), dict(stage.inputs))]
     if before.code != code_version():
-        found.append(f"citlr: {before.code} -> {code_version()}")
+        changes.append(f"citlr: {before.code} -> {code_version()}")
     if before.stage_key == stage.key:
-        found.append("images: other content")
-    return found
+        changes.append("images: other content")
+    return changes
 
 
 def _readable(change: str) -> str:

@@ -20,15 +20,6 @@ def locked(folder: Path, *, remedy: str = "give another --out", deep: bool = Tru
     """Hold a folder; the system lets go of it when the process dies, however it dies.
 
     What a killed process left half written is removed: in the folder, and, where `deep`, in all below it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> place = Path(tempfile.mkdtemp())
-    >>> (place / ".a.123.partial.txt").touch()
-    >>> with locked(place):
-    ...     sorted(file.name for file in place.iterdir())
-    ['.lock']
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")

@@ -85,7 +85,9 @@ class Stages:
 
     def require(self, name: str, remedy: str) -> StageRecord:
         """Return the record of a finished stage whose files are intact."""
-        record = self.record(name)
+        record, file = self.record(name), self.path("stages", f"{name}.json")
+        if record is None and file.is_file():
+            raise StateError(f"'{file}' is damaged: {remedy}.")
         if record is None:
             raise StateError(f"'{self.root}' has no finished stage '{name}': {remedy}.")
         trouble = self.intact(record)
@@ -198,14 +200,14 @@ class Stages:
 
 def _files(root: Path, places: tuple[str, ...]) -> list[str]:
     """Name every file below the places; a place may stay empty."""
-    found: list[str] = []
+    names: list[str] = []
     for place in places:
         path = root / place
         if not path.exists():
             continue
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [file.relative_to(root).as_posix() for file in inside if file.is_file()]
-    return found
+        names += [file.relative_to(root).as_posix() for file in inside if file.is_file()]
+    return names
 
 
 def _below(name: str, place: str) -> bool:

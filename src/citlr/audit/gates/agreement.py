@@ -7,7 +7,7 @@ treats real images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -15,38 +15,30 @@ import pandas as pd
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from citlr.audit.prediction import ORIGINAL
-from citlr.audit.results.records import Agreement, Estimate, Gate
-from citlr.audit.results.statistics import threshold_of
+from citlr.audit.gates.evidence import Evidence
+from citlr.audit.results.records import Agreement, Gate
+from citlr.audit.results.statistics import recorded_of, threshold_of
 from citlr.config import GateConfig, TestConfig
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import wilson_interval
+from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses
 
 Floats = npt.NDArray[np.float64]
 
 
-def measure_agreement(
-    frame: pd.DataFrame, responses: Responses, cohort: pd.DataFrame, *, settings: TestConfig
-) -> tuple[Agreement, ...]:
+def measure_agreement(responses: Responses, cohort: pd.DataFrame, *, settings: TestConfig) -> tuple[Agreement, ...]:
     """Compare the model's outputs on null interventions and on originals, label by label."""
-    known = cohort.assign(image_id=cohort["image_id"].astype(str)).set_index("image_id")
-    names = [str(unit) for unit in responses.units]
-    recorded = known.loc[names, responses.attribute].astype(str).to_numpy()
-    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
-    table = originals.pivot_table(index="image_id", columns="label", values="probability")
-    place = {level: k for k, level in enumerate(responses.levels)}
-    index = np.asarray([place.get(level, -1) for level in recorded])
-    rows = np.flatnonzero((index >= 0) & np.isin(names, table.index.astype(str)))
+    null, recorded = responses.null, responses.recorded
+    if responses.original is None or null is None or recorded is None:
+        note = "no image was redrawn under the level that it has"
+        return tuple(Agreement(label, 0, 0, None, None, note=note) for label in responses.labels)
+    known = recorded_of(cohort, responses.units)
     found = []
     for k, label in enumerate(responses.labels):
-        if not len(rows) or label not in table:
-            found.append(Agreement(label, 0, 0, None, None, note="no image was redrawn under the level that it has"))
-            continue
-        before = table[label].reindex([names[row] for row in rows]).to_numpy(float)
-        after = responses.values[rows, index[rows], :, k]
-        truth = known.loc[[names[row] for row in rows], label].to_numpy(float) if label in known else None
-        found.append(_of_label(label, before, after, recorded[rows], truth, responses.patients[rows], settings))
+        truth = known[label].to_numpy(float) if label in known else None
+        sides = (responses.original[:, k], null[..., k])
+        found.append(_of_label(label, *sides, recorded, truth, responses.patients, settings))
     return tuple(found)
 
 
@@ -96,9 +88,10 @@ def _aurocs(positive: npt.NDArray[np.bool_], before: Floats, after: Floats) -> t
     return float(roc_auc_score(positive, before)), float(np.mean(drawn))
 
 
-def gate_agreement(found: Sequence[Agreement], limits: GateConfig) -> tuple[Gate, ...]:
+def gate_agreement(evidence: Evidence) -> Iterator[Gate]:
     """Hold the agreement of every label against the limits; a limit of 0 for equal decisions waives them."""
-    return tuple(_gate(one, limits) for one in found) if limits.agreement else ()
+    for one in evidence.agreement if evidence.limits.agreement else ():
+        yield _gate(one, evidence.limits)
 
 
 def _gate(found: Agreement, limits: GateConfig) -> Gate:

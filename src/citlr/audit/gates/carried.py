@@ -21,9 +21,10 @@ import pandas as pd
 from scipy import stats
 
 from citlr.audit.gates.covariates import coded
-from citlr.audit.results.records import Carried, Estimate
+from citlr.audit.results.records import Carried
 from citlr.generators.effects.propensity import HEAVIEST, Propensity
 from citlr.invariance.effects.clusters import Clusters
+from citlr.invariance.records import Estimate
 
 Floats = npt.NDArray[np.float64]
 # Error rate of the intervals: 95 %, whatever the test's alpha, which is not known when images are measured.

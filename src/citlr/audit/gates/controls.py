@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
-from citlr.audit.prediction import ORIGINAL
-from citlr.audit.results.result import Controls, Placebo, PlantedBias, Regeneration
+from citlr.audit.gates.evidence import Evidence
+from citlr.audit.results.records import Controls, Gate, Placebo, PlantedBias, Regeneration
 from citlr.audit.results.statistics import assess_responses, outcome_of, responses_of, threshold_of
 from citlr.config import ControlsConfig, TestConfig
 from citlr.invariance.effects.estimates import outcome_values
@@ -40,14 +40,17 @@ def audit_placebo(
     return Placebo(first.pvalue_adjusted, float(first.psi.estimate), first.n_images, detectable), passed
 
 
-def audit_regeneration(
-    frame: pd.DataFrame,
-    responses: Responses,
-    *,
-    factual: Mapping[str, str],
-    settings: TestConfig,
-    seed: int,
-) -> Regeneration | None:
+def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
+    """Hold the coin against its own audit's verdict."""
+    if evidence.limits.placebo:
+        placebo = evidence.controls.placebo
+        shown = "shows no dependence" if evidence.coin_passed else "shows a dependence, where there is none"
+        said = "was not made" if placebo is None else f"{shown} (p = {placebo.pvalue:.3g})"
+        pvalue = None if placebo is None else placebo.pvalue
+        yield Gate("placebo", pvalue, None, evidence.coin_passed, f"The audit of a fair coin {said}.")
+
+
+def audit_regeneration(responses: Responses, *, settings: TestConfig, seed: int) -> Regeneration | None:
     """Audit the first half of each level's draws against the second half: the level is the same, so nothing may show.
 
     It costs no image and no output: the draws are there.
@@ -67,28 +70,19 @@ def audit_regeneration(
         found += list(test.tests)
     first = min(found, key=lambda row: row.pvalue_adjusted)
     corrected = min(1.0, first.pvalue_adjusted * len(responses.levels))
-    changed = _changed(frame, responses, factual, settings)
+    changed = _changed(responses, settings)
     return Regeneration(corrected, float(first.psi.estimate), first.n_images, changed)
 
 
-def _changed(
-    frame: pd.DataFrame, responses: Responses, factual: Mapping[str, str], settings: TestConfig
-) -> float | None:
+def _changed(responses: Responses, settings: TestConfig) -> float | None:
     """Return how many outputs redrawing under the own level changes, in the label where it is most."""
-    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
-    if not len(originals):
-        return None
-    table = originals.pivot_table(index="image_id", columns="label", values="probability")
-    own = [factual.get(str(unit), "") for unit in responses.units]
-    rows = [row for row, level in enumerate(own) if level in responses.levels and responses.units[row] in table.index]
-    if not rows:
+    null = responses.null
+    if responses.original is None or null is None:
         return None
     shares = []
     for k, label in enumerate(responses.labels):
-        before = outcome_of(table[label].reindex(responses.units[rows]).to_numpy(float), label, settings)
-        null = np.stack([responses.values[row, responses.levels.index(own[row]), :, k] for row in rows])
-        after = outcome_of(null, label, settings)
-        shares.append(float(np.abs(after - before[:, None]).mean()))
+        before = outcome_of(responses.original[:, k], label, settings)
+        shares.append(float(np.abs(outcome_of(null[..., k], label, settings) - before[:, None]).mean()))
     return max(shares)
 
 
@@ -167,7 +161,6 @@ def run_controls(
     settings: TestConfig,
     shared_seeds: bool,
     seed: int,
-    factual: Mapping[str, str] | None = None,
 ) -> tuple[Controls, bool]:
     """Run all three controls; the flag says whether the coin passed (False when it was not tossed)."""
     placebo, passed = audit_placebo(frame, settings=settings, shared_seeds=shared_seeds, seed=seed)
@@ -177,7 +170,7 @@ def run_controls(
             f"The coin's {placebo.n_images} images show a psi of {placebo.detectable:.3f} with 80 % power: a fault of "
             f"the generator between the margin ({settings.margin:g}) and that may go unnoticed."
         )
-    again = audit_regeneration(frame, responses, factual=factual or {}, settings=settings, seed=seed)
+    again = audit_regeneration(responses, settings=settings, seed=seed)
     if again is None:
         notes.append(f"No regeneration under the same level: {responses.n_draws} draws are no two halves of two.")
     decisions = bool(np.isin(responses.values, (0.0, 1.0)).all())

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +17,18 @@ import torch
 
 from citlr.audit.gates.carried import measure_carried
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.results.records import Carried, Estimate
+from citlr.audit.results.records import Carried, Quality
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
 from citlr.generators.base import Images
 from citlr.generators.probes.probe import Probes
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.meter import QualityMeter, over_levels
 from citlr.generators.variables import as_level
+from citlr.invariance.records import Estimate
 from citlr.predictors.specs import InputSpec
 from citlr.run.files import atomic_write, read_json, write_json
 
@@ -36,37 +36,41 @@ from citlr.run.files import atomic_write, read_json, write_json
 REVERSED = 48
 
 
+# What only an audit adds to the quality of its images.
+_OF_AN_AUDIT = ("gates", "carried", "agreement", "unexplained")
+
+
+@dataclass(frozen=True)
+class QualitySettings:
+    """How redrawn images are measured.
+
+    - `hold`: What the generator holds; labels and covariates of the cohort are watched besides.
+    - `sizes`: Sides of the images that models read: what is carried is read at each, and at the generator's own.
+    - `probe_steps`: Training of a probe.
+    - `features`: The network of FID and KID.
+    - `cycles`: Null interventions in a row.
+    - `seed`: Of the probes.
+    """
+
+    hold: Sequence[str]
+    sizes: Sequence[int] = ()
+    probe_steps: int = 800
+    features: str = "probe"
+    cycles: int = 10
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class Faithfulness:
-    """What was measured; None is unknown, and `notes` says why.
+    """How faithful the redrawn images are, before any gate.
 
-    - `composition`, `reversibility`, `minimality`: Mean absolute changes, grey values in [0, 1].
-    - `effectiveness`: Share of images redrawn under each level that the probe reads as that level; empty when unknown.
-    - `drift`: Shift of each held label's probability between the levels.
-    - `off_target`: The same for labels and covariates that were not held.
-    - `fid`: Distance of redrawn from original images in the features of `fid_extractor`; `kid` likewise.
-    - `similarity`: Structural similarity of images and their null interventions.
-    - `auroc`, `error`: See `QualityReport`.
-    - `cycles`: Mean absolute difference and structural similarity after so many null interventions in a row.
+    - `quality`: The measures; None is unknown, and its `notes` say why.
     - `carried`: What share of the attribute the redrawn images carry, at every size that a model reads.
     - `detector` (images, levels, draws, levels): Probability of each level (last axis) that the probe reads off every
       redrawn image, in the plan's order; None when the probe reads no better than chance.
     """
 
-    composition: float | None
-    effectiveness: dict[str, float]
-    reversibility: float | None
-    minimality: float
-    drift: dict[str, float | None]
-    off_target: dict[str, float | None]
-    fid: float | None
-    fid_extractor: str
-    notes: tuple[str, ...]
-    kid: float | None = None
-    similarity: float | None = None
-    auroc: dict[str, float] = field(default_factory=dict)
-    error: dict[str, float] = field(default_factory=dict)
-    cycles: dict[str, list[float]] = field(default_factory=dict)
+    quality: Quality
     carried: tuple[Carried, ...] = ()
     detector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
@@ -79,11 +83,12 @@ class Faithfulness:
 
     def summary(self) -> str:
         """Say the main numbers in a line."""
-        levels = ", ".join(f"{name} {share:.1%}" for name, share in self.effectiveness.items()) or "unknown"
+        quality = self.quality
+        levels = ", ".join(f"{name} {share:.1%}" for name, share in quality.effectiveness.items()) or "unknown"
         moved = ", ".join(
-            f"{name} {'unknown' if shift is None else f'{shift:+.3f}'}" for name, shift in self.drift.items()
+            f"{name} {'unknown' if shift is None else f'{shift:+.3f}'}" for name, shift in quality.drift.items()
         )
-        null = "unknown" if self.composition is None else f"{self.composition:.4f}"
+        null = "unknown" if quality.composition is None else f"{quality.composition:.4f}"
         shares = "; ".join(
             f"carried at {one.size} pixels "
             + (", ".join(f"{name} {share.estimate:.1%}" for name, share in one.shares.items()) or "unknown")
@@ -93,11 +98,11 @@ class Faithfulness:
 
     def save(self, folder: Path) -> None:
         """Write `quality.json` and `detector.npy`; the JSON last, so that half a measurement is none."""
-        content = asdict(self)
-        content.pop("detector")
+        content = {name: value for name, value in asdict(self.quality).items() if name not in _OF_AN_AUDIT}
         if self.detector is not None:
             with atomic_write(folder / "detector.npy") as temporary:
                 np.save(temporary, self.detector)
+        content["carried"] = [asdict(one) for one in self.carried]
         write_json(folder / "quality.json", {**content, "has_detector": self.detector is not None})
 
 
@@ -107,27 +112,27 @@ def read_faithfulness(folder: Path) -> Faithfulness:
         raise StateError(f"No quality at '{folder}': run `citlr generate` first.")
     content = read_json(folder / "quality.json")
     detector = np.load(folder / "detector.npy", mmap_mode="r") if content.pop("has_detector") else None
-    content |= {"notes": tuple(content["notes"]), "carried": tuple(map(read_carried, content["carried"]))}
-    return Faithfulness(**content, detector=detector)
+    carried = tuple(
+        Carried(one["size"], {name: Estimate(**share) for name, share in one["shares"].items()}, one["note"])
+        for one in content.pop("carried")
+    )
+    quality = Quality(**{**content, "notes": tuple(content["notes"]), "gates": ()})
+    return Faithfulness(quality, carried, detector)
 
 
 def assess_faithfulness(
     counterfactuals: Counterfactuals,
     train: Cohort,
     validation: Cohort,
+    settings: QualitySettings,
     *,
-    hold: Sequence[str],
-    sizes: Sequence[int] = (),
-    probe_steps: int = 800,
-    features: str = "probe",
-    cycles: int = 10,
-    seed: int,
     directory: Path | None = None,
     narrator: Narrator | None = None,
 ) -> Faithfulness:
     """Measure the redrawn images."""
     narrator = narrator or Narrator(quiet=True)
-    extractor = load_extractor(features)
+    extractor = load_extractor(settings.features)
+    hold, cycles, seed = settings.hold, settings.cycles, settings.seed
     plan, attribute = counterfactuals.main.plan, counterfactuals.attribute
     every = dict.fromkeys((*hold, *counterfactuals.cohort.labels, *counterfactuals.cohort.covariates))
     # What has one value in the training split cannot be told apart there.
@@ -137,12 +142,14 @@ def assess_faithfulness(
         return fit_probes(
             train,
             validation,
-            attributes=(attribute,),
-            labels=watched,
-            size=size,
-            steps=probe_steps,
+            ProbeSettings(
+                (attribute,),
+                size,
+                labels=watched,
+                steps=settings.probe_steps,
+                architecture="small" if size == plan.size else "fine",
+            ),
             seed=seed,
-            architecture="small" if size == plan.size else "fine",
             directory=None
             if directory is None
             else directory / "training" / ("" if size == plan.size else f"at-{size}"),
@@ -168,33 +175,28 @@ def assess_faithfulness(
     assert report.attribute_readings is not None
     frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
     carried = [carried_by(probes, report.real_readings, report.attribute_readings, frame, attribute, levels, hold)]
-    for size in sorted({*sizes} - {plan.size}):
+    for size in sorted({*settings.sizes} - {plan.size}):
         eye = trained(size)
         real, redrawn = _read(counterfactuals, eye, narrator)
         carried.append(carried_by(eye, real, redrawn, frame, attribute, levels, hold))
-    return Faithfulness(
+    quality = Quality(
         composition=repeated[1].difference if report.composition is None else report.composition,
-        similarity=repeated[1].similarity if report.similarity is None else report.similarity,
-        auroc=report.auroc,
-        error=report.error,
-        cycles={str(count): [cycle.difference, cycle.similarity] for count, cycle in repeated.items()},
-        kid=report.kid,
         effectiveness=report.effectiveness,
         reversibility=report.reversibility,
         minimality=report.minimality,
         drift={name: shift for name, shift in report.drift.items() if name in hold},
-        off_target={name: shift for name, shift in report.drift.items() if name not in hold},
         fid=report.fid,
         fid_extractor=report.fid_extractor,
+        gates=(),
         notes=report.notes,
-        carried=tuple(carried),
-        detector=report.attribute_readings if trusted else None,
+        kid=report.kid,
+        similarity=repeated[1].similarity if report.similarity is None else report.similarity,
+        auroc=report.auroc,
+        error=report.error,
+        off_target={name: shift for name, shift in report.drift.items() if name not in hold},
+        cycles={str(count): [cycle.difference, cycle.similarity] for count, cycle in repeated.items()},
     )
-
-
-def read_carried(content: dict[str, Any]) -> Carried:
-    """Read back what was carried at one size from JSON."""
-    return Carried(content["size"], {name: Estimate(**one) for name, one in content["shares"].items()}, content["note"])
+    return Faithfulness(quality, tuple(carried), report.attribute_readings if trusted else None)
 
 
 def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:

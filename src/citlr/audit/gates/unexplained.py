@@ -21,7 +21,7 @@ own, of the probabilities, image by image, and so finds a small dose that decisi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,13 +30,14 @@ import pandas as pd
 from scipy import stats
 
 from citlr.audit.gates.covariates import coded
-from citlr.audit.prediction import ORIGINAL
-from citlr.audit.results.records import Estimate, Gate, TestRow, Unexplained
-from citlr.audit.results.statistics import outcome_of
+from citlr.audit.gates.evidence import Evidence
+from citlr.audit.results.records import Gate, Unexplained
+from citlr.audit.results.statistics import outcome_of, recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.observational.learners import cross_fit_mean, outcome_learners
 from citlr.invariance.observational.nuisances import assign
 from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.records import Estimate, TestRow
 from citlr.invariance.responses import Responses
 
 Floats = npt.NDArray[np.float64]
@@ -84,7 +85,6 @@ class _Compared:
 
 
 def measure_unexplained(
-    frame: pd.DataFrame,
     responses: Responses,
     cohort: pd.DataFrame,
     *,
@@ -93,15 +93,11 @@ def measure_unexplained(
     seed: int,
 ) -> tuple[Unexplained, ...]:
     """Measure the difference of every label at every contrast."""
-    known = cohort.assign(image_id=cohort["image_id"].astype(str)).set_index("image_id")
-    names = [str(unit) for unit in responses.units]
-    known = known.loc[names].reset_index()
-    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == responses.attribute)]
-    table = originals.pivot_table(index="image_id", columns="label", values="probability")
+    known = recorded_of(cohort, responses.units)
     found: dict[tuple[str, tuple[str, str]], Unexplained] = {}
     for pair in responses.contrasts:
         contrast = (responses.levels[pair[0]], responses.levels[pair[1]])
-        for label, one in _of_contrast(table, responses, known, pair, given, settings, seed).items():
+        for label, one in _of_contrast(responses, known, pair, given, settings, seed).items():
             found[label, contrast] = one
     return tuple(
         found[label, (responses.levels[a], responses.levels[b])]
@@ -111,7 +107,6 @@ def measure_unexplained(
 
 
 def _of_contrast(
-    table: pd.DataFrame,
     responses: Responses,
     known: pd.DataFrame,
     pair: tuple[int, int],
@@ -121,13 +116,15 @@ def _of_contrast(
 ) -> dict[str, Unexplained]:
     """Measure all labels at one contrast: who has which level given Z is estimated once."""
     contrast = (responses.levels[pair[0]], responses.levels[pair[1]])
-    recorded = known[responses.attribute].astype(str).to_numpy()
-    rows = np.flatnonzero(np.isin(recorded, contrast) & known["image_id"].isin(table.index.astype(str)).to_numpy())
+    original, null, recorded = responses.original, responses.null, responses.recorded
     patients = np.unique(known["patient_id"].astype(str), return_inverse=True)[1]
 
     def unknown(why: str) -> dict[str, Unexplained]:
         return {label: Unexplained(label, contrast, None, None, False, note=why) for label in responses.labels}
 
+    if original is None or null is None or recorded is None:
+        return unknown("the images as they came were not answered")
+    rows = np.flatnonzero(np.isin(recorded, contrast))
     sides = [len(np.unique(patients[rows][recorded[rows] == level])) for level in contrast]
     if min(sides) < FEWEST:
         return unknown(f"fewer than {FEWEST} patients are recorded as '{contrast[int(np.argmin(sides))]}'")
@@ -139,14 +136,12 @@ def _of_contrast(
         return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
     away = (assignment.a - assignment.p)[assignment.unit]
     compared = _Compared(contrast, rows, away, patients, tuple(given), settings)
-    own = np.asarray([responses.levels.index(level) for level in recorded[rows]])
     folds = patient_folds(data.cluster, min(5, data.n_patients), np.random.default_rng([seed, 0]))
     found = {}
     for k, label in enumerate(responses.labels):
-        y = outcome_of(table[label].reindex(known["image_id"].iloc[rows]).to_numpy(float), label, settings)
+        y = outcome_of(original[rows, k], label, settings)
         fitted = cross_fit_mean(z, y, folds, outcome_learners(seed)).values if np.ptp(y) else y
-        null = responses.values[rows, own, :, k].mean(axis=1)
-        lost = table[label].reindex(known["image_id"].iloc[rows]).to_numpy(float) - null
+        lost = original[rows, k] - null[rows, :, k].mean(axis=1)
         lost = lost - cross_fit_mean(z, lost, folds, outcome_learners(seed)).values if np.ptp(lost) else lost * 0
         truth = known[label].iloc[rows].to_numpy(float) if label in known else np.full(len(rows), np.nan)
         drawn = outcome_of(responses.values[..., k][:, list(pair)], label, settings)
@@ -204,16 +199,14 @@ def _reaches_beyond(estimate: Estimate, margin: float) -> bool:
     return estimate.low > margin or estimate.high < -margin
 
 
-def gate_unexplained(found: Sequence[Unexplained], rows: Sequence[TestRow]) -> tuple[Gate, ...]:
+def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
     """Hold the differences against the verdicts: one beyond the margin that redrawing shows nothing of fails."""
-    verdicts = {(row.label, row.contrast): row for row in rows}
-    several = len({row.contrast for row in rows}) > 1
-    gates = []
-    for one in found:
+    verdicts = {(row.label, row.contrast): row for row in evidence.rows}
+    several = len({row.contrast for row in evidence.rows}) > 1
+    for one in evidence.unexplained if evidence.limits.unexplained else ():
         row = verdicts.get((one.label, one.contrast))
         if row is not None:
-            gates.append(_gate(one, row, several))
-    return tuple(gates)
+            yield _gate(one, row, several)
 
 
 def _gate(found: Unexplained, row: TestRow, several: bool) -> Gate:

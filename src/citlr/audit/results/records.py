@@ -1,22 +1,17 @@
-"""The parts of a result: one frozen record per test, association, gate, control and subgroup."""
+"""The parts of a result besides its tests: one frozen record per association, gate, control and measurement."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, Field
 
+from citlr.checks import Check
+from citlr.invariance.records import Estimate, TestRow
 from citlr.text import shown
-
-Verdict = Literal["dependence", "equivalent", "inconclusive"]
-# From best to worst: an audit of several labels is only as good as its worst label.
-SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
-
-# A number that may not exist: NaN here, null in JSON.
-Real = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+from citlr.values import Real
 
 
 def _row(texts: tuple[str, ...], counts: tuple[str, ...]) -> Any:
@@ -44,76 +39,6 @@ Recorded = Annotated[dict[str, Any], _row(("attribute", "raw"), ("images_before"
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number with its interval (95 % unless the test's alpha says otherwise)."""
-
-    estimate: Real
-    low: Real
-    high: Real
-
-
-@dataclass(frozen=True)
-class TestRow:
-    """One label under one contrast of one attribute: everything that the verdict rests on.
-
-    `mean_effect` is E[Y(a') - Y(a)], `psi` the excess flip rate E[(g(a',Z) - g(a,Z))^2], `flip_rate` the raw share of
-    outputs that differ between the two levels, `within_flip_rate` the share that differ between two draws at the same
-    level (generator noise), `eca` the share of factual outputs kept when the level is redrawn uniformly.
-    `mean_error` and `psi_error` are the standard errors that come from the generator's training sample, and are part of
-    the intervals and of the equivalence p-value; None where they are not known. `carried` is the share of the attribute
-    that the redrawn images carry at least: equivalence is judged after dividing the mean effect by it, and psi by its
-    square; None where it was not taken into account.
-    """
-
-    __test__ = False  # pytest: not a test class
-
-    attribute: str
-    contrast: tuple[str, str]
-    label: str
-    outcome: str
-    method: str
-    n_images: int
-    n_patients: int
-    draws: int
-    statistic: Real
-    pvalue: Real
-    pvalue_adjusted: Real
-    pvalue_screening: Real
-    log10_pvalue: Real
-    mean_effect: Estimate
-    psi: Estimate
-    flip_rate: Estimate
-    within_flip_rate: Real
-    eca: Real
-    margin: Real
-    equivalence_pvalue: Real
-    detectable_effect: Real
-    verdict: Verdict
-    reason: str
-    mean_error: float | None = None
-    psi_error: float | None = None
-    carried: float | None = None
-
-
-@dataclass(frozen=True)
-class OmnibusRow:
-    """One label over all levels at once, where there are three or more: shown beside the verdicts, which are per pair.
-
-    `component` says what decided it ("mean" or "product"); `pvalue_adjusted` (Holm) and `pvalue_screening`
-    (Benjamini-Hochberg) are over the labels.
-    """
-
-    levels: tuple[str, ...]
-    label: str
-    statistic: Real
-    component: str
-    pvalue: Real
-    pvalue_adjusted: Real
-    pvalue_screening: Real
-    log10_pvalue: Real
-
-
-@dataclass(frozen=True)
 class BaselineRow:
     """An association test beside the verdict: never part of it."""
 
@@ -127,38 +52,15 @@ class BaselineRow:
 
 
 @dataclass(frozen=True)
-class SubgroupRow:
-    """The effects of one contrast on one label in one part of the test set: a description, never a verdict.
+class Gate(Check):
+    """A check that has to be passed before a verdict may rest on the redrawn images.
 
-    `subgroup` names the variables and their values; the attribute's own name stands for the recorded level. Intervals
-    are clustered by patient and not adjusted for the number of parts. `note` says why nothing is said.
+    `label` and `contrast` say which rows it is about; without them it is about all.
     """
 
-    attribute: str
-    subgroup: tuple[tuple[str, str], ...]
-    contrast: tuple[str, str]
-    label: str
-    n_images: int
-    n_patients: int
-    mean_effect: Estimate
-    psi: Estimate
-    flip_rate: Estimate
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition that has to be met before a verdict may rest on the redrawn images.
-
-    `threshold` is None where a verdict and not a number decides, as for the audit of the coin. `label` and `contrast`
-    say which rows it is about; without them it is about all.
-    """
-
-    name: str
-    value: float | None
-    threshold: float | None
+    # As audit.json has it.
+    limit: Annotated[float | None, Field(alias="threshold")]
     passed: bool
-    text: str
     label: str | None = None
     contrast: tuple[str, str] | None = None
 
@@ -235,7 +137,7 @@ class Quality:
     effectiveness: dict[str, Real]
     reversibility: float | None
     minimality: float | None
-    drift: dict[str, Real]
+    drift: dict[str, Real | None]
     fid: float | None
     fid_extractor: str
     gates: tuple[Gate, ...]

@@ -7,7 +7,6 @@ import html
 import importlib
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,25 +16,21 @@ import pandas as pd
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from citlr.audit.results.records import (
-    SEVERITY,
     Agreement,
     BaselineRow,
     Carried,
     CohortSummary,
     Controls,
-    Estimate,
     Gate,
-    OmnibusRow,
     Placebo,
     PlantedBias,
     Quality,
     Regeneration,
-    SubgroupRow,
-    TestRow,
     Unexplained,
-    Verdict,
 )
+from citlr.checks import failed
 from citlr.errors import InputError
+from citlr.invariance.records import SEVERITY, Estimate, OmnibusRow, SubgroupRow, TestRow, Verdict, worst
 from citlr.run.files import write_json
 from citlr.text import shortened, shown, visible
 from citlr.values import said
@@ -112,11 +107,11 @@ class AuditResult:
     @property
     def gates_passed(self) -> bool:
         """Whether every generator gate was met."""
-        return all(gate.passed for gate in self.quality.gates)
+        return not failed(self.quality.gates)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
-        return {"schema": SCHEMA, **_plain(dataclasses.asdict(self))}
+        return {"schema": SCHEMA, **_plain(_as_result().dump_python(self, by_alias=True, warnings=False))}
 
     def to_json(self, path: str | Path) -> Path:
         """Write `audit.json` atomically and return its path."""
@@ -205,17 +200,6 @@ def read_result(path: str | Path) -> AuditResult:
 @cache
 def _as_result() -> TypeAdapter[AuditResult]:
     return TypeAdapter(AuditResult)
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the worst of several verdicts.
-
-    Examples
-    --------
-    >>> worst(["equivalent", "inconclusive"])
-    'inconclusive'
-    """
-    return max(verdicts, key=SEVERITY.index)
 
 
 def _plain(value: Any) -> Any:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.audit.prediction import ORIGINAL
-from citlr.audit.results.result import BaselineRow, Estimate, TestRow
+from citlr.audit.results.records import BaselineRow
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.invariance.generator_error import Replicates
 from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
+from citlr.invariance.records import Estimate, TestRow
 from citlr.invariance.responses import Responses
-from citlr.invariance.verdict import Assessment, Bounds, ContrastTest, assess
+from citlr.invariance.verdict import Assessment, assess
 
 
 def responses_of(frame: pd.DataFrame, *, attribute: str, levels: Sequence[str]) -> Responses:
@@ -48,26 +50,29 @@ def assess_responses(
     )
 
 
-def baselines(
-    frame: pd.DataFrame, cohort: Cohort, *, attribute: str, levels: Sequence[str], settings: TestConfig
-) -> tuple[BaselineRow, ...]:
+def recorded_of(frame: pd.DataFrame, units: Iterable[Any]) -> pd.DataFrame:
+    """Return what is recorded of some images, in their order."""
+    return frame.set_index(frame["image_id"].astype(str)).loc[[str(unit) for unit in units]]
+
+
+def baselines(responses: Responses, cohort: Cohort, *, settings: TestConfig) -> tuple[BaselineRow, ...]:
     """Return demographic parity and equality of opportunity on the images as they came."""
-    originals = frame[(frame["draw"] == ORIGINAL) & (frame["attribute"] == attribute)]
-    known = cohort.frame.set_index("image_id")
+    level, alpha = responses.recorded, settings.alpha
+    if responses.original is None or level is None:
+        return ()
+    known = recorded_of(cohort.frame, responses.units)
+    patients = known["patient_id"].to_numpy(str)
     rows: list[BaselineRow] = []
-    for label, part in originals.groupby("label", sort=False):
-        of_image = known.loc[part["image_id"]]
-        prediction = outcome_of(part["probability"].to_numpy(float), str(label), settings)
-        level = of_image[attribute].to_numpy(str)
-        patients = of_image["patient_id"].to_numpy(str)
-        truth = of_image[str(label)].to_numpy(float)
-        for contrast in contrasts(levels):
-            alpha, has = settings.alpha, ~np.isnan(truth)
+    for k, label in enumerate(responses.labels):
+        prediction = outcome_of(responses.original[:, k], label, settings)
+        truth = known[label].to_numpy(float)
+        has = ~np.isnan(truth)
+        for contrast in contrasts(responses.levels):
             parity = demographic_parity(prediction, level, patients, contrast=contrast, alpha=alpha)
             opportunity = equal_opportunity(
                 prediction[has], level[has], truth[has], patients[has], contrast=contrast, alpha=alpha
             )
-            rows += [_baseline(parity, str(label)), _baseline(opportunity, str(label))]
+            rows += [_baseline(parity, label), _baseline(opportunity, label)]
     return tuple(rows)
 
 
@@ -99,44 +104,10 @@ def threshold_of(label: str, settings: TestConfig) -> float:
     return threshold[label]
 
 
-def schema_rows(assessment: Assessment, attribute: str) -> tuple[TestRow, ...]:
-    """Turn the rows of the statistics into those of the schema."""
-    return tuple(_schema_row(row, attribute) for row in assessment.tests)
-
-
-def _schema_row(row: ContrastTest, attribute: str) -> TestRow:
-    return TestRow(
-        attribute=attribute,
-        contrast=row.contrast,
-        label=row.label,
-        outcome=row.outcome,
-        method=row.method,
-        n_images=row.n_images,
-        n_patients=row.n_patients,
-        draws=row.draws,
-        statistic=row.statistic,
-        pvalue=row.pvalue,
-        pvalue_adjusted=row.pvalue_adjusted,
-        pvalue_screening=row.pvalue_screening,
-        log10_pvalue=row.log10_pvalue,
-        mean_effect=_interval(row.mean_effect),
-        psi=_interval(row.psi),
-        flip_rate=_interval(row.flip_rate),
-        within_flip_rate=row.within_flip_rate,
-        eca=row.eca,
-        margin=row.margin,
-        equivalence_pvalue=row.equivalence_pvalue,
-        detectable_effect=row.detectable_effect,
-        verdict=row.verdict,
-        reason=row.reason,
-        mean_error=row.mean_error,
-        psi_error=row.psi_error,
-        carried=row.carried,
-    )
-
-
-def _interval(bounds: Bounds) -> Estimate:
-    return Estimate(bounds.estimate, bounds.low, bounds.high)
+def schema_rows(assessment: Assessment) -> tuple[TestRow, ...]:
+    """Cut the rows of the statistics down to those of the schema."""
+    names = [one.name for one in fields(TestRow)]
+    return tuple(TestRow(**{name: getattr(row, name) for name in names}) for row in assessment.tests)
 
 
 def _baseline(parity: ParityResult, label: str) -> BaselineRow:

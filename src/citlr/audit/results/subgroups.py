@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.audit.results.result import Estimate, SubgroupRow
-from citlr.audit.results.statistics import threshold_of
+from citlr.audit.results.statistics import recorded_of, threshold_of
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
+from citlr.invariance.records import SubgroupRow
 from citlr.invariance.responses import Responses
-from citlr.invariance.rows import Bounds
 from citlr.invariance.subgroups import subgroup_effects
 
 # A variable with more values describes single patients rather than groups.
@@ -29,7 +28,7 @@ def audit_subgroups(
     covariates = groupings(cohort, responses.units)
     if responses.factual is None and not covariates:
         return ()
-    found = subgroup_effects(
+    return subgroup_effects(
         responses,
         covariates,
         depth=2,
@@ -38,26 +37,11 @@ def audit_subgroups(
         threshold={label: threshold_of(label, settings) for label in responses.labels},
         shared_seeds=shared_seeds,
     )
-    return tuple(
-        SubgroupRow(
-            attribute=responses.attribute,
-            subgroup=row.subgroup,
-            contrast=row.contrast,
-            label=row.label,
-            n_images=row.n_images,
-            n_patients=row.n_patients,
-            mean_effect=_interval(row.mean_effect),
-            psi=_interval(row.psi),
-            flip_rate=_interval(row.flip_rate),
-            note=row.note,
-        )
-        for row in found
-    )
 
 
 def groupings(cohort: Cohort, units: Any) -> dict[str, Any]:
     """Return the covariates of the images as categories."""
-    known = cohort.frame.set_index("image_id").loc[list(map(str, units))]
+    known = recorded_of(cohort.frame, units)
     extra = [name for name in ("age", "view") if name in known.columns]
     found = {}
     for name in dict.fromkeys((*cohort.covariates, *extra)):
@@ -87,7 +71,3 @@ def _categories(column: pd.Series, name: str) -> pd.Series:
 
 def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _interval(bounds: Bounds) -> Estimate:
-    return Estimate(bounds.estimate, bounds.low, bounds.high)

@@ -10,16 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.audit.gates.agreement import gate_agreement, measure_agreement
+from citlr.audit.gates.agreement import measure_agreement
 from citlr.audit.gates.controls import run_controls
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness
-from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
+from citlr.audit.gates.registry import gates_of
+from citlr.audit.gates.unexplained import measure_unexplained
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.replicates import replicates_of
-from citlr.audit.results.records import Agreement, Carried, Unexplained
-from citlr.audit.results.result import AuditResult, CohortSummary, Controls, Gate, OmnibusRow, Quality, TestRow, worst
+from citlr.audit.results.records import Agreement, Unexplained
+from citlr.audit.results.result import AuditResult, CohortSummary, Gate, TestRow, worst
 from citlr.audit.results.statistics import assess_responses, baselines, responses_of, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
+from citlr.checks import failed
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses
@@ -86,24 +89,34 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         settings=config.test,
         shared_seeds=shared,
         seed=config.seed,
-        factual=dict(
-            zip(inputs.test.frame["image_id"].astype(str), inputs.test.frame[attribute].astype(str), strict=True)
-        ),
     )
-    rows = schema_rows(assessment, attribute)
+    rows = schema_rows(assessment)
     agreement, unexplained = _of_the_model(inputs, responses)
-    gates = (
-        *gate_quality(inputs.faithfulness, carried, config.gates, controls, coin_passed),
-        *gate_agreement(agreement, config.gates),
-        *(gate_unexplained(unexplained, rows) if config.gates.unexplained else ()),
+    evidence = Evidence(
+        limits=config.gates,
+        faithfulness=inputs.faithfulness,
+        carried=carried,
+        controls=controls,
+        coin_passed=coin_passed,
+        responses=responses,
+        cohort=inputs.test,
+        rows=rows,
+        agreement=agreement,
+        unexplained=unexplained,
     )
-    rows = withhold(rows, gates)
+    gates = gates_of(evidence)
+    rows, measured = withhold(rows, gates), inputs.faithfulness.quality
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
         tests=rows,
-        baselines=baselines(inputs.responses, inputs.test, attribute=attribute, levels=levels, settings=config.test),
+        baselines=baselines(responses, inputs.test, settings=config.test),
         quality=replace(
-            _quality(inputs.faithfulness, gates), carried=carried, agreement=agreement, unexplained=unexplained
+            measured,
+            drift={name: shift for name, shift in measured.drift.items() if shift is not None},
+            gates=gates,
+            carried=carried,
+            agreement=agreement,
+            unexplained=unexplained,
         ),
         controls=controls,
         cohort=summarise(inputs.whole, attribute),
@@ -111,7 +124,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         model=inputs.model,
         alpha=config.test.alpha,
         subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
-        omnibus=tuple(OmnibusRow(**asdict(test)) for test in assessment.omnibus),
+        omnibus=assessment.omnibus,
     )
 
 
@@ -121,8 +134,8 @@ def _of_the_model(inputs: AuditInputs, responses: Responses) -> tuple[tuple[Agre
     given = recorded_beside(inputs.test, inputs.counterfactuals.generator.hold, responses.attribute)
     seed = inputs.settings.seed
     return (
-        measure_agreement(inputs.responses, responses, frame, settings=test),
-        measure_unexplained(inputs.responses, responses, frame, given=given, settings=test, seed=seed),
+        measure_agreement(responses, frame, settings=test),
+        measure_unexplained(responses, frame, given=given, settings=test, seed=seed),
     )
 
 
@@ -132,32 +145,16 @@ def recorded_beside(cohort: Cohort, hold: Sequence[str], attribute: str) -> tupl
     return tuple(name for name in names if name != attribute and name in cohort.frame)
 
 
-def gate_quality(
-    found: Faithfulness, carried: Carried, limits: GateConfig, controls: Controls, coin_passed: bool
-) -> tuple[Gate, ...]:
-    """Hold the generator's quality against the limits of the configuration."""
-    gates = [_composition(found.composition, limits.composition)]
-    gates.append(_effectiveness(carried, limits.effectiveness))
-    for label, shift in sorted(found.drift.items()):
-        gates.append(_drift(label, shift, limits.drift))
-    if limits.placebo:
-        p = None if controls.placebo is None else controls.placebo.pvalue
-        shown = "shows no dependence" if coin_passed else "shows a dependence, where there is none"
-        said = "was not made" if p is None else f"{shown} (p = {p:.3g})"
-        gates.append(Gate("placebo", p, None, coin_passed, f"The audit of a fair coin {said}."))
-    return tuple(gates)
-
-
 def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
     """Turn every verdict into "inconclusive" that a failed gate is about, and say which."""
-    return tuple(_withheld(row, [gate for gate in gates if not gate.passed and gate.concerns(row)]) for row in rows)
+    return tuple(_withheld(row, [gate for gate in failed(gates) if gate.concerns(row)]) for row in rows)
 
 
-def _withheld(row: TestRow, failed: Sequence[Gate]) -> TestRow:
-    if not failed:
+def _withheld(row: TestRow, failing: Sequence[Gate]) -> TestRow:
+    if not failing:
         return row
-    several = len(failed) > 1
-    names, why = ", ".join(gate.name for gate in failed), " ".join(gate.text for gate in failed)
+    several = len(failing) > 1
+    names, why = ", ".join(gate.name for gate in failing), " ".join(gate.text for gate in failing)
     return replace(
         row,
         verdict="inconclusive",
@@ -193,54 +190,6 @@ def _aligned(
         return None
     position = {name: row for row, name in enumerate(counterfactuals.main.plan.image_ids)}
     return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
-
-
-def _composition(value: float | None, limit: float) -> Gate:
-    if value is None:
-        return Gate("composition", None, limit, False, "Composition is unknown: no null intervention was drawn.")
-    text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
-    return Gate("composition", value, limit, value <= limit, text)
-
-
-def _effectiveness(carried: Carried, limit: float) -> Gate:
-    if not carried.shares:
-        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note}"
-        return Gate("effectiveness", None, limit, False, text)
-    level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
-    text = (
-        f"At {carried.size} pixels, the size that the model reads, images redrawn as '{level}' carry "
-        f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
-        f"{limit:.0%} is needed."
-    )
-    return Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text)
-
-
-def _drift(label: str, shift: float | None, limit: float) -> Gate:
-    if shift is None:
-        text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
-        return Gate(f"drift of {label}", None, limit, False, text)
-    text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
-    return Gate(f"drift of {label}", shift, limit, abs(shift) <= limit, text)
-
-
-def _quality(found: Faithfulness, gates: tuple[Gate, ...]) -> Quality:
-    return Quality(
-        composition=found.composition,
-        effectiveness=found.effectiveness,
-        reversibility=found.reversibility,
-        minimality=found.minimality,
-        drift={name: shift for name, shift in found.drift.items() if shift is not None},
-        fid=found.fid,
-        fid_extractor=found.fid_extractor,
-        gates=gates,
-        notes=found.notes,
-        kid=found.kid,
-        similarity=found.similarity,
-        auroc=found.auroc,
-        error=found.error,
-        off_target=found.off_target,
-        cycles=found.cycles,
-    )
 
 
 def _native(value: Any) -> Any:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,18 +29,18 @@ def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: 
     for name in chosen:
         if name not in cohort.attributes:
             raise InputError(f"'{name}' is not an attribute of the cohort.{did_you_mean(name, cohort.attributes)}")
-    found: list[Association] = []
+    associations: list[Association] = []
     ages: list[AgeByLevel] = []
     for attribute in chosen:
         for label in part.labels:
-            found += _label(part.frame, attribute, label)
+            associations += _label(part.frame, attribute, label)
         if "view" in part.frame.columns:
             view = part.frame["view"].astype("string").fillna("(blank)")
-            found.append(cross(part.frame[attribute], view, kind="view", variable="view", unit="image"))
+            associations.append(cross(part.frame[attribute], view, kind="view", variable="view", unit="image"))
         # An age that is cut into groups is the attribute, and no number any more.
         if "age" in part.frame.columns and pd.api.types.is_numeric_dtype(part.frame["age"]):
             ages += _ages(part.frame, attribute)
-    return Description(tuple(found), tuple(ages), len(part), int(part.frame["patient_id"].nunique()))
+    return Description(tuple(associations), tuple(ages), len(part), int(part.frame["patient_id"].nunique()))
 
 
 def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str, unit: Unit) -> Association:
@@ -55,7 +56,6 @@ def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str,
     """
     table = pd.crosstab(attribute.astype(str), values.astype(str))
     counts = table.to_numpy()
-    statistic, dof, pvalue, log10_p, v, smallest = _chi_square(counts)
     return Association(
         kind=kind,
         attribute=str(attribute.name),
@@ -64,12 +64,7 @@ def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str,
         levels=tuple(map(str, table.index)),
         values=tuple(map(str, table.columns)),
         table=tuple(tuple(int(count) for count in row) for row in counts),
-        statistic=statistic,
-        dof=dof,
-        pvalue=pvalue,
-        log10_pvalue=log10_p,
-        cramers_v=v,
-        smallest_expected=smallest,
+        **_chi_square(counts),
     )
 
 
@@ -85,41 +80,47 @@ def log10_tail(statistic: float, dof: int) -> float:
     >>> round(float((math.log(2) + scipy.stats.norm.logsf(2409.8**0.5)) / math.log(10)), 6)
     -525.070652
     """
-    found = float(scipy.stats.chi2.logsf(statistic, dof))
-    if math.isinf(found):
+    logarithm = float(scipy.stats.chi2.logsf(statistic, dof))
+    if math.isinf(logarithm):
         half, shape, term, total = statistic / 2, dof / 2, 1.0, 1.0
         for k in range(1, 21):
             term *= (shape - k) / half
             total += term
-        found = (shape - 1) * math.log(half) - half - math.lgamma(shape) + math.log(total)
-    return found / math.log(10)
+        logarithm = (shape - 1) * math.log(half) - half - math.lgamma(shape) + math.log(total)
+    return logarithm / math.log(10)
 
 
-def _chi_square(counts: npt.NDArray[np.int64]) -> tuple[float, int, float, float, float, float]:
+def _chi_square(counts: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Give the fields of an `Association` that say how strong it is."""
     if min(counts.shape) < 2:
         # One row or one column: nothing varies, so nothing is associated.
-        return 0.0, 0, 1.0, 0.0, 0.0, float(counts.min()) if counts.size else 0.0
+        none = {"statistic": 0.0, "dof": 0, "pvalue": 1.0, "log10_pvalue": 0.0, "cramers_v": 0.0}
+        return {**none, "smallest_expected": float(counts.min()) if counts.size else 0.0}
     result = scipy.stats.chi2_contingency(counts, correction=False)
-    v = math.sqrt(result.statistic / (counts.sum() * (min(counts.shape) - 1)))
-    log10_p = log10_tail(float(result.statistic), int(result.dof))
-    smallest = float(result.expected_freq.min())
-    return float(result.statistic), int(result.dof), float(result.pvalue), log10_p, v, smallest
+    return {
+        "statistic": float(result.statistic),
+        "dof": int(result.dof),
+        "pvalue": float(result.pvalue),
+        "log10_pvalue": log10_tail(float(result.statistic), int(result.dof)),
+        "cramers_v": math.sqrt(result.statistic / (counts.sum() * (min(counts.shape) - 1))),
+        "smallest_expected": float(result.expected_freq.min()),
+    }
 
 
 def _label(frame: pd.DataFrame, attribute: str, label: str) -> list[Association]:
     """Cross a finding with the attribute among images and among patients, and its missingness among images."""
     known = frame[frame[label].notna()]
-    found = []
+    associations = []
     if len(known):
         values = known[label].map({0.0: "negative", 1.0: "positive"})
-        found.append(cross(known[attribute], values, kind="label", variable=label, unit="image"))
+        associations.append(cross(known[attribute], values, kind="label", variable=label, unit="image"))
         # A patient whose level changes (an age group) counts once in each.
         people = known.groupby([attribute, "patient_id"], sort=True)[label].max().reset_index()
         values = people[label].map({0.0: "negative", 1.0: "positive"})
-        found.append(cross(people[attribute], values, kind="label", variable=label, unit="patient"))
+        associations.append(cross(people[attribute], values, kind="label", variable=label, unit="patient"))
     state = frame[label].isna().map({False: "known", True: "missing"})
-    found.append(cross(frame[attribute], state, kind="missing", variable=label, unit="image"))
-    return found
+    associations.append(cross(frame[attribute], state, kind="missing", variable=label, unit="image"))
+    return associations
 
 
 def _ages(frame: pd.DataFrame, attribute: str) -> list[AgeByLevel]:

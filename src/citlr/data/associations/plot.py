@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from citlr.data.associations.records import AgeByLevel, Association, Description
 
@@ -34,20 +35,20 @@ def _plain(text: str) -> str:
     return text.replace("$", "\\$")
 
 
-def _rates(axes: Any, found: list[Association], title: str) -> None:
+def _rates(axes: Any, associations: list[Association], title: str) -> None:
     axes.set_title(title, fontsize=10)
-    if not found:
+    if not associations:
         axes.set_axis_off()
         return
-    if found[0].kind == "missing" and not any(rate > 0 for one in found for rate in one.rates().values()):
+    if associations[0].kind == "missing" and not any(rate > 0 for one in associations for rate in one.rates().values()):
         # Bars of nothing with intervals on them would look like something.
         axes.text(0.5, 0.5, "no label is missing", ha="center", va="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    levels = list(dict.fromkeys(level for one in found for level in one.levels))
+    levels = list(dict.fromkeys(level for one in associations for level in one.levels))
     width = 0.8 / len(levels)
     for place, level in enumerate(levels):
-        for position, one in enumerate(found):
+        for position, one in enumerate(associations):
             if level not in one.levels:
                 continue
             total = sum(one.table[one.levels.index(level)])
@@ -57,28 +58,30 @@ def _rates(axes: Any, found: list[Association], title: str) -> None:
             colour = COLOURS[place % len(COLOURS)]
             axes.bar(x, 100 * rate, width, color=colour, label=_plain(level) if position == 0 else None)
             axes.plot([x, x], [100 * low, 100 * high], color="black", linewidth=1)
-    axes.set_xticks(range(len(found)))
-    marks = [f"{_plain(one.variable)}\nV = {one.cramers_v:.2f}" for one in found]
+    axes.set_xticks(range(len(associations)))
+    marks = [f"{_plain(one.variable)}\nV = {one.cramers_v:.2f}" for one in associations]
     axes.set_xticklabels(
-        marks, fontsize=7, rotation=30 if len(found) > 3 else 0, ha="right" if len(found) > 3 else "center"
+        marks,
+        fontsize=7,
+        rotation=30 if len(associations) > 3 else 0,
+        ha="right" if len(associations) > 3 else "center",
     )
     axes.legend(fontsize=7)
 
 
-def _wilson(rate: float, total: int, z: float = 1.959964) -> tuple[float, float]:
+def _wilson(rate: float, total: int) -> tuple[float, float]:
     """Wilson's interval of a proportion; inside [0, 1] even at rates of 0 and 1."""
     if not total:
         return math.nan, math.nan
-    centre = (rate + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
-    return centre - half, centre + half
+    interval = binomtest(round(rate * total), total).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def _views(axes: Any, found: list[Association]) -> None:
-    if not found:
+def _views(axes: Any, associations: list[Association]) -> None:
+    if not associations:
         axes.set_axis_off()
         return
-    one = found[0]
+    one = associations[0]
     axes.set_title(f"view, % of images (V = {one.cramers_v:.2f})", fontsize=10)
     counts = np.asarray(one.table, dtype=float)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -96,8 +99,8 @@ def _views(axes: Any, found: list[Association]) -> None:
     axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(one.values), frameon=False)
 
 
-def _ages(axes: Any, found: list[AgeByLevel]) -> None:
-    stated = [age for age in found if age.n_images]
+def _ages(axes: Any, ages: list[AgeByLevel]) -> None:
+    stated = [age for age in ages if age.n_images]
     if not stated:
         axes.set_axis_off()
         return

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from citlr.text import markdown
+from citlr.text import markdown_table
 
 Unit = Literal["image", "patient"]
 Kind = Literal["label", "missing", "view"]
@@ -110,26 +110,25 @@ class Description:
 
     def __str__(self) -> str:
         """Write Markdown tables."""
-        lines = [f"# {self.n_images} images of {self.n_patients} patients", ""]
-        lines += ["| attribute | variable | unit | rates or counts | chi-square (df) | p | Cramer's V |"]
-        lines += ["|---|---|---|---|---:|---:|---:|"]
-        for one in self.associations:
-            name = f"{one.variable} missing" if one.kind == "missing" else one.variable
-            mark = " (expected counts below 5)" if one.dof and one.smallest_expected < 5 else ""
-            named = (markdown(one.attribute), markdown(name), one.unit, markdown(_cells(one)))
-            lines.append(
-                f"| {' | '.join(named)} | {one.statistic:.2f} ({one.dof}) | {_p(one)}{mark} | {one.cramers_v:.3f} |"
-            )
+        parts = [f"# {self.n_images} images of {self.n_patients} patients", ""]
+        head = ["attribute", "variable", "unit", "rates or counts", "chi-square (df)", "p", "Cramer's V"]
+        parts.append(markdown_table(head, map(_association_cells, self.associations), right=3))
         if self.ages:
-            lines += ["", "| attribute | level | images | age missing | mean (sd) | median (quartiles) | p |"]
-            lines += ["|---|---|---:|---:|---:|---:|---:|"]
-        for age in self.ages:
-            lines.append(
-                f"| {markdown(age.attribute)} | {markdown(age.level)} | {age.n_images} | {age.n_missing} | "
-                f"{age.mean:.1f} ({age.sd:.1f}) | {age.median:.1f} ({age.q25:.1f} to {age.q75:.1f}) | "
-                f"{age.pvalue:.3g} |"
-            )
-        return "\n".join(lines)
+            head = ["attribute", "level", "images", "age missing", "mean (sd)", "median (quartiles)", "p"]
+            parts += ["", markdown_table(head, map(_age_cells, self.ages), right=5)]
+        return "\n".join(parts)
+
+
+def _association_cells(one: Association) -> tuple[str, ...]:
+    name = f"{one.variable} missing" if one.kind == "missing" else one.variable
+    mark = " (expected counts below 5)" if one.dof and one.smallest_expected < 5 else ""
+    statistic = f"{one.statistic:.2f} ({one.dof})"
+    return one.attribute, name, one.unit, _cells(one), statistic, f"{_p(one)}{mark}", f"{one.cramers_v:.3f}"
+
+
+def _age_cells(age: AgeByLevel) -> tuple[object, ...]:
+    mean, median = f"{age.mean:.1f} ({age.sd:.1f})", f"{age.median:.1f} ({age.q25:.1f} to {age.q75:.1f})"
+    return age.attribute, age.level, age.n_images, age.n_missing, mean, median, f"{age.pvalue:.3g}"
 
 
 def _cells(one: Association) -> str:

@@ -16,22 +16,8 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import quantise
+from citlr.data.pixels import shards
 from citlr.data.pixels.checks import QUIET
-from citlr.data.pixels.shards import (
-    INDEX,
-    PLAN,
-    SCHEMA,
-    OpenCache,
-    Row,
-    Stamp,
-    content_key,
-    pixel_digest,
-    read_rows,
-    rows_file,
-    shard_file,
-    stamps_of,
-    write_rows,
-)
 from citlr.data.pixels.shown import WHITE, Seen, blank_fault, contrast
 from citlr.data.pixels.source import FolderPixels, map_ordered
 from citlr.data.pixels.survey import Survey, looks_of
@@ -80,7 +66,7 @@ def write_cache(
         raise InputError(f"A cache of {size} pixels a side is not possible; give {SIZES[0]} to {SIZES[1]}.")
     place = Path(folder)
     plan = {
-        "schema": SCHEMA,
+        "schema": shards.SCHEMA,
         "size": size,
         "fit": cohort.fit,
         "white": cohort.white,
@@ -90,7 +76,7 @@ def write_cache(
     with locked(place, remedy="give another folder"):
         _claim(place, plan)
         tables = _fill(_Task(cohort, place, size, workers), shard_size, max_unreadable, narrator)
-        write_json(place / INDEX, {**plan, "shards": len(tables), "key": content_key(plan, tables)})
+        write_json(place / shards.INDEX, {**plan, "shards": len(tables), "key": shards.content_key(plan, tables)})
     return open_cache(cohort, place)
 
 
@@ -102,9 +88,9 @@ def _fill(task: _Task, shard_size: int, max_unreadable: float, narrator: Narrato
         for number, start in enumerate(range(0, total, shard_size)):
             rows = range(start, min(start + shard_size, total))
             if not task.whole(number, rows):
-                (task.place / INDEX).unlink(missing_ok=True)
+                (task.place / shards.INDEX).unlink(missing_ok=True)
                 task.write(number, rows)
-            tables.append(read_rows(task.place, number))
+            tables.append(shards.read_rows(task.place, number))
             bad = [fault for fault in tables[-1]["fault"] if fault]
             faults += len(bad)
             if faults / total > max_unreadable:
@@ -118,15 +104,15 @@ def _fill(task: _Task, shard_size: int, max_unreadable: float, narrator: Narrato
 
 def open_cache(cohort: Cohort, folder: str | os.PathLike[str]) -> Cohort:
     """Give the cohort that reads from an existing cache; images that could not be cached are left out and named."""
-    cache = OpenCache.at(folder)
+    cache = shards.OpenCache.at(folder)
     wanted = cohort.frame["image_id"]
     absent = wanted[~wanted.isin(cache.pixels.places)]
     if len(absent):
         raise InputError(f"The cache {folder} lacks {len(absent)} images of the cohort, the first: {absent.iloc[0]}.")
     cache.require_fresh(cohort.root, wanted.tolist())
-    lost = set(cache.rows.loc[cache.rows["fault"] != "", "image_id"])
+    unreadable = set(cache.rows.loc[cache.rows["fault"] != "", "image_id"])
     recorder = FlowRecorder(cohort.frame, steps=cohort.flow)
-    bad = wanted.isin(lost)
+    bad = wanted.isin(unreadable)
     if bad.any():
         recorder.keep(~bad, "readable", "image cannot be read", cohort.frame.loc[bad, "path"].tolist())
     seen = cache.rows[cache.rows["image_id"].isin(wanted)]
@@ -142,7 +128,7 @@ def _digest(cohort: Cohort) -> str:
 
 def _claim(place: Path, plan: dict[str, Any]) -> None:
     """Write the plan first: shards found beside the same plan are whole, since each was renamed when it was."""
-    file = place / PLAN
+    file = place / shards.PLAN
     try:
         stored = read_json(file) if file.is_file() else None
     except (OSError, StateError):
@@ -168,25 +154,25 @@ class _Task:
     def whole(self, number: int, rows: range) -> bool:
         """Say whether a shard is there, undamaged, and none of its files was changed since."""
         try:
-            table = read_rows(self.place, number)
-            shard = np.load(shard_file(self.place, number), mmap_mode="r", allow_pickle=False)
+            table = shards.read_rows(self.place, number)
+            shard = np.load(shards.shard_file(self.place, number), mmap_mode="r", allow_pickle=False)
         except (StateError, OSError, ValueError, EOFError):
             return False
         if len(table) != len(rows) or shard.shape != (len(rows), self.size, self.size):
             return False
-        pairs = zip(table["path"], stamps_of(table), strict=True)
+        pairs = zip(table["path"], shards.stamps_of(table), strict=True)
         if any(stamp.changed(self.cohort.root / path) for path, stamp in pairs):
             return False
-        return all(pixel_digest(image) == digest for image, digest in zip(shard, table["pixels"], strict=True))
+        return all(shards.pixel_digest(image) == digest for image, digest in zip(shard, table["pixels"], strict=True))
 
     def write(self, number: int, rows: range) -> None:
         """Fill one shard through a memory map; the table beside it is written last and says that it is whole."""
         part = self.cohort.frame.iloc[rows.start : rows.stop]
         ids, paths = part["image_id"].tolist(), part["path"].tolist()
-        rows_file(self.place, number).unlink(missing_ok=True)
-        known: list[Row] = []
+        shards.rows_file(self.place, number).unlink(missing_ok=True)
+        known: list[shards.Row] = []
         with (
-            atomic_write(shard_file(self.place, number)) as temporary,
+            atomic_write(shards.shard_file(self.place, number)) as temporary,
             array_file(temporary, (len(ids), self.size, self.size), np.uint8) as shard,
         ):
             pairs = zip(ids, paths, strict=True)
@@ -194,13 +180,13 @@ class _Task:
             for place, (image, row) in enumerate(done):
                 shard.put(place, image[None])
                 known.append(row)
-        write_rows(self.place, number, known)
+        shards.write_rows(self.place, number, known)
 
-    def _decoded(self, named: tuple[str, str]) -> tuple[npt.NDArray[np.uint8], Row]:
+    def _decoded(self, named: tuple[str, str]) -> tuple[npt.NDArray[np.uint8], shards.Row]:
         """Give one image and what is known of it; black where it cannot be read or shows nothing."""
         image_id, path = named
         cohort, source = self.cohort, self.cohort.pixel_source
-        stamp = Stamp.of(cohort.root / path) if isinstance(source, FolderPixels) else Stamp()
+        stamp = shards.Stamp.of(cohort.root / path) if isinstance(source, FolderPixels) else shards.Stamp()
         try:
             if isinstance(source, FolderPixels):
                 seen = source.see(path, size=self.size, fit=cohort.fit)
@@ -212,4 +198,4 @@ class _Task:
             seen, fault = Seen(np.zeros((1, self.size, self.size), np.float32), 0.0), str(error)
         pixels = quantise(np.zeros_like(seen.image[0]) if fault else seen.image[0])
         remarks = ",".join(remark.name for remark in seen.remarks)
-        return pixels, Row(image_id, path, fault, stamp, pixel_digest(pixels), seen.contrast, remarks)
+        return pixels, shards.Row(image_id, path, fault, stamp, shards.pixel_digest(pixels), seen.contrast, remarks)

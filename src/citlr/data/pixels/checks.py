@@ -85,7 +85,7 @@ def _sample(recorder: FlowRecorder, root: Path) -> None:
     """Decode a few images where not all are, so that what is said of all is not left unsaid."""
     paths: list[str] = recorder.frame["path"].tolist()
     some = paths[:: len(paths) // _SAMPLE + 1]
-    looks = [_decoded(root, path) for path in some]
+    looks = [_fault_or(_decoded, root, path) for path in some]
     Survey([one for one in looks if not one.fault], scaled=False).remark(recorder, of=f" of {len(some)} looked-at")
 
 
@@ -95,42 +95,40 @@ def _look_at(
     home = root.resolve()
 
     def look(start: int) -> list[Look]:
-        found = [probe(root, path) for path in paths[start : start + _CHUNK]]
+        chunk = [_fault_or(probe, root, path) for path in paths[start : start + _CHUNK]]
         return [
             replace(one, remarks=(*one.remarks, Remark.LINK)) if leads_out(home, root / one.name) else one
-            for one in found
+            for one in chunk
         ]
 
     looks: list[Look] = []
     faults = 0
     with narrator.progress("check images", total=len(paths)) as tick:
-        for found in map_ordered(look, iter(range(0, len(paths), _CHUNK)), workers=workers, ahead=4 * workers):
-            looks += found
-            faults += sum(bool(one.fault) for one in found)
+        for chunk in map_ordered(look, iter(range(0, len(paths), _CHUNK)), workers=workers, ahead=4 * workers):
+            looks += chunk
+            faults += sum(bool(one.fault) for one in chunk)
             tick(len(looks), f"{faults} unreadable")
     return looks
 
 
 def _decoded(root: Path, path: str) -> Look:
-    try:
-        return Look.at(path, FolderPixels(root).see(path))
-    except InputError as error:
-        return Look(path, str(error))
+    return Look.at(path, FolderPixels(root).see(path))
 
 
 def _structure(root: Path, path: str) -> Look:
-    try:
-        return Look(path, structure_fault(inside(root, path)) or "")
-    except InputError as error:
-        return Look(path, str(error))
+    return Look(path, structure_fault(inside(root, path)) or "")
 
 
 def _exists(root: Path, path: str) -> Look:
+    file = require_regular(inside(root, path))
+    return Look(path, "" if file.is_file() else f"{file} is not there.")
+
+
+def _fault_or(probe: Callable[[Path, str], Look], root: Path, path: str) -> Look:
     try:
-        file = require_regular(inside(root, path))
+        return probe(root, path)
     except InputError as error:
         return Look(path, str(error))
-    return Look(path, "" if file.is_file() else f"{file} is not there.")
 
 
 def structure_fault(file: Path) -> str | None:

@@ -179,8 +179,8 @@ class Table:
     def apply(self, values: Values) -> Values:
         """Look values up; those beyond an end get the entry at that end."""
         place = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        found: Values = self.entries[place].astype(np.float64)
-        return found
+        looked_up: Values = self.entries[place].astype(np.float64)
+        return looked_up
 
 
 def _order(item: Header, kind: str) -> str:

@@ -60,10 +60,10 @@ class FolderPixels:
         """Decode one image, and say what there is to say of it."""
         return see_image(inside(self.root, path), size=size, fit=fit, white=self.white)
 
-    def fingerprint(self, ids: Sequence[str], paths: Sequence[str], *, workers: int = 4) -> str:
+    def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
         """Digest every file's bytes; one that is not there counts as `missing`."""
         files = (self.root / path for path in paths)
-        return digest_of(ids, map_ordered(digest_or_missing, files, workers=workers, ahead=16 * workers))
+        return digest_of(ids, map_ordered(digest_or_missing, files, workers=4, ahead=64))
 
 
 def inside(root: Path, path: str) -> Path:
@@ -120,24 +120,8 @@ def map_ordered(work: Callable[[Item], Result], items: Iterator[Item], *, worker
 
 
 def read_batches(
-    source: PixelSource,
-    ids: Sequence[str],
-    paths: Sequence[str],
-    rows: Rows,
-    *,
-    size: int,
-    fit: Fit,
-    batch_size: int,
-    workers: int = 2,
+    read: Callable[[Rows], Pixels], rows: Rows, *, batch_size: int, workers: int
 ) -> Iterator[tuple[Rows, Pixels]]:
-    """Decode rows in order, a batch at a time, one batch per thread and one more ahead.
-
-    Shapes: gives (b,).
-    """
-
-    def decode(part: Rows) -> tuple[Rows, Pixels]:
-        chosen = part.tolist()
-        return part, source.read_many([ids[row] for row in chosen], [paths[row] for row in chosen], size=size, fit=fit)
-
+    """Read rows in order, a batch at a time, one batch per thread and one more ahead."""
     parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
-    yield from map_ordered(decode, parts, workers=workers, ahead=workers + 1)
+    yield from map_ordered(lambda part: (part, read(part)), parts, workers=workers, ahead=workers + 1)

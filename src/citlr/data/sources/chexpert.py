@@ -13,7 +13,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, find_optional, join_patients, require_root, resolve_within
-from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_CHEXPERT,
@@ -61,22 +61,15 @@ def prepare_chexpert(
     *,
     demographics: str | os.PathLike[str] | None = None,
     labeller: str = "chexpert",
-    study: Study | None = None,
+    study: Study = DEFAULT,
     narrator: Narrator = QUIET,
 ) -> Cohort:
     """Prepare CheXpert."""
-    study = study or Study()
     if labeller not in ("chexpert", "chexbert"):
         raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'chexbert' are.")
     folder = _folder_with_tables(require_root(root, source=NAME))
     frame, labels = _read_parts(folder, labeller, study, narrator)
-    source = Source(
-        name=NAME,
-        root=folder,
-        attributes=("race", "sex", "hispanic", "age_group"),
-        default_attributes=("race", "sex"),
-        raw={"race": "raw_race", "sex": "raw_sex"},
-    )
+    source = Source(NAME, folder, ("race", "sex", "hispanic", "age_group"), ("race", "sex"))
     frame["raw_sex"] = frame["sex"]
     frame["sex"] = translate(frame["sex"], SEX, source=NAME, what="sex", allow_unknown=study.allow_unknown)
     frame = _add_race(frame, folder, demographics, study)
@@ -89,14 +82,14 @@ def prepare_chexpert(
 def _folder_with_tables(root: Path) -> Path:
     places = [root, *sorted(path for path in root.glob("CheXpert-v1.0*") if path.is_dir())]
     names = [name for part in PARTS.values() for name in part]
-    found = [place for place in places if any((place / name).is_file() for name in names)]
-    if len(found) > 1 and found[0] != root:
+    versions = [place for place in places if any((place / name).is_file() for name in names)]
+    if len(versions) > 1 and versions[0] != root:
         raise InputError(
-            f"{root} holds several versions of {NAME}: {', '.join(path.name for path in found)}; give one."
+            f"{root} holds several versions of {NAME}: {', '.join(path.name for path in versions)}; give one."
         )
-    if not found:
+    if not versions:
         find_file(root, names, source=NAME, usually="in the folder CheXpert-v1.0 or CheXpert-v1.0-small")
-    return found[0]
+    return versions[0]
 
 
 def _read_parts(root: Path, labeller: str, study: Study, narrator: Narrator) -> tuple[pd.DataFrame, tuple[str, ...]]:

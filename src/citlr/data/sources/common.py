@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from citlr.data.tables.columns import require_unique
-from citlr.data.tables.vocabulary import UNKNOWN, Policy, settle
+from citlr.data.tables.vocabulary import UNKNOWN, Policy, resolve
 from citlr.errors import InputError
 
 # More than this share of unmatched keys is not missing data but two files that do not belong together.
@@ -26,12 +26,12 @@ def require_root(root: str | os.PathLike[str], *, source: str) -> Path:
 
 def find_file(root: Path, names: Sequence[str], *, source: str, usually: str) -> Path:
     """Give the first of `names` (glob patterns, relative to `root`) that exists."""
-    found = find_optional(root, names, source=source)
-    if found is None:
+    file = find_optional(root, names, source=source)
+    if file is None:
         raise InputError(
             f"{root} does not look like {source}: none of {', '.join(names)} is there. It is usually {usually}."
         )
-    return found
+    return file
 
 
 def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | None:
@@ -48,10 +48,24 @@ def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | No
 
 def resolve_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
     """Give the images of a patient whose records disagree one value; images without a record are left as they are."""
-    settled = settle(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
-    conflicting = settled.index[settled["conflict"]]
+    resolved = resolve(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
+    conflicting = resolved.index[resolved["conflict"]]
     hit = frame["patient_id"].isin(conflicting) & (frame[name] != UNKNOWN)
-    frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(settled[name])
+    frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(resolved[name])
+
+
+def join(frame: pd.DataFrame, table: pd.DataFrame, on: str | list[str], unmatched: str) -> pd.DataFrame:
+    """Add the columns of a table, and `matched`: whether a row of it was there; two files that do not fit are refused.
+
+    `unmatched` goes on where the error has said how many of the images, or of the patients, have none.
+    """
+    joined = frame.merge(table, on=on, how="left", indicator="matched")
+    joined["matched"] = (joined["matched"] == "both").to_numpy()
+    counted = joined.drop_duplicates("patient_id") if on == "patient_id" else joined
+    without = int((~counted["matched"]).sum())
+    if without > MAX_UNMATCHED * len(counted):
+        raise InputError(f"{without} of {len(counted)} {unmatched}")
+    return joined
 
 
 def join_patients(
@@ -59,15 +73,8 @@ def join_patients(
 ) -> pd.DataFrame:
     """Add columns of a table with one row per patient; patients without a row get blanks, and are counted later."""
     require_unique(people["patient_id"], source=people_source, what="patients")
-    joined = frame.merge(people[["patient_id", *columns]], on="patient_id", how="left", indicator="matched")
-    patients = joined.drop_duplicates("patient_id")
-    without = int((patients["matched"] != "both").sum())
-    if without > MAX_UNMATCHED * len(patients):
-        raise InputError(
-            f"{without} of {len(patients)} patients of {source} are not in {people_source}; the two files are of "
-            "different versions or releases."
-        )
-    return joined.assign(matched=(joined["matched"] == "both").to_numpy())
+    unmatched = f"patients of {source} are not in {people_source}; the two files are of different versions or releases."
+    return join(frame, people[["patient_id", *columns]], "patient_id", unmatched)
 
 
 def index_files(root: Path, folders: Sequence[str], *, suffixes: Sequence[str]) -> dict[str, str]:

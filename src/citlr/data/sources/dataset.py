@@ -17,11 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
 from citlr.data.images import Fit, fit_square
 from citlr.data.pixels.checks import QUIET
 from citlr.data.pixels.shown import NOTHING, Pixels, blank_fault, contrast
 from citlr.data.pixels.source import digest_of
+from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 
 # torchxrayvision scales every image to this range, in its own words "[-1024, 1024]".
@@ -111,7 +112,7 @@ def read_dataset(
     narrator : Narrator
         Shows progress.
     **choices
-        Further arguments of `citlr.data.cohort.read_cohort`, such as `levels`, `split`, `seed`.
+        Further arguments of `citlr.data.reading.read_cohort`, such as `levels`, `split`, `seed`.
 
     Returns
     -------

@@ -13,9 +13,9 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
-from citlr.data.sources.common import MAX_UNMATCHED, find_file, find_optional, join_patients, require_root
+from citlr.data.sources.common import find_file, find_optional, join, join_patients, require_root
 from citlr.data.splits import read_split_names
-from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, require_unique, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_MIMIC,
@@ -25,7 +25,7 @@ from citlr.data.tables.vocabulary import (
     VIEW,
     raw_text,
     read_age,
-    settle,
+    resolve,
     translate,
 )
 from citlr.errors import InputError
@@ -40,11 +40,10 @@ def prepare_mimic_cxr(
     *,
     mimic_iv: str | os.PathLike[str],
     labeller: str = "chexpert",
-    study: Study | None = None,
+    study: Study = DEFAULT,
     narrator: Narrator = QUIET,
 ) -> Cohort:
     """Prepare MIMIC-CXR-JPG."""
-    study = study or Study()
     if labeller not in ("chexpert", "negbio"):
         raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'negbio' are.")
     folder = require_root(root, source=NAME)
@@ -63,13 +62,7 @@ def prepare_mimic_cxr(
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {metadata.name}")
     recorder.keep(recorder.frame["labelled"], "labels", f"the study has no row in {label_file.name}")
-    source = Source(
-        name=NAME,
-        root=folder,
-        attributes=("race", "sex", "hispanic", "age_group"),
-        default_attributes=("race", "sex"),
-        raw={"race": "raw_race", "sex": "raw_sex"},
-    )
+    source = Source(NAME, folder, ("race", "sex", "hispanic", "age_group"), ("race", "sex"))
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 
@@ -110,34 +103,22 @@ def _read_metadata(file: Path, study: Study) -> pd.DataFrame:
 
 def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metadata: Path) -> pd.DataFrame:
     keys = {"patient_id": "subject_id", "study_id": "study_id"}
-    found = pick_columns(file, {**keys, **{label: label for label in labels}}, source=str(file))
+    table = pick_columns(file, {**keys, **{label: label for label in labels}}, source=str(file))
     for name in keys:
-        found[name] = raw_text(found[name])
-    require_unique(found[[*keys]], source=str(file), what="studies")
-    joined = frame.merge(found, on=[*keys], how="left", indicator="labelled")
-    joined["labelled"] = (joined["labelled"] == "both").to_numpy()
-    without = int((~joined["labelled"]).sum())
-    if without > MAX_UNMATCHED * len(joined):
-        raise InputError(
-            f"{without} of {len(joined)} images of {metadata.name} have no row in {file.name}; the two files are of "
-            "different versions."
-        )
-    return joined
+        table[name] = raw_text(table[name])
+    require_unique(table[[*keys]], source=str(file), what="studies")
+    unmatched = f"images of {metadata.name} have no row in {file.name}; the two files are of different versions."
+    return join(frame, table, [*keys], unmatched).rename(columns={"matched": "labelled"})
 
 
 def _add_split(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
-    found = pick_columns(file, {"image_id": "dicom_id", "official_split": "split"}, source=str(file))
-    found["image_id"] = raw_text(found["image_id"])
-    require_unique(found["image_id"], source=str(file), what="dicom_ids")
-    found["official_split"] = read_split_names(found["official_split"])
-    joined = frame.merge(found, on="image_id", how="left")
-    joined["official_split"] = joined["official_split"].fillna("")
-    without = int((joined["official_split"] == "").sum())
-    if without > MAX_UNMATCHED * len(joined):
-        raise InputError(
-            f"{without} of {len(joined)} images are not in {file.name}; it is of another version than the metadata."
-        )
-    return joined
+    table = pick_columns(file, {"image_id": "dicom_id", "official_split": "split"}, source=str(file))
+    table["image_id"] = raw_text(table["image_id"])
+    require_unique(table["image_id"], source=str(file), what="dicom_ids")
+    table["official_split"] = read_split_names(table["official_split"])
+    unmatched = f"images are not in {file.name}; it is of another version than the metadata."
+    joined = join(frame, table, "image_id", unmatched).drop(columns="matched")
+    return joined.assign(official_split=joined["official_split"].fillna(""))
 
 
 def _add_people(frame: pd.DataFrame, hospital: Path, study: Study) -> pd.DataFrame:
@@ -176,7 +157,7 @@ def _ages(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
 
 
 def _read_admissions(file: Path, study: Study) -> pd.DataFrame:
-    """Give one row per patient: raw race, race and Hispanic ethnicity, settled between admissions."""
+    """Give one row per patient: raw race, race and Hispanic ethnicity, resolved between admissions."""
     have = table_columns(file)
     both = [name for name in ("race", "ethnicity") if name in have]
     if len(both) == 2:
@@ -198,8 +179,8 @@ def _read_admissions(file: Path, study: Study) -> pd.DataFrame:
     visits["hispanic"] = translate(
         visits["raw_race"], ETHNICITY_MIMIC, source=file.name, what="race", allow_unknown=allow
     )
-    race = settle(visits, key="patient_id", value="race", policy=study.conflicts)
-    hispanic = settle(visits, key="patient_id", value="hispanic", policy=study.conflicts)
+    race = resolve(visits, key="patient_id", value="race", policy=study.conflicts)
+    hispanic = resolve(visits, key="patient_id", value="hispanic", policy=study.conflicts)
     raw = visits.drop_duplicates(["patient_id", "race"])[["patient_id", "race", "raw_race"]]
     people = race.merge(raw, on=["patient_id", "race"], how="left")
     torn = visits[visits["patient_id"].isin(race.loc[race["race"] == "conflicting", "patient_id"])]

@@ -13,7 +13,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, find_optional, index_files, require_root, resolve_within
 from citlr.data.splits import assign_splits
-from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
@@ -53,10 +53,9 @@ HEADERS = {
 
 
 def prepare_nih(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study | None = None, narrator: Narrator = QUIET
+    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare NIH ChestX-ray14."""
-    study = study or Study()
     folder = require_root(root, source=NAME)
     names = (table,) if table else TABLES
     file = find_file(folder, names, source=NAME, usually="beside the folder images/, from the NIH's Box share")
@@ -76,9 +75,7 @@ def prepare_nih(
     _add_official(frame, folder, study)
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {file.name}")
-    source = Source(
-        name=NAME, root=folder, attributes=("sex", "age_group"), default_attributes=("sex",), raw={"sex": "raw_sex"}
-    )
+    source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 
@@ -87,10 +84,10 @@ def _headers(file: Path) -> dict[str, str]:
     have = table_columns(file)
     wanted = {}
     for ours, spellings in HEADERS.items():
-        found = [name for name in spellings if name in have]
-        if len(found) > 1:
-            raise InputError(f"{file} mixes two versions of the {NAME} table: it has both {' and '.join(found)}.")
-        wanted[ours] = found[0] if found else spellings[0]
+        present = [name for name in spellings if name in have]
+        if len(present) > 1:
+            raise InputError(f"{file} mixes two versions of the {NAME} table: it has both {' and '.join(present)}.")
+        wanted[ours] = present[0] if present else spellings[0]
     return wanted
 
 

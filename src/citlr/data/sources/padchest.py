@@ -14,7 +14,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, require_root, resolve_within
-from citlr.data.study import Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
@@ -39,10 +39,9 @@ COLUMNS = {
 
 
 def prepare_padchest(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study | None = None, narrator: Narrator = QUIET
+    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare PadChest."""
-    study = study or Study()
     folder = require_root(root, source=NAME)
     file = find_file(
         folder, (table,) if table else TABLES, source=NAME, usually="beside the image folders 0/ to 54/, from BIMCV"
@@ -62,9 +61,7 @@ def prepare_padchest(
     recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
     resolve_within(recorder.frame, "sex", study.conflicts)
     labels = _add_findings(recorder, study, file)
-    source = Source(
-        name=NAME, root=folder, attributes=("sex", "age_group"), default_attributes=("sex",), raw={"sex": "raw_sex"}
-    )
+    source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
+from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 
 # What `read_cohort` takes beyond the arguments below.
-CHOICES = (
-    *("attributes", "covariates", "columns", "levels", "bins", "keep", "split", "fractions", "seed", "fit"),
-    *("lateral", "uncertain", "conflicts", "check", "max_unreadable", "workers", "narrator"),
-)
+_OWN = ("table", "images", "attribute", "labels", "min_patients_per_level")
+CHOICES = tuple(name for name in inspect.signature(read_cohort).parameters if name not in _OWN)
 
 
 def prepare_table(
@@ -23,7 +23,6 @@ def prepare_table(
     images: str | os.PathLike[str] | None = None,
     attribute: str,
     labels: Sequence[str],
-    min_patients_per_level: int = 0,
     **choices: Any,
 ) -> Cohort:
     """Prepare a table with one row per image."""
@@ -35,6 +34,6 @@ def prepare_table(
         images=Path(table).parent if images is None else images,
         attribute=attribute,
         labels=labels,
-        min_patients_per_level=min_patients_per_level,
+        min_patients_per_level=0,
         **choices,
     )

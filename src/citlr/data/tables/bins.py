@@ -32,21 +32,12 @@ def is_age(columns: Sequence[str], values: pd.Series) -> bool:
     return bool(raw_text(values).str.match(_AGE_STRING, case=False).any())
 
 
-def cut_bins(
-    values: pd.Series, edges: Sequence[float], *, source: str, ages: bool = False, cap: float | None = None
-) -> pd.Series:
+def cut_bins(values: pd.Series, edges: Sequence[float], *, source: str, ages: bool = False) -> pd.Series:
     """Turn a number into groups such as `0-39`, `40-59` and `60+`; blanks stay blank.
 
     `0-39` is said of whole numbers and of completed years; of other numbers it would be false between two groups, which
     are then called `under 18.5`, `18.5 to under 25` and `25+`. An age that is only known to be above a bound ("89+") is
     blank where an edge lies above that bound.
-
-    Examples
-    --------
-    >>> cut_bins(pd.Series(["39", "40", "75", None], name="age"), [40, 60], source="a.csv").tolist()
-    ['0-39', '40-59', '60+', nan]
-    >>> cut_bins(pd.Series([18.4, 18.5, 30.0], name="bmi"), [18.5, 25], source="a.csv").tolist()
-    ['under 18.5', '18.5 to under 25', '25+']
     """
     inner = sorted({float(edge) for edge in edges})
     if not inner or not all(math.isfinite(edge) for edge in inner) or (ages and inner[0] <= 0):
@@ -54,9 +45,9 @@ def cut_bins(
         raise InputError(
             f"The bins of '{values.name}' are {list(edges)[:20]}; give at least one edge{least}, such as 60."
         )
-    numbers = read_age(values, source=source, cap=cap) if ages else to_numbers(values, source=source)
+    numbers = read_age(values, source=source, cap=None) if ages else to_numbers(values, source=source)
     known = numbers.notna()
-    if ages and cap is None:
+    if ages:
         known &= ~(open_ended(values) & (numbers < inner[-1]))
     given = numbers[known].to_numpy()
     names = _names(inner, whole=ages or bool((given == np.floor(given)).all() and (given >= 0).all()))

@@ -81,20 +81,16 @@ def _read_kind(
     if kind in TEXT:
         usual = "\t" if kind in (".tsv", ".tab") else ","
         header, cells = read_text(file, usual=usual, keep=keep, header_only=header_only)
-        names = _names(header, file)
-        texts = {place: _plain(column, names[place] in verbatim) for place, column in cells.items()}
-        frame = pd.DataFrame(texts)
-        frame.columns = [names[place] for place in cells]
-        return frame
+        return _frame(_names(header, file), cells, verbatim)
     if kind in PARQUET:
         # An open handle, not a path: Arrow would otherwise guess partitions from the folder's name.
         with file.open("rb") as stream:
             parquet = pq.ParquetFile(stream)
             names = _names(parquet.schema_arrow.names, file)
             taken = [place for place, name in enumerate(names) if keep(name)]
-            own = [parquet.schema_arrow.names[place] for place in taken]
-            table = parquet.schema_arrow.empty_table() if header_only else parquet.read(columns=own)
-            frame = table.select(own).to_pandas(ignore_metadata=True)
+            written = [parquet.schema_arrow.names[place] for place in taken]
+            table = parquet.schema_arrow.empty_table() if header_only else parquet.read(columns=written)
+            frame = table.select(written).to_pandas(ignore_metadata=True)
             frame.columns = [names[place] for place in taken]
             return clean(frame, verbatim)
     if kind in WORKBOOKS:
@@ -106,6 +102,13 @@ def _plain(cells: Sequence[str], verbatim: bool = False) -> pd.Series:
     """Strip cells; blank ones are missing, verbatim only those with nothing in them."""
     text = pd.Series(cells, dtype="str").str.strip()
     return text.mask(text == "" if verbatim else text.str.lower().isin(BLANKS))
+
+
+def _frame(names: Sequence[str], cells: Mapping[int, Sequence[str]], verbatim: Collection[str]) -> pd.DataFrame:
+    """Make a table of the cells of some columns, by the place of the column."""
+    frame = pd.DataFrame({place: _plain(column, names[place] in verbatim) for place, column in cells.items()})
+    frame.columns = [names[place] for place in cells]
+    return frame
 
 
 def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
@@ -137,13 +140,8 @@ def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[st
         raise InputError(f"{file} has an empty first sheet.")
     header = _names((str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(rows[0])), file)
     columns = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
-    cells = {place: column for place, column in enumerate(columns) if keep(header[place])}
-    texts = {
-        place: _plain([_cell(value) for value in column], header[place] in verbatim) for place, column in cells.items()
-    }
-    frame = pd.DataFrame(texts)
-    frame.columns = [header[place] for place in cells]
-    return frame
+    cells = {place: list(map(_cell, column)) for place, column in enumerate(columns) if keep(header[place])}
+    return _frame(header, cells, verbatim)
 
 
 def _cell(value: Any) -> str:
@@ -192,13 +190,7 @@ def pick_columns(
     source: str,
     optional: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Take columns under our names, and read no others.
-
-    Examples
-    --------
-    >>> pick_columns(pd.DataFrame({"Sex": ["F"]}), {"sex": "Sex"}, source="a.csv").columns.tolist()
-    ['sex']
-    """
+    """Take columns under our names, and read no others."""
     have = table_columns(table)
     taken = {ours: theirs for ours, theirs in wanted.items() if theirs in have}
     for ours, theirs in wanted.items():
@@ -206,12 +198,12 @@ def pick_columns(
             role = "" if ours == theirs else f" (wanted as '{ours}')"
             raise InputError(f"{source} has no column '{theirs}'{role}.{did_you_mean(theirs, have)}")
     require_printable([*taken, *taken.values()], f"{source} has a column whose name")
-    counterfactuals = {name: other for name in taken.values() for other in have if other != name and _same(other, name)}
+    lookalikes = {name: other for name in taken.values() for other in have if other != name and _same(other, name)}
     if isinstance(table, pd.DataFrame):
-        frame = clean(table.set_axis(have, axis=1)[list(dict.fromkeys([*taken.values(), *counterfactuals.values()]))])
+        frame = clean(table.set_axis(have, axis=1)[list(dict.fromkeys([*taken.values(), *lookalikes.values()]))])
     else:
-        frame = read_table(table, columns=[*taken.values(), *counterfactuals.values()])
-    for name, other in counterfactuals.items():
+        frame = read_table(table, columns=[*taken.values(), *lookalikes.values()])
+    for name, other in lookalikes.items():
         differ = np.flatnonzero((_text(frame[name]) != _text(frame[other])).to_numpy())
         if len(differ):
             raise InputError(
@@ -231,13 +223,7 @@ def _text(values: pd.Series) -> pd.Series:
 
 
 def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
-    r"""Give paths with forward slashes; refuse those that are absolute or climb out of their folder.
-
-    Examples
-    --------
-    >>> refuse_unsafe_paths(pd.Series(["a\\b.png"]), source="a.csv").tolist()
-    ['a/b.png']
-    """
+    r"""Give paths with forward slashes; refuse those that are absolute or climb out of their folder."""
     clean = paths.astype("string").str.replace("\\", "/", regex=False)
     unsafe = clean.str.match(r"^(?:/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://)") | clean.str.contains(
         r"(?:^|/)\.\.(?:/|$)|\x00"
@@ -251,17 +237,12 @@ def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
     return clean.astype(str)
 
 
-def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str, shown: int = 5) -> None:
-    """Refuse a table in which a key occurs twice.
-
-    Examples
-    --------
-    >>> require_unique(pd.Series([1, 2]), source="a.csv", what="image ids")
-    """
+def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str) -> None:
+    """Refuse a table in which a key occurs twice."""
     double = keys[keys.duplicated(keep="first")].drop_duplicates()
     if len(double):
-        listed = ", ".join(_spell(row) for row in double.head(shown).to_numpy().tolist())
-        more = f" and {len(double) - shown} more" if len(double) > shown else ""
+        listed = ", ".join(_spell(row) for row in double.head(5).to_numpy().tolist())
+        more = f" and {len(double) - 5} more" if len(double) > 5 else ""
         raise InputError(f"{source} has {len(double)} {what} more than once: {listed}{more}. Keep one row of each.")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from citlr.data.flow import FlowRecorder
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
-from citlr.data.tables.vocabulary import UNKNOWN, Policy, settle
+from citlr.data.tables.vocabulary import UNKNOWN, Policy, resolve
 from citlr.errors import InputError, did_you_mean
 
 # More levels than this are a number or free text read as categories; contrasts grow with the square.
@@ -84,25 +84,25 @@ def _by_vocabulary(counts: pd.Series, words: Words | None, attribute: str, sourc
     if words is not None and words.merged:
         _refuse_mixture(counts, words, attribute, source)
     together = groups(values, words)
-    several = {key: found for key, found in together.items() if len(found) > 1 and key != UNKNOWN}
+    several = {key: spellings for key, spellings in together.items() if len(spellings) > 1 and key != UNKNOWN}
     names = {value: value for value in values} | dict.fromkeys(together.get(UNKNOWN, []), UNKNOWN)
-    for found in several.values():
+    for spellings in several.values():
         if words is not None and words.merged:
             continue
-        if not only_numbers_differ(found):
-            raise InputError(_ask_to_merge(found, counts, attribute, source))
-        names.update(dict.fromkeys(found, _plainest(found)))
+        if not only_numbers_differ(spellings):
+            raise InputError(_ask_to_merge(spellings, counts, attribute, source))
+        names.update(dict.fromkeys(spellings, _plainest(spellings)))
     if several and words is not None and words.merged:
         # All levels are then called as the named data sets call them, not one of two by its commonest spelling.
         known = (*words.levels, UNKNOWN)
-        chosen = {key: key if key in known else _plainest(found) for key, found in together.items()}
-        names = {value: chosen[key] for key, found in together.items() for value in found}
+        chosen = {key: key if key in known else _plainest(spellings) for key, spellings in together.items()}
+        names = {value: chosen[key] for key, spellings in together.items() for value in spellings}
     return names
 
 
-def _plainest(found: Sequence[str]) -> str:
+def _plainest(spellings: Sequence[str]) -> str:
     """Choose the commonest spelling, of a number the shortest."""
-    return min(found, key=len) if only_numbers_differ(found) else found[0]
+    return min(spellings, key=len) if only_numbers_differ(spellings) else spellings[0]
 
 
 def _refuse_mixture(counts: pd.Series, words: Words, attribute: str, source: str) -> None:
@@ -117,11 +117,11 @@ def _refuse_mixture(counts: pd.Series, words: Words, attribute: str, source: str
         )
 
 
-def _ask_to_merge(found: Sequence[str], counts: pd.Series, attribute: str, source: str) -> str:
-    best = max(found, key=lambda value: int(counts[value]))
-    merge = " ".join(f"--level {_shell(f'{value}={best}')}" for value in found if value != best)
+def _ask_to_merge(spellings: Sequence[str], counts: pd.Series, attribute: str, source: str) -> str:
+    best = max(spellings, key=lambda value: int(counts[value]))
+    merge = " ".join(f"--level {_shell(f'{value}={best}')}" for value in spellings if value != best)
     return (
-        f"{source}: '{attribute}' holds {_quoted(found, counts)}, which look like spellings of one level; list the "
+        f"{source}: '{attribute}' holds {_quoted(spellings, counts)}, which look like spellings of one level; list the "
         f"levels (`levels`: ['{best}', ...]) to merge spellings that differ by case or blanks, or name every value: "
         f"{merge[:200]} merges these."
     )
@@ -197,21 +197,25 @@ def _note_spellings(recorder: FlowRecorder, attribute: str, names: Mapping[str, 
     for raw, name in names.items():
         if name != UNKNOWN:
             level_of.setdefault(name, []).append(raw)
-    merged = {name: found for name, found in level_of.items() if len(found) > 1}
+    merged = {name: spellings for name, spellings in level_of.items() if len(spellings) > 1}
     if merged:
-        said = "; ".join(f"{name} from {_counted(found, counts)}" for name, found in merged.items())
+        said = "; ".join(f"{name} from {_counted(spellings, counts)}" for name, spellings in merged.items())
         recorder.start(attribute, f"{attribute}: several values are one level ({said})")
 
 
 def resolve_patients(recorder: FlowRecorder, attribute: str, policy: Policy) -> None:
     """Give every patient one level of what cannot change; under "drop" those whose records disagree are left out."""
     frame = recorder.frame
-    settled = settle(frame, key="patient_id", value=attribute, policy=policy).set_index("patient_id")
-    torn = frame["patient_id"].isin(settled.index[settled["conflict"]]) & (frame[attribute] != UNKNOWN)
-    if not torn.any():
+    resolved = resolve(frame, key="patient_id", value=attribute, policy=policy).set_index("patient_id")
+    conflicting = frame["patient_id"].isin(resolved.index[resolved["conflict"]]) & (frame[attribute] != UNKNOWN)
+    if not conflicting.any():
         return
-    seen = frame[torn].groupby("patient_id")[attribute].agg(lambda found: " / ".join(sorted(set(found.astype(str)))))
-    reason = f"{attribute}: the records of the patient disagree{listed(frame.loc[torn, 'patient_id'].map(seen))}"
+    seen = (
+        frame[conflicting]
+        .groupby("patient_id")[attribute]
+        .agg(lambda levels: " / ".join(sorted(set(levels.astype(str)))))
+    )
+    reason = f"{attribute}: the records of the patient disagree{listed(frame.loc[conflicting, 'patient_id'].map(seen))}"
     patients = frame["patient_id"].nunique()
     if policy == "drop" and len(seen) > MAX_UNMATCHED * patients:
         raise InputError(
@@ -219,9 +223,9 @@ def resolve_patients(recorder: FlowRecorder, attribute: str, policy: Policy) -> 
             "does not change; is 'patient_id' the column of the patients, and the attribute the patient's own?"
         )
     if policy == "drop":
-        recorder.keep(~torn, attribute, reason)
+        recorder.keep(~conflicting, attribute, reason)
         return
-    recorder.frame.loc[torn, attribute] = frame.loc[torn, "patient_id"].map(settled[attribute])
+    recorder.frame.loc[conflicting, attribute] = frame.loc[conflicting, "patient_id"].map(resolved[attribute])
     recorder.start(attribute, reason.replace(" (", f", the {policy} record counts (", 1))
 
 
@@ -244,7 +248,7 @@ def merge_covariate(recorder: FlowRecorder, name: str) -> None:
     require_printable(counts.index, f"A value of '{name}'")
     together = groups([str(value) for value in counts.index], VIEWS if name == "view" else None)
     # Groups are in the order of the counts: the commonest spelling is the first.
-    names = {value: found[0] for found in together.values() for value in found}
+    names = {value: spellings[0] for spellings in together.values() for value in spellings}
     recorder.frame[name] = text.map(names).reindex(column.index)
     _note_spellings(recorder, name, names, counts)
 

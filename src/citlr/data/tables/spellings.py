@@ -9,16 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from citlr.data.tables.vocabulary import (
-    ETHNICITY_CHEXPERT,
-    RACE_CHEXPERT,
-    RACE_MIMIC,
-    SEX,
-    SEXES,
-    STUDY_RACES,
-    UNKNOWN,
-    VIEW,
-)
+from citlr.data.tables import vocabulary
 
 _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.(\d*?)0*)?")
 
@@ -39,26 +30,26 @@ class Words:
 
 
 _ETHNICITIES = {
-    **ETHNICITY_CHEXPERT,
+    **vocabulary.ETHNICITY_CHEXPERT,
     "hispanic or latino": "hispanic",
     "non-hispanic": "non-hispanic",
     "non hispanic": "non-hispanic",
     "not hispanic or latino": "non-hispanic",
 }
 _RACES = {
-    **RACE_MIMIC,
-    **RACE_CHEXPERT,
+    **vocabulary.RACE_MIMIC,
+    **vocabulary.RACE_CHEXPERT,
     "black": "black",
     "african american": "black",
     "caucasian": "white",
     "hispanic": "other",
 }
 ATTRIBUTES = (
-    Words("sex", frozenset({"sex", "gender", "geschlecht"}), SEX, SEXES, merged=True),
+    Words("sex", frozenset({"sex", "gender", "geschlecht"}), vocabulary.SEX, vocabulary.SEXES, merged=True),
     Words("ethnicity", frozenset({"hispanic"}), _ETHNICITIES, ("hispanic", "non-hispanic"), merged=True),
-    Words("race", frozenset({"race", "ethnicity", "ethnic"}), _RACES, STUDY_RACES),
+    Words("race", frozenset({"race", "ethnicity", "ethnic"}), _RACES, vocabulary.STUDY_RACES),
 )
-VIEWS = Words("view", frozenset({"view"}), VIEW, ("AP", "PA", "frontal", "lateral"), merged=True)
+VIEWS = Words("view", frozenset({"view"}), vocabulary.VIEW, ("AP", "PA", "frontal", "lateral"), merged=True)
 # What says of any attribute that it is not stated.
 UNSTATED = frozenset({"?", "-", "--", ".", "unknown", "missing", "not stated", "not reported", "prefer not to say"})
 _TRUTH = {"true": "yes", "yes": "yes", "on": "yes", "false": "no", "no": "no", "off": "no"}
@@ -116,8 +107,8 @@ def groups(values: Sequence[str], words: Words | None) -> dict[str, list[str]]:
     for value in values:
         key = fold(value)
         level = None if words is None else words.table.get(key)
-        known = words is not None and level in (*words.levels, UNKNOWN)
-        key = str(level) if known else UNKNOWN if key in UNSTATED else _TRUTH.get(key, key)
+        known = words is not None and level in (*words.levels, vocabulary.UNKNOWN)
+        key = str(level) if known else vocabulary.UNKNOWN if key in UNSTATED else _TRUTH.get(key, key)
         found.setdefault(key, []).append(value)
     return found
 

@@ -50,10 +50,10 @@ def _read(
         try:
             sample = list(itertools.islice(lines, _SAMPLE))
             separator, skipped = _separator(sample, usual)
-            found = csv.reader(
+            rows = csv.reader(
                 itertools.chain(sample[skipped:], lines), delimiter=separator, strict=True, skipinitialspace=True
             )
-            return columns(_Records(found, file, skipped, separator), keep, header_only)
+            return columns(_Records(rows, file, skipped, separator), keep, header_only)
         except UnicodeDecodeError as error:
             raise InputError(_undecodable(file, error)) from error
 

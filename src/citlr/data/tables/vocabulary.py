@@ -19,65 +19,45 @@ SEXES = ("female", "male")
 RACES = ("white", "black", "asian", "other", UNKNOWN)
 # The publication studies these three, self-reported.
 STUDY_RACES = ("white", "black", "asian")
-ETHNICITIES = ("hispanic", "non-hispanic", UNKNOWN)
 # De-identified data sets write every age from here on as one value (CheXpert 90, MIMIC-IV 91, HIPAA "90 or older").
 AGE_CAP = 90.0
 # Older than anyone: a typing error (NIH 2017 has ages above 400).
 OLDEST = 120.0
 
-SEX: Mapping[str, str] = {
-    "f": "female",
-    "female": "female",
-    "woman": "female",
-    "w": "female",
-    "weiblich": "female",
-    "m": "male",
-    "male": "male",
-    "man": "male",
-    "männlich": "male",
-    "o": UNKNOWN,
-    "other": UNKNOWN,
-    "u": UNKNOWN,
-    "unknown": UNKNOWN,
-    "": UNKNOWN,
-}
 
-RACE_CHEXPERT: Mapping[str, str] = {
-    "white": "white",
-    "white, non-hispanic": "white",
-    "white, hispanic": "white",
-    "white or caucasian": "white",
-    "black or african american": "black",
-    "black, non-hispanic": "black",
-    "black, hispanic": "black",
-    "asian": "asian",
-    "asian, non-hispanic": "asian",
-    "asian, hispanic": "asian",
-    "asian - historical conv": "asian",
-    "other": "other",
-    "other, hispanic": "other",
-    "other, non-hispanic": "other",
-    "native hawaiian or other pacific islander": "other",
-    "pacific islander, non-hispanic": "other",
-    "pacific islander, hispanic": "other",
-    "american indian or alaska native": "other",
-    "native american, non-hispanic": "other",
-    "native american, hispanic": "other",
-    "unknown": UNKNOWN,
-    "race and ethnicity unknown": UNKNOWN,
-    "patient refused": UNKNOWN,
-    "": UNKNOWN,
-}
+def _table(text: str) -> Mapping[str, str]:
+    """Read lines of `level: spelling; spelling` as spelling to level; a blank is unknown."""
+    named = (line.strip().split(": ", 1) for line in text.strip().splitlines())
+    return {spelling: level for level, spellings in named for spelling in spellings.split("; ")} | {"": UNKNOWN}
 
-ETHNICITY_CHEXPERT: Mapping[str, str] = {
-    "hispanic/latino": "hispanic",
-    "hispanic": "hispanic",
-    "non-hispanic/non-latino": "non-hispanic",
-    "not hispanic": "non-hispanic",
-    "unknown": UNKNOWN,
-    "patient refused": UNKNOWN,
-    "": UNKNOWN,
-}
+
+SEX = _table(
+    """
+    female: f; female; woman; w; weiblich
+    male: m; male; man; männlich
+    unknown: o; other; u; unknown
+    """
+)
+
+RACE_CHEXPERT = _table(
+    """
+    white: white; white, non-hispanic; white, hispanic; white or caucasian
+    black: black or african american; black, non-hispanic; black, hispanic
+    asian: asian; asian, non-hispanic; asian, hispanic; asian - historical conv
+    other: other; other, hispanic; other, non-hispanic; american indian or alaska native
+    other: native hawaiian or other pacific islander; pacific islander, non-hispanic; pacific islander, hispanic
+    other: native american, non-hispanic; native american, hispanic
+    unknown: unknown; race and ethnicity unknown; patient refused
+    """
+)
+
+ETHNICITY_CHEXPERT = _table(
+    """
+    hispanic: hispanic/latino; hispanic
+    non-hispanic: non-hispanic/non-latino; not hispanic
+    unknown: unknown; patient refused
+    """
+)
 
 # Where the race says it too; used where the ethnicity itself is blank.
 ETHNICITY_IN_RACE_CHEXPERT: Mapping[str, str] = {
@@ -86,84 +66,35 @@ ETHNICITY_IN_RACE_CHEXPERT: Mapping[str, str] = {
 }
 
 # MIMIC-IV v1 `ethnicity` (8 values) and v2 `race` (33 values); one question asks for both race and ethnicity.
-RACE_MIMIC: Mapping[str, str] = {
-    "white": "white",
-    "white - other european": "white",
-    "white - russian": "white",
-    "white - eastern european": "white",
-    "white - brazilian": "white",
-    "black/african american": "black",
-    "black/cape verdean": "black",
-    "black/caribbean island": "black",
-    "black/african": "black",
-    "asian": "asian",
-    "asian - chinese": "asian",
-    "asian - south east asian": "asian",
-    "asian - asian indian": "asian",
-    "asian - korean": "asian",
-    "portuguese": "other",
-    "hispanic or latino": "other",
-    "hispanic/latino": "other",
-    "hispanic/latino - puerto rican": "other",
-    "hispanic/latino - dominican": "other",
-    "hispanic/latino - guatemalan": "other",
-    "hispanic/latino - salvadoran": "other",
-    "hispanic/latino - columbian": "other",
-    "hispanic/latino - honduran": "other",
-    "hispanic/latino - cuban": "other",
-    "hispanic/latino - mexican": "other",
-    "hispanic/latino - central american": "other",
-    "south american": "other",
-    "american indian/alaska native": "other",
-    "native hawaiian or other pacific islander": "other",
-    "multiple race/ethnicity": "other",
-    "other": "other",
-    "unknown": UNKNOWN,
-    "unable to obtain": UNKNOWN,
-    "patient declined to answer": UNKNOWN,
-    "": UNKNOWN,
-}
+RACE_MIMIC = _table(
+    """
+    white: white; white - other european; white - russian; white - eastern european; white - brazilian
+    black: black/african american; black/cape verdean; black/caribbean island; black/african
+    asian: asian; asian - chinese; asian - south east asian; asian - asian indian; asian - korean
+    other: portuguese; hispanic or latino; hispanic/latino; hispanic/latino - puerto rican; hispanic/latino - dominican
+    other: hispanic/latino - guatemalan; hispanic/latino - salvadoran; hispanic/latino - columbian
+    other: hispanic/latino - honduran; hispanic/latino - cuban; hispanic/latino - mexican
+    other: hispanic/latino - central american; south american; american indian/alaska native
+    other: native hawaiian or other pacific islander; multiple race/ethnicity; other
+    unknown: unknown; unable to obtain; patient declined to answer
+    """
+)
 
 # Who says "white" there was not asked whether he is Hispanic as well, so everyone else is unknown, not non-Hispanic.
 ETHNICITY_MIMIC: Mapping[str, str] = {raw: "hispanic" if raw.startswith("hispanic") else UNKNOWN for raw in RACE_MIMIC}
 
-VIEW: Mapping[str, str] = {
-    "ap": "AP",
-    "pa": "PA",
-    "frontal": "frontal",
-    # PadChest: lying down, from the front.
-    "ap_horizontal": "AP",
-    "antero-posterior": "AP",
-    "anteroposterior": "AP",
-    "postero-anterior": "PA",
-    "posteroanterior": "PA",
-    "ll": "lateral",
-    "rl": "lateral",
-    "l": "lateral",
-    "lat": "lateral",
-    "lateral": "lateral",
-    "left lateral": "lateral",
-    "right lateral": "lateral",
-    "xtable lateral": "lateral",
-    "swimmers": "lateral",
-    # Neither frontal nor lateral: oblique, decubitus, lordotic, ribs.
-    "lao": "other",
-    "rao": "other",
-    "lpo": "other",
-    "rpo": "other",
-    "ap axial": "other",
-    "ap lld": "other",
-    "ap rld": "other",
-    "pa lld": "other",
-    "pa rld": "other",
-    "lld": "other",
-    "rld": "other",
-    "costal": "other",
-    "exclude": "other",
-    "unk": UNKNOWN,
-    "unknown": UNKNOWN,
-    "": UNKNOWN,
-}
+# "ap_horizontal" is PadChest's: lying down, from the front. "other" is neither frontal nor lateral: oblique, decubitus,
+# lordotic, ribs.
+VIEW = _table(
+    """
+    AP: ap; ap_horizontal; antero-posterior; anteroposterior
+    PA: pa; postero-anterior; posteroanterior
+    frontal: frontal
+    lateral: ll; rl; l; lat; lateral; left lateral; right lateral; xtable lateral; swimmers
+    other: lao; rao; lpo; rpo; ap axial; ap lld; ap rld; pa lld; pa rld; lld; rld; costal; exclude
+    unknown: unk; unknown
+    """
+)
 FRONTAL = ("AP", "PA", "frontal")
 
 # Upper case. An age is a number, its unit (years without one), and a mark where it is a lower bound.
@@ -184,13 +115,7 @@ def raw_text(values: pd.Series) -> pd.Series:
 def translate(
     values: pd.Series, table: Mapping[str, str], *, source: str, what: str, allow_unknown: bool = False
 ) -> pd.Series:
-    """Look every value up, ignoring case; the result holds names only.
-
-    Examples
-    --------
-    >>> translate(pd.Series(["White or Caucasian", "Asian"]), RACE_CHEXPERT, source="a.csv", what="race").tolist()
-    ['white', 'asian']
-    """
+    """Look every value up, ignoring case; the result holds names only."""
     text = raw_text(values)
     # Few distinct values among many rows: look each up once.
     codes, distinct = pd.factorize(text)
@@ -210,13 +135,7 @@ def translate(
 def read_age(
     values: pd.Series, *, source: str, zero_is_missing: bool = False, cap: float | None = AGE_CAP
 ) -> pd.Series:
-    """Read ages as years: numbers, DICOM age strings (`060Y`, `018M`, `006W`, `010D`) and caps (`89+`, `>89`).
-
-    Examples
-    --------
-    >>> read_age(pd.Series(["060Y", "6M", "45", "89+", "414", None]), source="a.csv").tolist()
-    [60.0, 0.5, 45.0, 90.0, nan, nan]
-    """
+    """Read ages as years: numbers, DICOM age strings (`060Y`, `018M`, `006W`, `010D`) and caps (`89+`, `>89`)."""
     # Few distinct ages among many rows: read each once.
     codes, distinct = pd.factorize(raw_text(values).str.upper())
     text = pd.Series(np.asarray(distinct, dtype=object), dtype=str)
@@ -254,15 +173,8 @@ def open_ended(values: pd.Series) -> pd.Series:
     return text.str.endswith("+") | text.str.startswith(">")
 
 
-def settle(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:
-    """Give one row per key where several rows may disagree.
-
-    Examples
-    --------
-    >>> visits = pd.DataFrame({"who": ["a", "a", "b"], "race": ["white", "asian", "black"]})
-    >>> settle(visits, key="who", value="race", policy="drop").to_dict("list")
-    {'who': ['a', 'b'], 'race': ['conflicting', 'black'], 'conflict': [True, False]}
-    """
+def resolve(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:
+    """Give one row per key where several rows may disagree."""
     if policy not in POLICIES:
         raise InputError(f"'{policy}' is not a policy for patients with several values; known: {', '.join(POLICIES)}.")
     known = frame[frame[value] != UNKNOWN]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from citlr.generators.diffusion.settings import AutoencoderSettings
 from citlr.generators.quality.ssim import ssim
 
 
@@ -54,36 +55,23 @@ def make_local(module: nn.Module) -> None:
 class Autoencoder(nn.Module):
     """Encodes grey images (n, 1, s, s) in [0, 1] as latents (n, c, s/f, s/f), standardised, and decodes them.
 
-    The factor f is `patch * 2 ** (len(channels) - 1)`. With `patch` above 1 the image enters as a stack of its
+    The factor f is `patch * 2 ** (len(ae_channels) - 1)`. With `patch` above 1 the image enters as a stack of its
     sub-sampled copies, which spares the layers at full resolution: on a processor they are most of the time.
 
-    - `channels`: Width per resolution.
-    - `latent_channels`: c.
-    - `blocks`: Residual blocks per resolution.
-    - `patch`: Side of the squares that become channels.
-    - `groups`: Groups of GroupNorm.
-    - `local`: Whether normalisation stays within a position, see `PixelNorm`.
-    - `shortcut`: Whether both networks have a linear path around them, which `start` sets to the principal components
-      of f x f squares: training then starts from the best linear code instead of from nothing.
+    - `settings`: Width per resolution (`ae_channels`), c (`latent_channels`), residual blocks per resolution, side of
+      the squares that become channels (`patch`), groups of GroupNorm, whether normalisation stays within a position
+      (`local`, see `PixelNorm`), and whether both networks have a linear path around them (`shortcut`), which `start`
+      sets to the principal components of f x f squares: training then starts from the best linear code instead of from
+      nothing.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(
-        self,
-        *,
-        channels: tuple[int, ...],
-        latent_channels: int,
-        blocks: int,
-        patch: int,
-        groups: int,
-        local: bool,
-        shortcut: bool = False,
-    ) -> None:
+    def __init__(self, settings: AutoencoderSettings) -> None:
         super().__init__()
-        self.patch = patch
-        self.latent_channels = latent_channels
+        patch, channels, latent_channels = settings.patch, settings.ae_channels, settings.latent_channels
+        self.patch, self.latent_channels = patch, latent_channels
         # Here, for it takes 5 s, see `Denoiser`.
         from monai.networks.nets.autoencoderkl import AutoencoderKL
 
@@ -92,20 +80,20 @@ class Autoencoder(nn.Module):
             in_channels=patch**2,
             out_channels=patch**2,
             channels=channels,
-            num_res_blocks=blocks,
+            num_res_blocks=settings.ae_blocks,
             attention_levels=(False,) * len(channels),
             latent_channels=latent_channels,
-            norm_num_groups=groups,
+            norm_num_groups=settings.groups,
             # Attention over the image would undo locality, and costs most where images are large.
             with_encoder_nonlocal_attn=False,
             with_decoder_nonlocal_attn=False,
         )
-        if local:
+        if settings.local:
             make_local(self.net)
         factor = patch * 2 ** (len(channels) - 1)
         self.down: nn.Conv2d | None = None
         self.up: nn.ConvTranspose2d | None = None
-        if shortcut:
+        if settings.shortcut:
             self.down = nn.Conv2d(1, latent_channels, factor, stride=factor)
             self.up = nn.ConvTranspose2d(latent_channels, 1, factor, stride=factor)
         self.register_buffer("centre", torch.zeros(1, latent_channels, 1, 1))
@@ -167,10 +155,10 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Give images (n, 1, s, s) in [0, 1] of standardised latents (n, c, s/f, s/f)."""
-        return self.paint(z).clamp(0.0, 1.0)
+        return self.decode_unclipped(z).clamp(0.0, 1.0)
 
-    def paint(self, z: Tensor) -> Tensor:
-        """Decode standardised latents; grey values are not clipped, as those of aligned images need not be."""
+    def decode_unclipped(self, z: Tensor) -> Tensor:
+        """Decode standardised latents; grey values are not clipped, as those of residualised images need not be."""
         return self.render(z * self.spread + self.centre)
 
     def standardise(self, mean: Tensor, deviation: Tensor) -> None:

@@ -2,66 +2,64 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from citlr.errors import InputError, did_you_mean
-from citlr.generators.diffusion.tokens import Tokens
+from citlr.generators.diffusion.settings import AutoencoderSettings, DenoiserSettings
 
-PREDICTIONS = ("epsilon", "sample", "velocity")
+
+class Tokens(nn.Module):
+    """Embeds a code as one token per variable: (n, width) -> (n, variables, dim).
+
+    A linear map per variable, so that a null token, a level and a number have an embedding each of their own.
+
+    - `widths`: Length of each variable's code.
+    - `dim`: Length of a token.
+    """
+
+    def __init__(self, widths: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        self.embeddings = nn.ModuleList(nn.Linear(width, dim) for width in widths)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embed codes."""
+        parts = torch.split(codes, list(self.widths), dim=1)
+        return torch.stack([embed(part) for embed, part in zip(self.embeddings, parts, strict=True)], dim=1)
 
 
 class Denoiser(nn.Module):
     """Predicts what a noisy latent consists of, given the time and the condition.
 
-    - `latent_channels`: Channels of the latent.
+    - `settings`: Widths per resolution and whether there is (self- and cross-) attention at it (`unet_channels`,
+      `unet_attention`; at least one has it), residual blocks per resolution, channels per attention head, length of a
+      token (`context`), what the network puts out (`prediction`), and whether the code is also given at every position
+      (`planes`), as constant planes beside the latent: cross-attention alone takes some thousand steps to find the
+      condition; planes take some ten.
+    - `autoencoder`: Channels of the latent, and groups of GroupNorm.
     - `widths`: Lengths of the variables' codes, see `Conditions`.
-    - `channels`, `attention`: Width per resolution, and whether there is (self- and cross-) attention at it; at least
-      one has it.
-    - `blocks`, `head`, `groups`, `context`: Residual blocks per resolution, channels per attention head, groups of
-      GroupNorm, length of a token.
-    - `planes`: Whether the code is also given at every position, as constant planes beside the latent. Cross-attention
-      alone takes some thousand steps to find the condition; planes take some ten.
-    - `prediction`: What the network puts out.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_channels: int,
-        widths: Sequence[int],
-        channels: tuple[int, ...],
-        attention: tuple[bool, ...],
-        blocks: int,
-        head: int,
-        groups: int,
-        context: int,
-        planes: bool,
-        prediction: str,
-    ) -> None:
+    def __init__(self, settings: DenoiserSettings, autoencoder: AutoencoderSettings, widths: Sequence[int]) -> None:
         # Here, for it takes 5 s: whoever only reads results, or has a typing error in a model's name, does not wait.
         from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
         super().__init__()
-        if prediction not in PREDICTIONS:
-            raise InputError(f"prediction='{prediction}' is not known.{did_you_mean(prediction, PREDICTIONS)}")
-        self.prediction = prediction
-        self.planes = planes
-        self.tokens = Tokens(widths, context)
+        self.prediction, self.planes = settings.prediction, settings.planes
+        self.tokens = Tokens(widths, settings.context)
         self.net = DiffusionModelUNet(
             spatial_dims=2,
-            in_channels=latent_channels + (sum(widths) if planes else 0),
-            out_channels=latent_channels,
-            channels=channels,
-            attention_levels=attention,
-            num_res_blocks=blocks,
-            num_head_channels=head,
-            norm_num_groups=groups,
+            in_channels=autoencoder.latent_channels + (sum(widths) if self.planes else 0),
+            out_channels=autoencoder.latent_channels,
+            channels=settings.unet_channels,
+            attention_levels=settings.unet_attention,
+            num_res_blocks=settings.unet_blocks,
+            num_head_channels=settings.head,
+            norm_num_groups=autoencoder.groups,
             with_conditioning=True,
-            cross_attention_dim=context,
+            cross_attention_dim=settings.context,
             use_flash_attention=True,
         )
         self.to(memory_format=torch.channels_last)
@@ -79,38 +77,3 @@ class Denoiser(nn.Module):
             given.contiguous(memory_format=torch.channels_last), timesteps=times, context=self.tokens(codes)
         )
         return output
-
-
-def target_of(prediction: str, *, z: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Give what a network of this kind should put out: the noise, the clean latent, or the velocity.
-
-    The velocity is `sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) z` (Salimans and Ho 2022).
-
-    Examples
-    --------
-    >>> target_of("velocity", z=torch.tensor([1.0]), noise=torch.tensor([2.0]), alpha_bar=torch.tensor(0.5))
-    tensor([0.7071])
-    """
-    if prediction == "epsilon":
-        return noise
-    if prediction == "sample":
-        return z
-    return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * z
-
-
-def noise_of(prediction: str, output: Tensor, *, x: Tensor, alpha_bar: float) -> Tensor:
-    """Turn the network's output at `x` into the noise that it implies.
-
-    Examples
-    --------
-    >>> z, eps, a = torch.ones(1), torch.full((1,), 3.0), torch.tensor(0.64)
-    >>> x = a.sqrt() * z + (1 - a).sqrt() * eps
-    >>> outputs = [(p, target_of(p, z=z, noise=eps, alpha_bar=a)) for p in PREDICTIONS]
-    >>> [round(float(noise_of(p, output, x=x, alpha_bar=0.64)), 4) for p, output in outputs]
-    [3.0, 3.0, 3.0]
-    """
-    if prediction == "epsilon":
-        return output
-    if prediction == "sample":
-        return (x - math.sqrt(alpha_bar) * output) / math.sqrt(max(1 - alpha_bar, 1e-12))
-    return math.sqrt(alpha_bar) * output + math.sqrt(1 - alpha_bar) * x

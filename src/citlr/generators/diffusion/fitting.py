@@ -1,232 +1,167 @@
-"""Training of the parts of a latent diffusion generator, one after the other: autoencoder, disentangler, denoiser."""
+"""The training of a latent diffusion generator from beginning to end: which part learns when, and from what."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from citlr.console import Narrator
-from citlr.errors import InputError
-from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
-from citlr.generators.diffusion.denoiser import Denoiser, target_of
-from citlr.generators.diffusion.process import Process
-from citlr.generators.diffusion.settings import LDMConfig
-from citlr.learning.loop import VALIDATION, Trainer, run
-from citlr.learning.plan import Budget, Learner, Plan
+from citlr.generators.diffusion.guidance import calibrate, measure_errors, round_trip
+from citlr.generators.diffusion.parts import Encoded, latents, train_autoencoder, train_denoiser
+from citlr.generators.diffusion.sampling import Sampler
+from citlr.generators.effects.alignment import aligned
+from citlr.generators.effects.support import find_support
+from citlr.generators.effects.uncertainty import find_deviations
+from citlr.generators.preparation import Prepared
+from citlr.generators.published.disentangle import Disentangler
+from citlr.generators.published.game import Game, estimate_information, train_disentangler
+from citlr.generators.published.strength import choose_strength
+from citlr.learning.session import Session
 from citlr.learning.store import Dataset, Rows, spans, stored
-from citlr.randomness import hashed_seed
 
-# What the autoencoder's weights depend on.
-AUTOENCODER = (
-    "size",
-    "patch",
-    "ae_channels",
-    "ae_blocks",
-    "latent_channels",
-    "local",
-    "shortcut",
-    "groups",
-    "kl_weight",
-    "structure",
-    "ae_steps",
-    "ae_batch",
-    "ae_rate",
-    "ema",
-    "patience",
-)
-# What no weights depend on: how they are trained in time, and how they are used.
-AFTERWARDS = {
-    "preset",
-    "checkpoint_minutes",
-    "accelerator",
-    "devices",
-    "guidance",
-    "detail",
-    "spread",
-    "support",
-    "abduction",
-    "eta",
-}
+SPLITS = ("train", "validation")
+# Images that the information in latents as encoded is estimated on.
+INFORMATION_IMAGES = 2048
 
 
-@dataclass(frozen=True)
-class Workshop:
-    """What every part's training needs.
+class Fitting:
+    """One training.
 
-    - `config`: The configuration.
-    - `trainer`: The device.
-    - `seed`: Seed of the training.
-    - `directory`: For checkpoints and caches.
-    - `narrator`: Shows the progress.
-    - `marks`: Names of the data sets' content.
+    - `sampler`: What is trained.
+    - `prepared`: The splits.
+    - `report`: What the training found out.
     """
 
-    config: LDMConfig
-    trainer: Trainer
-    seed: int
-    directory: Path | None
-    narrator: Narrator
-    marks: tuple[str, ...] = ()
+    def __init__(self, sampler: Sampler, prepared: Prepared) -> None:
+        self.sampler, self.prepared, self.config = sampler, prepared, sampler.config
+        self.seed = prepared.session.seed
+        self.report: dict[str, Any] = {}
 
-    def key(self, part: str) -> str:
-        """Name all that the result of a part depends on, in 16 hexadecimal digits: another key, another training."""
-        own = self.config.to_json()
-        names = AUTOENCODER if part == "autoencoder" else sorted(set(own) - AFTERWARDS)
-        return f"{hashed_seed(self.seed, *self.marks, *(f'{name}={own[name]}' for name in names)):016x}"
+    def run(self) -> Sampler:
+        """Train all parts, and measure what is known only when they are trained."""
+        sampler, config, (train, _), codes = self.sampler, self.config, self.prepared.sets, self.prepared.codes
+        self._find_support()
+        inputs = self._residualise()
+        marks = [*(data.mark for data in inputs), self.prepared.mark]
+        session = self.prepared.session.keyed(*marks, *config.autoencoder_depends_on())
+        train_autoencoder(session, config.autoencoder, sampler.autoencoder, *inputs)
+        z = [latents(session, sampler.autoencoder, data, name=name) for data, name in zip(inputs, SPLITS, strict=True)]
+        session, residual = session.keyed(*marks, *config.weights_depend_on()), z
+        if sampler.latent_alignment is not None:
+            self.report["latent_alignment"] = sampler.latent_alignment.fit(z[0], codes[0], seed=self.seed)
+            # What follows depends on the maps.
+            session = session.keyed(*marks, sampler.latent_alignment.mark(), *config.weights_depend_on())
+            residual = self._each(session, sampler.residualise_latent, z, "residual")
+        hidden = residual
+        if sampler.disentangler is not None:
+            self._play(session, sampler.disentangler, residual)
+            hidden = self._each(session, sampler.disentangle, z, "hidden")
+        first, second = (Encoded(*split) for split in zip(z, hidden, codes, strict=True))
+        train_denoiser(session, config.denoiser, sampler.denoiser, sampler.process, sampler.conditions, (first, second))
+        sampler.uncertainty.deviations.copy_(find_deviations(train, codes[0], sampler.conditions, seed=self.seed))
+        self.sampler = dataclasses.replace(sampler, guidance=self._guidance())
+        self._recentre()
+        self._round_trip()
+        return self.sampler
 
-    def plan(
-        self,
-        part: str,
-        learners: Mapping[str, Learner],
-        update: Callable[[int, torch.Generator], dict[str, float]],
-        budget: Budget,
-        validate: Callable[[], float] | None = None,
-        memory: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Train a part in place by `training.run`; parameters as of `Plan`."""
-        plan = Plan(part, learners, update, budget, self.seed, validate, self.key(part), memory or {})
-        run(plan, self.trainer, directory=self.directory, narrator=self.narrator)
+    def _find_support(self) -> None:
+        if self.config.sampling.support != "shown":
+            return
+        support = self.sampler.support
+        found = find_support(self.prepared.sets[0], self.prepared.codes[0], self.prepared.conditions, seed=self.seed)
+        support.weights.copy_(found)
+        names = [variable.name for variable in support.variables]
+        self.report["support"] = {name: float(part.mean()) for name, part in zip(names, found, strict=True)}
+        for name, share in self.report["support"].items():
+            if share == 0:
+                self.prepared.session.narrator.say(
+                    f"The training split shows no effect of '{name}' on any pixel, given what is held: setting it will "
+                    "change nothing, and its effectiveness will fail the gate."
+                )
 
-    def budget(self, steps: int, *, batch: int, rate: float) -> Budget:
-        """Budget of `steps` steps of `batch` images at a peak learning rate, with about ten validations."""
-        return Budget(
-            steps=steps,
-            batch_size=batch,
-            learning_rate=rate,
-            validate_every=max(1, math.ceil(steps / 10)),
-            patience=self.config.patience,
-            checkpoint_minutes=self.config.checkpoint_minutes,
+    def _residualise(self) -> tuple[Dataset, Dataset]:
+        """Fit the alignment, and give the splits as the autoencoder is to see them."""
+        alignment, (train, validation), codes = self.sampler.alignment, self.prepared.sets, self.prepared.codes
+        if alignment is None:
+            return train, validation
+        where = self.sampler.support.anywhere()
+        self.report["alignment"] = alignment.fit(train.pixels, codes[0], seed=self.seed, where=where)
+        if alignment.joint is not None:
+            shares = zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True)
+            self.report["joint_effects"] = [[name, share] for name, share in shares]
+        mark, folder = alignment.mark(), self.prepared.session.directory
+        return aligned(train, alignment, codes[0], mark, folder), aligned(validation, alignment, codes[1], mark, folder)
+
+    def _play(self, session: Session, phi: Disentangler, residual: list[Rows]) -> None:
+        """Play the publication's game, and say how much the latents told of the attribute before and after."""
+        sampler, codes, settings = self.sampler, self.prepared.codes, self.config.published
+        game = Game(settings, session, sampler.conditions, sampler.process.start, residual[0], codes[0])
+        before = game
+        if sampler.alignment is not None or sampler.latent_alignment is not None:
+            self.report["information_aligned"] = estimate_information(game, None, part="information-aligned")
+            plain = self._encode_plainly()
+            before = dataclasses.replace(game, z=plain, codes=codes[0][: len(plain)])
+        self.report["information_before"] = estimate_information(before, None, part="information-before")
+        if settings.strength is None:
+            decode = sampler.autoencoder.decode
+            self.report["strengths"] = choose_strength(game, phi, decode, residual[1], codes[1])
+            self.report["strength"] = phi.strength
+        else:
+            train_disentangler(game, phi)
+        changed = phi.strength > 0 or "information_aligned" not in self.report
+        self.report["information_after"] = (
+            estimate_information(game, phi, part="information-after") if changed else self.report["information_aligned"]
         )
 
-    def learner(self, module: nn.Module, *, rate: float, decay: float = 0.0, weight_decay: float = 0.0) -> Learner:
-        """Adam, with weight decay apart from the gradient where there is any; `decay` is of the moving average."""
-        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
-        return Learner(module, optimizer, decay=decay)
+    @torch.no_grad()
+    def _encode_plainly(self) -> Rows:
+        """Encode some images as they are, not residualised: z0 of the publication."""
+        train, sampler = self.prepared.sets[0], self.sampler
+        few = spans(min(len(train), INFORMATION_IMAGES), 64)
+        parts = [sampler.autoencoder.encode(train.images(part).to(sampler.device)).cpu() for part in few]
+        return torch.cat(parts).numpy()
 
+    @torch.no_grad()
+    def _each(
+        self, session: Session, change: Callable[[Tensor, Tensor], Tensor], z: list[Rows], name: str
+    ) -> list[Rows]:
+        """Change all latents of both splits, which have their own codes; on disk where there is a folder."""
+        changed = []
+        for split, rows, codes in zip(SPLITS, z, self.prepared.codes, strict=True):
 
-def train_autoencoder(shop: Workshop, model: Autoencoder, train: Dataset, validation: Dataset) -> None:
-    """Train the autoencoder and standardise its latent by the training split.
+            def parts(rows: Rows = rows, codes: Tensor = codes) -> Iterator[tuple[slice, Rows]]:
+                for part in spans(len(rows)):
+                    some = torch.from_numpy(np.array(rows[part])).to(session.device)
+                    yield part, change(some, codes[part]).cpu().numpy()
 
-    The loss is `reconstruction_loss + kl_weight * kl_to_normal`.
-    """
-    config, trainer = shop.config, shop.trainer
-    model.to(trainer.device)
-    model.start(train.images(slice(0, VALIDATION)).to(trainer.device))
-    learner = shop.learner(model, rate=config.ae_rate, decay=config.ema)
-    shape = (-1, *config.latent_shape)
+            changed.append(stored(session.file(f"{name}-{split}"), rows.shape, parts, dtype="float32"))
+        return changed
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        rows = trainer.rows(len(train), seed=shop.seed, part="autoencoder", step=step, batch_size=config.ae_batch)
-        images = train.images(rows).to(trainer.device)
-        noise = torch.randn((len(rows), *shape[1:]), generator=random).to(trainer.device)
-        output, mean, deviation = learner.runner(images, noise)
-        error = reconstruction_loss(output.float(), images, structure=config.structure)
-        kl = kl_to_normal(mean.float(), deviation.float())
-        trainer.descend(error + config.kl_weight * kl, learner)
-        return {"reconstruction": float(error.detach()), "kl": float(kl.detach())}
+    def _guidance(self) -> float:
+        chosen = self.config.sampling.guidance
+        if chosen is None:
+            found = calibrate(self.sampler, *self.prepared.sets, self.prepared.session)
+            chosen = found.guidance
+            self.report["effect_size_at_guidance_1"] = found.size_at_one if np.isfinite(found.size_at_one) else None
+            self.report["effect_size"] = found.size if np.isfinite(found.size) else None
+        self.report["guidance"] = chosen
+        return chosen
 
-    def validate() -> float:
-        losses = []
-        for part in spans(min(len(validation), VALIDATION), config.ae_batch):
-            images = validation.images(part).to(trainer.device)
-            output = model.render(model.moments(images)[0])
-            losses.append(float(reconstruction_loss(output, images, structure=config.structure)))
-        return float(np.mean(losses))
+    def _recentre(self) -> None:
+        if self.sampler.recentring is None:
+            return
+        found = measure_errors(self.sampler, self.prepared.sets[0], self.prepared.session)
+        self.sampler.recentring.errors.copy_(found)
+        self.report["mean_error"] = float(found.square().mean().sqrt())
 
-    budget = shop.budget(config.ae_steps, batch=config.ae_batch, rate=config.ae_rate)
-    shop.plan("autoencoder", {"autoencoder": learner}, update, budget, validate)
-    _standardise(model, train, trainer.device)
-
-
-@torch.no_grad()
-def _standardise(model: Autoencoder, train: Dataset, device: torch.device) -> None:
-    total, squares, count = torch.zeros(model.latent_channels), torch.zeros(model.latent_channels), 0
-    for part in spans(min(len(train), 2048), 64):
-        mean = model.moments(train.images(part).to(device))[0].cpu().double()
-        total = total + mean.sum(dim=(0, 2, 3))
-        squares = squares + (mean**2).sum(dim=(0, 2, 3))
-        count += mean[:, 0].numel()
-    average = total / count
-    deviation = (squares / count - average**2).clamp_min(1e-12).sqrt()
-    if float(deviation.max()) < 1e-5:
-        raise InputError("All training images encode alike: they are constant, or nearly so; check the image folder.")
-    model.standardise(average.float(), deviation.float())
-
-
-@torch.no_grad()
-def latents(shop: Workshop, model: Autoencoder, data: Dataset, *, name: str) -> Rows:
-    """Encode a split once.
-
-    Shapes: gives (n, c, h, w).
-    """
-    device = shop.trainer.device
-
-    def parts() -> Iterator[tuple[slice, Rows]]:
-        for rows in spans(len(data), 64):
-            yield rows, model.encode(data.images(rows).to(device)).cpu().numpy()
-
-    file = None if shop.directory is None else shop.directory / f"latents-{name}-{shop.key('autoencoder')}.npy"
-    return stored(file, (len(data), *shop.config.latent_shape), parts, dtype="float32")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A split as the denoiser sees it: latents, disentangled latents, codes.
-
-    - `z`, `hidden` (n, c, h, w): The latent, and phi of it (the same array where there is no disentangler).
-    - `codes` (n, width): See `Conditions.encode`.
-    """
-
-    z: Rows
-    hidden: Rows
-    codes: Tensor
-
-
-def train_denoiser(
-    shop: Workshop, model: Denoiser, process: Process, conditions: Conditions, train: Encoded, validation: Encoded
-) -> None:
-    """Train the denoiser on encoded splits.
-
-    The loss is `mean (net(x_t, t, code) - target)^2`, where x_t and the noise are of `Process.noised`, t of
-    `Process.times`, the code has lost some variables (`Conditions.drop`), and the target is of `target_of`.
-    """
-    config, trainer = shop.config, shop.trainer
-    model.to(trainer.device)
-    learner = shop.learner(model, rate=config.denoiser_rate, decay=config.ema)
-
-    def loss(rows: npt.NDArray[np.int64], data: Encoded, codes: Tensor, eps: Tensor, times: Tensor) -> Tensor:
-        z, hidden = (torch.from_numpy(np.asarray(part[rows])).to(trainer.device) for part in (data.z, data.hidden))
-        x, noise, alpha = process.noised(z, hidden, eps.to(trainer.device), times)
-        runner = learner.runner if model.training else model
-        output = runner(x, times.to(trainer.device), codes.to(trainer.device))
-        target = target_of(model.prediction, z=z, noise=noise, alpha_bar=alpha)
-        error: Tensor = (output.float() - target).square().mean()
-        return error
-
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        rows = trainer.rows(len(train.z), seed=shop.seed, part="denoiser", step=step, batch_size=config.denoiser_batch)
-        codes = conditions.drop(train.codes[rows], probability=config.dropout, generator=random)
-        eps = torch.randn((len(rows), *config.latent_shape), generator=random)
-        value = trainer.descend(loss(rows, train, codes, eps, process.times(len(rows), random)), learner)
-        return {"loss": value}
-
-    def validate() -> float:
-        losses = []
-        for part in spans(min(len(validation.z), VALIDATION), config.denoiser_batch):
-            rows = np.arange(part.start, part.stop)
-            random = trainer.random(seed=shop.seed, part="denoiser-validation", step=part.start)
-            eps = torch.randn((len(rows), *config.latent_shape), generator=random)
-            times = process.times(len(rows), random)
-            losses.append(float(loss(rows, validation, validation.codes[rows], eps, times)))
-        return float(np.mean(losses))
-
-    budget = shop.budget(config.denoiser_steps, batch=config.denoiser_batch, rate=config.denoiser_rate)
-    shop.plan("denoiser", {"denoiser": learner}, update, budget, validate)
+    def _round_trip(self) -> None:
+        if self.config.sampling.abduction != "inversion":
+            return
+        validation, images = self.prepared.splits[1], self.prepared.sets[1]
+        few = np.arange(min(32, len(validation)))
+        trip = round_trip(self.sampler, images.images(few).numpy(), validation.take(few).frame)
+        self.report["round_trip"] = dataclasses.asdict(trip)

@@ -1,6 +1,6 @@
-"""What a trained generator does on average, held against what the cohort itself shows: nothing true is needed.
+"""What a trained generator does, held against what the cohort itself shows: nothing true is needed.
 
-The guidance that gives an effect of the right size, and the mean error that is left.
+The guidance that gives an effect of the right size, the mean error that is left, and how exactly inversion inverts.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
+from torch import Tensor
 
-from citlr.console import Narrator
-from citlr.generators.batches import BATCH
+from citlr.generators.base import Images
+from citlr.generators.batches import BATCH, batches, check_images
+from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.sampling import Sampler
-from citlr.generators.published.hiding import mean_effects
-from citlr.learning.store import Dataset, spans
+from citlr.generators.diffusion.schedule import ddim_sample
+from citlr.generators.request import Request
+from citlr.learning.session import Session
+from citlr.learning.store import Dataset, Rows, spans
 from citlr.randomness import hashed_seed
 
 # Images that are redrawn to measure the size of the effect; their mean is what is compared.
@@ -61,7 +66,7 @@ def effect_size(
     return float((generated * (first + second) / 2).sum()) / power if power > 0 else float("nan")
 
 
-def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: int, narrator: Narrator) -> Calibration:
+def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, session: Session) -> Calibration:
     """Choose the guidance at which the generated mean effect of the first attribute has the size of the observed one.
 
     The size grows nearly in proportion to the guidance, so two measurements and a straight line are enough:
@@ -76,7 +81,7 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
     where = sampler.support.of([attribute.name])[0, 0].cpu().numpy()
     halves = []
     for half in (0, 1):
-        effects = mean_effects(train.pixels, codes, sampler.secret, rows=np.flatnonzero(side == half)).numpy()
+        effects = mean_effects(train.pixels, codes, conditions, rows=np.flatnonzero(side == half)).numpy()
         halves.append(
             np.stack([effects[k] - effects[0] for k in range(1, len(attribute.levels))])
             if attribute.levels
@@ -86,15 +91,17 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
         str(attribute.centre - attribute.spread),
         str(attribute.centre + attribute.spread),
     )
+    abduction = sampler.config.sampling.abduction
     rows = np.unique(np.linspace(0, len(validation) - 1, IMAGES).astype(np.int64))
     images, frame = validation.images(rows).numpy(), validation.cohort.frame.iloc[rows].reset_index(drop=True)
 
     def size_at(guidance: float) -> float:
-        redrawn = sampler.redraw(images, frame, attribute=attribute.name, levels=levels, seed=seed, guidance=guidance)
+        request = Request((attribute.name,), levels, seed=session.seed, guidance=guidance, abduction=abduction)
+        redrawn = sampler.redraw(images, frame, request)
         mean = redrawn.mean(axis=(0, 2), dtype=np.float64)
         return effect_size(mean[1:] - mean[0], where * halves[0], where * halves[1])
 
-    with narrator.progress("guidance", 2) as tick:
+    with session.narrator.progress("guidance", 2) as tick:
         one = size_at(1.0)
         tick(1, f"size {one:.2f}")
         if abs(one - 1) <= TOLERANCE or not np.isfinite(one):
@@ -103,37 +110,115 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, *, seed: in
         tick(2, f"size {two:.2f}")
     slope = two - one
     # Where the size hardly depends on the guidance, it comes from the alignment, and none would mend it.
-    wanted = 1 + (1 - one) / slope if np.isfinite(two) and slope > LEAST_SLOPE else 1.0
-    guidance = float(np.clip(round(wanted, 2), LOWEST, HIGHEST))
+    needed = 1 + (1 - one) / slope if np.isfinite(two) and slope > LEAST_SLOPE else 1.0
+    guidance = float(np.clip(round(needed, 2), LOWEST, HIGHEST))
     return Calibration(guidance, one, one + slope * (guidance - 1))
 
 
-def measure_errors(sampler: Sampler, train: Dataset, *, seed: int, narrator: Narrator) -> torch.Tensor:
-    """Measure by how much an intervention changes aligned training images on average, where it should change nothing.
+def measure_errors(sampler: Sampler, train: Dataset, session: Session) -> Tensor:
+    """Measure by how much an intervention changes residualised images on average, where it should change nothing.
 
     Shapes: gives (columns, s, s).
     """
     conditions, recentring = sampler.conditions, sampler.recentring
     assert recentring is not None
-    # The same change around the image itself: the anchor, which would be three times as long, cancels out.
-    plain = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, detail="draw"))
-    random = np.random.default_rng(hashed_seed("recentring", seed))
-    rows = np.sort(random.permutation(len(train))[: sampler.config.recentre])
+    # The same change around the image itself: the null mean, which would take three times as long, cancels out.
+    sampling = dataclasses.replace(sampler.config.sampling, detail="draw")
+    plain = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, sampling=sampling))
+    random = np.random.default_rng(hashed_seed("recentring", session.seed))
+    rows = np.sort(random.permutation(len(train))[: sampler.config.effects.recentre])
     frame = train.cohort.frame.iloc[rows].reset_index(drop=True)
     codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
-    noise = hashed_seed("recentring", seed)
+    noise = hashed_seed("recentring", session.seed)
+    plainly = Request((), (), seed=noise, guidance=sampler.guidance, abduction=sampler.config.sampling.abduction)
     variables = [variable for variable in conditions.attributes if variable.levels]
     total = torch.zeros(recentring.errors.shape, dtype=torch.float64)
     count = torch.zeros(len(total), dtype=torch.float64)
-    with narrator.progress("mean error", len(variables) * len(rows)) as tick:
+    with session.narrator.progress("mean error", len(variables) * len(rows)) as tick:
         for k, variable in enumerate(variables):
-            request = sampler.request(variable.name, variable.levels, 1, noise, None, True, None)
+            request = dataclasses.replace(plainly, names=(variable.name,), levels=variable.levels)
             for part in spans(len(rows), BATCH):
-                own, changed = plain.redraw_aligned(train.images(rows[part]), codes[part], ids[part], request)
-                for level, redrawn in zip(variable.levels, changed, strict=True):
-                    asked = conditions.intervene(codes[part], request.names, level)
-                    entered = recentring.entered(codes[part], asked).double()
-                    total += torch.einsum("nc,nhw->chw", entered, (redrawn - own)[:, 0, 0].double().cpu())
+                null, changed = plain.redraw_residuals(train.images(rows[part]), codes[part], ids[part], request)
+                for requested, redrawn in zip(request.requested(conditions, codes[part]), changed, strict=True):
+                    entered = recentring.entered(codes[part], requested).double()
+                    total += torch.einsum("nc,nhw->chw", entered, (redrawn - null)[:, 0, 0].double().cpu())
                     count += entered.sum(dim=0)
                 tick(k * len(rows) + part.stop)
     return (total / count.clamp(min=1)[:, None, None]).float()
+
+
+def mean_effects(
+    pixels: Rows,
+    codes: Tensor,
+    conditions: Conditions,
+    *,
+    rows: npt.NDArray[np.int64] | None = None,
+    ridge: float = 1.0,
+) -> Tensor:
+    """Regress pixels or latents on the attributes' and the held covariates' codes; give the attributes' part.
+
+    With the centred codes D and the arrays Z it is the attributes' rows of `(D' D + ridge I)^-1 D' Z`.
+
+    Shapes: `pixels` (n, c, h, w), `codes` (n, width); gives (columns, c, h, w).
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FMFM")})
+    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    >>> z = np.array([0.0, 1.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
+    >>> mean_effects(z, conditions.encode(frame), conditions, ridge=1e-6)[:2].flatten().round(decimals=3)
+    tensor([-0.5000,  0.5000])
+    """
+    chosen = np.arange(len(pixels)) if rows is None else rows
+    columns = conditions.columns(conditions.recorded)
+    own = codes[chosen][:, columns].double()
+    design = torch.cat([own, codes[chosen][:, conditions.columns(conditions.held)].double()], dim=1)
+    design = design - design.mean(dim=0)
+    cross = torch.zeros(design.shape[1], int(np.prod(pixels.shape[1:])), dtype=torch.float64)
+    for part in spans(len(chosen)):
+        cross += design[part].T @ torch.from_numpy(np.array(pixels[chosen[part]], dtype=np.float64)).flatten(1)
+    gram = design.T @ design + ridge * torch.eye(design.shape[1], dtype=torch.float64)
+    effects = torch.linalg.solve(gram, cross)[: len(columns)]
+    start = 0
+    for variable in conditions.recorded:
+        span = slice(start, start + variable.width)
+        if variable.levels:
+            effects[span] -= own[:, span].mean(dim=0) @ effects[span]
+        start = span.stop
+    centred: Tensor = effects.float().reshape(-1, *pixels.shape[1:])
+    return centred
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """What is lost between a latent and the same latent inverted and sampled again under its own condition.
+
+    - `latent`: `||z' - z|| / ||z||` over all images; z is the latent that sampling is to end at.
+    - `image`: Mean absolute difference of the decoded images, grey values in [0, 1].
+    """
+
+    latent: float
+    image: float
+
+
+@torch.no_grad()
+def round_trip(sampler: Sampler, images: Images, frame: pd.DataFrame) -> RoundTrip:
+    """Invert images by fixed-point iteration and sample them again by DDIM, under their factual condition.
+
+    Shapes: `images` (n, 1, size, size) in [0, 1].
+    """
+    check_images(images, sampler.config.size)
+    codes, process = sampler.conditions.encode(frame), sampler.process
+    request = Request(("placebo",), (), abduction="inversion")
+    error = power = change = 0.0
+    for part, rows, filled in batches(images):
+        kept, own = part.stop - part.start, codes[rows]
+        z = sampler.encode(torch.from_numpy(filled).to(sampler.device), own)
+        clean = z if process.restoring else sampler.disentangle(z, own)
+        model = sampler.noise_model(own, request, None, 1.0)
+        back = ddim_sample(sampler.invert(z, own, request), model, grid=process.grid, table=process.table)
+        error += float((back - clean)[:kept].double().square().sum())
+        power += float(clean[:kept].double().square().sum())
+        ends = [sampler.restore(sampler.decode(one[:, None]), own).clamp(0, 1) for one in (back, clean)]
+        change += float((ends[0] - ends[1])[:kept].abs().mean()) * kept
+    return RoundTrip((error / power) ** 0.5, change / len(images))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from citlr.generators.diffusion.schedule import diffuse, even_grid, noise_table
-from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.diffusion.settings import TIMESTEPS, LDMConfig
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Process:
     With the objective "restoring" the noise carries the disentangler's change along: `eps' = eps + (phi(z) - z) / s`,
     s being the noise-to-signal ratio at the depth that generation starts from. There,
     `sqrt(a) z + sqrt(1 - a) eps' = sqrt(a) phi(z) + sqrt(1 - a) eps`: the noised disentangled latent. As eps' does not
-    depend on the time, the DDIM walk of a perfect denoiser is a straight line from there back to z, and what phi took
+    depend on the time, DDIM with a perfect denoiser goes along a straight line from there back to z, and what phi took
     away can only come from the condition.
 
     - `table` (T + 1,): See `noise_table`.
-    - `grid`: Times of a walk, see `even_grid`.
+    - `grid`: Times that sampling goes through, see `even_grid`.
     - `restoring`: The objective.
 
     Examples
@@ -43,11 +43,9 @@ class Process:
     @classmethod
     def of(cls, config: LDMConfig) -> Self:
         """Build the process of a configuration."""
-        table = noise_table(
-            config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end, kind=config.schedule
-        )
-        grid = even_grid(config.timesteps, depth=config.depth, steps=config.sampling_steps)
-        return cls(table, grid, config.objective == "restoring")
+        denoiser = config.denoiser
+        grid = even_grid(TIMESTEPS, depth=denoiser.depth, steps=denoiser.sampling_steps)
+        return cls(noise_table(TIMESTEPS), grid, denoiser.objective == "restoring")
 
     @property
     def ratio(self) -> float:
@@ -56,9 +54,9 @@ class Process:
         return math.sqrt((1 - deepest) / deepest)
 
     def times(self, n: int, random: torch.Generator) -> Tensor:
-        """Draw training times: all of the table as published, else those of the walk, half of them its first.
+        """Draw training times: all of the table as published, else those of the grid, half of them its deepest.
 
-        The first step of a walk is where the condition decides; the others refine.
+        The first step of sampling is where the condition decides; the others refine.
 
         Shapes: gives (n,).
 
@@ -84,7 +82,7 @@ class Process:
         >>> process = Process.of(LDMConfig(size=32, objective="restoring"))
         >>> z, hidden, eps = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
         >>> x, _, _ = process.noised(z, hidden, eps, torch.tensor(process.grid[-1:]))
-        >>> bool(torch.allclose(x, process.start(hidden, eps)))  # at the start of a walk: phi(z), noised
+        >>> bool(torch.allclose(x, process.start(hidden, eps)))  # where sampling starts: phi(z), noised
         True
         """
         alpha = torch.from_numpy(self.table[times.cpu().numpy()]).to(z)[:, None, None, None]

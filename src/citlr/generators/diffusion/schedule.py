@@ -1,7 +1,7 @@
-"""Noise tables and the deterministic walk between noise levels, as pure functions of a few lines.
+"""Noise tables and the deterministic way between noise levels (DDIM), as pure functions of a few lines.
 
 Time runs from 0 (clean) to T (noise). `alpha_bar[t]` is the share of signal variance left at time t, 1 at time 0:
-`x_t = sqrt(alpha_bar[t]) z + sqrt(1 - alpha_bar[t]) eps`. A walk is a list of times; every function is told both ends
+`x_t = sqrt(alpha_bar[t]) z + sqrt(1 - alpha_bar[t]) eps`. The way is a grid of times; every function is told both ends
 of a step, so no stride is ever assumed and no step can miss the grid.
 """
 
@@ -15,17 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError
 
-SCHEDULES = ("scaled_linear", "linear", "cosine")
+PREDICTIONS = ("epsilon", "sample", "velocity")
 # (noisy latent, time) -> predicted noise, of the latent's shape.
 NoiseModel = Callable[[Tensor, int], Tensor]
 
 
-def noise_table(
-    timesteps: int, *, beta_start: float = 0.002, beta_end: float = 0.02, kind: str = "scaled_linear"
-) -> npt.NDArray[np.float64]:
-    """Share of signal variance left at every time.
+def noise_table(timesteps: int, *, beta_start: float = 0.002, beta_end: float = 0.02) -> npt.NDArray[np.float64]:
+    """Share of signal variance left at every time: the square root of beta rises along a line ("scaled linear").
 
     Shapes: gives (timesteps + 1,).
 
@@ -34,20 +32,7 @@ def noise_table(
     >>> noise_table(1000)[[0, 200, 1000]].round(4).tolist()
     [1.0, 0.5499, 0.0001]
     """
-    if kind not in SCHEDULES:
-        raise InputError(f"The noise schedule '{kind}' is not known.{did_you_mean(kind, SCHEDULES)}")
-    if timesteps < 1 or not 0 < beta_start <= beta_end < 1:
-        raise InputError(
-            f"A noise table needs timesteps >= 1 and 0 < beta_start <= beta_end < 1, not {timesteps}, {beta_start}, "
-            f"{beta_end}."
-        )
-    if kind == "scaled_linear":
-        betas = np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps) ** 2
-    elif kind == "linear":
-        betas = np.linspace(beta_start, beta_end, timesteps)
-    else:
-        level = np.cos((np.arange(timesteps + 1) / timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
-        betas = np.minimum(1 - level[1:] / level[:-1], 0.999)
+    betas = np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps) ** 2
     return np.concatenate([[1.0], np.cumprod(1.0 - betas)])
 
 
@@ -122,7 +107,7 @@ def ddim_step(
     return math.sqrt(alpha_to) * clean + direction * noise + math.sqrt(variance) * fresh
 
 
-def walk_down(
+def ddim_sample(
     x: Tensor,
     model: NoiseModel,
     *,
@@ -131,13 +116,13 @@ def walk_down(
     eta: float = 0.0,
     fresh: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
-    """Walk from the deepest time of `grid` to its first by DDIM.
+    """Go from the deepest time of `grid` to its first by DDIM.
 
     Examples
     --------
     >>> table, grid, eps = noise_table(1000), even_grid(1000, depth=0.2, steps=4), torch.tensor([2.0])
     >>> x = diffuse(torch.tensor([1.0]), eps, table[grid[-1]])
-    >>> walk_down(x, lambda latent, time: eps, grid=grid, table=table).round(decimals=4)
+    >>> ddim_sample(x, lambda latent, time: eps, grid=grid, table=table).round(decimals=4)
     tensor([1.])
     """
     for k in range(len(grid) - 1, 0, -1):
@@ -153,10 +138,10 @@ def walk_down(
     return x
 
 
-def walk_up(
+def ddim_invert(
     z: Tensor, model: NoiseModel, *, grid: tuple[int, ...], table: npt.NDArray[np.float64], iterations: int = 3
 ) -> Tensor:
-    """Find the noise that `walk_down` would lead back to `z` (DDIM inversion by fixed-point iteration).
+    """Find the noise that `ddim_sample` would lead back to `z` (DDIM inversion by fixed-point iteration).
 
     The step down from t to s uses the noise predicted at t, which inversion does not know yet. It is the fixed point of
     `x_t = step(x_s, model(x_t, t), s -> t)`, reached here by repeating that line; once is the usual approximation.
@@ -165,8 +150,8 @@ def walk_up(
     --------
     >>> table, grid = noise_table(1000), even_grid(1000, depth=0.2, steps=4)
     >>> z, model = torch.tensor([1.0]), lambda latent, time: 0.5 * latent
-    >>> x = walk_up(z, model, grid=grid, table=table, iterations=20)
-    >>> walk_down(x, model, grid=grid, table=table).round(decimals=4)
+    >>> x = ddim_invert(z, model, grid=grid, table=table, iterations=20)
+    >>> ddim_sample(x, model, grid=grid, table=table).round(decimals=4)
     tensor([1.])
     """
     x = z
@@ -177,3 +162,38 @@ def walk_up(
             guess = ddim_step(start, model(guess, grid[k]), alpha_from=alpha_from, alpha_to=alpha_to)
         x = guess
     return x
+
+
+def target_of(prediction: str, *, z: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Give what a network of this kind should put out: the noise, the clean latent, or the velocity.
+
+    The velocity is `sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) z` (Salimans and Ho 2022).
+
+    Examples
+    --------
+    >>> target_of("velocity", z=torch.tensor([1.0]), noise=torch.tensor([2.0]), alpha_bar=torch.tensor(0.5))
+    tensor([0.7071])
+    """
+    if prediction == "epsilon":
+        return noise
+    if prediction == "sample":
+        return z
+    return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * z
+
+
+def noise_of(prediction: str, output: Tensor, *, x: Tensor, alpha_bar: float) -> Tensor:
+    """Turn the network's output at `x` into the noise that it implies.
+
+    Examples
+    --------
+    >>> z, eps, a = torch.ones(1), torch.full((1,), 3.0), torch.tensor(0.64)
+    >>> x = a.sqrt() * z + (1 - a).sqrt() * eps
+    >>> outputs = [(p, target_of(p, z=z, noise=eps, alpha_bar=a)) for p in PREDICTIONS]
+    >>> [round(float(noise_of(p, output, x=x, alpha_bar=0.64)), 4) for p, output in outputs]
+    [3.0, 3.0, 3.0]
+    """
+    if prediction == "epsilon":
+        return output
+    if prediction == "sample":
+        return (x - math.sqrt(alpha_bar) * output) / math.sqrt(max(1 - alpha_bar, 1e-12))
+    return math.sqrt(alpha_bar) * output + math.sqrt(1 - alpha_bar) * x

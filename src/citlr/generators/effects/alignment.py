@@ -43,9 +43,9 @@ class Alignment(nn.Module):
     - `conditions`: Names the variables.
     - `shape`: Of one image, (1, s, s), or of one latent, (c, h, w).
     - `components`: Principal components within which covariances are aligned, at most; outside of them only means are.
-    - `hidden`: Images are led back to other levels: every attribute is aligned, the coin too (an audit of the coin has
+    - `hidden`: Images are restored to other levels: every attribute is aligned, the coin too (an audit of the coin has
       to see what the maps invent), and a level's covariance differs from the pooled one only where a change is shown
-      (see `level_covariances`). With `hidden`, nothing is ever led back, and nothing is to be read any more: what is
+      (see `level_covariances`). With `hidden`, nothing is ever restored, and nothing is to be read any more: what is
       held is aligned first, then the attributes, in all directions; the coin, which is no secret, is left alone.
     """
 
@@ -61,7 +61,7 @@ class Alignment(nn.Module):
         # One row per column of a code: those of attributes are taken off and given back, the held ones are the mean.
         self.register_buffer("effects", torch.zeros(conditions.width, self.entries))
         self.register_buffer("basis", torch.zeros(self.components, self.entries))
-        # What is never led back needs no finer means.
+        # What is never restored needs no finer means.
         self.joint = None if hidden else JointEffects(conditions, self.entries)
         for k, variable in self._mapped():
             same = torch.eye(self.components).repeat(len(variable.levels), 1, 1)
@@ -88,7 +88,7 @@ class Alignment(nn.Module):
         return (kept + self._moved(rest, codes, "forth")).reshape(images.shape)
 
     def undo(self, aligned: Tensor, codes: Tensor) -> Tensor:
-        """Lead aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes."""
+        """Restore aligned images to the levels of `codes` (n, width); the inverse of `forward` under the same codes."""
         if self.hidden:
             raise StateError("Hidden latents have no way back; the alignment of images has one.")
         codes = codes.to(aligned.device)

@@ -28,10 +28,10 @@ class Recentring(nn.Module):
         self.columns = conditions.columns(variable for variable in conditions.attributes if variable.levels)
         self.register_buffer("errors", torch.zeros(len(self.columns), size, size))
 
-    def entered(self, codes: Tensor, asked: Tensor) -> Tensor:
+    def entered(self, codes: Tensor, requested: Tensor) -> Tensor:
         """Mark the levels that images get and did not have before.
 
-        Shapes: `codes, asked` (n, width); gives (n, columns).
+        Shapes: `codes, requested` (n, width); gives (n, columns).
 
         Examples
         --------
@@ -43,10 +43,10 @@ class Recentring(nn.Module):
         tensor([[0., 1., 0.],
                 [0., 0., 0.]])
         """
-        return (asked[:, self.columns] - codes[:, self.columns]).clamp(min=0)
+        return (requested[:, self.columns] - codes[:, self.columns]).clamp(min=0)
 
-    def forward(self, codes: Tensor, asked: Tensor) -> Tensor:
-        """Give the mean error of leading images from their factual codes to those asked for.
+    def forward(self, codes: Tensor, requested: Tensor) -> Tensor:
+        """Give the mean error of redrawing images of these factual codes under those requested.
 
         Shapes: gives (n, 1, 1, s, s).
 
@@ -60,5 +60,5 @@ class Recentring(nn.Module):
         >>> recentring(codes, conditions.intervene(codes, ("sex",), "M")).flatten()
         tensor([0.2500, 0.0000])
         """
-        entered = self.entered(codes, asked).to(self.errors.device)
+        entered = self.entered(codes, requested).to(self.errors.device)
         return torch.einsum("nc,chw->nhw", entered, self.errors)[:, None, None]

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from citlr.console import Narrator
 from citlr.generators.probes.blocks import Critic
-from citlr.learning.loop import Trainer, run, seeded
-from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.loop import Trainer, seeded
+from citlr.learning.session import Session
 from citlr.learning.store import spans
 from citlr.randomness import hashed_seed
 
@@ -36,62 +36,59 @@ class Reading:
     information: float
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Latents (n, c, h, w) with their levels (n,), and how often each image counts (n,), once without."""
+
+    z: Tensor
+    levels: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64] | None = None
+
+
 def read_attribute(
-    train: Tensor,
-    train_levels: npt.NDArray[np.int64],
-    test: Tensor,
-    test_levels: npt.NDArray[np.int64],
-    *,
-    steps: int,
-    seed: int,
-    part: str,
-    narrator: Narrator | None = None,
-    train_weights: npt.NDArray[np.float64] | None = None,
-    test_weights: npt.NDArray[np.float64] | None = None,
+    train: Labelled, test: Labelled, *, steps: int, seed: int, part: str, narrator: Narrator | None = None
 ) -> Reading:
-    """Train a fresh probe on latents (n, c, h, w) and levels (n,), and read others.
+    """Train a fresh probe on latents and levels, and read others.
 
-    With weights (n,) of the images the reading is that of the population in which they would count so often.
-
-    Shapes: `train, test` (n, c, h, w), `train_levels, test_levels` (n,), `train_weights, test_weights` (n,).
+    With weights the reading is that of the population in which the images would count so often.
 
     Examples
     --------
     >>> random = np.random.default_rng(0)
     >>> levels = np.arange(64) % 2
     >>> z = torch.tensor(random.normal(size=(64, 2, 4, 4)) + 3 * levels[:, None, None, None], dtype=torch.float32)
-    >>> read_attribute(z, levels, z, levels, steps=60, seed=0, part="x").auroc > 0.9
+    >>> read_attribute(Labelled(z, levels), Labelled(z, levels), steps=60, seed=0, part="x").auroc > 0.9
     True
     """
-    count = int(max(train_levels.max(), test_levels.max())) + 1
-    with seeded(seed, f"leakage-{part}"):
-        probe = Critic(train.shape[1], count, CHANNELS, min(GRID, train.shape[-1]))
-    trainer = Trainer("cpu", "32-true")
-    learner = Learner(probe, torch.optim.AdamW(probe.parameters(), lr=2e-3, weight_decay=1e-2), decay=0.98)
+    name, count = f"leakage-{part}", int(max(train.levels.max(), test.levels.max())) + 1
+    with seeded(seed, name):
+        probe = Critic(train.z.shape[1], count, CHANNELS, min(GRID, train.z.shape[-1]))
+    session = Session(Trainer("cpu", "32-true"), seed, None, narrator or Narrator(), ema=0.98)
+    learner = session.learner(probe, rate=2e-3, weight_decay=1e-2)
     # A fifth of the images choose among the weights: a probe that knows its images by heart reads no others.
-    own = np.random.default_rng(hashed_seed(seed, "leakage", part)).permutation(len(train))
-    held_out, learnt = own[: max(1, len(own) // 5)], own[max(1, len(own) // 5) :]
+    order = np.random.default_rng(hashed_seed(seed, "leakage", part)).permutation(len(train.z))
+    held_out, learnt = order[: max(1, len(order) // 5)], order[max(1, len(order) // 5) :]
 
     def loss(rows: npt.NDArray[np.int64], random: torch.Generator | None) -> Tensor:
-        x = train[rows]
+        x = train.z[rows]
         if random is not None:
             x = x + 0.1 * torch.randn(x.shape, generator=random)
         scores = (learner.runner if probe.training else probe)(x, x.new_zeros(len(x), 0))
-        each = functional.cross_entropy(scores, torch.from_numpy(train_levels[rows]), reduction="none")
-        return each.mean() if train_weights is None else (each * torch.from_numpy(train_weights[rows]).float()).mean()
+        each = functional.cross_entropy(scores, torch.from_numpy(train.levels[rows]), reduction="none")
+        return each.mean() if train.weights is None else (each * torch.from_numpy(train.weights[rows]).float()).mean()
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
-        rows = learnt[trainer.rows(len(learnt), seed=seed, part=f"leakage-{part}", step=step, batch_size=32)]
-        return {"loss": trainer.descend(loss(rows, random), learner)}
+        rows = learnt[session.rows(len(learnt), part=name, step=step, batch=32)]
+        return {"loss": session.trainer.descend(loss(rows, random), learner)}
 
     def validate() -> float:
         return float(np.mean([float(loss(held_out[rows], None)) for rows in spans(len(held_out), 64)]))
 
-    budget = Budget(steps, batch_size=32, learning_rate=2e-3, validate_every=max(1, steps // 10))
-    run(Plan(f"leakage-{part}", {"probe": learner}, update, budget, seed, validate), trainer, narrator=narrator)
+    session.train(name, {"probe": learner}, update, session.budget(steps, batch=32, rate=2e-3), validate)
     with torch.no_grad():
-        scores = torch.cat([probe(test[rows], test.new_zeros(len(test[rows]), 0)) for rows in spans(len(test), 64)])
-    return _reading(scores, test_levels, np.ones(len(test)) if test_weights is None else test_weights)
+        parts = [test.z[rows] for rows in spans(len(test.z), 64)]
+        scores = torch.cat([probe(x, x.new_zeros(len(x), 0)) for x in parts])
+    return _reading(scores, test.levels, np.ones(len(test.z)) if test.weights is None else test.weights)
 
 
 def _reading(scores: Tensor, levels: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> Reading:

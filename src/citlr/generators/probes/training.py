@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from scipy.stats import mannwhitneyu, spearmanr
 from torch import Tensor
@@ -19,10 +22,9 @@ from citlr.generators.effects.propensity import Propensity
 from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.within_levels import Offsets, fit_offsets
-from citlr.learning.loop import Trainer, run, seeded
-from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.loop import Trainer, seeded
+from citlr.learning.session import Session
 from citlr.learning.store import Dataset, spans
-from citlr.randomness import hashed_seed
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -33,18 +35,45 @@ LARGEST_WEIGHT = 10.0
 ATTRIBUTE_GROUPS = 6
 
 
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What a probe reads, and how it is trained.
+
+    - `attributes`, `labels`: Columns; each of the two groups is balanced against the other.
+    - `size`: Side of the images.
+    - `steps`, `batch_size`: Its budget.
+    - `architecture`: One of `ARCHITECTURES`.
+    - `within_levels`: Whether labels are calibrated within each level of the first attribute, see `within_levels`.
+    """
+
+    attributes: Sequence[str]
+    size: int
+    labels: Sequence[str] = ()
+    steps: int = 800
+    batch_size: int = 64
+    architecture: str = "small"
+    within_levels: bool = True
+
+    def targets(self, frame: pd.DataFrame) -> tuple[Target, ...]:
+        """Describe the columns, the attributes first."""
+        for name in (*self.attributes, *self.labels):
+            if name not in frame.columns:
+                raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, frame.columns)}")
+        if self.architecture not in ARCHITECTURES:
+            near = did_you_mean(self.architecture, ARCHITECTURES)
+            raise InputError(f"There is no probe '{self.architecture}'.{near}")
+        return tuple(
+            Target.of(name, frame[name], groups=ATTRIBUTE_GROUPS if name in self.attributes else 2)
+            for name in dict.fromkeys((*self.attributes, *self.labels))
+        )
+
+
 def fit_probes(
     train: Cohort,
     validation: Cohort,
+    settings: ProbeSettings,
     *,
-    attributes: Sequence[str],
-    labels: Sequence[str] = (),
-    size: int,
-    steps: int = 800,
-    batch_size: int = 64,
     seed: int = 0,
-    architecture: str = "small",
-    within_levels: bool = True,
     directory: Path | None = None,
     narrator: Narrator | None = None,
 ) -> Probes:
@@ -53,25 +82,16 @@ def fit_probes(
     Attributes are balanced against labels and labels against attributes by weights `p(y) / p(y | rest)`: where they are
     correlated, a plain probe of the disease reads the attribute instead and would report drift that is not there.
     """
-    for name in (*attributes, *labels):
-        if name not in train.frame.columns:
-            raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, train.frame.columns)}")
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"There is no probe '{architecture}'.{did_you_mean(architecture, ARCHITECTURES)}")
-    rate = ARCHITECTURES[architecture]
-    names = tuple(dict.fromkeys((*attributes, *labels)))
-    targets = tuple(
-        Target.of(name, train.frame[name], groups=ATTRIBUTE_GROUPS if name in attributes else 2) for name in names
-    )
+    size, architecture, targets = settings.size, settings.architecture, settings.targets(train.frame)
     sets = [Dataset.of(part, size=size, directory=directory) for part in (train, validation)]
     codes = [np.stack([t.code(part.frame[t.name]) for t in targets], axis=1) for part in (train, validation)]
-    count = len(tuple(dict.fromkeys(attributes)))
+    count = len(set(settings.attributes))
     # The choice among the weights is balanced too: unbalanced, it would fall on those that read the other group along.
     weights = [_balance(part, targets, n_attributes=count) for part in codes]
     with seeded(seed, "probe"):
         net = make_net(architecture, [len(target.levels) for target in targets], size)
-    trainer = Trainer("cpu", "32-true")
-    learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2), decay=0.98)
+    session = Session(Trainer("cpu", "32-true"), seed, directory, narrator or Narrator(), ema=0.98)
+    learner = session.learner(net, rate=ARCHITECTURES[architecture], weight_decay=1e-2)
 
     def loss(rows: npt.NDArray[np.int64], images: Tensor, which: int) -> Tensor:
         total = torch.zeros(())
@@ -82,23 +102,23 @@ def fit_probes(
         return total
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
-        rows = trainer.rows(len(sets[0]), seed=seed, part="probe", step=step, batch_size=batch_size)
+        rows = session.rows(len(sets[0]), part="probe", step=step, batch=settings.batch_size)
         images = _jitter(sets[0].images(rows), random, blur=architecture != "fine")
-        return {"loss": trainer.descend(loss(rows, images, 0), learner)}
+        return {"loss": session.trainer.descend(loss(rows, images, 0), learner)}
 
     def validate() -> float:
         parts = [np.arange(span.start, span.stop) for span in spans(min(len(sets[1]), 512), 64)]
         return float(np.average([float(loss(r, sets[1].images(r), 1)) for r in parts], weights=[len(r) for r in parts]))
 
-    budget = Budget(steps, batch_size=batch_size, learning_rate=rate, validate_every=max(1, steps // 8))
+    pace = session.budget(settings.steps, batch=settings.batch_size, rate=ARCHITECTURES[architecture])
+    budget = dataclasses.replace(pace, validate_every=max(1, settings.steps // 8))
     content = (*(data.mark for data in sets), *(code.tobytes().hex() for code in codes))
-    mark = f"{hashed_seed(seed, size, steps, batch_size, architecture, targets, *content):016x}"
-    plan = Plan("probe", {"probe": learner}, update, budget, seed, validate, mark)
-    run(plan, trainer, directory=directory, narrator=narrator)
+    keyed = session.keyed(size, settings.steps, settings.batch_size, architecture, targets, *content)
+    keyed.train("probe", {"probe": learner}, update, budget, validate)
     probes = Probes(targets, size, net, {}, {}, architecture)
     accuracy, trusted = _judge(probes, sets[1], codes[1])
-    offsets = _offsets(probes, sets[0], codes[0], weights[0], n_attributes=count) if within_levels else {}
-    return Probes(targets, size, net, accuracy, trusted, architecture, offsets)
+    offsets = _offsets(probes, sets[0], codes[0], weights[0], n_attributes=count) if settings.within_levels else {}
+    return dataclasses.replace(probes, accuracy=accuracy, trusted=trusted, offsets=offsets)
 
 
 def _jitter(images: Tensor, random: torch.Generator, *, blur: bool = True) -> Tensor:

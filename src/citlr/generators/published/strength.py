@@ -1,8 +1,9 @@
-"""The disentangler's strength lambda, chosen on validation by the trade between leakage and composition."""
+"""The disentangler's strength lambda, chosen on validation by leakage and composition."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from citlr.generators.diffusion.autoencoder import Autoencoder
-from citlr.generators.probes.reading import read_attribute
+from citlr.generators.probes.reading import Labelled, read_attribute
 from citlr.generators.published.disentangle import Disentangler
-from citlr.generators.published.hiding import Hiding, train_disentangler
+from citlr.generators.published.game import Game, level_odds, train_disentangler
 from citlr.learning.store import Rows, spans
 
+Decode = Callable[[Tensor], Tensor]
 # What is tried: root mean square change per entry of the standardised latent.
 LADDER = (0.0, 0.25, 0.5, 1.0)
 # What one of each is worth: an AUROC of 0.60 where 0.50 is nothing, and the gate's change of 0.05 grey values.
@@ -25,7 +26,7 @@ STEPS = 150
 
 
 @dataclass(frozen=True)
-class Trade:
+class StrengthTrial:
     """What one strength hides, and what it costs.
 
     - `strength`: See `Disentangler`.
@@ -39,59 +40,59 @@ class Trade:
     composition: float
 
     @property
-    def price(self) -> float:
+    def loss(self) -> float:
         """Leakage and composition in units of what is tolerable: `max(0, auroc - 0.5) / 0.10 + composition / 0.05`.
 
         Examples
         --------
-        >>> round(Trade(0.5, 0.6, 0.025).price, 6)
+        >>> round(StrengthTrial(0.5, 0.6, 0.025).loss, 6)
         1.5
         """
         return max(0.0, self.auroc - 0.5) / LEAKAGE + self.composition / COMPOSITION
 
 
-def choose_strength(
-    game: Hiding, phi: Disentangler, autoencoder: Autoencoder, z: Rows, codes: Tensor
-) -> list[dict[str, Any]]:
-    """Train the disentangler at every strength of the ladder, and leave the one of the least price in `phi`."""
-    found: list[tuple[Trade, Disentangler]] = []
+def choose_strength(game: Game, phi: Disentangler, decode: Decode, z: Rows, codes: Tensor) -> list[dict[str, Any]]:
+    """Train the disentangler at every strength of the ladder, and leave the one of the least loss in `phi`."""
+    found: list[tuple[StrengthTrial, Disentangler]] = []
     for strength in LADDER:
         one = copy.deepcopy(phi)
         one.strength = strength
         if strength > 0:
             train_disentangler(game, one, part=f"disentangler-{strength:g}")
-        found.append((_trade(game, one, autoencoder, z, codes), one))
-    trade, best = min(found, key=lambda pair: pair[0].price)
+        found.append((_try(game, one, decode, z, codes), one))
+    trial, best = min(found, key=lambda pair: pair[0].loss)
     phi.load_state_dict(best.state_dict())
-    phi.strength = trade.strength
+    phi.strength = trial.strength
     phi.eval()
-    return [asdict(each) | {"price": each.price} for each, _ in found]
+    return [asdict(each) | {"price": each.loss} for each, _ in found]
 
 
 @torch.no_grad()
-def _hidden(game: Hiding, phi: Disentangler, z: Rows, codes: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
+def _hidden(game: Game, phi: Disentangler, z: Rows, codes: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
     """Give phi of latents, plain and as the critic sees it."""
-    device = game.shop.trainer.device
+    device = game.session.device
     plain, seen = [], []
     for part in spans(len(z), 64):
-        told = codes[part][:, game.secret.columns].to(device)
+        told = codes[part][:, game.hidden].to(device)
         hidden = phi(torch.from_numpy(np.array(z[part])).to(device), told)
-        random = game.shop.trainer.random(seed=game.shop.seed, part=f"trade-{name}", step=part.start)
+        random = game.session.random(f"trade-{name}", part.start)
         plain.append(hidden.cpu())
         seen.append(game.seen(hidden, random).cpu())
     return torch.cat(plain), torch.cat(seen)
 
 
-def _trade(game: Hiding, phi: Disentangler, autoencoder: Autoencoder, z: Rows, codes: Tensor) -> Trade:
+def _try(game: Game, phi: Disentangler, decode: Decode, z: Rows, codes: Tensor) -> StrengthTrial:
     _, learnt = _hidden(game, phi, game.z, game.codes, name="train")
     plain, judged = _hidden(game, phi, z, codes, name="validation")
     # One numbering of the levels for both splits.
-    index, _ = game.secret.odds(torch.cat([game.codes, codes]))
+    index, _ = level_odds(game.conditions, torch.cat([game.codes, codes]), game.held)
     own, other = index[: len(game.codes)], index[len(game.codes) :]
-    reading = read_attribute(learnt, own, judged, other, steps=STEPS, seed=game.shop.seed, part="trade")
-    change, device = 0.0, game.shop.trainer.device
+    reading = read_attribute(
+        Labelled(learnt, own), Labelled(judged, other), steps=STEPS, seed=game.session.seed, part="trade"
+    )
+    change, device = 0.0, game.session.device
     with torch.no_grad():
         for part in spans(len(z), 64):
-            before = autoencoder.decode(torch.from_numpy(np.array(z[part])).to(device))
-            change += float((autoencoder.decode(plain[part].to(device)) - before).abs().mean()) * len(before)
-    return Trade(phi.strength, reading.auroc, change / len(z))
+            before = decode(torch.from_numpy(np.array(z[part])).to(device))
+            change += float((decode(plain[part].to(device)) - before).abs().mean()) * len(before)
+    return StrengthTrial(phi.strength, reading.auroc, change / len(z))

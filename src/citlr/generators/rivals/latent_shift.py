@@ -1,4 +1,4 @@
-"""Latent shift: walk an image's latent up the gradient of an attribute probe, and decode. No diffusion is needed.
+"""Latent shift: move an image's latent up the gradient of an attribute probe, and decode. No diffusion is needed.
 
 Cohen et al. (2021) shift a latent along a classifier's gradient, `D(E(x) + lambda grad f)`, to show what a classifier
 looks at. Here f reads the attribute, the way is cut off from what is to be held, and its length is not a free number:
@@ -7,9 +7,9 @@ the reading moves by the difference between the levels' mean readings, so that t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,15 +23,15 @@ from torch.nn import functional
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.autoencoder import Autoencoder
-from citlr.generators.diffusion.fitting import Workshop, latents, train_autoencoder
+from citlr.generators.diffusion.parts import latents, train_autoencoder
 from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.preparation import Prepared
 from citlr.generators.probes.blocks import Critic
-from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, level_columns, load_direct
+from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, level_columns
 from citlr.generators.variables import Variable
-from citlr.learning.loop import VALIDATION, run, seeded
-from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.loop import VALIDATION, seeded
 from citlr.learning.store import Rows, spans
-from citlr.values import Batch, Count, Few, Name, Positive, Share, Widths
+from citlr.values import Batch, Count, Few, Name, Positive, Widths
 
 
 def _pairs(value: object) -> object:
@@ -65,7 +65,6 @@ class LatentShiftConfig(DirectConfig):
     probe_steps: Count = 400
     probe_batch: Batch = 32
     probe_rate: Positive = 2e-3
-    ema: Share = 0.99
     turns: Few = 4
 
     @classmethod
@@ -84,9 +83,8 @@ class LatentShiftConfig(DirectConfig):
         for name in ("preset", "size", "hold"):
             if name in given:
                 raise InputError(f"autoencoder names '{name}', which is that of the generator: give it there.")
-        named = {"size": self.size, "hold": self.hold, "patience": self.patience, "accelerator": self.accelerator}
-        times = {"checkpoint_minutes": self.checkpoint_minutes, "precision": self.precision, "devices": self.devices}
-        return LDMConfig.preset_of(self.preset, **{**named, **times, **given})
+        own = {name: getattr(self, name) for name in ("size", "hold", "patience")}
+        return LDMConfig.preset_of(self.preset, **{**own, **given})
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -129,142 +127,114 @@ class LatentShift(DirectGenerator):
     4
     """
 
+    settings = LatentShiftConfig
+    config: LatentShiftConfig
     kind = "latent-shift"
 
-    def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
-        super().__init__(LatentShiftConfig.preset_of(preset, **{"size": size, "hold": hold, **overrides}))
-
-    @property
-    def config(self) -> LatentShiftConfig:
-        """What it is built from."""
-        assert isinstance(self.settings, LatentShiftConfig)
-        return self.settings
-
-    def _build(self, conditions: Conditions, seed: int) -> None:
+    def build(self, conditions: Conditions, *, seed: int) -> None:
+        """Build autoencoder and probe."""
         config, latent = self.config, self.config.latent_config()
         with seeded(seed, "autoencoder"):
-            self.autoencoder = Autoencoder(
-                channels=latent.ae_channels,
-                latent_channels=latent.latent_channels,
-                blocks=latent.ae_blocks,
-                patch=latent.patch,
-                groups=latent.groups,
-                local=latent.local,
-                shortcut=latent.shortcut,
-            ).to(self.device)
+            self.autoencoder = Autoencoder(latent.autoencoder).to(self.device)
         with seeded(seed, "latent-probe"):
-            self.probe = LatentProbe(
-                latent.latent_channels, conditions.width, config.probe_channels, config.probe_grid
-            ).to(self.device)
-        self._conditions = conditions
+            channels = latent.autoencoder.latent_channels
+            probe = LatentProbe(channels, conditions.width, config.probe_channels, config.probe_grid)
+            self.probe = probe.to(self.device)
 
-    def _modules(self) -> dict[str, nn.Module]:
+    def modules(self) -> dict[str, nn.Module]:
+        """Name autoencoder and probe."""
         return {"autoencoder": self.autoencoder, "latent_probe": self.probe}
 
-    def _train(self, material: Material) -> None:
-        latent, trainer = self.config.latent_config(), material.trainer
-        marks = (material.train.mark, material.validation.mark)
-        shop = Workshop(latent, trainer, material.seed, material.directory, material.narrator, marks)
-        train_autoencoder(shop, self.autoencoder, material.train, material.validation)
+    def learn(self, prepared: Prepared) -> None:
+        """Train autoencoder and probe, and take the probe's mean readings of each level."""
+        latent, sets, conditions = self.config.latent_config(), prepared.sets, prepared.conditions
+        averaged = dataclasses.replace(prepared.session, ema=latent.ema, patience=latent.patience)
+        session = averaged.keyed(*(data.mark for data in sets), *latent.autoencoder_depends_on())
+        train_autoencoder(session, latent.autoencoder, self.autoencoder, *sets)
         z = [
-            latents(shop, self.autoencoder, data, name=name)
-            for data, name in ((material.train, "train"), (material.validation, "validation"))
+            latents(session, self.autoencoder, data, name=name)
+            for data, name in zip(sets, ("train", "validation"), strict=True)
         ]
-        self._train_probe(material, z)
+        self._train_probe(prepared, z)
         scores = [self._scores_of(some) for some in z]
-        for variable in self.conditions.attributes:
-            columns = level_columns(self.conditions, variable.name)
+        for variable in conditions.attributes:
+            columns = level_columns(conditions, variable.name)
             # A continuous attribute is read in its own unit and needs no means.
             if not variable.levels:
                 continue
             # Validation images are none that the probe knows by heart; a level that they lack is read off the training
             # split's.
             for which in (0, 1):
-                own, log_odds = material.codes[which][:, columns], _log_odds(scores[which][:, columns])
+                own, log_odds = prepared.codes[which][:, columns], _log_odds(scores[which][:, columns])
                 seen = (own.sum(dim=0) > 0).numpy()
                 means = (own.T @ log_odds / own.sum(dim=0).clamp_min(1)[:, None]).to(self.device)
                 self.probe.means[np.ix_(columns[seen], columns)] = means[seen]
             self.report[f"latent_auroc_{variable.name}"] = _auroc(log_odds, own)
 
-    def _train_probe(self, material: Material, z: Sequence[Rows]) -> None:
-        config, trainer = self.config, material.trainer
-        optimizer = torch.optim.AdamW(self.probe.parameters(), lr=config.probe_rate, weight_decay=1e-2)
-        learner = Learner(self.probe, optimizer, decay=config.ema)
+    def _train_probe(self, prepared: Prepared, z: Sequence[Rows]) -> None:
+        config, conditions, session = self.config, prepared.conditions, self.keyed(prepared)
+        learner = session.learner(self.probe, rate=config.probe_rate, weight_decay=1e-2)
 
         def loss(rows: npt.NDArray[np.int64], which: int) -> Tensor:
-            x = torch.from_numpy(np.array(z[which][rows])).to(trainer.device)
+            x = torch.from_numpy(np.array(z[which][rows])).to(session.device)
             runner = learner.runner if self.probe.training else self.probe
             scores = runner(x, x.new_zeros(len(x), 0)).float()
-            codes = material.codes[which][rows].to(trainer.device)
-            return torch.stack([self._loss_of(variable, scores, codes) for variable in self.conditions.variables]).sum()
+            codes = prepared.codes[which][rows].to(session.device)
+            return torch.stack(
+                [_loss_of(conditions, variable, scores, codes) for variable in conditions.variables]
+            ).sum()
 
         def update(step: int, random: torch.Generator) -> dict[str, float]:
-            rows = trainer.rows(len(z[0]), seed=material.seed, part="probe", step=step, batch_size=config.probe_batch)
-            return {"loss": trainer.descend(loss(rows, 0), learner)}
+            rows = session.rows(len(z[0]), part="probe", step=step, batch=config.probe_batch)
+            return {"loss": session.trainer.descend(loss(rows, 0), learner)}
 
         def validate() -> float:
             parts = [np.arange(part.start, part.stop) for part in spans(min(len(z[1]), VALIDATION), 64)]
             return float(np.mean([float(loss(rows, 1)) for rows in parts]))
 
-        budget = Budget(
-            config.probe_steps,
-            batch_size=config.probe_batch,
-            learning_rate=config.probe_rate,
-            validate_every=max(1, config.probe_steps // 10),
-            patience=config.patience,
-            checkpoint_minutes=config.checkpoint_minutes,
-        )
-        plan = Plan("latent-probe", {"probe": learner}, update, budget, material.seed, validate, material.key)
-        run(plan, trainer, directory=material.directory, narrator=material.narrator)
-
-    def _loss_of(self, variable: Variable, scores: Tensor, codes: Tensor) -> Tensor:
-        """Cross-entropy of a set of levels, squared error of a number; rows without a value count for nothing."""
-        columns = level_columns(self.conditions, variable.name)
-        given = 1 - codes[:, self.conditions.span(variable.name).stop - 1]
-        if variable.levels:
-            each = -(codes[:, columns] * functional.log_softmax(scores[:, columns], dim=1)).sum(dim=1)
-        else:
-            each = (scores[:, columns[0]] - codes[:, columns[0]]).square()
-        return (each * given).mean()
+        budget = session.budget(config.probe_steps, batch=config.probe_batch, rate=config.probe_rate)
+        session.train("latent-probe", {"probe": learner}, update, budget, validate)
 
     @torch.no_grad()
     def _scores_of(self, z: Rows) -> Tensor:
         parts = [torch.from_numpy(np.array(z[part])).to(self.device) for part in spans(len(z), 64)]
         return torch.cat([self.probe(x, x.new_zeros(len(x), 0)).cpu() for x in parts])
 
-    def _posterior(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images; their codes are not needed."""
         mean, deviation = self.autoencoder.moments(images)
         standard = (mean - self.autoencoder.centre) / self.autoencoder.spread
         return standard, deviation / self.autoencoder.spread
 
-    def _render(self, latent: Tensor, factual: Tensor, wanted: Tensor, free: Tensor, guidance: float) -> Tensor:
-        return self.autoencoder.decode(self.shift(latent, factual, wanted, guidance))
+    def render(self, latent: Tensor, factual: Tensor, requested: Tensor, free: Tensor, guidance: float) -> Tensor:
+        """Shift latents to the requested codes, and decode."""
+        return self.autoencoder.decode(self.shift(latent, factual, requested, guidance))
 
-    def shift(self, latent: Tensor, factual: Tensor, wanted: Tensor, guidance: float = 1.0) -> Tensor:
-        """Move latents so that the probe reads the wanted codes instead of the factual ones.
+    def shift(self, latent: Tensor, factual: Tensor, requested: Tensor, guidance: float = 1.0) -> Tensor:
+        """Move latents so that the probe reads the requested codes instead of the factual ones.
 
         Each turn goes the shortest way, to first order, to the line where the reading has moved by its share of the
         difference between the levels' mean readings, and at a right angle to the gradients of all other readings:
         `z <- z + way d / (d.g)`, d being the reading's gradient g less its part along the others' gradients.
 
-        Shapes: `latent` (n, c, h, w), `factual, wanted` (n, width); gives (n, c, h, w).
+        Shapes: `latent` (n, c, h, w), `factual, requested` (n, width); gives (n, c, h, w).
         """
         for variable in self.conditions.attributes:
             columns = level_columns(self.conditions, variable.name)
-            if torch.equal(factual[:, columns], wanted[:, columns]):
+            if torch.equal(factual[:, columns], requested[:, columns]):
                 continue
-            way = guidance * self._way(variable, columns, factual, wanted) / self.config.turns
+            way = guidance * self._way(variable, columns, factual, requested) / self.config.turns
             for _ in range(self.config.turns):
-                latent = self._step(latent, variable, wanted[:, columns], way)
+                latent = self._step(latent, variable, requested[:, columns], way)
         return latent
 
-    def _way(self, variable: Variable, columns: npt.NDArray[np.int64], factual: Tensor, wanted: Tensor) -> Tensor:
-        """How far the reading of the wanted level is to move: zero where that is the factual one."""
-        own, new = factual[:, columns], wanted[:, columns]
+    def _way(self, variable: Variable, columns: npt.NDArray[np.int64], factual: Tensor, requested: Tensor) -> Tensor:
+        """How far the reading of the requested level is to move: zero where that is the factual one."""
+        own, new = factual[:, columns], requested[:, columns]
         if not variable.levels:
             return (new - own)[:, 0]
         means = self.probe.means[np.ix_(columns, columns)]
-        # What images of the wanted level, and of the image's own, read as log-odds of the wanted one on average.
+        # What images of the requested level, and of the image's own, read as log-odds of the requested one on average.
         chosen, other = (new * (new @ means)).sum(dim=1), (new * (own @ means)).sum(dim=1)
         same = (own == new).all(dim=1)
         return torch.where(same, torch.zeros_like(chosen), chosen - other)
@@ -301,6 +271,17 @@ class LatentShift(DirectGenerator):
         return (_log_odds(values) * chosen).sum(dim=1)
 
 
+def _loss_of(conditions: Conditions, variable: Variable, scores: Tensor, codes: Tensor) -> Tensor:
+    """Cross-entropy of a set of levels, squared error of a number; rows without a value count for nothing."""
+    columns = level_columns(conditions, variable.name)
+    given = 1 - codes[:, conditions.span(variable.name).stop - 1]
+    if variable.levels:
+        each = -(codes[:, columns] * functional.log_softmax(scores[:, columns], dim=1)).sum(dim=1)
+    else:
+        each = (scores[:, columns[0]] - codes[:, columns[0]]).square()
+    return (each * given).mean()
+
+
 def _log_odds(scores: Tensor) -> Tensor:
     """Log-odds of each level against all others, (n, levels)."""
     probability = functional.log_softmax(scores, dim=1)
@@ -315,8 +296,3 @@ def _auroc(log_odds: Tensor, own: Tensor) -> float | None:
         if 0 < float(own[:, k].sum()) < len(own)
     ]
     return float(np.mean(found)) if found else None
-
-
-def load_latent_shift(directory: Path) -> DirectGenerator:
-    """Read a latent-shift generator that `save` wrote; errors as of `DirectGenerator.restore`."""
-    return load_direct(LatentShift, LatentShiftConfig, directory)

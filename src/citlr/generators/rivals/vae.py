@@ -2,14 +2,13 @@
 
 Higgins et al. (2017) with the condition given to encoder and decoder, used for counterfactuals as in Pawlowski et al.
 (2020): abduct `u ~ q(u | x, a, h)`, set `a'`, decode `p(x | u, a', h)`. Where nothing tells the latent not to carry the
-attribute, only the price beta of information makes the decoder take it from the condition instead.
+attribute, only the weight beta of information makes the decoder take it from the condition instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from torch.nn import functional
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.autoencoder import kl_to_normal
+from citlr.generators.preparation import Prepared
 from citlr.generators.probes.blocks import Residual
-from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, Material, load_direct
-from citlr.learning.loop import VALIDATION, run, seeded
-from citlr.learning.plan import Budget, Learner, Plan
+from citlr.generators.rivals.direct import DirectConfig, DirectGenerator
+from citlr.learning.loop import VALIDATION, seeded
 from citlr.learning.store import spans
 from citlr.values import Batch, Count, Few, Positive, Share, Widths
 
@@ -40,7 +39,7 @@ class VAEConfig(DirectConfig):
     - `latent`: Length of the latent vector.
     - `channels`: Widths; the first at a quarter of the resolution, each further one at half of the one before.
     - `dropout`: Share of attribute codes replaced by the null code, for guidance.
-    - `steps`, `batch`, `rate`, `ema`: Budget, learning rate and decay of the moving average.
+    - `steps`, `batch`, `rate`: Budget and learning rate.
 
     Examples
     --------
@@ -57,7 +56,6 @@ class VAEConfig(DirectConfig):
     steps: Count = 4000
     batch: Batch = 32
     rate: Positive = 1e-3
-    ema: Share = 0.99
 
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
@@ -165,81 +163,64 @@ class ConditionalVAE(DirectGenerator):
     2.0
     """
 
+    settings = VAEConfig
+    config: VAEConfig
     kind = "vae"
 
-    def __init__(self, size: int = 64, *, hold: Sequence[str] = (), preset: str = "small", **overrides: Any) -> None:
-        super().__init__(VAEConfig.preset_of(preset, **{"size": size, "hold": hold, **overrides}))
-
-    @property
-    def config(self) -> VAEConfig:
-        """What it is built from."""
-        assert isinstance(self.settings, VAEConfig)
-        return self.settings
-
-    def _build(self, conditions: Conditions, seed: int) -> None:
+    def build(self, conditions: Conditions, *, seed: int) -> None:
+        """Build encoder and decoder."""
         with seeded(seed, "vae"):
             self.net = VAENet(self.config, conditions.width).to(self.device)
-        self._conditions = conditions
 
-    def _modules(self) -> dict[str, nn.Module]:
+    def modules(self) -> dict[str, nn.Module]:
+        """Name the network."""
         return {"vae": self.net}
 
-    def _train(self, material: Material) -> None:
-        config, trainer, net = self.config, material.trainer, self.net
-        data, held_out, codes = material.train, material.validation, material.codes
-        learner = Learner(net, torch.optim.AdamW(net.parameters(), lr=config.rate, weight_decay=0), decay=config.ema)
+    def learn(self, prepared: Prepared) -> None:
+        """Train encoder and decoder by the variational bound."""
+        config, net, (data, held_out), codes = self.config, self.net, prepared.sets, prepared.codes
+        session = self.keyed(prepared)
+        learner = session.learner(net, rate=config.rate)
 
         def bound(images: Tensor, given: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """Negative bound per pixel, absolute error, and information in nats per image."""
             runner = learner.runner if net.training else net
-            output, mean, deviation = runner(images, given, noise)
-            error, kl = output.float() - images, kl_to_normal(mean.float(), deviation.float())
+            output, mean, deviation = runner(*(part.to(self.device) for part in (images, given, noise)))
+            error, kl = output.float() - images.to(self.device), kl_to_normal(mean.float(), deviation.float())
             likelihood = error.square().mean() / (2 * config.noise**2)
             return likelihood + config.beta * kl / config.size**2, error.abs().mean(), kl
 
         def update(step: int, random: torch.Generator) -> dict[str, float]:
-            rows = trainer.rows(len(data), seed=material.seed, part="vae", step=step, batch_size=config.batch)
-            given = self.conditions.drop(codes[0][rows], probability=config.dropout, generator=random)
+            rows = session.rows(len(data), part="vae", step=step, batch=config.batch)
+            given = prepared.conditions.drop(codes[0][rows], probability=config.dropout, generator=random)
             noise = torch.randn((len(rows), config.latent), generator=random)
-            loss, error, kl = bound(*(part.to(trainer.device) for part in (data.images(rows), given, noise)))
-            trainer.descend(loss, learner)
+            loss, error, kl = bound(data.images(rows), given, noise)
+            session.trainer.descend(loss, learner)
             return {"reconstruction": float(error.detach()), "kl": float(kl.detach())}
 
         def validate() -> float:
             losses = []
             for part in spans(min(len(held_out), VALIDATION), config.batch):
-                images, given = held_out.images(part), codes[1][part]
-                noise = torch.zeros(len(images), config.latent)
-                losses.append(float(bound(*(item.to(trainer.device) for item in (images, given, noise)))[0]))
+                images = held_out.images(part)
+                losses.append(float(bound(images, codes[1][part], torch.zeros(len(images), config.latent))[0]))
             return float(np.mean(losses))
 
-        budget = Budget(
-            config.steps,
-            batch_size=config.batch,
-            learning_rate=config.rate,
-            validate_every=max(1, config.steps // 10),
-            patience=config.patience,
-            checkpoint_minutes=config.checkpoint_minutes,
-        )
-        plan = Plan("vae", {"vae": learner}, update, budget, material.seed, validate, material.key)
-        run(plan, trainer, directory=material.directory, narrator=material.narrator)
+        budget = session.budget(config.steps, batch=config.batch, rate=config.rate)
+        session.train("vae", {"vae": learner}, update, budget, validate)
         self.report["beta"] = config.beta
         with torch.no_grad():
             images = held_out.images(slice(0, VALIDATION)).to(self.device)
             mean, deviation = net.moments(images, codes[1][:VALIDATION].to(self.device))
             self.report["information_in_latent"] = float(kl_to_normal(mean, deviation))
 
-    def _posterior(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images."""
         return self.net.moments(images, codes)
 
-    def _render(self, latent: Tensor, factual: Tensor, wanted: Tensor, free: Tensor, guidance: float) -> Tensor:
-        decoded = self.net.render(latent, wanted)
+    def render(self, latent: Tensor, factual: Tensor, requested: Tensor, free: Tensor, guidance: float) -> Tensor:
+        """Decode latents under the requested codes, guided away from `free`."""
+        decoded = self.net.render(latent, requested)
         if guidance == 1.0:
             return decoded
         without = self.net.render(latent, free)
         return without + guidance * (decoded - without)
-
-
-def load_vae(directory: Path) -> DirectGenerator:
-    """Read a conditional beta-VAE that `save` wrote; errors as of `DirectGenerator.restore`."""
-    return load_direct(ConditionalVAE, VAEConfig, directory)

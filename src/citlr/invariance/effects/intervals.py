@@ -37,6 +37,7 @@ from scipy import stats
 
 from citlr.errors import InputError
 from citlr.invariance.effects.clusters import ClusteredMean, Floats, SignedMean
+from citlr.invariance.records import Estimate
 
 RARE = 5  # with fewer deviating patients, their spread says little about what was not seen
 _TURN = 2.6  # z sqrt(k^2/s^2) beyond which the closed lower limit turns back up
@@ -52,6 +53,10 @@ class Interval:
     estimate: Floats
     low: Floats
     high: Floats
+
+    def at(self, k: int) -> Estimate:
+        """Return entry k."""
+        return Estimate(float(self.estimate[k]), float(self.low[k]), float(self.high[k]))
 
 
 def check_alpha(alpha: float) -> None:

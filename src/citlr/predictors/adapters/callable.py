@@ -16,6 +16,7 @@ import torch
 from citlr.errors import InputError, did_you_mean
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.content import digest
+from citlr.predictors.declared import Declared
 from citlr.predictors.foreign import user_code
 from citlr.predictors.paths import require_file
 from citlr.text import shown
@@ -38,6 +39,16 @@ class CallablePredictor(BatchedPredictor):
 
     def _content(self) -> str | None:
         return digest(self._function)
+
+
+def takes(found: object) -> bool:
+    """Whether an object can be called."""
+    return callable(found)
+
+
+def wrap(found: Callable[[Any], Any], declared: Declared, settings: dict[str, Any]) -> CallablePredictor:
+    """Make a predictor of a function."""
+    return CallablePredictor(found, **settings)
 
 
 def import_object(path: str) -> Any:

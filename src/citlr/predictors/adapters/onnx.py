@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +13,10 @@ import torch
 
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.base import BatchedPredictor
-from citlr.predictors.card import CARD, Card, parse_card
+from citlr.predictors.card import CARD, parse_card
+from citlr.predictors.declared import Declared
 from citlr.predictors.foreign import one_sentence
+from citlr.predictors.paths import require_same
 from citlr.predictors.specs import InputSpec
 from citlr.run.files import sha256
 from citlr.text import shortened
@@ -58,9 +59,9 @@ class OnnxPredictor(BatchedPredictor):
         if self.output.name is None and len(names) == 1:
             return str(names[0])
         if self.output.name not in names:
-            found = "" if self.output.name is None else f", and none is '{self.output.name}'"
+            absent = "" if self.output.name is None else f", and none is '{self.output.name}'"
             raise InputError(
-                f"Model '{self.name}' has the outputs {', '.join(names)}{found}: say which with output.name."
+                f"Model '{self.name}' has the outputs {', '.join(names)}{absent}: say which with output.name."
             )
         return str(self.output.name)
 
@@ -77,6 +78,24 @@ class OnnxPredictor(BatchedPredictor):
 
     def _content(self) -> str:
         return self._origin
+
+
+def takes(found: object) -> bool:
+    """No object of Python is a graph that comes as a file."""
+    return False
+
+
+def read(path: Path, declared: Declared) -> OnnxPredictor:
+    """Read a graph, with the card that this project writes into those that it exports."""
+    origin = graph_digest(path)
+    session = open_session(path, declared.device)
+    require_same(graph_digest(path), origin, path)
+    name = declared.name or path.stem
+    card = parse_card(session.get_modelmeta().custom_metadata_map.get(CARD, ""), path)
+    settings = declared.settings(name, card, lambda: session_input(session, name))
+    model = OnnxPredictor(session, origin=origin, **settings)
+    model.remarks = declared.remarks(name, card)
+    return model
 
 
 def open_session(path: str | os.PathLike[str], device: torch.device) -> Any:
@@ -134,11 +153,6 @@ def _find_locations(message: Any, names: set[str]) -> None:
         elif field.message_type is not None:
             for part in value if isinstance(value, Iterable) else [value]:
                 _find_locations(part, names)
-
-
-def session_card(session: Any, path: Path) -> Card:
-    """Read the card that this project writes into the graphs it exports (labels, input, output); empty without one."""
-    return parse_card(session.get_modelmeta().custom_metadata_map.get(CARD, ""), path)
 
 
 def session_input(session: Any, name: str) -> InputSpec:
@@ -210,7 +224,7 @@ def _check_shape(spec: InputSpec, shape: list[Any], name: str) -> None:
         other = "channels_last"
     means = (
         f"declare input.layout: {other}."
-        if not differ(replace(spec, layout=other))
+        if not differ(spec.model_copy(update={"layout": other}))
         else "set input.size, input.channels and input.layout to the model's."
     )
     made = spec.shape_of(spec.shape or ("any", "any"))  # type: ignore[arg-type]

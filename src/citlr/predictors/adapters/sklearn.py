@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.content import digest
+from citlr.predictors.declared import Declared
 from citlr.predictors.foreign import user_code
-from citlr.predictors.paths import require_file
 from citlr.predictors.weights import warn_trusted
 from citlr.text import shortened
 
@@ -102,14 +102,31 @@ class SklearnPredictor(BatchedPredictor):
         return digest(self._estimator)
 
 
-def read_estimator(path: str | os.PathLike[str], *, trust: bool) -> Any:
+def takes(found: object) -> bool:
+    """Whether an object is an estimator, of scikit-learn or like one."""
+    return (
+        not isinstance(found, type)
+        and hasattr(found, "fit")
+        and any(hasattr(found, name) for name in ("predict_proba", "decision_function", "get_params"))
+    )
+
+
+def wrap(found: Any, declared: Declared, settings: dict[str, Any]) -> SklearnPredictor:
+    """Make a predictor of an estimator."""
+    return SklearnPredictor(found, **settings)
+
+
+def read(path: Path, declared: Declared) -> SklearnPredictor:
     """Unpickle an estimator, if the user vouches for the file."""
-    file = require_file(path, "Model file")
-    if not trust:
+    if not declared.trust:
         raise InputError(
-            f"Model file '{file}' is a pickle, and reading it could run any code: convert it to ONNX (skl2onnx), give "
+            f"Model file '{path}' is a pickle, and reading it could run any code: convert it to ONNX (skl2onnx), give "
             "the fitted object from Python, or pass trust=True (--trust) if you know where it comes from."
         )
-    warn_trusted(file)
-    with user_code(f"Model file '{file}' cannot be unpickled", "It may be truncated, or written by other versions."):
-        return joblib.load(file)
+    warn_trusted(path)
+    with user_code(f"Model file '{path}' cannot be unpickled", "It may be truncated, or written by other versions."):
+        found = joblib.load(path)
+    settings = declared.settings(path.stem)
+    if not takes(found):
+        raise InputError(f"Model '{settings['name']}' is a {type(found).__name__}, which is no sklearn.")
+    return SklearnPredictor(found, **settings)

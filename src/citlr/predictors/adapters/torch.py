@@ -1,23 +1,23 @@
-"""PyTorch modules and TorchScript archives as models under audit."""
+"""PyTorch modules as models under audit."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import os
-import warnings
-import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor
-from citlr.predictors.card import CARD, Card, parse_card
+from citlr.predictors.card import read_card
 from citlr.predictors.content import digest
-from citlr.predictors.foreign import one_sentence, user_code
-from citlr.predictors.weights import require_whole
+from citlr.predictors.declared import Declared
+from citlr.predictors.foreign import user_code
+from citlr.predictors.training.zoo import ZooNetwork
+from citlr.predictors.weights import WEIGHTS_ONLY, fill_module, read_states, read_weights
 
 
 class TorchPredictor(BatchedPredictor):
@@ -59,32 +59,29 @@ def _precision(module: torch.nn.Module) -> torch.dtype:
     return torch.float32
 
 
-def is_torchscript(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a TorchScript archive: a zip file with a `code` folder."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any("/code/" in f"/{name}" for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
+def takes(found: object) -> bool:
+    """Whether an object is a torch module."""
+    return isinstance(found, torch.nn.Module)
 
 
-def load_torchscript(path: str | os.PathLike[str], device: torch.device) -> tuple[torch.jit.ScriptModule, Card]:
-    """Load a TorchScript archive onto a device, with the card that this project writes into its own exports."""
-    if not is_torchscript(path):
-        raise InputError(
-            f"'{path}' is not a TorchScript archive, or is damaged: save it with torch.jit.trace(...).save(...)."
-        )
-    require_whole(path, "TorchScript archive")
-    extra = {CARD: ""}
-    try:
-        with warnings.catch_warnings():
-            # models under audit do come as TorchScript; that torch now prefers torch.export is not the user's matter
-            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
-            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
-                str(path), map_location=device, _extra_files=extra
-            )
-    except Exception as error:  # a reader in C++: damaged files come as errors of many types
-        raise InputError(
-            f"TorchScript archive '{path}' cannot be read ({one_sentence(error)}); export it again."
-        ) from error
-    return module, parse_card(extra[CARD], path)
+def wrap(found: torch.nn.Module, declared: Declared, settings: dict[str, Any]) -> TorchPredictor:
+    """Make a predictor of a module, with the weights that were declared for it."""
+    if declared.weights is not None:
+        states = read_states(declared.weights, trust=declared.trust)
+        fill_module(found, states, model=settings["name"], path=declared.weights)
+    return TorchPredictor(found, **settings)
+
+
+def read(path: Path, declared: Declared) -> TorchPredictor:
+    """Read a network of this project out of a safetensors file; its card names the architecture."""
+    card = read_card(path)
+    if "arch" not in card:
+        read_states(path)  # raises for a damaged file
+        raise InputError(WEIGHTS_ONLY.format(path=path, name=path.name))
+    settings = declared.settings(path.stem, card)
+    # all heads of the file; which of them are asked for is a matter of columns
+    network = ZooNetwork(card["arch"], card["labels"], dropout=card.get("dropout", 0.0))
+    fill_module(network, read_weights(path), model=settings["name"], path=path)
+    model = TorchPredictor(network, **settings)
+    model.remarks = declared.remarks(model.name, card)
+    return model

@@ -1,49 +1,43 @@
-"""Train one of the networks on a cohort's training split: seeded rounds, exact resume, the best checkpoints kept.
-
-Everything random in a round depends on (seed, round) alone, so that a training that was killed and started again ends
-with the same bits as one that was not.
-"""
+"""Train one of the networks on a cohort's training split: the loop of all trainings, and the best checkpoints kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.console import Narrator, Ticker
+from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, MissingExtraError, did_you_mean
+from citlr.errors import InputError, MissingExtraError, StateError, did_you_mean
+from citlr.learning.checkpoints import load_head
+from citlr.learning.loop import Trainer, run
+from citlr.learning.plan import Budget, Learner, Plan, Progress
 from citlr.predictors.export import export_onnx, export_torchscript, make_card, save_weights
 from citlr.predictors.specs import InputSpec, require_labels
 from citlr.predictors.training.augmentation import augment
 from citlr.predictors.training.rounds import (
-    Progress,
+    Batches,
     Round,
     auroc_by_label,
+    best_rounds,
+    count_similar,
     mean_auroc,
-    read_progress,
-    restore,
-    save_progress,
-    tidy,
+    write_rounds,
 )
-from citlr.predictors.training.settings import (
-    Checkpoint,
-    TrainedClassifier,
-    TrainingSettings,
-    choose_precision,
-    rate_share,
-)
+from citlr.predictors.training.settings import Checkpoint, TrainedClassifier, TrainingSettings
 from citlr.predictors.training.zoo import Start, ZooNetwork, build_network
-from citlr.predictors.weights import fill_module, read_weights
 from citlr.randomness import hashed_seed
 from citlr.run.files import fingerprint, read_json, write_json
+
+# Names the training: its seeds, and what the progress bar and errors call it.
+PART = "classifier"
 
 
 def masked_bce(logits: Tensor, truth: Tensor) -> Tensor:
@@ -78,205 +72,199 @@ def train_classifier(
     """Train a network for several labels on a cohort, or go on with a training that was interrupted."""
     settings, narrator, folder = settings or TrainingSettings(), narrator or Narrator(quiet=True), Path(directory)
     chosen = _labels(cohort, labels)
-    train, validation = cohort.part("train"), cohort.part("validation")
-    _require_both_classes(train, validation, chosen)
+    splits = cohort.part("train"), cohort.part("validation")
+    _require_both_classes(*splits, chosen)
     network, start = build_network(arch, chosen, weights=weights, dropout=settings.dropout, seed=seed)
     narrator.say(start.text)
-    key = _key(train, validation, chosen, arch, start, settings, seed)
-    run = _Run(network, start, train, validation, settings, seed, folder, key)
-    with narrator.progress("train", total=settings.rounds * run.steps) as tick:
-        run.go(tick)
-    return run.finish(export=export)
+    trainer = Trainer(settings.accelerator, settings.precision, settings.devices)
+    training = Training(network, start, splits, settings, seed, folder, trainer)
+    rounds = Round.all(run(training.plan(), trainer, directory=folder, narrator=narrator).rows)
+    return training.finish(rounds, export=export)
 
 
-class _Run:
-    """One training: the network, its optimiser, its device, its folder."""
+@dataclass(frozen=True)
+class Training:
+    """One training: the network, the splits that it learns from and is chosen by, its settings, its folder."""
 
-    def __init__(
-        self,
-        network: ZooNetwork,
-        start: Start,
-        train: Cohort,
-        validation: Cohort,
-        settings: TrainingSettings,
-        seed: int,
-        folder: Path,
-        key: str,
-    ) -> None:
-        self.network, self.start, self.settings = network, start, settings
-        self.seed, self.folder, self.key = seed, folder, key
-        self.train, self.validation, self.labels = train, validation, network.labels
-        self.truth = train.frame[list(self.labels)].to_numpy(dtype=np.float32)
-        self.seen = validation.frame[list(self.labels)].to_numpy(dtype=np.float64)
-        self.steps = settings.round_steps or math.ceil(len(train) / settings.batch_size)
-        self.input = InputSpec(size=settings.size)
-        # Here, for it takes 2 s, of which only a training has need.
-        import lightning_fabric as fabric_package
+    network: ZooNetwork
+    start: Start
+    splits: tuple[Cohort, Cohort]
+    settings: TrainingSettings
+    seed: int
+    folder: Path
+    trainer: Trainer
 
-        self.fabric = fabric_package.Fabric(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            precision=choose_precision(settings),  # type: ignore[arg-type]  # Fabric checks it
+    def plan(self) -> Plan:
+        """Say what a step is, and what is kept of a round."""
+        settings, trainer, train = self.settings, self.trainer, self.splits[0]
+        round_steps = settings.round_steps or math.ceil(len(train) / settings.batch_size)
+        rate = settings.learning_rate or _default_rate(self.network, self.start)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=settings.weight_decay)
+        learner = Learner(self.network, optimizer, clip=None)
+        truth = train.frame[list(self.network.labels)].to_numpy(dtype=np.float32)
+        batches = Batches(train, trainer, settings.size, round_steps, settings.batch_size, self.seed, PART)
+        total = torch.zeros((), dtype=torch.float64)
+
+        def update(step: int, random: torch.Generator) -> dict[str, float]:
+            rows, pixels = batches.of(step)
+            images = torch.from_numpy(pixels).to(trainer.device)
+            images = augment(images, random) if settings.augmented else images
+            with self._dropout(step):
+                loss = masked_bce(learner.runner(images), torch.from_numpy(truth[rows]).to(trainer.device))
+                if not bool(torch.isfinite(loss)):
+                    raise InputError(
+                        f"The training of {self.network.arch} diverged in round {step // round_steps + 1} (the loss "
+                        "is not a number): lower learning_rate, or start from ImageNet weights."
+                    )
+                value = trainer.descend(loss, learner)
+            total.add_(value)
+            return {"loss": value}
+
+        def validate() -> dict[str, Any]:
+            auroc = self._auroc(learner.runner)
+            loss = float(total) / round_steps
+            total.zero_()
+            return {"loss": loss, "auroc": auroc, "validation": -mean_auroc(auroc)}
+
+        key = self._key()
+        self._require_own(key)
+        return Plan(
+            PART,
+            {"network": learner},
+            update,
+            self._budget(round_steps, rate),
+            self.seed,
+            validate,
+            key,
+            memory={"loss": total},
+            file="state",
+            enough=self._enough,
+            keep=self._keep,
+            remark=_remark,
         )
-        self.fabric.launch()
-        self.rate = settings.learning_rate or _default_rate(network, start)
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.rate, weight_decay=settings.weight_decay)
-        self.module, self.optimizer = self.fabric.setup(network, optimizer)
-        self.progress = read_progress(folder, key) or Progress()
 
-    def go(self, tick: Ticker) -> None:
-        """Run the rounds that are left."""
-        if self.progress.rounds:
-            tidy(self.folder, self.progress, self.settings.keep)  # a kill may have left one checkpoint too many
-            restore(self.folder, self.network, self.optimizer.optimizer, self.fabric.device)
-        while not self._over():
-            self._round(len(self.progress.rounds) + 1, tick)
-        if not self.progress.finished:
-            self.progress.finished = True
-            self._save()
+    def _budget(self, round_steps: int, rate: float) -> Budget:
+        settings = self.settings
+        return Budget(
+            settings.rounds * round_steps,
+            batch_size=settings.batch_size,
+            learning_rate=rate,
+            schedule=settings.schedule,
+            validate_every=round_steps,
+            patience=settings.patience,
+            least_batch=2 * settings.devices,
+        )
 
-    def _over(self) -> bool:
-        done = len(self.progress.rounds)
-        keep = self.settings.keep
-        enough = done >= keep and self.progress.similar(keep, self.settings.tolerance) == keep
-        tired = enough and self.progress.waited() >= self.settings.patience
-        return self.progress.finished or done >= self.settings.rounds or tired
+    def _key(self) -> str:
+        # what the path of the weights file is called does not matter, what is in it does
+        start = [self.network.arch, self.start.kind, self.start.sha256]
+        splits = [split.fingerprint() for split in self.splits]
+        return fingerprint([splits, self.network.labels, *start, asdict(self.settings), self.seed])
 
-    def _round(self, number: int, tick: Ticker) -> None:
-        fabric, local = self.fabric, self.settings.batch_size // self.settings.devices
-        rng = torch.Generator().manual_seed(hashed_seed(self.seed, "augment", number, fabric.global_rank))
-        rows = self._rows(number)[fabric.global_rank :: fabric.world_size]
-        total, note = 0.0, self._note()
-        devices = [fabric.device] if fabric.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # dropout has no generator argument in torch
-            torch.manual_seed(hashed_seed(self.seed, "dropout", number, fabric.global_rank))
-            self.module.train()
-            batches = self.train.batches(size=self.settings.size, batch_size=local, rows=rows)
-            for step, (here, pixels) in enumerate(batches, start=1):
-                images = fabric.to_device(torch.from_numpy(pixels))
-                images = augment(images, rng) if self.settings.augmented else images
-                loss = masked_bce(self.module(images), fabric.to_device(torch.from_numpy(self.truth[here])))
-                self._descend(loss, number, step)
-                total += float(loss.detach())
-                tick((number - 1) * self.steps + step, f"loss {total / step:.3f}{note}")
-        auroc = auroc_by_label(self.seen, self._scores(), self.labels)
-        entry = Round(number, number * self.steps, total / self.steps, auroc, mean_auroc(auroc))
-        self.progress.rounds.append(entry)
-        tick(number * self.steps, f"loss {entry.loss:.3f}{self._note()}")
-        self._save(entry)
-
-    def _rows(self, number: int) -> NDArray[np.int64]:
-        """Rows of all steps of a round: whole batches through one permutation of the split after the other."""
-        n, count = len(self.train), self.steps * self.settings.batch_size
-        positions = np.arange((number - 1) * count, number * count)
-        rows = np.empty(count, dtype=np.int64)
-        for epoch in np.unique(positions // n):
-            here = positions // n == epoch
-            order = np.random.default_rng(hashed_seed(self.seed, "order", int(epoch))).permutation(n)
-            rows[here] = order[positions[here] % n]
-        return rows
-
-    def _descend(self, loss: Tensor, number: int, step: int) -> None:
-        if not bool(torch.isfinite(loss)):
-            raise InputError(
-                f"The training of {self.network.arch} diverged in round {number} (the loss is not a number): "
-                "lower learning_rate, or start from ImageNet weights."
+    def _require_own(self, key: str) -> None:
+        state = self.folder / "state.safetensors"
+        if state.is_file() and load_head(state).get("key") != key:
+            raise StateError(
+                f"'{self.folder}' holds a training of another network, cohort or settings: give another folder, or "
+                "delete it."
             )
-        before, total = (number - 1) * self.steps + step - 1, self.settings.rounds * self.steps
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * rate_share(self.settings.schedule, before, total)
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.optimizer.step()
 
-    def _scores(self) -> NDArray[np.float64]:
-        self.module.eval()
-        scores = np.empty(self.seen.shape)
-        with torch.inference_mode():
-            for rows, pixels in self.validation.batches(size=self.settings.size, batch_size=self.settings.batch_size):
-                logits = self.module(self.fabric.to_device(torch.from_numpy(pixels)))
-                scores[rows] = logits.double().cpu().numpy()
+    @contextmanager
+    def _dropout(self, step: int) -> Iterator[None]:
+        """Seed the dropout of a step: it has no generator argument in torch."""
+        devices = [self.trainer.device] if self.trainer.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(hashed_seed(self.seed, PART, "dropout", step, self.trainer.fabric.global_rank))
+            yield
+
+    def _auroc(self, module: nn.Module) -> dict[str, float | None]:
+        """Give the AUROC of every label on the validation split."""
+        validation, labels = self.splits[1], self.network.labels
+        scores = np.empty((len(validation), len(labels)))
+        for rows, pixels in validation.batches(size=self.settings.size, batch_size=self.settings.batch_size):
+            scores[rows] = module(torch.from_numpy(pixels).to(self.trainer.device)).double().cpu().numpy()
         if not np.isfinite(scores).all():
             raise InputError(f"The training of {self.network.arch} diverged (NaN on the validation split).")
-        return scores
+        return auroc_by_label(validation.frame[list(labels)].to_numpy(dtype=np.float64), scores, labels)
 
-    def _note(self) -> str:
-        if not self.progress.rounds:
-            return ""
-        auroc = self.progress.rounds[-1].auroc
-        return "  AUROC " + " ".join(f"{k} {'-' if v is None else format(v, '.3f')}" for k, v in auroc.items())
+    def _enough(self, progress: Progress) -> bool:
+        """Say whether the checkpoints to be kept are there, and of similar accuracy."""
+        best = best_rounds(Round.all(progress.rows), self.settings.keep)
+        return len(best) == self.settings.keep == count_similar(best, self.settings.tolerance)
 
-    def card(self, entry: Round) -> dict[str, Any]:
-        """Give the card of a checkpoint."""
+    def _keep(self, progress: Progress) -> None:
+        """Keep the last round's checkpoint while it is among the best, and rewrite the history."""
+        rounds = Round.all(progress.rows)
+        if rounds[-1] in best_rounds(rounds, self.settings.keep):
+            save_weights(self.network, self.folder / rounds[-1].file, self._card(rounds[-1]))
+        write_rounds(self.folder, rounds, self.settings.keep)
+
+    def _card(self, entry: Round) -> dict[str, Any]:
         more = {**self.network.architecture(), "start": asdict(self.start), "seed": self.seed, "round": asdict(entry)}
-        return make_card(self.labels, input=self.input, **more)
+        return make_card(self.network.labels, input=InputSpec(size=self.settings.size), **more)
 
-    def _save(self, entry: Round | None = None) -> None:
-        if self.fabric.is_global_zero:
-            # the checkpoint first: a state that counts a round whose file is missing could not be resumed
-            if entry is not None and entry in self.progress.kept(self.settings.keep):
-                save_weights(self.network, self.folder / entry.file, self.card(entry))
-            save_progress(self.folder, self.progress, self.network, self.optimizer.optimizer, self.key)
-            tidy(self.folder, self.progress, self.settings.keep)
-        self.fabric.barrier()
-
-    def finish(self, *, export: bool) -> TrainedClassifier:
+    def finish(self, rounds: list[Round], *, export: bool) -> TrainedClassifier:
         """Export the best checkpoint, unless that is done or not wanted, and describe the training."""
-        kept = self.progress.kept(self.settings.keep)
+        kept = best_rounds(rounds, self.settings.keep)
         summary = self.folder / "training.json"
         script, onnx = self.folder / "model.ts", self.folder / "model.onnx"
-        if self.fabric.is_global_zero and (not summary.is_file() or (export and not script.is_file())):
-            write_json(summary, self._summary(kept, export=export))
-        self.fabric.barrier()
-        content = read_json(summary)
+        if self.trainer.fabric.is_global_zero and (not summary.is_file() or (export and not script.is_file())):
+            write_json(summary, self._summary(len(rounds), kept, export=export))
+        self.trainer.fabric.barrier()
         return TrainedClassifier(
             arch=self.network.arch,
-            labels=self.labels,
+            labels=self.network.labels,
             start=self.start,
             checkpoints=tuple(Checkpoint(self.folder / k.file, k.number, k.auroc, k.mean) for k in kept),
             spread=kept[0].mean - kept[-1].mean,
-            similar=self.progress.similar(self.settings.keep, self.settings.tolerance),
+            similar=count_similar(kept, self.settings.tolerance),
             torchscript=script if script.is_file() else None,
             onnx=onnx if onnx.is_file() else None,
-            notes=tuple(content["notes"]),
+            notes=tuple(read_json(summary)["notes"]),
         )
 
     def _export(self, best: Round, notes: list[str]) -> dict[str, float]:
         """Write both formats and give how far each is from the module."""
-        fill_module(self.network, read_weights(self.folder / best.file), model=self.network.arch, path=best.file)
-        differences = {"torchscript": export_torchscript(self.network, self.folder / "model.ts", self.card(best))}
+        differences = {"torchscript": export_torchscript(self.network, self.folder / "model.ts", self._card(best))}
         try:
-            differences["onnx"] = export_onnx(self.network, self.folder / "model.onnx", self.card(best))
+            differences["onnx"] = export_onnx(self.network, self.folder / "model.onnx", self._card(best))
         except MissingExtraError as error:
             notes.append(str(error))
         return differences
 
-    def _summary(self, kept: list[Round], *, export: bool) -> dict[str, Any]:
+    def _summary(self, rounds: int, kept: list[Round], *, export: bool) -> dict[str, Any]:
         best, notes = kept[0], [self.start.text]
         differences = self._export(best, notes) if export else {}
-        spread, tolerance = kept[0].mean - kept[-1].mean, self.settings.tolerance
-        similar = self.progress.similar(self.settings.keep, tolerance)
+        spread, similar = kept[0].mean - kept[-1].mean, count_similar(kept, self.settings.tolerance)
         if similar < len(kept):
             notes.append(
                 f"Of the {len(kept)} checkpoints of {self.network.arch} that were kept, only {similar} within "
-                f"{tolerance} of the best in mean AUROC (itself among them), the others up to {spread:.3f} below it: "
-                "more rounds give more of similar accuracy."
+                f"{self.settings.tolerance} of the best in mean AUROC (itself among them), the others up to "
+                f"{spread:.3f} below it: more rounds give more of similar accuracy."
             )
         notes += [
             f"The validation split has one class of '{k}' only: no AUROC." for k, v in best.auroc.items() if v is None
         ]
+        notes += [self.trainer.halved] if self.trainer.halved else []
         return {
             "arch": self.network.arch,
-            "labels": list(self.labels),
+            "labels": list(self.network.labels),
             "start": asdict(self.start),
             "settings": asdict(self.settings),
             "seed": self.seed,
-            "rounds": len(self.progress.rounds),
+            "rounds": rounds,
             "kept": [asdict(entry) for entry in kept],
             "spread": spread,
             "largest_export_difference": differences,
             "notes": notes,
         }
+
+
+def _remark(progress: Progress) -> str:
+    """Say the AUROC of every label after the last round."""
+    auroc = progress.rows[-1]["auroc"] if progress.rows else {}
+    said = "".join(f" {name} {'-' if value is None else format(value, '.3f')}" for name, value in auroc.items())
+    return said and f"  AUROC{said}"
 
 
 def _labels(cohort: Cohort, labels: Sequence[str] | None) -> tuple[str, ...]:
@@ -303,17 +291,3 @@ def _require_both_classes(train: Cohort, validation: Cohort, labels: tuple[str, 
 def _default_rate(network: ZooNetwork, start: Start) -> float:
     normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in network.backbone.modules())
     return 1e-3 if start.kind == "random" and normalised else 1e-4
-
-
-def _key(
-    train: Cohort,
-    validation: Cohort,
-    labels: tuple[str, ...],
-    arch: str,
-    start: Start,
-    settings: TrainingSettings,
-    seed: int,
-) -> str:
-    parts = [part.fingerprint() for part in (train, validation)]
-    # what the path of the weights file is called does not matter, what is in it does
-    return fingerprint([parts, labels, arch, start.kind, start.sha256, asdict(settings), seed])

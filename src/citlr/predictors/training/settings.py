@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from citlr.errors import InputError, did_you_mean
 from citlr.predictors.training.zoo import SMALLEST, Start
 
 SCHEDULES = ("constant", "one-cycle")
-# of one cycle: what it starts with, and the part of it in which the rate rises
-_FIRST, _RISING = 0.04, 0.25
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,7 @@ class TrainingSettings:
     - `batch_size`: Images per step, over all devices.
     - `learning_rate`: Of Adam. If not given: 1e-4 for a network that starts from weights or has no batch normalisation,
       else 1e-3.
-    - `schedule`: Of the learning rate, see `rate_share`; one cycle is over after `rounds` rounds.
+    - `schedule`: Of the learning rate, see `Budget.rate`; one cycle is over after `rounds` rounds.
     - `weight_decay`: Of Adam.
     - `dropout`: Of the heads.
     - `patience`: Rounds without a better mean AUROC after which the training stops, once `keep` rounds within
@@ -35,9 +30,7 @@ class TrainingSettings:
     - `tolerance`: Checkpoints further below the best one's mean AUROC are not of similar accuracy: they are kept only
       where there are too few others, and a note says so.
     - `augmented`: Whether training images are turned, scaled, shifted and re-exposed a little.
-    - `precision`: As in Lightning Fabric; "auto" is bfloat16 autocast on a GPU that has it, else 32 bits.
-    - `accelerator`: As in Lightning Fabric: "auto", "cpu", "cuda", ...
-    - `devices`: Processes; above 1 the batch is divided among them.
+    - `precision`, `accelerator`, `devices`: See `Trainer`.
 
     Examples
     --------
@@ -114,30 +107,3 @@ class TrainedClassifier:
     torchscript: Path | None
     onnx: Path | None
     notes: tuple[str, ...]
-
-
-def rate_share(schedule: str, step: int, total: int) -> float:
-    """Give the share of the learning rate that a step takes.
-
-    Constant: all of it. One cycle (Smith and Topin, 2019): from a twenty-fifth up along a line in the first quarter,
-    then down to nothing along a cosine; a short training comes further, and its last checkpoints are alike.
-
-    Examples
-    --------
-    >>> [round(rate_share("one-cycle", step, 8), 2) for step in range(8)]
-    [0.04, 0.52, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
-    """
-    done = step / total
-    if schedule == "constant":
-        return 1.0
-    if done < _RISING:
-        return _FIRST + (1 - _FIRST) * done / _RISING
-    return (1 + math.cos(math.pi * (done - _RISING) / (1 - _RISING))) / 2
-
-
-def choose_precision(settings: TrainingSettings) -> str:
-    """Give the precision that Fabric is to use: what was asked for, or for "auto" what the device has."""
-    if settings.precision != "auto":
-        return settings.precision
-    usable = settings.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
-    return "bf16-mixed" if usable and torch.cuda.is_bf16_supported() else "32-true"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from citlr.audit.results.result import AuditResult, Estimate, TestRow
-from citlr.report import numerals, tables
+from citlr.report import checks, numerals, tables
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.numerals import NARROW, count, decimal, is_number, percent, points
 from citlr.report.tables import Cell, Column, Table
@@ -162,25 +162,8 @@ def omnibus_table(result: AuditResult) -> Table | None:
 
 def gates_table(result: AuditResult) -> Table:
     """Tabulate the gates: what was measured, what was asked for, and whether it passed."""
-    columns = [
-        Column("Gate"),
-        Column("Passed", "mark"),
-        Column("Measured", "number"),
-        Column("Threshold", "number"),
-        Column("What was found"),
-    ]
-    show = partial(decimal, digits=3)
-    rows = [
-        [
-            tables.text(gate.name),
-            tables.mark(gate.passed),
-            tables.number(gate.value, show, f"not measured: {gate.text}"),
-            tables.number(gate.threshold, show, "decided by the verdict of the coin’s own audit, not by a number"),
-            tables.text(gate.text),
-        ]
-        for gate in result.quality.gates
-    ]
-    return tables.build("Gates", columns, rows)
+    undecided = "decided by the verdict of the coin’s own audit, not by a number"
+    return checks.table("Gates", result.quality.gates, kind="Gate", undecided=undecided)
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from citlr.errors import InputError
 
-if TYPE_CHECKING:
-    from citlr.simulators.phantom.sample import PhantomSample
-
 Classify = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """From float32 images (n, 1, s, s) in [0, 1] to probabilities (n,) in [0, 1]."""
+
+
+class Units(Protocol):
+    """Units whose counterfactuals are exact: a phantom's, or real images with a planted attribute."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per image, with `patient_id`."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: slice) -> Self:
+        """Return some of them."""
+
+    def counterfactual(self, level: str) -> NDArray[np.float32]:
+        """Give their images (n, 1, s, s) under a level."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ class TrueEffect:
 
 def true_effect(
     classify: Classify,
-    sample: PhantomSample,
+    sample: Units,
     contrast: tuple[str, str],
     *,
     threshold: float = 0.5,
@@ -65,7 +79,7 @@ def true_effect(
     ----------
     classify : callable
         From float32 images (n, 1, s, s) in [0, 1] to probabilities (n,) in [0, 1].
-    sample : PhantomSample
+    sample : PhantomSample or SemiRealSample
         Units; both levels of the contrast are rendered for each of them.
     contrast : tuple of str
         Levels (a, a'); effects are a' minus a.
@@ -105,7 +119,7 @@ def true_effect(
         psi_probability=float(np.mean((after - before) ** 2)),
         mean_effect_probability=float(np.mean(after - before)),
         n_images=len(sample),
-        n_patients=int(sample.exogenous["patient"].nunique()),
+        n_patients=int(sample.frame["patient_id"].nunique()),
         threshold=threshold,
     )
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from citlr.data.cohort import Cohort, read_cohort
+from citlr.data.cohort import Cohort
 from citlr.data.images import encode_png
+from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import atomic_write
 from citlr.simulators.phantom.anatomy import VIEWS, stream

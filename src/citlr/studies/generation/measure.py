@@ -11,18 +11,19 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness, carried_by
-from citlr.audit.results.result import Controls
-from citlr.audit.results.verdicts import gate_quality
+from citlr.audit.gates.registry import gates_of
+from citlr.audit.results.records import Quality
 from citlr.audit.stages import fit_stage
 from citlr.config import GateConfig
 from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator, Images
+from citlr.generators.diffusion.guidance import round_trip
 from citlr.generators.diffusion.ldm import LatentDiffusion
+from citlr.generators.diffusion.leakage import measure_leakage
 from citlr.generators.oracle import Oracle
 from citlr.generators.probes.probe import Probes
-from citlr.generators.published.inversion import round_trip
-from citlr.generators.published.leakage import measure_leakage
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import Extractor
 from citlr.generators.quality.measures import effect_map
@@ -180,7 +181,7 @@ def _measured(
             generator, study.train, study.test, attribute=attribute, steps=effort.leakage_steps, seed=seed
         )
         row["leakage"] = leak.to_json()
-        row["round_trip"] = asdict(round_trip(generator._fitted, few, rows))
+        row["round_trip"] = asdict(round_trip(generator.sampler, few, rows))
     return row, redrawn[picture_rows(frame, study), :, 0, 0]
 
 
@@ -224,24 +225,22 @@ def _effect(measures: Measures, redrawn: Images) -> Row | None:
 
 def _gates(report: QualityReport, measures: Measures, hold: tuple[str, ...]) -> list[Row]:
     """Hold a report against the limits that an audit has by default; the coin's audit needs a model and is left out."""
-    found = Faithfulness(
+    quality = Quality(
         composition=report.composition,
         effectiveness=report.effectiveness,
         reversibility=report.reversibility,
         minimality=report.minimality,
         drift={name: report.drift[name] for name in hold},
-        off_target={},
         fid=report.fid,
         fid_extractor=report.fid_extractor,
-        notes=report.notes,
+        gates=(),
     )
     assert report.real_readings is not None
     assert report.attribute_readings is not None
     study = measures.study
     readings = (report.real_readings, report.attribute_readings)
     carried = carried_by(measures.probes, *readings, measures.test.frame, study.attribute, study.levels, hold)
-    gates = gate_quality(found, carried, GateConfig(placebo=False), Controls(None, (), None), coin_passed=False)
-    return [asdict(gate) for gate in gates]
+    return [asdict(gate) for gate in gates_of(Evidence(GateConfig(placebo=False), Faithfulness(quality), carried))]
 
 
 def picture_rows(frame: pd.DataFrame, study: Study) -> list[int]:

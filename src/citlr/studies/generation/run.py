@@ -11,7 +11,7 @@ from typing import Any
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.probes.probe import load_probes
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import load_extractor
 from citlr.run.files import write_json
 from citlr.run.rows import Row
@@ -74,15 +74,17 @@ def _probe_stage(study: Study, effort: Effort, features: str, seed: int, narrato
     def work(folder: Path) -> None:
         probes = fit_probes(
             *study.probe_splits,
-            attributes=(study.attribute,),
-            labels=study.watched,
-            size=effort.size,
-            steps=effort.probe_steps,
-            batch_size=32,
+            ProbeSettings(
+                (study.attribute,),
+                effort.size,
+                labels=study.watched,
+                steps=effort.probe_steps,
+                batch_size=32,
+                architecture=effort.probe,
+                # In the phantom's own sample for the probe nothing goes with the attribute.
+                within_levels=study.sample is None,
+            ),
             seed=seed,
-            architecture=effort.probe,
-            # In the phantom's own sample for the probe nothing goes with the attribute.
-            within_levels=study.sample is None,
             directory=folder / SCRATCH,
             narrator=narrator,
         )

@@ -14,7 +14,7 @@ from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.diffusion.ldm import LatentDiffusion
-from citlr.generators.probes.training import fit_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.registry import load_generator
 from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.run.files import atomic_write, read_json, write_json
@@ -128,12 +128,10 @@ def _attribute_rows(
     probes = fit_probes(
         study.cohort.part("train"),
         study.cohort.part("validation"),
-        attributes=(study.attribute,),
-        size=effort.size,
-        steps=effort.attribute_steps,
-        batch_size=32,
+        ProbeSettings(
+            (study.attribute,), effort.size, steps=effort.attribute_steps, batch_size=32, architecture="resnet34"
+        ),
         seed=seed,
-        architecture="resnet34",
         directory=folder,
         narrator=narrator,
     )

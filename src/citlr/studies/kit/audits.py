@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings
 from citlr.audit.generation import Counterfactuals, Request
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
@@ -21,7 +21,7 @@ from citlr.run.provenance import versions
 
 def dldm_recipe(generator: Mapping[str, Any], request: Request, **quality: Any) -> Recipe:
     """Say how a DLDM is trained, the test images redrawn and measured: all by the seed of the request."""
-    measured = {"hold": list(generator["hold"]), "features": "probe", "seed": request.seed, **quality}
+    measured = QualitySettings(generator["hold"], seed=request.seed, **quality)
     return Recipe(lambda: DLDM(**generator), generator, request, measured, request.seed)
 
 

@@ -90,7 +90,7 @@ def make_hidden_world(
     carried = {
         str(one.size): {name: share.estimate for name, share in one.shares.items()} or one.note for one in found.carried
     }
-    record = {"cue": cue, "test_images": len(units), "composition": found.composition, "carried": carried}
+    record = {"cue": cue, "test_images": len(units), "composition": found.quality.composition, "carried": carried}
     return PipelineWorld(cohort, counterfactuals, found, units, record)
 
 

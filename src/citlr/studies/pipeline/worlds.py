@@ -171,8 +171,8 @@ def _measured(counterfactuals: Counterfactuals, units: PhantomSample, found: Fai
     return {
         "test_images": len(units),
         "effect": {part.name: getattr(effect, part.name) for part in fields(effect)},
-        "composition": found.composition,
-        "effectiveness": found.effectiveness,
-        "drift": found.drift,
-        "minimality": found.minimality,
+        "composition": found.quality.composition,
+        "effectiveness": found.quality.effectiveness,
+        "drift": found.quality.drift,
+        "minimality": found.quality.minimality,
     }

@@ -16,7 +16,7 @@ from citlr.errors import InputError
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.effects.propensity import Propensity
-from citlr.generators.probes.reading import Reading, read_attribute
+from citlr.generators.probes.reading import Labelled, Reading, read_attribute
 from citlr.randomness import hashed_seed
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def measure_leakage(
     narrator: Narrator | None = None,
 ) -> Leakage:
     """Train fresh probes on the latents of one split and read those of another."""
-    sampler = model._fitted
+    sampler = model.sampler
     sampler.conditions.attribute(attribute)
     # A row whose attribute is not recorded tells nothing of how well it can be read.
     train, test = (split.take(split.frame[attribute].notna().to_numpy()) for split in (train, test))
@@ -69,26 +69,13 @@ def measure_leakage(
     levels = [_levels(sampler, split, attribute, train) for split in (train, test)]
     if min(len(np.unique(found)) for found in levels) < 2:
         raise InputError(f"A split has a single level of '{attribute}': nothing can be read of it.")
-    found: dict[str, Reading] = {}
-    for name in ("latent", "hidden", "noised"):
-        found[name] = read_attribute(
-            parts[0][name], levels[0], parts[1][name], levels[1], steps=steps, seed=seed, part=name, narrator=narrator
-        )
-    beyond = None
-    if sampler.conditions.held:
-        weights = _balance(sampler, (train, test), levels)
-        beyond = read_attribute(
-            parts[0]["hidden"],
-            levels[0],
-            parts[1]["hidden"],
-            levels[1],
-            steps=steps,
-            seed=seed,
-            part="hidden",
-            narrator=narrator,
-            train_weights=weights[0],
-            test_weights=weights[1],
-        )
+
+    def read(name: str, weights: Sequence[npt.NDArray[np.float64] | None] = (None, None)) -> Reading:
+        splits = (Labelled(part[name], level, own) for part, level, own in zip(parts, levels, weights, strict=True))
+        return read_attribute(*splits, steps=steps, seed=seed, part=name, narrator=narrator)
+
+    found = {name: read(name) for name in ("latent", "hidden", "noised")}
+    beyond = read("hidden", _balance(sampler, (train, test), levels)) if sampler.conditions.held else None
     report = model.report
     return Leakage(
         attribute,
@@ -120,7 +107,7 @@ def _encode(sampler: Sampler, split: Cohort, size: int, *, seed: int, name: str)
     for rows, images in split.batches(size=size, batch_size=64):
         x = torch.from_numpy(images).to(sampler.device)
         z = sampler.autoencoder.encode(x)
-        hidden = sampler.hide(sampler.encode(x, codes[rows]), codes[rows])
+        hidden = sampler.disentangle(sampler.encode(x, codes[rows]), codes[rows])
         noise = torch.randn(hidden.shape, generator=random).to(hidden.device)
         for key, value in (("latent", z), ("hidden", hidden), ("noised", sampler.process.start(hidden, noise))):
             parts[key].append(value.cpu())

@@ -1,0 +1,35 @@
+"""What a gate can look at: the redrawn images, the model's outputs, and what was measured of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.results.records import Agreement, Carried, Controls, Unexplained
+from citlr.config import GateConfig
+from citlr.data.cohort import Cohort
+from citlr.invariance.records import TestRow
+from citlr.invariance.responses import Responses
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured before the gates; a study without a model has the images only.
+
+    - `limits`: Of the configuration.
+    - `faithfulness`, `carried`: Of the redrawn images; what they carry at the size that the model reads.
+    - `controls`, `coin_passed`: Of the whole chain.
+    - `responses`, `cohort`, `rows`: Of the model: its outputs, whose they are, and the tests before any gate.
+    - `agreement`, `unexplained`: What it makes of null interventions, and of recorded levels.
+    """
+
+    limits: GateConfig
+    faithfulness: Faithfulness
+    carried: Carried
+    controls: Controls = field(default_factory=lambda: Controls(None, (), None))
+    coin_passed: bool = False
+    responses: Responses | None = None
+    cohort: Cohort | None = None
+    rows: tuple[TestRow, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
+    unexplained: tuple[Unexplained, ...] = ()

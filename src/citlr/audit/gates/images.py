@@ -1,0 +1,45 @@
+"""Gates on the redrawn images: what redrawing leaves in place, what it carries, and what moves along with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from citlr.audit.gates.evidence import Evidence
+from citlr.audit.results.records import Gate
+
+
+def gate_composition(evidence: Evidence) -> Iterator[Gate]:
+    """Hold the change by null interventions against its limit."""
+    value, limit = evidence.faithfulness.quality.composition, evidence.limits.composition
+    if value is None:
+        text = "Composition is unknown: no null intervention was drawn."
+    else:
+        text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
+    yield Gate("composition", value, limit, value is not None and value <= limit, text)
+
+
+def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
+    """Hold the smallest share of the attribute that is carried against its limit."""
+    carried, limit = evidence.carried, evidence.limits.effectiveness
+    if not carried.shares:
+        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note}"
+        yield Gate("effectiveness", None, limit, False, text)
+        return
+    level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
+    text = (
+        f"At {carried.size} pixels, the size that the model reads, images redrawn as '{level}' carry "
+        f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
+        f"{limit:.0%} is needed."
+    )
+    yield Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text)
+
+
+def gate_drift(evidence: Evidence) -> Iterator[Gate]:
+    """Hold the shift of every held label against the limit."""
+    limit = evidence.limits.drift
+    for label, shift in sorted(evidence.faithfulness.quality.drift.items()):
+        if shift is None:
+            text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
+        else:
+            text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
+        yield Gate(f"drift of {label}", shift, limit, shift is not None and abs(shift) <= limit, text)

@@ -1,0 +1,17 @@
+"""Which generators there are: what each is called, and where its class is; nothing is imported here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+# A new generator is a class (see `citlr.generators.learnt`) and a line here.
+GENERATORS: dict[str, str] = {
+    "dldm": "citlr.generators.diffusion.ldm:DLDM",
+    "cldm": "citlr.generators.diffusion.ldm:CLDM",
+    "vae": "citlr.generators.rivals.vae:ConditionalVAE",
+    "latent-shift": "citlr.generators.rivals.latent_shift:LatentShift",
+}
+if TYPE_CHECKING:
+    GeneratorKind = str
+else:
+    GeneratorKind = Literal[tuple(GENERATORS)]

@@ -1,0 +1,207 @@
+"""From a table and an image folder to a validated cohort: `read_cohort`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from citlr.console import Narrator
+from citlr.data import steps
+from citlr.data.cohort import Cohort
+from citlr.data.flow import FlowRecorder
+from citlr.data.images import Fit
+from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
+from citlr.data.splits import assign_splits, read_split_names, require_disjoint
+from citlr.data.tables.bins import cut_bins, is_age
+from citlr.data.tables.columns import pick_columns, wanted_columns
+from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
+from citlr.data.tables.vocabulary import Policy, raw_text, read_age
+
+_OPTIONAL = ("image_id", "age", "view")
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """What the columns of a table are to be.
+
+    - `source`: What errors call the table.
+    - `columns`: Our names to the table's.
+    - `levels`, `bins`: As in `read_cohort`.
+    """
+
+    source: str
+    columns: Mapping[str, str]
+    attributes: tuple[str, ...]
+    labels: tuple[str, ...]
+    covariates: tuple[str, ...]
+    levels: Mapping[str, Any] | None
+    bins: Mapping[str, Sequence[float]]
+
+    def rules(self, attribute: str) -> Any:
+        """Give the levels that were asked for of one attribute."""
+        return levels_of(self.levels, attribute, self.attributes)
+
+
+def read_cohort(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    images: str | os.PathLike[str],
+    attribute: str,
+    labels: Sequence[str],
+    attributes: Sequence[str] | None = None,
+    covariates: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    levels: Mapping[str, Any] | None = None,
+    bins: Mapping[str, Sequence[float]] | None = None,
+    keep: Mapping[str, Sequence[str] | str] | None = None,
+    split: str | None = None,
+    fractions: Sequence[float] = (0.65, 0.10, 0.25),
+    seed: int = 0,
+    fit: Fit = "pad",
+    lateral: steps.Lateral = "drop",
+    uncertain: steps.Uncertain = "error",
+    conflicts: Policy = "drop",
+    check: Check = "decode",
+    max_unreadable: float = 0.01,
+    min_patients_per_level: int = 20,
+    workers: int = 2,
+    narrator: Narrator = QUIET,
+) -> Cohort:
+    """Read a table and an image folder into a validated cohort, with the flow of exclusions.
+
+    Parameters
+    ----------
+    table : path-like or DataFrame
+        CSV, TSV, parquet or Excel, one row per image.
+    images : path-like
+        The folder that the table's paths are relative to.
+    attribute : str
+        The sensitive attribute; the split is stratified by it.
+    labels : sequence of str
+        Findings: 0, 1, blank, or -1 under `uncertain`.
+    attributes : sequence of str, optional
+        Further attributes.
+    covariates : sequence of str
+        Columns to carry along, such as `view`.
+    columns : mapping of str to str, optional
+        Our names (`image_id`, `path`, `patient_id`, `split`, `age`, `view`, attributes, labels, covariates) to the
+        table's, where they differ. The path is the identifier where the table has no `image_id`.
+    levels : mapping, optional
+        Attribute to {raw value: level name} or to the list of allowed values; for a single attribute the inner mapping
+        alone will do. Values that it does not name stop the run. Spellings of a listed value are read as that value;
+        spellings of a sex are one level without being asked, and other values that differ by case only stop the run.
+    bins : mapping of str to sequence of float, optional
+        Attribute to the inner edges of groups of a number: `{"age_group": [40, 60]}`; ages are read as the column `age`
+        is.
+    keep : mapping, optional
+        Column to the values (after `levels`) of the rows to keep.
+    split : str, optional
+        The column with a given split; a seeded split by patient is drawn without it.
+    fractions : sequence of three floats
+        Shares of patients in train, validation and test of a drawn split.
+    seed : int
+        Seed of a drawn split.
+    fit : {"pad", "crop", "stretch"}
+        How rectangles become squares.
+    lateral : {"drop", "keep"}
+        Whether images known to be lateral are left out, by `view` or the header of a DICOM file.
+    uncertain : {"error", "ignore", "zeros", "ones"}
+        What a label of -1 means.
+    conflicts : {"drop", "first", "majority"}
+        What to do with a patient whose records disagree on sex, race or ethnicity.
+    check : {"decode", "structure", "exists", "none"}
+        How thoroughly the image files are looked at; see `citlr.data.pixels.checks.drop_unreadable`.
+    max_unreadable : float
+        The share of unreadable images above which the run stops.
+    min_patients_per_level : int
+        The fewest patients that each level of `attribute` may have in the test split.
+    workers : int
+        Threads that look at the images.
+    narrator : Narrator
+        Shows progress.
+
+    Returns
+    -------
+    Cohort
+
+    Raises
+    ------
+    InputError
+        For everything in the table or the folder that an audit could not stand on, in one sentence.
+    """
+    source = "The table" if isinstance(table, pd.DataFrame) else str(table)
+    names = (attribute, *(name for name in (attributes or ()) if name != attribute))
+    wanted = wanted_columns(
+        [*names, *labels, *covariates, *(keep or {})], columns or {}, split=split, optional=_OPTIONAL
+    )
+    roles = _Roles(source, wanted, names, tuple(labels), tuple(covariates), levels, bins or {})
+    require_roles(names, labels, covariates, wanted)
+    recorder = FlowRecorder(pick_columns(table, wanted, source=source, optional=_OPTIONAL))
+    recorder.start("table", f"rows of {Path(source).name}")
+    steps.identify(recorder, source=source)
+    raw = {f"raw {name}": raw_text(recorder.frame[name]) for name in names}
+    recorder.frame = recorder.frame.assign(**raw)
+    _read_attributes(recorder, roles, conflicts)
+    _read_covariates(recorder, roles)
+    steps.apply_keep(recorder, keep or {})
+    for label in labels:
+        recorder.frame[label] = steps.read_labels(recorder.frame[label], uncertain=uncertain, source=source)
+    if "age" in recorder.frame and "age" not in names:
+        recorder.frame["age"] = read_age(recorder.frame["age"], source=source, cap=None)
+    root = Path(images)
+    if lateral == "drop":
+        steps.drop_lateral(recorder, root)
+    steps.complete_suffixes(recorder, root)
+    white = drop_unreadable(
+        recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator
+    )
+    done = recorder.frame
+    for name in names:
+        steps.require_levels(done, name, source=source, wanted=roles.rules(name))
+    if split is None:
+        done["split"] = assign_splits(done, fractions=fractions, stratify=attribute, seed=seed)
+    else:
+        done["split"] = read_split_names(done["split"])
+        require_disjoint(done)
+    steps.require_patients_per_level(done, attribute, minimum=min_patients_per_level)
+    if min_patients_per_level and (done["split"] == "train").any():
+        require_levels_to_learn(done, attribute)
+    kept = aside_covariates(recorder, covariates)
+    for remark in recorder.remarks():
+        narrator.say(f"Remark: {remark}.")
+    counted = raw_counts(done, {name: raw[f"raw {name}"] for name in names if name not in roles.bins})
+    return Cohort(
+        done.drop(columns=[*raw]),
+        root,
+        attributes=names,
+        labels=roles.labels,
+        covariates=kept,
+        flow=tuple(recorder.steps),
+        raw=counted,
+        fit=fit,
+        white=white,
+    )
+
+
+def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -> None:
+    for name in roles.attributes:
+        column = roles.columns[name]
+        if name in roles.bins:
+            ages = is_age((name, column), recorder.frame[name])
+            binned = cut_bins(recorder.frame[name], roles.bins[name], source=roles.source, ages=ages)
+            recorder.frame[name] = binned
+        steps.drop_blank(recorder, name, step=name, what=name)
+        name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
+
+
+def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:
+    for name in roles.covariates:
+        if name not in (*roles.labels, "age"):
+            recorder.frame[name] = steps.read_numbers(recorder.frame[name], source=roles.source)
+            merge_covariate(recorder, name)

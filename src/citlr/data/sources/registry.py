@@ -1,0 +1,66 @@
+"""The public data sets by name; each is a verb of `citlr prepare`, and its reader is imported when it is asked for.
+
+A new one is a line here, and a file beside this one with `prepare_NAME(root, *, study, narrator, **options)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that a data set has besides the choices of a study; without a default (...) it has to be given."""
+
+    kind: Any
+    help: str
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What the command line has to know of a data set without reading it.
+
+    - `summary`: The help of its verb.
+    - `options`: Further arguments of its reader by name.
+    - `without`: Choices of a study that it has no use for.
+    """
+
+    summary: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+
+_TABLE = {"table": Option(str | None, "The table's file name below ROOT, where it has another one.")}
+# These record no race, and their findings are present or absent.
+_PLAIN = ("race", "uncertain", "blank")
+
+DATA_SETS: Mapping[str, DataSet] = {
+    "chexpert": DataSet(
+        "CheXpert, with its table of demographics. Attributes: race, sex, hispanic, age_group.",
+        {
+            "demographics": Option(Path | None, "CHEXPERT DEMO.xlsx or its CSV."),
+            "labeller": Option(str, "chexpert or chexbert.", "chexpert"),
+        },
+    ),
+    "mimic-cxr": DataSet(
+        "MIMIC-CXR-JPG, with the demographics of MIMIC-IV. Attributes: race, sex, hispanic, age_group.",
+        {
+            "mimic_iv": Option(Path, "The folder of MIMIC-IV, or of its hosp (v1: core) tables.", ...),
+            "labeller": Option(str, "chexpert or negbio.", "chexpert"),
+        },
+    ),
+    "nih": DataSet("NIH ChestX-ray14 (2017, v2020, Kaggle sample). Attributes: sex, age_group.", _TABLE, _PLAIN),
+    "padchest": DataSet("PadChest. Attributes: sex, age_group.", _TABLE, _PLAIN),
+}
+
+
+def reader(name: str) -> Callable[..., Any]:
+    """Import the function that reads a data set into a cohort."""
+    module = name.replace("-", "_")
+    function: Callable[..., Any] = getattr(import_module(f"citlr.data.sources.{module}"), f"prepare_{module}")
+    return function

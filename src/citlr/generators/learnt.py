@@ -1,0 +1,248 @@
+"""What all generators that are trained share: fitting, redrawing, saving and loading, around the networks of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from citlr.console import Narrator, Ticker, silent
+from citlr.errors import InputError, StateError
+from citlr.generators.base import FORMAT, Images
+from citlr.generators.batches import BATCH, batches, check_images
+from citlr.generators.conditions import Conditions, two_levels
+from citlr.generators.preparation import Prepared, prepare
+from citlr.generators.request import Redrawing, Request, redraw_in_batches
+from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
+from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
+from citlr.learning.loop import Trainer
+from citlr.learning.session import Session
+from citlr.run.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+
+class LearntGenerator(Redrawing):
+    """A generator that is trained. A new one names its settings and fills in the abstract methods.
+
+    - `size`, `hold`, `preset`, `**overrides`: Fields of its settings, or all of them as `config`.
+
+    Attributes: `config`; `report`, what training found out; `splits`, what it learnt from, while it is in memory: the
+    probes that judge it learn from the same patients; `seen`, marks of the patients it learnt from, kept with it: no
+    image of theirs may be audited.
+    """
+
+    settings: ClassVar[type[GeneratorSettings]]
+    # What it is called in a configuration, see `citlr.config.kinds`.
+    kind: ClassVar[str]
+    # Settings that make this kind of generator, below those that a caller gives.
+    own_settings: ClassVar[Mapping[str, Any]] = {}
+    config: GeneratorSettings
+
+    def __init__(
+        self,
+        size: int = 64,
+        *,
+        hold: Sequence[str] = (),
+        preset: str = "small",
+        config: GeneratorSettings | None = None,
+        **overrides: Any,
+    ) -> None:
+        given = {"size": size, "hold": hold, **self.own_settings, **overrides}
+        self.config = config or self.settings.preset_of(preset, **given)
+        self.size, self.hold = self.config.size, self.config.hold
+        self.report: dict[str, Any] = {}
+        self.splits: tuple[Cohort, Cohort] | None = None
+        self.seen: tuple[str, ...] = ()
+        self._conditions: Conditions | None = None
+        self.device = torch.device("cpu")
+
+    @abstractmethod
+    def build(self, conditions: Conditions, *, seed: int) -> None:
+        """Build the networks on `device`, untrained."""
+
+    @abstractmethod
+    def learn(self, prepared: Prepared) -> None:
+        """Train the networks, and fill `report`."""
+
+    @abstractmethod
+    def modules(self) -> dict[str, nn.Module]:
+        """Name all that is to be saved: file stem to module."""
+
+    @abstractmethod
+    def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
+        """Redraw images (n, 1, s, s) with factual codes (n, width), not clipped: (n, levels, draws, 1, s, s)."""
+
+    @abstractmethod
+    def reconstruct_batch(self, images: Tensor) -> Tensor:
+        """Encode and decode images (n, 1, s, s), told nothing of them."""
+
+    def keyed(self, prepared: Prepared) -> Session:
+        """Give the session whose checkpoints are of these data and settings."""
+        marks = (*(data.mark for data in prepared.sets), prepared.mark)
+        return prepared.session.keyed(self.kind, *marks, *self.config.weights_depend_on())
+
+    def facts(self) -> dict[str, Any]:
+        """Name what belongs to the trained generator beside its weights, for `config.json`."""
+        return {}
+
+    def take(self, facts: Mapping[str, Any]) -> None:
+        """Take up what `facts` gave."""
+
+    def per_batch(self, request: Request) -> int:
+        """Images that are redrawn at a time."""
+        return BATCH
+
+    def weight(self) -> float:
+        """Weight of the intervention where a request gives none."""
+        return 1.0
+
+    def abduction(self) -> str:
+        """Say what happens to the unknown of an image where a request does not."""
+        return "noise"
+
+    def check_inversion(self, draws: int) -> None:
+        """Refuse draws that inversion would make all alike."""
+        if draws != 1:
+            raise InputError(
+                f"Inversion gives one image per level, but {draws} draws were asked for; set draws=1 or "
+                "abduction='noise'."
+            )
+
+    @property
+    def conditions(self) -> Conditions:
+        """The variables that it was trained with."""
+        if self._conditions is None:
+            raise StateError("The generator is not trained yet: call fit(), or load_generator() on a saved one.")
+        return self._conditions
+
+    @property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """What can be intervened on, the coin among it; a continuous attribute has no levels. Known after `fit`."""
+        return {variable.name: variable.levels for variable in self.conditions.attributes}
+
+    def rehearse(self) -> None:
+        """Build the networks for an attribute of two levels and drop them: what cannot be built is found here."""
+        self.build(two_levels(), seed=0)
+
+    def fit(
+        self,
+        train: Cohort,
+        validation: Cohort | None = None,
+        *,
+        seed: int = 0,
+        directory: Path | None = None,
+        narrator: Narrator | None = None,
+    ) -> Self:
+        """Train all parts.
+
+        Parameters
+        ----------
+        train, validation : Cohort
+            Splits; validation is for early stopping and the choice of the guidance. Without it a tenth of the training
+            patients, drawn by the seed, is set aside.
+        seed : int
+            Same seed, same data, same machine: same bits.
+        directory : Path, optional
+            For checkpoints and caches. An interrupted call with the same arguments goes on from there and ends with the
+            same bits. Without it, decoded images and latents are kept in memory.
+        narrator : Narrator, optional
+            Shows the progress.
+
+        Returns
+        -------
+        LearntGenerator
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, an attribute has one level, or the images do not fit.
+        StateError
+            If a loss stops being a number.
+        """
+        narrator = narrator or Narrator()
+        prepared = prepare(self.config, train, validation, seed=seed, directory=directory, narrator=narrator)
+        self.device, self.report = prepared.session.device, {}
+        self.build(prepared.conditions, seed=seed)
+        self.learn(prepared)
+        self._conditions = prepared.conditions
+        self.report |= prepared.remarks()
+        self.splits, self.seen = prepared.splits, prepared.seen
+        return self
+
+    @torch.no_grad()
+    def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
+        """Answer a request with this generator's own settings where it names none."""
+        conditions, abduction = self.conditions, request.abduction or self.abduction()
+        require_known_value("abduction", abduction, ABDUCTIONS)
+        if abduction == "inversion":
+            self.check_inversion(request.draws)
+        weight = self.weight() if request.guidance is None else request.guidance
+        whole = dataclasses.replace(request, guidance=weight, abduction=abduction)
+        # Unknown names and levels are found before anything is computed.
+        whole.requested(conditions, conditions.nothing(1))
+        return redraw_in_batches(
+            images,
+            frame,
+            whole,
+            self.redraw_batch,
+            conditions=conditions,
+            per_batch=self.per_batch(request),
+            tick=tick,
+        )
+
+    @torch.no_grad()
+    def reconstruct(self, images: Images) -> Images:
+        """Give what the generator's representation keeps of images (n, 1, size, size) in [0, 1]."""
+        check_images(images, self.size)
+        out, _ = np.empty_like(images), self.conditions
+        for part, _rows, filled in batches(images):
+            decoded = self.reconstruct_batch(torch.from_numpy(filled).to(self.device)).clamp(0, 1)
+            out[part] = decoded.cpu().numpy()[: part.stop - part.start]
+        return out
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the settings and all weights: generators that draw other images have another one."""
+        head = [FORMAT, self.kind, self.config.to_json(), self.conditions.to_json(), self.facts()]
+        return weights_fingerprint(self.modules(), head)
+
+    def save(self, directory: Path) -> None:
+        """Write `config.json` and the weights as safetensors; the JSON last, so that half a generator is none."""
+        directory, conditions = Path(directory), self.conditions
+        for name, module in self.modules().items():
+            save_state(directory / f"{name}.safetensors", module.state_dict(), {"part": name})
+        content = {
+            "kind": self.kind,
+            "format": FORMAT,
+            "config": self.config.to_json(),
+            "conditions": conditions.to_json(),
+            **self.facts(),
+            "report": self.report,
+            "seen": list(self.seen),
+        }
+        write_json(directory / "config.json", content)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read a generator that `save` wrote, onto the processor or the configured device."""
+        content = read_json(directory / "config.json")
+        model = cls(config=cls.settings.from_json(content["config"]))
+        config, model.report, model.seen = model.config, content["report"], tuple(content["seen"])
+        model.device = Trainer(config.accelerator, config.precision, config.devices).device
+        conditions = Conditions.from_json(content["conditions"])
+        model.build(conditions, seed=0)
+        model.take(content)
+        for name, module in model.modules().items():
+            load_module(module, directory / f"{name}.safetensors")
+            module.eval()
+        model._conditions = conditions
+        return model

@@ -1,0 +1,181 @@
+"""The game of the disentangler against its critic, and the information before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from citlr.generators.conditions import Conditions
+from citlr.generators.effects.propensity import Propensity
+from citlr.generators.probes.blocks import Critic
+from citlr.generators.published.disentangle import Disentangler, critic_loss, donsker_varadhan
+from citlr.generators.published.settings import PublishedSettings
+from citlr.learning.loop import VALIDATION, seeded
+from citlr.learning.session import Session
+from citlr.learning.store import Rows, spans
+
+
+@dataclass(frozen=True)
+class Game:
+    """What the players are given.
+
+    - `settings`: Of the game.
+    - `session`: Device, seed, folder.
+    - `conditions`: Names the variables; the attributes but for the coin are to be hidden.
+    - `start`: Noises latents, with this noise, as the denoiser sees them.
+    - `z`, `codes`: Latents (n, c, h, w) and codes (n, width) of the training split.
+    """
+
+    settings: PublishedSettings
+    session: Session
+    conditions: Conditions
+    start: Callable[[Tensor, Tensor], Tensor]
+    z: Rows
+    codes: Tensor
+
+    @property
+    def hidden(self) -> list[int]:
+        """Columns of a code that belong to attributes other than the coin."""
+        return self.conditions.columns(self.conditions.recorded)
+
+    @property
+    def held(self) -> list[int]:
+        """Columns of a code that belong to held covariates, when information that they give may stay."""
+        return self.conditions.columns(self.conditions.held) if self.settings.given_held else []
+
+    @cached_property
+    def odds(self) -> tuple[npt.NDArray[np.int64], Tensor]:
+        """Level of each image, and how likely each level is by the held covariates alone, see `level_odds`."""
+        return level_odds(self.conditions, self.codes, self.held)
+
+    def critic(self, part: str) -> Critic:
+        """Build a fresh critic, its first weights drawn by the seed and `part`."""
+        settings = self.settings
+        with seeded(self.session.seed, part):
+            inputs = self.z.shape[1] + len(self.held)
+            return Critic(inputs, self.odds[1].shape[1], settings.critic_channels, settings.critic_grid)
+
+    def latent(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Latents of rows (n,), on the device: (n, c, h, w)."""
+        return torch.from_numpy(np.asarray(self.z[rows])).to(self.session.device)
+
+    def told(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Factual codes of rows (n,), on the device: (n, len(hidden))."""
+        return self.codes[rows][:, self.hidden].to(self.session.device)
+
+    def seen(self, hidden: Tensor, random: torch.Generator) -> Tensor:
+        """Give what the critic sees (n, c, h, w): the latent, noised as the denoiser sees it with `at_depth`."""
+        if not self.settings.at_depth:
+            return hidden
+        return self.start(hidden, torch.randn(hidden.shape, generator=random).to(hidden.device))
+
+    def scores(self, critic: torch.nn.Module, hidden: Tensor, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Score rows with their own level and with all of them.
+
+        Shapes: `hidden` (n, c, h, w), `rows` (n,); gives (n,).
+        """
+        scores = critic(hidden, self.codes[rows][:, self.held].to(hidden.device)).float()
+        joint = scores.gather(1, torch.from_numpy(self.odds[0][rows])[:, None].to(hidden.device))[:, 0]
+        return joint, torch.logsumexp(scores + self.odds[1][rows].to(hidden.device), dim=1)
+
+
+def level_odds(conditions: Conditions, codes: Tensor, held: Sequence[int]) -> tuple[npt.NDArray[np.int64], Tensor]:
+    """Give each row's level as a number, and the log-probability of each level by the held columns alone.
+
+    Shapes: `codes` (n, width); gives (n,), (n, levels).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FMFM"), "view": ["AP", "AP", "PA", "PA"]})
+    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=("view",), coin_seed=0)
+    >>> index, odds = level_odds(conditions, conditions.encode(frame), conditions.columns(conditions.held))
+    >>> index.tolist(), odds[0].exp().round(decimals=2).tolist()
+    ([1, 0, 1, 0], [0.5, 0.5])
+    """
+    parts = []
+    for variable in conditions.recorded:
+        part = codes[:, conditions.span(variable.name)].numpy().copy()
+        if not variable.levels:
+            # A continuous one (the age) is cut at its quartiles.
+            part[:, 0] = np.searchsorted(np.quantile(part[:, 0], [0.25, 0.5, 0.75]), part[:, 0], side="left")
+        parts.append(part)
+    distinct, index = np.unique(np.concatenate(parts, axis=1), axis=0, return_inverse=True)
+    shares = np.bincount(index, minlength=len(distinct)) / len(index)
+    if not held or len(distinct) < 2:
+        return index, torch.from_numpy(np.log(shares)).float().expand(len(index), -1)
+    given = codes[:, held].numpy()
+    odds = Propensity().fit(index, given).log_odds(given)
+    return index, torch.from_numpy(odds).float()
+
+
+def estimate_information(game: Game, phi: Disentangler | None, *, part: str) -> float:
+    """Train a fresh critic on (phi of) the latents and give its bound of the information."""
+    session, settings = game.session, game.settings
+    critic = game.critic(part)
+    learner = session.learner(critic, rate=settings.phi_rate, weight_decay=1e-5)
+    log_average = torch.tensor(float("nan"), device=session.device)
+
+    def hidden(rows: npt.NDArray[np.int64]) -> Tensor:
+        with torch.no_grad():
+            z = game.latent(rows)
+            return z if phi is None else phi(z, game.told(rows))
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        rows = session.rows(len(game.z), part=part, step=step, batch=settings.phi_batch)
+        joint, product = game.scores(learner.runner, game.seen(hidden(rows), random), rows)
+        session.trainer.descend(critic_loss(joint, product, log_average), learner)
+        return {"information": float(donsker_varadhan(joint, product).detach())}
+
+    budget = session.budget(settings.information_steps, batch=settings.phi_batch, rate=settings.phi_rate)
+    session.train(part, {"critic": learner}, update, budget, memory={"log_average": log_average})
+    with torch.no_grad():
+        scores = []
+        for span in spans(min(len(game.z), 4 * VALIDATION), settings.phi_batch):
+            rows = np.arange(span.start, span.stop)
+            random = session.random(f"{part}-bound", span.start)
+            scores.append(game.scores(critic, game.seen(hidden(rows), random), rows))
+        joint, product = (torch.cat(parts) for parts in zip(*scores, strict=True))
+    return max(0.0, float(donsker_varadhan(joint, product)))
+
+
+def train_disentangler(game: Game, phi: Disentangler, *, part: str = "disentangler") -> None:
+    """Play the game: `critic_steps` steps of the critic up the bound, then one of phi down it.
+
+    The critic minimises `critic_loss`, phi the bound itself and `thrift` times its mean square change (nats).
+    """
+    session, settings = game.session, game.settings
+    up = session.learner(game.critic("disentangler"), rate=settings.phi_rate, weight_decay=1e-5, decay=0)
+    down = session.learner(phi, rate=settings.phi_rate, weight_decay=1e-5)
+    log_average = torch.tensor(float("nan"), device=session.device)
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        bound = 0.0
+        for turn in range(settings.critic_steps + 1):
+            number = step * (settings.critic_steps + 1) + turn
+            rows = session.rows(len(game.z), part="disentangler", step=number, batch=settings.phi_batch)
+            last = turn == settings.critic_steps
+            with torch.set_grad_enabled(last):
+                z = game.latent(rows)
+                hidden = down.runner(z, game.told(rows))
+            joint, product = game.scores(up.runner, game.seen(hidden, random), rows)
+            if last:
+                # Down the bound itself, through the critic: its gradient must reach phi. The critic stands still.
+                cost = settings.thrift * (hidden - z).square().mean()
+                information = donsker_varadhan(joint, product)
+                session.trainer.descend(information + cost, down)
+                bound = float(information.detach())
+                up.stepper.zero_grad(set_to_none=True)
+            else:
+                session.trainer.descend(critic_loss(joint, product, log_average), up)
+        return {"information": bound}
+
+    budget = session.budget(settings.phi_steps, batch=settings.phi_batch, rate=settings.phi_rate)
+    learners = {"critic": up, "disentangler": down}
+    session.train(part, learners, update, budget, memory={"log_average": log_average})

@@ -1,0 +1,147 @@
+"""What is asked of a generator, and the way from a request to batches of redrawn images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from citlr.console import Ticker, silent
+from citlr.errors import InputError
+from citlr.generators.base import Images, Level
+from citlr.generators.batches import batches, check_images
+from citlr.generators.conditions import Conditions
+from citlr.randomness import keyed_noise
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a generator.
+
+    - `names`: Attributes that are intervened on together.
+    - `levels`: What they are set to; with several attributes a tuple for each.
+    - `draws`, `seed`: Images per level; draw r of an image is a function of (seed, image_id, r) only.
+    - `guidance`: Weight of the intervention; None for the generator's own.
+    - `shared_seeds`: Whether a draw has the same noise under every level.
+    - `abduction`: "noise" draws what is unknown of an image, "inversion" infers it; None for the generator's own.
+    """
+
+    names: tuple[str, ...]
+    levels: tuple[Level, ...]
+    draws: int = 1
+    seed: int = 0
+    guidance: float | None = None
+    shared_seeds: bool = True
+    abduction: str | None = None
+
+    @property
+    def inverts(self) -> bool:
+        """Whether what is unknown of an image is inferred."""
+        return self.abduction == "inversion"
+
+    @property
+    def weight(self) -> float:
+        """Weight of the intervention."""
+        return 1.0 if self.guidance is None else self.guidance
+
+    def requested(self, conditions: Conditions, codes: Tensor) -> list[Tensor]:
+        """Give the codes (n, width) under each level, of rows with these factual ones."""
+        return [conditions.intervene(codes, self.names, level) for level in self.levels]
+
+    def noise(self, ids: Sequence[str], purpose: str, level: Level | None, shape: tuple[int, ...]) -> Tensor:
+        """Draw noise (n * draws, *shape) that belongs to the image, the draw and the purpose."""
+        own = () if self.shared_seeds else (level,)
+        keys = [(self.seed, name, draw, purpose, *own) for name in ids for draw in range(self.draws)]
+        return keyed_noise(keys, shape)
+
+
+# (images (n, 1, s, s), factual codes (n, width), image_ids, request) -> images (n, levels, draws, 1, s, s)
+Redraw = Callable[[Tensor, Tensor, list[str], Request], Tensor]
+
+
+def redraw_in_batches(
+    images: Images,
+    frame: pd.DataFrame,
+    request: Request,
+    redraw: Redraw,
+    *,
+    conditions: Conditions,
+    per_batch: int,
+    tick: Ticker = silent,
+) -> Images:
+    """Redraw images (n, 1, s, s) a batch at a time: (n, levels, draws, 1, s, s)."""
+    if len(frame) != len(images):
+        raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
+    codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
+    out = np.empty((len(images), len(request.levels), request.draws, *images.shape[1:]), dtype=np.float32)
+    for part, rows, filled in batches(images, per_batch):
+        redrawn = redraw(torch.from_numpy(filled), codes[rows], [ids[row] for row in rows], request)
+        out[part] = redrawn[: part.stop - part.start].cpu().numpy()
+        tick(part.stop)
+    return out
+
+
+class Redrawing(ABC):
+    """The public way into a generator: keyword arguments, made a request."""
+
+    size: int
+
+    def generate(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        draws: int = 1,
+        seed: int = 0,
+        guidance: float | None = None,
+        shared_seeds: bool = True,
+        abduction: str | None = None,
+        tick: Ticker = silent,
+    ) -> Images:
+        """Redraw images under each level.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
+        frame : DataFrame
+            The cohort's rows of these images: image_id, patient_id, attributes, held covariates.
+        attribute : str or sequence of str
+            What is intervened on; several names mean a joint intervention, whose levels are tuples.
+        levels : sequence
+            Levels to redraw under, the factual one among them as a rule (the null intervention).
+        draws : int
+            Images per level; draw r of an image is a function of (seed, image_id, r) only.
+        seed : int
+            Seed of the noise.
+        guidance : float, optional
+            Weight of the intervened attribute's condition; the generator's own without it.
+        shared_seeds : bool
+            Whether draw r starts from the same noise under every level.
+        abduction : {"noise", "inversion"}, optional
+            The configuration's own without it.
+        tick : Ticker
+            Called with the number of images done.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, len(levels), draws, 1, size, size), in [0, 1]
+        """
+        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
+        check_images(images, self.size)
+        if not levels or draws < 1:
+            raise InputError(f"{len(levels)} levels and {draws} draws were asked for; at least one of each is needed.")
+        weight = None if guidance is None else float(guidance)
+        return self.redraw(
+            images, frame, Request(names, tuple(levels), draws, seed, weight, shared_seeds, abduction), tick
+        )
+
+    @abstractmethod
+    def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
+        """Answer a request: (n, levels, draws, 1, size, size)."""

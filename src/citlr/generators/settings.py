@@ -1,0 +1,104 @@
+"""What the configurations of all trained generators have in common: fields, presets, and their own JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field
+
+from citlr.errors import InputError, did_you_mean
+from citlr.text import shortened
+from citlr.values import (
+    Accelerator,
+    Count,
+    Few,
+    Name,
+    Names,
+    NotNegative,
+    Precision,
+    Share,
+    Whole,
+    check_fields,
+    check_value,
+    require_fields,
+)
+
+ABDUCTIONS = ("noise", "inversion")
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorSettings(ABC):
+    """What every trained generator is built from and trained with.
+
+    - `size`: Side of the images, 32 to 256.
+    - `hold`: Covariates kept at their observed values.
+    - `attributes`: What can be intervened on; the cohort's attributes without it. The coin is always added.
+    - `preset`: Where the values came from, for the record.
+    - `ema`: Decay of the moving average of the weights.
+    - `patience`: Validations without progress before a part stops.
+    - `checkpoint_minutes`: Time between checkpoints.
+    - `accelerator`, `precision`, `devices`: See `Trainer`.
+    """
+
+    size: Annotated[Whole, Field(ge=32, le=256)] = 64
+    hold: Names = ()
+    attributes: Names | None = None
+    preset: Name = "small"
+    ema: Share = 0.99
+    patience: Count = 1_000_000
+    checkpoint_minutes: NotNegative = 2.0
+    accelerator: Accelerator = "auto"
+    precision: Precision = "auto"
+    devices: Few = 1
+
+    # What no weights depend on.
+    afterwards: ClassVar[frozenset[str]] = frozenset({"preset", "checkpoint_minutes", "accelerator", "devices"})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self.check()
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse values that do not go together; InputError naming the field."""
+
+    @classmethod
+    @abstractmethod
+    def presets(cls) -> Mapping[str, Mapping[str, Any]]:
+        """Name the presets, and the fields that each sets."""
+
+    @classmethod
+    def preset_of(cls, preset: str, **overrides: Any) -> Self:
+        """Take a preset, with single fields overridden; InputError for a name that is not known."""
+        preset, known = check_value("preset", preset, Name), cls.presets()
+        if preset not in known:
+            raise InputError(f"The preset '{shortened(preset)}' is not known.{did_you_mean(preset, known)}")
+        cls.require_known(overrides)
+        return cls.from_json({"preset": preset, **known[preset], **overrides})
+
+    @classmethod
+    def require_known(cls, options: Mapping[str, Any]) -> None:
+        """Refuse a name that is no field."""
+        require_fields(cls, options)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the configuration as JSON: tuples become lists."""
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Rebuild a configuration from `to_json`."""
+        return cls(**content)
+
+    def weights_depend_on(self) -> list[str]:
+        """Name and value of every setting that trained weights depend on."""
+        return [f"{name}={value}" for name, value in sorted(self.to_json().items()) if name not in self.afterwards]
+
+
+def require_known_value(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuse a value that is none of those that a setting can have."""
+    if value not in known:
+        raise InputError(f"{name}='{value}' is not known.{did_you_mean(str(value), known)}")

@@ -1,0 +1,137 @@
+"""What the statistics say, one frozen record a row: the rows of an assessment are those of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from citlr.values import Real
+
+Verdict = Literal["dependence", "equivalent", "inconclusive"]
+# From best to worst: an audit of several labels is only as good as its worst label.
+SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the worst of several verdicts.
+
+    Examples
+    --------
+    >>> worst(["equivalent", "inconclusive"])
+    'inconclusive'
+    """
+    return max(verdicts, key=SEVERITY.index)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval (95 % unless the test's alpha says otherwise)."""
+
+    estimate: Real
+    low: Real
+    high: Real
+
+
+@dataclass(frozen=True)
+class TestRow:
+    """One label under one contrast of one attribute: everything that the verdict rests on.
+
+    - `method`: "randomization_sign_flip" (shared seeds) or "randomization_permutation" (independent draws).
+    - `statistic`: The standardised statistic that decided.
+    - `pvalue`, `pvalue_adjusted`, `pvalue_screening`, `log10_pvalue`: Of the default test; Holm and Benjamini-Hochberg
+      over labels and contrasts; log10 with its asymptotic tail.
+    - `mean_effect`, `psi`, `flip_rate`, `within_flip_rate`, `eca`: See `citlr.invariance.effects.estimates`.
+    - `equivalence_pvalue`: The larger of the p-values of the mean effect and of psi against the margin.
+    - `detectable_effect`: Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
+    - `reason`: Why the verdict is what it is.
+    - `mean_error`, `psi_error`: Standard errors of the two effects that come from the generator's training sample, part
+      of the intervals and of the equivalence p-value (`citlr.invariance.generator_error`); None where not known.
+    - `carried`: Share of the attribute that the counterfactuals carry at least: equivalence is judged after dividing
+      the mean effect by it, and psi by its square; None where it was not taken into account.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    attribute: str
+    contrast: tuple[str, str]
+    label: str
+    outcome: str
+    method: str
+    n_images: int
+    n_patients: int
+    draws: int
+    statistic: Real
+    pvalue: Real
+    pvalue_adjusted: Real
+    pvalue_screening: Real
+    log10_pvalue: Real
+    mean_effect: Estimate
+    psi: Estimate
+    flip_rate: Estimate
+    within_flip_rate: Real
+    eca: Real
+    margin: Real
+    equivalence_pvalue: Real
+    detectable_effect: Real
+    verdict: Verdict
+    reason: str
+    mean_error: float | None = None
+    psi_error: float | None = None
+    carried: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastTest(TestRow):
+    """A row of an assessment: with what decides its verdict, and no audit hands on.
+
+    - `component`: Which statistic decided: "mean" or "product".
+    - `rms_effect`, `eca_corrected`: See `citlr.invariance.effects.estimates`.
+    - `replicates`: Of the generator's error; 0 where it is not known.
+    - `undivided_pvalue`: The equivalence p-value of the effects as they were measured, not divided by `carried`.
+    """
+
+    component: str
+    rms_effect: Estimate
+    eca_corrected: float
+    replicates: int = 0
+    undivided_pvalue: float = 1.0
+
+
+@dataclass(frozen=True)
+class OmnibusRow:
+    """One label over all levels at once, where there are three or more: shown beside the verdicts, which are per pair.
+
+    `component` says what decided it ("mean" or "product"); `pvalue_adjusted` (Holm) and `pvalue_screening`
+    (Benjamini-Hochberg) are over the labels.
+    """
+
+    levels: tuple[str, ...]
+    label: str
+    statistic: Real
+    component: str
+    pvalue: Real
+    pvalue_adjusted: Real
+    pvalue_screening: Real
+    log10_pvalue: Real
+
+
+@dataclass(frozen=True)
+class SubgroupRow:
+    """The effects of one contrast on one label in one part of the test set: a description, never a verdict.
+
+    `subgroup` names the variables and their values; the attribute's own name stands for the recorded level. Intervals
+    are clustered by patient and not adjusted for the number of parts. `note` says why nothing is said, where there is a
+    single patient; the intervals are then the whole range.
+    """
+
+    attribute: str
+    subgroup: tuple[tuple[str, str], ...]
+    contrast: tuple[str, str]
+    label: str
+    n_images: int
+    n_patients: int
+    mean_effect: Estimate
+    psi: Estimate
+    flip_rate: Estimate
+    note: str = ""

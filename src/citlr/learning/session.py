@@ -1,0 +1,96 @@
+"""What the trainings of all parts of one generator have in common: the device, the seed, the folder, the patience."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from citlr.console import Narrator
+from citlr.learning.loop import Trainer, run
+from citlr.learning.plan import Budget, Learner, Plan
+from citlr.randomness import hashed_seed
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the trainings of one generator have in common.
+
+    - `trainer`: The device.
+    - `seed`: Seed of the training.
+    - `directory`: For checkpoints and caches.
+    - `narrator`: Shows the progress.
+    - `patience`, `checkpoint_minutes`: See `Budget`.
+    - `ema`: Decay of the moving average of the weights.
+    - `key`: Names the settings and the data: a checkpoint of others is refused.
+    """
+
+    trainer: Trainer
+    seed: int
+    directory: Path | None
+    narrator: Narrator
+    patience: int = 1_000_000
+    checkpoint_minutes: float = 2.0
+    ema: float = 0.0
+    key: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.trainer.device
+
+    def keyed(self, *parts: object) -> Self:
+        """Give a session whose key names these parts and the seed."""
+        return dataclasses.replace(self, key=f"{hashed_seed(self.seed, *parts):016x}")
+
+    def file(self, name: str) -> Path | None:
+        """Name an array that depends on what the key names; None where there is no folder."""
+        return None if self.directory is None else self.directory / f"{name}-{self.key}.npy"
+
+    def rows(self, n: int, *, part: str, step: int, batch: int) -> npt.NDArray[np.int64]:
+        """Rows of the batch of a step of a part, out of n; see `Trainer.rows`."""
+        return self.trainer.rows(n, seed=self.seed, part=part, step=step, batch_size=batch)
+
+    def random(self, part: str, step: int) -> torch.Generator:
+        """Random numbers that belong to a part and a step of it."""
+        return self.trainer.random(seed=self.seed, part=part, step=step)
+
+    def learner(
+        self, module: nn.Module, *, rate: float, decay: float | None = None, weight_decay: float = 0
+    ) -> Learner:
+        """Adam, with weight decay apart from the gradient where there is any, for a module that goes to the device."""
+        module.to(self.device)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
+        return Learner(module, optimizer, decay=self.ema if decay is None else decay)
+
+    def budget(self, steps: int, *, batch: int, rate: float) -> Budget:
+        """Budget of `steps` steps of `batch` images at a peak learning rate, with about ten validations."""
+        return Budget(
+            steps=steps,
+            batch_size=batch,
+            learning_rate=rate,
+            validate_every=max(1, math.ceil(steps / 10)),
+            patience=self.patience,
+            checkpoint_minutes=self.checkpoint_minutes,
+        )
+
+    def train(
+        self,
+        part: str,
+        learners: Mapping[str, Learner],
+        update: Callable[[int, torch.Generator], dict[str, float]],
+        budget: Budget,
+        validate: Callable[[], float] | None = None,
+        memory: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Train a part in place; parameters as of `Plan`."""
+        plan = Plan(part, learners, update, budget, self.seed, validate, self.key, memory or {})
+        run(plan, self.trainer, directory=self.directory, narrator=self.narrator)

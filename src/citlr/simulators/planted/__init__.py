@@ -1,0 +1,1 @@
+"""Semi-real worlds: real images with a planted attribute, whose counterfactuals are exact."""

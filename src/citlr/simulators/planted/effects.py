@@ -1,0 +1,130 @@
+"""What a planted attribute does to an image: kinds of effect, each placed by the image's own anatomy.
+
+`apply(image, anatomy, amount, kinds)` is deterministic, so that counterfactuals are exact.
+An amount of 0 leaves the image as it is, of either sign it changes it in opposite ways where
+that has a meaning. An amount of 1 is about as strong as the phantom's attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from citlr.errors import InputError, did_you_mean
+from citlr.simulators.planted.anatomy import Anatomy, Image, grid
+
+Effect = Callable[[Image, Anatomy, float], Image]
+
+
+def _bump(size: int, centre: tuple[float, float], spread: tuple[float, float]) -> NDArray[np.float64]:
+    x, y = grid(size)
+    shape: NDArray[np.float64] = np.exp(
+        -0.5 * (((x - centre[0]) / spread[0]) ** 2 + ((y - centre[1]) / spread[1]) ** 2)
+    )
+    return shape
+
+
+def _warp(image: Image, dx: NDArray[np.float64], dy: NDArray[np.float64]) -> Image:
+    """Take every pixel from where the displacement (in shares of the side) points to."""
+    size = image.shape[0]
+    rows, columns = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
+    moved: Image = ndimage.map_coordinates(
+        image, [rows + dy * size, columns + dx * size], order=1, mode="nearest", output=np.float32
+    )
+    return moved
+
+
+def shadow(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Add soft tissue before the lower lungs: a shadow below each lung's centre."""
+    total = np.zeros(image.shape)
+    for (x, y), (sx, sy) in zip(anatomy.centre, anatomy.spread, strict=True):
+        total += _bump(anatomy.size, (x, y + 1.1 * sy), (1.4 * sx, 0.8 * sy))
+    shaded: Image = (image + 0.22 * amount * total).astype(np.float32)
+    return shaded
+
+
+def contrast(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Make bone denser: amplify fine structure within the chest."""
+    size = anatomy.size
+    band = ndimage.gaussian_filter(image, 0.008 * size) - ndimage.gaussian_filter(image, 0.05 * size)
+    x, y = anatomy.midline, float(anatomy.centre[:, 1].mean())
+    where = _bump(size, (x, y), (0.32, 0.30))
+    sharper: Image = (image + 1.2 * amount * where * band).astype(np.float32)
+    return sharper
+
+
+def shape(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Widen the lower chest: a smooth displacement away from the midline, most at the lung bases."""
+    x, y = grid(anatomy.size)
+    side = (x - anatomy.midline) / 0.30
+    along = 1 / (1 + np.exp(-(y - anatomy.base + 0.15) / 0.07))
+    push = -0.05 * amount * side * np.exp(-0.5 * side**2) * along
+    return _warp(image, push, np.zeros_like(push))
+
+
+def tone(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Take another film or detector: a tone curve."""
+    curved: Image = np.power(np.clip(image, 0, 1), np.exp(0.35 * amount)).astype(np.float32)
+    return curved
+
+
+def texture(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Lay a grain of single pixels over the lungs: finer than a generator of half the size can draw."""
+    checker = np.indices(image.shape).sum(axis=0) % 2 * 2 - 1
+    grainy: Image = (image + 0.06 * amount * anatomy.lung * checker).astype(np.float32)
+    return grainy
+
+
+def line(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Draw a device: a thin bright line from the neck along the spine to the heart."""
+    x, y = grid(anatomy.size)
+    top, (hx, hy) = float(anatomy.centre[:, 1].mean() - 2 * anatomy.spread[:, 1].mean()), anatomy.heart
+    along = np.clip((y - top) / max(hy - top, 0.05), 0, 1)
+    path = anatomy.midline - 0.05 + (hx - anatomy.midline) * along**2
+    inside = ((y >= top) & (y <= hy)).astype(float)
+    drawn: Image = (image + 0.25 * amount * inside * np.exp(-0.5 * ((x - path) / 0.008) ** 2)).astype(np.float32)
+    return drawn
+
+
+def organ(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Enlarge the heart: a local displacement away from its middle."""
+    hx, hy = anatomy.heart
+    width = float(anatomy.centre[1, 0] - anatomy.centre[0, 0])
+    x, y = grid(anatomy.size)
+    near = _bump(anatomy.size, (hx, hy), (0.32 * width, 0.28 * width))
+    return _warp(image, -0.30 * amount * near * (x - hx), -0.18 * amount * near * (y - hy))
+
+
+EFFECTS: dict[str, Effect] = {
+    "shadow": shadow,
+    "contrast": contrast,
+    "shape": shape,
+    "tone": tone,
+    "texture": texture,
+    "line": line,
+    "organ": organ,
+}
+# There or not there: the first level has none of it. All others go both ways from the image as it came.
+ONE_SIDED = ("texture", "line")
+
+
+def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return the kinds in the order in which they are applied, or refuse one that there is not."""
+    for kind in kinds:
+        if kind not in EFFECTS:
+            raise InputError(f"There is no planted effect '{kind}'.{did_you_mean(kind, EFFECTS)}")
+    if len(set(kinds)) < len(kinds):
+        raise InputError(f"A planted effect is named twice in {', '.join(kinds)}: name each once.")
+    return tuple(kind for kind in EFFECTS if kind in kinds)
+
+
+def apply(image: Image, anatomy: Anatomy, amount: float, kinds: Sequence[str]) -> Image:
+    """Give an image (s, s) what an amount in [0, 1] of the attribute does to it: 0 is the first level, 1 the last."""
+    for kind in kinds:
+        share = amount if kind in ONE_SIDED else amount - 0.5
+        image = EFFECTS[kind](image, anatomy, share)
+    clipped: Image = np.clip(image, 0, 1).astype(np.float32)
+    return clipped

@@ -1,0 +1,237 @@
+"""A cohort of real images with a planted attribute: who has which level, and every image under every level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from citlr.data.cohort import Cohort
+from citlr.data.images import encode_png
+from citlr.data.reading import read_cohort
+from citlr.errors import InputError, did_you_mean
+from citlr.randomness import hashed_seed
+from citlr.run.files import atomic_write
+from citlr.simulators.planted.anatomy import locate
+from citlr.simulators.planted.effects import apply, check_kinds
+
+TABLE = "semireal.csv"
+# Images decoded and changed at a time.
+BLOCK = 64
+# Patients respond to the attribute by this share more or less (standard deviation), as the phantom's do.
+RESPONSE = 0.15
+
+
+@dataclass(frozen=True)
+class SemiRealWorld:
+    """What is planted, and how strongly it shows and goes together with the labels.
+
+    - `effects`: Kinds of effect, see `citlr.simulators.planted.effects.EFFECTS`; none is a null world, in which the
+      attribute is a coin that no image shows.
+    - `strength`: 1 is about as strong as the phantom's attribute; 0 is a null world.
+    - `attribute`, `levels`: Name of the planted attribute, and its levels from the least to the most of the effect.
+    - `correlation`: By label, between the level's index and whether any image of the patient has it.
+    - `size`: Side of the images in pixels.
+    """
+
+    effects: tuple[str, ...] = ("shadow", "contrast", "shape")
+    strength: float = 1.0
+    attribute: str = "planted"
+    levels: tuple[str, ...] = ("less", "more")
+    correlation: Mapping[str, float] = field(default_factory=dict)
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "effects", check_kinds(self.effects))
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if len(set(self.levels)) < 2 or len(set(self.levels)) < len(self.levels):
+            raise InputError(f"levels is {list(self.levels)}: two different names or more are needed.")
+        if not 0 <= self.strength <= 3:
+            raise InputError(f"strength is {self.strength:g}: it has to lie between 0 (a null world) and 3.")
+        if not 32 <= self.size <= 1024:
+            raise InputError(f"size is {self.size}: it has to lie between 32 and 1024 pixels.")
+
+    @property
+    def null(self) -> bool:
+        """Whether no image shows the attribute."""
+        return not self.effects or self.strength == 0
+
+
+@dataclass(frozen=True)
+class SemiRealSample:
+    """Real images with their planted levels, and on demand under any level.
+
+    - `world`: What is planted.
+    - `cohort`: The real images, before anything is planted.
+    - `frame`: One row per image: `image_id`, `patient_id`, `path` below the folder that `write` makes, the planted
+      attribute, and the cohort's own labels and covariates.
+    - `level` (n,): index of each image's level.
+    - `response` (n,): how strongly each patient shows it, about 1.
+    """
+
+    world: SemiRealWorld
+    cohort: Cohort
+    frame: pd.DataFrame = field(repr=False)
+    level: NDArray[np.intp] = field(repr=False)
+    response: NDArray[np.float64] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, rows: ArrayLike | slice) -> SemiRealSample:
+        """Return the sample of some rows: positions, a slice, or a mask of shape (n,)."""
+        index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        return replace(
+            self,
+            cohort=self.cohort.take(index),
+            frame=self.frame.iloc[index].reset_index(drop=True),
+            level=self.level[index],
+            response=self.response[index],
+        )
+
+    def do(self, level: str | Sequence[str]) -> SemiRealSample:
+        """Return the same images with the attribute set: to one level, or to one level per image."""
+        names = [level] * len(self) if isinstance(level, str) else list(level)
+        for name in set(names) - set(self.world.levels):
+            raise InputError(f"'{name}' is no level of {self.world.attribute}.{did_you_mean(name, self.world.levels)}")
+        return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
+
+    def images(self, rows: ArrayLike | None = None, *, digital: bool = True) -> NDArray[np.float32]:
+        """Give images (n, 1, size, size) in [0, 1]: rounded to 256 grey values as files are, or continuous."""
+        chosen = self if rows is None else self.take(rows)
+        found = [image for block in chosen._blocks(digital=digital) for image in block]
+        return np.stack(found)[:, None] if found else np.empty((0, 1, self.world.size, self.world.size), np.float32)
+
+    def counterfactual(
+        self, level: str | Sequence[str], rows: ArrayLike | None = None, *, digital: bool = True
+    ) -> NDArray[np.float32]:
+        """Give the same images under another level; shape and range as `images`."""
+        chosen = self if rows is None else self.take(rows)
+        return chosen.do(level).images(digital=digital)
+
+    def write(
+        self,
+        directory: str | Path,
+        *,
+        fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
+        seed: int = 0,
+        min_patients_per_level: int = 20,
+    ) -> Cohort:
+        """Write 8-bit PNG files and a table, and read them as a cohort, split by patient."""
+        root = Path(directory)
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        paths = iter(self.frame["path"])
+        for block in self._blocks(digital=True):
+            for image in block:
+                (root / next(paths)).write_bytes(encode_png(image))
+        # The table comes last and whole: a folder without it is one whose writing was cut short.
+        with atomic_write(root / TABLE) as temporary:
+            self.frame.to_csv(temporary, index=False)
+        return read_cohort(
+            root / TABLE,
+            images=root,
+            attribute=self.world.attribute,
+            labels=list(self.cohort.labels),
+            covariates=self.cohort.covariates,
+            fractions=fractions,
+            seed=seed,
+            min_patients_per_level=min_patients_per_level,
+        )
+
+    def _blocks(self, *, digital: bool) -> Iterator[list[NDArray[np.float32]]]:
+        amount = self.level / (len(self.world.levels) - 1)
+        size, kinds = self.world.size, () if self.world.null else self.world.effects
+        for rows, pixels in self.cohort.batches(size=size, batch_size=BLOCK):
+            block = []
+            for row, plain in zip(rows, pixels[:, 0], strict=True):
+                image = plain
+                if kinds:
+                    shown = 0.5 + (amount[row] - 0.5) * self.world.strength * self.response[row]
+                    image = apply(plain, locate(plain), float(shown), kinds)
+                block.append((np.round(image * 255) / 255).astype(np.float32) if digital else image)
+            yield block
+
+
+def semireal(cohort: Cohort, world: SemiRealWorld | None = None, *, seed: int, **planted: object) -> SemiRealSample:
+    """Plant an attribute into a cohort of real images.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Real images; its own attributes are left as they are and are not in the table of the new world.
+    world : SemiRealWorld, optional
+        What is planted; or the fields of one as keywords.
+    seed : int
+        Of the levels and of how strongly every patient shows them. A patient has one level in all images.
+    **planted
+        `effects`, `strength`, `attribute`, `levels`, `correlation`, `size` of `SemiRealWorld`.
+
+    Returns
+    -------
+    SemiRealSample
+        With exact counterfactuals; nothing is drawn yet.
+
+    Raises
+    ------
+    InputError
+        If a field is out of range, a label is unknown or has missing values, or a correlation is impossible.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from citlr.simulators.phantom import PhantomWorld
+    >>> plain = PhantomWorld(size=32).sample(60, seed=0, images_per_patient=1).write(
+    ...     tempfile.mkdtemp(), min_patients_per_level=1
+    ... )
+    >>> sample = semireal(plain, effects=("tone",), size=32, seed=0)
+    >>> images, more = sample.images(), sample.counterfactual("more")
+    >>> bool((images[sample.level == 1] == more[sample.level == 1]).all()), bool((images == more).all())
+    (True, False)
+    """
+    chosen = SemiRealWorld(**planted) if world is None else world  # type: ignore[arg-type]
+    patients = cohort.frame["patient_id"].astype(str)
+    unique = patients.drop_duplicates().to_list()
+    weights = _weights(cohort, chosen, patients)
+    turns = np.array([hashed_seed("planted", seed, name) / 2**63 for name in unique])
+    level = (turns[:, None] >= weights.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    normal = [np.random.default_rng(hashed_seed("response", seed, name)).normal() for name in unique]
+    place = patients.map({name: number for number, name in enumerate(unique)}).to_numpy()
+    names = [f"r{number:06d}" for number in range(len(cohort))]
+    frame = pd.DataFrame(
+        {
+            "image_id": names,
+            "patient_id": patients.to_numpy(),
+            "path": [f"images/{name}.png" for name in names],
+            chosen.attribute: [chosen.levels[index] for index in level[place]],
+        }
+    )
+    for column in (*cohort.labels, *cohort.covariates):
+        frame[column] = cohort.frame[column].to_numpy()
+    response = 1 + RESPONSE * np.clip(np.asarray(normal), -2.5, 2.5)
+    return SemiRealSample(chosen, cohort, frame, level[place].astype(np.intp), response[place])
+
+
+def _weights(cohort: Cohort, world: SemiRealWorld, patients: pd.Series) -> NDArray[np.float64]:
+    """Return each patient's chances of the levels (patients, levels): even, moved by the labels that they go with."""
+    count = len(world.levels)
+    index = np.arange(count) - (count - 1) / 2
+    score = index / np.sqrt(np.mean(index**2))
+    pull = np.zeros(patients.nunique())
+    for label, wanted in world.correlation.items():
+        if label not in cohort.labels:
+            raise InputError(f"'{label}' is not a label of the cohort.{did_you_mean(label, cohort.labels)}")
+        shown = (cohort.frame[label] > 0).groupby(patients.to_numpy(), sort=False).max().to_numpy(float)
+        if shown.std() == 0:
+            raise InputError(f"Every patient has the same {label}: the planted attribute cannot go with it.")
+        pull += wanted * (shown - shown.mean()) / shown.std()
+    weights: NDArray[np.float64] = (1 + pull[:, None] * score) / count
+    if weights.min() < 0:
+        raise InputError(
+            f"A correlation of {dict(world.correlation)} asks for a share of {weights.min():.2f} of a level among some "
+            "patients: ask for less, or for a label that is nearer to one half."
+        )
+    return weights
