@@ -18,13 +18,14 @@ from pathlib import Path
 from citlr.audit.gates.faithfulness import QualitySettings, assess_faithfulness
 from citlr.audit.generation import generate
 from citlr.audit.prediction import predict_sets
-from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.config import TestConfig
 from citlr.generators.oracle import Oracle
 from citlr.simulators.phantom.cues import CUES, Cue
-from citlr.studies.pipeline.hidden import build_hidden, hidden_candidates, hidden_truth, read_cued, write_cued
-from citlr.studies.pipeline.models import as_predictor
-from citlr.studies.pipeline.worlds import LEVELS, QUICK, Place
+from citlr.simulators.phantom.sample import read_phantom
+from citlr.studies.kit.audits import Redrawn
+from citlr.studies.pipeline.hidden import build_hidden, hidden_candidates, hidden_truth, write_cued
+from citlr.studies.pipeline.models import FINDINGS, as_predictor
+from citlr.studies.pipeline.worlds import ATTRIBUTE, LEVELS, QUICK, Place
 
 
 def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
@@ -33,7 +34,7 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
     sample = place.world(wanted.size).sample(wanted.patients, seed=wanted.seed, images_per_patient=1)
     small = place.world(wanted.generator).sample(wanted.patients, seed=wanted.seed, images_per_patient=1)
     write_cued(sample, cue, folder)
-    cohort = read_cued(folder, seed=wanted.seed, fractions=(0.4, 0.1, 0.5))
+    cohort = read_phantom(folder, attribute=ATTRIBUTE, labels=FINDINGS, seed=wanted.seed, fractions=(0.4, 0.1, 0.5))
     test = cohort.part("test")
     counterfactuals = generate(
         Oracle.of(small), test, attribute="sex", levels=LEVELS, draws=2, placebo_images=40, seed=wanted.seed
@@ -47,16 +48,14 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
     for one in found.carried:
         shares = ", ".join(f"{level} {share.estimate:.2f}" for level, share in one.shares.items())
         print(f"{cue}: carried at {one.size} pixels: {shares or one.note}", flush=True)
-    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    units = sample.take([position[name] for name in counterfactuals.main.plan.image_ids])
-    settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), wanted.seed)
+    units = sample.of_images(counterfactuals.main.plan.image_ids)
     counts: Counter[str] = Counter()
     half = replace(QUICK, hidden_size=wanted.size // 2)
     for candidate, module in build_hidden(hidden_candidates(wanted.models, wanted.seed), cue, place, half):
         flips = hidden_truth(module, cue, units).flip_rate
         responses = predict_sets(as_predictor(candidate, module, size=wanted.size), counterfactuals.sets, test)
-        result = audit_responses(
-            AuditInputs(candidate.name, responses, cohort, test, counterfactuals, found, settings, {}, size=wanted.size)
+        result = Redrawn(cohort, counterfactuals, found).audit(
+            candidate.name, responses, test=TestConfig(), seed=wanted.seed, size=wanted.size
         )
         failed = [gate.name for gate in result.quality.gates if not gate.passed]
         print(

@@ -54,9 +54,8 @@ def measure(generator: Any, sample: Any, test: Cohort, probes: Probes, images: i
     began = time.perf_counter()
     redrawn = generator.generate(x, frame, attribute="sex", levels=levels, draws=draws, seed=1)
     pace = 1e6 * (time.perf_counter() - began) / redrawn[:, :, :, 0, 0, 0].size / 1e3
-    place = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    unit = [place[name] for name in frame["image_id"]]
-    true = sample.counterfactual(levels[1], unit) - sample.counterfactual(levels[0], unit)
+    units = sample.of_images(frame["image_id"])
+    true = units.counterfactual(levels[1]) - units.counterfactual(levels[0])
     effect = effect_map(redrawn[:, 1, 0] - redrawn[:, 0, 0], true)
     meter = QualityMeter(probes, attribute="sex", levels=levels)
     meter.add(x, redrawn, frame["sex"])

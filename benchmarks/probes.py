@@ -32,9 +32,9 @@ def main() -> int:
     import torch
 
     from citlr.config import GateConfig
-    from citlr.data.reading import read_cohort
     from citlr.generators.probes.training import ProbeSettings, fit_probes
     from citlr.randomness import hashed_seed
+    from citlr.simulators.phantom.sample import read_phantom
     from citlr.studies.pipeline.models import FINDINGS
     from citlr.studies.pipeline.worlds import ATTRIBUTE, FULL, LEVELS, Place
 
@@ -48,19 +48,9 @@ def main() -> int:
             place = Place(correlation, number, seed)
             with tempfile.TemporaryDirectory() as folder:
                 sample = place.world(FULL.size).sample(FULL.patients, seed=seed, images_per_patient=1)
-                sample.write(Path(folder), seed=seed)
-                cohort = read_cohort(
-                    Path(folder) / "phantom.csv",
-                    images=Path(folder),
-                    attribute=ATTRIBUTE,
-                    labels=list(FINDINGS),
-                    covariates=("view",),
-                    fractions=FULL.fractions,
-                    seed=seed,
-                )
-                position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-                rows = np.array([position[name] for name in cohort.part("test").frame["image_id"]])
-                units = sample.take(rows)
+                sample.write(folder, seed=seed)
+                cohort = read_phantom(folder, attribute=ATTRIBUTE, labels=FINDINGS, fractions=FULL.fractions, seed=seed)
+                units = sample.of_images(cohort.part("test").frame["image_id"])
                 true = [units.counterfactual(level) for level in LEVELS]
                 for steps in options.steps:
                     shifts = []

@@ -19,10 +19,10 @@ from citlr.data.cohort import Cohort
 from citlr.generators.oracle import Oracle
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.cues import CUES, USES, add_cue
-from citlr.simulators.phantom.sample import PhantomSample
-from citlr.studies.pipeline.hidden import build_hidden, cued, hidden_candidates, hidden_truth, read_cued, write_cued
-from citlr.studies.pipeline.models import as_predictor
-from citlr.studies.pipeline.worlds import LEVELS, QUICK, Place
+from citlr.simulators.phantom.sample import PhantomSample, read_phantom
+from citlr.studies.pipeline.hidden import build_hidden, cued, hidden_candidates, hidden_truth, write_cued
+from citlr.studies.pipeline.models import FINDINGS, as_predictor
+from citlr.studies.pipeline.worlds import ATTRIBUTE, LEVELS, QUICK, Place
 
 PLACE = Place(0.4, 0, 11)
 
@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[PhantomSample, Coho
     sample = PLACE.world(64).sample(720, seed=11, images_per_patient=1)
     root = tmp_path_factory.mktemp("world")
     write_cued(sample, "texture", root)
-    cohort = read_cued(root, seed=11, fractions=(0.4, 0.1, 0.5))
+    cohort = read_phantom(root, attribute=ATTRIBUTE, labels=FINDINGS, seed=11, fractions=(0.4, 0.1, 0.5))
     small = PLACE.world(32).sample(720, seed=11, images_per_patient=1)
     test = cohort.part("test")
     counterfactuals = generate(
@@ -65,8 +65,7 @@ def test_who_reads_the_texture_is_never_equivalent_and_a_blind_model_is_cleared_
     sample, _, counterfactuals, found = world
     assert [one.size for one in found.carried] == [32, 64]  # the probe at the model's size is another one
     assert all(share.estimate > 0.9 for share in found.carried_at(32).shares.values())
-    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    units = sample.take([position[name] for name in counterfactuals.main.plan.image_ids])
+    units = sample.of_images(counterfactuals.main.plan.image_ids)
     for candidate, module in build_hidden(hidden_candidates(len(USES), 3), "texture", PLACE, QUICK):
         assert hidden_truth(module, "texture", units).flip_rate > 0.1
         result = audit(world, module, candidate.finding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -13,9 +14,10 @@ from citlr.errors import InputError, StateError
 from citlr.invariance.observational.published import MEASURED_SIZE
 from citlr.simulators.families import NULLS
 from citlr.studies.calibration import run as calibration
-from citlr.studies.calibration.counts import Count, bounds, published_sizes, summary, total
+from citlr.studies.calibration.counts import CONFIDENCE, Count, published_sizes, summary, total
 from citlr.studies.calibration.run import run_calibration, write_calibration_page
 from citlr.studies.calibration.tasks import FULL, QUICK, plan
+from citlr.studies.kit.rates import exact_bounds
 
 SMALL = replace(QUICK, default_test=60, intervals=60, parity=20, sizes=(100,))
 MEASURES = ["default_size", "default_power", "parity_size", "interval_coverage"]
@@ -58,8 +60,13 @@ def test_a_run_cut_off_goes_on_to_the_same_bits(
     lines = (finished / "calibration.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "calibration.jsonl").write_text("".join(lines[:5]) + lines[5][:40])  # killed while writing
     ran: list[str] = []
-    original = calibration._timed
-    monkeypatch.setattr(calibration, "_timed", lambda task: (ran.append(task.name), original(task))[1])
+    original = calibration.run_batch
+
+    def counted(*, measure: str, **arguments: Any) -> dict[str, Any]:
+        ran.append(measure)
+        return original(measure=measure, **arguments)
+
+    monkeypatch.setattr(calibration, "run_batch", counted)
     run_calibration(out=tmp_path, effort=SMALL, measures=MEASURES, seed=1)
     assert len(ran) == len(lines) - 5
     for name in ("calibration.json", "calibration_details.json", "calibration.md"):
@@ -107,8 +114,8 @@ def test_the_full_plan_meets_the_demands() -> None:
     assert len({task.seed for task in tasks}) == len(tasks)
     for n in (100, 500, 2000):
         for null in NULLS:
-            chosen = [t for t in tasks if t.measure == "default_size" and dict(t.arguments) == {"null": null, "n": n}]
-            assert sum(t.reps for t in chosen) >= 2000
+            chosen = [t.arguments for t in tasks if t.arguments["arguments"] == {"null": null, "n": n}]
+            assert sum(one["reps"] for one in chosen if one["measure"] == "default_size") >= 2000
     assert sum(family.exact for family in NULLS.values()) >= 8
 
 
@@ -116,8 +123,8 @@ def test_a_wrong_test_would_be_caught() -> None:
     """The bound has teeth: 8 % in 2000 repetitions is out, 6 % of 200 is not."""
     wrong = summary(total([Count("size", "t", "x", 0.0, 9, 9, 1000, 80), Count("size", "t", "x", 0.0, 9, 9, 1000, 80)]))
     assert wrong["size"][0]["low"] > 0.05
-    assert bounds(12, 200)[0] < 0.05
-    low, high = bounds(0, 50)
+    assert exact_bounds(12, 200, CONFIDENCE)[0] < 0.05
+    low, high = exact_bounds(0, 50, CONFIDENCE)
     assert (low, round(high, 4)) == (0.0, round(1 - 0.001 ** (1 / 50), 4))
 
 

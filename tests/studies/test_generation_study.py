@@ -15,7 +15,9 @@ from citlr.generators.registry import build_generator
 from citlr.simulators.phantom.world import PhantomWorld
 from citlr.studies.generation.run import run_generation
 from citlr.studies.generation.study import PRESETS, cohort_study, entrants
-from citlr.studies.generation.tables import Column, Sheet, sheet, spread
+from citlr.studies.generation.tables import Column, sheet, spread
+from citlr.studies.kit.settings import Source
+from citlr.studies.kit.sheet import Sheet
 
 # The smallest comparison: enough for every table, not for a good number in any.
 LDM = {
@@ -151,7 +153,7 @@ def test_a_prepared_cohort_takes_the_phantoms_place(tmp_path: Path) -> None:
 
 def _study(folder: Path, *, hold):
     file = folder / "study" / "cohort.parquet"
-    return cohort_study(file, attribute=None, hold=hold, seed=0, narrator=Narrator())
+    return cohort_study(Source(str(file), hold=hold), Narrator())
 
 
 @pytest.mark.parametrize(

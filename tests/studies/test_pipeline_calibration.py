@@ -17,11 +17,12 @@ from citlr.generators.oracle import Oracle
 from citlr.run.files import read_json
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.effects import true_effect
+from citlr.studies.kit.rates import exact_bounds
 from citlr.studies.pipeline.models import FINDINGS, as_predictor, build_models, candidates
 from citlr.studies.pipeline.page import write_pipeline_page
 from citlr.studies.pipeline.run import audit_one, run_pipeline
-from citlr.studies.pipeline.summary import exact_bounds, summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import LEVELS, QUICK, Place, Stage
+from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
+from citlr.studies.pipeline.worlds import LEVELS, QUICK, PipelineWorld, Place
 
 SMALL = replace(
     QUICK,
@@ -110,15 +111,14 @@ def test_with_exact_counterfactuals_the_innocent_are_cleared_and_the_biased_foun
             cohort.part("validation"),
             QualitySettings((), probe_steps=20, seed=7),
         )
-        place_of = {name: row for row, name in enumerate(sample.frame["image_id"])}
-        units = sample.take([place_of[name] for name in test.frame["image_id"]])
-        stage = Stage(cohort, counterfactuals, found, units, {})
+        units = sample.of_images(test.frame["image_id"])
+        made = PipelineWorld(cohort, counterfactuals, found, units, {})
         chosen = candidates(blind=2, biased=1, shortcuts=0, indifferent=1, seed=7)
         assert {candidate.finding for candidate in chosen[:2]} == set(FINDINGS)
         rows = []
         for candidate, module in build_models(chosen, world, patients=60, epochs=2):
             truth = true_effect(classify(module), units, LEVELS)
-            rows.append(audit_one(candidate, as_predictor(candidate, module, size=32), truth, stage, 7))
+            rows.append(audit_one(candidate, as_predictor(candidate, module, size=32), truth, made, 7))
     assert [row["ungated_verdict"] for row in rows] == ["equivalent", "equivalent", "dependence", "equivalent"]
     for row in rows:  # an exact generator gives back the truth itself
         assert row["psi"] == pytest.approx(row["true_psi"])
@@ -174,7 +174,7 @@ def test_the_summary_counts_what_it_says() -> None:
     assert every["spearman_mean_effect"] == pytest.approx(-1)
     assert summarise_pipeline(rows)["0.8"]["false_alarms"]["hits"] == 0
     # The exact bound: with 60 innocent ones, none accused says at most 4.9 %.
-    assert exact_bounds(0, 60)[1] == pytest.approx(1 - 0.05 ** (1 / 60))
+    assert exact_bounds(0, 60, 0.95)[1] == pytest.approx(1 - 0.05 ** (1 / 60))
 
 
 def test_what_the_gates_cost_and_what_hides_from_the_generator_is_counted(finished: Path, tmp_path: Path) -> None:

@@ -6,20 +6,31 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from sweep_tasks import count_calls, dies, divide
 
 from citlr.errors import InputError, StateError
-from citlr.studies.kit.sweep import SweepTask, run_sweep
+from citlr.studies.kit.engines import Engine
+from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep, sweep_rows
 
+# Other processes have to find the package and the tasks, wherever this one found them.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])}
 TASKS = [SweepTask(f"n={n}", n, {"numerator": 6}) for n in range(9)]
 
 
 def counting(log: Path, n: int = 6) -> list[SweepTask]:
     return [SweepTask(f"seed {k}", k, {"log": str(log)}) for k in range(n)]
+
+
+def run(
+    function: Callable[..., dict[str, Any]], tasks: list[SweepTask], out: Path, engine: Engine | None = None
+) -> Sweep:
+    return run_sweep(function, tasks, sweep_rows(out, function, tasks), title=out.stem, engine=engine)
 
 
 def rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -28,17 +39,21 @@ def rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    return rows(run_sweep(divide, TASKS, tmp_path_factory.mktemp("one") / "rows.parquet").frame)
+    return rows(run(divide, TASKS, tmp_path_factory.mktemp("one") / "rows.jsonl").frame)
 
 
 @pytest.mark.parametrize("engine", ["loky", "dask", pytest.param("ray", marks=pytest.mark.slow)])  # Ray starts slowly
 def test_every_engine_gives_the_same_rows(engine: str, reference: pd.DataFrame, tmp_path: Path) -> None:
     # In a process of its own: clusters leave threads and atexit hooks behind.
     program = (
-        "import sys; from sweep_tasks import divide; from citlr.studies.kit.sweep import SweepTask, run_sweep\n"
+        "import sys; from pathlib import Path; from sweep_tasks import divide\n"
+        "from citlr.studies.kit.engines import Engine\n"
+        "from citlr.studies.kit.sweep import SweepTask, run_sweep, sweep_rows\n"
         "if __name__ == '__main__':\n"
         "    tasks = [SweepTask(f'n={n}', n, {'numerator': 6}) for n in range(9)]\n"
-        "    run_sweep(divide, tasks, sys.argv[1], engine=sys.argv[2], workers=2)\n"
+        "    rows = sweep_rows(Path(sys.argv[1]).with_suffix('.jsonl'), divide, tasks)\n"
+        "    sweep = run_sweep(divide, tasks, rows, title='rows', engine=Engine(sys.argv[2], workers=2))\n"
+        "    sweep.to_parquet(Path(sys.argv[1]))\n"
     )
     script = tmp_path / "program.py"
     script.write_text(program)
@@ -47,13 +62,14 @@ def test_every_engine_gives_the_same_rows(engine: str, reference: pd.DataFrame, 
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}"},
+        env=ENVIRONMENT,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     found = pd.read_parquet(tmp_path / "rows.parquet")
     pd.testing.assert_frame_equal(rows(found), reference, check_dtype=False, check_exact=True)
-    assert not (tmp_path / "rows.parts").exists()
+    again = run(divide, TASKS, tmp_path / "rows.jsonl").frame  # none of them is computed a second time
+    assert again["seconds"].tolist()[1:] == found["seconds"].tolist()[1:]
 
 
 def test_a_failure_is_a_row_and_the_rest_goes_on(reference: pd.DataFrame) -> None:
@@ -63,74 +79,76 @@ def test_a_failure_is_a_row_and_the_rest_goes_on(reference: pd.DataFrame) -> Non
     assert len(reference) == len(TASKS)
 
 
-def test_what_is_finished_costs_nothing_and_failures_are_tried_again_on_request(tmp_path: Path) -> None:
-    log, out = tmp_path / "log", tmp_path / "rows.parquet"
-    first = run_sweep(count_calls, counting(log), out)
-    again = run_sweep(count_calls, counting(log), out)
+def test_what_is_finished_costs_nothing_and_failures_are_tried_again(tmp_path: Path) -> None:
+    log, out = tmp_path / "log", tmp_path / "rows.jsonl"
+    first = run(count_calls, counting(log), out)
+    again = run(count_calls, counting(log), out)
     pd.testing.assert_frame_equal(first.frame, again.frame)
     assert len(log.read_text().splitlines()) == 6
     broken = tmp_path / "gone" / "log"
-    out = tmp_path / "failing.parquet"
-    assert len(run_sweep(count_calls, counting(broken), out).failed) == 6
+    out = tmp_path / "failing.jsonl"
+    assert len(run(count_calls, counting(broken), out).failed) == 6
     broken.parent.mkdir()
-    assert len(run_sweep(count_calls, counting(broken), out).failed) == 6
-    assert len(run_sweep(count_calls, counting(broken), out, retry=True).failed) == 0
+    assert len(run(count_calls, counting(broken), out).failed) == 0
 
 
 def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
-    log, out = tmp_path / "log", tmp_path / "rows.parquet"
+    log, out = tmp_path / "log", tmp_path / "rows.jsonl"
     program = (
-        "import sys, time; from sweep_tasks import count_calls; from citlr.studies.kit import sweep\n"
-        "sweep._PATIENCE = 0.0\n"
-        "tasks = [sweep.SweepTask(f'seed {k}', k, {'log': sys.argv[2]}) for k in range(6)]\n"
-        "add = sweep._Kept.add\n"
-        "sweep._Kept.add = lambda self, row: (add(self, row), time.sleep(0.5 if row['seed'] >= 2 else 0))\n"
-        "sweep.run_sweep(count_calls, tasks, sys.argv[1])\n"
+        "import sys, time; from pathlib import Path; from sweep_tasks import count_calls\n"
+        "from citlr.run.rows import Rows\n"
+        "from citlr.studies.kit.sweep import SweepTask, run_sweep, sweep_rows\n"
+        "tasks = [SweepTask(f'seed {k}', k, {'log': sys.argv[2]}) for k in range(6)]\n"
+        "add = Rows.add\n"
+        "Rows.add = lambda self, row: (add(self, row), time.sleep(0.5 if row['twice'] >= 4 else 0))\n"
+        "run_sweep(count_calls, tasks, sweep_rows(Path(sys.argv[1]), count_calls, tasks), title='rows')\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(out), str(log)],
-        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}"},
+        env=ENVIRONMENT,
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(tmp_path.glob("rows.parts/*.parquet"))) < 3:
+    while time.monotonic() < deadline and not (out.is_file() and len(out.read_bytes().splitlines()) >= 3):
         time.sleep(0.02)
     process.kill()
     process.wait()
     before = len(log.read_text().splitlines())
     assert 3 <= before < 6
-    sweep = run_sweep(count_calls, counting(log), out)
+    with out.open("a") as file:
+        file.write('{"key": "')  # a line that was under way
+    sweep = run(count_calls, counting(log), out)
     assert sweep.done["twice"].tolist() == [0, 2, 4, 6, 8, 10]
     assert len(log.read_text().splitlines()) <= 7  # at most the one under way was done twice
 
 
 def test_a_dead_worker_is_said_and_costs_only_what_was_under_way(tmp_path: Path) -> None:
-    out, log = tmp_path / "rows.parquet", tmp_path / "log"
+    out, log = tmp_path / "rows.jsonl", tmp_path / "log"
     with pytest.raises(StateError, match="A worker of the sweep rows died"):
-        run_sweep(dies, counting(log), out, workers=2)
-    assert run_sweep(dies, counting(log), out).done["twice"].tolist() == [0, 2, 4, 6, 8, 10]
+        run(dies, counting(log), out, Engine(workers=2))
+    assert run(dies, counting(log), out).done["twice"].tolist() == [0, 2, 4, 6, 8, 10]
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    out = tmp_path / "rows.parquet"
-    run_sweep(divide, TASKS, out)
+    out = tmp_path / "rows.jsonl"
+    run(divide, TASKS, out)
     with pytest.raises(StateError, match="holds the rows of another sweep"):
-        run_sweep(divide, TASKS[:-1], out)
+        run(divide, TASKS[:-1], out)
     with pytest.raises(InputError, match="two tasks of the name 'n=0'"):
-        run_sweep(divide, [*TASKS, TASKS[0]], out)
+        run(divide, [*TASKS, TASKS[0]], tmp_path / "a.jsonl")
     with pytest.raises(InputError, match="There is no engine 'daks'"):
-        run_sweep(divide, TASKS, tmp_path / "a.parquet", engine="daks")
+        Engine("daks")
     with pytest.raises(InputError, match="loky has no scheduler"):
-        run_sweep(divide, TASKS, tmp_path / "a.parquet", scheduler="tcp://127.0.0.1:1")
+        Engine(scheduler="tcp://127.0.0.1:1")
     with pytest.raises(InputError, match="workers must be at least 1"):
-        run_sweep(divide, TASKS, tmp_path / "a.parquet", workers=0)
-    out.write_bytes(b"PAR1 torn")
-    with pytest.raises(StateError, match="cannot be read as parquet"):
-        run_sweep(divide, TASKS, out)
+        Engine(workers=0)
+    out.write_bytes(b"PAR1 torn\n")
+    with pytest.raises(StateError, match="cannot be read"):
+        run(divide, TASKS, out)
 
 
 def test_nobody_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("citlr.studies.kit.engines._ANSWER_SECONDS", 1)
     with pytest.raises(InputError, match=r"No dask cluster answers at 'tcp://127\.0\.0\.1:1'"):
-        run_sweep(divide, TASKS, tmp_path / "a.parquet", engine="dask", scheduler="tcp://127.0.0.1:1")
-    assert not list(tmp_path.glob("*.parquet"))
+        run(divide, TASKS, tmp_path / "a.jsonl", Engine("dask", scheduler="tcp://127.0.0.1:1"))
+    assert not list(tmp_path.glob("*.jsonl"))

@@ -24,10 +24,10 @@ def resident() -> float:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is given back where the C library is glibc's")
-def test_a_finished_task_gives_its_memory_back(tmp_path: Path) -> None:
+def test_a_finished_task_gives_its_memory_back() -> None:
     release_memory()  # what other tests left free would be taken first
     before = resident()
-    sweep = run_sweep(hoard, [SweepTask("a", seed=0, arguments={})], tmp_path / "rows.parquet")
+    sweep = run_sweep(hoard, [SweepTask("a", seed=0, arguments={})], title="rows")
     assert sweep.done["resident"][0] > before + 300, "the task took what it was to take"
     # loky's own bound for a worker is 300 MB
     assert resident() < before + 100

@@ -60,8 +60,13 @@ def fit_stage(
     *,
     seed: int,
     narrator: Narrator,
+    name: str = "fit",
+    place: str = GENERATOR,
 ) -> Stage:
-    """Return the stage that trains a generator on (train, validation); `settings` are all that `build` depends on."""
+    """Return the stage that trains a generator on (train, validation); `settings` are all that `build` depends on.
+
+    A folder with several generators has a name and a place for each.
+    """
     train, validation = splits
     inputs = {
         "generator": dict(settings),
@@ -75,13 +80,13 @@ def fit_stage(
         earlier, began = seconds_spent(training), time.process_time()
         generator.fit(train, validation, seed=seed, directory=training, narrator=narrator)
         spent = earlier + time.process_time() - began
-        generator.save(folder / GENERATOR)
+        generator.save(folder / place)
         for history in training.glob("*.csv"):
-            (folder / GENERATOR / "training").mkdir(exist_ok=True)
-            shutil.copy(history, folder / GENERATOR / "training" / history.name)
+            (folder / place / "training").mkdir(exist_ok=True)
+            shutil.copy(history, folder / place / "training" / history.name)
         return {"report": dict(getattr(generator, "report", {})), "core_seconds": round(spent, 1)}
 
-    return Stage("fit", inputs, work, (GENERATOR,))
+    return Stage(name, inputs, work, (place,))
 
 
 def quality_stage(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import LARGEST_COUNT, LARGEST_SIDE, Force, Json, Out, Quiet, RunFolder, Seed
+from citlr.cli.options import Force, Json, Out, Quiet, RunFolder, Seed, count, side
 
 if TYPE_CHECKING:
     from citlr.audit.results.result import AuditResult
@@ -75,14 +75,12 @@ def report(
         list[str] | None, typer.Option("--format", help="html, pdf, json, md or csv; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to; the run without it.")] = None,
-    images: Annotated[int | None, typer.Option(min=0, max=LARGEST_COUNT, help="Counterfactual strips to show.")] = None,
-    pixels: Annotated[int | None, typer.Option(min=1, max=LARGEST_SIDE, help="Longest side of a picture.")] = None,
+    images: Annotated[int | None, count("Counterfactual strips to show.", least=0)] = None,
+    pixels: Annotated[int | None, side("Longest side of a picture.")] = None,
     no_burnt_in_text: Annotated[
         bool, typer.Option("--no-burnt-in-text", help="I have looked: no text is burnt into the pictures.")
     ] = False,
-    mask_below: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Mask cells with fewer patients; 1 masks nothing.")
-    ] = None,
+    mask_below: Annotated[int | None, count("Mask cells with fewer patients; 1 masks nothing.")] = None,
     pdf_engine: Annotated[str, typer.Option(help="weasyprint or chromium.")] = "weasyprint",
     quiet: Quiet = False,
     force: Force = False,

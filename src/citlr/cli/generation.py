@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import LARGEST_COUNT, LARGEST_SIDE, Out, Quiet, Seed
+from citlr.cli.options import Out, Quiet, Seed, count, side
 
 
 def generation(
@@ -20,12 +20,10 @@ def generation(
         str, typer.Option(help="For FID and KID: probe, inception_v3:FILE or torchxrayvision:NAME[:FILE].")
     ] = "probe",
     model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, max=LARGEST_SIDE, help="Side of the images, pixels.")] = None,
-    patients: Annotated[int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Of the phantom.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Trainings of every model.")] = None,
-    images: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Test images to redraw, at most.")
-    ] = None,
+    size: Annotated[int | None, side("Side of the images, pixels.")] = None,
+    patients: Annotated[int | None, count("Of the phantom.")] = None,
+    seeds: Annotated[int | None, count("Trainings of every model.")] = None,
+    images: Annotated[int | None, count("Test images to redraw, at most.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generators: tiny, small or paper.")] = None,
     probe: Annotated[str | None, typer.Option(help="What reads redrawn images: resnet34 or small (faster).")] = None,
     out: Out = Path("generation"),

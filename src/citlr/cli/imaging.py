@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import LARGEST_COUNT, LARGEST_SIDE, Out, Quiet, Seed, Workers
+from citlr.cli.options import Out, Quiet, Seed, Workers, count, side
 
 
 def imaging(
@@ -22,17 +22,13 @@ def imaging(
     trust: Annotated[bool, typer.Option("--trust", help="Read pickles among --model; they can run any code.")] = False,
     weights: Annotated[str, typer.Option(help="First weights: auto, none, or a file.")] = "auto",
     outcome: Annotated[str, typer.Option(help="What is tested: decision or probability.")] = "decision",
-    checkpoints: Annotated[int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Kept per network.")] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Passes over the training split, at most.")
-    ] = None,
-    round_steps: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Steps per round; a whole pass without it.")
-    ] = None,
-    size: Annotated[int | None, typer.Option(min=1, max=LARGEST_SIDE, help="Side of the images, pixels.")] = None,
-    patients: Annotated[int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Of the phantom.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Test images, at most.")] = None,
-    draws: Annotated[int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Images per level.")] = None,
+    checkpoints: Annotated[int | None, count("Kept per network.")] = None,
+    rounds: Annotated[int | None, count("Passes over the training split, at most.")] = None,
+    round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
+    size: Annotated[int | None, side("Side of the images, pixels.")] = None,
+    patients: Annotated[int | None, count("Of the phantom.")] = None,
+    images: Annotated[int | None, count("Test images, at most.")] = None,
+    draws: Annotated[int | None, count("Images per level.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generator: tiny, small or paper.")] = None,
     engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
     workers: Workers = 1,
@@ -44,6 +40,7 @@ def imaging(
     """Train the networks, audit every checkpoint on images redrawn once: Tables 2-3, 6, 12-13, Fig. 3-4, 6, 8-12."""
     from citlr.console import Narrator
     from citlr.studies.imaging.run import run_imaging
+    from citlr.studies.kit.engines import Engine
 
     content = run_imaging(
         out=out,
@@ -68,9 +65,7 @@ def imaging(
             "draws": draws,
             "generator": budget,
         },
-        engine=engine,
-        workers=workers,
-        scheduler=scheduler,
+        engine=Engine(engine, workers, scheduler),
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,3 +16,13 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything ran
 Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes, where they are started here.")]
 # Limits of counts: larger ones are typing errors, and would fill the memory before anybody notices.
 LARGEST_COUNT, LARGEST_SIDE = 100_000_000, 8192
+
+
+def count(text: str, *, least: int = 1) -> Any:
+    """Return an option that counts something."""
+    return typer.Option(min=least, max=LARGEST_COUNT, help=text)
+
+
+def side(text: str) -> Any:
+    """Return an option that is a side of images, in pixels."""
+    return typer.Option(min=1, max=LARGEST_SIDE, help=text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import LARGEST_COUNT, LARGEST_SIDE, Out, Quiet, Seed, Workers
+from citlr.cli.options import Out, Quiet, Seed, Workers, count, side
 
 if TYPE_CHECKING:
     from citlr.console import Narrator
@@ -86,19 +86,15 @@ def train_classifier(
         list[str] | None, typer.Option("--label", "--labels", help="Finding; may be repeated; all without it.")
     ] = None,
     weights: Annotated[str, typer.Option(help="auto, none, or a file of ImageNet weights.")] = "auto",
-    size: Annotated[int, typer.Option(min=1, max=LARGEST_SIDE, help="Side of the images, pixels.")] = 64,
-    rounds: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Passes over the training split at most.")] = 30,
+    size: Annotated[int, side("Side of the images, pixels.")] = 64,
+    rounds: Annotated[int, count("Passes over the training split at most.")] = 30,
     keep: Annotated[
         int | None,
-        typer.Option(min=1, max=LARGEST_COUNT, help="Best checkpoints kept; 10, or as many as there are rounds."),
+        count("Best checkpoints kept; 10, or as many as there are rounds."),
     ] = None,
-    round_steps: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_COUNT, help="Steps per round; a whole pass without it.")
-    ] = None,
-    patience: Annotated[
-        int, typer.Option(min=1, max=LARGEST_COUNT, help="Rounds without a better AUROC, then it stops.")
-    ] = 10,
-    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Images per step, over all devices.")] = 64,
+    round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
+    patience: Annotated[int, count("Rounds without a better AUROC, then it stops.")] = 10,
+    batch_size: Annotated[int, count("Images per step, over all devices.")] = 64,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam; 1e-3 or 1e-4 without it.")] = None,
     schedule: Annotated[str, typer.Option(help="Of the learning rate: constant or one-cycle.")] = "constant",
     tolerance: Annotated[float, typer.Option(help="Checkpoints further below the best AUROC are unlike.")] = 0.02,
@@ -107,7 +103,7 @@ def train_classifier(
     ] = True,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Processes, one per GPU.")] = 1,
+    devices: Annotated[int, count("Processes, one per GPU.")] = 1,
     out: Out = Path("classifier"),
     seed: Seed = 0,
     quiet: Quiet = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import LARGEST_COUNT, Out, Quiet, Seed, Workers
+from citlr.cli.options import Out, Quiet, Seed, Workers, count
 
 
 def synthetic(
@@ -15,11 +15,9 @@ def synthetic(
         list[str] | None,
         typer.Option(help="linear, quadratic, exponential, interactive, log-scale, sin; all without it."),
     ] = None,
-    models: Annotated[
-        int, typer.Option(min=1, max=LARGEST_COUNT, help="Per set, a multiple of ten; the graded pool has 40 beside.")
-    ] = 100,
-    n_train: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Training units of every model.")] = 800,
-    n_test: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Test units of every model.")] = 200,
+    models: Annotated[int, count("Per set, a multiple of ten; the graded pool has 40 beside.")] = 100,
+    n_train: Annotated[int, count("Training units of every model.")] = 800,
+    n_test: Annotated[int, count("Test units of every model.")] = 200,
     balanced: Annotated[bool, typer.Option("--balanced", help="Half of the units positive in every set.")] = False,
     engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
     workers: Workers = 2,
@@ -33,6 +31,7 @@ def synthetic(
     from citlr.console import Narrator
     from citlr.errors import StateError
     from citlr.simulators.tabular import SETS
+    from citlr.studies.kit.engines import Engine
     from citlr.studies.synthetic.page import write_synthetic
     from citlr.studies.synthetic.run import run_synthetic
 
@@ -43,9 +42,7 @@ def synthetic(
         n_train=n_train,
         n_test=n_test,
         balanced=balanced,
-        engine=engine,
-        workers=workers,
-        scheduler=scheduler,
+        engine=Engine(engine, workers, scheduler),
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )

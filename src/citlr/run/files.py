@@ -135,12 +135,3 @@ def _digest(path: str, *_status: int) -> str:
 def fingerprint(content: Any) -> str:
     """Return the SHA-256 of the canonical JSON of `content`."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def claim(folder: str | os.PathLike[str], key: str, other: str) -> None:
-    """Mark a folder as that of a study with this key, in `key.json`."""
-    file = Path(folder) / "key.json"
-    if not file.is_file():
-        write_json(file, {"key": key})
-    elif read_json(file)["key"] != key:
-        raise StateError(f"{folder} holds {other}: give another folder.")

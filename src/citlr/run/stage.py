@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
@@ -26,6 +26,11 @@ def code_version() -> str:
         digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
         digest.update(file.read_bytes())
     return f"{metadata.version('citlr')}+{digest.hexdigest()[:12]}"
+
+
+def stage_key(name: str, inputs: Mapping[str, Any], after: Sequence[str] = ()) -> str:
+    """Fingerprint of the code, the inputs and the keys of the stages before."""
+    return fingerprint({"stage": name, "code": code_version(), "inputs": dict(inputs), "after": list(after)})
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,8 @@ class Stage:
 
     @cached_property
     def key(self) -> str:
-        """Fingerprint of the code, the inputs and the keys of the stages before."""
-        return fingerprint(
-            {"stage": self.name, "code": code_version(), "inputs": dict(self.inputs), "after": list(self.after)}
-        )
+        """Fingerprint of all that the output depends on."""
+        return stage_key(self.name, self.inputs, self.after)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.report.stage import run_audit
 from citlr.run.files import atomic_write
 from citlr.run.folder import Run
+from citlr.run.stage import Stage
+from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import BiasedClassifier, attribute_detector, train_blind
 from citlr.simulators.phantom.world import PhantomWorld
+from citlr.studies.kit.worlds import world_folder
 
 FINDING = "cardiomegaly"
 SIZE = 64
@@ -30,16 +33,21 @@ def run_demo(
     """Make the world and the two classifiers, and audit them; run again, it goes on where it was."""
     root = Path(out)
     narrator = narrator or Narrator(quiet=True)
+    stages = Stages(root, narrator)
     world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3})
     sample = world.sample(patients, seed=seed, images_per_patient=1)
-    if not (root / "world" / "phantom.csv").is_file():
+
+    def write(folder: Path) -> None:
         narrator.say(
             f"world: {len(sample)} phantom radiographs of {patients} patients, sex and {FINDING} correlated by 0.3"
         )
-        sample.write(root / "world", seed=seed)
-    _write_models(root / "models", world, seed, narrator)
+        sample.write(folder, seed=seed)
+
+    with stages.locked():
+        world_folder(stages, sample, write=write)
+        stages.do(_models_stage(world, seed, narrator))
     config_file = root / "audit.yaml"
-    if not config_file.is_file():
+    if not config_file.is_file():  # it is the user's from here on
         content = _config(seed)
         parse_config(content, str(config_file))
         with atomic_write(config_file) as temporary:
@@ -47,20 +55,20 @@ def run_demo(
     return run_audit(Run.open(root / "run", read_config(config_file)), narrator=narrator)
 
 
-def _write_models(folder: Path, world: PhantomWorld, seed: int, narrator: Narrator) -> None:
-    """Train the blind classifier on patients of its own, add the bias, save both as TorchScript."""
-    files = {name: folder / f"{name}.ts" for name in ("blind", "biased")}
-    if all(file.is_file() for file in files.values()):
-        return
-    training = world.sample(500, seed=seed + 1_000_003)
-    narrator.say(
-        f"models: a classifier of {FINDING} that cannot see the attribute, and one with {BIAS:g} logits of bias"
-    )
-    blind = train_blind(training, FINDING, seed=seed)
-    biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
-    for name, module in {"blind": blind, "biased": biased}.items():
-        card = make_card([FINDING], input=InputSpec(size=SIZE), output=OutputSpec("logit"))
-        export_torchscript(module, files[name], card)
+def _models_stage(world: PhantomWorld, seed: int, narrator: Narrator) -> Stage:
+    """Return the stage that trains the blind classifier on patients of its own, and adds the bias."""
+
+    def work(folder: Path) -> None:
+        narrator.say(
+            f"models: a classifier of {FINDING} that cannot see the attribute, and one with {BIAS:g} logits of bias"
+        )
+        blind = train_blind(world.sample(500, seed=seed + 1_000_003), FINDING, seed=seed)
+        biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
+        for name, module in {"blind": blind, "biased": biased}.items():
+            card = make_card([FINDING], input=InputSpec(size=SIZE), output=OutputSpec("logit"))
+            export_torchscript(module, folder / "models" / f"{name}.ts", card)
+
+    return Stage("models", {"world": repr(world), "seed": seed, "bias": BIAS}, work, ("models",))
 
 
 def _config(seed: int) -> dict[str, Any]:

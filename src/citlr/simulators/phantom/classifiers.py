@@ -7,7 +7,8 @@ the true world its output under two levels of the attribute is the same number, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,8 @@ HEAVY = 1e4
 """How much more than chance variation a change of images counts that a classifier is to be indifferent to."""
 TEXTURE = 0.5
 """Spread of the random reading of an indifferent classifier, as a share of the finding's."""
+BATCH = 64
+"""Images per step of a training."""
 NET_SIZE = 64
 """Larger images are averaged down to this before the first convolution."""
 
@@ -114,61 +117,65 @@ def train_blind(
     sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8, tick: Ticker = silent
 ) -> MaskedNet:
     """Train a CNN for a finding that sees nothing inside the attribute's support."""
-    return _train(sample, finding, ~sample.world.support(), seed=seed, epochs=epochs, width=width, tick=tick)
+    with _seeded(seed):
+        net = MaskedNet(~sample.world.support(), width=width)
+        return _train(net, sample, finding, epochs, tick)
 
 
 def train_sighted(
     sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8, tick: Ticker = silent
 ) -> MaskedNet:
     """Train the same CNN with all pixels in sight; a correlated sample may teach it the attribute as a shortcut."""
-    everything = np.ones_like(sample.world.support())
-    return _train(sample, finding, everything, seed=seed, epochs=epochs, width=width, tick=tick)
+    with _seeded(seed):
+        net = MaskedNet(np.ones_like(sample.world.support()), width=width)
+        return _train(net, sample, finding, epochs, tick)
 
 
-def _train(
-    sample: PhantomSample,
-    finding: str,
-    seen: NDArray[np.bool_],
-    *,
-    seed: int,
-    epochs: int,
-    width: int,
-    tick: Ticker,
-    batch: int = 64,
-) -> MaskedNet:
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _train(net: MaskedNet, sample: PhantomSample, finding: str, epochs: int, tick: Ticker) -> MaskedNet:
     check_finding(finding)
     labels = torch.from_numpy((sample.severity[finding].to_numpy() > 0).astype(np.float32))[:, None]
     if labels.min() == labels.max():
         raise InputError(f"All {len(sample)} training images have the same label for {finding}; draw a larger sample.")
     images = torch.from_numpy(sample.images())
-    steps = -(-len(sample) // batch)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = MaskedNet(seen, width=width)
-        optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=epochs * steps)
-        for epoch in range(epochs):
-            total = 0.0
-            for rows in torch.randperm(len(sample)).chunk(steps):
-                loss = nn.functional.binary_cross_entropy_with_logits(net(images[rows]), labels[rows])
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
-                total += float(loss.detach())
-            tick(epoch + 1, f"loss {total / steps:.3f}")
+    steps = -(-len(sample) // BATCH)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=epochs * steps)
+    for epoch in range(epochs):
+        total = 0.0
+        for rows in torch.randperm(len(sample)).chunk(steps):
+            loss = nn.functional.binary_cross_entropy_with_logits(net(images[rows]), labels[rows])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            total += float(loss.detach())
+        tick(epoch + 1, f"loss {total / steps:.3f}")
     return net.eval()
 
 
 def analytic_blind(world: PhantomWorld, finding: str, *, n_patients: int = 400, seed: int = 0) -> TemplateClassifier:
     """Return the linear discriminant of a finding on the pixels outside the support, computed from the world itself."""
+    _, absent, there, prior = _pairs(world, finding, n_patients, seed)
+    return _discriminant(absent, there, ~world.support(), prior=prior)
+
+
+def _pairs(
+    world: PhantomWorld, finding: str, n_patients: int, seed: int
+) -> tuple[PhantomSample, NDArray[np.float32], NDArray[np.float32], float]:
+    """Render units without and with a finding; also the units, and the finding's logit of its prevalence."""
     check_finding(finding)
     units = world.sample(n_patients, seed=seed, images_per_patient=1)
     grade = graded(units.exogenous[f"{finding}_rank"].to_numpy())
-    absent = units.with_severity(finding, 0).images()
-    there = units.with_severity(finding, grade).images()
     share = float(world.prevalences()[finding])
-    return _discriminant(absent, there, ~world.support(), prior=float(np.log(share / (1 - share))))
+    absent, there = (units.with_severity(finding, severity).images() for severity in (0, grade))
+    return units, absent, there, float(np.log(share / (1 - share)))
 
 
 def analytic_indifferent(
@@ -191,22 +198,16 @@ def analytic_indifferent(
     >>> true_effect(classify(model), world.sample(300, seed=1), ("female", "male")).flip_rate < 0.02
     True
     """
-    check_finding(finding)
-    units = world.sample(n_patients, seed=seed, images_per_patient=1)
-    grade = graded(units.exogenous[f"{finding}_rank"].to_numpy())
-    absent = units.with_severity(finding, 0).images()
-    there = units.with_severity(finding, grade).images()
+    units, absent, there, prior = _pairs(world, finding, n_patients, seed)
     effects = units.counterfactual(world.levels[-1]) - units.counterfactual(world.levels[0])
-    share = float(world.prevalences()[finding])
-    everything = np.ones_like(world.support())
-    finds = _discriminant(absent, there, everything, prior=float(np.log(share / (1 - share))), ignored=effects)
+    finds = _discriminant(absent, there, np.ones_like(world.support()), prior=prior, ignored=effects)
     texture = np.random.default_rng(seed).normal(size=(1, 1, *world.support().shape)).astype(np.float32)
     # The random reading is the discriminant of a change that nothing makes.
     reads = _discriminant(absent, absent + 0.01 * texture, world.support(), prior=0.0, ignored=effects)
     images = torch.from_numpy(units.images())
     with torch.no_grad():
-        wanted, own = (float(one(images).std()) for one in (finds, reads))
-    factor = TEXTURE * wanted / own * reads.slope / finds.slope
+        spread, own = (float(one(images).std()) for one in (finds, reads))
+    factor = TEXTURE * spread / own * reads.slope / finds.slope
     template = (finds.template + factor * reads.template)[0, 0].numpy()
     middle = finds.middle + factor * float((images * reads.template).sum(dim=(1, 2, 3)).mean())
     return TemplateClassifier(template, slope=finds.slope, middle=middle, prior=finds.prior).eval()

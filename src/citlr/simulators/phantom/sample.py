@@ -211,26 +211,53 @@ class PhantomSample:
         Cohort
             With the attribute, the five findings as labels and the view as covariate. Memory holds one block of images.
         """
-        root = Path(directory)
-        (root / "images").mkdir(parents=True, exist_ok=True)
-        frame = self.frame
-        paths = iter(frame["path"])
-        for block in self._blocks(digital=True):
-            for image in block:
-                (root / next(paths)).write_bytes(encode_png(image))
-        # The table comes last and whole: a folder without it is one whose writing was cut short.
-        with atomic_write(root / "phantom.csv") as temporary:
-            frame.to_csv(temporary, index=False)
-        return read_cohort(
-            root / "phantom.csv",
-            images=root,
+        blocks = self._blocks(digital=True)
+        write_phantom(directory, self.frame, (image for block in blocks for image in block))
+        return read_phantom(
+            directory,
             attribute=self.world.attribute,
-            labels=list(FINDINGS),
-            covariates=("view",),
             fractions=fractions,
             seed=seed,
             min_patients_per_level=min_patients_per_level,
         )
+
+    def of_images(self, image_ids: Iterable[str]) -> PhantomSample:
+        """Return the units of these images, in their order."""
+        position = {name: row for row, name in enumerate(self.frame["image_id"])}
+        return self.take([position[name] for name in image_ids])
+
+
+def write_phantom(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:
+    """Write images (s, s) in [0, 1] under the paths of a table as 8-bit PNG files, and `phantom.csv`."""
+    root = Path(directory)
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    for path, image in zip(frame["path"], images, strict=True):
+        (root / path).write_bytes(encode_png(image))
+    # The table comes last and whole: a folder without it is one whose writing was cut short.
+    with atomic_write(root / "phantom.csv") as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def read_phantom(
+    directory: str | Path,
+    *,
+    attribute: str,
+    labels: Sequence[str] = FINDINGS,
+    fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
+    seed: int = 0,
+    min_patients_per_level: int = 20,
+) -> Cohort:
+    """Read what `write_phantom` wrote as a cohort: findings as labels, the view as covariate."""
+    return read_cohort(
+        Path(directory) / "phantom.csv",
+        images=directory,
+        attribute=attribute,
+        labels=list(labels),
+        covariates=("view",),
+        fractions=fractions,
+        seed=seed,
+        min_patients_per_level=min_patients_per_level,
+    )
 
 
 def _column(values: Iterable[float] | NDArray[np.float32]) -> Image:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scipy import stats
+from citlr.studies.kit.rates import exact_bounds
 
 BINS = 200
 # One-sided: a size is out of bounds when so many rejections have a probability below .001 at a true size of alpha.
@@ -35,7 +35,7 @@ class Count:
     clusters: int
     reps: int
     hits: int
-    histogram: tuple[int, ...] = ()
+    histogram: Sequence[int] = ()
 
 
 def total(counts: Iterable[Count]) -> list[Count]:
@@ -76,7 +76,7 @@ def summary(rows: Iterable[Count]) -> dict[str, list[dict[str, Any]]]:
     for row in rows:
         rate = row.hits / row.reps
         if row.section == "size":
-            low, high = bounds(row.hits, row.reps)
+            low, high = exact_bounds(row.hits, row.reps, CONFIDENCE)
             entry: dict[str, Any] = {"test": row.subject, "null": row.scenario, "n": row.n, "clusters": row.clusters}
             entry |= {"reps": row.reps, "rejections": row.hits, "rate": rate, "low": low, "high": high}
         elif row.section == "power":
@@ -108,17 +108,3 @@ def published_sizes(tables: dict[str, list[dict[str, Any]]]) -> list[tuple[int, 
                 counts[0] += row["rejections"]
                 counts[1] += row["reps"]
     return [(train, test, hits, reps) for (train, test), (hits, reps) in sorted(pooled.items())]
-
-
-def bounds(hits: int, reps: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Exact one-sided lower and upper confidence bounds of a rate.
-
-    Examples
-    --------
-    >>> low, high = bounds(100, 2000)
-    >>> low < 0.05 < high
-    True
-    """
-    low = float(stats.beta.ppf(1 - confidence, hits, reps - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(confidence, hits + 1, reps - hits)) if hits < reps else 1.0
-    return low, high

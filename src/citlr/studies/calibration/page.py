@@ -4,19 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.run.files import atomic_write, read_json
+from citlr.run.files import read_json
+from citlr.run.rows import Row
 from citlr.studies.calibration.counts import CONFIDENCE
 from citlr.studies.calibration.text import COVERAGE, HEAD, SECTIONS, findings
+from citlr.studies.kit.page import save_figure, write_page
+from citlr.studies.kit.sheet import Cell, markdown_table
 
 ALPHA = 0.05
-Row = dict[str, Any]
+
+
+def _judged(row: Row) -> str:
+    exceeds = stats.binom.sf(row["rejections"] - 1, row["reps"], ALPHA) < 1 - CONFIDENCE
+    return "**no**" if exceeds else "yes"
+
+
+# The columns of the page's tables.
+SIZES: dict[str, Cell] = {
+    "test": "{test}",
+    "null": "{null}",
+    "n": "{n}",
+    "patients": "{clusters}",
+    "repetitions": "{reps}",
+    "rejected": "{rate:.2%}",
+    "bounds": "{low:.2%} to {high:.2%}",
+    "at most 5 %?": _judged,
+}
+POWERS: dict[str, Cell] = {
+    "test": "{test}",
+    "alternative": "{alternative}",
+    "effect": "{effect:g}",
+    "n": "{n}",
+    "repetitions": "{reps}",
+    "power": "{rate:.1%}",
+}
+COVERAGES: dict[str, Cell] = {
+    "interval": "{interval}",
+    "truth": "{effect}",
+    "n": "{n}",
+    "repetitions": "{reps}",
+    "coverage": "{rate:.1%}",
+}
 
 
 def write_calibration_page(source: str | Path, page: str | Path, *, figures: str = "") -> None:
@@ -34,30 +68,22 @@ def write_calibration_page(source: str | Path, page: str | Path, *, figures: str
         power = [row for row in tables["power"] if row["test"].startswith(tests)]
         if rows or power:
             parts.append(f"## {title}\n\n{words}\n")
-            parts.extend(_size_table(rows) + _power_table(power))
+            for columns, chosen, align in ((SIZES, rows, "llrrrrll"), (POWERS, power, "llrrrr")):
+                parts += [*markdown_table(columns, chosen, align), ""] if chosen else []
     parts.append(f"## Coverage of the intervals\n\n{COVERAGE}\n")
-    parts.extend(_coverage_table(tables["coverage"]))
-    with atomic_write(page) as temporary:
-        temporary.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+    parts += markdown_table(COVERAGES, tables["coverage"], "llrrr")
+    write_page(page, parts)
 
 
 def write_figures(source: str | Path, folder: str | Path) -> None:
     """Draw sizes, p-value QQ and power curves as PNG into `folder`; the QQ needs `calibration_details.json` beside."""
     tables = read_json(source)
     target = Path(folder)
-    _save(
-        _sizes([row for row in tables["size"] if row["test"].startswith("default test")]),
-        target / "calibration_sizes.png",
-    )
+    sizes = [row for row in tables["size"] if row["test"].startswith("default test")]
     details = Path(source).with_name("calibration_details.json")
     histograms = read_json(details)["pvalues"] if details.is_file() else []
-    _save(_qq(histograms), target / "calibration_qq.png")
-    _save(_power(tables["power"]), target / "calibration_power.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    for name, figure in {"sizes": _sizes(sizes), "qq": _qq(histograms), "power": _power(tables["power"])}.items():
+        save_figure(figure, target / f"calibration_{name}.png", dpi=110)
 
 
 def _sizes(rows: Sequence[Row]) -> Figure:
@@ -126,38 +152,3 @@ def _power(rows: Sequence[Row]) -> Figure:
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
-
-
-def _size_table(rows: Sequence[Row]) -> list[str]:
-    if not rows:
-        return []
-    lines = [
-        "| test | null | n | patients | repetitions | rejected | bounds | at most 5 %? |",
-        "|---|---|--:|--:|--:|--:|---|---|",
-    ]
-    for row in rows:
-        exceeds = stats.binom.sf(row["rejections"] - 1, row["reps"], ALPHA) < 1 - CONFIDENCE
-        lines.append(
-            f"| {row['test']} | {row['null']} | {row['n']} | {row['clusters']} | {row['reps']} | {row['rate']:.2%} | "
-            f"{row['low']:.2%} to {row['high']:.2%} | {'**no**' if exceeds else 'yes'} |"
-        )
-    return [*lines, ""]
-
-
-def _power_table(rows: Sequence[Row]) -> list[str]:
-    if not rows:
-        return []
-    lines = ["| test | alternative | effect | n | repetitions | power |", "|---|---|--:|--:|--:|--:|"]
-    lines.extend(
-        f"| {row['test']} | {row['alternative']} | {row['effect']:g} | {row['n']} | {row['reps']} | {row['rate']:.1%} |"
-        for row in rows
-    )
-    return [*lines, ""]
-
-
-def _coverage_table(rows: Sequence[Row]) -> list[str]:
-    lines = ["| interval | truth | n | repetitions | coverage |", "|---|---|--:|--:|--:|"]
-    lines.extend(
-        f"| {row['interval']} | {row['effect']} | {row['n']} | {row['reps']} | {row['rate']:.1%} |" for row in rows
-    )
-    return [*lines, ""]

@@ -6,8 +6,8 @@ off and taken up again at any task, on any number of workers, with the same resu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,13 @@ import numpy as np
 from citlr.simulators.families import NULLS
 from citlr.studies.calibration import measures
 from citlr.studies.calibration.counts import Count
+from citlr.studies.kit.sweep import SweepTask
 
 
-@dataclass(frozen=True)
-class Task:
-    """A batch of repetitions: which measure, with what arguments, from which seed."""
-
-    name: str
-    measure: str
-    arguments: tuple[tuple[str, Any], ...]
-    reps: int
-    seed: tuple[int, ...]
-
-    def run(self) -> list[Count]:
-        """Draw, test and count."""
-        function: Callable[..., Iterable[Count]] = getattr(measures, self.measure)
-        return list(function(np.random.default_rng(self.seed), self.reps, **dict(self.arguments)))
+def run_batch(*, seed: Sequence[int], measure: str, arguments: dict[str, Any], reps: int) -> dict[str, Any]:
+    """Draw, test and count a batch of repetitions."""
+    function: Callable[..., Iterable[Count]] = getattr(measures, measure)
+    return {"counts": [asdict(count) for count in function(np.random.default_rng(seed), reps, **arguments)]}
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ POWER_PSI = (0.003, 0.006, 0.012, 0.024)
 PUBLISHED_SPLITS = ((100, 100), (250, 250), (500, 500), (800, 200), (1000, 1000), (800, 4000))
 
 
-def plan(effort: Effort, seed: int) -> list[Task]:
+def plan(effort: Effort, seed: int) -> list[SweepTask]:
     """List every task.
 
     Examples
@@ -71,13 +62,14 @@ def plan(effort: Effort, seed: int) -> list[Task]:
         *_intervals(effort),
         *_observational(effort),
     ]
-    tasks: list[Task] = []
+    tasks: list[SweepTask] = []
     for place, (measure, arguments, total, batch) in enumerate(specs):
         for index, start in enumerate(range(0, total, batch)):
             label = ",".join(f"{key}={value}" for key, value in arguments.items())
             reps = min(batch, total - start)
             name = f"{measure}({label})#{index}:{reps}"  # not of the total: a longer run goes on from a shorter one
-            tasks.append(Task(name, measure, tuple(arguments.items()), reps, (seed, place, index)))
+            batch_of = {"measure": measure, "arguments": arguments, "reps": reps}
+            tasks.append(SweepTask(name, (seed, place, index), batch_of))
     return tasks
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from scipy import stats
 
+from citlr.run.rows import Row
 from citlr.simulators.families import NULLS
 from citlr.studies.calibration.counts import CONFIDENCE
 
-Row = dict[str, Any]
 ALPHA = 0.05
 
 HEAD = """# Calibration: are the error rates what they are said to be?

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.run.files import atomic_write
-from citlr.studies.generation.measure import Bench, picture_rows, true_images
+from citlr.studies.generation.measure import Measures, picture_rows, true_images
 from citlr.studies.generation.study import Entrant
 
 # A change of this many grey values is shown in full colour.
@@ -19,11 +17,11 @@ FULL = 0.25
 Pictures = npt.NDArray[np.float32]
 
 
-def picture_grid(bench: Bench, entrants: Sequence[Entrant], *, seed: int) -> Figure:
+def picture_grid(measures: Measures, entrants: Sequence[Entrant], *, seed: int) -> Figure:
     """Draw a grid: per image the null intervention, every other level, and the signed difference of the two."""
-    study, rows = bench.study, picture_rows(bench.test.frame, bench.study)
-    own = [study.levels.index(str(level)) for level in bench.test.frame[study.attribute].iloc[rows]]
-    stacks = _stacks(bench, entrants, rows, seed)
+    study, rows = measures.study, picture_rows(measures.test.frame, measures.study)
+    own = [study.levels.index(str(level)) for level in measures.test.frame[study.attribute].iloc[rows]]
+    stacks = _stacks(measures, entrants, rows, seed)
     per_image = 1 + 2 * (len(study.levels) - 1)
     columns = per_image * len(rows)
     figure = Figure(figsize=(1.05 * columns + 1.6, 1.05 * (len(stacks) + 1) + 0.9), layout="constrained")
@@ -32,7 +30,7 @@ def picture_grid(bench: Bench, entrants: Sequence[Entrant], *, seed: int) -> Fig
         axis.set_axis_off()
     for position, row in enumerate(rows):
         first = axes[0, position * per_image]
-        _show(first, bench.images[row, 0])
+        _show(first, measures.images[row, 0])
         first.set_title(f"original\n{study.levels[own[position]]}", fontsize=7)
     for number, (name, pictures) in enumerate(stacks, start=1):
         axes[number, 0].text(-0.15, 0.5, name, transform=axes[number, 0].transAxes, ha="right", va="center", fontsize=8)
@@ -47,19 +45,15 @@ def picture_grid(bench: Bench, entrants: Sequence[Entrant], *, seed: int) -> Fig
     return figure
 
 
-def write_grid(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    with atomic_write(file) as temporary, temporary.open("wb") as stream:
-        figure.savefig(stream, format="png", dpi=130)
-
-
-def _stacks(bench: Bench, entrants: Sequence[Entrant], rows: Sequence[int], seed: int) -> list[tuple[str, Pictures]]:
+def _stacks(
+    measures: Measures, entrants: Sequence[Entrant], rows: Sequence[int], seed: int
+) -> list[tuple[str, Pictures]]:
     """Name the lines of the grid with their pictures, (images, levels, s, s): the truth first, where it is known."""
-    true = true_images(bench)
+    true = true_images(measures)
     stacks = [] if true is None else [("truth", true[list(rows), :, 0])]
     for entrant in entrants:
         if entrant.kind != "oracle":
-            stacks.append((entrant.name, np.load(bench.folder / "pictures" / f"{entrant.slug}-{seed}.npy")))
+            stacks.append((entrant.name, np.load(measures.stages.path("pictures", f"{entrant.slug}-{seed}.npy"))))
     return stacks
 
 

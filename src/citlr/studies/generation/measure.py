@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,8 @@ from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.faithfulness import Faithfulness, carried_by
 from citlr.audit.gates.registry import gates_of
 from citlr.audit.results.records import Quality
+from citlr.audit.stages import fit_stage
 from citlr.config import GateConfig
-from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator, Images
 from citlr.generators.diffusion.guidance import round_trip
@@ -29,20 +28,24 @@ from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import Extractor
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.meter import QualityMeter, QualityReport
-from citlr.generators.registry import build_generator
-from citlr.learning.resume import seconds_spent
+from citlr.generators.registry import build_generator, load_generator
 from citlr.randomness import COIN, PLACEBO
 from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.rows import Row
+from citlr.run.stage import Stage
+from citlr.run.stages import Stages
 from citlr.studies.generation.study import Effort, Entrant, Study
 
 # Images for what needs many draws each, and pictures that are kept for the grid.
 FEW, PICTURES = 40, 4
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every model is measured with: the study, the probe, the features, and how much of everything."""
+class Measures:
+    """What every model is measured with: the study, the probe, the features, and how much of everything.
+
+    `key` is that of the stage that trained the probe.
+    """
 
     study: Study
     effort: Effort
@@ -50,48 +53,76 @@ class Bench:
     extractor: Extractor | None
     test: Cohort
     images: Images
-    folder: Path
-    narrator: Narrator
+    stages: Stages
+    key: str
 
     @classmethod
     def of(
-        cls,
-        study: Study,
-        effort: Effort,
-        probes: Probes,
-        extractor: Extractor | None,
-        folder: Path,
-        narrator: Narrator,
-    ) -> Bench:
+        cls, study: Study, effort: Effort, probes: Probes, extractor: Extractor | None, stages: Stages, key: str
+    ) -> Measures:
         """Choose the test images: evenly over the split."""
         rows = np.unique(np.linspace(0, len(study.test) - 1, min(effort.images, len(study.test))).astype(int))
         test = study.test.take(rows)
-        return cls(study, effort, probes, extractor, test, test.pixels(size=effort.size), folder, narrator)
+        return cls(study, effort, probes, extractor, test, test.pixels(size=effort.size), stages, key)
 
 
-def measure_entrant(bench: Bench, entrant: Entrant, seed: int) -> Row:
-    """Train and measure, or find it done: a finished row is never computed again."""
-    file = bench.folder / "rows" / f"{entrant.slug}-{seed}.json"
-    if file.is_file():
-        found: Row = read_json(file)
-        return found
-    bench.narrator.say(f"{entrant.name}, seed {seed}")
-    generator, seconds = _trained(bench, entrant, seed)
-    row = {"model": entrant.name, "kind": entrant.kind, "seed": seed, "fit_seconds": seconds}
-    row |= _measured(bench, generator, entrant, seed)
-    write_json(file, row)
-    return row
+def measure_entrant(measures: Measures, entrant: Entrant, seed: int) -> None:
+    """Train a model and measure it: two stages."""
+    name, stages = f"{entrant.slug}-{seed}", measures.stages
+    fit = None if entrant.kind == "oracle" else stages.do(_training(measures, entrant, seed))
+
+    def work(folder: Path) -> None:
+        stages.narrator.say(f"{entrant.name}, seed {seed}")
+        if fit is None:
+            assert measures.study.sample is not None  # The oracle enters only where there is one.
+            generator: CounterfactualGenerator = Oracle.of(measures.study.sample)
+        else:
+            generator = load_generator(stages.path("models", name))
+        row = {"model": entrant.name, "kind": entrant.kind, "seed": seed}
+        row["fit_seconds"] = 0.0 if fit is None else fit.facts["core_seconds"]
+        measured, pictures = _measured(measures, generator, entrant, seed)
+        with atomic_write(folder / "pictures" / f"{name}.npy") as temporary, temporary.open("wb") as stream:
+            np.save(stream, pictures)
+        write_json(folder / "rows" / f"{name}.json", row | measured)
+
+    after = (measures.key,) if fit is None else (measures.key, fit.key)
+    places = (f"rows/{name}.json", f"pictures/{name}.npy")
+    stages.do(Stage(f"row.{name}", {"model": entrant.name, "seed": seed}, work, places, after))
 
 
-def probe_rows(bench: Bench) -> list[Row]:
+def _training(measures: Measures, entrant: Entrant, seed: int) -> Stage:
+    study, effort, name = measures.study, measures.effort, f"{entrant.slug}-{seed}"
+    options = {"preset": effort.preset, **effort.steps.get(entrant.kind, {}), **entrant.options}
+    hold = study.hold if entrant.held else ()
+    settings = {"size": effort.size, "hold": hold, "attributes": (study.attribute,), **options}
+    return fit_stage(
+        lambda: build_generator(entrant.kind, **settings),
+        {"kind": entrant.kind, **settings},
+        (study.train, study.validation),
+        seed=seed,
+        narrator=measures.stages.narrator,
+        name=f"fit.{name}",
+        place=f"models/{name}",
+    )
+
+
+def finished_rows(measures: Measures, entrant: Entrant) -> list[Row]:
+    """Read the rows of all of a model's trainings that the folder holds, by seed."""
+    seeds = (
+        record.inputs["seed"] for record in measures.stages.records() if record.inputs.get("model") == entrant.name
+    )
+    return [read_json(measures.stages.path("rows", f"{entrant.slug}-{seed}.json")) for seed in sorted(seeds)]
+
+
+def probe_rows(measures: Measures) -> list[Row]:
     """Read the original test images with the probe: the publication's Table 6, accuracy and AUROC per level."""
-    study, probes = bench.study, bench.probes
+    study, probes = measures.study, measures.probes
     rows = []
     for name in (study.attribute, *study.watched):
         target = probes.target(name)
-        code = target.code(bench.test.frame[name])
+        code = target.code(measures.test.frame[name])
         given = code >= 0
-        read = probes.read(bench.images[given])[name]
+        read = probes.read(measures.images[given])[name]
         for k, level in enumerate(target.levels):
             own = code[given] == k
             both = 0 < own.sum() < len(own)
@@ -108,32 +139,18 @@ def probe_rows(bench: Bench) -> list[Row]:
     return rows
 
 
-def _trained(bench: Bench, entrant: Entrant, seed: int) -> tuple[CounterfactualGenerator, float]:
-    """Fit a model in its own folder; seconds are of the processor, in all sessions that trained it."""
-    study, effort = bench.study, bench.effort
-    if entrant.kind == "oracle":
-        assert study.sample is not None  # It enters only where there is one.
-        return Oracle.of(study.sample), 0.0
-    options = {"preset": effort.preset, **effort.steps.get(entrant.kind, {}), **entrant.options}
-    hold = study.hold if entrant.held else ()
-    model = build_generator(entrant.kind, size=effort.size, hold=hold, attributes=(study.attribute,), **options)
-    training = bench.folder / "models" / f"{entrant.slug}-{seed}" / "training"
-    earlier, began = seconds_spent(training), time.process_time()
-    model.fit(study.train, study.validation, seed=seed, directory=training, narrator=bench.narrator)
-    seconds = earlier + time.process_time() - began
-    model.save(training.parent)
-    return model, seconds
-
-
-def _measured(bench: Bench, generator: CounterfactualGenerator, entrant: Entrant, seed: int) -> Row:
-    study, effort = bench.study, bench.effort
-    attribute, levels, frame = study.attribute, study.levels, bench.test.frame
+def _measured(
+    measures: Measures, generator: CounterfactualGenerator, entrant: Entrant, seed: int
+) -> tuple[Row, npt.NDArray[np.float32]]:
+    """Measure a trained model; also the first draws of a few images for the grid, (images, levels, s, s)."""
+    study, effort = measures.study, measures.effort
+    attribute, levels, frame = study.attribute, study.levels, measures.test.frame
     began = time.process_time()
-    redrawn = _redraw(bench, generator, seed)
+    redrawn = _redraw(measures, generator, seed)
     pace = 1000 * (time.process_time() - began) / (len(redrawn) * len(levels) * effort.draws)
-    meter = QualityMeter(bench.probes, attribute=attribute, levels=levels, extractor=bench.extractor)
-    meter.add(bench.images, redrawn, frame[attribute])
-    few, rows = bench.images[:FEW], frame.iloc[:FEW].reset_index(drop=True)
+    meter = QualityMeter(measures.probes, attribute=attribute, levels=levels, extractor=measures.extractor)
+    meter.add(measures.images, redrawn, frame[attribute])
+    few, rows = measures.images[:FEW], frame.iloc[:FEW].reset_index(drop=True)
     cycles = cycle_composition(generator, few, rows, attribute=attribute, cycles=effort.cycles, seed=seed)
     there = there_and_back(generator, few, rows, attribute=attribute, seed=seed)
     report = meter.report(reversibility=there, cycles=cycles)
@@ -152,9 +169,9 @@ def _measured(bench: Bench, generator: CounterfactualGenerator, entrant: Entrant
         "kid": report.kid,
         "features": report.fid_extractor,
         "coin": float(np.abs(coin[:, 1] - coin[:, 0]).mean()),
-        "gates": _gates(report, bench, study.hold),
+        "gates": _gates(report, measures, study.hold),
         "notes": list(report.notes),
-        "effect_map": _effect(bench, redrawn),
+        "effect_map": _effect(measures, redrawn),
         "leakage": None,
         "round_trip": None,
         "training": dict(getattr(generator, "report", {})),
@@ -165,50 +182,48 @@ def _measured(bench: Bench, generator: CounterfactualGenerator, entrant: Entrant
         )
         row["leakage"] = leak.to_json()
         row["round_trip"] = asdict(round_trip(generator.sampler, few, rows))
-    _keep_pictures(bench, redrawn, entrant, seed)
-    return row
+    return row, redrawn[picture_rows(frame, study), :, 0, 0]
 
 
-def _redraw(bench: Bench, generator: CounterfactualGenerator, seed: int) -> Images:
+def _redraw(measures: Measures, generator: CounterfactualGenerator, seed: int) -> Images:
     """Redraw the test images, a part at a time, with a bar."""
-    study, parts = bench.study, []
-    with bench.narrator.progress("generate", len(bench.images)) as tick:
-        for start in range(0, len(bench.images), 32):
+    study, parts = measures.study, []
+    with measures.stages.narrator.progress("generate", len(measures.images)) as tick:
+        for start in range(0, len(measures.images), 32):
             rows = slice(start, start + 32)
-            frame = bench.test.frame.iloc[rows].reset_index(drop=True)
+            frame = measures.test.frame.iloc[rows].reset_index(drop=True)
             drawn = generator.generate(
-                bench.images[rows],
+                measures.images[rows],
                 frame,
                 attribute=study.attribute,
                 levels=study.levels,
-                draws=bench.effort.draws,
+                draws=measures.effort.draws,
                 seed=seed,
             )
             parts.append(drawn)
-            tick(min(start + 32, len(bench.images)))
+            tick(min(start + 32, len(measures.images)))
     return np.concatenate(parts)
 
 
-def true_images(bench: Bench) -> npt.NDArray[np.float32] | None:
+def true_images(measures: Measures) -> npt.NDArray[np.float32] | None:
     """Give true counterfactuals of the test images, (n, levels, 1, s, s), where a simulator knows them."""
-    sample = bench.study.sample
+    sample = measures.study.sample
     if sample is None:
         return None
-    place = {name: row for row, name in enumerate(sample.frame["image_id"].astype(str))}
-    rows = [place[name] for name in bench.test.frame["image_id"].astype(str)]
-    return np.stack([sample.counterfactual(level, rows) for level in bench.study.levels], axis=1)
+    units = sample.of_images(measures.test.frame["image_id"].astype(str))
+    return np.stack([units.counterfactual(level) for level in measures.study.levels], axis=1)
 
 
-def _effect(bench: Bench, redrawn: Images) -> Row | None:
+def _effect(measures: Measures, redrawn: Images) -> Row | None:
     """Compare the first draw's changes from the first level with the true ones."""
-    true = true_images(bench)
+    true = true_images(measures)
     if true is None:
         return None
     generated = redrawn[:, :, 0]
     return asdict(effect_map(generated[:, 1:] - generated[:, :1], true[:, 1:] - true[:, :1]))
 
 
-def _gates(report: QualityReport, bench: Bench, hold: tuple[str, ...]) -> list[Row]:
+def _gates(report: QualityReport, measures: Measures, hold: tuple[str, ...]) -> list[Row]:
     """Hold a report against the limits that an audit has by default; the coin's audit needs a model and is left out."""
     quality = Quality(
         composition=report.composition,
@@ -222,19 +237,10 @@ def _gates(report: QualityReport, bench: Bench, hold: tuple[str, ...]) -> list[R
     )
     assert report.real_readings is not None
     assert report.attribute_readings is not None
-    study = bench.study
+    study = measures.study
     readings = (report.real_readings, report.attribute_readings)
-    carried = carried_by(bench.probes, *readings, bench.test.frame, study.attribute, study.levels, hold)
+    carried = carried_by(measures.probes, *readings, measures.test.frame, study.attribute, study.levels, hold)
     return [asdict(gate) for gate in gates_of(Evidence(GateConfig(placebo=False), Faithfulness(quality), carried))]
-
-
-def _keep_pictures(bench: Bench, redrawn: Images, entrant: Entrant, seed: int) -> None:
-    """Keep the first draws of a few images for the grid, (images, levels, s, s)."""
-    rows = picture_rows(bench.test.frame, bench.study)
-    folder = bench.folder / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / f"{entrant.slug}-{seed}.npy") as temporary, temporary.open("wb") as stream:
-        np.save(stream, redrawn[rows, :, 0, 0])
 
 
 def picture_rows(frame: pd.DataFrame, study: Study) -> list[int]:

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from citlr.console import Narrator
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, StateError, did_you_mean
+from citlr.generators.probes.probe import load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import load_extractor
-from citlr.run.files import atomic_write, claim, fingerprint, read_json, write_json
-from citlr.studies.generation.figures import picture_grid, write_grid
-from citlr.studies.generation.measure import Bench, Row, measure_entrant, probe_rows
-from citlr.studies.generation.study import PRESETS, Effort, Entrant, Study, cohort_study, entrants, phantom_study
-from citlr.studies.generation.tables import Sheet, gate_lines, study_sheets
-
-PHANTOM = "phantom"
+from citlr.run.files import write_json
+from citlr.run.rows import Row
+from citlr.run.stage import SCRATCH, Stage
+from citlr.run.stages import Stages
+from citlr.studies.generation.figures import picture_grid
+from citlr.studies.generation.measure import Measures, finished_rows, measure_entrant, probe_rows
+from citlr.studies.generation.study import PRESETS, Effort, Study, cohort_study, entrants, phantom_study
+from citlr.studies.generation.tables import gate_lines, study_sheets
+from citlr.studies.kit.page import save_figure, write_page
+from citlr.studies.kit.settings import PHANTOM, Source
+from citlr.studies.kit.sheet import Sheet
 
 
 def run_generation(
@@ -40,46 +45,55 @@ def run_generation(
         raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
     effort = _changed(PRESETS[preset], changes or {})
     extractor = load_extractor(features)
-    narrator, folder = narrator or Narrator(quiet=True), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    study = _study(cohort, effort, folder, attribute, hold, correlation, seed, narrator)
-    chosen = entrants(study, tuple(models))
-    key = fingerprint({"study": study.key(), "effort": _plain(effort), "features": features, "seed": seed})
-    claim(folder, key, "another comparison (other images, cohort, preset, seed, features or version of citlr)")
-    narrator.say(f"{study.name}: {len(study.train)} training images, {len(chosen)} models, {effort.seeds} seeds")
-    probes = fit_probes(
-        *study.probe_splits,
-        ProbeSettings(
-            (study.attribute,),
-            effort.size,
-            labels=study.watched,
-            steps=effort.probe_steps,
-            batch_size=32,
-            architecture=effort.probe,
-            # In the phantom's own sample for the probe nothing goes with the attribute.
-            within_levels=study.sample is None,
-        ),
-        seed=seed,
-        directory=folder / "probe",
-        narrator=narrator,
-    )
-    bench = Bench.of(study, effort, probes, extractor, folder, narrator)
-    probe = probe_rows(bench)
-    for turn in range(effort.seeds):
-        for entrant in chosen:
-            # Equations have no training, and one row.
-            if entrant.kind != "oracle" or turn == 0:
-                measure_entrant(bench, entrant, seed + turn)
-    every = [(entrant, _finished(folder, entrant)) for entrant in entrants(study)]
-    shown = tuple(entrant for entrant, _ in every if (folder / "rows" / f"{entrant.slug}-{seed}.json").is_file())
-    return _write(bench, shown, [row for _, found in every for row in found], probe, seed)
+    stages = Stages(out, narrator)
+    with stages.locked():
+        source = Source(cohort, attribute, (), None if hold is None else tuple(hold), correlation, seed)
+        study = _study(source, effort, stages)
+        chosen = entrants(study, tuple(models))
+        probe = _probe_stage(study, effort, features, seed, stages.narrator)
+        before = stages.record(probe.name)
+        if before is not None and before.stage_key != probe.key:
+            other = "another comparison (other images, cohort, preset, seed, features or version of citlr)"
+            raise StateError(f"{stages.root} holds {other}: give another folder.")
+        stages.narrator.say(
+            f"{study.name}: {len(study.train)} training images, {len(chosen)} models, {effort.seeds} seeds"
+        )
+        key = stages.do(probe).key
+        measured = Measures.of(study, effort, load_probes(stages.path("probe")), extractor, stages, key)
+        for turn in range(effort.seeds):
+            for entrant in chosen:
+                # Equations have no training, and one row.
+                if entrant.kind != "oracle" or turn == 0:
+                    measure_entrant(measured, entrant, seed + turn)
+        return _write(measured, seed)
 
 
-def _finished(folder: Path, entrant: Entrant) -> list[Row]:
-    """Read the rows of a model's trainings, by seed."""
-    numbers = {file.stem.removeprefix(f"{entrant.slug}-"): file for file in (folder / "rows").glob("*.json")}
-    own = sorted((int(number), file) for number, file in numbers.items() if number.isdigit())
-    return [read_json(file) for _, file in own]
+def _probe_stage(study: Study, effort: Effort, features: str, seed: int, narrator: Narrator) -> Stage:
+    """Return the stage that trains what reads redrawn images; its inputs are those of every row."""
+
+    def work(folder: Path) -> None:
+        probes = fit_probes(
+            *study.probe_splits,
+            ProbeSettings(
+                (study.attribute,),
+                effort.size,
+                labels=study.watched,
+                steps=effort.probe_steps,
+                batch_size=32,
+                architecture=effort.probe,
+                # In the phantom's own sample for the probe nothing goes with the attribute.
+                within_levels=study.sample is None,
+            ),
+            seed=seed,
+            directory=folder / SCRATCH,
+            narrator=narrator,
+        )
+        probes.save(folder / "probe")
+
+    # One more seed adds rows and changes none.
+    plain = {name: value for name, value in asdict(effort).items() if name != "seeds"}
+    inputs = {"study": study.fingerprint(), "effort": plain, "features": features, "seed": seed}
+    return Stage("probe", inputs, work, ("probe",))
 
 
 def _changed(effort: Effort, changes: dict[str, Any]) -> Effort:
@@ -90,38 +104,26 @@ def _changed(effort: Effort, changes: dict[str, Any]) -> Effort:
     return replace(effort, **wanted)
 
 
-def _plain(effort: Effort) -> dict[str, Any]:
-    """Give what the rows depend on: one more seed adds rows and changes none."""
-    return {name: value for name, value in asdict(effort).items() if name != "seeds"}
-
-
-def _study(
-    cohort: str,
-    effort: Effort,
-    folder: Path,
-    attribute: str | None,
-    hold: Sequence[str] | None,
-    correlation: float,
-    seed: int,
-    narrator: Narrator,
-) -> Study:
-    if cohort != PHANTOM:
-        held = None if hold is None else tuple(hold)
-        return cohort_study(Path(cohort), attribute=attribute, hold=held, seed=seed, narrator=narrator)
-    if attribute is not None or hold is not None:
+def _study(source: Source, effort: Effort, stages: Stages) -> Study:
+    if source.cohort != PHANTOM:
+        return cohort_study(source, stages.narrator)
+    if source.attribute is not None or source.hold is not None:
         raise InputError(
             "The phantom's attribute and held covariates are given; --attribute and --hold are of cohorts."
         )
-    return phantom_study(effort, folder, correlation=correlation, seed=seed)
+    return phantom_study(source, effort, stages)
 
 
-def _write(bench: Bench, chosen: Sequence[Entrant], rows: list[Row], probe: list[Row], seed: int) -> dict[str, Any]:
-    study, folder = bench.study, bench.folder
+def _write(measures: Measures, seed: int) -> dict[str, Any]:
+    """Write tables, page and grid of all that the folder holds."""
+    study, folder = measures.study, measures.stages.root
+    finished = [(entrant, finished_rows(measures, entrant)) for entrant in entrants(study)]
+    rows, probe = [row for _, found in finished for row in found], probe_rows(measures)
+    shown = [entrant for entrant, found in finished if any(row["seed"] == seed for row in found)]
     sheets = study_sheets(rows, probe, levels=study.levels, attribute=study.attribute)
-    (folder / "tables").mkdir(exist_ok=True)
     for one in sheets:
         one.write(folder / "tables")
-    write_grid(picture_grid(bench, chosen, seed=seed), folder / "pictures.png")
+    save_figure(picture_grid(measures, shown, seed=seed), folder / "pictures.png")
     content = {
         "study": {
             "name": study.name,
@@ -129,15 +131,14 @@ def _write(bench: Bench, chosen: Sequence[Entrant], rows: list[Row], probe: list
             "levels": list(study.levels),
             "hold": list(study.hold),
             "train_images": len(study.train),
-            "test_images": len(bench.test),
+            "test_images": len(measures.test),
         },
-        "effort": asdict(bench.effort),
+        "effort": asdict(measures.effort),
         "probe": probe,
         "rows": rows,
     }
     write_json(folder / "generation.json", content)
-    with atomic_write(folder / "generation.md") as temporary:
-        temporary.write_text(_page(bench, rows, sheets), encoding="utf-8")
+    write_page(folder / "generation.md", _page(measures, rows, sheets))
     return content
 
 
@@ -155,13 +156,13 @@ def _trainings(rows: Sequence[Row]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _page(bench: Bench, rows: Sequence[Row], sheets: Sequence[Sheet]) -> str:
-    study, effort = bench.study, bench.effort
+def _page(measures: Measures, rows: Sequence[Row], sheets: Sequence[Sheet]) -> list[str]:
+    study, effort, tested = measures.study, measures.effort, len(measures.test)
     notes = sorted({note for row in rows for note in row["notes"]})
     lines = [
         f"# Generators on {study.name}",
         "",
-        f"{len(study.train)} training images, {len(bench.test)} test images of {effort.size} x {effort.size} pixels, "
+        f"{len(study.train)} training images, {tested} test images of {effort.size} x {effort.size} pixels, "
         f"{effort.draws} draws, preset '{effort.preset}', trainings: {_trainings(rows)} (mean ± standard deviation "
         "over several). "
         f"Held: {', '.join(study.hold) or 'nothing'}. The probe ({effort.probe}) had no part in any generator's "
@@ -174,5 +175,4 @@ def _page(bench: Bench, rows: Sequence[Row], sheets: Sequence[Sheet]) -> str:
     lines += [*gate_lines(rows), ""]
     if notes:
         lines += ["**Not known, and why**", "", *(f"- {note}" for note in notes), ""]
-    lines += ["![test images redrawn by every model](pictures.png)", ""]
-    return "\n".join(lines)
+    return [*lines, "![test images redrawn by every model](pictures.png)"]

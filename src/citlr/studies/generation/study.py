@@ -13,8 +13,11 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.rivals.vae import BETAS
 from citlr.run.files import fingerprint
-from citlr.run.stage import code_version
+from citlr.run.stages import Stages
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
+from citlr.simulators.phantom.sample import read_phantom
+from citlr.studies.kit.settings import Source
+from citlr.studies.kit.worlds import world_folder
 
 FINDING = "cardiomegaly"
 # Patients of the phantom's probe: a sample of their own in which attribute and findings are independent.
@@ -99,11 +102,11 @@ class Study:
     watched: tuple[str, ...]
     sample: PhantomSample | None = None
 
-    def key(self) -> str:
-        """Name the images' content and the settings of the study, and the code that measures them."""
+    def fingerprint(self) -> str:
+        """Fingerprint the images and what is asked of them."""
         parts = [part.fingerprint() for part in (self.train, self.validation, self.test, *self.probe_splits)]
         settings = (self.name, self.attribute, self.levels, self.hold, self.watched)
-        return fingerprint({"parts": parts, "settings": repr(settings), "code": code_version()})
+        return fingerprint({"parts": parts, "settings": repr(settings)})
 
 
 @dataclass(frozen=True)
@@ -153,16 +156,19 @@ def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
     return tuple(entrant for entrant in every if not only or entrant.name in only)
 
 
-def phantom_study(effort: Effort, folder: Path, *, correlation: float, seed: int) -> Study:
+def phantom_study(source: Source, effort: Effort, stages: Stages) -> Study:
     """Draw a phantom cohort in which sex goes with one finding, and the probe's own in which it does not."""
-    world = PhantomWorld(size=effort.size, correlation={FINDING: correlation}, prevalence={FINDING: 0.5})
-    sample = world.sample(effort.patients, seed=seed, images_per_patient=1)
-    cohort = sample.write(folder / "world", seed=seed)
+    world = PhantomWorld(size=effort.size, correlation={FINDING: source.correlation}, prevalence={FINDING: 0.5})
+    sample = world.sample(effort.patients, seed=source.seed, images_per_patient=1)
     free = PhantomWorld(size=effort.size, prevalence=0.5)
-    own = free.sample(max(effort.patients // 2, min(PROBE_PATIENTS, 2 * effort.patients)), seed=seed + PROBE_SEED)
-    probe = own.write(folder / "probe-world", seed=seed)
+    few = max(effort.patients // 2, min(PROBE_PATIENTS, 2 * effort.patients))
+    own = free.sample(few, seed=source.seed + PROBE_SEED)
+    cohort, probe = (
+        read_phantom(world_folder(stages, one, name=name), attribute=world.attribute, seed=source.seed)
+        for name, one in {"world": sample, "probe-world": own}.items()
+    )
     return Study(
-        name=f"phantom, {effort.size} x {effort.size}, correlation {correlation:g}",
+        name=f"phantom, {effort.size} x {effort.size}, correlation {source.correlation:g}",
         train=cohort.part("train"),
         validation=cohort.part("validation"),
         test=cohort.part("test"),
@@ -175,41 +181,35 @@ def phantom_study(effort: Effort, folder: Path, *, correlation: float, seed: int
     )
 
 
-def cohort_study(
-    source: Path,
-    *,
-    attribute: str | None,
-    hold: tuple[str, ...] | None,
-    seed: int,
-    narrator: Narrator,
-    labels: tuple[str, ...] = (),
-) -> Study:
+def cohort_study(source: Source, narrator: Narrator) -> Study:
     """Read the cohort of an audit's YAML, or a `cohort.parquet` that `citlr prepare` or an audit wrote."""
-    if source.suffix in (".yaml", ".yml"):
-        config = read_config(source)
+    file = Path(source.cohort)
+    if file.suffix in (".yaml", ".yml"):
+        config = read_config(file)
         settings, held = config.cohort, config.generator.hold
-        if labels:
-            settings = settings.model_copy(update={"labels": tuple(dict.fromkeys((*labels, *settings.labels)))})
+        if source.labels:
+            labels = tuple(dict.fromkeys((*source.labels, *settings.labels)))
+            settings = settings.model_copy(update={"labels": labels})
     else:
-        whole = Cohort.from_parquet(source)
+        whole = Cohort.from_parquet(file)
         settings = CohortConfig(
-            table=source,
-            attribute=attribute or _first(whole, source),
-            labels=whole.labels or _refuse(f"The cohort at '{source}' has no labels; prepare it with some."),
+            table=file,
+            attribute=source.attribute or _first(whole, file),
+            labels=whole.labels or _refuse(f"The cohort at '{file}' has no labels; prepare it with some."),
             covariates=whole.covariates,
-            split_seed=seed,
+            split_seed=source.seed,
         )
         held = ()
-    if attribute is not None:
-        settings = settings.model_copy(update={"attribute": attribute})
+    if source.attribute is not None:
+        settings = settings.model_copy(update={"attribute": source.attribute})
     cohort = take_in(settings, narrator=narrator)
-    held = held if hold is None else hold
+    held = held if source.hold is None else source.hold
     for name in held:
         if name not in cohort.frame.columns:
             raise InputError(f"The cohort has no column '{name}' to hold.{did_you_mean(name, cohort.frame.columns)}")
     train, validation = cohort.part("train"), cohort.part("validation")
     return Study(
-        name=source.stem if source.stem != "cohort" else source.parent.name,
+        name=file.stem if file.stem != "cohort" else file.parent.name,
         train=train,
         validation=validation,
         test=cohort.part("test"),

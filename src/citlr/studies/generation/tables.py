@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from citlr.run.files import atomic_write
-from citlr.text import markdown
-
-Row = dict[str, Any]
-# What LaTeX reads as commands, and how it is written instead.
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "$": r"\$"}
+from citlr.run.rows import Row
+from citlr.studies.kit.sheet import Cell, Sheet
 
 
 @dataclass(frozen=True)
@@ -27,73 +20,6 @@ class Column:
     pick: Callable[[Row], float | None]
     digits: int = 3
     factor: float = 1.0
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A finished table: a name for its files, a caption, headings, and cells as text."""
-
-    name: str
-    caption: str
-    head: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """Write the table as Markdown, its caption above it.
-
-        Examples
-        --------
-        >>> print(Sheet("t", "A table", ("model", "x"), (("a", "1"),)).markdown())
-        **A table**
-        <BLANKLINE>
-        | model | x |
-        |---|---|
-        | a | 1 |
-        """
-        head, *body = [f"| {' | '.join(map(markdown, line))} |" for line in (self.head, *self.cells)]
-        return "\n".join([f"**{markdown(self.caption)}**", "", head, "|" + "---|" * len(self.head), *body])
-
-    def csv(self) -> str:
-        """Write the table as CSV."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(self.head)
-        writer.writerows(self.cells)
-        return stream.getvalue()
-
-    def latex(self) -> str:
-        r"""Write the table as LaTeX for the package booktabs.
-
-        Examples
-        --------
-        >>> print(Sheet("t", "50 %", ("model", "x"), (("a_b", "1 ± 2"),)).latex().splitlines()[5])
-        a\_b & 1 $\pm$ 2 \\
-        """
-
-        def line(cells: Sequence[str]) -> str:
-            return " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
-
-        caption = "".join(_LATEX.get(sign, sign) for sign in self.caption)
-        return "\n".join(
-            [
-                r"\begin{table}",
-                rf"\caption{{{caption}}}\label{{tab:{self.name}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}",
-                r"\toprule",
-                line(self.head) + r" \midrule",
-                *(line(cells) for cells in self.cells),
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
-
-    def write(self, folder: Path) -> None:
-        """Write `<name>.md`, `.csv` and `.tex`."""
-        for suffix, text in ((".md", self.markdown() + "\n"), (".csv", self.csv()), (".tex", self.latex())):
-            with atomic_write(folder / f"{self.name}{suffix}") as temporary:
-                temporary.write_text(text, encoding="utf-8")
 
 
 def spread(values: Sequence[float | None], *, digits: int) -> str:
@@ -206,21 +132,14 @@ def _at(*keys: str) -> Callable[[Row], float | None]:
 
 
 def _probe_sheet(probe: Sequence[Row], attribute: str) -> Sheet:
-    def show(value: float | None, digits: int, factor: float = 1.0) -> str:
-        return "unknown" if value is None else f"{factor * value:.{digits}f}"
-
-    cells = tuple(
-        (
-            row["target"] + ("" if row["trusted"] else " (no better than chance)"),
-            row["level"],
-            str(row["images"]),
-            show(row["accuracy"], 1, 100.0),
-            show(row["auroc"], 3),
-        )
-        for row in probe
-    )
-    head = ("read", "level", "test images", "accuracy, %", "AUROC")
-    return Sheet("probe", f"The probe on original test images (Table 6: {attribute})", head, cells)
+    columns: dict[str, Cell] = {
+        "read": lambda row: row["target"] + ("" if row["trusted"] else " (no better than chance)"),
+        "level": "{level}",
+        "test images": "{images}",
+        "accuracy, %": lambda row: "unknown" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}",
+        "AUROC": lambda row: "unknown" if row["auroc"] is None else f"{row['auroc']:.3f}",
+    }
+    return Sheet.of("probe", f"The probe on original test images (Table 6: {attribute})", columns, probe)
 
 
 def _drift_sheet(rows: Sequence[Row]) -> Sheet:

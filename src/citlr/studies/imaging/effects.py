@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,9 @@ from scipy import stats
 from citlr.audit.prediction import ORIGINAL
 from citlr.data.cohort import Cohort
 from citlr.invariance.effects.auroc import clustered_auroc
+from citlr.run.rows import Row
 from citlr.studies.imaging.study import ImagingStudy
 
-Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +11,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from citlr.report.charts.scatters import paired
-from citlr.run.files import atomic_write
+from citlr.run.rows import Row
 from citlr.studies.imaging.study import ImagingStudy
 from citlr.studies.imaging.tables import TESTS
 
-Row = dict[str, Any]
 # Colours and shapes that stay apart in grey and for the colour blind (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b3609a", "#56b4e9", "#e69f00")
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
@@ -94,10 +91,3 @@ def changes(responses: dict[str, pd.DataFrame], study: ImagingStudy, label: str,
     handles, names = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(study.levels), fontsize=8, frameon=False)
     return figure
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, atomically."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
-    return path

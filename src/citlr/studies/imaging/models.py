@@ -15,8 +15,7 @@ import pandas as pd
 from citlr.audit.prediction import ORIGINAL, predict_sets, write_responses
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.statistics import contrasts, outcome_of
-from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.invariance.observational.published import published_cit_lr
@@ -26,21 +25,20 @@ from citlr.predictors.training.classifier import train_classifier
 from citlr.predictors.training.settings import TrainingSettings
 from citlr.report.page import write_report
 from citlr.run.files import read_json, write_json
-from citlr.run.provenance import versions
+from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.studies.imaging.effects import factual_auroc, paired_change, true_values
-from citlr.studies.imaging.stage import ImagingStage, open_stage
+from citlr.studies.imaging.shared import Shared, open_shared
 from citlr.studies.imaging.study import read_study
 
-Row = dict[str, Any]
 # Where a network's checkpoints lie in its folder.
 TRAINED = "trained"
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What one model said: on redrawn and original images, its operating points, and on the true images by level."""
 
     responses: pd.DataFrame
@@ -113,10 +111,10 @@ def audit_model(*, seed: int, folder: str, model: dict[str, Any], outcome: str, 
     shared: Row = {key: model[key] for key in ("arch", "rank")} | {"model": name}
 
     def work(home: Path) -> None:
-        stage = open_stage(place)
+        common = open_shared(place)
         predictor = load_predictor(model["source"], name=name, trust=model["trust"])
-        require_labels(predictor, stage.study.labels, exact=model["own"])
-        write_json(home / "row.json", _audit_one(predictor, stage, home, shared, outcome=outcome, seed=seed))
+        require_labels(predictor, common.study.labels, exact=model["own"])
+        write_json(home / "row.json", _audit_one(predictor, common, home, shared, outcome=outcome, seed=seed))
 
     places = ("audit.json", "responses.parquet", "audit.html", "row.json")
     inputs = {**shared, "own": model["own"], "outcome": outcome, "seed": seed}
@@ -125,39 +123,32 @@ def audit_model(*, seed: int, folder: str, model: dict[str, Any], outcome: str, 
     return row
 
 
-def _audit_one(predictor: Predictor, stage: ImagingStage, home: Path, shared: Row, *, outcome: str, seed: int) -> Row:
+def _audit_one(predictor: Predictor, common: Shared, home: Path, shared: Row, *, outcome: str, seed: int) -> Row:
     """Audit a model, write its result, responses and page, and return its row."""
-    answers = _ask(predictor, stage, home / SCRATCH)
+    predictions = _predict(predictor, common, home / SCRATCH)
     start = time.perf_counter()
-    test = TestConfig.model_validate({"outcome": outcome, "threshold": answers.threshold})
-    # The ladder of planted biases says what the audit could find; here the models themselves are the ladder.
-    settings = Settings(test, GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
-    result = audit_responses(
-        AuditInputs(
-            model=predictor.name,
-            responses=answers.responses,
-            whole=stage.study.cohort,
-            test=stage.counterfactuals.cohort,
-            counterfactuals=stage.counterfactuals,
-            faithfulness=stage.faithfulness,
-            settings=settings,
-            provenance=_provenance(predictor, stage, seed),
-        )
+    test = TestConfig.model_validate({"outcome": outcome, "threshold": predictions.threshold})
+    result = common.audit(
+        predictor.name,
+        predictions.responses,
+        test=test,
+        seed=seed,
+        inputs={"model_sha256": predictor.fingerprint()},
     )
-    asked = answers.responses[answers.responses["attribute"] == stage.study.attribute]
+    responses = predictions.responses[predictions.responses["attribute"] == common.study.attribute]
     result.to_json(home / "audit.json")
-    write_responses(home / "responses.parquet", answers.responses)
-    write_report(home / "audit.html", result, responses=asked)
-    rows = _rows(result, asked, stage, test, seed)
-    rows = _with_truth(rows, predictor, answers.truth, stage, test)
+    write_responses(home / "responses.parquet", predictions.responses)
+    write_report(home / "audit.html", result, responses=responses)
+    rows = _rows(result, responses, common, test, seed)
+    rows = _with_truth(rows, predictor, predictions.truth, common, test)
     return {
         **shared,
         "verdict": result.verdict,
-        "inference_seconds": answers.seconds,
+        "inference_seconds": predictions.seconds,
         "audit_seconds": time.perf_counter() - start,
         "rows": json.dumps([{**shared, **one} for one in rows]),
         "aurocs": json.dumps(
-            [{**shared, **one} for one in factual_auroc(asked, stage.counterfactuals.cohort, stage.study)]
+            [{**shared, **one} for one in factual_auroc(responses, common.counterfactuals.cohort, common.study)]
         ),
     }
 
@@ -177,27 +168,25 @@ def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool
         )
 
 
-def _ask(predictor: Predictor, stage: ImagingStage, parts: Path) -> Answers:
+def _predict(predictor: Predictor, common: Shared, parts: Path) -> Predictions:
     """Run the model on everything, and choose thresholds on the validation split."""
     start = time.perf_counter()
-    responses = predict_sets(predictor, stage.counterfactuals.sets, stage.counterfactuals.cohort, folder=parts)
-    threshold = operating_points(predictor, stage.study.cohort.part("validation"), stage)
-    truth = {level: predictor.predict(np.asarray(images)) for level, images in stage.truth.items()}
-    return Answers(responses, threshold, truth, time.perf_counter() - start)
+    responses = predict_sets(predictor, common.counterfactuals.sets, common.counterfactuals.cohort, folder=parts)
+    threshold = operating_points(predictor, common.study.cohort.part("validation"), common)
+    truth = {level: predictor.predict(np.asarray(images)) for level, images in common.truth.items()}
+    return Predictions(responses, threshold, truth, time.perf_counter() - start)
 
 
-def operating_points(predictor: Predictor, validation: Cohort, stage: ImagingStage) -> dict[str, float]:
+def operating_points(predictor: Predictor, validation: Cohort, common: Shared) -> dict[str, float]:
     """Give every label the threshold that calls as many validation images positive as are: rare findings need one.
 
     One half where the validation split has only one class of the label.
     """
-    outputs = []
-    for start in range(0, len(validation), 256):
-        rows = np.arange(start, min(start + 256, len(validation)))
-        outputs.append(predictor.predict(validation.pixels(rows, size=stage.counterfactuals.main.plan.size)))
-    scores = np.concatenate(outputs)
+    size = common.counterfactuals.main.plan.size
+    parts = np.split(np.arange(len(validation)), range(256, len(validation), 256))
+    scores = np.concatenate([predictor.predict(validation.pixels(rows, size=size)) for rows in parts])
     found = {}
-    for label in stage.study.labels:
+    for label in common.study.labels:
         truth = validation.frame[label].to_numpy(float)
         known = ~np.isnan(truth)
         share = float(truth[known].mean()) if known.any() else 0.0
@@ -206,14 +195,14 @@ def operating_points(predictor: Predictor, validation: Cohort, stage: ImagingSta
     return found
 
 
-def _rows(result: AuditResult, own: pd.DataFrame, stage: ImagingStage, test: TestConfig, seed: int) -> list[Row]:
+def _rows(result: AuditResult, own: pd.DataFrame, common: Shared, test: TestConfig, seed: int) -> list[Row]:
     """Put the tests of one model side by side: a row per label and contrast."""
     base = {(row.method, row.label, row.contrast): row for row in result.baselines}
     rows = []
     for row in result.tests:
         parity = base["demographic_parity", row.label, row.contrast]
         chance = base["equal_opportunity", row.label, row.contrast]
-        published = _published(own, stage, row.label, row.contrast, test, seed)
+        published = _published(own, common, row.label, row.contrast, test, seed)
         rows.append(
             {
                 "label": row.label,
@@ -244,15 +233,15 @@ def _threshold(test: TestConfig, label: str) -> float:
 
 
 def _published(
-    own: pd.DataFrame, stage: ImagingStage, label: str, contrast: tuple[str, str], test: TestConfig, seed: int
+    own: pd.DataFrame, common: Shared, label: str, contrast: tuple[str, str], test: TestConfig, seed: int
 ) -> float:
     """Run the published test on the images as they came: log10 p of (Z, A, Yhat)."""
     originals = own[(own["draw"] == ORIGINAL) & (own["label"] == label)].set_index("image_id")
-    frame = stage.counterfactuals.cohort.frame
+    frame = common.counterfactuals.cohort.frame
     probability = originals.loc[frame["image_id"], "probability"].to_numpy(float)
     result = published_cit_lr(
-        stage.representation,
-        frame[stage.study.attribute].to_numpy(str),
+        common.representation,
+        frame[common.study.attribute].to_numpy(str),
         outcome_of(probability, label, test),
         patients=frame["patient_id"].to_numpy(str),
         contrast=contrast,
@@ -262,21 +251,17 @@ def _published(
 
 
 def _with_truth(
-    rows: list[Row], predictor: Predictor, outputs: dict[str, Floats], stage: ImagingStage, test: TestConfig
+    rows: list[Row], predictor: Predictor, outputs: dict[str, Floats], common: Shared, test: TestConfig
 ) -> list[Row]:
     """Add what the true counterfactuals say, where they are known."""
     if not outputs:
         return rows
-    factual = stage.counterfactuals.cohort.frame[stage.study.attribute].to_numpy(str)
+    factual = common.counterfactuals.cohort.frame[common.study.attribute].to_numpy(str)
     truth: dict[tuple[str, tuple[str, str]], Row] = {}
-    for label in stage.study.labels:
+    for label in common.study.labels:
         column = predictor.labels.index(label)
         own = {level: outcome_of(values[:, column], label, test) for level, values in outputs.items()}
         decided = {level: values[:, column] >= _threshold(test, label) for level, values in outputs.items()}
-        for contrast in contrasts(stage.study.levels):
+        for contrast in contrasts(common.study.levels):
             truth[label, contrast] = true_values(own, decided, factual, contrast)
     return [{**row, **truth[row["label"], tuple(row["contrast"])]} for row in rows]
-
-
-def _provenance(predictor: Predictor, stage: ImagingStage, seed: int) -> Row:
-    return {"versions": versions(), "seed": seed, "inputs": {"model_sha256": predictor.fingerprint()}}

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from citlr.audit.results.result import read_result
 from citlr.console import Narrator
@@ -25,12 +24,12 @@ from citlr.predictors.training.settings import TrainingSettings
 from citlr.randomness import hashed_seed
 from citlr.report.fleet import write_fleet
 from citlr.run.files import digest_or_missing, fingerprint, write_json
+from citlr.run.rows import Row
 from citlr.run.stages import Stages
 from citlr.studies.imaging.models import TRAINED, audit_model, require_labels, train_network
-from citlr.studies.imaging.page import Found, write_pages
-from citlr.studies.imaging.stage import audited_after, set_stage
+from citlr.studies.imaging.page import Results, write_pages
+from citlr.studies.imaging.shared import audited_after, prepare
 from citlr.studies.imaging.study import (
-    PHANTOM,
     PRESETS,
     ImagingEffort,
     ImagingStudy,
@@ -39,10 +38,9 @@ from citlr.studies.imaging.study import (
     read_imaging,
 )
 from citlr.studies.imaging.tables import agreement
-from citlr.studies.kit.engines import check_engine
-from citlr.studies.kit.sweep import SweepTask, run_sweep, sweep_key
-
-Row = dict[str, Any]
+from citlr.studies.kit.engines import Engine
+from citlr.studies.kit.settings import PHANTOM, Source
+from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep
 
 
 def run_imaging(
@@ -59,9 +57,7 @@ def run_imaging(
     weights: str | None = "auto",
     outcome: str = "decision",
     changes: dict[str, Any] | None = None,
-    engine: str = "loky",
-    workers: int = 1,
-    scheduler: str | None = None,
+    engine: Engine | None = None,
     seed: int = 0,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
@@ -70,28 +66,37 @@ def run_imaging(
         raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
     if outcome not in ("decision", "probability"):
         raise InputError(f"outcome is '{outcome}'; it can be decision or probability.")
-    check_engine(engine, workers=workers, scheduler=scheduler)
     extras = _extras(models)
-    effort = changed(PRESETS[preset], {**(changes or {}), **_findings(cohort, labels)})
+    held = None if hold is None else tuple(hold)
+    source = Source(cohort, attribute, tuple(labels), held, correlation, seed)
+    effort = changed(PRESETS[preset], {**(changes or {}), **_findings(source)})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
     narrator, folder = narrator or Narrator(quiet=True), Path(out).absolute()
-    predictors = [load_predictor(source, name=name, trust=trust) for name, source in extras.items()]
+    predictors = [load_predictor(path, name=name, trust=trust) for name, path in extras.items()]
     content = {predictor.name: predictor.fingerprint() for predictor in predictors}
-    folder.mkdir(parents=True, exist_ok=True)
-    study = _study(cohort, effort, folder, attribute, labels, hold, correlation, seed, narrator)
+    study = _study(source, effort, Stages(folder, narrator))
     while predictors:  # every task loads its own again
         _check_extra(predictors.pop(), study, effort.size, narrator)
     narrator.say(
         f"{study.name}: {len(study.cohort)} images, {len(effort.networks)} networks, {effort.keep} checkpoints"
     )
-    set_stage(study, effort, folder, seed=seed, narrator=narrator)
-    power: dict[str, Any] = {"engine": engine, "workers": workers, "scheduler": scheduler, "narrator": narrator}
-    trained, lost = _train(effort, folder, weights, seed, power)
-    audited, failed = _audit(trained, extras, content, folder, trust, outcome, seed, power)
+    prepare(study, effort, folder, seed=seed, narrator=narrator)
+
+    # The tasks are stages of folders of their own and know themselves what is done.
+    power: dict[str, Any] = {"engine": engine, "narrator": narrator}
+    trained, untrained = _records(
+        run_sweep(train_network, _trainings(effort, folder, weights, seed), title="train", **power)
+    )
+    for row in trained:
+        row["checkpoints"] = json.loads(row["checkpoints"])
+        row["kept"] = len(row["checkpoints"])
+    planned = [*_checkpoints(trained, folder), *_outside(extras, content, trust)]
+    audits = _audits(planned, folder, outcome, seed)
+    audited, failed = _records(run_sweep(audit_model, audits, title="audit", **power)) if audits else ([], [])
     if not audited:
-        first = (lost + failed)[0]
+        first = (untrained + failed)[0]
         raise StateError(f"No model could be audited; the first that failed, {first['task']}: {first['error']}")
-    return _publish(study, effort, folder, trained, audited, lost + failed, seed)
+    return _publish(study, effort, folder, (trained, audited, untrained + failed), seed)
 
 
 def _check_extra(predictor: Predictor, study: ImagingStudy, size: int, narrator: Narrator) -> None:
@@ -102,8 +107,8 @@ def _check_extra(predictor: Predictor, study: ImagingStudy, size: int, narrator:
         narrator.say(note)
 
 
-def _findings(cohort: str, labels: Sequence[str]) -> dict[str, Any]:
-    return {"findings": tuple(labels)} if cohort == PHANTOM and labels else {}
+def _findings(source: Source) -> dict[str, Any]:
+    return {"findings": source.labels} if source.cohort == PHANTOM and source.labels else {}
 
 
 def _extras(models: Sequence[str]) -> dict[str, str]:
@@ -120,26 +125,15 @@ def _extras(models: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _study(
-    cohort: str,
-    effort: ImagingEffort,
-    folder: Path,
-    attribute: str | None,
-    labels: Sequence[str],
-    hold: Sequence[str] | None,
-    correlation: float,
-    seed: int,
-    narrator: Narrator,
-) -> ImagingStudy:
-    if cohort != PHANTOM:
-        return read_imaging(
-            Path(cohort), effort, attribute=attribute, labels=labels, hold=hold, seed=seed, narrator=narrator
-        )
-    if attribute not in (None, "sex"):
-        raise InputError(f"The phantom has no attribute '{attribute}'; its only one is sex.")
-    if hold is not None:
+def _study(source: Source, effort: ImagingEffort, stages: Stages) -> ImagingStudy:
+    if source.cohort != PHANTOM:
+        return read_imaging(source, effort, stages.narrator)
+    if source.attribute not in (None, "sex"):
+        raise InputError(f"The phantom has no attribute '{source.attribute}'; its only one is sex.")
+    if source.hold is not None:
         raise InputError("What the phantom's generator holds is given (the findings and the view); leave --hold out.")
-    return phantom_imaging(effort, folder, correlation=correlation, seed=seed)
+    with stages.locked():
+        return phantom_imaging(source, effort, stages)
 
 
 def _settings(effort: ImagingEffort) -> dict[str, Any]:
@@ -147,96 +141,55 @@ def _settings(effort: ImagingEffort) -> dict[str, Any]:
     return {name: getattr(effort, name) for name in names}
 
 
-def _train(
-    effort: ImagingEffort, folder: Path, weights: str | None, seed: int, power: dict[str, Any]
-) -> tuple[list[Row], list[Row]]:
-    settings = _settings(effort)
+def _trainings(effort: ImagingEffort, folder: Path, weights: str | None, seed: int) -> list[SweepTask]:
     content = fingerprint([audited_after(folder)[0], None if weights is None else digest_or_missing(weights)])
-    tasks = [
-        SweepTask(
-            arch,
-            seed=hashed_seed("imaging network", seed, arch) % 2**31,
-            arguments={
-                "folder": str(folder),
-                "arch": arch,
-                "settings": settings,
-                "weights": weights,
-                "content": content,
-            },
-        )
+    common = {"folder": str(folder), "settings": _settings(effort), "weights": weights, "content": content}
+    return [
+        SweepTask(arch, hashed_seed("imaging network", seed, arch) % 2**31, {"arch": arch, **common})
         for arch in effort.networks
     ]
-    sweep = run_sweep(train_network, tasks, _file(folder, "train", train_network, tasks), retry=True, **power)
-    trained = []
-    for row in _records(sweep.done):
-        checkpoints = json.loads(row.pop("checkpoints"))
-        trained.append({**row, "checkpoints": checkpoints, "kept": len(checkpoints)})
-    return trained, _records(sweep.failed[["task", "error"]])
 
 
-def _audit(
-    trained: list[Row],
-    extras: dict[str, str],
-    content: dict[str, str],
-    folder: Path,
-    trust: bool,
-    outcome: str,
-    seed: int,
-    power: dict[str, Any],
-) -> tuple[list[Row], list[Row]]:
-    planned = [
-        (
-            f"{row['arch']}-{rank}",
-            row["arch"],
-            rank,
-            str(folder / "networks" / row["arch"] / TRAINED / file),
-            True,
-            False,
-        )
-        for row in trained
-        for rank, file in enumerate(row["checkpoints"], 1)
+def _checkpoints(trained: list[Row], folder: Path) -> Iterator[tuple[Row, str]]:
+    """List the models of the study's own, with their content."""
+    for row in trained:
+        for rank, file in enumerate(row["checkpoints"], 1):
+            source = str(folder / "networks" / row["arch"] / TRAINED / file)
+            model = {"name": f"{row['arch']}-{rank}", "arch": row["arch"], "rank": rank, "source": source}
+            yield {**model, "own": True, "trust": False}, digest_or_missing(source)
+
+
+def _outside(extras: dict[str, str], content: dict[str, str], trust: bool) -> Iterator[tuple[Row, str]]:
+    """List the models that were given, with their content."""
+    for name, source in extras.items():
+        model = {"name": name, "arch": name, "rank": 1, "source": source}
+        yield {**model, "own": False, "trust": trust}, content[name]
+
+
+def _audits(models: list[tuple[Row, str]], folder: Path, outcome: str, seed: int) -> list[SweepTask]:
+    common, after = {"folder": str(folder), "outcome": outcome}, audited_after(folder)
+    return [
+        SweepTask(model["name"], seed, {"model": model, "content": [content, *after], **common})
+        for model, content in models
     ]
-    planned += [(name, name, 1, source, False, trust) for name, source in extras.items()]
-    keys = ("name", "arch", "rank", "source", "own", "trust")
-    models = [dict(zip(keys, one, strict=True)) for one in planned]
-    after = audited_after(folder)
-    tasks = [
-        SweepTask(
-            model["name"],
-            seed=seed,
-            arguments={
-                "folder": str(folder),
-                "outcome": outcome,
-                "model": model,
-                "content": [content.get(model["name"]) or digest_or_missing(str(model["source"])), *after],
-            },
-        )
-        for model in models
-    ]
-    if not tasks:
-        return [], []
-    sweep = run_sweep(audit_model, tasks, _file(folder, "audit", audit_model, tasks), retry=True, **power)
-    return _records(sweep.done), _records(sweep.failed[["task", "error"]])
 
 
-def _records(frame: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _file(folder: Path, name: str, function: Any, tasks: Sequence[SweepTask]) -> Path:
-    """Name the rows by the tasks, so that one more model is another sweep; what is done is found by the tasks."""
-    return folder / "sweeps" / f"{name}-{sweep_key(function, tasks)[:12]}.parquet"
+def _records(sweep: Sweep) -> tuple[list[Row], list[Row]]:
+    """Give the rows of the tasks that were done, and task and error of the others."""
+    frames = sweep.done, sweep.failed[["task", "error"]]
+    done, failed = ([{str(k): v for k, v in row.items()} for row in frame.to_dict("records")] for frame in frames)
+    return done, failed
 
 
 def _publish(
     study: ImagingStudy,
     effort: ImagingEffort,
     folder: Path,
-    trained: list[Row],
-    audited: list[Row],
-    failed: list[Row],
+    done: tuple[list[Row], list[Row], list[Row]],
     seed: int,
 ) -> dict[str, Any]:
+    """Write tables, figures and pages of the networks that were trained, audited, and of the tasks that failed."""
+    trained, audited, failed = done
     rows = [one for row in audited for one in json.loads(row["rows"])]
     aurocs = [one for row in audited for one in json.loads(row["aurocs"])]
     models = [{key: value for key, value in row.items() if key not in ("rows", "aurocs")} for row in audited]
@@ -244,11 +197,11 @@ def _publish(
         "generator, trained once": Stages(folder).require("fit", "run the study again").seconds,
         "test images, redrawn once": Stages(folder).require("generate", "run the study again").seconds,
     }
-    found = Found(trained, failed, models, rows, aurocs, shared, agreement(rows))
-    results = {row["model"]: read_result(folder / "models" / row["model"] / "audit.json") for row in models}
-    write_fleet(folder / "audit.html", results, {name: f"models/{name}/audit.html" for name in results})
-    notes = _notes(study, found, results[models[0]["model"]].quality.gates)
-    write_pages(study, found, folder, notes=notes)
+    results = Results(trained, failed, models, rows, aurocs, shared, agreement(rows))
+    audits = {row["model"]: read_result(folder / "models" / row["model"] / "audit.json") for row in models}
+    write_fleet(folder / "audit.html", audits, {name: f"models/{name}/audit.html" for name in audits})
+    notes = _notes(study, results, audits[models[0]["model"]].quality.gates)
+    write_pages(study, results, folder, notes=notes)
     content = {
         "study": {key: getattr(study, key) for key in ("name", "attribute", "levels", "labels", "hold")},
         "seed": seed,
@@ -258,7 +211,7 @@ def _publish(
         "models": models,
         "failed": failed,
         "shared": shared,
-        "agreement": found.agreement,
+        "agreement": results.agreement,
         "rows": rows,
         "aurocs": aurocs,
     }
@@ -266,10 +219,10 @@ def _publish(
     return content
 
 
-def _notes(study: ImagingStudy, found: Found, gates: Sequence[Any]) -> list[str]:
+def _notes(study: ImagingStudy, results: Results, gates: Sequence[Any]) -> list[str]:
     """Say what a reader of the tables has to know first."""
     notes = []
-    whole = {row["test"]: row for row in found.agreement if row["finding"] == "all" and row["target"] == "true_psi"}
+    whole = {row["test"]: row for row in results.agreement if row["finding"] == "all" and row["target"] == "true_psi"}
     if whole:
         words = {"log10_citlr": "this project's test", "log10_published": "CIT-LR as published"}
         words |= {"log10_parity": "demographic parity", "log10_opportunity": "equality of opportunity"}
@@ -283,15 +236,15 @@ def _notes(study: ImagingStudy, found: Found, gates: Sequence[Any]) -> list[str]
         )
     missed = [gate.text for gate in gates if not gate.passed and gate.name != "placebo"]
     notes += [f"The generator misses a gate, so no verdict is given: {text}" for text in missed]
-    random = sorted(row["arch"] for row in found.trained if row["start_kind"] == "random")
+    random = sorted(row["arch"] for row in results.trained if row["start_kind"] == "random")
     if random:
         notes.append(
             f"Trained from random first weights, not from ImageNet's: {', '.join(random)}. "
             "torchvision's weights are used where its cache has them, or --weights names a file."
         )
-    starts = {row["start"] for row in found.trained}
-    notes += sorted({line for row in found.trained for line in row["notes"].splitlines() if line not in starts})
-    notes += [f"Failed: {row['task']}: {row['error']}" for row in found.failed]
+    starts = {row["start"] for row in results.trained}
+    notes += sorted({line for row in results.trained for line in row["notes"].splitlines() if line not in starts})
+    notes += [f"Failed: {row['task']}: {row['error']}" for row in results.failed]
     notes += list(study.notes)
     notes.append(
         "Tests are of decisions or probabilities of one classifier on one cohort. Demographic parity and equality of "

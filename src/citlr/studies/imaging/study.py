@@ -12,15 +12,17 @@ import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.predictors.training.zoo import ARCHITECTURES, PROBE
 from citlr.randomness import hashed_seed
 from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.stages import Stages
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
+from citlr.simulators.phantom.sample import read_phantom
 from citlr.studies.generation.study import cohort_study
+from citlr.studies.kit.settings import Source
+from citlr.studies.kit.worlds import world_folder
 
-PHANTOM = "phantom"
 # A finding of fewer images teaches a network nothing, and its AUROC has an interval as wide as the scale.
 FEWEST_POSITIVES = 50
 VALIDATION = 0.075
@@ -179,55 +181,38 @@ def phantom_fractions(effort: ImagingEffort) -> tuple[float, float, float]:
     return round(1 - VALIDATION - tests, 6), VALIDATION, tests
 
 
-def phantom_imaging(effort: ImagingEffort, folder: Path, *, correlation: float, seed: int) -> ImagingStudy:
+def phantom_imaging(source: Source, effort: ImagingEffort, stages: Stages) -> ImagingStudy:
     """Draw a phantom cohort in which sex goes with every studied finding; half of the patients have each."""
-    findings = effort.findings
+    findings, seed = effort.findings, source.seed
     world = PhantomWorld(
         size=effort.size,
-        correlation=dict.fromkeys(findings, correlation),
+        correlation=dict.fromkeys(findings, source.correlation),
         prevalence=dict.fromkeys(findings, 0.5),
     )
     sample = world.sample(effort.patients, seed=seed, images_per_patient=1)
-    images = folder / "world"
-    if not (images / "phantom.csv").is_file():
-        sample.write(images, seed=seed)
-    whole = read_cohort(
-        images / "phantom.csv",
-        images=images,
+    whole = read_phantom(
+        world_folder(stages, sample),
         attribute=world.attribute,
-        labels=list(findings),
-        covariates=("view",),
+        labels=findings,
         fractions=phantom_fractions(effort),
         seed=seed,
     )
     cohort = _fewer_tests(whole, effort.images, seed)
-    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    tests = [position[name] for name in cohort.part("test").frame["image_id"]]
     return ImagingStudy(
-        name=f"phantom, {effort.size} x {effort.size}, sex and findings correlated by {correlation:g}",
+        name=f"phantom, {effort.size} x {effort.size}, sex and findings correlated by {source.correlation:g}",
         cohort=cohort,
         attribute=world.attribute,
         levels=world.levels,
         labels=findings,
         hold=(*findings, "view"),
-        sample=sample.take(np.array(tests)),
+        sample=sample.of_images(cohort.part("test").frame["image_id"]),
     )
 
 
-def read_imaging(
-    source: Path,
-    effort: ImagingEffort,
-    *,
-    attribute: str | None,
-    labels: Sequence[str],
-    hold: Sequence[str] | None,
-    seed: int,
-    narrator: Narrator,
-) -> ImagingStudy:
+def read_imaging(source: Source, effort: ImagingEffort, narrator: Narrator) -> ImagingStudy:
     """Read the cohort of an audit's YAML, or a `cohort.parquet` of `citlr prepare`."""
-    given = None if hold is None else tuple(hold)
-    wanted = tuple(dict.fromkeys(labels))
-    base = cohort_study(source, attribute=attribute, hold=given, seed=seed, narrator=narrator, labels=wanted)
+    wanted = tuple(dict.fromkeys(source.labels))
+    base = cohort_study(source, narrator)
     # The splits read their pixels by name from one source.
     frames = [part.frame for part in (base.train, base.validation, base.test)]
     whole = replace(base.train, frame=pd.concat(frames, ignore_index=True))
@@ -236,8 +221,8 @@ def read_imaging(
     usual = (*chosen, "view") if len(views) > 1 else chosen
     # a finding that nobody holds would be redrawn with the attribute that it goes with
     more = tuple(dict.fromkeys((*base.hold, *wanted))) if base.hold else usual
-    held = base.hold if given is not None else more
-    cohort = _fewer_tests(replace(whole, labels=chosen), effort.images, seed)
+    held = more if source.hold is None else base.hold
+    cohort = _fewer_tests(replace(whole, labels=chosen), effort.images, source.seed)
     return ImagingStudy(base.name, cohort, base.attribute, base.levels, chosen, held, notes)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from citlr.data.associations.records import Association
-from citlr.studies.generation.tables import Sheet
+from citlr.run.rows import Row
 from citlr.studies.imaging.study import ImagingStudy
+from citlr.studies.kit.sheet import Cell, Sheet
 
-Row = dict[str, Any]
 # Column of log10 p, and what the tables call the test.
 TESTS = {
     "log10_citlr": "this project",
@@ -26,41 +26,34 @@ TARGETS = {"true_psi": "true psi", "true_eca": "1 - true ECA", "eca": "1 - ECA o
 
 def association_sheet(found: Sequence[Association], study: ImagingStudy) -> Sheet:
     """Cross the findings with the attribute: Fig. 6."""
-    cells = []
-    for one in found:
-        if one.kind != "label" or one.unit != "patient" or one.variable not in study.labels:
-            continue
-        rates = one.rates()
-        cells.append(
-            (
-                one.variable,
-                *(f"{rates.get(level, float('nan')):.1%}" for level in study.levels),
-                f"{one.statistic:.2f}",
-                str(one.dof),
-                _power(one.log10_pvalue),
-                f"{one.cramers_v:.3f}",
-            )
-        )
-    head = ("finding", *(f"patients with it, {level}" for level in study.levels), "chi-square", "df", "p", "Cramer's V")
-    return Sheet("association", f"Findings by {study.attribute}, of patients, all splits (Fig. 6)", head, tuple(cells))
+
+    def share(level: str) -> Cell:
+        return lambda one: f"{one.rates().get(level, float('nan')):.1%}"
+
+    columns: dict[str, Cell] = {
+        "finding": lambda one: one.variable,
+        **{f"patients with it, {level}": share(level) for level in study.levels},
+        "chi-square": lambda one: f"{one.statistic:.2f}",
+        "df": lambda one: str(one.dof),
+        "p": lambda one: _power(one.log10_pvalue),
+        "Cramer's V": lambda one: f"{one.cramers_v:.3f}",
+    }
+    rows = [one for one in found if one.kind == "label" and one.unit == "patient" and one.variable in study.labels]
+    return Sheet.of("association", f"Findings by {study.attribute}, of patients, all splits (Fig. 6)", columns, rows)
 
 
 def probe_sheet(rows: Sequence[Row], study: ImagingStudy) -> Sheet:
     """Say how well the attribute can be read off the original test images: Table 6."""
-    cells = tuple(
-        (
-            row["level"],
-            "none" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
-            area(row),
-            str(row["n_positive"]),
-            str(row["n_images"]),
-            str(row["n_patients"]),
-        )
-        for row in rows
-    )
-    head = ("level", "read rightly", "AUROC against the rest (95 %)", "images of it", "images", "patients")
+    columns: dict[str, Cell] = {
+        "level": "{level}",
+        "read rightly": lambda row: "none" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+        "AUROC against the rest (95 %)": area,
+        "images of it": "{n_positive}",
+        "images": "{n_images}",
+        "patients": "{n_patients}",
+    }
     caption = f"ResNet-34 that reads {study.attribute} off the original test images (Table 6)"
-    return Sheet("attribute", caption, head, cells)
+    return Sheet.of("attribute", caption, columns, rows)
 
 
 def auroc_sheet(rows: Sequence[Row], study: ImagingStudy) -> Sheet:
@@ -80,27 +73,22 @@ def auroc_sheet(rows: Sequence[Row], study: ImagingStudy) -> Sheet:
 
 def paired_sheet(rows: Sequence[Row]) -> Sheet:
     """Mean change of the output between two levels, per network and finding: Tables 12 and 13."""
-    cells = tuple(
-        (
-            row["arch"],
-            row["label"],
-            " / ".join(row["contrast"]),
-            f"{row['paired_t']:.2f}",
-            pvalue(row["paired_p"]),
-            f"{row['paired_difference']:+.4f}",
-            str(row["n_images"]),
-            str(row["paired_patients"]),
-        )
-        for row in rows
-        if row["rank"] == 1
-    )
+    columns: dict[str, Cell] = {
+        "network": "{arch}",
+        "finding": "{label}",
+        "a / a'": lambda row: " / ".join(row["contrast"]),
+        "t": "{paired_t:.2f}",
+        "p": lambda row: pvalue(row["paired_p"]),
+        "mean difference": "{paired_difference:+.4f}",
+        "images": "{n_images}",
+        "patients": "{paired_patients}",
+    }
     caption = (
         "Paired t-test that the MEAN output is the same under do(a) and do(a'), best checkpoint of each network; draws "
         "are averaged within images, images within patients. Effects that cancel out are invisible to it (Tables 12 "
         "and 13)"
     )
-    head = ("network", "finding", "a / a'", "t", "p", "mean difference", "images", "patients")
-    return Sheet("paired", caption, head, cells)
+    return Sheet.of("paired", caption, columns, [row for row in rows if row["rank"] == 1])
 
 
 def agreement(rows: Sequence[Row]) -> list[Row]:
@@ -143,51 +131,39 @@ def agreement_sheet(found: Sequence[Row]) -> Sheet:
 
 def model_sheet(rows: Sequence[Row]) -> Sheet:
     """List every model, finding and contrast."""
-    truth = [name for name in ("true_psi", "true_eca") if rows and name in rows[0]]
-    cells = tuple(
-        (
-            row["model"],
-            row["label"],
-            " / ".join(row["contrast"]),
-            row["verdict"],
-            *(_power(row[test]) for test in TESTS),
-            f"{row['psi']:.4f} ({row['psi_low']:.4f} to {row['psi_high']:.4f})",
-            f"{row['eca']:.4f}",
-            *(f"{row[name]:.4f}" for name in truth),
-        )
-        for row in rows
-    )
-    heads = {"true_psi": "true psi", "true_eca": "true ECA"}
-    tests = (f"p, {name}" for name in TESTS.values())
-    head = ("model", "finding", "a / a'", "verdict", *tests, "psi (95 %)", "ECA", *(heads[name] for name in truth))
-    return Sheet("models", "Every model, finding and contrast", head, cells)
+
+    def chance(test: str) -> Cell:
+        return lambda row: _power(row[test])
+
+    truth = {"true psi": "{true_psi:.4f}", "true ECA": "{true_eca:.4f}"} if rows and "true_psi" in rows[0] else {}
+    columns: dict[str, Cell] = {
+        "model": "{model}",
+        "finding": "{label}",
+        "a / a'": lambda row: " / ".join(row["contrast"]),
+        "verdict": "{verdict}",
+        **{f"p, {words}": chance(test) for test, words in TESTS.items()},
+        "psi (95 %)": "{psi:.4f} ({psi_low:.4f} to {psi_high:.4f})",
+        "ECA": "{eca:.4f}",
+        **truth,
+    }
+    return Sheet.of("models", "Every model, finding and contrast", columns, rows)
 
 
 def network_sheet(trained: Sequence[Row], failed: Sequence[Row]) -> Sheet:
     """Say what was trained, and how alike the checkpoints are."""
-    cells = [
-        (
-            row["arch"],
-            str(row["kept"]),
-            str(row["similar"]),
-            f"{row['mean_auroc']:.3f}",
-            f"{row['spread']:.3f}",
-            "yes" if row["augmented"] else "no",
-            {"imagenet": "ImageNet", "file": "a file", "random": "random"}[row["start_kind"]],
-        )
-        for row in trained
-    ]
-    cells += [(row["task"], "0", "0", "none", "none", "", row["error"]) for row in failed]
-    head = (
-        "network",
-        "checkpoints",
-        "of similar accuracy",
-        "mean AUROC, validation",
-        "spread over checkpoints",
-        "augmented",
-        "first weights, or error",
-    )
-    return Sheet("networks", "Networks and their checkpoints", head, tuple(cells))
+    starts = {"imagenet": "ImageNet", "file": "a file", "random": "random"}
+    columns: dict[str, Cell] = {
+        "network": "{arch}",
+        "checkpoints": "{kept}",
+        "of similar accuracy": "{similar}",
+        "mean AUROC, validation": "{mean_auroc:.3f}",
+        "spread over checkpoints": "{spread:.3f}",
+        "augmented": lambda row: "yes" if row["augmented"] else "no",
+        "first weights, or error": lambda row: starts[row["start_kind"]],
+    }
+    sheet = Sheet.of("networks", "Networks and their checkpoints", columns, trained)
+    lines = [(row["task"], "0", "0", "none", "none", "", row["error"]) for row in failed]
+    return replace(sheet, cells=(*sheet.cells, *lines))
 
 
 def cost_sheet(shared: Row, models: Sequence[Row]) -> Sheet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import joblib
@@ -15,33 +16,47 @@ ENGINES = ("loky", "dask", "ray")
 _ANSWER_SECONDS = 10
 
 
-@contextmanager
-def engine_of(name: str, *, workers: int, scheduler: str | None = None) -> Iterator[None]:
-    """Make joblib use an engine while the block runs; a cluster that was started here is stopped with it.
+@dataclass(frozen=True)
+class Engine:
+    """What a sweep runs on.
 
-    Examples
-    --------
-    >>> with engine_of("loky", workers=1):
-    ...     joblib.Parallel()(joblib.delayed(abs)(k) for k in (-1, 2))
-    [1, 2]
+    - `name`: "loky" (processes of this machine, or this one alone where `workers` is 1), "dask" or "ray".
+    - `workers`: Processes.
+    - `scheduler`: Address of a running cluster; without it one is started here.
     """
-    check_engine(name, workers=workers, scheduler=scheduler)
-    if name == "loky":
-        with joblib.parallel_config(backend="loky" if workers > 1 else "sequential", n_jobs=workers):
-            yield
-    else:
-        with (_dask if name == "dask" else _ray)(workers, scheduler):
-            yield
 
+    name: str = "loky"
+    workers: int = 1
+    scheduler: str | None = None
 
-def check_engine(name: str, *, workers: int, scheduler: str | None = None) -> None:
-    """Refuse an engine that `engine_of` would refuse without asking a cluster, before anything long starts."""
-    if name not in ENGINES:
-        raise InputError(f"There is no engine '{name}'; known: {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, found {workers}.")
-    if name == "loky" and scheduler is not None:
-        raise InputError(f"The engine loky has no scheduler, found '{scheduler}'; choose dask or ray, or leave it out.")
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            known = ", ".join(ENGINES)
+            raise InputError(f"There is no engine '{self.name}'; known: {known}.{did_you_mean(self.name, ENGINES)}")
+        if self.workers < 1:
+            raise InputError(f"workers must be at least 1, found {self.workers}.")
+        if self.name == "loky" and self.scheduler is not None:
+            raise InputError(
+                f"The engine loky has no scheduler, found '{self.scheduler}'; choose dask or ray, or leave it out."
+            )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Make joblib use the engine while the block runs; a cluster that was started here is stopped with it.
+
+        Examples
+        --------
+        >>> with Engine().running():
+        ...     joblib.Parallel()(joblib.delayed(abs)(k) for k in (-1, 2))
+        [1, 2]
+        """
+        if self.name == "loky":
+            backend = "loky" if self.workers > 1 else "sequential"
+            with joblib.parallel_config(backend=backend, n_jobs=self.workers):
+                yield
+        else:
+            with (_dask if self.name == "dask" else _ray)(self.workers, self.scheduler):
+                yield
 
 
 @contextmanager

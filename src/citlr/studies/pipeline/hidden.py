@@ -8,7 +8,7 @@ whether an audit finds the dependence, because the generator learnt the cue, or 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +17,15 @@ from torch import nn
 
 from citlr.audit.stages import redrawn_and_measured
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort
-from citlr.data.images import encode_png
-from citlr.data.reading import read_cohort
 from citlr.randomness import hashed_seed
-from citlr.run.files import atomic_write
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.cues import CUES, USES, Cue, CueClassifier, CueReader, Images, Use, add_cue
 from citlr.simulators.phantom.effects import TrueEffect, true_effect
-from citlr.simulators.phantom.sample import PhantomSample
+from citlr.simulators.phantom.sample import PhantomSample, read_phantom, write_phantom
+from citlr.studies.kit.worlds import world_folder
 from citlr.studies.pipeline.models import FINDINGS, Candidate
-from citlr.studies.pipeline.worlds import (
-    ATTRIBUTE,
-    LEVELS,
-    PipelineSettings,
-    Place,
-    Stage,
-    recipe_of,
-    units_of,
-    write_once,
-)
+from citlr.studies.pipeline.worlds import ATTRIBUTE, LEVELS, PipelineSettings, PipelineWorld, Place, recipe_of
 
 # Sex and the findings go together as in the middle one of the other worlds.
 CORRELATION = 0.4
@@ -86,48 +74,30 @@ def cued(sample: PhantomSample, cue: Cue, level: str | None = None) -> Images:
     return images
 
 
-def set_hidden_stage(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, narrator: Narrator) -> Stage:
+def make_hidden_world(
+    cue: Cue, place: Place, settings: PipelineSettings, folder: Path, narrator: Narrator
+) -> PipelineWorld:
     """Sample a world with a cue, train a generator at half the size, redraw and measure; goes on where it was."""
     size = 2 * settings.hidden_size
     sample = place.world(size).sample(settings.hidden_patients, seed=place.seed, images_per_patient=1)
     stages = Stages(folder, narrator)
     with stages.locked():
-        inputs = {"cue": cue, "place": asdict(place), "size": size, "patients": settings.hidden_patients}
-        images = write_once(stages, inputs, lambda root: write_cued(sample, cue, root))
-        cohort = read_cued(images, seed=place.seed)
+        images = world_folder(stages, sample, write=lambda root: write_cued(sample, cue, root), cue=cue)
+        cohort = read_phantom(images, attribute=ATTRIBUTE, labels=FINDINGS, fractions=FRACTIONS, seed=place.seed)
         recipe = recipe_of(settings, place.seed, size=settings.hidden_size, sizes=[size], cycles=2)
         counterfactuals, found, _ = redrawn_and_measured(stages, recipe, cohort, narrator)
-    units = units_of(sample, counterfactuals.cohort)
+    units = sample.of_images(counterfactuals.cohort.frame["image_id"])
     carried = {
         str(one.size): {name: share.estimate for name, share in one.shares.items()} or one.note for one in found.carried
     }
     record = {"cue": cue, "test_images": len(units), "composition": found.quality.composition, "carried": carried}
-    return Stage(cohort, counterfactuals, found, units, record)
+    return PipelineWorld(cohort, counterfactuals, found, units, record)
 
 
 def write_cued(sample: PhantomSample, cue: Cue, root: Path) -> None:
     """Write the images of units with their cue, and the table."""
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    frame = sample.frame
-    for start in range(0, len(sample), 256):
-        part = slice(start, start + 256)
-        for name, image in zip(frame["path"].iloc[part], cued(sample.take(part), cue), strict=True):
-            (root / name).write_bytes(encode_png(image[0]))
-    with atomic_write(root / "phantom.csv") as temporary:
-        frame.to_csv(temporary, index=False)
-
-
-def read_cued(root: Path, *, seed: int, fractions: tuple[float, float, float] = FRACTIONS) -> Cohort:
-    """Read what `write_cued` wrote."""
-    return read_cohort(
-        root / "phantom.csv",
-        images=root,
-        attribute=ATTRIBUTE,
-        labels=list(FINDINGS),
-        covariates=("view",),
-        fractions=fractions,
-        seed=seed,
-    )
+    parts = (sample.take(slice(start, start + 256)) for start in range(0, len(sample), 256))
+    write_phantom(root, sample.frame, (image[0] for part in parts for image in cued(part, cue)))
 
 
 def build_hidden(

@@ -10,14 +10,22 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.config import GateConfig, TestConfig
-from citlr.run.files import atomic_write, read_json
+from citlr.run.files import read_json
+from citlr.run.rows import Row
+from citlr.studies.kit.page import save_figure, write_page
 from citlr.studies.pipeline.summary import CONFIDENCE, RELEVANT
+from citlr.studies.pipeline.tables import (
+    correlation_table,
+    flip_rate_table,
+    generator_table,
+    hidden_lines,
+    number_of,
+    prediction_table,
+    share_of,
+    wrong_lines,
+)
 
-Row = dict[str, Any]
 COLOURS = {"blind": "#4d4d4d", "biased": "#1f77b4", "shortcut": "#d95f02", "indifferent": "#1b9e77"}
-# A classifier that changes fewer of its decisions than the audit's margin is not to be accused.
-MARGIN = TestConfig().margin
 MARKS = {0: "o", 1: "s", 2: "^"}
 
 HEAD = """# The whole pipeline: how often does an audit accuse an innocent classifier?
@@ -62,22 +70,21 @@ def write_pipeline_page(source: str | Path, page: str | Path, *, figure: str = "
         "",
         f"![Estimated against true effect, every classifier]({figure})\n",
         "## By correlation\n",
-        *_by_correlation(tables["summary"]),
+        *correlation_table(tables["summary"]),
         "\n## What the generator does not draw\n",
-        *_hidden(tables),
+        *hidden_lines(tables),
         "\n## What the classifiers answer, and what is carried\n",
-        *_answers(tables),
+        *prediction_table(tables),
         "\n## Found, by true flip rate\n",
-        *_by_flip_rate(tables["summary"]["all"]),
+        *flip_rate_table(tables["summary"]["all"]),
         "\n## The generators\n",
-        *_generators(tables["worlds"]),
+        *generator_table(tables["worlds"]),
         "\n## Every classifier that was judged wrongly\n",
-        *_wrong(tables["models"]),
+        *wrong_lines(tables["models"]),
         "\n## How it was made\n",
         *_made(tables),
     ]
-    with atomic_write(page) as temporary:
-        temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    write_page(page, lines)
 
 
 def findings(tables: dict[str, Any]) -> Iterator[str]:
@@ -85,103 +92,44 @@ def findings(tables: dict[str, Any]) -> Iterator[str]:
     every = tables["summary"]["all"]
     alarms, bare = every["false_alarms"], every["false_alarms_on_trust"]
     yield (
-        f"False alarms: {_share(alarms)} blind classifiers, at most {alarms['high']:.1%} by the exact one-sided "
+        f"False alarms: {share_of(alarms)} blind classifiers, at most {alarms['high']:.1%} by the exact one-sided "
         f"{CONFIDENCE:.0%} bound (classifiers of one world share a generator, so they are not independent); "
         f"on trust {bare['hits']}."
     )
-    yield f"Blind classifiers shown to be *equivalent* within the margin of 0.02: {_share(every['cleared'])}."
+    yield f"Blind classifiers shown to be *equivalent* within the margin of 0.02: {share_of(every['cleared'])}."
     if every["indifferent_accused"]["of"]:
         accused, bare = every["indifferent_accused"], every["indifferent_accused_on_trust"]
-        true, estimated = (_number(value) for value in every["indifferent_psi"])
+        true, estimated = (number_of(value) for value in every["indifferent_psi"])
         yield (
-            f"Indifferent classifiers: called *dependent* {_share(accused)}, on trust {bare['hits']}; "
-            f"*equivalent* {_share(every['indifferent_cleared'])}; largest true psi {true}, largest estimate "
+            f"Indifferent classifiers: called *dependent* {share_of(accused)}, on trust {bare['hits']}; "
+            f"*equivalent* {share_of(every['indifferent_cleared'])}; largest true psi {true}, largest estimate "
             f"{estimated}."
         )
     found, bare_found = every["detected"], every["detected_on_trust"]
     yield (
-        f"Biased and shortcut classifiers whose true flip rate is {RELEVANT:.0%} or more: found {_share(found)}, at "
-        f"least {found['low']:.1%} by the exact bound; on trust {_share(bare_found)}, at least "
+        f"Biased and shortcut classifiers whose true flip rate is {RELEVANT:.0%} or more: found {share_of(found)}, at "
+        f"least {found['low']:.1%} by the exact bound; on trust {share_of(bare_found)}, at least "
         f"{bare_found['low']:.1%}; called *equivalent*: {every['acquitted']['hits']}."
     )
     psi, mean = every["spearman_psi"], every["spearman_mean_effect"]
     yield (
-        f"Rank correlation (Spearman) of estimated with true psi: {_number(psi)} over all classifiers, "
-        f"{_number(every['spearman_psi_seeing'])} over the biased and shortcut ones; of the mean effect "
-        f"{_number(mean)}."
+        f"Rank correlation (Spearman) of estimated with true psi: {number_of(psi)} over all classifiers, "
+        f"{number_of(every['spearman_psi_seeing'])} over the biased and shortcut ones; of the mean effect "
+        f"{number_of(mean)}."
     )
     hidden = tables["hidden_summary"]["all"]
     if hidden["equivalent"]["of"]:
         yield (
             "Classifiers that read what the generator does not draw: called *equivalent* "
-            f"{_share(hidden['equivalent'])}, on trust {hidden['equivalent_on_trust']['hits']}; inconclusive "
+            f"{share_of(hidden['equivalent'])}, on trust {hidden['equivalent_on_trust']['hits']}; inconclusive "
             f"{hidden['inconclusive']['hits']}, dependence {hidden['dependence']['hits']}."
         )
     yield (
         "What the gates cost: blind, biased and shortcut classifiers that are *inconclusive* and would be settled on "
-        f"trust: {_share(every['held_up'])}."
+        f"trust: {share_of(every['held_up'])}."
     )
-    held = every["withheld"]
-    yield f"A generator gate failed, so that the verdict was *inconclusive*, in {_share(held)} audits{_which(tables)}."
-
-
-def _hidden(tables: dict[str, Any]) -> Iterator[str]:
-    """Tabulate the classifiers that read a cue."""
-    summary = tables["hidden_summary"]
-    if not summary["all"]["equivalent"]["of"]:
-        yield "No such world was made."
-        return
-    limits = GateConfig()
-    yield (
-        "Three gates are about it. *Effectiveness*: a probe at the size that the classifier reads says what share of "
-        f"the attribute redrawn images carry, at least {limits.effectiveness:.0%}. *Agreement*: the classifier answers "
-        f"null interventions as it answers originals (at least {limits.agreement:.0%} equal decisions, a rank "
-        f"correlation of {limits.agreement_rank:g}, AUROCs of attribute and finding at most {limits.agreement_auroc:g} "
-        "apart). *Unexplained difference*: recorded levels get answers that differ by more than the margin, given what "
-        "is recorded, and redrawing does not show it. An audit may fail several.\n"
-    )
-    yield (
-        "| cue | called equivalent | on trust | inconclusive | dependence | effectiveness failed | agreement failed | "
-        "unexplained difference | smallest true flip rate | carried at the generator's size / at the classifier's |"
-    )
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"
-    worlds = {row["cue"]: row for row in tables["hidden_worlds"]}
-    for name, group in summary.items():
-        gates = " | ".join(str(count) for count in group["gates"].values())
-        shares = " / ".join(_carried(one) for one in worlds[name]["carried"].values()) if name in worlds else ""
-        yield (
-            f"| {name} | {_share(group['equivalent'])} | {group['equivalent_on_trust']['hits']} | "
-            f"{group['inconclusive']['hits']} | {group['dependence']['hits']} | {gates} | "
-            f"{group['smallest_flip_rate']:.3f} | {shares} |"
-        )
-
-
-def _answers(tables: dict[str, Any]) -> Iterator[str]:
-    """Tabulate what the gates on the classifiers' own answers rest on: the range of each number, by kind."""
-    limits = GateConfig()
-    columns = {
-        "agreement": f"equal decisions (limit {limits.agreement:g})",
-        "agreement_rank": f"rank correlation ({limits.agreement_rank:g})",
-        "agreement_auroc": f"change of AUROC ({limits.agreement_auroc:g})",
-        "carried": "share carried, lower bound",
-    }
-    yield f"| classifiers | audits | {' | '.join(columns.values())} | difference beyond the margin |"
-    yield "|---|--:|---|---|---|---|--:|"
-    groups: dict[str, list[Row]] = {}
-    for row in [*tables["models"], *tables["hidden"]]:
-        groups.setdefault(row["kind"] if "cue" not in row else f"hidden, {row['cue']}", []).append(row)
-    for kind, rows in groups.items():
-        spans = [_span([row[name] for row in rows if row[name] is not None]) for name in columns]
-        beyond = sum(bool(row["beyond"]) for row in rows)
-        yield f"| {kind} | {len(rows)} | {' | '.join(spans)} | {beyond} |"
-
-
-def _span(values: list[float]) -> str:
-    return f"{min(values):.3f} to {max(values):.3f}" if values else "unknown"
-
-
-def _carried(shares: dict[str, float] | str) -> str:
-    return "unknown" if isinstance(shares, str) else f"{min(shares.values()):.2f}"
+    held = share_of(every["withheld"])
+    yield f"A generator gate failed, so that the verdict was *inconclusive*, in {held} audits{_which(tables)}."
 
 
 def _which(tables: dict[str, Any]) -> str:
@@ -189,86 +137,6 @@ def _which(tables: dict[str, Any]) -> str:
     counts = Counter(name for row in tables["models"] for name in row["failed_gates"])
     listed = ", ".join(f"{name} in {count}" for name, count in counts.most_common())
     return f" ({listed})" if listed else ""
-
-
-def _share(count: Row) -> str:
-    return f"{count['hits']} of {count['of']}" + ("" if count["rate"] is None else f" ({count['rate']:.1%})")
-
-
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
-
-
-def _by_correlation(summary: dict[str, Row]) -> Iterator[str]:
-    yield (
-        "| correlation | false alarms (on trust) | upper bound | blind called equivalent | inconclusive, all | "
-        "gate failed | found (true flip rate at least 5 %) | on trust | Spearman psi | Spearman mean effect |"
-    )
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
-    for name, group in summary.items():
-        alarms, bare = group["false_alarms"], group["false_alarms_on_trust"]
-        yield (
-            f"| {name} | {_share(alarms)}, ({bare['hits']}) | {alarms['high']:.1%} | {_share(group['cleared'])} | "
-            f"{_share(group['inconclusive'])} | {_share(group['withheld'])} | {_share(group['detected'])} | "
-            f"{_share(group['detected_on_trust'])} | "
-            f"{_number(group['spearman_psi'])} | {_number(group['spearman_mean_effect'])} |"
-        )
-
-
-def _by_flip_rate(every: Row) -> Iterator[str]:
-    yield "| true flip rate | found | exact bounds | psi read, of the true one (median) |"
-    yield "|---|--:|---|--:|"
-    for part in every["detected_by_flip_rate"]:
-        upper = "1" if part["below"] > 1 else f"{part['below']:g}"
-        bounds = f"{part['low']:.1%} to {part['high']:.1%}" if part["of"] else ""
-        share = "" if part["psi_share"] is None else f"{part['psi_share']:.0%}"
-        yield f"| {part['from']:g} to {upper} | {_share(part)} | {bounds} | {share} |"
-
-
-def _generators(worlds: list[Row]) -> Iterator[str]:
-    yield (
-        "| correlation | generator | relative error | cosine | scale | outside | composition | effectiveness F / M | "
-        "drift of cardiomegaly, effusion, view | guidance | core minutes |"
-    )
-    yield "|---|--:|--:|--:|--:|--:|--:|---|---|--:|--:|"
-    for row in sorted(worlds, key=lambda row: (row["correlation"], row["number"])):
-        effect = row["effect"]
-        reads = " / ".join(f"{value:.3f}" for value in row["effectiveness"].values()) or "unknown"
-        moved = ", ".join(_moved(row["drift"].get(name)) for name in ("cardiomegaly", "effusion", "view"))
-        yield (
-            f"| {row['correlation']:g} | {row['number']} | {effect['relative_error']:.3f} | {effect['cosine']:.3f} | "
-            f"{effect['scale']:.2f} | {effect['outside']:.4f} | {row['composition']:.4f} | {reads} | {moved} | "
-            f"{row['training'].get('guidance', float('nan')):g} | {row['fit_core_seconds'] / 60:.1f} |"
-        )
-
-
-def _moved(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+.3f}"
-
-
-def _wrong(models: list[Row]) -> Iterator[str]:
-    wrong = [row for row in models if _is_wrong(row)]
-    if not wrong:
-        yield (
-            "None: no blind or indifferent classifier was accused, and none with a true flip rate of 5 % or more was "
-            "missed but where a gate withheld the verdict."
-        )
-        return
-    yield "| world | classifier | finding | architecture | true flip rate | psi | p | verdict | gates that failed |"
-    yield "|---|---|---|---|--:|--:|--:|---|---|"
-    for row in wrong:
-        yield (
-            f"| {row['place']} | {row['model']} ({row['strength']:+g}) | {row['finding']} | {row['architecture']} | "
-            f"{row['true_flip_rate']:.3f} | {row['psi']:.3f} | {row['pvalue']:.2g} | {row['verdict']} | "
-            f"{', '.join(row['failed_gates']) or 'none'} |"
-        )
-
-
-def _is_wrong(row: Row) -> bool:
-    if row["kind"] == "blind" or (row["kind"] == "indifferent" and row["true_flip_rate"] < MARGIN):
-        return bool(row["verdict"] == "dependence")
-    # What a gate withheld is counted above: here are the errors of the test.
-    return bool(row["true_flip_rate"] >= RELEVANT and row["ungated_verdict"] != "dependence")
 
 
 def _made(tables: dict[str, Any]) -> Iterator[str]:
@@ -295,8 +163,7 @@ def write_pipeline_figure(source: str | Path, target: str | Path) -> None:
     handles, labels = left.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(COLOURS), frameon=False, fontsize=8)
-    with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_figure(figure, target, dpi=110)
 
 
 def _scatter(axes: Axes, models: list[Row], true: str, estimated: str, title: str) -> None:

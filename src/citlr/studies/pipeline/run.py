@@ -7,7 +7,6 @@ that a run that was cut off goes on where it was, and can be widened later by mo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +15,14 @@ from typing import Any
 from citlr.audit.prediction import predict_sets, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.statistics import assess_responses, responses_of
-from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.config import TestConfig
 from citlr.console import Narrator
-from citlr.errors import InputError, StateError
+from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.randomness import hashed_seed
-from citlr.run.files import fingerprint, write_json
-from citlr.run.provenance import versions
-from citlr.run.stage import code_version
+from citlr.run.files import write_json
+from citlr.run.rows import Rows
+from citlr.run.stage import stage_key
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.cues import Cue
 from citlr.simulators.phantom.effects import TrueEffect, true_effect
@@ -33,12 +31,21 @@ from citlr.studies.pipeline.hidden import (
     hidden_candidates,
     hidden_places,
     hidden_truth,
-    set_hidden_stage,
+    make_hidden_world,
 )
 from citlr.studies.pipeline.models import Candidate, as_predictor, build_models, candidates
 from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
 from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import ATTRIBUTE, FULL, LEVELS, QUICK, PipelineSettings, Place, Stage, set_stage
+from citlr.studies.pipeline.worlds import (
+    ATTRIBUTE,
+    FULL,
+    LEVELS,
+    QUICK,
+    PipelineSettings,
+    PipelineWorld,
+    Place,
+    make_world,
+)
 
 __all__ = ["run_pipeline", "write_pipeline_page"]
 
@@ -65,10 +72,9 @@ def run_pipeline(
             f"There is no world of correlation {unknown[0]:g}; there are {', '.join(map(str, chosen.correlations))}."
         )
     narrator, folder = narrator or Narrator(quiet=True), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = Log(
-        folder / "pipeline.jsonl", fingerprint({"seed": seed, "settings": chosen.to_json(), "code": code_version()})
-    )
+    key = stage_key("pipeline", {"seed": seed, "settings": chosen.to_json()})
+    other = "holds audits of another seed, other settings or another version: give another folder."
+    log = Rows(folder / "pipeline.jsonl", {"key": key}, other=other)
     for cue, place in hidden_places(chosen, seed):
         if not correlations:
             _run_hidden(cue, place, chosen, folder / f"hidden-{cue}", log, narrator)
@@ -82,41 +88,7 @@ def run_pipeline(
     return _publish(log, chosen, seed, folder)
 
 
-class Log:
-    """The finished lines of a calibration; a last line torn by a kill is cut off, its audit is done again.
-
-    - `path`: `pipeline.jsonl`.
-    - `key`: Fingerprint of the settings; a line with another one is refused.
-    """
-
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
-        self.lines: list[dict[str, Any]] = []
-        content = path.read_text(encoding="utf-8") if path.is_file() else ""
-        whole = content[: content.rfind("\n") + 1]
-        for line in whole.splitlines():
-            entry = json.loads(line)
-            if entry.pop("key") != key:
-                raise StateError(
-                    f"{path} holds audits of another seed, other settings or another version: give another folder."
-                )
-            self.lines.append(entry)
-        if len(whole) < len(content):
-            with path.open("r+", encoding="utf-8") as torn:
-                torn.truncate(len(whole.encode("utf-8")))
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Keep a line, at once."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": self.key, **entry}) + "\n")
-        self.lines.append(entry)
-
-    def rows(self, what: str) -> list[dict[str, Any]]:
-        """Give the lines about worlds ("world", "hidden world") or audits in them ("model", "hidden")."""
-        return [line for line in self.lines if line["what"] == what]
-
-
-def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log, narrator: Narrator) -> None:
+def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Rows, narrator: Narrator) -> None:
     """Audit every classifier of a world that is not audited yet."""
     planned = candidates(
         blind=settings.blind,
@@ -125,66 +97,61 @@ def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Log,
         indifferent=settings.indifferent,
         seed=place.seed,
     )
-    done = {row["model"] for row in log.rows("model") if row["place"] == place.name}
-    waiting = [candidate for candidate in planned if candidate.name not in done]
+    waiting = [one for one in planned if not _lines(log, "model", place=place.name, model=one.name)]
     if not waiting:
         return
     narrator.say(f"{place.name}: {len(waiting)} of {len(planned)} classifiers to audit")
-    stage = set_stage(place, settings, folder, narrator)
+    found = make_world(place, settings, folder, narrator)
     where = {"place": place.name, "correlation": place.correlation, "number": place.number}
-    if not any(row["place"] == place.name for row in log.rows("world")):
-        log.add({"what": "world", **where, **stage.record})
+    if not _lines(log, "world", place=place.name):
+        log.add({"what": "world", **where, **found.record})
     world = place.world(settings.size)
     with narrator.progress("audits", len(waiting)) as tick:
         models = build_models(waiting, world, patients=settings.model_patients, epochs=settings.epochs)
         for count, (candidate, module) in enumerate(models, 1):
-            truth = true_effect(classify(module), stage.units, LEVELS)
+            truth = true_effect(classify(module), found.units, LEVELS)
             predictor = as_predictor(candidate, module, size=settings.size)
-            log.add({"what": "model", **where, **audit_one(candidate, predictor, truth, stage, place.seed)})
+            log.add({"what": "model", **where, **audit_one(candidate, predictor, truth, found, place.seed)})
             tick(count, candidate.name)
 
 
-def _run_hidden(cue: Cue, place: Place, settings: PipelineSettings, folder: Path, log: Log, narrator: Narrator) -> None:
+def _run_hidden(
+    cue: Cue, place: Place, settings: PipelineSettings, folder: Path, log: Rows, narrator: Narrator
+) -> None:
     """Audit every classifier of a world with a cue that is not audited yet."""
     planned = hidden_candidates(settings.hidden, place.seed)
-    done = {row["model"] for row in log.rows("hidden") if row["cue"] == cue}
-    waiting = [one for one in planned if one[0].name not in done]
+    waiting = [one for one in planned if not _lines(log, "hidden", cue=cue, model=one[0].name)]
     if not waiting:
         return
     narrator.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
-    stage = set_hidden_stage(cue, place, settings, folder, narrator)
-    if not any(row["cue"] == cue for row in log.rows("hidden world")):
-        log.add({"what": "hidden world", **stage.record})
+    found = make_hidden_world(cue, place, settings, folder, narrator)
+    if not _lines(log, "hidden world", cue=cue):
+        log.add({"what": "hidden world", **found.record})
     with narrator.progress("audits", len(waiting)) as tick:
         for count, (candidate, module) in enumerate(build_hidden(waiting, cue, place, settings), 1):
-            truth = hidden_truth(module, cue, stage.units)
+            truth = hidden_truth(module, cue, found.units)
             predictor = as_predictor(candidate, module, size=2 * settings.hidden_size)
-            log.add({"what": "hidden", "cue": cue, **audit_one(candidate, predictor, truth, stage, place.seed)})
+            log.add({"what": "hidden", "cue": cue, **audit_one(candidate, predictor, truth, found, place.seed)})
             tick(count, candidate.name)
 
 
-def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, stage: Stage, seed: int) -> dict[str, Any]:
+def _lines(log: Rows, what: str, **where: Any) -> list[dict[str, Any]]:
+    """Give the lines about worlds ("world", "hidden world") or audits in them ("model", "hidden")."""
+    wanted = {"what": what, **where}
+    return [line for line in log.lines if all(line.get(name) == value for name, value in wanted.items())]
+
+
+def audit_one(
+    candidate: Candidate, predictor: Predictor, truth: TrueEffect, world: PipelineWorld, seed: int
+) -> dict[str, Any]:
     """Audit one classifier as `citlr audit` does, and set the result beside the truth."""
-    counterfactuals = stage.counterfactuals
+    counterfactuals = world.counterfactuals
     responses = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
-    # The planted ladder is no part of the verdict and most of an audit's arithmetic.
-    settings = Settings(TestConfig(), GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed)
-    result = audit_responses(
-        AuditInputs(
-            model=candidate.name,
-            responses=responses,
-            whole=stage.whole,
-            test=counterfactuals.cohort,
-            counterfactuals=counterfactuals,
-            faithfulness=stage.faithfulness,
-            settings=settings,
-            provenance={"versions": versions(), "seed": seed},
-            size=side_read(predictor.input, counterfactuals.main.plan.size),
-        )
-    )
+    size = side_read(predictor.input, counterfactuals.main.plan.size)
+    result = world.audit(candidate.name, responses, test=TestConfig(), seed=seed, size=size)
     ungated = assess_responses(
         responses_of(responses, attribute=ATTRIBUTE, levels=LEVELS),
-        settings=settings.test,
+        settings=TestConfig(),
         shared_seeds=counterfactuals.main.plan.shared_seeds,
         seed=seed,
     )
@@ -197,14 +164,16 @@ def audit_one(candidate: Candidate, predictor: Predictor, truth: TrueEffect, sta
         "true_psi": truth.psi,
         "true_flip_rate": truth.flip_rate,
         "true_mean_effect": truth.mean_effect,
-        **_found(result),
+        **_estimates(result),
         "ungated_verdict": ungated.verdict,
     }
 
 
-def _found(result: AuditResult) -> dict[str, Any]:
-    (row,) = result.tests
-    placebo = result.controls.placebo
+def _estimates(result: AuditResult) -> dict[str, Any]:
+    """Give the estimates, the verdict, and what the gates on the model's own predictions rest on."""
+    (row,), (agreement,), (unexplained,) = result.tests, result.quality.agreement, result.quality.unexplained
+    placebo, decisions, difference = result.controls.placebo, agreement.decisions, unexplained.difference
+    areas = [*agreement.attribute_auroc.values(), *([agreement.label_auroc] if agreement.label_auroc else [])]
     return {
         "psi": row.psi.estimate,
         "psi_low": row.psi.low,
@@ -214,38 +183,29 @@ def _found(result: AuditResult) -> dict[str, Any]:
         "mean_effect_high": row.mean_effect.high,
         "pvalue": row.pvalue,
         "placebo_pvalue": None if placebo is None else placebo.pvalue,
-        **_measured(result),
-        "verdict": result.verdict,
-        "failed_gates": [gate.name for gate in result.quality.gates if not gate.passed],
-    }
-
-
-def _measured(result: AuditResult) -> dict[str, Any]:
-    """Give what the gates on the model's own answers, and the share carried, rest on."""
-    (agreement,), (unexplained,) = result.quality.agreement, result.quality.unexplained
-    areas = [*agreement.attribute_auroc.values(), *([agreement.label_auroc] if agreement.label_auroc else [])]
-    difference, decisions = unexplained.difference, agreement.decisions
-    return {
-        "carried": result.tests[0].carried,
+        "carried": row.carried,
         "agreement": None if decisions is None else decisions.estimate,
         "agreement_rank": agreement.rank,
         "agreement_auroc": max((abs(after - before) for before, after in areas), default=None),
         "difference": None if difference is None else [difference.estimate, difference.low, difference.high],
         "beyond": unexplained.beyond,
+        "verdict": result.verdict,
+        "failed_gates": [gate.name for gate in result.quality.gates if not gate.passed],
     }
 
 
-def _publish(log: Log, settings: PipelineSettings, seed: int, folder: Path) -> dict[str, Any]:
-    """Write tables, figure and page of what is there so far."""
+def _publish(log: Rows, settings: PipelineSettings, seed: int, folder: Path) -> dict[str, Any]:
+    """Write tables, figure and page of what is there so far, by whichever process."""
+    log.read()
     tables = {
         "seed": seed,
         "settings": settings.to_json(),
-        "worlds": log.rows("world"),
-        "models": log.rows("model"),
-        "hidden_worlds": log.rows("hidden world"),
-        "hidden": log.rows("hidden"),
-        "summary": summarise_pipeline(log.rows("model")),
-        "hidden_summary": summarise_hidden(log.rows("hidden")),
+        "worlds": _lines(log, "world"),
+        "models": _lines(log, "model"),
+        "hidden_worlds": _lines(log, "hidden world"),
+        "hidden": _lines(log, "hidden"),
+        "summary": summarise_pipeline(_lines(log, "model")),
+        "hidden_summary": summarise_hidden(_lines(log, "hidden")),
     }
     write_json(folder / "pipeline.json", tables)
     write_pipeline_figure(folder / "pipeline.json", folder / "pipeline.png")

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-Row = dict[str, Any]
+from citlr.run.rows import Row
+from citlr.studies.kit.rates import exact_bounds
+
 CONFIDENCE = 0.95
 # True flip rates from which on a bias is to be found.
 RELEVANT = 0.05
@@ -18,23 +20,10 @@ GATES = ("effectiveness", "agreement", "unexplained difference")
 BINS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 1.01)
 
 
-def exact_bounds(hits: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Lower and upper Clopper-Pearson bounds of a rate, each one-sided at `confidence`; (0, 1) without trials.
-
-    Examples
-    --------
-    >>> round(exact_bounds(0, 60)[1], 3)
-    0.049
-    """
-    low = float(stats.beta.ppf(1 - confidence, hits, trials - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(confidence, hits + 1, trials - hits)) if hits < trials else 1.0
-    return low, high
-
-
 def rate(rows: Sequence[Row], says: Callable[[Row], bool]) -> dict[str, Any]:
     """Count how many rows say so, with exact bounds; the rate of no rows is None."""
     hits = sum(bool(says(row)) for row in rows)
-    low, high = exact_bounds(hits, len(rows)) if rows else (0.0, 1.0)
+    low, high = exact_bounds(hits, len(rows), CONFIDENCE)
     return {"hits": hits, "of": len(rows), "rate": hits / len(rows) if rows else None, "low": low, "high": high}
 
 

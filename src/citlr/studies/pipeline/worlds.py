@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings
+from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
-from citlr.data.cohort import Cohort
-from citlr.data.reading import read_cohort
-from citlr.generators.diffusion.ldm import DLDM
 from citlr.generators.quality.measures import effect_map
-from citlr.run.stage import Stage as RunStage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
+from citlr.simulators.phantom.sample import read_phantom
+from citlr.studies.kit.audits import Redrawn, dldm_recipe
+from citlr.studies.kit.worlds import world_folder
 from citlr.studies.pipeline.models import FINDINGS
 
 ATTRIBUTE, LEVELS = "sex", ("female", "male")
@@ -125,34 +123,31 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PipelineWorld(Redrawn):
     """What every classifier of a world is audited with.
 
-    - `whole`: All splits.
-    - `counterfactuals`: The test images, redrawn.
-    - `faithfulness`: What the gates rest on.
     - `units`: The test images' units, in the order of the test split: they know the truth.
     - `record`: What was measured of the generator, for the tables.
     """
 
-    whole: Cohort
-    counterfactuals: Counterfactuals
-    faithfulness: Faithfulness
     units: PhantomSample
     record: dict[str, Any]
 
 
-def set_stage(place: Place, settings: PipelineSettings, folder: Path, narrator: Narrator) -> Stage:
+def make_world(place: Place, settings: PipelineSettings, folder: Path, narrator: Narrator) -> PipelineWorld:
     """Sample a world, train a generator in it, redraw the test images and measure them; goes on where it was."""
     sample = place.world(settings.size).sample(settings.patients, seed=place.seed, images_per_patient=1)
     stages = Stages(folder, narrator)
     with stages.locked():
-        cohort = _cohort(sample, place, settings, stages)
+        images = world_folder(stages, sample)
+        cohort = read_phantom(
+            images, attribute=ATTRIBUTE, labels=FINDINGS, fractions=settings.fractions, seed=place.seed
+        )
         recipe = recipe_of(settings, place.seed, size=settings.size)
         counterfactuals, found, fit = redrawn_and_measured(stages, recipe, cohort, narrator)
     spent = {"fit_core_seconds": fit.facts["core_seconds"], "training": fit.facts["report"]}
-    units = units_of(sample, counterfactuals.cohort)
-    return Stage(cohort, counterfactuals, found, units, {**_measured(counterfactuals, units, found), **spent})
+    units = sample.of_images(counterfactuals.cohort.frame["image_id"])
+    return PipelineWorld(cohort, counterfactuals, found, units, {**_measured(counterfactuals, units, found), **spent})
 
 
 def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: Any) -> Recipe:
@@ -165,42 +160,7 @@ def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: An
         placebo_images=coin_sample(settings.placebo_images),
         seed=seed,
     )
-    measured = QualitySettings(("view", *FINDINGS), probe_steps=settings.probe_steps, seed=seed, **quality)
-    return Recipe(lambda: DLDM(**generator), generator, request, measured, seed)
-
-
-def units_of(sample: PhantomSample, test: Cohort) -> PhantomSample:
-    """Take the units of the test images, in their order."""
-    position = {name: row for row, name in enumerate(sample.frame["image_id"])}
-    return sample.take(np.array([position[name] for name in test.frame["image_id"]]))
-
-
-def write_once(stages: Stages, inputs: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
-    """Write a world's images and table once for these inputs, and give their folder."""
-
-    def work(folder: Path) -> None:
-        write(folder / "world")
-
-    stages.do(RunStage("world", inputs, work, ("world",)))
-    return stages.path("world")
-
-
-def _cohort(sample: PhantomSample, place: Place, settings: PipelineSettings, stages: Stages) -> Cohort:
-    inputs = {"place": asdict(place), "size": settings.size, "patients": settings.patients}
-    images = write_once(stages, inputs, lambda folder: _written(sample, folder, place.seed))
-    return read_cohort(
-        images / "phantom.csv",
-        images=images,
-        attribute=ATTRIBUTE,
-        labels=list(FINDINGS),
-        covariates=("view",),
-        fractions=settings.fractions,
-        seed=place.seed,
-    )
-
-
-def _written(sample: PhantomSample, folder: Path, seed: int) -> None:
-    sample.write(folder, seed=seed)
+    return dldm_recipe(generator, request, probe_steps=settings.probe_steps, **quality)
 
 
 def _measured(counterfactuals: Counterfactuals, units: PhantomSample, found: Faithfulness) -> dict[str, Any]:

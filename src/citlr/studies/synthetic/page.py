@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.run.files import atomic_write
+from citlr.studies.kit.page import save_figure, write_page
+from citlr.studies.kit.sheet import Cell, markdown_table
 from citlr.studies.synthetic.models import FAMILIES, GRADED
 from citlr.studies.synthetic.run import TESTS
 from citlr.studies.synthetic.summary import ALPHA, AXES, MISSED_FROM, correlations, errors, worlds
@@ -49,13 +50,13 @@ def write_synthetic(
             "tex": table.to_latex(index=False, float_format="%.3f", escape=True),
         }
         for suffix, text in content.items():
-            written.append(_text(text, out / f"synthetic_{name}.{suffix}"))
+            written.append(write_page(out / f"synthetic_{name}.{suffix}", [text]))
     places = [out] if page is None else [out, Path(page).parent]
     for axis, name in _FIGURES.items():
         figure = alignment_figure(rows, axis)
-        written += [_picture(figure, place / name) for place in places]
+        written += [save_figure(figure, place / name, dpi=100) for place in places]
     if page is not None:
-        written.append(_text(page_text(rows, tables, failed), Path(page)))
+        written.append(write_page(page, [page_text(rows, tables, failed)]))
     return written
 
 
@@ -118,11 +119,10 @@ def markdown(table: pd.DataFrame) -> str:
     |---|---|---|
     | sin | 0.500 | 3 |
     """
-    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * table.shape[1]]
-    for row in table.itertuples(index=False):
-        cells = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    columns: dict[str, Cell] = {
+        str(name): f"{{{name}:.3f}}" if table[name].dtype.kind == "f" else f"{{{name}}}" for name in table
+    }
+    return "\n".join(markdown_table(columns, table.to_dict("records")))
 
 
 def page_text(rows: pd.DataFrame, tables: dict[str, pd.DataFrame], failed: int) -> str:
@@ -221,15 +221,3 @@ def _two_lines(text: str) -> str:
     while words and len(first) < half:
         first = f"{first} {words.pop(0)}".strip()
     return f"{first}\n{' '.join(words)}" if words else first
-
-
-def _text(text: str, path: Path) -> Path:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-    return path
-
-
-def _picture(figure: Figure, path: Path) -> Path:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
-    return path

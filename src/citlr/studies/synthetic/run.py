@@ -28,7 +28,8 @@ from citlr.simulators.tabular import (
     expected_counterfactual_accuracy,
     tabular_truth,
 )
-from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep
+from citlr.studies.kit.engines import Engine
+from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep, sweep_rows
 from citlr.studies.synthetic.models import FAMILIES, GRADED, Model, decisions, factual, fit_family, fit_graded
 
 TESTS = {
@@ -55,9 +56,7 @@ def run_synthetic(
     n_train: int = 800,
     n_test: int = 200,
     balanced: bool = False,
-    engine: str = "loky",
-    workers: int = 1,
-    scheduler: str | None = None,
+    engine: Engine | None = None,
     seed: int = 0,
     narrator: Narrator | None = None,
 ) -> Sweep:
@@ -71,15 +70,10 @@ def run_synthetic(
         raise InputError(f"At least 20 training and 20 test units are needed, found {n_train} and {n_test}.")
     common = {"n_train": n_train, "n_test": n_test, "balanced": balanced}
     tasks = [task for name in sets for task in _tasks(name, models // 10, seed, common)]
-    return run_sweep(
-        assess_model,
-        tasks,
-        Path(out) / "synthetic.parquet",
-        engine=engine,
-        workers=workers,
-        scheduler=scheduler,
-        narrator=narrator,
-    )
+    rows = sweep_rows(Path(out) / "synthetic.jsonl", assess_model, tasks)
+    sweep = run_sweep(assess_model, tasks, rows, title="synthetic", engine=engine, narrator=narrator)
+    sweep.to_parquet(Path(out) / "synthetic.parquet")
+    return sweep
 
 
 def _tasks(name: str, repeats: int, seed: int, common: dict[str, Any]) -> list[SweepTask]:

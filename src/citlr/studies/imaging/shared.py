@@ -4,50 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, read_faithfulness
+from citlr.audit.gates.faithfulness import read_faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
-from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, Recipe, redrawn_and_measured
+from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
-from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
+from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.registry import load_generator
 from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.studies.imaging.study import ImagingEffort, ImagingStudy, read_study
+from citlr.studies.kit.audits import Redrawn, dldm_recipe
 
-Row = dict[str, Any]
 # The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
 COMPONENTS = 32
 
 
 @dataclass(frozen=True)
-class ImagingStage:
+class Shared(Redrawn):
     """The shared part of the study, as a worker opens it.
 
     - `study`
-    - `counterfactuals`: The test images, redrawn.
-    - `faithfulness`: What the gates rest on.
     - `representation` (test images, components + codes of what is held): Principal components of the generator's
       disentangled latents, then what it holds (see `held_codes`).
     - `truth`: The true test images under every level; empty where the truth is not known.
     """
 
     study: ImagingStudy
-    counterfactuals: Counterfactuals
-    faithfulness: Faithfulness
     representation: npt.NDArray[np.float32]
     truth: dict[str, npt.NDArray[np.float32]]
 
 
-def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, narrator: Narrator) -> None:
+def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: int, narrator: Narrator) -> None:
     """Train the generator, redraw the test images once, and measure them; goes on where it was."""
     stages = Stages(folder, narrator)
     generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
@@ -58,8 +54,7 @@ def set_stage(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed:
         placebo_images=coin_sample(effort.placebo_images),
         seed=seed,
     )
-    quality = QualitySettings(study.hold, probe_steps=effort.probe_steps, cycles=effort.cycles, seed=seed)
-    recipe = Recipe(lambda: DLDM(**generator), generator, request, quality, seed)
+    recipe = dldm_recipe(generator, request, probe_steps=effort.probe_steps, cycles=effort.cycles)
     with stages.locked():
         kept = stages.do(_study_stage(study))
         counterfactuals, _, _ = redrawn_and_measured(stages, recipe, study.cohort, narrator)
@@ -75,8 +70,8 @@ def audited_after(folder: Path) -> tuple[str, ...]:
     )
 
 
-def open_stage(folder: Path) -> ImagingStage:
-    """Open what `set_stage` wrote."""
+def open_shared(folder: Path) -> Shared:
+    """Open what `prepare` wrote."""
     study = read_study(folder)
     counterfactuals = Counterfactuals.open(
         folder / PICTURES, study.cohort.part("test"), load_generator(folder / GENERATOR)
@@ -87,7 +82,8 @@ def open_stage(folder: Path) -> ImagingStage:
         if read_json(folder / "study.json")["truth"]
     }
     representation = np.load(folder / "representation.npy")
-    return ImagingStage(study, counterfactuals, read_faithfulness(folder / QUALITY), representation, truth)
+    faithfulness = read_faithfulness(folder / QUALITY)
+    return Shared(study.cohort, counterfactuals, faithfulness, study, representation, truth)
 
 
 def _study_stage(study: ImagingStudy) -> Stage:
@@ -117,13 +113,9 @@ def _attribute_stage(
 
 
 def _represent(generator: LatentDiffusion, counterfactuals: Counterfactuals, seed: int) -> npt.NDArray[np.float32]:
-    test, step = counterfactuals.cohort, 256
-    pieces = []
-    for start in range(0, len(test), step):
-        rows = np.arange(start, min(start + step, len(test)))
-        part = test.take(rows)
-        pieces.append(generator.represent(part.pixels(size=counterfactuals.main.plan.size), part.frame))
-    z = np.concatenate(pieces)
+    test, size = counterfactuals.cohort, counterfactuals.main.plan.size
+    parts = (test.take(rows) for rows in np.split(np.arange(len(test)), range(256, len(test), 256)))
+    z = np.concatenate([generator.represent(part.pixels(size=size), part.frame) for part in parts])
     few = min(COMPONENTS, len(z) - 1, z.shape[1])
     components = PCA(few, random_state=seed % 2**32).fit_transform(z)
     return np.concatenate([components, generator.held_codes(test.frame)], axis=1, dtype=np.float32)
@@ -144,11 +136,9 @@ def _attribute_rows(
         narrator=narrator,
     )
     test = study.cohort.part("test")
-    readings = []
-    for start in range(0, len(test), 256):
-        rows = np.arange(start, min(start + 256, len(test)))
-        readings.append(probes.read(test.pixels(rows, size=effort.size))[study.attribute])
-    read, level = np.concatenate(readings), test.frame[study.attribute].to_numpy(str)
+    parts = np.split(np.arange(len(test)), range(256, len(test), 256))
+    read = np.concatenate([probes.read(test.pixels(rows, size=effort.size))[study.attribute] for rows in parts])
+    level = test.frame[study.attribute].to_numpy(str)
     order = probes.target(study.attribute).levels
     found = []
     for name in study.levels:

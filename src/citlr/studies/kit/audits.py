@@ -1,0 +1,69 @@
+"""What every model of a study is audited with: images that a generator of the study redrew once, and their quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings
+from citlr.audit.generation import Counterfactuals, Request
+from citlr.audit.results.result import AuditResult
+from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
+from citlr.audit.stages import Recipe
+from citlr.config import ControlsConfig, GateConfig, TestConfig
+from citlr.data.cohort import Cohort
+from citlr.generators.diffusion.ldm import DLDM
+from citlr.run.provenance import versions
+
+
+def dldm_recipe(generator: Mapping[str, Any], request: Request, **quality: Any) -> Recipe:
+    """Say how a DLDM is trained, the test images redrawn and measured: all by the seed of the request."""
+    measured = QualitySettings(generator["hold"], seed=request.seed, **quality)
+    return Recipe(lambda: DLDM(**generator), generator, request, measured, request.seed)
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """A cohort whose test part is redrawn and measured.
+
+    - `whole`: All splits.
+    - `counterfactuals`: The test images, redrawn.
+    - `faithfulness`: What the gates rest on.
+    """
+
+    whole: Cohort
+    counterfactuals: Counterfactuals
+    faithfulness: Faithfulness
+
+    def audit(
+        self,
+        model: str,
+        responses: pd.DataFrame,
+        *,
+        test: TestConfig,
+        seed: int,
+        size: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> AuditResult:
+        """Audit what a model said as `citlr audit` does; `size` is that of its images, `inputs` go to the provenance.
+
+        The ladder of planted biases is left out: it is no part of the verdict and most of an audit's arithmetic, and
+        the models of a study are a ladder themselves.
+        """
+        provenance = {"versions": versions(), "seed": seed} | ({} if inputs is None else {"inputs": dict(inputs)})
+        return audit_responses(
+            AuditInputs(
+                model=model,
+                responses=responses,
+                whole=self.whole,
+                test=self.counterfactuals.cohort,
+                counterfactuals=self.counterfactuals,
+                faithfulness=self.faithfulness,
+                settings=Settings(test, GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed),
+                provenance=provenance,
+                size=size,
+            )
+        )

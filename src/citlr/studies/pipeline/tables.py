@@ -1,0 +1,181 @@
+"""Tables of the whole-pipeline calibration's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from citlr.config import GateConfig, TestConfig
+from citlr.run.rows import Row
+from citlr.studies.kit.sheet import Cell, markdown_table
+from citlr.studies.pipeline.summary import RELEVANT
+
+# A classifier that changes fewer of its decisions than the audit's margin is not to be accused.
+MARGIN = TestConfig().margin
+
+
+def hidden_lines(tables: dict[str, Any]) -> Iterator[str]:
+    """Tabulate the classifiers that read a cue."""
+    summary = tables["hidden_summary"]
+    if not summary["all"]["equivalent"]["of"]:
+        yield "No such world was made."
+        return
+    limits = GateConfig()
+    yield (
+        "Three gates are about it. *Effectiveness*: a probe at the size that the classifier reads says what share of "
+        f"the attribute redrawn images carry, at least {limits.effectiveness:.0%}. *Agreement*: the classifier answers "
+        f"null interventions as it answers originals (at least {limits.agreement:.0%} equal decisions, a rank "
+        f"correlation of {limits.agreement_rank:g}, AUROCs of attribute and finding at most {limits.agreement_auroc:g} "
+        "apart). *Unexplained difference*: recorded levels get answers that differ by more than the margin, given what "
+        "is recorded, and redrawing does not show it. An audit may fail several.\n"
+    )
+    worlds = {row["cue"]: row for row in tables["hidden_worlds"]}
+
+    def carried(row: Row) -> str:
+        return " / ".join(_carried(one) for one in worlds.get(row["name"], {"carried": {}})["carried"].values())
+
+    columns: dict[str, Cell] = {
+        "cue": "{name}",
+        "called equivalent": lambda row: share_of(row["equivalent"]),
+        "on trust": "{equivalent_on_trust[hits]}",
+        "inconclusive": "{inconclusive[hits]}",
+        "dependence": "{dependence[hits]}",
+        "effectiveness failed": "{gates[effectiveness]}",
+        "agreement failed": "{gates[agreement]}",
+        "unexplained difference": "{gates[unexplained difference]}",
+        "smallest true flip rate": "{smallest_flip_rate:.3f}",
+        "carried at the generator's size / at the classifier's": carried,
+    }
+    yield from markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrl")
+
+
+def prediction_table(tables: dict[str, Any]) -> list[str]:
+    """Tabulate what the gates on the classifiers' own answers rest on: the range of each number, by kind."""
+    limits = GateConfig()
+    groups: dict[str, list[Row]] = {}
+    for row in [*tables["models"], *tables["hidden"]]:
+        groups.setdefault(row["kind"] if "cue" not in row else f"hidden, {row['cue']}", []).append(row)
+
+    def span(name: str) -> Cell:
+        return lambda group: _span([row[name] for row in group[1] if row[name] is not None])
+
+    columns: dict[str, Cell] = {
+        "classifiers": lambda group: group[0],
+        "audits": lambda group: str(len(group[1])),
+        f"equal decisions (limit {limits.agreement:g})": span("agreement"),
+        f"rank correlation ({limits.agreement_rank:g})": span("agreement_rank"),
+        f"change of AUROC ({limits.agreement_auroc:g})": span("agreement_auroc"),
+        "share carried, lower bound": span("carried"),
+        "difference beyond the margin": lambda group: str(sum(bool(row["beyond"]) for row in group[1])),
+    }
+    return markdown_table(columns, groups.items(), "lrllllr")
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}" if values else "unknown"
+
+
+def _carried(shares: dict[str, float] | str) -> str:
+    return "unknown" if isinstance(shares, str) else f"{min(shares.values()):.2f}"
+
+
+def share_of(count: Row) -> str:
+    """Write a count of `rate`: how many of how many."""
+    return f"{count['hits']} of {count['of']}" + ("" if count["rate"] is None else f" ({count['rate']:.1%})")
+
+
+def number_of(value: float | None) -> str:
+    """Write a correlation or an effect."""
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def correlation_table(summary: dict[str, Row]) -> list[str]:
+    """Tabulate the audits by the correlation of their world."""
+
+    def share(name: str) -> Cell:
+        return lambda row: share_of(row[name])
+
+    columns: dict[str, Cell] = {
+        "correlation": "{name}",
+        "false alarms (on trust)": lambda row: (
+            f"{share_of(row['false_alarms'])}, ({row['false_alarms_on_trust']['hits']})"
+        ),
+        "upper bound": "{false_alarms[high]:.1%}",
+        "blind called equivalent": share("cleared"),
+        "inconclusive, all": share("inconclusive"),
+        "gate failed": share("withheld"),
+        "found (true flip rate at least 5 %)": share("detected"),
+        "on trust": share("detected_on_trust"),
+        "Spearman psi": lambda row: number_of(row["spearman_psi"]),
+        "Spearman mean effect": lambda row: number_of(row["spearman_mean_effect"]),
+    }
+    return markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrr")
+
+
+def flip_rate_table(every: Row) -> list[str]:
+    """Tabulate what was found, by the true flip rate."""
+    columns: dict[str, Cell] = {
+        "true flip rate": lambda part: f"{part['from']:g} to {min(part['below'], 1):g}",
+        "found": share_of,
+        "exact bounds": lambda part: f"{part['low']:.1%} to {part['high']:.1%}" if part["of"] else "",
+        "psi read, of the true one (median)": lambda part: (
+            "" if part["psi_share"] is None else f"{part['psi_share']:.0%}"
+        ),
+    }
+    return markdown_table(columns, every["detected_by_flip_rate"], "lrlr")
+
+
+def generator_table(worlds: list[Row]) -> list[str]:
+    """Tabulate how faithful the generators are."""
+    columns: dict[str, Cell] = {
+        "correlation": "{correlation:g}",
+        "generator": "{number}",
+        "relative error": "{effect[relative_error]:.3f}",
+        "cosine": "{effect[cosine]:.3f}",
+        "scale": "{effect[scale]:.2f}",
+        "outside": "{effect[outside]:.4f}",
+        "composition": "{composition:.4f}",
+        "effectiveness F / M": lambda row: (
+            " / ".join(f"{value:.3f}" for value in row["effectiveness"].values()) or "unknown"
+        ),
+        "drift of cardiomegaly, effusion, view": lambda row: ", ".join(
+            _moved(row["drift"].get(name)) for name in ("cardiomegaly", "effusion", "view")
+        ),
+        "guidance": lambda row: f"{row['training'].get('guidance', float('nan')):g}",
+        "core minutes": lambda row: f"{row['fit_core_seconds'] / 60:.1f}",
+    }
+    return markdown_table(columns, sorted(worlds, key=lambda row: (row["correlation"], row["number"])), "lrrrrrrllrr")
+
+
+def _moved(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.3f}"
+
+
+def wrong_lines(models: list[Row]) -> Iterator[str]:
+    """Name every classifier that was judged wrongly."""
+    wrong = [row for row in models if _is_wrong(row)]
+    if not wrong:
+        yield (
+            "None: no blind or indifferent classifier was accused, and none with a true flip rate of 5 % or more was "
+            "missed but where a gate withheld the verdict."
+        )
+        return
+    columns: dict[str, Cell] = {
+        "world": "{place}",
+        "classifier": "{model} ({strength:+g})",
+        "finding": "{finding}",
+        "architecture": "{architecture}",
+        "true flip rate": "{true_flip_rate:.3f}",
+        "psi": "{psi:.3f}",
+        "p": "{pvalue:.2g}",
+        "verdict": "{verdict}",
+        "gates that failed": lambda row: ", ".join(row["failed_gates"]) or "none",
+    }
+    yield from markdown_table(columns, wrong, "llllrrrll")
+
+
+def _is_wrong(row: Row) -> bool:
+    if row["kind"] == "blind" or (row["kind"] == "indifferent" and row["true_flip_rate"] < MARGIN):
+        return bool(row["verdict"] == "dependence")
+    # What a gate withheld is counted above: here are the errors of the test.
+    return bool(row["true_flip_rate"] >= RELEVANT and row["ungated_verdict"] != "dependence")
