@@ -1,1 +1,1 @@
-"""What all studies share: the sweep and the engines that it runs on."""
+"""What all studies share: sweeps and the engines that they run on, worlds, audits, tables and pages."""
