@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: two pytest workers on two cores oversubscribe otherwise (spinning OpenMP made training 6x slower).
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS=1
 
-.PHONY: install lint test test-slow demo clean
+.PHONY: install lint pytest test test-slow demo clean
 
 install: $(STAMP)
 
@@ -24,7 +24,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+# Beside each other: mypy is one process, and some tests wait for others.
+test: $(STAMP)
+	$(MAKE) -j 2 lint pytest
+
+pytest: $(STAMP)
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(STAMP)

@@ -26,10 +26,10 @@ _stopped: list[int] = []
 def main() -> None:
     """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 Ctrl-C, 143 terminated."""
     before = _listen()
-    # Read by libgomp when torch loads it, later than here; what the user has set is kept.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     try:
+        # Read by libgomp when torch loads it, later than here; what the user has set is kept.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
         from citlr.cli.app import app
 
         app()
