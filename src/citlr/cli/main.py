@@ -16,8 +16,8 @@ from typing import Any
 from citlr.errors import CitlrError
 from citlr.text import shortened
 
-# Turns for which an OpenMP thread spins before it sleeps. Threads that spin for long take processor time from others on a
-# crowded machine; how much differs from case to case (`benchmarks/threads.py --beside N`).
+# Turns for which an OpenMP thread spins before it sleeps. Threads that spin for long take processor time from others on
+# a crowded machine; how much differs from case to case (`benchmarks/threads.py --beside N`).
 SPIN = "5000"
 # What ended the process from outside; the sentence and the status are told of it, whatever it interrupted made of it.
 _stopped: list[int] = []
