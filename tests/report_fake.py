@@ -144,10 +144,26 @@ def make_baselines(labels, levels, *, missing):
 def make_quality(labels, levels, *, failed, missing):
     lowest = 0.71 if failed else 0.93
     gates = (
-        Gate("composition", 0.021, 0.05, True, "An image redrawn at its own level must look as before."),
-        Gate("effectiveness", lowest, 0.8, not failed, "Redrawn images must read as the level that was asked for."),
-        Gate("drift", None if missing else 0.011, 0.05, True, "Held labels must not move along; nothing was held."),
-        Gate("placebo", None if missing else 0.62, None, True, "An audit of a fair coin must find nothing."),
+        Gate("composition", 0.021, 0.05, True, "An image redrawn at its own level must look as before.", "generator"),
+        Gate(
+            "effectiveness",
+            lowest,
+            0.8,
+            not failed,
+            "Redrawn images must read as the level that was asked for.",
+            "generator",
+        ),
+        Gate(
+            "drift",
+            None if missing else 0.011,
+            0.05,
+            True,
+            "Held labels must not move along; nothing was held.",
+            "generator",
+        ),
+        Gate(
+            "placebo", None if missing else 0.62, None, True, "An audit of a fair coin must find nothing.", "generator"
+        ),
     )
     return Quality(
         composition=0.0213,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_where_the_record_says_the_level_nobody_is_left_to_compare() -> None:
 
 def test_a_gate_of_one_label_leaves_the_others_alone() -> None:
     rows = [replace(row, verdict="equivalent") for row in make_result().tests]
-    gate = Gate(f"agreement on {rows[0].label}", 0.5, 0.8, False, "It does not.", label=rows[0].label)
+    gate = Gate(f"agreement on {rows[0].label}", 0.5, 0.8, False, "It does not.", "model", label=rows[0].label)
     after = withhold(tuple(rows), (gate,))
     assert {row.verdict for row in after if row.label == rows[0].label} == {"inconclusive"}
     assert {row.verdict for row in after if row.label != rows[0].label} == {"equivalent"}
@@ -200,9 +201,19 @@ def test_what_was_measured_is_read_back(tmp_path: Path) -> None:
         carried=Carried(64, {"female": Estimate(0.97, 0.9, 1.04)}),
         agreement=measure_agreement(responses, world.frame, settings=SETTINGS),
         unexplained=measure_unexplained(responses, world.frame, given=("x",), settings=SETTINGS, seed=0),
-        gates=(Gate("g", 1.0, 0.5, True, "Fine.", "x", ("female", "male")),),
+        gates=(Gate("g", 1.0, 0.5, True, "Fine.", "model", "x", ("female", "male")),),
     )
     result = replace(base, quality=quality, tests=tuple(replace(row, carried=0.9) for row in base.tests))
     result.to_json(tmp_path / "audit.json")
     assert read_result(tmp_path / "audit.json").quality == quality
     assert read_result(tmp_path / "audit.json").tests[0].carried == 0.9
+
+
+def test_an_audit_of_before_gates_said_what_they_are_about_is_read(tmp_path: Path) -> None:
+    gates = (Gate("g", 1.0, 0.5, True, "Fine.", "generator"), Gate("of x", 1.0, 0.5, True, "Fine.", "model", "x"))
+    base = make_result()
+    result = replace(base, quality=replace(base.quality, gates=gates))
+    content = json.loads(result.to_json(tmp_path / "audit.json").read_text())
+    assert [gate.pop("about") for gate in content["quality"]["gates"]] == ["generator", "model"]
+    (tmp_path / "audit.json").write_text(json.dumps(content))
+    assert read_result(tmp_path / "audit.json").quality.gates == gates

@@ -128,7 +128,7 @@ def test_a_new_gate_is_a_function_and_a_line_of_the_registry(monkeypatch: pytest
 
     def gate_levels(evidence: Evidence) -> Iterator[Gate]:
         fewest = evidence.limits.probe_steps
-        yield Gate("levels", len(evidence.carried.shares), fewest, False, "Too few levels carry anything.")
+        yield Gate("levels", len(evidence.carried.shares), fewest, False, "Too few levels carry anything.", "generator")
 
     monkeypatch.setattr(registry, "GATES", (*registry.GATES, gate_levels))
     found = _faithful(Carried(64, {"F": Estimate(0.97, 0.93, 1.01)}))

@@ -57,7 +57,7 @@ def row(label: str = "edema", verdict: Verdict = "equivalent", psi: float = 0.00
 
 
 def result(*rows: TestRow, gate: bool = True) -> AuditResult:
-    gates = (Gate("composition", 0.01, 0.05, gate, "L1"),)
+    gates = (Gate("composition", 0.01, 0.05, gate, "L1", "generator"),)
     counts = tuple(
         {"split": "test", "attribute": "sex", "level": level, "label": "", "value": "all", "images": 100, "patients": n}
         for level, n in (("F", 60), ("M", 90))

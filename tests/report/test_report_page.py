@@ -213,7 +213,7 @@ def test_html_in_names_is_escaped_everywhere():
     result = make_result(labels, levels, "<b>sex</b>", model="<script>alert(2)</script>")
     result = replace(
         result,
-        quality=replace(result.quality, notes=(evil,), gates=(Gate(evil, 0.1, 0.2, False, evil),)),
+        quality=replace(result.quality, notes=(evil,), gates=(Gate(evil, 0.1, 0.2, False, evil, "cohort"),)),
         provenance={evil: {evil: evil}, "finished": evil},
         cohort=replace(result.cohort, flow=({"step": evil, "reason": evil, "n_images": 1, "n_patients": 1},)),
     )

@@ -70,12 +70,32 @@ def test_an_open_verdict_says_which_interval_reaches_the_margin(psi, mean, reach
 
 
 def test_an_open_verdict_for_a_failed_gate_says_the_gate_and_what_it_measured():
-    quality = replace(make_result().quality, gates=(Gate("drift of view", 0.2, 0.05, False, "The view moved by 0.2."),))
+    quality = replace(
+        make_result().quality, gates=(Gate("drift of view", 0.2, 0.05, False, "The view moved by 0.2.", "generator"),)
+    )
     said = sentence(row(verdict="inconclusive"), quality=quality)
     assert said.startswith(
         "No verdict on pneumonia: the image generator failed the gate “drift of view” (The view moved by 0.2). For the "
         "record only: redrawing an image as female instead of male changes"
     )
+
+
+@pytest.mark.parametrize(
+    ("about", "who", "what"),
+    [
+        (["generator"], "the image generator", "its images"),
+        (["model"], "the model’s answers", "the redrawn images"),
+        (["cohort"], "the cohort", "its patients"),
+        (["cohort", "generator"], "the audit", "it"),
+    ],
+)
+def test_a_failed_gate_is_told_of_what_it_is_about(about, who, what):
+    """A gate of the whole cohort, such as too few patients, is no failure of the generator."""
+    gates = tuple(Gate(f"of the {one}", 3.0, 20.0, False, "Too few.", one) for one in about)
+    result = make_result(tests=(row(verdict="inconclusive"),), quality=replace(make_result().quality, gates=gates))
+    assert f"No verdict: {who} failed " in wording.headline(result)
+    assert f", so {what} cannot carry a conclusion." in wording.headline(result)
+    assert f"{who} failed the gate" in wording.findings(result)[0].sentence
 
 
 def test_a_probability_is_moved_and_not_flipped():

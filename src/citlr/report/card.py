@@ -81,5 +81,5 @@ def _interval(estimate: Estimate) -> str:
 
 def _gates(result: AuditResult) -> list[str]:
     if not result.quality.gates:
-        return ["- No gate of the image generator was set: the verdicts assume that it is faithful."]
+        return ["- No gate was set: the verdicts assume a faithful generator."]
     return checks.listed(result.quality.gates, kind="Gate")

@@ -1,40 +1,13 @@
-"""Checks as people read them: a table of the page, Markdown for a card or a pipeline, JUnit."""
+"""Checks as people read them outside the page: Markdown for a card or a pipeline, JUnit."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from citlr.audit.privacy import without_paths
 from citlr.checks import Check, Checks, failed
-from citlr.report import tables
-from citlr.report.numerals import decimal
-from citlr.report.tables import Column, Table
 from citlr.text import markdown, visible
-
-
-def table(caption: str, checks: Iterable[Check], *, kind: str, undecided: str) -> Table:
-    """Tabulate checks: what was measured, what was asked for, and whether it passed; `undecided` says why no limit."""
-    columns = [
-        Column(kind),
-        Column("Passed", "mark"),
-        Column("Measured", "number"),
-        Column("Threshold", "number"),
-        Column("What was found"),
-    ]
-    show = partial(decimal, digits=3)
-    rows = [
-        [
-            tables.text(check.name),
-            tables.mark(bool(check.passed)),
-            tables.number(check.value, show, f"not measured: {check.text}"),
-            tables.number(check.limit, show, undecided),
-            tables.text(check.text),
-        ]
-        for check in checks
-    ]
-    return tables.build(caption, columns, rows)
 
 
 def listed(checks: Iterable[Check], *, kind: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from citlr.audit.results.records import About
 from citlr.audit.results.result import SEVERITY, AuditResult, Estimate, Gate, TestRow, Verdict
 from citlr.checks import failed
 from citlr.report import numerals
@@ -81,8 +82,7 @@ def headline(result: AuditResult) -> str:
     if failing:
         names = join(gate.name for gate in failing)
         gates = f"the gate “{names}”" if len(failing) == 1 else f"{len(failing)} gates ({names})"
-        whose = "its" if _of_generator(failing) else "the redrawn"
-        return f"No verdict: {_who(failing)} failed {gates}, so {whose} images cannot carry a conclusion."
+        return f"No verdict: {_who(failing)} failed {gates}, so {_what(failing)} cannot carry a conclusion."
     settled = sum(row.verdict == "equivalent" for row in findings)
     clause = f" {settled} of {total} labels are equivalent." if settled else ""
     return f"Not settled: the data neither show a dependence on {attribute} nor rule one out.{clause}"
@@ -158,13 +158,22 @@ def _gates(failing: tuple[Gate, ...]) -> str:
     return f"{_who(failing)} failed the gate {names}{f' ({why})' if why else ''}"
 
 
-def _of_generator(failing: tuple[Gate, ...]) -> bool:
-    """Say whether all of the gates are about the generator alone, and not about what one label's outputs do."""
-    return all(gate.label is None for gate in failing)
+# What a gate is about: who failed it, and what can then carry no conclusion.
+_SUBJECTS: dict[About, tuple[str, str]] = {
+    "generator": ("the image generator", "its images"),
+    "model": ("the model’s answers", "the redrawn images"),
+    "cohort": ("the cohort", "its patients"),
+}
 
 
 def _who(failing: tuple[Gate, ...]) -> str:
-    return "the image generator" if _of_generator(failing) else "the audit"
+    found = {_SUBJECTS[gate.about][0] for gate in failing}
+    return found.pop() if len(found) == 1 else "the audit"
+
+
+def _what(failing: tuple[Gate, ...]) -> str:
+    found = {_SUBJECTS[gate.about][1] for gate in failing}
+    return found.pop() if len(found) == 1 else "it"
 
 
 def measured(row: TestRow, alpha: float) -> str:

@@ -98,7 +98,7 @@ def _gate(found: Agreement, limits: GateConfig) -> Gate:
     name, share = f"agreement on {found.label}", found.decisions
     if share is None:
         text = f"Whether the model answers redrawn images as it answers originals is unknown: {found.note}."
-        return Gate(name, None, limits.agreement, False, text, found.label)
+        return Gate(name, None, limits.agreement, False, text, "model", found.label)
     moved = _largest_change(found)
     told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
     if found.rank is not None:
@@ -118,7 +118,7 @@ def _gate(found: Agreement, limits: GateConfig) -> Gate:
         f"On '{found.label}' the model {says} images redrawn under their own level as it answers the originals: it "
         f"{'; '.join(told)}."
     )
-    return Gate(name, share.estimate, limits.agreement, passed, text, found.label)
+    return Gate(name, share.estimate, limits.agreement, passed, text, "model", found.label)
 
 
 def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:

@@ -47,7 +47,7 @@ def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
         shown = "shows no dependence" if evidence.coin_passed else "shows a dependence, where there is none"
         said = "was not made" if placebo is None else f"{shown} (p = {placebo.pvalue:.3g})"
         pvalue = None if placebo is None else placebo.pvalue
-        yield Gate("placebo", pvalue, None, evidence.coin_passed, f"The audit of a fair coin {said}.")
+        yield Gate("placebo", pvalue, None, evidence.coin_passed, f"The audit of a fair coin {said}.", "generator")
 
 
 def audit_regeneration(responses: Responses, *, settings: TestConfig, seed: int) -> Regeneration | None:

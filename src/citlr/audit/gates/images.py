@@ -15,7 +15,7 @@ def gate_composition(evidence: Evidence) -> Iterator[Gate]:
         text = "Composition is unknown: no null intervention was drawn."
     else:
         text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
-    yield Gate("composition", value, limit, value is not None and value <= limit, text)
+    yield Gate("composition", value, limit, value is not None and value <= limit, text, "generator")
 
 
 def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
@@ -23,7 +23,7 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
     carried, limit = evidence.carried, evidence.limits.effectiveness
     if not carried.shares:
         text = f"What share of the attribute the redrawn images carry is unknown. {carried.note}"
-        yield Gate("effectiveness", None, limit, False, text)
+        yield Gate("effectiveness", None, limit, False, text, "generator")
         return
     level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
     text = (
@@ -31,7 +31,7 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
         f"{limit:.0%} is needed."
     )
-    yield Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text)
+    yield Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text, "generator")
 
 
 def gate_drift(evidence: Evidence) -> Iterator[Gate]:
@@ -42,4 +42,4 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
             text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
         else:
             text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
-        yield Gate(f"drift of {label}", shift, limit, shift is not None and abs(shift) <= limit, text)
+        yield Gate(f"drift of {label}", shift, limit, shift is not None and abs(shift) <= limit, text, "generator")

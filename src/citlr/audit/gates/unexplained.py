@@ -214,7 +214,7 @@ def _gate(found: Unexplained, row: TestRow, several: bool) -> Gate:
     name = f"unexplained difference on {found.label}" + (f", {second} against {first}" if several else "")
     if found.difference is None or found.rest is None:
         text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
-        return Gate(name, None, row.margin, True, text, found.label, found.contrast)
+        return Gate(name, None, row.margin, True, text, "model", found.label, found.contrast)
     passed = not found.beyond or row.verdict == "dependence"
     among = f" {found.where}" if found.where and found.where != LOST else ""
     difference = (
@@ -230,7 +230,7 @@ def _gate(found: Unexplained, row: TestRow, several: bool) -> Gate:
             f"'{first}' and '{second}' get different answers here{among}, and redrawing does not show why: on "
             f"'{found.label}' {difference}."
         )
-    return Gate(name, found.difference.estimate, row.margin, passed, text, found.label, found.contrast)
+    return Gate(name, found.difference.estimate, row.margin, passed, text, "model", found.label, found.contrast)
 
 
 def _points(estimate: Estimate) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -51,16 +51,21 @@ class BaselineRow:
     note: str = ""
 
 
+About = Literal["generator", "model", "cohort"]
+
+
 @dataclass(frozen=True)
 class Gate(Check):
-    """A check that has to be passed before a verdict may rest on the redrawn images.
+    """A check that has to be passed before a verdict may be given.
 
-    `label` and `contrast` say which rows it is about; without them it is about all.
+    `about` says whose shortcoming a failure is: the images of the generator, what the model makes of them, or who is in
+    the cohort. `label` and `contrast` say which rows it is for; without them it is for all.
     """
 
     # As audit.json has it.
     limit: Annotated[float | None, Field(alias="threshold")]
     passed: bool
+    about: About
     label: str | None = None
     contrast: tuple[str, str] | None = None
 

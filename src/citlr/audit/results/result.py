@@ -107,7 +107,7 @@ class AuditResult:
 
     @property
     def gates_passed(self) -> bool:
-        """Whether every generator gate was met."""
+        """Whether every gate was passed."""
         return not failed(self.quality.gates)
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,6 +155,16 @@ class AuditResult:
 _SHOWN = ("label", "contrast", "psi", "psi_low", "psi_high", "mean_effect", "pvalue_adjusted", "margin", "verdict")
 
 
+def _with_subjects(fields: dict[str, Any]) -> dict[str, Any]:
+    """Say what gates are about in an audit of before they said so: those of one label were about the model."""
+    quality = fields.get("quality")
+    gates = quality.get("gates") if isinstance(quality, dict) else None
+    for gate in gates if isinstance(gates, list) else ():
+        if isinstance(gate, dict):
+            gate.setdefault("about", "generator" if gate.get("label") is None else "model")
+    return fields
+
+
 def read_result(path: str | Path) -> AuditResult:
     """Read an `audit.json` back.
 
@@ -188,7 +198,7 @@ def read_result(path: str | Path) -> AuditResult:
     # What an audit that was handed on says of itself, beside the result.
     fields = {name: value for name, value in content.items() if name not in _BESIDE}
     try:
-        return _as_result().validate_json(json.dumps(fields))
+        return _as_result().validate_json(json.dumps(_with_subjects(fields)))
     except ValidationError as error:
         problem = error.errors()[0]
         key = shortened(".".join(map(str, problem["loc"])))

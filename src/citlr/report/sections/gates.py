@@ -5,16 +5,36 @@ from __future__ import annotations
 from functools import partial
 
 from citlr.audit.results.result import AuditResult
-from citlr.report import checks, tables
+from citlr.report import tables
 from citlr.report.numerals import decimal, percent
 from citlr.report.tables import Cell, Column, Table
 from citlr.report.wording import level_percent
 
 
 def gates_table(result: AuditResult) -> Table:
-    """Tabulate the gates: what was measured, what was asked for, and whether it passed."""
+    """Tabulate the gates: what each is about, what was measured, what was asked for, and whether it passed."""
+    columns = [
+        Column("Gate"),
+        Column("About"),
+        Column("Passed", "mark"),
+        Column("Measured", "number"),
+        Column("Limit", "number"),
+        Column("What was found"),
+    ]
+    show = partial(decimal, digits=3)
     undecided = "decided by the verdict of the coin’s own audit, not by a number"
-    return checks.table("Gates", result.quality.gates, kind="Gate", undecided=undecided)
+    rows = [
+        [
+            tables.text(gate.name),
+            tables.text(gate.about),
+            tables.mark(gate.passed),
+            tables.number(gate.value, show, f"not measured: {gate.text}"),
+            tables.number(gate.limit, show, undecided),
+            tables.text(gate.text),
+        ]
+        for gate in result.quality.gates
+    ]
+    return tables.build("Gates", columns, rows)
 
 
 def attenuation(result: AuditResult) -> str:
