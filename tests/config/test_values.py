@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import time
+from abc import abstractmethod
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from citlr.audit.preconditions import require_buildable, require_possible
 from citlr.config import AuditConfig, GeneratorConfig, ModelConfig, Section, parse_config, parse_section
 from citlr.config.written import alternatives
 from citlr.errors import InputError, StateError
+from citlr.generators import registry
 from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.rivals.latent_shift import LatentShiftConfig
-from citlr.generators.rivals.vae import VAEConfig
+from citlr.generators.rivals.vae import ConditionalVAE, VAEConfig
+from citlr.generators.settings import GeneratorSettings
 from citlr.invariance.power import power
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
@@ -141,6 +144,26 @@ def test_a_generator_that_cannot_be_is_refused_before_it_is_trained(settings: di
 @pytest.mark.parametrize("kind", ["dldm", "cldm", "vae", "latent-shift"])
 def test_a_generator_of_every_kind_is_built_on_trial(kind: str) -> None:
     require_buildable(GeneratorConfig(kind=kind, size=32, preset="tiny"))
+
+
+def test_a_class_of_ours_that_is_not_whole_is_no_fault_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half(ConditionalVAE):
+        @abstractmethod
+        def forgotten(self) -> None: ...
+
+    monkeypatch.setattr(registry, "_class_of", lambda kind: Half)
+    with pytest.raises(TypeError, match="forgotten"):
+        require_buildable(GeneratorConfig(kind="vae", size=32, preset="tiny"))
+
+    @dataclasses.dataclass(frozen=True)
+    class Plain(GeneratorSettings):
+        """Settings whose fields' limits are all there is to check."""
+
+        @classmethod
+        def presets(cls) -> dict[str, dict[str, Any]]:
+            return {"tiny": {}}
+
+    assert Plain.preset_of("tiny", size=32).size == 32
 
 
 def test_a_model_file_that_is_not_there_is_told_before_anything(tmp_path: Path) -> None:
