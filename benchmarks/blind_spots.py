@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from citlr.audit.gates.faithfulness import QualitySettings, assess_faithfulness
 from citlr.audit.generation import generate
+from citlr.audit.measures.faithfulness import QualitySettings, assess_faithfulness
 from citlr.audit.prediction import predict_sets
 from citlr.config import TestConfig
 from citlr.generators.oracle import Oracle

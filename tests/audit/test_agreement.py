@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from report_fake import make_result
 
-from citlr.audit.gates.agreement import gate_agreement, measure_agreement
+from citlr.audit.gates.answers import gate_agreement, gate_unexplained
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.faithfulness import Faithfulness
-from citlr.audit.gates.unexplained import gate_unexplained, measure_unexplained
+from citlr.audit.measures.agreement import measure_agreement
+from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.results.records import Carried, Estimate, Gate, Quality
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.statistics import assess_responses, responses_of, schema_rows

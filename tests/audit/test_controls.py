@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from citlr.audit.gates.controls import audit_placebo, audit_regeneration, gate_placebo, run_controls
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.gates.images import gate_placebo
 from citlr.audit.generation import placebo_size
+from citlr.audit.measures.controls import audit_placebo, audit_regeneration, run_controls
+from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.results.result import AuditResult, Controls, Quality, read_result
 from citlr.audit.results.statistics import responses_of
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config

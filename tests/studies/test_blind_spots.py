@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, assess_faithfulness
 from citlr.audit.generation import Counterfactuals, generate
+from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness
 from citlr.audit.prediction import predict_sets
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses

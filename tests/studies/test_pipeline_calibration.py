@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from citlr.audit.gates.faithfulness import QualitySettings, assess_faithfulness
 from citlr.audit.generation import generate
+from citlr.audit.measures.faithfulness import QualitySettings, assess_faithfulness
 from citlr.errors import InputError, StateError
 from citlr.generators.oracle import Oracle
 from citlr.run.files import read_json

@@ -9,8 +9,8 @@ from typing import Literal
 
 import pandas as pd
 
-from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.generation import Counterfactuals
+from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses

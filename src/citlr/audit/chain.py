@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
-from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample, generate_stage
 from citlr.audit.intake import take_in
+from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
 from citlr.audit.results.result import AuditResult, read_result

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
 from citlr.audit.generation import Counterfactuals, Request, generate_stage
+from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
 from citlr.config import CohortConfig
 from citlr.console import Narrator

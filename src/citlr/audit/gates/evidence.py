@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from citlr.audit.gates.faithfulness import Faithfulness
+from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.results.records import Agreement, Carried, Controls, Unexplained
 from citlr.config import GateConfig
 from citlr.data.cohort import Cohort

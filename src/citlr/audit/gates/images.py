@@ -1,4 +1,4 @@
-"""Gates on the redrawn images: what redrawing leaves in place, what it carries, and what moves along with it."""
+"""Gates on the redrawn images: what they leave in place, what they carry, what moves along, and a fair coin."""
 
 from __future__ import annotations
 
@@ -43,3 +43,13 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
         else:
             text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
         yield Gate(f"drift of {label}", shift, limit, shift is not None and abs(shift) <= limit, text, "generator")
+
+
+def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
+    """Hold the coin against its own audit's verdict."""
+    if evidence.limits.placebo:
+        placebo = evidence.controls.placebo
+        shown = "shows no dependence" if evidence.coin_passed else "shows a dependence, where there is none"
+        said = "was not made" if placebo is None else f"{shown} (p = {placebo.pvalue:.3g})"
+        pvalue = None if placebo is None else placebo.pvalue
+        yield Gate("placebo", pvalue, None, evidence.coin_passed, f"The audit of a fair coin {said}.", "generator")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from citlr.audit.gates.agreement import gate_agreement
-from citlr.audit.gates.controls import gate_placebo
+from citlr.audit.gates.answers import gate_agreement, gate_unexplained
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.images import gate_composition, gate_drift, gate_effectiveness
-from citlr.audit.gates.unexplained import gate_unexplained
+from citlr.audit.gates.images import gate_composition, gate_drift, gate_effectiveness, gate_placebo
 from citlr.audit.results.records import Gate
 
 GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.audit.gates.agreement import measure_agreement
-from citlr.audit.gates.controls import run_controls
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.gates.registry import gates_of
-from citlr.audit.gates.unexplained import measure_unexplained
 from citlr.audit.generation import Counterfactuals
+from citlr.audit.measures.agreement import measure_agreement
+from citlr.audit.measures.controls import run_controls
+from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Unexplained
 from citlr.audit.results.result import AuditResult, CohortSummary, Gate, TestRow, worst

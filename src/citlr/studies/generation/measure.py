@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.faithfulness import Faithfulness, carried_by
 from citlr.audit.gates.registry import gates_of
+from citlr.audit.measures.faithfulness import Faithfulness, carried_by
 from citlr.audit.results.records import Quality
 from citlr.audit.stages import fit_stage
 from citlr.config import GateConfig

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.audit.gates.faithfulness import read_faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
+from citlr.audit.measures.faithfulness import read_faithfulness
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.diffusion.ldm import LatentDiffusion

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.audit.gates.faithfulness import Faithfulness, QualitySettings
 from citlr.audit.generation import Counterfactuals, Request
+from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import Recipe

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from citlr.audit.gates.faithfulness import Faithfulness
 from citlr.audit.generation import Counterfactuals, Request, coin_sample
+from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.quality.measures import effect_map

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
-from citlr.audit.gates.evidence import Evidence
-from citlr.audit.results.records import Controls, Gate, Placebo, PlantedBias, Regeneration
+from citlr.audit.results.records import Controls, Placebo, PlantedBias, Regeneration
 from citlr.audit.results.statistics import assess_responses, outcome_of, responses_of, threshold_of
 from citlr.config import ControlsConfig, TestConfig
 from citlr.invariance.effects.estimates import outcome_values
@@ -38,16 +37,6 @@ def audit_placebo(
     passed = all(row.verdict != "dependence" for row in assessment.tests)
     detectable = float(first.detectable_effect) if np.isfinite(first.detectable_effect) else None
     return Placebo(first.pvalue_adjusted, float(first.psi.estimate), first.n_images, detectable), passed
-
-
-def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
-    """Hold the coin against its own audit's verdict."""
-    if evidence.limits.placebo:
-        placebo = evidence.controls.placebo
-        shown = "shows no dependence" if evidence.coin_passed else "shows a dependence, where there is none"
-        said = "was not made" if placebo is None else f"{shown} (p = {placebo.pvalue:.3g})"
-        pvalue = None if placebo is None else placebo.pvalue
-        yield Gate("placebo", pvalue, None, evidence.coin_passed, f"The audit of a fair coin {said}.", "generator")
 
 
 def audit_regeneration(responses: Responses, *, settings: TestConfig, seed: int) -> Regeneration | None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from citlr.audit.gates.covariates import coded
+from citlr.audit.measures.covariates import coded
 from citlr.audit.results.records import Carried
 from citlr.generators.effects.propensity import HEAVIEST, Propensity
 from citlr.invariance.effects.clusters import Clusters

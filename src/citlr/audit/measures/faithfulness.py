@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from citlr.audit.gates.carried import measure_carried
 from citlr.audit.generation import Counterfactuals
+from citlr.audit.measures.carried import measure_carried
 from citlr.audit.results.records import Carried, Quality
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort

@@ -21,7 +21,7 @@ own, of the probabilities, image by image, and so finds a small dose that decisi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,15 +29,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from citlr.audit.gates.covariates import coded
-from citlr.audit.gates.evidence import Evidence
-from citlr.audit.results.records import Gate, Unexplained
+from citlr.audit.measures.covariates import coded
+from citlr.audit.results.records import Unexplained
 from citlr.audit.results.statistics import outcome_of, recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.observational.learners import cross_fit_mean, outcome_learners
 from citlr.invariance.observational.nuisances import assign
 from citlr.invariance.observational.observations import Observations, patient_folds
-from citlr.invariance.records import Estimate, TestRow
+from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses
 
 Floats = npt.NDArray[np.float64]
@@ -197,47 +196,3 @@ def _interval(found: _Difference, codes: npt.NDArray[np.intp], alpha: float) -> 
 
 def _reaches_beyond(estimate: Estimate, margin: float) -> bool:
     return estimate.low > margin or estimate.high < -margin
-
-
-def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
-    """Hold the differences against the verdicts: one beyond the margin that redrawing shows nothing of fails."""
-    verdicts = {(row.label, row.contrast): row for row in evidence.rows}
-    several = len({row.contrast for row in evidence.rows}) > 1
-    for one in evidence.unexplained if evidence.limits.unexplained else ():
-        row = verdicts.get((one.label, one.contrast))
-        if row is not None:
-            yield _gate(one, row, several)
-
-
-def _gate(found: Unexplained, row: TestRow, several: bool) -> Gate:
-    first, second = found.contrast
-    name = f"unexplained difference on {found.label}" + (f", {second} against {first}" if several else "")
-    if found.difference is None or found.rest is None:
-        text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
-        return Gate(name, None, row.margin, True, text, "model", found.label, found.contrast)
-    passed = not found.beyond or row.verdict == "dependence"
-    among = f" {found.where}" if found.where and found.where != LOST else ""
-    difference = (
-        f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
-        f"{f', given {_listed(found.given)}' if found.given else ''}; redrawing moves them by "
-        f"{100 * row.mean_effect.estimate:+.1f} and leaves {_points(found.rest)}"
-        + ("" if found.lost is None else f", and null interventions lose {_points(found.lost)} of their probabilities")
-    )
-    if passed:
-        text = f"On '{found.label}' {difference}."
-    else:
-        text = (
-            f"'{first}' and '{second}' get different answers here{among}, and redrawing does not show why: on "
-            f"'{found.label}' {difference}."
-        )
-    return Gate(name, found.difference.estimate, row.margin, passed, text, "model", found.label, found.contrast)
-
-
-def _points(estimate: Estimate) -> str:
-    value, low, high = (100 * one for one in (estimate.estimate, estimate.low, estimate.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = [f"'{name}'" for name in names[:6]]
-    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -7,18 +7,15 @@ treats real images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from citlr.audit.gates.evidence import Evidence
-from citlr.audit.results.records import Agreement, Gate
+from citlr.audit.results.records import Agreement
 from citlr.audit.results.statistics import recorded_of, threshold_of
-from citlr.config import GateConfig, TestConfig
+from citlr.config import TestConfig
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import wilson_interval
 from citlr.invariance.records import Estimate
@@ -86,47 +83,3 @@ def _aurocs(positive: npt.NDArray[np.bool_], before: Floats, after: Floats) -> t
         return None
     drawn = [float(roc_auc_score(positive, after[:, draw])) for draw in range(after.shape[1])]
     return float(roc_auc_score(positive, before)), float(np.mean(drawn))
-
-
-def gate_agreement(evidence: Evidence) -> Iterator[Gate]:
-    """Hold the agreement of every label against the limits; a limit of 0 for equal decisions waives them."""
-    for one in evidence.agreement if evidence.limits.agreement else ():
-        yield _gate(one, evidence.limits)
-
-
-def _gate(found: Agreement, limits: GateConfig) -> Gate:
-    name, share = f"agreement on {found.label}", found.decisions
-    if share is None:
-        text = f"Whether the model answers redrawn images as it answers originals is unknown: {found.note}."
-        return Gate(name, None, limits.agreement, False, text, "model", found.label)
-    moved = _largest_change(found)
-    told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
-    if found.rank is not None:
-        told.append(f"ranks images alike by {found.rank:.2f} (Spearman; at least {limits.agreement_rank:g})")
-    told += [
-        f"tells {what} with an AUROC of {after:.3f} where it was {before:.3f} "
-        f"(at most {limits.agreement_auroc:g} apart)"
-        for what, (before, after) in moved.items()
-    ]
-    passed = (
-        share.estimate >= limits.agreement
-        and (found.rank is None or found.rank >= limits.agreement_rank)
-        and all(abs(after - before) <= limits.agreement_auroc for before, after in moved.values())
-    )
-    says = "answers" if passed else "does not answer"
-    text = (
-        f"On '{found.label}' the model {says} images redrawn under their own level as it answers the originals: it "
-        f"{'; '.join(told)}."
-    )
-    return Gate(name, share.estimate, limits.agreement, passed, text, "model", found.label)
-
-
-def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:
-    """Give the AUROCs of the level that changes most, and those of the label."""
-    moved: dict[str, tuple[float, float]] = {}
-    if found.attribute_auroc:
-        level, pair = max(found.attribute_auroc.items(), key=lambda item: abs(item[1][1] - item[1][0]))
-        moved[f"'{level}' from the rest"] = pair
-    if found.label_auroc is not None:
-        moved[f"'{found.label}' itself"] = found.label_auroc
-    return moved

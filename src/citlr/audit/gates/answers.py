@@ -1,0 +1,99 @@
+"""Gates on what the model answers: redrawn as they are, and between recorded levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from citlr.audit.gates.evidence import Evidence
+from citlr.audit.measures.unexplained import LOST
+from citlr.audit.results.records import Agreement, Gate, Unexplained
+from citlr.config import GateConfig
+from citlr.invariance.records import Estimate, TestRow
+
+
+def gate_agreement(evidence: Evidence) -> Iterator[Gate]:
+    """Hold the agreement of every label against the limits; a limit of 0 for equal decisions waives them."""
+    for one in evidence.agreement if evidence.limits.agreement else ():
+        yield _of_agreement(one, evidence.limits)
+
+
+def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
+    name, share = f"agreement on {found.label}", found.decisions
+    if share is None:
+        text = f"Whether the model answers redrawn images as it answers originals is unknown: {found.note}."
+        return Gate(name, None, limits.agreement, False, text, "model", found.label)
+    moved = _largest_change(found)
+    told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
+    if found.rank is not None:
+        told.append(f"ranks images alike by {found.rank:.2f} (Spearman; at least {limits.agreement_rank:g})")
+    told += [
+        f"tells {what} with an AUROC of {after:.3f} where it was {before:.3f} "
+        f"(at most {limits.agreement_auroc:g} apart)"
+        for what, (before, after) in moved.items()
+    ]
+    passed = (
+        share.estimate >= limits.agreement
+        and (found.rank is None or found.rank >= limits.agreement_rank)
+        and all(abs(after - before) <= limits.agreement_auroc for before, after in moved.values())
+    )
+    says = "answers" if passed else "does not answer"
+    text = (
+        f"On '{found.label}' the model {says} images redrawn under their own level as it answers the originals: it "
+        f"{'; '.join(told)}."
+    )
+    return Gate(name, share.estimate, limits.agreement, passed, text, "model", found.label)
+
+
+def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:
+    """Give the AUROCs of the level that changes most, and those of the label."""
+    moved: dict[str, tuple[float, float]] = {}
+    if found.attribute_auroc:
+        level, pair = max(found.attribute_auroc.items(), key=lambda item: abs(item[1][1] - item[1][0]))
+        moved[f"'{level}' from the rest"] = pair
+    if found.label_auroc is not None:
+        moved[f"'{found.label}' itself"] = found.label_auroc
+    return moved
+
+
+def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
+    """Hold the differences against the verdicts: one beyond the margin that redrawing shows nothing of fails."""
+    verdicts = {(row.label, row.contrast): row for row in evidence.rows}
+    several = len({row.contrast for row in evidence.rows}) > 1
+    for one in evidence.unexplained if evidence.limits.unexplained else ():
+        row = verdicts.get((one.label, one.contrast))
+        if row is not None:
+            yield _of_difference(one, row, several)
+
+
+def _of_difference(found: Unexplained, row: TestRow, several: bool) -> Gate:
+    first, second = found.contrast
+    name = f"unexplained difference on {found.label}" + (f", {second} against {first}" if several else "")
+    if found.difference is None or found.rest is None:
+        text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
+        return Gate(name, None, row.margin, True, text, "model", found.label, found.contrast)
+    passed = not found.beyond or row.verdict == "dependence"
+    among = f" {found.where}" if found.where and found.where != LOST else ""
+    difference = (
+        f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
+        f"{f', given {_listed(found.given)}' if found.given else ''}; redrawing moves them by "
+        f"{100 * row.mean_effect.estimate:+.1f} and leaves {_points(found.rest)}"
+        + ("" if found.lost is None else f", and null interventions lose {_points(found.lost)} of their probabilities")
+    )
+    if passed:
+        text = f"On '{found.label}' {difference}."
+    else:
+        text = (
+            f"'{first}' and '{second}' get different answers here{among}, and redrawing does not show why: on "
+            f"'{found.label}' {difference}."
+        )
+    return Gate(name, found.difference.estimate, row.margin, passed, text, "model", found.label, found.contrast)
+
+
+def _points(estimate: Estimate) -> str:
+    value, low, high = (100 * one for one in (estimate.estimate, estimate.low, estimate.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [f"'{name}'" for name in names[:6]]
+    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

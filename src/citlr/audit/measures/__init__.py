@@ -1,0 +1,1 @@
+"""What is measured of redrawn images, and of what a model makes of them, before any gate."""
