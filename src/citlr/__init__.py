@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from citlr.audit.results.result import read_result as read_result
     from citlr.data.cohort import Cohort as Cohort
     from citlr.data.reading import read_cohort as read_cohort
-    from citlr.data.sources.dataset import read_dataset as read_dataset
+    from citlr.data.sources.torch_dataset import read_dataset as read_dataset
     from citlr.generators.diffusion.ldm import CLDM as CLDM
     from citlr.generators.diffusion.ldm import DLDM as DLDM
     from citlr.generators.registry import load_generator as load_generator
@@ -40,7 +40,7 @@ _HOME = {
     "load_generator": "citlr.generators.registry",
     "load_predictor": "citlr.predictors.loading",
     "read_cohort": "citlr.data.reading",
-    "read_dataset": "citlr.data.sources.dataset",
+    "read_dataset": "citlr.data.sources.torch_dataset",
     "read_result": "citlr.audit.results.result",
 }
 # The room `citlr.audit` can be called: `citlr.audit(model, counterfactuals)`.

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from citlr.audit.generation import Request, placebo_size
+from citlr.audit.generation import CohortRequest, placebo_size
 from citlr.audit.preconditions import require_buildable, require_possible
 from citlr.config import AuditConfig, GeneratorConfig, ModelConfig, Section, parse_config, parse_section
 from citlr.config.written import alternatives
@@ -189,12 +189,15 @@ def test_requests_and_public_functions_take_numbers_and_nothing_else() -> None:
     responses = Responses.from_arrays(np.random.default_rng(1).random((40, 2, 2, 1)))
     one = assess(responses, margin=np.float32(0.25), threshold=1, randomizations=np.int64(99), seed=np.int64(3))
     assert one.tests[0].margin == 0.25
-    assert Request("race", draws=np.int64(2)).draws == 2  # type: ignore[arg-type]
+    assert CohortRequest("race", draws=np.int64(2)).draws == 2  # type: ignore[arg-type]
     world = PhantomWorld(size=32)
     calls: list[tuple[Any, dict[str, Any]]] = [
         (lambda **given: assess(responses, **given), {"margin": 0.1, "alpha": 0.05, "threshold": 0.5, "seed": 0}),
         (lambda **given: power(responses, **given), {"margin": 0.1, "power": 0.8, "contrast": (0, 1), "seed": 0}),
-        (lambda **given: Request("race", **given), {"draws": 2, "guidance": 1.0, "placebo_images": 0, "shard": 1}),
+        (
+            lambda **given: CohortRequest("race", **given),
+            {"draws": 2, "guidance": 1.0, "placebo_images": 0, "shard": 1},
+        ),
         (PhantomWorld, {"size": 32, "correlation": 0.0, "prevalence": 0.3, "strength": 1.0, "ap_share": 0.4}),
         (world.sample, {"n_patients": 1, "images_per_patient": 1, "seed": 0}),
     ]

@@ -26,7 +26,7 @@ from citlr.data.pixels.shards import CachePixels
 from citlr.data.pixels.shown import Seen
 from citlr.data.pixels.source import FolderPixels
 from citlr.data.prepared import write_prepared
-from citlr.data.sources.dataset import read_dataset
+from citlr.data.sources.torch_dataset import read_dataset
 from citlr.errors import InputError, StateError
 
 

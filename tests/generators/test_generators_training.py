@@ -13,12 +13,12 @@ from citlr.console import Narrator
 from citlr.errors import StateError
 from citlr.learning.checkpoints import load_state
 from citlr.learning.loop import Trainer, run
-from citlr.learning.plan import Budget, Learner, Plan, Progress
+from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
 from citlr.learning.resume import seconds_spent
 
 
 def test_training_stops_at_nan_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    def plan(poison: int) -> Plan:
+    def plan(poison: int) -> TrainingPlan:
         module = torch.nn.Linear(2, 1)
         torch.nn.init.ones_(module.weight)
         learner = Learner(module, torch.optim.Adam(module.parameters(), lr=0.1))
@@ -27,7 +27,7 @@ def test_training_stops_at_nan_and_keeps_the_last_good_checkpoint(tmp_path: Path
             loss = learner.runner(torch.ones(1, 2)).square().sum()
             return {"loss": trainer.descend(loss * (float("nan") if step == poison else 1.0), learner)}
 
-        return Plan("part", {"net": learner}, update, Budget(8, checkpoint_minutes=0.0), seed=0)
+        return TrainingPlan("part", {"net": learner}, update, Budget(8, checkpoint_minutes=0.0), seed=0)
 
     trainer = Trainer("cpu")
     with pytest.raises(StateError, match=r"Training of the part stopped at step 5: the loss is nan.*part.safetensors"):
@@ -49,12 +49,12 @@ def test_training_that_stops_before_its_first_checkpoint_keeps_the_weights_of_th
 
     # Two minutes between checkpoints, as by default: there is none yet.
     with pytest.raises(StateError, match=r"stopped at step 3: the loss is nan.*is kept in .*part.safetensors"):
-        run(Plan("part", {"net": learner}, update, Budget(8), seed=0), trainer, directory=tmp_path)
+        run(TrainingPlan("part", {"net": learner}, update, Budget(8), seed=0), trainer, directory=tmp_path)
     tensors, head = load_state(tmp_path / "part.safetensors")
     assert head["step"] == 3
     assert torch.equal(tensors["net/module/weight"], weights[3])
     with pytest.raises(StateError, match=r"constant or extreme values\.$"):
-        run(Plan("part", {"net": learner}, update, Budget(8), seed=0), trainer)
+        run(TrainingPlan("part", {"net": learner}, update, Budget(8), seed=0), trainer)
 
 
 class Voice(Narrator):
@@ -90,7 +90,9 @@ def test_training_halves_the_batch_once_when_memory_runs_out(tmp_path: Path, tro
             return {"loss": trainer.descend(learner.runner(torch.ones(len(rows), 1)).square().mean(), learner)}
 
         budget = Budget(steps, batch_size=8, checkpoint_minutes=0.0)
-        run(Plan("part", {"net": learner}, update, budget, seed=0), trainer, directory=folder, narrator=narrator)
+        run(
+            TrainingPlan("part", {"net": learner}, update, budget, seed=0), trainer, directory=folder, narrator=narrator
+        )
         return sizes, narrator
 
     sizes, narrator = train(4, tmp_path / "a")
@@ -109,7 +111,7 @@ def test_training_lets_other_errors_through() -> None:
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         raise RuntimeError("shape mismatch")
 
-    plan = Plan("part", {"net": learner}, update, Budget(2), seed=0)
+    plan = TrainingPlan("part", {"net": learner}, update, Budget(2), seed=0)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         run(plan, Trainer("cpu"))
 
@@ -128,7 +130,7 @@ def test_training_stops_early_and_keeps_the_best_weights() -> None:
 
     trainer = Trainer("cpu")
     budget = Budget(100, validate_every=1, patience=2)
-    run(Plan("part", {"net": learner}, update, budget, 0, validate), trainer)
+    run(TrainingPlan("part", {"net": learner}, update, budget, 0, validate), trainer)
     assert len(seen) == 4
     assert module.weight.item() == seen[1]
 
@@ -145,7 +147,7 @@ def test_a_training_that_has_lost_patience_goes_on_until_enough_is_kept(tmp_path
         stored = load_state(tmp_path / "state.safetensors")[1]["step"] if kept else 0
         kept.append((progress.step, stored, progress.rows[-1]["measure"]))
 
-    plan = Plan(
+    plan = TrainingPlan(
         "part",
         {"net": learner},
         update,
@@ -170,7 +172,7 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
 
 
 def test_the_time_of_a_training_is_counted_over_all_its_sessions(tmp_path: Path) -> None:
-    def plan(steps: int) -> Plan:
+    def plan(steps: int) -> TrainingPlan:
         module = torch.nn.Linear(1, 1)
         learner = Learner(module, torch.optim.SGD(module.parameters(), lr=0.1))
 
@@ -180,7 +182,7 @@ def test_the_time_of_a_training_is_counted_over_all_its_sessions(tmp_path: Path)
                 torch.rand(10)
             return {"loss": trainer.descend(learner.runner(torch.ones(1, 1)).square().sum(), learner)}
 
-        return Plan("part", {"net": learner}, update, Budget(steps), seed=0)
+        return TrainingPlan("part", {"net": learner}, update, Budget(steps), seed=0)
 
     trainer = Trainer("cpu")
     assert seconds_spent(tmp_path) == 0

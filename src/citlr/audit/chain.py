@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
-from citlr.audit.generation import Counterfactuals, Request, coin_sample, generate_stage
+from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample, generate_stage
 from citlr.audit.intake import take_in
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.preconditions import require_possible
@@ -122,7 +122,7 @@ class Chain:
     def generate(self) -> None:
         """Redraw the test images."""
         config, after = self.config, (self.keys["fit"],)
-        request = Request(
+        request = CohortRequest(
             attribute=config.cohort.attribute,
             levels=config.cohort.levels,
             placebo_images=coin_sample(config.controls.placebo_images, config.test.margin),

@@ -100,7 +100,7 @@ class Counterfactuals:
 
 
 @dataclass(frozen=True)
-class Request:
+class CohortRequest:
     """How a cohort is redrawn: what `generate` is asked for, less the generator and the images.
 
     `levels` of None are all that the generator knows, `guidance` of None is its own; `placebo_images` and
@@ -184,7 +184,7 @@ def generate(
         `draws` is below 2.
     """
     narrator = narrator or Narrator(quiet=True)
-    request = Request(
+    request = CohortRequest(
         attribute=attribute,
         levels=None if levels is None else tuple(levels),
         draws=draws,
@@ -211,7 +211,7 @@ def generate(
 def generate_stage(
     generator: Callable[[], CounterfactualGenerator],
     cohort: Cohort,
-    request: Request,
+    request: CohortRequest,
     *,
     after: tuple[str, ...],
     narrator: Narrator,
@@ -231,7 +231,7 @@ def generate_stage(
     return Stage("generate", inputs, work, places, after)
 
 
-def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: Request) -> None:
+def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: CohortRequest) -> None:
     """Refuse what cannot be redrawn; errors as of `generate`."""
     choose_levels(generator, request.attribute, request.levels)
     if request.draws < 2:
@@ -244,7 +244,13 @@ def require_request(generator: CounterfactualGenerator, cohort: Cohort, request:
 
 
 def draw_sets(
-    generator: CounterfactualGenerator, cohort: Cohort, request: Request, root: Path, *, key: str, narrator: Narrator
+    generator: CounterfactualGenerator,
+    cohort: Cohort,
+    request: CohortRequest,
+    root: Path,
+    *,
+    key: str,
+    narrator: Narrator,
 ) -> dict[str, Any]:
     """Write the pictures under every level, the coin's and the replicates below `root`; return their numbers."""
     require_request(generator, cohort, request)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.generation import Counterfactuals, Request, generate_stage
+from citlr.audit.generation import CohortRequest, Counterfactuals, generate_stage
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
 from citlr.config import CohortConfig
@@ -125,7 +125,7 @@ class Recipe:
 
     build: Callable[[], CounterfactualGenerator]
     generator: Mapping[str, Any]
-    request: Request
+    request: CohortRequest
     quality: QualitySettings
     seed: int
 

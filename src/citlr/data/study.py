@@ -19,7 +19,7 @@ from citlr.data.steps import Blank, read_labels, require_levels, require_own_fil
 from citlr.data.tables.bins import cut_bins
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
-from citlr.data.tables.vocabulary import FRONTAL, RACES, STUDY_RACES, UNKNOWN, Policy, raw_text
+from citlr.data.tables.vocabulary import FRONTAL, RACES, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve
 from citlr.errors import InputError, did_you_mean
 
 Views = Literal["frontal", "all"]
@@ -122,10 +122,34 @@ def chosen_labels(study: Study, known: Sequence[str], default: Sequence[str], *,
     return labels
 
 
+def begin(frame: pd.DataFrame, study: Study, source: Source, *, table: str) -> FlowRecorder:
+    """Start the flow of a table, whose rows are all there: what a patient's records disagree on is settled first.
+
+    The columns are those of `complete`, as far as they are known by now; `table` names the file for the flow.
+    """
+    for name in source.attributes:
+        if name in frame and name != "age_group":
+            _resolve_within(frame, name, study.conflicts)
+    recorder = FlowRecorder(frame)
+    recorder.start("table", f"rows of {table}")
+    return recorder
+
+
 def complete(
     recorder: FlowRecorder, study: Study, source: Source, *, labels: Sequence[str], narrator: Narrator = QUIET
 ) -> Cohort:
-    """Go the way that all sources share: views, attributes, labels, files, split."""
+    """Go the way that all sources share: views, attributes, labels, files, split.
+
+    The recorder is that of `begin`. Its frame needs one row per image, with the columns
+
+    - `image_id`, `patient_id`, `path`: Text; the path is relative to `source.root`.
+    - `view`, `age`: By the vocabulary (`data/tables/vocabulary.py: translate`, `read_age`).
+    - one per attribute of the source, by the vocabulary, but `age_group`, which is made of `age`; "no record" for a
+      patient whom a table of demographics lacks.
+    - `raw_NAME`: What the source wrote for an attribute; may be missing.
+    - one per label: 1, 0, -1 (uncertain) or missing.
+    - `official_split`: "train", "validation", "test", or "" for none; may be missing.
+    """
     frame = recorder.frame
     frame["path"] = refuse_unsafe_paths(frame["path"], source=source.name)
     require_unique(frame["image_id"], source=source.name, what="image ids")
@@ -166,6 +190,14 @@ def complete(
         fit=study.fit,
         white=white,
     )
+
+
+def _resolve_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
+    """Give the images of a patient whose records disagree one value; images without a record are left as they are."""
+    resolved = resolve(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
+    conflicting = resolved.index[resolved["conflict"]]
+    hit = frame["patient_id"].isin(conflicting) & (frame[name] != UNKNOWN)
+    frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(resolved[name])
 
 
 def _keep_views(recorder: FlowRecorder, study: Study) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator
 from citlr.errors import StateError
-from citlr.learning.plan import Learner, Plan, Progress
+from citlr.learning.plan import Learner, Progress, TrainingPlan
 from citlr.learning.resume import restore_progress, store_progress, write_history
 from citlr.randomness import hashed_seed
 
@@ -130,7 +130,9 @@ def _order(n: int, seed: int, part: str, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(hashed_seed(seed, part, "order", epoch)).permutation(n)
 
 
-def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator: Narrator | None = None) -> Progress:
+def run(
+    plan: TrainingPlan, trainer: Trainer, *, directory: Path | None = None, narrator: Narrator | None = None
+) -> Progress:
     """Train a part, leave the chosen weights in its modules, and give what was seen on the way.
 
     Examples
@@ -140,7 +142,8 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
     >>> learner = Learner(net, torch.optim.SGD(net.parameters(), lr=0.1))
     >>> def update(step, random):
     ...     return {"loss": trainer.descend(learner.runner(torch.ones(1, 1)).square().sum(), learner)}
-    >>> run(Plan("line", {"line": learner}, update, Budget(steps=3), seed=0), trainer).step, learner.module.training
+    >>> plan = TrainingPlan("line", {"line": learner}, update, Budget(steps=3), seed=0)
+    >>> run(plan, trainer).step, learner.module.training
     (3, False)
     """
     narrator = narrator or Narrator()
@@ -174,13 +177,13 @@ def run(plan: Plan, trainer: Trainer, *, directory: Path | None = None, narrator
     return progress
 
 
-def _over(plan: Plan, progress: Progress) -> bool:
+def _over(plan: TrainingPlan, progress: Progress) -> bool:
     tired = progress.bad >= plan.budget.patience and plan.enough(progress)
     return tired or progress.step >= plan.budget.steps
 
 
 def _try_step(
-    plan: Plan, trainer: Trainer, progress: Progress, file: Path | None, narrator: Narrator
+    plan: TrainingPlan, trainer: Trainer, progress: Progress, file: Path | None, narrator: Narrator
 ) -> dict[str, float] | None:
     """Make one step; None where memory ran out and the next try is at half the batch."""
     try:
@@ -208,7 +211,7 @@ def _out_of_memory(trouble: BaseException) -> bool:
     return plain or isinstance(trouble, torch.OutOfMemoryError | MemoryError)
 
 
-def _keep(file: Path | None, plan: Plan, trainer: Trainer, progress: Progress) -> str:
+def _keep(file: Path | None, plan: TrainingPlan, trainer: Trainer, progress: Progress) -> str:
     """Write the weights as they were before the step that failed, which touched none; say where they are.
 
     A training of several networks may have changed one of them in that step: of those the last checkpoint stays.
@@ -220,7 +223,7 @@ def _keep(file: Path | None, plan: Plan, trainer: Trainer, progress: Progress) -
     return f" The last good checkpoint is kept in {file}." if file.is_file() else ""
 
 
-def _halve(plan: Plan, trainer: Trainer, progress: Progress, narrator: Narrator) -> bool:
+def _halve(plan: TrainingPlan, trainer: Trainer, progress: Progress, narrator: Narrator) -> bool:
     """Halve every batch from here on, and say so; false the second time, when there is nothing left to try."""
     if trainer.halved or plan.budget.batch_size < 2 * plan.budget.least_batch:
         return False
@@ -235,7 +238,7 @@ def _halve(plan: Plan, trainer: Trainer, progress: Progress, narrator: Narrator)
     return True
 
 
-def _step(plan: Plan, trainer: Trainer, progress: Progress) -> dict[str, float]:
+def _step(plan: TrainingPlan, trainer: Trainer, progress: Progress) -> dict[str, float]:
     step = progress.step
     for learner in plan.learners.values():
         learner.module.train()
@@ -251,7 +254,7 @@ def _step(plan: Plan, trainer: Trainer, progress: Progress) -> dict[str, float]:
     return losses
 
 
-def _validate(plan: Plan, progress: Progress, losses: dict[str, float]) -> None:
+def _validate(plan: TrainingPlan, progress: Progress, losses: dict[str, float]) -> None:
     row: dict[str, Any] = {"step": float(progress.step), **losses}
     if plan.validate is not None:
         held = {name: learner.weights() for name, learner in plan.learners.items()}
@@ -274,7 +277,7 @@ def _validate(plan: Plan, progress: Progress, losses: dict[str, float]) -> None:
     progress.rows.append(row)
 
 
-def _finish(plan: Plan, progress: Progress) -> None:
+def _finish(plan: TrainingPlan, progress: Progress) -> None:
     """Leave the best weights by validation where there was one, else the averages."""
     for name, learner in plan.learners.items():
         learner.module.load_state_dict(progress.weights.get(name) or learner.weights())

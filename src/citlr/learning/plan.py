@@ -116,7 +116,7 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What `training.run` needs to know of a part.
 
     - `part`: Its name, which seeds its steps and names its checkpoint.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from citlr.errors import StateError
 from citlr.learning.checkpoints import load_head, load_state, save_state
-from citlr.learning.plan import Plan, Progress
+from citlr.learning.plan import Progress, TrainingPlan
 from citlr.run.files import atomic_write
 
 
@@ -34,7 +34,7 @@ def seconds_spent(directory: Path) -> float:
     return sum(float(load_head(file).get("core_seconds", 0.0)) for file in sorted(directory.glob("*.safetensors")))
 
 
-def store_progress(file: Path, plan: Plan, progress: Progress, *, halved: str) -> None:
+def store_progress(file: Path, plan: TrainingPlan, progress: Progress, *, halved: str) -> None:
     """Write a checkpoint; `halved` says where memory ran out, or is empty."""
     tensors: dict[str, Tensor] = {f"memory/{name}": value for name, value in plan.memory.items()}
     groups: dict[str, object] = {}
@@ -59,7 +59,7 @@ def store_progress(file: Path, plan: Plan, progress: Progress, *, halved: str) -
     save_state(file, tensors, head)
 
 
-def restore_progress(file: Path, plan: Plan, progress: Progress) -> str:
+def restore_progress(file: Path, plan: TrainingPlan, progress: Progress) -> str:
     """Read a checkpoint into the part's networks and into `progress`, and give what `halved` was."""
     tensors, head = load_state(file)
     if head["key"] != plan.key:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator
 from citlr.learning.loop import Trainer, run
-from citlr.learning.plan import Budget, Learner, Plan
+from citlr.learning.plan import Budget, Learner, TrainingPlan
 from citlr.randomness import hashed_seed
 
 
@@ -91,6 +91,6 @@ class Session:
         validate: Callable[[], float] | None = None,
         memory: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Train a part in place; parameters as of `Plan`."""
-        plan = Plan(part, learners, update, budget, self.seed, validate, self.key, memory or {})
+        """Train a part in place; parameters as of `TrainingPlan`."""
+        plan = TrainingPlan(part, learners, update, budget, self.seed, validate, self.key, memory or {})
         run(plan, self.trainer, directory=self.directory, narrator=self.narrator)

@@ -10,10 +10,9 @@ import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, find_optional, join_patients, require_root, resolve_within
-from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
+from citlr.data.sources.common import find_file, find_optional, join_patients, require_root
+from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_CHEXPERT,
@@ -73,9 +72,7 @@ def prepare_chexpert(
     frame["raw_sex"] = frame["sex"]
     frame["sex"] = translate(frame["sex"], SEX, source=NAME, what="sex", allow_unknown=study.allow_unknown)
     frame = _add_race(frame, folder, demographics, study)
-    resolve_within(frame, "sex", study.conflicts)
-    recorder = FlowRecorder(frame)
-    recorder.start("table", f"rows of {', '.join(frame['file'].unique())}")
+    recorder = begin(frame, study, source, table=", ".join(frame["file"].unique()))
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 

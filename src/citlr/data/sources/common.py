@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from citlr.data.tables.columns import require_unique
-from citlr.data.tables.vocabulary import UNKNOWN, Policy, resolve
 from citlr.errors import InputError
 
 # More than this share of unmatched keys is not missing data but two files that do not belong together.
@@ -44,14 +43,6 @@ def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | No
         if hits:
             return hits[0]
     return None
-
-
-def resolve_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
-    """Give the images of a patient whose records disagree one value; images without a record are left as they are."""
-    resolved = resolve(frame, key="patient_id", value=name, policy=policy).set_index("patient_id")
-    conflicting = resolved.index[resolved["conflict"]]
-    hit = frame["patient_id"].isin(conflicting) & (frame[name] != UNKNOWN)
-    frame.loc[hit, name] = frame.loc[hit, "patient_id"].map(resolved[name])
 
 
 def join(frame: pd.DataFrame, table: pd.DataFrame, on: str | list[str], unmatched: str) -> pd.DataFrame:

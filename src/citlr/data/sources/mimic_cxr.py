@@ -10,12 +10,11 @@ import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
 from citlr.data.sources.common import find_file, find_optional, join, join_patients, require_root
 from citlr.data.splits import read_split_names
-from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, require_unique, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_MIMIC,
@@ -59,10 +58,9 @@ def prepare_mimic_cxr(
     frame = _add_people(frame, hospital, study)
     if split_file is not None:
         frame = _add_split(frame, split_file)
-    recorder = FlowRecorder(frame)
-    recorder.start("table", f"rows of {metadata.name}")
-    recorder.keep(recorder.frame["labelled"], "labels", f"the study has no row in {label_file.name}")
     source = Source(NAME, folder, ("race", "sex", "hispanic", "age_group"), ("race", "sex"))
+    recorder = begin(frame, study, source, table=metadata.name)
+    recorder.keep(recorder.frame["labelled"], "labels", f"the study has no row in {label_file.name}")
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 

@@ -9,11 +9,10 @@ import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, find_optional, index_files, require_root, resolve_within
+from citlr.data.sources.common import find_file, find_optional, index_files, require_root
 from citlr.data.splits import assign_splits
-from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
+from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
@@ -67,15 +66,13 @@ def prepare_nih(
     frame["path"] = _paths(frame["image_id"], folder)
     frame["raw_sex"] = frame["sex"]
     frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=study.allow_unknown)
-    resolve_within(frame, "sex", study.conflicts)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
     frame["age"] = read_age(frame["age"], source=file.name, cap=study.age_cap)
     labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)
     _add_findings(frame, labels, file, allow_unknown=study.allow_unknown)
-    _add_official(frame, folder, study)
-    recorder = FlowRecorder(frame)
-    recorder.start("table", f"rows of {file.name}")
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
+    recorder = begin(frame, study, source, table=file.name)
+    _add_official(recorder.frame, folder, study)
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 

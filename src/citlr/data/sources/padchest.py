@@ -13,8 +13,8 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, require_root, resolve_within
-from citlr.data.study import DEFAULT, Source, Study, chosen_labels, complete
+from citlr.data.sources.common import find_file, require_root
+from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
@@ -56,12 +56,10 @@ def prepare_padchest(
     frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=allow)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="projection", allow_unknown=allow)
     frame["age"] = _ages(frame, file, study)
-    recorder = FlowRecorder(frame)
-    recorder.start("table", f"rows of {file.name}")
-    recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
-    resolve_within(recorder.frame, "sex", study.conflicts)
-    labels = _add_findings(recorder, study, file)
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
+    recorder = begin(frame, study, source, table=file.name)
+    recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
+    labels = _add_findings(recorder, study, file)
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
 

@@ -18,7 +18,7 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError, StateError, did_you_mean
 from citlr.learning.checkpoints import load_head
 from citlr.learning.loop import Trainer, run
-from citlr.learning.plan import Budget, Learner, Plan, Progress
+from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
 from citlr.predictors.export import export_onnx, export_torchscript, make_card, save_weights
 from citlr.predictors.specs import InputSpec, require_labels
 from citlr.predictors.training.augmentation import augment
@@ -94,7 +94,7 @@ class Training:
     folder: Path
     trainer: Trainer
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """Say what a step is, and what is kept of a round."""
         settings, trainer, train = self.settings, self.trainer, self.splits[0]
         round_steps = settings.round_steps or math.ceil(len(train) / settings.batch_size)
@@ -128,7 +128,7 @@ class Training:
 
         key = self._key()
         self._require_own(key)
-        return Plan(
+        return TrainingPlan(
             PART,
             {"network": learner},
             update,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.audit.generation import Counterfactuals, Request, coin_sample
+from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample
 from citlr.audit.measures.faithfulness import read_faithfulness
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
@@ -47,7 +47,7 @@ def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: i
     """Train the generator, redraw the test images once, and measure them; goes on where it was."""
     stages = Stages(folder, narrator)
     generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
-    request = Request(
+    request = CohortRequest(
         attribute=study.attribute,
         levels=study.levels,
         draws=effort.draws,

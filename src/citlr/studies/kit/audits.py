@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.audit.generation import Counterfactuals, Request
+from citlr.audit.generation import CohortRequest, Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
@@ -19,7 +19,7 @@ from citlr.generators.diffusion.ldm import DLDM
 from citlr.run.provenance import versions
 
 
-def dldm_recipe(generator: Mapping[str, Any], request: Request, **quality: Any) -> Recipe:
+def dldm_recipe(generator: Mapping[str, Any], request: CohortRequest, **quality: Any) -> Recipe:
     """Say how a DLDM is trained, the test images redrawn and measured: all by the seed of the request."""
     measured = QualitySettings(generator["hold"], seed=request.seed, **quality)
     return Recipe(lambda: DLDM(**generator), generator, request, measured, request.seed)

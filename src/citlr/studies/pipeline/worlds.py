@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from citlr.audit.generation import Counterfactuals, Request, coin_sample
+from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
@@ -153,7 +153,7 @@ def make_world(place: Place, settings: PipelineSettings, folder: Path, narrator:
 def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: Any) -> Recipe:
     """Say how a world's generator is trained, its test images redrawn and measured."""
     generator = {"size": size, "hold": ("view", *FINDINGS), "preset": settings.preset, **settings.options}
-    request = Request(
+    request = CohortRequest(
         attribute=ATTRIBUTE,
         levels=LEVELS,
         draws=settings.draws,
