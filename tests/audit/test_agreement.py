@@ -18,9 +18,11 @@ from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.results.records import Carried, Estimate, Gate, Quality
 from citlr.audit.results.result import AuditResult, read_result
-from citlr.audit.results.statistics import assess_responses, responses_of, schema_rows
+from citlr.audit.results.statistics import schema_rows
 from citlr.audit.results.verdicts import withhold
 from citlr.config import GateConfig, TestConfig
+from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
 
 SETTINGS = TestConfig(randomizations=199)
 DRAWS = 4
@@ -60,8 +62,8 @@ class World:
         })  # fmt: skip
 
     def audited(self, table: pd.DataFrame) -> tuple[list[Gate], list[str]]:
-        responses = responses_of(table, attribute="sex", levels=self.levels)
-        rows = schema_rows(assess_responses(responses, settings=SETTINGS, shared_seeds=True, seed=0))
+        responses = Responses.from_frame(table, attribute="sex", levels=self.levels)
+        rows = schema_rows(assess(responses, **SETTINGS.model_dump(), shared_seeds=True, seed=0))
         agreement = measure_agreement(responses, self.frame, settings=SETTINGS)
         found = measure_unexplained(responses, self.frame, given=("x",), settings=SETTINGS, seed=0)
         evidence = Evidence(
@@ -168,7 +170,7 @@ def test_rare_decisions_are_no_disagreement() -> None:
 def test_without_null_interventions_agreement_is_unknown_and_fails() -> None:
     world = World(60, 8)
     table = world.answers(world.severity)
-    responses = responses_of(table[table["draw"] >= 0], attribute="sex", levels=world.levels)
+    responses = Responses.from_frame(table[table["draw"] >= 0], attribute="sex", levels=world.levels)
     (found,) = measure_agreement(responses, world.frame, settings=SETTINGS)
     (gate,) = gate_agreement(Evidence(GateConfig(), UNSEEN, UNSEEN.carried_at(64), agreement=(found,)))
     assert not gate.passed
@@ -178,7 +180,7 @@ def test_without_null_interventions_agreement_is_unknown_and_fails() -> None:
 def test_where_the_record_says_the_level_nobody_is_left_to_compare() -> None:
     world = World(300, 9)
     table, told = world.answers(world.severity), world.frame.assign(told=world.level.astype(float))
-    responses = responses_of(table, attribute="sex", levels=world.levels)
+    responses = Responses.from_frame(table, attribute="sex", levels=world.levels)
     (found,) = measure_unexplained(responses, told, given=("x", "told"), settings=SETTINGS, seed=0)
     assert found.difference is None or found.difference.high - found.difference.low > 0.3
     assert not found.beyond
@@ -195,7 +197,7 @@ def test_a_gate_of_one_label_leaves_the_others_alone() -> None:
 def test_what_was_measured_is_read_back(tmp_path: Path) -> None:
     world = World(200, 10)
     table = world.answers(world.severity)
-    responses = responses_of(table, attribute="sex", levels=world.levels)
+    responses = Responses.from_frame(table, attribute="sex", levels=world.levels)
     base: AuditResult = make_result()
     quality = replace(
         base.quality,

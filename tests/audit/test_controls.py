@@ -12,7 +12,6 @@ from citlr.audit.generation import placebo_size
 from citlr.audit.measures.controls import audit_placebo, audit_regeneration, run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.results.result import AuditResult, Controls, Quality, read_result
-from citlr.audit.results.statistics import responses_of
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
@@ -53,7 +52,9 @@ def test_regeneration_under_the_same_level_finds_nothing_where_draws_are_alike()
     found = []
     for seed in range(20):
         frame = table(draws(60, 4, seed=seed))
-        again = audit_regeneration(responses_of(frame, attribute="sex", levels=LEVELS), settings=SETTINGS, seed=seed)
+        again = audit_regeneration(
+            Responses.from_frame(frame, attribute="sex", levels=LEVELS), settings=SETTINGS, seed=seed
+        )
         assert again.changed is None
         found.append(again.pvalue < 0.05)
     assert sum(found) <= 4  # exact: P(more than 4 of 20 at 5 %) is .003
@@ -61,7 +62,7 @@ def test_regeneration_under_the_same_level_finds_nothing_where_draws_are_alike()
 
 def test_regeneration_notices_draws_that_are_not_alike() -> None:
     frame = table(draws(200, 4, shift=1.5))
-    responses = responses_of(frame, attribute="sex", levels=LEVELS)
+    responses = Responses.from_frame(frame, attribute="sex", levels=LEVELS)
     again = audit_regeneration(responses, settings=SETTINGS, seed=0)
     assert again.pvalue < 0.01
     assert again.n_images == 200
@@ -70,13 +71,13 @@ def test_regeneration_notices_draws_that_are_not_alike() -> None:
 def test_regeneration_counts_decisions_that_redrawing_changes() -> None:
     values = np.repeat(draws(50, 1), 4, axis=2)
     frame = pd.concat([table(values), originals(values, flipped=5)])
-    again = audit_regeneration(responses_of(frame, attribute="sex", levels=LEVELS), settings=SETTINGS, seed=0)
+    again = audit_regeneration(Responses.from_frame(frame, attribute="sex", levels=LEVELS), settings=SETTINGS, seed=0)
     assert again.changed == pytest.approx(0.1)
 
 
 def test_two_draws_are_too_few_to_halve_and_the_report_says_so() -> None:
     frame = table(draws(30, 2))
-    responses: Responses = responses_of(frame, attribute="sex", levels=LEVELS)
+    responses: Responses = Responses.from_frame(frame, attribute="sex", levels=LEVELS)
     assert audit_regeneration(responses, settings=SETTINGS, seed=0) is None
     controls, passed = run_controls(
         frame, responses, None, controls=ControlsConfig(), settings=SETTINGS, shared_seeds=True, seed=0
@@ -95,7 +96,7 @@ def test_the_coin_says_what_it_could_have_noticed() -> None:
     frame = pd.concat([table(values), coin])
     controls, _ = run_controls(
         frame,
-        responses_of(frame, attribute="sex", levels=LEVELS),
+        Responses.from_frame(frame, attribute="sex", levels=LEVELS),
         None,
         controls=ControlsConfig(),
         settings=TestConfig(randomizations=499, margin=0.001),
@@ -133,7 +134,7 @@ def test_controls_are_read_back(tmp_path: Path) -> None:
 
     result: AuditResult = make_result()
     frame = table(draws(60, 4))
-    responses = responses_of(frame, attribute="sex", levels=LEVELS)
+    responses = Responses.from_frame(frame, attribute="sex", levels=LEVELS)
     controls, _ = run_controls(
         frame, responses, None, controls=ControlsConfig(), settings=SETTINGS, shared_seeds=True, seed=0
     )

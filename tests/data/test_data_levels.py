@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from citlr.audit.intake import take_in
+from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.associations.measures import describe, write_description
@@ -265,7 +265,7 @@ def plain(tmp_path: Path, frame: pd.DataFrame, **changes: Any) -> dict[str, Any]
 
 def audited(settings: dict[str, Any], **more: Any) -> Cohort:
     usual = {"attribute": "sex", "labels": ("edema",), "min_patients_per_level": 1, "cache": False}
-    return take_in(CohortConfig(**{**usual, **settings, **more}), narrator=Narrator(quiet=True))
+    return audited_cohort(CohortConfig(**{**usual, **settings, **more}), narrator=Narrator(quiet=True))
 
 
 @pytest.mark.parametrize("way", [prepared, plain])

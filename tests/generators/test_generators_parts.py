@@ -17,7 +17,8 @@ from citlr.generators.diffusion.settings import PRESETS, AutoencoderSettings, LD
 from citlr.generators.probes.blocks import Critic
 from citlr.generators.published.disentangle import Disentangler, critic_loss, donsker_varadhan
 from citlr.generators.quality.measures import drift, effect_map, effectiveness, frechet_distance, kernel_distance
-from citlr.randomness import keyed_noise, toss
+from citlr.generators.request import keyed_noise
+from citlr.randomness import toss
 
 
 def frame() -> pd.DataFrame:

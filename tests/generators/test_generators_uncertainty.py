@@ -9,13 +9,13 @@ import torch
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.prediction import predict_sets
 from citlr.audit.replicates import REPLICATE, replicates_of
-from citlr.audit.results.statistics import responses_of
 from citlr.data.cohort import Cohort
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
 from citlr.generators.effects.uncertainty import REPLICATES, find_deviations
 from citlr.generators.oracle import Oracle
 from citlr.generators.registry import load_generator
+from citlr.invariance.responses import Responses
 from citlr.learning.store import Dataset
 from citlr.predictors.loading import load_predictor
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
@@ -106,7 +106,7 @@ def test_models_are_moved_that_look_where_the_attribute_acts(counterfactuals: Co
     ):
         predictor = load_predictor(module, labels=["effusion"], input={"size": 32}, output="logit", device="cpu")
         frame = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
-        responses = responses_of(frame, attribute="sex", levels=LEVELS)
+        responses = Responses.from_frame(frame, attribute="sex", levels=LEVELS)
         found = replicates_of(frame, responses)
         assert found is not None
         assert found.values.shape == (30, 1, REPLICATES, 1)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
 from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample, generate_stage
-from citlr.audit.intake import take_in
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
@@ -105,7 +104,7 @@ class Chain:
         load_extractor(self.config.quality.features)
         if not self.config.cohort.table.is_file():
             raise InputError(f"There is no table at '{self.config.cohort.table}' (cohort.table): correct the path.")
-        record = self.do(cohort_stage(self.config.cohort, lambda: take_in(self.config.cohort, narrator=self.narrator)))
+        record = self.do(cohort_stage(self.config.cohort, self.narrator))
         self.narrator.say(f"cohort: {record.facts['images']} images")
         for name in self.config.models:
             if self.predictor(name) is not None:

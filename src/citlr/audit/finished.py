@@ -7,7 +7,6 @@ from pathlib import Path
 
 from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult, read_result
-from citlr.audit.results.statistics import responses_of
 from citlr.config import TestConfig
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.errors import InputError, did_you_mean
@@ -72,5 +71,5 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     run.require(f"predict.{name}", remedy)
     plan = CounterfactualSet.open(run.path("counterfactuals", "levels")).plan
     frame = read_responses(folder / "responses.parquet")
-    found = responses_of(frame, attribute=plan.attribute, levels=plan.levels)
+    found = Responses.from_frame(frame, attribute=plan.attribute, levels=plan.levels)
     return Finished(title, name, result, found, run.config.test, plan.shared_seeds)

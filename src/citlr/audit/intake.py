@@ -26,7 +26,7 @@ from citlr.data.tables.printable import require_printable
 from citlr.errors import InputError, did_you_mean
 
 
-def take_in(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
+def audited_cohort(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
     """Read the cohort of an audit, split by patient."""
     require_roles(_parts(settings), settings.labels, settings.covariates)
     if settings.images is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from citlr.audit.generation import CohortRequest, Counterfactuals, generate_stage
+from citlr.audit.intake import audited_cohort
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
 from citlr.config import CohortConfig
@@ -29,7 +30,7 @@ COHORT, GENERATOR, PICTURES, QUALITY = "cohort.parquet", "generator", "counterfa
 RESPONSES, RESULT, PAGE = "responses.parquet", "audit.json", "audit.html"
 
 
-def cohort_stage(settings: CohortConfig, read: Callable[[], Cohort]) -> Stage:
+def cohort_stage(settings: CohortConfig, narrator: Narrator) -> Stage:
     """Return the stage that reads a cohort: done again when its settings, its table or one of its images differ."""
     dumped = settings.model_dump(mode="json", exclude={"table", "images"})
     inputs = {
@@ -39,7 +40,7 @@ def cohort_stage(settings: CohortConfig, read: Callable[[], Cohort]) -> Stage:
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        whole = read()
+        whole = audited_cohort(settings, narrator=narrator)
         whole.to_parquet(folder / COHORT)
         return {"images": len(whole), "table_sha256": inputs["table"]}
 

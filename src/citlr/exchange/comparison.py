@@ -13,7 +13,6 @@ import pandas as pd
 
 from citlr.audit.finished import Finished
 from citlr.audit.results.result import Estimate, TestRow, Verdict, plain
-from citlr.audit.results.statistics import threshold_of
 from citlr.errors import InputError
 from citlr.invariance.effects.clusters import Clusters, signed_mean
 from citlr.invariance.effects.estimates import outcome_values
@@ -179,8 +178,7 @@ def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[n
     if responses is None or test is None:
         raise InputError(f"The responses of '{audit.name}' are not here.")
     label = responses.labels.index(row.label)
-    thresholds = {name: threshold_of(name, test) for name in responses.labels}
-    values = outcome_values(responses, outcome=test.outcome, threshold=thresholds)
+    values = outcome_values(responses, outcome=test.outcome, threshold=test.threshold)
     levels = [responses.levels.index(level) for level in row.contrast]
     pair = values[:, levels][..., [label]]
     product = product_statistic(pair, shared_seeds=audit.shared_seeds)[:, 0]

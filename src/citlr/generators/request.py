@@ -16,7 +16,21 @@ from citlr.errors import InputError
 from citlr.generators.base import Images, Level
 from citlr.generators.batches import batches, check_images
 from citlr.generators.conditions import Conditions
-from citlr.randomness import keyed_noise
+from citlr.randomness import hashed_seed
+
+
+def keyed_noise(keys: Sequence[tuple[object, ...]], shape: tuple[int, ...]) -> Tensor:
+    """Draw standard normal noise that belongs to its key: the same wherever in a batch the key stands.
+
+    Examples
+    --------
+    >>> bool((keyed_noise([(0, "a", 0), (0, "b", 0)], (3,))[1] == keyed_noise([(0, "b", 0)], (3,))[0]).all())
+    True
+    """
+    rows = torch.empty((len(keys), *shape))
+    for row, key in zip(rows, keys, strict=True):
+        row.normal_(generator=torch.Generator().manual_seed(hashed_seed(*key)))
+    return rows
 
 
 @dataclass(frozen=True)

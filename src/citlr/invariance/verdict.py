@@ -21,6 +21,7 @@ from citlr.invariance.randomization.test import contrast_tests, omnibus_test
 from citlr.invariance.records import SEVERITY, ContrastTest, OmnibusRow, Verdict
 from citlr.invariance.responses import Responses
 from citlr.invariance.rows import Measured, contrast_rows, omnibus_rows
+from citlr.randomness import hashed_seed
 from citlr.values import Count, Flag, Number, Seed, Thresholds, checked
 
 
@@ -138,7 +139,7 @@ def assess(
     tests = contrast_tests(values, contrasts=responses.contrasts, seed=seed, **options)  # type: ignore[arg-type]
     omnibus: tuple[OmnibusRow, ...] = ()
     if len(responses.levels) > 2:
-        omnibus = omnibus_rows(responses, omnibus_test(values, seed=seed + 1, **options))  # type: ignore[arg-type]
+        omnibus = omnibus_rows(responses, omnibus_test(values, seed=hashed_seed("omnibus", seed), **options))  # type: ignore[arg-type]
     columns = []
     for row, contrast in enumerate(responses.contrasts):
         effects = contrast_effects(

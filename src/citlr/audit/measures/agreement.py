@@ -14,12 +14,12 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from citlr.audit.results.records import Agreement
-from citlr.audit.results.statistics import recorded_of, threshold_of
+from citlr.audit.results.statistics import recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import wilson_interval
 from citlr.invariance.records import Estimate
-from citlr.invariance.responses import Responses
+from citlr.invariance.responses import Responses, thresholds
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def _of_label(
     settings: TestConfig,
 ) -> Agreement:
     """Compare outputs on originals (n,) with those on null interventions (n, draws)."""
-    cut = threshold_of(label, settings)
+    cut = thresholds(settings.threshold, [label])[0]
     same = ((after >= cut) == (before >= cut)[:, None]).mean(axis=1)
     mean = clustered_mean(same[:, None], Clusters.of(patients))
     share = wilson_interval(mean, alpha=settings.alpha)

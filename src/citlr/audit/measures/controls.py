@@ -11,11 +11,12 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from citlr.audit.results.records import Controls, Placebo, PlantedBias, Regeneration
-from citlr.audit.results.statistics import assess_responses, outcome_of, responses_of, threshold_of
+from citlr.audit.results.statistics import outcome_of
 from citlr.config import ControlsConfig, TestConfig
 from citlr.invariance.effects.estimates import outcome_values
 from citlr.invariance.randomization.test import contrast_tests
 from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
 from citlr.randomness import COIN, PLACEBO, hashed_seed
 
 # The power at which a planted bias counts as found (the usual 80 %).
@@ -30,8 +31,11 @@ def audit_placebo(
     """Audit the coin."""
     if not (frame["attribute"] == PLACEBO).any():
         return None, False
-    assessment = assess_responses(
-        responses_of(frame, attribute=PLACEBO, levels=COIN), settings=settings, shared_seeds=shared_seeds, seed=seed
+    assessment = assess(
+        Responses.from_frame(frame, attribute=PLACEBO, levels=COIN),
+        **settings.model_dump(),
+        shared_seeds=shared_seeds,
+        seed=seed,
     )
     first = min(assessment.tests, key=lambda row: row.pvalue_adjusted)
     passed = all(row.verdict != "dependence" for row in assessment.tests)
@@ -53,8 +57,8 @@ def audit_regeneration(responses: Responses, *, settings: TestConfig, seed: int)
         halves = np.stack([drawn[:, :half], drawn[:, half : 2 * half]], axis=1)
         # Draws under one level share no noise with each other, so they are permuted, not flipped.
         pair = replace(responses, values=halves, levels=("first draws", "last draws"), factual=None, original=None)
-        test = assess_responses(
-            pair, settings=settings, shared_seeds=False, seed=hashed_seed("regeneration", seed, level) % 2**32
+        test = assess(
+            pair, **settings.model_dump(), shared_seeds=False, seed=hashed_seed("regeneration", seed, level) % 2**32
         )
         found += list(test.tests)
     first = min(found, key=lambda row: row.pvalue_adjusted)
@@ -112,7 +116,7 @@ def planted_ladder(
     rows: list[PlantedBias] = []
     for strength in controls.planted:
         biased = plant(responses, detector, strength, last)
-        whole = assess_responses(biased, settings=settings, shared_seeds=shared_seeds, seed=seed)
+        whole = assess(biased, **settings.model_dump(), shared_seeds=shared_seeds, seed=seed)
         power = _power(biased, samples, settings, shared_seeds, seed)
         for label in responses.labels:
             best = min((row for row in whole.tests if row.label == label), key=lambda row: row.pvalue_adjusted)
@@ -178,8 +182,7 @@ def _power(
     biased: Responses, samples: Sequence[npt.NDArray[np.int64]], settings: TestConfig, shared_seeds: bool, seed: int
 ) -> dict[str, float]:
     """Return the share of bootstrap samples in which each label is found: the test alone, without its effects."""
-    threshold = {label: threshold_of(label, settings) for label in biased.labels}
-    values = outcome_values(biased, outcome=settings.outcome, threshold=threshold)
+    values = outcome_values(biased, outcome=settings.outcome, threshold=settings.threshold)
     found = np.zeros(len(biased.labels))
     for rows in samples:
         tested = contrast_tests(

@@ -38,6 +38,7 @@ from citlr.invariance.observational.nuisances import assign
 from citlr.invariance.observational.observations import Observations, patient_folds
 from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses
+from citlr.randomness import hashed_seed
 
 Floats = npt.NDArray[np.float64]
 # Where what is recorded says the level more surely than this (mean of p (1 - p)), nobody is left to compare.
@@ -135,7 +136,9 @@ def _of_contrast(
         return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
     away = (assignment.a - assignment.p)[assignment.unit]
     compared = _Compared(contrast, rows, away, patients, tuple(given), settings)
-    folds = patient_folds(data.cluster, min(5, data.n_patients), np.random.default_rng([seed, 0]))
+    folds = patient_folds(
+        data.cluster, min(5, data.n_patients), np.random.default_rng(hashed_seed("unexplained", seed))
+    )
     found = {}
     for k, label in enumerate(responses.labels):
         y = outcome_of(original[rows, k], label, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,41 +13,10 @@ import pandas as pd
 from citlr.audit.results.records import BaselineRow
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError
-from citlr.invariance.generator_error import Replicates
 from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
 from citlr.invariance.records import Estimate, TestRow
-from citlr.invariance.responses import Responses
-from citlr.invariance.verdict import Assessment, assess
-
-
-def responses_of(frame: pd.DataFrame, *, attribute: str, levels: Sequence[str]) -> Responses:
-    """Return the responses under one attribute as a validated array, images in the order of their names."""
-    return Responses.from_frame(frame[frame["attribute"] == attribute], attribute=attribute, levels=tuple(levels))
-
-
-def assess_responses(
-    responses: Responses,
-    *,
-    settings: TestConfig,
-    shared_seeds: bool,
-    seed: int,
-    replicates: Replicates | None = None,
-    carried: Mapping[str, float] | None = None,
-) -> Assessment:
-    """Run the default test with the settings of the configuration."""
-    return assess(
-        responses,
-        margin=settings.margin,
-        alpha=settings.alpha,
-        outcome=settings.outcome,
-        threshold={label: threshold_of(label, settings) for label in responses.labels},
-        randomizations=settings.randomizations,
-        shared_seeds=shared_seeds,
-        seed=seed,
-        replicates=replicates,
-        carried=carried,
-    )
+from citlr.invariance.responses import Responses, thresholds
+from citlr.invariance.verdict import Assessment
 
 
 def recorded_of(frame: pd.DataFrame, units: Iterable[Any]) -> pd.DataFrame:
@@ -91,17 +60,8 @@ def outcome_of(probability: npt.NDArray[np.float64], label: str, settings: TestC
     """Return decisions (0 or 1), or the probabilities themselves, as the settings ask."""
     if settings.outcome == "probability":
         return probability
-    return (probability >= threshold_of(label, settings)).astype(float)
-
-
-def threshold_of(label: str, settings: TestConfig) -> float:
-    """Return the threshold of a label."""
-    threshold = settings.threshold
-    if not isinstance(threshold, Mapping):
-        return threshold
-    if label not in threshold:
-        raise InputError(f"test.threshold names no threshold for '{label}': name every label, or give one number.")
-    return threshold[label]
+    cut = float(thresholds(settings.threshold, [label])[0])
+    return (probability >= cut).astype(float)
 
 
 def schema_rows(assessment: Assessment) -> tuple[TestRow, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.audit.results.statistics import recorded_of, threshold_of
+from citlr.audit.results.statistics import recorded_of
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.records import SubgroupRow
@@ -34,7 +34,7 @@ def audit_subgroups(
         depth=2,
         alpha=settings.alpha,
         outcome=settings.outcome,
-        threshold={label: threshold_of(label, settings) for label in responses.labels},
+        threshold=settings.threshold,
         shared_seeds=shared_seeds,
     )
 

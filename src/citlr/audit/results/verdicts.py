@@ -20,12 +20,13 @@ from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Unexplained
 from citlr.audit.results.result import AuditResult, CohortSummary, Gate, TestRow, worst
-from citlr.audit.results.statistics import assess_responses, baselines, responses_of, schema_rows
+from citlr.audit.results.statistics import baselines, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
 from citlr.checks import failed
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
 
 # A recorded value of fewer images may be somebody's own words.
 RARE = 5
@@ -71,11 +72,11 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     config, counterfactuals = inputs.settings, inputs.counterfactuals
     attribute, levels = counterfactuals.attribute, counterfactuals.levels
     shared = counterfactuals.main.plan.shared_seeds
-    responses = responses_of(inputs.responses, attribute=attribute, levels=levels)
+    responses = Responses.from_frame(inputs.responses, attribute=attribute, levels=levels)
     carried = inputs.faithfulness.carried_at(inputs.size or counterfactuals.main.plan.size)
-    assessment = assess_responses(
+    assessment = assess(
         responses,
-        settings=config.test,
+        **config.test.model_dump(),
         shared_seeds=shared,
         seed=config.seed,
         replicates=replicates_of(inputs.responses, responses),

@@ -49,8 +49,28 @@ class LatentDiffusion(LearntGenerator):
         return self._sampler
 
     def build(self, conditions: Conditions, *, seed: int) -> None:
-        """Build all parts and put them on the device."""
-        self._sampler = assemble(self.config, conditions, seed=seed, device=self.device)
+        """Build all parts untrained, each initialised from its own seed, and put them on the device."""
+        config = self.config
+        effects, image = config.effects, (1, config.size, config.size)
+        aligned, hides = effects.alignment != "none", config.disentangle and effects.latent_alignment != "none"
+        sampler = Sampler(
+            config=config,
+            conditions=conditions,
+            process=Process.of(config),
+            alignment=Alignment(conditions, image, effects.components) if aligned else None,
+            autoencoder=build_autoencoder(config, seed),
+            latent_alignment=(
+                Alignment(conditions, config.latent_shape, effects.latent_components, hidden=True) if hides else None
+            ),
+            disentangler=_disentangler(config, conditions, seed) if config.has_disentangler else None,
+            denoiser=_denoiser(config, conditions, seed),
+            support=Support(conditions, config.size),
+            uncertainty=Uncertainty(conditions, config.size),
+            recentring=Recentring(conditions, config.size) if aligned and effects.recentre else None,
+            guidance=1.0,
+            device=self.device,
+        )
+        self._sampler = sampler.to(self.device)
 
     def learn(self, prepared: Prepared) -> None:
         """Train all parts, see `Fitting`."""
@@ -172,30 +192,6 @@ class CLDM(LatentDiffusion):
 
     kind = "cldm"
     own_settings: ClassVar[Mapping[str, Any]] = {"disentangle": False, "alignment": "none"}
-
-
-def assemble(config: LDMConfig, conditions: Conditions, *, seed: int, device: torch.device) -> Sampler:
-    """Build all parts untrained, each initialised from its own seed, and put them on the device."""
-    effects, image = config.effects, (1, config.size, config.size)
-    aligned, hides = effects.alignment != "none", config.disentangle and effects.latent_alignment != "none"
-    sampler = Sampler(
-        config=config,
-        conditions=conditions,
-        process=Process.of(config),
-        alignment=Alignment(conditions, image, effects.components) if aligned else None,
-        autoencoder=build_autoencoder(config, seed),
-        latent_alignment=(
-            Alignment(conditions, config.latent_shape, effects.latent_components, hidden=True) if hides else None
-        ),
-        disentangler=_disentangler(config, conditions, seed) if config.has_disentangler else None,
-        denoiser=_denoiser(config, conditions, seed),
-        support=Support(conditions, config.size),
-        uncertainty=Uncertainty(conditions, config.size),
-        recentring=Recentring(conditions, config.size) if aligned and effects.recentre else None,
-        guidance=1.0,
-        device=device,
-    )
-    return sampler.to(device)
 
 
 def build_autoencoder(config: LDMConfig, seed: int) -> Autoencoder:

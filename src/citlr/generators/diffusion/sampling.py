@@ -41,7 +41,7 @@ NULL_DRAWS = 4
 class Sampler:
     """The trained parts, and how they make counterfactuals together.
 
-    - `config`, `conditions`, `process`: What they were built from; see `assemble`.
+    - `config`, `conditions`, `process`: What they were built from; see `LatentDiffusion.build`.
     - `alignment`, `latent_alignment`: Of images, which are restored, and of latents, which are not.
     - `autoencoder`, `disentangler`, `denoiser`: The networks; there is a disentangler in the publication's game only.
     - `support`, `uncertainty`, `recentring`: What the training split shows of the attributes.

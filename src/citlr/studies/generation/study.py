@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.intake import take_in
+from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -202,7 +202,7 @@ def cohort_study(source: Source, narrator: Narrator) -> Study:
         held = ()
     if source.attribute is not None:
         settings = settings.model_copy(update={"attribute": source.attribute})
-    cohort = take_in(settings, narrator=narrator)
+    cohort = audited_cohort(settings, narrator=narrator)
     held = held if source.hold is None else source.hold
     for name in held:
         if name not in cohort.frame.columns:

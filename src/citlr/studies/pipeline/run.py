@@ -14,10 +14,11 @@ from typing import Any
 
 from citlr.audit.prediction import predict_sets, side_read
 from citlr.audit.results.result import AuditResult
-from citlr.audit.results.statistics import assess_responses, responses_of
 from citlr.config import TestConfig
 from citlr.console import Narrator
 from citlr.errors import InputError
+from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
 from citlr.predictors.base import Predictor
 from citlr.randomness import hashed_seed
 from citlr.run.files import write_json
@@ -149,9 +150,9 @@ def audit_one(
     responses = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
     size = side_read(predictor.input, counterfactuals.main.plan.size)
     result = world.audit(candidate.name, responses, test=TestConfig(), seed=seed, size=size)
-    ungated = assess_responses(
-        responses_of(responses, attribute=ATTRIBUTE, levels=LEVELS),
-        settings=TestConfig(),
+    ungated = assess(
+        Responses.from_frame(responses, attribute=ATTRIBUTE, levels=LEVELS),
+        **TestConfig().model_dump(),
         shared_seeds=counterfactuals.main.plan.shared_seeds,
         seed=seed,
     )
