@@ -22,7 +22,7 @@ from citlr.audit.results.result import (
     SubgroupRow,
     TestRow,
 )
-from citlr.report.charts.figures import Gallery, Strip
+from citlr.report.charts.gallery import Gallery, Strip
 
 LABELS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "pleural effusion")
 FOURTEEN = (

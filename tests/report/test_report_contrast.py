@@ -8,11 +8,11 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from citlr.report.charts.figures import OKABE_ITO
-
 CSS = "".join(
     (files("citlr.report") / "templates" / name).read_text(encoding="utf-8") for name in ("page.css", "svg.css")
 )
+# Okabe and Ito's first three.
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73")
 TEXT = ("ink", "soft", "accent", "dependence", "inconclusive", "equivalent")
 MARKS = ("dependence-mark", "inconclusive-mark", "equivalent-mark", "strong-rule", "level-0", "level-1", "level-2",
          "level-3", "accent")  # fmt: skip

@@ -35,7 +35,7 @@ from citlr.audit.results.result import (
 )
 from citlr.errors import InputError
 from citlr.report.card import model_card
-from citlr.report.charts.figures import Gallery, Strip
+from citlr.report.charts.gallery import Gallery, Strip
 from citlr.report.page import render, write_report
 
 VOID = {"meta", "img", "br"}

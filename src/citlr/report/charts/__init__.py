@@ -1,1 +1,1 @@
-"""Charts of the page, and figures for notebooks."""
+"""Charts of the page, and the forest plot for notebooks."""

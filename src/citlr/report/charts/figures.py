@@ -1,44 +1,21 @@
-"""Figures of an audit, as matplotlib figures for notebooks and papers; none of them touches global state.
+"""The forest plot of an audit, as a matplotlib figure for notebooks and papers; it touches no global state.
 
-Colours are Okabe and Ito's, every text is at least 9 pt, and what colour says is said by shape or position as well.
+Every text is at least 9 pt, and what colour says is said by shape as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from citlr.audit.results.result import AuditResult, Estimate, TestRow
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError
 from citlr.report.charts import geometry as charts
-from citlr.report.charts.gallery import DIVERGING, Gallery, Strip, difference_map, signed_difference
-from citlr.report.charts.scatters import paired
 from citlr.report.numerals import is_number
 
-__all__ = [
-    "OKABE_ITO",
-    "Gallery",
-    "Strip",
-    "difference_map",
-    "dose_response",
-    "forest",
-    "pvalue_qq",
-    "scatter",
-    "signed_difference",
-    "strips",
-]
-
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK, _SOFT, _BAND = "#15191e", "#4c5560", "#e6eef4"
 _VERDICT = {"dependence": ("#D55E00", "D"), "inconclusive": ("#66717d", "o"), "equivalent": ("#009E73", "s")}
-_MARKERS = ("o", "s", "+", "x", "^", "v")
 _SIZE = 9.0  # pt: nothing smaller
 
 
@@ -94,114 +71,3 @@ def _forest_row(axes: Axes, place: int, row: TestRow, estimate: Estimate, band: 
     axes.plot(
         100 * estimate.estimate, place, marker=marker, color=colour, markerfacecolor=_fill(row.verdict, colour), ls=""
     )
-
-
-def scatter(responses: pd.DataFrame, label: str, contrast: tuple[str, str], *, attribute: str | None = None) -> Figure:
-    """Draw the mean output under do(a) against do(a'), image by image, coloured by the recorded level.
-
-    Shapes: `contrast` (str, str).
-    """
-    tables = {key: table for key, table in paired(responses).items() if attribute in (None, key[0])}
-    found = [table for (_, name), table in tables.items() if name == label]
-    if not found:
-        raise InputError(f"The responses hold no label '{label}'.{did_you_mean(label, {name for _, name in tables})}")
-    if len(found) > 1:
-        raise InputError(
-            f"The responses hold '{label}' for several attributes: name one of {sorted({a for a, _ in tables})}."
-        )
-    table = found[0]
-    known = {str(name) for name in table.columns} - {"factual"}
-    for level in contrast:
-        if level not in known:
-            raise InputError(f"The responses hold no image redrawn as '{level}'.{did_you_mean(level, known)}")
-    figure = Figure(figsize=(4.6, 4.9), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.8, linestyle="--", zorder=0)
-    for index, (recorded, part) in enumerate(table.groupby("factual", sort=True)):
-        axes.scatter(
-            part[contrast[0]], part[contrast[1]], s=14, alpha=0.65, label=f"recorded as {recorded}",
-            color=OKABE_ITO[index % len(OKABE_ITO)], marker=_MARKERS[index % len(_MARKERS)], linewidths=0.9,
-        )  # fmt: skip
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title=label)
-    axes.set_xlabel(f"output under do({contrast[0]})")
-    axes.set_ylabel(f"output under do({contrast[1]})")
-    _style(axes)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=_SIZE)
-    return figure
-
-
-def strips(gallery: Gallery) -> Figure:
-    """Draw the originals, null interventions, counterfactuals and signed difference maps, with the maps' scale."""
-    if not gallery.strips:
-        raise InputError("The gallery holds no strip: give at least one.")
-    columns = 2 * max(len(strip.levels) for strip in gallery.strips)
-    figure = Figure(figsize=(1.75 * columns, 2.0 * len(gallery.strips) + 0.6), layout="constrained")
-    grid = np.asarray(figure.subplots(len(gallery.strips), columns, squeeze=False))
-    colours = LinearSegmentedColormap.from_list("signed_difference", DIVERGING)
-    shown = None
-    for axes in grid.ravel():
-        axes.set_axis_off()
-    for row, strip in zip(grid, gallery.strips, strict=True):
-        _picture(row[0], strip.original, f"{strip.caption}\noriginal, {strip.factual}")
-        _picture(row[1], strip.null, f"do({strip.factual})\nnull intervention")
-        for index, level in enumerate(strip.counterfactuals):
-            _picture(row[2 + 2 * index], strip.levels[level], f"do({level})\ncounterfactual")
-            change = signed_difference(strip.levels[level], strip.null)
-            shown = row[3 + 2 * index].imshow(change, cmap=colours, vmin=-gallery.scale, vmax=gallery.scale)
-            row[3 + 2 * index].set_title(f"{level} − {strip.factual}\ndifference", fontsize=_SIZE, color=_INK)
-    if shown is not None:
-        bar = figure.colorbar(shown, ax=grid.ravel().tolist(), location="bottom", shrink=0.4, aspect=40)
-        bar.set_label("change of grey value (share of the full scale)", fontsize=_SIZE)
-        bar.ax.tick_params(labelsize=_SIZE)
-    return figure
-
-
-def _picture(axes: Axes, image: Any, title: str) -> None:
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(title, fontsize=_SIZE, color=_INK)
-
-
-def dose_response(result: AuditResult) -> Figure:
-    """Draw what the audit found of bias planted at known strengths; filled markers were detected."""
-    planted = [dose for dose in result.controls.planted if is_number(dose.psi)]
-    if not planted:
-        raise InputError("The audit holds no planted bias: run its controls to get a dose-response.")
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for index, label in enumerate(dict.fromkeys(dose.label for dose in planted)):
-        doses = sorted((dose for dose in planted if dose.label == label), key=lambda dose: dose.strength)
-        colour, marker = OKABE_ITO[index % len(OKABE_ITO)], _MARKERS[index % 2]
-        axes.plot([d.strength for d in doses], [100 * d.psi for d in doses], color=colour, label=label, zorder=1)
-        for dose in doses:
-            fill = colour if dose.detected else "white"
-            axes.plot(dose.strength, 100 * dose.psi, marker=marker, color=colour, markerfacecolor=fill, ls="", zorder=2)
-    limit = result.controls.detection_limit
-    if limit is not None and is_number(limit):
-        axes.axvline(limit, color=_SOFT, linestyle=":", linewidth=1.2)
-    axes.set_xlabel("planted strength (logit); dotted: limit of detection")
-    axes.set_ylabel("excess change ψ (%)")
-    _style(axes)
-    axes.legend(frameon=False, fontsize=_SIZE)
-    return figure
-
-
-def pvalue_qq(pvalues: Sequence[float] | Mapping[str, Sequence[float]]) -> Figure:
-    """Draw sorted p-values against the uniform, -log10; a calibrated test follows the diagonal under the null."""
-    series = dict(pvalues) if isinstance(pvalues, Mapping) else {"": pvalues}
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = figure.subplots()
-    top = 0.0
-    for index, (name, values) in enumerate(series.items()):
-        points = charts.quantiles(list(values))
-        if not len(points):
-            raise InputError(f"The series '{name}' holds no p-value to draw.")
-        top = max(top, float(points.max()))
-        colour, marker = OKABE_ITO[index % len(OKABE_ITO)], _MARKERS[index % len(_MARKERS)]
-        axes.plot(points[:, 0], points[:, 1], ls="", marker=marker, ms=4, color=colour, label=name or None)
-    axes.plot([0, top], [0, top], color=_SOFT, linewidth=0.8, linestyle="--", zorder=0)
-    axes.set_xlabel("expected −log10 p")
-    axes.set_ylabel("observed −log10 p")
-    _style(axes)
-    if any(series):
-        axes.legend(frameon=False, fontsize=_SIZE)
-    return figure
