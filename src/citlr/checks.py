@@ -15,7 +15,6 @@ class Check:
 
     - `value`, `limit`: None where there is no number, or where not a number decides.
     - `passed`: None where nothing follows from it: a remark.
-    - `text`: What was found, in a sentence.
     """
 
     name: str

@@ -42,11 +42,7 @@ STAGES = ("cohort", "fit", "generate", "quality", "predict", "test")
 
 
 class Chain:
-    """The stages of one run, with what they hand to each other.
-
-    - `run`: The folder and its configuration.
-    - `narrator`: Says what goes on.
-    """
+    """The stages of one run, with what they hand to each other."""
 
     def __init__(self, run: Run, narrator: Narrator) -> None:
         self.run = run

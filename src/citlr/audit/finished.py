@@ -19,9 +19,6 @@ from citlr.values import File, check_value
 class Finished:
     """One finished audit.
 
-    - `name`: What it is called in a comparison.
-    - `model`: The model's name.
-    - `result`
     - `responses`: What the result was computed from; None for an audit.json alone.
     - `test`: The settings of the test; None for an audit.json alone.
     - `shared_seeds`: Whether the levels of one draw share their noise.

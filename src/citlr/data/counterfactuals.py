@@ -74,7 +74,6 @@ class Plan:
 class Shard:
     """A part of the redrawn images.
 
-    - `rows`: Positions in the plan.
     - `images` (b, levels, draws, 1, size, size): Grey values in [0, 1].
     """
 
@@ -86,7 +85,6 @@ class CounterfactualSet:
     """A folder of redrawn images.
 
     - `folder`: Where the shards and `plan.json` are.
-    - `plan`: What they hold.
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:

@@ -55,7 +55,6 @@ class RawCount:
 
     - `attribute`: Such as `race`.
     - `raw`: What the data set writes; empty for a blank.
-    - `level`: What the vocabulary makes of it.
     - `images_before`, `images_after`: Images with that value in the table, and in the cohort.
     """
 
@@ -80,7 +79,6 @@ class FlowRecorder:
 
     - `frame`: One row per image.
     - `patient`: The column with the patient; counts of patients are 0 while it is missing.
-    - `steps`: What happened before.
 
     Examples
     --------

@@ -47,23 +47,8 @@ def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fi
     Colour becomes luminance, transparency lies on black, the orientation that is noted in a PNG or JPEG is applied,
     16-bit values are divided by 65535 and 8-bit ones by 255. Shrinking is antialiased (triangle filter).
 
-    Parameters
-    ----------
-    path : path-like
-        A PNG, JPEG or DICOM file, known by how it begins; DICOM is read with the extra `dicom`.
-    size : int, optional
-        Side of the square to return, in pixels; the image's own height and width without it.
-    fit : {"pad", "crop", "stretch"}
-        How a rectangle becomes a square: black bars, the centre square, or a change of aspect.
-
-    Returns
-    -------
-    ndarray of float32, shape (1, H, W), in [0, 1]
-
-    Raises
-    ------
-    InputError
-        If the file is missing, not an image, truncated, larger than `MAX_PIXELS`, or `fit` or `size` is not usable.
+    `size` is the side of a square that is wanted, and `fit` how a rectangle becomes one: black bars (pad), the centre
+    square (crop), or a change of aspect (stretch). Shapes: (1, H, W).
 
     Examples
     --------

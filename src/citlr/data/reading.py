@@ -30,8 +30,6 @@ _OPTIONAL = ("image_id", "age", "view")
 class _Roles:
     """What the columns of a table are to be.
 
-    - `source`: What errors call the table.
-    - `columns`: Our names to the table's.
     - `levels`, `bins`: As in `read_cohort`.
     """
 

@@ -45,7 +45,6 @@ class Study:
     - `allow_unknown`: Whether strings outside the vocabulary count as unknown instead of stopping the run.
     - `split`: The data set's own split, a seeded one by patient, or the own one if it has a test part.
     - `fractions`: Shares of patients of a drawn split.
-    - `seed`: Seed of a drawn split.
     - `check`: How thoroughly image files are looked at.
     - `max_unreadable`: The share of missing or unreadable images above which the run stops.
     - `fit`: How rectangles become squares.
@@ -90,8 +89,6 @@ DEFAULT = Study()
 class Source:
     """What a data set is, as far as its own file has to tell the way through.
 
-    - `name`: What errors call it.
-    - `root`: The image folder.
     - `attributes`: What it records: the choices, in the order of the default.
     - `default_attributes`: Which of them are taken without a choice.
 

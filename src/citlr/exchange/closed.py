@@ -40,7 +40,6 @@ class Export:
 
     - `folder`: Pictures and `manifest.csv`.
     - `key`: The sealed key, which stays in the run.
-    - `n_images`: Pictures written.
     """
 
     folder: Path

@@ -27,11 +27,7 @@ Floats = npt.NDArray[np.float64]
 class Difference:
     """One label under one contrast in two audits; differences are the other audit's minus the first one's.
 
-    - `label`, `attribute`
     - `contrast` (str, str)
-    - `first`, `other`: The two audits.
-    - `first_verdict`, `other_verdict`
-    - `first_psi`, `other_psi`, `psi`, `first_mean`, `other_mean`, `mean`: Of each audit, and the difference.
     - `paired`: Whether the difference was taken image by image.
     - `note`: How the interval was made, or why there is none.
     """
@@ -57,7 +53,6 @@ class Difference:
 class Comparison:
     """Every difference to the first audit.
 
-    - `rows`
     - `alpha`: Error rate of each interval; not adjusted for their number.
     """
 

@@ -25,7 +25,6 @@ class Conditions:
     - `attributes`: What can be intervened on, a set of levels or a number such as the age; the coin is the last of
       them.
     - `held`: What stays at its observed value.
-    - `coin_seed`: Seed of the coin.
     """
 
     attributes: tuple[Variable, ...]

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 class Prepared:
     """Splits that are ready to be learnt from, the training split first.
 
-    - `splits`: As they came.
-    - `conditions`: What to condition on.
-    - `sets`: Their images, decoded.
     - `codes` (n, width): See `Conditions.encode`.
     - `session`: Device, seed and folder of the training.
     - `notes`: What is to be known of the data, such as levels with few images.

@@ -39,7 +39,6 @@ class GeneratorSettings(ABC):
     - `preset`: Where the values came from, for the record.
     - `ema`: Decay of the moving average of the weights.
     - `patience`: Validations without progress before a part stops.
-    - `checkpoint_minutes`: Time between checkpoints.
     - `accelerator`, `precision`, `devices`: See `Trainer`.
     """
 

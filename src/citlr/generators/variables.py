@@ -20,7 +20,6 @@ MAX_CATEGORIES = 8
 class Variable:
     """One thing to condition on.
 
-    - `name`: Column of the cohort.
     - `levels`: Values of a categorical variable; empty for a continuous one.
     - `centre`, `spread`: What a continuous variable is standardised by.
     """

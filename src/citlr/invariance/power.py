@@ -28,13 +28,9 @@ class PowerReport:
     """What one contrast can and cannot show; one entry per label.
 
     - `contrast` (str, str)
-    - `labels`
-    - `power`, `alpha`
-    - `n_patients`: Patients in hand.
     - `detectable_psi`, `detectable_mean`: Smallest psi and mean effect that the default test finds with that power.
     - `patients_needed`: Patients for an equivalence verdict with that power if the model is invariant; None without a
       margin.
-    - `margin`
     """
 
     contrast: tuple[str, str]
@@ -138,19 +134,8 @@ def detectable(
     images that reach significance at all: m with :math:`q^m \le \alpha/2`, q the chance that a flipping image looks
     as extreme after a reshuffle, must turn up with that power.
 
-    Parameters
-    ----------
-    effects, tests
-        Of the same responses; `row` is the contrast's row in `tests`.
-    n_units, draws : int
-        Images; draws per level.
-    power, alpha, decisions, shared_seeds
-        As in `power`.
-
-    Returns
-    -------
-    psi, mean : ndarray of float, shape (labels,)
-        Capped at 1.
+    `effects` and `tests` are of the same responses, `row` is that of the contrast. Shapes: psi, mean (labels,), at most
+    1.
     """
     _check_power(power)
     z_power = float(stats.norm.ppf(power))

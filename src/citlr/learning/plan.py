@@ -16,7 +16,6 @@ from torch import Tensor, nn
 class Budget:
     """How long a part is trained, in steps: never in seconds, which would not be the same twice.
 
-    - `steps`: Length of the training.
     - `batch_size`: Images per step, over all devices.
     - `learning_rate`, `schedule`: Peak of the learning rate, and how it gets there and on, see `rate`.
     - `validate_every`: Steps between validation losses.
@@ -71,8 +70,6 @@ class Budget:
 class Learner:
     """A network with its optimiser and its moving average.
 
-    - `module`: The network.
-    - `optimizer`: Of its parameters.
     - `clip`: Largest norm of the gradient; a longer one is shortened to it. None for any norm.
     - `decay`: Of the moving average of the weights, in [0, 1); 0 for none.
     - `average`: The average, by the names of `state_dict`; filled here.
@@ -120,11 +117,8 @@ class TrainingPlan:
     """What `training.run` needs to know of a part.
 
     - `part`: Its name, which seeds its steps and names its checkpoint.
-    - `learners`: Its networks.
     - `update`: `update(step, random)` makes one step and returns named losses, the first of which the progress bar
       shows.
-    - `budget`: How long.
-    - `seed`: Of everything random in it.
     - `validate`: `validate()` returns the loss that early stopping and the choice of the weights go by, with the
       averages; or several measures, that loss as "validation" among them.
     - `key`: Names the configuration and the data: a checkpoint of another one is refused.
@@ -153,9 +147,7 @@ class TrainingPlan:
 class Progress:
     """How far a part has come, over all sessions that trained it.
 
-    - `step`: Steps that were made.
     - `best`: Least validation loss so far.
-    - `bad`: Validations since then.
     - `weights`: Weights of that validation, by learner and name.
     - `rows`: What was seen at each validation.
     - `earlier_seconds`, `began`: Processor time of the sessions before this one, and when this one began, seconds.

@@ -24,10 +24,6 @@ from citlr.randomness import hashed_seed
 class Session:
     """What the trainings of one generator have in common.
 
-    - `trainer`: The device.
-    - `seed`: Seed of the training.
-    - `directory`: For checkpoints and caches.
-    - `narrator`: Shows the progress.
     - `patience`, `checkpoint_minutes`: See `Budget`.
     - `ema`: Decay of the moving average of the weights.
     - `key`: Names the settings and the data: a checkpoint of others is refused.

@@ -51,7 +51,6 @@ def stored(
 class Dataset:
     """The pixels of a split, decoded once.
 
-    - `cohort`: The split.
     - `pixels` (n, 1, size, size): Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
     - `suffix`: Names what was done to them since they were decoded.
 

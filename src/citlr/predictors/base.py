@@ -57,10 +57,7 @@ class BatchedPredictor(ABC):
 
     - `name`: What errors and the report call the model.
     - `labels`: The label of each column of the result.
-    - `input`: What the model wants to see.
-    - `output`: What the model gives.
     - `batch_size`: Images per call of the model.
-    - `device`: Where images are prepared.
     """
 
     def __init__(

@@ -31,7 +31,6 @@ _ALONE = 8
 class PredictorCheck:
     """What one batch showed.
 
-    - `n_images`: Images in the batch.
     - `low`, `high`: Smallest and largest probability given.
     - `repeat`: Largest difference between two runs on the same batch.
     - `batch`: Largest difference of an image alone from the same image in the batch.

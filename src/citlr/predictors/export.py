@@ -33,20 +33,7 @@ def make_card(
 ) -> Card:
     """Say in plain JSON values what a file's model wants to see and gives; `load_predictor` reads it.
 
-    Parameters
-    ----------
-    labels : sequence of str
-        The label of each output.
-    input : InputSpec
-        What the model wants to see.
-    output : OutputSpec, optional
-        What the model gives; logits if not given.
-    **architecture
-        What else to keep: `arch`, `dropout`, how it was started and trained.
-
-    Returns
-    -------
-    dict
+    `architecture` is what else to keep: `arch`, `dropout`, how it was started and trained.
 
     Examples
     --------
@@ -67,24 +54,9 @@ def save_weights(module: torch.nn.Module, path: str | os.PathLike[str], card: Ca
 def export_torchscript(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
     """Write a module as a TorchScript archive and check it against the module.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Takes (n, channels, H, W), gives logits (n, n_labels); it is copied, and the copy put in evaluation mode.
-    path : path-like
-        The `.ts` file.
-    card : dict
-        From `make_card`; its input names the size to trace at.
-
-    Returns
-    -------
-    float
-        Largest absolute difference of the file's outputs from the module's.
-
-    Raises
-    ------
-    InputError
-        If the file gives other outputs than the module, by more than 1e-4.
+    The module is copied, and the copy put in evaluation mode; the card names the size to trace at. Gives the largest
+    absolute difference of the file's outputs, and refuses one above 1e-4. Shapes: (n, channels, H, W) to logits (n,
+    n_labels).
     """
     still = _still(module)
     with warnings.catch_warnings():

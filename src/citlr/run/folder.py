@@ -16,9 +16,7 @@ from citlr.run.stages import Stages
 class Run(Stages):
     """A folder that holds one audit and every artefact of it.
 
-    - `root`: Where.
     - `config`: The settings, every path absolute; written when the run is locked.
-    - `narrator`: Says what goes on.
     """
 
     def __init__(self, root: str | Path, config: AuditConfig, narrator: Narrator | None = None) -> None:

@@ -16,9 +16,7 @@ from citlr.invariance.responses import Responses
 class Evidence:
     """What was measured before the gates; a study without a model has the images only.
 
-    - `limits`: Of the configuration.
     - `faithfulness`, `carried`: Of the redrawn images; what they carry at the size that the model reads.
-    - `controls`, `coin_passed`: Of the whole chain.
     - `responses`, `cohort`, `rows`: Of the model: its outputs, whose they are, and the tests before any gate.
     - `agreement`, `unexplained`: What it makes of null interventions, and of recorded levels.
     """

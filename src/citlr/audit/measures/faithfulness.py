@@ -46,10 +46,6 @@ class QualitySettings:
 
     - `hold`: What the generator holds; labels and covariates of the cohort are watched besides.
     - `sizes`: Sides of the images that models read: what is carried is read at each, and at the generator's own.
-    - `probe_steps`: Training of a probe.
-    - `features`: The network of FID and KID.
-    - `cycles`: Null interventions in a row.
-    - `seed`: Of the probes.
     """
 
     hold: Sequence[str]

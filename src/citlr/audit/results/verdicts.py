@@ -46,12 +46,8 @@ class Settings:
 class AuditInputs:
     """Everything that the audit of one model rests on.
 
-    - `model`: Its name.
     - `responses`: Long table, the coin's responses among them.
     - `whole`, `test`: All splits, and the one that is audited.
-    - `counterfactuals`: The redrawn images.
-    - `faithfulness`: How faithful they are.
-    - `settings`: Of the test, the gates and the controls.
     - `provenance`: Where all of it came from.
     - `size`: Side of the images that the model reads; the generator's without it.
     """

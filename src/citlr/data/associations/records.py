@@ -21,11 +21,9 @@ class Association:
     """One variable against one attribute.
 
     - `kind`: A finding, the absence of its label, or the view.
-    - `attribute`, `variable`: What is crossed.
     - `unit`: What is counted; a patient has a finding if one of his images does. Only patients are independent: the
       image's p-value is the publication's and too small where patients have several images.
     - `levels`, `values`: Rows and columns of `table`.
-    - `table`: Counts.
     - `statistic`, `dof`: Pearson's chi-square without continuity correction.
     - `pvalue`, `log10_pvalue`: The latter is exact where the former is too small for a float. 1 and 0 where nothing
       varies.
@@ -61,7 +59,6 @@ class Association:
 class AgeByLevel:
     """Age (of images) in one level of an attribute; the p-value is Kruskal and Wallis's over patients' first ages.
 
-    - `attribute`, `level`: Who.
     - `n_images`, `n_missing`: With and without a stated age.
     - `mean`, `sd`, `q25`, `median`, `q75`: In years; NaN where no age is stated.
     - `pvalue`: The same for all levels of an attribute; NaN where it cannot be computed.
@@ -81,12 +78,7 @@ class AgeByLevel:
 
 @dataclass(frozen=True)
 class Description:
-    """The association tables of a cohort (the publication's Fig. 6, for any cohort).
-
-    - `associations`
-    - `ages`
-    - `n_images`, `n_patients`
-    """
+    """The association tables of a cohort (the publication's Fig. 6, for any cohort)."""
 
     associations: tuple[Association, ...]
     ages: tuple[AgeByLevel, ...]

@@ -24,7 +24,6 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL
 class Header:
     """The elements of one file, or of one item of a sequence in it.
 
-    - `file`: What an error names.
     - `dataset`: As read, nothing of it converted yet.
     """
 

@@ -35,7 +35,6 @@ class CachePixels:
 
     An image is compared with the digest that was noted when it was written, once in a process: a damaged disk is named.
 
-    - `folder`: The cache.
     - `size`: Side of the images in it, in pixels.
     - `fit`: How rectangles became squares.
     - `key`: Names the cache's content: image ids, size, fit, and the content of the files.
@@ -100,7 +99,6 @@ class Stamp:
     """What a file was when it was decoded.
 
     - `bytes`, `mtime_ns`: Its size, and when it was changed; -1 for what is no file.
-    - `digest`: Of its content.
     """
 
     bytes: int = -1
@@ -206,7 +204,6 @@ def content_key(plan: dict[str, Any], tables: Sequence[pd.DataFrame]) -> str:
 class OpenCache:
     """A whole cache: its pixels, and one row per image that says what it was made of.
 
-    - `pixels`
     - `rows`: `image_id`, `path`, `fault` (empty where the image was read), `bytes`, `mtime_ns`, `digest`.
     """
 

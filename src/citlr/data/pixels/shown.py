@@ -43,7 +43,6 @@ class Seen:
 
     - `image` (1, H, W) in [0, 1]
     - `contrast`: The span of the middle 99 % of its grey values, in [0, 1], before it was resized.
-    - `remarks`: What was done to show it.
     - `peak`: The largest stored value of an image of 16 bits a channel, in [0, 65535]; 0 for other images.
     """
 

@@ -28,7 +28,6 @@ class Look:
 class Survey:
     """The looks at a set of files, taken together.
 
-    - `looks`: One a file, in order.
     - `scaled`: Whether 16-bit images are to be scaled by what the whole set needs.
     """
 

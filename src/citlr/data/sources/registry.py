@@ -25,7 +25,6 @@ class Option:
 class DataSet:
     """What the command line has to know of a data set without reading it.
 
-    - `summary`: The help of its verb.
     - `options`: Further arguments of its reader by name.
     - `without`: Choices of a study that it has no use for.
     """

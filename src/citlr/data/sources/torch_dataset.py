@@ -44,8 +44,6 @@ class ImageDataset(Protocol):
 class DatasetPixels:
     """Pixels out of a data set object, one caller at a time: few such objects can be read from several threads.
 
-    - `dataset`: The object.
-    - `positions`: Image id to index.
     - `value_range` (float, float): The object's values for black and white.
     """
 

@@ -16,8 +16,6 @@ class PixelNorm(nn.Module):
     It stands in for GroupNorm where the latent has to stay local: GroupNorm's statistics run over the whole image, so
     that a change of the ribs changes the reconstruction of the heart a little, and a blind classifier sees it.
 
-    - `channels`: Width of the layer.
-
     Examples
     --------
     >>> PixelNorm(2)(torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)).detach().flatten().round(decimals=2)

@@ -16,7 +16,6 @@ class Tokens(nn.Module):
     A linear map per variable, so that a null token, a level and a number have an embedding each of their own.
 
     - `widths`: Length of each variable's code.
-    - `dim`: Length of a token.
     """
 
     def __init__(self, widths: Sequence[int], dim: int) -> None:

@@ -29,12 +29,7 @@ INFORMATION_IMAGES = 2048
 
 
 class Fitting:
-    """One training.
-
-    - `sampler`: What is trained.
-    - `prepared`: The splits.
-    - `report`: What the training found out.
-    """
+    """One training."""
 
     def __init__(self, sampler: Sampler, prepared: Prepared) -> None:
         self.sampler, self.prepared, self.config = sampler, prepared, sampler.config

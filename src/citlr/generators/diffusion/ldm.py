@@ -125,16 +125,8 @@ class LatentDiffusion(LearntGenerator):
     def mean_replicates(self, attribute: str | Sequence[str], levels: Sequence[Level]) -> Images:
         """Give by how much the mean image under each level may be off, as the training split shows it.
 
-        Parameters
-        ----------
-        attribute, levels
-            As in `generate`.
-
-        Returns
-        -------
-        ndarray of float32, shape (replicates, len(levels), 1, size, size)
-            Grey values to add to redrawn images, see `citlr.generators.effects.uncertainty`; zero where an intervention
-            on the attribute changes nothing.
+        Grey values (replicates, levels, 1, size, size) to add to redrawn images, see
+        `citlr.generators.effects.uncertainty`; zero where an intervention on the attribute changes nothing.
         """
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         codes = torch.cat(

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 class Leakage:
     """Readings of one attribute before and after disentanglement, and the critic's bounds from training.
 
-    - `attribute`: What was to be hidden.
     - `latent`: Of z0, the autoencoder's latent.
     - `hidden`: Of z~0 = phi(z0); of z0 itself where there is no disentangler.
     - `noised`: Of the noised z~0 that a counterfactual starts from: what the denoiser can still see.

@@ -27,7 +27,6 @@ class Process:
 
     - `table` (T + 1,): See `noise_table`.
     - `grid`: Times that sampling goes through, see `even_grid`.
-    - `restoring`: The objective.
 
     Examples
     --------

@@ -46,7 +46,6 @@ class Sampler:
     - `autoencoder`, `disentangler`, `denoiser`: The networks; there is a disentangler in the publication's game only.
     - `support`, `uncertainty`, `recentring`: What the training split shows of the attributes.
     - `guidance`: Weight of the condition where a request gives none; see `calibrate`.
-    - `device`: Where images are redrawn.
     """
 
     config: LDMConfig

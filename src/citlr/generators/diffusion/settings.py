@@ -50,7 +50,6 @@ class AutoencoderSettings:
 
     - `patch`, `ae_channels`, `ae_blocks`, `latent_channels`, `local`, `shortcut`, `groups`: See `Autoencoder`; `groups`
       also of the U-Net.
-    - `kl_weight`, `ae_steps`, `ae_batch`, `ae_rate`: Its loss and budget.
     """
 
     patch: Annotated[Whole, Field(ge=1, le=64)] = 4
@@ -80,7 +79,6 @@ class DenoiserSettings:
     - `depth`: How far into the noise a counterfactual starts, as a share of the table.
     - `sampling_steps`: DDIM steps back from there.
     - `dropout`: Share of attribute codes replaced by the null code (classifier-free guidance).
-    - `denoiser_steps`, `denoiser_batch`, `denoiser_rate`: Its budget.
     """
 
     unet_channels: Widths = (32, 32)

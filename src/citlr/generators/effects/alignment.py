@@ -40,7 +40,6 @@ ROWS_PER_HIDDEN_COMPONENT = 4
 class Alignment(nn.Module):
     """Aligns arrays (n, *shape) over the attributes' levels, and back; changes nothing until it is fitted.
 
-    - `conditions`: Names the variables.
     - `shape`: Of one image, (1, s, s), or of one latent, (c, h, w).
     - `components`: Principal components within which covariances are aligned, at most; outside of them only means are.
     - `hidden`: Images are restored to other levels: every attribute is aligned, the coin too (an audit of the coin has

@@ -19,9 +19,6 @@ from citlr.learning.store import Rows, spans
 class JointEffects(nn.Module):
     """Effects of attributes and held covariates together; zeros until they are fitted.
 
-    - `conditions`: Names the variables.
-    - `entries`: Pixels of an image.
-
     Examples
     --------
     >>> import pandas as pd

@@ -15,11 +15,7 @@ from citlr.generators.conditions import Conditions
 
 
 class Recentring(nn.Module):
-    """Mean changes of aligned images by which interventions are off; zeros until they are measured.
-
-    - `conditions`: Names the variables.
-    - `size`: Side of the images.
-    """
+    """Mean changes of aligned images by which interventions are off; zeros until they are measured."""
 
     errors: Tensor
 

@@ -29,9 +29,6 @@ WINDOW = 5 / 64
 class Support(nn.Module):
     """Weights in [0, 1] by which an intervention's change is multiplied, pixel by pixel; ones until they are found.
 
-    - `conditions`: Names the attributes.
-    - `size`: Side of the images.
-
     Examples
     --------
     >>> import pandas as pd

@@ -22,11 +22,7 @@ REPLICATES = 12
 
 
 class Uncertainty(nn.Module):
-    """Deviations of the attributes' mean effects, one set per replicate; zeros until they are found.
-
-    - `conditions`: Names the variables.
-    - `size`: Side of the images.
-    """
+    """Deviations of the attributes' mean effects, one set per replicate; zeros until they are found."""
 
     deviations: Tensor
 

@@ -105,7 +105,6 @@ class FineProbeNet(ProbeNet):
     Mallat 1989) at distances of 1, 2, 4, ... pixels, in every cell of the raster.
 
     - `sizes`: Number of levels of each target.
-    - `size`: Side of the images.
 
     Examples
     --------
@@ -150,7 +149,6 @@ ARCHITECTURES: dict[str, float] = {"small": 2e-3, "fine": 2e-3, "resnet34": 5e-4
 class Target:
     """One thing that a probe reads: a column and its levels.
 
-    - `name`: The column.
     - `levels`: Its levels; of a number, its groups.
     - `cuts`: A number's inner edges; empty for a set of levels.
     - `centres`: A number's mean in each group.

@@ -24,14 +24,10 @@ from citlr.run.files import read_json, write_json
 class Probes:
     """A trained probe.
 
-    - `targets`: What it reads.
-    - `size`: Side of the images.
-    - `net`: The network.
     - `accuracy`: Mean over the levels of the share read rightly on the validation split.
     - `trusted`: Whether every level is told from the others better than by chance there (Mann-Whitney, one-sided, 1 %
       divided by the number of levels), or a number's readings go with it (Spearman, 1 %). What an untrusted target says
       is unknown, not nothing.
-    - `architecture`: Which network it is.
     - `offsets`: Of each label, per level of the first attribute: what is added to the logits of images redrawn under
       that level (see `within_levels`); empty where labels are read as they are.
 

@@ -60,7 +60,6 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class Disentangler(nn.Module):
     """`phi(z) = z + lambda delta(z) / ||delta(z)||` with a U-shaped delta.
 
-    - `latent_shape`: (c, h, w).
     - `channels`: Widths going down; mirrored going up.
     - `strength`: Root mean square of the change per entry of the (standardised) latent: lambda = strength *
       sqrt(entries).

@@ -25,8 +25,6 @@ from citlr.learning.store import Rows, spans
 class Game:
     """What the players are given.
 
-    - `settings`: Of the game.
-    - `session`: Device, seed, folder.
     - `conditions`: Names the variables; the attributes but for the coin are to be hidden.
     - `start`: Noises latents, with this noise, as the denoiser sees them.
     - `z`, `codes`: Latents (n, c, h, w) and codes (n, width) of the training split.

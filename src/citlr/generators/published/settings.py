@@ -13,7 +13,6 @@ class PublishedSettings:
 
     - `strength`: See `Disentangler`; None is chosen on the validation split by the leakage and the composition.
     - `informed`, `at_most`, `phi_channels`: See `Disentangler`.
-    - `phi_steps`, `phi_batch`, `phi_rate`: Its budget.
     - `critic_channels`, `critic_grid`: See `Critic`.
     - `critic_steps`: Steps of the critic per step of the disentangler.
     - `information_steps`: Steps of the critics that estimate the information before and after.

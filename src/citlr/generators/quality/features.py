@@ -29,7 +29,6 @@ MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Extractor:
     """Images to features, and the name that a report gives them.
 
-    - `name`: Network and weights, for the report.
     - `net`: Images (n, 1, s, s) in [0, 1] to features (n, d).
     """
 

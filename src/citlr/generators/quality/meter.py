@@ -35,7 +35,6 @@ Readings = npt.NDArray[np.float32]
 class QualityReport:
     """What was measured; None is unknown, and `notes` says why.
 
-    - `n_images`, `draws`: What it rests on.
     - `composition`: Mean absolute change by the null intervention, grey values in [0, 1]; None where the factual level
       is not among the redrawn ones (a continuous attribute).
     - `similarity`: Structural similarity of images and their null interventions.
@@ -84,8 +83,6 @@ FEWEST = 100
 class QualityMeter:
     """Collects images shard by shard and gives a report: memory grows by some numbers per image only.
 
-    - `probes`: Of the attribute and the labels.
-    - `attribute`: What was intervened on.
     - `levels`: Levels in the order of the redrawn images; numbers, of a continuous attribute.
     - `extractor`: Network that FID and KID are computed with; the probe's own features without it.
 

@@ -24,7 +24,6 @@ class DirectConfig(GeneratorSettings):
     """What every generator of this kind is built from; further fields as of `GeneratorSettings`.
 
     - `abduction`: Whether a draw takes its latent from the posterior at random, or all draws the posterior's mean.
-    - `guidance`: Weight of the intervention.
     """
 
     abduction: Name = "noise"

@@ -50,7 +50,6 @@ class LatentShiftConfig(DirectConfig):
       the same preset and seed it is the latent diffusion model's own.
     - `probe_channels`, `probe_grid`: Widths of the probe in the latent, and the raster that it averages over, see
       `Critic`.
-    - `probe_steps`, `probe_batch`, `probe_rate`: Its budget.
     - `turns`: Gradient steps of a shift; a straight line where it is 1.
 
     Examples

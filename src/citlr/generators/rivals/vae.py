@@ -36,10 +36,8 @@ class VAEConfig(DirectConfig):
 
     - `beta`: Price of the information in the latent; 1 is the variational bound itself.
     - `noise`: Deviation of the pixels around the decoder's mean, in grey values: what a beta of 1 is measured by.
-    - `latent`: Length of the latent vector.
     - `channels`: Widths; the first at a quarter of the resolution, each further one at half of the one before.
     - `dropout`: Share of attribute codes replaced by the null code, for guidance.
-    - `steps`, `batch`, `rate`: Budget and learning rate.
 
     Examples
     --------
@@ -95,9 +93,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class VAENet(nn.Module):
     """Encoder and decoder, both told the condition as planes.
-
-    - `config`: Sizes.
-    - `width`: Length of a code.
 
     Examples
     --------

@@ -21,7 +21,6 @@ class Auroc:
       why.
     - `n_images`, `n_patients`, `n_positive`: Images with a known outcome, whose they are, and how many have the
       finding.
-    - `note`: What a reader has to know.
     """
 
     estimate: float | None

@@ -38,11 +38,9 @@ class Effects:
     """The effects of one contrast; every array has one entry per label.
 
     - `contrast` (str, str): Levels (a, a').
-    - `labels`
     - `mean_effect`, `psi`, `rms_effect`, `flip_rate`: Two-sided 1 - alpha intervals.
     - `within_flip_rate`, `eca`, `eca_corrected`: Shares in [0, 1] (`eca_corrected` is unbiased and may fall a little
       outside).
-    - `mean`
     - `product`: What the intervals of the mean effect and of psi were made from.
     """
 

@@ -45,10 +45,7 @@ _TURN = 2.6  # z sqrt(k^2/s^2) beyond which the closed lower limit turns back up
 
 @dataclass(frozen=True, eq=False)
 class Interval:
-    """An estimate with its limits; the three arrays have one shape.
-
-    - `estimate`, `low`, `high`
-    """
+    """An estimate with its limits; the three arrays have one shape."""
 
     estimate: Floats
     low: Floats

@@ -70,7 +70,6 @@ class Fit:
     """Out-of-fold predictions of the learner with the smallest cross-validated error.
 
     - `values` (n,): Each image's prediction by a model that saw no image of its patient.
-    - `chosen`: Name of the learner.
     - `losses`: Cross-validated loss of every candidate: squared error, or log loss for a probability.
     """
 

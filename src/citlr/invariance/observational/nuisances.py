@@ -30,8 +30,6 @@ class Assignment:
       otherwise.
     - `a`, `p` (units,): Attribute (0 or 1) and its probability of being 1.
     - `source`: Whether `p` was given or cross-fitted.
-    - `learner`: What estimated it.
-    - `note`: What a reader has to know.
     """
 
     unit: Integers
@@ -48,8 +46,6 @@ class Nuisances:
 
     - `residual` (n,): `e = Yhat - mhat(Z)`; fitted without the attribute, so that redrawing the attribute leaves it as
       it is.
-    - `assignment`: Distribution of the attribute.
-    - `learner`: What estimated m.
     """
 
     residual: Floats

@@ -78,12 +78,10 @@ MEASURED_SIZE: tuple[MeasuredSize, ...] = (
 class PublishedResult:
     """One published CIT-LR test.
 
-    - `method`: "published_cit_lr".
     - `contrast`: `(a, a')`; the test itself has no direction.
     - `statistic`, `pvalue`: Paired t of `Yhat ghat - Yhat hhat` on the test half; two-sided p in (0, 1].
     - `estimate`, `low`, `high`: Mean of the difference with its 95 % interval, as the published test would have it.
     - `n_images`, `n_patients`: Images at the two levels, and whose they are.
-    - `n_train`, `n_test`: Images in each half.
     - `size`: The measured size nearest to these numbers of images: what a p below 5 % is worth.
     - `note`: The size in words; with degenerate predictions, why p is 1.
     """

@@ -22,7 +22,6 @@ class ObservationalResult:
     - `n_images`, `n_patients`: Images and patients at the two levels.
     - `propensity`: Whether `p(A|Z)` was given. Only then is the distilled test exact.
     - `learners`: What estimated `E[Yhat|Z]` and `p(A|Z)`.
-    - `note`: What a reader has to know.
     """
 
     method: str
@@ -47,7 +46,6 @@ class ObservationalAssessment:
 
     - `tests`: Distilled test, GCM and lower bound.
     - `verdict`: By the distilled test alone; a large p says nothing.
-    - `reason`: The verdict in words.
     """
 
     tests: tuple[ObservationalResult, ...]

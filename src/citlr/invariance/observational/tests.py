@@ -52,44 +52,19 @@ def distilled_crt(
     constant kernel sees a shift, the linear one an effect that changes along Z and cancels on average. The null
     redraws `A ~ p(A|Z)`; `mhat` never saw A, so the test is exact, at any size, where p is known.
 
-    Parameters
-    ----------
-    representation : array_like of float, shape (n, d)
-        Z.
-    level : array_like of str, shape (n,)
-        A.
-    prediction : array_like of float, shape (n,)
-        Yhat in [0, 1].
-    patients : array_like, shape (n,), optional
-        Who each image is of; each image a patient of its own when left out.
-    contrast : (str, str), optional
-        The levels to compare; may be left out when there are two.
-    propensity : array_like of float, shape (n,), optional
-        Known `P(A = a' | Z, A in contrast)`, in (0, 1); cross-fitted when left out, and the test then only approximate.
-    kernels : sequence of {"constant", "linear", "rbf"}
-        Which effects to look for; the Gaussian kernel has the median distance as its width.
-    combine : {"max", "sum"}
-        The largest kernel, or their sum. Over 800 paired data sets of 500 the maximum found a uniform shift of .1 in
-        58 to 60 % and a zero-mean effect of .2 in 35 to 93 %, the sum in 56 to 60 % and 31 to 91 %.
-    redraws : int
-        Redraws of the attribute; the smallest p is 1 / (redraws + 1).
-    folds : int
-        Patient folds of the cross-fitting.
-    outcome, treatment : mapping of str to scikit-learn estimator, optional
-        Candidate learners of `E[Yhat|Z]` and `p(A|Z)`; see `citlr.invariance.observational.learners`.
-    seed : int
-        Folds, learners and redraws.
-    nuisances : Nuisances, optional
-        Cross-fitted before, by `fit_nuisances`; learners and propensity are then not looked at.
+    Shapes: `representation` Z (n, d), `level` A (n,), `prediction` Yhat (n,) in [0, 1], `patients` (n,).
 
-    Returns
-    -------
-    ObservationalResult
-
-    Raises
-    ------
-    InputError
-        If the arrays do not fit together, a value is missing, or a kernel is unknown.
+    - `patients`: Each image is a patient of its own without them.
+    - `contrast`: The two levels to compare, where there are more.
+    - `propensity` (n,): Known `P(A = a' | Z, A in contrast)`; cross-fitted without it, and the test then only
+      approximate.
+    - `kernels`: "constant", "linear", "rbf" (of the median distance): which effects to look for.
+    - `combine`: The largest kernel, or their sum. Over 800 paired data sets of 500 the maximum found a uniform shift of
+      .1 in 58 to 60 % and a zero-mean effect of .2 in 35 to 93 %, the sum in 56 to 60 % and 31 to 91 %.
+    - `redraws`: Of the attribute; the smallest p is 1 / (redraws + 1).
+    - `outcome`, `treatment`: Candidate learners of `E[Yhat|Z]` and `p(A|Z)`, see
+      `citlr.invariance.observational.learners`.
+    - `nuisances`: Of `fit_nuisances`; learners and propensity are then not looked at.
 
     Examples
     --------
@@ -134,22 +109,7 @@ def gcm(
     `T = sqrt(G) mean(R) / sd(R)` with `R = sum_i e_i (A_i - p(Z_i))` over a patient's images, against t with G - 1
     degrees of freedom. It sees effects that do not average out; a zero-mean effect escapes it.
 
-    Parameters
-    ----------
-    representation, level, prediction, patients, contrast, propensity, folds, outcome, treatment, seed, nuisances
-        As in `distilled_crt`.
-    alpha : float
-        One minus the confidence of the effect's interval.
-
-    Returns
-    -------
-    ObservationalResult
-        `effect` is the coefficient of A in the partially linear model.
-
-    Raises
-    ------
-    InputError
-        As `distilled_crt`.
+    Arguments as of `distilled_crt`; `effect` is the coefficient of A in the partially linear model.
 
     Examples
     --------
@@ -187,22 +147,8 @@ def rms_lower_bound(
     whatever `mhat` and `tauhat` are. Each trial is new to its learners, which K-fold cross-fitting is not (its size was
     .05 to .11).
 
-    Parameters
-    ----------
-    representation, level, prediction, patients, contrast, propensity, outcome, treatment, seed
-        As in `distilled_crt`.
-    alpha : float
-        One minus the confidence of the one-sided bound.
-
-    Returns
-    -------
-    ObservationalResult
-        `rms_low >= 0`; its square bounds psi from below. `pvalue` is one-sided.
-
-    Raises
-    ------
-    InputError
-        As `distilled_crt`, and if there are fewer than 30 patients.
+    Arguments as of `distilled_crt`; needs 30 patients. `rms_low >= 0`: its square bounds psi from below. `pvalue` is
+    one-sided.
 
     Examples
     --------
@@ -242,16 +188,7 @@ def assess_observational(
 ) -> ObservationalAssessment:
     """Run the battery on (Z, A, Yhat), cross-fitting once; the verdict is the distilled test's.
 
-    Parameters
-    ----------
-    representation, level, prediction, patients, contrast, propensity, kernels, redraws, seed
-        As in `distilled_crt`.
-    alpha : float
-        Error rate of the verdict and of the bound.
-
-    Returns
-    -------
-    ObservationalAssessment
+    Arguments as of `distilled_crt`; `alpha` is the error rate of the verdict and of the bound.
 
     Examples
     --------

@@ -107,7 +107,6 @@ def write_rounds(folder: Path, rounds: Sequence[Round], keep: int) -> None:
 class Batches:
     """The images of one step after the other, read ahead to the end of the round; any step can be the first.
 
-    - `round_steps`: Steps of a round.
     - `batch_size`: Images per step, over all devices.
     """
 

@@ -22,8 +22,6 @@ class TrainingSettings:
     - `learning_rate`: Of Adam. If not given: 1e-4 for a network that starts from weights or has no batch normalisation,
       else 1e-3.
     - `schedule`: Of the learning rate, see `Budget.rate`; one cycle is over after `rounds` rounds.
-    - `weight_decay`: Of Adam.
-    - `dropout`: Of the heads.
     - `patience`: Rounds without a better mean AUROC after which the training stops, once `keep` rounds within
       `tolerance` of the best are done.
     - `keep`: Checkpoints kept: those with the best mean AUROC.

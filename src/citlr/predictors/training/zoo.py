@@ -97,7 +97,6 @@ class Start:
     """Where a network's first weights came from; every output says it.
 
     - `kind`: torchvision's cache, a file the user named, or chance.
-    - `text`: One sentence.
     - `sha256`: Of the file; empty for chance.
     """
 
@@ -110,8 +109,6 @@ class ZooNetwork(nn.Module):
     """One of the networks: gray images (n, 1, H, W) in [0, 1] to logits (n, n_labels).
 
     - `arch`: One of `ARCHITECTURES`, or `PROBE`.
-    - `labels`: One head each.
-    - `dropout`: Of every head.
 
     Examples
     --------

@@ -70,7 +70,6 @@ class Strip:
 class Gallery:
     """The strips of a report, of one attribute.
 
-    - `strips`
     - `attribute`: What was redrawn, such as "sex".
     - `note`: One sentence shown above the strips, such as how the images were chosen.
     """

@@ -21,7 +21,6 @@ from citlr.studies.kit.html import Heading, Part, Picture, write_html
 class Results:
     """All rows of a study.
 
-    - `trained`, `failed`: Networks, and the tasks that failed.
     - `models`, `rows`, `aurocs`: A row per model; per model, finding and contrast; per model, finding and level.
     - `shared`: Seconds that were spent once.
     - `agreement`: See `citlr.studies.imaging.tables.agreement`.

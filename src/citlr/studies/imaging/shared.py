@@ -32,7 +32,6 @@ COMPONENTS = 32
 class Shared(Redrawn):
     """The shared part of the study, as a worker opens it.
 
-    - `study`
     - `representation` (test images, components + codes of what is held): Principal components of the generator's
       disentangled latents, then what it holds (see `held_codes`).
     - `truth`: The true test images under every level; empty where the truth is not known.

@@ -37,8 +37,6 @@ class ImagingEffort:
     - `round_steps`: Steps per round; a pass through the training split without it.
     - `schedule`: Of the networks' learning rate (`TrainingSettings`).
     - `size`: Side of the images, pixels.
-    - `findings`: Of the phantom.
-    - `patients`: Of the phantom, an image each.
     - `images`: Test images, at most.
     - `draws`: Images per level.
     - `placebo_images`: Of the coin's sample; None sizes it by the margin.
@@ -126,9 +124,6 @@ def changed(effort: ImagingEffort, changes: dict[str, Any]) -> ImagingEffort:
 class ImagingStudy:
     """The cohort of a study, and what is asked of it.
 
-    - `name`: For headings.
-    - `cohort`: All splits.
-    - `attribute`: What is intervened on.
     - `levels`, `labels`, `hold`: Its levels, the findings of the networks, and what the generator keeps.
     - `notes`: What a reader has to know of the choice.
     - `sample`: Units of the test images, in their order, where the truth is known.

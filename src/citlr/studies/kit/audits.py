@@ -27,12 +27,7 @@ def dldm_recipe(generator: Mapping[str, Any], request: CohortRequest, **quality:
 
 @dataclass(frozen=True)
 class Redrawn:
-    """A cohort whose test part is redrawn and measured.
-
-    - `whole`: All splits.
-    - `counterfactuals`: The test images, redrawn.
-    - `faithfulness`: What the gates rest on.
-    """
+    """A cohort whose test part is redrawn and measured."""
 
     whole: Cohort
     counterfactuals: Counterfactuals

@@ -21,7 +21,6 @@ class Engine:
     """What a sweep runs on.
 
     - `name`: "loky" (processes of this machine, or this one alone where `workers` is 1), "dask" or "ray".
-    - `workers`: Processes.
     - `scheduler`: Address of a running cluster; without it one is started here.
     """
 

@@ -15,7 +15,6 @@ class Source:
     - `attribute`, `labels`, `hold`: What is intervened on, the findings, and what the generator keeps; without them
       what the cohort says.
     - `correlation`: Of the attribute with the findings, in the phantom.
-    - `seed`: Of the phantom and of the splits.
     """
 
     cohort: str = PHANTOM

@@ -36,8 +36,6 @@ _GROWN = 16e6  # bytes that a task may leave to its worker before they are given
 class SweepTask:
     """One task: what it is called, its seed and its arguments.
 
-    - `name`: Unique in the sweep.
-    - `seed`: Handed to the function.
     - `arguments`: Further keyword arguments, which can be written as JSON.
     """
 
