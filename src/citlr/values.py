@@ -153,7 +153,6 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(listed), AfterValidator(_onc
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=8192)], ...], Field(min_length=1, max_length=16)]
 Options = Annotated[dict[Name, Any], AfterValidator(_option)]
 Numbers = Annotated[Annotated[Number, One] | Annotated[dict[Name, Number], PerName], ByForm]
-Shares = Annotated[Annotated[Share, One] | Annotated[dict[Name, Share], PerName], ByForm]
 Thresholds = Annotated[Annotated[Threshold, One] | Annotated[dict[Name, Threshold], PerName], ByForm]
 
 

@@ -59,7 +59,7 @@ def test_a_module_is_evaluated_batch_by_batch_in_float64_probabilities() -> None
     assert module.training, "the caller's module must keep its mode"
     assert given.dtype == np.float64
     np.testing.assert_allclose(given, sigmoid(direct(module)), atol=1e-6)
-    assert check_predictor(model, IMAGES).repeat_difference == 0.0
+    assert check_predictor(model, IMAGES).repeat.value == 0.0
 
 
 def test_a_module_is_a_snapshot_and_its_fingerprint_is_that_of_the_weights() -> None:

@@ -44,16 +44,6 @@ class PredictorCheck:
     batch: Check
     notes: tuple[str, ...]
 
-    @property
-    def repeat_difference(self) -> float | None:
-        """Largest difference between two runs on the same batch."""
-        return self.repeat.value
-
-    @property
-    def batch_difference(self) -> float | None:
-        """Largest difference of an image alone from the same image in the batch."""
-        return self.batch.value
-
 
 def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> PredictorCheck:
     """Run one batch through a model and refuse one that could not be audited: by what it gives, or how it varies.
@@ -67,7 +57,7 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     --------
     >>> from citlr.predictors.loading import load_predictor
     >>> model = load_predictor(lambda x: x.mean(axis=(1, 2, 3)), labels=["bright"])
-    >>> check_predictor(model, np.linspace(0, 1, 32, dtype=np.float32).reshape(2, 1, 4, 4)).repeat_difference
+    >>> check_predictor(model, np.linspace(0, 1, 32, dtype=np.float32).reshape(2, 1, 4, 4)).repeat.value
     0.0
     """
     require_images(images)

@@ -91,7 +91,7 @@ def estimate(value: Estimate | None, reason: str, *, signed: bool = False) -> Ce
     return Cell(cell.text, cell.key, kind="number", detail=detail)
 
 
-def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, sortable: bool = True) -> Table:
+def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
     """Put a table together; equal reasons share one note.
 
     Examples
@@ -112,7 +112,7 @@ def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]
             cells.append(cell)
         marked.append(tuple(cells))
     notes = tuple((letter, reason) for reason, letter in letters.items())
-    return Table(caption, tuple(columns), tuple(marked), notes, sortable and len(marked) > 1)
+    return Table(caption, tuple(columns), tuple(marked), notes, len(marked) > 1)
 
 
 def spreadsheet(value: object) -> object:

@@ -75,17 +75,6 @@ def clean_from_noise(x: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
     return (x - math.sqrt(1 - alpha_bar) * noise) / math.sqrt(alpha_bar)
 
 
-def noise_from_clean(x: Tensor, z: Tensor, alpha_bar: float) -> Tensor:
-    """Solve `diffuse` for the noise: `(x - sqrt(alpha_bar) z) / sqrt(1 - alpha_bar)`; `alpha_bar` below 1.
-
-    Examples
-    --------
-    >>> noise_from_clean(torch.tensor([2.0]), torch.tensor([1.0]), 0.64).round(decimals=4)
-    tensor([2.])
-    """
-    return (x - math.sqrt(alpha_bar) * z) / math.sqrt(1 - alpha_bar)
-
-
 def ddim_step(
     x: Tensor, noise: Tensor, *, alpha_from: float, alpha_to: float, eta: float = 0.0, fresh: Tensor | None = None
 ) -> Tensor:
