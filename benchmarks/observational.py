@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from citlr.invariance.observational.nuisances import fit_nuisances
+from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
 from citlr.invariance.parity import equal_opportunity
@@ -33,12 +35,13 @@ def main() -> None:
     args = parser.parse_args()
     s = ObservedFamily(effect=0.1, shape="uniform", features=32).sample(np.random.default_rng(0), args.images)
     arrays = (s.z, s.level, s.y)
+    data = Observations.of(*arrays)
     calls: dict[str, Callable[[], object]] = {
         "published CIT-LR (two networks)": lambda: published_cit_lr(*arrays, train_fraction=0.8),
-        "distilled test, p(A|Z) known": lambda: distilled_crt(*arrays, propensity=s.propensity),
-        "distilled test, p(A|Z) estimated": lambda: distilled_crt(*arrays),
-        "GCM, p(A|Z) known": lambda: gcm(*arrays, propensity=s.propensity),
-        "RMS lower bound, p(A|Z) known": lambda: rms_lower_bound(*arrays, propensity=s.propensity),
+        "distilled test, p(A|Z) known": lambda: distilled_crt(data, fit_nuisances(data, s.propensity)),
+        "distilled test, p(A|Z) estimated": lambda: distilled_crt(data, fit_nuisances(data)),
+        "GCM, p(A|Z) known": lambda: gcm(data, fit_nuisances(data, s.propensity)),
+        "RMS lower bound, p(A|Z) known": lambda: rms_lower_bound(data, s.propensity),
         "equal opportunity": lambda: equal_opportunity(s.y, s.level, s.outcome, s.patients, contrast=("a", "b")),
     }
     reference = None

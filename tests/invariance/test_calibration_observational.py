@@ -8,6 +8,8 @@ from scipy import stats
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 
+from citlr.invariance.observational.nuisances import fit_nuisances
+from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
 from citlr.simulators.families import NULLS
 from citlr.simulators.observed import ObservedFamily
@@ -26,12 +28,9 @@ def test_the_distilled_test_is_exact_when_the_propensity_is_known(confounded: bo
     rejected = 0
     for i in range(200):
         s = family.sample(rng, 160)
-        rejected += (
-            distilled_crt(
-                s.z, s.level, s.y, patients=s.patients, propensity=s.propensity, outcome=SIMPLE, redraws=99, seed=i
-            ).pvalue
-            <= 0.05
-        )
+        data = Observations.of(s.z, s.level, s.y, patients=s.patients)
+        fits = fit_nuisances(data, s.propensity, outcome=SIMPLE, seed=i)
+        rejected += distilled_crt(data, fits, redraws=99, seed=i).pvalue <= 0.05
     assert compatible(rejected, 200)
 
 
@@ -40,10 +39,9 @@ def test_the_distilled_test_is_exact_with_a_useless_learner() -> None:
     rejected = 0
     for i in range(400):
         s = family.sample(rng, 100)
-        result = distilled_crt(
-            s.z, s.level, s.y, propensity=s.propensity, outcome={"none": DummyRegressor()}, redraws=99, seed=i
-        )
-        rejected += result.pvalue <= 0.05
+        data = Observations.of(s.z, s.level, s.y)
+        fits = fit_nuisances(data, s.propensity, outcome={"none": DummyRegressor()}, seed=i)
+        rejected += distilled_crt(data, fits, redraws=99, seed=i).pvalue <= 0.05
     assert compatible(rejected, 400)
 
 
@@ -52,14 +50,14 @@ def test_gcm_and_the_bound_hold_their_size_and_the_bound_its_coverage() -> None:
     rejected, above = np.zeros(2, dtype=int), 0
     for i in range(100):
         s = ObservedFamily(confounded=True).sample(rng, 150)
-        shared = {"propensity": s.propensity, "outcome": SIMPLE, "seed": i}
+        data = Observations.of(s.z, s.level, s.y)
         rejected += [
-            gcm(s.z, s.level, s.y, **shared).pvalue <= 0.05,
-            rms_lower_bound(s.z, s.level, s.y, **shared).pvalue <= 0.05,
+            gcm(data, fit_nuisances(data, s.propensity, outcome=SIMPLE, seed=i)).pvalue <= 0.05,
+            rms_lower_bound(data, s.propensity, outcome=SIMPLE, seed=i).pvalue <= 0.05,
         ]
         s = ObservedFamily(effect=0.25, shape="uniform").sample(rng, 300)
-        shared["propensity"] = s.propensity
-        above += rms_lower_bound(s.z, s.level, s.y, **shared).rms_low > 0.25
+        data = Observations.of(s.z, s.level, s.y)
+        above += rms_lower_bound(data, s.propensity, outcome=SIMPLE, seed=i).rms_low > 0.25
     assert compatible(int(rejected[0]), 100)
     assert compatible(int(rejected[1]), 100)
     assert compatible(above, 100)
@@ -70,9 +68,9 @@ def test_the_distilled_test_has_power_for_a_uniform_shift() -> None:
     found = 0
     for i in range(120):
         s = ObservedFamily(effect=0.2, shape="uniform").sample(rng, 400)
-        found += (
-            distilled_crt(s.z, s.level, s.y, propensity=s.propensity, outcome=SIMPLE, redraws=99, seed=i).pvalue <= 0.05
-        )
+        data = Observations.of(s.z, s.level, s.y)
+        fits = fit_nuisances(data, s.propensity, outcome=SIMPLE, seed=i)
+        found += distilled_crt(data, fits, redraws=99, seed=i).pvalue <= 0.05
     assert found / 120 > 0.8
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -12,10 +14,12 @@ from citlr.invariance.observational.distilled import distil
 from citlr.invariance.observational.learners import cross_fit_mean, cross_fit_propensity, outcome_learners
 from citlr.invariance.observational.nuisances import assign, fit_nuisances
 from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.result import ObservationalResult
 from citlr.invariance.observational.tests import assess_observational, distilled_crt, gcm, rms_lower_bound
 from citlr.simulators.observed import ObservedFamily
 
 LINEAR = {"ols": LinearRegression()}
+FITTED = ("outcome", "treatment")
 LOGIT = {"logit": LogisticRegression()}
 
 
@@ -24,9 +28,16 @@ def sample(n: int = 400, seed: int = 0, **family: object) -> tuple[tuple[np.ndar
     return (drawn.z, drawn.level, drawn.y), drawn.propensity
 
 
+def crt(z: Any, level: Any, y: Any, propensity: Any = None, **given: Any) -> ObservationalResult:
+    """Run the distilled test from arrays; options go to the step that takes them."""
+    part = [{name: given.pop(name) for name in names if name in given} for names in (("patients", "contrast"), FITTED)]
+    data = Observations.of(z, level, y, **part[0])
+    return distilled_crt(data, fit_nuisances(data, propensity, **part[1]), **given)
+
+
 def test_a_uniform_shift_is_found_by_all_three() -> None:
     arrays, p = sample(n=1000, effect=0.2, shape="uniform", seed=1)
-    found = assess_observational(*arrays, propensity=p)
+    found = assess_observational(Observations.of(*arrays), p)
     assert found.verdict == "dependence"
     assert all(test.pvalue < 0.01 for test in found.tests)
     assert 0.02 < found.tests[2].rms_low < 0.2
@@ -36,25 +47,26 @@ def test_a_uniform_shift_is_found_by_all_three() -> None:
 
 def test_a_zero_mean_effect_needs_the_linear_kernel() -> None:
     arrays, p = sample(n=1500, effect=0.25, shape="zero-mean")
-    fits = fit_nuisances(Observations.of(*arrays), p, outcome=LINEAR)
-    assert distilled_crt(*arrays, nuisances=fits).pvalue < 0.01
-    assert distilled_crt(*arrays, nuisances=fits, kernels=("rbf",)).pvalue < 0.05
-    assert distilled_crt(*arrays, nuisances=fits, kernels=("constant",)).pvalue > 0.05
-    assert gcm(*arrays, nuisances=fits).pvalue > 0.05
+    data = Observations.of(*arrays)
+    fits = fit_nuisances(data, p, outcome=LINEAR)
+    assert distilled_crt(data, fits).pvalue < 0.01
+    assert distilled_crt(data, fits, kernels=("rbf",)).pvalue < 0.05
+    assert distilled_crt(data, fits, kernels=("constant",)).pvalue > 0.05
+    assert gcm(data, fits).pvalue > 0.05
 
 
 def test_no_result_ever_says_equivalent() -> None:
     for effect in (0.0, 0.4):
         arrays, p = sample(n=150, effect=effect, shape="uniform")
-        found = assess_observational(*arrays, propensity=p)
+        found = assess_observational(Observations.of(*arrays), p)
         assert found.verdict in ("dependence", "inconclusive")
         assert "equivalen" not in found.reason + "".join(test.note for test in found.tests)
 
 
 def test_it_says_whether_the_propensity_was_known() -> None:
     arrays, p = sample()
-    assert distilled_crt(*arrays, propensity=p, outcome=LINEAR).propensity == "known"
-    result = distilled_crt(*arrays, outcome=LINEAR, treatment=LOGIT)
+    assert crt(*arrays, propensity=p, outcome=LINEAR).propensity == "known"
+    result = crt(*arrays, outcome=LINEAR, treatment=LOGIT)
     assert result.propensity == "estimated"
     assert result.learners == ("ols", "logit")
 
@@ -63,18 +75,20 @@ def test_confounding_alone_is_not_dependence() -> None:
     arrays, p = sample(n=2000, confounded=True, seed=3)
     level, y = arrays[1], arrays[2]
     assert stats.ttest_ind(y[level == "b"], y[level == "a"]).pvalue < 1e-3  # the association is there
-    assert distilled_crt(*arrays, propensity=p, outcome=LINEAR).pvalue > 0.05
-    assert distilled_crt(*arrays, outcome=LINEAR, treatment=LOGIT).pvalue > 0.05
+    assert crt(*arrays, propensity=p, outcome=LINEAR).pvalue > 0.05
+    assert crt(*arrays, outcome=LINEAR, treatment=LOGIT).pvalue > 0.05
 
 
 def test_constant_predictions_give_one_everywhere() -> None:
     arrays, p = sample()
-    flat = (*arrays[:2], np.full(400, 0.7))
-    for test in (distilled_crt, gcm, rms_lower_bound):
-        result = test(*flat, propensity=p)
+    flat = Observations.of(*arrays[:2], np.full(400, 0.7))
+    fits = fit_nuisances(flat, p)
+    for result in (distilled_crt(flat, fits), gcm(flat, fits), rms_lower_bound(flat, p)):
         assert result.pvalue == 1.0
+        assert result.propensity == "known"
         assert "all predictions are equal" in result.note
-    assert rms_lower_bound(*flat).rms_low == 0.0
+    assert rms_lower_bound(flat).rms_low == 0.0
+    assert distilled_crt(flat, fit_nuisances(flat)).pvalue == 1.0
 
 
 @pytest.mark.parametrize("combine", ["max", "sum"])
@@ -101,13 +115,11 @@ def test_copies_of_images_add_nothing_when_patients_are_told() -> None:
     copies = tuple(np.repeat(array, 3, axis=0) for array in arrays)
     patients = np.repeat(np.arange(300), 3)
     rng = np.random.default_rng(0)
-    single = gcm(*arrays, propensity=p, outcome=LINEAR)
-    many = gcm(*copies, propensity=np.repeat(p, 3), patients=patients, outcome=LINEAR)
-    assert many.n_patients == 300
-    assert many.statistic == pytest.approx(single.statistic, rel=0.1)
-    data = Observations.of(*arrays)
+    data, tripled = Observations.of(*arrays), Observations.of(*copies, patients=patients)
     fits = fit_nuisances(data, p, outcome=LINEAR)
-    tripled = Observations.of(*copies, patients=patients)
+    many = gcm(tripled, fit_nuisances(tripled, np.repeat(p, 3), outcome=LINEAR))
+    assert many.n_patients == 300
+    assert many.statistic == pytest.approx(gcm(data, fits).statistic, rel=0.1)
     both = [
         distil(z, e, unit, kernels=("constant", "linear"), combine="max", redraws=99, rng=rng).statistic
         for z, e, unit in (
@@ -120,7 +132,7 @@ def test_copies_of_images_add_nothing_when_patients_are_told() -> None:
 
 def test_an_attribute_that_varies_within_patients_is_noted() -> None:
     arrays, p = sample(n=200)
-    result = distilled_crt(*arrays, propensity=p, patients=np.repeat(np.arange(50), 4), outcome=LINEAR)
+    result = crt(*arrays, propensity=p, patients=np.repeat(np.arange(50), 4), outcome=LINEAR)
     assert "varies within patients" in result.note
 
 
@@ -163,7 +175,7 @@ def test_the_tail_orders_what_the_floor_does_not() -> None:
     log10 = []
     for effect in (0.4, 0.6, 0.8):
         arrays, p = sample(n=400, effect=effect, shape="uniform", seed=1)
-        result = distilled_crt(*arrays, propensity=p, redraws=99, outcome=LINEAR)
+        result = crt(*arrays, propensity=p, redraws=99, outcome=LINEAR)
         assert result.pvalue == 0.01
         log10.append(result.log10_pvalue)
     assert log10[0] > log10[1] > log10[2]
@@ -187,22 +199,23 @@ def test_the_tail_orders_what_the_floor_does_not() -> None:
 def test_bad_input_is_a_sentence(change: dict[str, object], words: str) -> None:
     arrays, p = sample()
     with pytest.raises(InputError, match=words):
-        distilled_crt(*arrays, **({"propensity": p, "outcome": LINEAR} | change))
+        crt(*arrays, **({"propensity": p, "outcome": LINEAR} | change))
 
 
 def test_too_few_patients_are_refused() -> None:
     arrays, p = sample(n=20)
     with pytest.raises(InputError, match="30 patients"):
-        rms_lower_bound(*arrays, propensity=p)
+        rms_lower_bound(Observations.of(*arrays), p)
     with pytest.raises(InputError, match="at least 4 patients"):
-        gcm(*arrays, patients=np.repeat([1, 2], 10))
+        Observations.of(*arrays, patients=np.repeat([1, 2], 10))
 
 
 def test_three_levels_need_a_contrast() -> None:
     rng = np.random.default_rng(0)
     z, level, y = rng.normal(size=(90, 2)), np.repeat(["a", "b", "c"], 30), rng.random(90)
     with pytest.raises(InputError, match="3 levels"):
-        gcm(z, level, y)
-    result = gcm(z, level, y, contrast=("a", "c"), propensity=np.full(90, 0.5), outcome=LINEAR)
+        Observations.of(z, level, y)
+    data = Observations.of(z, level, y, contrast=("a", "c"))
+    result = gcm(data, fit_nuisances(data, np.full(90, 0.5), outcome=LINEAR))
     assert result.n_images == 60
     assert result.contrast == ("a", "c")

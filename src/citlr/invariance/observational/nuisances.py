@@ -100,7 +100,9 @@ def fit_nuisances(
 ) -> Nuisances:
     """Cross-fit everything that the tests need, once.
 
-    Shapes: `propensity` (n,).
+    - `propensity` (n,): Known `P(A = a' | Z, A in contrast)`; cross-fitted without it, and the distilled test is then
+      only approximate.
+    - `outcome`, `treatment`: Candidate learners of `E[Yhat|Z]` and `p(A|Z)`, see `learners.py`.
 
     Examples
     --------
@@ -111,6 +113,8 @@ def fit_nuisances(
     ((60,), 'known')
     """
     assignment = assign(data, propensity, folds=folds, learners=treatment, seed=seed)
+    if np.ptp(data.y) == 0:
+        return Nuisances(np.zeros(data.y.size), assignment, "none")
     rng = np.random.default_rng([seed, 0])
     chosen = outcome_learners(seed) if outcome is None else outcome
     fit = cross_fit_mean(data.z, data.y, patient_folds(data.cluster, min(folds, data.n_patients), rng), chosen)

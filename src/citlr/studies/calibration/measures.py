@@ -188,10 +188,9 @@ def lower_bound(
     p, low = np.empty((2, reps)), np.empty((2, reps))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
+        data = Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
         for k, propensity in enumerate((sample.propensity, None)):
-            result = rms_lower_bound(
-                sample.z, sample.level, sample.y, patients=sample.patients, propensity=propensity, seed=seed
-            )
+            result = rms_lower_bound(data, propensity, seed=seed)
             p[k, i], low[k, i] = result.pvalue, result.rms_low
     for k, source in enumerate(("known", "estimated")):
         yield _rejections(section, f"RMS bound, p(A|Z) {source}", scenario, effect, n, n // images, p[k])
@@ -217,9 +216,8 @@ def _known(sample: ObservedSample, seed: int) -> Nuisances:
 
 def _two_tests(sample: ObservedSample, fits: Nuisances, seed: int) -> tuple[float, float]:
     """Give the p-values of the distilled test and of GCM from one set of residuals."""
-    arrays = (sample.z, sample.level, sample.y)
-    crt = distilled_crt(*arrays, patients=sample.patients, nuisances=fits, redraws=SIZE_RANDOMIZATIONS, seed=seed)
-    return crt.pvalue, gcm(*arrays, patients=sample.patients, nuisances=fits, seed=seed).pvalue
+    data = Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
+    return distilled_crt(data, fits, redraws=SIZE_RANDOMIZATIONS, seed=seed).pvalue, gcm(data, fits).pvalue
 
 
 def _parity_pvalues(sample: ObservedSample) -> tuple[float, float, float]:

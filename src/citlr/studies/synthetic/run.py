@@ -17,6 +17,8 @@ from scipy import stats
 
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
+from citlr.invariance.observational.nuisances import fit_nuisances
+from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt
 from citlr.invariance.parity import demographic_parity, equal_opportunity
@@ -132,7 +134,8 @@ def _other_tests(
     model: Model, train: TabularSample, test: TabularSample, predicted: NDArray[np.float64], seed: int
 ) -> dict[str, float]:
     level = test.attribute.astype(str)
-    observed = distilled_crt(test.z, level, predicted, contrast=_LEVELS, propensity=np.full(len(test), 0.5), seed=seed)
+    data = Observations.of(test.z, level, predicted, contrast=_LEVELS)
+    observed = distilled_crt(data, fit_nuisances(data, np.full(len(test), 0.5), seed=seed), seed=seed)
     both = np.concatenate([factual(model, train, train.x, seed + 4), predicted])
     published = published_cit_lr(
         np.concatenate([train.z, test.z]),
