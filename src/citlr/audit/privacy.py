@@ -175,12 +175,6 @@ def mask_parts(parts: Mapping[tuple[tuple[str, str], ...], int], *, below: int) 
     """Say which parts of the test set must not be shown, so that none is found by subtracting the others either.
 
     Shapes: `parts` (variable, value).
-
-    Examples
-    --------
-    >>> parts = {(("sex", "f"),): 3, (("sex", "m"),): 40, (("sex", "x"),): 90}
-    >>> sorted(mask_parts(parts, below=5))
-    [(('sex', 'f'),), (('sex', 'm'),)]
     """
     masked = {part for part, size in parts.items() if 0 < size < below}
     sums: dict[tuple[Any, ...], list[tuple[tuple[str, str], ...]]] = defaultdict(list)

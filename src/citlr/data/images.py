@@ -49,14 +49,6 @@ def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fi
 
     `size` is the side of a square that is wanted, and `fit` how a rectangle becomes one: black bars (pad), the centre
     square (crop), or a change of aspect (stretch). Shapes: (1, H, W).
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp()) / "a.png"
-    >>> _ = file.write_bytes(encode_png(np.ones((8, 4), np.float32)))
-    >>> read_image(file).shape, read_image(file, size=6, fit="pad")[0, 0].tolist()
-    ((1, 8, 4), [0.0, 1.0, 1.0, 1.0, 0.0, 0.0])
     """
     return see_image(path, size=size, fit=fit).image
 

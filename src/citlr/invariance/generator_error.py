@@ -68,18 +68,6 @@ def contrast_error(
     """Measure the error of one contrast.
 
     Shapes: `contrast` (int, int).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> base = np.full((300, 2, 4, 1), 0.3)
-    >>> moved = 0.3 + 0.05 * rng.normal(size=12)[None, None, :, None] * np.ones((300, 1, 1, 1))
-    >>> error = contrast_error(
-    ...     Responses.from_arrays(base), Replicates(np.arange(300), moved), contrast=(0, 1), outcome="probability",
-    ...     threshold=0.5,
-    ... )
-    >>> error.mean.round(2), error.psi.round(3)
-    (array([0.04]), array([0.002]))
     """
     drawn, moved = responses.values[replicates.rows], replicates.values
     values = drawn

@@ -25,18 +25,7 @@ class Adjusted:
 
 
 def adjust(pvalues: ArrayLike) -> Adjusted:
-    """Adjust p-values of any shape as one family.
-
-    Examples
-    --------
-    >>> adjusted = adjust([[0.01, 0.02], [0.03, 0.5]])
-    >>> adjusted.holm
-    array([[0.04, 0.06],
-           [0.06, 0.5 ]])
-    >>> adjusted.benjamini_hochberg
-    array([[0.04, 0.04],
-           [0.04, 0.5 ]])
-    """
+    """Adjust p-values of any shape as one family."""
     p = np.asarray(pvalues, dtype=np.float64)
     if p.size == 0 or not bool(np.all((p >= 0) & (p <= 1))):
         raise InputError(f"Adjusting needs at least one p-value, all in [0, 1]; found {p.size} with {p.ravel()[:3]}.")

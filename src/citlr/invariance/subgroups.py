@@ -29,21 +29,7 @@ def subgroup_effects(
     threshold: float | Mapping[str, float] = 0.5,
     shared_seeds: bool = True,
 ) -> tuple[SubgroupRow, ...]:
-    """Estimate every effect by factual level, by each covariate, and by their intersections.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> values = np.zeros((40, 2, 4, 1))
-    >>> values[:20, 1] = 1.0
-    >>> r = Responses.from_arrays(values, factual=np.arange(40) % 2, levels=["f", "m"], attribute="sex")
-    >>> for row in subgroup_effects(r, {"view": ["PA"] * 20 + ["AP"] * 20}, depth=1):
-    ...     print(row.subgroup, row.n_images, row.psi.estimate)
-    (('sex', 'f'),) 20 0.5
-    (('sex', 'm'),) 20 0.5
-    (('view', 'AP'),) 20 0.0
-    (('view', 'PA'),) 20 1.0
-    """
+    """Estimate every effect by factual level, by each covariate, and by their intersections."""
     variables = _variables(responses, covariates)
     options: dict[str, Any] = {
         "alpha": alpha,

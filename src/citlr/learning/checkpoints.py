@@ -18,16 +18,7 @@ from citlr.run.files import atomic_write
 
 
 def save_state(file: Path, tensors: Mapping[str, Tensor], head: Any) -> None:
-    """Write tensors with a JSON head (kept in the file's metadata, so that the two cannot part).
-
-    Examples
-    --------
-    >>> import tempfile, torch
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_state(Path(folder) / "net.safetensors", {"weight": torch.ones(2)}, {"step": 3})
-    ...     load_state(Path(folder) / "net.safetensors")
-    ({'weight': tensor([1., 1.])}, {'step': 3})
-    """
+    """Write tensors with a JSON head (kept in the file's metadata, so that the two cannot part)."""
     # safetensors wants plain memory: no views that share it, no channels-last strides.
     plain = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
     with atomic_write(file) as temporary:

@@ -133,19 +133,7 @@ def _order(n: int, seed: int, part: str, epoch: int) -> npt.NDArray[np.int64]:
 def run(
     plan: TrainingPlan, trainer: Trainer, *, directory: Path | None = None, narrator: Narrator | None = None
 ) -> Progress:
-    """Train a part, leave the chosen weights in its modules, and give what was seen on the way.
-
-    Examples
-    --------
-    >>> from citlr.learning.plan import Budget
-    >>> net, trainer = nn.Linear(1, 1), Trainer("cpu", "32-true")
-    >>> learner = Learner(net, torch.optim.SGD(net.parameters(), lr=0.1))
-    >>> def update(step, random):
-    ...     return {"loss": trainer.descend(learner.runner(torch.ones(1, 1)).square().sum(), learner)}
-    >>> plan = TrainingPlan("line", {"line": learner}, update, Budget(steps=3), seed=0)
-    >>> run(plan, trainer).step, learner.module.training
-    (3, False)
-    """
+    """Train a part, leave the chosen weights in its modules, and give what was seen on the way."""
     narrator = narrator or Narrator()
     progress = Progress()
     for learner in plan.learners.values():

@@ -22,12 +22,6 @@ class Budget:
     - `patience`: Validations without a better loss before the training stops.
     - `checkpoint_minutes`: Time between checkpoints; has no influence on the result.
     - `least_batch`: Images that a step needs, over all devices: a batch is not halved below that.
-
-    Examples
-    --------
-    >>> budget = Budget(steps=100, learning_rate=1e-3)
-    >>> [round(budget.rate(step), 6) for step in (0, 5, 100)]
-    [0.000167, 0.001, 0.0001]
     """
 
     steps: int
@@ -73,13 +67,6 @@ class Learner:
     - `clip`: Largest norm of the gradient; a longer one is shortened to it. None for any norm.
     - `decay`: Of the moving average of the weights, in [0, 1); 0 for none.
     - `average`: The average, by the names of `state_dict`; filled here.
-
-    Examples
-    --------
-    >>> net = nn.Linear(1, 1)
-    >>> learner = Learner(net, torch.optim.SGD(net.parameters(), lr=1.0), decay=0.99)
-    >>> sorted(learner.weights())
-    ['bias', 'weight']
     """
 
     module: nn.Module

@@ -22,14 +22,6 @@ def seconds_spent(directory: Path) -> float:
 
     Steps after the last checkpoint of a killed session are lost, and so is their time; what is computed between the
     trainings of the parts is not in it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_state(Path(folder) / "autoencoder.safetensors", {}, {"core_seconds": 1.5})
-    ...     seconds_spent(Path(folder))
-    1.5
     """
     return sum(float(load_head(file).get("core_seconds", 0.0)) for file in sorted(directory.glob("*.safetensors")))
 

@@ -53,12 +53,6 @@ class Dataset:
 
     - `pixels` (n, 1, size, size): Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
     - `suffix`: Names what was done to them since they were decoded.
-
-    Examples
-    --------
-    >>> data = Dataset(None, np.zeros((3, 1, 2, 2), dtype=np.float16))
-    >>> len(data), data.images(slice(0, 2)).shape, data.images(np.array([2])).dtype
-    (3, torch.Size([2, 1, 2, 2]), torch.float32)
     """
 
     cohort: Cohort

@@ -22,14 +22,6 @@ def user_code(what: str, advice: str | Callable[[str], str] = "") -> Iterator[No
     An exit (`sys.exit(0)`, `os._exit(0)`) would end an audit as if it had gone well; what is printed would stand among
     results on standard output; another folder or another type of numbers would be that of the whole audit: none of it
     outlives the code that did it. Ctrl-C stays what it is.
-
-    Examples
-    --------
-    >>> with user_code("Model 'm' failed", "Mend it."):
-    ...     sys.exit(0)
-    Traceback (most recent call last):
-    ...
-    citlr.errors.InputError: Model 'm' failed: it ends the program (SystemExit: 0). Mend it.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr), _no_hard_exit(), _settings_kept():

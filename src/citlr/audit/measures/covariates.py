@@ -13,13 +13,7 @@ FEW_VALUES = 10
 
 
 def coded(frame: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Code columns as numbers (n, m): a column per value but the first, a standardised number, a flag of missing ones.
-
-    Examples
-    --------
-    >>> coded(pd.DataFrame({"view": ["AP", "PA", None], "age": [1.0, 2.0, 3.0]}), ["view"]).tolist()
-    [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
-    """
+    """Code columns as numbers (n, m): a column per value but the first, standardised numbers, flags of missing ones."""
     parts: list[npt.NDArray[np.float64]] = []
     for name in dict.fromkeys(names):
         column = frame[name]

@@ -26,24 +26,13 @@ def noise_table(timesteps: int, *, beta_start: float = 0.002, beta_end: float = 
     """Share of signal variance left at every time: the square root of beta rises along a line ("scaled linear").
 
     Shapes: gives (timesteps + 1,).
-
-    Examples
-    --------
-    >>> noise_table(1000)[[0, 200, 1000]].round(4).tolist()
-    [1.0, 0.5499, 0.0001]
     """
     betas = np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps) ** 2
     return np.concatenate([[1.0], np.cumprod(1.0 - betas)])
 
 
 def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
-    """List times from 0 to `depth * timesteps`, as even as whole numbers allow.
-
-    Examples
-    --------
-    >>> even_grid(1000, depth=0.2, steps=4)
-    (0, 50, 100, 150, 200)
-    """
+    """List times from 0 to `depth * timesteps`, as even as whole numbers allow."""
     if not 0 < depth <= 1:
         raise InputError(f"depth={depth} is not a share of the noise schedule; give a number in (0, 1].")
     last = max(1, round(depth * timesteps))
@@ -78,14 +67,7 @@ def clean_from_noise(x: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
 def ddim_step(
     x: Tensor, noise: Tensor, *, alpha_from: float, alpha_to: float, eta: float = 0.0, fresh: Tensor | None = None
 ) -> Tensor:
-    """One step of DDIM (Song et al. 2021, equation 12), in either direction.
-
-    Examples
-    --------
-    >>> z, eps = torch.ones(1), torch.full((1,), 2.0)
-    >>> ddim_step(diffuse(z, eps, 0.5), eps, alpha_from=0.5, alpha_to=1.0)
-    tensor([1.0000])
-    """
+    """One step of DDIM (Song et al. 2021, equation 12), in either direction."""
     clean = clean_from_noise(x, noise, alpha_from)
     if eta == 0.0:
         return math.sqrt(alpha_to) * clean + math.sqrt(1 - alpha_to) * noise
@@ -105,15 +87,7 @@ def ddim_sample(
     eta: float = 0.0,
     fresh: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
-    """Go from the deepest time of `grid` to its first by DDIM.
-
-    Examples
-    --------
-    >>> table, grid, eps = noise_table(1000), even_grid(1000, depth=0.2, steps=4), torch.tensor([2.0])
-    >>> x = diffuse(torch.tensor([1.0]), eps, table[grid[-1]])
-    >>> ddim_sample(x, lambda latent, time: eps, grid=grid, table=table).round(decimals=4)
-    tensor([1.])
-    """
+    """Go from the deepest time of `grid` to its first by DDIM."""
     for k in range(len(grid) - 1, 0, -1):
         added = fresh(k) if fresh is not None and eta > 0 and grid[k - 1] > 0 else None
         x = ddim_step(
@@ -134,14 +108,6 @@ def ddim_invert(
 
     The step down from t to s uses the noise predicted at t, which inversion does not know yet. It is the fixed point of
     `x_t = step(x_s, model(x_t, t), s -> t)`, reached here by repeating that line; once is the usual approximation.
-
-    Examples
-    --------
-    >>> table, grid = noise_table(1000), even_grid(1000, depth=0.2, steps=4)
-    >>> z, model = torch.tensor([1.0]), lambda latent, time: 0.5 * latent
-    >>> x = ddim_invert(z, model, grid=grid, table=table, iterations=20)
-    >>> ddim_sample(x, model, grid=grid, table=table).round(decimals=4)
-    tensor([1.])
     """
     x = z
     for k in range(1, len(grid)):

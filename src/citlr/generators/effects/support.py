@@ -72,16 +72,6 @@ def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: 
     95 % of data sets show none anywhere.
 
     Shapes: `codes` (n, width); gives (attributes, s, s).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"patient_id": range(100), "sex": ["F", "M"] * 50})
-    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
-    >>> pixels = np.random.default_rng(0).normal(0.5, 0.1, size=(100, 1, 16, 16))
-    >>> pixels[1::2, :, :8] += 0.3  # the upper half is brighter in men
-    >>> find_support(Dataset(None, pixels), conditions.encode(frame), conditions, seed=0).mean(dim=(0, 2)).tolist()[5:9]
-    [1.0, 1.0, 0.0, 0.0]
     """
     held = np.concatenate(
         [np.ones((len(codes), 1)), codes[:, conditions.columns(conditions.held)].double().numpy()], axis=1

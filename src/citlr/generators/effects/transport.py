@@ -27,14 +27,7 @@ SMALLEST = 0.05
 
 
 def transport(start: Floats, end: Floats) -> Floats:
-    """Give the symmetric map (k, k) that takes N(0, start) to N(0, end) with the least movement.
-
-    Examples
-    --------
-    >>> transport(np.diag([1.0, 4.0]), np.diag([4.0, 4.0])).round(6)
-    array([[2., 0.],
-           [0., 1.]])
-    """
+    """Give the symmetric map (k, k) that takes N(0, start) to N(0, end) with the least movement."""
     root, inverse = roots(start)
     middle, _ = roots(root @ end @ root)
     found: Floats = inverse @ middle @ inverse
@@ -42,13 +35,7 @@ def transport(start: Floats, end: Floats) -> Floats:
 
 
 def barycentre(covariances: Sequence[Floats]) -> Floats:
-    """Give the covariance of the normal distribution whose mean squared transport to all others is least.
-
-    Examples
-    --------
-    >>> barycentre([np.eye(1), 9 * np.eye(1)]).round(6)
-    array([[4.]])
-    """
+    """Give the covariance of the normal distribution whose mean squared transport to all others is least."""
     centre: Floats = np.mean(covariances, axis=0)
     for _ in range(ITERATIONS):
         root, inverse = roots(centre)

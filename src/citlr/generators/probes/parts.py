@@ -25,12 +25,6 @@ class ProbeNet(nn.Module):
 
     - `sizes`: Number of levels of each target.
     - `channels`: Widths; each stage after the first halves the resolution.
-
-    Examples
-    --------
-    >>> net = ProbeNet([2, 3])
-    >>> [tuple(logits.shape) for logits in net(torch.zeros(4, 1, 32, 32))]
-    [(4, 2), (4, 3)]
     """
 
     # Channels that `prepared` gives.
@@ -152,12 +146,6 @@ class Target:
     - `levels`: Its levels; of a number, its groups.
     - `cuts`: A number's inner edges; empty for a set of levels.
     - `centres`: A number's mean in each group.
-
-    Examples
-    --------
-    >>> age = Target.of("age", pd.Series(range(20, 80), dtype=float), groups=2)
-    >>> age.levels, age.cuts, age.numbers(np.array([[0.5, 0.5]])).tolist()
-    (('at most 49.5', 'above 49.5'), (49.5,), [49.5])
     """
 
     name: str

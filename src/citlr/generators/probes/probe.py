@@ -30,12 +30,6 @@ class Probes:
       is unknown, not nothing.
     - `offsets`: Of each label, per level of the first attribute: what is added to the logits of images redrawn under
       that level (see `within_levels`); empty where labels are read as they are.
-
-    Examples
-    --------
-    >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
-    >>> probes.levels, probes.read(np.zeros((3, 1, 32, 32), dtype=np.float32))["sex"].shape
-    ({'sex': ('F', 'M')}, (3, 2))
     """
 
     targets: tuple[Target, ...]

@@ -30,13 +30,6 @@ def fit_offsets(logits: Floats, values: npt.NDArray[np.int64], weights: Floats, 
     `ridge / 2` times their square; the first of them is 0.
 
     Shapes: `logits` (n, k), `values` (n,), `weights` (n,); gives (k,).
-
-    Examples
-    --------
-    >>> logits = np.zeros((1000, 2))
-    >>> values = (np.arange(1000) % 4 == 0).astype(int)  # read as a half, and there in a quarter
-    >>> fit_offsets(logits, values, np.ones(1000)).round(2)
-    array([ 0.  , -1.09])
     """
     count = logits.shape[1]
     if np.bincount(values, minlength=count).min() < FEWEST:
@@ -54,12 +47,6 @@ def fit_offsets(logits: Floats, values: npt.NDArray[np.int64], weights: Floats, 
 
 
 def moved(readings: npt.NDArray[np.float32], offset: Sequence[float]) -> npt.NDArray[np.float32]:
-    """Add an offset (k,) to the logits of readings (..., k), which are probabilities.
-
-    Examples
-    --------
-    >>> moved(np.array([[0.5, 0.5]], dtype=np.float32), [0.0, np.log(3)]).round(3)
-    array([[0.25, 0.75]], dtype=float32)
-    """
+    """Add an offset (k,) to the logits of readings (..., k), which are probabilities."""
     odds = readings * np.exp(np.asarray(offset, dtype=np.float32))
     return np.asarray(odds / odds.sum(axis=-1, keepdims=True), dtype=np.float32)

@@ -16,11 +16,6 @@ def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
     The bound of Donsker and Varadhan, as Belghazi et al. (2018, MINE) use it.
 
     Shapes: `joint, product` (n,).
-
-    Examples
-    --------
-    >>> donsker_varadhan(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.0]))
-    tensor(1.)
     """
     return joint.mean() - (torch.logsumexp(product, dim=0) - math.log(len(product)))
 
@@ -67,13 +62,6 @@ class Disentangler(nn.Module):
     - `informed`: Whether delta is told that code; the published delta is not.
     - `at_most`: Whether lambda is a bound of the change instead of its length: then nothing moves more than hiding asks
       for.
-
-    Examples
-    --------
-    >>> phi = Disentangler(latent_shape=(2, 4, 4), channels=(8, 16), strength=0.5, attributes=3)
-    >>> z = torch.zeros(1, 2, 4, 4)
-    >>> (phi(z, torch.zeros(1, 3)) - z).square().mean().sqrt().detach().round(decimals=4)
-    tensor(0.5000)
     """
 
     def __init__(

@@ -37,14 +37,6 @@ def cycle_composition(
     """Redraw images under their factual level again and again (Monteiro et al. 2023, composition).
 
     Shapes: `images` (n, 1, s, s) in [0, 1].
-
-    Examples
-    --------
-    >>> from citlr.generators.oracle import Oracle
-    >>> from citlr.simulators.phantom.world import PhantomWorld
-    >>> sample = PhantomWorld(size=32).sample(2, seed=0)
-    >>> cycle_composition(Oracle.of(sample), sample.images(), sample.frame, attribute="sex", cycles=2)[2].difference
-    0.0
     """
     current, found = images, {}
     for cycle in range(1, cycles + 1):
@@ -60,14 +52,6 @@ def there_and_back(
 
     On the way back the rows say the level that the image then has, as a generator told the factual level needs it. With
     more than two levels the other level is the next one; a continuous attribute changes places with another image's.
-
-    Examples
-    --------
-    >>> from citlr.generators.oracle import Oracle
-    >>> from citlr.simulators.phantom.world import PhantomWorld
-    >>> sample = PhantomWorld(size=32).sample(2, seed=0)
-    >>> there_and_back(Oracle.of(sample), sample.images(), sample.frame, attribute="sex")
-    0.0
     """
     known = generator.attributes[attribute]
     own: pd.Series = frame[attribute].map(as_level)

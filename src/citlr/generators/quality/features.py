@@ -46,16 +46,7 @@ class Extractor:
 
 
 def load_extractor(spec: str) -> Extractor | None:
-    """Find the network that a user named.
-
-    Examples
-    --------
-    >>> load_extractor("probe") is None
-    True
-    >>> load_extractor("inception_v3")
-    Traceback (most recent call last):
-    citlr.errors.InputError: 'inception_v3' names no weights: write inception_v3:FILE with a local file.
-    """
+    """Find the network that a user named."""
     kind, _, rest = spec.partition(":")
     if kind not in EXTRACTORS:
         raise InputError(f"There is no feature extractor '{kind}'.{did_you_mean(kind, EXTRACTORS)}")

@@ -85,16 +85,6 @@ class QualityMeter:
 
     - `levels`: Levels in the order of the redrawn images; numbers, of a continuous attribute.
     - `extractor`: Network that FID and KID are computed with; the probe's own features without it.
-
-    Examples
-    --------
-    >>> from citlr.generators.probes.parts import ProbeNet, Target
-    >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
-    >>> meter = QualityMeter(probes, attribute="sex", levels=["F", "M"])
-    >>> images = np.zeros((2, 1, 32, 32), dtype=np.float32)
-    >>> meter.add(images, np.zeros((2, 2, 1, 1, 32, 32), dtype=np.float32), ["F", "M"])
-    >>> meter.report().composition
-    0.0
     """
 
     def __init__(

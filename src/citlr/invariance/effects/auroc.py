@@ -39,14 +39,6 @@ def clustered_auroc(score: ArrayLike, outcome: ArrayLike, patients: ArrayLike, *
     the logit scale, so that it stays within [0, 1]. Ties count one half.
 
     Shapes: `score` (n,), `outcome` (n,), `patients` (n,).
-
-    Examples
-    --------
-    >>> area = clustered_auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], list("abcd"))
-    >>> area.estimate, area.n_positive
-    (0.75, 2)
-    >>> clustered_auroc([0.1, 0.4], [0, 0], list("ab")).note
-    'no images with the finding'
     """
     y, truth, who = np.asarray(score, dtype=float), np.asarray(outcome, dtype=float), np.asarray(patients)
     if y.ndim != 1 or not y.shape == truth.shape == who.shape:

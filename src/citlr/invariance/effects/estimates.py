@@ -78,16 +78,6 @@ def contrast_effects(
     """Estimate every effect of one contrast for all labels.
 
     Shapes: `contrast` (int, int).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> base = rng.random((400, 1, 4, 1)) * 0.4
-    >>> values = np.concatenate([base, base + 0.5 * (rng.random((400, 1, 1, 1)) < 0.1)], axis=1)
-    >>> effects = contrast_effects(Responses.from_arrays(values))
-    >>> bool(effects.psi.low[0] < 0.1 < effects.psi.high[0])
-    True
     """
     check_alpha(alpha)
     _check_contrast(contrast, len(responses.levels))
@@ -152,13 +142,6 @@ def counterfactual_accuracy(
     r"""ECA, E[1{f(X_do(A=a)) = f(X_do(A=a'))}] with a factual and a' uniform over the levels, raw and noise-corrected.
 
     Shapes: `decisions` (units, levels, draws, labels), `factual` (units,); gives (labels,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> y = np.array([[[0, 0], [1, 1]], [[1, 1], [1, 1]]], float)[..., None]
-    >>> counterfactual_accuracy(y, np.array([0, 1]))
-    (array([0.75]), array([0.75]))
     """
     n, levels, _, labels = decisions.shape
     raw, excess = np.zeros((n, labels)), np.zeros((n, labels))

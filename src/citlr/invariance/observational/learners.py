@@ -29,13 +29,7 @@ _SMALL = 20_000  # rows; below it, waking threads costs more than they do: 100 t
 
 
 def outcome_learners(seed: int = 0) -> dict[str, Any]:
-    """Return the default regressors of Yhat on Z, unfitted: ridge with generalised cross-validation, and boosting.
-
-    Examples
-    --------
-    >>> sorted(outcome_learners())
-    ['boosting', 'ridge']
-    """
+    """Return the default regressors of Yhat on Z, unfitted: ridge with generalised cross-validation, and boosting."""
     return {
         "ridge": make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-2, 5, 15))),
         "boosting": HistGradientBoostingRegressor(
@@ -82,13 +76,6 @@ def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) ->
     """Cross-fit `m(z) = E[y | z]` with every learner and keep the one with the smallest squared error.
 
     Shapes: `z` (n, d), `y` (n,), `folds` (n,).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> z = rng.normal(size=(200, 2))
-    >>> cross_fit_mean(z, z[:, 0], np.arange(200) % 5, outcome_learners()).chosen
-    'ridge'
     """
     _check(learners, "predict")
     with few_threads(y.size):

@@ -67,13 +67,6 @@ def product_statistic(outputs: Floats, *, shared_seeds: bool) -> Floats:
     r"""Unbiased estimate of :math:`\sum_{a<b} (g(b, z) - g(a, z))^2` for each image and label.
 
     Shapes: `outputs` (units, levels, draws, labels); gives (units, labels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> y = np.array([[[0.0, 0.0], [1.0, 1.0]]])[..., None]
-    >>> product_statistic(y, shared_seeds=True), product_statistic(y, shared_seeds=False)
-    (array([[1.]]), array([[1.]]))
     """
     levels, draws = outputs.shape[1], outputs.shape[2]
     outputs = _centred(outputs, shared_seeds)

@@ -44,11 +44,6 @@ def masked_bce(logits: Tensor, truth: Tensor) -> Tensor:
     """Sum over the labels of the mean binary cross-entropy over the images where the label is known.
 
     Shapes: `logits` (n, n_labels), `truth` (n, n_labels).
-
-    Examples
-    --------
-    >>> round(float(masked_bce(torch.zeros(2, 2), torch.tensor([[1.0, float("nan")], [0.0, float("nan")]]))), 4)
-    0.6931
     """
     known = ~truth.isnan()
     losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), truth.nan_to_num(), reduction="none")

@@ -29,13 +29,6 @@ class TrainingSettings:
       where there are too few others, and a note says so.
     - `augmented`: Whether training images are turned, scaled, shifted and re-exposed a little.
     - `precision`, `accelerator`, `devices`: See `Trainer`.
-
-    Examples
-    --------
-    >>> TrainingSettings(rounds=4)
-    Traceback (most recent call last):
-    ...
-    citlr.errors.InputError: rounds is 4, fewer than the 10 checkpoints to keep: raise rounds or lower keep.
     """
 
     size: int = 64

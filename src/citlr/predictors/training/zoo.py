@@ -109,12 +109,6 @@ class ZooNetwork(nn.Module):
     """One of the networks: gray images (n, 1, H, W) in [0, 1] to logits (n, n_labels).
 
     - `arch`: One of `ARCHITECTURES`, or `PROBE`.
-
-    Examples
-    --------
-    >>> network = ZooNetwork("resnet34", ["flu", "mass"]).eval()
-    >>> network(torch.zeros(2, 1, 64, 64)).shape
-    torch.Size([2, 2])
     """
 
     def __init__(self, arch: str, labels: Sequence[str], *, dropout: float = 0.2) -> None:
@@ -159,13 +153,7 @@ def build_network(
     dropout: float = 0.2,
     seed: int = 0,
 ) -> tuple[ZooNetwork, Start]:
-    """Make one of the networks with the best first weights that can be had.
-
-    Examples
-    --------
-    >>> build_network("resnet34", ["flu"], weights=None)[1].kind
-    'random'
-    """
+    """Make one of the networks with the best first weights that can be had."""
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know no generator for whole networks
         torch.manual_seed(seed)
         network = ZooNetwork(arch, labels, dropout=dropout)

@@ -28,12 +28,6 @@ class Strip:
     - `factual`: The level that the original image has.
     - `original` (H, W)
     - `levels` (H, W): The image redrawn under each level; `factual` must be one of them.
-
-    Examples
-    --------
-    >>> image = np.zeros((4, 4), np.uint8)
-    >>> Strip("image 1", "female", image, {"female": image, "male": image + 3}).counterfactuals
-    ('male',)
     """
 
     caption: str
@@ -118,11 +112,6 @@ def difference_map(difference: NDArray[np.floating], *, scale: float) -> NDArray
     """Colour a signed difference: blue is darker, white unchanged, vermilion brighter; beyond `scale` it saturates.
 
     Shapes: `difference` (H, W); gives (H, W, 3).
-
-    Examples
-    --------
-    >>> difference_map(np.array([[0.0, 1.0]]), scale=0.2).tolist()
-    [[[255, 255, 255], [110, 44, 0]]]
     """
     coloured: NDArray[np.uint8] = _palette()[_steps(difference, scale)]
     return coloured
