@@ -181,11 +181,10 @@ def test_flips_that_cancel_do_not_pass_as_equivalent_by_their_small_mean() -> No
 
 @pytest.mark.parametrize("margin", [0.0, -0.1, 1.0, float("nan")])
 def test_a_margin_is_between_nothing_and_everything(margin: float) -> None:
-    column = np.zeros((10, 1))
-    with pytest.raises(InputError, match="margin is"):
-        equivalence_test(
-            signed_mean(column, Clusters.of(range(10))), clustered_mean(column, Clusters.of(range(10))), margin=margin
-        )
+    """Checked at the doors, `assess` and `power`, and no further down."""
+    for door in (assess, power):
+        with pytest.raises(InputError, match=r"margin is|margin=nan"):
+            door(Responses.from_arrays(np.zeros((10, 2, 4, 1))), margin=margin)
 
 
 @pytest.mark.parametrize("bad", [[], [0.5, 1.2], [float("nan")]])

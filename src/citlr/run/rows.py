@@ -19,14 +19,6 @@ class Rows:
     - `path`: A JSON line per row, made when the first one comes.
     - `mark`: What every line begins with, the key of the stage for example.
     - `other`: The sentence that refuses a line of another mark, which it may name, as in "of seed {seed}".
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp()) / "rows.jsonl"
-    >>> Rows(file, {"key": "a"}, other="holds other rows.").add({"x": 1})
-    >>> Rows(file, {"key": "a"}, other="holds other rows.").lines
-    [{'x': 1}]
     """
 
     def __init__(self, path: Path, mark: Mapping[str, Any], *, other: str) -> None:

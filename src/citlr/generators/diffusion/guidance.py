@@ -160,14 +160,6 @@ def mean_effects(
     With the centred codes D and the arrays Z it is the attributes' rows of `(D' D + ridge I)^-1 D' Z`.
 
     Shapes: `pixels` (n, c, h, w), `codes` (n, width); gives (columns, c, h, w).
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FMFM")})
-    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
-    >>> z = np.array([0.0, 1.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
-    >>> mean_effects(z, conditions.encode(frame), conditions, ridge=1e-6)[:2].flatten().round(decimals=3)
-    tensor([-0.5000,  0.5000])
     """
     chosen = np.arange(len(pixels)) if rows is None else rows
     columns = conditions.columns(conditions.recorded)

@@ -27,17 +27,7 @@ WINDOW = 5 / 64
 
 
 class Support(nn.Module):
-    """Weights in [0, 1] by which an intervention's change is multiplied, pixel by pixel; ones until they are found.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
-    >>> support = Support(Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0), 2)
-    >>> support.weights[0, 0] = 0.0
-    >>> support.of(["sex"]).tolist(), support.anywhere().shape
-    ([[[[[0.0, 0.0], [1.0, 1.0]]]]], torch.Size([1, 2, 2]))
-    """
+    """Weights in [0, 1] by which an intervention's change is multiplied, pixel by pixel; ones until they are found."""
 
     weights: Tensor
 

@@ -55,16 +55,6 @@ def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, see
     effects are `b_W = (D' W D)^+ D' W x`; what is kept is `b_W - b_1`.
 
     Shapes: gives (REPLICATES, columns, s, s).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from types import SimpleNamespace
-    >>> frame = pd.DataFrame({"patient_id": range(40), "sex": ["F", "M"] * 20})
-    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
-    >>> data = Dataset(SimpleNamespace(frame=frame), np.random.default_rng(0).random((40, 1, 4, 4)))
-    >>> find_deviations(data, conditions.encode(frame), conditions, seed=0).shape
-    torch.Size([12, 3, 4, 4])
     """
     size, random = data.pixels.shape[-1], np.random.default_rng(hashed_seed("uncertainty", seed))
     _, patients = np.unique(data.cohort.frame["patient_id"].astype(str), return_inverse=True)

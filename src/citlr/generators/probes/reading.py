@@ -51,14 +51,6 @@ def read_attribute(
     """Train a fresh probe on latents and levels, and read others.
 
     With weights the reading is that of the population in which the images would count so often.
-
-    Examples
-    --------
-    >>> random = np.random.default_rng(0)
-    >>> levels = np.arange(64) % 2
-    >>> z = torch.tensor(random.normal(size=(64, 2, 4, 4)) + 3 * levels[:, None, None, None], dtype=torch.float32)
-    >>> read_attribute(Labelled(z, levels), Labelled(z, levels), steps=60, seed=0, part="x").auroc > 0.9
-    True
     """
     name, count = f"leakage-{part}", int(max(train.levels.max(), test.levels.max())) + 1
     with seeded(seed, name):

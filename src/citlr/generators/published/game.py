@@ -87,15 +87,6 @@ def level_odds(conditions: Conditions, codes: Tensor, held: Sequence[int]) -> tu
     """Give each row's level as a number, and the log-probability of each level by the held columns alone.
 
     Shapes: `codes` (n, width); gives (n,), (n, levels).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FMFM"), "view": ["AP", "AP", "PA", "PA"]})
-    >>> conditions = Conditions.of(frame, attributes=("sex",), hold=("view",), coin_seed=0)
-    >>> index, odds = level_odds(conditions, conditions.encode(frame), conditions.columns(conditions.held))
-    >>> index.tolist(), odds[0].exp().round(decimals=2).tolist()
-    ([1, 0, 1, 0], [0.5, 0.5])
     """
     parts = []
     for variable in conditions.recorded:

@@ -107,15 +107,7 @@ def contrast_effects(
 
 
 def flip_shares(decisions: Floats, *, shared_seeds: bool) -> Floats:
-    """Share of differing decisions of each image and label, for decisions (units, 2, draws, labels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> y = np.array([[[0, 1], [1, 0]]], float)[..., None]
-    >>> flip_shares(y, shared_seeds=True), flip_shares(y, shared_seeds=False)
-    (array([[1.]]), array([[0.5]]))
-    """
+    """Share of differing decisions of each image and label, for decisions (units, 2, draws, labels)."""
     if shared_seeds:
         return np.asarray(np.abs(decisions[:, 1] - decisions[:, 0]).mean(axis=1))
     rate = decisions.mean(axis=2)

@@ -89,14 +89,6 @@ def cross_fit_propensity(z: Floats, a: Floats, folds: Integers, learners: Learne
     """Cross-fit `p(z) = P(A = 1 | z)` with every learner and keep the one with the smallest log loss.
 
     Shapes: `a` (n,).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> z = rng.normal(size=(300, 2))
-    >>> a = (rng.random(300) < 1 / (1 + np.exp(-2 * z[:, 0]))).astype(float)
-    >>> cross_fit_propensity(z, a, np.arange(300) % 5, propensity_learners()).chosen.startswith("logistic")
-    True
     """
     _check(learners, "predict_proba")
     with few_threads(a.size):

@@ -64,13 +64,6 @@ def summary(rows: Iterable[Count]) -> dict[str, list[dict[str, Any]]]:
 
     `low` and `high` are exact binomial (Clopper-Pearson) bounds, each one-sided at 99.9 %: a size is compatible with
     at most alpha exactly when `low <= alpha`.
-
-    Examples
-    --------
-    >>> tables = summary([Count("size", "t", "null", 0.0, 100, 50, 2000, 121)])
-    >>> row = tables["size"][0]
-    >>> sorted(row), row["low"] <= 0.05
-    (['clusters', 'high', 'low', 'n', 'null', 'rate', 'rejections', 'reps', 'test'], True)
     """
     tables: dict[str, list[dict[str, Any]]] = {"size": [], "power": [], "coverage": []}
     for row in rows:

@@ -36,17 +36,7 @@ def run_calibration(
     effort: Effort | None = None,
     measures: Sequence[str] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measure size, power and coverage of every test, and write the tables, the figures and the page.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> tables = run_calibration(
-    ...     out=tempfile.mkdtemp(), effort=Effort(20, 0, 0, 0, 0, 0, (100,)), measures=["default_size"]
-    ... )
-    >>> sorted(tables), tables["size"][0]["reps"]
-    (['coverage', 'power', 'size'], 20)
-    """
+    """Measure size, power and coverage of every test, and write the tables, the figures and the page."""
     engine, narrator, folder = Engine(workers=workers), narrator or Narrator(quiet=True), Path(out)
     planned = _chosen(plan(effort or (QUICK if quick else FULL), seed), measures)
     # First batches first: a run cut short has something of everything.

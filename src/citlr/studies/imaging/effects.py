@@ -38,14 +38,6 @@ def paired_change(responses: pd.DataFrame, label: str, contrast: tuple[str, str]
     """Test that the mean output is the same under both levels: Tables 12 and 13.
 
     Draws are averaged within an image and images within a patient, so that patients are the pairs of the t-test.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"image_id": list("abcabc"), "patient_id": list("xyzxyz"), "level": ["f"] * 3 + ["m"] * 3,
-    ...                       "draw": 0, "label": "flu", "probability": [0.1, 0.2, 0.3, 0.2, 0.4, 0.6]})
-    >>> found = paired_change(table, "flu", ("f", "m"))
-    >>> round(found["paired_t"], 3), found["paired_patients"]
-    (3.464, 3)
     """
     own = responses[(responses["draw"] >= 0) & (responses["label"] == label)]
     means = own.pivot_table(
