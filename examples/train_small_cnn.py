@@ -55,12 +55,7 @@ def build() -> SmallCNN:
 
 
 def _block(inside: int, outside: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(inside, outside, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outside),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    ]
+    return [nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(), nn.MaxPool2d(2)]
 
 
 def logits_of(model: nn.Module, images: torch.Tensor) -> NDArray[np.float64]:

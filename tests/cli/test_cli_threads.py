@@ -16,8 +16,7 @@ PROGRAM = (
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
-    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")],
+    ("given", "found"), [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")]
 )
 def test_spinning_is_bounded_unless_the_user_says_otherwise(given: dict[str, str], found: str) -> None:
     own = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}

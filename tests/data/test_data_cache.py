@@ -278,12 +278,7 @@ def test_torchxrayvision_data_set() -> None:
 
 @pytest.mark.parametrize(
     ("items", "sentence"),
-    [
-        ([1, 2], "is a int; a dictionary"),
-        ([{"picture": 1}], "has no image"),
-        ([], "is empty"),
-        (3, "is no data set"),
-    ],
+    [([1, 2], "is a int; a dictionary"), ([{"picture": 1}], "has no image"), ([], "is empty"), (3, "is no data set")],
 )
 def test_other_objects_are_refused(items: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):

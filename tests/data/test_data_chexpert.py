@@ -104,9 +104,7 @@ def test_raw_values_are_counted_before_and_after(root: Path) -> None:
     assert "Unknown: 1" in steps[0].reason
     assert "(blank): 1" in steps[0].reason
     kept = prepare_chexpert(
-        root,
-        demographics=root / "CHEXPERT_DEMO.csv",
-        study=Study(races=("white", "black", "asian", "other")),
+        root, demographics=root / "CHEXPERT_DEMO.csv", study=Study(races=("white", "black", "asian", "other"))
     )
     assert "other" in kept.levels("race")
 

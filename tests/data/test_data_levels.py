@@ -109,10 +109,7 @@ def test_listed_levels_take_their_spellings_and_a_mapping_means_what_it_says() -
     assert found.levels("sex") == ("female", "male")
     assert read(table(race=["White", "Black", "white"]), attribute="race", levels=["White", "Black"]).levels(
         "race"
-    ) == (
-        "Black",
-        "White",
-    )
+    ) == ("Black", "White")
     with pytest.raises(InputError, match=r"'f' looks like a spelling of 'F': --level f=female"):
         read(table(sex=["F", "M", "f", "M"]), levels={"F": "female", "M": "male"})
     with pytest.raises(InputError, match=r"differ by case, blanks or a \.0 only"):

@@ -266,10 +266,7 @@ def test_what_is_no_table_is_refused(
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [
-        (lambda t: t, "leave --percent out"),
-        (lambda t: t.assign(edema="25%"), "with and without a percent sign"),
-    ],
+    [(lambda t: t, "leave --percent out"), (lambda t: t.assign(edema="25%"), "with and without a percent sign")],
 )
 def test_fractions_are_not_taken_for_percentages(
     tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet, change: object, said: str

@@ -143,8 +143,7 @@ def test_the_verb_writes_what_is_asked_for_and_asks_before_text_can_be_read(tmp_
     # What is written elsewhere asks no lock of a run that another process holds, or that cannot be written to.
     with FileLock(run / ".lock", timeout=0):
         done = runner.invoke(
-            app,
-            [*f"report {run} --format json --format md --format csv -o {tmp_path / 'out'}".split()],
+            app, [*f"report {run} --format json --format md --format csv -o {tmp_path / 'out'}".split()]
         )
     assert done.exit_code == 0, done.output
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before

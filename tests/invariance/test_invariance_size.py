@@ -90,10 +90,7 @@ def test_coverage_and_the_size_of_equivalence(images: int) -> None:
     d = (kind < 0.07).astype(float) - (kind > 0.97)
     clusters = Clusters.of(owner)
     mean, product = signed_mean(d, clusters), clustered_mean(np.square(d), clusters)
-    for interval, truth in (
-        (signed_interval(mean), 0.04),
-        (skew_interval(product, decisions=True), 0.10),
-    ):
+    for interval, truth in ((signed_interval(mean), 0.04), (skew_interval(product, decisions=True), 0.10)):
         covered = np.mean((interval.low <= truth) & (truth <= interval.high))
         assert 0.93 - 0.02 < covered < 0.97 + 0.02  # two percent: Monte-Carlo error at 1000 repetitions
     false = np.mean(equivalence_test(mean, product, margin=0.10).psi_pvalue < 0.05)

@@ -61,13 +61,7 @@ def code(path: Path, offset: float) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*is a pickle")
 @pytest.mark.parametrize(
-    ("name", "write"),
-    [
-        ("m.ts", torchscript),
-        ("m.onnx", graph),
-        ("m.joblib", estimator),
-        ("m.py:model", code),
-    ],
+    ("name", "write"), [("m.ts", torchscript), ("m.onnx", graph), ("m.joblib", estimator), ("m.py:model", code)]
 )
 def test_another_file_at_the_same_path_is_another_model(
     tmp_path: Path, name: str, write: Callable[[Path, float], None]

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from citlr.errors import InputError
-from citlr.simulators.tabular import (
-    SETS,
-    TabularWorld,
-    expected_counterfactual_accuracy,
-    tabular_truth,
-)
+from citlr.simulators.tabular import SETS, TabularWorld, expected_counterfactual_accuracy, tabular_truth
 
 
 @pytest.mark.parametrize("name", SETS)

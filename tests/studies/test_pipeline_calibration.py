@@ -164,11 +164,7 @@ def test_the_summary_counts_what_it_says() -> None:
     assert every["acquitted"]["hits"] == 1
     assert every["withheld"]["hits"] == 2
     # The indifferent ones are counted apart: neither innocent by construction nor biased.
-    assert [every[f"indifferent_{what}"]["hits"] for what in ("accused", "accused_on_trust", "cleared")] == [
-        0,
-        1,
-        1,
-    ]
+    assert [every[f"indifferent_{what}"]["hits"] for what in ("accused", "accused_on_trust", "cleared")] == [0, 1, 1]
     assert every["indifferent_psi"] == [0.01, 0.005]
     assert every["spearman_psi"] == pytest.approx(1)
     assert every["spearman_mean_effect"] == pytest.approx(-1)

@@ -103,10 +103,7 @@ def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
         "Rows.add = lambda self, row: (add(self, row), time.sleep(0.5 if row['twice'] >= 4 else 0))\n"
         "run_sweep(count_calls, tasks, sweep_rows(Path(sys.argv[1]), count_calls, tasks), title='rows')\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(out), str(log)],
-        env=ENVIRONMENT,
-    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(out), str(log)], env=ENVIRONMENT)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (out.is_file() and len(out.read_bytes().splitlines()) >= 3):
         time.sleep(0.02)

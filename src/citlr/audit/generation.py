@@ -27,19 +27,7 @@ from citlr.randomness import COIN, PLACEBO, hashed_seed
 from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
 from citlr.run.stages import Stages
-from citlr.values import (
-    CountOrNone,
-    Few,
-    Flag,
-    Margin,
-    Name,
-    Number,
-    Positive,
-    Seed,
-    Whole,
-    check_fields,
-    check_value,
-)
+from citlr.values import CountOrNone, Few, Flag, Margin, Name, Number, Positive, Seed, Whole, check_fields, check_value
 
 # The share of moved decisions that a coin's sample is sized by where nothing else is said: the default margin.
 PLACEBO_MARGIN = 0.02

@@ -88,10 +88,7 @@ def train_classifier(
     weights: Annotated[str, typer.Option(help="auto, none, or a file of ImageNet weights.")] = "auto",
     size: Annotated[int, side("Side of the images, pixels.")] = 64,
     rounds: Annotated[int, count("Passes over the training split at most.")] = 30,
-    keep: Annotated[
-        int | None,
-        count("Best checkpoints kept; 10, or as many as there are rounds."),
-    ] = None,
+    keep: Annotated[int | None, count("Best checkpoints kept; 10, or as many as there are rounds.")] = None,
     round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
     patience: Annotated[int, count("Rounds without a better AUROC, then it stops.")] = 10,
     batch_size: Annotated[int, count("Images per step, over all devices.")] = 64,

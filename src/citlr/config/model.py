@@ -7,20 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from citlr.config.sections import Section
-from citlr.values import (
-    ByForm,
-    File,
-    Flag,
-    Listed,
-    Name,
-    Names,
-    Number,
-    One,
-    PerName,
-    Side,
-    Source,
-    Whole,
-)
+from citlr.values import ByForm, File, Flag, Listed, Name, Names, Number, One, PerName, Side, Source, Whole
 
 # The forms in which a model comes, each a file of `citlr.predictors.adapters`, and the endings of its files.
 MODEL_FILES: dict[str, tuple[str, ...]] = {

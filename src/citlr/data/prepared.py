@@ -35,11 +35,7 @@ def write_prepared(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for cohort.parquet, flow.md and flow.json.")
-    paths = {
-        "cohort": folder / "cohort.parquet",
-        "flow_md": folder / "flow.md",
-        "flow_json": folder / "flow.json",
-    }
+    paths = {"cohort": folder / "cohort.parquet", "flow_md": folder / "flow.md", "flow_json": folder / "flow.json"}
     try:
         # Not deep: the folder may be anybody's, and only what lies beside the three files is of this command.
         with locked(folder, deep=False):

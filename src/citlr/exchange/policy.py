@@ -18,10 +18,7 @@ from citlr.text import shortened, visible
 from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 
 Limit = Annotated[Number, Field(gt=0, le=1)]
-Limits = Annotated[
-    Annotated[Limit, One] | Annotated[dict[Name, Limit], PerName, Field(min_length=1)],
-    ByForm,
-]
+Limits = Annotated[Annotated[Limit, One] | Annotated[dict[Name, Limit], PerName, Field(min_length=1)], ByForm]
 Gates = Annotated[Annotated[Flag, One] | Annotated[Names, Listed], ByForm]
 
 

@@ -191,13 +191,7 @@ class LearntGenerator(Redrawing):
         # Unknown names and levels are found before anything is computed.
         whole.requested(conditions, conditions.nothing(1))
         return redraw_in_batches(
-            images,
-            frame,
-            whole,
-            self.redraw_batch,
-            conditions=conditions,
-            per_batch=self.per_batch(request),
-            tick=tick,
+            images, frame, whole, self.redraw_batch, conditions=conditions, per_batch=self.per_batch(request), tick=tick
         )
 
     @torch.no_grad()

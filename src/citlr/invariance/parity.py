@@ -164,11 +164,7 @@ class _Rows:
 
 
 def _validate(
-    prediction: ArrayLike,
-    level: ArrayLike,
-    patients: ArrayLike,
-    outcome: ArrayLike | None,
-    contrast: Sequence[str],
+    prediction: ArrayLike, level: ArrayLike, patients: ArrayLike, outcome: ArrayLike | None, contrast: Sequence[str]
 ) -> _Rows:
     """Check once what every test needs, and keep the rows of the two levels."""
     y, lev, who = np.asarray(prediction, dtype=float), np.asarray(level).astype(str), np.asarray(patients)
@@ -194,10 +190,7 @@ def _validate(
 
 
 def _difference(
-    method: str,
-    part: Callable[[Floats, Floats, Integers, int], Part | None],
-    images: _Rows,
-    alpha: float,
+    method: str, part: Callable[[Floats, Floats, Integers, int], Part | None], images: _Rows, alpha: float
 ) -> ParityResult:
     """Estimate a quantity at both levels and test that it is the same."""
     if not 0 < alpha < 1:

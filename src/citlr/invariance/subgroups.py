@@ -31,12 +31,7 @@ def subgroup_effects(
 ) -> tuple[SubgroupRow, ...]:
     """Estimate every effect by factual level, by each covariate, and by their intersections."""
     variables = _variables(responses, covariates)
-    options: dict[str, Any] = {
-        "alpha": alpha,
-        "outcome": outcome,
-        "threshold": threshold,
-        "shared_seeds": shared_seeds,
-    }
+    options: dict[str, Any] = {"alpha": alpha, "outcome": outcome, "threshold": threshold, "shared_seeds": shared_seeds}
     return tuple(
         row
         for size in range(1, max(1, depth) + 1)
@@ -74,10 +69,7 @@ def _parts(
 
 
 def _effects(
-    responses: Responses,
-    subgroup: tuple[tuple[str, str], ...],
-    rows: NDArray[np.intp],
-    options: dict[str, Any],
+    responses: Responses, subgroup: tuple[tuple[str, str], ...], rows: NDArray[np.intp], options: dict[str, Any]
 ) -> Iterator[SubgroupRow]:
     n_patients = int(pd.Series(responses.patients[rows]).nunique())
     for contrast in responses.contrasts:

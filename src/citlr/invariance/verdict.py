@@ -143,12 +143,7 @@ def assess(
     columns = []
     for row, contrast in enumerate(responses.contrasts):
         effects = contrast_effects(
-            responses,
-            contrast=contrast,
-            alpha=alpha,
-            outcome=outcome,
-            threshold=threshold,
-            shared_seeds=shared_seeds,
+            responses, contrast=contrast, alpha=alpha, outcome=outcome, threshold=threshold, shared_seeds=shared_seeds
         )
         error = None
         if replicates is not None:

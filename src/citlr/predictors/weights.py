@@ -144,11 +144,7 @@ def warn_trusted(path: str | os.PathLike[str]) -> None:
 
 
 def fill_module(
-    module: torch.nn.Module,
-    weights: StateDict | Mapping[str, StateDict],
-    *,
-    model: str,
-    path: str | os.PathLike[str],
+    module: torch.nn.Module, weights: StateDict | Mapping[str, StateDict], *, model: str, path: str | os.PathLike[str]
 ) -> None:
     """Put a state_dict into a module: the one of the file, or the part of it below a prefix, whose names all match."""
     wanted = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}

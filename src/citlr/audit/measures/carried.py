@@ -62,12 +62,7 @@ def measure_carried(
 
 
 def _share(
-    as_level: Floats,
-    drawn_as: Floats,
-    recorded: npt.NDArray[np.int64],
-    level: int,
-    held: Floats,
-    clusters: Clusters,
+    as_level: Floats, drawn_as: Floats, recorded: npt.NDArray[np.int64], level: int, held: Floats, clusters: Clusters
 ) -> Estimate | None:
     """Estimate one share with its interval, clustered by patient; None where real images are not told apart."""
     own, others = recorded == level, (recorded >= 0) & (recorded != level)

@@ -249,10 +249,7 @@ def _read(
             redrawn.append(probes.read(seen.reshape(-1, 1, size, size))[attribute].reshape(*seen.shape[:3], -1))
             tick(shard.rows.stop)
     target = probes.target(attribute)
-    return (
-        over_levels(target, np.concatenate(real), levels),
-        over_levels(target, np.concatenate(redrawn), levels),
-    )
+    return (over_levels(target, np.concatenate(real), levels), over_levels(target, np.concatenate(redrawn), levels))
 
 
 def _again(counterfactuals: Counterfactuals) -> tuple[Images, pd.DataFrame]:

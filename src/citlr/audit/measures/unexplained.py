@@ -85,12 +85,7 @@ class _Compared:
 
 
 def measure_unexplained(
-    responses: Responses,
-    cohort: pd.DataFrame,
-    *,
-    given: Sequence[str],
-    settings: TestConfig,
-    seed: int,
+    responses: Responses, cohort: pd.DataFrame, *, given: Sequence[str], settings: TestConfig, seed: int
 ) -> tuple[Unexplained, ...]:
     """Measure the difference of every label at every contrast."""
     known = recorded_of(cohort, responses.units)

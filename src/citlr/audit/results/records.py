@@ -31,8 +31,7 @@ def _row(texts: tuple[str, ...], counts: tuple[str, ...]) -> Any:
 
 
 Step = Annotated[
-    dict[str, Any],
-    _row(("step", "reason"), ("excluded_images", "excluded_patients", "n_images", "n_patients")),
+    dict[str, Any], _row(("step", "reason"), ("excluded_images", "excluded_patients", "n_images", "n_patients"))
 ]
 Cell = Annotated[dict[str, Any], _row(("split", "attribute", "level", "label"), ("images", "patients"))]
 Recorded = Annotated[dict[str, Any], _row(("attribute", "raw"), ("images_before", "images_after"))]

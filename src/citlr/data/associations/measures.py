@@ -151,11 +151,7 @@ def write_description(description: Description, out: str | os.PathLike[str]) -> 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for associations.md, .json and .png.")
     paths = {kind: folder / f"associations.{kind}" for kind in ("md", "json", "png")}
-    with (
-        atomic_write(paths["md"]) as page,
-        atomic_write(paths["json"]) as data,
-        atomic_write(paths["png"]) as picture,
-    ):
+    with atomic_write(paths["md"]) as page, atomic_write(paths["json"]) as data, atomic_write(paths["png"]) as picture:
         page.write_text(str(description) + "\n", encoding="utf-8")
         data.write_text(json.dumps(description.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         draw(description).savefig(picture, dpi=150)

@@ -87,10 +87,7 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, session: Se
             if attribute.levels
             else 2 * effects[:1]  # of a continuous one: from a deviation below the mean to one above
         )
-    levels = attribute.levels or (
-        str(attribute.centre - attribute.spread),
-        str(attribute.centre + attribute.spread),
-    )
+    levels = attribute.levels or (str(attribute.centre - attribute.spread), str(attribute.centre + attribute.spread))
     abduction = sampler.config.sampling.abduction
     rows = np.unique(np.linspace(0, len(validation) - 1, IMAGES).astype(np.int64))
     images, frame = validation.images(rows).numpy(), validation.cohort.frame.iloc[rows].reset_index(drop=True)

@@ -49,12 +49,7 @@ def barycentre(covariances: Sequence[Floats]) -> Floats:
 
 
 def level_covariances(
-    rows: Floats,
-    index: npt.NDArray[np.int64],
-    held: Floats,
-    random: np.random.Generator,
-    *,
-    levels: int,
+    rows: Floats, index: npt.NDArray[np.int64], held: Floats, random: np.random.Generator, *, levels: int
 ) -> tuple[list[Floats], int]:
     """Estimate each level's covariance: the pooled one, changed where a change is shown.
 
@@ -126,12 +121,7 @@ def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:
 
 
 def _shown(
-    scaled: Floats,
-    score: Floats,
-    random: np.random.Generator,
-    *,
-    soft: bool,
-    given: Floats | None,
+    scaled: Floats, score: Floats, random: np.random.Generator, *, soft: bool, given: Floats | None
 ) -> tuple[Floats, int]:
     """Regress the covariance of whitened rows on a score; keep the eigenvalues that exceed those of permuted scores.
 

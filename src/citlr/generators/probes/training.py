@@ -160,12 +160,7 @@ def _readings(probes: Probes, data: Dataset) -> dict[str, npt.NDArray[np.float32
 
 
 def _offsets(
-    probes: Probes,
-    data: Dataset,
-    codes: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float32],
-    *,
-    n_attributes: int,
+    probes: Probes, data: Dataset, codes: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], *, n_attributes: int
 ) -> Offsets:
     """Calibrate the labels within each level of the first attribute, where that is a set of levels."""
     first = probes.targets[0]

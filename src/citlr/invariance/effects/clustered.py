@@ -48,11 +48,7 @@ def auroc_part(y: Floats, truth: Floats, codes: Integers, n_ids: int) -> Part | 
     placement[case] = _share_below(y[control], y[case])
     placement[control] = 1 - _share_below(y[case], y[control])
     area = float(placement[case].mean())
-    weight = np.where(
-        case,
-        sqrt(n_case / (n_case - 1)) / case.sum(),
-        sqrt(n_control / (n_control - 1)) / control.sum(),
-    )
+    weight = np.where(case, sqrt(n_case / (n_case - 1)) / case.sum(), sqrt(n_control / (n_control - 1)) / control.sum())
     influence = np.asarray(np.bincount(codes, weights=(placement - area) * weight, minlength=n_ids), dtype=np.float64)
     return Part(area, influence, float(np.sum(influence**2)), float(min(n_case, n_control) - 1), np.unique(codes).size)
 

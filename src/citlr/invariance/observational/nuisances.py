@@ -54,12 +54,7 @@ class Nuisances:
 
 
 def assign(
-    data: Observations,
-    propensity: ArrayLike | None,
-    *,
-    folds: int = 5,
-    learners: Learners | None = None,
-    seed: int = 0,
+    data: Observations, propensity: ArrayLike | None, *, folds: int = 5, learners: Learners | None = None, seed: int = 0
 ) -> Assignment:
     """Resolve `p(A | Z)`: the one given, or cross-fitted on patient folds.
 

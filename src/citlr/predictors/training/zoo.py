@@ -146,12 +146,7 @@ class ZooNetwork(nn.Module):
 
 
 def build_network(
-    arch: str,
-    labels: Sequence[str],
-    *,
-    weights: str | Path | None = "auto",
-    dropout: float = 0.2,
-    seed: int = 0,
+    arch: str, labels: Sequence[str], *, weights: str | Path | None = "auto", dropout: float = 0.2, seed: int = 0
 ) -> tuple[ZooNetwork, Start]:
     """Make one of the networks with the best first weights that can be had."""
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know no generator for whole networks

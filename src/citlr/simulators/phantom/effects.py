@@ -66,12 +66,7 @@ class TrueEffect:
 
 
 def true_effect(
-    classify: Classify,
-    sample: Units,
-    contrast: tuple[str, str],
-    *,
-    threshold: float = 0.5,
-    batch: int = 512,
+    classify: Classify, sample: Units, contrast: tuple[str, str], *, threshold: float = 0.5, batch: int = 512
 ) -> TrueEffect:
     """Return the true effect of the attribute on a classifier, from exact counterfactuals.
 

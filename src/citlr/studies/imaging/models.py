@@ -129,11 +129,7 @@ def _audit_one(predictor: Predictor, common: Shared, home: Path, shared: Row, *,
     start = time.perf_counter()
     test = TestConfig.model_validate({"outcome": outcome, "threshold": predictions.threshold})
     result = common.audit(
-        predictor.name,
-        predictions.responses,
-        test=test,
-        seed=seed,
-        inputs={"model_sha256": predictor.fingerprint()},
+        predictor.name, predictions.responses, test=test, seed=seed, inputs={"model_sha256": predictor.fingerprint()}
     )
     responses = predictions.responses[predictions.responses["attribute"] == common.study.attribute]
     result.to_json(home / "audit.json")

@@ -68,10 +68,7 @@ def _parts(study: ImagingStudy, done: Results, folder: Path) -> list[Part]:
     ]
     return [
         Part(
-            "agreement",
-            "Tests against the size of the effect",
-            (tables.agreement_sheet(done.agreement),),
-            (*against,),
+            "agreement", "Tests against the size of the effect", (tables.agreement_sheet(done.agreement),), (*against,)
         ),
         Part("auroc", "AUROC by network, level and finding", (tables.auroc_sheet(done.aurocs, study),)),
         Part("association", "Findings and the attribute", (association,), (drawn,)),

@@ -29,14 +29,7 @@ from citlr.run.stages import Stages
 from citlr.studies.imaging.models import TRAINED, audit_model, require_labels, train_network
 from citlr.studies.imaging.page import Results, write_pages
 from citlr.studies.imaging.shared import audited_after, prepare
-from citlr.studies.imaging.study import (
-    PRESETS,
-    ImagingEffort,
-    ImagingStudy,
-    changed,
-    phantom_imaging,
-    read_imaging,
-)
+from citlr.studies.imaging.study import PRESETS, ImagingEffort, ImagingStudy, changed, phantom_imaging, read_imaging
 from citlr.studies.imaging.tables import agreement
 from citlr.studies.kit.engines import Engine
 from citlr.studies.kit.settings import PHANTOM, Source
@@ -182,11 +175,7 @@ def _records(sweep: Sweep) -> tuple[list[Row], list[Row]]:
 
 
 def _publish(
-    study: ImagingStudy,
-    effort: ImagingEffort,
-    folder: Path,
-    done: tuple[list[Row], list[Row], list[Row]],
-    seed: int,
+    study: ImagingStudy, effort: ImagingEffort, folder: Path, done: tuple[list[Row], list[Row], list[Row]], seed: int
 ) -> dict[str, Any]:
     """Write tables, figures and pages of the networks that were trained, audited, and of the tasks that failed."""
     trained, audited, failed = done

@@ -116,9 +116,7 @@ class Place:
     def world(self, size: int) -> PhantomWorld:
         """Build the phantom: half of the patients have each finding, as a correlation of .8 needs."""
         return PhantomWorld(
-            size=size,
-            correlation=dict.fromkeys(FINDINGS, self.correlation),
-            prevalence=dict.fromkeys(FINDINGS, 0.5),
+            size=size, correlation=dict.fromkeys(FINDINGS, self.correlation), prevalence=dict.fromkeys(FINDINGS, 0.5)
         )
 
 

@@ -105,11 +105,7 @@ def decisions(
     x = world.counterfactuals(z, draws=draws, seed=seed, shared_noise=shared)
     n, k = z.shape
     own = np.random.default_rng([seed, 2]).normal(size=x.shape[:3])
-    units = Units(
-        x=x.reshape(-1, k),
-        z=np.broadcast_to(z[:, None, None], x.shape).reshape(-1, k),
-        own=own.reshape(-1),
-    )
+    units = Units(x=x.reshape(-1, k), z=np.broadcast_to(z[:, None, None], x.shape).reshape(-1, k), own=own.reshape(-1))
     return model.decide(units).reshape(n, 2, draws)
 
 

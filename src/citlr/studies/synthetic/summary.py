@@ -14,11 +14,7 @@ from citlr.studies.synthetic.run import TESTS
 ALPHA = 0.05
 MISSED_FROM = 0.01  # true psi from which a test that does not reject is called a miss
 _BOOTSTRAPS = 500
-AXES = {
-    "psi": "true psi",
-    "eca": "1 - ECA, published",
-    "eca_corrected": "1 - ECA, corrected for flips within a level",
-}
+AXES = {"psi": "true psi", "eca": "1 - ECA, published", "eca_corrected": "1 - ECA, corrected for flips within a level"}
 
 
 def correlations(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
