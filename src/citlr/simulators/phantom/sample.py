@@ -19,6 +19,7 @@ from citlr.run.files import atomic_write
 from citlr.simulators.phantom.anatomy import VIEWS, stream
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
 from citlr.simulators.phantom.render import digitise, film, thickness
+from citlr.simulators.phantom.variation import widened
 
 CHUNK_PIXELS = 2**17
 """Pixels rendered at a time: a dozen float32 planes of that size stay in the cache of one core."""
@@ -38,6 +39,10 @@ class Equations(Protocol):
     @property
     def levels(self) -> tuple[str, ...]:
         """Its levels."""
+
+    @property
+    def anatomy(self) -> str:
+        """Whether it is "fixed" or "varying"."""
 
     def effects(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Relative change of bone, and path of the breast shadow, each (n_levels,)."""
@@ -174,6 +179,8 @@ class PhantomSample:
     def _render(self, part: slice) -> Image:
         table = self.exogenous.iloc[part]
         units = {name: _column(table[name]) for name in table.columns if name not in ("patient", "image")}
+        if self.world.anatomy == "varying":
+            units = widened(units)
         units["ap"] = _column(self.ap[part])
         severity = {name: _column(self.severity[name].iloc[part]) for name in FINDINGS}
         bone, shadow = self.world.effects()
