@@ -18,13 +18,11 @@ from citlr.run.folder import Run
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import BiasedClassifier, attribute_detector, train_blind
-from citlr.simulators.phantom.world import AnatomyKind, PhantomWorld
-from citlr.studies.kit.worlds import world_folder
+from citlr.simulators.phantom.world import PhantomWorld
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder
 
 FINDING = "cardiomegaly"
 SIZE = 64
-# Of the patients' bodies: "fixed" or "varying", see `PhantomWorld`.
-ANATOMY: AnatomyKind = "fixed"
 # Logits that the biased model adds for a male image: enough to move the calls of many hearts near the threshold.
 BIAS = 2.0
 
@@ -36,7 +34,7 @@ def run_demo(
     root = Path(out)
     narrator = narrator or Narrator(quiet=True)
     stages = Stages(root, narrator)
-    world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3}, anatomy=ANATOMY)
+    world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3}, anatomy=anatomy_of(DEFAULT_WORLD))
     sample = world.sample(patients, seed=seed, images_per_patient=1)
 
     def write(folder: Path) -> None:

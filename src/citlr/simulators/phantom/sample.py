@@ -15,7 +15,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.images import encode_png
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
-from citlr.run.files import atomic_write
+from citlr.run.files import atomic_write, fingerprint
 from citlr.simulators.phantom.anatomy import VIEWS, stream
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
 from citlr.simulators.phantom.render import digitise, film, thickness
@@ -232,6 +232,10 @@ class PhantomSample:
         """Return the units of these images, in their order."""
         position = {name: row for row, name in enumerate(self.frame["image_id"])}
         return self.take([position[name] for name in image_ids])
+
+    def fingerprint(self) -> str:
+        """Fingerprint the equations, the seed and the observed variables."""
+        return fingerprint([repr(self.world), self.seed, self.frame.to_dict("list")])
 
 
 def write_phantom(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:

@@ -72,16 +72,20 @@ class FeatureClassifier(nn.Module):
 
     if TYPE_CHECKING:
         weight: Tensor
+        rest: Tensor
 
     def __init__(self, features: FrozenFeatures, weight: Array, bias: float) -> None:
         super().__init__()
         self.features, self.bias = features, float(bias)
-        self.register_buffer("weight", torch.from_numpy(weight.astype(np.float64)))
+        # Of single precision, which tells an audit what the model takes, and what is left of it.
+        single = weight.astype(np.float32)
+        self.register_buffer("weight", torch.from_numpy(single))
+        self.register_buffer("rest", torch.from_numpy((weight - single).astype(np.float32)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, 1) of images (n, 1, s, s)."""
         # In double precision: what two levels differ by cancels out only there.
-        score: Tensor = self.features(images).double() @ self.weight
+        score: Tensor = self.features(images).double() @ (self.weight.double() + self.rest.double())
         return (score + self.bias).float().unsqueeze(1)
 
 
@@ -202,4 +206,7 @@ def _discriminant(low: Array, high: Array, ignored: Array | None) -> Array:
 def _scaled(features: FrozenFeatures, weight: Array, seen: Array) -> FeatureClassifier:
     """Give logits of spread `SPREAD` over the features `seen` (n, d), half of them above 0."""
     weight = weight * SPREAD / (seen @ weight).std()
-    return FeatureClassifier(features, weight, -float(np.median(seen @ weight))).eval()
+    # Between two images: one that lay on the threshold would be turned by rounding.
+    scores = np.sort(seen @ weight)
+    middle = scores[len(scores) // 2 - 1 : len(scores) // 2 + 1].mean()
+    return FeatureClassifier(features, weight, -float(middle)).eval()
