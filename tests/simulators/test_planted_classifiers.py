@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, SemiRealSa
     cohort = plain.write(tmp_path_factory.mktemp("plain"), min_patients_per_level=1)
     sample = semireal(cohort, effects=("shadow", "shape", "tone"), correlation={"cardiomegaly": 0.8}, size=32, seed=1)
     learns = np.arange(300) < 220
-    return Trainer.of(sample, learns), sample.take(~learns)
+    return Trainer.of(sample, learns, LEVELS), sample.take(~learns)
 
 
 @pytest.mark.parametrize("width", [0, 8])
@@ -76,10 +76,10 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(world) -> None:
     with pytest.raises(InputError, match="Did you mean 'cardiomegaly'"):
         trainer.blind("cardiomegali", seed=0)
     with pytest.raises(InputError, match="the same cardiomegaly"):
-        Trainer(trainer.sample, trainer.sample.frame["cardiomegaly"].to_numpy() > 0, trainer.levels).shortcut(
+        Trainer(trainer.units, trainer.units.frame["cardiomegaly"].to_numpy() > 0, trainer.levels).shortcut(
             "cardiomegaly", seed=0
         )
     with pytest.raises(InputError, match="others to set their scale"):
-        Trainer.of(held_out, np.ones(len(held_out), bool))
+        Trainer.of(held_out, np.ones(len(held_out), bool), LEVELS)
     with pytest.raises(InputError, match="nothing a classifier could be biased by"):
-        Trainer.of(semireal(held_out.cohort, effects=(), size=32, seed=0), np.ones(len(held_out), bool))
+        Trainer.of(semireal(held_out.cohort, effects=(), size=32, seed=0), np.arange(len(held_out)) < 9, LEVELS)

@@ -8,17 +8,18 @@ What is left is measured like everybody's, by the exact counterfactuals.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from citlr.errors import InputError, did_you_mean
 from citlr.simulators.phantom.classifiers import BiasedClassifier
-from citlr.simulators.planted.world import SemiRealSample
 
 # Side of the grid of mean grey values, and of that of what a random filter answers.
 GRID, CELLS = 32, 8
@@ -89,28 +90,44 @@ class FeatureClassifier(nn.Module):
         return (score + self.bias).float().unsqueeze(1)
 
 
+class Units(Protocol):
+    """Units whose counterfactuals are exact."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per image: `patient_id`, labels and covariates."""
+
+    @property
+    def level(self) -> NDArray[np.intp]:
+        """Index of each unit's level, (n,)."""
+
+    def counterfactual(self, level: str) -> NDArray[np.float32]:
+        """Give their images (n, 1, s, s) under a level."""
+
+
 @dataclass(frozen=True)
 class Trainer:
     """Makes the classifiers of one world.
 
-    - `sample`: All units of the world.
+    - `units`: All units of the world; their levels in the order of `levels`.
     - `learns` (n,): Units that classifiers learn from. Scales and doses are set by the others, whose labels nobody
       looks at: on what a discriminant learnt from it is too sure of itself.
     - `levels`: Images of all units under every level, as they are rendered once.
     """
 
-    sample: SemiRealSample
+    units: Units
     learns: NDArray[np.bool_]
     levels: tuple[NDArray[np.float32], ...] = field(repr=False)
 
     @classmethod
-    def of(cls, sample: SemiRealSample, learns: NDArray[np.bool_]) -> Trainer:
+    def of(cls, units: Units, learns: NDArray[np.bool_], levels: Sequence[str]) -> Trainer:
         """Render every unit under every level."""
-        if sample.world.null:
+        seen = tuple(units.counterfactual(level) for level in levels)
+        if all(np.array_equal(seen[0], one) for one in seen[1:]):
             raise InputError("No image shows the world's attribute: there is nothing a classifier could be biased by.")
         if learns.all() or not learns.any():
             raise InputError("Classifiers need units to learn from, and others to set their scale: give some of each.")
-        return cls(sample, learns, tuple(sample.counterfactual(level) for level in sample.world.levels))
+        return cls(units, learns, seen)
 
     def blind(self, label: str, *, seed: int, width: int = 16) -> FeatureClassifier:
         """Train one for a label that answers all levels of every image of the world alike."""
@@ -161,21 +178,28 @@ class Trainer:
         return BiasedClassifier(base, detector, strength=sign * 1.001 * high).eval()
 
     def _factual(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        return np.stack([self.levels[self.sample.level[row]][row] for row in rows])
+        return np.stack([self.levels[self.units.level[row]][row] for row in rows])
 
     def _patients(self, label: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Choose a share of the learning patients by the seed; also which of their images have the label."""
-        frame = self.sample.frame
-        if label not in self.sample.cohort.labels:
-            raise InputError(f"The cohort has no label '{label}'.{did_you_mean(label, self.sample.cohort.labels)}")
+        frame = self.units.frame
+        if label not in frame:
+            raise InputError(f"The cohort has no label '{label}'.{did_you_mean(label, map(str, frame.columns))}")
         patients = np.unique(frame["patient_id"].to_numpy()[self.learns].astype(str))
         kept = np.random.default_rng(seed).permutation(patients)[: max(2, round(SHARE * len(patients)))]
         known = frame[label].notna().to_numpy()
         rows = np.flatnonzero(self.learns & known & frame["patient_id"].astype(str).isin(kept).to_numpy())
-        there = frame[label].to_numpy()[rows] > 0
+        there = shows(frame[label])[rows]
         if there.all() or not there.any():
             raise InputError(f"All {len(rows)} images that a classifier learns from have the same {label}.")
         return rows, there
+
+
+def shows(column: pd.Series) -> NDArray[np.bool_]:
+    """Say where a label is positive, or where a covariate has the last of its values in the order of their names."""
+    if pd.api.types.is_numeric_dtype(column):
+        return np.asarray(column.to_numpy(float) > 0)
+    return np.asarray(column == max(column.dropna().unique(), default=""))
 
 
 def _features(features: FrozenFeatures, images: NDArray[np.float32]) -> Array:

@@ -61,7 +61,7 @@ class WorldUnits(Protocol):
     def fingerprint(self) -> str:
         """Fingerprint all that the images depend on."""
 
-    def write(self, directory: str | Path) -> object:
+    def write(self, directory: str | Path, *, min_patients_per_level: int = 20) -> object:
         """Write images and table."""
 
 
@@ -79,7 +79,11 @@ def world_folder(
     """
 
     def work(folder: Path) -> None:
-        (write or sample.write)(folder / name)
+        if write is None:
+            # Who reads the table says how many patients a level needs.
+            sample.write(folder / name, min_patients_per_level=1)
+        else:
+            write(folder / name)
 
     stages.do(Stage(name, {"units": sample.fingerprint(), **inputs}, work, (name,)))
     return stages.path(name)

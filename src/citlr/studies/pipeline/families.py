@@ -254,4 +254,4 @@ class PlantedFamily:
     def _trainer(self, place: Place, size: int, cohort: Cohort) -> Trainer:
         units = self._sample(place, size)
         learns = units.frame["image_id"].isin(cohort.part("train").frame["image_id"]).to_numpy()
-        return Trainer.of(units, np.asarray(learns, dtype=np.bool_))
+        return Trainer.of(units, np.asarray(learns, dtype=np.bool_), self.levels)
