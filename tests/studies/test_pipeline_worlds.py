@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.run.files import read_json
+from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomWorld, true_effect
 from citlr.simulators.phantom.classifiers import classify
+from citlr.studies.generation.study import PRESETS, phantom_study
 from citlr.studies.kit.cohorts import PlantedCohort, Planting
 from citlr.studies.kit.settings import Source
-from citlr.studies.kit.worlds import changes, true_changes
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, changes, true_changes
 from citlr.studies.pipeline.families import Drawn, PhantomFamily, PlantedFamily, choose_family
 from citlr.studies.pipeline.run import run_pipeline
 from citlr.studies.pipeline.worlds import QUICK, Place, with_generator
@@ -159,3 +161,15 @@ def test_worlds_without_the_pipeline_are_an_error_of_use(tmp_path: Path) -> None
 def test_tables_say_which_worlds_they_are_of(tmp_path: Path) -> None:
     assert PhantomFamily("varying").describe() == {"world": "phantom", "anatomy": "varying"}
     assert "fingerprint" not in read_json(Path(__file__).parents[2] / "docs" / "pipeline.json").get("family", {})
+
+
+def test_one_word_makes_the_varying_anatomy_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every study asks `DEFAULT_WORLD`, none has a word of its own."""
+    assert choose_family(None, None, NOTHING, seed=0, narrator=Narrator()) == PhantomFamily(anatomy_of(DEFAULT_WORLD))
+    for place in ("pipeline.families", "generation.study", "imaging.study", "demo"):
+        monkeypatch.setattr(f"citlr.studies.{place}.DEFAULT_WORLD", "varying")
+    assert choose_family(None, None, NOTHING, seed=0, narrator=Narrator()) == PhantomFamily("varying")
+    effort = replace(PRESETS["smoke"], patients=240)
+    study = phantom_study(Source(correlation=0.3), effort, Stages(tmp_path, Narrator(quiet=True)))
+    assert study.sample is not None
+    assert study.sample.world.anatomy == "varying"
