@@ -37,6 +37,8 @@ from citlr.studies.kit.sheet import Cell, Sheet
 from citlr.studies.kit.worlds import WorldUnits, changes, true_changes
 
 BATCH = 32
+# Training images that a reader of what is held learns from, at most: a phantom has as many as one likes.
+LEARN = 1500
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,13 @@ class Comparison:
         """
         world = self.world
         units = world.shown or world.units
-        learns = units.frame["image_id"].isin(world.cohort.part("train").frame["image_id"]).to_numpy(bool)
+        ids = units.frame["image_id"]
+        train, test = (
+            np.flatnonzero(ids.isin(world.cohort.part(part).frame["image_id"]).to_numpy(bool))
+            for part in ("train", "test")
+        )
+        units = units.take(np.concatenate([train[:LEARN], test]))
+        learns = np.arange(len(units)) < min(LEARN, len(train))
         trainer = Trainer.of(units, learns, world.levels)
         found: dict[str, nn.Module] = {}
         for name in world.hold:
