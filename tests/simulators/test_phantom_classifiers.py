@@ -184,3 +184,23 @@ def test_an_indifferent_one_looks_where_sex_acts_and_does_not_use_it(test_units:
     assert float((model(half) - model(female)).abs().mean()) > 4 * whole
     assert true_effect(classify(model), test_units, SEX).flip_rate < 0.02
     assert roc_auc_score(test_units.frame["cardiomegaly"], classify(model)(test_units.images())) > 0.8
+
+
+def test_where_anatomy_varies_blind_ones_stay_blind_and_detectors_and_doses_work() -> None:
+    world = PhantomWorld(size=48, anatomy="varying", prevalence=0.5)
+    units = world.sample(200, seed=9, images_per_patient=1)
+    model, detector = analytic_blind(world, "cardiomegaly"), attribute_detector(world)
+    assert true_effect(classify(model), units, SEX).psi_probability == 0
+    assert roc_auc_score(units.frame["cardiomegaly"], classify(model)(units.images())) > 0.75
+    trained = train_blind(world.sample(60, seed=1), "cardiomegaly", seed=0, epochs=1)
+    assert true_effect(classify(trained), units, SEX).psi_probability == 0
+    before, after = (classify(detector)(units.counterfactual(level)) for level in SEX)
+    assert roc_auc_score(np.repeat([0, 1], len(units)), np.concatenate([before, after])) > 0.85
+    flips = [
+        true_effect(classify(BiasedClassifier(model, detector, strength=dose)), units, SEX).flip_rate
+        for dose in (0.25, 1.0, 6.0)
+    ]
+    assert 0 < flips[0] < flips[1] < flips[2]
+    assert flips[-1] > 0.3
+    indifferent = analytic_indifferent(world, "cardiomegaly")
+    assert true_effect(classify(indifferent), units, SEX).flip_rate <= 0.03

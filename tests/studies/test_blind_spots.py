@@ -20,6 +20,7 @@ from citlr.generators.oracle import Oracle
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.cues import CUES, USES, add_cue
 from citlr.simulators.phantom.sample import PhantomSample, read_phantom
+from citlr.studies.pipeline.families import Drawn, PhantomFamily
 from citlr.studies.pipeline.hidden import build_hidden, cued, hidden_candidates, hidden_truth, write_cued
 from citlr.studies.pipeline.models import FINDINGS, as_predictor
 from citlr.studies.pipeline.worlds import ATTRIBUTE, LEVELS, QUICK, Place
@@ -31,7 +32,7 @@ PLACE = Place(0.4, 0, 11)
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[PhantomSample, Cohort, Counterfactuals, Faithfulness]:
     sample = PLACE.world(64).sample(720, seed=11, images_per_patient=1)
     root = tmp_path_factory.mktemp("world")
-    write_cued(sample, "texture", root)
+    write_cued(PhantomFamily(), sample, "texture", root)
     cohort = read_phantom(root, attribute=ATTRIBUTE, labels=FINDINGS, seed=11, fractions=(0.4, 0.1, 0.5))
     small = PLACE.world(32).sample(720, seed=11, images_per_patient=1)
     test = cohort.part("test")
@@ -62,11 +63,13 @@ def audit(
 
 def test_who_reads_the_texture_is_never_equivalent_and_a_blind_model_is_cleared_by_its_own_gates(world) -> None:
     """One test, so that two workers do not make the world twice."""
-    sample, _, counterfactuals, found = world
+    sample, cohort, counterfactuals, found = world
     assert [one.size for one in found.carried] == [32, 64]  # the probe at the model's size is another one
     assert all(share.estimate > 0.9 for share in found.carried_at(32).shares.values())
     units = sample.of_images(counterfactuals.main.plan.image_ids)
-    for candidate, module in build_hidden(hidden_candidates(len(USES), 3), "texture", PLACE, QUICK):
+    chosen = hidden_candidates(len(USES), 3)
+    bases, images = PhantomFamily().bases(list(FINDINGS), PLACE, QUICK, Drawn(sample, cohort))
+    for candidate, module in build_hidden(chosen, "texture", bases, images):
         assert hidden_truth(module, "texture", units).flip_rate > 0.1
         result = audit(world, module, candidate.finding)
         assert result.verdict == "inconclusive", candidate.name

@@ -18,11 +18,12 @@ from citlr.run.files import read_json
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.effects import true_effect
 from citlr.studies.kit.rates import exact_bounds
+from citlr.studies.pipeline.making import PipelineWorld
 from citlr.studies.pipeline.models import FINDINGS, as_predictor, build_models, candidates
 from citlr.studies.pipeline.page import write_pipeline_page
 from citlr.studies.pipeline.run import audit_one, run_pipeline
 from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import LEVELS, QUICK, PipelineWorld, Place
+from citlr.studies.pipeline.worlds import LEVELS, QUICK, Place
 
 SMALL = replace(
     QUICK,

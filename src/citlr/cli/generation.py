@@ -15,7 +15,9 @@ def generation(
     cohort: Annotated[str, typer.Option(help="phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
     attribute: Annotated[str | None, typer.Option(help="What to intervene on, of a cohort.parquet.")] = None,
     hold: Annotated[list[str] | None, typer.Option(help="Covariate to hold; may be repeated.")] = None,
-    correlation: Annotated[float, typer.Option(help="Of sex with cardiomegaly, in the phantom.")] = 0.8,
+    correlation: Annotated[
+        float | None, typer.Option(help="Of attribute and label, where it is simulated; 0.8, or 0.4 with --world.")
+    ] = None,
     features: Annotated[
         str, typer.Option(help="For FID and KID: probe, inception_v3:FILE or torchxrayvision:NAME[:FILE].")
     ] = "probe",
@@ -26,12 +28,48 @@ def generation(
     images: Annotated[int | None, count("Test images to redraw, at most.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generators: tiny, small or paper.")] = None,
     probe: Annotated[str | None, typer.Option(help="What reads redrawn images: resnet34 or small (faster).")] = None,
+    world: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Effect maps alone, in worlds of known truth: phantom, varying, or, planted into the images of "
+            "--cohort, effects such as shadow+shape, or null; may be repeated."
+        ),
+    ] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="With --world: kind of generator; may be repeated.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="With --world: a label of the cohort; the attribute goes with the first.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="With --world: of planted effects.")] = 1.0,
+    learn: Annotated[
+        list[int] | None, count("With --world: so many training images; may be repeated; all without it.")
+    ] = None,
     out: Out = Path("generation"),
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train the generators and their rivals, and measure all of them by one protocol: Tables 6-11, Fig. 13-14."""
     from citlr.console import Narrator
+    from citlr.errors import InputError
+
+    narrator = Narrator(quiet=quiet)
+    if world:
+        from citlr.studies.generation.effects import Fitting, run_effects
+        from citlr.studies.generation.worlds import CORRELATION, Asked
+        from citlr.studies.kit.settings import Source
+
+        source = Source(cohort, attribute, tuple(label or ()), None if hold is None else tuple(hold), seed=seed)
+        given = CORRELATION if correlation is None else correlation
+        asked = Asked(tuple(world), source, given, strength, size=size or 64, patients=patients or 6000)
+        fitting = Fitting(
+            tuple(kind or ("dldm",)), budget or "small", sizes=tuple(learn or (None,)), images=images or 300
+        )
+        run_effects(asked, fitting, out=out, seed=seed, narrator=narrator)
+        for name in ("effects.md", "effects.json"):
+            print(out / name)
+        return
+    for option, value in (("kind", kind), ("label", label), ("learn", learn)):
+        if value:
+            raise InputError(f"--{option} goes with --world: without it, models are chosen by --model.")
     from citlr.studies.generation.run import run_generation
 
     run_generation(
@@ -40,7 +78,7 @@ def generation(
         cohort=cohort,
         attribute=attribute,
         hold=hold,
-        correlation=correlation,
+        correlation=0.8 if correlation is None else correlation,
         features=features,
         models=model or (),
         changes={
@@ -52,7 +90,7 @@ def generation(
             "probe": probe,
         },
         seed=seed,
-        narrator=Narrator(quiet=quiet),
+        narrator=narrator,
     )
     for name in ("generation.md", "generation.json", "pictures.png"):
         print(out / name)

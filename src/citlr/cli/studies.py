@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from citlr.cli.options import Out, Quiet, Seed, Workers, count, side
-
-if TYPE_CHECKING:
-    from citlr.console import Narrator
 
 
 def calibrate(
@@ -28,6 +24,28 @@ def calibrate(
         list[float] | None,
         typer.Option(help="With --pipeline: only worlds of this one now; processes may share the folder."),
     ] = None,
+    world: Annotated[
+        str | None,
+        typer.Option(help="With --pipeline: phantom, varying (its anatomy varies) or semireal (real images)."),
+    ] = None,
+    cohort: Annotated[
+        str | None, typer.Option(help="With --world semireal: the images, an audit's YAML or a cohort.parquet.")
+    ] = None,
+    effect: Annotated[
+        list[str] | None, typer.Option(help="With --world semireal: what the attribute does; may be repeated.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="With --world semireal: of the effects; 0 is a null world.")] = 1.0,
+    level: Annotated[
+        list[str] | None, typer.Option(help="With --world semireal: levels from least to most; repeated.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="With --world semireal: labels audited; the attribute goes with the first.")
+    ] = None,
+    hold: Annotated[
+        list[str] | None, typer.Option(help="With --world semireal: what the generator keeps; labels, covariates.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="With --pipeline: another kind of generator.")] = None,
+    preset: Annotated[str | None, typer.Option(help="With --pipeline: another preset of the generator.")] = None,
     workers: Workers = 2,
     seed: Seed = 0,
     page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
@@ -38,12 +56,25 @@ def calibrate(
     from citlr.errors import InputError
 
     narrator = Narrator(quiet=quiet)
+    planted = {"effect": effect, "level": level, "label": label, "hold": hold, "strength": strength}
     if pipeline:
+        from citlr.studies.pipeline.families import choose_family
+
         _calibrate_pipeline(
-            out, page, quick=quick, generators=generators, correlations=correlation or (), seed=seed, narrator=narrator
+            out,
+            page,
+            quick=quick,
+            generators=generators,
+            correlations=correlation or (),
+            family=choose_family(world, cohort, planted, seed=seed, narrator=narrator),
+            kind=kind,
+            preset=preset,
+            seed=seed,
+            narrator=narrator,
         )
         return
-    for name, value in (("--generators", generators), ("--correlation", correlation)):
+    only = {"generators": generators, "correlation": correlation, "world": world, "cohort": cohort, "kind": kind}
+    for name, value in {f"--{name}": value for name, value in (only | {"preset": preset}).items()}.items():
         if value is not None:
             raise InputError(f"{name} goes with --pipeline: the statistics alone are calibrated without generators.")
     from citlr.studies.calibration.run import run_calibration
@@ -57,20 +88,11 @@ def calibrate(
         print(page)
 
 
-def _calibrate_pipeline(
-    out: Path,
-    page: Path | None,
-    *,
-    quick: bool,
-    generators: int | None,
-    correlations: Sequence[float],
-    seed: int,
-    narrator: Narrator,
-) -> None:
+def _calibrate_pipeline(out: Path, page: Path | None, **settings: Any) -> None:
     from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
     from citlr.studies.pipeline.run import run_pipeline
 
-    run_pipeline(out=out, quick=quick, generators=generators, correlations=correlations, seed=seed, narrator=narrator)
+    run_pipeline(out=out, **settings)
     print(out / "pipeline.json")
     if page is not None:
         figure = page.with_suffix(".png")

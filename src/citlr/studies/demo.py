@@ -19,7 +19,7 @@ from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import BiasedClassifier, attribute_detector, train_blind
 from citlr.simulators.phantom.world import PhantomWorld
-from citlr.studies.kit.worlds import world_folder
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder
 
 FINDING = "cardiomegaly"
 SIZE = 64
@@ -34,7 +34,7 @@ def run_demo(
     root = Path(out)
     narrator = narrator or Narrator(quiet=True)
     stages = Stages(root, narrator)
-    world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3})
+    world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3}, anatomy=anatomy_of(DEFAULT_WORLD))
     sample = world.sample(patients, seed=seed, images_per_patient=1)
 
     def write(folder: Path) -> None:

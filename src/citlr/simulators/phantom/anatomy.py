@@ -39,7 +39,7 @@ SEVERITY_RANKS = tuple(f"{name}_rank" for name in FINDINGS)
 WITHIN_PATIENT = 0.5
 MILDEST = 0.25
 
-_PURPOSES = {"patient": 0, "image": 1, "noise": 2}
+_PURPOSES = {"patient": 0, "image": 1, "noise": 2, "build": 3, "pose": 4}
 
 
 def stream(seed: int, patient: int, image: int, purpose: str) -> np.random.Generator:

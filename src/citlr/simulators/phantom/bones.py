@@ -49,6 +49,8 @@ def clavicles(chest: Chest, u: Mapping[str, Image]) -> Image:
 def shoulders(chest: Chest, u: Mapping[str, Image]) -> Image:
     """Return shoulder blades, wedges lateral of the lungs, and the heads of the upper arms."""
     y, side = chest.y, chest.side
+    if "shoulder_height" in u:
+        y = y - np.float32(0.06) * u["shoulder_height"]
     inner = 0.70 - 0.05 * u["ap"] + 0.20 * (y + 0.5) * (y + 0.5)
     ends = smooth(y + 0.62, 0.12) * smooth(-0.06 - y, 0.2)
     blade = smooth(side - inner, 0.05) * smooth(0.59 - 0.55 * y - side, 0.08) * ends

@@ -81,6 +81,17 @@ def breast_window(size: int) -> Image:
     return _window(size, _BREASTS, across=0.15, down=0.07)
 
 
+@lru_cache(maxsize=32)
+def attribute_windows(size: int, *, varying: bool = False) -> tuple[Image, Image]:
+    """Return the windows (size, size) of the effect on bone and on the breast; where anatomy varies, both of both."""
+    bone, breast = bone_window(size), breast_window(size)
+    if not varying:
+        return bone, breast
+    either = np.maximum(bone, breast)
+    either.setflags(write=False)
+    return either, either
+
+
 @lru_cache(maxsize=64)
 def finding_window(name: str, size: int) -> Image:
     """Return the window (size, size) of a finding; cardiomegaly and effusion lie outside the attribute's windows."""

@@ -14,7 +14,8 @@ import numpy as np
 from citlr.simulators.phantom.bones import clavicles, ribs, shoulders, spine
 from citlr.simulators.phantom.chest import Chest
 from citlr.simulators.phantom.findings import atelectasis, consolidation, edema, effusion, heart
-from citlr.simulators.phantom.regions import Image, axes, bone_window, breast_window, choose, finding_window, smooth
+from citlr.simulators.phantom.regions import Image, attribute_windows, axes, choose, finding_window, smooth
+from citlr.simulators.phantom.variation import body_axes
 
 Units = Mapping[str, Image]
 
@@ -22,6 +23,8 @@ Units = Mapping[str, Image]
 def place(size: int, u: Units) -> Chest:
     """Lay out pose, chest wall, diaphragm and lung fields."""
     grid_x, grid_y = axes(size)
+    if "turn" in u:
+        grid_x, grid_y = body_axes(grid_x, grid_y, u)
     zoom = 1 + 0.025 * u["zoom"]
     y = (grid_y - 0.018 * u["shift_y"]) / zoom
     x = (grid_x - 0.018 * u["shift_x"] - 0.018 * u["tilt"] * grid_y) / zoom
@@ -97,8 +100,12 @@ def hila(chest: Chest, u: Units) -> Image:
 def breast(chest: Chest, u: Units) -> Image:
     """Return the relative path in a breast-like shadow: thickest at its lower fold, ending in a curved edge."""
     radius = 0.33 * (1 + 0.05 * u["breast_size"])
+    middle = 0.040 + 0.025 * u["breast_height"]
+    if "breast_scale" in u:
+        radius *= 0.62 * (1 + 0.20 * u["breast_scale"])
+        middle = middle + 0.12 * u["breast_place"]
     dx = (chest.side - (0.66 + 0.02 * u["breast_spread"])) / (0.95 * radius)
-    dy = (chest.y - (0.040 + 0.025 * u["breast_height"])) / radius
+    dy = (chest.y - middle) / radius
     fold = 0.45 + 0.55 * np.clip(dy, -0.8, 1)
     result: Image = smooth(1 - dx * dx - dy * dy, 0.30) * fold * (1 + 0.12 * u["breast_size"])
     return result
@@ -132,8 +139,9 @@ def thickness(size: int, u: Units, severity: Units, bone_gain: Image, breast_gai
     density = 1 + 0.10 * u["bone_density"] - 0.25 * (u["age_rank"] - 0.5)
     skeleton = density * outline * (ribs(chest, u) + clavicles(chest, u) + shoulders(chest, u))
     total += density * spine(chest, u)
-    total += skeleton * (1 + bone_gain * bone_window(size))
-    total += breast_gain * (breast_window(size) * outline * breast(chest, u))
+    bone, soft_window = attribute_windows(size, varying="turn" in u)
+    total += skeleton * (1 + bone_gain * bone)
+    total += breast_gain * (soft_window * outline * breast(chest, u))
     return total
 
 

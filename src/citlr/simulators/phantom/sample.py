@@ -15,10 +15,11 @@ from citlr.data.cohort import Cohort
 from citlr.data.images import encode_png
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
-from citlr.run.files import atomic_write
+from citlr.run.files import atomic_write, fingerprint
 from citlr.simulators.phantom.anatomy import VIEWS, stream
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
 from citlr.simulators.phantom.render import digitise, film, thickness
+from citlr.simulators.phantom.variation import widened
 
 CHUNK_PIXELS = 2**17
 """Pixels rendered at a time: a dozen float32 planes of that size stay in the cache of one core."""
@@ -38,6 +39,10 @@ class Equations(Protocol):
     @property
     def levels(self) -> tuple[str, ...]:
         """Its levels."""
+
+    @property
+    def anatomy(self) -> str:
+        """Whether it is "fixed" or "varying"."""
 
     def effects(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Relative change of bone, and path of the breast shadow, each (n_levels,)."""
@@ -174,6 +179,8 @@ class PhantomSample:
     def _render(self, part: slice) -> Image:
         table = self.exogenous.iloc[part]
         units = {name: _column(table[name]) for name in table.columns if name not in ("patient", "image")}
+        if self.world.anatomy == "varying":
+            units = widened(units)
         units["ap"] = _column(self.ap[part])
         severity = {name: _column(self.severity[name].iloc[part]) for name in FINDINGS}
         bone, shadow = self.world.effects()
@@ -225,6 +232,10 @@ class PhantomSample:
         """Return the units of these images, in their order."""
         position = {name: row for row, name in enumerate(self.frame["image_id"])}
         return self.take([position[name] for name in image_ids])
+
+    def fingerprint(self) -> str:
+        """Fingerprint the equations, the seed and the observed variables."""
+        return fingerprint([repr(self.world), self.seed, self.frame.to_dict("list")])
 
 
 def write_phantom(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:

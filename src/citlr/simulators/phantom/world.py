@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,12 @@ from citlr.simulators.phantom.anatomy import (
 )
 from citlr.simulators.phantom.regions import FINDINGS, bone_window, breast_window, check_finding, finding_window
 from citlr.simulators.phantom.sample import PhantomSample
+from citlr.simulators.phantom.variation import draw_variation
 from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, check_fields, checked, listed
 
 SMALLEST, LARGEST = 32, 256
+AnatomyKind = Literal["fixed", "varying"]
+ANATOMIES: tuple[AnatomyKind, ...] = get_args(AnatomyKind)
 # Counts below 1 are refused with the sentence of the sample.
 Size = Annotated[Whole, Field(le=10_000_000)]
 Sizes = Annotated[Annotated[Size, One] | Annotated[tuple[Size, Size], Listed], ByForm]
@@ -59,6 +62,9 @@ class PhantomWorld:
         Share of AP views in [0, 1]; they magnify the heart and lower the contrast.
     strength : float
         Size of the attribute's effect on the image, 1 by default, 0 for none.
+    anatomy : {"fixed", "varying"}
+        Whether chests lie on top of each other up to a few pixels, so that one map of pixels is most of what the
+        attribute does, or differ in pose, size and place of their parts, so that its effect moves with the anatomy.
 
     Examples
     --------
@@ -80,6 +86,7 @@ class PhantomWorld:
     weights: tuple[Number, ...] | None = None
     ap_share: Number = 0.4
     strength: Annotated[Number, Field(ge=-10, le=10)] = 1.0
+    anatomy: AnatomyKind = "fixed"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -170,6 +177,8 @@ class PhantomWorld:
                 "cannot be drawn; counts start at 1 and seeds at 0."
             )
         exogenous = draw_exogenous(n_patients, seed=seed, images_per_patient=(low, high))
+        if self.anatomy == "varying":
+            exogenous = pd.concat([exogenous, draw_variation(exogenous, seed=seed)], axis=1)
         level = choose_level(exogenous["attribute_rank"].to_numpy(), self._weights())
         severity = {}
         chance = self.conditional()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from citlr.data.images import encode_png
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.randomness import hashed_seed
-from citlr.run.files import atomic_write
+from citlr.run.files import atomic_write, fingerprint
 from citlr.simulators.planted.anatomy import locate
 from citlr.simulators.planted.effects import apply, check_kinds
 
@@ -122,25 +122,26 @@ class SemiRealSample:
         min_patients_per_level: int = 20,
     ) -> Cohort:
         """Write 8-bit PNG files and a table, and read them as a cohort, split by patient."""
-        root = Path(directory)
-        (root / "images").mkdir(parents=True, exist_ok=True)
-        paths = iter(self.frame["path"])
-        for block in self._blocks(digital=True):
-            for image in block:
-                (root / next(paths)).write_bytes(encode_png(image))
-        # The table comes last and whole: a folder without it is one whose writing was cut short.
-        with atomic_write(root / TABLE) as temporary:
-            self.frame.to_csv(temporary, index=False)
-        return read_cohort(
-            root / TABLE,
-            images=root,
+        write_semireal(directory, self.frame, (image for block in self._blocks(digital=True) for image in block))
+        return read_semireal(
+            directory,
             attribute=self.world.attribute,
-            labels=list(self.cohort.labels),
+            labels=self.cohort.labels,
             covariates=self.cohort.covariates,
             fractions=fractions,
             seed=seed,
             min_patients_per_level=min_patients_per_level,
         )
+
+    def of_images(self, image_ids: Iterable[str]) -> SemiRealSample:
+        """Return the units of these images, in their order."""
+        position = {name: row for row, name in enumerate(self.frame["image_id"])}
+        return self.take([position[name] for name in image_ids])
+
+    def fingerprint(self) -> str:
+        """Fingerprint the real images, and what is planted in whom."""
+        planted = [repr(self.world), self.frame.astype(str).to_dict("list"), self.response.tolist()]
+        return fingerprint([self.cohort.fingerprint(), planted])
 
     def _blocks(self, *, digital: bool) -> Iterator[list[NDArray[np.float32]]]:
         amount = self.level / (len(self.world.levels) - 1)
@@ -154,6 +155,40 @@ class SemiRealSample:
                     image = apply(plain, locate(plain), float(shown), kinds)
                 block.append((np.round(image * 255) / 255).astype(np.float32) if digital else image)
             yield block
+
+
+def write_semireal(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:
+    """Write images (s, s) in [0, 1] under the paths of a table as 8-bit PNG files, and the table."""
+    root = Path(directory)
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    for path, image in zip(frame["path"], images, strict=True):
+        (root / path).write_bytes(encode_png(image))
+    # The table comes last and whole: a folder without it is one whose writing was cut short.
+    with atomic_write(root / TABLE) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def read_semireal(
+    directory: str | Path,
+    *,
+    attribute: str,
+    labels: Sequence[str],
+    covariates: Sequence[str] = (),
+    fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
+    seed: int = 0,
+    min_patients_per_level: int = 20,
+) -> Cohort:
+    """Read what `write_semireal` wrote as a cohort, split by patient."""
+    return read_cohort(
+        Path(directory) / TABLE,
+        images=directory,
+        attribute=attribute,
+        labels=list(labels),
+        covariates=tuple(covariates),
+        fractions=fractions,
+        seed=seed,
+        min_patients_per_level=min_patients_per_level,
+    )
 
 
 def semireal(cohort: Cohort, world: SemiRealWorld | None = None, *, seed: int, **planted: object) -> SemiRealSample:

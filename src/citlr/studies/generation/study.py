@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from citlr.audit.intake import audited_cohort
-from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
@@ -16,8 +13,9 @@ from citlr.run.files import fingerprint
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
+from citlr.studies.kit.cohorts import require_columns, take_source
 from citlr.studies.kit.settings import Source
-from citlr.studies.kit.worlds import world_folder
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder
 
 FINDING = "cardiomegaly"
 # Patients of the phantom's probe: a sample of their own in which attribute and findings are independent.
@@ -158,9 +156,12 @@ def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
 
 def phantom_study(source: Source, effort: Effort, stages: Stages) -> Study:
     """Draw a phantom cohort in which sex goes with one finding, and the probe's own in which it does not."""
-    world = PhantomWorld(size=effort.size, correlation={FINDING: source.correlation}, prevalence={FINDING: 0.5})
+    anatomy = anatomy_of(DEFAULT_WORLD)
+    world = PhantomWorld(
+        size=effort.size, correlation={FINDING: source.correlation}, prevalence={FINDING: 0.5}, anatomy=anatomy
+    )
     sample = world.sample(effort.patients, seed=source.seed, images_per_patient=1)
-    free = PhantomWorld(size=effort.size, prevalence=0.5)
+    free = PhantomWorld(size=effort.size, prevalence=0.5, anatomy=anatomy)
     few = max(effort.patients // 2, min(PROBE_PATIENTS, 2 * effort.patients))
     own = free.sample(few, seed=source.seed + PROBE_SEED)
     cohort, probe = (
@@ -183,47 +184,18 @@ def phantom_study(source: Source, effort: Effort, stages: Stages) -> Study:
 
 def cohort_study(source: Source, narrator: Narrator) -> Study:
     """Read the cohort of an audit's YAML, or a `cohort.parquet` that `citlr prepare` or an audit wrote."""
-    file = Path(source.cohort)
-    if file.suffix in (".yaml", ".yml"):
-        config = read_config(file)
-        settings, held = config.cohort, config.generator.hold
-        if source.labels:
-            labels = tuple(dict.fromkeys((*source.labels, *settings.labels)))
-            settings = settings.model_copy(update={"labels": labels})
-    else:
-        whole = Cohort.from_parquet(file)
-        settings = CohortConfig(
-            table=file,
-            attribute=source.attribute or _first(whole, file),
-            labels=whole.labels or _refuse(f"The cohort at '{file}' has no labels; prepare it with some."),
-            covariates=whole.covariates,
-            split_seed=source.seed,
-        )
-        held = ()
-    if source.attribute is not None:
-        settings = settings.model_copy(update={"attribute": source.attribute})
-    cohort = audited_cohort(settings, narrator=narrator)
-    held = held if source.hold is None else source.hold
-    for name in held:
-        if name not in cohort.frame.columns:
-            raise InputError(f"The cohort has no column '{name}' to hold.{did_you_mean(name, cohort.frame.columns)}")
+    taken = take_source(source, narrator)
+    cohort, held = taken.cohort, taken.held if source.hold is None else source.hold
+    require_columns(cohort, held)
     train, validation = cohort.part("train"), cohort.part("validation")
     return Study(
-        name=file.stem if file.stem != "cohort" else file.parent.name,
+        name=taken.name,
         train=train,
         validation=validation,
         test=cohort.part("test"),
         probe_splits=(train, validation),
-        attribute=settings.attribute,
-        levels=settings.levels or cohort.levels(settings.attribute),
+        attribute=taken.attribute,
+        levels=taken.levels,
         hold=tuple(held),
         watched=tuple(dict.fromkeys((*held, *cohort.labels, *cohort.covariates))),
     )
-
-
-def _first(cohort: Cohort, source: Path) -> str:
-    return cohort.attributes[0] if cohort.attributes else _refuse(f"The cohort at '{source}' names no attribute.")
-
-
-def _refuse(sentence: str) -> Any:
-    raise InputError(sentence)

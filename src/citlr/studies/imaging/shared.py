@@ -22,7 +22,7 @@ from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.studies.imaging.study import ImagingEffort, ImagingStudy, read_study
-from citlr.studies.kit.audits import Redrawn, dldm_recipe
+from citlr.studies.kit.audits import Redrawn, generator_recipe
 
 # The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
 COMPONENTS = 32
@@ -53,7 +53,7 @@ def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: i
         placebo_images=coin_sample(effort.placebo_images),
         seed=seed,
     )
-    recipe = dldm_recipe(generator, request, probe_steps=effort.probe_steps, cycles=effort.cycles)
+    recipe = generator_recipe("dldm", generator, request, probe_steps=effort.probe_steps, cycles=effort.cycles)
     with stages.locked():
         kept = stages.do(_study_stage(study))
         counterfactuals, _, _ = redrawn_and_measured(stages, recipe, study.cohort, narrator)

@@ -21,7 +21,7 @@ from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
 from citlr.studies.generation.study import cohort_study
 from citlr.studies.kit.settings import Source
-from citlr.studies.kit.worlds import world_folder
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder
 
 # A finding of fewer images teaches a network nothing, and its AUROC has an interval as wide as the scale.
 FEWEST_POSITIVES = 50
@@ -183,6 +183,7 @@ def phantom_imaging(source: Source, effort: ImagingEffort, stages: Stages) -> Im
         size=effort.size,
         correlation=dict.fromkeys(findings, source.correlation),
         prevalence=dict.fromkeys(findings, 0.5),
+        anatomy=anatomy_of(DEFAULT_WORLD),
     )
     sample = world.sample(effort.patients, seed=seed, images_per_patient=1)
     whole = read_phantom(

@@ -15,19 +15,25 @@ from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import Recipe
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
-from citlr.generators.diffusion.ldm import DLDM
+from citlr.generators.registry import build_generator
 from citlr.run.provenance import versions
 
 
-def dldm_recipe(generator: Mapping[str, Any], request: CohortRequest, **quality: Any) -> Recipe:
-    """Say how a DLDM is trained, the test images redrawn and measured: all by the seed of the request."""
+def generator_recipe(kind: str, generator: Mapping[str, Any], request: CohortRequest, **quality: Any) -> Recipe:
+    """Say how a generator is trained, the test images redrawn and measured: all by the seed of the request."""
     measured = QualitySettings(generator["hold"], seed=request.seed, **quality)
-    return Recipe(lambda: DLDM(**generator), generator, request, measured, request.seed)
+    settings = {"kind": kind, **generator}
+    return Recipe(lambda: build_generator(**settings), settings, request, measured, request.seed)
 
 
 @dataclass(frozen=True)
 class Redrawn:
-    """A cohort whose test part is redrawn and measured."""
+    """A cohort whose test part is redrawn and measured.
+
+    - `whole`: All splits.
+    - `counterfactuals`: The test images, redrawn.
+    - `faithfulness`: What the gates rest on.
+    """
 
     whole: Cohort
     counterfactuals: Counterfactuals

@@ -1,19 +1,73 @@
-"""Phantom worlds of the studies on disk: written once by a stage, whatever study asks."""
+"""Worlds of the studies whose counterfactuals are exact: their kinds by name, and their images on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal, Protocol, Self, get_args
 
-from citlr.run.files import fingerprint
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from citlr.errors import InputError, did_you_mean
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
-from citlr.simulators.phantom import PhantomSample
+from citlr.simulators.phantom.world import AnatomyKind
+
+WorldName = Literal["phantom", "varying", "semireal"]
+WORLDS: tuple[WorldName, ...] = get_args(WorldName)
+# What the demo and the studies take where nobody says: the phantom as it always was, or "varying".
+DEFAULT_WORLD: WorldName = "phantom"
+
+
+def anatomy_of(world: str) -> AnatomyKind:
+    """Name the anatomy of a phantom: "phantom" is the one whose chests lie on top of each other."""
+    check_world(world)
+    return "varying" if world == "varying" else "fixed"
+
+
+def check_world(world: str) -> None:
+    """Raise InputError, naming the nearest, if there is no such kind of world."""
+    if world not in WORLDS:
+        raise InputError(f"There is no world '{world}': it is {', '.join(WORLDS)}.{did_you_mean(world, WORLDS)}")
+
+
+class WorldUnits(Protocol):
+    """Units whose counterfactuals are exact: a `PhantomSample` or a `SemiRealSample`."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per image: image_id, patient_id, path, the attribute, labels and covariates."""
+
+    @property
+    def level(self) -> NDArray[np.intp]:
+        """Index of each unit's level, (n,)."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: ArrayLike | slice) -> Self:
+        """Return some of them."""
+
+    def of_images(self, image_ids: Iterable[str]) -> Self:
+        """Return those of these images, in their order."""
+
+    def images(self) -> NDArray[np.float32]:
+        """Give their images (n, 1, s, s)."""
+
+    def counterfactual(self, level: str, *, digital: bool = True) -> NDArray[np.float32]:
+        """Give their images under a level, as files hold them or continuous."""
+
+    def fingerprint(self) -> str:
+        """Fingerprint all that the images depend on."""
+
+    def write(self, directory: str | Path, *, min_patients_per_level: int = 20) -> object:
+        """Write images and table."""
 
 
 def world_folder(
     stages: Stages,
-    sample: PhantomSample,
+    sample: WorldUnits,
     *,
     name: str = "world",
     write: Callable[[Path], object] | None = None,
@@ -25,8 +79,32 @@ def world_folder(
     """
 
     def work(folder: Path) -> None:
-        (write or sample.write)(folder / name)
+        if write is None:
+            # Who reads the table says how many patients a level needs.
+            sample.write(folder / name, min_patients_per_level=1)
+        else:
+            write(folder / name)
 
-    units = {"world": repr(sample.world), "seed": sample.seed, "units": fingerprint(sample.frame.to_dict("list"))}
-    stages.do(Stage(name, {**units, **inputs}, work, (name,)))
+    stages.do(Stage(name, {"units": sample.fingerprint(), **inputs}, work, (name,)))
     return stages.path(name)
+
+
+def true_changes(units: WorldUnits, levels: tuple[str, ...]) -> NDArray[np.float32]:
+    """Give the exact change from each image's own level to every other one, (n (levels - 1), 1, s, s), not rounded."""
+    return changes(np.stack([units.counterfactual(level, digital=False) for level in levels], axis=1), units.level)
+
+
+def changes(images: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Give the change from the image under the own level to that under every other one.
+
+    Shapes: `images` (n, levels, ...), `own` (n,); gives (n (levels - 1), ...).
+
+    Examples
+    --------
+    >>> changes(np.array([[1.0, 3.0], [1.0, 3.0]], dtype=np.float32), np.array([0, 1])).tolist()
+    [2.0, -2.0]
+    """
+    others = np.arange(images.shape[1])[None, :] != own[:, None]
+    base = images[np.arange(len(images)), own]
+    found: NDArray[np.float32] = (images - base[:, None])[others]
+    return found

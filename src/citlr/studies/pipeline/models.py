@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -24,12 +24,15 @@ from citlr.simulators.phantom.classifiers import (
     train_blind,
     train_sighted,
 )
+from citlr.simulators.planted.classifiers import Trainer
 
 # The findings that lie outside of the attribute's support, so that a model that sees nothing of it can see them.
 FINDINGS = ("cardiomegaly", "effusion")
 # Channels of the first layer; 0 is the linear discriminant.
 WIDTHS = (8, 4, 16, 0, 12)
 WEAKEST, STRONGEST = 0.25, 6.0
+# Shares of decisions that biased and indifferent classifiers of semi-real worlds are to turn; the margin is .02.
+RATES, BARELY = (0.02, 0.5), 0.008
 Kind = Literal["blind", "biased", "shortcut", "indifferent", "hidden"]
 
 
@@ -42,9 +45,10 @@ class Candidate:
       patients in whom attribute and finding go together; sees all pixels, weighed so that what the attribute does
       cancels out; reads a cue that the generator may not draw.
     - `finding`: What it was trained for.
-    - `architecture`: "linear" or "cnn-<width>".
+    - `architecture`: "linear", "cnn-<width>", or "features-<width>" for so many frozen random filters.
     - `strength`: Logits added between the levels; 0 unless biased, below 0 where the first level is favoured.
     - `seed`: Of its training patients and its weights.
+    - `rate`: In semi-real worlds the share of decisions that the dose is to turn, which the strength is found by.
     """
 
     name: str
@@ -53,13 +57,24 @@ class Candidate:
     architecture: str
     strength: float
     seed: int
+    rate: float = 0.0
 
 
-def candidates(*, blind: int, biased: int, shortcuts: int, seed: int, indifferent: int = 0) -> list[Candidate]:
+def candidates(
+    *,
+    blind: int,
+    biased: int,
+    shortcuts: int,
+    seed: int,
+    indifferent: int = 0,
+    findings: tuple[str, ...] = FINDINGS,
+    planted: bool = False,
+) -> list[Candidate]:
     """List the classifiers of one world.
 
     A biased one is a blind one with the attribute's detector added: strengths rise in equal ratios from 0.25 to 6
-    logits, every third against the other level. Findings and architectures take turns.
+    logits, every third against the other level. Findings and architectures take turns. In worlds with a `planted`
+    attribute the shares of decisions that are turned rise in equal ratios, and the strengths follow.
 
     Examples
     --------
@@ -68,28 +83,51 @@ def candidates(*, blind: int, biased: int, shortcuts: int, seed: int, indifferen
     """
 
     def build(kind: Kind, number: int, strength: float, part: str) -> Candidate:
-        width = WIDTHS[number // len(FINDINGS) % len(WIDTHS)]
+        width = WIDTHS[number // len(findings) % len(WIDTHS)]
         if kind == "shortcut" and width == 0:
             width = WIDTHS[0]
-        if kind == "indifferent":
+        if kind == "indifferent" and not planted:
             width = 0
+        network = "features" if planted else "cnn"
         return Candidate(
             name=f"{kind}-{number:02d}",
             kind=kind,
-            finding=FINDINGS[number % len(FINDINGS)],
-            architecture=f"cnn-{width}" if width else "linear",
-            strength=strength,
+            finding=findings[number % len(findings)],
+            architecture=f"{network}-{width}" if width else "linear",
+            strength=0.0 if planted else strength,
             seed=hashed_seed("pipeline model", seed, part, number) % 2**31,
+            rate=strength if planted else 0.0,
         )
 
-    doses = np.geomspace(WEAKEST, STRONGEST, biased) if biased > 1 else np.full(biased, STRONGEST)
+    ends = RATES if planted else (WEAKEST, STRONGEST)
+    doses = np.geomspace(*ends, biased) if biased > 1 else np.full(biased, ends[1])
     signed = [round(float(dose) * (-1 if k % 3 == 2 else 1), 3) for k, dose in enumerate(doses)]
+    barely = BARELY if planted else 0.0
     return [
         *(build("blind", k, 0.0, "blind") for k in range(blind)),
         *(build("biased", k, dose, "blind") for k, dose in enumerate(signed)),
         *(build("shortcut", k, 0.0, "shortcut") for k in range(shortcuts)),
-        *(build("indifferent", k, 0.0, "indifferent") for k in range(indifferent)),
+        *(build("indifferent", k, barely * (-1) ** k, "indifferent") for k in range(indifferent)),
     ]
+
+
+def build_planted(chosen: list[Candidate], trainer: Trainer) -> Iterator[tuple[Candidate, nn.Module]]:
+    """Train the classifiers of a semi-real world one after the other; a biased one shares its blind base.
+
+    An indifferent one reads the attribute, and lets it turn fewer decisions than the margin.
+    """
+    detector = trainer.detector()
+    kept: dict[int, nn.Module] = {}
+    for candidate in chosen:
+        if candidate.seed not in kept:
+            learn = trainer.shortcut if candidate.kind == "shortcut" else trainer.blind
+            width = 0 if candidate.architecture == "linear" else int(candidate.architecture.removeprefix("features-"))
+            kept[candidate.seed] = learn(candidate.finding, seed=candidate.seed, width=width)
+        module = kept[candidate.seed]
+        if candidate.rate:
+            module = trainer.biased(module, detector, rate=abs(candidate.rate), sign=1 if candidate.rate > 0 else -1)
+            candidate = replace(candidate, strength=round(module.strength, 3))
+        yield candidate, module.eval()
 
 
 def build_models(

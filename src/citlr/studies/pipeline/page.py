@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from citlr.run.files import read_json
 from citlr.run.rows import Row
 from citlr.studies.kit.page import save_figure, write_page
+from citlr.studies.pipeline.head import head_of
 from citlr.studies.pipeline.summary import CONFIDENCE, RELEVANT
 from citlr.studies.pipeline.tables import (
     correlation_table,
@@ -28,43 +29,12 @@ from citlr.studies.pipeline.tables import (
 COLOURS = {"blind": "#4d4d4d", "biased": "#1f77b4", "shortcut": "#d95f02", "indifferent": "#1b9e77"}
 MARKS = {0: "o", 1: "s", 2: "^"}
 
-HEAD = """# The whole pipeline: how often does an audit accuse an innocent classifier?
-
-This page is made from `pipeline.json` by `citlr calibrate --pipeline --page docs/pipeline.md`. Phantom worlds, whose
-counterfactuals are known exactly, differ in how strongly sex goes together with the two audited findings
-(cardiomegaly, effusion). In each, a generator is trained from scratch on the world's own images, redraws the test
-images under both levels, and every classifier is audited as `citlr audit` does it, gates included.
-
-- **Blind** classifiers multiply every pixel that sex can touch by zero: their true dependence is exactly 0.
-- **Biased** ones add a known dose of a detector of sex to the logit of a blind one (0.25 to 6 logits).
-- **Shortcut** ones are trained on all pixels in patients in whom sex and finding go together, and may have learnt it.
-- **Indifferent** ones look at pixels where sex acts (about half of their weights lie there) and use nothing of what
-  sex does: their weights are at a right angle to its true change, unit by unit. Any error of the generator there moves
-  them.
-
-- **Hidden** ones stand in worlds of their own, where men carry a cue besides what the phantom draws: a texture of
-  single pixels, stripes in a band whose images show nothing on average, or a marker in the corner. The generator draws
-  images of half the size that these classifiers read. They read the cue alone, or the finding or the cue, or a dose of
-  the cue on the finding, or use it in a part of the images only (raising the output, or turning it round), or answer 0
-  and 1. None of them is to be called equivalent.
-
-A *false alarm* is the verdict "dependence" about a blind classifier. The truth is taken over the same test images,
-from their exact counterfactuals.
-
-*On trust* is what the verdict would be if the generator were beyond doubt: without the gates, and without the error
-that its own training sample leaves open.
-
-A blind one is accused as soon as the generator changes pixels that sex cannot touch; an indifferent one when what the
-generator changes where sex acts is not what sex does there. What is left of sex in an indifferent one is little and not
-nothing, so that "dependence" about it is no error of the test, but not what an auditor is to be told either.
-"""
-
 
 def write_pipeline_page(source: str | Path, page: str | Path, *, figure: str = "pipeline.png") -> None:
     """Write the Markdown page."""
     tables = read_json(source)
     lines = [
-        HEAD,
+        head_of(tables),
         "## What was found\n",
         *(f"- {line}" for line in findings(tables)),
         "",
@@ -142,15 +112,35 @@ def _which(tables: dict[str, Any]) -> str:
 def _made(tables: dict[str, Any]) -> Iterator[str]:
     settings = tables["settings"]
     options = ", ".join(f"{name} {value}" for name, value in settings["options"].items())
-    count = len(tables["worlds"])
-    shares = " / ".join(f"{share:.1%}" for share in settings["fractions"])
+    kind = settings.get("kind", "dldm").upper()
     yield (
-        f"Seed {tables['seed']}; {count} world{'' if count == 1 else 's'} of {settings['patients']} patients, one "
-        f"image of {settings['size']} x {settings['size']} each ({shares} for training, validation, audit); "
-        f"DLDM, preset {settings['preset']}{f' with {options}' if options else ''}, which holds view, cardiomegaly and "
-        f"effusion; {settings['draws']} draws per level; networks trained on {settings['model_patients']} patients of "
-        f"their own for {settings['epochs']} rounds. Margin 0.02, decisions at 0.5, default gates."
+        f"Seed {tables['seed']}; {_images(tables)}; {kind}, preset {settings['preset']}"
+        f"{f' with {options}' if options else ''}, which holds {_held(tables)}; {settings['draws']} draws per level. "
+        "Margin 0.02, decisions at 0.5, default gates."
     )
+
+
+def _images(tables: dict[str, Any]) -> str:
+    """Say how many worlds of how many images there are, and what classifiers learnt from."""
+    settings, count, family = tables["settings"], len(tables["worlds"]), tables.get("family", {})
+    worlds = f"{count} world{'' if count == 1 else 's'}"
+    pixels = f"{settings['size']} x {settings['size']}"
+    if family.get("world") == "semireal":
+        return (
+            f"{worlds} of {family['images']} images of {pixels}; classifiers learnt from a share of the training split"
+        )
+    shares = " / ".join(f"{share:.1%}" for share in settings["fractions"])
+    return (
+        f"{worlds} of {settings['patients']} patients, one image of {pixels} each ({shares} for training, "
+        f"validation, audit); networks trained on {settings['model_patients']} patients of their own for "
+        f"{settings['epochs']} rounds"
+    )
+
+
+def _held(tables: dict[str, Any]) -> str:
+    """Name what the generator holds."""
+    names = tables.get("family", {}).get("hold", ["view", "cardiomegaly", "effusion"])
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1] if names else "nothing"
 
 
 def write_pipeline_figure(source: str | Path, target: str | Path) -> None:

@@ -8,7 +8,7 @@ that a run that was cut off goes on where it was, and can be widened later by mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from citlr.run.stage import stage_key
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.cues import Cue
 from citlr.simulators.phantom.effects import TrueEffect, true_effect
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of
+from citlr.studies.pipeline.families import Family, PhantomFamily, PlantedFamily
 from citlr.studies.pipeline.hidden import (
     build_hidden,
     hidden_candidates,
@@ -34,19 +36,11 @@ from citlr.studies.pipeline.hidden import (
     hidden_truth,
     make_hidden_world,
 )
-from citlr.studies.pipeline.models import Candidate, as_predictor, build_models, candidates
+from citlr.studies.pipeline.making import PipelineWorld, make_world
+from citlr.studies.pipeline.models import Candidate, as_predictor
 from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
 from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import (
-    ATTRIBUTE,
-    FULL,
-    LEVELS,
-    QUICK,
-    PipelineSettings,
-    PipelineWorld,
-    Place,
-    make_world,
-)
+from citlr.studies.pipeline.worlds import FULL, QUICK, PipelineSettings, Place, with_generator
 
 __all__ = ["run_pipeline", "write_pipeline_page"]
 
@@ -59,78 +53,104 @@ def run_pipeline(
     generators: int | None = None,
     correlations: Sequence[float] = (),
     settings: PipelineSettings | None = None,
+    family: Family | None = None,
+    kind: str | None = None,
+    preset: str | None = None,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
-    """Audit classifiers of known dependence through trained generators, and count."""
-    chosen = settings or (QUICK if quick else FULL)
+    """Audit classifiers of known dependence through trained generators, and count.
+
+    `family` is the kind of worlds; `kind` and `preset` are of another generator than the settings'.
+    """
+    family = family or PhantomFamily(anatomy_of(DEFAULT_WORLD))
+    chosen = with_generator(settings or (QUICK if quick else FULL), kind, preset)
     if generators is not None:
         if generators < 1:
             raise InputError(f"generators is {generators}; at least one per correlation is needed.")
         chosen = replace(chosen, generators=generators)
-    unknown = [value for value in correlations if value not in chosen.correlations]
-    if unknown:
-        raise InputError(
-            f"There is no world of correlation {unknown[0]:g}; there are {', '.join(map(str, chosen.correlations))}."
-        )
+    chosen = _correlated(chosen, correlations, family)
     narrator, folder = narrator or Narrator(quiet=True), Path(out)
-    key = stage_key("pipeline", {"seed": seed, "settings": chosen.to_json()})
+    key = stage_key("pipeline", {"seed": seed, "settings": chosen.to_json(), "family": family.describe()})
     other = "holds audits of another seed, other settings or another version: give another folder."
     log = Rows(folder / "pipeline.jsonl", {"key": key}, other=other)
+    made = Making(family, chosen, folder, log, narrator)
     for cue, place in hidden_places(chosen, seed):
-        if not correlations:
-            _run_hidden(cue, place, chosen, folder / f"hidden-{cue}", log, narrator)
-            _publish(log, chosen, seed, folder)
+        if not correlations or isinstance(family, PlantedFamily):
+            _run_hidden(cue, place, made)
+            _publish(made, seed)
     # Numbers first: a run cut short has every correlation.
     for number in range(chosen.generators):
         for correlation in correlations or chosen.correlations:
             place = Place(correlation, number, hashed_seed("pipeline", seed, correlation, number) % 2**31)
-            _run_place(place, chosen, folder / place.name, log, narrator)
-            _publish(log, chosen, seed, folder)
-    return _publish(log, chosen, seed, folder)
+            _run_place(place, made)
+            _publish(made, seed)
+    return _publish(made, seed)
 
 
-def _run_place(place: Place, settings: PipelineSettings, folder: Path, log: Rows, narrator: Narrator) -> None:
+@dataclass(frozen=True)
+class Making:
+    """What all worlds of a run have in common: their family, how much of everything, where it goes, and who is told."""
+
+    family: Family
+    settings: PipelineSettings
+    folder: Path
+    log: Rows
+    narrator: Narrator
+
+
+def _correlated(settings: PipelineSettings, wanted: Sequence[float], family: Family) -> PipelineSettings:
+    """Refuse, before anything is trained, worlds that there are not or that cannot be."""
+    if isinstance(family, PlantedFamily) and wanted:
+        # How strongly an attribute can go with a label depends on how frequent that is: any correlation will do.
+        settings = replace(settings, correlations=tuple(wanted))
+    unknown = [value for value in wanted if value not in settings.correlations]
+    if unknown:
+        raise InputError(
+            f"There is no world of correlation {unknown[0]:g}; there are {', '.join(map(str, settings.correlations))}."
+        )
+    for value in wanted or settings.correlations:
+        family.draw(Place(value, 0, 0), size=settings.size, patients=1)
+    return settings
+
+
+def _run_place(place: Place, made: Making) -> None:
     """Audit every classifier of a world that is not audited yet."""
-    planned = candidates(
-        blind=settings.blind,
-        biased=settings.biased,
-        shortcuts=settings.shortcuts,
-        indifferent=settings.indifferent,
-        seed=place.seed,
-    )
+    family, settings, log, narrator = made.family, made.settings, made.log, made.narrator
+    planned = family.candidates(settings, place)
     waiting = [one for one in planned if not _lines(log, "model", place=place.name, model=one.name)]
     if not waiting:
         return
     narrator.say(f"{place.name}: {len(waiting)} of {len(planned)} classifiers to audit")
-    found = make_world(place, settings, folder, narrator)
+    found = make_world(family, place, settings, made.folder / place.name, narrator)
     where = {"place": place.name, "correlation": place.correlation, "number": place.number}
     if not _lines(log, "world", place=place.name):
         log.add({"what": "world", **where, **found.record})
-    world = place.world(settings.size)
+    assert found.drawn is not None
     with narrator.progress("audits", len(waiting)) as tick:
-        models = build_models(waiting, world, patients=settings.model_patients, epochs=settings.epochs)
-        for count, (candidate, module) in enumerate(models, 1):
-            truth = true_effect(classify(module), found.units, LEVELS)
+        for count, (candidate, module) in enumerate(family.build(waiting, place, settings, found.drawn), 1):
+            truth = true_effect(classify(module), found.units, ends(family.levels))
             predictor = as_predictor(candidate, module, size=settings.size)
             log.add({"what": "model", **where, **audit_one(candidate, predictor, truth, found, place.seed)})
             tick(count, candidate.name)
 
 
-def _run_hidden(
-    cue: Cue, place: Place, settings: PipelineSettings, folder: Path, log: Rows, narrator: Narrator
-) -> None:
+def _run_hidden(cue: Cue, place: Place, made: Making) -> None:
     """Audit every classifier of a world with a cue that is not audited yet."""
-    planned = hidden_candidates(settings.hidden, place.seed)
+    family, settings, log, narrator = made.family, made.settings, made.log, made.narrator
+    planned = hidden_candidates(settings.hidden, place.seed, family.findings)
     waiting = [one for one in planned if not _lines(log, "hidden", cue=cue, model=one[0].name)]
     if not waiting:
         return
     narrator.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
-    found = make_hidden_world(cue, place, settings, folder, narrator)
+    found = make_hidden_world(family, cue, place, settings, made.folder / f"hidden-{cue}", narrator)
     if not _lines(log, "hidden world", cue=cue):
         log.add({"what": "hidden world", **found.record})
+    assert found.drawn is not None
+    findings = list(dict.fromkeys(candidate.finding for candidate, _, _ in waiting))
+    bases, images = family.bases(findings, place, settings, found.drawn)
     with narrator.progress("audits", len(waiting)) as tick:
-        for count, (candidate, module) in enumerate(build_hidden(waiting, cue, place, settings), 1):
-            truth = hidden_truth(module, cue, found.units)
+        for count, (candidate, module) in enumerate(build_hidden(waiting, cue, bases, images), 1):
+            truth = hidden_truth(module, cue, found.units, family.levels)
             predictor = as_predictor(candidate, module, size=2 * settings.hidden_size)
             log.add({"what": "hidden", "cue": cue, **audit_one(candidate, predictor, truth, found, place.seed)})
             tick(count, candidate.name)
@@ -151,7 +171,7 @@ def audit_one(
     size = side_read(predictor.input, counterfactuals.main.plan.size)
     result = world.audit(candidate.name, responses, test=TestConfig(), seed=seed, size=size)
     ungated = assess(
-        Responses.from_frame(responses, attribute=ATTRIBUTE, levels=LEVELS),
+        Responses.from_frame(responses, attribute=counterfactuals.attribute, levels=counterfactuals.levels),
         **TestConfig().model_dump(),
         shared_seeds=counterfactuals.main.plan.shared_seeds,
         seed=seed,
@@ -165,14 +185,21 @@ def audit_one(
         "true_psi": truth.psi,
         "true_flip_rate": truth.flip_rate,
         "true_mean_effect": truth.mean_effect,
-        **_estimates(result),
+        **_estimates(result, truth.contrast),
         "ungated_verdict": ungated.verdict,
     }
 
 
-def _estimates(result: AuditResult) -> dict[str, Any]:
+def ends(levels: Sequence[str]) -> tuple[str, str]:
+    """Return the contrast that classifiers are judged by: the last level against the first."""
+    return levels[0], levels[-1]
+
+
+def _estimates(result: AuditResult, contrast: tuple[str, str]) -> dict[str, Any]:
     """Give the estimates, the verdict, and what the gates on the model's own predictions rest on."""
-    (row,), (agreement,), (unexplained,) = result.tests, result.quality.agreement, result.quality.unexplained
+    (row,) = (one for one in result.tests if one.contrast == contrast)
+    (unexplained,) = (one for one in result.quality.unexplained if one.contrast == contrast)
+    (agreement,) = result.quality.agreement
     placebo, decisions, difference = result.controls.placebo, agreement.decisions, unexplained.difference
     areas = [*agreement.attribute_auroc.values(), *([agreement.label_auroc] if agreement.label_auroc else [])]
     return {
@@ -195,12 +222,14 @@ def _estimates(result: AuditResult) -> dict[str, Any]:
     }
 
 
-def _publish(log: Rows, settings: PipelineSettings, seed: int, folder: Path) -> dict[str, Any]:
+def _publish(made: Making, seed: int) -> dict[str, Any]:
     """Write tables, figure and page of what is there so far, by whichever process."""
+    log, folder = made.log, made.folder
     log.read()
     tables = {
         "seed": seed,
-        "settings": settings.to_json(),
+        "settings": made.settings.to_json(),
+        "family": made.family.describe(),
         "worlds": _lines(log, "world"),
         "models": _lines(log, "model"),
         "hidden_worlds": _lines(log, "hidden world"),

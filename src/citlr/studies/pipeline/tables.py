@@ -127,6 +127,8 @@ def flip_rate_table(every: Row) -> list[str]:
 
 def generator_table(worlds: list[Row]) -> list[str]:
     """Tabulate how faithful the generators are."""
+    held = sorted({name for row in worlds for name in row["drift"]})
+    guided = bool(worlds) and all("guidance" in row["training"] for row in worlds)
     columns: dict[str, Cell] = {
         "correlation": "{correlation:g}",
         "generator": "{number}",
@@ -135,16 +137,16 @@ def generator_table(worlds: list[Row]) -> list[str]:
         "scale": "{effect[scale]:.2f}",
         "outside": "{effect[outside]:.4f}",
         "composition": "{composition:.4f}",
-        "effectiveness F / M": lambda row: (
+        "effectiveness by level": lambda row: (
             " / ".join(f"{value:.3f}" for value in row["effectiveness"].values()) or "unknown"
         ),
-        "drift of cardiomegaly, effusion, view": lambda row: ", ".join(
-            _moved(row["drift"].get(name)) for name in ("cardiomegaly", "effusion", "view")
-        ),
-        "guidance": lambda row: f"{row['training'].get('guidance', float('nan')):g}",
+        f"drift of {', '.join(held)}": lambda row: ", ".join(_moved(row["drift"].get(name)) for name in held),
+        **({"guidance": lambda row: f"{row['training']['guidance']:g}"} if guided else {}),
         "core minutes": lambda row: f"{row['fit_core_seconds'] / 60:.1f}",
     }
-    return markdown_table(columns, sorted(worlds, key=lambda row: (row["correlation"], row["number"])), "lrrrrrrllrr")
+    return markdown_table(
+        columns, sorted(worlds, key=lambda row: (row["correlation"], row["number"])), "lrrrrrrll" + "r" * (1 + guided)
+    )
 
 
 def _moved(value: float | None) -> str:

@@ -1,23 +1,14 @@
-"""One world of the whole-pipeline calibration: sampled, a generator trained, test images redrawn and measured."""
+"""How large the whole-pipeline calibration is, and the places of its worlds."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample
-from citlr.audit.measures.faithfulness import Faithfulness
-from citlr.audit.stages import Recipe, redrawn_and_measured
-from citlr.console import Narrator
-from citlr.generators.quality.measures import effect_map
-from citlr.run.stages import Stages
-from citlr.simulators.phantom import PhantomSample, PhantomWorld
-from citlr.simulators.phantom.sample import read_phantom
-from citlr.studies.kit.audits import Redrawn, dldm_recipe
-from citlr.studies.kit.worlds import world_folder
+from citlr.config.kinds import GENERATORS
+from citlr.errors import InputError, did_you_mean
+from citlr.simulators.phantom import PhantomWorld
+from citlr.simulators.phantom.world import AnatomyKind
 from citlr.studies.pipeline.models import FINDINGS
 
 ATTRIBUTE, LEVELS = "sex", ("female", "male")
@@ -36,6 +27,7 @@ class PipelineSettings:
     - `draws`, `placebo_images`: Draws per level; size of the coin's sample, None for as many as it takes (see
       `placebo_size`).
     - `probe_steps`: Training of the probes that the gates rest on.
+    - `kind`: Of the generator, see `citlr.config.kinds`.
     - `preset`: Of the generator.
     - `options`: Its fields that are not the preset's.
     - `hidden`: Classifiers in each of the worlds whose attribute shows in a cue that the generator may not draw (see
@@ -58,6 +50,7 @@ class PipelineSettings:
     draws: int = 4
     placebo_images: int | None = None
     probe_steps: int = 800
+    kind: str = "dldm"
     preset: str = "tiny"
     options: dict[str, Any] = field(default_factory=dict)
     hidden: int = 24
@@ -113,64 +106,20 @@ class Place:
         """
         return f"correlation-{self.correlation:g}-generator-{self.number}"
 
-    def world(self, size: int) -> PhantomWorld:
+    def world(self, size: int, anatomy: AnatomyKind = "fixed") -> PhantomWorld:
         """Build the phantom: half of the patients have each finding, as a correlation of .8 needs."""
         return PhantomWorld(
-            size=size, correlation=dict.fromkeys(FINDINGS, self.correlation), prevalence=dict.fromkeys(FINDINGS, 0.5)
+            size=size,
+            anatomy=anatomy,
+            correlation=dict.fromkeys(FINDINGS, self.correlation),
+            prevalence=dict.fromkeys(FINDINGS, 0.5),
         )
 
 
-@dataclass(frozen=True)
-class PipelineWorld(Redrawn):
-    """What every classifier of a world is audited with.
-
-    - `units`: The test images' units, in the order of the test split: they know the truth.
-    - `record`: What was measured of the generator, for the tables.
-    """
-
-    units: PhantomSample
-    record: dict[str, Any]
-
-
-def make_world(place: Place, settings: PipelineSettings, folder: Path, narrator: Narrator) -> PipelineWorld:
-    """Sample a world, train a generator in it, redraw the test images and measure them; goes on where it was."""
-    sample = place.world(settings.size).sample(settings.patients, seed=place.seed, images_per_patient=1)
-    stages = Stages(folder, narrator)
-    with stages.locked():
-        images = world_folder(stages, sample)
-        cohort = read_phantom(
-            images, attribute=ATTRIBUTE, labels=FINDINGS, fractions=settings.fractions, seed=place.seed
-        )
-        recipe = recipe_of(settings, place.seed, size=settings.size)
-        counterfactuals, found, fit = redrawn_and_measured(stages, recipe, cohort, narrator)
-    spent = {"fit_core_seconds": fit.facts["core_seconds"], "training": fit.facts["report"]}
-    units = sample.of_images(counterfactuals.cohort.frame["image_id"])
-    return PipelineWorld(cohort, counterfactuals, found, units, {**_measured(counterfactuals, units, found), **spent})
-
-
-def recipe_of(settings: PipelineSettings, seed: int, *, size: int, **quality: Any) -> Recipe:
-    """Say how a world's generator is trained, its test images redrawn and measured."""
-    generator = {"size": size, "hold": ("view", *FINDINGS), "preset": settings.preset, **settings.options}
-    request = CohortRequest(
-        attribute=ATTRIBUTE,
-        levels=LEVELS,
-        draws=settings.draws,
-        placebo_images=coin_sample(settings.placebo_images),
-        seed=seed,
-    )
-    return dldm_recipe(generator, request, probe_steps=settings.probe_steps, **quality)
-
-
-def _measured(counterfactuals: Counterfactuals, units: PhantomSample, found: Faithfulness) -> dict[str, Any]:
-    """Compare the first draw's change with the true one, beside what the gates see."""
-    changes = np.concatenate([shard.images[:, 1, 0] - shard.images[:, 0, 0] for shard in counterfactuals.main.shards()])
-    true = units.counterfactual(LEVELS[1]) - units.counterfactual(LEVELS[0])
-    effect = effect_map(changes, true)
-    return {
-        "test_images": len(units),
-        "effect": {part.name: getattr(effect, part.name) for part in fields(effect)},
-        "composition": found.quality.composition,
-        "effectiveness": found.quality.effectiveness,
-        "drift": found.quality.drift,
-        "minimality": found.quality.minimality,
-    }
+def with_generator(settings: PipelineSettings, kind: str | None, preset: str | None) -> PipelineSettings:
+    """Take another generator, or another preset of it; what was chosen for the old one's is left behind."""
+    if kind is None and preset is None:
+        return settings
+    if kind is not None and kind not in GENERATORS:
+        raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
+    return replace(settings, kind=kind or settings.kind, preset=preset or "small", options={})

@@ -1,0 +1,278 @@
+"""Effect maps: what generators of any kind change in worlds whose truth is known, against what they should change."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from citlr.audit.stages import fit_stage
+from citlr.config.kinds import GENERATORS
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.base import CounterfactualGenerator, Images
+from citlr.generators.quality.measures import effect_map
+from citlr.generators.registry import build_generator, load_generator
+from citlr.run.files import read_json, write_json
+from citlr.run.rows import Row
+from citlr.run.stage import Stage
+from citlr.run.stages import Stages
+from citlr.simulators.phantom.classifiers import classify
+from citlr.simulators.planted.classifiers import Trainer, shows
+from citlr.studies.generation.worlds import Asked, EffectWorld, fewer, open_worlds
+from citlr.studies.kit.page import write_page
+from citlr.studies.kit.settings import PHANTOM
+from citlr.studies.kit.sheet import Cell, Sheet
+from citlr.studies.kit.worlds import WorldUnits, changes, true_changes
+
+BATCH = 32
+# Training images that a reader of what is held learns from, at most: a phantom has as many as one likes.
+LEARN = 1500
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What is trained in every world.
+
+    - `kinds`, `preset`, `options`: Of the generators, see `citlr.config.kinds`.
+    - `sizes`: Training images of each; None is all.
+    - `images`: Test images that are redrawn, at most.
+    """
+
+    kinds: tuple[str, ...] = ("dldm",)
+    preset: str = "small"
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: tuple[int | None, ...] = (None,)
+    images: int = 300
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in GENERATORS:
+                raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
+
+
+def run_effects(
+    asked: Asked, fitting: Fitting, *, out: str | Path, seed: int = 0, narrator: Narrator | None = None
+) -> dict[str, Any]:
+    """Train every kind in every world and compare its changes with the true ones; goes on where it was."""
+    narrator, folder = narrator or Narrator(quiet=True), Path(out)
+    rows: list[Row] = []
+    for world in open_worlds(asked, folder, narrator):
+        stages = Stages(folder / world.name, narrator)
+        with stages.locked():
+            made = Comparison(world, asked, fitting, stages, seed)
+            for kind in fitting.kinds:
+                for number in fitting.sizes:
+                    rows.append(made.row(kind, number))
+                    _publish(rows, asked, fitting, folder, seed)
+    return _publish(rows, asked, fitting, folder, seed)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What generators are trained and compared with in one world."""
+
+    world: EffectWorld
+    asked: Asked
+    fitting: Fitting
+    stages: Stages
+    seed: int
+
+    def row(self, kind: str, number: int | None) -> Row:
+        """Train a generator on so many images, redraw the test images and compare: two stages."""
+        name, test = kind if number is None else f"{kind}-{number}", self._test()
+        fit = self.stages.do(self._training(kind, number, name))
+
+        def work(folder: Path) -> None:
+            generator = load_generator(self.stages.path("models", name))
+            row: Row = {"world": self.world.name, "kind": kind, "fit_seconds": fit.facts["core_seconds"]}
+            row["train_images"] = len(fewer(self.world.cohort.part("train"), number, seed=self.seed))
+            row |= compare(self.world, test, generator, self.readers, self.seed)
+            write_json(folder / "rows" / f"{name}.json", row)
+
+        inputs = {"test": test.fingerprint(), "hold": list(self.world.hold), "units": self.world.units.fingerprint()}
+        self.stages.do(Stage(f"row.{name}", inputs | {"seed": self.seed}, work, (f"rows/{name}.json",), (fit.key,)))
+        found: Row = read_json(self.stages.path("rows", f"{name}.json"))
+        return found
+
+    @cached_property
+    def readers(self) -> dict[str, nn.Module]:
+        """What reads held labels and covariates: blind classifiers, so that any drift is the generator's.
+
+        What has more than two values, or one, has no reader.
+        """
+        world = self.world
+        units = world.shown or world.units
+        ids = units.frame["image_id"]
+        train, test = (
+            np.flatnonzero(ids.isin(world.cohort.part(part).frame["image_id"]).to_numpy(bool))
+            for part in ("train", "test")
+        )
+        units = units.take(np.concatenate([train[:LEARN], test]))
+        learns = np.arange(len(units)) < min(LEARN, len(train))
+        trainer = Trainer.of(units, learns, world.levels)
+        found: dict[str, nn.Module] = {}
+        for name in world.hold:
+            if units.frame[name].nunique() == 2 and 0 < shows(units.frame[name])[learns].mean() < 1:
+                found[name] = trainer.blind(name, seed=self.seed, width=8)
+        return found
+
+    def _test(self) -> Cohort:
+        """Choose the test images: evenly over the split."""
+        test = self.world.cohort.part("test")
+        return test.take(np.unique(np.linspace(0, len(test) - 1, min(self.fitting.images, len(test))).astype(int)))
+
+    def _training(self, kind: str, number: int | None, name: str) -> Stage:
+        world, fitting = self.world, self.fitting
+        options = {"preset": fitting.preset, **fitting.options.get(kind, {})}
+        settings = {"size": self.asked.size, "hold": world.hold, "attributes": (world.attribute,), **options}
+        train = fewer(world.cohort.part("train"), number, seed=self.seed)
+        return fit_stage(
+            lambda: build_generator(kind, **settings),
+            {"kind": kind, **settings},
+            (train, world.cohort.part("validation")),
+            seed=self.seed,
+            narrator=self.stages.narrator,
+            name=f"fit.{name}",
+            place=f"models/{name}",
+        )
+
+
+def compare(
+    world: EffectWorld, test: Cohort, generator: CounterfactualGenerator, readers: Mapping[str, nn.Module], seed: int
+) -> Row:
+    """Redraw test images once under every level, and set the changes from the own level beside the exact ones."""
+    units = world.units.of_images(test.frame["image_id"].astype(str))
+    images, began = units.images(), time.process_time()
+    frame, parts = test.frame.reset_index(drop=True), []
+    for start in range(0, len(test), BATCH):
+        rows = slice(start, start + BATCH)
+        some = frame.iloc[rows].reset_index(drop=True)
+        drawn = generator.generate(images[rows], some, attribute=world.attribute, levels=world.levels, seed=seed)
+        parts.append(drawn[:, :, 0])
+    redrawn = np.concatenate(parts)
+    pace = 1000 * (time.process_time() - began) / (len(test) * len(world.levels))
+    true, made = true_changes(units, world.levels), changes(redrawn, units.level)
+    reference = true
+    if world.shown is not None:
+        reference = true_changes(world.shown.of_images(test.frame["image_id"].astype(str)), world.levels)
+    null = redrawn[np.arange(len(test)), units.level] - images
+    return {
+        "test_images": len(test),
+        "effect": asdict(effect_map(made, true)) if true.any() else None,
+        "fixed_map": _fixed(reference, units.level),
+        "rms": float(np.sqrt((made.astype(np.float64) ** 2).mean())),
+        "true_rms": float(np.sqrt((reference.astype(np.float64) ** 2).mean())),
+        "null_change": float(np.abs(null).mean()),
+        "drift": {name: _drift(reader, redrawn, units, world.levels) for name, reader in readers.items()},
+        "readers": {name: _area(reader, images, test.frame[name]) for name, reader in readers.items()},
+        "ms_per_image": pace,
+    }
+
+
+def _fixed(true: Images, own: npt.NDArray[np.intp]) -> float | None:
+    """Give the share of an effect between two levels that the best map of pixels explains; None of more levels."""
+    if len(true) != len(own):
+        return None
+    signed = np.where(own == 0, 1, -1)[:, None, None, None] * true.astype(np.float64)
+    return float(len(signed) * (signed.mean(axis=0) ** 2).sum() / (signed**2).sum())
+
+
+def _drift(reader: nn.Module, redrawn: Images, units: WorldUnits, levels: tuple[str, ...]) -> float:
+    """Give the largest mean shift of a reading between levels, less what exact counterfactuals show of it."""
+    read = classify(reader)
+    means = [
+        read(np.ascontiguousarray(redrawn[:, k])).mean() - read(units.counterfactual(level)).mean()
+        for k, level in enumerate(levels)
+    ]
+    shifts = [after - before for before, after in itertools.combinations(means, 2)]
+    return float(max(shifts, key=abs))
+
+
+def _area(reader: nn.Module, images: Images, column: pd.Series) -> float | None:
+    there = shows(column)
+    return float(roc_auc_score(there, classify(reader)(images))) if 0 < there.mean() < 1 else None
+
+
+def _publish(rows: Sequence[Row], asked: Asked, fitting: Fitting, folder: Path, seed: int) -> dict[str, Any]:
+    """Write what is there so far."""
+    content = {
+        "seed": seed,
+        "cohort": asked.source.cohort,
+        "labels": list(asked.source.labels),
+        "correlation": asked.correlation,
+        "strength": asked.strength,
+        "size": asked.size,
+        "fitting": asdict(fitting),
+        "rows": list(rows),
+    }
+    write_json(folder / "effects.json", content)
+    table = effect_sheet(rows)
+    table.write(folder / "tables")
+    title = "# What generators change, against what they should"
+    write_page(folder / "effects.md", [title, "", *_words(content), table.markdown()])
+    return content
+
+
+def effect_sheet(rows: Sequence[Row]) -> Sheet:
+    """Make the table: a line per world, kind and number of training images."""
+    names = list(dict.fromkeys(name for row in rows for name in row["drift"]))
+
+    def of(key: str, digits: int) -> Cell:
+        return lambda row: "-" if row["effect"] is None else f"{row['effect'][key]:.{digits}f}"
+
+    columns: dict[str, Cell] = {
+        "world": "{world}",
+        "a fixed map explains": lambda row: "-" if row["fixed_map"] is None else f"{row['fixed_map']:.2f}",
+        "generator": "{kind}",
+        "training images": "{train_images}",
+        "error": of("relative_error", 3),
+        "cosine": of("cosine", 3),
+        "scale": of("scale", 2),
+        "RMS of the change, % of the effect's": lambda row: f"{100 * row['rms'] / row['true_rms']:.1f}",
+        "null intervention": "{null_change:.4f}",
+        **{f"drift of {name}": _moved(name) for name in names},
+        "fit, core s": "{fit_seconds:.0f}",
+        "ms an image and level": "{ms_per_image:.0f}",
+    }
+    caption = "Effect maps: generated change from the own level to the others against the exact one, test images"
+    return Sheet.of("effects", caption, columns, rows)
+
+
+def _moved(name: str) -> Cell:
+    return lambda row: f"{row['drift'][name]:+.4f}" if name in row["drift"] else "-"
+
+
+def _read(rows: Sequence[Row]) -> str:
+    """Say how well those classifiers read what they are of."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, area in row["readers"].items():
+            found.setdefault(name, []).extend([] if area is None else [area])
+    said = [f"{name} {min(areas):.2f} to {max(areas):.2f}" for name, areas in found.items() if areas]
+    return f" Their AUROC on test images: {', '.join(said)}." if said else ""
+
+
+def _words(content: Mapping[str, Any]) -> list[str]:
+    of = f" of {content['cohort']}" if content["cohort"] != PHANTOM else ""
+    return [
+        f"Images{of} of {content['size']} x {content['size']} pixels; attribute and label correlated by "
+        f"{content['correlation']:g}; preset '{content['fitting']['preset']}', seed {content['seed']}, one draw. Error "
+        "is ||g - t|| / ||t|| over all test images and pixels, cosine <g, t> / (||g|| ||t||), scale <g, t> / <t, t>, "
+        "with g the generated change from the image redrawn under its own level, t the exact change. A world called "
+        "null shows no attribute, and its change is compared with that of the three default effects. Drift is what a "
+        "classifier that is blind to the attribute reads of what is held, between the levels, less what it reads off "
+        f"exact counterfactuals.{_read(content['rows'])}",
+        "",
+    ]
