@@ -10,9 +10,10 @@ from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.prediction import predict_sets
 from citlr.audit.replicates import REPLICATE, replicates_of
 from citlr.data.cohort import Cohort
+from citlr.generators.base import REPLICATES
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
-from citlr.generators.effects.uncertainty import REPLICATES, find_deviations
+from citlr.generators.effects.uncertainty import find_deviations
 from citlr.generators.oracle import Oracle
 from citlr.generators.registry import load_generator
 from citlr.invariance.responses import Responses

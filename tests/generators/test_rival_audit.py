@@ -23,7 +23,8 @@ from citlr.run.files import read_json
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.world import PhantomWorld
 
-OPTIONS = {
+OPTIONS: dict[str, dict] = {
+    "edits": {},
     "vae": {"steps": 8, "channels": [8, 8], "beta": 2.0},
     "latent-shift": {"probe_steps": 8, "autoencoder": {"ae_steps": 8}},
 }
@@ -40,7 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort]:
 
 
 @pytest.mark.slow  # whole audits through a VAE are made by test_change_one_input.py
-@pytest.mark.parametrize("kind", ["vae", "latent-shift"])
+@pytest.mark.parametrize("kind", ["edits", "vae", "latent-shift"])
 def test_an_audit_takes_a_rival_by_its_kind(world, tmp_path: Path, kind: str) -> None:
     root, _ = world
     for name in ("world", "model.ts"):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from citlr.console import Ticker, silent
 from citlr.data.counterfactuals import CounterfactualSet, Images, write_counterfactuals
-from citlr.generators.base import CounterfactualGenerator
+from citlr.generators.base import REPLICATES, CounterfactualGenerator
 from citlr.invariance.generator_error import Replicates
 from citlr.invariance.responses import Responses
 from citlr.invariance.tables import read_long
@@ -37,28 +37,43 @@ def draw_replicates(
     The first level stays as it was drawn, every other one is moved by its effect against the first: a contrast does not
     see more.
     """
-    known: Callable[..., Images] | None = getattr(generator, "mean_replicates", None)
-    if known is None or not len(rows):
+    move = _mover(generator, main)
+    if move is None or not len(rows):
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier generator, or of settings that have changed
         return None
     plan = main.plan
-    found = known(plan.attribute, plan.levels)
-    moves = (found[:, 1:] - found[:, :1]).swapaxes(0, 1)  # levels without the first, replicates, 1, s, s
     some = replace(
         plan,
         attribute=REPLICATE,
         levels=plan.levels[1:],
-        draws=moves.shape[1],
+        draws=REPLICATES,
         image_ids=tuple(plan.image_ids[row] for row in rows),
         patient_ids=tuple(plan.patient_ids[row] for row in rows),
         factual=("",) * len(rows),
     )
 
     def draw(positions: range) -> Images:
-        first = _first_draws(main, rows[positions.start : positions.stop])
-        return np.clip(first[:, 1:, None] + moves[None], 0.0, 1.0).astype(np.float32)
+        return move(_first_draws(main, rows[positions.start : positions.stop]))
 
     return write_counterfactuals(folder, some, draw, tick=tick)
+
+
+def _mover(generator: CounterfactualGenerator, main: CounterfactualSet) -> Callable[[Images], Images] | None:
+    """Say how first draws (n, levels, 1, s, s) are moved to every other level: (n, levels - 1, replicates, 1, s, s).
+
+    A generator of edits makes every replicate's own edit of the image under the first level; one that knows how far
+    its mean images may be off moves all images alike.
+    """
+    plan = main.plan
+    edit: Callable[..., Images] | None = getattr(generator, "move_by_replicates", None)
+    if edit is not None:
+        return lambda first: edit(first[:, 0], plan.attribute, plan.levels)
+    known: Callable[..., Images] | None = getattr(generator, "mean_replicates", None)
+    if known is None:
+        return None
+    found = known(plan.attribute, plan.levels)
+    moves = (found[:, 1:] - found[:, :1]).swapaxes(0, 1)  # levels without the first, replicates, 1, s, s
+    return lambda first: np.clip(first[:, 1:, None] + moves[None], 0.0, 1.0).astype(np.float32)
 
 
 def replicates_of(frame: pd.DataFrame, responses: Responses) -> Replicates | None:

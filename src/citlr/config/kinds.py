@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 GENERATORS: dict[str, str] = {
     "dldm": "citlr.generators.diffusion.ldm:DLDM",
     "cldm": "citlr.generators.diffusion.ldm:CLDM",
+    "edits": "citlr.generators.edits.generator:EditGenerator",
     "vae": "citlr.generators.rivals.vae:ConditionalVAE",
     "latent-shift": "citlr.generators.rivals.latent_shift:LatentShift",
 }

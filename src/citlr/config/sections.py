@@ -94,8 +94,8 @@ class CohortConfig(Section):
 class GeneratorConfig(Section):
     """Which generator to train and how large; `options` overrides single fields of the preset.
 
-    "dldm" and "cldm" are latent diffusion with and without a disentangler, "vae" is the conditional beta-VAE, and
-    "latent-shift" walks along the gradient of an attribute probe.
+    "dldm" and "cldm" are latent diffusion with and without a disentangler, "edits" changes the original where its
+    anatomy is, "vae" is the conditional beta-VAE, and "latent-shift" walks along the gradient of an attribute probe.
     """
 
     kind: GeneratorKind = "dldm"

@@ -20,6 +20,9 @@ Images = npt.NDArray[np.float32]
 Level = str | tuple[str, ...]
 # Of saved generators; one more whenever weights of before would mean something else. 2: latents hide what is held.
 FORMAT = 2
+# What a training sample leaves open is told by this many replicates: a spread of twelve is known to a fifth, which the
+# t distribution of the verdict allows for.
+REPLICATES = 12
 
 
 @runtime_checkable

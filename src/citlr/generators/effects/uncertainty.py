@@ -13,12 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from citlr.generators.base import REPLICATES
 from citlr.generators.conditions import Conditions
 from citlr.learning.store import Dataset, spans
 from citlr.randomness import hashed_seed
-
-# Replicates that are kept; a spread of twelve is known to a fifth, which the t distribution of the verdict allows for.
-REPLICATES = 12
 
 
 class Uncertainty(nn.Module):

@@ -1,0 +1,108 @@
+"""How an attribute is coded, and what its summaries differ by: by patient, beside what is held.
+
+An attribute of K levels has K - 1 contrasts that add up to nothing over the levels (Helmert's), a number has one. The
+difference that belongs to a contrast is a weighted sum of summaries: weighted least squares with an intercept, the
+held covariates and the other attributes beside it, every patient counting once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.linalg import helmert
+from torch import Tensor
+
+from citlr.generators.conditions import Conditions
+from citlr.generators.variables import Variable
+
+Floats = npt.NDArray[np.float64]
+# A number is taken to act in proportion, no further than this many standard deviations.
+FAR = 3.0
+
+
+def contrasts(variable: Variable) -> Tensor:
+    """Code of every column of a variable's code but the last, (columns, contrasts): two levels are -1/2 and 1/2.
+
+    Examples
+    --------
+    >>> contrasts(Variable("sex", ("F", "M"))).tolist()
+    [[-0.5], [0.5]]
+    >>> contrasts(Variable("race", ("a", "b", "w"))).sum(dim=0).abs().max().item() < 1e-6
+    True
+    """
+    if not variable.levels:
+        return torch.ones(1, 1)
+    return -torch.from_numpy(helmert(len(variable.levels)).T.copy()).float() / 2**0.5
+
+
+def coded(conditions: Conditions, variable: Variable, codes: Tensor) -> Tensor:
+    """Contrasts (n, contrasts) of codes (n, width); of a missing value, the middle."""
+    own = codes[:, conditions.span(variable.name)][:, :-1]
+    values = own @ contrasts(variable).to(codes)
+    return values if variable.levels else values.clamp(-FAR, FAR)
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a contrast's difference is read by, of n images of some patients.
+
+    - `weights` (contrasts, n): the difference is `weights @ summaries`.
+    - `image` (n,): weight of every image, 1 / (images of the patient).
+    - `columns` (n, k): intercept and what is beside the contrasts, and these last.
+    - `patient` (n,): number of the patient.
+    """
+
+    weights: Floats
+    image: Floats
+    columns: Floats
+    patient: npt.NDArray[np.intp]
+
+    @property
+    def patients(self) -> int:
+        """Number of patients."""
+        return int(self.patient.max()) + 1
+
+    def difference(self, summaries: Floats) -> Floats:
+        """Differences (contrasts, width) of summaries (n, width)."""
+        found: Floats = self.weights @ summaries
+        return found
+
+    def influences(self, summaries: Floats, *, null: bool = False) -> Floats:
+        """Give what every patient adds to the error of the differences: (contrasts, patients, width).
+
+        With `null`, as if no contrast made a difference: what patients add up to is the difference itself then.
+        """
+        columns = self.columns[:, : self.columns.shape[1] - len(self.weights)] if null else self.columns
+        root = np.sqrt(self.image)[:, None]
+        fitted, *_ = np.linalg.lstsq(root * columns, root * summaries, rcond=None)
+        rest = summaries - columns @ fitted
+        found = np.zeros((len(self.weights), self.patients, summaries.shape[1]))
+        for contrast, weights in enumerate(self.weights):
+            np.add.at(found[contrast], self.patient, weights[:, None] * rest)
+        if null:
+            return found
+        free = max(self.patients - self.columns.shape[1], 1)
+        scaled: Floats = found * np.sqrt(self.patients / free)
+        return scaled
+
+
+def design(conditions: Conditions, variable: Variable, codes: Tensor, patients: npt.ArrayLike) -> Design:
+    """Make the design of one attribute's contrasts; the coin is beside nothing, and nothing beside it."""
+    own = coded(conditions, variable, codes).double().numpy()
+    beside = [np.ones((len(own), 1))]
+    for other in (*conditions.recorded, *conditions.held):
+        if other.name != variable.name:
+            part = codes[:, conditions.span(other.name)].double().numpy()
+            beside.append(part[:, 1:] if other.levels else part)
+    rest = np.concatenate(beside, axis=1)
+    _, number, count = np.unique(np.asarray(patients).astype(str), return_inverse=True, return_counts=True)
+    image = 1 / count[number]
+    root = np.sqrt(image)[:, None]
+    # The contrasts, less what is beside them: least squares by residuals (Frisch, Waugh, Lovell).
+    fitted, *_ = np.linalg.lstsq(root * rest, root * own, rcond=None)
+    alone = own - rest @ fitted
+    weights = np.linalg.pinv((alone * image[:, None]).T @ own) @ (alone * image[:, None]).T
+    return Design(weights, image, np.concatenate([rest, own], axis=1), number)

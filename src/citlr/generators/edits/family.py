@@ -1,0 +1,159 @@
+"""The family of edits: shade, contrast by scale, tone and displacement, smooth over the frame of the atlas.
+
+An edit is a vector of coefficients. Its maps lie in the atlas' frame, are carried to the image by its registration, and
+act there: `x' = (x + m + sum_k (exp(g_k) - 1) band_k(x) + sum_j t_j h_j(x)) o (id + v)`, clipped to [0, 1]. So an
+edit is an additive change and a displacement, and the edit of nothing is nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from citlr.generators.edits.warps import blur, gradient, warp
+
+# Gaussians between the bands of an image, in 64ths of its side.
+BANDS = (0.8, 2.0, 5.0)
+# Kinds of change, and the channels of each.
+CHANNELS = {"shade": 1, "contrast": len(BANDS) + 1, "tone": 2, "displacement": 2}
+# What a coefficient of 1 does: grey values, log gain of a band (the last is what is left below all bands), grey values
+# at the middle of the scale, pixels of 64. About as much as an attribute does, so that kinds compare.
+UNITS = {"shade": (0.1,), "contrast": (0.5, 0.5, 0.4, 0.1), "tone": (0.05, 0.05), "displacement": (1.5, 1.5)}
+# Points along a side of the grids of coefficients, of each kind: what is smooth is written by few.
+GRIDS = {"shade": (16, 8, 4), "contrast": (4, 1), "tone": (4, 1), "displacement": (4, 2)}
+# How far an edit goes at most: the logarithm of a gain, and a displacement along an axis in pixels of 64.
+MOST_GAIN, MOST_DISPLACEMENT = 1.5, 6.0
+# Points along a side of a block: what one variance is given to.
+BLOCK = 4
+
+
+@dataclass(frozen=True)
+class Field:
+    """One grid of coefficients: what it changes, where its coefficients stand, and the blocks they belong to."""
+
+    kind: str
+    channel: int
+    grid: int
+    start: int
+
+    @property
+    def span(self) -> slice:
+        """Its place in a vector of coefficients."""
+        return slice(self.start, self.start + self.grid**2)
+
+    @property
+    def unit(self) -> float:
+        """What a coefficient of 1 does."""
+        return UNITS[self.kind][self.channel]
+
+
+@dataclass(frozen=True)
+class Family:
+    """All fields of edits of images of one size.
+
+    - `size`: Side of the images.
+    """
+
+    size: int
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The grids in the order of their coefficients."""
+        found: list[Field] = []
+        for kind, channels in CHANNELS.items():
+            for channel in range(channels):
+                for grid in GRIDS[kind]:
+                    found.append(Field(kind, channel, grid, found[-1].start + found[-1].grid ** 2 if found else 0))
+        return tuple(found)
+
+    @property
+    def width(self) -> int:
+        """Number of coefficients."""
+        return self.fields[-1].start + self.fields[-1].grid ** 2
+
+    @cached_property
+    def blocks(self) -> Tensor:
+        """The block of every coefficient (width,), counted from 0."""
+        found, first = [], 0
+        for field in self.fields:
+            side = torch.arange(field.grid) // BLOCK
+            own = side[:, None] * (int(side.max()) + 1) + side
+            found.append(own.flatten() + first)
+            first += int(own.max()) + 1
+        return torch.cat(found)
+
+    def columns(self, kinds: str | tuple[str, ...]) -> Tensor:
+        """Mark the coefficients (width,) of some kinds."""
+        chosen = torch.zeros(self.width, dtype=torch.bool)
+        for field in self.fields:
+            if field.kind in kinds:
+                chosen[field.span] = True
+        return chosen
+
+    def maps(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """Draw coefficients (n, width) as maps in the atlas' frame: by kind, (n, channels, s, s)."""
+        n, unit = len(coefficients), self.size / 64
+        drawn = {kind: coefficients.new_zeros(n, channels, self.size, self.size) for kind, channels in CHANNELS.items()}
+        for field in self.fields:
+            own = coefficients[:, field.span].reshape(n, field.grid, field.grid) * field.unit
+            axis = hats(field.grid, self.size).to(own)
+            drawn[field.kind][:, field.channel] += axis @ own @ axis.T
+        drawn["displacement"] = drawn["displacement"] * unit
+        return drawn
+
+    def split(self, images: Tensor, coefficients: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Give the edits of images (n, 1, s, s): what they add (n, 1, s, s) and displacements (n, 2, s, s)."""
+        maps = self.maps(coefficients)
+        flat = {kind: warp(value, frame.back) for kind, value in maps.items() if kind != "displacement"}
+        gains = (flat["contrast"].clamp(-MOST_GAIN, MOST_GAIN).exp() - 1) * bands(images)
+        added = flat["shade"] + gains.sum(dim=1, keepdim=True)
+        added = added + (flat["tone"] * tones(images)).sum(dim=1, keepdim=True)
+        # A step in the atlas is a longer one in a larger chest: by the slope of its registration.
+        slope = torch.eye(2).to(images).view(1, 2, 2, 1, 1) + gradient(frame.forth)
+        pushed = torch.einsum("ncdyx,ndyx->ncyx", slope, maps["displacement"])
+        most = MOST_DISPLACEMENT * self.size / 64
+        return added, warp(pushed, frame.back).clamp(-most, most)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The way of images into the atlas (`forth`) and back, displacements (n, 2, s, s) in pixels each."""
+
+    forth: Tensor
+    back: Tensor
+
+
+def apply(images: Tensor, added: Tensor, displacement: Tensor) -> Tensor:
+    """Apply edits to images (n, 1, s, s) in [0, 1]: change the grey values, then move them."""
+    return warp(images + added, displacement).clamp(0, 1)
+
+
+def bands(images: Tensor) -> Tensor:
+    """Take images (n, 1, s, s) apart by scale, (n, 4, s, s): they add up to the image."""
+    unit, rest, found = images.shape[-1] / 64, images, []
+    for sigma in BANDS:
+        smooth = blur(images, sigma * unit)
+        found.append(rest - smooth)
+        rest = smooth
+    return torch.cat([*found, rest], dim=1)
+
+
+def tones(images: Tensor) -> Tensor:
+    """Curves over grey values that leave black and white in place: two channels of images (n, 1, s, s)."""
+    grey = images.clamp(0, 1)
+    bow = grey * (1 - grey)
+    return torch.cat([4 * bow, 10 * bow * (1 - 2 * grey)], dim=1)
+
+
+@lru_cache(maxsize=32)
+def hats(grid: int, size: int) -> Tensor:
+    """Smooth weights of the points of a grid along an axis, (size, grid); they add up to 1 at every pixel."""
+    if grid == 1:
+        return torch.ones(size, 1)
+    step = size / grid
+    points = torch.arange(grid) * step + step / 2 - 0.5
+    weights = torch.exp(-0.5 * ((torch.arange(size)[:, None] - points[None]) / (0.75 * step)) ** 2)
+    return weights / weights.sum(dim=1, keepdim=True)

@@ -1,0 +1,219 @@
+"""The edit generator: counterfactuals as edits of the original, estimated from unpaired images without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from citlr.generators.base import REPLICATES, Images, Level
+from citlr.generators.conditions import Conditions
+from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
+from citlr.generators.edits.contrasts import coded, contrasts, design
+from citlr.generators.edits.estimate import ALPHA, Cases, Learnt, find
+from citlr.generators.edits.family import Family, Frame, apply
+from citlr.generators.edits.fine import find_fine
+from citlr.generators.edits.settings import EditSettings
+from citlr.generators.edits.summaries import frame_of, measured
+from citlr.generators.edits.warps import inverse, resized, warp
+from citlr.generators.learnt import LearntGenerator
+from citlr.generators.preparation import Prepared
+from citlr.generators.request import Request
+from citlr.generators.variables import Variable
+from citlr.randomness import hashed_seed
+
+# Images on which the answers to edits are measured, at most.
+MEASURED_ON = 768
+# An image whose likeness to the atlas lies this many deviations (by the median) below the median cannot be placed.
+UNLIKE = 6.0
+
+
+class Edits(nn.Module):
+    """What was learnt: one row per contrast of the attributes.
+
+    - `atlas` (1, 2, SIDE, SIDE), `least`: the frame, and the likeness below which an image is left as it is.
+    - `coefficients` (contrasts, width), `draws` (replicates, contrasts, width): edits, and what is left open of them.
+    - `in_atlas`, `on_film` (contrasts, s, s): fine structure of either frame.
+    """
+
+    atlas: Tensor
+    least: Tensor
+    coefficients: Tensor
+    draws: Tensor
+    in_atlas: Tensor
+    on_film: Tensor
+
+    def __init__(self, count: int, width: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("atlas", torch.zeros(1, 2, SIDE, SIDE))
+        self.register_buffer("least", torch.tensor(-1.0))
+        self.register_buffer("coefficients", torch.zeros(count, width))
+        self.register_buffer("draws", torch.zeros(REPLICATES, count, width))
+        self.register_buffer("in_atlas", torch.zeros(count, size, size))
+        self.register_buffer("on_film", torch.zeros(count, size, size))
+
+
+class EditGenerator(LearntGenerator):
+    """Redraws an image by an edit: a displacement and a change of appearance, placed by the image's own anatomy.
+
+    Nothing is drawn at random: all draws of a level are alike, and the null intervention is the image itself. Where the
+    training images show nothing of an attribute, nothing is changed; `report` says which kinds of change were kept.
+    """
+
+    settings = EditSettings
+    kind: ClassVar[str] = "edits"
+    config: EditSettings
+    edits: Edits
+
+    def build(self, conditions: Conditions, *, seed: int) -> None:
+        """Make room for what is to be learnt."""
+        self.family = Family(self.size)
+        self._spans: dict[str, slice] = {}
+        count = 0
+        for variable in conditions.attributes:
+            own = contrasts(variable).shape[1]
+            self._spans[variable.name] = slice(count, count + own)
+            count += own
+        self.edits = Edits(count, self.family.width, self.size).to(self.device)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Name the one file of weights."""
+        return {"edits": self.edits}
+
+    def weight(self) -> float:
+        """Give the configuration's own."""
+        return self.config.guidance
+
+    def per_batch(self, request: Request) -> int:
+        """Images that are redrawn at a time."""
+        return 64
+
+    @torch.no_grad()
+    def learn(self, prepared: Prepared) -> None:
+        """Find the atlas, how summaries answer to edits, and the edits of every attribute."""
+        session, conditions = prepared.session, prepared.conditions
+        seed, narrator = session.seed, session.narrator
+        rows = _some(prepared.splits[0].frame["patient_id"].to_numpy(), self.config.images, seed)
+        images, codes = prepared.sets[0].images(rows), prepared.codes[0][torch.from_numpy(rows)]
+        patients = prepared.splits[0].frame["patient_id"].to_numpy()[rows]
+        narrator.say(f"edits: bringing {len(images)} images together")
+        self.edits.atlas.copy_(build_atlas(images[: self.config.chosen_on]))
+        placed = self._placed(images)
+        images, codes, patients = images[placed], codes[placed], patients[placed.numpy()]
+        frame = frame_of(images, self.edits.atlas)
+        table = measured(
+            self.family,
+            images[:MEASURED_ON],
+            Frame(frame.forth[:MEASURED_ON], frame.back[:MEASURED_ON]),
+            self.edits.atlas,
+            seed=hashed_seed("answers to edits", seed),
+        )
+        self.report["edits"] = {"images": len(images), "not_placed": int((~placed).sum())}
+        for variable in conditions.attributes:
+            random = np.random.default_rng(hashed_seed("edits", seed, variable.name))
+            own = coded(conditions, variable, codes)
+
+            def cases(part: slice, variable: Variable = variable, own: Tensor = own) -> Cases:
+                lines = design(conditions, variable, codes[part], patients[part])
+                return Cases(
+                    self.family,
+                    self.edits.atlas,
+                    images[part],
+                    Frame(frame.forth[part], frame.back[part]),
+                    own[part],
+                    lines,
+                )
+
+            every = cases(slice(None))
+            few = len(images) > self.config.chosen_on
+            some = cases(slice(self.config.chosen_on)) if few else every
+            found = find(some, every, table.double().numpy(), random)
+            self._keep(variable, every, found, random)
+            kept = self.report["edits"][variable.name]
+            said = " and ".join([*found.kinds, *(["fine structure"] if "fine" in kept else [])]) or "nothing is shown"
+            narrator.say(f"edits: {variable.name}: {said} (p = {found.p:.3f})")
+
+    def _placed(self, images: Tensor) -> Tensor:
+        """Mark the images (n,) that can be brought to the atlas, and remember what is too unlike."""
+        like = likeness(images, self.edits.atlas, register(images, self.edits.atlas))
+        middle = like.median()
+        self.edits.least.copy_(middle - UNLIKE * 1.4826 * (like - middle).abs().median())
+        return like >= self.edits.least
+
+    def _keep(self, variable: Variable, cases: Cases, found: Learnt, random: np.random.Generator) -> None:
+        rows = self._spans[variable.name]
+        self.edits.coefficients[rows] = torch.from_numpy(found.coefficients).float()
+        report: dict[str, Any] = {"kinds": list(found.kinds), "p": found.p, "log_evidence": found.gains}
+        if found.p <= ALPHA:
+            self.edits.draws[:, rows] = torch.from_numpy(found.draws(REPLICATES, random)).float()
+            middle = cases.middle(found.coefficients)
+            frames = {
+                "in_atlas": find_fine(middle, cases.design, random=random, forth=frame_of(middle, cases.atlas).forth),
+                "on_film": find_fine(middle, cases.design, random=random),
+            }
+            name = max(frames, key=lambda one: frames[one].excess)
+            if frames[name].excess > 0:
+                getattr(self.edits, name)[rows] = frames[name].maps
+                report["fine"] = name
+        self.report["edits"][variable.name] = report
+
+    def _frame(self, images: Tensor) -> tuple[Frame, Tensor]:
+        """Register images (n, 1, s, s), and mark (n, 1) those that can be brought to the atlas."""
+        own = register(images, self.edits.atlas)
+        able = likeness(images, self.edits.atlas, own) >= self.edits.least
+        forth = resized(own, self.size)
+        return Frame(forth, inverse(forth)), able[:, None]
+
+    def _coded(self, codes: Tensor) -> Tensor:
+        each = [coded(self.conditions, variable, codes) for variable in self.conditions.attributes]
+        return torch.cat(each, dim=1).to(self.device)
+
+    def _split(self, images: Tensor, change: Tensor, frame: Frame, draw: int | None) -> tuple[Tensor, Tensor]:
+        rows = self.edits.coefficients if draw is None else self.edits.coefficients + self.edits.draws[draw]
+        added, displacement = self.family.split(images, change @ rows, frame)
+        in_atlas = torch.einsum("nc,cyx->nyx", change, self.edits.in_atlas)[:, None]
+        on_film = torch.einsum("nc,cyx->nyx", change, self.edits.on_film)[:, None]
+        return added + on_film + warp(in_atlas, frame.back), displacement
+
+    def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
+        """Edit images; all draws are alike, and what is not intervened on is not touched."""
+        own = images.to(self.device)
+        frame, able = self._frame(own)
+        factual, redrawn = self._coded(codes), []
+        for requested in request.requested(self.conditions, codes):
+            change = request.weight * (self._coded(requested) - factual) * able
+            edited = apply(own, *self._split(own, change, frame, None))
+            still = (change == 0).all(dim=1).view(-1, 1, 1, 1)
+            redrawn.append(torch.where(still, own, edited))
+        return torch.stack(redrawn, dim=1)[:, :, None].expand(-1, -1, request.draws, -1, -1, -1)
+
+    def reconstruct_batch(self, images: Tensor) -> Tensor:
+        """Keep all of an image."""
+        return images
+
+    @torch.no_grad()
+    def move_by_replicates(self, images: Images, attribute: str | Sequence[str], levels: Sequence[Level]) -> Images:
+        """Edit images under the first level to every other one: (n, levels - 1, replicates, 1, s, s)."""
+        own, conditions = torch.from_numpy(images).to(self.device), self.conditions
+        nothing, (frame, able) = conditions.nothing(len(images)), self._frame(own)
+        first, *others = (self._coded(conditions.intervene(nothing, attribute, level)) for level in levels)
+        moved = [
+            torch.stack(
+                [apply(own, *self._split(own, (other - first) * able, frame, draw)) for draw in range(REPLICATES)], 1
+            )
+            for other in others
+        ]
+        return torch.stack(moved, dim=1).cpu().numpy()
+
+
+def _some(patients: npt.NDArray[Any], most: int, seed: int) -> npt.NDArray[np.int64]:
+    """Rows of patients in an order drawn by the seed, whole patients, `most` rows at most."""
+    unique, number = np.unique(patients.astype(str), return_inverse=True)
+    turn = np.random.default_rng(hashed_seed("edits", seed)).permutation(len(unique))[number]
+    order = np.argsort(turn, kind="stable")
+    kept = order[:most] if len(order) > most else order
+    return kept.astype(np.int64)

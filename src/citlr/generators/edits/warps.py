@@ -1,0 +1,73 @@
+"""Blurring, moving and comparing images: what registration and edits are made of.
+
+A displacement (n, 2, s, s) holds x and y in pixels: the moved image at p is the image at p + u(p).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Blur images (n, c, s, s) by a Gaussian of `sigma` pixels; beyond the border, the border goes on."""
+    reach = max(1, math.ceil(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / sigma) ** 2).to(images)
+    kernel = kernel / kernel.sum()
+    n, c, height, width = images.shape
+    rows = functional.pad(images.reshape(n * c, 1, height, width), (0, 0, reach, reach), mode="replicate")
+    rows = functional.conv2d(rows, kernel.view(1, 1, -1, 1))
+    columns = functional.conv2d(functional.pad(rows, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
+    return columns.reshape(n, c, height, width)
+
+
+def places(size: int, like: Tensor) -> Tensor:
+    """Positions (x, y) of pixels, (2, s, s)."""
+    axis = torch.arange(size).to(like)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([x, y])
+
+
+def warp(images: Tensor, displacement: Tensor) -> Tensor:
+    """Take every pixel of images (n, c, s, s) from where the displacement (n, 2, s, s) points to."""
+    size = images.shape[-1]
+    where = (places(size, images) + displacement).permute(0, 2, 3, 1)
+    scaled = (where + 0.5) * 2 / size - 1
+    return functional.grid_sample(images, scaled, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def compose(first: Tensor, then: Tensor) -> Tensor:
+    """Give the displacement that moves by `first` and the result by `then`: warp(warp(x, first), then)."""
+    return then + warp(first, then)
+
+
+def inverse(displacement: Tensor, rounds: int = 12) -> Tensor:
+    """Find the displacement that undoes one, by fixed-point iteration."""
+    back = -displacement
+    for _ in range(rounds):
+        back = -warp(displacement, back)
+    return back
+
+
+def gradient(images: Tensor) -> Tensor:
+    """Central differences of images (n, c, s, s) along x and y: (n, c, 2, s, s), zero at the border."""
+    change = images.new_zeros(*images.shape[:2], 2, *images.shape[2:])
+    change[:, :, 0, :, 1:-1] = (images[..., :, 2:] - images[..., :, :-2]) / 2
+    change[:, :, 1, 1:-1, :] = (images[..., 2:, :] - images[..., :-2, :]) / 2
+    return change
+
+
+def affine_displacement(matrices: Tensor, size: int) -> Tensor:
+    """Displacements of affine maps (n, 2, 3), whose coordinates run from -1 to 1 over the image."""
+    scaled = (places(size, matrices) + 0.5) * 2 / size - 1
+    with_one = torch.cat([scaled, torch.ones_like(scaled[:1])]).reshape(3, -1)
+    return (matrices @ with_one).reshape(-1, 2, size, size) * (size / 2)
+
+
+def resized(displacement: Tensor, size: int) -> Tensor:
+    """Give displacements at another size, in pixels of that size."""
+    factor = size / displacement.shape[-1]
+    return functional.interpolate(displacement, size=(size, size), mode="bilinear", align_corners=False) * factor

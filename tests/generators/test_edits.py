@@ -1,0 +1,262 @@
+"""The edit generator: registration, the family of edits, shrinkage, and the whole on images whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from citlr.data.cohort import Cohort
+from citlr.generators.conditions import Conditions
+from citlr.generators.edits.atlas import build_atlas, likeness, register
+from citlr.generators.edits.contrasts import contrasts, design
+from citlr.generators.edits.estimate import ALPHA
+from citlr.generators.edits.family import Family, Frame, apply, bands
+from citlr.generators.edits.fine import find_fine
+from citlr.generators.edits.generator import EditGenerator
+from citlr.generators.edits.shrinkage import error_root, shown, shrink, whitened
+from citlr.generators.edits.summaries import edited, summaries, width
+from citlr.generators.edits.warps import compose, inverse, warp
+from citlr.generators.registry import load_generator
+from citlr.generators.variables import Variable
+from citlr.simulators import semireal
+from citlr.simulators.phantom import PhantomWorld
+from citlr.simulators.planted.world import SemiRealSample
+
+
+def chests(n: int, seed: int, **world: object) -> torch.Tensor:
+    return torch.from_numpy(PhantomWorld(size=64, **world).sample(n, seed=seed, images_per_patient=1).images())
+
+
+def smooth_displacement(n: int, seed: int, size: int = 64, scale: float = 3.0) -> torch.Tensor:
+    coarse = torch.randn(n, 2, 3, 3, generator=torch.Generator().manual_seed(seed)) * scale
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
+
+
+def test_a_displacement_and_its_inverse_cancel() -> None:
+    there = smooth_displacement(3, 0)
+    left = compose(there, inverse(there))[:, :, 8:-8, 8:-8]
+    assert float(left.abs().max()) < 0.1
+    images = chests(2, 0)
+    assert torch.allclose(warp(images, torch.zeros(2, 2, 64, 64)), images, atol=1e-5)
+
+
+def test_registration_brings_moved_chests_together() -> None:
+    images = chests(60, 1)
+    moved = warp(images, smooth_displacement(60, 2, scale=2.0))
+    atlas = build_atlas(moved)
+    displacement = register(moved, atlas)
+    apart = likeness(moved, atlas, torch.zeros_like(displacement))
+    assert float(likeness(moved, atlas, displacement).mean()) > float(apart.mean()) + 0.1
+
+
+def test_registration_does_not_see_shading_and_contrast() -> None:
+    images = chests(40, 3)
+    atlas = build_atlas(images)
+    ramp = torch.linspace(0, 0.1, 64).view(1, 1, 1, 64)
+    change = register(0.8 * images + ramp, atlas) - register(images, atlas)
+    assert float(change.pow(2).mean().sqrt()) < 0.35  # pixels of 32
+
+
+def test_the_edit_of_nothing_is_nothing_and_bands_add_up() -> None:
+    images, family = chests(4, 4), Family(64)
+    still = Frame(torch.zeros(4, 2, 64, 64), torch.zeros(4, 2, 64, 64))
+    assert torch.equal(edited(family, images, torch.zeros(4, family.width), still), images)
+    assert torch.allclose(bands(images).sum(dim=1, keepdim=True), images, atol=1e-5)
+    assert len(family.blocks) == family.width == sum(int(family.columns((kind,)).sum()) for kind in KINDS)
+
+
+KINDS = ("shade", "contrast", "tone", "displacement")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_edit_does_what_it_says(kind: str) -> None:
+    images, family = chests(3, 5), Family(64)
+    still = Frame(torch.zeros(3, 2, 64, 64), torch.zeros(3, 2, 64, 64))
+    own = torch.zeros(3, family.width)
+    coarsest = [field for field in family.fields if field.kind == kind and field.channel == 0][-1]
+    own[:, coarsest.span] = 1.0
+    added, displacement = family.split(images, own, still)
+    if kind == "displacement":
+        assert float(added.abs().max()) < 1e-6
+        assert torch.allclose(displacement[:, 0], torch.tensor(coarsest.unit), atol=1e-4)
+        assert torch.allclose(displacement[:, 1], torch.tensor(0.0), atol=1e-6)
+        return
+    assert float(displacement.abs().max()) == 0
+    wanted = {
+        "shade": torch.full_like(images, coarsest.unit),
+        "contrast": (np.exp(coarsest.unit) - 1) * bands(images)[:, :1],
+        "tone": coarsest.unit * 4 * images * (1 - images),
+    }[kind]
+    assert torch.allclose(added, wanted, atol=1e-4)
+    assert torch.equal(apply(images, added, displacement), (images + added).clamp(0, 1)) or kind == "contrast"
+
+
+def test_contrasts_of_levels_add_up_to_nothing_and_two_are_half_apart() -> None:
+    assert contrasts(Variable("sex", ("F", "M"))).flatten().tolist() == pytest.approx([-0.5, 0.5])
+    three = contrasts(Variable("race", ("a", "b", "w")))
+    assert three.shape == (3, 2)
+    assert three.sum(dim=0).abs().max() < 1e-6
+    assert contrasts(Variable("age")).tolist() == [[1.0]]
+
+
+def test_a_difference_is_read_beside_what_is_held_and_every_patient_counts_once() -> None:
+    random = np.random.default_rng(0)
+    patient = np.repeat(np.arange(300), random.integers(1, 4, 300))
+    level, label = random.integers(0, 2, 300), np.zeros(300, dtype=int)
+    label[:] = np.where(random.random(300) < 0.8, level, 1 - level)
+    frame = pd.DataFrame({"patient_id": patient, "sex": np.array(["F", "M"])[level[patient]], "label": label[patient]})
+    conditions = Conditions.of(frame, attributes=("sex",), hold=("label",), coin_seed=0)
+    lines = design(conditions, conditions.attributes[0], conditions.encode(frame), patient)
+    measured = np.column_stack([2.0 * level[patient] + 5.0 * label[patient], 5.0 * label[patient]]).astype(float)
+    assert lines.difference(measured)[0] == pytest.approx([2.0, 0.0], abs=1e-8)
+    noisy = random.standard_normal((300, 3))[patient]
+    error = np.sqrt((lines.influences(noisy)[0] ** 2).sum(axis=0))
+    spread = [lines.difference(random.standard_normal((300, 1))[patient])[0, 0] for _ in range(300)]
+    assert error.mean() == pytest.approx(np.std(spread), rel=0.2)
+
+
+def test_shrinkage_finds_the_block_that_is_there_and_its_draws_cover_the_truth() -> None:
+    random = np.random.default_rng(1)
+    answers = random.standard_normal((80, 40))
+    blocks = np.repeat(np.arange(10), 4)
+    truth = np.zeros(40)
+    truth[4:8] = (1.0, -1.5, 2.0, 1.0)
+    found = shrink(answers, answers @ truth + random.standard_normal(80), blocks, np.ones(40, dtype=bool))
+    assert found.mean[4:8] == pytest.approx(truth[4:8], abs=0.6)
+    assert np.abs(np.delete(found.mean, np.arange(4, 8))).max() < 0.35
+    assert found.evidence > 50
+    spread = found.draws(answers, 400, random).std(axis=0)[4:8]
+    assert spread == pytest.approx(np.sqrt(1 / 80), rel=0.5)
+
+
+def test_the_test_of_nothing_keeps_its_level_and_has_power() -> None:
+    random = np.random.default_rng(2)
+    answers = {"a": random.standard_normal((30, 5)), "b": random.standard_normal((30, 8))}
+    mixing = np.linalg.cholesky(0.5 * np.eye(30) + 0.5)
+    found = []
+    for _ in range(200):
+        influences = random.standard_normal((150, 30)) @ mixing.T
+        found.append(shown(answers, influences, influences[:, :6], random, redraws=99))
+    # Exact binomial: of 200 tests of level .05, more than 20 reject with probability .0013.
+    assert np.mean(np.array(found) <= 0.05) <= 0.10
+    shifted = random.standard_normal((150, 30)) @ mixing.T + 0.1 * answers["a"][:, 0]
+    assert shown(answers, shifted, 0 * shifted, random, redraws=199) <= 0.01
+    # What no summary shows is seen in the pixels.
+    still = random.standard_normal((150, 30)) @ mixing.T
+    assert shown(answers, still, still + 0.5, random, redraws=199) <= 0.01
+
+
+def test_whitened_differences_have_unit_errors() -> None:
+    random = np.random.default_rng(3)
+    influences = random.standard_normal((2000, 12)) @ np.diag(np.arange(1, 13))
+    errors = influences.T[:, :, None] * random.choice([-1, 1], size=(1, 2000, 400))
+    assert np.std(whitened(error_root(influences), errors.sum(axis=1)), axis=1) == pytest.approx(1.0, abs=0.15)
+
+
+def test_fine_structure_is_kept_where_it_is_and_nothing_elsewhere() -> None:
+    random = np.random.default_rng(4)
+    frame = pd.DataFrame({"patient_id": range(200), "sex": np.tile(["F", "M"], 100)})
+    conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    lines = design(conditions, conditions.attributes[0], conditions.encode(frame), frame["patient_id"])
+    images = torch.from_numpy(random.normal(0.5, 0.05, (200, 1, 64, 64)).astype(np.float32))
+    assert find_fine(images, lines, random=random).excess == 0
+    images[1::2, 0, 20:44, 30] += 0.1
+    found = find_fine(images, lines, random=random)
+    assert float(found.maps[0, 24:40, 30].mean()) > 0.05
+    assert float(found.maps[0, :, :12].abs().max()) < 0.005
+
+
+def test_a_summary_has_the_width_that_is_said() -> None:
+    images = chests(2, 6)
+    assert summaries(images, torch.zeros(2, 2, 64, 64)).shape == (2, width())
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    world = PhantomWorld(size=32, anatomy="varying")
+    sample = world.sample(260, seed=11, images_per_patient=(1, 2))
+    return sample.write(tmp_path_factory.mktemp("plain"), min_patients_per_level=1)
+
+
+def planted(cohort: Cohort, folder: Path, *effects: str) -> tuple[SemiRealSample, Cohort]:
+    sample = semireal(cohort, effects=effects, size=32, correlation={cohort.labels[0]: 0.4}, seed=5)
+    return sample, sample.write(folder, fractions=(0.7, 0.05, 0.25), min_patients_per_level=1)
+
+
+def fitted(written: Cohort, seed: int = 0) -> EditGenerator:
+    generator = EditGenerator(size=32, hold=(written.labels[0],))
+    return generator.fit(written.part("train"), seed=seed)
+
+
+@pytest.fixture(scope="module")
+def toned(plain: Cohort, tmp_path_factory: pytest.TempPathFactory) -> tuple[SemiRealSample, Cohort, EditGenerator]:
+    sample, written = planted(plain, tmp_path_factory.mktemp("toned"), "tone")
+    return sample, written, fitted(written)
+
+
+def test_an_effect_is_found_and_carried(toned: tuple[SemiRealSample, Cohort, EditGenerator]) -> None:
+    sample, written, generator = toned
+    report = generator.report["edits"]
+    assert report["planted"]["p"] <= ALPHA
+    assert "tone" in report["planted"]["kinds"]
+    test = written.part("test")
+    units = sample.take(sample.frame.set_index("image_id").index.get_indexer(test.frame["image_id"]))
+    images = test.pixels(np.arange(len(test)), size=32)
+    redrawn = generator.generate(images, test.frame, attribute="planted", levels=("less", "more"), draws=2)
+    rows = np.arange(len(test))
+    assert np.array_equal(redrawn[rows, units.level, 0], images)  # the null intervention is the image
+    assert np.array_equal(redrawn[:, :, 0], redrawn[:, :, 1])
+    other = np.array(sample.world.levels)[1 - units.level]
+    truth = units.counterfactual(list(other), digital=False) - units.images(digital=False)
+    change = redrawn[rows, 1 - units.level, 0] - images
+    assert np.linalg.norm(change - truth) / np.linalg.norm(truth) < 0.5
+
+
+def test_the_coin_changes_nothing_and_what_cannot_be_placed_is_left(
+    toned: tuple[SemiRealSample, Cohort, EditGenerator],
+) -> None:
+    _, written, generator = toned
+    test = written.part("test")
+    images = test.pixels(np.arange(12), size=32)
+    frame = test.frame.iloc[:12]
+    coin = generator.generate(images, frame, attribute="placebo", levels=generator.attributes["placebo"])
+    assert np.array_equal(coin, np.broadcast_to(images[:, None, None], coin.shape))
+    turned = np.ascontiguousarray(np.rot90(images, axes=(2, 3)))
+    redrawn = generator.generate(turned, frame, attribute="planted", levels=("less", "more"))
+    left = np.abs(redrawn - turned[:, None, None]).max(axis=(1, 2, 3, 4, 5)) == 0
+    assert left.mean() >= 0.9
+
+
+def test_replicates_differ_about_the_edit(toned: tuple[SemiRealSample, Cohort, EditGenerator]) -> None:
+    _, written, generator = toned
+    test = written.part("test")
+    images = test.pixels(np.arange(6), size=32)
+    moved = generator.move_by_replicates(images, "planted", ("less", "more"))
+    assert moved.shape == (6, 1, 12, 1, 32, 32)
+    spread = moved.std(axis=2).mean()
+    assert 0 < spread < np.abs(moved.mean(axis=2) - images[:, None]).mean()
+
+
+def test_a_saved_generator_draws_the_same(toned: tuple[SemiRealSample, Cohort, EditGenerator], tmp_path: Path) -> None:
+    _, written, generator = toned
+    generator.save(tmp_path)
+    again = load_generator(tmp_path)
+    assert again.fingerprint() == generator.fingerprint()
+    test = written.part("test")
+    images = test.pixels(np.arange(5), size=32)
+    both = [
+        one.generate(images, test.frame.iloc[:5], attribute="planted", levels=("less", "more"))
+        for one in (generator, again)
+    ]
+    assert np.array_equal(*both)
+
+
+def test_where_nothing_is_planted_nothing_is_changed(plain: Cohort, tmp_path: Path) -> None:
+    _, written = planted(plain, tmp_path)
+    generator = fitted(written)
+    assert generator.report["edits"]["planted"]["kinds"] == []
+    assert float(generator.edits.coefficients.abs().max()) == 0
