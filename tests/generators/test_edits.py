@@ -16,7 +16,7 @@ from citlr.generators.edits.contrasts import contrasts, design
 from citlr.generators.edits.estimate import ALPHA
 from citlr.generators.edits.family import Family, Frame, apply, bands
 from citlr.generators.edits.fine import find_fine
-from citlr.generators.edits.generator import EditGenerator
+from citlr.generators.edits.generator import EditGenerator, some_rows
 from citlr.generators.edits.shrinkage import error_root, shown, shrink, whitened
 from citlr.generators.edits.summaries import edited, summaries, width
 from citlr.generators.edits.warps import compose, inverse, warp
@@ -253,6 +253,14 @@ def test_a_saved_generator_draws_the_same(toned: tuple[SemiRealSample, Cohort, E
         for one in (generator, again)
     ]
     assert np.array_equal(*both)
+
+
+def test_where_patients_are_left_out_they_are_left_out_whole() -> None:
+    patients = np.repeat(np.arange(40), 3)
+    rows = some_rows(patients, 50, 0)
+    assert len(rows) == 48
+    assert set(np.unique(patients[rows], return_counts=True)[1]) == {3}
+    assert sorted(some_rows(patients, 500, 0)) == list(range(120))
 
 
 def test_where_nothing_is_planted_nothing_is_changed(plain: Cohort, tmp_path: Path) -> None:

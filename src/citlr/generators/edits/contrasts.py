@@ -16,9 +16,9 @@ from scipy.linalg import helmert
 from torch import Tensor
 
 from citlr.generators.conditions import Conditions
+from citlr.generators.edits.shrinkage import Floats
 from citlr.generators.variables import Variable
 
-Floats = npt.NDArray[np.float64]
 # A number is taken to act in proportion, no further than this many standard deviations.
 FAR = 3.0
 
@@ -90,7 +90,7 @@ class Design:
 
 
 def design(conditions: Conditions, variable: Variable, codes: Tensor, patients: npt.ArrayLike) -> Design:
-    """Make the design of one attribute's contrasts; the coin is beside nothing, and nothing beside it."""
+    """Make the design of one attribute, beside what the cohort records and what is held; the coin is beside nothing."""
     own = coded(conditions, variable, codes).double().numpy()
     beside = [np.ones((len(own), 1))]
     for other in (*conditions.recorded, *conditions.held):

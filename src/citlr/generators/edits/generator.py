@@ -97,19 +97,21 @@ class EditGenerator(LearntGenerator):
         """Find the atlas, how summaries answer to edits, and the edits of every attribute."""
         session, conditions = prepared.session, prepared.conditions
         seed, narrator = session.seed, session.narrator
-        rows = _some(prepared.splits[0].frame["patient_id"].to_numpy(), self.config.images, seed)
+        rows = some_rows(prepared.splits[0].frame["patient_id"].to_numpy(), self.config.images, seed)
         images, codes = prepared.sets[0].images(rows), prepared.codes[0][torch.from_numpy(rows)]
         patients = prepared.splits[0].frame["patient_id"].to_numpy()[rows]
         narrator.say(f"edits: bringing {len(images)} images together")
-        self.edits.atlas.copy_(build_atlas(images[: self.config.chosen_on]))
-        placed = self._placed(images)
+        # Estimated on the processor, wherever images are redrawn later.
+        atlas = build_atlas(images[: self.config.chosen_on])
+        self.edits.atlas.copy_(atlas)
+        placed = self._placed(images, atlas)
         images, codes, patients = images[placed], codes[placed], patients[placed.numpy()]
-        frame = frame_of(images, self.edits.atlas)
+        frame = frame_of(images, atlas)
         table = measured(
             self.family,
             images[:MEASURED_ON],
             Frame(frame.forth[:MEASURED_ON], frame.back[:MEASURED_ON]),
-            self.edits.atlas,
+            atlas,
             seed=hashed_seed("answers to edits", seed),
         )
         self.report["edits"] = {"images": len(images), "not_placed": int((~placed).sum())}
@@ -120,12 +122,7 @@ class EditGenerator(LearntGenerator):
             def cases(part: slice, variable: Variable = variable, own: Tensor = own) -> Cases:
                 lines = design(conditions, variable, codes[part], patients[part])
                 return Cases(
-                    self.family,
-                    self.edits.atlas,
-                    images[part],
-                    Frame(frame.forth[part], frame.back[part]),
-                    own[part],
-                    lines,
+                    self.family, atlas, images[part], Frame(frame.forth[part], frame.back[part]), own[part], lines
                 )
 
             every = cases(slice(None))
@@ -137,12 +134,13 @@ class EditGenerator(LearntGenerator):
             said = " and ".join([*found.kinds, *(["fine structure"] if "fine" in kept else [])]) or "nothing is shown"
             narrator.say(f"edits: {variable.name}: {said} (p = {found.p:.3f})")
 
-    def _placed(self, images: Tensor) -> Tensor:
+    def _placed(self, images: Tensor, atlas: Tensor) -> Tensor:
         """Mark the images (n,) that can be brought to the atlas, and remember what is too unlike."""
-        like = likeness(images, self.edits.atlas, register(images, self.edits.atlas))
+        like = likeness(images, atlas, register(images, atlas))
         middle = like.median()
-        self.edits.least.copy_(middle - UNLIKE * 1.4826 * (like - middle).abs().median())
-        return like >= self.edits.least
+        least = middle - UNLIKE * 1.4826 * (like - middle).abs().median()
+        self.edits.least.copy_(least)
+        return like >= least
 
     def _keep(self, variable: Variable, cases: Cases, found: Learnt, random: np.random.Generator) -> None:
         rows = self._spans[variable.name]
@@ -210,10 +208,12 @@ class EditGenerator(LearntGenerator):
         return torch.stack(moved, dim=1).cpu().numpy()
 
 
-def _some(patients: npt.NDArray[Any], most: int, seed: int) -> npt.NDArray[np.int64]:
-    """Rows of patients in an order drawn by the seed, whole patients, `most` rows at most."""
+def some_rows(patients: npt.NDArray[Any], most: int, seed: int) -> npt.NDArray[np.int64]:
+    """Give the rows of patients in an order drawn by the seed: whole patients, `most` rows at most."""
     unique, number = np.unique(patients.astype(str), return_inverse=True)
     turn = np.random.default_rng(hashed_seed("edits", seed)).permutation(len(unique))[number]
     order = np.argsort(turn, kind="stable")
-    kept = order[:most] if len(order) > most else order
+    kept = order[:most]
+    if len(order) > most and turn[order[most]] == turn[kept[-1]]:
+        kept = kept[turn[kept] != turn[kept[-1]]]  # the last patient has more images than there is room for
     return kept.astype(np.int64)
