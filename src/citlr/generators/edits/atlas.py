@@ -115,6 +115,7 @@ def _bent(own: Tensor, atlas: Tensor, start: Tensor, steps: int) -> Tensor:
         push = (rest.unsqueeze(2) * slope).sum(dim=1)
         size = (slope**2).sum(dim=(1, 2)).unsqueeze(1) + (rest**2).sum(dim=1, keepdim=True)
         step = push / (size + 1e-3)
-        step = step * (LONGEST / step.norm(dim=1, keepdim=True).clamp_min(LONGEST))
+        longest = (step * step).sum(dim=1, keepdim=True).sqrt().clamp_min(LONGEST)
+        step = step * (LONGEST / longest)
         bend = blur(compose(bend, blur(step, FLUID)), ELASTIC)
     return compose(start, bend)

