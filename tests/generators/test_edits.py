@@ -12,14 +12,16 @@ import torch
 from citlr.data.cohort import Cohort
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
-from citlr.generators.edits.contrasts import contrasts, design
 from citlr.generators.edits.estimate import ALPHA
 from citlr.generators.edits.family import Family, Frame, apply, bands
-from citlr.generators.edits.fine import find_fine
+from citlr.generators.edits.fine import chance, differences, placed
 from citlr.generators.edits.generator import EditGenerator, some_rows
-from citlr.generators.edits.shrinkage import error_root, shown, shrink, whitened
+from citlr.generators.edits.shrinkage import shrink
+from citlr.generators.edits.significance import shown
 from citlr.generators.edits.summaries import edited, summaries, width
 from citlr.generators.edits.warps import compose, inverse, warp
+from citlr.generators.effects.contrasts import contrasts, design
+from citlr.generators.effects.whitening import Whitening
 from citlr.generators.registry import load_generator
 from citlr.generators.variables import Variable
 from citlr.simulators import semireal
@@ -135,26 +137,34 @@ def test_shrinkage_finds_the_block_that_is_there_and_its_draws_cover_the_truth()
 
 def test_the_test_of_nothing_keeps_its_level_and_has_power() -> None:
     random = np.random.default_rng(2)
-    answers = {"a": random.standard_normal((30, 5)), "b": random.standard_normal((30, 8))}
+    family = Family(16)
+    answers = random.standard_normal((30, family.width)) / 5
     mixing = np.linalg.cholesky(0.5 * np.eye(30) + 0.5)
     found = []
-    for _ in range(200):
+    for _ in range(100):
         influences = random.standard_normal((150, 30)) @ mixing.T
-        found.append(shown(answers, influences, influences[:, :6], random, redraws=99))
-    # Exact binomial: of 200 tests of level .05, more than 20 reject with probability .0013.
-    assert np.mean(np.array(found) <= 0.05) <= 0.10
-    shifted = random.standard_normal((150, 30)) @ mixing.T + 0.1 * answers["a"][:, 0]
-    assert shown(answers, shifted, 0 * shifted, random, redraws=199) <= 0.01
-    # What no summary shows is seen in the pixels.
-    still = random.standard_normal((150, 30)) @ mixing.T
-    assert shown(answers, still, still + 0.5, random, redraws=199) <= 0.01
+        found.append(shown(family, answers, influences, random.standard_normal((150, 256)), random))
+    # Exact binomial: of 100 tests of level .05, more than 13 reject with probability .0002.
+    assert np.mean(np.array(found) <= 0.05) <= 0.13
+    still, pixels = random.standard_normal((150, 30)) @ mixing.T, random.standard_normal((150, 256))
+    shifted = still + 0.5 * answers[:, family.columns("tone").numpy()][:, 0] / 5**0.5
+    assert shown(family, answers, shifted * 3, 0 * pixels, random) <= 0.01
+    # What no summary shows is seen in the pixels: a grain in one corner.
+    grain = np.zeros((16, 16))
+    grain[:4, :4] = np.indices((4, 4)).sum(axis=0) % 2 - 0.5
+    assert shown(family, answers, still, pixels + grain.ravel(), random) <= 0.01
 
 
-def test_whitened_differences_have_unit_errors() -> None:
+@pytest.mark.parametrize("patients", [60, 400])
+def test_differences_have_unit_errors_also_where_patients_are_fewer_than_numbers(patients: int) -> None:
     random = np.random.default_rng(3)
-    influences = random.standard_normal((2000, 12)) @ np.diag(np.arange(1, 13))
-    errors = influences.T[:, :, None] * random.choice([-1, 1], size=(1, 2000, 400))
-    assert np.std(whitened(error_root(influences), errors.sum(axis=1)), axis=1) == pytest.approx(1.0, abs=0.15)
+    mixing = random.standard_normal((200, 10)) * np.linspace(3, 0.3, 10)
+
+    def drawn(count: int) -> np.ndarray:
+        return random.standard_normal((count, 10)) @ mixing.T + random.standard_normal((count, 200))
+
+    fresh = Whitening.of(drawn(patients) / patients**0.5)(drawn(400).T)
+    assert (fresh**2).mean() == pytest.approx(1.0, abs=0.15)
 
 
 def test_fine_structure_is_kept_where_it_is_and_nothing_elsewhere() -> None:
@@ -163,11 +173,24 @@ def test_fine_structure_is_kept_where_it_is_and_nothing_elsewhere() -> None:
     conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
     lines = design(conditions, conditions.attributes[0], conditions.encode(frame), frame["patient_id"])
     images = torch.from_numpy(random.normal(0.5, 0.05, (200, 1, 64, 64)).astype(np.float32))
-    assert find_fine(images, lines, random=random).excess == 0
+    forth = torch.zeros(200, 2, 64, 64)
+    by_chance = chance(images, forth, lines, random)
+    none = differences(images, forth, lines)
+    maps, cost = by_chance.shrunk(none, "film")
+    assert cost == 0
+    assert not maps.any()
     images[1::2, 0, 20:44, 30] += 0.1
-    found = find_fine(images, lines, random=random)
-    assert float(found.maps[0, 24:40, 30].mean()) > 0.05
-    assert float(found.maps[0, :, :12].abs().max()) < 0.005
+    there = differences(images, forth, lines)
+    maps, cost = by_chance.shrunk(there, "film")
+    assert cost > 0
+    assert float(maps[0, 24:40, 30].mean()) > 0.05
+    assert float(maps[0, :, :12].abs().max()) < 0.005
+    # What an edit takes away counts as fit, and what is placed by maps of half a contrast takes it away.
+    images += placed(
+        -torch.from_numpy(np.tile([-0.5, 0.5], 100)).float()[:, None], {"film": maps, "atlas": 0 * maps}, forth
+    )
+    gain = by_chance.fit(there) - by_chance.fit(differences(images, forth, lines))
+    assert gain > 0.8 * (by_chance.fit(there) - by_chance.fit(none)) > 20
 
 
 def test_a_summary_has_the_width_that_is_said() -> None:

@@ -17,6 +17,7 @@ import torch
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.carried import measure_carried
+from citlr.audit.measures.covariates import coded
 from citlr.audit.results.records import Carried, Quality
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -26,16 +27,21 @@ from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
+from citlr.generators.quality.left import design_between, what_is_left
 from citlr.generators.quality.meter import QualityMeter, over_levels
+from citlr.generators.quality.records import Left
 from citlr.generators.variables import as_level
 from citlr.invariance.records import Estimate
 from citlr.predictors.specs import InputSpec
+from citlr.randomness import hashed_seed
 from citlr.run.files import atomic_write, read_json, write_json
 
 # Images that are redrawn there and back, and in cycles: each costs the generator that many more draws.
 REVERSED = 48
 
 
+# Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.
+FEWEST_PATIENTS = 10
 # What only an audit adds to the quality of its images.
 _OF_AN_AUDIT = ("gates", "carried", "agreement", "unexplained")
 
@@ -112,7 +118,10 @@ def read_faithfulness(folder: Path) -> Faithfulness:
         Carried(one["size"], {name: Estimate(**share) for name, share in one["shares"].items()}, one["note"])
         for one in content.pop("carried")
     )
-    quality = Quality(**{**content, "notes": tuple(content["notes"]), "gates": ()})
+    left = content.pop("left")
+    quality = Quality(
+        **{**content, "notes": tuple(content["notes"]), "gates": (), "left": None if left is None else Left(**left)}
+    )
     return Faithfulness(quality, carried, detector)
 
 
@@ -175,7 +184,9 @@ def assess_faithfulness(
         eye = trained(size)
         real, redrawn = _read(counterfactuals, eye, narrator)
         carried.append(carried_by(eye, real, redrawn, frame, attribute, levels, hold))
+    assert report.described is not None
     quality = Quality(
+        left=_left(report.described, frame, attribute, levels, hold, seed),
         composition=repeated[1].difference if report.composition is None else report.composition,
         effectiveness=report.effectiveness,
         reversibility=report.reversibility,
@@ -250,6 +261,25 @@ def _read(
             tick(shard.rows.stop)
     target = probes.target(attribute)
     return (over_levels(target, np.concatenate(real), levels), over_levels(target, np.concatenate(redrawn), levels))
+
+
+def _left(
+    described: npt.NDArray[np.float32],
+    frame: pd.DataFrame,
+    attribute: str,
+    levels: Sequence[str],
+    hold: Sequence[str],
+    seed: int,
+) -> Left | None:
+    """Measure what redrawing leaves of the difference between levels; None where images have other ones, or too few."""
+    recorded = _index(frame[attribute], levels)
+    patients = [frame["patient_id"][recorded == level].nunique() for level in range(len(levels))]
+    if recorded.min() < 0 or min(patients) < FEWEST_PATIENTS:
+        return None
+    design = design_between(recorded, len(levels), coded(frame, hold), frame["patient_id"])
+    own = described[np.arange(len(described)), recorded]
+    each = {level: described[:, number] for number, level in enumerate(levels)}
+    return what_is_left(own, each, design, np.random.default_rng(hashed_seed("left", seed)))
 
 
 def _again(counterfactuals: Counterfactuals) -> tuple[Images, pd.DataFrame]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from citlr.checks import Check
+from citlr.generators.quality.records import Left
 from citlr.invariance.records import Estimate, TestRow
 from citlr.text import shown
 from citlr.values import Real
@@ -134,7 +135,8 @@ class Quality:
     `off_target` is the drift of what was not held, and `cycles` what several null interventions in a row leave:
     {cycles: [mean absolute difference, SSIM]}. `carried` is the share of the attribute that they carry at the size that
     the model reads, `agreement` what the model makes of null interventions, and `unexplained` the difference between
-    recorded levels that redrawing does not explain.
+    recorded levels that redrawing does not explain. `left` is what recorded levels still differ by, in the images, once
+    all are redrawn under one of them.
     """
 
     composition: float | None
@@ -155,6 +157,7 @@ class Quality:
     carried: Carried | None = None
     agreement: tuple[Agreement, ...] = ()
     unexplained: tuple[Unexplained, ...] = ()
+    left: Left | None = None
 
 
 @dataclass(frozen=True)

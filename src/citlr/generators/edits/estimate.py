@@ -1,14 +1,15 @@
-"""Which edits an attribute makes: kinds of change compete, and stay only where the images show them.
+"""Which edits an attribute makes: kinds of change compete, and stay only where they bring redrawn images closer.
 
 Every image is edited to the middle of the attribute's levels and measured again, registration included; the difference
 between levels that is left says what the edits still miss (Gauss-Newton steps with a prior). Kinds of change enter one
-at a time, each judged by the evidence after such steps, not before: shade passes for contrast, and contrast for
-displacement, until the edited images are looked at. A kind that brings little is left out, and so is one that drives
-the levels' mean images apart, which no summary holds at their full size: it fits the numbers, not the images.
+at a time, fine structure among them. Which one is told by patients who were left out of the estimate, in numbers that
+no edit is fitted to (`quality/left.py`): shade passes for contrast, and a grain for displacement, as long as one only
+looks at what was fitted. A kind that brings those patients' images no closer is left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,20 +18,40 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from citlr.generators.edits.contrasts import Design
 from citlr.generators.edits.family import CHANNELS, Family, Frame
-from citlr.generators.edits.shrinkage import Floats, Shrunk, error_root, nothing, shown, shrink, whitened
+from citlr.generators.edits.fine import FRAMES, chance, differences, placed
+from citlr.generators.edits.shrinkage import Floats, Shrunk, nothing, shrink
+from citlr.generators.edits.significance import fine_bands, shown
 from citlr.generators.edits.summaries import edited, frame_of, summaries
+from citlr.generators.effects.contrasts import Design
+from citlr.generators.effects.whitening import Whitening
+from citlr.generators.quality.left import Yardstick, describe, error_of
 
 # Kinds whose first guess of the evidence is below this share of the best one's are not tried.
-PROMISING = 0.25
-# What a further kind has to add: nats, and a share of all the evidence.
-GAIN, SHARE = 8.0, 0.02
+PROMISING = 0.1
+# By what share of the difference a kind has to bring left-out images closer, and by how many of its standard errors.
+SHARE, ERRORS = 0.02, 2.0
 FIRST_STEPS, STEPS = 3, 2
-# Level of the test of "nothing is shown", and its redraws.
-ALPHA, REDRAWS = 0.01, 999
-# By how much the squared difference of mean images, in units of its error, may grow by chance.
-SLACK = 0.1
+# Level of the test of "nothing is shown".
+ALPHA = 0.01
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What one attribute does to an image: smooth changes, and fine structure at fixed places.
+
+    - `coefficients` (contrasts, width): of the family.
+    - `fine`: by frame (`film`, `atlas`), maps (contrasts, s, s).
+    """
+
+    coefficients: Floats
+    fine: dict[str, Tensor]
+
+    @classmethod
+    def none(cls, contrasts: int, family: Family) -> Edit:
+        """Give the edit that changes nothing."""
+        still = torch.zeros(contrasts, family.size, family.size)
+        return cls(np.zeros((contrasts, family.width)), dict.fromkeys(FRAMES, still))
 
 
 @dataclass(frozen=True)
@@ -50,16 +71,29 @@ class Cases:
     coded: Tensor
     design: Design
 
-    def middle(self, coefficients: Floats) -> Tensor:
-        """Edit every image (n, 1, s, s) to the middle of the levels, by coefficients (contrasts, width)."""
-        own = -self.coded @ torch.from_numpy(coefficients).float()
-        return edited(self.family, self.images, own, self.frame)
+    def middle(self, edit: Edit) -> Tensor:
+        """Edit every image (n, 1, s, s) to the middle of the levels."""
+        own = -self.coded @ torch.from_numpy(edit.coefficients).float()
+        return edited(self.family, self.images, own, self.frame, placed(-self.coded, edit.fine, self.frame.back))
 
-    def measure(self, coefficients: Floats) -> tuple[Floats, Floats]:
-        """Measure images at the middle of the levels: summaries (n, width), registered anew, pixels (n, s * s)."""
-        images = self.middle(coefficients) if coefficients.any() else self.images
-        frame = frame_of(images, self.atlas) if coefficients.any() else self.frame
-        return summaries(images, frame.forth).double().numpy(), images.flatten(1).double().numpy()
+    def measure(self, edit: Edit) -> Seen:
+        """Measure images at the middle of the levels, registered anew."""
+        images = self.middle(edit)
+        forth = self.frame.forth if images is self.images else frame_of(images, self.atlas).forth
+        return Seen(
+            summaries(images, forth).double().numpy(),
+            images.flatten(1).double().numpy(),
+            differences(images, forth, self.design),
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was measured of images: summaries (n, width), pixels (n, s * s), and `fine.differences` of the levels."""
+
+    summaries: Floats
+    pixels: Floats
+    fine: Floats
 
 
 @dataclass(frozen=True)
@@ -67,22 +101,18 @@ class Learnt:
     """What was found of one attribute.
 
     - `kinds`: Kinds of change that were kept, the first one first.
-    - `shrunk`: By contrast.
+    - `edit`, and its smooth part `shrunk` by contrast.
     - `p`: P value of "nothing is shown".
-    - `gains`: By kind that was kept, log evidence that it brought.
+    - `left`: Share of the difference that is left in images of left-out patients, after each kind.
     - `answers`: By contrast, what summaries answer to edits, in units of the error.
     """
 
     kinds: tuple[str, ...]
+    edit: Edit
     shrunk: tuple[Shrunk, ...]
     p: float
-    gains: dict[str, float] = field(default_factory=dict)
+    left: dict[str, float] = field(default_factory=dict)
     answers: tuple[Floats, ...] = ()
-
-    @property
-    def coefficients(self) -> Floats:
-        """Coefficients (contrasts, width)."""
-        return np.stack([one.mean for one in self.shrunk])
 
     def draws(self, count: int, random: np.random.Generator) -> Floats:
         """Draw what the images leave open of the coefficients: (count, contrasts, width)."""
@@ -94,120 +124,155 @@ class Learnt:
 class State:
     """Where a search stands.
 
-    - `kinds`, `shrunk`: the edits.
-    - `left` (contrasts, width): the difference that is left, in units of its error.
-    - `apart`: squared difference of mean images, in units of its error: 1 is chance.
+    - `kinds`, `edit`, `shrunk`: the edits.
+    - `left` (contrasts, width): the difference that is left, in units of its error; `fine`: of fine structure.
     - `evidence`: log evidence against no edit.
     """
 
     kinds: tuple[str, ...]
+    edit: Edit
     shrunk: tuple[Shrunk, ...]
     left: Floats
-    apart: float
+    fine: Floats
     evidence: float
-
-    @property
-    def coefficients(self) -> Floats:
-        """Coefficients (contrasts, width)."""
-        return np.stack([one.mean for one in self.shrunk])
 
 
 class Search:
     """The search for the edits of one attribute in some cases, whose `table` says how summaries answer to edits."""
 
-    def __init__(self, cases: Cases, table: Floats) -> None:
-        self.cases, self.blocks = cases, cases.family.blocks.numpy()
-        first, pixels = cases.measure(np.zeros((cases.coded.shape[1], cases.family.width)))
-        influences = cases.design.influences(first)
-        self.roots = [error_root(own) for own in influences]
-        self.table, self.under_null = table, cases.design.influences(first, null=True)
-        self.pixels_under_null = cases.design.influences(pixels, null=True)
-        self.answers = tuple(whitened(root, table) for root in self.roots)
-        self.first = self._whitened(first)
-        none = tuple(nothing(self.blocks) for _ in self.roots)
-        self.pixel_error = (cases.design.influences(pixels) ** 2).sum(axis=1) + 1e-12
-        self.start = State((), none, self.first, self._apart(pixels), 0.0)
+    def __init__(self, cases: Cases, table: Floats, random: np.random.Generator) -> None:
+        self.cases, self.table, self.blocks = cases, table, cases.family.blocks.numpy()
+        none, design = Edit.none(cases.coded.shape[1], cases.family), cases.design
+        seen = cases.measure(none)
+        signals = [table[:, cases.family.columns(kind).numpy()] for kind in CHANNELS]
+        self.errors = [Whitening.of(own, signals) for own in design.influences(seen.summaries)]
+        self.under_null = design.influences(seen.summaries, null=True)
+        self.pixels_under_null = design.influences(seen.pixels, null=True)
+        self.answers = tuple(whiten(table) for whiten in self.errors)
+        self.first = self._whitened(seen)
+        self.chance = chance(cases.images, cases.frame.forth, design, random)
+        shrunk = tuple(nothing(self.blocks) for _ in self.errors)
+        self.start = State((), none, shrunk, self.first, seen.fine, 0.0)
 
     def p(self, random: np.random.Generator) -> float:
         """P value of "no edit is shown", the smallest of the contrasts' (Bonferroni)."""
         found = []
-        parts = {kind: self.table[:, self._allowed((kind,))] for kind in CHANNELS}
         for influences, pixels in zip(self.under_null, self.pixels_under_null, strict=True):
-            found.append(shown(parts, influences, pixels, random, redraws=REDRAWS))
+            found.append(shown(self.cases.family, self.table, influences, pixels, random))
         return min(1.0, min(found) * len(found))
 
-    def run(self) -> tuple[State, dict[str, float]]:
-        """Take in kinds until none brings enough; give the state, and what every kind brought."""
-        state, gains = self.start, {}
-        while candidates := self._promising(state):
-            tried = [self.steps(self.start, (*state.kinds, kind), FIRST_STEPS) for kind in candidates]
-            tried = [one for one in tried if one.apart <= state.apart + SLACK]
-            if not tried:
-                break
-            best = max(tried, key=lambda one: one.evidence)
-            gain = best.evidence - state.evidence
-            if gain < max(GAIN, SHARE * best.evidence):
-                break
-            gains[best.kinds[-1]] = round(gain, 1)
-            state = best
-        return state, gains
-
-    def steps(self, state: State, kinds: Sequence[str], count: int, *, last: bool = False) -> State:
+    def steps(self, state: State, kinds: Sequence[str], count: int) -> State:
         """Go some Gauss-Newton steps with these kinds of change, and keep the best of them."""
         best: State | None = None
         for _ in range(count):
             shrunk = self._shrunk(state, kinds)
-            coefficients = np.stack([one.mean for one in shrunk])
-            measured, pixels = self.cases.measure(coefficients)
-            left = self._whitened(measured)
+            fine, cost = self._fine(state, kinds)
+            edit = Edit(np.stack([one.mean for one in shrunk]), fine)
+            seen = self.cases.measure(edit)
+            left = self._whitened(seen)
             fit = 0.5 * float((self.first**2).sum() - (left**2).sum())
-            evidence = fit + sum(one.penalty(own) for one, own in zip(shrunk, self.answers, strict=True))
-            state = State(tuple(kinds), shrunk, left, self._apart(pixels), evidence)
-            best = state if best is None or last or evidence > best.evidence else best
+            fit += self.chance.fit(self.start.fine) - self.chance.fit(seen.fine)
+            evidence = fit - cost + sum(one.penalty(own) for one, own in zip(shrunk, self.answers, strict=True))
+            state = State(tuple(kinds), edit, shrunk, left, seen.fine, evidence)
+            best = state if best is None or evidence > best.evidence else best
         assert best is not None
         return best
 
-    def _promising(self, state: State) -> list[str]:
-        """Kinds that could add something, by the evidence before any step is gone."""
-        with_all = {
-            kind: sum(one.evidence for one in self._shrunk(state, (*state.kinds, kind)))
+    def promises(self, state: State) -> dict[str, float]:
+        """Evidence that every further kind could add, before any step is gone; of fine structure, where it is shown."""
+        now = sum(one.evidence for one in self._shrunk(state, state.kinds)) if state.kinds else 0.0
+        found = {
+            kind: sum(one.evidence for one in self._shrunk(state, (*state.kinds, kind))) - now
             for kind in CHANNELS
             if kind not in state.kinds
         }
-        now = sum(one.evidence for one in self._shrunk(state, state.kinds)) if state.kinds else 0.0
-        gains = {kind: value - now for kind, value in with_all.items()}
-        enough = PROMISING * max(gains.values(), default=0.0)
-        return [kind for kind, gain in gains.items() if gain >= enough]
+        shown = [frame for frame in FRAMES if frame not in state.kinds and self._fine(state, (frame,))[1] > 0]
+        return found | dict.fromkeys(shown, math.inf)
 
     def _shrunk(self, state: State, kinds: Sequence[str]) -> tuple[Shrunk, ...]:
         """Solve for the coefficients of some kinds, from where a state stands."""
-        allowed, found = self._allowed(kinds), []
+        allowed, found = np.asarray(self.cases.family.columns(tuple(kinds)).numpy(), dtype=np.bool_), []
+        if not allowed.any():
+            return tuple(nothing(self.blocks) for _ in self.answers)
         for own, left, one in zip(self.answers, state.left, state.shrunk, strict=True):
             found.append(shrink(own, left + own @ one.mean, self.blocks, allowed))
         return tuple(found)
 
-    def _allowed(self, kinds: Sequence[str]) -> npt.NDArray[np.bool_]:
-        return np.asarray(self.cases.family.columns(tuple(kinds)).numpy(), dtype=np.bool_)
+    def _fine(self, state: State, kinds: Sequence[str]) -> tuple[dict[str, Tensor], float]:
+        """Solve for the fine structure of some kinds, and say what their priors' widths cost."""
+        found, cost = dict(self.start.edit.fine), 0.0
+        for number, frame in enumerate(FRAMES):
+            if frame in kinds:
+                own = fine_bands(state.edit.fine[frame].flatten(1).double().numpy())
+                there = state.fine.copy()
+                there[number] += own
+                found[frame], one = self.chance.shrunk(there, frame)
+                cost += one
+        return found, cost
 
-    def _apart(self, pixels: Floats) -> float:
-        return float((self.cases.design.difference(pixels) ** 2 / self.pixel_error).mean())
-
-    def _whitened(self, measured: Floats) -> Floats:
-        differences = self.cases.design.difference(measured)
-        return np.stack([whitened(root, own) for root, own in zip(self.roots, differences, strict=True)])
+    def _whitened(self, seen: Seen) -> Floats:
+        own = self.cases.design.difference(seen.summaries)
+        return np.stack([whiten(one) for whiten, one in zip(self.errors, own, strict=True)])
 
 
-def find(some: Cases, every: Cases, table: Floats, random: np.random.Generator) -> Learnt:
-    """Choose the kinds on some cases, and estimate them on all; nothing is changed where nothing is shown."""
-    search = Search(some, table)
-    whole = search if every is some else Search(every, table)
-    p = whole.p(random)
-    if p > ALPHA:
-        return Learnt((), whole.start.shrunk, p, {}, whole.answers)
-    chosen, gains = search.run()
-    if not chosen.kinds:
-        return Learnt((), whole.start.shrunk, p, {}, whole.answers)
-    measured, pixels = every.measure(chosen.coefficients)
-    start = State(chosen.kinds, chosen.shrunk, whole._whitened(measured), whole._apart(pixels), 0.0)
-    last = whole.steps(start, chosen.kinds, STEPS, last=True)
-    return Learnt(last.kinds, last.shrunk, p, gains, whole.answers)
+class Judge:
+    """Says how much of the difference edits leave in some cases, which they were not estimated on."""
+
+    def __init__(self, cases: Cases, random: np.random.Generator) -> None:
+        self.cases = cases
+        self.measure = Yardstick(describe(cases.images.numpy()), cases.design, random)
+
+    def left(self, edit: Edit) -> npt.NDArray[np.floating]:
+        """Give what every patient adds (patients,) to the squared difference between levels."""
+        return self.measure.shares(describe(self.cases.middle(edit).numpy()))
+
+
+def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Take in kinds until none brings left-out images closer; each search is judged on the other half's patients.
+
+    Gives the kinds, and what share of the difference was left after each.
+    """
+
+    def left(states: Sequence[State]) -> npt.NDArray[np.floating]:
+        return np.concatenate([judge.left(state.edit) for judge, state in zip(judges, states, strict=True)])
+
+    states = [search.start for search in searches]
+    now = left(states)
+    first, shares = float(now.sum()), {}
+    while first > 0:
+        tried = {}
+        for kind in _promising(searches, states):
+            kinds = (*states[0].kinds, kind)
+            ends = [search.steps(search.start, kinds, FIRST_STEPS) for search in searches]
+            tried[kind] = left(ends), ends
+        if not tried:
+            break
+        best = min(tried, key=lambda kind: float(tried[kind][0].sum()))
+        gained = now - tried[best][0]
+        if gained.sum() < max(SHARE * first, ERRORS * error_of(gained)):
+            break
+        now, states = tried[best]
+        shares[best] = round(float(now.sum()) / first, 4)
+    return states[0].kinds, shares
+
+
+def _promising(searches: Sequence[Search], states: Sequence[State]) -> list[str]:
+    """Kinds that are worth steps: fine structure that is shown, and what could add evidence."""
+    each = [search.promises(state) for search, state in zip(searches, states, strict=True)]
+    total = {kind: sum(one.get(kind, 0.0) for one in each) for one in each for kind in one}
+    enough = max(0.0, PROMISING * max((gain for gain in total.values() if gain < math.inf), default=0.0))
+    return [kind for kind in (*CHANNELS, *FRAMES) if total.get(kind, -1.0) >= enough]
+
+
+def find(halves: Sequence[Cases], every: Cases, table: Floats, random: np.random.Generator) -> Learnt:
+    """Choose the kinds on two halves of the patients, estimate them on all; where nothing is shown, change nothing."""
+    whole = Search(every, table, random)
+    still = Learnt((), whole.start.edit, whole.start.shrunk, whole.p(random), {}, whole.answers)
+    if still.p > ALPHA:
+        return still
+    searches = [Search(half, table, random) for half in halves]
+    kinds, left = choose(searches, [Judge(half, random) for half in reversed(halves)])
+    if not kinds:
+        return still
+    last = whole.steps(whole.start, kinds, FIRST_STEPS + STEPS)
+    return Learnt(last.kinds, last.edit, last.shrunk, still.p, left, whole.answers)

@@ -70,6 +70,11 @@ class Family:
         return tuple(found)
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of change."""
+        return tuple(CHANNELS)
+
+    @property
     def width(self) -> int:
         """Number of coefficients."""
         return self.fields[-1].start + self.fields[-1].grid ** 2

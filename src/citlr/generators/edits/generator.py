@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from citlr.generators.base import REPLICATES, Images, Level
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
-from citlr.generators.edits.contrasts import coded, contrasts, design
-from citlr.generators.edits.estimate import ALPHA, Cases, Learnt, find
+from citlr.generators.edits.estimate import Cases, Learnt, find
 from citlr.generators.edits.family import Family, Frame, apply
-from citlr.generators.edits.fine import find_fine
+from citlr.generators.edits.fine import placed
 from citlr.generators.edits.settings import EditSettings
 from citlr.generators.edits.summaries import frame_of, measured
-from citlr.generators.edits.warps import inverse, resized, warp
+from citlr.generators.edits.warps import inverse, resized
+from citlr.generators.effects.contrasts import coded, contrasts, design
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.preparation import Prepared
 from citlr.generators.request import Request
@@ -30,6 +30,7 @@ from citlr.randomness import hashed_seed
 MEASURED_ON = 768
 # An image whose likeness to the atlas lies this many deviations (by the median) below the median cannot be placed.
 UNLIKE = 6.0
+WORDS = {"film": "fine structure on the film", "atlas": "fine structure in the atlas"}
 
 
 class Edits(nn.Module):
@@ -125,13 +126,13 @@ class EditGenerator(LearntGenerator):
                     self.family, atlas, images[part], Frame(frame.forth[part], frame.back[part]), own[part], lines
                 )
 
-            every = cases(slice(None))
-            few = len(images) > self.config.chosen_on
-            some = cases(slice(self.config.chosen_on)) if few else every
-            found = find(some, every, table.double().numpy(), random)
-            self._keep(variable, every, found, random)
-            kept = self.report["edits"][variable.name]
-            said = " and ".join([*found.kinds, *(["fine structure"] if "fine" in kept else [])]) or "nothing is shown"
+            # Rows come by patient, in an order drawn by the seed: halves of them are halves of the patients.
+            some = min(len(images), self.config.chosen_on)
+            middle = whole_patients(patients, some // 2)
+            halves = [cases(slice(middle)), cases(slice(middle, some))]
+            found = find(halves, cases(slice(None)), table.double().numpy(), random)
+            self._keep(variable, found, random)
+            said = " and ".join(WORDS.get(kind, kind) for kind in found.kinds) or "nothing is shown"
             narrator.say(f"edits: {variable.name}: {said} (p = {found.p:.3f})")
 
     def _placed(self, images: Tensor, atlas: Tensor) -> Tensor:
@@ -142,21 +143,13 @@ class EditGenerator(LearntGenerator):
         self.edits.least.copy_(least)
         return like >= least
 
-    def _keep(self, variable: Variable, cases: Cases, found: Learnt, random: np.random.Generator) -> None:
+    def _keep(self, variable: Variable, found: Learnt, random: np.random.Generator) -> None:
         rows = self._spans[variable.name]
-        self.edits.coefficients[rows] = torch.from_numpy(found.coefficients).float()
-        report: dict[str, Any] = {"kinds": list(found.kinds), "p": found.p, "log_evidence": found.gains}
-        if found.p <= ALPHA:
+        self.edits.coefficients[rows] = torch.from_numpy(found.edit.coefficients).float()
+        self.edits.in_atlas[rows], self.edits.on_film[rows] = found.edit.fine["atlas"], found.edit.fine["film"]
+        if found.kinds:
             self.edits.draws[:, rows] = torch.from_numpy(found.draws(REPLICATES, random)).float()
-            middle = cases.middle(found.coefficients)
-            frames = {
-                "in_atlas": find_fine(middle, cases.design, random=random, forth=frame_of(middle, cases.atlas).forth),
-                "on_film": find_fine(middle, cases.design, random=random),
-            }
-            name = max(frames, key=lambda one: frames[one].excess)
-            if frames[name].excess > 0:
-                getattr(self.edits, name)[rows] = frames[name].maps
-                report["fine"] = name
+        report = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
         self.report["edits"][variable.name] = report
 
     def _frame(self, images: Tensor) -> tuple[Frame, Tensor]:
@@ -173,9 +166,8 @@ class EditGenerator(LearntGenerator):
     def _split(self, images: Tensor, change: Tensor, frame: Frame, draw: int | None) -> tuple[Tensor, Tensor]:
         rows = self.edits.coefficients if draw is None else self.edits.coefficients + self.edits.draws[draw]
         added, displacement = self.family.split(images, change @ rows, frame)
-        in_atlas = torch.einsum("nc,cyx->nyx", change, self.edits.in_atlas)[:, None]
-        on_film = torch.einsum("nc,cyx->nyx", change, self.edits.on_film)[:, None]
-        return added + on_film + warp(in_atlas, frame.back), displacement
+        fine = {"atlas": self.edits.in_atlas, "film": self.edits.on_film}
+        return added + placed(change, fine, frame.back), displacement
 
     def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
         """Edit images; all draws are alike, and what is not intervened on is not touched."""
@@ -206,6 +198,13 @@ class EditGenerator(LearntGenerator):
             for other in others
         ]
         return torch.stack(moved, dim=1).cpu().numpy()
+
+
+def whole_patients(patients: npt.NDArray[Any], row: int) -> int:
+    """Give the row nearest after `row` that a new patient begins at, where the rows of a patient lie together."""
+    while 0 < row < len(patients) and patients[row] == patients[row - 1]:
+        row += 1
+    return row
 
 
 def some_rows(patients: npt.NDArray[Any], most: int, seed: int) -> npt.NDArray[np.int64]:

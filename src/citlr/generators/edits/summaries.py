@@ -1,8 +1,9 @@
 """What is measured of an image, and how edits change it.
 
 An image's summary holds the grey values in the atlas' frame, the energy of its bands there, and its own way into the
-atlas: shade, contrast and displacement show in different parts of it. How a summary answers to an edit is measured by
-editing: registration sees a part of a displacement only, and takes shade for displacement, so that no formula knows it.
+atlas: shade, contrast and displacement show in different parts of it. More numbers say less: their error has to be
+learnt from the same patients. How a summary answers to an edit is measured by editing: registration sees a part of a
+displacement only, and takes shade for displacement, so that no formula knows it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def summaries(images: Tensor, forth: Tensor) -> Tensor:
     registered = warp(images, forth)
     greys = functional.adaptive_avg_pool2d(registered, GREYS).flatten(1)
     moved = functional.adaptive_avg_pool2d(forth * (64 / images.shape[-1]), CELLS).flatten(1)
-    return torch.cat([greys, (_energy(bands(registered)[:, :BANDS]) + EMPTY).log().flatten(1), moved], dim=1)
+    energies = (_energy(bands(registered)[:, :BANDS]) + EMPTY).log().flatten(1)
+    return torch.cat([greys, energies, moved], dim=1)
 
 
 def width() -> int:
@@ -53,20 +55,21 @@ def frame_of(images: Tensor, atlas: Tensor) -> Frame:
     return Frame(forth, inverse(forth))
 
 
-def edited(family: Family, images: Tensor, coefficients: Tensor, frame: Frame) -> Tensor:
-    """Edit images (n, 1, s, s) by coefficients (n, width), a batch at a time; the edit of nothing is nothing."""
+def edited(family: Family, images: Tensor, coefficients: Tensor, frame: Frame, added: Tensor | None = None) -> Tensor:
+    """Edit images (n, 1, s, s) by coefficients (n, width), and what is added; nothing changes nothing."""
+    if not coefficients.any() and (added is None or not added.any()):
+        return images
     done = []
     for start in range(0, len(images), BATCH):
         part = slice(start, start + BATCH)
         own = Frame(frame.forth[part], frame.back[part])
-        changed = apply(images[part], *family.split(images[part], coefficients[part], own))
-        still = (coefficients[part] == 0).all(dim=1).view(-1, 1, 1, 1)
-        done.append(torch.where(still, images[part], changed))
+        smooth, displacement = family.split(images[part], coefficients[part], own)
+        done.append(apply(images[part], smooth if added is None else smooth + added[part], displacement))
     return torch.cat(done)
 
 
 def formula(family: Family, registered: Tensor) -> Tensor:
-    """Give the derivative (width of a summary, coefficients) of the mean summary, if registration sees no shade."""
+    """Give the derivative (width, coefficients) of the mean summary, if registration sees no shade."""
     table = torch.zeros(width(), family.width)
     greys, energies = slice(0, GREYS**2), slice(GREYS**2, GREYS**2 + BANDS * CELLS**2)
     own = bands(registered)
@@ -93,7 +96,7 @@ def formula(family: Family, registered: Tensor) -> Tensor:
 
 
 def measured(family: Family, images: Tensor, frame: Frame, atlas: Tensor, *, seed: int) -> Tensor:
-    """Measure the derivative of `formula` on images that are edited at random, to and fro.
+    """Measure the derivative (width of a summary, coefficients) on images that are edited at random, to and fro.
 
     Ridge regression of the change of summaries on the coefficients, towards the formula: as many images as there are
     coefficients, or fewer, say too little alone.

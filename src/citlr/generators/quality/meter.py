@@ -15,6 +15,7 @@ from citlr.generators.probes.parts import Target
 from citlr.generators.probes.probe import Probes
 from citlr.generators.quality.cycles import Cycle
 from citlr.generators.quality.features import Extractor
+from citlr.generators.quality.left import describe
 from citlr.generators.quality.measures import (
     Array,
     composition,
@@ -54,6 +55,7 @@ class QualityReport:
     - `attribute_readings` (n, levels, draws, levels): Probability of each redrawn level; of a continuous attribute, 1
       at the nearest.
     - `real_readings` (n, levels): The same of the originals.
+    - `described` (n, levels, width): The first draw of each level in numbers that no generator is fitted to.
     """
 
     n_images: int
@@ -74,6 +76,7 @@ class QualityReport:
     readings: dict[str, Readings] = field(default_factory=dict, repr=False)
     attribute_readings: Readings | None = field(default=None, repr=False, compare=False)
     real_readings: Readings | None = field(default=None, repr=False, compare=False)
+    described: Readings | None = field(default=None, repr=False, compare=False)
 
 
 # With fewer images than this, and no more than there are features, a Frechet distance is not given at all.
@@ -100,6 +103,7 @@ class QualityMeter:
         self._readings: dict[str, list[Readings]] = {name: [] for name in probes.levels}
         self._real: list[Readings] = []
         self._features: tuple[list[Array], list[Array]] = ([], [])
+        self._described: list[Readings] = []
 
     def add(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> None:
         """Take in a shard.
@@ -136,6 +140,7 @@ class QualityMeter:
         self._features[0].append(features(images))
         # One draw per image and level: draws of one image are too alike to count as images of their own.
         self._features[1].append(features(generated[:, :, 0].reshape(-1, *images.shape[1:])))
+        self._described.append(np.stack([describe(generated[:, j, 0]) for j in range(k)], axis=1))
 
     def report(self, *, reversibility: float | None = None, cycles: Mapping[int, Cycle] | None = None) -> QualityReport:
         """Give the report of all that was taken in; what is passed goes into it as it is."""
@@ -180,6 +185,7 @@ class QualityMeter:
             readings=readings,
             attribute_readings=read,
             real_readings=over_levels(self.target, np.concatenate(self._real), self.levels),
+            described=np.concatenate(self._described),
         )
 
     def _named(self, values: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -58,6 +58,15 @@ def quality_table(result: AuditResult) -> Table:
             _Measure(f"Drift, {label} (not held)", value, partial(percent, signed=True), "shift of a probe of the rest")
             for label, value in quality.off_target.items()
         ),
+        *(
+            _Measure(
+                f"Difference left, {level}",
+                share,
+                percent,
+                "what recorded levels still differ by when all images are redrawn as this one; 0 is best",
+            )
+            for level, share in ({} if quality.left is None else quality.left.left).items()
+        ),
         _Measure("Reversibility", quality.reversibility, fine, "L1 change after there and back again; 0 is best"),
         _Measure(
             "Minimality",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import yaml
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from citlr.audit.measures.covariates import coded
 from citlr.audit.stages import fit_stage
 from citlr.config.kinds import GENERATORS
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, Images
+from citlr.generators.quality.left import describe, design_between, what_is_left
 from citlr.generators.quality.measures import effect_map
+from citlr.generators.quality.records import Left
 from citlr.generators.registry import build_generator, load_generator
+from citlr.randomness import hashed_seed
 from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.planted.classifiers import Trainer, shows
+from citlr.studies.generation.picks import PICKS, mean_left, picks
 from citlr.studies.generation.worlds import Asked, EffectWorld, fewer, open_worlds
 from citlr.studies.kit.page import write_page
 from citlr.studies.kit.settings import PHANTOM
@@ -45,21 +52,34 @@ LEARN = 1500
 class Fitting:
     """What is trained in every world.
 
-    - `kinds`, `preset`, `options`: Of the generators, see `citlr.config.kinds`.
+    - `kinds`, `preset`: Of the generators, see `citlr.config.kinds`; options follow a colon: `edits:guidance=0.5`.
     - `sizes`: Training images of each; None is all.
     - `images`: Test images that are redrawn, at most.
     """
 
     kinds: tuple[str, ...] = ("dldm",)
     preset: str = "small"
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
     sizes: tuple[int | None, ...] = (None,)
     images: int = 300
 
     def __post_init__(self) -> None:
-        for kind in self.kinds:
+        for given in self.kinds:
+            kind, _ = kind_of(given)
             if kind not in GENERATORS:
                 raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
+
+
+def kind_of(given: str) -> tuple[str, dict[str, Any]]:
+    """Take a generator's kind and its options apart.
+
+    Examples
+    --------
+    >>> kind_of("edits:guidance=0.5,images=300")
+    ('edits', {'guidance': 0.5, 'images': 300})
+    """
+    kind, _, options = given.partition(":")
+    pairs = [option.partition("=") for option in options.split(",") if option]
+    return kind, {name: yaml.safe_load(value) for name, _, value in pairs}
 
 
 def run_effects(
@@ -91,7 +111,7 @@ class Comparison:
 
     def row(self, kind: str, number: int | None) -> Row:
         """Train a generator on so many images, redraw the test images and compare: two stages."""
-        name, test = kind if number is None else f"{kind}-{number}", self._test()
+        name, test = re.sub(r"[^a-z0-9.]+", "-", kind if number is None else f"{kind}-{number}"), self._test()
         fit = self.stages.do(self._training(kind, number, name))
 
         def work(folder: Path) -> None:
@@ -135,7 +155,8 @@ class Comparison:
 
     def _training(self, kind: str, number: int | None, name: str) -> Stage:
         world, fitting = self.world, self.fitting
-        options = {"preset": fitting.preset, **fitting.options.get(kind, {})}
+        kind, own = kind_of(kind)
+        options = {"preset": fitting.preset, **own}
         settings = {"size": self.asked.size, "hold": world.hold, "attributes": (world.attribute,), **options}
         train = fewer(world.cohort.part("train"), number, seed=self.seed)
         return fit_stage(
@@ -175,10 +196,19 @@ def compare(
         "rms": float(np.sqrt((made.astype(np.float64) ** 2).mean())),
         "true_rms": float(np.sqrt((reference.astype(np.float64) ** 2).mean())),
         "null_change": float(np.abs(null).mean()),
+        "left": asdict(_left(redrawn, units.level, test.frame, world, seed)),
         "drift": {name: _drift(reader, redrawn, units, world.levels) for name, reader in readers.items()},
         "readers": {name: _area(reader, images, test.frame[name]) for name, reader in readers.items()},
         "ms_per_image": pace,
     }
+
+
+def _left(redrawn: Images, own: npt.NDArray[np.intp], frame: pd.DataFrame, world: EffectWorld, seed: int) -> Left:
+    """Measure without the truth what redrawing (n, levels, 1, s, s) leaves of the difference between levels."""
+    described = {level: describe(redrawn[:, k]) for k, level in enumerate(world.levels)}
+    null = np.stack(list(described.values()), axis=1)[np.arange(len(own)), own]
+    design = design_between(own, len(world.levels), coded(frame, world.hold), frame["patient_id"])
+    return what_is_left(null, described, design, np.random.default_rng(hashed_seed("left", seed)))
 
 
 def _fixed(true: Images, own: npt.NDArray[np.intp]) -> float | None:
@@ -207,6 +237,7 @@ def _area(reader: nn.Module, images: Images, column: pd.Series) -> float | None:
 
 def _publish(rows: Sequence[Row], asked: Asked, fitting: Fitting, folder: Path, seed: int) -> dict[str, Any]:
     """Write what is there so far."""
+    picked = picks(rows)
     content = {
         "seed": seed,
         "cohort": asked.source.cohort,
@@ -216,12 +247,15 @@ def _publish(rows: Sequence[Row], asked: Asked, fitting: Fitting, folder: Path, 
         "size": asked.size,
         "fitting": asdict(fitting),
         "rows": list(rows),
+        "picks": picked,
     }
     write_json(folder / "effects.json", content)
     table = effect_sheet(rows)
     table.write(folder / "tables")
     title = "# What generators change, against what they should"
-    write_page(folder / "effects.md", [title, "", *_words(content), table.markdown()])
+    chosen = Sheet.of("picks", "What the criterion without truth picks", PICKS, picked)
+    chosen.write(folder / "tables")
+    write_page(folder / "effects.md", [title, "", *_words(content), table.markdown(), "", chosen.markdown()])
     return content
 
 
@@ -241,6 +275,7 @@ def effect_sheet(rows: Sequence[Row]) -> Sheet:
         "cosine": of("cosine", 3),
         "scale": of("scale", 2),
         "RMS of the change, % of the effect's": lambda row: f"{100 * row['rms'] / row['true_rms']:.1f}",
+        "difference left": lambda row: f"{mean_left(row):.3f}" if row["left"]["left"] else "-",
         "null intervention": "{null_change:.4f}",
         **{f"drift of {name}": _moved(name) for name in names},
         "fit, core s": "{fit_seconds:.0f}",
@@ -273,6 +308,8 @@ def _words(content: Mapping[str, Any]) -> list[str]:
         "with g the generated change from the image redrawn under its own level, t the exact change. A world called "
         "null shows no attribute, and its change is compared with that of the three default effects. Drift is what a "
         "classifier that is blind to the attribute reads of what is held, between the levels, less what it reads off "
-        f"exact counterfactuals.{_read(content['rows'])}",
+        f"exact counterfactuals.{_read(content['rows'])} The difference left needs no truth: what recorded levels "
+        "still differ by, beside what is held, once all are redrawn under one of them, over what they differ by under "
+        "their own (`citlr.generators.quality.left`).",
         "",
     ]

@@ -16,9 +16,9 @@ from scipy.linalg import helmert
 from torch import Tensor
 
 from citlr.generators.conditions import Conditions
-from citlr.generators.edits.shrinkage import Floats
 from citlr.generators.variables import Variable
 
+Floats = npt.NDArray[np.float64]
 # A number is taken to act in proportion, no further than this many standard deviations.
 FAR = 3.0
 
@@ -65,6 +65,11 @@ class Design:
         """Number of patients."""
         return int(self.patient.max()) + 1
 
+    def part(self, rows: npt.NDArray[np.bool_]) -> Design:
+        """Make the design of some images: a mask (n,)."""
+        count = len(self.weights)
+        return design_of(self.columns[rows, -count:], self.columns[rows, 1:-count], self.patient[rows])
+
     def difference(self, summaries: Floats) -> Floats:
         """Differences (contrasts, width) of summaries (n, width)."""
         found: Floats = self.weights @ summaries
@@ -92,12 +97,17 @@ class Design:
 def design(conditions: Conditions, variable: Variable, codes: Tensor, patients: npt.ArrayLike) -> Design:
     """Make the design of one attribute, beside what the cohort records and what is held; the coin is beside nothing."""
     own = coded(conditions, variable, codes).double().numpy()
-    beside = [np.ones((len(own), 1))]
+    beside = [np.empty((len(own), 0))]
     for other in (*conditions.recorded, *conditions.held):
         if other.name != variable.name:
             part = codes[:, conditions.span(other.name)].double().numpy()
             beside.append(part[:, 1:] if other.levels else part)
-    rest = np.concatenate(beside, axis=1)
+    return design_of(own, np.concatenate(beside, axis=1), patients)
+
+
+def design_of(own: Floats, beside: Floats, patients: npt.ArrayLike) -> Design:
+    """Make the design of contrasts (n, contrasts) beside other columns (n, k) and an intercept."""
+    rest = np.column_stack([np.ones(len(own)), beside])
     _, number, count = np.unique(np.asarray(patients).astype(str), return_inverse=True, return_counts=True)
     image = 1 / count[number]
     root = np.sqrt(image)[:, None]

@@ -1,0 +1,64 @@
+"""Whether images show anything of an attribute, before any edit is estimated: a sign-flipping score test by patient."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.stats import gamma
+
+from citlr.generators.edits.family import Family, bands, hats
+from citlr.generators.edits.shrinkage import TINY, Floats
+from citlr.generators.effects.whitening import Whitening
+
+REDRAWS = 999
+# Cells along a side of the film, in which its two finest bands are looked at.
+CELLS, FINE = 8, 2
+
+
+def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, random: np.random.Generator) -> float:
+    """P value of "no edit is shown": the largest of many quadratic statistics, patients' signs redrawn.
+
+    A statistic for every kind of edit and every block of its coefficients, by `answers` (width, coefficients), and one
+    for the finest bands of the film in every cell, which no summary may hold. `influences` (patients, width) and
+    `pixels` (patients, s * s) are those under the null, whose sums are the differences. A flipped sign leaves their
+    covariance as it is, so that all redraws are measured by the same yardstick (sign-flipping score test, Hemerik,
+    Goeman and Finos 2020). Statistics of few and of many numbers are compared by their tails, each a gamma fitted to
+    its own redraws.
+    """
+    signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, len(influences)))
+    signs[0] = 1.0
+    whiten = Whitening.of(influences)
+    score = (whiten((signs @ influences).T).T @ whiten(answers)) ** 2
+    blocks = family.blocks.numpy()
+    parts = [np.flatnonzero(blocks == block) for block in range(blocks.max() + 1)]
+    parts += [np.flatnonzero(family.columns(kind).numpy()) for kind in family.kinds]
+    statistics = [score[:, part].sum(axis=1) for part in parts]
+    for band in fine_bands(pixels).swapaxes(0, 1):
+        cells = cell_energy(signs @ (band / (np.sqrt((band**2).sum(axis=0)) + TINY)))
+        statistics += [cells.sum(axis=(1, 2)), *cells.reshape(len(signs), -1).T]
+    tails = np.stack([_tail(statistic) for statistic in statistics])
+    largest = tails.max(axis=0)
+    return float((largest >= largest[0]).mean())
+
+
+def fine_bands(maps: Floats) -> Floats:
+    """Take the finest bands (k, FINE, s * s) of maps (k, s * s)."""
+    size = round(maps.shape[-1] ** 0.5)
+    parts = bands(torch.from_numpy(maps).float().reshape(-1, 1, size, size))
+    found: Floats = parts[:, :FINE].flatten(2).double().numpy()
+    return found
+
+
+def _tail(statistic: Floats) -> Floats:
+    """Minus the logarithm of how often chance, the redraws after the first number, is as large: (redraws + 1,)."""
+    mean, variance = statistic[1:].mean() + TINY, statistic[1:].var() + TINY
+    found: Floats = -gamma.logsf(statistic, mean**2 / variance, scale=variance / mean)
+    return found
+
+
+def cell_energy(maps: Floats) -> Floats:
+    """Weighted mean square (k, CELLS, CELLS) of maps (k, s * s) in overlapping cells."""
+    size = round(maps.shape[1] ** 0.5)
+    axis = hats(CELLS, size).double().numpy()
+    found: Floats = np.einsum("yi,kyx,xj->kij", axis, maps.reshape(-1, size, size) ** 2, axis, optimize=True)
+    return found

@@ -1,0 +1,133 @@
+r"""What recorded levels still differ by once all images are redrawn under one level: a criterion that needs no truth.
+
+Images of held-out patients are described by numbers that no generator is fitted to. Beside what is held, real images of
+different levels differ by d. Redrawn under a level a, all of them, a generator that carries the attribute leaves
+nothing of it: whatever else is different about the patients of a level is held, or not of the images. With whitened
+influences g_p of the patients under the null of no difference,
+
+.. math:: D = \Big\| \sum_p g_p \Big\|^2 - \sum_p \| g_p \|^2
+
+estimates the squared difference without bias (a U-statistic), and `left` is D after redrawing over D before: 1 where
+nothing was carried, 0 where redrawn images cannot be told apart from real ones of that level by these numbers, above 1
+where redrawing made matters worse. Before and after are both redrawn, under the own level or another one, so that what
+any redrawing takes away does not count.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from citlr.generators.base import Images
+from citlr.generators.edits.warps import blur, gradient
+from citlr.generators.effects.contrasts import Design, design_of
+from citlr.generators.effects.whitening import Whitening
+from citlr.generators.quality.records import Left
+
+Floats = npt.NDArray[np.float64]
+Described = npt.NDArray[np.floating]
+# Gaussians between the scales of a description, in 64ths of the side, and grey values that are counted.
+SCALES = (0.8, 2.0, 5.0)
+GREYS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+# Points along a side: of grey values, of local energies and directions, of what needs many pixels.
+FINE, MIDDLE, COARSE = 16, 8, 4
+EMPTY = 1e-4
+# Redraws of the test that nothing is different, and its level.
+REDRAWS, ALPHA = 999, 0.01
+
+
+def describe(images: Images) -> npt.NDArray[np.float32]:
+    """Describe images (n, 1, s, s) by numbers (n, width): grey values, energies, directions and shapes of grains."""
+    parts = torch.split(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), 256)
+    return np.concatenate([_described(part).numpy() for part in parts])
+
+
+def _described(images: Tensor) -> Tensor:
+    unit, pool = images.shape[-1] / 64, functional.adaptive_avg_pool2d
+    smooth = [images, *(blur(images, sigma * unit) for sigma in SCALES)]
+    bands = [fine - coarse for fine, coarse in itertools.pairwise(smooth)]
+    found = [pool(smooth[-1], MIDDLE), pool(bands[2], FINE), pool(bands[1], FINE)]
+    found += [(pool(band**2, MIDDLE) + EMPTY).log() / 4 for band in bands]
+    x, y = torch.split(gradient(smooth[1])[:, 0], 1, dim=1)
+    across, along, both = pool(x * x, MIDDLE), pool(y * y, MIDDLE), pool(x * y, MIDDLE)
+    steep = across + along + EMPTY / 10
+    found += [(across - along) / steep, 2 * both / steep]
+    for band in bands[:2]:
+        energy = pool(band**2, COARSE) + EMPTY / 10
+        found += [pool(band**3, COARSE) / energy**1.5, pool(band.abs(), COARSE) / energy.sqrt()]
+        found += [pool(band[..., 1:] * band[..., :-1], COARSE) / energy]
+        found += [pool(band[..., 1:, :] * band[..., :-1, :], COARSE) / energy]
+    found += [pool(torch.sigmoid((images - grey) / 0.05), COARSE) for grey in GREYS]
+    return torch.cat([one.flatten(1) for one in found], dim=1)
+
+
+class Yardstick:
+    """Measures differences of described images between levels: each half of the patients in units of the other's error.
+
+    In units of its own error, the difference that is measured would pass for a direction in which nobody varies.
+    """
+
+    def __init__(self, described: Described, design: Design, random: np.random.Generator) -> None:
+        first = (random.permutation(design.patients) < design.patients // 2)[design.patient]
+        self.halves = (first, ~first)
+        self.designs = [design.part(half) for half in self.halves]
+        every = np.asarray(described, dtype=np.float64)
+        pairs = zip(self.designs[::-1], self.halves[::-1], strict=True)
+        self.errors = [[Whitening.of(own) for own in part.influences(every[half])] for part, half in pairs]
+
+    def influences(self, described: Described) -> list[Floats]:
+        """Whitened influences (patients of a half, width) under the null of no difference, by half and contrast."""
+        every = np.asarray(described, dtype=np.float64)
+        return [
+            whiten(own.T).T
+            for design, half, errors in zip(self.designs, self.halves, self.errors, strict=True)
+            for whiten, own in zip(errors, design.influences(every[half], null=True), strict=True)
+        ]
+
+    def shares(self, described: Described) -> npt.NDArray[np.floating]:
+        """Give what every patient adds (patients,) to the squared difference of images (n, width).
+
+        They add up to 0 on average by chance. Twice what they vary by is the error of their sum (Hoeffding).
+        """
+        each, start = self.influences(described), 0
+        found = np.zeros(sum(design.patients for design in self.designs))
+        contrasts = len(each) // len(self.designs)
+        for number, design in enumerate(self.designs):
+            for own in each[number * contrasts : (number + 1) * contrasts]:
+                found[start : start + design.patients] += own @ own.sum(axis=0) - (own**2).sum(axis=1)
+            start += design.patients
+        return found
+
+
+def error_of(shares: npt.NDArray[np.floating]) -> float:
+    """Give the standard error of the sum of patients' shares (patients,)."""
+    return float(2 * np.sqrt(((shares - shares.mean()) ** 2).sum()))
+
+
+def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, random: np.random.Generator) -> Left:
+    """Compare descriptions (n, width) of images redrawn under their own level with those redrawn under each level."""
+    measure = Yardstick(own, design, random)
+    size, chance = 0.0, [np.zeros(REDRAWS)]
+    for one in measure.influences(own):
+        size += float((one.sum(axis=0) ** 2).sum())
+        signs = random.choice([-1.0, 1.0], size=(REDRAWS, len(one)))
+        chance.append(((signs @ one) ** 2).sum(axis=1))
+    redrawn_signs = np.sum(chance, axis=0)
+    p = float((1 + (redrawn_signs >= size).sum()) / (1 + REDRAWS))
+    before = measure.shares(own)
+    distance, left, error = float(before.sum()), {}, {}
+    for level, one in redrawn.items() if p <= ALPHA else ():
+        after = measure.shares(one)
+        left[level] = float(after.sum()) / distance
+        error[level] = error_of(after - left[level] * before) / distance
+    return Left(distance / max(float(redrawn_signs.std()), 1e-12), p, left, error)
+
+
+def design_between(recorded: npt.NDArray[np.int64], levels: int, held: Floats, patients: npt.ArrayLike) -> Design:
+    """Make the design of recorded levels (n,), beside what is held (n, k)."""
+    return design_of(np.eye(levels)[recorded][:, 1:], held, patients)

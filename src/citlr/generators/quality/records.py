@@ -1,0 +1,22 @@
+"""Results of measuring that a result of an audit holds: no torch, so that it is read in a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Left:
+    """What redrawing leaves of the difference between recorded levels.
+
+    - `before`: D of images redrawn under their own level, in units of its error by chance; about 0 where images show
+      nothing of the attribute.
+    - `p`: P value of "images of the recorded levels do not differ", by redrawn signs of patients.
+    - `left`: By level, D once all are redrawn under it, over `before`, and its standard `error`; empty where `p`
+      shows no difference.
+    """
+
+    before: float
+    p: float
+    left: dict[str, float]
+    error: dict[str, float]

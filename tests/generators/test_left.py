@@ -1,0 +1,77 @@
+"""What redrawing leaves of the difference between recorded levels: a criterion that needs no truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from citlr.generators.quality.left import describe, design_between, what_is_left
+from citlr.generators.quality.records import Left
+from citlr.studies.generation.picks import picks
+
+
+def films(count: int, random: np.random.Generator) -> np.ndarray:
+    """Images of a blob that lies elsewhere in each, with grain: (count, 1, 32, 32)."""
+    x, y = np.meshgrid(np.arange(32), np.arange(32))
+    centre = 16 + 2 * random.standard_normal((count, 2, 1, 1))
+    blob = np.exp(-((x - centre[:, 0]) ** 2 + (y - centre[:, 1]) ** 2) / 60)
+    return np.clip(0.2 + 0.5 * blob + 0.02 * random.standard_normal(blob.shape), 0, 1)[:, None].astype(np.float32)
+
+
+def left_by(share: float, *, effect: float = 0.08, seed: int = 0, patients: int = 200) -> Left:
+    """Let a generator carry a share of a brighter lower half, of level 1 of two; two images a patient."""
+    random = np.random.default_rng(seed)
+    level = np.repeat(random.integers(0, 2, patients), 2)
+    plain, lower = films(2 * patients, random), (np.arange(32) > 16)[:, None] * effect
+    shown = plain + level[:, None, None, None] * lower
+    redrawn = {str(k): shown + share * (k - level)[:, None, None, None] * lower for k in range(2)}
+    design = design_between(level, 2, np.empty((len(level), 0)), np.repeat(np.arange(patients), 2))
+    return what_is_left(describe(shown), {name: describe(one) for name, one in redrawn.items()}, design, random)
+
+
+def test_what_is_left_falls_with_what_is_carried() -> None:
+    carried = [left_by(share) for share in (0.0, 0.5, 1.0, 2.0)]
+    assert all(one.p == pytest.approx(0.001) and one.before > 5 for one in carried)
+    nothing, half, whole, twice = (list(one.left.values()) for one in carried)
+    assert nothing == pytest.approx([1.0, 1.0])
+    assert half == pytest.approx([0.25, 0.25], abs=0.08)
+    assert whole == pytest.approx([0.0, 0.0], abs=0.03)
+    assert min(twice) > 0.8
+
+
+def test_what_is_left_knows_its_error() -> None:
+    found = [left_by(0.5, effect=0.02, seed=seed) for seed in range(12)]
+    spread = np.std([one.left["0"] for one in found])
+    assert spread < found[0].error["0"] < 4 * spread
+
+
+def test_where_images_show_nothing_nothing_is_said() -> None:
+    found = [left_by(1.0, effect=0.0, seed=seed, patients=60) for seed in range(20)]
+    # Of 20 tests of level .01, more than two reject with probability .001.
+    assert sum(bool(one.left) for one in found) <= 2
+    assert abs(np.mean([one.before for one in found])) < 1
+
+
+def test_what_goes_with_a_held_label_is_no_difference_of_levels() -> None:
+    random = np.random.default_rng(3)
+    label = random.integers(0, 2, 400)
+    level = np.where(random.random(400) < 0.85, label, 1 - label)
+    shown = describe(films(400, random) + 0.1 * label[:, None, None, None].astype(np.float32))
+    held = what_is_left(shown, {}, design_between(level, 2, label[:, None].astype(float), np.arange(400)), random)
+    free = what_is_left(shown, {}, design_between(level, 2, np.empty((400, 0)), np.arange(400)), random)
+    assert held.p > 0.01
+    assert free.p == pytest.approx(0.001)
+
+
+def test_the_pick_is_the_least_left_and_no_change_is_a_candidate() -> None:
+    def row(kind: str, left: dict[str, float], error: float | None) -> dict[str, object]:
+        effect = None if error is None else {"relative_error": error}
+        return {"world": "w", "train_images": 9, "kind": kind, "left": {"left": left}, "effect": effect}
+
+    rows = [row("a", {"F": 0.2, "M": 0.4}, 0.5), row("b", {"F": 0.5, "M": 0.3}, 0.45), row("c", {}, 1.4)]
+    (found,) = picks(rows)
+    assert (found["picked"], found["best"], found["candidates"]) == ("a", "b", 4)
+    assert found["loss"] == pytest.approx(0.05)
+    (none,) = picks([row("a", {"F": 1.3, "M": 1.2}, 1.4)])
+    assert (none["picked"], none["loss"]) == ("no change", 0)
+    assert picks([row("a", {}, None)]) == []
