@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from citlr.report.charts.gallery import Gallery
 from citlr.report.page import render
 from citlr.report.pdf import write_pdf
 from citlr.report.publish import choose_gallery
-from citlr.report.tables import spreadsheet
+from citlr.report.tables import effects_csv
 from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
 
@@ -96,12 +95,3 @@ class _Model:
         responses = responses[responses["attribute"] == self.attribute]
         below = self.shown.mask_below
         return render(self.result, responses=responses, gallery=self.pictures, mask_below=below, **options)
-
-
-def effects_csv(result: AuditResult) -> str:
-    """Return the effects as CSV, one row per label and contrast; no cell is a formula to a spreadsheet."""
-    frame = result.to_frame()
-    frame.columns = [str(spreadsheet(name)) for name in frame.columns]
-    buffer = io.StringIO()
-    frame.map(spreadsheet).to_csv(buffer, index=False)
-    return buffer.getvalue()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from citlr.audit.results.result import AuditResult
 from citlr.invariance.records import Estimate
 from citlr.report.numerals import is_number, percent
 
@@ -131,3 +133,12 @@ def _letter(index: int) -> str:
     """Give a, b, ... z, aa, ab, ..."""
     head, tail = divmod(index, 26)
     return (chr(96 + head) if head else "") + chr(97 + tail)
+
+
+def effects_csv(result: AuditResult) -> str:
+    """Return the effects as CSV, one row per label and contrast; no cell is a formula to a spreadsheet."""
+    frame = result.to_frame()
+    frame.columns = [str(spreadsheet(name)) for name in frame.columns]
+    buffer = io.StringIO()
+    frame.map(spreadsheet).to_csv(buffer, index=False)
+    return buffer.getvalue()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.registry import gates_of
+from citlr.audit.gates.registry import gates_of, withhold
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
@@ -19,10 +19,9 @@ from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Unexplained
-from citlr.audit.results.result import AuditResult, CohortSummary, Gate, TestRow, worst
+from citlr.audit.results.result import AuditResult, CohortSummary, worst
 from citlr.audit.results.statistics import baselines, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
-from citlr.checks import failed
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses
@@ -140,24 +139,6 @@ def recorded_beside(cohort: Cohort, hold: Sequence[str], attribute: str) -> tupl
     """Name what is held and what else is recorded of every image: labels and covariates, without the attribute."""
     names = dict.fromkeys((*hold, *cohort.labels, *cohort.covariates))
     return tuple(name for name in names if name != attribute and name in cohort.frame)
-
-
-def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
-    """Turn every verdict into "inconclusive" that a failed gate is about, and say which."""
-    return tuple(_withheld(row, [gate for gate in failed(gates) if gate.concerns(row)]) for row in rows)
-
-
-def _withheld(row: TestRow, failing: Sequence[Gate]) -> TestRow:
-    if not failing:
-        return row
-    several = len(failing) > 1
-    names, why = ", ".join(gate.name for gate in failing), " ".join(gate.text for gate in failing)
-    return replace(
-        row,
-        verdict="inconclusive",
-        reason=f"{row.label}: inconclusive, because {'gates' if several else 'a gate'} failed ({names}). {why} "
-        f"Without {'them' if several else 'it'} the verdict would have been '{row.verdict}'.",
-    )
 
 
 def summarise(cohort: Cohort, attribute: str) -> CohortSummary:
