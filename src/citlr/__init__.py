@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from citlr.generators.diffusion.ldm import DLDM as DLDM
     from citlr.generators.registry import load_generator as load_generator
     from citlr.invariance import power as power
+    from citlr.invariance.observational.observe import observe as observe
     from citlr.invariance.responses import Responses as Responses
     from citlr.invariance.verdict import assess as assess
     from citlr.predictors.loading import load_predictor as load_predictor
@@ -38,6 +39,7 @@ _HOME = {
     "assess": "citlr.invariance.verdict",
     "generate": "citlr.audit.generation",
     "load_generator": "citlr.generators.registry",
+    "observe": "citlr.invariance.observational.observe",
     "load_predictor": "citlr.predictors.loading",
     "read_cohort": "citlr.data.reading",
     "read_dataset": "citlr.data.sources.torch_dataset",

@@ -1,4 +1,4 @@
-"""Verbs of tables: an audit of predictions alone, where there are no images."""
+"""Verbs of tables: what can be said of predictions alone, where there are no images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def assess(
     from citlr.cli.audits import show
     from citlr.exchange.predictions import read_predictions
     from citlr.report.page import render
-    from citlr.report.tables import effects_csv
+    from citlr.report.tables import safe_csv
     from citlr.run.files import sha256, write_json, write_text
     from citlr.run.provenance import versions
 
@@ -66,10 +66,46 @@ def assess(
         seed=seed,
         provenance=provenance,
     )
-    write_text(out / "effects.csv", effects_csv(result))
+    write_text(out / "effects.csv", safe_csv(result.to_frame()))
     write_text(out / "audit.html", render(result, responses=found.long))
     write_json(out / "audit.json", result.to_dict())
     show({name: result}, out / "audit.html", as_json)
+
+
+def observe(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, parquet or Excel, one row per image.")],
+    z: Annotated[Path, typer.Option(help="Embeddings: a .npy file, one row for each row of the table, in its order.")],
+    attribute: Annotated[str, typer.Option(help="The column of the sensitive attribute.")],
+    prediction: Annotated[str, typer.Option(help="The column of the model's probabilities, or decisions.")],
+    patient: Annotated[str, typer.Option(help="The column of the patient; without it each image is one.")] = "",
+    truth: Annotated[str, typer.Option(help="The column of the finding, 0 or 1: for odds and AUROC gaps.")] = "",
+    propensity: Annotated[str, typer.Option(help="The column of a known P(second level | Z).")] = "",
+    contrast: Annotated[str, typer.Option(help="The two levels to compare, FIRST=SECOND; every pair without it.")] = "",
+    threshold: Annotated[float, typer.Option(help="Operating point of the decisions of equalised odds.")] = 0.5,
+    alpha: Annotated[float, typer.Option(help="Error rate of the verdict.")] = 0.05,
+    percent: Annotated[bool, typer.Option("--percent", help="The predictions are percentages.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write observed.json and observed.csv here.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Look for a dependence without counterfactuals, given embeddings; never says "equivalent"."""
+    import json
+
+    from citlr.exchange.observations import Columns, read_observations
+    from citlr.invariance.observational.observe import observe as look
+    from citlr.report.tables import safe_csv
+    from citlr.run.files import write_json, write_text
+
+    columns = Columns(attribute, prediction, patient, truth, propensity)
+    arrays = read_observations(table, z, columns, percent=percent)
+    chosen = pairs("--contrast", [contrast] if contrast else None, "FIRST=SECOND, such as F=M")
+    found = look(**arrays, contrast=chosen[0] if chosen else None, threshold=threshold, alpha=alpha, seed=seed)
+    if out is not None:
+        write_text(out / "observed.csv", safe_csv(found.to_frame()))
+        write_json(out / "observed.json", found.to_dict())
+    print(json.dumps(found.to_dict(), allow_nan=False) if as_json else found)
 
 
 def _thresholds(given: list[str] | None) -> Any:
@@ -90,4 +126,4 @@ def _number(text: str) -> float:
         raise InputError(f"--threshold '{text}' is no number: give one in (0, 1].") from None
 
 
-VERBS = (assess,)
+VERBS = (assess, observe)

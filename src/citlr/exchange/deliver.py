@@ -19,7 +19,7 @@ from citlr.report.charts.gallery import Gallery
 from citlr.report.page import render
 from citlr.report.pdf import write_pdf
 from citlr.report.publish import choose_gallery
-from citlr.report.tables import effects_csv
+from citlr.report.tables import safe_csv
 from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
 
@@ -85,7 +85,7 @@ class _Model:
         elif form == "pdf":
             write_pdf(self.page(most_scatters=_SCATTERS_ON_PAPER, **said), path, engine=engine)
         elif form == "csv":
-            write_text(path, effects_csv(self.result))
+            write_text(path, safe_csv(self.result.to_frame()))
         else:
             write_text(path, self.page(**said) if form == "html" else model_card(self.result, **said))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from citlr.audit.results.result import AuditResult
+import pandas as pd
+
 from citlr.invariance.records import Estimate
 from citlr.report.numerals import is_number, percent
 
@@ -135,10 +135,7 @@ def _letter(index: int) -> str:
     return (chr(96 + head) if head else "") + chr(97 + tail)
 
 
-def effects_csv(result: AuditResult) -> str:
-    """Return the effects as CSV, one row per label and contrast; no cell is a formula to a spreadsheet."""
-    frame = result.to_frame()
-    frame.columns = [str(spreadsheet(name)) for name in frame.columns]
-    buffer = io.StringIO()
-    frame.map(spreadsheet).to_csv(buffer, index=False)
-    return buffer.getvalue()
+def safe_csv(frame: pd.DataFrame) -> str:
+    """Return a table as CSV in which no cell is a formula to a spreadsheet."""
+    named = frame.set_axis([str(spreadsheet(name)) for name in frame.columns], axis=1)
+    return str(named.map(spreadsheet).to_csv(index=False))
