@@ -13,6 +13,7 @@ from citlr.version import __version__
 if TYPE_CHECKING:
     from citlr.audit.generation import Counterfactuals as Counterfactuals
     from citlr.audit.generation import generate as generate
+    from citlr.audit.on_disk import read_counterfactuals as read_counterfactuals
     from citlr.audit.results.result import AuditResult as AuditResult
     from citlr.audit.results.result import read_result as read_result
     from citlr.data.cohort import Cohort as Cohort
@@ -42,6 +43,7 @@ _HOME = {
     "observe": "citlr.invariance.observational.observe",
     "load_predictor": "citlr.predictors.loading",
     "read_cohort": "citlr.data.reading",
+    "read_counterfactuals": "citlr.audit.on_disk",
     "read_dataset": "citlr.data.sources.torch_dataset",
     "read_result": "citlr.audit.results.result",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from citlr.data.tables.columns import read_table, table_columns
-from citlr.data.tables.printable import require_printable
+from citlr.data.tables.redrawn import number_draws, require_every_level, require_once, row_of
 from citlr.errors import InputError, did_you_mean
 from citlr.exchange.numbers import read_numbers, short
 from citlr.invariance.responses import Responses
@@ -60,13 +59,13 @@ def read_predictions(
     """
     source = str(file)
     table = _of_attribute(_renamed(Path(file), columns or {}), attribute, source)
-    table = _with_draws(table, source)
+    table = number_draws(table, source)
     recorded = _recorded(table, source)
     long = _long(table.assign(level=table["level"].fillna(table["image_id"].map(recorded))), labels, source, percent)
     generated = long[long["draw"] != ORIGINAL_DRAW]
     if generated.empty:
         raise InputError(f"'{source}' has no redrawn image: rows with draw 0, 1, ... are needed for every level.")
-    _require_null(generated, recorded, source)
+    require_every_level(generated, recorded, source)
     responses = Responses.from_frame(long, labels=labels or None)
     if responses.factual is None and len(recorded):
         place = {level: k for k, level in enumerate(responses.levels)}
@@ -100,10 +99,6 @@ def _renamed(file: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     return table.astype("string").astype(object).where(table.notna(), None)
 
 
-def _row(index: object) -> str:
-    return f"row {int(str(index)) + 1}"
-
-
 def _of_attribute(table: pd.DataFrame, attribute: str, source: str) -> pd.DataFrame:
     """Keep the rows of one attribute; a table without such a column holds one, whatever it is called."""
     if "attribute" not in table:
@@ -116,30 +111,6 @@ def _of_attribute(table: pd.DataFrame, attribute: str, source: str) -> pd.DataFr
     return table[table["attribute"] == chosen]
 
 
-def _with_draws(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Make the draws numbers; -1 is an image as it came, and so is a row with neither draw nor level."""
-    for name in ("image_id", "patient_id"):
-        blank = table.index[table[name].isna()]
-        if len(blank):
-            raise InputError(f"'{source}' has no '{name}' in {_row(blank[0])} ({len(blank)} rows): fill it in.")
-        require_printable(table[name].unique(), f"'{source}': a cell of '{name}'")
-    original = table["draw"].isna() & table["level"].isna()
-    draw = pd.to_numeric(table["draw"].where(~original, str(ORIGINAL_DRAW)), errors="coerce")
-    wrong = table.index[~(draw >= ORIGINAL_DRAW) | (draw != np.floor(draw))]
-    if len(wrong):
-        raise InputError(
-            f"'{source}' has '{short(table.loc[wrong[0], 'draw'] or '')}' as draw in {_row(wrong[0])}: number the "
-            "draws of a level 0, 1, 2, ..., and write -1 for the image as it came."
-        )
-    unnamed = table.index[(draw != ORIGINAL_DRAW) & table["level"].isna()]
-    if len(unnamed):
-        raise InputError(
-            f"'{source}' has no level in {_row(unnamed[0])}, a redrawn image (draw {draw[unnamed[0]]:g}): write the "
-            "level that it was redrawn under; an image as it came has the draw -1."
-        )
-    return table.assign(draw=draw.astype(int))
-
-
 def _recorded(table: pd.DataFrame, source: str) -> pd.Series:
     """Give the level that each image really has, by image id; of none where the table does not say."""
     own = table[table["draw"] == ORIGINAL_DRAW]
@@ -149,7 +120,7 @@ def _recorded(table: pd.DataFrame, source: str) -> pd.Series:
     elif own["level"].isna().any():
         blank = own.index[own["level"].isna()][0]
         raise InputError(
-            f"'{source}' does not say which level the original in {_row(blank)} has: write it as its level, or in a "
+            f"'{source}' does not say which level the original in {row_of(blank)} has: write it as its level, or in a "
             f"column '{RECORDED}'."
         )
     said = said.dropna().drop_duplicates()
@@ -173,24 +144,22 @@ def _long(table: pd.DataFrame, labels: Sequence[str], source: str, percent: bool
     """Bring long and wide tables to the columns of `responses.parquet`."""
 
     def of(row: int) -> str:
-        one = table.iloc[row]
-        return (
-            f" in {_row(table.index[row])} (image '{short(one['image_id'])}', level {one['level']}, draw {one['draw']})"
-        )
+        one, where = table.iloc[row], row_of(table.index[row])
+        return f" in {where} (image '{short(one['image_id'])}', level {one['level']}, draw {one['draw']})"
 
     value = next((name for name in ("probability", "decision") if name in table), None)
     wide = [label for label in labels if label in table]
     if "label" in table and value is not None and not wide:
         blank = table.index[table["label"].isna()]
         if len(blank):
-            raise InputError(f"'{source}' has no label in {_row(blank[0])}: fill it in.")
+            raise InputError(f"'{source}' has no label in {row_of(blank[0])}: fill it in.")
         present = table["label"].unique()
         unknown = [label for label in labels if label not in present]
         if unknown:
             raise InputError(
                 f"'{source}' has no label and no column '{unknown[0]}'.{did_you_mean(unknown[0], map(str, present))}"
             )
-        _require_once(table, ["label"], source)
+        require_once(table, ["label"], source)
         numbers = read_numbers({value: table[value]}, of, source, percent=percent)[value]
         undecided = np.flatnonzero(~np.isin(numbers, (0, 1)))
         if value == "decision" and len(undecided):
@@ -206,69 +175,10 @@ def _long(table: pd.DataFrame, labels: Sequence[str], source: str, percent: bool
             f"'{source}' has no column '{missing}': give the columns 'label' and 'probability' (or 'decision'), or "
             f"name the columns of predictions with --label, one for each label.{near}"
         )
-    _require_once(table, [], source)
+    require_once(table, [], source)
     read = table.assign(**read_numbers({label: table[label] for label in labels}, of, source, percent=percent))
     ids = [name for name in COLUMNS if name not in ("label", "probability")]
     return read.melt(id_vars=ids, value_vars=list(labels), var_name="label", value_name="probability")[list(COLUMNS)]
-
-
-def _require_once(table: pd.DataFrame, besides: list[str], source: str) -> None:
-    key = ["image_id", "level", "draw", *besides]
-    original = table["draw"] == ORIGINAL_DRAW
-    cells = table[key].assign(level=table["level"].mask(original, ""))
-    twice = table.index[cells.duplicated()]
-    if len(twice):
-        same = cells.index[(cells == cells.loc[twice[0]]).all(axis=1)][0]
-        what = (
-            "original"
-            if original[twice[0]]
-            else f"level {table.loc[twice[0], 'level']}, draw {table.loc[twice[0], 'draw']}"
-        )
-        raise InputError(
-            f"'{source}' answers the image '{short(table.loc[twice[0], 'image_id'])}' ({what}) twice, in {_row(same)} "
-            f"and {_row(twice[0])} ({len(twice)} such rows): keep one row of each."
-        )
-
-
-def _require_null(generated: pd.DataFrame, recorded: pd.Series, source: str) -> None:
-    """Ask for images redrawn under their own level, and for the same levels of every image."""
-    levels = sorted(generated["level"].unique())
-    found: dict[str, set[str]] = {}
-    for image, level in generated[["image_id", "level"]].drop_duplicates().itertuples(index=False):
-        found.setdefault(str(image), set()).add(str(level))
-    own = {str(image): str(level) for image, level in recorded.items() if image in found}
-    for image, level in own.items():
-        if level not in levels:
-            raise InputError(
-                f"'{source}' records the level '{short(level)}' of '{short(image)}', under which no image was redrawn."
-                f"{did_you_mean(level, levels)}"
-            )
-    _require_own(found, own, levels, source)
-    kinds = Counter(tuple(sorted(of)) for of in found.values()).most_common()
-    if len(kinds) > 1:
-        (usual, count), (odd, _) = kinds[0], kinds[-1]
-        image = next(image for image, of in found.items() if of == set(odd))
-        raise InputError(
-            f"'{source}' has the image '{short(image)}' under the levels {', '.join(odd)} and {count} of {len(found)} "
-            f"images under {', '.join(usual)}: every image needs every level, spelt alike."
-        )
-
-
-def _require_own(found: Mapping[str, set[str]], own: Mapping[str, str], levels: Sequence[str], source: str) -> None:
-    """Refuse images that are not redrawn under their own level, or all seem so where that is not known."""
-    lacks = {image: level for image, level in own.items() if level not in found[image]}
-    each_lacks_one = all(len(of) == len(levels) - 1 for of in found.values())
-    if not own and each_lacks_one and set().union(*found.values()) == set(levels):
-        lacks = {image: next(level for level in levels if level not in of) for image, of in found.items()}
-    if lacks:
-        image, level = next(iter(lacks.items()))
-        whose = "its own level" if own else "the level"
-        raise InputError(
-            f"'{source}' has no prediction on the image '{short(image)}' redrawn under {whose} '{short(level)}' "
-            f"({len(lacks)} of {len(found)} images lack theirs): redraw every image under its own level too, as often "
-            "as under the others (null intervention); the original is no substitute, since redrawing alone changes an "
-            "image."
-        )
 
 
 def _per_image(table: pd.DataFrame, name: str, source: str) -> pd.Series:

@@ -24,9 +24,14 @@ from citlr.audit.results.statistics import baselines, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
+from citlr.generators.on_disk import ImagesOnDisk
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 
+ON_DISK = (
+    "This verdict is conditional on what only the owner of the generator could measure: whether a fair coin would show "
+    "(placebo), how surely its training images show what the attribute does, and whether it has seen these patients."
+)
 # A recorded value of fewer images may be somebody's own words.
 RARE = 5
 
@@ -65,6 +70,8 @@ class AuditInputs:
 def audit_responses(inputs: AuditInputs) -> AuditResult:
     """Test the responses of one model."""
     config, counterfactuals = inputs.settings, inputs.counterfactuals
+    # Of images that somebody else has drawn, a coin cannot be asked for: the rule is docs/own-images.md's.
+    on_disk = isinstance(counterfactuals.generator, ImagesOnDisk)
     attribute, levels = counterfactuals.attribute, counterfactuals.levels
     shared = counterfactuals.main.plan.shared_seeds
     responses = Responses.from_frame(inputs.responses, attribute=attribute, levels=levels)
@@ -89,7 +96,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     rows = schema_rows(assessment)
     agreement, unexplained = _of_the_model(inputs, responses)
     evidence = Evidence(
-        limits=config.gates,
+        limits=config.gates.model_copy(update={"placebo": config.gates.placebo and not on_disk}),
         faithfulness=inputs.faithfulness,
         carried=carried,
         controls=controls,
@@ -121,6 +128,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         alpha=config.test.alpha,
         subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
         omnibus=assessment.omnibus,
+        condition=ON_DISK if on_disk else "",
     )
 
 
