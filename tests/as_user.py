@@ -91,25 +91,27 @@ def _environment() -> Any:
                 os.environ[name] = value
 
 
-def _main(arguments: list[str], folder: str) -> None:
+def _main(arguments: list[str], folder: str, cwd: str) -> None:
     """Be the command: its output into files, its exit status that of the process."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = ["citlr", *arguments]
+    os.chdir(cwd)
     from citlr.cli.main import main
 
     main()
 
 
-def begin(*arguments: str | Path, folder: Path) -> BaseProcess:
+def begin(*arguments: str | Path, folder: Path, cwd: Path | None = None) -> BaseProcess:
     """Start a command; what it writes is in `stdout` and `stderr` of the folder."""
     with _environment():
-        process = SERVER.Process(target=_main, args=([str(one) for one in arguments], str(folder)))
+        words = [str(one) for one in arguments]
+        process = SERVER.Process(target=_main, args=(words, str(folder), str(cwd or Path.cwd())))
         process.start()
     return process
 
 
-def citlr(*arguments: str | Path, program: str = "") -> subprocess.CompletedProcess[str]:
+def citlr(*arguments: str | Path, program: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line, or a program that wraps it; no forked process can have workers of its own."""
     words = [str(one) for one in arguments]
     if program:
@@ -122,7 +124,7 @@ def citlr(*arguments: str | Path, program: str = "") -> subprocess.CompletedProc
             timeout=300,
         )
     with tempfile.TemporaryDirectory() as folder:
-        process = begin(*words, folder=Path(folder))
+        process = begin(*words, folder=Path(folder), cwd=cwd)
         process.join(300)
         if process.is_alive():
             process.kill()

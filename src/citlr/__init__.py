@@ -13,6 +13,7 @@ from citlr.version import __version__
 if TYPE_CHECKING:
     from citlr.audit.generation import Counterfactuals as Counterfactuals
     from citlr.audit.generation import generate as generate
+    from citlr.audit.on_disk import read_counterfactuals as read_counterfactuals
     from citlr.audit.results.result import AuditResult as AuditResult
     from citlr.audit.results.result import read_result as read_result
     from citlr.data.cohort import Cohort as Cohort
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from citlr.generators.diffusion.ldm import DLDM as DLDM
     from citlr.generators.registry import load_generator as load_generator
     from citlr.invariance import power as power
+    from citlr.invariance.observational.observe import observe as observe
     from citlr.invariance.responses import Responses as Responses
     from citlr.invariance.verdict import assess as assess
     from citlr.predictors.loading import load_predictor as load_predictor
@@ -38,8 +40,10 @@ _HOME = {
     "assess": "citlr.invariance.verdict",
     "generate": "citlr.audit.generation",
     "load_generator": "citlr.generators.registry",
+    "observe": "citlr.invariance.observational.observe",
     "load_predictor": "citlr.predictors.loading",
     "read_cohort": "citlr.data.reading",
+    "read_counterfactuals": "citlr.audit.on_disk",
     "read_dataset": "citlr.data.sources.torch_dataset",
     "read_result": "citlr.audit.results.result",
 }

@@ -16,11 +16,11 @@ from citlr.audit.results.result import read_result
 from citlr.cli.app import app
 from citlr.config import AuditConfig
 from citlr.errors import InputError, MissingExtraError
-from citlr.exchange.deliver import effects_csv
 from citlr.exchange.share import shareable
 from citlr.report import pdf
 from citlr.report.card import model_card
 from citlr.report.page import render
+from citlr.report.tables import safe_csv
 from citlr.run.folder import Run
 from citlr.run.stage import Stage
 
@@ -71,7 +71,7 @@ def test_the_model_card_says_what_was_found_and_what_it_rests_on(result):
 
 
 def test_no_cell_of_the_csv_is_a_formula(result):
-    rows = list(csv.DictReader(io.StringIO(effects_csv(result))))
+    rows = list(csv.DictReader(io.StringIO(safe_csv(result.to_frame()))))
     assert [row["label"] for row in rows] == ["edema", "'=HYPERLINK(1)", "a|b <i>"]
     assert float(rows[0]["mean_effect"]) == pytest.approx(result.tests[0].mean_effect.estimate)
 

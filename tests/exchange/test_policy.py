@@ -203,7 +203,11 @@ def test_an_audit_that_is_cut_foreign_or_odd_is_an_error_of_input(tmp_path: Path
     content = json.loads(whole)
     for key, value in list(content.items()):
         for other in ("5", 5, [5], {"five": 5}, None, False):
-            if key in ("schema", "provenance", "model", "alpha") or other == value:
+            if (
+                key in ("schema", "provenance", "model", "alpha")
+                or other == value
+                or (key, other) == ("condition", "5")
+            ):
                 continue
             file.write_text(json.dumps({**content, key: other}))
             with pytest.raises(InputError):

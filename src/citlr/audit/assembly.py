@@ -9,7 +9,9 @@ from typing import Any
 from citlr.audit.privacy import scrub
 from citlr.config import GeneratorConfig, ModelConfig
 from citlr.data.cohort import Cohort
+from citlr.data.redrawn import read_redrawn
 from citlr.generators.learnt import LearntGenerator
+from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.registry import build_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
@@ -27,8 +29,13 @@ def held(run: Run, cohort: Cohort) -> tuple[str, ...]:
     return tuple(name for name in run.config.generator.hold if name in known and len(train[name].dropna().unique()) > 1)
 
 
-def generator_of(run: Run, cohort: Cohort) -> LearntGenerator:
-    """Build the generator that the configuration asks for, not trained yet."""
+def generator_of(run: Run, cohort: Cohort) -> LearntGenerator | ImagesOnDisk:
+    """Build the generator that the configuration asks for, not trained yet; somebody else's is what is on the disk."""
+    settings = run.config.generator
+    if settings.table is not None:
+        attribute, hold = run.config.cohort.attribute, held(run, cohort)
+        index = read_redrawn(settings.table, cohort.part("test"), attribute=attribute, size=settings.size)
+        return ImagesOnDisk(index, attribute=attribute, size=settings.size, hold=hold)
     return generator_from(run.config.generator.model_copy(update={"hold": held(run, cohort)}))
 
 

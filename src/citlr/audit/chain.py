@@ -11,6 +11,7 @@ import pandas as pd
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
 from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample, generate_stage
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
+from citlr.audit.on_disk import on_disk
 from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
 from citlr.audit.results.result import AuditResult, read_result
@@ -27,6 +28,7 @@ from citlr.audit.stages import (
     predict_stage,
     quality_stage,
 )
+from citlr.config.kinds import IMAGES
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
@@ -111,8 +113,15 @@ class Chain:
         """Train the generator."""
         settings = self.config.generator.model_dump(mode="json")
         build = lambda: generator_of(self.run, self.whole)  # noqa: E731 - built only when it is trained
+        if self.config.generator.table is not None:
+            # Read on every call: the images are somebody else's, and may have been changed.
+            redrawn = generator_of(self.run, self.whole)
+            settings = {"kind": IMAGES, "hold": redrawn.hold, "images": redrawn.fingerprint()}
+            build = lambda: redrawn  # noqa: E731
         self.do(fit_stage(build, settings, self.splits, seed=self.config.seed, narrator=self.narrator))
-        self.narrator.say("fit: the generator is trained")
+        self.narrator.say(
+            "fit: the generator is trained" if settings["kind"] != IMAGES else "fit: images are on the disk"
+        )
 
     def generate(self) -> None:
         """Redraw the test images."""
@@ -125,11 +134,19 @@ class Chain:
             seed=config.seed,
             **config.generate.model_dump(),
         )
+        if config.generator.table is not None:
+            request = on_disk(request, self._draws())
         generator = lambda: self.generator  # noqa: E731 - read only when it is needed
         record = self.do(
             generate_stage(generator, self.test_part, request, after=after, narrator=self.narrator, where=PICTURES)
         )
         self.narrator.say(f"generate: {record.facts['images']} test images redrawn under every level")
+
+    def _draws(self) -> int:
+        """Count the draws that somebody else has made of every level."""
+        record = self.run.record("fit")
+        assert record is not None
+        return int(record.facts["report"]["draws"])
 
     def quality(self) -> None:
         """Measure how faithful the redrawn images are."""

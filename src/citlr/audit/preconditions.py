@@ -14,7 +14,11 @@ from citlr.text import shortened
 
 def require_possible(config: AuditConfig) -> None:
     """Refuse a configuration that would fail only after the cohort is read, or the generator is trained."""
-    require_buildable(config.generator)
+    table = config.generator.table
+    if table is None:
+        require_buildable(config.generator)
+    elif not table.is_file():
+        raise InputError(f"There is no table of redrawn images at '{table}' (generator.table): correct the path.")
     for name, model in config.models.items():
         for key, place in (("source", model.source), ("weights", model.weights)):
             file = None if place is None else Path(str(place).partition(":")[0])

@@ -29,7 +29,11 @@ def audit(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run the whole chain: cohort, generator, counterfactuals, quality, responses, test, report."""
+    """Run the whole chain: cohort, generator, counterfactuals, quality, responses, test, report.
+
+    A model that only its owner can run is one of kind: closed, without a source: the chain stops before the responses,
+    `citlr export` writes the images for the owner, and `citlr ingest` takes the answers and goes on to the report.
+    """
     from citlr.config import read_config
 
     settings = read_config(config)

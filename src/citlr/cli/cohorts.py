@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Json, Quiet
+from citlr.cli.options import Json, Map, Quiet, pairs
 from citlr.cli.preparing import Cache, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
 from citlr.data.sources.registry import DATA_SETS
 
@@ -23,7 +23,7 @@ def table(
     attribute: Annotated[str, typer.Option(help="The sensitive attribute.")],
     label: Annotated[list[str], typer.Option(help="Finding; may be repeated.")],
     images: Annotated[Path | None, typer.Option(help="The folder that the paths are relative to.")] = None,
-    map: Annotated[list[str] | None, typer.Option(help="ours=theirs, such as path=file; may be repeated.")] = None,
+    map: Map = None,
     level: Annotated[
         list[str] | None, typer.Option(help="raw=name, such as F=female: what the attribute's values mean.")
     ] = None,
@@ -53,15 +53,15 @@ def table(
 
     narrator = Narrator(quiet=quiet)
     kept: dict[str, list[str]] = {}
-    for column, value in _pairs("--keep", keep, "column=value, such as --keep view=PA"):
+    for column, value in pairs("--keep", keep, "column=value, such as --keep view=PA"):
         kept.setdefault(column, []).append(value)
     cohort = prepare_table(
         file,
         images=images,
         attribute=attribute,
         labels=label,
-        columns=dict(_pairs("--map", map, "ours=theirs, such as --map path=file")),
-        levels={attribute: dict(_pairs("--level", level, "raw=name, such as --level F=female"))} if level else None,
+        columns=dict(pairs("--map", map, "ours=theirs, such as --map path=file")),
+        levels={attribute: dict(pairs("--level", level, "raw=name, such as --level F=female"))} if level else None,
         bins={attribute: edge} if edge else None,
         keep=kept or None,
         covariates=tuple(covariate or ()),
@@ -76,18 +76,6 @@ def table(
         narrator=narrator,
     )
     save(cohort, out, cache=cache, leaks=leaks, max_unreadable=max_unreadable, narrator=narrator)
-
-
-def _pairs(option: str, entries: list[str] | None, form: str) -> list[tuple[str, str]]:
-    from citlr.errors import InputError
-
-    pairs = []
-    for entry in entries or []:
-        ours, equals, theirs = entry.partition("=")
-        if not (ours and equals and theirs):
-            raise InputError(f"{option} '{entry}' is not of the form {form}.")
-        pairs.append((ours, theirs))
-    return pairs
 
 
 def describe(

@@ -14,6 +14,8 @@ RunFolder = Annotated[Path, typer.Argument(help="The run folder of an audit.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; started again, a run goes on.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random; the same seed, the same numbers.")]
 Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes, where they are started here.")]
+Map = Annotated[list[str] | None, typer.Option(help="ours=theirs, such as path=file; may be repeated.")]
+Label = Annotated[list[str] | None, typer.Option(help="Label, a column of a wide table; may be repeated.")]
 # Limits of counts: larger ones are typing errors, and would fill the memory before anybody notices.
 LARGEST_COUNT, LARGEST_SIDE = 100_000_000, 8192
 
@@ -26,3 +28,16 @@ def count(text: str, *, least: int = 1) -> Any:
 def side(text: str) -> Any:
     """Return an option that is a side of images, in pixels."""
     return typer.Option(min=1, max=LARGEST_SIDE, help=text)
+
+
+def pairs(option: str, entries: list[str] | None, form: str) -> list[tuple[str, str]]:
+    """Read options of the form NAME=VALUE."""
+    from citlr.errors import InputError
+
+    found = []
+    for entry in entries or []:
+        ours, equals, theirs = entry.partition("=")
+        if not (ours and equals and theirs):
+            raise InputError(f"{option} '{entry}' is not of the form {form}.")
+        found.append((ours, theirs))
+    return found

@@ -119,7 +119,9 @@ class AuditConfig(Section):
             for name, model in self.models.items()
         }
         quality = self.quality.model_copy(update={"features": _absolute_features(self.quality.features, folder)})
-        return self.model_copy(update={"cohort": cohort, "models": models, "quality": quality})
+        redrawn = None if self.generator.table is None else _absolute(self.generator.table, folder)
+        generator = self.generator.model_copy(update={"table": redrawn})
+        return self.model_copy(update={"cohort": cohort, "models": models, "quality": quality, "generator": generator})
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over the canonical JSON: equal for equal settings, whatever the order of the keys."""

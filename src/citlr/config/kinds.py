@@ -12,7 +12,9 @@ GENERATORS: dict[str, str] = {
     "vae": "citlr.generators.rivals.vae:ConditionalVAE",
     "latent-shift": "citlr.generators.rivals.latent_shift:LatentShift",
 }
+# Somebody else's: only its images are at hand (`citlr.generators.on_disk`).
+IMAGES = "images"
 if TYPE_CHECKING:
     GeneratorKind = str
 else:
-    GeneratorKind = Literal[tuple(GENERATORS)]
+    GeneratorKind = Literal[(*GENERATORS, IMAGES)]

@@ -12,6 +12,7 @@ from citlr.values import ByForm, File, Flag, Listed, Name, Names, Number, One, P
 # The forms in which a model comes, each a file of `citlr.predictors.adapters`, and the endings of its files.
 MODEL_FILES: dict[str, tuple[str, ...]] = {
     "torch": (".safetensors",),
+    "exported": (".pt2",),
     "torchscript": (".ts", ".torchscript", ".pt", ".pth"),
     "onnx": (".onnx",),
     "sklearn": (".joblib", ".pkl", ".pickle"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from citlr.config.kinds import GeneratorKind
+from citlr.config.kinds import IMAGES, GeneratorKind
 from citlr.errors import did_you_mean
 from citlr.values import (
     Count,
@@ -96,16 +96,26 @@ class GeneratorConfig(Section):
 
     "dldm" and "cldm" are latent diffusion with and without a disentangler, "edits" changes the original where its
     anatomy is, "vae" is the conditional beta-VAE, and "latent-shift" walks along the gradient of an attribute probe.
+    "images" is somebody else's: `table` names its images (image_id, level, draw, path), `size` is their side, and
+    `hold` what it was told to keep; nothing is trained.
     """
 
     kind: GeneratorKind = "dldm"
     preset: Name = "small"
     size: Annotated[Whole, Field(ge=32, le=256)] = 64
     hold: Names = ()
+    table: File | None = None
     options: Options = {}
 
     @model_validator(mode="after")
     def _own_keys(self) -> GeneratorConfig:
+        if self.kind == IMAGES and (self.table is None or self.options):
+            missing = "'table' is missing: name the CSV of the redrawn images" if self.table is None else ""
+            raise ValueError(missing or "options is of generators that are trained here: leave it out for kind: images")
+        if self.kind != IMAGES and self.table is not None:
+            raise ValueError(
+                f"table is of kind: images, and the kind is {self.kind}: leave table out, or say kind: images"
+            )
         for name in ("kind", "preset", "size", "hold"):
             if name in self.options:
                 raise ValueError(f"options names '{name}', which is a key of its own: give generator.{name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from citlr.report.charts.gallery import Gallery
 from citlr.report.page import render
 from citlr.report.pdf import write_pdf
 from citlr.report.publish import choose_gallery
-from citlr.report.tables import spreadsheet
+from citlr.report.tables import safe_csv
 from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
 
@@ -86,7 +85,7 @@ class _Model:
         elif form == "pdf":
             write_pdf(self.page(most_scatters=_SCATTERS_ON_PAPER, **said), path, engine=engine)
         elif form == "csv":
-            write_text(path, effects_csv(self.result))
+            write_text(path, safe_csv(self.result.to_frame()))
         else:
             write_text(path, self.page(**said) if form == "html" else model_card(self.result, **said))
 
@@ -96,12 +95,3 @@ class _Model:
         responses = responses[responses["attribute"] == self.attribute]
         below = self.shown.mask_below
         return render(self.result, responses=responses, gallery=self.pictures, mask_below=below, **options)
-
-
-def effects_csv(result: AuditResult) -> str:
-    """Return the effects as CSV, one row per label and contrast; no cell is a formula to a spreadsheet."""
-    frame = result.to_frame()
-    frame.columns = [str(spreadsheet(name)) for name in frame.columns]
-    buffer = io.StringIO()
-    frame.map(spreadsheet).to_csv(buffer, index=False)
-    return buffer.getvalue()

@@ -166,7 +166,8 @@ def _gates(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> 
     wrong = [gate.name for gate in failed(gates.values())]
     text = f"generator gates failed: {', '.join(wrong)}" if wrong else "all generator gates passed"
     text = text if gates else "no generator gate was set"
-    return [Rule("gates", None, None, not wrong and bool(gates), text, name, "generator")]
+    text = text if not result.condition else f"no generator gate was measured: {result.condition}"
+    return [Rule("gates", None, None, not wrong and bool(gates) and not result.condition, text, name, "generator")]
 
 
 def _patients(name: str, result: AuditResult, policy: Policy) -> list[Rule]:

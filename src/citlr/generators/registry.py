@@ -7,10 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from citlr.config.kinds import GENERATORS
+from citlr.config.kinds import GENERATORS, IMAGES
 from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.base import FORMAT
 from citlr.generators.learnt import LearntGenerator
+from citlr.generators.on_disk import ImagesOnDisk
 from citlr.run.files import read_json
 
 
@@ -20,7 +21,7 @@ def _class_of(kind: str) -> type[LearntGenerator]:
     return found
 
 
-def load_generator(directory: Path) -> LearntGenerator:
+def load_generator(directory: Path) -> LearntGenerator | ImagesOnDisk:
     """Read a generator that `save` wrote.
 
     Parameters
@@ -30,8 +31,8 @@ def load_generator(directory: Path) -> LearntGenerator:
 
     Returns
     -------
-    LearntGenerator
-        Ready to redraw images.
+    LearntGenerator or ImagesOnDisk
+        Ready to redraw images; of somebody else's, what is on the disk.
 
     Raises
     ------
@@ -45,14 +46,14 @@ def load_generator(directory: Path) -> LearntGenerator:
         raise InputError(f"{directory} holds no generator (config.json is missing); fit one and save it there.")
     content = read_json(directory / "config.json")
     kind = str(content.get("kind"))
-    if kind not in GENERATORS:
+    if kind not in (*GENERATORS, IMAGES):
         raise InputError(f"{directory} holds a generator of the unknown kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
     if content.get("format") != FORMAT:
         raise StateError(
             f"{directory} holds a generator of format {content.get('format', 1)}, and this version of citlr reads "
             f"format {FORMAT}: train it again."
         )
-    return _class_of(kind).load(directory)
+    return ImagesOnDisk.load(directory) if kind == IMAGES else _class_of(kind).load(directory)
 
 
 def build_generator(

@@ -1,4 +1,4 @@
-"""Write a torch classifier as safetensors, TorchScript and ONNX, each with its card, and check it."""
+"""Write a torch classifier as safetensors, program of `torch.export`, TorchScript and ONNX, and check it."""
 
 from __future__ import annotations
 
@@ -67,6 +67,20 @@ def export_torchscript(module: torch.nn.Module, path: str | os.PathLike[str], ca
         # through memory: written to a path, the archive would hold that file's name, and two runs would differ
         archive = io.BytesIO()
         torch.jit.save(traced, archive, _extra_files={CARD: json.dumps(card)})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(archive.getvalue())
+    return _compare(still, Path(path), card)
+
+
+def export_program(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
+    """Write a module as a `torch.export` archive with a free batch axis and check it against the module.
+
+    Takes, gives and raises what `export_torchscript` does; the file ends in `.pt2`.
+    """
+    still = _still(module)
+    program = torch.export.export(still, (_example(card),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    archive = io.BytesIO()
+    torch.export.save(program, archive, extra_files={CARD: json.dumps(card)})
     with atomic_write(path) as temporary:
         temporary.write_bytes(archive.getvalue())
     return _compare(still, Path(path), card)

@@ -17,6 +17,7 @@ from citlr.predictors.adapters.callable import call_factory, import_object, take
 from citlr.predictors.base import Predictor, choose_device
 from citlr.predictors.declared import Declared, with_columns
 from citlr.predictors.foreign import user_code
+from citlr.predictors.named import build_named, is_named
 from citlr.predictors.paths import nearest, require_file
 from citlr.predictors.specs import InputSpec, OutputSpec, require_choice, require_labels
 from citlr.run.files import kind_of_path
@@ -48,13 +49,14 @@ def load_predictor(
     Parameters
     ----------
     source : object, path or import path
-        A `torch.nn.Module`, a fitted scikit-learn classifier, any callable; a file (`.onnx`, TorchScript `.ts`/`.pt`,
-        a pickled estimator `.joblib` with `trust`); or an import path,
-        "package.module:name" or "file.py:name", of any of these objects or of a function without arguments that
-        makes one. An import path runs that module's code.
+        A `torch.nn.Module`, a fitted scikit-learn classifier, any callable; a file (`.pt2` of
+        `torch.export`, `.onnx`, TorchScript `.ts`/`.pt`, a pickled estimator `.joblib` with `trust`); or an import
+        path, "package.module:name" or "file.py:name", of any of these objects or of a function without arguments that
+        makes one; or a network by name, "torchvision:densenet121" or "timm:resnet50", with `weights`. An import path
+        runs that module's code.
     labels : sequence of str, optional
         The label of each output; may be left out where the file carries them (this project's own exports do).
-    kind : {"torch", "torchscript", "onnx", "sklearn", "callable"}, optional
+    kind : {"torch", "exported", "torchscript", "onnx", "sklearn", "callable"}, optional
         What the source is; found from the source when not given.
     weights : path-like, optional
         A state_dict (`.safetensors`, or `.pt` with tensors only) for a torch module.
@@ -157,6 +159,8 @@ def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
 
 
 def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor:
+    if is_named(source):
+        return _from_object(build_named(source, declared), kind, declared, label=source.partition(":")[2])
     model = import_object(source)
     name = source.rpartition(":")[2]
     is_model = any(_adapter(one).takes(model) for one in KINDS if one != "callable")

@@ -29,6 +29,7 @@ def model_card(result: AuditResult, *, intended_use: str = "", attribute_definit
         "",
         f"**{wording.TITLES[result.verdict]}.** {safe(wording.headline(result))}",
         "",
+        *([safe(result.condition), ""] if result.condition else []),
         "*Evidence, not certification: one audit of one model on one cohort, with the assumptions of its report.*",
         "",
         *_test_set(result),

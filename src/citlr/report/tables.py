@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import pandas as pd
+
 from citlr.invariance.records import Estimate
 from citlr.report.numerals import is_number, percent
 
@@ -131,3 +133,9 @@ def _letter(index: int) -> str:
     """Give a, b, ... z, aa, ab, ..."""
     head, tail = divmod(index, 26)
     return (chr(96 + head) if head else "") + chr(97 + tail)
+
+
+def safe_csv(frame: pd.DataFrame) -> str:
+    """Return a table as CSV in which no cell is a formula to a spreadsheet."""
+    named = frame.set_axis([str(spreadsheet(name)) for name in frame.columns], axis=1)
+    return str(named.map(spreadsheet).to_csv(index=False))

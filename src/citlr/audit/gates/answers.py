@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from citlr.audit.gates.evidence import Evidence
 from citlr.audit.measures.unexplained import LOST
 from citlr.audit.results.records import Agreement, Gate, Unexplained
 from citlr.config import GateConfig
 from citlr.invariance.records import Estimate, TestRow
 
+if TYPE_CHECKING:
+    from citlr.audit.gates.evidence import Evidence
+
 
 def gate_agreement(evidence: Evidence) -> Iterator[Gate]:
     """Hold the agreement of every label against the limits; a limit of 0 for equal decisions waives them."""
-    for one in evidence.agreement if evidence.limits.agreement else ():
-        yield _of_agreement(one, evidence.limits)
+    yield from agreement_gates(evidence.agreement, evidence.limits)
+
+
+def agreement_gates(agreement: Sequence[Agreement], limits: GateConfig) -> Iterator[Gate]:
+    """Give the gates of what was measured; see `gate_agreement`."""
+    for one in agreement if limits.agreement else ():
+        yield _of_agreement(one, limits)
 
 
 def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
@@ -57,9 +65,14 @@ def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:
 
 def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
     """Hold the differences against the verdicts: one beyond the margin that redrawing shows nothing of fails."""
-    verdicts = {(row.label, row.contrast): row for row in evidence.rows}
-    several = len({row.contrast for row in evidence.rows}) > 1
-    for one in evidence.unexplained if evidence.limits.unexplained else ():
+    yield from difference_gates(evidence.unexplained, evidence.rows, evidence.limits)
+
+
+def difference_gates(unexplained: Sequence[Unexplained], rows: Sequence[TestRow], limits: GateConfig) -> Iterator[Gate]:
+    """Give the gates of what was measured; see `gate_unexplained`."""
+    verdicts = {(row.label, row.contrast): row for row in rows}
+    several = len({row.contrast for row in rows}) > 1
+    for one in unexplained if limits.unexplained else ():
         row = verdicts.get((one.label, one.contrast))
         if row is not None:
             yield _of_difference(one, row, several)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from citlr.audit.gates.evidence import Evidence
 from citlr.audit.results.records import Gate
+
+if TYPE_CHECKING:
+    from citlr.audit.gates.evidence import Evidence
 
 
 def gate_composition(evidence: Evidence) -> Iterator[Gate]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import gate_agreement, gate_unexplained
-from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.images import gate_composition, gate_drift, gate_effectiveness, gate_placebo
 from citlr.audit.results.records import Gate
+from citlr.checks import failed
+from citlr.invariance.records import TestRow
+
+if TYPE_CHECKING:
+    from citlr.audit.gates.evidence import Evidence
 
 GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
     gate_composition,
@@ -22,3 +28,21 @@ GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
 def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
     """Hold what was measured against every limit."""
     return tuple(gate for each in GATES for gate in each(evidence))
+
+
+def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
+    """Turn every verdict into "inconclusive" that a failed gate is about, and say which."""
+    return tuple(_withheld(row, [gate for gate in failed(gates) if gate.concerns(row)]) for row in rows)
+
+
+def _withheld(row: TestRow, failing: Sequence[Gate]) -> TestRow:
+    if not failing:
+        return row
+    several = len(failing) > 1
+    names, why = ", ".join(gate.name for gate in failing), " ".join(gate.text for gate in failing)
+    return replace(
+        row,
+        verdict="inconclusive",
+        reason=f"{row.label}: inconclusive, because {'gates' if several else 'a gate'} failed ({names}). {why} "
+        f"Without {'them' if several else 'it'} the verdict would have been '{row.verdict}'.",
+    )

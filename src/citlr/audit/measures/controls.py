@@ -157,7 +157,7 @@ def run_controls(
 ) -> tuple[Controls, bool]:
     """Run all three controls; the flag says whether the coin passed (False when it was not tossed)."""
     placebo, passed = audit_placebo(frame, settings=settings, shared_seeds=shared_seeds, seed=seed)
-    notes = [] if placebo is not None else ["No placebo: controls.placebo_images is 0."]
+    notes = [] if placebo is not None else ["No placebo: no image was redrawn under a coin."]
     if placebo is not None and placebo.detectable is not None and placebo.detectable > settings.margin:
         notes.append(
             f"The coin's {placebo.n_images} images show a psi of {placebo.detectable:.3f} with 80 % power: a fault of "

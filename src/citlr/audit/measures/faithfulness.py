@@ -23,9 +23,10 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
 from citlr.generators.base import Images
+from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
-from citlr.generators.quality.cycles import cycle_composition, there_and_back
+from citlr.generators.quality.cycles import Cycle, cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.left import design_between, what_is_left
 from citlr.generators.quality.meter import QualityMeter, over_levels
@@ -42,6 +43,10 @@ REVERSED = 48
 
 # Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.
 FEWEST_PATIENTS = 10
+NOT_REDRAWN = (
+    "Reversibility and null interventions in a row were not measured: only the images of the generator are at hand, so "
+    "nothing can be redrawn."
+)
 # What only an audit adds to the quality of its images.
 _OF_AN_AUDIT = ("gates", "carried", "agreement", "unexplained")
 
@@ -168,12 +173,7 @@ def assess_faithfulness(
             originals = counterfactuals.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=plan.size)
             meter.add(originals, shard.images, plan.factual[shard.rows.start : shard.rows.stop])
             tick(shard.rows.stop)
-    again = _again(counterfactuals)
-    with narrator.progress("cycles", cycles + 2) as tick:
-        there = there_and_back(counterfactuals.generator, *again, attribute=attribute, seed=seed)
-        tick(2)
-        repeated = cycle_composition(counterfactuals.generator, *again, attribute=attribute, cycles=cycles, seed=seed)
-        tick(cycles + 2)
+    there, repeated = _redrawn_again(counterfactuals, cycles, seed, narrator)
     report = meter.report(reversibility=there, cycles=repeated)
     trusted = probes.trusted[attribute]
     assert report.real_readings is not None
@@ -187,7 +187,7 @@ def assess_faithfulness(
     assert report.described is not None
     quality = Quality(
         left=_left(report.described, frame, attribute, levels, hold, seed),
-        composition=repeated[1].difference if report.composition is None else report.composition,
+        composition=repeated[1].difference if repeated and report.composition is None else report.composition,
         effectiveness=report.effectiveness,
         reversibility=report.reversibility,
         minimality=report.minimality,
@@ -195,9 +195,9 @@ def assess_faithfulness(
         fid=report.fid,
         fid_extractor=report.fid_extractor,
         gates=(),
-        notes=report.notes,
+        notes=report.notes if repeated else (*report.notes, NOT_REDRAWN),
         kid=report.kid,
-        similarity=repeated[1].similarity if report.similarity is None else report.similarity,
+        similarity=repeated[1].similarity if repeated and report.similarity is None else report.similarity,
         auroc=report.auroc,
         error=report.error,
         off_target={name: shift for name, shift in report.drift.items() if name not in hold},
@@ -280,6 +280,22 @@ def _left(
     own = described[np.arange(len(described)), recorded]
     each = {level: described[:, number] for number, level in enumerate(levels)}
     return what_is_left(own, each, design, np.random.default_rng(hashed_seed("left", seed)))
+
+
+def _redrawn_again(
+    counterfactuals: Counterfactuals, cycles: int, seed: int, narrator: Narrator
+) -> tuple[float | None, dict[int, Cycle]]:
+    """Redraw a sample there and back, and in cycles; somebody else's images cannot be redrawn."""
+    generator, attribute = counterfactuals.generator, counterfactuals.attribute
+    if isinstance(generator, ImagesOnDisk):
+        return None, {}
+    again = _again(counterfactuals)
+    with narrator.progress("cycles", cycles + 2) as tick:
+        there = there_and_back(generator, *again, attribute=attribute, seed=seed)
+        tick(2)
+        repeated = cycle_composition(generator, *again, attribute=attribute, cycles=cycles, seed=seed)
+        tick(cycles + 2)
+    return there, repeated
 
 
 def _again(counterfactuals: Counterfactuals) -> tuple[Images, pd.DataFrame]:

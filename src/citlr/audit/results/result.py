@@ -88,6 +88,8 @@ class AuditResult:
         Effects in parts of the test set and where two of them meet; a description beside the verdict.
     omnibus : tuple of OmnibusRow
         The test of all levels at once, a row per label; empty with two levels.
+    condition : str
+        What the verdict is conditional on, where nothing was measured of the counterfactuals; else empty.
     """
 
     # Read back strictly: nothing is taken for what it is not, and a key that is not known is another version's.
@@ -104,6 +106,7 @@ class AuditResult:
     alpha: float = 0.05
     subgroups: tuple[SubgroupRow, ...] = ()
     omnibus: tuple[OmnibusRow, ...] = ()
+    condition: str = ""
 
     @property
     def gates_passed(self) -> bool:
@@ -144,10 +147,12 @@ class AuditResult:
         frame = self.to_frame()
         shown = [name for name in _SHOWN if name in frame]
         table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        sentences += [self.condition] if self.condition else []
         return visible("\n".join([f"{self.model}: {self.verdict}", *sentences, "", table]))
 
     def _repr_html_(self) -> str:
-        sentences = "".join(f"<li>{html.escape(row.reason)}</li>" for row in self.tests)
+        said = [row.reason for row in self.tests] + ([self.condition] if self.condition else [])
+        sentences = "".join(f"<li>{html.escape(one)}</li>" for one in said)
         table: str = self.to_frame()[list(_SHOWN)].to_html(index=False, escape=True)
         return visible(f"<h3>{html.escape(self.model)}: {self.verdict}</h3><ul>{sentences}</ul>{table}")
 

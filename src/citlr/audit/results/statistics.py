@@ -41,7 +41,7 @@ def baselines(responses: Responses, cohort: Cohort, *, settings: TestConfig) -> 
             opportunity = equal_opportunity(
                 prediction[has], level[has], truth[has], patients[has], contrast=contrast, alpha=alpha
             )
-            rows += [_baseline(parity, label), _baseline(opportunity, label)]
+            rows += [parity_row(parity, label), parity_row(opportunity, label)]
     return tuple(rows)
 
 
@@ -70,7 +70,8 @@ def schema_rows(assessment: Assessment) -> tuple[TestRow, ...]:
     return tuple(TestRow(**{name: getattr(row, name) for name in names}) for row in assessment.tests)
 
 
-def _baseline(parity: ParityResult, label: str) -> BaselineRow:
+def parity_row(parity: ParityResult, label: str) -> BaselineRow:
+    """Give an association as a row of a result."""
     return BaselineRow(
         method=parity.method,
         label=label,

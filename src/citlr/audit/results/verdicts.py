@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.registry import gates_of
+from citlr.audit.gates.registry import gates_of, withhold
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
@@ -19,15 +19,19 @@ from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Unexplained
-from citlr.audit.results.result import AuditResult, CohortSummary, Gate, TestRow, worst
+from citlr.audit.results.result import AuditResult, CohortSummary, worst
 from citlr.audit.results.statistics import baselines, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
-from citlr.checks import failed
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
+from citlr.generators.on_disk import ImagesOnDisk
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 
+ON_DISK = (
+    "This verdict is conditional on what only the owner of the generator could measure: whether a fair coin would show "
+    "(placebo), how surely its training images show what the attribute does, and whether it has seen these patients."
+)
 # A recorded value of fewer images may be somebody's own words.
 RARE = 5
 
@@ -66,6 +70,8 @@ class AuditInputs:
 def audit_responses(inputs: AuditInputs) -> AuditResult:
     """Test the responses of one model."""
     config, counterfactuals = inputs.settings, inputs.counterfactuals
+    # Of images that somebody else has drawn, a coin cannot be asked for: the rule is docs/own-images.md's.
+    on_disk = isinstance(counterfactuals.generator, ImagesOnDisk)
     attribute, levels = counterfactuals.attribute, counterfactuals.levels
     shared = counterfactuals.main.plan.shared_seeds
     responses = Responses.from_frame(inputs.responses, attribute=attribute, levels=levels)
@@ -90,7 +96,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     rows = schema_rows(assessment)
     agreement, unexplained = _of_the_model(inputs, responses)
     evidence = Evidence(
-        limits=config.gates,
+        limits=config.gates.model_copy(update={"placebo": config.gates.placebo and not on_disk}),
         faithfulness=inputs.faithfulness,
         carried=carried,
         controls=controls,
@@ -122,6 +128,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         alpha=config.test.alpha,
         subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
         omnibus=assessment.omnibus,
+        condition=ON_DISK if on_disk else "",
     )
 
 
@@ -140,24 +147,6 @@ def recorded_beside(cohort: Cohort, hold: Sequence[str], attribute: str) -> tupl
     """Name what is held and what else is recorded of every image: labels and covariates, without the attribute."""
     names = dict.fromkeys((*hold, *cohort.labels, *cohort.covariates))
     return tuple(name for name in names if name != attribute and name in cohort.frame)
-
-
-def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:
-    """Turn every verdict into "inconclusive" that a failed gate is about, and say which."""
-    return tuple(_withheld(row, [gate for gate in failed(gates) if gate.concerns(row)]) for row in rows)
-
-
-def _withheld(row: TestRow, failing: Sequence[Gate]) -> TestRow:
-    if not failing:
-        return row
-    several = len(failing) > 1
-    names, why = ", ".join(gate.name for gate in failing), " ".join(gate.text for gate in failing)
-    return replace(
-        row,
-        verdict="inconclusive",
-        reason=f"{row.label}: inconclusive, because {'gates' if several else 'a gate'} failed ({names}). {why} "
-        f"Without {'them' if several else 'it'} the verdict would have been '{row.verdict}'.",
-    )
 
 
 def summarise(cohort: Cohort, attribute: str) -> CohortSummary:

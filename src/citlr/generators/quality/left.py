@@ -112,7 +112,7 @@ def error_of(shares: npt.NDArray[np.floating]) -> float:
 def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, random: np.random.Generator) -> Left:
     """Compare descriptions (n, width) of images redrawn under their own level with those redrawn under each level."""
     measure = Yardstick(own, design, random)
-    size, chance = 0.0, [np.zeros(REDRAWS)]
+    size, chance = 0.0, []
     for one in measure.influences(own):
         size += float((one.sum(axis=0) ** 2).sum())
         signs = random.choice([-1.0, 1.0], size=(REDRAWS, len(one)))

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from math import isnan, nan
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+
+from citlr.invariance.parity import ParityResult
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,112 @@ class ObservationalResult:
 
 @dataclass(frozen=True)
 class ObservationalAssessment:
-    """The battery without a generator.
+    """The battery without a generator at one contrast.
 
     - `tests`: Distilled test, GCM and lower bound.
+    - `pvalue_adjusted`: Of the distilled test, by Holm over the contrasts.
+    - `overlap`: Mean of 4 p (1 - p): 1 where Z says nothing of the level, 0 where it says it surely.
     - `verdict`: By the distilled test alone; a large p says nothing.
     """
 
     tests: tuple[ObservationalResult, ...]
+    pvalue_adjusted: float
+    overlap: float
+    verdict: Literal["dependence", "inconclusive"] = "inconclusive"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What (Z, A, Yhat) say of one model: `citlr.observe`.
+
+    Parameters
+    ----------
+    verdict : {"dependence", "inconclusive"}
+        The worst over the contrasts. There is no third: see `never`.
+    assessments : tuple of ObservationalAssessment
+        The tests given Z, one for each contrast.
+    associations : tuple of ParityResult
+        Parity and AUROC gaps: beside the verdict, never part of it.
+    alpha : float
+        Error rate of the verdict.
+    """
+
     verdict: Literal["dependence", "inconclusive"]
-    reason: str
+    assessments: tuple[ObservationalAssessment, ...]
+    associations: tuple[ParityResult, ...]
+    alpha: float
+
+    never: ClassVar[str] = (
+        "Without counterfactuals no verdict can be 'equivalent': (Z, A, Yhat) bound an effect from below, never "
+        "from above, and the bound holds as far as Z holds all that the model may rightly use and nothing of the "
+        "attribute."
+    )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per test and association; a number that a method does not give is missing."""
+        given_z = [
+            {
+                "method": test.method,
+                "contrast": f"{test.contrast[1]} - {test.contrast[0]}",
+                "estimate": test.effect,
+                "low": test.low,
+                "high": test.high,
+                "rms_low": test.rms_low,
+                "pvalue": test.pvalue,
+                "n_images": test.n_images,
+                "n_patients": test.n_patients,
+                "note": test.note,
+            }
+            for one in self.assessments
+            for test in one.tests
+        ]
+        beside = [
+            {
+                "method": one.method,
+                "contrast": f"{one.contrast[1]} - {one.contrast[0]}",
+                "estimate": one.estimate,
+                "low": one.low,
+                "high": one.high,
+                "rms_low": nan,
+                "pvalue": one.pvalue,
+                "n_images": one.n_images,
+                "n_patients": one.n_patients,
+                "note": one.note,
+            }
+            for one in self.associations
+        ]
+        return pd.DataFrame([*given_z, *beside])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; a number that does not exist is None."""
+        rows = [
+            {str(name): None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
+            for row in self.to_frame().to_dict("records")
+        ]
+        said = [
+            {
+                "reason": one.reason,
+                "verdict": one.verdict,
+                "pvalue_adjusted": one.pvalue_adjusted,
+                "overlap": one.overlap,
+            }
+            for one in self.assessments
+        ]
+        return {
+            "schema": "citlr.observed/1",
+            "verdict": self.verdict,
+            "never": self.never,
+            "alpha": self.alpha,
+            "contrasts": said,
+            "tests": rows,
+        }
+
+    def __str__(self) -> str:
+        """One sentence per contrast, what is never said, then the table."""
+        frame = self.to_frame()
+        notes = dict.fromkeys(
+            f"{method}: {note}" for method, note in zip(frame["method"], frame["note"], strict=True) if note
+        )
+        table = frame.drop(columns="note").to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="")
+        return "\n".join([self.verdict, *(one.reason for one in self.assessments), self.never, "", table, "", *notes])

@@ -25,6 +25,9 @@ from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.result import ObservationalAssessment, ObservationalResult
 
 Floats = NDArray[np.float64]
+# Mean of 4 p (1 - p) that is needed: 1 where Z says nothing of the level, 0 where it says it surely. An estimated p is
+# kept off 0 and 1, so that a level that is always sure has .04.
+OVERLAP = 0.1
 Source = Literal["known", "estimated"]
 
 
@@ -148,18 +151,29 @@ def assess_observational(
     main = distilled_crt(data, fits, kernels=kernels, redraws=redraws, seed=seed)
     second = gcm(data, fits, alpha=alpha)
     bound = rms_lower_bound(data, propensity, alpha=alpha, seed=seed)
-    found = main.pvalue < alpha
+    p = fits.assignment.p
+    drafted = ObservationalAssessment((main, second, bound), main.pvalue, float(np.mean(4 * p * (1 - p))))
+    return judge(drafted, main.pvalue, alpha)
+
+
+def judge(found: ObservationalAssessment, adjusted: float, alpha: float) -> ObservationalAssessment:
+    """Decide by the distilled test's p-value, adjusted for what else is tested, where images are left to compare."""
+    main, _, bound = found.tests
     basis = "known" if main.propensity == "known" else "estimated, so the test is approximate"
-    follows = (
-        f"the root mean square effect is at least {bound.rms_low:.3g}."
-        if found
-        else "absence of evidence is not invariance."
-    )
+    least = f"the root mean square effect is at least {bound.rms_low:.3g}"
+    depends = adjusted < alpha and found.overlap >= OVERLAP
+    if found.overlap < OVERLAP:
+        follows = (
+            f"Z says the level almost surely (overlap {found.overlap:.2g}, at least {OVERLAP:g} is needed), so nobody "
+            "is left to compare"
+        )
+    else:
+        follows = least if depends else "absence of evidence is not invariance"
     reason = (
-        f"distilled test p = {main.pvalue:.3g} ({'below' if found else 'not below'} {alpha:g}); p(A|Z) is {basis}; "
-        f"{follows}"
+        f"{main.contrast[0]} against {main.contrast[1]}: distilled test p = {adjusted:.3g} "
+        f"({'below' if adjusted < alpha else 'not below'} {alpha:g}); p(A|Z) is {basis}; {follows}."
     )
-    return ObservationalAssessment((main, second, bound), "dependence" if found else "inconclusive", reason)
+    return replace(found, pvalue_adjusted=adjusted, verdict="dependence" if depends else "inconclusive", reason=reason)
 
 
 def product_statistic(products: Floats) -> tuple[float, float]:

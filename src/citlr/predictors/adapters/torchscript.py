@@ -18,6 +18,10 @@ from citlr.predictors.paths import require_same
 from citlr.predictors.weights import WEIGHTS_ONLY, read_states, require_whole
 from citlr.run.files import sha256
 
+DEPRECATED = (
+    "Model '{name}' is TorchScript, which torch no longer develops: it is read here, and torch.export (.pt2) is what "
+    "to write from now on (citlr.predictors.export.export_program)."
+)
 __all__ = ["read", "takes", "wrap"]  # a scripted module is a module
 
 
@@ -32,7 +36,7 @@ def read(path: Path, declared: Declared) -> TorchPredictor:
     module, card = load_torchscript(path, declared.device)
     require_same(sha256(path), origin, path)
     model = TorchPredictor(module, origin=origin, **declared.settings(path.stem, card))
-    model.remarks = declared.remarks(model.name, card)
+    model.remarks = (*declared.remarks(model.name, card), DEPRECATED.format(name=model.name))
     return model
 
 
@@ -55,7 +59,7 @@ def load_torchscript(path: str | os.PathLike[str], device: torch.device) -> tupl
     extra = {CARD: ""}
     try:
         with warnings.catch_warnings():
-            # models under audit do come as TorchScript; that torch now prefers torch.export is not the user's matter
+            # said once, in a remark, and not in torch's words at every call
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
             module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(path), map_location=device, _extra_files=extra

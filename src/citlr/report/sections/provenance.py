@@ -104,6 +104,11 @@ def model_run(result: AuditResult) -> str:
         )
     elif where == "here":
         text = "The model was run here, on the redrawn images as they are; its SHA-256 is in the provenance below."
+    elif where == "elsewhere":
+        text = (
+            "The model was not run here, and the images were not seen: its predictions came as a table, whose SHA-256 "
+            "is in the provenance below."
+        )
     else:
         text = "The audit did not record who ran the model."
     if decisions:

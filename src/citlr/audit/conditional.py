@@ -1,0 +1,150 @@
+"""An audit of predictions alone, without images: its verdict is conditional on counterfactuals that nobody measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from citlr.audit.gates.answers import agreement_gates, difference_gates
+from citlr.audit.gates.registry import withhold
+from citlr.audit.measures.agreement import measure_agreement
+from citlr.audit.measures.controls import audit_regeneration
+from citlr.audit.measures.unexplained import measure_unexplained
+from citlr.audit.results.records import Agreement, BaselineRow, CohortSummary, Controls, Quality, Unexplained
+from citlr.audit.results.result import AuditResult, Gate, worst
+from citlr.audit.results.statistics import contrasts, outcome_of, parity_row, schema_rows
+from citlr.config import GateConfig, TestConfig
+from citlr.errors import InputError
+from citlr.invariance.parity import demographic_parity
+from citlr.invariance.records import SubgroupRow
+from citlr.invariance.responses import Responses
+from citlr.invariance.subgroups import subgroup_effects
+from citlr.invariance.verdict import assess
+
+CONDITION = (
+    "This verdict is conditional on the counterfactuals: no image was at hand, so nothing here says whether they carry "
+    "the attribute, whether they leave the rest of the image as it was, or whether the generator would show a coin."
+)
+
+
+def audit_predictions(
+    responses: Responses,
+    known: pd.DataFrame,
+    *,
+    settings: TestConfig,
+    model: str = "model",
+    fewest: int = 20,
+    seed: int = 0,
+    provenance: Mapping[str, Any] | None = None,
+) -> AuditResult:
+    """Test predictions on counterfactuals that somebody else made.
+
+    `known` has a row per image (image_id, patient_id, and what else is recorded of it and may explain a difference
+    between recorded levels); `fewest` is how many patients a level needs. Seeds are taken as shared: signs of the
+    differences are flipped, which is valid for draws that share no noise as well.
+    """
+    _require_patients(responses, fewest)
+    assessment = assess(responses, **settings.model_dump(), seed=seed)
+    rows, limits = schema_rows(assessment), GateConfig()
+    agreement: tuple[Agreement, ...] = ()
+    unexplained: tuple[Unexplained, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    if responses.original is not None:
+        given = tuple(str(name) for name in known.columns if name not in ("image_id", "patient_id"))
+        agreement = measure_agreement(responses, known, settings=settings)
+        unexplained = measure_unexplained(responses, known, given=given, settings=settings, seed=seed)
+        gates = (*agreement_gates(agreement, limits), *difference_gates(unexplained, rows, limits))
+    rows = withhold(rows, gates)
+    again = audit_regeneration(responses, settings=settings, seed=seed)
+    return AuditResult(
+        verdict=worst(row.verdict for row in rows),
+        tests=rows,
+        baselines=_parity(responses, settings),
+        quality=replace(_unmeasured(responses), gates=gates, agreement=agreement, unexplained=unexplained),
+        controls=Controls(None, (), None, ("No coin and no planted bias: both need the images.",), again),
+        cohort=_summary(responses),
+        provenance=dict(provenance or {}),
+        model=model,
+        alpha=settings.alpha,
+        subgroups=_subgroups(responses, settings),
+        omnibus=assessment.omnibus,
+        condition=CONDITION,
+    )
+
+
+def _require_patients(responses: Responses, fewest: int) -> None:
+    """Refuse levels (of all images together, where the recorded level is not known) with too few patients."""
+    recorded = responses.recorded
+    groups = {"": responses.patients}
+    if recorded is not None:
+        groups = {level: responses.patients[recorded == level] for level in responses.levels}
+    few = {name: count for name, of in groups.items() if (count := len(pd.unique(pd.Series(of)))) < fewest}
+    if few:
+        counts = ", ".join(f"{count} recorded as '{name}'" if name else str(count) for name, count in few.items())
+        raise InputError(
+            f"Too few patients for a verdict on '{responses.attribute}': {counts}, {fewest} are needed; add patients, "
+            "leave the level out, or lower --min-patients knowingly."
+        )
+
+
+def _unmeasured(responses: Responses) -> Quality:
+    """Name what was not measured."""
+    notes = ["Composition, effectiveness, drift, cycles and the placebo were not measured: they need the images."]
+    if responses.original is None:
+        notes.append(
+            "Whether the model answers images redrawn as they are as it answers the originals is not known: the table "
+            "holds no predictions on the originals (draw -1)."
+        )
+    if responses.factual is None:
+        notes.append("The level that each image really has is not known: there is nothing by recorded level here.")
+    return Quality(None, {}, None, None, {}, None, "", (), tuple(notes))
+
+
+def _parity(responses: Responses, settings: TestConfig) -> tuple[BaselineRow, ...]:
+    """Return demographic parity on the images as they came."""
+    level, original = responses.recorded, responses.original
+    if original is None or level is None:
+        return ()
+    return tuple(
+        parity_row(
+            demographic_parity(
+                outcome_of(original[:, k], label, settings),
+                level,
+                responses.patients,
+                contrast=pair,
+                alpha=settings.alpha,
+            ),
+            label,
+        )
+        for k, label in enumerate(responses.labels)
+        for pair in contrasts([name for name in responses.levels if name in set(level)])
+    )
+
+
+def _subgroups(responses: Responses, settings: TestConfig) -> tuple[SubgroupRow, ...]:
+    if responses.factual is None:
+        return ()
+    return subgroup_effects(responses, alpha=settings.alpha, outcome=settings.outcome, threshold=settings.threshold)
+
+
+def _summary(responses: Responses) -> CohortSummary:
+    """Count images and patients by recorded level, where it is known."""
+    level = np.full(responses.n_units, "unknown", object) if responses.recorded is None else responses.recorded
+    table = pd.DataFrame({"level": level, "patient_id": responses.patients})
+    cells = tuple(
+        {
+            "split": "test",
+            "attribute": responses.attribute,
+            "level": str(name),
+            "label": "",
+            "value": "all",
+            "images": len(part),
+            "patients": int(part["patient_id"].nunique()),
+        }
+        for name, part in table.groupby("level")
+    )
+    return CohortSummary((), cells, {})

@@ -1,0 +1,110 @@
+"""Somebody else's redrawn images: a table of files, checked against the images that are audited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from citlr.data.cohort import Cohort
+from citlr.data.tables.columns import read_table, refuse_unsafe_paths
+from citlr.data.tables.redrawn import ORIGINAL, number_draws, require_every_level, require_once, row_of, short
+from citlr.errors import InputError, did_you_mean
+from citlr.run.files import digest_or_missing
+
+COLUMNS = ("image_id", "level", "draw", "path")
+
+
+def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> pd.DataFrame:
+    """Read the table of redrawn images of a cohort: image_id, level, draw, file (absolute) and its sha256, in order.
+
+    Paths are relative to the table and stay inside its folder. Rows with the draw -1 and rows of images that the cohort
+    does not hold are left aside; levels may be written as the cohort's own table writes them.
+    """
+    source = str(table)
+    frame = read_table(table, verbatim=("image_id", "level"))
+    for name in COLUMNS:
+        if name not in frame:
+            near = did_you_mean(name, map(str, frame.columns))
+            raise InputError(f"'{source}' has no column '{name}': redrawn images need {', '.join(COLUMNS)}.{near}")
+    frame = number_draws(frame[list(COLUMNS)].astype("string").astype(object).where(frame.notna(), None), source)
+    known = cohort.frame.set_index(cohort.frame["image_id"].astype(str))[attribute].astype(str)
+    drawn = frame[(frame["draw"] != ORIGINAL) & frame["image_id"].isin(known.index)].copy()
+    if drawn.empty:
+        raise InputError(
+            f"'{source}' redraws none of the {len(known)} images of the test part ('{short(known.index[0])}' first): "
+            "its image_id has to be that of the cohort's table."
+        )
+    drawn["level"] = drawn["level"].replace({one.raw: one.level for one in cohort.raw if one.attribute == attribute})
+    missing = known.index[~known.index.isin(drawn["image_id"])]
+    if len(missing):
+        raise InputError(
+            f"'{source}' redraws {len(known) - len(missing)} of the {len(known)} images of the test part and not "
+            f"'{short(missing[0])}': let a column of the cohort's table say which images are test (the redrawn ones) "
+            "and which are train and validation (for the probes), and name it as cohort.split."
+        )
+    require_once(drawn, [], source)
+    require_every_level(drawn, known, source)
+    _require_draws(drawn, source)
+    return _with_files(drawn, table, size, source).sort_values(["image_id", "level", "draw"], ignore_index=True)
+
+
+def _require_draws(drawn: pd.DataFrame, source: str) -> None:
+    """Ask for the same draws of every image and level, two at least."""
+    draws = sorted(drawn["draw"].unique())
+    counts = drawn.groupby(["image_id", "level"])["draw"].nunique()
+    short_of = counts[counts < len(draws)]
+    if len(short_of):
+        image, level = short_of.index[0]
+        raise InputError(
+            f"'{source}' has {short_of.iloc[0]} of {len(draws)} draws of the image '{short(image)}' under "
+            f"'{short(level)}' ({len(short_of)} such cells): every image needs the same draws under every level."
+        )
+    if len(draws) < 2:
+        raise InputError(
+            f"'{source}' has one draw per image and level: at least 2 are needed to tell the attribute's effect from "
+            "generator noise (four are advised)."
+        )
+
+
+def _with_files(drawn: pd.DataFrame, table: Path, size: int, source: str) -> pd.DataFrame:
+    """Find every file, look at its size, and digest it."""
+    blank = drawn.index[drawn["path"].isna()]
+    if len(blank):
+        raise InputError(f"'{source}' has no path in {row_of(blank[0])} ({len(blank)} rows): fill it in.")
+    paths = refuse_unsafe_paths(drawn["path"], source=source)
+    twice = paths.index[paths.duplicated()]
+    if len(twice):
+        raise InputError(
+            f"'{source}' names the file '{short(paths[twice[0]])}' twice, in {row_of(twice[0])} for the second time "
+            f"({len(twice)} such rows): every draw is an image of its own."
+        )
+    root = table.resolve().parent
+    digests = []
+    for row, path in paths.items():
+        _require_square(root / path, size, f"'{source}', {row_of(row)}")
+        digests.append(digest_or_missing(root / path))
+    return drawn.assign(file=[str(root / path) for path in paths], sha256=digests).drop(columns="path")
+
+
+def _require_square(file: Path, size: int, where: str) -> None:
+    """Refuse what is no image, no square, or of another size than the one that is audited."""
+    if not file.is_file():
+        raise InputError(f"{where}: there is no image '{file}'; paths are relative to the table.")
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{where}: '{file}' is no PNG or JPEG that can be read ({short(error)}).") from error
+    if width != height:
+        raise InputError(f"{where}: '{file}' is {width} x {height}; redrawn images are squares, as originals are read.")
+    if width != size and not width > size == LARGEST:
+        raise InputError(
+            f"{where}: '{file}' is {width} x {width} and generator.size is {size}: set generator.size to "
+            f"{min(width, LARGEST)}, or save all redrawn images at one size."
+        )
+
+
+# Sides that a generator may have; larger images are read at this one, and the rest is the original's.
+LARGEST = 256

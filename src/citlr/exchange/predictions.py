@@ -1,0 +1,195 @@
+"""Predictions on somebody's own counterfactuals as a table, long or wide, checked whole and brought to `Responses`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from citlr.data.tables.columns import read_table, table_columns
+from citlr.data.tables.redrawn import number_draws, require_every_level, require_once, row_of
+from citlr.errors import InputError, did_you_mean
+from citlr.exchange.numbers import read_numbers, short
+from citlr.invariance.responses import Responses
+from citlr.invariance.tables import COLUMNS, ORIGINAL_DRAW
+
+NEEDED = ("image_id", "patient_id", "level", "draw")
+# The level that an image really has, where the rows of the originals do not say it.
+RECORDED = "recorded"
+# Words such as "NA" are names in these, never blanks.
+_NAMES = ("image_id", "patient_id", "level", "label", "attribute", RECORDED)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a table of predictions holds.
+
+    - `responses`: The predictions; `factual` and `original` where the table has them.
+    - `known`: A row per image, in the order of `responses`: image_id, patient_id, and what else was asked for.
+    - `long`: The table as `responses.parquet` has it.
+    """
+
+    responses: Responses
+    known: pd.DataFrame
+    long: pd.DataFrame
+
+    @property
+    def answers(self) -> str:
+        """Tell decisions from probabilities."""
+        return "decisions" if self.long["probability"].isin([0.0, 1.0]).all() else "probabilities"
+
+
+def read_predictions(
+    file: str | Path,
+    *,
+    attribute: str = "",
+    labels: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    given: Sequence[str] = (),
+    percent: bool = False,
+) -> Predictions:
+    """Read the predictions of a model on redrawn images; the format is in docs/predictions.md.
+
+    - `labels`: The columns of a wide table, or a choice among the labels of a long one.
+    - `columns`: Our names and the table's own, `{"level": "sex"}`.
+    - `given`: Columns that say what else is recorded of an image.
+    """
+    source = str(file)
+    table = _of_attribute(_renamed(Path(file), columns or {}), attribute, source)
+    table = number_draws(table, source)
+    recorded = _recorded(table, source)
+    long = _long(table.assign(level=table["level"].fillna(table["image_id"].map(recorded))), labels, source, percent)
+    generated = long[long["draw"] != ORIGINAL_DRAW]
+    if generated.empty:
+        raise InputError(f"'{source}' has no redrawn image: rows with draw 0, 1, ... are needed for every level.")
+    require_every_level(generated, recorded, source)
+    responses = Responses.from_frame(long, labels=labels or None)
+    if responses.factual is None and len(recorded):
+        place = {level: k for k, level in enumerate(responses.levels)}
+        factual = np.array([place[recorded[unit]] for unit in responses.units], dtype=np.intp)
+        responses = replace(responses, factual=factual)
+    known = pd.DataFrame({"image_id": responses.units, "patient_id": responses.patients})
+    for name in given:
+        known[name] = known["image_id"].map(_per_image(table, name, source))
+        numbers = pd.to_numeric(known[name], errors="coerce")
+        known[name] = numbers if numbers.notna().equals(known[name].notna()) else known[name]
+    return Predictions(responses, known, long)
+
+
+def _renamed(file: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Read the cells as text, blank ones missing, under our names."""
+    have = table_columns(file)
+    for ours, theirs in columns.items():
+        if theirs not in have:
+            raise InputError(f"'{file}' has no column '{theirs}' (wanted as '{ours}').{did_you_mean(theirs, have)}")
+        if ours in have and ours != theirs:
+            raise InputError(f"'{file}' has a column '{ours}' and '{theirs}' is to be called so: rename one of them.")
+    table = read_table(file, verbatim=[columns.get(name, name) for name in _NAMES])
+    table = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
+    for name in NEEDED:
+        if name not in table:
+            hint = " (--map patient_id=image_id where every image is a patient)" if name == "patient_id" else ""
+            raise InputError(
+                f"'{file}' has no column '{name}': predictions need {', '.join(NEEDED)}; say which column it is with "
+                f"--map {name}=COLUMN{hint}.{did_you_mean(name, map(str, table.columns))}"
+            )
+    return table.astype("string").astype(object).where(table.notna(), None)
+
+
+def _of_attribute(table: pd.DataFrame, attribute: str, source: str) -> pd.DataFrame:
+    """Keep the rows of one attribute; a table without such a column holds one, whatever it is called."""
+    if "attribute" not in table:
+        return table.assign(attribute=attribute or "attribute")
+    present = [str(name) for name in table["attribute"].dropna().unique()]
+    chosen = attribute or (present[0] if len(present) == 1 else "")
+    if chosen not in present:
+        asked = f"there is no '{attribute}' among them" if attribute else "say which one with --attribute"
+        raise InputError(f"'{source}' holds the attributes {', '.join(present) or '(none)'}: {asked}.")
+    return table[table["attribute"] == chosen]
+
+
+def _recorded(table: pd.DataFrame, source: str) -> pd.Series:
+    """Give the level that each image really has, by image id; of none where the table does not say."""
+    own = table[table["draw"] == ORIGINAL_DRAW]
+    said = own[["image_id", "level"]]
+    if RECORDED in table:
+        said = pd.concat([table[["image_id", RECORDED]].set_axis(["image_id", "level"], axis=1), said])
+    elif own["level"].isna().any():
+        blank = own.index[own["level"].isna()][0]
+        raise InputError(
+            f"'{source}' does not say which level the original in {row_of(blank)} has: write it as its level, or in a "
+            f"column '{RECORDED}'."
+        )
+    said = said.dropna().drop_duplicates()
+    double = said[said["image_id"].duplicated(keep=False)]
+    if len(double):
+        first = double[double["image_id"] == double["image_id"].iloc[0]]["level"]
+        raise InputError(
+            f"'{source}' gives the image '{short(double['image_id'].iloc[0])}' more than one recorded level "
+            f"({', '.join(map(short, first))}): an image has one, in all its rows."
+        )
+    lacking = set(table["image_id"]) - set(said["image_id"])
+    if len(said) and lacking:
+        raise InputError(
+            f"'{source}' does not say which level the image '{short(min(lacking))}' really has ({len(lacking)} "
+            "images): say it of every image, or of none."
+        )
+    return said.set_index("image_id")["level"]
+
+
+def _long(table: pd.DataFrame, labels: Sequence[str], source: str, percent: bool) -> pd.DataFrame:
+    """Bring long and wide tables to the columns of `responses.parquet`."""
+
+    def of(row: int) -> str:
+        one, where = table.iloc[row], row_of(table.index[row])
+        return f" in {where} (image '{short(one['image_id'])}', level {one['level']}, draw {one['draw']})"
+
+    value = next((name for name in ("probability", "decision") if name in table), None)
+    wide = [label for label in labels if label in table]
+    if "label" in table and value is not None and not wide:
+        blank = table.index[table["label"].isna()]
+        if len(blank):
+            raise InputError(f"'{source}' has no label in {row_of(blank[0])}: fill it in.")
+        present = table["label"].unique()
+        unknown = [label for label in labels if label not in present]
+        if unknown:
+            raise InputError(
+                f"'{source}' has no label and no column '{unknown[0]}'.{did_you_mean(unknown[0], map(str, present))}"
+            )
+        require_once(table, ["label"], source)
+        numbers = read_numbers({value: table[value]}, of, source, percent=percent)[value]
+        undecided = np.flatnonzero(~np.isin(numbers, (0, 1)))
+        if value == "decision" and len(undecided):
+            raise InputError(
+                f"'{source}' has {numbers[undecided[0]]:g} as decision{of(undecided[0])}: a decision is 0 or 1; "
+                "probabilities go into a column 'probability'."
+            )
+        return table.assign(probability=numbers)[list(COLUMNS)]
+    if len(wide) < len(labels) or not labels:
+        missing = next((label for label in labels if label not in table), "label")
+        near = did_you_mean(missing, map(str, table.columns))
+        raise InputError(
+            f"'{source}' has no column '{missing}': give the columns 'label' and 'probability' (or 'decision'), or "
+            f"name the columns of predictions with --label, one for each label.{near}"
+        )
+    require_once(table, [], source)
+    read = table.assign(**read_numbers({label: table[label] for label in labels}, of, source, percent=percent))
+    ids = [name for name in COLUMNS if name not in ("label", "probability")]
+    return read.melt(id_vars=ids, value_vars=list(labels), var_name="label", value_name="probability")[list(COLUMNS)]
+
+
+def _per_image(table: pd.DataFrame, name: str, source: str) -> pd.Series:
+    """Give a column that has one value per image, by image id."""
+    if name not in table:
+        raise InputError(f"'{source}' has no column '{name}' (--given).{did_you_mean(name, map(str, table.columns))}")
+    values = table[["image_id", name]].dropna().drop_duplicates()
+    double = values["image_id"][values["image_id"].duplicated()]
+    if len(double):
+        raise InputError(
+            f"'{source}' has more than one '{name}' of the image '{short(double.iloc[0])}': what is recorded of an "
+            "image (--given) is the same in all its rows."
+        )
+    return values.set_index("image_id")[name]

@@ -1,0 +1,100 @@
+"""Somebody else's generator, of which only the images are at hand: it redraws nothing that is not on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from citlr.config.kinds import IMAGES
+from citlr.console import Narrator, Ticker, silent
+from citlr.data.images import read_image
+from citlr.errors import InputError, StateError
+from citlr.generators.base import FORMAT, Images
+from citlr.generators.request import Redrawing, Request
+from citlr.run.files import atomic_write, digest_or_missing, fingerprint, read_json, write_json
+
+if TYPE_CHECKING:
+    from citlr.data.cohort import Cohort
+
+
+class ImagesOnDisk(Redrawing):
+    """Redrawn images as files, under the protocol of all generators.
+
+    - `index`: image_id, level, draw, file and sha256, a row per image (`citlr.data.redrawn.read_redrawn`).
+    - `attribute`, `size`: What was intervened on, and the side of the images.
+    - `hold`: What the generator was told to keep: their drift is measured.
+    """
+
+    def __init__(self, index: pd.DataFrame, *, attribute: str, size: int, hold: tuple[str, ...] = ()) -> None:
+        self.index, self.size, self.hold, self.attribute = index, size, hold, attribute
+        self.draws = int(index["draw"].nunique())
+        self.attributes: dict[str, tuple[str, ...]] = {attribute: tuple(sorted(index["level"].unique()))}
+        self.report: dict[str, Any] = {
+            "images": len(index),
+            "draws": self.draws,
+            "images_sha256": fingerprint(index["sha256"].tolist()),
+        }
+        nth = index.groupby(["image_id", "level"]).cumcount()
+        cells = zip(index["image_id"], index["level"], nth, strict=True)
+        self._places = {(image, level, int(draw)): row for row, (image, level, draw) in enumerate(cells)}
+
+    def fit(
+        self,
+        train: Cohort,
+        validation: Cohort | None = None,
+        *,
+        seed: int = 0,
+        directory: Path | None = None,
+        narrator: Narrator | None = None,
+    ) -> Self:
+        """Do nothing: whoever drew the images has trained the generator."""
+        return self
+
+    def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
+        """Read the images that are asked for."""
+        if request.names != (self.attribute,) or request.draws > self.draws:
+            raise InputError(
+                f"There are {self.draws} redrawn images per level of '{self.attribute}' on the disk, and "
+                f"{request.draws} of '{', '.join(request.names)}' were asked for: only what is there can be used."
+            )
+        out = np.empty((len(frame), len(request.levels), request.draws, 1, self.size, self.size), dtype=np.float32)
+        for row, image in enumerate(frame["image_id"].astype(str)):
+            for k, level in enumerate(request.levels):
+                for draw in range(request.draws):
+                    out[row, k, draw] = self._read(image, str(level), draw)
+            tick(row + 1)
+        return out
+
+    def _read(self, image: str, level: str, draw: int) -> Images:
+        place = self._places.get((image, level, draw))
+        if place is None:
+            raise InputError(f"The image '{image}' was not redrawn under '{level}': only what is there can be used.")
+        file, digest = self.index["file"].iloc[place], self.index["sha256"].iloc[place]
+        if digest_or_missing(file) != digest:
+            raise StateError(f"'{file}' is not the image that was read at first: run the same command again.")
+        return read_image(file, size=self.size).astype(np.float32, copy=False)
+
+    def reconstruct(self, images: Images) -> Images:
+        """Refuse: what the generator's representation keeps of an image, only its owner knows."""
+        raise StateError("A generator of which only the images are at hand cannot be asked what it keeps of an image.")
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all files, their places and their size."""
+        return fingerprint([self.size, self.attribute, self.index.drop(columns="file").to_numpy().tolist()])
+
+    def save(self, directory: Path) -> None:
+        """Write the index; the images stay where they are."""
+        with atomic_write(directory / "index.parquet") as temporary:
+            self.index.to_parquet(temporary)
+        facts = {"attribute": self.attribute, "size": self.size, "hold": list(self.hold)}
+        write_json(directory / "config.json", {"kind": IMAGES, "format": FORMAT, **facts})
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        content = read_json(directory / "config.json")
+        index = pd.read_parquet(directory / "index.parquet")
+        return cls(index, attribute=content["attribute"], size=content["size"], hold=tuple(content["hold"]))

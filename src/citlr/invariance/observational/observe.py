@@ -1,0 +1,136 @@
+"""The door for those who have embeddings, levels and predictions, and no counterfactuals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from citlr.errors import InputError
+from citlr.invariance.effects.intervals import check_alpha
+from citlr.invariance.multiplicity import adjust
+from citlr.invariance.observational.observations import Observations
+from citlr.invariance.observational.result import Observed
+from citlr.invariance.observational.tests import assess_observational, judge
+from citlr.invariance.parity import ParityResult, auroc_gap, demographic_parity, equal_opportunity, equalised_odds
+from citlr.values import Count, Seed, Threshold, check_value
+
+
+def observe(
+    z: ArrayLike,
+    attribute: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    patients: ArrayLike | None = None,
+    outcome: ArrayLike | None = None,
+    propensity: ArrayLike | None = None,
+    contrast: Sequence[str] | None = None,
+    threshold: float = 0.5,
+    alpha: float = 0.05,
+    redraws: int = 999,
+    seed: int = 0,
+) -> Observed:
+    r"""Look for a dependence of predictions on an attribute without counterfactuals.
+
+    The distilled conditional randomisation test (Candes et al. 2018; Liu et al. 2022) decides: residuals
+    :math:`e = \hat Y - m(Z)` of images whose attribute is redrawn from :math:`p(A|Z)`. Beside it stand the generalised
+    covariance measure (Shah & Peters 2020), a lower bound of the root mean square effect, and associations: parity,
+    equality of opportunity, equalised odds and the gap of the AUROCs.
+
+    Parameters
+    ----------
+    z : array-like of float, shape (n, d)
+        Representation of each image, of everything that the model may rightly use and of nothing of the attribute:
+        findings, view, or embeddings of a network that knows no attribute.
+    attribute : array-like of str, shape (n,)
+        The recorded level of each image.
+    prediction : array-like of float, shape (n,)
+        Probability in [0, 1], or decision.
+    patients : array-like, shape (n,), optional
+        Whose image it is; every image is a patient of its own without it.
+    outcome : array-like of {0, 1, nan}, shape (n,), optional
+        The finding itself; without it, what needs it is left out.
+    propensity : array-like of float, shape (n,), optional
+        Known P(A = second level | Z), inside (0, 1), for two levels only. The test is then exact; else it is estimated.
+    contrast : (str, str), optional
+        The two levels to compare; every pair by default, adjusted by Holm.
+    threshold : float
+        Operating point of the decisions of equalised odds, in (0, 1].
+    alpha : float
+        Error rate of the verdict, in (0, 1); intervals have confidence 1 - alpha.
+    redraws : int
+        Of the attribute, at least 19; the smallest p is 1 / (redraws + 1).
+    seed : int
+        Same seed, same result.
+
+    Returns
+    -------
+    Observed
+        Print it, `to_frame()`, `to_dict()`. The verdict is "dependence" or "inconclusive", and never "equivalent". It
+        is "inconclusive" as well where Z says the level almost surely, so that nobody is left to compare.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, a value is missing or out of range, or there are fewer than 30 patients at two levels.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> z, sex = rng.normal(size=(400, 2)), np.where(rng.random(400) < 0.5, "f", "m")
+    >>> prediction = 1 / (1 + np.exp(-z[:, 0] - 0.8 * (sex == "m")))
+    >>> found = observe(z, sex, prediction, propensity=np.full(400, 0.5))
+    >>> found.verdict, list(found.to_frame()["method"])
+    ('dependence', ['distilled_crt', 'gcm', 'rms_lower_bound', 'demographic_parity'])
+    >>> observe(z, sex, 1 / (1 + np.exp(-z[:, 0])), propensity=np.full(400, 0.5)).verdict
+    'inconclusive'
+    """
+    check_alpha(alpha)
+    threshold, seed = check_value("threshold", threshold, Threshold), check_value("seed", seed, Seed)
+    redraws = check_value("redraws", redraws, Count)
+    levels = np.asarray(attribute).astype(str)
+    who = np.arange(levels.size) if patients is None else np.asarray(patients)
+    pairs = [tuple(map(str, contrast))] if contrast is not None else list(combinations(np.unique(levels).tolist(), 2))
+    if not pairs:
+        raise InputError("The attribute has a single level; two are needed to compare.")
+    if propensity is not None and len(pairs) > 1:
+        raise InputError(f"A propensity is of two levels, and there are {len(pairs)} pairs: say which with contrast.")
+    found = []
+    for pair in pairs:
+        data = Observations.of(z, levels, prediction, patients=who, contrast=pair)
+        found.append(assess_observational(data, propensity, redraws=redraws, alpha=alpha, seed=seed))
+    adjusted = adjust([one.tests[0].pvalue for one in found]).holm
+    judged = tuple(judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True))
+    beside = tuple(
+        one
+        for pair in pairs
+        for one in _associations(prediction, levels, who, outcome, pair, threshold=threshold, alpha=alpha)
+    )
+    depends = any(one.verdict == "dependence" for one in judged)
+    return Observed("dependence" if depends else "inconclusive", judged, beside, alpha)
+
+
+def _associations(
+    prediction: ArrayLike,
+    levels: ArrayLike,
+    patients: ArrayLike,
+    outcome: ArrayLike | None,
+    pair: Sequence[str],
+    *,
+    threshold: float,
+    alpha: float,
+) -> list[ParityResult]:
+    """Compute what is associated at one contrast; strata stay with the functions that make them."""
+    parity = demographic_parity(prediction, levels, patients, contrast=pair, alpha=alpha)
+    if outcome is None:
+        return [parity]
+    asked = (prediction, levels, outcome, patients)
+    rest = [
+        equal_opportunity(*asked, contrast=pair, alpha=alpha),
+        equalised_odds(*asked, contrast=pair, threshold=threshold, alpha=alpha),
+        auroc_gap(*asked, contrast=pair, alpha=alpha),
+    ]
+    return [parity, *(replace(one, strata=()) for one in rest)]

@@ -1,0 +1,66 @@
+"""Networks by name, of torchvision or timm, filled with weights from a local file; nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from citlr.errors import InputError, MissingExtraError, did_you_mean
+from citlr.predictors.declared import Declared
+from citlr.predictors.weights import read_states
+
+LIBRARIES = ("torchvision", "timm")
+# Outputs of a network as it comes; a head of another size is known by the weights.
+_USUAL = 1000
+
+
+def is_named(source: str) -> bool:
+    """Whether a source is a library's name of a network, `torchvision:densenet121`."""
+    return source.partition(":")[0] in LIBRARIES and source.count(":") == 1
+
+
+def build_named(source: str, declared: Declared) -> torch.nn.Module:
+    """Build a network with as many outputs as the weights have; they are filled in by the torch adapter."""
+    library, _, name = source.partition(":")
+    if declared.weights is None:
+        raise InputError(
+            f"Model '{source}' names a network and no weights: give the file with weights (a state_dict, .safetensors "
+            "or .pt); nothing is downloaded."
+        )
+    states = read_states(declared.weights, trust=declared.trust)
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in _build(library, name, _USUAL).state_dict().items()}
+    return _build(library, name, _outputs(states, shapes))
+
+
+def _build(library: str, name: str, outputs: int) -> torch.nn.Module:
+    try:
+        maker: Any = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
+    except ImportError as error:
+        raise MissingExtraError(library, library, f"Model '{library}:{name}'") from error
+    known = maker.list_models()
+    if name not in known:
+        raise InputError(f"{library} has no network '{name}'.{did_you_mean(name, known)}")
+    with warnings.catch_warnings():
+        # of weights that are started at random, and overwritten here
+        warnings.filterwarnings("ignore", message="The default weight initialization")
+        if library == "timm":
+            return maker.create_model(name, pretrained=False, num_classes=outputs)  # type: ignore[no-any-return]
+        return maker.get_model(name, weights=None, num_classes=outputs)  # type: ignore[no-any-return]
+
+
+def _outputs(states: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Read the number of outputs off the weights: the length of what has the usual number in the network."""
+    flat = {"": states} if not all(isinstance(one, Mapping) for one in states.values()) else states
+    found = {
+        int(value.shape[0])
+        for state in flat.values()
+        for key, value in state.items()
+        for own, shape in shapes.items()
+        if (key == own or key.endswith(f".{own}")) and shape == (_USUAL,) and getattr(value, "ndim", 0) == 1
+    }
+    return found.pop() if len(found) == 1 else _USUAL

@@ -1,0 +1,195 @@
+"""Somebody else's counterfactual images to a verdict, as a user comes with them: a table, files, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from as_user import citlr
+from pages import ROOT, commands, python
+from PIL import Image
+
+from citlr.audit.results.result import read_result
+from citlr.data.cohort import Cohort
+from citlr.data.images import encode_png
+from citlr.data.reading import read_cohort
+from citlr.data.redrawn import read_redrawn
+from citlr.errors import InputError
+from citlr.exchange.policy import Policy, check_policy
+from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.specs import InputSpec
+from citlr.simulators.phantom.classifiers import analytic_blind
+from citlr.simulators.phantom.world import PhantomWorld
+
+PAGE = (ROOT / "docs" / "own-images.md").read_text(encoding="utf-8")
+SIDE, TESTED = 32, 60
+
+
+@pytest.fixture(scope="module")
+def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user brings, under the names of the page: cohort, images, counterfactuals, a model that is blind."""
+    root = tmp_path_factory.mktemp("brought")
+    phantom = PhantomWorld(size=SIDE)
+    sample = phantom.sample(160, seed=0, images_per_patient=1)
+    sample.write(root / "phantom", min_patients_per_level=1)
+    (root / "phantom" / "images").rename(root / "images")
+    table = pd.read_csv(root / "phantom" / "phantom.csv")
+    table["path"] = table["path"].str.removeprefix("images/")
+    parts = ["test"] * TESTED + ["train"] * 70 + ["validation"] * (len(table) - TESTED - 70)
+    table.assign(split=parts).to_csv(root / "cohort.csv", index=False)
+    rng, rows = np.random.default_rng(0), []
+    (root / "redrawn").mkdir()
+    for level in ("female", "male"):
+        drawn = sample.counterfactual(level, np.arange(TESTED))
+        for name, image in zip(table["image_id"], drawn, strict=False):
+            for draw in range(2):
+                path = f"redrawn/{name}_{level}_{draw}.png"
+                noisy = np.clip(image + rng.normal(0, 0.01, image.shape), 0, 1).astype(np.float32)
+                (root / path).write_bytes(encode_png(noisy))
+                rows.append((name, level, draw, path))
+    pd.DataFrame(rows, columns=["image_id", "level", "draw", "path"]).to_csv(root / "counterfactuals.csv", index=False)
+    model = analytic_blind(phantom, "cardiomegaly").eval()
+    export_torchscript(model, root / "model.ts", make_card(["cardiomegaly"], input=InputSpec(size=SIDE)))
+    quick = {
+        "gates": {"probe_steps": 24},
+        "controls": {"bootstraps": 5},
+        "test": {"margin": 0.1, "randomizations": 499},
+    }
+    page = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])
+    page["generator"]["size"] = SIDE
+    (root / "audit.yaml").write_text(yaml.safe_dump({**page, **quick}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def cohort(brought: Path) -> Cohort:
+    return read_cohort(
+        brought / "cohort.csv", images=brought / "images", attribute="sex", labels=["cardiomegaly"], split="split"
+    ).part("test")
+
+
+def test_the_page_leads_from_files_to_a_verdict(brought: Path) -> None:
+    (words,) = commands("own-images.md")
+    done = citlr(*words, "--quiet", cwd=brought)
+    assert done.returncode == 0, done.stderr
+    result = read_result(brought / "run" / "audit.json")
+    assert "conditional on what only the owner of the generator could measure" in done.stdout
+    gates = [gate.name for gate in result.quality.gates]
+    assert "placebo" not in gates
+    assert {"composition", "effectiveness", "drift of view", "agreement on cardiomegaly"} <= set(gates)
+    assert next(gate for gate in result.quality.gates if gate.name == "composition").passed
+    assert 0 < (result.quality.composition or 0) < 0.02
+    assert result.quality.reversibility is None
+    assert result.quality.cycles == {}
+    assert any("nothing can be redrawn" in note for note in result.quality.notes)
+    assert result.controls.placebo is None
+    assert result.tests[0].draws == 2
+    assert "gates" in [rule.name for rule in check_policy({"model": result}, Policy()).breaches]
+
+
+def test_an_image_that_was_changed_since_is_read_again(brought: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "brought"
+    shutil.copytree(brought, copied, ignore=shutil.ignore_patterns("run"))
+    command = ("audit", "audit.yaml", "--out", "run", "--until", "generate", "--quiet")
+    assert citlr(*command, cwd=copied).returncode == 0
+    before = json.loads((copied / "run" / "stages" / "generate.json").read_text())["key"]
+    assert citlr(*command, cwd=copied).returncode == 0
+    assert json.loads((copied / "run" / "stages" / "generate.json").read_text())["key"] == before
+    table = pd.read_csv(copied / "counterfactuals.csv")
+    shutil.copy(copied / table["path"][0], copied / table["path"][1])
+    assert citlr(*command, cwd=copied).returncode == 0
+    assert json.loads((copied / "run" / "stages" / "generate.json").read_text())["key"] != before
+
+
+def test_the_python_of_the_page_reads_what_the_command_reads(brought: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it but the audit itself, whose probes take minutes."""
+    monkeypatch.chdir(brought)
+    (block,) = python("own-images.md")
+    names: dict[str, object] = {}
+    exec(block[: block.index("result = ")].replace("size=64", f"size={SIDE}"), names)
+    drawn = names["counterfactuals"]
+    assert (drawn.levels, len(drawn.main)) == (("female", "male"), TESTED)  # type: ignore[attr-defined]
+    first = drawn.main.read(0).images[0, 0, 0, 0]  # type: ignore[attr-defined]
+    row = pd.read_csv("counterfactuals.csv").iloc[0]
+    np.testing.assert_allclose(first, np.asarray(Image.open(row["path"])) / 255, atol=1e-6)
+
+
+def at(row: int, **cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        changed = table.astype(object)
+        for name, value in cells.items():
+            changed.loc[row, name] = value
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t[t["level"] == "female"], "records the level 'male'"),
+        (lambda t: t.drop(index=3), "1 of 2 draws of the image"),
+        (lambda t: t[t["draw"] == 0], "one draw per image and level"),
+        (lambda t: pd.concat([t, t.iloc[[3]]]), "twice, in row 4 and row 241"),
+        (at(3, path="redrawn/none.png"), "row 4: there is no image"),
+        (at(3, path="../cohort.csv"), "the first in row 4"),
+        (at(3, path="cohort.csv"), "is no PNG or JPEG"),
+        (lambda t: t.assign(path=t["path"].where(t.index != 3, t["path"][2])), "in row 4 for the second time"),
+        (at(3, path=""), "no path in row 4"),
+        (at(3, draw="x"), "'x' as draw in row 4"),
+        (at(3, level=""), "no level in row 4"),
+        (lambda t: t.assign(image_id="another"), "redraws none of the 60 images"),
+        (lambda t: t[t["image_id"] != t["image_id"][0]], "redraws 59 of the 60 images"),
+        (lambda t: t.assign(level=t["level"].replace("male", "men")), "redrawn under female, men"),
+        (lambda t: t.rename(columns={"path": "file"}), "no column 'path'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_table_is_named(
+    brought: Path, cohort: Cohort, change: Callable[[pd.DataFrame], pd.DataFrame], said: str
+) -> None:
+    file = brought / "changed.csv"
+    change(pd.read_csv(brought / "counterfactuals.csv")).to_csv(file, index=False)
+    with pytest.raises(InputError) as refused:
+        read_redrawn(file, cohort, attribute="sex", size=SIDE)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("side", "said"), [((64, 64), "set generator.size to 64"), ((32, 24), "redrawn images are squares")]
+)
+def test_an_image_of_another_size_is_not_shrunk_in_silence(
+    brought: Path, cohort: Cohort, side: tuple[int, int], said: str
+) -> None:
+    Image.new("L", side).save(brought / "redrawn" / "odd.png")
+    file = brought / "changed.csv"
+    at(3, path="redrawn/odd.png")(pd.read_csv(brought / "counterfactuals.csv")).to_csv(file, index=False)
+    with pytest.raises(InputError, match=said):
+        read_redrawn(file, cohort, attribute="sex", size=SIDE)
+
+
+@pytest.mark.parametrize(
+    ("generator", "said"),
+    [
+        ({"kind": "images"}, "'table' is missing"),
+        ({"kind": "images", "table": "none.csv"}, "no table of redrawn images"),
+        ({"kind": "dldm", "table": "counterfactuals.csv"}, "say kind: images"),
+        ({"kind": "images", "table": "counterfactuals.csv", "options": {"ae_steps": 3}}, "leave it out"),
+        ({"kind": "images", "table": "counterfactuals.csv", "size": 128}, "set generator.size to 32"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_one_sentence(
+    brought: Path, tmp_path: Path, generator: dict[str, object], said: str
+) -> None:
+    content = {**yaml.safe_load((brought / "audit.yaml").read_text()), "generator": generator}
+    (brought / "wrong.yaml").write_text(yaml.safe_dump(content))
+    done = citlr("audit", brought / "wrong.yaml", "--out", tmp_path / "run", "--quiet")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr

@@ -1,0 +1,171 @@
+"""Embeddings, levels and predictions to what can be said without counterfactuals, as a user comes with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from as_user import citlr
+from pages import ROOT, commands, python
+
+import citlr as package
+from citlr.errors import InputError
+from citlr.exchange.observations import Columns, read_observations
+
+COLUMNS = Columns("sex", "p", "patient", "ill", "known")
+
+
+def arrays(images: int = 240, shift: float = 0.9) -> tuple[pd.DataFrame, npt.NDArray[np.float64]]:
+    rng = np.random.default_rng(0)
+    sex = np.repeat(np.where(rng.random(images // 2) < 0.5, "F", "M"), 2)
+    z = rng.normal(size=(images, 3))
+    p = 1 / (1 + np.exp(-(z[:, 0] + shift * (sex == "M"))))
+    ill = (z[:, 0] + rng.normal(0, 1, images) > 0).astype(int)
+    table = pd.DataFrame(
+        {"patient": np.repeat(np.arange(images // 2), 2), "sex": sex, "p": p, "ill": ill, "known": 0.5}
+    )
+    return table, z
+
+
+def written(folder: Path, table: pd.DataFrame, z: npt.NDArray[np.float64]) -> tuple[Path, Path]:
+    table.to_csv(folder / "table.csv", index=False)
+    np.save(folder / "z.npy", z)
+    return folder / "table.csv", folder / "z.npy"
+
+
+def test_a_table_and_embeddings_become_a_verdict_and_say_what_is_never_said(tmp_path: Path) -> None:
+    table, z = written(tmp_path, *arrays())
+    words = [
+        "--attribute",
+        "sex",
+        "--prediction",
+        "p",
+        "--patient",
+        "patient",
+        "--truth",
+        "ill",
+        "--out",
+        tmp_path / "out",
+    ]
+    done = citlr("observe", table, "--z", z, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("dependence\n")
+    assert "no verdict can be 'equivalent'" in done.stdout
+    content = json.loads((tmp_path / "out" / "observed.json").read_text())
+    assert [row["method"] for row in content["tests"]] == [
+        *("distilled_crt", "gcm", "rms_lower_bound", "demographic_parity"),
+        *("equal_opportunity", "equalised_odds", "auroc_gap"),
+    ]
+    assert len(pd.read_csv(tmp_path / "out" / "observed.csv")) == 7
+    assert content["contrasts"][0]["overlap"] > 0.9
+
+
+def test_the_command_and_the_function_say_the_same(tmp_path: Path) -> None:
+    table, z = arrays()
+    table["patient"] = [f"p{number:03d}" for number in table["patient"]]
+    given = read_observations(*written(tmp_path, table, z), COLUMNS)
+    found = package.observe(**given, seed=3)
+    again = package.observe(
+        z, table["sex"], table["p"], patients=table["patient"], outcome=table["ill"], propensity=table["known"], seed=3
+    )
+    pd.testing.assert_frame_equal(found.to_frame(), again.to_frame())
+    assert found.assessments[0].tests[0].propensity == "known"
+
+
+def test_an_innocent_model_is_inconclusive_however_large_its_p_value() -> None:
+    table, z = arrays(shift=0.0)
+    found = package.observe(z, table["sex"], table["p"], patients=table["patient"])
+    assert found.verdict == "inconclusive"
+    assert "absence of evidence" in found.assessments[0].reason
+
+
+def test_embeddings_that_say_the_level_leave_nobody_to_compare() -> None:
+    table, z = arrays()
+    z[:, 1] += 20 * (table["sex"] == "M")
+    found = package.observe(z, table["sex"], table["p"], patients=table["patient"])
+    assert found.assessments[0].overlap < 0.1
+    assert found.verdict == "inconclusive"
+    assert "nobody is left to compare" in str(found)
+
+
+def test_three_levels_are_compared_in_pairs_and_adjusted() -> None:
+    table, z = arrays(360)
+    table["sex"] = np.where(table["patient"] % 3 == 0, "other", table["sex"])
+    found = package.observe(z, table["sex"], table["p"], patients=table["patient"])
+    raw = [one.tests[0].pvalue for one in found.assessments]
+    assert len(raw) == 3
+    assert min(one.pvalue_adjusted for one in found.assessments) == pytest.approx(3 * min(raw))
+    with pytest.raises(InputError, match="3 pairs"):
+        package.observe(z, table["sex"], table["p"], propensity=table["known"])
+
+
+def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        changed = table.astype(object)
+        for name, value in cells.items():
+            changed.loc[6, name] = value
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.iloc[1:], "has 240 rows and"),
+        (cell(p=""), "for 'p' in row 7"),
+        (cell(p=1.4), "'1.4' for 'p' in row 7"),
+        (lambda t: t.assign(p=100 * t["p"]), "--percent"),
+        (cell(sex=""), "no 'sex' in row 7"),
+        (cell(patient=""), "no 'patient' in row 7"),
+        (cell(ill=2), "'2' as 'ill' in row 7"),
+        (lambda t: t.rename(columns={"sex": "Sex"}), "Did you mean 'Sex'?"),
+        (lambda t: t.assign(sex="F"), "a single level"),
+        (lambda t: t.assign(known=0.0), "inside (0, 1)"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_with_its_row(
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str
+) -> None:
+    table, z = arrays()
+    with pytest.raises(InputError) as refused:
+        package.observe(**read_observations(*written(tmp_path, change(table), z), COLUMNS))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda file: file.unlink(), "There are no embeddings"),
+        (lambda file: file.write_text("a,b"), "cannot be read as a NumPy array"),
+        (lambda file: np.save(file, np.array([{"a": 1}] * 240, dtype=object), allow_pickle=True), "cannot be read"),
+        (lambda file: np.save(file, np.full((240, 2), np.nan)), "in row 1 (240 rows)"),
+        (lambda file: np.save(file, np.zeros((240, 2, 2))), "shape (images, numbers)"),
+        (lambda file: np.save(file, np.array(["a"] * 240)), "shape (images, numbers)"),
+    ],
+)
+def test_embeddings_that_are_none_are_refused(tmp_path: Path, write: Callable[[Path], object], said: str) -> None:
+    table, z = written(tmp_path, *arrays())
+    write(z)
+    done = citlr("observe", table, "--z", z, "--attribute", "sex", "--prediction", "p")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr
+
+
+def test_the_page_runs_as_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    assert commands("embeddings.md")
+    for words in commands("embeddings.md"):
+        assert citlr(*words, cwd=tmp_path).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    for block in python("embeddings.md"):
+        exec(block, {})
+    assert capsys.readouterr().out.startswith("dependence Without counterfactuals")

@@ -1,0 +1,224 @@
+"""A table of predictions to a verdict, as a user comes with it: long, wide, with and without originals, and wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from as_user import ENVIRONMENT, citlr
+from pages import ROOT, commands, python
+
+from citlr.audit.conditional import audit_predictions
+from citlr.config import TestConfig
+from citlr.errors import InputError
+from citlr.exchange.policy import Policy, check_policy
+from citlr.exchange.predictions import read_predictions
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def predictions(*, patients: int = 60, shift: float = 1.5) -> pd.DataFrame:
+    """Predictions on two labels, of which the second goes with the level."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for unit in range(patients):
+        own, base = "FM"[unit % 2], rng.normal(0, 2)
+        for label, effect in (("edema", 0.0), ("pneumonia", shift)):
+            for level, draw in [*((level, draw) for level in "FM" for draw in range(3)), (own, -1)]:
+                value = 1 / (1 + np.exp(-(base + effect * (level == "M") + rng.normal(0, 0.02))))
+                rows.append((f"{unit:03d}", f"p{unit}", level, draw, label, value))
+    return pd.DataFrame(rows, columns=["image_id", "patient_id", "level", "draw", "label", "probability"])
+
+
+def written(tmp_path: Path, table: pd.DataFrame) -> Path:
+    table.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+def own_level(table: pd.DataFrame) -> pd.Series:
+    return table["image_id"].map(table[table["draw"] == -1].drop_duplicates("image_id").set_index("image_id")["level"])
+
+
+def test_a_table_becomes_a_verdict_a_page_and_json(tmp_path: Path) -> None:
+    done = citlr(
+        "assess", written(tmp_path, predictions()), "--margin", ".05", "--attribute", "sex", "--out", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "model: dependence" in done.stdout
+    assert "conditional on the counterfactuals" in done.stdout
+    content = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert {(row["label"], row["verdict"]) for row in content["tests"]} >= {("pneumonia", "dependence")}
+    assert {gate["name"] for gate in content["quality"]["gates"]} >= {"agreement on edema", "agreement on pneumonia"}
+    assert content["condition"] in (tmp_path / "out" / "audit.html").read_text()
+    assert len(pd.read_csv(tmp_path / "out" / "effects.csv")) == 2
+
+
+def test_the_first_verdict_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\ntry:\n    from citlr.cli.main import main; main()\nfinally:\n"
+        "    print([m for m in ('torch', 'monai', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
+    words = ["assess", str(written(tmp_path, predictions())), "--margin", ".05", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"
+
+
+def test_every_form_of_one_table_says_the_same(tmp_path: Path) -> None:
+    table = predictions()
+    base = read_predictions(written(tmp_path, table)).responses
+    keys = ["image_id", "patient_id", "level", "draw"]
+    wide = table.set_index([*keys, "label"])["probability"].unstack("label").reset_index()  # noqa: PD010
+    blank = table.assign(recorded=own_level(table), level=table["level"].where(table["draw"] >= 0))
+    blank["draw"] = blank["draw"].astype(str).where(table["draw"] >= 0, "")
+    percent = table.assign(probability=100 * table["probability"])
+    for other, options in (
+        (wide, {"labels": ("edema", "pneumonia")}),
+        (blank, {}),
+        (percent, {"percent": True}),
+        (
+            table.rename(columns={"level": "sex", "probability": "score"}),
+            {"columns": {"level": "sex", "probability": "score"}},
+        ),
+        (table.sample(frac=1, random_state=0), {"labels": ("edema", "pneumonia")}),
+    ):
+        found = read_predictions(written(tmp_path, other), **options).responses  # type: ignore[arg-type]
+        order = np.argsort(found.units.astype(str))
+        np.testing.assert_allclose(found.take(order).values, base.values, rtol=1e-12)
+        np.testing.assert_array_equal(found.take(order).factual, base.factual)
+        assert found.original is not None
+
+
+def test_without_originals_the_recorded_level_may_come_by_itself_or_not_at_all(tmp_path: Path) -> None:
+    table = predictions()
+    drawn = table[table["draw"] >= 0]
+    settings = TestConfig(margin=0.05)
+    found = read_predictions(written(tmp_path, drawn.assign(recorded=own_level(table))))
+    result = audit_predictions(found.responses, found.known, settings=settings)
+    assert found.responses.original is None
+    assert result.quality.gates == ()
+    assert {cell["level"]: cell["patients"] for cell in result.cohort.counts} == {"F": 30, "M": 30}
+    assert any("draw -1" in note for note in result.quality.notes)
+    plain = read_predictions(written(tmp_path, drawn))
+    assert plain.responses.factual is None
+    assert audit_predictions(plain.responses, plain.known, settings=settings).subgroups == ()
+
+
+def test_a_model_that_answers_null_interventions_otherwise_is_left_open(tmp_path: Path) -> None:
+    table = predictions(shift=0.0)
+    original = table["draw"] == -1
+    table.loc[original, "probability"] = np.where(own_level(table)[original] == "M", 0.9, 0.1)
+    found = read_predictions(written(tmp_path, table))
+    result = audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.2))
+    assert result.verdict == "inconclusive"
+    assert "agreement on edema" in result.tests[0].reason
+
+
+def test_what_is_recorded_may_explain_a_difference_between_levels(tmp_path: Path) -> None:
+    """All F are sick and half of the M: the outputs on the originals differ, and the finding says why."""
+    table = predictions(patients=200, shift=0.0)
+    unit = table["image_id"].astype(int)
+    sick = (unit % 2 == 0) | (unit % 4 == 1)
+    noise = np.random.default_rng(1).random(200)[unit]
+    table["probability"] = np.where(sick, 0.6 + 0.4 * noise, 0.4 * noise)
+    file = written(tmp_path, table.assign(ill=sick.astype(int)))
+    settings = TestConfig(margin=0.1)
+    verdicts = []
+    for given in ((), ("ill",)):
+        found = read_predictions(file, given=given)
+        verdicts.append(audit_predictions(found.responses, found.known, settings=settings).verdict)
+    assert verdicts == ["inconclusive", "equivalent"]
+
+
+def test_a_conditional_verdict_does_not_pass_for_one_whose_gates_were_met(tmp_path: Path) -> None:
+    found = read_predictions(written(tmp_path, predictions(patients=300, shift=0.0)))
+    result = audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.1))
+    assert result.verdict == "equivalent"
+    breaches = check_policy({"model": result}, Policy()).breaches
+    assert [rule.name for rule in breaches] == ["gates"]
+    assert "conditional" in breaches[0].text
+
+
+def at(row: int, **cells: object) -> Change:
+    """Change cells of one row."""
+
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        changed = table.astype(object)
+        for name, value in cells.items():
+            changed.loc[row, name] = value
+        return changed
+
+    return change
+
+
+WRONG: dict[str, tuple[Change, str]] = {
+    "no null interventions": (lambda t: t[(t["level"] != own_level(t)) | (t["draw"] < 0)], "under its own level 'F'"),
+    "none, and no originals": (lambda t: t[(t["level"] != own_level(t)) & (t["draw"] >= 0)], "null intervention"),
+    "a level spelt otherwise": (
+        lambda t: t.assign(level=t["level"].mask((t["image_id"] == "007") & (t["level"] == "F"), "f")),
+        "'007'",
+    ),
+    "a row twice": (lambda t: pd.concat([t, t.iloc[[4]]]), "in row 5 and row 841"),
+    "percentages": (lambda t: t.assign(probability=100 * t["probability"]), "--percent"),
+    "no number": (at(8, probability=""), "in row 9 (image '000', level F, draw 1)"),
+    "beyond one": (at(8, probability=1.2), "'1.2' for 'probability' in row 9"),
+    "one draw": (lambda t: t[t["draw"] <= 0], "There is 1 draw"),
+    "few patients": (lambda t: t[t["image_id"] < "030"], "15 recorded as 'F'"),
+    "no patients": (lambda t: t.drop(columns="patient_id"), "--map patient_id=image_id"),
+    "half a draw": (at(8, draw=0.5), "'0.5' as draw in row 9"),
+    "a level left out": (at(8, level=""), "no level in row 9"),
+    "no labels": (lambda t: t.drop(columns="label"), "--label"),
+    "decisions that are none": (lambda t: t.rename(columns={"probability": "decision"}), "a decision is 0 or 1"),
+    "two recorded levels": (lambda t: t.assign(recorded="F"), "more than one recorded level"),
+    "a recorded level that is not redrawn": (lambda t: t[t["draw"] >= 0].assign(recorded="X"), "level 'X'"),
+    "an original that says no level": (lambda t: t.assign(level=t["level"].where(t["draw"] >= 0)), "row 7"),
+    "an original left out": (lambda t: t.drop(index=6), "original outputs (draw -1)"),
+    "a draw left out": (lambda t: t.drop(index=8), "cells are missing"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_judged_is_refused_with_its_row(tmp_path: Path, name: str) -> None:
+    change, said = WRONG[name]
+    with pytest.raises(InputError) as refused:
+        found = read_predictions(written(tmp_path, change(predictions())))
+        audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
+    assert said in str(refused.value)
+    assert str(refused.value).endswith((".", "?"))
+
+
+def test_bad_input_leaves_what_was_finished(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "audit.json").write_text("earlier")
+    file = written(tmp_path, predictions().drop(columns="draw"))
+    for options in (["--margin", ".05"], ["--margin", "2"], ["--margin", ".05", "--threshold", "high"]):
+        done = citlr("assess", file, *options, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stderr.startswith("citlr: ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["audit.json"]
+
+
+def test_the_page_runs_as_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    assert commands("predictions.md")
+    for words in commands("predictions.md"):
+        done = citlr(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "assessment" / "audit.html").is_file()
+    monkeypatch.chdir(tmp_path)
+    for block in python("predictions.md"):
+        exec(block, {})
+    assert "pneumonia, F against M" in capsys.readouterr().out

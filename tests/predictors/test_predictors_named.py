@@ -1,0 +1,104 @@
+"""Networks by name with local weights, and the page on models, as it is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+import yaml
+from pages import ROOT, python
+
+from citlr.config import ModelConfig
+from citlr.errors import InputError, MissingExtraError
+from citlr.predictors.loading import load_predictor
+
+PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+IMAGES = np.random.default_rng(0).random((2, 1, 64, 64), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    safetensors.torch.save_file(torchvision.models.resnet18(num_classes=2).state_dict(), path)
+    return path
+
+
+def test_the_configuration_of_the_page_gives_what_the_network_gives(weights: Path) -> None:
+    settings = ModelConfig.model_validate(
+        yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])["model"]
+    )
+    model = load_predictor(
+        settings.source,
+        weights=weights,
+        labels=settings.labels,
+        input=settings.input,
+        output=settings.output,
+        device="cpu",
+    )
+    network = torchvision.models.resnet18(num_classes=2)
+    network.load_state_dict(safetensors.torch.load_file(weights))
+    seen = torch.nn.functional.interpolate(torch.from_numpy(IMAGES), (224, 224), mode="bilinear", antialias=True)
+    seen = (seen - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    with torch.inference_mode():
+        expected = torch.sigmoid(network.eval()(seen).double()).numpy()
+    np.testing.assert_allclose(model.predict(IMAGES), expected, atol=1e-4)
+
+
+def test_a_network_as_it_comes_has_its_thousand_outputs(tmp_path: Path) -> None:
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "net.pt")
+    model = load_predictor(
+        "torchvision:squeezenet1_1",
+        weights=tmp_path / "net.pt",
+        labels=["cat"],
+        columns=[281],
+        input={"size": 64, "channels": 3},
+        output={"kind": "logit", "activation": "softmax"},
+        device="cpu",
+    )
+    assert model.predict(IMAGES).shape == (2, 1)
+
+
+def test_what_does_not_fit_is_one_sentence(weights: Path) -> None:
+    with pytest.raises(InputError, match=r"Did you mean 'resnet18'\?"):
+        load_predictor("torchvision:resnet_18", weights=weights, labels=["a", "b"])
+    with pytest.raises(InputError, match="nothing is downloaded"):
+        load_predictor("torchvision:resnet18", labels=["a", "b"])
+    with pytest.raises(InputError, match="another architecture"):
+        load_predictor("torchvision:densenet121", weights=weights, labels=["a", "b"])
+
+
+def test_timm_is_an_extra_and_its_networks_come_by_name(tmp_path: Path) -> None:
+    try:
+        import timm
+    except ImportError:
+        torch.save({"a": torch.zeros(1)}, tmp_path / "net.pt")
+        with pytest.raises(MissingExtraError, match=r"citlr\[timm\]"):
+            load_predictor("timm:resnet18", weights=tmp_path / "net.pt", labels=["a"])
+        return
+    torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "net.pt")
+    model = load_predictor(
+        "timm:resnet18",
+        weights=tmp_path / "net.pt",
+        labels=["a", "b", "c"],
+        input={"size": 64, "channels": 3},
+        output="logit",
+        device="cpu",
+    )
+    assert model.predict(IMAGES).shape == (2, 3)
+
+
+def test_the_python_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in python("models.md"):
+        exec(block, {})
+    assert capsys.readouterr().out.strip() == "True ('pneumonia', 'edema')"
