@@ -235,10 +235,16 @@ def test_replicates_differ_about_the_edit(toned: tuple[SemiRealSample, Cohort, E
     _, written, generator = toned
     test = written.part("test")
     images = test.pixels(np.arange(6), size=32)
-    moved = generator.move_by_replicates(images, "planted", ("less", "more"))
+    frame = test.frame.iloc[:6].reset_index(drop=True)
+    moved = generator.edit_by_replicates(images, frame, "planted", ("less", "more"))
     assert moved.shape == (6, 1, 12, 1, 32, 32)
-    spread = moved.std(axis=2).mean()
-    assert 0 < spread < np.abs(moved.mean(axis=2) - images[:, None]).mean()
+    exact = generator.edit(images, frame, attribute="planted", levels=("more",))
+    spread = moved.added.std(axis=2).mean()
+    less = (frame["planted"] == "less").to_numpy()
+    assert less.any()
+    assert 0 < spread < np.abs(exact.added[less]).mean()
+    # About the edit itself, whichever level an image has.
+    assert np.abs(moved.added[:, 0].mean(axis=1) - exact.added[:, 0]).mean() < spread
 
 
 def test_a_saved_generator_draws_the_same(toned: tuple[SemiRealSample, Cohort, EditGenerator], tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class Chain:
         config, after = self.config, (self.keys["generate"],)
         settings = QualitySettings(
             hold=held(self.run, self.whole),
-            sizes=sorted({*self._sizes.values()}),
+            sizes=sorted({*self.sizes.values()}),
             probe_steps=config.gates.probe_steps,
             features=config.quality.features,
             cycles=config.quality.cycles,
@@ -187,7 +187,7 @@ class Chain:
             return {"answers_sha256": digest, "answers": kind_of_answers(frame)}
 
         settings = self.config.models[name].model_dump(mode="json", include={"kind", "labels"})
-        inputs = {"answers": digest, "settings": settings}
+        inputs = {"answers": digest, "settings": settings, "size": self.sizes[name]}
         return Stage(f"predict.{name}", inputs, work, (place,), (self.keys["generate"],))
 
     def ingest(self, name: str, frame: pd.DataFrame, answers_sha256: str) -> None:
@@ -220,7 +220,7 @@ class Chain:
             faithfulness=self.faithfulness,
             settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
             provenance=provenance(self.run, name),
-            size=self._sizes[name],
+            size=self.sizes[name],
         )
 
     def audited(self) -> bool:
@@ -263,7 +263,7 @@ class Chain:
         return read_faithfulness(self.run.path(QUALITY))
 
     @cached_property
-    def _sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """Side of the images that each model reads; a closed one says so in its `input`, or reads the generator's."""
         own, found = self.config.generator.size, {}
         for name, model in self.config.models.items():

@@ -16,13 +16,15 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy import stats
 
+from citlr.audit.pictures import Pictures
 from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
+from citlr.data.edits import Edit
 from citlr.data.leaks import require_unseen
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.base import CounterfactualGenerator
+from citlr.generators.base import CounterfactualGenerator, EditingGenerator
 from citlr.randomness import COIN, PLACEBO, hashed_seed
 from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
@@ -75,6 +77,10 @@ class Counterfactuals:
     def sets(self) -> tuple[CounterfactualSet, ...]:
         """All pictures that a model has to answer."""
         return tuple(part for part in (self.main, self.placebo, self.replicates) if part is not None)
+
+    def pictures(self, size: int | None = None) -> Pictures:
+        """Give the pictures under every level for who reads at `size` pixels; the generator's own without it."""
+        return Pictures(self.main, self.cohort, self.main.plan.size if size is None else size)
 
     @property
     def attribute(self) -> str:
@@ -257,13 +263,19 @@ def draw_sets(
             size=generator.size,
             shared_seeds=request.shared_seeds,
             key=key,
+            edits=isinstance(generator, EditingGenerator),
+            alike=isinstance(generator, EditingGenerator),
         )
 
-        def draw(rows: range) -> Images:
+        def draw(rows: range) -> Images | Edit:
             index = np.arange(rows.start, rows.stop)
+            images = part.pixels(index, size=generator.size)
+            own = frame.iloc[index].reset_index(drop=True)
+            if isinstance(generator, EditingGenerator):
+                return generator.edit(images, own, attribute=name, levels=of, guidance=request.guidance)[:, :, None]
             return generator.generate(
-                part.pixels(index, size=generator.size),
-                frame.iloc[index].reset_index(drop=True),
+                images,
+                own,
                 attribute=name,
                 levels=of,
                 draws=request.draws,
@@ -281,7 +293,7 @@ def draw_sets(
         draw_set("placebo", cohort.take(sample), PLACEBO, COIN)
     moved = placebo_sample(cohort, request.replicate_images, request.seed)
     with narrator.progress("replicates", len(moved)) as tick:
-        draw_replicates(root / "replicates", generator, main, moved, tick=tick)
+        draw_replicates(root / "replicates", generator, main, cohort.take(moved), tick=tick)
     return {"images": len(main), "placebo_images": len(sample)}
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from citlr.audit.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
@@ -51,11 +52,11 @@ def predict(
     """Return the model's probability for every original and every redrawn image."""
     labels = audited_labels(predictor, cohort)
     check_on_cohort(predictor, cohort, size=counterfactuals.plan.size)
-    frames = []
+    pictures, frames = Pictures(counterfactuals, cohort, side_read(predictor.input, counterfactuals.plan.size)), []
     if originals:
         frames.append(_kept(folder, "originals", partial(_originals, predictor, counterfactuals, cohort, labels)))
     for number in range(counterfactuals.plan.n_shards):
-        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, counterfactuals, number, labels)))
+        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, pictures, number, labels)))
         tick(counterfactuals.plan.rows(number).stop)
     return pd.concat(frames, ignore_index=True)
 
@@ -174,21 +175,19 @@ def _originals(
     )
 
 
-def _shard(
-    predictor: Predictor, counterfactuals: CounterfactualSet, number: int, labels: Sequence[str]
-) -> pd.DataFrame:
-    shard, plan = counterfactuals.read(number), counterfactuals.plan
-    count, levels, draws = shard.images.shape[:3]
-    flat = shard.images.reshape(-1, *shard.images.shape[3:])
-    ids = [plan.image_ids[row] for row in shard.rows for _ in range(levels * draws)]
-    values = np.concatenate(
-        [
-            _probabilities(predictor, flat[start : start + 256], ids[start : start + 256], labels)
-            for start in range(0, len(flat), 256)
-        ]
-    )
-    level = np.tile(np.array(plan.levels), (count, 1))
-    return _long(counterfactuals, shard.rows, level, np.arange(draws), values, labels)
+def _shard(predictor: Predictor, pictures: Pictures, number: int, labels: Sequence[str]) -> pd.DataFrame:
+    plan = pictures.part.plan
+    rows, per_image = plan.rows(number), len(plan.levels) * plan.kept
+    ids = [plan.image_ids[row] for row in rows for _ in range(per_image)]
+    found: list[npt.NDArray[np.float64]] = []
+    done = 0
+    for images in pictures.batches(number):
+        found.append(_probabilities(predictor, images, ids[done : done + len(images)], labels))
+        done += len(images)
+    # Draws that are alike are answered once.
+    values = np.repeat(np.concatenate(found), plan.draws // plan.kept, axis=0)
+    level = np.tile(np.array(plan.levels), (len(rows), 1))
+    return _long(pictures.part, rows, level, np.arange(plan.draws), values, labels)
 
 
 def _long(
