@@ -64,8 +64,11 @@ def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:
             candidate.name, responses, test=TestConfig(), seed=wanted.seed, size=wanted.size
         )
         failed = [gate.name for gate in result.quality.gates if not gate.passed]
+        ungated = result.tests[0].reason.split("would have been '")[-1].split("'")[0]
         print(
-            f"{cue}: {candidate.name}, true flip rate {flips:.3f}: {result.verdict} ({', '.join(failed)})", flush=True
+            f"{cue}: {candidate.name}, true flip rate {flips:.3f}: {result.verdict} ({', '.join(failed)}); without "
+            f"gates: {ungated}",
+            flush=True,
         )
         counts.update([result.verdict, *(name.split(" on ")[0] for name in failed)])
     return counts

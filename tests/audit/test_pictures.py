@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from citlr.audit.generation import Counterfactuals, generate
+from citlr.audit.measures.faithfulness import seen_at
 from citlr.audit.pictures import Pictures
-from citlr.audit.prediction import ORIGINAL, predict_sets
+from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.edits import Edit
@@ -20,6 +21,7 @@ from citlr.data.images import encode_png, read_image
 from citlr.errors import StateError
 from citlr.exchange.closed import export_blind
 from citlr.generators.oracle import EditingOracle, Oracle
+from citlr.invariance.responses import Responses
 from citlr.predictors.specs import InputSpec
 
 IDS = [f"i{n}" for n in range(7)]
@@ -118,7 +120,16 @@ def test_a_model_sees_its_own_size_and_is_asked_once_where_draws_are_alike(cohor
     edits, as_pictures = redrawn(EditingOracle, cohort), redrawn(Oracle, cohort)
     frame = predict_sets(model, edits.sets, cohort)
     predict_sets(other, as_pictures.sets, cohort)
-    assert {shape[1:] for shape in model.seen} == {(1, size or 16, size or 16)}
+    # At finer pixels than the generator's it is also asked for the originals as the generator sees them.
+    sides = {16, 40} if size == 40 else {size or 16}
+    assert {shape[1:] for shape in model.seen} == {(1, side, side) for side in sides}
+    coarse = frame[frame["draw"] == COARSE]
+    assert (len(coarse), set(coarse["attribute"])) == ((7, {"sex"}) if size == 40 else (0, set()))
+    responses = Responses.from_frame(frame, attribute="sex")
+    assert (responses.coarse is None) == (size != 40)
+    if responses.coarse is not None:
+        seen = cohort.pixels([IDS.index(name) for name in responses.units], size=16).mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(responses.take([2, 0]).coarse[:, 0], seen[[2, 0]], atol=1e-6)
     main = frame[frame["attribute"] == "sex"]
     drawn = main[main["draw"] >= 0].pivot_table(index=["image_id", "level"], columns="draw", values="probability")
     assert drawn.shape == (14, 3)
@@ -178,10 +189,14 @@ def test_who_cannot_run_the_model_here_hands_out_its_size(cohort: Cohort, tmp_pa
     counterfactuals = redrawn(EditingOracle, cohort)
     export = export_blind(counterfactuals.sets, cohort, key_folder=tmp_path / "key", out=tmp_path / "out", size=40)
     key = pd.read_parquet(export.key)
-    assert len(key) == 7 + 7 * 2 * 3 + 3 * 2 * 3
+    assert len(key) == 2 * 7 + 7 * 2 * 3 + 3 * 2 * 3
     pixels = {name: read_image(tmp_path / "out" / f"{name}.png") for name in key["id"]}
     assert {one.shape for one in pixels.values()} == {(1, 40, 40)}
     main = key[(key["attribute"] == "sex") & (key["image_id"] == "i1")].set_index(["level", "draw"])["id"]
     own = pixels[main["M", ORIGINAL]]
     assert all(np.array_equal(pixels[main["M", draw]], own) for draw in range(3))
     assert not np.array_equal(pixels[main["F", 0]], own)
+    # Also the originals without what is finer than the generator's pixels.
+    coarse, seen = pixels[main["M", COARSE]], cohort.pixels([1], size=16)
+    assert np.abs(coarse - seen_at(seen, 40)[0]).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(np.diff(own)).mean() > 1.3 * np.abs(np.diff(coarse)).mean()

@@ -37,6 +37,11 @@ class Pictures:
         """Side that they come in, pixels: who reads at less than a kept picture has shrinks it himself."""
         return self.size if self.part.plan.edits else max(self.size, self.part.plan.size)
 
+    @property
+    def has_coarse(self) -> bool:
+        """Whether there is detail that the generator cannot see, and that no edit touches."""
+        return self.size > self.part.plan.size
+
     def originals(self, rows: Sequence[int], size: int | None = None) -> Images:
         """Decode the images as they came, (n, 1, side, side), by their positions in the plan."""
         place = {name: row for row, name in enumerate(self.cohort.frame["image_id"].astype(str))}

@@ -19,13 +19,15 @@ from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.steps import to_numbers
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
+from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.specs import InputSpec
 from citlr.run.files import atomic_write
 
-# The draw of rows that hold the model's output on the image as it came.
-ORIGINAL = -1
+# The draw of rows that hold the model's output on the image as it came, and on the image at the generator's pixels, for
+# a model that reads finer ones.
+ORIGINAL, COARSE = ORIGINAL_DRAW, COARSE_DRAW
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
 
 
@@ -54,7 +56,8 @@ def predict(
     check_on_cohort(predictor, cohort, size=counterfactuals.plan.size)
     pictures, frames = Pictures(counterfactuals, cohort, side_read(predictor.input, counterfactuals.plan.size)), []
     if originals:
-        frames.append(_kept(folder, "originals", partial(_originals, predictor, counterfactuals, cohort, labels)))
+        for name, draw in (("originals", ORIGINAL), *((("coarse", COARSE),) if pictures.has_coarse else ())):
+            frames.append(_kept(folder, name, partial(_originals, predictor, pictures, draw, labels)))
     for number in range(counterfactuals.plan.n_shards):
         frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, pictures, number, labels)))
         tick(counterfactuals.plan.rows(number).stop)
@@ -152,27 +155,15 @@ def _kept(folder: Path | None, name: str, make: Callable[[], pd.DataFrame]) -> p
         return pd.read_parquet(path)
 
 
-def _originals(
-    predictor: Predictor, counterfactuals: CounterfactualSet, cohort: Cohort, labels: Sequence[str]
-) -> pd.DataFrame:
-    """Predict the images as they came, at the size the model asks for, not at the generator's."""
-    position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
-    rows = np.array([position[name] for name in counterfactuals.plan.image_ids])
-    size = side_read(predictor.input, counterfactuals.plan.size)
-    values = np.concatenate(
-        [
-            _probabilities(predictor, images, cohort.frame["image_id"].to_numpy()[batch].tolist(), labels)
-            for batch, images in cohort.batches(size=size, batch_size=64, rows=rows)
-        ]
-    )
-    return _long(
-        counterfactuals,
-        range(len(rows)),
-        np.array(counterfactuals.plan.factual)[:, None],
-        np.array([ORIGINAL]),
-        values,
-        labels,
-    )
+def _originals(predictor: Predictor, pictures: Pictures, draw: int, labels: Sequence[str]) -> pd.DataFrame:
+    """Predict the images as they came, at the size that the model asks for, or what of them the generator sees."""
+    plan, found = pictures.part.plan, []
+    for start in range(0, len(plan.image_ids), 64):
+        rows = range(start, min(start + 64, len(plan.image_ids)))
+        images = pictures.originals(rows, pictures.size if draw == ORIGINAL else plan.size)
+        found.append(_probabilities(predictor, images, plan.image_ids[rows.start : rows.stop], labels))
+    level = np.array(plan.factual)[:, None]
+    return _long(pictures.part, range(len(level)), level, np.array([draw]), np.concatenate(found), labels)
 
 
 def _shard(predictor: Predictor, pictures: Pictures, number: int, labels: Sequence[str]) -> pd.DataFrame:

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from citlr.audit.measures.faithfulness import seen_at
 from citlr.audit.pictures import Pictures
-from citlr.audit.prediction import ORIGINAL
+from citlr.audit.prediction import COARSE, ORIGINAL
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
@@ -74,7 +75,7 @@ def export_blind(
     drawn = [Pictures(part, cohort, sets[0].plan.size if size is None else size) for part in sets]
     mark = _mark(sets[0], drawn[0].size)
     secret = _secret(key_folder, mark)
-    rows = [{"id": opaque_id(secret, row), **row} for row in _rows(sets)]
+    rows = [{"id": opaque_id(secret, row), **row} for row in _rows(drawn)]
     _require_own_folder(out, {f"{row['id']}{SUFFIX[format]}" for row in rows})
     out.mkdir(parents=True, exist_ok=True)
     for done, (picture, row) in enumerate(zip(_pictures(drawn), rows, strict=True), start=1):
@@ -138,13 +139,14 @@ def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes
     return buffer.getvalue()
 
 
-def _rows(sets: Sequence[CounterfactualSet]) -> Iterator[dict[str, Any]]:
+def _rows(drawn: Sequence[Pictures]) -> Iterator[dict[str, Any]]:
     """Name every picture, in the order of `_pictures`."""
-    first = sets[0].plan
-    for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
-        yield _row(image, patient, first.attribute, level, ORIGINAL)
-    for counterfactuals in sets:
-        plan = counterfactuals.plan
+    first = drawn[0].part.plan
+    for draw in (ORIGINAL, COARSE) if drawn[0].has_coarse else (ORIGINAL,):
+        for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
+            yield _row(image, patient, first.attribute, level, draw)
+    for one in drawn:
+        plan = one.part.plan
         for image, patient in zip(plan.image_ids, plan.patient_ids, strict=True):
             for level in plan.levels:
                 for draw in range(plan.draws):
@@ -152,16 +154,21 @@ def _rows(sets: Sequence[CounterfactualSet]) -> Iterator[dict[str, Any]]:
 
 
 def _pictures(drawn: Sequence[Pictures]) -> Iterator[npt.NDArray[np.float32]]:
-    """Give the originals of the first set, then every redrawn picture, float32 (H, W) in [0, 1], all of one size."""
-    first = drawn[0].part.plan
-    for start in range(0, len(first.image_ids), 64):
-        originals = drawn[0].originals(range(start, min(start + 64, len(first.image_ids))))
-        yield from (image[0] for image in originals)
+    """Give every picture, float32 (H, W) in [0, 1].
+
+    Originals of the first set, the same as the generator sees them where pictures are larger, and what was redrawn.
+    """
+    first, size = drawn[0], drawn[0].size
+    count = len(first.part.plan.image_ids)
+    for seen in (size, first.part.plan.size) if first.has_coarse else (size,):
+        for start in range(0, count, 64):
+            originals = first.originals(range(start, min(start + 64, count)), seen)
+            yield from (image[0] for image in seen_at(originals, size))
     for one in drawn:
         plan = one.part.plan
         for number in range(plan.n_shards):
             for images in one.batches(number):
-                for image in images:
+                for image in seen_at(images, size):
                     yield from (image[0] for _ in range(plan.draws // plan.kept))
 
 

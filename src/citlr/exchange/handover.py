@@ -28,6 +28,8 @@ def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator |
         counterfactuals = chain.counterfactuals
         sets = counterfactuals.sets
         images = len(counterfactuals.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
+        size = _size(chain)
+        images += len(counterfactuals.main) if size > counterfactuals.main.plan.size else 0
         with narrator.progress("export", images) as tick:
             return export_blind(
                 sets,
@@ -35,7 +37,7 @@ def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator |
                 key_folder=run.path(FOLDER),
                 out=out,
                 format=cast(Format, format),
-                size=_size(chain),
+                size=size,
                 tick=tick,
             )
 
