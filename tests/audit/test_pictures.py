@@ -14,6 +14,8 @@ from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.faithfulness import seen_at
 from citlr.audit.pictures import Pictures
 from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
+from citlr.audit.stages import predict_stage
+from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.edits import Edit
@@ -23,6 +25,7 @@ from citlr.exchange.closed import export_blind
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.invariance.responses import Responses
 from citlr.predictors.specs import InputSpec
+from citlr.run.stage import Stage
 
 IDS = [f"i{n}" for n in range(7)]
 LEVELS = ("F", "M")
@@ -200,3 +203,21 @@ def test_who_cannot_run_the_model_here_hands_out_its_size(cohort: Cohort, tmp_pa
     coarse, seen = pixels[main["M", COARSE]], cohort.pixels([1], size=16)
     assert np.abs(coarse - seen_at(seen, 40)[0]).max() <= 0.5 / 255 + 1e-6
     assert np.abs(np.diff(own)).mean() > 1.3 * np.abs(np.diff(coarse)).mean()
+
+
+def test_a_model_that_reads_another_size_is_asked_again(cohort: Cohort) -> None:
+    counterfactuals = redrawn(EditingOracle, cohort)
+
+    def stage(size: int | None) -> Stage:
+        return predict_stage(
+            Model(size),
+            lambda: counterfactuals,
+            name="m",
+            settings={},
+            place="responses.parquet",
+            after=("k",),
+            narrator=Narrator(quiet=True),
+        )
+
+    assert stage(40).key == stage(40).key
+    assert len({stage(size).key for size in (None, 16, 40)}) == 3

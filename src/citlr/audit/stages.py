@@ -158,7 +158,7 @@ def predict_stage(
     narrator: Narrator,
 ) -> Stage:
     """Return the stage that runs a model on the originals and on all redrawn images."""
-    inputs = {"model": predictor.fingerprint(), "settings": dict(settings)}
+    inputs = {"model": predictor.fingerprint(), "reads": predictor.input.size, "settings": dict(settings)}
 
     def work(folder: Path) -> dict[str, Any]:
         drawn = counterfactuals()

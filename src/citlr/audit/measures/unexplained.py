@@ -172,7 +172,10 @@ def _judge(
     looked.append((LOST, lost, alpha))
     finer = taken.get(FINER)
     if finer is not None:
-        looked += [(FINER, compared.difference(finer, chosen), alpha / len(parts)) for chosen in parts.values()]
+        looked += [
+            (FINER, compared.difference(finer, chosen), alpha / len(parts) if where else alpha)
+            for where, chosen in parts.items()
+        ]
     beyond = [
         where for where, one, level in looked if _reaches_beyond(_interval(one, compared.patients, level), margin)
     ]
