@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample
+from citlr.audit.coin import coin_sample
+from citlr.audit.drawing import CohortRequest
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
