@@ -183,9 +183,16 @@ def test_what_lies_on_disk_and_what_another_version_wrote(cohort: Cohort, tmp_pa
     file = tmp_path / "edits" / "levels" / "plan.json"
     plan = json.loads(file.read_text())
     assert (plan["edits"], plan["alike"], plan["draws"]) == (True, True, 3)
-    file.write_text(json.dumps({name: value for name, value in plan.items() if name != "edits"}))
-    with pytest.raises(StateError, match="another version"):
-        CounterfactualSet.open(file.parent)
+    for odd in ({**plan, "depth": 3}, {name: value for name, value in plan.items() if name != "size"}):
+        file.write_text(json.dumps(odd))
+        with pytest.raises(StateError, match="another version"):
+            CounterfactualSet.open(file.parent)
+    # Pictures of before edits were kept are what they were.
+    before = redrawn(Oracle, cohort, tmp_path / "pictures").main
+    file = before.folder / "plan.json"
+    plan = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in plan.items() if name not in ("edits", "alike")}))
+    assert CounterfactualSet.open(before.folder).plan == before.plan
 
 
 def test_who_cannot_run_the_model_here_hands_out_its_size(cohort: Cohort, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,8 @@ class CounterfactualSet:
         if not (root / "plan.json").is_file():
             raise InputError(f"No counterfactuals at '{root}' (no plan.json): run `citlr generate` first.")
         content = read_json(root / "plan.json")
-        if content.keys() != {one.name for one in fields(Plan)}:
+        known = {one.name: one.default is MISSING for one in fields(Plan)}
+        if not content.keys() <= known.keys() or any(needed and name not in content for name, needed in known.items()):
             raise StateError(f"The counterfactuals at '{root}' are of another version: run `citlr generate` again.")
         tuples = {name: tuple(content[name]) for name in ("levels", "image_ids", "patient_ids", "factual")}
         opened = cls(root, Plan(**{**content, **tuples}))
