@@ -34,7 +34,7 @@ SIZE, GENERATOR = 224, 64
 
 
 def train(cohort: Cohort, label: str, rounds: int, seed: int) -> nn.Module:
-    """Train a DenseNet of an eighth of DenseNet-121's width and a third of its depth, from random weights."""
+    """Train a DenseNet of less than half of DenseNet-121's width and depth, from random weights."""
     torch.manual_seed(seed)
     net = DenseNet(growth_rate=12, block_config=(3, 6, 8, 6), num_init_features=24, num_classes=1)
     net.features.conv0 = nn.Conv2d(1, 24, 7, stride=2, padding=3, bias=False)
