@@ -35,7 +35,7 @@ def drawn(generator: Oracle, cohort: Cohort, out: Path, **settings: object) -> C
 
 def change(counterfactuals: Counterfactuals) -> float:
     return float(
-        np.mean([np.abs(shard.images[:, 1] - shard.images[:, 0]).mean() for shard in counterfactuals.main.shards()])
+        np.mean([np.abs(shard.drawn[:, 1] - shard.drawn[:, 0]).mean() for shard in counterfactuals.main.shards()])
     )
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from citlr.audit.generation import CohortRequest, placebo_size
+from citlr.audit.coin import placebo_size
+from citlr.audit.drawing import CohortRequest
 from citlr.audit.preconditions import require_buildable, require_possible
 from citlr.config import AuditConfig, GeneratorConfig, ModelConfig, Section, parse_config, parse_section
 from citlr.config.written import alternatives

@@ -36,7 +36,7 @@ def test_round_trip_within_half_a_grey_level(tmp_path: Path) -> None:
     write_counterfactuals(tmp_path, PLAN, draw)
     counterfactuals = CounterfactualSet.open(tmp_path)
     assert counterfactuals.plan == PLAN
-    images = np.concatenate([shard.images for shard in counterfactuals.shards()])
+    images = np.concatenate([shard.drawn for shard in counterfactuals.shards()])
     assert np.abs(images - draw(range(5))).max() <= 0.5 / 255 + 1e-6
 
 

@@ -119,11 +119,11 @@ def test_answers_to_pictures_that_were_drawn_anew_since_are_refused(
 ) -> None:
     sealed = tmp_path / "sealed"
     export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
-    require_exported(sealed, counterfactuals)
+    require_exported(sealed, counterfactuals, SIZE)
     before = set(pd.read_parquet(sealed / "key.parquet")["id"])
     anew = CounterfactualSet(counterfactuals.folder, replace(counterfactuals.plan, key="another generator"))
     with pytest.raises(StateError, match=r"drawn anew .* answers are to other pictures: run `citlr export` again"):
-        require_exported(sealed, anew)
+        require_exported(sealed, anew, SIZE)
     # No name of an old picture is one of a new picture, so that old answers could not be taken for new ones.
     export_blind([anew], cohort, key_folder=sealed, out=tmp_path / "again")
     assert before.isdisjoint(pd.read_parquet(sealed / "key.parquet")["id"])

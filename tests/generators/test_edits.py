@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
+from citlr.audit.generation import generate
 from citlr.data.cohort import Cohort
+from citlr.generators.base import EditingGenerator
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
 from citlr.generators.edits.estimate import ALPHA
@@ -258,10 +260,37 @@ def test_replicates_differ_about_the_edit(toned: tuple[SemiRealSample, Cohort, E
     _, written, generator = toned
     test = written.part("test")
     images = test.pixels(np.arange(6), size=32)
-    moved = generator.move_by_replicates(images, "planted", ("less", "more"))
+    frame = test.frame.iloc[:6].reset_index(drop=True)
+    moved = generator.edit_by_replicates(images, frame, "planted", ("less", "more"))
     assert moved.shape == (6, 1, 12, 1, 32, 32)
-    spread = moved.std(axis=2).mean()
-    assert 0 < spread < np.abs(moved.mean(axis=2) - images[:, None]).mean()
+    exact = generator.edit(images, frame, attribute="planted", levels=("more",))
+    spread = moved.added.std(axis=2).mean()
+    less = (frame["planted"] == "less").to_numpy()
+    assert less.any()
+    assert 0 < spread < np.abs(exact.added[less]).mean()
+    # About the edit itself, whichever level an image has.
+    assert np.abs(moved.added[:, 0].mean(axis=1) - exact.added[:, 0]).mean() < spread
+
+
+def test_what_is_kept_of_an_edit_is_what_it_redraws(
+    toned: tuple[SemiRealSample, Cohort, EditGenerator], tmp_path: Path
+) -> None:
+    _, written, generator = toned
+    assert isinstance(generator, EditingGenerator)
+    test = written.part("test")
+    levels = ("less", "more")
+    kept = generate(generator, test, attribute="planted", levels=levels, draws=2, placebo_images=4, out=tmp_path)
+    assert all(part.plan.edits for part in kept.sets)
+    images = test.pixels(size=32)
+    drawn = np.concatenate([shown for _, shown in kept.pictures()])
+    direct = generator.generate(images, test.frame, attribute="planted", levels=levels, draws=2)
+    assert np.abs(drawn - direct).max() < 0.25 / 255  # less than an 8-bit picture rounds away
+    own = (test.frame["planted"] == "more").astype(int).to_numpy()
+    assert np.array_equal(drawn[np.arange(len(test)), own, 0], images)
+    large = np.concatenate([shown for _, shown in kept.pictures(75)])
+    assert np.array_equal(large[np.arange(len(test)), own, 1], test.pixels(size=75))
+    assert kept.replicates is not None
+    assert not kept.replicates.plan.alike
 
 
 def test_a_saved_generator_draws_the_same(toned: tuple[SemiRealSample, Cohort, EditGenerator], tmp_path: Path) -> None:

@@ -91,12 +91,12 @@ def test_the_first_draw_is_moved_and_filed_apart(fitted: LatentDiffusion, counte
     plan = moved.plan
     assert (plan.attribute, plan.levels, plan.draws, len(moved)) == (REPLICATE, ("male",), REPLICATES, 30)
     place = {name: row for row, name in enumerate(counterfactuals.main.plan.image_ids)}
-    drawn = np.concatenate([shard.images for shard in counterfactuals.main.shards()])
+    drawn = np.concatenate([shard.drawn for shard in counterfactuals.main.shards()])
     maps = fitted.mean_replicates("sex", LEVELS)
     for shard in moved.shards():
         first = drawn[[place[plan.image_ids[row]] for row in shard.rows], 1, 0]
         expected = np.clip(first[:, None] + (maps[:, 1] - maps[:, 0])[None], 0, 1)
-        np.testing.assert_allclose(shard.images[:, 0], expected, atol=1.01 / 255)
+        np.testing.assert_allclose(shard.drawn[:, 0], expected, atol=1.01 / 255)
 
 
 def test_models_are_moved_that_look_where_the_attribute_acts(counterfactuals: Counterfactuals) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
-from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample, generate_stage
+from citlr.audit.coin import coin_sample
+from citlr.audit.drawing import CohortRequest
+from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.on_disk import on_disk
 from citlr.audit.preconditions import require_possible
@@ -153,7 +155,7 @@ class Chain:
         config, after = self.config, (self.keys["generate"],)
         settings = QualitySettings(
             hold=held(self.run, self.whole),
-            sizes=sorted({*self._sizes.values()}),
+            sizes=sorted({*self.sizes.values()}),
             probe_steps=config.gates.probe_steps,
             features=config.quality.features,
             cycles=config.quality.cycles,
@@ -204,7 +206,7 @@ class Chain:
             return {"answers_sha256": digest, "answers": kind_of_answers(frame)}
 
         settings = self.config.models[name].model_dump(mode="json", include={"kind", "labels"})
-        inputs = {"answers": digest, "settings": settings}
+        inputs = {"answers": digest, "settings": settings, "size": self.sizes[name]}
         return Stage(f"predict.{name}", inputs, work, (place,), (self.keys["generate"],))
 
     def ingest(self, name: str, frame: pd.DataFrame, answers_sha256: str) -> None:
@@ -237,7 +239,7 @@ class Chain:
             faithfulness=self.faithfulness,
             settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
             provenance=provenance(self.run, name),
-            size=self._sizes[name],
+            size=self.sizes[name],
         )
 
     def audited(self) -> bool:
@@ -280,7 +282,7 @@ class Chain:
         return read_faithfulness(self.run.path(QUALITY))
 
     @cached_property
-    def _sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """Side of the images that each model reads; a closed one says so in its `input`, or reads the generator's."""
         own, found = self.config.generator.size, {}
         for name, model in self.config.models.items():

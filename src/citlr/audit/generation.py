@@ -5,32 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import Field
-from scipy import stats
-
-from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
+from citlr.audit.coin import PLACEBO_MARGIN, coin_sample
+from citlr.audit.drawing import CohortRequest, draw_sets, require_request
+from citlr.audit.pictures import Pictures
+from citlr.audit.replicates import REPLICATE_IMAGES
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
-from citlr.data.leaks import require_unseen
-from citlr.errors import InputError, did_you_mean
+from citlr.data.counterfactuals import CounterfactualSet
 from citlr.generators.base import CounterfactualGenerator
-from citlr.randomness import COIN, PLACEBO, hashed_seed
 from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
 from citlr.run.stages import Stages
-from citlr.values import CountOrNone, Few, Flag, Margin, Name, Number, Positive, Seed, Whole, check_fields, check_value
 
-# The share of moved decisions that a coin's sample is sized by where nothing else is said: the default margin.
-PLACEBO_MARGIN = 0.02
 # The folders of an audit's pictures.
 SETS = ("levels", "placebo", "replicates")
 
@@ -76,6 +67,10 @@ class Counterfactuals:
         """All pictures that a model has to answer."""
         return tuple(part for part in (self.main, self.placebo, self.replicates) if part is not None)
 
+    def pictures(self, size: int | None = None) -> Pictures:
+        """Give the pictures under every level for who reads at `size` pixels; the generator's own without it."""
+        return Pictures(self.main, self.cohort, self.main.plan.size if size is None else size)
+
     @property
     def attribute(self) -> str:
         """What was intervened on."""
@@ -85,28 +80,6 @@ class Counterfactuals:
     def levels(self) -> tuple[str, ...]:
         """The levels, in order; a contrast (a, a') is a' minus a."""
         return self.main.plan.levels
-
-
-@dataclass(frozen=True)
-class CohortRequest:
-    """How a cohort is redrawn: what `generate` is asked for, less the generator and the images.
-
-    `levels` of None are all that the generator knows, `guidance` of None is its own; `placebo_images` and
-    `replicate_images` are the sizes of the two samples, see `generate`.
-    """
-
-    attribute: Name
-    levels: tuple[str, ...] | None = None
-    draws: Annotated[Whole, Field(ge=1, le=1000)] = 4
-    guidance: Positive | None = None
-    shared_seeds: Flag = True
-    placebo_images: CountOrNone = 0
-    replicate_images: CountOrNone = REPLICATE_IMAGES
-    seed: Seed = 0
-    shard: Few = 32
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def generate(
@@ -217,141 +190,3 @@ def generate_stage(
 
     places = (where,) if where else SETS
     return Stage("generate", inputs, work, places, after)
-
-
-def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: CohortRequest) -> None:
-    """Refuse what cannot be redrawn; errors as of `generate`."""
-    choose_levels(generator, request.attribute, request.levels)
-    if request.draws < 2:
-        raise InputError(
-            f"draws is {request.draws}: at least 2 are needed to tell the attribute's effect from generator noise."
-        )
-    if len(cohort) == 0:
-        raise InputError("The cohort has no image to redraw: is the test split empty?")
-    require_unseen(cohort, getattr(generator, "seen", ()))
-
-
-def draw_sets(
-    generator: CounterfactualGenerator,
-    cohort: Cohort,
-    request: CohortRequest,
-    root: Path,
-    *,
-    key: str,
-    narrator: Narrator,
-) -> dict[str, Any]:
-    """Write the pictures under every level, the coin's and the replicates below `root`; return their numbers."""
-    require_request(generator, cohort, request)
-    levels = choose_levels(generator, request.attribute, request.levels)
-
-    def draw_set(folder: str, part: Cohort, name: str, of: tuple[str, ...]) -> CounterfactualSet:
-        frame = part.frame
-        plan = Plan(
-            attribute=name,
-            levels=of,
-            draws=request.draws,
-            image_ids=tuple(frame["image_id"].astype(str)),
-            patient_ids=tuple(frame["patient_id"].astype(str)),
-            factual=tuple(frame[name].astype(str)) if name in frame else ("",) * len(frame),
-            shard=request.shard,
-            size=generator.size,
-            shared_seeds=request.shared_seeds,
-            key=key,
-        )
-
-        def draw(rows: range) -> Images:
-            index = np.arange(rows.start, rows.stop)
-            return generator.generate(
-                part.pixels(index, size=generator.size),
-                frame.iloc[index].reset_index(drop=True),
-                attribute=name,
-                levels=of,
-                draws=request.draws,
-                seed=request.seed,
-                guidance=request.guidance,
-                shared_seeds=request.shared_seeds,
-            )
-
-        with narrator.progress("generate" if name == request.attribute else name, len(part)) as tick:
-            return write_counterfactuals(root / folder, plan, draw, tick=tick)
-
-    main = draw_set("levels", cohort, request.attribute, levels)
-    sample = placebo_sample(cohort, request.placebo_images, request.seed)
-    if len(sample):
-        draw_set("placebo", cohort.take(sample), PLACEBO, COIN)
-    moved = placebo_sample(cohort, request.replicate_images, request.seed)
-    with narrator.progress("replicates", len(moved)) as tick:
-        draw_replicates(root / "replicates", generator, main, moved, tick=tick)
-    return {"images": len(main), "placebo_images": len(sample)}
-
-
-def placebo_size(margin: float, *, power: float = 0.80) -> int:
-    """Give the number of images that a coin is audited on, so that a generator that lets it show is noticed.
-
-    If the coin moves a share `margin` of the decisions one way, the default test sees about `n * margin` of them. Six
-    that agree are the fewest that random signs produce in less than 5 % of cases (2 / 2^6), so n is the smallest number
-    at which six or more are drawn with probability `power`.
-
-    Examples
-    --------
-    >>> placebo_size(0.02), placebo_size(0.1)
-    (394, 78)
-    """
-    margin = check_value("margin", margin, Margin)
-    power = check_value("power", power, Annotated[Number, Field(gt=0, lt=1)])
-    fewest = 6
-
-    def enough(size: int) -> bool:
-        return bool(stats.binom.sf(fewest - 1, size, margin) >= power)
-
-    # The probability grows with the size: double it until it is enough, then halve the way back.
-    high = fewest
-    while not enough(high):
-        high *= 2
-    return bisect_left(range(high + 1), True, lo=fewest, key=enough)
-
-
-def coin_sample(wanted: int | None, margin: float = PLACEBO_MARGIN) -> int:
-    """Return how many images the coin is audited on; a margin above the default asks for no fewer.
-
-    So that moving the margin upwards redraws nothing.
-
-    Examples
-    --------
-    >>> coin_sample(None, 0.05), coin_sample(None, 0.01) > 700, coin_sample(8, 0.05)
-    (394, True, 8)
-    """
-    return placebo_size(min(margin, PLACEBO_MARGIN)) if wanted is None else wanted
-
-
-def placebo_sample(cohort: Cohort, n_images: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return the rows of the images that the coin is audited on: one per patient first, drawn by a keyed order.
-
-    The order is a hash of the seed and the image, so that a larger sample contains a smaller one.
-    """
-    frame = cohort.frame[["image_id", "patient_id"]].assign(
-        order=[hashed_seed("placebo sample", seed, name) for name in cohort.frame["image_id"]]
-    )
-    frame = frame.sort_values("order")
-    frame["repeat"] = frame.groupby("patient_id").cumcount()
-    rows = frame.sort_values(["repeat", "order"]).index.to_numpy()[:n_images]
-    return np.sort(rows).astype(np.int64)
-
-
-def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the levels to redraw under: those asked for, or all that the generator knows; errors as of `generate`."""
-    if attribute not in generator.attributes:
-        near = did_you_mean(attribute, generator.attributes)
-        raise InputError(f"The generator cannot intervene on '{attribute}', which it was not trained with.{near}")
-    known = generator.attributes[attribute]
-    if not known and levels is None:
-        raise InputError(f"'{attribute}' is a number: say under which values to redraw (levels), for example two ages.")
-    chosen = known if levels is None else tuple(levels)
-    for level in chosen if known else ():
-        if level not in known:
-            raise InputError(
-                f"The generator does not know the level '{level}' of '{attribute}'.{did_you_mean(level, known)}"
-            )
-    if len(set(chosen)) < 2:
-        raise InputError(f"A contrast needs two different levels of '{attribute}'; found {list(chosen)}.")
-    return chosen

@@ -12,19 +12,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from citlr.audit.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.steps import to_numbers
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
+from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.specs import InputSpec
 from citlr.run.files import atomic_write
 
-# The draw of rows that hold the model's output on the image as it came.
-ORIGINAL = -1
+# The draw of rows that hold the model's output on the image as it came, and on the image at the generator's pixels, for
+# a model that reads finer ones.
+ORIGINAL, COARSE = ORIGINAL_DRAW, COARSE_DRAW
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
 
 
@@ -51,11 +54,12 @@ def predict(
     """Return the model's probability for every original and every redrawn image."""
     labels = audited_labels(predictor, cohort)
     check_on_cohort(predictor, cohort, size=counterfactuals.plan.size)
-    frames = []
+    pictures, frames = Pictures(counterfactuals, cohort, side_read(predictor.input, counterfactuals.plan.size)), []
     if originals:
-        frames.append(_kept(folder, "originals", partial(_originals, predictor, counterfactuals, cohort, labels)))
+        for name, draw in (("originals", ORIGINAL), *((("coarse", COARSE),) if pictures.has_coarse else ())):
+            frames.append(_kept(folder, name, partial(_originals, predictor, pictures, draw, labels)))
     for number in range(counterfactuals.plan.n_shards):
-        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, counterfactuals, number, labels)))
+        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, pictures, number, labels)))
         tick(counterfactuals.plan.rows(number).stop)
     return pd.concat(frames, ignore_index=True)
 
@@ -151,44 +155,30 @@ def _kept(folder: Path | None, name: str, make: Callable[[], pd.DataFrame]) -> p
         return pd.read_parquet(path)
 
 
-def _originals(
-    predictor: Predictor, counterfactuals: CounterfactualSet, cohort: Cohort, labels: Sequence[str]
-) -> pd.DataFrame:
-    """Predict the images as they came, at the size the model asks for, not at the generator's."""
-    position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
-    rows = np.array([position[name] for name in counterfactuals.plan.image_ids])
-    size = side_read(predictor.input, counterfactuals.plan.size)
-    values = np.concatenate(
-        [
-            _probabilities(predictor, images, cohort.frame["image_id"].to_numpy()[batch].tolist(), labels)
-            for batch, images in cohort.batches(size=size, batch_size=64, rows=rows)
-        ]
-    )
-    return _long(
-        counterfactuals,
-        range(len(rows)),
-        np.array(counterfactuals.plan.factual)[:, None],
-        np.array([ORIGINAL]),
-        values,
-        labels,
-    )
+def _originals(predictor: Predictor, pictures: Pictures, draw: int, labels: Sequence[str]) -> pd.DataFrame:
+    """Predict the images as they came, at the size that the model asks for, or what of them the generator sees."""
+    plan, found = pictures.part.plan, []
+    for start in range(0, len(plan.image_ids), 64):
+        rows = range(start, min(start + 64, len(plan.image_ids)))
+        images = pictures.originals(rows, pictures.size if draw == ORIGINAL else plan.size)
+        found.append(_probabilities(predictor, images, plan.image_ids[rows.start : rows.stop], labels))
+    level = np.array(plan.factual)[:, None]
+    return _long(pictures.part, range(len(level)), level, np.array([draw]), np.concatenate(found), labels)
 
 
-def _shard(
-    predictor: Predictor, counterfactuals: CounterfactualSet, number: int, labels: Sequence[str]
-) -> pd.DataFrame:
-    shard, plan = counterfactuals.read(number), counterfactuals.plan
-    count, levels, draws = shard.images.shape[:3]
-    flat = shard.images.reshape(-1, *shard.images.shape[3:])
-    ids = [plan.image_ids[row] for row in shard.rows for _ in range(levels * draws)]
-    values = np.concatenate(
-        [
-            _probabilities(predictor, flat[start : start + 256], ids[start : start + 256], labels)
-            for start in range(0, len(flat), 256)
-        ]
-    )
-    level = np.tile(np.array(plan.levels), (count, 1))
-    return _long(counterfactuals, shard.rows, level, np.arange(draws), values, labels)
+def _shard(predictor: Predictor, pictures: Pictures, number: int, labels: Sequence[str]) -> pd.DataFrame:
+    plan = pictures.part.plan
+    rows, per_image = plan.rows(number), len(plan.levels) * plan.kept
+    ids = [plan.image_ids[row] for row in rows for _ in range(per_image)]
+    found: list[npt.NDArray[np.float64]] = []
+    done = 0
+    for images in pictures.batches(number):
+        found.append(_probabilities(predictor, images, ids[done : done + len(images)], labels))
+        done += len(images)
+    # Draws that are alike are answered once.
+    values = np.repeat(np.concatenate(found), plan.draws // plan.kept, axis=0)
+    level = np.tile(np.array(plan.levels), (len(rows), 1))
+    return _long(pictures.part, rows, level, np.arange(plan.draws), values, labels)
 
 
 def _long(

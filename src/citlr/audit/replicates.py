@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Ticker, silent
+from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, write_counterfactuals
+from citlr.data.edits import Edit
 from citlr.generators.base import REPLICATES, CounterfactualGenerator
 from citlr.invariance.generator_error import Replicates
 from citlr.invariance.responses import Responses
@@ -25,20 +26,15 @@ REPLICATE_IMAGES = 200
 
 
 def draw_replicates(
-    folder: Path,
-    generator: CounterfactualGenerator,
-    main: CounterfactualSet,
-    rows: npt.NDArray[np.int64],
-    *,
-    tick: Ticker = silent,
+    folder: Path, generator: CounterfactualGenerator, main: CounterfactualSet, cohort: Cohort, *, tick: Ticker = silent
 ) -> CounterfactualSet | None:
-    """Move the first draw of some images by every replicate of the generator's mean effect.
+    """Move the first draw of some images, a cohort of them, by every replicate of the generator's mean effect.
 
     The first level stays as it was drawn, every other one is moved by its effect against the first: a contrast does not
     see more.
     """
     move = _mover(generator, main)
-    if move is None or not len(rows):
+    if move is None or not len(cohort):
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier generator, or of settings that have changed
         return None
     plan = main.plan
@@ -47,33 +43,40 @@ def draw_replicates(
         attribute=REPLICATE,
         levels=plan.levels[1:],
         draws=REPLICATES,
-        image_ids=tuple(plan.image_ids[row] for row in rows),
-        patient_ids=tuple(plan.patient_ids[row] for row in rows),
-        factual=("",) * len(rows),
+        image_ids=tuple(cohort.frame["image_id"].astype(str)),
+        patient_ids=tuple(cohort.frame["patient_id"].astype(str)),
+        factual=("",) * len(cohort),
+        alike=False,
     )
 
-    def draw(positions: range) -> Images:
-        return move(_first_draws(main, rows[positions.start : positions.stop]))
+    def draw(rows: range) -> Images | Edit:
+        return move(cohort.take(np.arange(rows.start, rows.stop)))
 
     return write_counterfactuals(folder, some, draw, tick=tick)
 
 
-def _mover(generator: CounterfactualGenerator, main: CounterfactualSet) -> Callable[[Images], Images] | None:
-    """Say how first draws (n, levels, 1, s, s) are moved to every other level: (n, levels - 1, replicates, 1, s, s).
+def _mover(generator: CounterfactualGenerator, main: CounterfactualSet) -> Callable[[Cohort], Images | Edit] | None:
+    """Say how images are moved to every level but the first, by every replicate: (n, levels - 1, replicates, ...).
 
-    A generator of edits makes every replicate's own edit of the image under the first level; one that knows how far
-    its mean images may be off moves all images alike.
+    A generator of edits makes an edit of its own for every replicate; one that knows how far its mean images may be off
+    moves all images alike.
     """
     plan = main.plan
-    edit: Callable[..., Images] | None = getattr(generator, "move_by_replicates", None)
-    if edit is not None:
-        return lambda first: edit(first[:, 0], plan.attribute, plan.levels)
+    edit: Callable[..., Edit] | None = getattr(generator, "edit_by_replicates", None)
+    if edit is not None and plan.edits:
+        return lambda part: edit(part.pixels(size=plan.size), part.frame, plan.attribute, plan.levels)
     known: Callable[..., Images] | None = getattr(generator, "mean_replicates", None)
-    if known is None:
+    if known is None or plan.edits:
         return None
     found = known(plan.attribute, plan.levels)
     moves = (found[:, 1:] - found[:, :1]).swapaxes(0, 1)  # levels without the first, replicates, 1, s, s
-    return lambda first: np.clip(first[:, 1:, None] + moves[None], 0.0, 1.0).astype(np.float32)
+    place = {name: row for row, name in enumerate(plan.image_ids)}
+
+    def move(part: Cohort) -> Images:
+        first = _first_draws(main, [place[name] for name in part.frame["image_id"].astype(str)])
+        return np.clip(first[:, 1:, None] + moves[None], 0.0, 1.0).astype(np.float32)
+
+    return move
 
 
 def replicates_of(frame: pd.DataFrame, responses: Responses) -> Replicates | None:
@@ -87,10 +90,11 @@ def replicates_of(frame: pd.DataFrame, responses: Responses) -> Replicates | Non
     return Replicates(rows=rows, values=moved["values"])
 
 
-def _first_draws(main: CounterfactualSet, rows: npt.NDArray[np.int64]) -> Images:
-    """Read the first draw of some images under every level, (n, levels, 1, s, s)."""
+def _first_draws(main: CounterfactualSet, rows: Sequence[int]) -> Images:
+    """Read the first draw of some pictures under every level, (n, levels, 1, s, s)."""
     out: dict[int, Images] = {}
-    for number in sorted({int(row) // main.plan.shard for row in rows}):
+    for number in sorted({row // main.plan.shard for row in rows}):
         shard = main.read(number)
-        out |= {row: shard.images[row - shard.rows.start, :, 0] for row in map(int, rows) if row in shard.rows}
-    return np.stack([out[int(row)] for row in rows])
+        assert not isinstance(shard.drawn, Edit)
+        out |= {row: shard.drawn[row - shard.rows.start, :, 0] for row in rows if row in shard.rows}
+    return np.stack([out[row] for row in rows])

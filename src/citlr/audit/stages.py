@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.generation import CohortRequest, Counterfactuals, generate_stage
+from citlr.audit.drawing import CohortRequest
+from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.intake import audited_cohort
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
@@ -158,7 +159,7 @@ def predict_stage(
     narrator: Narrator,
 ) -> Stage:
     """Return the stage that runs a model on the originals and on all redrawn images."""
-    inputs = {"model": predictor.fingerprint(), "settings": dict(settings)}
+    inputs = {"model": predictor.fingerprint(), "reads": predictor.input.size, "settings": dict(settings)}
 
     def work(folder: Path) -> dict[str, Any]:
         drawn = counterfactuals()

@@ -1,4 +1,8 @@
-"""Redrawn images on disk: parquet shards that `datasets` and pandas read, beside the plan by which they resume."""
+"""Redrawn images on disk: parquet shards of pictures or of edits, beside the plan by which they resume.
+
+Shards of pictures are read by `datasets` and pandas as such. An edit (see `citlr.data.edits`) takes more room than an
+8-bit picture of its size, and is kept once for all draws of a level that are alike.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from citlr.console import Ticker, silent
+from citlr.data.edits import Edit, decode_edit, encode_edit
 from citlr.data.images import decode_png, encode_png
 from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write, fingerprint, read_json, write_json
@@ -26,15 +32,13 @@ _FEATURES = {
     "draw": {"dtype": "int16", "_type": "Value"},
     "image": {"_type": "Image"},
 }
+_NAMES = [*((name, pa.string()) for name in ("image_id", "patient_id", "attribute", "level")), ("draw", pa.int16())]
 SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("image_id", "patient_id", "attribute", "level")),
-        ("draw", pa.int16()),
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-    ],
+    [*_NAMES, ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))],
     # Under this key Hugging Face `datasets` finds that a column holds pictures.
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
+EDITS = pa.schema([*_NAMES, ("edit", pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Plan:
     - `size`: Side of the images, pixels.
     - `shared_seeds`: Whether the levels of one draw share their noise (then the test flips signs of their difference).
     - `key`: Fingerprint of the generator and the settings that drew them.
+    - `edits`: Whether edits are kept, or pictures.
+    - `alike`: Whether all draws of a level are one and the same, which is then kept once.
     """
 
     attribute: str
@@ -59,6 +65,13 @@ class Plan:
     size: int
     shared_seeds: bool
     key: str
+    edits: bool = False
+    alike: bool = False
+
+    @property
+    def kept(self) -> int:
+        """Number of draws that are on disk."""
+        return 1 if self.alike else self.draws
 
     @property
     def n_shards(self) -> int:
@@ -74,11 +87,11 @@ class Plan:
 class Shard:
     """A part of the redrawn images.
 
-    - `images` (b, levels, draws, 1, size, size): Grey values in [0, 1].
+    - `drawn` (b, levels, kept draws, 1, size, size): Grey values in [0, 1], or edits.
     """
 
     rows: range
-    images: Images
+    drawn: Images | Edit
 
 
 class CounterfactualSet:
@@ -98,6 +111,9 @@ class CounterfactualSet:
         if not (root / "plan.json").is_file():
             raise InputError(f"No counterfactuals at '{root}' (no plan.json): run `citlr generate` first.")
         content = read_json(root / "plan.json")
+        known = {one.name: one.default is MISSING for one in fields(Plan)}
+        if not content.keys() <= known.keys() or any(needed and name not in content for name, needed in known.items()):
+            raise StateError(f"The counterfactuals at '{root}' are of another version: run `citlr generate` again.")
         tuples = {name: tuple(content[name]) for name in ("levels", "image_ids", "patient_ids", "factual")}
         opened = cls(root, Plan(**{**content, **tuples}))
         missing = [number for number in range(opened.plan.n_shards) if not opened.shard_path(number).is_file()]
@@ -119,20 +135,25 @@ class CounterfactualSet:
         """Decode one shard."""
         plan, rows = self.plan, self.plan.rows(number)
         path = self.shard_path(number)
-        table = pq.read_table(path, columns=["image_id", "level", "draw", "image"])
+        column = "edit" if plan.edits else "image"
+        table = pq.read_table(path, columns=["image_id", "level", "draw", column])
         expected = [
-            (plan.image_ids[row], level, draw) for row in rows for level in plan.levels for draw in range(plan.draws)
+            (plan.image_ids[row], level, draw) for row in rows for level in plan.levels for draw in range(plan.kept)
         ]
         stored = list(zip(*(table[name].to_pylist() for name in ("image_id", "level", "draw")), strict=True))
         if stored != expected:
             raise StateError(
                 f"'{path}' does not hold the images of its plan: delete the file and run `citlr generate`."
             )
-        encoded = [picture["bytes"] for picture in table["image"].to_pylist()]
+        shape = (len(rows), len(plan.levels), plan.kept)
+        if plan.edits:
+            found = [decode_edit(content, plan.size) for content in table[column].to_pylist()]
+            both = (np.stack([getattr(one, name) for one in found]) for name in ("displacement", "added"))
+            return Shard(rows, Edit(*both).reshape(*shape))
+        encoded = [picture["bytes"] for picture in table[column].to_pylist()]
         with ThreadPoolExecutor(2) as pool:
             decoded = list(pool.map(decode_png, encoded))
-        shape = (len(rows), len(plan.levels), plan.draws, 1, plan.size, plan.size)
-        return Shard(rows, np.stack(decoded).astype(np.float32, copy=False).reshape(shape))
+        return Shard(rows, np.stack(decoded).astype(np.float32, copy=False).reshape(*shape, 1, plan.size, plan.size))
 
     def shards(self) -> Iterator[Shard]:
         """Yield the shards in order, one in memory at a time."""
@@ -141,7 +162,7 @@ class CounterfactualSet:
 
 
 def write_counterfactuals(
-    folder: str | Path, plan: Plan, draw: Callable[[range], Images], *, tick: Ticker = silent
+    folder: str | Path, plan: Plan, draw: Callable[[range], Images | Edit], *, tick: Ticker = silent
 ) -> CounterfactualSet:
     """Draw and write every shard that is not there yet."""
     root = Path(folder)
@@ -161,20 +182,29 @@ def write_counterfactuals(
     return written
 
 
-def _write_shard(path: Path, plan: Plan, rows: Sequence[int], images: Images) -> None:
-    shape = (len(rows), len(plan.levels), plan.draws, 1, plan.size, plan.size)
-    if images.shape != shape or not np.isfinite(images).all():
-        raise StateError(f"The generator gave images of shape {images.shape} (expected {shape}) or not finite values.")
-    with ThreadPoolExecutor(2) as pool:
-        encoded = list(pool.map(encode_png, images.reshape(-1, 1, plan.size, plan.size)))
-    repeat = len(plan.levels) * plan.draws
+def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Edit) -> None:
+    shape = (len(rows), len(plan.levels), plan.kept, 1, plan.size, plan.size)
+    if drawn.shape != shape or isinstance(drawn, Edit) != plan.edits:
+        raise StateError(f"The generator gave {type(drawn).__name__} of shape {drawn.shape}; expected {shape}.")
+    encoded: dict[str, list[Any]]
+    if isinstance(drawn, Edit):
+        flat = drawn.reshape(-1)
+        encoded = {"edit": [encode_edit(flat[number]) for number in range(flat.shape[0])]}
+    else:
+        if not np.isfinite(drawn).all():
+            raise StateError("The generator gave images with values that are not finite.")
+        with ThreadPoolExecutor(2) as pool:
+            pictures = list(pool.map(encode_png, drawn.reshape(-1, 1, plan.size, plan.size)))
+        encoded = {"image": [{"bytes": png, "path": None} for png in pictures]}
+    repeat = len(plan.levels) * plan.kept
     columns = {
         "image_id": [plan.image_ids[row] for row in rows for _ in range(repeat)],
         "patient_id": [plan.patient_ids[row] for row in rows for _ in range(repeat)],
-        "attribute": [plan.attribute] * len(encoded),
-        "level": [level for _ in rows for level in plan.levels for _ in range(plan.draws)],
-        "draw": list(range(plan.draws)) * (len(rows) * len(plan.levels)),
-        "image": [{"bytes": png, "path": None} for png in encoded],
+        "attribute": [plan.attribute] * (len(rows) * repeat),
+        "level": [level for _ in rows for level in plan.levels for _ in range(plan.kept)],
+        "draw": list(range(plan.kept)) * (len(rows) * len(plan.levels)),
+        **encoded,
     }
+    schema, compression = (EDITS, "zstd") if plan.edits else (SCHEMA, "snappy")
     with atomic_write(path) as temporary:
-        pq.write_table(pa.table(columns, schema=SCHEMA), temporary)
+        pq.write_table(pa.table(columns, schema=schema), temporary, compression=compression)

@@ -11,7 +11,7 @@ from citlr.data.tables.columns import read_table
 from citlr.errors import InputError, StateError
 from citlr.exchange.closed import KEY_COLUMNS
 from citlr.exchange.numbers import read_numbers, short
-from citlr.invariance.tables import COLUMNS, ORIGINAL_DRAW
+from citlr.invariance.tables import COLUMNS
 
 
 def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent: bool = False) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent
     answered = wide[["id"]].assign(**values)
     joined = key.merge(answered, on="id", how="left", validate="one_to_one")
     # The order of the stages' own responses: images, levels and draws as they were drawn, labels innermost.
-    joined["original"] = (joined["draw"] != ORIGINAL_DRAW).astype(int)
+    joined["original"] = (joined["draw"] >= 0).astype(int)
     long = joined.melt(
         id_vars=[*KEY_COLUMNS, "original"], value_vars=list(labels), var_name="label", value_name="probability"
     )

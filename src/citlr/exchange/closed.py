@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from citlr.audit.prediction import ORIGINAL
+from citlr.audit.measures.faithfulness import seen_at
+from citlr.audit.pictures import Pictures
+from citlr.audit.prediction import COARSE, ORIGINAL
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
@@ -61,22 +63,28 @@ def export_blind(
     key_folder: Path,
     out: Path,
     format: Format = "png",
+    size: int | None = None,
     tick: Ticker = silent,
 ) -> Export:
-    """Write every redrawn image, and the images as they came, under opaque and shuffled names."""
+    """Write every redrawn image, and the images as they came, under opaque and shuffled names.
+
+    `size` is the side that the model reads; the generator's own without it.
+    """
     if format not in SUFFIX:
         raise InputError(f"The format '{format}' is not known: use {', '.join(SUFFIX)}.")
-    secret = _secret(key_folder, sets[0])
-    rows = [{"id": opaque_id(secret, row), **row} for row in _rows(sets)]
+    drawn = [Pictures(part, cohort, sets[0].plan.size if size is None else size) for part in sets]
+    mark = _mark(sets[0], drawn[0].size)
+    secret = _secret(key_folder, mark)
+    rows = [{"id": opaque_id(secret, row), **row} for row in _rows(drawn)]
     _require_own_folder(out, {f"{row['id']}{SUFFIX[format]}" for row in rows})
     out.mkdir(parents=True, exist_ok=True)
-    for done, (picture, row) in enumerate(zip(_pictures(sets, cohort), rows, strict=True), start=1):
+    for done, (picture, row) in enumerate(zip(_pictures(drawn), rows, strict=True), start=1):
         _write_picture(out / f"{row['id']}{SUFFIX[format]}", encode(picture, row["id"], format))
         tick(done)
     os.sync()  # once for all pictures, before the key says that they are there
     key = pd.DataFrame(rows, columns=list(KEY_COLUMNS)).sort_values("id", ignore_index=True)
     table = pa.Table.from_pandas(key, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _PICTURES: sets[0].plan.key.encode()})
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _PICTURES: mark.encode()})
     with atomic_write(key_folder / "key.parquet") as temporary:
         pq.write_table(table, temporary)
     (key_folder / "key.parquet").chmod(0o600)
@@ -131,46 +139,59 @@ def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes
     return buffer.getvalue()
 
 
-def _rows(sets: Sequence[CounterfactualSet]) -> Iterator[dict[str, Any]]:
+def _rows(drawn: Sequence[Pictures]) -> Iterator[dict[str, Any]]:
     """Name every picture, in the order of `_pictures`."""
-    first = sets[0].plan
-    for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
-        yield _row(image, patient, first.attribute, level, ORIGINAL)
-    for counterfactuals in sets:
-        plan = counterfactuals.plan
+    first = drawn[0].part.plan
+    for draw in (ORIGINAL, COARSE) if drawn[0].has_coarse else (ORIGINAL,):
+        for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
+            yield _row(image, patient, first.attribute, level, draw)
+    for one in drawn:
+        plan = one.part.plan
         for image, patient in zip(plan.image_ids, plan.patient_ids, strict=True):
             for level in plan.levels:
                 for draw in range(plan.draws):
                     yield _row(image, patient, plan.attribute, level, draw)
 
 
-def _pictures(sets: Sequence[CounterfactualSet], cohort: Cohort) -> Iterator[npt.NDArray[np.float32]]:
-    """Give the originals of the first set at its size, then every redrawn picture, float32 (H, W) in [0, 1]."""
-    first = sets[0].plan
-    position = {name: row for row, name in enumerate(cohort.frame["image_id"])}
-    rows = np.array([position[name] for name in first.image_ids])
-    for _, images in cohort.batches(size=first.size, batch_size=64, rows=rows):
-        yield from (image[0] for image in images)
-    for counterfactuals in sets:
-        for shard in counterfactuals.shards():
-            yield from shard.images.reshape(-1, *shard.images.shape[-2:])
+def _pictures(drawn: Sequence[Pictures]) -> Iterator[npt.NDArray[np.float32]]:
+    """Give every picture, float32 (H, W) in [0, 1].
+
+    Originals of the first set, the same as the generator sees them where pictures are larger, and what was redrawn.
+    """
+    first, size = drawn[0], drawn[0].size
+    count = len(first.part.plan.image_ids)
+    for seen in (size, first.part.plan.size) if first.has_coarse else (size,):
+        for start in range(0, count, 64):
+            originals = first.originals(range(start, min(start + 64, count)), seen)
+            yield from (image[0] for image in seen_at(originals, size))
+    for one in drawn:
+        plan = one.part.plan
+        for number in range(plan.n_shards):
+            for images in one.batches(number):
+                for image in seen_at(images, size):
+                    yield from (image[0] for _ in range(plan.draws // plan.kept))
 
 
 def _row(image_id: str, patient_id: str, attribute: str, level: str, draw: int) -> dict[str, Any]:
     return {"image_id": image_id, "patient_id": patient_id, "attribute": attribute, "level": level, "draw": draw}
 
 
-def require_exported(key_folder: Path, main: CounterfactualSet) -> None:
+def require_exported(key_folder: Path, main: CounterfactualSet, size: int) -> None:
     """Refuse answers to pictures that are no longer those of the run."""
     file = key_folder / "key.parquet"
-    if file.is_file() and (pq.read_schema(file).metadata or {}).get(_PICTURES, b"").decode() != main.plan.key:
+    if file.is_file() and (pq.read_schema(file).metadata or {}).get(_PICTURES, b"").decode() != _mark(main, size):
         raise StateError(
             f"The pictures were drawn anew after '{file}' was written, so the answers are to other pictures: run "
             "`citlr export` again into a new folder and ask for answers to those."
         )
 
 
-def _secret(folder: Path, main: CounterfactualSet) -> bytes:
+def _mark(main: CounterfactualSet, size: int) -> str:
+    """Name pictures by what drew them and the size that they are handed out in."""
+    return f"{main.plan.key} at {size}"
+
+
+def _secret(folder: Path, mark: str) -> bytes:
     """Read or make the run's secret, and bind it to the pictures: names of pictures that are drawn anew are new.
 
     It comes from the system, not from a seed, or names could be guessed.
@@ -179,7 +200,7 @@ def _secret(folder: Path, main: CounterfactualSet) -> bytes:
     if not file.is_file():
         write_json(file, {"secret": secrets.token_hex(32)})
         file.chmod(0o600)
-    return hmac.new(bytes.fromhex(read_json(file)["secret"]), main.plan.key.encode(), "sha256").digest()
+    return hmac.new(bytes.fromhex(read_json(file)["secret"]), mark.encode(), "sha256").digest()
 
 
 def _require_own_folder(out: Path, names: set[str]) -> None:

@@ -55,7 +55,9 @@ def deliver(
         results = chain.results()
         pictures = None
         if shown.gallery and {"html", "pdf"} & {*forms}:
-            pictures = choose_gallery(chain.counterfactuals, shown.gallery, pixels=shown.gallery_pixels)
+            pictures = choose_gallery(
+                chain.counterfactuals, shown.gallery, size=max(chain.sizes.values()), pixels=shown.gallery_pixels
+            )
         written = []
         for name, result in results.items():
             folder = chain.folder(name) if out is None else out if len(run.config.models) == 1 else out / name

@@ -28,9 +28,17 @@ def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator |
         counterfactuals = chain.counterfactuals
         sets = counterfactuals.sets
         images = len(counterfactuals.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
+        size = _size(chain)
+        images += len(counterfactuals.main) if size > counterfactuals.main.plan.size else 0
         with narrator.progress("export", images) as tick:
             return export_blind(
-                sets, chain.test_part, key_folder=run.path(FOLDER), out=out, format=cast(Format, format), tick=tick
+                sets,
+                chain.test_part,
+                key_folder=run.path(FOLDER),
+                out=out,
+                format=cast(Format, format),
+                size=size,
+                tick=tick,
             )
 
 
@@ -48,10 +56,16 @@ def ingest_run(
     with run.locked():
         chain = Chain(run, narrator or Narrator(quiet=True))
         chain.upto("quality")
-        require_exported(run.path(FOLDER), chain.counterfactuals.main)
+        require_exported(run.path(FOLDER), chain.counterfactuals.main, _size(chain))
         labels = run.config.models[name].labels or run.config.cohort.labels
         frame = ingest(file, key_folder=run.path(FOLDER), labels=labels, percent=percent)
         chain.ingest(name, frame, sha256(file))
         chain.upto("test")
         report(chain)
         return chain.results()
+
+
+def _size(chain: Chain) -> int:
+    """Give the side that pictures are handed out in: the largest that a closed model of the run declares to read."""
+    closed = [size for name, size in chain.sizes.items() if chain.predictor(name) is None]
+    return max(closed or [chain.counterfactuals.main.plan.size])

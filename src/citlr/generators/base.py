@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Narrator, Ticker, silent
+from citlr.data.edits import Edit
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
@@ -77,3 +78,25 @@ class CounterfactualGenerator(Protocol):
 
     def save(self, directory: Path) -> None:
         """Write the generator as JSON and safetensors."""
+
+
+@runtime_checkable
+class EditingGenerator(CounterfactualGenerator, Protocol):
+    """A generator whose counterfactuals are edits of the original, with nothing drawn at random.
+
+    They are kept instead of pictures, and applied to the original at the size that the model under audit reads.
+    """
+
+    def edit(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        guidance: float | None = None,
+    ) -> Edit:
+        """Give the edits (n, len(levels), ...) to do(attribute = level); nothing at all under the own level.
+
+        Shapes: `images` (n, 1, size, size) in [0, 1].
+        """

@@ -19,7 +19,7 @@ from citlr.generators.base import FORMAT, Images
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
 from citlr.generators.preparation import Prepared, prepare
-from citlr.generators.request import Redrawing, Request, redraw_in_batches
+from citlr.generators.request import Redraw, Redrawing, Request, redraw_in_batches
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.learning.loop import Trainer
@@ -179,9 +179,15 @@ class LearntGenerator(Redrawing):
         self.splits, self.seen = prepared.splits, prepared.seen
         return self
 
-    @torch.no_grad()
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Answer a request with this generator's own settings where it names none."""
+        return self.in_batches(images, frame, request, self.redraw_batch, tick)
+
+    @torch.no_grad()
+    def in_batches(
+        self, images: Images, frame: pd.DataFrame, request: Request, redraw: Redraw, tick: Ticker = silent
+    ) -> Images:
+        """Check and complete a request, and answer it with `redraw` a batch at a time."""
         conditions, abduction = self.conditions, request.abduction or self.abduction()
         require_known_value("abduction", abduction, ABDUCTIONS)
         if abduction == "inversion":
@@ -191,7 +197,7 @@ class LearntGenerator(Redrawing):
         # Unknown names and levels are found before anything is computed.
         whole.requested(conditions, conditions.nothing(1))
         return redraw_in_batches(
-            images, frame, whole, self.redraw_batch, conditions=conditions, per_batch=self.per_batch(request), tick=tick
+            images, frame, whole, redraw, conditions=conditions, per_batch=self.per_batch(request), tick=tick
         )
 
     @torch.no_grad()

@@ -1,4 +1,7 @@
-"""A simulator's own equations as a generator: the exact counterfactuals, under the protocol of all the others."""
+"""A simulator's own equations as a generator: the exact counterfactuals, under the protocol of all the others.
+
+As pictures, or as edits of the original, which leave in place what the equations do not know of.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.console import Narrator, Ticker, silent
+from citlr.data.edits import Edit
 from citlr.errors import InputError, StateError, did_you_mean
-from citlr.generators.base import Images
+from citlr.generators.base import Images, Level
 from citlr.generators.request import Redrawing, Request
 from citlr.randomness import COIN, PLACEBO
 from citlr.run.files import fingerprint
@@ -111,3 +115,26 @@ class Oracle(Redrawing):
     def save(self, directory: Path) -> None:
         """Refuse: what a simulator drew is not in its parameters alone."""
         raise StateError("An oracle is a simulator's sample, not weights, and cannot be saved; keep the sample's seed.")
+
+
+class EditingOracle(Oracle):
+    """The exact change at the generator's size as an edit of the original: nothing under the own level."""
+
+    def edit(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        guidance: float | None = None,
+    ) -> Edit:
+        """Give the edits (n, levels, ...), which add and do not move; the coin has none."""
+        drawn = self.generate(images, frame, attribute=attribute, levels=levels)[:, :, 0]
+        own = images[:, None]
+        if attribute != PLACEBO:
+            every = self.attributes[str(attribute)]
+            level = np.asarray([every.index(str(value)) for value in frame[str(attribute)]])
+            factual = self.generate(images, frame, attribute=attribute, levels=every)[:, :, 0]
+            own = factual[np.arange(len(frame)), level][:, None]
+        return Edit(np.zeros((*drawn.shape[:2], 2, self.size, self.size), np.float32), drawn - own)

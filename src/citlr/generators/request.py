@@ -88,13 +88,15 @@ def redraw_in_batches(
     per_batch: int,
     tick: Ticker = silent,
 ) -> Images:
-    """Redraw images (n, 1, s, s) a batch at a time: (n, levels, draws, 1, s, s)."""
+    """Redraw images (n, 1, s, s) a batch at a time: (n, levels, draws, channels of `redraw`, s, s)."""
     if len(frame) != len(images):
         raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
     codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
-    out = np.empty((len(images), len(request.levels), request.draws, *images.shape[1:]), dtype=np.float32)
+    out = np.empty((0, len(request.levels), request.draws, *images.shape[1:]), dtype=np.float32)
     for part, rows, filled in batches(images, per_batch):
         redrawn = redraw(torch.from_numpy(filled), codes[rows], [ids[row] for row in rows], request)
+        if not len(out):
+            out = np.empty((len(images), *redrawn.shape[1:]), dtype=np.float32)
         out[part] = redrawn[: part.stop - part.start].cpu().numpy()
         tick(part.stop)
     return out

@@ -35,6 +35,8 @@ class Responses:
         Index in `levels` of the level that each image really has; None where it is not known.
     original : ndarray of float64, shape (units, labels), or None
         Outputs on the images as they were, never used as the reference of a contrast (DESIGN: null intervention).
+    coarse : ndarray of float64, shape (units, labels), or None
+        Outputs on the images without what is finer than the generator's pixels, for a model that reads finer ones.
 
     Raises
     ------
@@ -57,12 +59,15 @@ class Responses:
     attribute: str
     factual: NDArray[np.intp] | None = None
     original: NDArray[np.float64] | None = None
+    coarse: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         _check_shape(self)
         _check_probabilities(self.values, "values")
         if self.original is not None:
             _check_probabilities(self.original, "original")
+        if self.coarse is not None:
+            _check_probabilities(self.coarse, "coarse")
         _check_names(self)
 
     @property
@@ -107,6 +112,7 @@ class Responses:
             attribute=self.attribute,
             factual=None if self.factual is None else self.factual[index],
             original=None if self.original is None else self.original[index],
+            coarse=None if self.coarse is None else self.coarse[index],
         )
 
     def decisions(self, threshold: float | Mapping[str, float] = 0.5) -> NDArray[np.float64]:
@@ -191,7 +197,8 @@ class Responses:
         ----------
         frame : DataFrame
             Columns image_id, patient_id, attribute, level, draw, label, probability. Rows with draw -1 hold the
-            output on the original image, with its factual level; draws 0, 1, ... are generated images.
+            output on the original image, with its factual level, and rows with draw -2 that on its coarse version;
+            draws 0, 1, ... are generated images.
         attribute : str, optional
             Which attribute; may be left out when the table has only one.
         levels, labels : sequence of str, optional
@@ -279,6 +286,8 @@ def _check_shape(r: Responses) -> None:
         sizes["factual"] = len(r.factual)
     if r.original is not None:
         sizes["original"] = len(r.original)
+    if r.coarse is not None:
+        sizes["coarse"] = len(r.coarse)
     for name, size in sizes.items():
         if size != n:
             raise InputError(f"{name} has {size} entries for {n} images; give one per image.")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from citlr.errors import InputError, did_you_mean
 
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
-ORIGINAL_DRAW = -1
+# Draws that are none: the image as it came, and the same without what is finer than the generator's pixels.
+ORIGINAL_DRAW, COARSE_DRAW = -1, -2
 
 
 def read_long(
@@ -20,7 +21,7 @@ def read_long(
 ) -> dict[str, Any]:
     """Return the keyword arguments of `Responses` for one attribute of a long table; see `Responses.from_frame`."""
     table, name = _select(frame, attribute)
-    generated = table[table["draw"] != ORIGINAL_DRAW]
+    generated = table[table["draw"] >= 0]
     if generated.empty:
         raise InputError(f"The table has no generated image of '{name}' (no row with draw 0 or more).")
     unit, units = pd.factorize(table["image_id"])
@@ -28,8 +29,9 @@ def read_long(
     label_names = list(generated["label"].unique()) if labels is None else [str(label) for label in labels]
     draws = sorted(generated["draw"].unique())
     axes = {"level": level_names, "draw": draws, "label": label_names}
-    values = _dense(generated, unit[(table["draw"] != ORIGINAL_DRAW).to_numpy()], units, axes)
+    values = _dense(generated, unit[(table["draw"] >= 0).to_numpy()], units, axes)
     original, factual = _originals(table, unit, units, level_names, label_names)
+    coarse, _ = _originals(table, unit, units, level_names, label_names, draw=COARSE_DRAW)
     return {
         "values": values,
         "patients": _patients(table, unit, units),
@@ -39,6 +41,7 @@ def read_long(
         "attribute": name,
         "factual": factual,
         "original": original,
+        "coarse": coarse,
     }
 
 
@@ -64,8 +67,8 @@ def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, s
     table["level"] = table["level"].astype(str)
     table["label"] = table["label"].astype(str)
     draw = pd.to_numeric(table["draw"], errors="coerce").to_numpy(dtype=np.float64)
-    if not bool(np.all(np.isfinite(draw) & (draw == np.floor(draw)) & (draw >= ORIGINAL_DRAW))):
-        raise InputError("The column 'draw' holds something other than -1 (the original image) or 0, 1, 2, ...")
+    if not bool(np.all(np.isfinite(draw) & (draw == np.floor(draw)) & (draw >= COARSE_DRAW))):
+        raise InputError("The column 'draw' holds something other than -1 (the original image), -2 or 0, 1, 2, ...")
     table["draw"] = draw.astype(np.int64)
     numbers = pd.to_numeric(table["probability"], errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(numbers)
@@ -134,9 +137,15 @@ def _patients(table: pd.DataFrame, unit: NDArray[np.intp], units: pd.Index) -> N
 
 
 def _originals(
-    table: pd.DataFrame, unit: NDArray[np.intp], units: pd.Index, levels: list[str], labels: list[str]
+    table: pd.DataFrame,
+    unit: NDArray[np.intp],
+    units: pd.Index,
+    levels: list[str],
+    labels: list[str],
+    *,
+    draw: int = ORIGINAL_DRAW,
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.intp] | None]:
-    mask = (table["draw"] == ORIGINAL_DRAW).to_numpy() & table["label"].isin(labels).to_numpy()
+    mask = (table["draw"] == draw).to_numpy() & table["label"].isin(labels).to_numpy()
     if not mask.any():
         return None, None
     rows, owner = table[mask], unit[mask]
@@ -147,7 +156,7 @@ def _originals(
     if bool((times != 1).any()):
         u, k = (int(i) for i in np.argwhere(times != 1)[0])
         raise InputError(
-            f"{int((times != 1).sum())} original outputs (draw -1) are missing or there twice, first image "
+            f"{int((times != 1).sum())} original outputs (draw {draw}) are missing or there twice, first image "
             f"{units[int(u)]}, label {labels[k]}: give one for every image and label, or none at all."
         )
     values = np.empty(shape)

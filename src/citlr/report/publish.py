@@ -27,12 +27,13 @@ def publish(
     counterfactuals: Callable[[], Counterfactuals],
     *,
     report: ReportConfig,
+    size: int,
     first: Path,
 ) -> None:
-    """Write every model's page, and one that ranks them where there are several."""
-    pictures = (
-        choose_gallery(counterfactuals(), report.gallery, pixels=report.gallery_pixels) if report.gallery else None
-    )
+    """Write every model's page, and one that ranks them where there are several; `size` is what models read at most."""
+    pictures = None
+    if report.gallery:
+        pictures = choose_gallery(counterfactuals(), report.gallery, size=size, pixels=report.gallery_pixels)
     for name, result in results.items():
         responses = read_responses(sources[name] / "responses.parquet")
         attribute = result.tests[0].attribute if result.tests else ""
@@ -56,9 +57,12 @@ def templates_fingerprint() -> str:
     return fingerprint([[file.name, digest_or_missing(file)] for file in files])
 
 
-def choose_gallery(counterfactuals: Counterfactuals, count: int, *, pixels: int = LEGIBLE) -> Gallery:
-    """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level."""
-    plan = counterfactuals.main.plan
+def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, pixels: int = LEGIBLE) -> Gallery:
+    """Take images for show: drawn by a keyed order, the factual levels in turn, first draw of each level.
+
+    They are shown as who reads `size` pixels sees them, reduced to `pixels`.
+    """
+    plan, shown = counterfactuals.main.plan, counterfactuals.pictures(size)
     order = sorted(range(len(plan.image_ids)), key=lambda row: hashed_seed("gallery", plan.image_ids[row]))
     turn: dict[str, int] = {}
     ranked = []
@@ -66,15 +70,14 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, pixels: int 
         turn[plan.factual[row]] = turn.get(plan.factual[row], 0) + 1
         ranked.append((turn[plan.factual[row]], plan.factual[row], row))
     rows = sorted(row for _, _, row in sorted(ranked)[:count])
-    originals = counterfactuals.cohort.pixels(rows, size=plan.size)
+    originals = shown.originals(rows)
     strips = []
     for number, row in enumerate(rows):
-        shard = counterfactuals.main.read(row // plan.shard)
-        drawn = shard.images[row - shard.rows.start, :, 0, 0]
+        drawn = shown.read(row // plan.shard, draws=1)[row % plan.shard, :, 0, 0]
         levels = {level: _grey(image, pixels) for level, image in zip(plan.levels, drawn, strict=True)}
         strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0], pixels), levels))
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
-    if plan.size > pixels:
+    if shown.side > pixels:
         note += f" Pictures are reduced to {pixels} pixels a side, too small for text that is burnt in to be read."
     return Gallery(tuple(strips), counterfactuals.attribute, note)
 

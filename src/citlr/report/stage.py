@@ -57,7 +57,13 @@ def report(chain: Chain) -> None:
         targets = {name: folder / place for name, place in places.items()}
         # The redrawn images are opened only where strips are shown.
         publish(
-            sources, targets, chain.results(), lambda: chain.counterfactuals, report=config.report, first=folder / PAGE
+            sources,
+            targets,
+            chain.results(),
+            lambda: chain.counterfactuals,
+            report=config.report,
+            size=max(chain.sizes.values()),
+            first=folder / PAGE,
         )
         write_json(folder / "provenance.json", whole_provenance(run))
 

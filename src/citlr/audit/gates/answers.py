@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from citlr.audit.measures.unexplained import LOST
+from citlr.audit.measures.unexplained import FINER, LOST
 from citlr.audit.results.records import Agreement, Gate, Unexplained
 from citlr.config import GateConfig
 from citlr.invariance.records import Estimate, TestRow
@@ -85,12 +85,13 @@ def _of_difference(found: Unexplained, row: TestRow, several: bool) -> Gate:
         text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
         return Gate(name, None, row.margin, True, text, "model", found.label, found.contrast)
     passed = not found.beyond or row.verdict == "dependence"
-    among = f" {found.where}" if found.where and found.where != LOST else ""
+    among = f" {found.where}" if found.where and found.where not in (LOST, FINER) else ""
     difference = (
         f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
         f"{f', given {_listed(found.given)}' if found.given else ''}; redrawing moves them by "
         f"{100 * row.mean_effect.estimate:+.1f} and leaves {_points(found.rest)}"
         + ("" if found.lost is None else f", and null interventions lose {_points(found.lost)} of their probabilities")
+        + ("" if found.finer is None else f"; {_points(found.finer)} of them rest on detail finer than its pixels")
     )
     if passed:
         text = f"On '{found.label}' {difference}."

@@ -169,10 +169,10 @@ def assess_faithfulness(
     probes = trained(plan.size)
     meter = QualityMeter(probes, attribute=attribute, levels=plan.levels, extractor=extractor)
     with narrator.progress("quality", len(counterfactuals.main)) as tick:
-        for shard in counterfactuals.main.shards():
-            originals = counterfactuals.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=plan.size)
-            meter.add(originals, shard.images, plan.factual[shard.rows.start : shard.rows.stop])
-            tick(shard.rows.stop)
+        pictures = counterfactuals.pictures()
+        for rows, drawn in pictures:
+            meter.add(pictures.originals(rows), drawn, plan.factual[rows.start : rows.stop])
+            tick(rows.stop)
     there, repeated = _redrawn_again(counterfactuals, cycles, seed, narrator)
     report = meter.report(reversibility=there, cycles=repeated)
     trusted = probes.trusted[attribute]
@@ -253,12 +253,13 @@ def _read(
     attribute, levels, size = counterfactuals.attribute, counterfactuals.levels, probes.size
     real, redrawn = [], []
     with narrator.progress(f"quality at {size} pixels", len(counterfactuals.main)) as tick:
-        for shard in counterfactuals.main.shards():
-            originals = counterfactuals.cohort.pixels(np.arange(shard.rows.start, shard.rows.stop), size=size)
-            seen = seen_at(shard.images[:, :, :1], size)
-            real.append(probes.read(originals)[attribute])
-            redrawn.append(probes.read(seen.reshape(-1, 1, size, size))[attribute].reshape(*seen.shape[:3], -1))
-            tick(shard.rows.stop)
+        pictures = counterfactuals.pictures(size)
+        for number in range(pictures.part.plan.n_shards):
+            rows = pictures.part.plan.rows(number)
+            real.append(probes.read(pictures.originals(rows, size))[attribute])
+            read = [probes.read(seen_at(one, size))[attribute] for one in pictures.batches(number, draws=1)]
+            redrawn.append(np.concatenate(read).reshape(len(rows), len(levels), 1, -1))
+            tick(rows.stop)
     target = probes.target(attribute)
     return (over_levels(target, np.concatenate(real), levels), over_levels(target, np.concatenate(redrawn), levels))
 

@@ -17,6 +17,8 @@ it in the healthy has no mean. The intervals are clustered by patient, and corre
 Where redrawing takes away what a model looks at, there is a sharper comparison: the output on an image less that on its
 null interventions, whose difference between the levels, given Z again, is what redrawing has lost. It is a test of its
 own, of the probabilities, image by image, and so finds a small dose that decisions of as many patients do not show.
+Of a model that reads finer pixels than the generator's, the output on an image less that on the same image at the
+generator's pixels is compared as well, in the same parts: what is finer is left in place by redrawing, never changed.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ Floats = npt.NDArray[np.float64]
 OVERLAP = 0.005
 # What of the difference null interventions lose, among the parts that it is looked for in.
 LOST = "on images redrawn under their own level"
+FINER = "in what is finer than the generator's pixels"
 # Patients that a part needs on each side.
 FEWEST = 10
 
@@ -138,21 +141,25 @@ def _of_contrast(
     for k, label in enumerate(responses.labels):
         y = outcome_of(original[rows, k], label, settings)
         fitted = cross_fit_mean(z, y, folds, outcome_learners(seed)).values if np.ptp(y) else y
-        lost = original[rows, k] - null[rows, :, k].mean(axis=1)
-        lost = lost - cross_fit_mean(z, lost, folds, outcome_learners(seed)).values if np.ptp(lost) else lost * 0
+        taken = {LOST: original[rows, k] - null[rows, :, k].mean(axis=1)}
+        if responses.coarse is not None:
+            taken[FINER] = original[rows, k] - responses.coarse[rows, k]
+        for where, lost in taken.items():
+            mean = cross_fit_mean(z, lost, folds, outcome_learners(seed)).values if np.ptp(lost) else lost
+            taken[where] = lost - mean
         truth = known[label].iloc[rows].to_numpy(float) if label in known else np.full(len(rows), np.nan)
         drawn = outcome_of(responses.values[..., k][:, list(pair)], label, settings)
         effect = (drawn[:, 1] - drawn[:, 0]).mean(axis=1)
-        found[label] = _judge(compared, label, (y - fitted, lost), truth, effect)
+        found[label] = _judge(compared, label, (y - fitted, taken), truth, effect)
     return found
 
 
 def _judge(
-    compared: _Compared, label: str, residuals: tuple[Floats, Floats], truth: Floats, effect: Floats
+    compared: _Compared, label: str, residuals: tuple[Floats, dict[str, Floats]], truth: Floats, effect: Floats
 ) -> Unexplained:
     """Estimate the difference, overall and by the label's value, and what the effect of redrawing leaves of it.
 
-    `residuals` (n,) are those of the outputs, and of what null interventions take away from them.
+    `residuals` (n,) are those of the outputs, and of what null interventions and coarser pixels take away from them.
     """
     residual, taken = residuals
     margin, alpha = compared.settings.margin, compared.settings.alpha
@@ -160,15 +167,18 @@ def _judge(
     for value, where in ((1.0, f"with '{label}'"), (0.0, f"without '{label}'")):
         if compared.enough(truth == value):
             parts[where] = truth == value
-    differences = {where: compared.difference(residual, chosen) for where, chosen in parts.items()}
-    lost = compared.difference(taken, parts[""])
-    levels = {where: alpha / len(differences) for where in differences}
+    whole, lost = compared.difference(residual, parts[""]), compared.difference(taken[LOST], parts[""])
+    looked = [(where, compared.difference(residual, chosen), alpha / len(parts)) for where, chosen in parts.items()]
+    looked.append((LOST, lost, alpha))
+    finer = taken.get(FINER)
+    if finer is not None:
+        looked += [
+            (FINER, compared.difference(finer, chosen), alpha / len(parts) if where else alpha)
+            for where, chosen in parts.items()
+        ]
     beyond = [
-        where
-        for where, one in {**differences, LOST: lost}.items()
-        if _reaches_beyond(_interval(one, compared.patients, levels.get(where, alpha)), margin)
+        where for where, one, level in looked if _reaches_beyond(_interval(one, compared.patients, level), margin)
     ]
-    whole = differences[""]
     rest = _Difference(whole.estimate - float(effect.mean()), whole.influence - (effect - effect.mean()) / len(effect))
     return Unexplained(
         label=label,
@@ -179,6 +189,7 @@ def _judge(
         given=compared.given,
         where=beyond[0] if beyond else "",
         lost=_interval(lost, compared.patients, alpha),
+        finer=None if finer is None else _interval(compared.difference(finer, parts[""]), compared.patients, alpha),
     )
 
 

@@ -112,8 +112,8 @@ class Unexplained:
 
     `difference` is E[Y | a', Z] - E[Y | a, Z] on the images as they came, given what is held and recorded (`given`),
     `rest` is that less the mean effect of redrawing, `lost` what null interventions take away from the difference of
-    the probabilities. `beyond` says that the difference, overall or where the label has one value, or what is lost, is
-    beyond the margin (`where`).
+    the probabilities, and `finer` what images without detail finer than the generator's pixels do. `beyond` says that
+    the difference, overall or where the label has one value, or one of the two, is beyond the margin (`where`).
     """
 
     label: str
@@ -125,6 +125,7 @@ class Unexplained:
     where: str = ""
     note: str = ""
     lost: Estimate | None = None
+    finer: Estimate | None = None
 
 
 @dataclass(frozen=True)

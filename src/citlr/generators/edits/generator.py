@@ -7,14 +7,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from citlr.data.edits import Edit
 from citlr.generators.base import REPLICATES, Images, Level
+from citlr.generators.batches import check_images
+from citlr.generators.composition import edited
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
 from citlr.generators.edits.estimate import Cases, Learnt, find
-from citlr.generators.edits.family import Family, Frame, apply
+from citlr.generators.edits.family import Family, Frame
 from citlr.generators.edits.fine import placed
 from citlr.generators.edits.settings import EditSettings
 from citlr.generators.edits.summaries import frame_of, measured
@@ -163,41 +167,77 @@ class EditGenerator(LearntGenerator):
         each = [coded(self.conditions, variable, codes) for variable in self.conditions.attributes]
         return torch.cat(each, dim=1).to(self.device)
 
-    def _split(self, images: Tensor, change: Tensor, frame: Frame, draw: int | None) -> tuple[Tensor, Tensor]:
-        rows = self.edits.coefficients if draw is None else self.edits.coefficients + self.edits.draws[draw]
-        added, displacement = self.family.split(images, change @ rows, frame)
-        fine = {"atlas": self.edits.in_atlas, "film": self.edits.on_film}
-        return added + placed(change, fine, frame.back), displacement
+    def _edit(self, images: Tensor, change: Tensor, frame: Frame, extra: Tensor | float = 0.0) -> Tensor:
+        """Give edits of images by a change of codes (n, contrasts): displacement and what is added, (n, 3, s, s).
 
-    def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
-        """Edit images; all draws are alike, and what is not intervened on is not touched."""
+        `extra` (n, width) are coefficients besides.
+        """
+        added, displacement = self.family.split(images, change @ self.edits.coefficients + extra, frame)
+        fine = {"atlas": self.edits.in_atlas, "film": self.edits.on_film}
+        return torch.cat([displacement, added + placed(change, fine, frame.back)], dim=1)
+
+    def edit_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
+        """Edit images; what is not intervened on is not touched: (n, levels, 1, 3, s, s)."""
         own = images.to(self.device)
         frame, able = self._frame(own)
-        factual, redrawn = self._coded(codes), []
+        factual = self._coded(codes)
+        found = []
         for requested in request.requested(self.conditions, codes):
             change = request.weight * (self._coded(requested) - factual) * able
-            edited = apply(own, *self._split(own, change, frame, None))
-            still = (change == 0).all(dim=1).view(-1, 1, 1, 1)
-            redrawn.append(torch.where(still, own, edited))
+            moves = (change != 0).any(dim=1).view(-1, 1, 1, 1)
+            found.append(torch.where(moves, self._edit(own, change, frame), 0.0))
+        return torch.stack(found, dim=1)[:, :, None]
+
+    def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
+        """Edit images; all draws are alike."""
+        own, edits = images.to(self.device), self.edit_batch(images, codes, ids, request)[:, :, 0]
+        redrawn = [edited(own, edit[:, :2], edit[:, 2:]) for edit in edits.unbind(dim=1)]
         return torch.stack(redrawn, dim=1)[:, :, None].expand(-1, -1, request.draws, -1, -1, -1)
+
+    def edit(
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        *,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        guidance: float | None = None,
+    ) -> Edit:
+        """Give the edits of images under each level, see `citlr.generators.base.EditingGenerator`."""
+        check_images(images, self.size)
+        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
+        request = Request(names, tuple(levels), guidance=None if guidance is None else float(guidance))
+        found = self.in_batches(images, frame, request, self.edit_batch)[:, :, 0]
+        return Edit(found[:, :, :2], found[:, :, 2:])
 
     def reconstruct_batch(self, images: Tensor) -> Tensor:
         """Keep all of an image."""
         return images
 
     @torch.no_grad()
-    def move_by_replicates(self, images: Images, attribute: str | Sequence[str], levels: Sequence[Level]) -> Images:
-        """Edit images under the first level to every other one: (n, levels - 1, replicates, 1, s, s)."""
+    def edit_by_replicates(
+        self, images: Images, frame: pd.DataFrame, attribute: str | Sequence[str], levels: Sequence[Level]
+    ) -> Edit:
+        """Give edits to every level but the first, each off by a replicate: (n, levels - 1, replicates, ...).
+
+        A replicate is off by its error of the level's contrast against the first level.
+        """
         own, conditions = torch.from_numpy(images).to(self.device), self.conditions
-        nothing, (frame, able) = conditions.nothing(len(images)), self._frame(own)
-        first, *others = (self._coded(conditions.intervene(nothing, attribute, level)) for level in levels)
-        moved = [
+        codes, (placed, able) = conditions.encode(frame), self._frame(own)
+        factual = self._coded(codes)
+        first, *others = (self._coded(conditions.intervene(codes, attribute, level)) for level in levels)
+        found = [
             torch.stack(
-                [apply(own, *self._split(own, (other - first) * able, frame, draw)) for draw in range(REPLICATES)], 1
+                [
+                    self._edit(own, (other - factual) * able, placed, ((other - first) * able) @ draw)
+                    for draw in self.edits.draws
+                ],
+                dim=1,
             )
             for other in others
         ]
-        return torch.stack(moved, dim=1).cpu().numpy()
+        both = torch.stack(found, dim=1).cpu().numpy()
+        return Edit(both[:, :, :, :2], both[:, :, :, 2:])
 
 
 def whole_patients(patients: npt.NDArray[Any], row: int) -> int:

@@ -121,8 +121,8 @@ def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, 
     p = float((1 + (redrawn_signs >= size).sum()) / (1 + REDRAWS))
     before = measure.shares(own)
     distance, left, error = float(before.sum()), {}, {}
-    for level, one in redrawn.items() if p <= ALPHA else ():
-        after = measure.shares(one)
+    for level, described in redrawn.items() if p <= ALPHA else ():
+        after = measure.shares(described)
         left[level] = float(after.sum()) / distance
         error[level] = error_of(after - left[level] * before) / distance
     return Left(distance / max(float(redrawn_signs.std()), 1e-12), p, left, error)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.audit.prediction import ORIGINAL, predict_sets, write_responses
+from citlr.audit.prediction import ORIGINAL, predict_sets, side_read, write_responses
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.statistics import contrasts, outcome_of
 from citlr.config import TestConfig
@@ -178,7 +178,7 @@ def operating_points(predictor: Predictor, validation: Cohort, common: Shared) -
 
     One half where the validation split has only one class of the label.
     """
-    size = common.counterfactuals.main.plan.size
+    size = side_read(predictor.input, common.counterfactuals.main.plan.size)
     parts = np.split(np.arange(len(validation)), range(256, len(validation), 256))
     scores = np.concatenate([predictor.predict(validation.pixels(rows, size=size)) for rows in parts])
     found = {}

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample
+from citlr.audit.coin import coin_sample
+from citlr.audit.drawing import CohortRequest
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import read_faithfulness
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator

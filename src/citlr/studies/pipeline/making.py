@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from citlr.audit.generation import CohortRequest, Counterfactuals, coin_sample
+from citlr.audit.coin import coin_sample
+from citlr.audit.drawing import CohortRequest
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
@@ -65,7 +67,7 @@ def recipe_of(family: Family, settings: PipelineSettings, seed: int, *, size: in
 
 def _measured(counterfactuals: Counterfactuals, units: WorldUnits, found: Faithfulness) -> dict[str, Any]:
     """Compare the first draw's change with the true one, beside what the gates see."""
-    drawn = np.concatenate([shard.images[:, :, 0] for shard in counterfactuals.main.shards()])
+    drawn = np.concatenate([images[:, :, 0] for _, images in counterfactuals.pictures()])
     effect = effect_map(changes(drawn, units.level), true_changes(units, counterfactuals.levels))
     return {
         "test_images": len(units),

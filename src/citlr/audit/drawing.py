@@ -1,0 +1,152 @@
+"""What is asked of a cohort's redrawing, and the sets of redrawn images that are written of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from citlr.audit.coin import placebo_sample
+from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
+from citlr.data.edits import Edit
+from citlr.data.leaks import require_unseen
+from citlr.errors import InputError, did_you_mean
+from citlr.generators.base import CounterfactualGenerator, EditingGenerator
+from citlr.randomness import COIN, PLACEBO
+from citlr.values import CountOrNone, Few, Flag, Name, Positive, Seed, Whole, check_fields
+
+
+@dataclass(frozen=True)
+class CohortRequest:
+    """How a cohort is redrawn: what `generate` is asked for, less the generator and the images.
+
+    `levels` of None are all that the generator knows, `guidance` of None is its own; `placebo_images` and
+    `replicate_images` are the sizes of the two samples, see `generate`.
+    """
+
+    attribute: Name
+    levels: tuple[str, ...] | None = None
+    draws: Annotated[Whole, Field(ge=1, le=1000)] = 4
+    guidance: Positive | None = None
+    shared_seeds: Flag = True
+    placebo_images: CountOrNone = 0
+    replicate_images: CountOrNone = REPLICATE_IMAGES
+    seed: Seed = 0
+    shard: Few = 32
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: CohortRequest) -> None:
+    """Refuse what cannot be redrawn; errors as of `generate`."""
+    choose_levels(generator, request.attribute, request.levels)
+    if request.draws < 2:
+        raise InputError(
+            f"draws is {request.draws}: at least 2 are needed to tell the attribute's effect from generator noise."
+        )
+    if len(cohort) == 0:
+        raise InputError("The cohort has no image to redraw: is the test split empty?")
+    require_unseen(cohort, getattr(generator, "seen", ()))
+
+
+def draw_sets(
+    generator: CounterfactualGenerator,
+    cohort: Cohort,
+    request: CohortRequest,
+    root: Path,
+    *,
+    key: str,
+    narrator: Narrator,
+) -> dict[str, Any]:
+    """Write the images under every level, the coin's and the replicates below `root`; return their numbers."""
+    require_request(generator, cohort, request)
+    levels = choose_levels(generator, request.attribute, request.levels)
+    drawing = _Drawing(generator, request, root, key, narrator)
+    main = drawing.write("levels", cohort, request.attribute, levels)
+    sample = placebo_sample(cohort, request.placebo_images, request.seed)
+    if len(sample):
+        drawing.write("placebo", cohort.take(sample), PLACEBO, COIN)
+    moved = placebo_sample(cohort, request.replicate_images, request.seed)
+    with narrator.progress("replicates", len(moved)) as tick:
+        draw_replicates(root / "replicates", generator, main, cohort.take(moved), tick=tick)
+    return {"images": len(main), "placebo_images": len(sample)}
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Sets of redrawn images of one request, below `root`."""
+
+    generator: CounterfactualGenerator
+    request: CohortRequest
+    root: Path
+    key: str
+    narrator: Narrator
+
+    def write(self, folder: str, part: Cohort, name: str, levels: tuple[str, ...]) -> CounterfactualSet:
+        """Redraw images under the levels of one attribute."""
+        frame, request = part.frame, self.request
+        edits = isinstance(self.generator, EditingGenerator)
+        plan = Plan(
+            attribute=name,
+            levels=levels,
+            draws=request.draws,
+            image_ids=tuple(frame["image_id"].astype(str)),
+            patient_ids=tuple(frame["patient_id"].astype(str)),
+            factual=tuple(frame[name].astype(str)) if name in frame else ("",) * len(frame),
+            shard=request.shard,
+            size=self.generator.size,
+            shared_seeds=request.shared_seeds,
+            key=self.key,
+            edits=edits,
+            alike=edits,
+        )
+
+        def draw(rows: range) -> Images | Edit:
+            return self._redraw(part.take(np.arange(rows.start, rows.stop)), name, levels)
+
+        with self.narrator.progress("generate" if name == request.attribute else name, len(part)) as tick:
+            return write_counterfactuals(self.root / folder, plan, draw, tick=tick)
+
+    def _redraw(self, part: Cohort, name: str, levels: tuple[str, ...]) -> Images | Edit:
+        """Redraw a few images: edits (n, levels, 1, ...) where the generator gives them, or pictures."""
+        generator, request, images = self.generator, self.request, part.pixels(size=self.generator.size)
+        if isinstance(generator, EditingGenerator):
+            edits = generator.edit(images, part.frame, attribute=name, levels=levels, guidance=request.guidance)
+            return edits[:, :, None]
+        return generator.generate(
+            images,
+            part.frame,
+            attribute=name,
+            levels=levels,
+            draws=request.draws,
+            seed=request.seed,
+            guidance=request.guidance,
+            shared_seeds=request.shared_seeds,
+        )
+
+
+def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the levels to redraw under: those asked for, or all that the generator knows; errors as of `generate`."""
+    if attribute not in generator.attributes:
+        near = did_you_mean(attribute, generator.attributes)
+        raise InputError(f"The generator cannot intervene on '{attribute}', which it was not trained with.{near}")
+    known = generator.attributes[attribute]
+    if not known and levels is None:
+        raise InputError(f"'{attribute}' is a number: say under which values to redraw (levels), for example two ages.")
+    chosen = known if levels is None else tuple(levels)
+    for level in chosen if known else ():
+        if level not in known:
+            raise InputError(
+                f"The generator does not know the level '{level}' of '{attribute}'.{did_you_mean(level, known)}"
+            )
+    if len(set(chosen)) < 2:
+        raise InputError(f"A contrast needs two different levels of '{attribute}'; found {list(chosen)}.")
+    return chosen

@@ -1,0 +1,89 @@
+"""Redrawn images as somebody sees them who reads at another size than the generator's: made of the originals there.
+
+At the generator's own size a kept picture is what it is. Above it, and of edits at every size, originals are decoded at
+the size that is asked for, a shard at a time, and what redrawing changed is put into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from citlr.data.cohort import Cohort
+from citlr.data.counterfactuals import CounterfactualSet, Shard
+from citlr.data.edits import Edit
+from citlr.generators.base import Images
+from citlr.generators.composition import compose, compose_change
+
+# Images in memory at a time: so many, and so many pixels (64 MiB).
+AT_A_TIME, PIXELS = 256, 2**24
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The redrawn images of a set for who reads at `size` pixels.
+
+    - `part`, `cohort`: What was redrawn, and the images that it was made of.
+    """
+
+    part: CounterfactualSet
+    cohort: Cohort
+    size: int
+
+    @property
+    def side(self) -> int:
+        """Side that they come in, pixels: who reads at less than a kept picture has shrinks it himself."""
+        return self.size if self.part.plan.edits else max(self.size, self.part.plan.size)
+
+    @property
+    def has_coarse(self) -> bool:
+        """Whether there is detail that the generator cannot see, and that no edit touches."""
+        return self.size > self.part.plan.size
+
+    def originals(self, rows: Sequence[int], size: int | None = None) -> Images:
+        """Decode the images as they came, (n, 1, side, side), by their positions in the plan."""
+        place = {name: row for row, name in enumerate(self.cohort.frame["image_id"].astype(str))}
+        own = [place[self.part.plan.image_ids[row]] for row in rows]
+        return self.cohort.pixels(own, size=self.side if size is None else size)
+
+    def batches(self, number: int, *, draws: int | None = None) -> Iterator[Images]:
+        """Give the first draws (all that are kept, without a number) of a shard: (k, 1, side, side), image by image."""
+        shard, plan = self.part.read(number), self.part.plan
+        drawn = shard.drawn if draws is None else shard.drawn[:, :, :draws]
+        per_image = drawn.shape[1] * drawn.shape[2]
+        flat = drawn.reshape(-1) if isinstance(drawn, Edit) else drawn.reshape(-1, *drawn.shape[3:])
+        sources = self._sources(shard)
+        step = max(1, min(AT_A_TIME, PIXELS // self.side**2))
+        for start in range(0, flat.shape[0], step):
+            part = flat[start : start + step]
+            owner = np.arange(start, min(start + step, flat.shape[0])) // per_image
+            if isinstance(part, Edit):
+                yield compose(sources[0][owner], part)
+            elif self.side == plan.size:
+                yield part
+            else:
+                yield compose_change(sources[0][owner], part, sources[1][owner])
+
+    def _sources(self, shard: Shard) -> tuple[Images, ...]:
+        """Decode what a shard's pictures are made of: originals, and those at the generator's size for pictures."""
+        if isinstance(shard.drawn, Edit):
+            return (self.originals(shard.rows),)
+        if self.side == self.part.plan.size:
+            return ()
+        return self.originals(shard.rows), self.originals(shard.rows, self.part.plan.size)
+
+    def read(self, number: int, *, draws: int | None = None) -> Images:
+        """Give a shard's images, the first draws or all: (b, levels, draws, 1, side, side)."""
+        plan = self.part.plan
+        images = np.concatenate(list(self.batches(number, draws=draws)))
+        shape = (len(plan.rows(number)), len(plan.levels), -1, 1, self.side, self.side)
+        wanted = plan.draws if draws is None else min(draws, plan.draws)
+        images = images.reshape(shape)
+        return images if images.shape[2] == wanted else np.repeat(images, wanted, axis=2)
+
+    def __iter__(self) -> Iterator[tuple[range, Images]]:
+        """Give the rows and the images of every shard, one in memory at a time."""
+        for number in range(self.part.plan.n_shards):
+            yield self.part.plan.rows(number), self.read(number)

@@ -1,0 +1,48 @@
+"""What was redrawn at the generator's size, put into the original at the size that somebody reads.
+
+An edit (Trouvé and Younes 2005) is applied to the original itself, so that the edit of nothing leaves it bit for bit.
+Of a picture, what redrawing changed is added: what is finer than the picture stays that of the original.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from citlr.data.edits import Edit
+from citlr.generators.base import Images
+from citlr.generators.edits.family import apply
+from citlr.generators.edits.warps import resized
+
+
+def edited(images: Tensor, displacement: Tensor, added: Tensor) -> Tensor:
+    """Apply edits on a grid (n, 2, s, s) and (n, 1, s, s) to images (n, 1, S, S) of any size, in [0, 1]."""
+    change, way = _at(added, images.shape[-1]), resized(displacement, images.shape[-1])
+    # Interpolation rounds: a pixel that does not move is not interpolated.
+    still = (way == 0).all(dim=1, keepdim=True)
+    return torch.where(still, (images + change).clamp(0, 1), apply(images, change, way))
+
+
+@torch.no_grad()
+def compose(originals: Images, edit: Edit) -> Images:
+    """Edit originals (n, 1, S, S), one edit each."""
+    parts = (np.ascontiguousarray(part) for part in (originals, edit.displacement, edit.added))
+    composed: Images = edited(*(torch.from_numpy(part) for part in parts)).numpy()
+    return composed
+
+
+@torch.no_grad()
+def compose_change(originals: Images, pictures: Images, seen: Images) -> Images:
+    """Add to originals (n, 1, S, S) what pictures differ by from the images `seen`, (n, 1, s, s) both, in [0, 1]."""
+    change = _at(torch.from_numpy(pictures - seen), originals.shape[-1])
+    composed: Images = (torch.from_numpy(originals) + change).clamp(0, 1).numpy()
+    return composed
+
+
+def _at(maps: Tensor, size: int) -> Tensor:
+    """Resample maps (n, 1, s, s) as images are for a model."""
+    if maps.shape[-1] == size:
+        return maps
+    return functional.interpolate(maps, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
