@@ -111,18 +111,35 @@ class Comparison:
 
     def row(self, kind: str, number: int | None) -> Row:
         """Train a generator on so many images, redraw the test images and compare: two stages."""
-        name, test = re.sub(r"[^a-z0-9.]+", "-", kind if number is None else f"{kind}-{number}"), self._test()
-        fit = self.stages.do(self._training(kind, number, name))
+        given, options = kind_of(kind)
+        # How strongly is said once a generator is trained: one training for all strengths.
+        guidance = options.pop("guidance", None)
+        trained = _slug("-".join([given, *(f"{name}-{value}" for name, value in options.items())]), number)
+        name, test = _slug(kind, number), self._test()
+        fit = self.stages.do(self._training(given, options, number, trained))
 
         def work(folder: Path) -> None:
-            generator = load_generator(self.stages.path("models", name))
+            generator = load_generator(self.stages.path("models", trained))
             row: Row = {"world": self.world.name, "kind": kind, "fit_seconds": fit.facts["core_seconds"]}
             row["train_images"] = len(fewer(self.world.cohort.part("train"), number, seed=self.seed))
-            row |= compare(self.world, test, generator, self.readers, self.seed)
+            row |= compare(self.world, test, generator, self.readers, self.seed, guidance)
             write_json(folder / "rows" / f"{name}.json", row)
 
-        inputs = {"test": test.fingerprint(), "hold": list(self.world.hold), "units": self.world.units.fingerprint()}
-        self.stages.do(Stage(f"row.{name}", inputs | {"seed": self.seed}, work, (f"rows/{name}.json",), (fit.key,)))
+        inputs = {
+            "test": test.fingerprint(),
+            "guidance": guidance,
+            "hold": list(self.world.hold),
+            "units": self.world.units.fingerprint(),
+        }
+        self.stages.do(
+            Stage(
+                f"row.{name}",
+                inputs | {"seed": self.seed, "guidance": guidance},
+                work,
+                (f"rows/{name}.json",),
+                (fit.key,),
+            )
+        )
         found: Row = read_json(self.stages.path("rows", f"{name}.json"))
         return found
 
@@ -153,11 +170,9 @@ class Comparison:
         test = self.world.cohort.part("test")
         return test.take(np.unique(np.linspace(0, len(test) - 1, min(self.fitting.images, len(test))).astype(int)))
 
-    def _training(self, kind: str, number: int | None, name: str) -> Stage:
-        world, fitting = self.world, self.fitting
-        kind, own = kind_of(kind)
-        options = {"preset": fitting.preset, **own}
-        settings = {"size": self.asked.size, "hold": world.hold, "attributes": (world.attribute,), **options}
+    def _training(self, kind: str, options: Mapping[str, Any], number: int | None, name: str) -> Stage:
+        world, settings = self.world, {"preset": self.fitting.preset, **options}
+        settings |= {"size": self.asked.size, "hold": world.hold, "attributes": (world.attribute,)}
         train = fewer(world.cohort.part("train"), number, seed=self.seed)
         return fit_stage(
             lambda: build_generator(kind, **settings),
@@ -170,8 +185,17 @@ class Comparison:
         )
 
 
+def _slug(kind: str, number: int | None) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", kind if number is None else f"{kind}-{number}")
+
+
 def compare(
-    world: EffectWorld, test: Cohort, generator: CounterfactualGenerator, readers: Mapping[str, nn.Module], seed: int
+    world: EffectWorld,
+    test: Cohort,
+    generator: CounterfactualGenerator,
+    readers: Mapping[str, nn.Module],
+    seed: int,
+    guidance: float | None = None,
 ) -> Row:
     """Redraw test images once under every level, and set the changes from the own level beside the exact ones."""
     units = world.units.of_images(test.frame["image_id"].astype(str))
@@ -180,7 +204,9 @@ def compare(
     for start in range(0, len(test), BATCH):
         rows = slice(start, start + BATCH)
         some = frame.iloc[rows].reset_index(drop=True)
-        drawn = generator.generate(images[rows], some, attribute=world.attribute, levels=world.levels, seed=seed)
+        drawn = generator.generate(
+            images[rows], some, attribute=world.attribute, levels=world.levels, seed=seed, guidance=guidance
+        )
         parts.append(drawn[:, :, 0])
     redrawn = np.concatenate(parts)
     pace = 1000 * (time.process_time() - began) / (len(test) * len(world.levels))
