@@ -147,8 +147,7 @@ class Search:
         self.cases, self.table, self.blocks = cases, table, cases.family.blocks.numpy()
         none, design = Edit.none(cases.coded.shape[1], cases.family), cases.design
         seen = cases.measure(none)
-        signals = [table[:, cases.family.columns(kind).numpy()] for kind in CHANNELS]
-        self.errors = [Whitening.of(own, signals) for own in design.influences(seen.summaries)]
+        self.errors = [Whitening.of(own) for own in design.influences(seen.summaries)]
         self.under_null = design.influences(seen.summaries, null=True)
         self.pixels_under_null = design.influences(seen.pixels, null=True)
         self.answers = tuple(whiten(table) for whiten in self.errors)
@@ -174,7 +173,8 @@ class Search:
             seen = self.cases.measure(edit)
             left = self._whitened(seen)
             fit = 0.5 * float((self.first**2).sum() - (left**2).sum())
-            fit += self.chance.fit(self.start.fine) - self.chance.fit(seen.fine)
+            if set(kinds) & set(FRAMES):  # moving an image blurs it a little, which is no fit of fine structure
+                fit += self.chance.fit(self.start.fine) - self.chance.fit(seen.fine)
             evidence = fit - cost + sum(one.penalty(own) for one, own in zip(shrunk, self.answers, strict=True))
             state = State(tuple(kinds), edit, shrunk, left, seen.fine, evidence)
             best = state if best is None or evidence > best.evidence else best

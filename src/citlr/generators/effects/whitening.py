@@ -7,8 +7,7 @@ eigenvalues, Bartz 2016); what no patient shows has the variance that is left ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -32,16 +31,12 @@ class Whitening:
     rest: float
 
     @classmethod
-    def of(cls, influences: Floats, along: Sequence[Floats] = ()) -> Whitening:
-        """Estimate it from influences (patients, width): the error of a difference is that of their sum.
-
-        `along` (width, k) each are signals that will be looked for: the error is never less than that of the patients
-        who are left out along the worst of them, for a smooth signal lies where patients vary most.
-        """
+    def of(cls, influences: Floats) -> Whitening:
+        """Estimate it from influences (patients, width): the error of a difference is that of their sum."""
         deviation = np.sqrt((influences**2).sum(axis=0)) + TINY
         scaled = influences / deviation
         parts = [np.arange(len(scaled)) % FOLDS == number for number in range(FOLDS)]
-        profiles, rests, found = [], [], []
+        profiles, rests = [], []
         points = np.linspace(0, 1, min(scaled.shape))
         for part in parts:
             directions = _directions(scaled[~part])
@@ -49,24 +44,10 @@ class Whitening:
             outside = max(scaled.shape[1] - directions.shape[1], 1)
             rests.append(float(((scaled[part] ** 2).sum() - (seen**2).sum()) * size / outside))
             profiles.append(np.interp(points, np.linspace(0, 1, directions.shape[1]), (seen**2).sum(axis=0) * size))
-            found.append(directions)
         profile = IsotonicRegression(increasing=False).fit_transform(points, np.mean(profiles, axis=0))
-        rest = float(np.mean(rests))
-
-        def built(directions: Floats) -> Whitening:
-            variance = np.interp(np.linspace(0, 1, directions.shape[1]), points, profile)
-            return cls(deviation, directions, 1 / np.sqrt(variance + TINY), 1 / np.sqrt(rest + TINY))
-
-        whole, excess = built(_directions(scaled)), 1.0
-        for signals in along:
-            wide, long = np.zeros(signals.shape[1]), np.zeros(signals.shape[1])
-            for part, directions in zip(parts, found, strict=True):
-                whiten = built(directions)
-                known = whiten(signals)
-                wide += ((whiten(influences[part].T).T @ known) ** 2).sum(axis=0)
-                long += (known**2).sum(axis=0) / FOLDS
-            excess = max(excess, float((wide / np.maximum(long, TINY)).mean()))
-        return replace(whole, deviation=deviation * np.sqrt(excess))
+        directions = _directions(scaled)
+        variance = np.interp(np.linspace(0, 1, directions.shape[1]), points, profile)
+        return cls(deviation, directions, 1 / np.sqrt(variance + TINY), 1 / np.sqrt(float(np.mean(rests)) + TINY))
 
     def __call__(self, values: Floats) -> Floats:
         """Give values (width,) or (width, k) in units of their error."""
