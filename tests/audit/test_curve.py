@@ -18,6 +18,7 @@ from citlr.audit.results.records import Carried, CurvePoint, Estimate, Gate, Qua
 from citlr.audit.results.result import read_result
 from citlr.config import GateConfig, parse_config
 from citlr.errors import InputError
+from citlr.report.numerals import percent
 from citlr.report.page import render
 
 SIZES = (200, 400, 800)
@@ -147,7 +148,7 @@ def test_an_audit_holds_the_curve_and_the_page_shows_it(tmp_path: Path) -> None:
     assert read_result(tmp_path / "audit.json") == result
     page = render(measured)
     assert "Would more training images help?" in page
-    assert "57.0% to 63.0%" in page
+    assert f"{percent(0.57)} to {percent(0.63)}" in page
 
 
 def test_parts_are_above_nothing_and_below_all() -> None:

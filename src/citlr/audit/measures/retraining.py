@@ -69,7 +69,9 @@ class Retraining:
             rows = Rows(directory / "curve.jsonl", {"key": mark}, other=other)
             for part in parts:
                 if len(part) not in [row["images"] for row in rows.lines]:
-                    rows.add(self._row(part, eyes, directory / str(len(part))))
+                    folder = directory / str(len(part))
+                    rows.add(self._row(part, eyes, folder))
+                    shutil.rmtree(folder)
         return {eye.size: tuple(_point(row, eye.size) for row in rows.lines) for eye in eyes}
 
     def _row(self, part: Cohort, eyes: Sequence[Probes], folder: Path) -> Row:
@@ -90,14 +92,13 @@ class Retraining:
         main = draw_levels(generator, cohort, request, folder, key=generator.fingerprint(), narrator=self.narrator)
         drawn = replace(self.counterfactuals, generator=generator, main=main, placebo=None, replicates=None)
         carried = [read_carried(drawn, eye, self.hold, self.narrator) for eye in eyes]
-        shutil.rmtree(folder)
         return {"images": len(part), "shares": {str(one.size): asdict(one)["shares"] for one in carried}}
 
     def _generator(self) -> LearntGenerator:
         generator = self.counterfactuals.generator
         if not isinstance(generator, LearntGenerator):
             raise InputError(
-                f"A learning curve trains the generator again, and a {type(generator).__name__} cannot be: leave "
+                f"A learning curve trains the generator again, which {type(generator).__name__} does not offer: leave "
                 "quality.learning_curve out."
             )
         return generator
