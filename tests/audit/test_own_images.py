@@ -116,7 +116,7 @@ def test_the_python_of_the_page_reads_what_the_command_reads(brought: Path, monk
     exec(block[: block.index("result = ")].replace("size=64", f"size={SIDE}"), names)
     drawn = names["counterfactuals"]
     assert (drawn.levels, len(drawn.main)) == (("female", "male"), TESTED)  # type: ignore[attr-defined]
-    first = drawn.main.read(0).images[0, 0, 0, 0]  # type: ignore[attr-defined]
+    first = drawn.main.read(0).drawn[0, 0, 0, 0]  # type: ignore[attr-defined]
     row = pd.read_csv("counterfactuals.csv").iloc[0]
     np.testing.assert_allclose(first, np.asarray(Image.open(row["path"])) / 255, atol=1e-6)
 

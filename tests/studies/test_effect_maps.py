@@ -17,7 +17,7 @@ from citlr.studies.generation.effects import Fitting, compare, effect_sheet, run
 from citlr.studies.generation.worlds import Asked, open_worlds
 from citlr.studies.kit.settings import Source
 
-FEW = {"vae": {"steps": 4}, "latent-shift": {"probe_steps": 3, "autoencoder": {"ae_steps": 3}}}
+VAE, SHIFT = "vae:steps=4", "latent-shift:probe_steps=3,autoencoder={ae_steps: 3}"
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,11 @@ def asked(prepared: str, *worlds: str) -> Asked:
 
 def test_several_worlds_kinds_and_sizes_in_one_table(prepared: str, tmp_path: Path) -> None:
     wanted = asked(prepared, "shadow+tone", "null")
-    fitting = Fitting(("vae", "latent-shift"), "tiny", FEW, sizes=(100, None), images=20)
+    fitting = Fitting((VAE, SHIFT), "tiny", sizes=(100, None), images=20)
     found = run_effects(wanted, fitting, out=tmp_path, seed=1)
     rows = found["rows"]
     assert [(row["world"], row["kind"]) for row in rows] == [
-        (world, kind) for world in ("shadow+tone", "null") for kind in ("vae", "latent-shift") for _ in range(2)
+        (world, kind) for world in ("shadow+tone", "null") for kind in (VAE, SHIFT) for _ in range(2)
     ]
     for row in rows:
         assert row["test_images"] == 20
@@ -55,9 +55,19 @@ def test_several_worlds_kinds_and_sizes_in_one_table(prepared: str, tmp_path: Pa
     assert len(table) == 9
     assert table[-1][table[0].index("error")] == "-"
     assert "Their AUROC on test images: " in (tmp_path / "effects.md").read_text()
-    before = (tmp_path / "null" / "models" / "vae" / "config.json").stat().st_mtime_ns
+    before = (tmp_path / "null" / "models" / "vae-steps-4" / "config.json").stat().st_mtime_ns
     assert run_effects(wanted, fitting, out=tmp_path, seed=1) == found
-    assert (tmp_path / "null" / "models" / "vae" / "config.json").stat().st_mtime_ns == before
+    assert (tmp_path / "null" / "models" / "vae-steps-4" / "config.json").stat().st_mtime_ns == before
+
+
+def test_one_training_serves_all_strengths_and_the_pick_is_published(prepared: str, tmp_path: Path) -> None:
+    kinds = (f"{VAE},guidance=0.5", f"{VAE},guidance=3")
+    rows = run_effects(asked(prepared, "shadow+tone"), Fitting(kinds, "tiny", images=40), out=tmp_path, seed=1)["rows"]
+    assert [path.name for path in (tmp_path / "shadow+tone" / "models").iterdir()] == ["vae-steps-4"]
+    assert rows[0]["rms"] < rows[1]["rms"]
+    assert all({"before", "p", "left", "error"} == set(row["left"]) for row in rows)
+    (pick,) = csv.DictReader((tmp_path / "tables" / "picks.csv").read_text().splitlines())
+    assert pick["candidates"] == "3"
 
 
 @pytest.mark.parametrize("name", ["phantom", "shadow+contrast", "null"])
