@@ -74,6 +74,15 @@ def test_a_curve_that_does_not_rise_beyond_its_error_foretells_nothing(shares: t
     )
 
 
+def test_from_nothing_the_curve_cannot_tell() -> None:
+    """Edits that are not sure draw nothing: 1000 radiographs gave shares of exactly 0 at every size."""
+    assert foretell(curve(0.15, F=(0.0, 0.0, 0.1), M=(0.0, 0.0, 0.0)), 0.8) == (
+        "Nothing of 'F' and 'M' is carried beyond its error at 200, 400 and 800 training images: from that nobody can "
+        "tell how many would do."
+    )
+    assert "does not rise" in foretell(curve(0.15, F=(0.2, 0.1, 0.2)), 0.8)
+
+
 def test_noise_alone_seldom_looks_like_a_rise() -> None:
     """A share that is .6 whatever is learnt from, read with the errors that its intervals say."""
     random, error = np.random.default_rng(0), 0.05

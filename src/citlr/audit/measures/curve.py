@@ -99,17 +99,29 @@ def foretell(points: Sequence[CurvePoint], limit: float) -> str:
         return f"How the share carried of {who} grows with the training images is not known."
     if not short:
         return f"The {points[-1].images:,} training images at hand carry {limit:.0%} in every level."
-    sizes = _listed([f"{one.images:,}" for one in points])
+    sizes = _listed([f"{one.images:,}" for one in points]) + " training images"
+    # A generator that leaves out what it is not sure of draws nothing until it has enough: that is no flat curve.
+    nothing = [f"'{level}'" for level in short if not _shown(points, level)]
+    if nothing:
+        return (
+            f"Nothing of {_listed(nothing)} is carried beyond its error at {sizes}: from that nobody can tell how many "
+            "would do."
+        )
     flat = [f"'{level}'" for level, line in lines.items() if not line.rises]
     if flat:
         return (
-            f"The share carried of {_listed(flat)} at {sizes} training images does not rise beyond its error: more "
-            "images of this kind do not show to help."
+            f"The share carried of {_listed(flat)} at {sizes} does not rise beyond its error: more images of this kind "
+            "do not show to help."
         )
     reached = {level: line.reach(limit, points[-1].images) for level, line in lines.items()}
     level = max(reached, key=lambda name: reached[name])
     amount = _amount(*reached[level], points[-1].images)
-    return f"By the share carried at {sizes} training images, it would take {amount} to carry {limit:.0%} in '{level}'."
+    return f"By the share carried at {sizes}, it would take {amount} to carry {limit:.0%} in '{level}'."
+
+
+def _shown(points: Sequence[CurvePoint], level: str) -> bool:
+    """Say whether anything of a level is carried at any size, beyond its error."""
+    return any(one.shares[level].low > 0 for one in points if level in one.shares)
 
 
 def _line(points: Sequence[CurvePoint], level: str) -> Line | None:
