@@ -4,7 +4,8 @@ Every image is edited to the middle of the attribute's levels and measured again
 between levels that is left says what the edits still miss (Gauss-Newton steps with a prior). Kinds of change enter one
 at a time, fine structure among them. Which one is told by patients who were left out of the estimate, in numbers that
 no edit is fitted to (`quality/left.py`): shade passes for contrast, and a grain for displacement, as long as one only
-looks at what was fitted. A kind that brings those patients' images no closer is left out.
+looks at what was fitted. A kind that brings those patients' images no closer is left out, and so is one that drives
+their mean images apart, pixel by pixel: thin lines make for more contrast everywhere, in numbers that have no place.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ PROMISING = 0.1
 # By what share of the difference a kind has to bring left-out images closer, and by how many of its standard errors.
 SHARE, ERRORS = 0.02, 2.0
 FIRST_STEPS, STEPS = 3, 2
+# By how much the squared difference of mean images, in units of its error, may grow by chance.
+SLACK = 0.1
 # Level of the test of "nothing is shown".
 ALPHA = 0.01
 
@@ -221,10 +224,32 @@ class Judge:
     def __init__(self, cases: Cases, random: np.random.Generator) -> None:
         self.cases = cases
         self.measure = Yardstick(describe(cases.images.numpy()), cases.design, random)
+        influences = cases.design.influences(cases.images.flatten(1).double().numpy())
+        self.pixel_error = (influences**2).sum(axis=1) + 1e-12
 
-    def left(self, edit: Edit) -> npt.NDArray[np.floating]:
-        """Give what every patient adds (patients,) to the squared difference between levels."""
-        return self.measure.shares(describe(self.cases.middle(edit).numpy()))
+    def look(self, edit: Edit) -> Looked:
+        """Look at images in the middle of the levels."""
+        images = self.cases.middle(edit)
+        apart = self.cases.design.difference(images.flatten(1).double().numpy()) ** 2 / self.pixel_error
+        return Looked(self.measure.shares(describe(images.numpy())), float(apart.mean()))
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a judge sees of the difference between levels.
+
+    - `left`: what every patient adds (patients,) to the squared difference.
+    - `apart`: squared difference of mean images, in units of its error: 1 is chance.
+    """
+
+    left: npt.NDArray[np.floating]
+    apart: float
+
+    @classmethod
+    def of(cls, judges: Sequence[Judge], states: Sequence[State]) -> Looked:
+        """Let every judge look at the edits of the other half."""
+        each = [judge.look(state.edit) for judge, state in zip(judges, states, strict=True)]
+        return cls(np.concatenate([one.left for one in each]), float(np.mean([one.apart for one in each])))
 
 
 def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[str, ...], dict[str, float]]:
@@ -232,27 +257,25 @@ def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[s
 
     Gives the kinds, and what share of the difference was left after each.
     """
-
-    def left(states: Sequence[State]) -> npt.NDArray[np.floating]:
-        return np.concatenate([judge.left(state.edit) for judge, state in zip(judges, states, strict=True)])
-
     states = [search.start for search in searches]
-    now = left(states)
-    first, shares = float(now.sum()), {}
+    now = Looked.of(judges, states)
+    first, shares = float(now.left.sum()), {}
     while first > 0:
         tried = {}
         for kind in _promising(searches, states):
             kinds = (*states[0].kinds, kind)
             ends = [search.steps(search.start, kinds, FIRST_STEPS) for search in searches]
-            tried[kind] = left(ends), ends
+            seen = Looked.of(judges, ends)
+            if seen.apart <= now.apart + SLACK:
+                tried[kind] = seen, ends
         if not tried:
             break
-        best = min(tried, key=lambda kind: float(tried[kind][0].sum()))
-        gained = now - tried[best][0]
+        best = min(tried, key=lambda kind: float(tried[kind][0].left.sum()))
+        gained = now.left - tried[best][0].left
         if gained.sum() < max(SHARE * first, ERRORS * error_of(gained)):
             break
         now, states = tried[best]
-        shares[best] = round(float(now.sum()) / first, 4)
+        shares[best] = round(float(now.left.sum()) / first, 4)
     return states[0].kinds, shares
 
 
