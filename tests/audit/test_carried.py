@@ -15,7 +15,8 @@ from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.images import gate_effectiveness
 from citlr.audit.measures.carried import measure_carried
 from citlr.audit.measures.covariates import coded
-from citlr.audit.measures.faithfulness import Faithfulness, seen_at
+from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.readings import seen_at
 from citlr.audit.results.records import Carried, Estimate, Gate, Quality
 from citlr.audit.results.verdicts import withhold
 from citlr.config import GateConfig

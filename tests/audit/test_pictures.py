@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from citlr.audit.generation import Counterfactuals, generate
-from citlr.audit.measures.faithfulness import seen_at
+from citlr.audit.measures.readings import seen_at
 from citlr.audit.pictures import Pictures
 from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
 from citlr.audit.stages import predict_stage

@@ -14,7 +14,7 @@ from citlr.generators.oracle import Oracle
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.planted.classifiers import Trainer
 from citlr.studies.generation.effects import Fitting, compare, effect_sheet, run_effects
-from citlr.studies.generation.worlds import Asked, fewer, open_worlds
+from citlr.studies.generation.worlds import Asked, open_worlds
 from citlr.studies.kit.settings import Source
 
 VAE, SHIFT = "vae:steps=4", "latent-shift:probe_steps=3,autoencoder={ae_steps: 3}"
@@ -94,12 +94,12 @@ def test_the_truth_itself_has_no_error_and_no_drift(prepared: str, tmp_path: Pat
 def test_smaller_parts_are_of_whole_patients_and_of_one_another(prepared: str, tmp_path: Path) -> None:
     (world,) = open_worlds(asked(prepared, "tone"), tmp_path, Narrator(quiet=True))
     train = world.cohort.part("train")
-    small, larger = (fewer(train, number, seed=0) for number in (50, 120))
+    small, larger = (train.fewer(number, seed=0) for number in (50, 120))
     assert set(small.frame["image_id"]) < set(larger.frame["image_id"]) < set(train.frame["image_id"])
     whole = train.frame["patient_id"].value_counts()
     own = small.frame["patient_id"].value_counts()
     assert (own == whole.loc[own.index]).all()
-    assert len(fewer(train, 10_000, seed=0)) == len(train)
+    assert len(train.fewer(10_000, seed=0)) == len(train)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def audit(
     gates, controls : GateConfig, ControlsConfig, optional
         Limits of the generator; what is planted. Defaults as in a configuration.
     quality : QualityConfig, optional
-        The network of FID and KID, and the null interventions in a row.
+        The network of FID and KID, the null interventions in a row, and the parts of `train` on which the generator is
+        trained again for its learning curve.
     seed : int
         Of the test, the probes and the controls.
     out : path-like, optional
@@ -141,6 +142,7 @@ def _measured(
         probe_steps=gates.probe_steps,
         features=quality.features,
         cycles=quality.cycles,
+        learning_curve=quality.learning_curve,
         seed=seed,
     )
     after = (counterfactuals.key or counterfactuals.main.plan.key,)

@@ -159,6 +159,7 @@ class Chain:
             probe_steps=config.gates.probe_steps,
             features=config.quality.features,
             cycles=config.quality.cycles,
+            learning_curve=config.quality.learning_curve,
             seed=config.seed,
         )
         self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, after=after, narrator=self.narrator))

@@ -80,6 +80,20 @@ def draw_sets(
     return {"images": len(main), "placebo_images": len(sample)}
 
 
+def draw_levels(
+    generator: CounterfactualGenerator,
+    cohort: Cohort,
+    request: CohortRequest,
+    root: Path,
+    *,
+    key: str,
+    narrator: Narrator,
+) -> CounterfactualSet:
+    """Write the images under every level below `root`, without a coin's and without replicates'."""
+    levels = choose_levels(generator, request.attribute, request.levels)
+    return _Drawing(generator, request, root, key, narrator).write("levels", cohort, request.attribute, levels)
+
+
 @dataclass(frozen=True)
 class _Drawing:
     """Sets of redrawn images of one request, below `root`."""
@@ -107,6 +121,7 @@ class _Drawing:
             key=self.key,
             edits=edits,
             alike=edits,
+            guidance=request.guidance,
         )
 
         def draw(rows: range) -> Images | Edit:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from citlr.config.kinds import IMAGES
 from citlr.config.model import MODEL_FILES, ModelConfig
 from citlr.config.sections import (
     CohortConfig,
@@ -81,6 +82,11 @@ class AuditConfig(Section):
             if name not in known:
                 near = did_you_mean(name, known)
                 raise ValueError(f"generator.hold names '{name}', neither a label nor a covariate of the cohort.{near}")
+        if self.generator.kind == IMAGES and self.quality.learning_curve:
+            raise ValueError(
+                "quality.learning_curve trains the generator again, and of generator.kind images nothing is trained: "
+                "leave it out"
+            )
         options = self.generator.options
         if options.get("abduction") == "inversion" and not options.get("eta"):
             raise ValueError(

@@ -182,10 +182,15 @@ class QualityConfig(Section):
     `features` names the network of FID and KID: "probe" (the attribute probe of this run), "inception_v3:FILE"
     (torchvision's, weights from a local file), or "torchxrayvision:NAME" (weights from its cache) with ":FILE" for a
     file of yours. `cycles`: null interventions in a row.
+
+    `learning_curve` names parts of the training split, such as [0.25, 0.5]: the generator is trained again on each,
+    with the same settings, and what share of the attribute its images carry foretells how many images would do.
     """
 
     features: Name = "probe"
     cycles: Annotated[Whole, Field(ge=1, le=50)] = 10
+    # Costs as many further trainings.
+    learning_curve: Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], Field(max_length=10)] = ()
 
 
 class ControlsConfig(Section):

@@ -106,6 +106,16 @@ class Cohort:
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         return replace(self, frame=self.frame.iloc[chosen].reset_index(drop=True))
 
+    def fewer(self, images: int | None, *, seed: int) -> Cohort:
+        """Keep about so many images, of whole patients in an order by the seed: fewer are a part of more."""
+        if images is None or images >= len(self):
+            return self
+        patients = self.frame["patient_id"].astype(str)
+        order = np.random.default_rng(seed).permutation(patients.unique())
+        counts = patients.value_counts().loc[order].cumsum()
+        kept = counts.index[: int((counts < images).sum()) + 1]
+        return self.take(patients.isin(kept).to_numpy())
+
     def levels(self, attribute: str) -> tuple[str, ...]:
         """Give the levels of an attribute, sorted."""
         if attribute not in self.attributes:

@@ -53,6 +53,7 @@ class Plan:
     - `key`: Fingerprint of the generator and the settings that drew them.
     - `edits`: Whether edits are kept, or pictures.
     - `alike`: Whether all draws of a level are one and the same, which is then kept once.
+    - `guidance`: Weight of the intervention that was asked for; None for the generator's own.
     """
 
     attribute: str
@@ -67,6 +68,7 @@ class Plan:
     key: str
     edits: bool = False
     alike: bool = False
+    guidance: float | None = None
 
     @property
     def kept(self) -> int:

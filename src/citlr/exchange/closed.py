@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from citlr.audit.measures.faithfulness import seen_at
+from citlr.audit.measures.readings import seen_at
 from citlr.audit.pictures import Pictures
 from citlr.audit.prediction import COARSE, ORIGINAL
 from citlr.console import Ticker, silent

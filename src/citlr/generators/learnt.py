@@ -129,6 +129,10 @@ class LearntGenerator(Redrawing):
         """What can be intervened on, the coin among it; a continuous attribute has no levels. Known after `fit`."""
         return {variable.name: variable.levels for variable in self.conditions.attributes}
 
+    def untrained(self) -> Self:
+        """Give another one of the same settings, not trained yet."""
+        return type(self)(config=self.config)
+
     def rehearse(self) -> None:
         """Build the networks for an attribute of two levels and drop them: what cannot be built is found here."""
         self.build(two_levels(), seed=0)

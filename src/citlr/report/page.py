@@ -138,6 +138,7 @@ def render(
         "gates": report_gates.gates_table(result),
         "attenuation": report_gates.attenuation(result),
         "carried": report_gates.carried_table(result),
+        "curve": report_gates.curve_table(result),
         "agreement": report_gates.agreement_table(result),
         "unexplained": report_gates.unexplained_table(result),
         "quality": report_quality.quality_table(result),

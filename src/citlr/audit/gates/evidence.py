@@ -17,6 +17,7 @@ class Evidence:
     """What was measured before the gates; a study without a model has the images only.
 
     - `faithfulness`, `carried`: Of the redrawn images; what they carry at the size that the model reads.
+    - `retrainable`: Whether the generator can be trained again, on fewer images.
     - `responses`, `cohort`, `rows`: Of the model: its outputs, whose they are, and the tests before any gate.
     - `agreement`, `unexplained`: What it makes of null interventions, and of recorded levels.
     """
@@ -26,6 +27,7 @@ class Evidence:
     carried: Carried
     controls: Controls = field(default_factory=lambda: Controls(None, (), None))
     coin_passed: bool = False
+    retrainable: bool = True
     responses: Responses | None = None
     cohort: Cohort | None = None
     rows: tuple[TestRow, ...] = ()

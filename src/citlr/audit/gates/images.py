@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from citlr.audit.measures.curve import foretell
 from citlr.audit.results.records import Gate
 
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
+
+ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
 
 def gate_composition(evidence: Evidence) -> Iterator[Gate]:
@@ -34,7 +37,12 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
         f"{limit:.0%} is needed."
     )
-    yield Gate("effectiveness", share.estimate, limit, share.estimate >= limit, text, "generator")
+    passed = share.estimate >= limit
+    if not passed and (curve := evidence.faithfulness.curve_at(carried.size)):
+        text += f" {foretell(curve, limit)}"
+    elif not passed and evidence.retrainable:
+        text += f" {ASK_FOR_A_CURVE}"
+    yield Gate("effectiveness", share.estimate, limit, passed, text, "generator")
 
 
 def gate_drift(evidence: Evidence) -> Iterator[Gate]:

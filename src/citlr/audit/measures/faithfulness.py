@@ -6,19 +6,19 @@ probe cannot see that all finer detail is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.measures.carried import measure_carried
 from citlr.audit.measures.covariates import coded
-from citlr.audit.results.records import Carried, Quality
+from citlr.audit.measures.readings import carried_by, read_carried, recorded_index
+from citlr.audit.measures.retraining import Curves, Retraining, curve_point
+from citlr.audit.results.records import Carried, CurvePoint, Quality
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
@@ -29,11 +29,9 @@ from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import Cycle, cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.left import design_between, what_is_left
-from citlr.generators.quality.meter import QualityMeter, over_levels
+from citlr.generators.quality.meter import QualityMeter, QualityReport
 from citlr.generators.quality.records import Left
-from citlr.generators.variables import as_level
 from citlr.invariance.records import Estimate
-from citlr.predictors.specs import InputSpec
 from citlr.randomness import hashed_seed
 from citlr.run.files import atomic_write, read_json, write_json
 
@@ -48,7 +46,7 @@ NOT_REDRAWN = (
     "nothing can be redrawn."
 )
 # What only an audit adds to the quality of its images.
-_OF_AN_AUDIT = ("gates", "carried", "agreement", "unexplained")
+_OF_AN_AUDIT = ("gates", "carried", "agreement", "unexplained", "curve")
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ class QualitySettings:
 
     - `hold`: What the generator holds; labels and covariates of the cohort are watched besides.
     - `sizes`: Sides of the images that models read: what is carried is read at each, and at the generator's own.
+    - `learning_curve`: Parts of the training split, above 0 and below 1, on which the generator is trained again.
     """
 
     hold: Sequence[str]
@@ -64,6 +63,7 @@ class QualitySettings:
     probe_steps: int = 800
     features: str = "probe"
     cycles: int = 10
+    learning_curve: Sequence[float] = ()
     seed: int = 0
 
 
@@ -75,11 +75,14 @@ class Faithfulness:
     - `carried`: What share of the attribute the redrawn images carry, at every size that a model reads.
     - `detector` (images, levels, draws, levels): Probability of each level (last axis) that the probe reads off every
       redrawn image, in the plan's order; None when the probe reads no better than chance.
+    - `curves`: By the size of the images, what is carried after training on parts of the training split and, last, on
+      all of it; empty where that was not asked for, or a probe does not read it.
     """
 
     quality: Quality
     carried: tuple[Carried, ...] = ()
     detector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    curves: Curves = field(default_factory=dict)
 
     def carried_at(self, size: int) -> Carried:
         """Find what the redrawn images carry for a model that reads at this size; unknown where nobody looked."""
@@ -87,6 +90,10 @@ class Faithfulness:
             if found.size == size:
                 return found
         return Carried(size, {}, f"No probe read the images at {size} pixels, the size that the model reads.")
+
+    def curve_at(self, size: int) -> tuple[CurvePoint, ...]:
+        """Give the learning curve for a model that reads at this size; empty where it was not measured."""
+        return self.curves.get(size, ())
 
     def summary(self) -> str:
         """Say the main numbers in a line."""
@@ -110,6 +117,7 @@ class Faithfulness:
             with atomic_write(folder / "detector.npy") as temporary:
                 np.save(temporary, self.detector)
         content["carried"] = [asdict(one) for one in self.carried]
+        content["curves"] = {str(size): [asdict(one) for one in points] for size, points in self.curves.items()}
         write_json(folder / "quality.json", {**content, "has_detector": self.detector is not None})
 
 
@@ -123,11 +131,13 @@ def read_faithfulness(folder: Path) -> Faithfulness:
         Carried(one["size"], {name: Estimate(**share) for name, share in one["shares"].items()}, one["note"])
         for one in content.pop("carried")
     )
+    # Measured before there were curves, it has none.
+    curves = {int(size): tuple(map(curve_point, points)) for size, points in content.pop("curves", {}).items()}
     left = content.pop("left")
     quality = Quality(
         **{**content, "notes": tuple(content["notes"]), "gates": (), "left": None if left is None else Left(**left)}
     )
-    return Faithfulness(quality, carried, detector)
+    return Faithfulness(quality, carried, detector, curves)
 
 
 def assess_faithfulness(
@@ -142,51 +152,55 @@ def assess_faithfulness(
     """Measure the redrawn images."""
     narrator = narrator or Narrator(quiet=True)
     extractor = load_extractor(settings.features)
-    hold, cycles, seed = settings.hold, settings.cycles, settings.seed
+    hold, seed = settings.hold, settings.seed
     plan, attribute = counterfactuals.main.plan, counterfactuals.attribute
+    again = Retraining(counterfactuals, train, validation, hold, seed, narrator)
+    parts = again.parts(settings.learning_curve)
     every = dict.fromkeys((*hold, *counterfactuals.cohort.labels, *counterfactuals.cohort.covariates))
     # What has one value in the training split cannot be told apart there.
     watched = tuple(name for name in every if len(train.frame[name].dropna().unique()) > 1)
 
     def trained(size: int) -> Probes:
-        return fit_probes(
-            train,
-            validation,
-            ProbeSettings(
-                (attribute,),
-                size,
-                labels=watched,
-                steps=settings.probe_steps,
-                architecture="small" if size == plan.size else "fine",
-            ),
-            seed=seed,
-            directory=None
-            if directory is None
-            else directory / "training" / ("" if size == plan.size else f"at-{size}"),
-            narrator=narrator,
+        own = size == plan.size
+        asked = ProbeSettings(
+            (attribute,), size, labels=watched, steps=settings.probe_steps, architecture="small" if own else "fine"
         )
+        place = None if directory is None else directory / "training" / ("" if own else f"at-{size}")
+        return fit_probes(train, validation, asked, seed=seed, directory=place, narrator=narrator)
 
-    probes = trained(plan.size)
-    meter = QualityMeter(probes, attribute=attribute, levels=plan.levels, extractor=extractor)
+    eyes = {plan.size: trained(plan.size)}
+    meter = QualityMeter(eyes[plan.size], attribute=attribute, levels=plan.levels, extractor=extractor)
     with narrator.progress("quality", len(counterfactuals.main)) as tick:
         pictures = counterfactuals.pictures()
         for rows, drawn in pictures:
             meter.add(pictures.originals(rows), drawn, plan.factual[rows.start : rows.stop])
             tick(rows.stop)
-    there, repeated = _redrawn_again(counterfactuals, cycles, seed, narrator)
+    there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = meter.report(reversibility=there, cycles=repeated)
-    trusted = probes.trusted[attribute]
-    assert report.real_readings is not None
-    assert report.attribute_readings is not None
-    frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
-    carried = [carried_by(probes, report.real_readings, report.attribute_readings, frame, attribute, levels, hold)]
-    for size in sorted({*settings.sizes} - {plan.size}):
-        eye = trained(size)
-        real, redrawn = _read(counterfactuals, eye, narrator)
-        carried.append(carried_by(eye, real, redrawn, frame, attribute, levels, hold))
+    real, redrawn = report.real_readings, report.attribute_readings
+    assert real is not None
+    assert redrawn is not None
     assert report.described is not None
-    quality = Quality(
-        left=_left(report.described, frame, attribute, levels, hold, seed),
+    frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
+    carried = [carried_by(eyes[plan.size], real, redrawn, frame, attribute, levels, hold)]
+    for size in sorted({*settings.sizes} - {plan.size}):
+        eyes[size] = trained(size)
+        carried.append(read_carried(counterfactuals, eyes[size], hold, narrator))
+    left = _left(report.described, frame, attribute, levels, hold, seed)
+    read = {one.size: one.shares for one in carried if one.shares and one.size in (settings.sizes or (plan.size,))}
+    curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}
+    return Faithfulness(
+        _quality(report, repeated, left, hold),
+        tuple(carried),
+        redrawn if eyes[plan.size].trusted[attribute] else None,
+        {size: (*points, CurvePoint(len(train), read[size])) for size, points in curves.items()},
+    )
+
+
+def _quality(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | None, hold: Sequence[str]) -> Quality:
+    """Put what was measured into the record of an audit; null interventions in a row stand in for one of a number."""
+    return Quality(
+        left=left,
         composition=repeated[1].difference if repeated and report.composition is None else report.composition,
         effectiveness=report.effectiveness,
         reversibility=report.reversibility,
@@ -203,65 +217,6 @@ def assess_faithfulness(
         off_target={name: shift for name, shift in report.drift.items() if name not in hold},
         cycles={str(count): [cycle.difference, cycle.similarity] for count, cycle in repeated.items()},
     )
-    return Faithfulness(quality, tuple(carried), report.attribute_readings if trusted else None)
-
-
-def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """Resize images (..., 1, s, s) as a model that reads at this size does (see `InputSpec.prepare`)."""
-    flat = torch.from_numpy(np.ascontiguousarray(images.reshape(-1, 1, *images.shape[-2:])))
-    seen: npt.NDArray[np.float32] = InputSpec(size=size).prepare(flat).numpy()
-    return seen.reshape(*images.shape[:-2], size, size)
-
-
-def carried_by(
-    probes: Probes,
-    real: npt.NDArray[np.float32],
-    redrawn: npt.NDArray[np.float32],
-    frame: pd.DataFrame,
-    attribute: str,
-    levels: Sequence[str],
-    hold: Sequence[str],
-) -> Carried:
-    """Say what redrawn images carry for a probe, by its readings of real (n, l) and redrawn ones (n, l, draws, l)."""
-    if not probes.trusted[attribute]:
-        note = (
-            f"At {probes.size} pixels the probe of '{attribute}' reads no better than chance (mean accuracy "
-            f"{probes.accuracy[attribute]:.2f} on the validation split)."
-        )
-        return Carried(probes.size, {}, note)
-    numeric = bool(probes.target(attribute).centres)
-    recorded = _nearest(frame[attribute], levels) if numeric else _index(frame[attribute], levels)
-    return measure_carried(real, redrawn, frame, recorded=recorded, levels=levels, hold=hold, size=probes.size)
-
-
-def _index(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Give the index of the redrawn level that each image has (n,), -1 for none of them."""
-    place = {level: k for k, level in enumerate(levels)}
-    return np.asarray([place.get(as_level(value), -1) for value in column], dtype=np.int64)
-
-
-def _nearest(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Give the index of the redrawn number that is nearest to each image's (n,)."""
-    wanted = np.asarray([float(level) for level in levels])
-    return np.asarray(np.abs(column.to_numpy(float)[:, None] - wanted).argmin(axis=1), dtype=np.int64)
-
-
-def _read(
-    counterfactuals: Counterfactuals, probes: Probes, narrator: Narrator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Read the attribute off originals (n, l) and the first draw of each level (n, l, 1, l), at the probe's size."""
-    attribute, levels, size = counterfactuals.attribute, counterfactuals.levels, probes.size
-    real, redrawn = [], []
-    with narrator.progress(f"quality at {size} pixels", len(counterfactuals.main)) as tick:
-        pictures = counterfactuals.pictures(size)
-        for number in range(pictures.part.plan.n_shards):
-            rows = pictures.part.plan.rows(number)
-            real.append(probes.read(pictures.originals(rows, size))[attribute])
-            read = [probes.read(seen_at(one, size))[attribute] for one in pictures.batches(number, draws=1)]
-            redrawn.append(np.concatenate(read).reshape(len(rows), len(levels), 1, -1))
-            tick(rows.stop)
-    target = probes.target(attribute)
-    return (over_levels(target, np.concatenate(real), levels), over_levels(target, np.concatenate(redrawn), levels))
 
 
 def _left(
@@ -273,7 +228,7 @@ def _left(
     seed: int,
 ) -> Left | None:
     """Measure what redrawing leaves of the difference between levels; None where images have other ones, or too few."""
-    recorded = _index(frame[attribute], levels)
+    recorded = recorded_index(frame[attribute], levels)
     patients = [frame["patient_id"][recorded == level].nunique() for level in range(len(levels))]
     if recorded.min() < 0 or min(patients) < FEWEST_PATIENTS:
         return None

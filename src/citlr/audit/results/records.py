@@ -87,6 +87,14 @@ class Carried:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """What share of the attribute the generator's images carry, by level, had it learnt from so many `images`."""
+
+    images: int
+    shares: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Agreement:
     """What the model answers on null interventions beside what it answers on the images as they came, for one label.
 
@@ -137,7 +145,8 @@ class Quality:
     {cycles: [mean absolute difference, SSIM]}. `carried` is the share of the attribute that they carry at the size that
     the model reads, `agreement` what the model makes of null interventions, and `unexplained` the difference between
     recorded levels that redrawing does not explain. `left` is what recorded levels still differ by, in the images, once
-    all are redrawn under one of them.
+    all are redrawn under one of them. `curve` is what is carried after training on parts of the training split, and
+    last on all of it; empty where that was not asked for.
     """
 
     composition: float | None
@@ -159,6 +168,7 @@ class Quality:
     agreement: tuple[Agreement, ...] = ()
     unexplained: tuple[Unexplained, ...] = ()
     left: Left | None = None
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from citlr.audit.results.statistics import baselines, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
+from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
@@ -101,6 +102,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         carried=carried,
         controls=controls,
         coin_passed=coin_passed,
+        retrainable=isinstance(counterfactuals.generator, LearntGenerator),
         responses=responses,
         cohort=inputs.test,
         rows=rows,
@@ -120,6 +122,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
             carried=carried,
             agreement=agreement,
             unexplained=unexplained,
+            curve=inputs.faithfulness.curve_at(carried.size),
         ),
         controls=controls,
         cohort=summarise(inputs.whole, attribute),

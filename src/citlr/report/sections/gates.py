@@ -6,7 +6,7 @@ from functools import partial
 
 from citlr.audit.results.result import AuditResult
 from citlr.report import tables
-from citlr.report.numerals import decimal, percent
+from citlr.report.numerals import count, decimal, percent
 from citlr.report.tables import Cell, Column, Table
 from citlr.report.wording import level_percent
 
@@ -71,6 +71,22 @@ def carried_table(result: AuditResult) -> Table:
         ]
     size = "" if carried is None else f", read at {carried.size} pixels"
     return tables.build(f"Share of the attribute that the redrawn images carry{size}", columns, rows)
+
+
+def curve_table(result: AuditResult) -> Table:
+    """Tabulate the share carried of every level by the number of training images."""
+    points = result.quality.curve
+    levels = dict.fromkeys(level for one in points for level in one.shares)
+    interval = f"share carried, with {level_percent(0.05)} interval"
+    columns = [Column("Training images"), *(Column(level, "number", interval) for level in levels)]
+    rows = [
+        [
+            tables.number(one.images, count, ""),
+            *(tables.estimate(one.shares.get(level), "not known at this number of images") for level in levels),
+        ]
+        for one in points
+    ]
+    return tables.build("Share carried, by the number of images that the generator learnt from", columns, rows)
 
 
 def agreement_table(result: AuditResult) -> Table:

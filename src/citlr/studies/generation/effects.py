@@ -37,7 +37,7 @@ from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.planted.classifiers import Trainer, shows
 from citlr.studies.generation.picks import PICKS, mean_left, picks
-from citlr.studies.generation.worlds import Asked, EffectWorld, fewer, open_worlds
+from citlr.studies.generation.worlds import Asked, EffectWorld, open_worlds
 from citlr.studies.kit.page import write_page
 from citlr.studies.kit.settings import PHANTOM
 from citlr.studies.kit.sheet import Cell, Sheet
@@ -121,7 +121,7 @@ class Comparison:
         def work(folder: Path) -> None:
             generator = load_generator(self.stages.path("models", trained))
             row: Row = {"world": self.world.name, "kind": kind, "fit_seconds": fit.facts["core_seconds"]}
-            row["train_images"] = len(fewer(self.world.cohort.part("train"), number, seed=self.seed))
+            row["train_images"] = len(self.world.cohort.part("train").fewer(number, seed=self.seed))
             row |= compare(self.world, test, generator, self.readers, self.seed, guidance)
             write_json(folder / "rows" / f"{name}.json", row)
 
@@ -173,7 +173,7 @@ class Comparison:
     def _training(self, kind: str, options: Mapping[str, Any], number: int | None, name: str) -> Stage:
         world, settings = self.world, {"preset": self.fitting.preset, **options}
         settings |= {"size": self.asked.size, "hold": world.hold, "attributes": (world.attribute,)}
-        train = fewer(world.cohort.part("train"), number, seed=self.seed)
+        train = world.cohort.part("train").fewer(number, seed=self.seed)
         return fit_stage(
             lambda: build_generator(kind, **settings),
             {"kind": kind, **settings},

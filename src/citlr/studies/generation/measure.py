@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.registry import gates_of
-from citlr.audit.measures.faithfulness import Faithfulness, carried_by
+from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.readings import carried_by
 from citlr.audit.results.records import Quality
 from citlr.audit.stages import fit_stage
 from citlr.config import GateConfig

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -135,14 +133,3 @@ def _semireal(name: str, planted: PlantedCohort, asked: Asked, stages: Stages) -
         min_patients_per_level=1,
     )
     return EffectWorld(name, units, cohort, units.world.attribute, units.world.levels, planted.hold, shown)
-
-
-def fewer(cohort: Cohort, images: int | None, *, seed: int) -> Cohort:
-    """Keep about so many images, of whole patients in an order by the seed."""
-    if images is None or images >= len(cohort):
-        return cohort
-    patients = cohort.frame["patient_id"].astype(str)
-    order = np.random.default_rng(seed).permutation(patients.unique())
-    counts = patients.value_counts().loc[order].cumsum()
-    kept = counts.index[: int((counts < images).sum()) + 1]
-    return cohort.take(np.flatnonzero(patients.isin(kept).to_numpy()))

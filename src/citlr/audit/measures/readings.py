@@ -1,0 +1,76 @@
+"""What is read off originals and redrawn images at one size, and the share of the attribute that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from citlr.audit.generation import Counterfactuals
+from citlr.audit.measures.carried import measure_carried
+from citlr.audit.results.records import Carried
+from citlr.console import Narrator
+from citlr.generators.probes.probe import Probes
+from citlr.generators.quality.meter import over_levels
+from citlr.generators.variables import as_level
+from citlr.predictors.specs import InputSpec
+
+
+def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Resize images (..., 1, s, s) as a model that reads at this size does (see `InputSpec.prepare`)."""
+    flat = torch.from_numpy(np.ascontiguousarray(images.reshape(-1, 1, *images.shape[-2:])))
+    seen: npt.NDArray[np.float32] = InputSpec(size=size).prepare(flat).numpy()
+    return seen.reshape(*images.shape[:-2], size, size)
+
+
+def carried_by(
+    probes: Probes,
+    real: npt.NDArray[np.float32],
+    redrawn: npt.NDArray[np.float32],
+    frame: pd.DataFrame,
+    attribute: str,
+    levels: Sequence[str],
+    hold: Sequence[str],
+) -> Carried:
+    """Say what redrawn images carry for a probe, by its readings of real (n, l) and redrawn ones (n, l, draws, l)."""
+    if not probes.trusted[attribute]:
+        note = (
+            f"At {probes.size} pixels the probe of '{attribute}' reads no better than chance (mean accuracy "
+            f"{probes.accuracy[attribute]:.2f} on the validation split)."
+        )
+        return Carried(probes.size, {}, note)
+    numeric = bool(probes.target(attribute).centres)
+    recorded = _nearest(frame[attribute], levels) if numeric else recorded_index(frame[attribute], levels)
+    return measure_carried(real, redrawn, frame, recorded=recorded, levels=levels, hold=hold, size=probes.size)
+
+
+def recorded_index(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Give the index of the redrawn level that each image has (n,), -1 for none of them."""
+    place = {level: k for k, level in enumerate(levels)}
+    return np.asarray([place.get(as_level(value), -1) for value in column], dtype=np.int64)
+
+
+def _nearest(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Give the index of the redrawn number that is nearest to each image's (n,)."""
+    wanted = np.asarray([float(level) for level in levels])
+    return np.asarray(np.abs(column.to_numpy(float)[:, None] - wanted).argmin(axis=1), dtype=np.int64)
+
+
+def read_carried(counterfactuals: Counterfactuals, probes: Probes, hold: Sequence[str], narrator: Narrator) -> Carried:
+    """Say what redrawn images carry for a probe that reads originals, and the first draw of each level, at its size."""
+    attribute, levels, size = counterfactuals.attribute, counterfactuals.levels, probes.size
+    real, redrawn = [], []
+    with narrator.progress(f"quality at {size} pixels", len(counterfactuals.main)) as tick:
+        pictures = counterfactuals.pictures(size)
+        for number in range(pictures.part.plan.n_shards):
+            rows = pictures.part.plan.rows(number)
+            real.append(probes.read(pictures.originals(rows, size))[attribute])
+            read = [probes.read(seen_at(one, size))[attribute] for one in pictures.batches(number, draws=1)]
+            redrawn.append(np.concatenate(read).reshape(len(rows), len(levels), 1, -1))
+            tick(rows.stop)
+    target = probes.target(attribute)
+    readings = [over_levels(target, np.concatenate(one), levels) for one in (real, redrawn)]
+    return carried_by(probes, readings[0], readings[1], counterfactuals.cohort.frame, attribute, levels, hold)
