@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -221,28 +223,44 @@ def test_a_prepared_cohort_goes_on_from_there(home: Path) -> None:
     assert "26 of them in test" in (home / "audit.yaml").read_text()
 
 
-def test_at_a_terminal_it_asks(home: Path) -> None:
+def at_terminal(home: Path, keys: bytes) -> tuple[int, str, str]:
+    """Type at a terminal; give the exit status, standard output, and what the terminal showed."""
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "citlr", "init", "study.csv", "--images", "scans"]
     with subprocess.Popen(
         words, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, cwd=home, env={**os.environ, **ENVIRONMENT}
     ) as process:
         os.close(theirs)
-        os.write(ours, b"sex\nGender\n2, edema\n\n")
-        printed, said = process.communicate(timeout=120)[0], b""
-        while True:
-            try:
-                said += os.read(ours, 65536)
-            except OSError:  # the other end is closed
-                break
+        os.write(ours, keys)
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 65536):
+                said += part
+        printed = process.communicate(timeout=120)[0]
     os.close(ours)
-    assert process.returncode == 0, said
-    assert b"1  Gender  F 80, M 80" in said
-    assert b"'sex' is none of them." in said
-    assert printed == b"audit.yaml\n"
+    return process.returncode, printed.decode(), said.decode()
+
+
+def test_at_a_terminal_it_asks(home: Path) -> None:
+    status, printed, said = at_terminal(home, b"sex\nGender\n2, edema\nlost.ts\n\n")
+    assert (status, printed) == (0, "audit.yaml\n"), said
+    assert "1  Gender  F 80, M 80" in said
+    assert "'sex' is none of them." in said
+    assert "lost.ts is neither a file" in said
     config = read_config(home / "audit.yaml")
     assert (config.cohort.attribute, config.cohort.labels) == ("Gender", ("effusion", "edema"))
     assert next(iter(config.models.values())).kind == "closed"
+
+
+def test_answers_that_end_early_write_nothing(home: Path) -> None:
+    status, printed, said = at_terminal(home, b"Gender\n\x04")
+    assert (status, printed, (home / "audit.yaml").exists()) == (2, "", False)
+    assert "give --attribute, --label and --model" in said
+
+
+def flat(text: str) -> str:
+    """Leave out where lines break."""
+    return " ".join(text.replace("#", " ").split())
 
 
 def test_the_commands_of_the_page_run_as_written(home: Path) -> None:
@@ -252,6 +270,9 @@ def test_the_commands_of_the_page_run_as_written(home: Path) -> None:
         done = citlr(*words, cwd=home)
         assert done.returncode == 0, done.stderr
     assert (home / "run" / "cohort.parquet").is_file()
+    page = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert flat(shown) in flat((home / "audit.yaml").read_text())
     assert whole == ["audit", "audit.yaml", "--out", "run"]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citlr.cli.options import Label, Map, pairs
+from citlr.errors import InputError
 
 if TYPE_CHECKING:
     from citlr.data.proposals.propose import Proposal
@@ -31,17 +32,17 @@ def init(
 ) -> None:
     """Propose a configuration for a table and its images, with the reason of every line; asks at a terminal."""
     from citlr.data.proposals.propose import Given, Nobody, propose
-    from citlr.errors import InputError
 
     if out.exists() and not (force and out.is_file()):
         raise InputError(f"{out} is there already: give another name with --out{', or --force' * out.is_file()}.")
+    if problem := _no_model(model):
+        raise InputError(f"--model {problem}")
     columns = dict(pairs("--map", map, "ours=theirs, such as --map patient_id=subject"))
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     asker = _Person() if at_terminal else Nobody()
     found = propose(table, images, Given(columns, attribute, tuple(label or ())), asker)
     if not model and at_terminal:
-        model = _ask("The model's file or import path (nothing: only its owner runs it)")
-    _require_model(model)
+        model = _ask_model()
     problem = _write(found, out, model)
     print(out)
     if problem:
@@ -57,7 +58,6 @@ def _write(found: Proposal, out: Path, model: str) -> str:
     from citlr.config import read_config
     from citlr.console import Narrator
     from citlr.data.proposals.written import write_proposal
-    from citlr.errors import InputError
     from citlr.run.files import atomic_write
 
     problem = ""
@@ -73,14 +73,21 @@ def _write(found: Proposal, out: Path, model: str) -> str:
     return problem
 
 
-def _require_model(model: str) -> None:
-    """Refuse a path at which nothing is; what has a colon is an import path, and tried by the audit."""
-    from citlr.errors import InputError
+def _no_model(model: str) -> str:
+    """Say what is wrong with a path at which nothing is; what has a colon is an import path, and tried by the audit."""
+    if not model or ":" in model or Path(model).exists():
+        return ""
+    return f"{model} is neither a file, a folder nor an import path (file.py:name): see docs/models.md."
 
-    if model and ":" not in model and not Path(model).exists():
-        raise InputError(
-            f"--model {model} is neither a file, a folder nor an import path (file.py:name): see docs/models.md."
-        )
+
+def _ask_model() -> str:
+    """Ask until there is such a model, or none."""
+    while True:
+        model = _ask("\nThe model's file, folder or import path (nothing: only its owner runs it)")
+        problem = _no_model(model)
+        if not problem:
+            return model
+        typer.echo(problem, err=True)
 
 
 class _Person:
@@ -120,5 +127,5 @@ def _ask(question: str) -> str:
     typer.echo(f"{question}: ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
-        raise typer.Abort
+        raise InputError("The answers end before the questions: give --attribute, --label and --model instead.")
     return answer.strip()
