@@ -10,6 +10,7 @@ from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
+from citlr.data.pixels.checks import Check
 from citlr.data.pixels.shards import CachePixels
 from citlr.data.preconditions import (
     aside_covariates,
@@ -26,8 +27,8 @@ from citlr.data.tables.printable import require_printable
 from citlr.errors import InputError, did_you_mean
 
 
-def audited_cohort(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
-    """Read the cohort of an audit, split by patient."""
+def audited_cohort(settings: CohortConfig, *, narrator: Narrator, check: Check = "decode") -> Cohort:
+    """Read the cohort of an audit, split by patient; `check` is how thoroughly image files are looked at."""
     require_roles(_parts(settings), settings.labels, settings.covariates)
     if settings.images is None:
         return _prepared(settings, narrator)
@@ -48,6 +49,7 @@ def audited_cohort(settings: CohortConfig, *, narrator: Narrator) -> Cohort:
         fractions=settings.fractions,
         seed=settings.split_seed,
         fit=settings.fit or "pad",
+        check=check,
         max_unreadable=settings.max_unreadable,
         min_patients_per_level=1 if joint else settings.min_patients_per_level,
         narrator=narrator,

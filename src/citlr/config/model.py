@@ -16,6 +16,7 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "torchscript": (".ts", ".torchscript", ".pt", ".pth"),
     "onnx": (".onnx",),
     "sklearn": (".joblib", ".pkl", ".pickle"),
+    "huggingface": (),  # a folder
     "callable": (),
 }
 if TYPE_CHECKING:

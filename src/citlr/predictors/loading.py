@@ -52,11 +52,11 @@ def load_predictor(
         A `torch.nn.Module`, a fitted scikit-learn classifier, any callable; a file (`.pt2` of
         `torch.export`, `.onnx`, TorchScript `.ts`/`.pt`, a pickled estimator `.joblib` with `trust`); or an import
         path, "package.module:name" or "file.py:name", of any of these objects or of a function without arguments that
-        makes one; or a network by name, "torchvision:densenet121" or "timm:resnet50", with `weights`. An import path
-        runs that module's code.
+        makes one; or a network by name, "torchvision:densenet121" or "timm:resnet50", with `weights`; or a local
+        Hugging Face folder of an image classifier. An import path runs that module's code.
     labels : sequence of str, optional
         The label of each output; may be left out where the file carries them (this project's own exports do).
-    kind : {"torch", "exported", "torchscript", "onnx", "sklearn", "callable"}, optional
+    kind : {"torch", "exported", "torchscript", "onnx", "sklearn", "huggingface", "callable"}, optional
         What the source is; found from the source when not given.
     weights : path-like, optional
         A state_dict (`.safetensors`, or `.pt` with tensors only) for a torch module.
@@ -128,7 +128,27 @@ def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
         raise InputError(
             f"Model {shown(source)} is neither a file nor an import path (package.module:name).{nearest(path)}"
         )
+    kind = _kind_of(path, kind, folder=there == "a folder")
+    adapter = _adapter(kind)
+    if not hasattr(adapter, "read"):
+        raise InputError(f"Model file {shown(source)} is not a {kind}: write its import path, file.py:name.")
+    if declared.weights is not None:
+        raise InputError(
+            f"Model {shown(source)} is a whole model, and weights are given besides: leave them out, or name the "
+            "architecture as the source (package.module:factory or file.py:factory)."
+        )
+    model: Predictor = adapter.read(path, declared)
+    return model
+
+
+def _kind_of(path: Path, kind: str | None, *, folder: bool) -> str:
+    """Find the kind of a file by its ending; a folder is one of Hugging Face."""
+    source = os.fspath(path)
+    if folder and kind in (None, "huggingface"):
+        return "huggingface"
     require_file(path, "Model")
+    if kind == "huggingface":
+        raise InputError(f"Model {shown(source)} is a file: give the Hugging Face folder that it is in.")
     suffix = path.suffix.lower()
     if kind is None and suffix in _TABLES:
         raise InputError(
@@ -144,18 +164,8 @@ def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
     if kind is None:
         known = ", ".join(sorted(_SUFFIXES))
         raise InputError(f"Model {shown(source)} has an ending this project does not know ({known}): say its kind.")
-    if kind == "torch" and suffix != ".safetensors":
-        kind = "torchscript"  # the only file, besides weights, in which a module comes whole
-    adapter = _adapter(kind)
-    if not hasattr(adapter, "read"):
-        raise InputError(f"Model file {shown(source)} is not a {kind}: write its import path, file.py:name.")
-    if declared.weights is not None:
-        raise InputError(
-            f"Model {shown(source)} is a whole model, and weights are given besides: leave them out, or name the "
-            "architecture as the source (package.module:factory or file.py:factory)."
-        )
-    model: Predictor = adapter.read(path, declared)
-    return model
+    # TorchScript is the only file, besides weights, in which a module comes whole.
+    return "torchscript" if kind == "torch" and suffix != ".safetensors" else kind
 
 
 def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor:

@@ -5,7 +5,7 @@ A new one is a line here, and a file beside this one with `prepare_NAME(root, *,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -27,11 +27,13 @@ class DataSet:
 
     - `options`: Further arguments of its reader by name.
     - `without`: Choices of a study that it has no use for.
+    - `columns`: By which columns together its own table is recognised; several sets, where it has several forms.
     """
 
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    columns: tuple[frozenset[str], ...] = ()
 
 
 _TABLE = {"table": Option(str | None, "The table's file name below ROOT, where it has another one.")}
@@ -45,6 +47,7 @@ DATA_SETS: Mapping[str, DataSet] = {
             "demographics": Option(Path | None, "CHEXPERT DEMO.xlsx or its CSV."),
             "labeller": Option(str, "chexpert or chexbert.", "chexpert"),
         },
+        columns=(frozenset({"Path", "Frontal/Lateral", "AP/PA", "No Finding"}),),
     ),
     "mimic-cxr": DataSet(
         "MIMIC-CXR-JPG, with the demographics of MIMIC-IV. Attributes: race, sex, hispanic, age_group.",
@@ -52,9 +55,26 @@ DATA_SETS: Mapping[str, DataSet] = {
             "mimic_iv": Option(Path, "The folder of MIMIC-IV, or of its hosp (v1: core) tables.", ...),
             "labeller": Option(str, "chexpert or negbio.", "chexpert"),
         },
+        columns=(
+            frozenset({"dicom_id", "subject_id", "study_id"}),
+            frozenset({"subject_id", "study_id", "No Finding"}),
+        ),
     ),
-    "nih": DataSet("NIH ChestX-ray14 (2017, v2020, Kaggle sample). Attributes: sex, age_group.", _TABLE, _PLAIN),
-    "padchest": DataSet("PadChest. Attributes: sex, age_group.", _TABLE, _PLAIN),
+    "nih": DataSet(
+        "NIH ChestX-ray14 (2017, v2020, Kaggle sample). Attributes: sex, age_group.",
+        _TABLE,
+        _PLAIN,
+        (
+            frozenset({"Image Index", "Finding Labels", "Patient ID"}),
+            frozenset({"Image_Index", "Finding_Labels", "Patient_ID"}),
+        ),
+    ),
+    "padchest": DataSet(
+        "PadChest. Attributes: sex, age_group.",
+        _TABLE,
+        _PLAIN,
+        (frozenset({"ImageID", "ImageDir", "PatientID", "Projection", "Labels"}),),
+    ),
 }
 
 
@@ -63,3 +83,15 @@ def reader(name: str) -> Callable[..., Any]:
     module = name.replace("-", "_")
     function: Callable[..., Any] = getattr(import_module(f"citlr.data.sources.{module}"), f"prepare_{module}")
     return function
+
+
+def recognised(columns: Collection[str]) -> str | None:
+    """Give the name of the data set whose own table has these columns; None where it is none of them.
+
+    Examples
+    --------
+    >>> recognised(["ImageID", "ImageDir", "PatientID", "Projection", "Labels"]), recognised(["path", "sex"])
+    ('padchest', None)
+    """
+    own = frozenset(columns)
+    return next((name for name, one in DATA_SETS.items() if any(marks <= own for marks in one.columns)), None)

@@ -1,0 +1,135 @@
+"""Which column names the image files of a folder, and what some of the images are like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from citlr.data.images import FORMATS, is_dicom
+from citlr.data.steps import SUFFIXES
+from citlr.errors import CitlrError, InputError
+from citlr.text import shortened
+
+# Rows of which the file is looked for, and images that are opened.
+_ROWS, _IMAGES = 200, 40
+# Every image has a file of its own; a finding of 0 and 1 does not name 0.png and 1.png.
+_DISTINCT = 0.9
+_MODES = {"L": "grey, 8 bits", "1": "black and white", "LA": "grey with transparency", "I;16": "grey, 16 bits",
+          "I": "grey, 16 bits", "P": "colours of a palette", "RGB": "colour (read as luminance)",
+          "RGBA": "colour with transparency (read as luminance on black)"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    """What some images are like.
+
+    - `said`: In a few words, for a comment.
+    - `longest`: The longest side, in pixels; 0 where none could be opened.
+    - `square`: Whether all of them are squares.
+    """
+
+    said: str
+    longest: int
+    square: bool
+
+
+def path_columns(frame: pd.DataFrame, images: Path) -> dict[str, tuple[int, int]]:
+    """Give the columns that name most files below a folder: how many of the rows looked at are there, and of how many.
+
+    A name with its suffix goes before one without.
+    """
+    found: dict[str, tuple[int, int, int]] = {}
+    for name in frame.columns:
+        given = frame[name].dropna().astype(str)
+        if given.nunique() < _DISTINCT * len(given):
+            continue
+        values = _some(given.tolist(), _ROWS)
+        whole = sum(_is_file(images, value) for value in values)
+        bare = 0 if whole else sum(any(_is_file(images, value + end) for end in SUFFIXES) for value in values)
+        if whole or bare:
+            found[str(name)] = (whole, bare, len(values))
+    best = max(((whole, bare) for whole, bare, _ in found.values()), default=(0, 0))
+    return {name: (whole or bare, of) for name, (whole, bare, of) in found.items() if (whole, bare) == best}
+
+
+def no_path(frame: pd.DataFrame, images: Path, table: str) -> InputError:
+    """Say what would do where no column names a file of the folder."""
+    for name in frame.columns:
+        values = frame[name].dropna().astype(str)
+        if not len(values) or not values.head(50).str.lower().str.endswith(SUFFIXES).all():
+            continue
+        first = values.iloc[0].replace("\\", "/")
+        above = next((one for one in images.absolute().parents if _is_file(one, first)), None)
+        would = (
+            f"they are below {above}: give --images {above}"
+            if above is not None
+            else "give with --images the folder that these paths start from"
+        )
+        return InputError(
+            f"No column of {table} names files in {images}: '{name}' looks like paths ('{shortened(first, 60)}'), "
+            f"and {would}."
+        )
+    return InputError(
+        f"No column of {table} names files in {images}, with or without a suffix ({', '.join(SUFFIXES)}): add a column "
+        "with each image's path below that folder, or give another folder with --images."
+    )
+
+
+def look_at(paths: Sequence[str], images: Path) -> Look:
+    """Open the headers of some images, evenly over the table."""
+    kinds: Counter[str] = Counter()
+    sides: Counter[tuple[int, int]] = Counter()
+    for path in _some(paths, _IMAGES):
+        file = next(
+            (one for one in (images / path, *(images / (path + end) for end in SUFFIXES)) if one.is_file()), None
+        )
+        if file is None:
+            kinds["not there"] += 1
+            continue
+        kind, size = _header(file)
+        kinds[kind] += 1
+        if size != (0, 0):
+            sides[size] += 1
+    some = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+    sizes = ", ".join(f"{width} x {height}" for (width, height), _ in sides.most_common(3))
+    more = f" and {len(sides) - 3} other sizes" if len(sides) > 3 else ""
+    said = f"{sum(kinds.values())} of {len(paths)} images looked at: {sizes or 'no size'}{more} pixels; {some}"
+    return Look(said, max((max(size) for size in sides), default=0), all(width == height for width, height in sides))
+
+
+def _header(file: Path) -> tuple[str, tuple[int, int]]:
+    """Give the kind of an image, and width and height, without decoding it."""
+    try:
+        if is_dicom(file):
+            from citlr.data.pixels.dicom import read_header
+
+            header = read_header(file)
+            return "DICOM", (header.columns, header.rows)
+        with Image.open(file, formats=FORMATS) as image:
+            return f"{image.format}, {_MODES.get(image.mode, image.mode)}", image.size
+    except (CitlrError, UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return "no image that can be read", (0, 0)
+
+
+def _is_file(folder: Path, path: str) -> bool:
+    """Whether a relative path names a file in a folder, and stays in it."""
+    plain = path.replace("\\", "/")
+    if not plain or plain.startswith(("/", "~")) or ".." in plain.split("/") or "\0" in plain:
+        return False
+    try:
+        return (folder / plain).is_file()
+    except OSError:  # longer than a name can be
+        return False
+
+
+def _some(values: Sequence[str], most: int) -> list[str]:
+    """Take so many values, evenly from the first to the last."""
+    if len(values) <= most:
+        return [*values]
+    return [values[int(place)] for place in np.linspace(0, len(values) - 1, most)]

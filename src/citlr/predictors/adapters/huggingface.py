@@ -1,0 +1,150 @@
+"""Local Hugging Face folders of image classifiers as models under audit; nothing is downloaded, and no code is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from citlr.errors import InputError, MissingExtraError
+from citlr.predictors.adapters.torch import TorchPredictor
+from citlr.predictors.declared import Declared
+from citlr.predictors.foreign import one_sentence
+from citlr.predictors.processor import card_input, input_remarks
+from citlr.predictors.weights import require_whole, warn_trusted
+from citlr.run.files import fingerprint, sha256
+from citlr.text import shortened, shown
+
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+# As transformers saves weights: whole, or in parts that an index lists.
+_SAFE, _PICKLED = ("model.safetensors", "model.safetensors.index.json"), "pytorch_model.bin"
+_ACTIVATIONS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"}
+
+
+def takes(found: object) -> bool:
+    """Whether an object is of this kind: none is, as a network of transformers is a torch module."""
+    return False
+
+
+def read(folder: Path, declared: Declared) -> TorchPredictor:
+    """Read a folder of config.json, weights and preprocessor_config.json; what it does not say has to be declared."""
+    if not (folder / CONFIG).is_file():
+        raise InputError(
+            f"Model '{folder}' has no {CONFIG}: give a model's file, or a Hugging Face folder ({CONFIG}, {_SAFE[0]}, "
+            f"{PROCESSOR})."
+        )
+    config = read_part(folder / CONFIG)
+    if "auto_map" in config:
+        raise InputError(
+            f"Model '{folder}' brings code of its own (auto_map in its {CONFIG}), which is not run from a folder: "
+            "write a file.py with a function that makes the model, and name file.py:function."
+        )
+    weights = _weights(folder, declared)
+    card: dict[str, Any] = {}
+    processor: Mapping[str, Any] = {}
+    if declared.input is None:
+        if not (folder / PROCESSOR).is_file():
+            raise InputError(
+                f"Model '{folder}' has no {PROCESSOR}, which says size, mean and std: copy it there, or declare input."
+            )
+        processor = read_part(folder / PROCESSOR)
+        card["input"] = card_input(processor, config, str(folder))
+    if declared.output is None:
+        card["output"] = {"kind": "logit", "activation": _activation(config, folder)}
+    labels = _labels(config, folder)
+    settings = declared.settings(folder.name, {**card, "labels": labels} if labels else card)
+    origin = fingerprint({part.name: sha256(part) for part in (folder / CONFIG, *weights)})
+    model = TorchPredictor(_network(folder, safe=weights[0].name != _PICKLED), origin=origin, **settings)
+    model.remarks = input_remarks(processor, model.name)
+    return model
+
+
+def read_part(file: Path) -> dict[str, Any]:
+    """Read one of the folder's JSON files."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"'{file}' cannot be read as JSON ({shortened(str(error))}): copy it again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"'{file}' holds {type(content).__name__}, and a mapping is due: copy it again.")
+    return content
+
+
+def _weights(folder: Path, declared: Declared) -> list[Path]:
+    """Give the files of weights, of which the first says how they are read; pickled ones are read only if trusted."""
+    safe = next((folder / name for name in _SAFE if (folder / name).is_file()), None)
+    if safe is not None:
+        return [safe, *(part for part in sorted(folder.glob("model-*.safetensors")) if safe.name == _SAFE[1])]
+    pickled = folder / _PICKLED
+    if not pickled.is_file():
+        raise InputError(
+            f"Model '{folder}' has no {_SAFE[0]}: copy the weights into the folder; nothing is downloaded."
+        )
+    if not declared.trust:
+        raise InputError(
+            f"Model '{folder}' has pickled weights ({_PICKLED}), and reading them could run any code: save them as "
+            f"{_SAFE[0]} (save_pretrained), or trust them (trust: true, --trust)."
+        )
+    require_whole(pickled, "Weights file")
+    warn_trusted(pickled)
+    return [pickled]
+
+
+def _activation(config: Mapping[str, Any], folder: Path) -> str:
+    problem = config.get("problem_type")
+    if problem in _ACTIVATIONS:
+        return _ACTIVATIONS[problem]
+    said = (
+        "says no problem_type" if problem is None else f"says problem_type {shown(problem)}, which is no classification"
+    )
+    raise InputError(
+        f"Model '{folder}' {said} in its {CONFIG}: declare output: {{kind: logit, activation: sigmoid}} where several "
+        "labels may be present at once, softmax where one of them is."
+    )
+
+
+def _labels(config: Mapping[str, Any], folder: Path) -> list[str]:
+    """Give the names of the outputs in their order; none where they are LABEL_0, LABEL_1, which name nothing."""
+    named = config.get("id2label")
+    if named is None:
+        return []
+    try:
+        names = [str(named[key]) for key in sorted(named, key=int)]
+        whole = sorted(map(int, named)) == list(range(len(names)))
+    except (TypeError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"'{folder / CONFIG}' has the id2label {shown(named)}: give a name for each output from 0 on.")
+    return [] if all(name == f"LABEL_{place}" for place, name in enumerate(names)) else names
+
+
+def _network(folder: Path, *, safe: bool) -> torch.nn.Module:
+    """Build the network and fill it; a tensor that the file lacks would be left random, and is refused."""
+    try:
+        from transformers import AutoModelForImageClassification
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingExtraError("transformers", "huggingface", f"Model '{folder}'") from error
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        network, told = AutoModelForImageClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=safe, output_loading_info=True
+        )
+    except Exception as error:  # another library's reader: damaged and foreign files come as errors of many types
+        raise InputError(
+            f"Model '{folder}' cannot be read as an image classifier of transformers ({one_sentence(error)})."
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+    lost = sorted(map(str, [*told["missing_keys"], *told["mismatched_keys"]]))
+    if lost:
+        raise InputError(
+            f"The weights in '{folder}' lack {len(lost)} tensors of the network (first '{shortened(lost[0])}'), or "
+            "have them in another shape: give the weights of the whole trained classifier."
+        )
+    return network  # type: ignore[no-any-return]
