@@ -14,7 +14,7 @@ from citlr.data.cohort import Cohort
 from citlr.generators.base import EditingGenerator
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
-from citlr.generators.edits.estimate import ALPHA
+from citlr.generators.edits.choice import ALPHA
 from citlr.generators.edits.family import Family, Frame, apply, bands
 from citlr.generators.edits.fine import chance, differences, placed
 from citlr.generators.edits.generator import EditGenerator, some_rows

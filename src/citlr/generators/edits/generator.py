@@ -17,7 +17,8 @@ from citlr.generators.batches import check_images
 from citlr.generators.composition import edited
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
-from citlr.generators.edits.estimate import Cases, Learnt, find
+from citlr.generators.edits.choice import find
+from citlr.generators.edits.estimate import Cases, Learnt
 from citlr.generators.edits.family import Family, Frame
 from citlr.generators.edits.fine import placed
 from citlr.generators.edits.settings import EditSettings
