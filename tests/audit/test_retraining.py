@@ -84,6 +84,7 @@ def test_every_part_has_a_point_and_a_killed_run_goes_on(
     assert not list(killed.path(".work").glob("quality*"))
 
 
+@pytest.mark.slow
 def test_parts_are_drawn_as_the_audited_images_were_and_read_at_every_size(
     drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_part_that_cannot_train_the_generator_is_refused(drawn) -> None:
         replace(few, counterfactuals=oracle).parts((0.5,))
 
 
+@pytest.mark.slow
 def test_an_audit_in_python_takes_a_learning_curve(drawn, tmp_path: Path) -> None:
     root, _, counterfactuals = drawn
     model = package.load_predictor(root / "model.ts")

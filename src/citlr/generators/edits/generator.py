@@ -17,7 +17,7 @@ from citlr.generators.batches import check_images
 from citlr.generators.composition import edited
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
-from citlr.generators.edits.choice import find
+from citlr.generators.edits.choice import ALPHA, find
 from citlr.generators.edits.estimate import Cases, Learnt
 from citlr.generators.edits.family import Family, Frame
 from citlr.generators.edits.fine import placed
@@ -35,6 +35,7 @@ from citlr.randomness import hashed_seed
 MEASURED_ON = 768
 # An image whose likeness to the atlas lies this many deviations (by the median) below the median cannot be placed.
 UNLIKE = 6.0
+NOTHING, UNSURE = "nothing is shown", "something is shown, but no change brings left-out patients closer"
 WORDS = {"film": "fine structure on the film", "atlas": "fine structure in the atlas"}
 
 
@@ -137,7 +138,9 @@ class EditGenerator(LearntGenerator):
             halves = [cases(slice(middle)), cases(slice(middle, some))]
             found = find(halves, cases(slice(None)), table.double().numpy(), random)
             self._keep(variable, found, random)
-            said = " and ".join(WORDS.get(kind, kind) for kind in found.kinds) or "nothing is shown"
+            said = " and ".join(WORDS.get(kind, kind) for kind in found.kinds) or (
+                NOTHING if found.p > ALPHA else UNSURE
+            )
             narrator.say(f"edits: {variable.name}: {said} (p = {found.p:.3f})")
 
     def _placed(self, images: Tensor, atlas: Tensor) -> Tensor:
