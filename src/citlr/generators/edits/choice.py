@@ -1,0 +1,127 @@
+"""Which kinds of change an attribute's edits are made of: left-out patients are the judge.
+
+Kinds of change enter one at a time, fine structure among them. Which one is told by patients who were left out of the
+estimate, in numbers that no edit is fitted to (`quality/left.py`): shade passes for contrast, and a grain for
+displacement, as long as one only looks at what was fitted. A kind that brings those patients' images no closer is left
+out, and so is one that drives their mean images apart, pixel by pixel: thin lines make for more contrast everywhere, in
+numbers that have no place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
+from citlr.generators.edits.family import CHANNELS
+from citlr.generators.edits.fine import FRAMES
+from citlr.generators.edits.shrinkage import Floats
+from citlr.generators.quality.left import Yardstick, describe, error_of
+
+# Kinds whose first guess of the evidence is below this share of the best one's are not tried.
+PROMISING = 0.1
+# By what share of the difference a kind has to bring left-out images closer, and by how many of its standard errors.
+SHARE, ERRORS = 0.02, 2.0
+# Gauss-Newton steps of a kind on trial, and further ones in the end.
+FIRST_STEPS, STEPS = 3, 2
+# By how much the squared difference of mean images, in units of its error, may grow by chance.
+SLACK = 0.1
+# Levels that are looked at one by one; of a number, these quantiles.
+MOST_LEVELS, LOW_AND_HIGH = 10, torch.tensor([0.1, 0.9])
+# Level of the test of "nothing is shown".
+ALPHA = 0.01
+
+
+class Judge:
+    """Says how much of the difference edits leave in some cases, which they were not estimated on."""
+
+    def __init__(self, cases: Cases, random: np.random.Generator) -> None:
+        self.cases = cases
+        self.measure = Yardstick(describe(cases.images.numpy()), cases.design, random)
+        codes = torch.unique(cases.coded, dim=0)
+        # Of a number, one low and one high.
+        self.ends = codes if len(codes) <= MOST_LEVELS else torch.quantile(cases.coded, LOW_AND_HIGH, dim=0)
+        influences = cases.design.influences(cases.images.flatten(1).double().numpy())
+        self.pixel_error = (influences**2).sum(axis=1) + 1e-12
+
+    def look(self, edit: Edit) -> Looked:
+        """Look at images redrawn under each level, beside those that have it.
+
+        Not at the middle of the levels, as the estimate does: there both sides are blurred alike by being moved.
+        """
+        ends = [self.cases.edited_to(end, edit) for end in self.ends]
+        mean = [self.cases.design.difference(images.flatten(1).double().numpy()) for images in ends]
+        apart = float(np.mean([(one**2 / self.pixel_error).mean() for one in mean]))
+        return Looked(np.mean([self.measure.shares(describe(images.numpy())) for images in ends], axis=0), apart)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a judge sees of the difference between levels.
+
+    - `left`: what every patient adds (patients,) to the squared difference.
+    - `apart`: squared difference of mean images, in units of its error: 1 is chance.
+    """
+
+    left: npt.NDArray[np.floating]
+    apart: float
+
+    @classmethod
+    def of(cls, judges: Sequence[Judge], states: Sequence[State]) -> Looked:
+        """Let every judge look at the edits of the other half."""
+        each = [judge.look(state.edit) for judge, state in zip(judges, states, strict=True)]
+        return cls(np.concatenate([one.left for one in each]), float(np.mean([one.apart for one in each])))
+
+
+def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Take in kinds until none brings left-out images closer; each search is judged on the other half's patients.
+
+    Gives the kinds, and what share of the difference was left after each.
+    """
+    states = [search.start for search in searches]
+    now = Looked.of(judges, states)
+    first, shares = float(now.left.sum()), {}
+    while first > 0:
+        tried = {}
+        for kind in _promising(searches, states):
+            kinds = (*states[0].kinds, kind)
+            ends = [search.steps(search.start, kinds, FIRST_STEPS) for search in searches]
+            seen = Looked.of(judges, ends)
+            if seen.apart <= now.apart + SLACK:
+                tried[kind] = seen, ends
+        if not tried:
+            break
+        best = min(tried, key=lambda kind: float(tried[kind][0].left.sum()))
+        gained = now.left - tried[best][0].left
+        if gained.sum() < max(SHARE * first, ERRORS * error_of(gained)):
+            break
+        now, states = tried[best]
+        shares[best] = round(float(now.left.sum()) / first, 4)
+    return states[0].kinds, shares
+
+
+def _promising(searches: Sequence[Search], states: Sequence[State]) -> list[str]:
+    """Kinds that are worth steps: fine structure that is shown, and what could add evidence."""
+    each = [search.promises(state) for search, state in zip(searches, states, strict=True)]
+    total = {kind: sum(one.get(kind, 0.0) for one in each) for one in each for kind in one}
+    enough = max(0.0, PROMISING * max((gain for gain in total.values() if gain < math.inf), default=0.0))
+    return [kind for kind in (*CHANNELS, *FRAMES) if total.get(kind, -1.0) >= enough]
+
+
+def find(halves: Sequence[Cases], every: Cases, table: Floats, random: np.random.Generator) -> Learnt:
+    """Choose the kinds on two halves of the patients, estimate them on all; where nothing is shown, change nothing."""
+    whole = Search(every, table, random)
+    still = Learnt((), whole.start.edit, whole.start.shrunk, whole.p(random), {}, whole.answers)
+    if still.p > ALPHA:
+        return still
+    searches = [Search(half, table, random) for half in halves]
+    kinds, left = choose(searches, [Judge(half, random) for half in reversed(halves)])
+    if not kinds:
+        return still
+    last = whole.steps(whole.start, kinds, FIRST_STEPS + STEPS)
+    return Learnt(last.kinds, last.edit, last.shrunk, still.p, left, whole.answers)
