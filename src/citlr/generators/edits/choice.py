@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
 from citlr.generators.edits.family import CHANNELS
@@ -31,8 +30,6 @@ SHARE, ERRORS = 0.02, 2.0
 FIRST_STEPS, STEPS = 3, 2
 # By how much the squared difference of mean images, in units of its error, may grow by chance.
 SLACK = 0.1
-# Levels that are looked at one by one; of a number, these quantiles.
-MOST_LEVELS, LOW_AND_HIGH = 10, torch.tensor([0.1, 0.9])
 # Level of the test of "nothing is shown".
 ALPHA = 0.01
 
@@ -43,21 +40,17 @@ class Judge:
     def __init__(self, cases: Cases, random: np.random.Generator) -> None:
         self.cases = cases
         self.measure = Yardstick(describe(cases.images.numpy()), cases.design, random)
-        codes = torch.unique(cases.coded, dim=0)
-        # Of a number, one low and one high.
-        self.ends = codes if len(codes) <= MOST_LEVELS else torch.quantile(cases.coded, LOW_AND_HIGH, dim=0)
         influences = cases.design.influences(cases.images.flatten(1).double().numpy())
         self.pixel_error = (influences**2).sum(axis=1) + 1e-12
 
     def look(self, edit: Edit) -> Looked:
-        """Look at images redrawn under each level, beside those that have it.
+        """Look at images in the middle of the levels: there both sides are blurred alike by being moved.
 
-        Not at the middle of the levels, as the estimate does: there both sides are blurred alike by being moved.
+        Under each level, only one side is, and every displacement is refused for its blur.
         """
-        ends = [self.cases.edited_to(end, edit) for end in self.ends]
-        mean = [self.cases.design.difference(images.flatten(1).double().numpy()) for images in ends]
-        apart = float(np.mean([(one**2 / self.pixel_error).mean() for one in mean]))
-        return Looked(np.mean([self.measure.shares(describe(images.numpy())) for images in ends], axis=0), apart)
+        images = self.cases.middle(edit)
+        apart = self.cases.design.difference(images.flatten(1).double().numpy()) ** 2 / self.pixel_error
+        return Looked(self.measure.shares(describe(images.numpy())), float(apart.mean()))
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,8 @@ class Cases:
 
     def middle(self, edit: Edit) -> Tensor:
         """Edit every image (n, 1, s, s) to the middle of the levels."""
-        return self.edited_to(torch.zeros(self.coded.shape[1]), edit)
-
-    def edited_to(self, code: Tensor, edit: Edit) -> Tensor:
-        """Edit every image (n, 1, s, s) to one code (contrasts,)."""
-        change = code - self.coded
-        own = change @ torch.from_numpy(edit.coefficients).float()
-        return edited(self.family, self.images, own, self.frame, placed(change, edit.fine, self.frame.back))
+        own = -self.coded @ torch.from_numpy(edit.coefficients).float()
+        return edited(self.family, self.images, own, self.frame, placed(-self.coded, edit.fine, self.frame.back))
 
     def measure(self, edit: Edit) -> Seen:
         """Measure images at the middle of the levels, registered anew."""
