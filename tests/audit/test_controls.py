@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from citlr.audit.coin import placebo_size
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.images import gate_placebo
 from citlr.audit.measures.controls import audit_placebo, audit_regeneration, run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.redrawing.coin import placebo_size
 from citlr.audit.results.result import AuditResult, Controls, Quality, read_result
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError

@@ -12,8 +12,8 @@ import pytest
 
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.pictures import Pictures
 from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
+from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import predict_stage
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -147,7 +147,7 @@ def test_a_model_sees_its_own_size_and_is_asked_once_where_draws_are_alike(cohor
 def test_memory_is_bounded_by_pixels_at_a_time(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     counterfactuals = redrawn(EditingOracle, cohort)
     whole = [images for _, images in counterfactuals.pictures(40)]
-    monkeypatch.setattr("citlr.audit.pictures.PIXELS", 3 * 40**2)
+    monkeypatch.setattr("citlr.audit.redrawing.pictures.PIXELS", 3 * 40**2)
     parts = list(counterfactuals.pictures(40).batches(0))
     assert [len(part) for part in parts] == [3, 1]  # two images at two levels, and draws that are alike once
     assert all(np.array_equal(a, b) for (_, a), b in zip(counterfactuals.pictures(40), whole, strict=True))

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from citlr.audit.coin import placebo_size
-from citlr.audit.drawing import CohortRequest
 from citlr.audit.preconditions import require_buildable, require_possible
+from citlr.audit.redrawing.coin import placebo_size
+from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.config import AuditConfig, GeneratorConfig, ModelConfig, Section, parse_config, parse_section
 from citlr.config.written import alternatives
 from citlr.errors import InputError, StateError

@@ -14,15 +14,16 @@ from citlr.data.cohort import Cohort
 from citlr.generators.base import EditingGenerator
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
-from citlr.generators.edits.choice import ALPHA
+from citlr.generators.edits.choice import ALPHA, find
+from citlr.generators.edits.estimate import Cases
 from citlr.generators.edits.family import Family, Frame, apply, bands
 from citlr.generators.edits.fine import chance, differences, placed
-from citlr.generators.edits.generator import EditGenerator, some_rows
+from citlr.generators.edits.generator import EditGenerator, half_of, some_rows
 from citlr.generators.edits.shrinkage import shrink
 from citlr.generators.edits.significance import shown
-from citlr.generators.edits.summaries import edited, summaries, width
+from citlr.generators.edits.summaries import edited, frame_of, summaries, width
 from citlr.generators.edits.warps import compose, inverse, warp
-from citlr.generators.effects.contrasts import contrasts, design
+from citlr.generators.effects.contrasts import coded, contrasts, design
 from citlr.generators.effects.whitening import Whitening
 from citlr.generators.registry import load_generator
 from citlr.generators.variables import Variable
@@ -320,3 +321,33 @@ def test_where_nothing_is_planted_nothing_is_changed(plain: Cohort, tmp_path: Pa
     generator = fitted(written)
     assert generator.report["edits"]["planted"]["kinds"] == []
     assert float(generator.edits.coefficients.abs().max()) == 0
+
+
+@pytest.mark.parametrize("images", [(10,) * 6, (40, *(1,) * 12), (60,)])
+def test_few_patients_and_one_with_most_images_are_learnt_from(images: tuple[int, ...]) -> None:
+    patients = np.repeat(np.arange(len(images)), images)
+    if len(images) > 1:
+        row = half_of(patients)
+        assert 0 < row < len(patients)
+        assert patients[row] != patients[row - 1]
+    frame = pd.DataFrame({"patient_id": patients, "sex": np.where(patients % 2, "F", "M")})
+    if len(images) == 1:
+        frame["sex"] = np.tile(["F", "M"], 30)
+    conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    variable, codes = conditions.attributes[0], conditions.encode(frame)
+    films = chests(len(patients), 5)
+    atlas = build_atlas(films)
+    family = Family(64)
+    lines = design(conditions, variable, codes, patients)
+    every = Cases(family, atlas, films, frame_of(films, atlas), coded(conditions, variable, codes), lines)
+    table = np.random.default_rng(0).standard_normal((width(), family.width))
+    found = find(
+        lambda: pytest.fail("nothing is shown, and yet halves were cut"), every, table, np.random.default_rng(1)
+    )
+    assert found.kinds == ()
+
+
+def test_a_half_in_which_nobody_varies_has_an_error() -> None:
+    signals = np.random.default_rng(0).standard_normal((30, 2))
+    assert np.isfinite(Whitening.of(np.zeros((8, 30)))(signals)).all()
+    assert np.isfinite(Whitening.of(np.random.default_rng(1).standard_normal((2, 30)))(signals)).all()

@@ -8,7 +8,7 @@ import torch
 
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.prediction import predict_sets
-from citlr.audit.replicates import REPLICATE, replicates_of
+from citlr.audit.redrawing.replicates import REPLICATE, replicates_of
 from citlr.data.cohort import Cohort
 from citlr.generators.base import REPLICATES
 from citlr.generators.conditions import Conditions

@@ -8,11 +8,11 @@ import yaml
 from as_user import CONFIG, citlr
 
 import citlr as package
-from citlr.audit.coin import placebo_size
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.registry import gates_of
 from citlr.audit.generation import generate
 from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.redrawing.coin import placebo_size
 from citlr.audit.results.result import Carried, Quality, read_result
 from citlr.config import GateConfig, QualityConfig
 from citlr.data.cohort import Cohort

@@ -13,7 +13,8 @@ from citlr.errors import InputError
 from citlr.generators.oracle import Oracle
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.planted.classifiers import Trainer
-from citlr.studies.generation.effects import Fitting, compare, effect_sheet, run_effects
+from citlr.studies.generation.effect_page import effect_sheet
+from citlr.studies.generation.effects import Fitting, compare, run_effects
 from citlr.studies.generation.worlds import Asked, open_worlds
 from citlr.studies.kit.settings import Source
 

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
-from citlr.audit.coin import coin_sample
-from citlr.audit.drawing import CohortRequest
 from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
 from citlr.audit.on_disk import on_disk
 from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
+from citlr.audit.redrawing.coin import coin_sample
+from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import (

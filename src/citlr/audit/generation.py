@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from citlr.audit.coin import PLACEBO_MARGIN, coin_sample
-from citlr.audit.drawing import CohortRequest, draw_sets, require_request
-from citlr.audit.pictures import Pictures
-from citlr.audit.replicates import REPLICATE_IMAGES
+from citlr.audit.redrawing.coin import PLACEBO_MARGIN, coin_sample
+from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request
+from citlr.audit.redrawing.pictures import Pictures
+from citlr.audit.redrawing.replicates import REPLICATE_IMAGES
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
@@ -41,8 +41,8 @@ class Counterfactuals:
     generator : CounterfactualGenerator
         What drew them.
     replicates : CounterfactualSet or None
-        A sample moved by what the generator's training split leaves open (see `citlr.audit.replicates`); None where the
-        generator does not know it, or none was asked for.
+        A sample moved by what the generator's training split leaves open (see
+        `citlr.audit.redrawing.replicates`); None where the generator does not know it, or none was asked for.
     key : str
         Of the stage that drew them: what is computed from the pictures is kept under it.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from citlr.audit.drawing import CohortRequest
 from citlr.audit.generation import Counterfactuals, generate
+from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.redrawn import read_redrawn

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from citlr.audit.drawing import CohortRequest
 from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.intake import audited_cohort
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
 from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
+from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort

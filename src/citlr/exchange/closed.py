@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.pictures import Pictures
 from citlr.audit.prediction import COARSE, ORIGINAL
+from citlr.audit.redrawing.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet

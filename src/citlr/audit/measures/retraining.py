@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from citlr.audit.drawing import CohortRequest, draw_levels
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.readings import read_carried
+from citlr.audit.redrawing.drawing import CohortRequest, draw_levels
 from citlr.audit.results.records import CurvePoint
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort

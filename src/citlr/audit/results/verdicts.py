@@ -17,7 +17,7 @@ from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
-from citlr.audit.replicates import replicates_of
+from citlr.audit.redrawing.replicates import replicates_of
 from citlr.audit.results.records import Agreement, Unexplained
 from citlr.audit.results.result import AuditResult, CohortSummary, worst
 from citlr.audit.results.statistics import baselines, schema_rows

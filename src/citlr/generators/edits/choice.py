@@ -10,7 +10,7 @@ numbers that have no place.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,14 +106,18 @@ def _promising(searches: Sequence[Search], states: Sequence[State]) -> list[str]
     return [kind for kind in (*CHANNELS, *FRAMES) if total.get(kind, -1.0) >= enough]
 
 
-def find(halves: Sequence[Cases], every: Cases, table: Floats, random: np.random.Generator) -> Learnt:
-    """Choose the kinds on two halves of the patients, estimate them on all; where nothing is shown, change nothing."""
+def find(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, random: np.random.Generator) -> Learnt:
+    """Choose the kinds on two halves of the patients, estimate them on all; where nothing is shown, change nothing.
+
+    `halves` are cut only where something is shown, which takes eight patients at least.
+    """
     whole = Search(every, table, random)
     still = Learnt((), whole.start.edit, whole.start.shrunk, whole.p(random), {}, whole.answers)
     if still.p > ALPHA:
         return still
-    searches = [Search(half, table, random) for half in halves]
-    kinds, left = choose(searches, [Judge(half, random) for half in reversed(halves)])
+    both = halves()
+    searches = [Search(half, table, random) for half in both]
+    kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)])
     if not kinds:
         return still
     last = whole.steps(whole.start, kinds, FIRST_STEPS + STEPS)

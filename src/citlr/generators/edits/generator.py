@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -132,10 +132,12 @@ class EditGenerator(LearntGenerator):
                     self.family, atlas, images[part], Frame(frame.forth[part], frame.back[part]), own[part], lines
                 )
 
-            # Rows come by patient, in an order drawn by the seed: halves of them are halves of the patients.
-            some = min(len(images), self.config.chosen_on)
-            middle = whole_patients(patients, some // 2)
-            halves = [cases(slice(middle)), cases(slice(middle, some))]
+            def halves(cases: Callable[[slice], Cases] = cases) -> list[Cases]:
+                # Rows come by patient, in an order drawn by the seed: halves of them are halves of the patients.
+                some = min(len(images), self.config.chosen_on)
+                middle = half_of(patients[:some])
+                return [cases(slice(middle)), cases(slice(middle, some))]
+
             found = find(halves, cases(slice(None)), table.double().numpy(), random)
             self._keep(variable, found, random)
             said = " and ".join(WORDS.get(kind, kind) for kind in found.kinds) or (
@@ -244,11 +246,10 @@ class EditGenerator(LearntGenerator):
         return Edit(both[:, :, :, :2], both[:, :, :, 2:])
 
 
-def whole_patients(patients: npt.NDArray[Any], row: int) -> int:
-    """Give the row nearest after `row` that a new patient begins at, where the rows of a patient lie together."""
-    while 0 < row < len(patients) and patients[row] == patients[row - 1]:
-        row += 1
-    return row
+def half_of(patients: npt.NDArray[Any]) -> int:
+    """Give the row at which the second half of the patients begins; the rows of a patient lie together."""
+    starts = np.flatnonzero(patients[1:] != patients[:-1]) + 1
+    return int(starts[len(starts) // 2])
 
 
 def some_rows(patients: npt.NDArray[Any], most: int, seed: int) -> npt.NDArray[np.int64]:

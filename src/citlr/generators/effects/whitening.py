@@ -35,7 +35,8 @@ class Whitening:
         """Estimate it from influences (patients, width): the error of a difference is that of their sum."""
         deviation = np.sqrt((influences**2).sum(axis=0)) + TINY
         scaled = influences / deviation
-        parts = [np.arange(len(scaled)) % FOLDS == number for number in range(FOLDS)]
+        folds = min(FOLDS, len(scaled))
+        parts = [np.arange(len(scaled)) % folds == number for number in range(folds)]
         profiles, rests = [], []
         points = np.linspace(0, 1, min(scaled.shape))
         for part in parts:
@@ -62,6 +63,8 @@ def _directions(scaled: Floats) -> Floats:
     if len(scaled) > scaled.shape[1]:
         _, found = np.linalg.eigh(scaled.T @ scaled)
         return np.ascontiguousarray(found[:, ::-1])
+    if not scaled.any():  # nobody varies: one patient, or a level that none of these has
+        return np.zeros((scaled.shape[1], 1))
     values, vectors = np.linalg.eigh(scaled @ scaled.T)
     keep = values > TINY * values[-1]
     found = (scaled.T @ vectors[:, keep]) / np.sqrt(values[keep])

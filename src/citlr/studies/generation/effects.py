@@ -36,11 +36,9 @@ from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.planted.classifiers import Trainer, shows
-from citlr.studies.generation.picks import PICKS, mean_left, picks
+from citlr.studies.generation.effect_page import write_effects
+from citlr.studies.generation.picks import picks
 from citlr.studies.generation.worlds import Asked, EffectWorld, open_worlds
-from citlr.studies.kit.page import write_page
-from citlr.studies.kit.settings import PHANTOM
-from citlr.studies.kit.sheet import Cell, Sheet
 from citlr.studies.kit.worlds import WorldUnits, changes, true_changes
 
 BATCH = 32
@@ -128,18 +126,11 @@ class Comparison:
         inputs = {
             "test": test.fingerprint(),
             "guidance": guidance,
+            "seed": self.seed,
             "hold": list(self.world.hold),
             "units": self.world.units.fingerprint(),
         }
-        self.stages.do(
-            Stage(
-                f"row.{name}",
-                inputs | {"seed": self.seed, "guidance": guidance},
-                work,
-                (f"rows/{name}.json",),
-                (fit.key,),
-            )
-        )
+        self.stages.do(Stage(f"row.{name}", inputs, work, (f"rows/{name}.json",), (fit.key,)))
         found: Row = read_json(self.stages.path("rows", f"{name}.json"))
         return found
 
@@ -276,66 +267,5 @@ def _publish(rows: Sequence[Row], asked: Asked, fitting: Fitting, folder: Path, 
         "picks": picked,
     }
     write_json(folder / "effects.json", content)
-    table = effect_sheet(rows)
-    table.write(folder / "tables")
-    title = "# What generators change, against what they should"
-    chosen = Sheet.of("picks", "What the criterion without truth picks", PICKS, picked)
-    chosen.write(folder / "tables")
-    write_page(folder / "effects.md", [title, "", *_words(content), table.markdown(), "", chosen.markdown()])
+    write_effects(folder, content)
     return content
-
-
-def effect_sheet(rows: Sequence[Row]) -> Sheet:
-    """Make the table: a line per world, kind and number of training images."""
-    names = list(dict.fromkeys(name for row in rows for name in row["drift"]))
-
-    def of(key: str, digits: int) -> Cell:
-        return lambda row: "-" if row["effect"] is None else f"{row['effect'][key]:.{digits}f}"
-
-    columns: dict[str, Cell] = {
-        "world": "{world}",
-        "a fixed map explains": lambda row: "-" if row["fixed_map"] is None else f"{row['fixed_map']:.2f}",
-        "generator": "{kind}",
-        "training images": "{train_images}",
-        "error": of("relative_error", 3),
-        "cosine": of("cosine", 3),
-        "scale": of("scale", 2),
-        "RMS of the change, % of the effect's": lambda row: f"{100 * row['rms'] / row['true_rms']:.1f}",
-        "difference left": lambda row: f"{mean_left(row):.3f}" if row["left"]["left"] else "-",
-        "null intervention": "{null_change:.4f}",
-        **{f"drift of {name}": _moved(name) for name in names},
-        "fit, core s": "{fit_seconds:.0f}",
-        "ms an image and level": "{ms_per_image:.0f}",
-    }
-    caption = "Effect maps: generated change from the own level to the others against the exact one, test images"
-    return Sheet.of("effects", caption, columns, rows)
-
-
-def _moved(name: str) -> Cell:
-    return lambda row: f"{row['drift'][name]:+.4f}" if name in row["drift"] else "-"
-
-
-def _read(rows: Sequence[Row]) -> str:
-    """Say how well those classifiers read what they are of."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        for name, area in row["readers"].items():
-            found.setdefault(name, []).extend([] if area is None else [area])
-    said = [f"{name} {min(areas):.2f} to {max(areas):.2f}" for name, areas in found.items() if areas]
-    return f" Their AUROC on test images: {', '.join(said)}." if said else ""
-
-
-def _words(content: Mapping[str, Any]) -> list[str]:
-    of = f" of {content['cohort']}" if content["cohort"] != PHANTOM else ""
-    return [
-        f"Images{of} of {content['size']} x {content['size']} pixels; attribute and label correlated by "
-        f"{content['correlation']:g}; preset '{content['fitting']['preset']}', seed {content['seed']}, one draw. Error "
-        "is ||g - t|| / ||t|| over all test images and pixels, cosine <g, t> / (||g|| ||t||), scale <g, t> / <t, t>, "
-        "with g the generated change from the image redrawn under its own level, t the exact change. A world called "
-        "null shows no attribute, and its change is compared with that of the three default effects. Drift is what a "
-        "classifier that is blind to the attribute reads of what is held, between the levels, less what it reads off "
-        f"exact counterfactuals.{_read(content['rows'])} The difference left needs no truth: what recorded levels "
-        "still differ by, beside what is held, once all are redrawn under one of them, over what they differ by under "
-        "their own (`citlr.generators.quality.left`).",
-        "",
-    ]

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from citlr.audit.coin import coin_sample
-from citlr.audit.drawing import CohortRequest
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import read_faithfulness
+from citlr.audit.redrawing.coin import coin_sample
+from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.diffusion.ldm import LatentDiffusion

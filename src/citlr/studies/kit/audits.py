@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.audit.drawing import CohortRequest
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings
+from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import Recipe

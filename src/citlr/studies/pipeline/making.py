@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from citlr.audit.coin import coin_sample
-from citlr.audit.drawing import CohortRequest
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.redrawing.coin import coin_sample
+from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.quality.measures import effect_map

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from citlr.audit.coin import placebo_sample
-from citlr.audit.replicates import REPLICATE_IMAGES, draw_replicates
+from citlr.audit.redrawing.coin import placebo_sample
+from citlr.audit.redrawing.replicates import REPLICATE_IMAGES, draw_replicates
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
