@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from citlr.audit.measures.faithfulness import _unknown
 from citlr.generators.quality.left import describe, design_between, what_is_left
 from citlr.generators.quality.records import Left
 from citlr.studies.generation.picks import picks
@@ -75,3 +76,9 @@ def test_the_pick_is_the_least_left_and_no_change_is_a_candidate() -> None:
     (none,) = picks([row("a", {"F": 1.3, "M": 1.2}, 1.4)])
     assert (none["picked"], none["loss"]) == ("no change", 0)
     assert picks([row("a", {}, None)]) == []
+
+
+def test_what_is_not_known_is_said() -> None:
+    assert "of 10 patients each" in _unknown(None)[0]
+    assert "do not differ between levels (p = 0.300)" in _unknown(Left(0.1, 0.3, {}, {}))[0]
+    assert _unknown(Left(9.0, 0.001, {"F": 0.2}, {"F": 0.1})) == ()

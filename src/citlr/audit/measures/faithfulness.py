@@ -209,7 +209,7 @@ def _quality(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | 
         fid=report.fid,
         fid_extractor=report.fid_extractor,
         gates=(),
-        notes=report.notes if repeated else (*report.notes, NOT_REDRAWN),
+        notes=(*report.notes, *_unknown(left), *(() if repeated else (NOT_REDRAWN,))),
         kid=report.kid,
         similarity=repeated[1].similarity if repeated and report.similarity is None else report.similarity,
         auroc=report.auroc,
@@ -236,6 +236,16 @@ def _left(
     own = described[np.arange(len(described)), recorded]
     each = {level: described[:, number] for number, level in enumerate(levels)}
     return what_is_left(own, each, design, np.random.default_rng(hashed_seed("left", seed)))
+
+
+def _unknown(left: Left | None) -> tuple[str, ...]:
+    """Say why it is not known what redrawing leaves of the difference between levels."""
+    what = "what redrawing leaves of the difference between recorded levels is unknown"
+    if left is None:
+        return (f"It takes levels that images have, of {FEWEST_PATIENTS} patients each: {what}.",)
+    if not left.left:
+        return (f"Images redrawn under their own level do not differ between levels (p = {left.p:.3f}): {what}.",)
+    return ()
 
 
 def _redrawn_again(
