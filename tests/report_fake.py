@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from citlr.audit.results.records import Accuracy
 from citlr.audit.results.result import (
     AuditResult,
     BaselineRow,
@@ -22,6 +23,7 @@ from citlr.audit.results.result import (
     SubgroupRow,
     TestRow,
 )
+from citlr.invariance.effects.accuracy import accuracy_by_level
 from citlr.report.charts.gallery import Gallery, Strip
 
 LABELS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "pleural effusion")
@@ -110,6 +112,7 @@ def make_result(labels=LABELS, levels=SEXES, attribute="sex", *, failed=False, m
         "provenance": make_provenance(labels, attribute),
         "model": "chest-net 2.1",
         "subgroups": make_subgroups(tests, levels, attribute),
+        "accuracy": make_accuracy(labels, levels),
     } | changes
     return AuditResult(**content)
 
@@ -125,6 +128,22 @@ def make_subgroups(tests, levels, attribute):
         for part, size in parts.items()
         for row in tests
     )
+
+
+def make_accuracy(labels, levels, *, cases=30):
+    """Measured on outputs that never were; the last level has the finding in `cases` patients, or none."""
+    rng = np.random.default_rng(11)
+    level = np.repeat(np.array(levels), 120)
+    groups, differences = [], []
+    for label in labels:
+        truth = (rng.random(level.size) < 0.3).astype(float)
+        last = np.flatnonzero((level == levels[-1]) & (truth == 1))
+        truth[last[cases:]] = 0
+        output = 1 / (1 + np.exp(-rng.normal(1.5 * truth - 1, 1)))
+        found = accuracy_by_level(output, truth, level, np.arange(level.size) // 2, label=label, levels=levels)
+        groups += found[0]
+        differences += found[1]
+    return Accuracy(tuple(groups), tuple(differences))
 
 
 def make_baselines(labels, levels, *, missing):

@@ -222,3 +222,70 @@ def test_the_page_runs_as_it_is_written(
     for block in python("predictions.md"):
         exec(block, {})
     assert "pneumonia, F against M" in capsys.readouterr().out
+
+
+def with_truth(table: pd.DataFrame) -> pd.DataFrame:
+    """Say of every image and label whether it has the finding, as outputs of the original suggest; one is not known."""
+    original = table[table["draw"] == -1].set_index(["image_id", "label"])["probability"]
+    unsure = np.random.default_rng(1).random(len(original))
+    truth = pd.Series((original.to_numpy() > unsure).astype(int), original.index).astype(str)
+    truth.iloc[0] = ""
+    return table.join(truth.rename("truth"), on=["image_id", "label"])
+
+
+def test_a_column_of_truth_gives_the_accuracy_by_group(tmp_path: Path) -> None:
+    words = ("--margin", ".05", "--attribute", "sex", "--threshold", ".3", "--out", tmp_path / "out")
+    done = citlr("assess", written(tmp_path, with_truth(predictions(patients=120))), *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())["accuracy"]
+    rows = {(row["label"], row["level"]): row for row in found["groups"]}
+    assert set(rows) == {(label, level) for label in ("edema", "pneumonia") for level in ("", "F", "M")}
+    assert (rows["edema", ""]["n_images"], rows["pneumonia", ""]["n_images"]) == (119, 120)
+    assert rows["edema", "F"]["threshold"] == 0.3
+    assert 0.5 < rows["edema", "F"]["measures"]["auroc"]["low"] < rows["edema", "F"]["measures"]["auroc"]["high"] < 1
+    assert {row["label"] for row in found["differences"]} == {"edema", "pneumonia"}
+    assert "Accuracy by label and group" in (tmp_path / "out" / "audit.html").read_text()
+
+
+def test_a_wide_table_names_the_truth_of_each_label(tmp_path: Path) -> None:
+    table = with_truth(predictions())
+    keys = ["image_id", "patient_id", "level", "draw"]
+    edema, pneumonia = (
+        table[table["label"] == label].rename(columns={"probability": label, "truth": f"{label}_truth"})
+        for label in ("edema", "pneumonia")
+    )
+    wide = edema.merge(pneumonia, on=keys)
+    truths = {"edema": "edema_truth", "pneumonia": "pneumonia_truth"}
+    found = read_predictions(written(tmp_path, wide), labels=["edema", "pneumonia"], truth=truths)
+    assert found.known["edema"].isna().sum() == 1
+    long = read_predictions(written(tmp_path, table))
+    assert long.known.sort_values("image_id")["pneumonia"].tolist() == found.known["pneumonia"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "says"),
+    [
+        (lambda table: table.assign(truth="2"), (), "gives '2' as the truth of 'edema'"),
+        (lambda table: table.assign(truth=(table["draw"] > 0).astype(int)), (), "more than one 'truth'"),
+        (lambda table: table, ("--truth", "edma=truth"), "Did you mean 'edema'"),
+        (lambda table: table, ("--truth", "edema=nothing"), "has no column 'nothing' (--truth)"),
+        (lambda table: table, ("--truth", "edema"), "is not of the form LABEL=COLUMN"),
+    ],
+)
+def test_a_truth_that_cannot_be_one_is_refused(
+    tmp_path: Path, change: Change, words: tuple[str, ...], says: str
+) -> None:
+    table = change(with_truth(predictions(patients=24)))
+    done = citlr("assess", written(tmp_path, table), "--margin", ".05", "--out", tmp_path / "out", *words)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.split())
+
+
+def test_without_truth_or_originals_the_page_says_what_is_missing(tmp_path: Path) -> None:
+    table = predictions()
+    for part, says in ((table, "the truth of no image is recorded"), (table[table["draw"] >= 0], "(draw -1)")):
+        found = read_predictions(written(tmp_path, part))
+        result = audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
+        assert result.accuracy is not None
+        assert result.accuracy.groups == ()
+        assert says in result.accuracy.notes[0]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from citlr.audit.gates.answers import agreement_gates, difference_gates
 from citlr.audit.gates.registry import withhold
+from citlr.audit.measures.accuracy import measure_accuracy
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import audit_regeneration
 from citlr.audit.measures.unexplained import measure_unexplained
@@ -73,6 +74,7 @@ def audit_predictions(
         subgroups=_subgroups(responses, settings),
         omnibus=assessment.omnibus,
         condition=CONDITION,
+        accuracy=measure_accuracy(responses, known, settings=settings, remedy=" (column 'truth', or --truth)"),
     )
 
 

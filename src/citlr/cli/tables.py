@@ -20,6 +20,13 @@ def assess(
         list[str] | None,
         typer.Option(help="Column of what else is recorded of an image, such as the finding or the view; repeatable."),
     ] = None,
+    truth: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="LABEL=COLUMN: the column that says which images have the finding (0 or 1), for the accuracy by "
+            "group; repeatable. A long table may have a column 'truth' instead."
+        ),
+    ] = None,
     outcome: Annotated[str, typer.Option(help="decision or probability.")] = "decision",
     threshold: Annotated[
         list[str] | None, typer.Option(help="Operating point, or LABEL=NUMBER for every label; .5 without it.")
@@ -48,7 +55,13 @@ def assess(
 
     columns = dict(pairs("--map", map, "ours=theirs, such as --map level=sex"))
     found = read_predictions(
-        predictions, attribute=attribute, labels=label or (), columns=columns, given=given or (), percent=percent
+        predictions,
+        attribute=attribute,
+        labels=label or (),
+        columns=columns,
+        given=given or (),
+        truth=dict(pairs("--truth", truth, "LABEL=COLUMN, such as --truth edema=edema_truth")),
+        percent=percent,
     )
     provenance = {
         "versions": versions(),

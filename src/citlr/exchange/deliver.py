@@ -89,7 +89,12 @@ class _Model:
         elif form == "csv":
             write_text(path, safe_csv(self.result.to_frame()))
         else:
-            write_text(path, self.page(**said) if form == "html" else model_card(self.result, **said))
+            write_text(
+                path,
+                self.page(**said)
+                if form == "html"
+                else model_card(self.result, mask_below=self.shown.mask_below, **said),
+            )
 
     def page(self, **options: Any) -> str:
         """Render the page."""

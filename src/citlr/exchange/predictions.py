@@ -19,6 +19,8 @@ from citlr.invariance.tables import COLUMNS, ORIGINAL_DRAW
 NEEDED = ("image_id", "patient_id", "level", "draw")
 # The level that an image really has, where the rows of the originals do not say it.
 RECORDED = "recorded"
+# Whether an image has the finding of the row's label, 0 or 1; blank where nobody knows.
+TRUTH = "truth"
 # Words such as "NA" are names in these, never blanks.
 _NAMES = ("image_id", "patient_id", "level", "label", "attribute", RECORDED)
 
@@ -28,7 +30,8 @@ class Predictions:
     """What a table of predictions holds.
 
     - `responses`: The predictions; `factual` and `original` where the table has them.
-    - `known`: A row per image, in the order of `responses`: image_id, patient_id, and what else was asked for.
+    - `known`: A row per image, in the order of `responses`: image_id, patient_id, what else was asked for, and under
+      the name of a label whether the image has the finding (0, 1, NaN), where the table says so.
     - `long`: The table as `responses.parquet` has it.
     """
 
@@ -49,6 +52,7 @@ def read_predictions(
     labels: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     given: Sequence[str] = (),
+    truth: Mapping[str, str] | None = None,
     percent: bool = False,
 ) -> Predictions:
     """Read the predictions of a model on redrawn images; the format is in docs/predictions.md.
@@ -56,6 +60,7 @@ def read_predictions(
     - `labels`: The columns of a wide table, or a choice among the labels of a long one.
     - `columns`: Our names and the table's own, `{"level": "sex"}`.
     - `given`: Columns that say what else is recorded of an image.
+    - `truth`: The column of the truth of each label, `{"edema": "edema_truth"}`; a long table may have one, `truth`.
     """
     source = str(file)
     table = _of_attribute(_renamed(Path(file), columns or {}), attribute, source)
@@ -72,10 +77,16 @@ def read_predictions(
         factual = np.array([place[recorded[unit]] for unit in responses.units], dtype=np.intp)
         responses = replace(responses, factual=factual)
     known = pd.DataFrame({"image_id": responses.units, "patient_id": responses.patients})
+    truths = _truths(table, responses.labels, truth or {}, source)
     for name in given:
+        if name in responses.labels:  # in a long table, the column of a finding under the label's own name
+            truths.setdefault(name, _zero_or_one(_per_image(table, name, source), name, source))
+            continue
         known[name] = known["image_id"].map(_per_image(table, name, source))
         numbers = pd.to_numeric(known[name], errors="coerce")
         known[name] = numbers if numbers.notna().equals(known[name].notna()) else known[name]
+    for label, values in truths.items():
+        known[label] = known["image_id"].map(values).astype(float)
     return Predictions(responses, known, long)
 
 
@@ -181,15 +192,46 @@ def _long(table: pd.DataFrame, labels: Sequence[str], source: str, percent: bool
     return read.melt(id_vars=ids, value_vars=list(labels), var_name="label", value_name="probability")[list(COLUMNS)]
 
 
-def _per_image(table: pd.DataFrame, name: str, source: str) -> pd.Series:
+def _truths(
+    table: pd.DataFrame, labels: Sequence[str], columns: Mapping[str, str], source: str
+) -> dict[str, pd.Series]:
+    """Give the truth of the labels for which the table says it, by image id."""
+    unknown = next((label for label in columns if label not in labels), None)
+    if unknown is not None:
+        raise InputError(f"--truth names '{unknown}', which is no label of '{source}'.{did_you_mean(unknown, labels)}")
+    found = {label: _per_image(table, column, source, "--truth") for label, column in columns.items()}
+    if TRUTH in table and not columns:
+        if "label" not in table and len(labels) > 1:
+            raise InputError(
+                f"'{source}' has one column '{TRUTH}' and {len(labels)} labels: say whose it is, with --truth "
+                "LABEL=COLUMN for each label."
+            )
+        for label in labels:
+            own = table[table["label"] == label] if "label" in table else table
+            found[label] = _per_image(own, TRUTH, source, TRUTH)
+    return {label: _zero_or_one(values, label, source) for label, values in found.items() if len(values)}
+
+
+def _zero_or_one(values: pd.Series, label: str, source: str) -> pd.Series:
+    numbers = pd.to_numeric(values, errors="coerce")
+    wrong = values[~numbers.isin((0, 1))]
+    if len(wrong):
+        raise InputError(
+            f"'{source}' gives '{short(wrong.iloc[0])}' as the truth of '{label}' for the image "
+            f"'{short(wrong.index[0])}': 1 has the finding, 0 has not, and a blank is not known."
+        )
+    return numbers.astype(float)
+
+
+def _per_image(table: pd.DataFrame, name: str, source: str, option: str = "--given") -> pd.Series:
     """Give a column that has one value per image, by image id."""
     if name not in table:
-        raise InputError(f"'{source}' has no column '{name}' (--given).{did_you_mean(name, map(str, table.columns))}")
+        raise InputError(f"'{source}' has no column '{name}' ({option}).{did_you_mean(name, map(str, table.columns))}")
     values = table[["image_id", name]].dropna().drop_duplicates()
     double = values["image_id"][values["image_id"].duplicated()]
     if len(double):
         raise InputError(
             f"'{source}' has more than one '{name}' of the image '{short(double.iloc[0])}': what is recorded of an "
-            "image (--given) is the same in all its rows."
+            f"image ({option}) is the same in all its rows."
         )
     return values.set_index("image_id")[name]

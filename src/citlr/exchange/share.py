@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from citlr.audit import privacy
-from citlr.audit.results.result import AuditResult
+from citlr.audit.results.result import AuditResult, plain
+from citlr.report.sections.accuracy import masked
 from citlr.report.sections.subgroups import masked_parts
 
 
@@ -13,10 +15,10 @@ def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
     """Return the audit as plain JSON types for people outside."""
     content = result.to_dict()
     cohort = content["cohort"]
-    masked = privacy.mask_small(result.cohort.counts, below=mask_below)
+    hide_cell = privacy.mask_small(result.cohort.counts, below=mask_below)
     cohort["counts"] = [
         {**cell, "images": None, "patients": None} if hide else cell
-        for cell, hide in zip(cohort["counts"], masked, strict=True)
+        for cell, hide in zip(cohort["counts"], hide_cell, strict=True)
     ]
     cohort["flow"] = privacy.merge_small_steps(result.cohort.flow, below=mask_below)
     cohort["missing"] = {
@@ -27,5 +29,7 @@ def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
     content["subgroups"] = [
         row for row, kept in zip(content["subgroups"], result.subgroups, strict=True) if kept.subgroup not in hidden
     ]
+    if (accuracy := masked(result, below=mask_below)) is not None:
+        content["accuracy"] = plain(asdict(accuracy))
     shared: dict[str, Any] = privacy.scrub(content)
     return {**shared, "masked_below": mask_below, "masked_subgroups": len(hidden)}

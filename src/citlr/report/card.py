@@ -5,13 +5,16 @@ from __future__ import annotations
 from citlr.audit.results.result import AuditResult, Estimate
 from citlr.report import checks, numerals, wording
 from citlr.report.charts.geometry import contrast_text
+from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections.controls import limit_of_detection
 from citlr.text import markdown
 from citlr.version import __version__
 
 
-def model_card(result: AuditResult, *, intended_use: str = "", attribute_definition: str = "") -> str:
+def model_card(
+    result: AuditResult, *, intended_use: str = "", attribute_definition: str = "", mask_below: int = 5
+) -> str:
     """Write what a reader of a model card has to know, with its grounds and limits.
 
     Examples
@@ -34,6 +37,7 @@ def model_card(result: AuditResult, *, intended_use: str = "", attribute_definit
         "",
         *_test_set(result),
         *_effects(result),
+        *_accuracy(result, mask_below),
         "### What the verdicts rest on",
         "",
         *_gates(result),
@@ -44,7 +48,7 @@ def model_card(result: AuditResult, *, intended_use: str = "", attribute_definit
         "",
         "### What they do not say",
         "",
-        "- How accurate the model is, in any group.",
+        "- That the model is right, or fair: one that does not depend on an attribute can be wrong for everyone.",
         "- Anything beyond this model version, this kind of image, and what the image generator can redraw.",
         "",
         f"Made by citlr {__version__}; the whole report, its settings and hashes are in audit.html and audit.json.",
@@ -71,6 +75,22 @@ def _effects(result: AuditResult) -> list[str]:
         adjusted = numerals.pvalue(row.pvalue_adjusted) if numerals.is_number(row.pvalue_adjusted) else "n/a"
         lines.append(f"| {' | '.join(markdown(cell) for cell in [*cells, adjusted])} |")
     return [*lines, "", f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient.", ""]
+
+
+def _accuracy(result: AuditResult, below: int) -> list[str]:
+    accuracy = report_accuracy.masked(result, below=below)
+    lines = ["### How accurate the model is, by recorded group", ""]
+    if accuracy is None:
+        return [*lines, report_accuracy.MISSING, ""]
+    if accuracy.groups:
+        head, *rows = report_accuracy.card_rows(accuracy)
+        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        lines += [f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows]
+        lines += [
+            "",
+            f"On the images as they came; {wording.level_percent(result.alpha)} intervals, clustered by patient.",
+        ]
+    return [*lines, *(markdown(note) for note in accuracy.notes), ""]
 
 
 def _interval(estimate: Estimate) -> str:

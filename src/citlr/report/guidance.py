@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 Answer = Literal["yes", "in part", "no"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One request of one document; `anchor` is the section of the page that answers, if any."""
+    """One request of one document; `anchor` is the section of the page that answers, if any.
+
+    - `of_accuracy`: What the answer is, where, and the remark, when accuracy by group was measured.
+    """
 
     source: str
     item: str
@@ -18,6 +21,7 @@ class Item:
     answer: Answer
     anchor: str
     remark: str
+    of_accuracy: tuple[Answer, str, str] | None = None
 
 
 FDA = "FDA, transparency for ML-enabled devices (2024)"
@@ -33,7 +37,8 @@ ITEMS: tuple[Item, ...] = (
         "How the device behaves in the groups it is meant for, and how bias was looked for",
         "in part",
         "effects",
-        "dependence on one attribute; accuracy per group is not part of this audit",
+        "dependence on one attribute; accuracy by group was not measured in this audit",
+        ("yes", "accuracy", "accuracy by group, beside the dependence on one attribute (effects)"),
     ),
     Item(
         FDA,
@@ -81,8 +86,9 @@ ITEMS: tuple[Item, ...] = (
         "Art. 15(1) and (3)",
         "Accuracy and robustness, and their metrics declared",
         "no",
-        "limits",
-        "an audit of dependence does not measure accuracy",
+        "accuracy",
+        "accuracy was not measured in this audit: no recorded findings to compare with",
+        ("in part", "accuracy", "accuracy on this cohort, by group; robustness to other changes is not measured"),
     ),
     Item(
         STANDING,
@@ -131,7 +137,8 @@ ITEMS: tuple[Item, ...] = (
         "Performance with intervals, also in key subgroups",
         "in part",
         "subgroups",
-        "effects of the attribute per subgroup, with intervals; discrimination and calibration are not assessed",
+        "effects of the attribute per subgroup, with intervals; accuracy was not measured in this audit",
+        ("yes", "accuracy", "discrimination, operating point and calibration by group, with intervals by patient"),
     ),
     Item(TRIPOD, "Item 26", "Limitations", "yes", "limits", ""),
     Item(
@@ -157,16 +164,27 @@ ITEMS: tuple[Item, ...] = (
 )
 
 
-def by_section() -> dict[str, tuple[Item, ...]]:
+def items(*, accuracy: bool) -> tuple[Item, ...]:
+    """Return every request with the answer of an audit in which accuracy by group was measured, or was not."""
+    if not accuracy:
+        return ITEMS
+    return tuple(one if one.of_accuracy is None else replace(one, **_answered(one.of_accuracy)) for one in ITEMS)
+
+
+def _answered(of_accuracy: tuple[Answer, str, str]) -> dict[str, Any]:
+    return dict(zip(("answer", "anchor", "remark"), of_accuracy, strict=True))
+
+
+def by_section(*, accuracy: bool) -> dict[str, tuple[Item, ...]]:
     """Return, for every section of the page, the items that it answers, wholly or in part.
 
     Examples
     --------
-    >>> [item.item for item in by_section()["subgroups"]]
-    ['Dataset use', 'Item 23a']
+    >>> [item.item for item in by_section(accuracy=True)["accuracy"]]
+    ['Performance, bias and how it is managed', 'Art. 15(1) and (3)', 'Item 23a']
     """
     found: dict[str, tuple[Item, ...]] = {}
-    for item in ITEMS:
+    for item in items(accuracy=accuracy):
         if item.answer != "no":
             found[item.anchor] = (*found.get(item.anchor, ()), item)
     return found

@@ -22,6 +22,7 @@ from citlr.report import guidance, numerals, wording
 from citlr.report.charts import geometry as charts
 from citlr.report.charts.gallery import Gallery, encode
 from citlr.report.charts.scatters import Scatter, paired, scatter
+from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import cohort as report_cohort
 from citlr.report.sections import controls as report_controls
 from citlr.report.sections import effects as report_effects
@@ -112,6 +113,7 @@ def render(
         raise InputError(
             f"mask_below is {mask_below}: give the smallest number of patients a shown cell may have, 1 or more."
         )
+    measured = bool(result.accuracy and result.accuracy.groups)
     context: dict[str, Any] = {
         "result": result,
         "version": __version__,
@@ -161,8 +163,9 @@ def render(
         "subgroups": report_subgroups.parts_tables(result, below=mask_below),
         "reshuffle": report_effects.reshuffle(result),
         "model_run": report_provenance.model_run(result),
-        "guidance": guidance.ITEMS,
-        "answered": guidance.by_section(),
+        "guidance": guidance.items(accuracy=measured),
+        "answered": guidance.by_section(accuracy=measured),
+        **_accuracy(result, mask_below),
         "stages": report_provenance.stages(result),
         "changes": report_provenance.changes(result),
         "blocks": report_provenance.blocks(result),
@@ -175,6 +178,18 @@ def write_report(path: str | os.PathLike[str], result: AuditResult, **options: A
     """Render the page, with the options of `render`, and write it atomically; return its path."""
     write_text(path, render(result, **options))
     return Path(path)
+
+
+def _accuracy(result: AuditResult, below: int) -> dict[str, Any]:
+    """Give the section of accuracy by group what it shows."""
+    accuracy = report_accuracy.masked(result, below=below)
+    if accuracy is None:
+        return {"accuracy_groups": None, "accuracy_differences": None, "accuracy_notes": (report_accuracy.MISSING,)}
+    return {
+        "accuracy_groups": report_accuracy.groups_table(result, accuracy),
+        "accuracy_differences": report_accuracy.differences_table(result, accuracy),
+        "accuracy_notes": (*accuracy.notes, *report_accuracy.without_interval(accuracy)),
+    }
 
 
 def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:

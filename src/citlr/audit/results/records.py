@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import AfterValidator, Field
 
 from citlr.checks import Check
 from citlr.generators.quality.records import Left
+from citlr.invariance.effects.accuracy import AccuracyDifference, GroupAccuracy
 from citlr.invariance.records import Estimate, TestRow
 from citlr.text import shown
 from citlr.values import Real
@@ -241,3 +244,41 @@ class CohortSummary:
     counts: tuple[Cell, ...]
     missing: Mapping[str, int | None]
     raw: tuple[Recorded, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How accurate the model is on the images as they came, by recorded level and label; never part of a verdict.
+
+    `groups` holds a row per label for all images (`level` empty) and one per level, `differences` one per label and
+    pair of levels, and `notes` what could not be measured.
+    """
+
+    groups: tuple[GroupAccuracy, ...]
+    differences: tuple[AccuracyDifference, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per label, group and measure, and per label, pair of levels and measure.
+
+        The columns are `label, group, measure, estimate, low, high, n_images, n_patients, note`; the group of a
+        difference is "a' - a".
+        """
+        every: list[tuple[str, str, dict[str, Estimate], dict[str, str], int | None, int | None]] = [
+            (one.label, one.level or "all", one.measures, one.notes, one.n_images, one.n_patients)
+            for one in self.groups
+        ]
+        every += [
+            (one.label, f"{one.contrast[1]} - {one.contrast[0]}", one.measures, one.notes, None, None)
+            for one in self.differences
+        ]
+        none = Estimate(math.nan, math.nan, math.nan)
+        rows = [
+            (label, group, name, value.estimate, value.low, value.high, *people, notes.get(name, ""))
+            for label, group, measures, notes, *people in every
+            for name in dict.fromkeys((*measures, *notes))
+            for value in [measures.get(name, none)]
+        ]
+        names = ["label", "group", "measure", "estimate", "low", "high", "n_images", "n_patients", "note"]
+        frame = pd.DataFrame(rows, columns=names)
+        return frame.astype({"n_images": "Int64", "n_patients": "Int64"})

@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from citlr.audit.results.records import (
+    Accuracy,
     Agreement,
     BaselineRow,
     Carried,
@@ -44,6 +45,7 @@ _BESIDE = ("schema", "masked_below", "masked_subgroups")
 __all__ = [
     "SCHEMA",
     "SEVERITY",
+    "Accuracy",
     "Agreement",
     "AuditResult",
     "BaselineRow",
@@ -92,6 +94,9 @@ class AuditResult:
         The test of all levels at once, a row per label; empty with two levels.
     condition : str
         What the verdict is conditional on, where nothing was measured of the counterfactuals; else empty.
+    accuracy : Accuracy or None
+        How accurate the model is on the images as they came, by recorded level and label, beside the verdict; None in
+        an audit of before it was measured. `accuracy.to_frame()` gives it as a table.
     """
 
     # Read back strictly: nothing is taken for what it is not, and a key that is not known is another version's.
@@ -109,6 +114,7 @@ class AuditResult:
     subgroups: tuple[SubgroupRow, ...] = ()
     omnibus: tuple[OmnibusRow, ...] = ()
     condition: str = ""
+    accuracy: Accuracy | None = None
 
     @property
     def gates_passed(self) -> bool:

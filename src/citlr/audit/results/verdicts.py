@@ -13,6 +13,7 @@ import pandas as pd
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.registry import gates_of, withhold
 from citlr.audit.generation import Counterfactuals
+from citlr.audit.measures.accuracy import measure_accuracy
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
@@ -132,6 +133,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
         omnibus=assessment.omnibus,
         condition=ON_DISK if on_disk else "",
+        accuracy=measure_accuracy(responses, inputs.test.frame, settings=config.test),
     )
 
 

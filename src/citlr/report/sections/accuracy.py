@@ -1,0 +1,140 @@
+"""Accuracy by group on the page and the card: discrimination, operating point, calibration; small groups masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from citlr.audit.results.records import Accuracy
+from citlr.audit.results.result import AuditResult
+from citlr.invariance.effects.accuracy import AccuracyDifference, GroupAccuracy
+from citlr.report import numerals, tables
+from citlr.report.numerals import count, is_number
+from citlr.report.tables import Cell, Column, Table
+from citlr.report.wording import level_percent
+
+# Name of a measure, what it is, and whether it is written as a share.
+MEASURES: dict[str, tuple[str, str, bool]] = {
+    "prevalence": ("Prevalence", "share with the finding", True),
+    "auroc": ("AUROC", "with the finding ranked above without", False),
+    "sensitivity": ("Sensitivity", "of those with the finding", True),
+    "specificity": ("Specificity", "of those without it", True),
+    "in_the_large": ("Predicted − observed", "mean probability less prevalence", True),
+    "intercept": ("Calibration intercept", "0 is calibrated", False),
+    "slope": ("Calibration slope", "1 is calibrated", False),
+}
+MISSING = "This audit is of before accuracy was measured: test it again with `citlr audit`, which keeps what is done."
+
+
+def masked(result: AuditResult, *, below: int) -> Accuracy | None:
+    """Return the accuracies without the numbers of groups so small that they point at a person.
+
+    A group is small where fewer than `below` patients have the finding or have it not. Where it is the only one of its
+    label, the row of all images goes as well, from which it could be had by subtraction.
+    """
+    if result.accuracy is None:
+        return None
+    hidden: set[tuple[str, str]] = set()
+    for label in dict.fromkeys(row.label for row in result.accuracy.groups):
+        own = [row for row in result.accuracy.groups if row.label == label]
+        small = [row.level for row in own if _is_small(row, below)]
+        hidden |= {(label, level) for level in small}
+        if len(small) == 1:
+            hidden.add((label, ""))
+    why = f"masked: fewer than {below} patients have the finding or have it not, here or where subtraction tells"
+    notes = dict.fromkeys(MEASURES, why)
+    groups = [
+        GroupAccuracy(row.label, row.level, row.threshold, None, None, None, None, {}, notes)
+        if (row.label, row.level) in hidden
+        else row
+        for row in result.accuracy.groups
+    ]
+    differences = [
+        AccuracyDifference(row.label, row.contrast, {}, notes)
+        if {(row.label, level) for level in row.contrast} & hidden
+        else row
+        for row in result.accuracy.differences
+    ]
+    return Accuracy(tuple(groups), tuple(differences), result.accuracy.notes)
+
+
+def _is_small(row: GroupAccuracy, below: int) -> bool:
+    if row.n_with is None or row.n_without is None:  # masked before, where it was shared
+        return True
+    return any(0 < size < below for size in (row.n_with, row.n_without))
+
+
+def groups_table(result: AuditResult, accuracy: Accuracy) -> Table | None:
+    """Tabulate the accuracies of every label, for all images and for every group."""
+    columns = [Column("Label"), Column("Recorded as"), Column("Images (patients)", "number"), *_columns(result)]
+    rows = [
+        [tables.text(row.label), tables.text(row.level or "all"), _people(row), *_cells(row)] for row in accuracy.groups
+    ]
+    cuts = sorted({row.threshold for row in accuracy.groups})
+    where = " to ".join(f"{cut:g}" for cut in dict.fromkeys((*cuts[:1], *cuts[-1:])))
+    caption = f"Accuracy by label and group; sensitivity and specificity at the operating point of {where}"
+    return tables.build(caption, columns, rows) if rows else None
+
+
+def differences_table(result: AuditResult, accuracy: Accuracy) -> Table | None:
+    """Tabulate by how much groups differ."""
+    columns = [Column("Label"), Column("Compared"), *_columns(result, signed=True)]
+    rows = [
+        [tables.text(row.label), tables.text(f"{row.contrast[1]} − {row.contrast[0]}"), *_cells(row, signed=True)]
+        for row in accuracy.differences
+    ]
+    return tables.build("Differences of accuracy between groups", columns, rows) if rows else None
+
+
+def without_interval(accuracy: Accuracy) -> tuple[str, ...]:
+    """Say, in sentences, which estimates stand without an interval, or with one of its own kind, and why."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in accuracy.groups:
+        for name, why in row.notes.items():
+            if name in row.measures:
+                found.setdefault((f"{row.label}, {row.level or 'all'}", why), []).append(MEASURES[name][0])
+    return tuple(f"{who} ({', '.join(names)}): {why}." for (who, why), names in found.items())
+
+
+def card_rows(accuracy: Accuracy) -> list[list[str]]:
+    """List the cells of the model card's table: a head, then a row per label and group."""
+    names = ("auroc", "sensitivity", "specificity", "in_the_large", "slope")
+    rows = [["label", "recorded as", "images", *(MEASURES[name][0].lower() for name in names)]]
+    for row in accuracy.groups:
+        cells = [_cell(row, name, signed=name == "in_the_large") for name in names]
+        shown = ["n/a" if cell.absent else f"{cell.text} ({cell.detail})" for cell in cells]
+        people = "masked" if row.n_images is None else count(row.n_images)
+        rows.append([row.label, row.level or "all", people, *shown])
+    return rows
+
+
+def _columns(result: AuditResult, *, signed: bool = False) -> list[Column]:
+    interval = f"with {level_percent(result.alpha)} interval"
+    return [
+        Column(name, "number", interval if signed else f"{hint}; {interval}") for name, hint, _ in MEASURES.values()
+    ]
+
+
+def _people(row: GroupAccuracy) -> Cell:
+    if row.n_images is None or row.n_patients is None:
+        return tables.absent(row.notes.get("prevalence", "masked"))
+    return Cell(f"{count(row.n_images)} ({count(row.n_patients)})", str(row.n_images), kind="number")
+
+
+def _cells(row: GroupAccuracy | AccuracyDifference, *, signed: bool = False) -> list[Cell]:
+    return [_cell(row, name, signed=signed or name in ("in_the_large", "intercept")) for name in MEASURES]
+
+
+def _cell(row: GroupAccuracy | AccuracyDifference, name: str, *, signed: bool) -> Cell:
+    value = row.measures.get(name)
+    reason = row.notes.get(name, "it was not measured")
+    if value is None:
+        return tables.absent(reason)
+    share = MEASURES[name][2]
+    show: Callable[..., str] = numerals.percent if share else partial(numerals.decimal, digits=2)
+    cell = tables.number(value.estimate, partial(show, signed=signed), reason)
+    if cell.absent:
+        return cell
+    bounded = is_number(value.low) and is_number(value.high)
+    return replace(cell, detail=f"{show(value.low)} to {show(value.high)}" if bounded else "no interval")

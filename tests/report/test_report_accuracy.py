@@ -1,0 +1,107 @@
+"""Accuracy by group where it is read: page, model card, JSON that may leave the house, and audits of before."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from report_fake import LABELS, RACES, SEXES, make_accuracy, make_result
+
+from citlr.audit.results.records import Accuracy
+from citlr.audit.results.result import read_result
+from citlr.exchange.share import shareable
+from citlr.report.card import model_card
+from citlr.report.page import render
+from citlr.report.sections.accuracy import MEASURES, masked
+
+TWO = LABELS[:2]
+
+
+def section(result, **options) -> str:
+    html = render(result, **options).split('<section id="accuracy"')[1].split("</section>")[0]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).replace("\u202f", " ")
+
+
+def test_the_page_shows_every_measure_of_every_group_with_its_interval():
+    result = make_result(TWO)
+    text = section(result)
+    for name, _, _ in MEASURES.values():
+        assert name in text
+    own = next(row for row in result.accuracy.groups if row.level == "female").measures["auroc"]
+    assert f"{own.estimate:.2f} {own.low:.2f} to {own.high:.2f}" in text
+    assert "male − female" in text
+    assert "No verdict rests on it." in text
+    assert len(make_result(TWO, RACES, "race").accuracy.differences) == 6
+
+
+def test_few_patients_are_named_and_what_is_missing_is_said():
+    result = make_result(TWO, accuracy=make_accuracy(TWO, SEXES, cases=7))
+    text = section(result, mask_below=1)
+    assert re.search(r"edema, male \(Sensitivity\): \d patients with the finding: 10 are needed for an interval", text)
+    assert "no interval" in text
+    note = "Accuracy on edema is not known: the truth of no image is recorded."
+    assert note in section(make_result(TWO, accuracy=Accuracy((), (), (note,))))
+
+
+@pytest.mark.parametrize(
+    ("measured", "answers"), [(True, ["yes", "in part", "yes"]), (False, ["in part", "no", "in part"])]
+)
+def test_the_page_answers_requests_of_accuracy_only_where_it_was_measured(measured, answers):
+    html = render(make_result(TWO) if measured else make_result(TWO, accuracy=None))
+    rows = re.findall(r"<tr>.*?</tr>", html.split('<section id="guidance"')[1].split("</section>")[0])
+    found = {
+        item: re.search(r'class="mark \w+">([^<]+)<', row)[1]
+        for row in rows
+        for item in ("Performance, bias", "Art. 15", "Item 23a")
+        if item in row
+    }
+    assert list(found.values()) == answers
+
+
+def test_a_small_group_is_masked_everywhere_and_cannot_be_had_by_subtraction():
+    result = make_result(TWO, accuracy=make_accuracy(TWO, SEXES, cases=3))
+    shown = masked(result, below=5)
+    hidden = {(row.label, row.level) for row in shown.groups if not row.measures}
+    assert hidden == {(label, level) for label in TWO for level in ("", "male")}
+    assert all(row.measures == {} for row in shown.differences)
+    assert "masked: fewer than 5 patients" in section(result)
+    assert "masked" in model_card(result)
+    content = shareable(result, mask_below=5)["accuracy"]
+    assert content["groups"][0]["n_images"] is None
+    assert content["groups"][1]["measures"]["auroc"]["estimate"] == result.accuracy.groups[1].measures["auroc"].estimate
+    assert masked(result, below=1) == result.accuracy
+
+
+def test_json_goes_there_and_back_and_an_audit_of_before_is_read(tmp_path):
+    result = make_result(TWO, accuracy=make_accuracy(TWO, SEXES, cases=0))
+    path = result.to_json(tmp_path / "audit.json")
+    assert read_result(path).accuracy.to_frame().equals(result.accuracy.to_frame())
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(shareable(result)))
+    assert read_result(path).accuracy.groups[0].label == TWO[0]
+    del content["accuracy"]
+    path.write_text(json.dumps(content))
+    before = read_result(path)
+    assert before.accuracy is None
+    assert "This audit is of before accuracy was measured" in section(before)
+    assert "This audit is of before accuracy was measured" in model_card(before)
+
+
+def test_the_table_has_a_row_for_every_measure_and_says_why_one_is_missing():
+    frame = make_accuracy(TWO, SEXES, cases=0).to_frame()
+    assert list(frame) == ["label", "group", "measure", "estimate", "low", "high", "n_images", "n_patients", "note"]
+    assert len(frame) == 2 * 4 * len(MEASURES)
+    gone = frame[(frame["group"] == "male") & (frame["measure"] == "auroc")]
+    assert gone["estimate"].isna().all()
+    assert set(gone["note"]) == {"no image with the finding"}
+
+
+def test_the_card_tells_each_group():
+    result = make_result(TWO)
+    card = model_card(result)
+    assert "### How accurate the model is, by recorded group" in card
+    assert len(re.findall(r"^\| (?:cardiomegaly|edema) \| (?:all|female|male) \| ", card, re.MULTILINE)) == 6
+    assert "How accurate the model is, in any group" not in card
+    assert replace(result, accuracy=None) != result
