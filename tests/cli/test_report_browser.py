@@ -74,6 +74,38 @@ addEventListener("load", () => {
   found.sorted = heads[column].getAttribute("aria-sort");
   heads[column].querySelector("button").click();
   found.down = keys();
+  // The slider under the first strip, as a finger, the arrow keys and the two choices move it.
+  const compare = page.querySelector(".compare");
+  if (compare) {
+    const stage = compare.querySelector(".stage"), slider = compare.querySelector("input");
+    const [under, over] = stage.querySelectorAll("img"), [left, right] = compare.querySelectorAll("select");
+    const tiles = Array.from(page.querySelector("figure.strip").querySelectorAll(".tile img"));
+    const box = stage.getBoundingClientRect();
+    const state = () => [over.style.clipPath, slider.getAttribute("aria-valuetext")];
+    const which = (image) => tiles.findIndex((tile) => tile.src === image.src);
+    stage.setPointerCapture = () => {};
+    stage.hasPointerCapture = () => true;
+    const touch = (kind, share) => stage.dispatchEvent(new view.PointerEvent(kind,
+      { clientX: box.left + share * box.width, pointerId: 1, pointerType: "touch", bubbles: true, cancelable: true }));
+    found.compare = { count: page.querySelectorAll(".compare").length, start: state(), side: [box.width, under.alt] };
+    found.compare.shows = [which(over), which(under)];
+    touch("pointerdown", 0.25);
+    found.compare.touched = state();
+    touch("pointermove", 0.75);
+    found.compare.dragged = state();
+    found.compare.focused = page.activeElement === slider;
+    slider.value = 10;
+    slider.dispatchEvent(new view.Event("input"));
+    found.compare.keyed = state();
+    left.selectedIndex = 0;
+    right.selectedIndex = tiles.length - 1;
+    left.dispatchEvent(new view.Event("change"));
+    found.compare.chosen = [which(over), which(under), tiles.length, slider.getAttribute("aria-valuetext")];
+    found.compare.labelled = Array.from(compare.querySelectorAll("input, select"), (one) =>
+      one.getAttribute("aria-label") || one.labels[0].textContent);
+    found.compare.targets = Math.min(...Array.from(compare.querySelectorAll("input, select"), (one) =>
+      one.getBoundingClientRect().height));
+  }
   document.getElementById("found").textContent = JSON.stringify(found);
 });
 </script>
@@ -98,7 +130,7 @@ def page() -> str:
 @pytest.fixture(scope="module")
 def measured(page, tmp_path_factory) -> dict[int, dict]:
     """What the probe finds at the width of a phone and of a desk; a browser is slow to start."""
-    return {width: measure(page, tmp_path_factory.mktemp("probe"), width) for width in (390, 1440)}
+    return {width: measure(page, tmp_path_factory.mktemp("probe"), width) for width in (360, 1440)}
 
 
 def measure(page: str, folder, width: int, *options: str) -> dict:
@@ -110,7 +142,7 @@ def measure(page: str, folder, width: int, *options: str) -> dict:
     return json.loads(html_module.unescape(found.group(1)))
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [360, 1440])
 def test_the_page_fits_and_every_text_can_be_read(measured, width):
     found = measured[width]
     assert found["scroll"] <= found["width"] == width
@@ -121,21 +153,21 @@ def test_the_page_fits_and_every_text_can_be_read(measured, width):
     assert all(found["pictures"])
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [360, 1440])
 def test_every_text_has_the_contrast_of_wcag_aa(measured, width):
     assert measured[width]["texts"] > 300
     assert measured[width]["faint"] == []
 
 
 def test_every_text_has_the_contrast_of_wcag_aa_in_the_dark(page, tmp_path):
-    found = measure(page, tmp_path, 390, "--blink-settings=preferredColorScheme=0")
+    found = measure(page, tmp_path, 360, "--blink-settings=preferredColorScheme=0")
     assert found["texts"] > 300
     assert found["faint"] == []
 
 
 def test_the_probe_sees_a_faint_text(page, tmp_path):
     faint = page.replace("<footer><p>", '<footer><p style="color: #9a9a9a">')
-    assert len(measure(faint, tmp_path, 390)["faint"]) == 1
+    assert len(measure(faint, tmp_path, 360)["faint"]) == 1
 
 
 def test_chromium_writes_the_pdf_where_it_is_asked_for(tmp_path):
@@ -144,6 +176,25 @@ def test_chromium_writes_the_pdf_where_it_is_asked_for(tmp_path):
     text = unicodedata.normalize("NFKC", "".join(one.extract_text() for one in pypdf.PdfReader(path).pages))
     assert "Evidence, not certification" in text
     assert "Screening" in text
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_two_pictures_are_compared_by_finger_and_by_keyboard(measured, width):
+    found = measured[width]["compare"]
+    assert found["count"] == 3
+    assert found["start"][0] == "inset(0px 50% 0px 0px)"
+    assert found["start"][1] == "50 %: do(asian), null intervention; the rest: do(black), counterfactual"
+    assert found["shows"] == [1, 2]  # the null intervention, and the first counterfactual
+    assert found["touched"][0] == "inset(0px 75% 0px 0px)"
+    assert found["dragged"][0] == "inset(0px 25% 0px 0px)"
+    assert found["focused"]  # the arrow keys go on where the finger was
+    assert found["keyed"][0] == "inset(0px 90% 0px 0px)"
+    assert found["chosen"][:2] == [0, found["chosen"][2] - 1]
+    assert found["chosen"][3].startswith("10 %: original, as recorded; the rest: white − asian, signed difference")
+    assert found["labelled"][0] == "Where the left picture ends"
+    assert [one[:5] for one in found["labelled"][1:]] == ["Left ", "Right"]
+    assert found["targets"] >= 44  # WCAG 2.5.5
+    assert found["side"][0] % 32 in (0, 2) or width == 360  # whole multiples of the model's pixels, and the frame
 
 
 def test_tables_sort_by_value_and_what_is_missing_stays_last(measured):
@@ -168,6 +219,7 @@ def test_the_page_prints_with_everything_that_is_folded_on_screen(page, tmp_path
     assert "Evidence, not certification" in text
     assert "Screening" in text  # in a table that opens on demand
     assert "Made by citlr" in text
+    assert "Compare two of them" not in text  # a slider is nothing on paper: the strips are there
 
 
 def test_a_dark_scheme_darkens_the_page(page, tmp_path):

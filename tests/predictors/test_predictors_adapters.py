@@ -183,7 +183,7 @@ def test_a_table_of_answers_is_sent_to_the_verb_that_takes_it(tmp_path: Path) ->
 
 def test_weights_alone_carry_their_card(tmp_path: Path) -> None:
     save_weights(tiny(), tmp_path / "w.safetensors", make_card(LABELS, input=InputSpec(size=8)))
-    with pytest.raises(InputError, match="holds weights only: name the architecture"):
+    with pytest.raises(InputError, match="holds weights only: say in two lines of the YAML"):
         load_predictor(tmp_path / "w.safetensors", device="cpu")
     model = load_predictor(
         tiny(seed=1), weights=tmp_path / "w.safetensors", labels=LABELS, output="logit", device="cpu"

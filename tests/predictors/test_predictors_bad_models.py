@@ -295,7 +295,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
             name="net",
             device="cpu",
         )
-    with pytest.raises(InputError, match="holds weights only: name the architecture"):
+    with pytest.raises(InputError, match="holds weights only: say in two lines of the YAML"):
         load_predictor(tmp_path / "w.pt", labels=["a"], device="cpu")
     torch.save({"epoch": 3}, tmp_path / "e.pt")
     with pytest.raises(InputError, match="holds no state_dict"):

@@ -28,15 +28,15 @@ def sentence(one: TestRow, **changes) -> str:
 
 def test_a_dependence_in_plain_words():
     assert sentence(row()) == (
-        "The model’s decision on pneumonia depends on sex: redrawing an image as female instead of male changes the "
-        "decision in 6.1 % more images than redrawing it twice at the same sex (95 % interval 5.0 % to 7.7 %; adjusted "
+        "The model’s decision on pneumonia depends on sex: redrawing an image as female instead of male flips "
+        "6.1 % more of the decisions than redrawing alone does (95 % interval 5.0 % to 7.7 %; adjusted "
         "p = 0.0006), and lowers positive decisions by 4.2 percentage points on average."
     )
 
 
 def test_an_effect_within_the_generators_error_says_so():
     said = sentence(row(verdict="inconclusive", mean_error=0.011, psi_error=0.002))
-    assert "too few images to tell such an effect from its own error (standard error of the average shift 1.1" in said
+    assert "too few images to tell such an effect from its own error (standard error of the mean effect 1.1" in said
 
 
 @pytest.mark.parametrize(
@@ -57,16 +57,16 @@ def test_an_equivalence_names_its_margin():
 @pytest.mark.parametrize(
     ("psi", "mean", "reaches"),
     [
-        (0.015, 0.0, "the interval of the excess change reaches the margin of 2 %"),
-        (0.0, 0.012, "the interval of the average shift reaches the margin of 2 %"),
-        (0.015, 0.012, "the intervals of the excess change and average shift reach the margin of 2 %"),
+        (0.015, 0.0, "the interval of psi reaches the margin of 2 %"),
+        (0.0, 0.012, "the interval of the mean effect reaches the margin of 2 %"),
+        (0.015, 0.012, "the intervals of psi and the mean effect reach the margin of 2 %"),
     ],
 )
 def test_an_open_verdict_says_which_interval_reaches_the_margin(psi, mean, reaches):
     said = sentence(row(verdict="inconclusive", psi=psi, mean=mean, width=0.012, pvalue=0.2))
     assert said.startswith("Whether the decision on pneumonia depends on sex is not settled: ")
     assert reaches in said
-    assert said.endswith("and an excess change under 1.2 % could have been missed.")
+    assert said.endswith("and a psi under 1.2 % could have been missed.")
 
 
 def test_an_open_verdict_for_a_failed_gate_says_the_gate_and_what_it_measured():
@@ -76,7 +76,7 @@ def test_an_open_verdict_for_a_failed_gate_says_the_gate_and_what_it_measured():
     said = sentence(row(verdict="inconclusive"), quality=quality)
     assert said.startswith(
         "No verdict on pneumonia: the image generator failed the gate “drift of view” (The view moved by 0.2). For the "
-        "record only: redrawing an image as female instead of male changes"
+        "record only: redrawing an image as female instead of male flips"
     )
 
 
@@ -108,7 +108,7 @@ def test_a_probability_is_moved_and_not_flipped():
 
 def test_a_negative_or_missing_excess_is_said_as_it_is():
     fewer = sentence(row(verdict="inconclusive", psi=-0.004, width=0.03, pvalue=0.4))
-    assert "changes the decision in 0.40 % fewer images" in fewer
+    assert "flips 0.40 % fewer of the decisions than redrawing alone does" in fewer
     gone = replace(row(verdict="inconclusive"), psi=Estimate(NAN, NAN, NAN), reason="no image was redrawn.")
     assert "could not be computed (no image was redrawn)." in sentence(gone)
     assert "nan" not in sentence(gone)

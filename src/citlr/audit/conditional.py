@@ -88,8 +88,8 @@ def _require_patients(responses: Responses, fewest: int) -> None:
     if few:
         counts = ", ".join(f"{count} recorded as '{name}'" if name else str(count) for name, count in few.items())
         raise InputError(
-            f"Too few patients for a verdict on '{responses.attribute}': {counts}, {fewest} are needed; add patients, "
-            "leave the level out, or lower --min-patients knowingly."
+            f"Too few patients for a verdict on '{responses.attribute}': {counts}, and {fewest} of every level would "
+            f"do; add patients, leave the level out, or lower --min-patients to {min(few.values())} knowingly."
         )
 
 

@@ -24,7 +24,9 @@ def demo(out: Out = Path("demo"), seed: Seed = 0, quiet: Quiet = False, as_json:
 def audit(
     config: Annotated[Path, typer.Argument(help="The YAML configuration.")],
     out: Out = Path("run"),
-    until: Annotated[str, typer.Option(help="Stop after this stage.")] = "report",
+    until: Annotated[
+        str, typer.Option(help="Stop after cohort, fit, generate, quality, predict, test or report.")
+    ] = "report",
     trust: Annotated[bool, typer.Option("--trust", help="Read pickled models too; they can run any code.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -14,7 +14,10 @@ def generation(
     preset: Annotated[str, typer.Option(help="smoke (minutes, shows that all works) or full.")] = "full",
     cohort: Annotated[str, typer.Option(help="phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
     attribute: Annotated[str | None, typer.Option(help="What to intervene on, of a cohort.parquet.")] = None,
-    hold: Annotated[list[str] | None, typer.Option(help="Covariate to hold; may be repeated.")] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(help="Covariate that is kept as observed while the attribute is redrawn; repeatable."),
+    ] = None,
     correlation: Annotated[
         float | None, typer.Option(help="Of attribute and label, where it is simulated; 0.8, or 0.4 with --world.")
     ] = None,

@@ -15,7 +15,10 @@ def imaging(
     attribute: Annotated[str | None, typer.Option(help="What to intervene on: sex, race, ...")] = None,
     preset: Annotated[str, typer.Option(help="smoke (3 networks, 3 checkpoints, 64 pixels) or paper.")] = "smoke",
     label: Annotated[list[str] | None, typer.Option(help="Finding; may be repeated.")] = None,
-    hold: Annotated[list[str] | None, typer.Option(help="Covariate that the generator keeps; may be repeated.")] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(help="Covariate that is kept as observed while the attribute is redrawn; repeatable."),
+    ] = None,
     correlation: Annotated[float, typer.Option(help="Of sex with the findings, in the phantom.")] = 0.8,
     network: Annotated[list[str] | None, typer.Option(help="Train only this network; may be repeated.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="NAME=FILE: audit this model too; may be repeated.")] = None,

@@ -42,7 +42,7 @@ def calibrate(
         list[str] | None, typer.Option(help="With --world semireal: labels audited; the attribute goes with the first.")
     ] = None,
     hold: Annotated[
-        list[str] | None, typer.Option(help="With --world semireal: what the generator keeps; labels, covariates.")
+        list[str] | None, typer.Option(help="With --world semireal: labels and covariates that are kept as observed.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="With --pipeline: another kind of generator.")] = None,
     preset: Annotated[str | None, typer.Option(help="With --pipeline: another preset of the generator.")] = None,

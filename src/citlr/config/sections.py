@@ -97,7 +97,7 @@ class GeneratorConfig(Section):
     "dldm" and "cldm" are latent diffusion with and without a disentangler, "edits" changes the original where its
     anatomy is, "vae" is the conditional beta-VAE, and "latent-shift" walks along the gradient of an attribute probe.
     "images" is somebody else's: `table` names its images (image_id, level, draw, path), `size` is their side, and
-    `hold` what it was told to keep; nothing is trained.
+    nothing is trained. `hold` names covariates and labels that are kept as observed while the attribute is redrawn.
     """
 
     kind: GeneratorKind = "dldm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -240,9 +241,14 @@ def require_patients_per_level(frame: pd.DataFrame, attribute: str, *, minimum: 
     few = {str(level): int(patients.get(level, 0)) for level in sorted(frame[attribute].unique())}
     few = {level: count for level, count in few.items() if count < minimum}
     if few:
-        counts = ", ".join(f"'{level}' has {count}" for level, count in few.items())
+        everyone = frame.groupby(attribute)["patient_id"].nunique()
+        counts = ", ".join(
+            f"'{level}' has {count}"
+            + (f" (about {math.ceil(int(everyone[level]) * minimum / count)} in all splits would do)" if count else "")
+            for level, count in few.items()
+        )
         raise InputError(
-            f"Too few patients in the test split to test '{attribute}': {counts}, {minimum} are needed. Merge "
-            "levels, leave the level out with `keep`, give the split a larger share, or lower `min_patients_per_level` "
-            "knowingly."
+            f"Too few patients in the test split to test '{attribute}': {counts}, {minimum} are needed. Merge levels, "
+            "leave one out (`levels`), give the split a larger share (`fractions`), or lower `min_patients_per_level` "
+            "knowingly; all are keys of `cohort`."
         )

@@ -45,7 +45,7 @@ def markdown(found: Sequence[Comparison]) -> str:
     lines = [
         "## citlr: audits compared",
         "",
-        f"| {' | '.join([*head, 'difference of psi', 'difference of the average shift'])} |",
+        f"| {' | '.join([*head, 'difference of psi', 'difference of the mean effect'])} |",
         "|" + "---|" * (len(head) + 2),
     ]
     for row in (row for one in found for row in one.rows):
@@ -76,10 +76,10 @@ def _table(rows: Sequence[Difference], alpha: float) -> tables.Table:
         tables.Column("Other"),
         tables.Column("Verdict of the first", "verdict"),
         tables.Column("Verdict of the other", "verdict"),
-        tables.Column("ψ of the first", "number", confidence),
-        tables.Column("ψ of the other", "number", confidence),
-        tables.Column("Difference of ψ", "number", confidence),
-        tables.Column("Difference of the average shift", "number", confidence),
+        tables.Column("psi of the first", "number", confidence),
+        tables.Column("psi of the other", "number", confidence),
+        tables.Column("Difference of psi", "number", confidence),
+        tables.Column("Difference of the mean effect", "number", confidence),
     ]
     cells = [
         [

@@ -275,7 +275,7 @@ def exceeds_error(test: ContrastTest, alpha: float) -> bool:
 
     The mean effect is where its interval, which holds that error, excludes zero, or where it decided the test and stays
     significant with its variance increased by the generator's. So is psi, unless it is shown to be below the margin: a
-    generator is a little wrong about every single image, which makes some excess changes in any model that looks there.
+    generator is a little wrong about every single image, which makes some psi in any model that looks there.
     """
     mean_error, psi_error = test.mean_error or 0.0, test.psi_error or 0.0
     if not (mean_error or psi_error):

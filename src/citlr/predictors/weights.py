@@ -23,8 +23,8 @@ StateDict = dict[str, torch.Tensor]
 # what training frameworks put around a network
 _WRAPPERS = {"module", "_orig_mod", "model", "net", "network"}
 WEIGHTS_ONLY = (
-    "Model file '{path}' holds weights only: name the architecture as the source (package.module:factory or "
-    "file.py:factory) and give weights='{name}'."
+    "Model file '{path}' holds weights only: say in two lines of the YAML what they belong to, `source: "
+    "file.py:factory` (or package.module:factory) and `weights: {name}`; in Python, source and weights='{name}'."
 )
 _QUANTISED = "of whole numbers"
 # a checkpoint keeps its weights under one or two names ("model", "state_dict"), not deeper

@@ -68,7 +68,7 @@ def _test_set(result: AuditResult) -> list[str]:
 def _effects(result: AuditResult) -> list[str]:
     if not result.tests:
         return []
-    head = ["label", "redrawn as", "verdict", "excess change ψ", "average shift", "adjusted p"]
+    head = ["label", "redrawn as", "verdict", "psi", "mean effect", "adjusted p"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in result.tests:
         cells = [row.label, contrast_text(row.contrast), row.verdict, _interval(row.psi), _interval(row.mean_effect)]

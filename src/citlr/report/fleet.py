@@ -37,7 +37,7 @@ def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -
         tables.Column("Model"),
         tables.Column("Verdict", "verdict"),
         tables.Column("Label that decides"),
-        tables.Column("ψ", "number", "excess flip rate"),
+        tables.Column("psi", "number"),
         tables.Column("Mean effect", "number"),
         tables.Column("p", "number", "adjusted"),
     )

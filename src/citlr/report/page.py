@@ -22,6 +22,7 @@ from citlr.report import guidance, numerals, wording
 from citlr.report.charts import geometry as charts
 from citlr.report.charts.gallery import Gallery, encode
 from citlr.report.charts.scatters import Scatter, paired, scatter
+from citlr.report.plain import plain_words
 from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import cohort as report_cohort
 from citlr.report.sections import controls as report_controls
@@ -124,6 +125,7 @@ def render(
         "attribute": wording.join(wording.attributes(result)) or "the attribute",
         "confidence": wording.level_percent(result.alpha),
         "headline": wording.headline(result),
+        "plain": plain_words(result),
         "findings": wording.findings(result),
         "failed": failed(result.quality.gates),
         "facts": _facts(result),

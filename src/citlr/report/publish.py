@@ -78,7 +78,12 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
         strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0], pixels), levels))
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
     if shown.side > pixels:
-        note += f" Pictures are reduced to {pixels} pixels a side, too small for text that is burnt in to be read."
+        note += (
+            f" The model reads {shown.side} pixels a side; pictures are reduced to {pixels}, too small for text that "
+            "is burnt in to be read."
+        )
+    else:
+        note += f" They are shown as the model reads them, at {shown.side} pixels a side."
     return Gallery(tuple(strips), counterfactuals.attribute, note)
 
 

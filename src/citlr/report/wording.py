@@ -65,7 +65,7 @@ def question(result: AuditResult) -> str:
 
 def headline(result: AuditResult) -> str:
     """Answer the audit's question in one sentence."""
-    findings = list(_worst_rows(result))
+    findings = weightiest(result)
     total = len(findings)
     dependent = [row for row in findings if row.verdict == "dependence"]
     attribute = join(attributes(result)) or "the attribute"
@@ -92,10 +92,9 @@ def _outcome(rows: list[TestRow]) -> str:
     return "decision" if all(row.outcome == "decision" for row in rows) else "output"
 
 
-def _worst_rows(result: AuditResult) -> Iterable[TestRow]:
+def weightiest(result: AuditResult) -> list[TestRow]:
     """Give, for every attribute and label, the contrast that weighs most."""
-    for _, rows in _by_label(result):
-        yield rows[0]
+    return [rows[0] for _, rows in _by_label(result)]
 
 
 def _by_label(result: AuditResult) -> list[tuple[tuple[str, str], list[TestRow]]]:
@@ -194,12 +193,10 @@ def measured(row: TestRow, alpha: float) -> str:
 
 
 def _flips(row: TestRow) -> str:
-    same = f"than redrawing it twice at the same {row.attribute}"
-    if row.psi.estimate > 0:
-        return f"changes the decision in {percent(row.psi.estimate)} more images {same}"
     if row.psi.estimate == 0:
-        return f"changes the decision in no more images {same}"
-    return f"changes the decision in {percent(-row.psi.estimate)} fewer images {same}"
+        return "flips no more decisions than redrawing alone does"
+    more = "more" if row.psi.estimate > 0 else "fewer"
+    return f"flips {percent(abs(row.psi.estimate))} {more} of the decisions than redrawing alone does"
 
 
 def _shift(row: TestRow, what: str) -> str:
@@ -223,22 +220,22 @@ def _why_open(row: TestRow, alpha: float) -> str:
     if is_number(row.pvalue_adjusted) and row.pvalue_adjusted < alpha:
         return (
             "the generator learnt from too few images to tell such an effect from its own error "
-            f"(standard error of the average shift {points(row.mean_error or 0.0)})"
+            f"(standard error of the mean effect {points(row.mean_error or 0.0)})"
         )
     margin = numerals.margin(row.margin)
     reaches = [
         name
         for name, beyond in (
-            ("excess change", is_number(row.psi.high) and row.psi.high >= row.margin),
-            ("average shift", _outside(row.mean_effect, row.margin)),
+            ("psi", is_number(row.psi.high) and row.psi.high >= row.margin),
+            ("the mean effect", _outside(row.mean_effect, row.margin)),
         )
         if beyond
     ]
-    intervals = "the intervals of the {} reach" if len(reaches) > 1 else "the interval of the {} reaches"
+    intervals = "the intervals of {} reach" if len(reaches) > 1 else "the interval of {} reaches"
     why = f"{intervals.format(join(reaches))} the margin of {margin}" if reaches else row.reason.rstrip(". ")
     why = why or f"equivalence within {margin} is not shown"
     if is_number(row.detectable_effect):
-        return f"{why}, and an excess change under {percent(row.detectable_effect)} could have been missed"
+        return f"{why}, and a psi under {percent(row.detectable_effect)} could have been missed"
     return why
 
 

@@ -28,7 +28,10 @@ def agreement_gates(agreement: Sequence[Agreement], limits: GateConfig) -> Itera
 def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
     name, share = f"agreement on {found.label}", found.decisions
     if share is None:
-        text = f"Whether the model answers redrawn images as it answers originals is unknown: {found.note}."
+        text = (
+            f"Whether the model answers redrawn images as it answers originals is unknown: {found.note}. It needs "
+            "answers on the originals, and on every image redrawn under the level that it has."
+        )
         return Gate(name, None, limits.agreement, False, text, "model", found.label)
     moved = _largest_change(found)
     told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
@@ -49,6 +52,10 @@ def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
         f"On '{found.label}' the model {says} images redrawn under their own level as it answers the originals: it "
         f"{'; '.join(told)}."
     )
+    if not passed:
+        text += (
+            " It looks at what redrawing takes away: redraw at the size that it reads, or train the generator longer."
+        )
     return Gate(name, share.estimate, limits.agreement, passed, text, "model", found.label)
 
 
@@ -98,7 +105,8 @@ def _of_difference(found: Unexplained, row: TestRow, several: bool) -> Gate:
     else:
         text = (
             f"'{first}' and '{second}' get different answers here{among}, and redrawing does not show why: on "
-            f"'{found.label}' {difference}."
+            f"'{found.label}' {difference}. Record what else differs between the groups as a covariate, or redraw "
+            "more of the image's detail."
         )
     return Gate(name, found.difference.estimate, row.margin, passed, text, "model", found.label, found.contrast)
 

@@ -11,6 +11,9 @@ from citlr.audit.results.records import Gate
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
 
+# What a failed gate tells its reader to do next.
+MORE_TO_READ = "More training images of every level would let a probe read it."
+TRAIN_LONGER = "Train the generator longer, or on more images."
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
 
@@ -18,17 +21,22 @@ def gate_composition(evidence: Evidence) -> Iterator[Gate]:
     """Hold the change by null interventions against its limit."""
     value, limit = evidence.faithfulness.quality.composition, evidence.limits.composition
     if value is None:
-        text = "Composition is unknown: no null intervention was drawn."
+        text = "Composition is unknown: no null intervention was drawn. Redraw every image as its own group as well."
     else:
-        text = f"The null intervention changes an image by {value:.4f} of the grey scale; at most {limit:g} is allowed."
-    yield Gate("composition", value, limit, value is not None and value <= limit, text, "generator")
+        text = (
+            f"Redrawing an image as what it already is should change nothing; it changed by {value:.1%} of "
+            f"black-to-white, and at most {limit:.1%} is allowed."
+        )
+    passed = value is not None and value <= limit
+    more = "" if value is None or passed else f" {TRAIN_LONGER}"
+    yield Gate("composition", value, limit, passed, text + more, "generator")
 
 
 def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
     """Hold the smallest share of the attribute that is carried against its limit."""
     carried, limit = evidence.carried, evidence.limits.effectiveness
     if not carried.shares:
-        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note}"
+        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note} {MORE_TO_READ}"
         yield Gate("effectiveness", None, limit, False, text, "generator")
         return
     level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
@@ -41,7 +49,9 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
     if not passed and (curve := evidence.faithfulness.curve_at(carried.size)):
         text += f" {foretell(curve, limit)}"
     elif not passed and evidence.retrainable:
-        text += f" {ASK_FOR_A_CURVE}"
+        text += f" {TRAIN_LONGER} {ASK_FOR_A_CURVE}"
+    elif not passed:
+        text += f" {TRAIN_LONGER}"
     yield Gate("effectiveness", share.estimate, limit, passed, text, "generator")
 
 
@@ -49,11 +59,16 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
     """Hold the shift of every held label against the limit."""
     limit = evidence.limits.drift
     for label, shift in sorted(evidence.faithfulness.quality.drift.items()):
+        passed = shift is not None and abs(shift) <= limit
         if shift is None:
-            text = f"The drift of the held '{label}' is unknown: its probe reads no better than chance."
+            text = (
+                f"The drift of the held '{label}' is unknown: its probe reads no better than chance. More training "
+                "images with and without it would let a probe read it."
+            )
         else:
             text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
-        yield Gate(f"drift of {label}", shift, limit, shift is not None and abs(shift) <= limit, text, "generator")
+        more = "" if passed or shift is None else f" {TRAIN_LONGER}"
+        yield Gate(f"drift of {label}", shift, limit, passed, text + more, "generator")
 
 
 def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
@@ -63,4 +78,9 @@ def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
         shown = "shows no dependence" if evidence.coin_passed else "shows a dependence, where there is none"
         said = "was not made" if placebo is None else f"{shown} (p = {placebo.pvalue:.3g})"
         pvalue = None if placebo is None else placebo.pvalue
-        yield Gate("placebo", pvalue, None, evidence.coin_passed, f"The audit of a fair coin {said}.", "generator")
+        if placebo is None:
+            more = " Leave controls.placebo_images out, or above 0."
+        else:
+            more = "" if evidence.coin_passed else f" The generator invents differences. {TRAIN_LONGER}"
+        text = f"The audit of a fair coin {said}.{more}"
+        yield Gate("placebo", pvalue, None, evidence.coin_passed, text, "generator")

@@ -222,18 +222,28 @@ def _text(values: pd.Series) -> pd.Series:
     return values.astype("string").fillna("")
 
 
+# What an image path must not be, in the words of an error, and how it is recognised.
+_UNSAFE = {
+    "with the character NUL": r"\x00",
+    "that is an address (URL)": r"^[A-Za-z][A-Za-z0-9+.-]*://",
+    "that begins with a drive": r"^[A-Za-z]:",
+    "that begins with a home folder (~)": r"^~",
+    "that is absolute": r"^/",
+    "that leaves the image folder ('..')": r"(?:^|/)\.\.(?:/|$)",
+}
+
+
 def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
     r"""Give paths with forward slashes; refuse those that are absolute or climb out of their folder."""
     clean = paths.astype("string").str.replace("\\", "/", regex=False)
-    unsafe = clean.str.match(r"^(?:/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://)") | clean.str.contains(
-        r"(?:^|/)\.\.(?:/|$)|\x00"
-    )
-    bad = paths[unsafe.fillna(False).astype(bool)]
-    if len(bad):
-        raise InputError(
-            f"{source} has {len(bad)} image paths that are absolute or contain '..', the first in row "
-            f"{bad.index[0] + 1}: '{bad.iloc[0]}'. Paths must be relative to the image folder and stay inside it."
-        )
+    for what, pattern in _UNSAFE.items():
+        bad = paths[clean.str.contains(pattern, regex=True).fillna(False).astype(bool)]
+        if len(bad):
+            raise InputError(
+                f"{source} has an image path {what} in {len(bad)} {'row' if len(bad) == 1 else 'rows'}, the first in "
+                f"row {bad.index[0] + 1}: {str(bad.iloc[0])!r}. Write paths that start in the image folder and stay inside "
+                "it, such as 'patient1/image1.png'."
+            )
     return clean.astype(str)
 
 

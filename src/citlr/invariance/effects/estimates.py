@@ -4,8 +4,8 @@ For image i, draw r and the contrast (a, a'), :math:`D_{ir} = Y[i, a', r] - Y[i,
 
 =================  ===================================================================================================
 mean effect        mean of D: what a change of level does on average; effects of both signs cancel.
-psi                mean of U, unbiased for E[(g(a', Z) - g(a, Z))^2]: the excess flip rate on decisions, the excess
-                   squared change on probabilities; zero exactly under counterfactual invariance.
+psi                mean of U, unbiased for E[(g(a', Z) - g(a, Z))^2]: what changes beyond the generator's noise, in
+                   decisions or (squared) in probabilities; zero exactly under counterfactual invariance.
 RMS effect         sqrt(max(psi, 0)): a typical individual effect on the scale of the output.
 flip rate          share of outputs whose decision differs between the two levels (same draw where seeds are shared,
                    all pairs of draws where they are not); holds generator noise as well.

@@ -28,7 +28,7 @@ def _style(axes: Axes) -> None:
 
 
 def forest(result: AuditResult) -> Figure:
-    """Draw every effect with its interval and margin: excess change at the left, average shift at the right."""
+    """Draw every effect with its interval and margin: psi at the left, mean effect at the right."""
     rows = result.tests
     if not rows:
         raise InputError("The audit holds no test, so there is no forest to draw.")
@@ -43,7 +43,7 @@ def forest(result: AuditResult) -> Figure:
     left.set_yticks(range(len(rows)), names)
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.set_xlim(left=100 * start)
-    for axes, name in ((left, "excess change ψ (%)"), (right, "average shift (percentage points)")):
+    for axes, name in ((left, "psi (%)"), (right, "mean effect (percentage points)")):
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         axes.set_xlabel(name)
         _style(axes)

@@ -136,6 +136,29 @@ class Tile:
     role: str  # original | null | counterfactual | difference
     alt: str
 
+    @property
+    def shown(self) -> str:
+        """The heading as the page writes it."""
+        return self.heading if self.role in ("original", "difference") else f"do({self.heading})"
+
+    @property
+    def what(self) -> str:
+        """What kind of picture it is, in words."""
+        return _WHAT[self.role]
+
+    @property
+    def name(self) -> str:
+        """Heading and kind, as the slider's choice names it."""
+        return f"{self.shown}, {self.what}"
+
+
+_WHAT = {
+    "original": "as recorded",
+    "null": "null intervention",
+    "counterfactual": "counterfactual",
+    "difference": "signed difference",
+}
+
 
 @dataclass(frozen=True)
 class StripView:
@@ -160,7 +183,7 @@ class GalleryView:
 
 # Tried in order until the gallery fits: (largest side in pixels, JPEG quality or None for lossless PNG, what is said).
 _LADDER: tuple[tuple[int, int | None, str], ...] = (
-    (512, None, "Images are stored losslessly."),
+    (512, None, "They are stored losslessly, as PNG."),
     (512, 90, "To keep the page small, images are stored as JPEG (quality 90); difference maps are lossless."),
     (256, 85, "To keep the page small, images are stored as JPEG (quality 85), at most 256 pixels a side."),
     (160, 80, "To keep the page small, images are stored as JPEG (quality 80), at most 160 pixels a side."),
@@ -180,7 +203,9 @@ def encode(gallery: Gallery, *, budget: int = 5_000_000) -> GalleryView:
         if sum(len(tile.uri) for strip in strips for tile in strip.tiles) <= budget:
             break
     bar = np.linspace(-1, 1, _STEPS)[None, :]
-    return GalleryView(strips, gallery.attribute, gallery.note, scale, _png_map(bar, 1.0, _STEPS), storage)
+    pictures = [len(tile.uri) for strip in strips for tile in strip.tiles]
+    said = f"{len(pictures)} pictures take {sum(pictures) / 1e6:.1f} MB of this page. {storage}"
+    return GalleryView(strips, gallery.attribute, gallery.note, scale, _png_map(bar, 1.0, _STEPS), said)
 
 
 def _strip(strip: Strip, attribute: str, scale: float, side: int, quality: int | None) -> StripView:

@@ -80,8 +80,8 @@ def forest(tests: Sequence[TestRow]) -> Forest | None:
             row.label,
             contrast_text(row.contrast),
             row.verdict,
-            _track(row.psi, psi_span, (psi_span[0], row.margin), row, "excess change"),
-            _track(row.mean_effect, mean_span, (-row.margin, row.margin), row, "average shift"),
+            _track(row.psi, psi_span, (psi_span[0], row.margin), row, "psi"),
+            _track(row.mean_effect, mean_span, (-row.margin, row.margin), row, "mean effect"),
         )
         for row in tests
     )
@@ -121,7 +121,7 @@ def _track(estimate: Estimate, span: tuple[float, float], band: tuple[float, flo
     if not is_number(estimate.estimate):
         return Track(0, 0, 0, edges, "", "", row.reason or "the effect could not be computed")
     mid = _place(estimate.estimate, span)
-    text = percent(estimate.estimate, signed=name == "average shift")
+    text = percent(estimate.estimate, signed=name == "mean effect")
     if not (is_number(estimate.low) and is_number(estimate.high)):
         return Track(mid, mid, mid, edges, text, f"{name} {text}, no interval; margin {margin(row.margin)}")
     bounds = f"{percent(estimate.low)} to {percent(estimate.high)}"
@@ -175,7 +175,7 @@ def dose_response(result: AuditResult) -> tuple[DoseChart, ...]:
         limit = result.controls.detection_limit
         found = sum(dose.detected for dose in doses)
         alt = (
-            f"Response to planted bias for {label}: excess change {percent(doses[0].psi)} at strength "
+            f"Response to planted bias for {label}: psi {percent(doses[0].psi)} at strength "
             f"{doses[0].strength:g}, {percent(doses[-1].psi)} at {doses[-1].strength:g}; {found} of {len(doses)} found."
         )
         charts.append(

@@ -16,13 +16,13 @@ from citlr.report.wording import level_percent
 
 # Name of a measure, what it is, and whether it is written as a share.
 MEASURES: dict[str, tuple[str, str, bool]] = {
-    "prevalence": ("Prevalence", "share with the finding", True),
-    "auroc": ("AUROC", "with the finding ranked above without", False),
-    "sensitivity": ("Sensitivity", "of those with the finding", True),
-    "specificity": ("Specificity", "of those without it", True),
-    "in_the_large": ("Predicted − observed", "mean probability less prevalence", True),
-    "intercept": ("Calibration intercept", "0 is calibrated", False),
-    "slope": ("Calibration slope", "1 is calibrated", False),
+    "prevalence": ("Prevalence", "have the finding", True),
+    "auroc": ("AUROC", "1 is perfect, 0.5 chance", False),
+    "sensitivity": ("Sensitivity", "of those who have it", True),
+    "specificity": ("Specificity", "of those who do not", True),
+    "in_the_large": ("Predicted − observed", "0 is calibrated", True),
+    "intercept": ("Intercept", "0 is calibrated", False),
+    "slope": ("Slope", "1 is calibrated", False),
 }
 MISSING = "This audit is of before accuracy was measured: test it again with `citlr audit`, which keeps what is done."
 
@@ -67,24 +67,28 @@ def _is_small(row: GroupAccuracy, below: int) -> bool:
 
 def groups_table(result: AuditResult, accuracy: Accuracy) -> Table | None:
     """Tabulate the accuracies of every label, for all images and for every group."""
-    columns = [Column("Label"), Column("Recorded as"), Column("Images (patients)", "number"), *_columns(result)]
+    columns = [Column("Label"), Column("Recorded as"), Column("Images (patients)", "number"), *_columns()]
     rows = [
         [tables.text(row.label), tables.text(row.level or "all"), _people(row), *_cells(row)] for row in accuracy.groups
     ]
     cuts = sorted({row.threshold for row in accuracy.groups})
     where = " to ".join(f"{cut:g}" for cut in dict.fromkeys((*cuts[:1], *cuts[-1:])))
-    caption = f"Accuracy by label and group; sensitivity and specificity at the operating point of {where}"
+    caption = (
+        f"Accuracy by label and group, with {level_percent(result.alpha)} intervals; sensitivity and specificity at "
+        f"the operating point of {where}"
+    )
     return tables.build(caption, columns, rows) if rows else None
 
 
 def differences_table(result: AuditResult, accuracy: Accuracy) -> Table | None:
     """Tabulate by how much groups differ."""
-    columns = [Column("Label"), Column("Compared"), *_columns(result, signed=True)]
+    columns = [Column("Label"), Column("Compared"), *(Column(column.name, "number") for column in _columns())]
     rows = [
         [tables.text(row.label), tables.text(f"{row.contrast[1]} − {row.contrast[0]}"), *_cells(row, signed=True)]
         for row in accuracy.differences
     ]
-    return tables.build("Differences of accuracy between groups", columns, rows) if rows else None
+    caption = f"Differences of accuracy between groups, with {level_percent(result.alpha)} intervals"
+    return tables.build(caption, columns, rows) if rows else None
 
 
 def without_interval(accuracy: Accuracy) -> tuple[str, ...]:
@@ -109,11 +113,8 @@ def card_rows(accuracy: Accuracy) -> list[list[str]]:
     return rows
 
 
-def _columns(result: AuditResult, *, signed: bool = False) -> list[Column]:
-    interval = f"with {level_percent(result.alpha)} interval"
-    return [
-        Column(name, "number", interval if signed else f"{hint}; {interval}") for name, hint, _ in MEASURES.values()
-    ]
+def _columns() -> list[Column]:
+    return [Column(name, "number", hint) for name, hint, _ in MEASURES.values()]
 
 
 def _people(row: GroupAccuracy) -> Cell:

@@ -17,7 +17,7 @@ def planted_table(result: AuditResult) -> Table:
         Column("Strength", "number", "added to the logit"),
         Column("Found", "mark"),
         Column("Power", "number", "share of bootstrap samples in which it is found"),
-        Column("Excess change ψ", "number"),
+        Column("psi", "number"),
         Column("p", "number"),
     ]
     rows = [
@@ -50,7 +50,7 @@ def generator_error(result: AuditResult) -> str:
     if not any(row.mean_error or row.psi_error for row in known):
         return f"{opening} That moves none of the model’s outputs."
     return (
-        f"{opening} That moves the average shift of {worst.label} by a standard error of "
+        f"{opening} That moves the mean effect of {worst.label} by a standard error of "
         f"{points(worst.mean_error or 0.0)}, the largest of all labels. The intervals and the equivalence p-values "
         "hold it, and an effect within it is not called a dependence."
     )

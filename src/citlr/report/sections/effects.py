@@ -59,8 +59,8 @@ def effects_table(result: AuditResult) -> Table:
     columns = [
         *_head_columns(result),
         Column("Verdict", "verdict"),
-        Column("Excess change ψ", "number", f"with {confidence} interval"),
-        Column("Average shift", "number", f"with {confidence} interval"),
+        Column("psi", "number", f"with {confidence} interval"),
+        Column("Mean effect", "number", f"with {confidence} interval"),
         Column("Adjusted p", "number", "Holm, all tests"),
         Column("Equivalence p", "number", "inside the margin"),
         Column("Margin", "number", "set beforehand"),

@@ -50,8 +50,8 @@ def _columns(result: AuditResult) -> list[Column]:
         Column("Label"),
         Column("Redrawn as"),
         Column("Images (patients)", "number"),
-        Column("Excess change ψ", "number", confidence),
-        Column("Average shift", "number", confidence),
+        Column("psi", "number", confidence),
+        Column("Mean effect", "number", confidence),
         Column("Changed across levels", "number", "raw share, noise included"),
     ]
 

@@ -148,7 +148,7 @@ def write_pipeline_figure(source: str | Path, target: str | Path) -> None:
     models = read_json(source)["models"]
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _scatter(left, models, "true_psi", "psi", "psi (excess flip rate)")
+    _scatter(left, models, "true_psi", "psi", "psi")
     _scatter(right, models, "true_mean_effect", "mean_effect", "mean effect on the decision")
     handles, labels = left.get_legend_handles_labels()
     if handles:
