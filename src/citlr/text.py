@@ -58,6 +58,18 @@ def shown(value: object) -> str:
     return shortened(brief.repr(value))
 
 
+def listed_few(names: Iterable[object], most: int = 5) -> str:
+    """List names, and count those beyond `most`.
+
+    Examples
+    --------
+    >>> listed_few("abcdefgh", 3), listed_few(["f", "m"])
+    ('a, b, c and 5 more', 'f, m')
+    """
+    every = [shortened(str(name), 60) for name in names]
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
 def markdown(value: str) -> str:
     r"""Write text into Markdown, a cell of a table too: what would be markup, a link or a mention stays text.
 

@@ -12,12 +12,12 @@ from report_fake import make_result
 
 from citlr.audit.gates import registry
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.images import gate_effectiveness
+from citlr.audit.gates.images import TRAIN_LONGER, gate_composition, gate_drift, gate_effectiveness, gate_placebo
 from citlr.audit.measures.carried import measure_carried
 from citlr.audit.measures.covariates import coded
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.results.records import Carried, Estimate, Gate, Quality
+from citlr.audit.results.records import Carried, Controls, Estimate, Gate, Placebo, Quality
 from citlr.audit.results.verdicts import withhold
 from citlr.config import GateConfig
 from citlr.errors import InputError
@@ -121,7 +121,34 @@ def test_the_gate_holds_the_share_at_the_size_of_the_model() -> None:
     assert "At 224 pixels" in gate(224)[1]
     assert "'F'" in gate(224)[1]
     assert gate(128) == (False, "What share of the attribute the redrawn images carry is unknown. No probe read the "
-                                "images at 128 pixels, the size that the model reads.")  # fmt: skip
+                                "images at 128 pixels, the size that the model reads. Measure the quality again "
+                                    "with this model (`citlr generate --force`).")  # fmt: skip
+
+
+def test_a_gate_that_fails_says_what_to_do_next() -> None:
+    """And one that passes does not."""
+    cases = (((0.056, 0.3, 0.001), TRAIN_LONGER), ((0.02, 0.01, 0.99), None))
+    for (composition, drift, pvalue), advice in cases:
+        quality = Quality(composition, {}, None, None, {"edema": drift}, None, "", ())
+        passed = advice is None
+        evidence = Evidence(
+            GateConfig(),
+            replace(_faithful(), quality=quality),
+            Carried(64, {"F": Estimate(0.9 if passed else 0.4, 0.3, 1.0)}),
+            controls=Controls(Placebo(pvalue, 0.1, 40), (), None),
+            coin_passed=passed,
+            retrainable=False,
+        )
+        for make in (gate_composition, gate_effectiveness, gate_drift, gate_placebo):
+            (gate,) = make(evidence)
+            assert gate.passed == passed, gate
+            assert gate.text.endswith(TRAIN_LONGER) == (not passed), gate
+    poor = replace(_faithful(), quality=replace(quality, composition=0.056))
+    (gate,) = gate_composition(Evidence(GateConfig(), poor, Carried(64, {})))
+    assert gate.text == (
+        "Redrawing an image as what it already is should change nothing; it changed by 5.6% of black-to-white, and "
+        f"at most 5.0% is allowed. {TRAIN_LONGER}"
+    )
 
 
 def test_a_new_gate_is_a_function_and_a_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:

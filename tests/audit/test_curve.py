@@ -11,7 +11,7 @@ import pytest
 from report_fake import make_result
 
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.images import ASK_FOR_A_CURVE, gate_effectiveness
+from citlr.audit.gates.images import ASK_FOR_A_CURVE, TRAIN_LONGER, gate_effectiveness
 from citlr.audit.measures.curve import Line, foretell
 from citlr.audit.measures.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.results.records import Carried, CurvePoint, Estimate, Gate, Quality
@@ -128,7 +128,7 @@ def test_the_gate_ends_with_what_is_foretold_or_with_how_to_ask() -> None:
     assert not failing.passed
     assert failing.text.endswith(f"at least 80% is needed. {foretell(points, 0.8)}")
     other_size = effectiveness(0.6, faithful(_224=points))
-    assert other_size.text.endswith(f"is needed. {ASK_FOR_A_CURVE}")
+    assert other_size.text.endswith(f"is needed. {TRAIN_LONGER} {ASK_FOR_A_CURVE}")
     assert "quality.learning_curve: [0.25, 0.5]" in ASK_FOR_A_CURVE
     assert effectiveness(0.6, faithful(), retrainable=False).text.endswith("at least 80% is needed.")
     assert effectiveness(0.9, faithful(_64=points)).text.endswith("at least 80% is needed.")

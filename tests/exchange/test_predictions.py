@@ -289,3 +289,11 @@ def test_without_truth_or_originals_the_page_says_what_is_missing(tmp_path: Path
         assert result.accuracy is not None
         assert result.accuracy.groups == ()
         assert says in result.accuracy.notes[0]
+
+
+def test_too_few_patients_are_told_how_many_would_do_and_the_key(tmp_path: Path) -> None:
+    done = citlr("assess", written(tmp_path, predictions(patients=24)), "--margin", ".05", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    said = " ".join(done.stderr.split())
+    assert "12 recorded as 'F', 12 recorded as 'M', and 20 of every level would do" in said
+    assert "lower --min-patients to 12 knowingly" in said

@@ -21,6 +21,7 @@ from citlr.generators.base import CounterfactualGenerator
 from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
 from citlr.run.stages import Stages
+from citlr.text import listed_few, visible
 
 # The folders of an audit's pictures.
 SETS = ("levels", "placebo", "replicates")
@@ -53,6 +54,17 @@ class Counterfactuals:
     generator: CounterfactualGenerator = field(repr=False)
     replicates: CounterfactualSet | None = None
     key: str = ""
+
+    def __repr__(self) -> str:
+        """Say what was redrawn, in a few lines."""
+        plan = self.main.plan
+        beside = [name for name in ("placebo", "replicates") if getattr(self, name) is not None]
+        return visible(
+            f"Counterfactuals of {len(plan.image_ids)} images, {len(set(plan.patient_ids))} patients\n"
+            f"  {plan.attribute}: {listed_few(plan.levels)}; {plan.draws} draws per level\n"
+            f"  {'edits' if plan.edits else 'pictures'} at {plan.size} pixels, by {type(self.generator).__name__}\n"
+            f"  beside them: {', '.join(beside) or 'nothing'}"
+        )
 
     @classmethod
     def open(cls, folder: Path, cohort: Cohort, generator: CounterfactualGenerator, *, key: str = "") -> Self:

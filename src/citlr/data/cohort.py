@@ -21,6 +21,7 @@ from citlr.data.splits import SPLITS, assign_splits
 from citlr.data.tables.printable import require_printable
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import fingerprint
+from citlr.text import listed_few, visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,18 @@ class Cohort:
     source: PixelSource | None = field(default=None, repr=False)
     fit: Fit = "pad"
     white: int = WHITE
+
+    def __repr__(self) -> str:
+        """Say how much there is of what, in a few lines; the table is `frame`."""
+        splits = self.frame["split"].value_counts(sort=False)
+        lines = [
+            f"Cohort of {len(self.frame)} images, {self.frame['patient_id'].nunique()} patients",
+            *(f"  {name}: {listed_few(self.levels(name))}" for name in self.attributes),
+            f"  labels: {listed_few(self.labels) or 'none'}",
+            f"  covariates: {listed_few(self.covariates) or 'none'}",
+            f"  splits: {', '.join(f'{name} {count}' for name, count in splits.items())}",
+        ]
+        return visible("\n".join(lines))
 
     def __post_init__(self) -> None:
         require_printable((*self.attributes, *self.labels, *self.covariates), "The name of a column")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,13 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     'inconclusive'
     """
     return max(verdicts, key=SEVERITY.index)
+
+
+def count_verdicts(rows: Sequence[TestRow]) -> str:
+    """Count the verdicts of some tests, the gravest first."""
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in reversed(SEVERITY)}
+    told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    return f"{len(rows)} {'test' if len(rows) == 1 else 'tests'}{f': {told}' if told else ''}"
 
 
 @dataclass(frozen=True)

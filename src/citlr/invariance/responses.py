@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.tables import read_long
+from citlr.text import listed_few, visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,16 @@ class Responses:
     factual: NDArray[np.intp] | None = None
     original: NDArray[np.float64] | None = None
     coarse: NDArray[np.float64] | None = None
+
+    def __repr__(self) -> str:
+        """Say what was answered, in a few lines; the numbers are `values`."""
+        known = ", ".join(name for name in ("factual", "original", "coarse") if getattr(self, name) is not None)
+        return visible(
+            f"Responses to {self.n_units} images, {self.n_patients} patients\n"
+            f"  {self.attribute}: {listed_few(self.levels)}; {self.n_draws} draws per level\n"
+            f"  labels: {listed_few(self.labels)}\n"
+            f"  known besides: {known or 'nothing'}"
+        )
 
     def __post_init__(self) -> None:
         _check_shape(self)

@@ -18,10 +18,11 @@ from citlr.invariance.generator_error import Replicates, contrast_error, widened
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
 from citlr.invariance.randomization.test import contrast_tests, omnibus_test
-from citlr.invariance.records import SEVERITY, ContrastTest, OmnibusRow, Verdict
+from citlr.invariance.records import SEVERITY, ContrastTest, OmnibusRow, Verdict, count_verdicts
 from citlr.invariance.responses import Responses
 from citlr.invariance.rows import Measured, contrast_rows, omnibus_rows
 from citlr.randomness import hashed_seed
+from citlr.text import listed_few, visible
 from citlr.values import Count, Flag, Number, Seed, Thresholds, checked
 
 
@@ -53,6 +54,14 @@ class Assessment:
     reason: str
     alpha: float
     margin: float
+
+    def __repr__(self) -> str:
+        """Say the verdict and its reason, and count the others; the numbers are `to_frame()`."""
+        return visible(
+            f"Assessment of {self.attribute} ({listed_few(self.levels)}) on {listed_few(self.labels)}: {self.verdict}\n"
+            f"  {self.reason}\n"
+            f"  {count_verdicts(self.tests)}, margin {self.margin:g}, alpha {self.alpha:g}; to_frame() has the numbers"
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per test; intervals become columns such as psi_low."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # What a failed gate tells its reader to do next.
 MORE_TO_READ = "More training images of every level would let a probe read it."
+MEASURE_AGAIN = "Measure the quality again with this model (`citlr generate --force`)."
 TRAIN_LONGER = "Train the generator longer, or on more images."
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
@@ -36,7 +37,9 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
     """Hold the smallest share of the attribute that is carried against its limit."""
     carried, limit = evidence.carried, evidence.limits.effectiveness
     if not carried.shares:
-        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note} {MORE_TO_READ}"
+        looked = any(one.size == carried.size for one in evidence.faithfulness.carried)
+        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note} "
+        text += MORE_TO_READ if looked else MEASURE_AGAIN
         yield Gate("effectiveness", None, limit, False, text, "generator")
         return
     level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)

@@ -32,7 +32,16 @@ from citlr.audit.results.records import (
 )
 from citlr.checks import failed
 from citlr.errors import InputError
-from citlr.invariance.records import SEVERITY, Estimate, OmnibusRow, SubgroupRow, TestRow, Verdict, worst
+from citlr.invariance.records import (
+    SEVERITY,
+    Estimate,
+    OmnibusRow,
+    SubgroupRow,
+    TestRow,
+    Verdict,
+    count_verdicts,
+    worst,
+)
 from citlr.run.files import write_json
 from citlr.text import shortened, shown, visible
 from citlr.values import said
@@ -145,6 +154,18 @@ class AuditResult:
         figures = importlib.import_module("citlr.report.charts.figures")
         return cast("Figure", figures.forest(self))
 
+    def __repr__(self) -> str:
+        """Say the verdicts, in a few lines; `print` says why, and `to_frame()` has the numbers."""
+        gates = len(failed(self.quality.gates))
+        lines = [
+            f"AuditResult of {self.model}: {self.verdict}",
+            f"  {count_verdicts(self.tests)}",
+            *(f"  {row.label}, {row.contrast[1]} - {row.contrast[0]}: {row.verdict}" for row in self.tests[:_MOST]),
+            *([f"  and {len(self.tests) - _MOST} more"] if len(self.tests) > _MOST else []),
+            f"  gates: {len(self.quality.gates) - gates} passed, {gates} failed",
+        ]
+        return visible("\n".join(lines))
+
     def __str__(self) -> str:
         """One sentence per label, then the table."""
         sentences = [row.reason for row in self.tests]
@@ -159,12 +180,15 @@ class AuditResult:
         return visible("\n".join([f"{self.model}: {self.verdict}", *sentences, "", table]))
 
     def _repr_html_(self) -> str:
-        said = [row.reason for row in self.tests] + ([self.condition] if self.condition else [])
+        more = len(self.tests) - _MOST
+        said = [row.reason for row in self.tests[:_MOST]] + ([self.condition] if self.condition else [])
+        said += [f"And {more} tests more: to_frame() has all of them."] if more > 0 else []
         sentences = "".join(f"<li>{html.escape(one)}</li>" for one in said)
-        table: str = self.to_frame()[list(_SHOWN)].to_html(index=False, escape=True)
+        table: str = self.to_frame()[list(_SHOWN)].head(_MOST).to_html(index=False, escape=True)
         return visible(f"<h3>{html.escape(self.model)}: {self.verdict}</h3><ul>{sentences}</ul>{table}")
 
 
+_MOST = 8  # tests that a notebook is shown
 _SHOWN = ("label", "contrast", "psi", "psi_low", "psi_high", "mean_effect", "pvalue_adjusted", "margin", "verdict")
 
 

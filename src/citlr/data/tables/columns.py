@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.text import read_text
 from citlr.errors import InputError, MissingExtraError, did_you_mean
+from citlr.text import shortened
 
 # Blank cells, as tables out of hospitals, R and pandas write them, in lower case. Words such as "None" may be values
 # and stay.
@@ -239,10 +240,10 @@ def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
     for what, pattern in _UNSAFE.items():
         bad = paths[clean.str.contains(pattern, regex=True).fillna(False).astype(bool)]
         if len(bad):
+            where = f"in {len(bad)} {'row' if len(bad) == 1 else 'rows'}, the first in row {bad.index[0] + 1}"
             raise InputError(
-                f"{source} has an image path {what} in {len(bad)} {'row' if len(bad) == 1 else 'rows'}, the first in "
-                f"row {bad.index[0] + 1}: {str(bad.iloc[0])!r}. Write paths that start in the image folder and stay inside "
-                "it, such as 'patient1/image1.png'."
+                f"{source} has an image path {what} {where}: '{shortened(str(bad.iloc[0]))}'. Write paths that start in "
+                "the image folder and stay inside it, such as 'patient1/image1.png'."
             )
     return clean.astype(str)
 
