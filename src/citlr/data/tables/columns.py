@@ -242,8 +242,8 @@ def refuse_unsafe_paths(paths: pd.Series, *, source: str) -> pd.Series:
         if len(bad):
             where = f"in {len(bad)} {'row' if len(bad) == 1 else 'rows'}, the first in row {bad.index[0] + 1}"
             raise InputError(
-                f"{source} has an image path {what} {where}: '{shortened(str(bad.iloc[0]))}'. Write paths that start in "
-                "the image folder and stay inside it, such as 'patient1/image1.png'."
+                f"{source} has an image path {what} {where}: '{shortened(str(bad.iloc[0]))}'. Write paths that start "
+                "in the image folder and stay inside it, such as 'patient1/image1.png'."
             )
     return clean.astype(str)
 
