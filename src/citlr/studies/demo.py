@@ -10,7 +10,7 @@ import yaml
 from citlr.audit.results.result import AuditResult
 from citlr.config import parse_config, read_config
 from citlr.console import Narrator
-from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.report.stage import run_audit
 from citlr.run.files import atomic_write
@@ -66,7 +66,7 @@ def _models_stage(world: PhantomWorld, seed: int, narrator: Narrator) -> Stage:
         biased = BiasedClassifier(blind, attribute_detector(world), strength=BIAS)
         for name, module in {"blind": blind, "biased": biased}.items():
             card = make_card([FINDING], input=InputSpec(size=SIZE), output=OutputSpec("logit"))
-            export_torchscript(module, folder / "models" / f"{name}.ts", card)
+            export_program(module, folder / "models" / f"{name}.pt2", card)
 
     return Stage("models", {"world": repr(world), "seed": seed, "bias": BIAS}, work, ("models",))
 
@@ -97,5 +97,5 @@ def _config(seed: int) -> dict[str, Any]:
         "controls": {"placebo_images": 100},
         "quality": {"cycles": 2},
         "report": {"gallery": 6},
-        "models": {name: {"source": f"models/{name}.ts", **model} for name in ("blind", "biased")},
+        "models": {name: {"source": f"models/{name}.pt2", **model} for name in ("blind", "biased")},
     }

@@ -24,7 +24,7 @@ from citlr.generators.quality.left import Yardstick, describe, error_of
 
 # Kinds whose first guess of the evidence is below this share of the best one's are not tried.
 PROMISING = 0.1
-# By what share of the difference a kind has to bring left-out images closer, and by how many of its standard errors.
+# By what share of a difference a kind has to bring left-out images closer, and by how many of its standard errors.
 SHARE, ERRORS = 0.02, 2.0
 # Gauss-Newton steps of a kind on trial, and further ones in the end.
 FIRST_STEPS, STEPS = 3, 2
@@ -40,35 +40,53 @@ class Judge:
     def __init__(self, cases: Cases, random: np.random.Generator) -> None:
         self.cases = cases
         self.measure = Yardstick(describe(cases.images.numpy()), cases.design, random)
-        influences = cases.design.influences(cases.images.flatten(1).double().numpy())
-        self.pixel_error = (influences**2).sum(axis=1) + 1e-12
+        self.pixels = cases.images.flatten(1).double().numpy()
+        self.pixel_error = [(own**2).sum(axis=0) + 1e-12 for own in cases.design.influences(self.pixels)]
 
     def look(self, edit: Edit) -> Looked:
-        """Look at images in the middle of the levels: there both sides are blurred alike by being moved.
+        """Look at what the way to the middle of the levels changes more than the way from it does.
 
-        Under each level, only one side is, and every displacement is refused for its blur.
+        Moving an image blurs it, and a blurred grain differs less: by itself a displacement passes for a cure of it.
         """
-        images = self.cases.middle(edit)
-        apart = self.cases.design.difference(images.flatten(1).double().numpy()) ** 2 / self.pixel_error
-        return Looked(self.measure.shares(describe(images.numpy())), float(apart.mean()))
+        there, back = (self.cases.moved(edit, way) for way in (-1.0, 1.0))
+        described = describe(self.cases.images.numpy()) + (describe(there.numpy()) - describe(back.numpy())) / 2
+        pixels = self.pixels + ((there - back) / 2).flatten(1).double().numpy()
+        apart = np.zeros(self.cases.design.patients)
+        influences = self.cases.design.influences(pixels, null=True)
+        for own, error in zip(influences, self.pixel_error, strict=True):
+            apart += ((own / error) @ own.sum(axis=0) - (own**2 / error).sum(axis=1)) / own.shape[1]
+        return Looked(self.measure.shares(described), apart)
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What a judge sees of the difference between levels.
+    """What a judge sees of the difference between levels: what every patient adds (patients,) to its square.
 
-    - `left`: what every patient adds (patients,) to the squared difference.
-    - `apart`: squared difference of mean images, in units of its error: 1 is chance.
+    - `left`: in numbers that no edit is fitted to, by their covariance: what anatomy hardly varies counts most.
+    - `apart`: of mean images, pixel by pixel, in units of the error of a pixel: what shows in the picture counts most.
     """
 
     left: npt.NDArray[np.floating]
-    apart: float
+    apart: npt.NDArray[np.floating]
 
     @classmethod
     def of(cls, judges: Sequence[Judge], states: Sequence[State]) -> Looked:
         """Let every judge look at the edits of the other half."""
         each = [judge.look(state.edit) for judge, state in zip(judges, states, strict=True)]
-        return cls(np.concatenate([one.left for one in each]), float(np.mean([one.apart for one in each])))
+        return cls(np.concatenate([one.left for one in each]), np.concatenate([one.apart for one in each]) / len(each))
+
+    def gain(self, now: Looked, first: Looked) -> float:
+        """Give the shares of both differences that are gone since `now`, added; 0 where none of them has shrunk."""
+        wholes = float(first.left.sum()), max(float(first.apart.sum()), 1.0)
+        pairs = (now.left, self.left, wholes[0], SHARE * wholes[0]), (now.apart, self.apart, wholes[1], SLACK)
+        shares, closer = [], False
+        for before, after, whole, slack in pairs:
+            gained = before - after
+            shares.append(float(gained.sum()) / whole)
+            if gained.sum() < -slack:
+                return 0.0
+            closer |= bool(gained.sum() >= max(slack, SHARE * whole, ERRORS * error_of(gained)))
+        return sum(shares) if closer else 0.0
 
 
 def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[str, ...], dict[str, float]]:
@@ -77,24 +95,18 @@ def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[s
     Gives the kinds, and what share of the difference was left after each.
     """
     states = [search.start for search in searches]
-    now = Looked.of(judges, states)
-    first, shares = float(now.left.sum()), {}
-    while first > 0:
+    first = now = Looked.of(judges, states)
+    shares: dict[str, float] = {}
+    while first.left.sum() > 0:
         tried = {}
         for kind in _promising(searches, states):
-            kinds = (*states[0].kinds, kind)
-            ends = [search.steps(search.start, kinds, FIRST_STEPS) for search in searches]
-            seen = Looked.of(judges, ends)
-            if seen.apart <= now.apart + SLACK:
-                tried[kind] = seen, ends
-        if not tried:
-            break
-        best = min(tried, key=lambda kind: float(tried[kind][0].left.sum()))
-        gained = now.left - tried[best][0].left
-        if gained.sum() < max(SHARE * first, ERRORS * error_of(gained)):
+            ends = [search.steps(search.start, (*states[0].kinds, kind), FIRST_STEPS) for search in searches]
+            tried[kind] = Looked.of(judges, ends), ends
+        best = max(tried, key=lambda kind: tried[kind][0].gain(now, first), default=None)
+        if best is None or tried[best][0].gain(now, first) <= 0:
             break
         now, states = tried[best]
-        shares[best] = round(float(now.left.sum()) / first, 4)
+        shares[best] = round(float(now.left.sum() / first.left.sum()), 4)
     return states[0].kinds, shares
 
 

@@ -58,14 +58,15 @@ class Cases:
     coded: Tensor
     design: Design
 
-    def middle(self, edit: Edit) -> Tensor:
-        """Edit every image (n, 1, s, s) to the middle of the levels."""
-        own = -self.coded @ torch.from_numpy(edit.coefficients).float()
-        return edited(self.family, self.images, own, self.frame, placed(-self.coded, edit.fine, self.frame.back))
+    def moved(self, edit: Edit, way: float) -> Tensor:
+        """Edit every image (n, 1, s, s) to the middle of the levels (`way` -1), or as far from it (1)."""
+        coded = way * self.coded
+        own = coded @ torch.from_numpy(edit.coefficients).float()
+        return edited(self.family, self.images, own, self.frame, placed(coded, edit.fine, self.frame.back))
 
     def measure(self, edit: Edit) -> Seen:
         """Measure images at the middle of the levels, registered anew."""
-        images = self.middle(edit)
+        images = self.moved(edit, -1.0)
         forth = self.frame.forth if images is self.images else frame_of(images, self.atlas).forth
         return Seen(
             summaries(images, forth).double().numpy(),

@@ -18,12 +18,15 @@ from citlr.generators.edits.warps import blur, gradient, warp
 # Gaussians between the bands of an image, in 64ths of its side.
 BANDS = (0.8, 2.0, 5.0)
 # Kinds of change, and the channels of each.
-CHANNELS = {"shade": 1, "contrast": len(BANDS) + 1, "tone": 2, "displacement": 2}
+CHANNELS = {"shade": 1, "contrast": len(BANDS) + 1, "tone": 2, "displacement": 2, "local displacement": 2}
+DISPLACEMENTS = ("displacement", "local displacement")
 # What a coefficient of 1 does: grey values, log gain of a band (the last is what is left below all bands), grey values
 # at the middle of the scale, pixels of 64. About as much as an attribute does, so that kinds compare.
-UNITS = {"shade": (0.1,), "contrast": (0.5, 0.5, 0.4, 0.1), "tone": (0.05, 0.05), "displacement": (1.5, 1.5)}
+UNITS = {"shade": (0.1,), "contrast": (0.5, 0.5, 0.4, 0.1), "tone": (0.05, 0.05)} | dict.fromkeys(
+    DISPLACEMENTS, (1.5, 1.5)
+)
 # Points along a side of the grids of coefficients, of each kind: what is smooth is written by few.
-GRIDS = {"shade": (16, 8, 4), "contrast": (4, 1), "tone": (4, 1), "displacement": (4, 2)}
+GRIDS = {"shade": (16, 8, 4), "contrast": (4, 1), "tone": (4, 1), "displacement": (4, 2), "local displacement": (8,)}
 # How far an edit goes at most: the logarithm of a gain, and a displacement along an axis in pixels of 64.
 MOST_GAIN, MOST_DISPLACEMENT = 1.5, 6.0
 # Points along a side of a block: what one variance is given to.
@@ -106,19 +109,18 @@ class Family:
             own = coefficients[:, field.span].reshape(n, field.grid, field.grid) * field.unit
             axis = hats(field.grid, self.size).to(own)
             drawn[field.kind][:, field.channel] += axis @ own @ axis.T
-        drawn["displacement"] = drawn["displacement"] * unit
-        return drawn
+        return drawn | {kind: drawn[kind] * unit for kind in DISPLACEMENTS}
 
     def split(self, images: Tensor, coefficients: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
         """Give the edits of images (n, 1, s, s): what they add (n, 1, s, s) and displacements (n, 2, s, s)."""
         maps = self.maps(coefficients)
-        flat = {kind: warp(value, frame.back) for kind, value in maps.items() if kind != "displacement"}
+        flat = {kind: warp(value, frame.back) for kind, value in maps.items() if kind not in DISPLACEMENTS}
         gains = (flat["contrast"].clamp(-MOST_GAIN, MOST_GAIN).exp() - 1) * bands(images)
         added = flat["shade"] + gains.sum(dim=1, keepdim=True)
         added = added + (flat["tone"] * tones(images)).sum(dim=1, keepdim=True)
         # A step in the atlas is a longer one in a larger chest: by the slope of its registration.
         slope = torch.eye(2).to(images).view(1, 2, 2, 1, 1) + gradient(frame.forth)
-        pushed = torch.einsum("ncdyx,ndyx->ncyx", slope, maps["displacement"])
+        pushed = torch.einsum("ncdyx,ndyx->ncyx", slope, sum(maps[kind] for kind in DISPLACEMENTS))
         most = MOST_DISPLACEMENT * self.size / 64
         return added, warp(pushed, frame.back).clamp(-most, most)
 

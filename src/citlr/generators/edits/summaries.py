@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.generators.edits.atlas import BATCH, register
-from citlr.generators.edits.family import Family, Frame, apply, bands, hats, tones
+from citlr.generators.edits.family import DISPLACEMENTS, Family, Frame, apply, bands, hats, tones
 from citlr.generators.edits.warps import inverse, resized, warp
 
 # Points along a side: of grey values, of energies and displacements.
@@ -79,7 +79,7 @@ def formula(family: Family, registered: Tensor) -> Tensor:
     for field in family.fields:
         axis = hats(field.grid, family.size)
         bumps = field.unit * torch.einsum("yi,xj->ijyx", axis, axis).reshape(-1, 1, family.size, family.size)
-        if field.kind == "displacement":
+        if field.kind in DISPLACEMENTS:
             moved = torch.zeros(len(bumps), 2, family.size, family.size)
             moved[:, field.channel] = -SEEN * bumps[:, 0]
             table[energies.stop :, field.span] = functional.adaptive_avg_pool2d(moved, CELLS).flatten(1).T

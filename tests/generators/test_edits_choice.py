@@ -1,0 +1,88 @@
+"""The judge of edits: what it takes for an improvement, and what not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from citlr.generators.conditions import Conditions
+from citlr.generators.edits.atlas import build_atlas
+from citlr.generators.edits.choice import Judge, Looked
+from citlr.generators.edits.estimate import Cases, Edit
+from citlr.generators.edits.family import Family, bands
+from citlr.generators.edits.summaries import frame_of
+from citlr.generators.effects.contrasts import coded, design
+from citlr.simulators.phantom import PhantomWorld
+
+PATIENTS = 240
+
+
+def cases(images: torch.Tensor, level: np.ndarray) -> Cases:
+    frame = pd.DataFrame({"patient_id": np.arange(len(level)), "sex": np.array(["F", "M"])[level]})
+    conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    codes, sex = conditions.encode(frame), conditions.attributes[0]
+    atlas = build_atlas(images)
+    designed = design(conditions, sex, codes, frame["patient_id"].to_numpy())
+    return Cases(Family(64), atlas, images, frame_of(images, atlas), coded(conditions, sex, codes), designed)
+
+
+def with_grain() -> tuple[torch.Tensor, np.ndarray]:
+    """Chests of an anatomy that varies, with a grain under one level; the phantom's own attribute does nothing."""
+    images = (
+        PhantomWorld(size=64, strength=0.0, anatomy="varying").sample(PATIENTS, seed=8, images_per_patient=1).images()
+    )
+    level = np.arange(PATIENTS) % 2
+    checker = (np.indices((64, 64)).sum(axis=0) % 2 * 2 - 1) * 0.05
+    return torch.from_numpy((images + level[:, None, None, None] * checker).astype(np.float32).clip(0, 1)), level
+
+
+def pushed(own: Cases, kind: str = "displacement") -> Edit:
+    """An edit that pushes everything, by about a pixel, and has nothing to do with the levels."""
+    still = Edit.none(1, own.family)
+    coefficients = np.zeros_like(still.coefficients)
+    columns = own.family.columns(kind).numpy()
+    coefficients[:, columns] = np.random.default_rng(5).standard_normal(int(columns.sum()))
+    return Edit(coefficients, still.fine)
+
+
+def test_moving_images_is_no_cure_of_a_grain() -> None:
+    own = cases(*with_grain())
+    judge = Judge(own, np.random.default_rng(0))
+    still, moved = judge.look(Edit.none(1, own.family)), judge.look(pushed(own))
+    assert still.left.sum() > 0
+    assert still.apart.sum() > 1
+    # Their grain is blurred when they are moved, by whatever: by that alone the levels differ by less.
+    energy = [
+        own.design.difference((bands(images)[:, 0] ** 2).mean(dim=(1, 2)).double().numpy()[:, None])[0, 0]
+        for images in (own.images, own.moved(pushed(own), -1.0))
+    ]
+    assert 0 < energy[1] < 0.7 * energy[0]
+    assert moved.gain(still, still) == 0.0
+
+
+def test_what_takes_the_difference_off_gains_all_of_it_and_its_opposite_nothing() -> None:
+    images, level = with_grain()
+    own = cases(images, level)
+    judge = Judge(own, np.random.default_rng(0))
+    apart = torch.from_numpy(own.design.difference(judge.pixels).reshape(1, 64, 64)).float()
+    still = Edit.none(1, own.family)
+    fine = still.fine | {"film": apart}
+    first = judge.look(still)
+    taken, doubled = (judge.look(Edit(still.coefficients, {**fine, "film": sign * fine["film"]})) for sign in (1, -1))
+    assert taken.gain(first, first) > 1.0
+    assert taken.apart.sum() < 0.1 * first.apart.sum()
+    assert doubled.gain(first, first) == 0.0
+    assert isinstance(taken, Looked)
+    assert doubled.apart.sum() > 2 * first.apart.sum()
+
+
+def test_where_levels_do_not_differ_nothing_is_gained() -> None:
+    images, level = with_grain()
+    own = cases(images, np.random.default_rng(3).permutation(level))
+    judge = Judge(own, np.random.default_rng(0))
+    first = judge.look(Edit.none(1, own.family))
+    gains = [
+        judge.look(pushed(own, kind)).gain(first, first) for kind in ("shade", "displacement", "local displacement")
+    ]
+    assert gains == [0.0, 0.0, 0.0]
