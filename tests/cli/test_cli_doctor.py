@@ -32,6 +32,4 @@ def test_a_missing_extra_comes_with_the_command_that_installs_it(monkeypatch: py
     rare, usual = machine.extras()
     assert (rare.missing, rare.remedy) == (("no-such-package",), "pip install 'citlr[rare]'")
     assert (usual.missing, usual.remedy) == ((), "")
-    assert "no no-such-package: pip install 'citlr[rare]'" in str(
-        machine.Machine({}, (), 1, 1, {}, {}, (rare, usual))
-    )
+    assert "no no-such-package: pip install 'citlr[rare]'" in str(machine.Machine({}, (), 1, 1, {}, {}, (rare, usual)))

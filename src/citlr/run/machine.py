@@ -1,4 +1,4 @@
-"""What this machine is and what is installed on it, without a path and without anything of a patient (`citlr doctor`)."""
+"""What this machine is and what is installed on it, without a path or anything of a patient: `citlr doctor`."""
 
 from __future__ import annotations
 
