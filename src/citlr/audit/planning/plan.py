@@ -156,7 +156,8 @@ class Forecast:
         learnt = self.pilot.images["train"] + self.pilot.images["validation"]
         grown = (self.counts["train"] + self.counts["validation"]) / learnt
         weights = mb["generator", "rest"]
-        fit = mb["fit", "arrays"] * grown + COPIES * weights * bool(self.pilot.paces)
+        trained = sum(_parameters(self.pilot).values()) * 4 / 1e6
+        fit = mb["fit", "arrays"] * grown + COPIES * trained
         quality = mb["quality", "arrays"] * grown + mb["quality", "rest"]
         return {
             "finished": round(pictures + answers + weights + mb["page", "rest"], 1),
