@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
+from citlr.audit.assembly import (
+    CLOSED,
+    build_predictor,
+    generator_of,
+    held,
+    provenance,
+    quality_settings_of,
+    request_of,
+)
 from citlr.audit.generation import Counterfactuals, generate_stage
-from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
+from citlr.audit.measures.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.on_disk import on_disk
 from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
-from citlr.audit.redrawing.coin import coin_sample
-from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import (
@@ -31,7 +36,6 @@ from citlr.audit.stages import (
     predict_stage,
     quality_stage,
 )
-from citlr.config import AuditConfig
 from citlr.config.kinds import IMAGES
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -44,31 +48,6 @@ from citlr.run.folder import Run
 from citlr.run.stage import Stage, StageRecord
 
 STAGES = ("cohort", "fit", "generate", "quality", "predict", "test")
-
-
-def request_of(config: AuditConfig) -> CohortRequest:
-    """Give what is asked of the generator."""
-    return CohortRequest(
-        attribute=config.cohort.attribute,
-        levels=config.cohort.levels,
-        placebo_images=coin_sample(config.controls.placebo_images, config.test.margin),
-        replicate_images=config.controls.replicate_images,
-        seed=config.seed,
-        **config.generate.model_dump(),
-    )
-
-
-def quality_settings_of(config: AuditConfig, hold: Sequence[str], sizes: Sequence[int]) -> QualitySettings:
-    """Give how redrawn images are measured, for models that read at these sizes."""
-    return QualitySettings(
-        hold=tuple(hold),
-        sizes=sorted({*sizes}),
-        probe_steps=config.gates.probe_steps,
-        features=config.quality.features,
-        cycles=config.quality.cycles,
-        learning_curve=config.quality.learning_curve,
-        seed=config.seed,
-    )
 
 
 class Chain:

@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from citlr.audit.assembly import generator_from, generator_of
-from citlr.audit.chain import Chain, quality_settings_of, request_of
+from citlr.audit.assembly import generator_from, generator_of, quality_settings_of, request_of
+from citlr.audit.chain import Chain
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness
 from citlr.audit.on_disk import on_disk
