@@ -77,6 +77,7 @@ class Pilot:
     generator: LearntGenerator | ImagesOnDisk
     request: CohortRequest
     quality: QualitySettings
+    write_page: WritePage
     levels: int = 2
     peak_memory_mb: float | None = None
     peak_gpu_mb: float | None = None
@@ -114,7 +115,7 @@ def fly(chain: Chain, *, write_page: WritePage, seconds: float, narrator: Narrat
     generator = _untrained(chain, hold)
     pilot = Pilot(
         {"train": len(splits[0]), "validation": len(splits[1]), "test": len(test)},
-        {}, {}, {}, {}, generator, request, quality_settings_of(config, hold, tuple(chain.sizes.values())),
+        {}, {}, {}, {}, generator, request, quality_settings_of(config, hold, tuple(chain.sizes.values())), write_page,
     )  # fmt: skip
     if gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -128,7 +129,7 @@ def fly(chain: Chain, *, write_page: WritePage, seconds: float, narrator: Narrat
         pilot.levels = len(counterfactuals.levels)
         faithfulness = _quality(pilot, counterfactuals, splits, root / "quality")
         for model in config.models:
-            _predict_and_test(pilot, chain, model, counterfactuals, faithfulness, sample, root / "models", write_page)
+            _predict_and_test(pilot, chain, model, counterfactuals, faithfulness, sample, root / "models")
     pilot.peak_memory_mb = peak_memory_mb()
     pilot.peak_gpu_mb = torch.cuda.max_memory_allocated() / 1e6 if gpu else None
     return pilot
@@ -188,7 +189,6 @@ def _predict_and_test(
     faithfulness: Faithfulness,
     sample: Cohort,
     folder: Path,
-    write_page: WritePage,
 ) -> None:
     """Ask a model, test its answers and write the page."""
     config, test = chain.config, counterfactuals.cohort
@@ -217,5 +217,5 @@ def _predict_and_test(
             )
         )
     with pilot.stage("report"):
-        write_page(folder / name / "audit.html", result, responses=responses)
+        pilot.write_page(folder / name / "audit.html", result, responses=responses)
     pilot.weigh("page", folder / name)
