@@ -251,7 +251,7 @@ def make_provenance(labels, attribute):
         "device": "cpu (2 cores)",
         "config": {
             "cohort": {"table": "/srv/ann/study/cohort.csv", "attribute": attribute, "labels": list(labels)},
-            "generator": {"kind": "dldm", "preset": "small", "size": 64, "hold": ["view"]},
+            "generator": {"kind": "dldm", "preset": "laptop", "size": 64, "hold": ["view"]},
             "test": {"threshold": 0.5, "margin": 0.02, "randomizations": 4999},
         },
         "inputs": {"/srv/ann/study/cohort.csv": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},

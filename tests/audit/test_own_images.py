@@ -94,6 +94,14 @@ def test_the_page_leads_from_files_to_a_verdict(brought: Path) -> None:
     assert "gates" in [rule.name for rule in check_policy({"model": result}, Policy()).breaches]
 
 
+def test_the_plan_of_images_trains_nothing_and_asks_for_no_coin(brought: Path) -> None:
+    done = citlr("audit", "audit.yaml", "--dry-run", "--quiet", cwd=brought)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing is trained" in done.stdout
+    assert f"{TESTED} images, 2 draws of every level; 0 for the coin, 0 for replicates" in done.stdout
+    assert "network" not in done.stdout
+
+
 def test_an_image_that_was_changed_since_is_read_again(brought: Path, tmp_path: Path) -> None:
     copied = tmp_path / "brought"
     shutil.copytree(brought, copied, ignore=shutil.ignore_patterns("run"))

@@ -1,26 +1,68 @@
-"""Threads that wait do not burn the processor: the command line bounds their spinning before torch is loaded."""
+"""What the package tells OpenMP before torch is loaded: how long waiting threads spin, and how many there are."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-PROGRAM = (
+from citlr.threads import processors, tell_openmp
+
+VERB = (
     "import os, sys\nsys.argv = ['citlr', '--version']\nfrom citlr.cli.main import main\n"
     "try:\n    main()\nexcept SystemExit:\n    pass\n"
-    "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
 )
+PACKAGE = "import os, sys\nimport citlr.generators\n"
+TOLD = "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
 
 
+@pytest.mark.parametrize("program", [VERB, PACKAGE], ids=["a verb", "the package in Python"])
 @pytest.mark.parametrize(
     ("given", "found"), [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")]
 )
-def test_spinning_is_bounded_unless_the_user_says_otherwise(given: dict[str, str], found: str) -> None:
+def test_spinning_is_bounded_unless_the_user_says_otherwise(program: str, given: dict[str, str], found: str) -> None:
     own = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env={**own, **given}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program + TOLD], env={**own, **given}, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == f"{found} False"
+
+
+@pytest.mark.skipif(processors() < 2, reason="one processor cannot be halved")
+def test_a_container_with_fewer_processors_than_the_machine_gets_as_many_threads(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    environment: dict[str, str] = {}
+    tell_openmp(environment, tmp_path)
+    assert environment["OMP_NUM_THREADS"] == "1"
+    chosen = {"OMP_NUM_THREADS": "7"}
+    tell_openmp(chosen, tmp_path)
+    assert chosen["OMP_NUM_THREADS"] == "7"
+    old = tmp_path / "old"
+    (old / "cpu").mkdir(parents=True)
+    (old / "cpu" / "cpu.cfs_quota_us").write_text("50000\n")
+    (old / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert processors(old) == 1
+
+
+def test_where_nothing_limits_the_processors_their_number_is_left_to_openmp(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    for place in (tmp_path, tmp_path / "nowhere"):
+        environment: dict[str, str] = {}
+        tell_openmp(environment, place)
+        assert "OMP_NUM_THREADS" not in environment
+        assert processors(place) == len(os.sched_getaffinity(0))
+
+
+def test_workers_divide_the_threads_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    import joblib
+
+    from citlr.studies.kit.engines import Engine
+
+    monkeypatch.setattr("citlr.threads._told", 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    with Engine("loky", 2).running():
+        found = joblib.Parallel()(joblib.delayed(os.getenv)("OMP_NUM_THREADS") for _ in range(2))
+    assert found == ["2", "2"]

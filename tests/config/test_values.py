@@ -129,7 +129,7 @@ def test_no_field_of_a_generator_takes_junk(record: type[Any]) -> None:
         ({"options": {"phi_channels": [8, True]}}, "phi_channels"),
         ({"options": {"sampling_steps": 900}}, "sampling steps do not fit"),
         ({"options": {"accelerator": "cpuu"}}, "accelerator='cpuu'"),
-        ({"preset": "smal"}, "Did you mean 'small'"),
+        ({"preset": "laptp"}, "Did you mean 'laptop'"),
         ({"size": 45}, "multiple of 4"),
         ({"kind": "vae", "options": {"beta": -2}}, "beta=-2"),
         ({"kind": "latent-shift", "options": {"autoencoder": {"ae_rate": "quick"}}}, "ae_rate='quick'"),

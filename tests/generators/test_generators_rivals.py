@@ -264,7 +264,7 @@ def test_rivals_refuse_bad_settings_and_requests(world) -> None:
     for kind, options, message in [
         ("vae", {"beta": -1.0}, "beta=-1.0: it should be greater than 0"),
         ("vae", {"betta": 1.0}, "Did you mean 'beta'"),
-        ("vae", {"preset": "smal"}, "Did you mean 'small'"),
+        ("vae", {"preset": "laptp"}, "Did you mean 'laptop'"),
         ("latent-shift", {"abduction": "noisy"}, "Did you mean 'noise'"),
         ("latent-shift", {"autoencoder": {"ae_stepz": 3}}, "Did you mean 'ae_steps'"),
         ("vea", {}, "Did you mean 'vae'"),

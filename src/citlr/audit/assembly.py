@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from citlr.audit.measures.faithfulness import QualitySettings
 from citlr.audit.privacy import scrub
-from citlr.config import GeneratorConfig, ModelConfig
+from citlr.audit.redrawing.coin import coin_sample
+from citlr.audit.redrawing.drawing import CohortRequest
+from citlr.config import AuditConfig, GeneratorConfig, ModelConfig
 from citlr.data.cohort import Cohort
 from citlr.data.redrawn import read_redrawn
 from citlr.generators.learnt import LearntGenerator
@@ -43,6 +47,31 @@ def generator_from(settings: GeneratorConfig) -> LearntGenerator:
     """Build the generator that a section describes, not trained yet."""
     return build_generator(
         settings.kind, size=settings.size, hold=settings.hold, preset=settings.preset, **settings.options
+    )
+
+
+def request_of(config: AuditConfig) -> CohortRequest:
+    """Give what is asked of the generator."""
+    return CohortRequest(
+        attribute=config.cohort.attribute,
+        levels=config.cohort.levels,
+        placebo_images=coin_sample(config.controls.placebo_images, config.test.margin),
+        replicate_images=config.controls.replicate_images,
+        seed=config.seed,
+        **config.generate.model_dump(),
+    )
+
+
+def quality_settings_of(config: AuditConfig, hold: Sequence[str], sizes: Sequence[int]) -> QualitySettings:
+    """Give how redrawn images are measured, for models that read at these sizes."""
+    return QualitySettings(
+        hold=tuple(hold),
+        sizes=sorted({*sizes}),
+        probe_steps=config.gates.probe_steps,
+        features=config.quality.features,
+        cycles=config.quality.cycles,
+        learning_curve=config.quality.learning_curve,
+        seed=config.seed,
     )
 
 

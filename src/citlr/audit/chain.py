@@ -8,14 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.audit.assembly import CLOSED, build_predictor, generator_of, held, provenance
+from citlr.audit.assembly import (
+    CLOSED,
+    build_predictor,
+    generator_of,
+    held,
+    provenance,
+    quality_settings_of,
+    request_of,
+)
 from citlr.audit.generation import Counterfactuals, generate_stage
-from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
+from citlr.audit.measures.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.on_disk import on_disk
 from citlr.audit.preconditions import require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
-from citlr.audit.redrawing.coin import coin_sample
-from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import (
@@ -33,9 +39,8 @@ from citlr.audit.stages import (
 from citlr.config.kinds import IMAGES
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, StateError
+from citlr.errors import StateError
 from citlr.generators.base import CounterfactualGenerator
-from citlr.generators.quality.features import load_extractor
 from citlr.generators.registry import load_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.specs import InputSpec
@@ -101,9 +106,6 @@ class Chain:
     def cohort(self) -> None:
         """Read the cohort, and try every model on one batch of it before anything long starts."""
         require_possible(self.config)
-        load_extractor(self.config.quality.features)
-        if not self.config.cohort.table.is_file():
-            raise InputError(f"There is no table at '{self.config.cohort.table}' (cohort.table): correct the path.")
         record = self.do(cohort_stage(self.config.cohort, self.narrator))
         self.narrator.say(f"cohort: {record.facts['images']} images")
         for name in self.config.models:
@@ -127,15 +129,7 @@ class Chain:
 
     def generate(self) -> None:
         """Redraw the test images."""
-        config, after = self.config, (self.keys["fit"],)
-        request = CohortRequest(
-            attribute=config.cohort.attribute,
-            levels=config.cohort.levels,
-            placebo_images=coin_sample(config.controls.placebo_images, config.test.margin),
-            replicate_images=config.controls.replicate_images,
-            seed=config.seed,
-            **config.generate.model_dump(),
-        )
+        config, after, request = self.config, (self.keys["fit"],), request_of(self.config)
         if config.generator.table is not None:
             request = on_disk(request, self._draws())
         generator = lambda: self.generator  # noqa: E731 - read only when it is needed
@@ -152,16 +146,8 @@ class Chain:
 
     def quality(self) -> None:
         """Measure how faithful the redrawn images are."""
-        config, after = self.config, (self.keys["generate"],)
-        settings = QualitySettings(
-            hold=held(self.run, self.whole),
-            sizes=sorted({*self.sizes.values()}),
-            probe_steps=config.gates.probe_steps,
-            features=config.quality.features,
-            cycles=config.quality.cycles,
-            learning_curve=config.quality.learning_curve,
-            seed=config.seed,
-        )
+        after, sizes = (self.keys["generate"],), tuple(self.sizes.values())
+        settings = quality_settings_of(self.config, held(self.run, self.whole), sizes)
         self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, after=after, narrator=self.narrator))
         self.narrator.say("quality: " + self.faithfulness.summary())
 

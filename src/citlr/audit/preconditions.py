@@ -9,6 +9,7 @@ import torch
 from citlr.audit.assembly import generator_from
 from citlr.config import AuditConfig, GeneratorConfig
 from citlr.errors import InputError, MissingExtraError
+from citlr.generators.quality.features import load_extractor
 from citlr.text import shortened
 
 
@@ -26,6 +27,9 @@ def require_possible(config: AuditConfig) -> None:
             if file is not None and file.is_absolute() and not (file.exists() or Path(str(place)).exists()):
                 where = f"models.{name}.{key}" if len(config.models) > 1 else f"model.{key}"
                 raise InputError(f"There is no file '{file}' ({where}): correct the path.")
+    load_extractor(config.quality.features)
+    if not config.cohort.table.is_file():
+        raise InputError(f"There is no table at '{config.cohort.table}' (cohort.table): correct the path.")
 
 
 def require_buildable(settings: GeneratorConfig) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli import audits, closed, cohorts, starting, studies, tables
+from citlr.cli import audits, checking, closed, cohorts, starting, studies, tables
 from citlr.cli.reproduce import reproduce
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(cohorts.prepare, name="prepare")
 app.add_typer(reproduce, name="reproduce")
-for verbs in (starting.VERBS, audits.VERBS, closed.VERBS, tables.VERBS, cohorts.VERBS, studies.VERBS):
+for verbs in (starting.VERBS, checking.VERBS, audits.VERBS, closed.VERBS, tables.VERBS, cohorts.VERBS, studies.VERBS):
     for verb in verbs:
         app.command()(verb)
 

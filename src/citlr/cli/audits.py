@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import Force, Json, Out, Quiet, RunFolder, Seed, count, side
+from citlr.cli.checking import show_plan, trusting
+from citlr.cli.options import Force, Json, Out, Quiet, RunFolder, Seed, Trust, count, side
 
 if TYPE_CHECKING:
     from citlr.audit.results.result import AuditResult
@@ -27,7 +28,8 @@ def audit(
     until: Annotated[
         str, typer.Option(help="Stop after cohort, fit, generate, quality, predict, test or report.")
     ] = "report",
-    trust: Annotated[bool, typer.Option("--trust", help="Read pickled models too; they can run any code.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and plan only, as `citlr plan` does.")] = False,
+    trust: Trust = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -38,15 +40,15 @@ def audit(
     """
     from citlr.config import read_config
 
-    settings = read_config(config)
+    settings = trusting(read_config(config), trust)
+    if dry_run:
+        show_plan(settings, out, None, quiet)
+        return
     # After the configuration: torch takes seconds to import, and a typing error is told at once.
     from citlr.console import Narrator
     from citlr.report.stage import run_audit, run_stage
     from citlr.run.folder import Run
 
-    if trust:
-        models = {name: model.model_copy(update={"trust": True}) for name, model in settings.models.items()}
-        settings = settings.model_copy(update={"models": models})
     run = Run.open(out, settings)
     if until != "report":
         print(run_stage(run, until, narrator=Narrator(quiet=quiet)))

@@ -64,7 +64,7 @@ def generation(
         given = CORRELATION if correlation is None else correlation
         asked = Asked(tuple(world), source, given, strength, size=size or 64, patients=patients or 6000)
         fitting = Fitting(
-            tuple(kind or ("dldm",)), budget or "small", sizes=tuple(learn or (None,)), images=images or 300
+            tuple(kind or ("dldm",)), budget or "laptop", sizes=tuple(learn or (None,)), images=images or 300
         )
         run_effects(asked, fitting, out=out, seed=seed, narrator=narrator)
         for name in ("effects.md", "effects.json"):

@@ -16,9 +16,6 @@ from typing import Any
 from citlr.errors import CitlrError
 from citlr.text import shortened
 
-# Turns for which an OpenMP thread spins before it sleeps. Threads that spin for long take processor time from others on
-# a crowded machine; how much differs from case to case (`benchmarks/threads.py --beside N`).
-SPIN = "5000"
 # What ended the process from outside; the sentence and the status are told of it, whatever it interrupted made of it.
 _stopped: list[int] = []
 
@@ -27,9 +24,6 @@ def main() -> None:
     """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 Ctrl-C, 143 terminated."""
     before = _listen()
     try:
-        # Read by libgomp when torch loads it, later than here; what the user has set is kept.
-        if "OMP_WAIT_POLICY" not in os.environ:
-            os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
         from citlr.cli.app import app
 
         app()

@@ -101,7 +101,7 @@ class GeneratorConfig(Section):
     """
 
     kind: GeneratorKind = "dldm"
-    preset: Name = "small"
+    preset: Name = "laptop"
     size: Annotated[Whole, Field(ge=32, le=256)] = 64
     hold: Names = ()
     table: File | None = None

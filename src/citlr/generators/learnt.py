@@ -23,6 +23,7 @@ from citlr.generators.request import Redraw, Redrawing, Request, redraw_in_batch
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.learning.loop import Trainer
+from citlr.learning.pacing import Pace, Pacing
 from citlr.learning.session import Session
 from citlr.run.files import read_json, write_json
 
@@ -52,7 +53,7 @@ class LearntGenerator(Redrawing):
         size: int = 64,
         *,
         hold: Sequence[str] = (),
-        preset: str = "small",
+        preset: str = "laptop",
         config: GeneratorSettings | None = None,
         **overrides: Any,
     ) -> None:
@@ -100,6 +101,10 @@ class LearntGenerator(Redrawing):
     def per_batch(self, request: Request) -> int:
         """Images that are redrawn at a time."""
         return BATCH
+
+    def redrawn_in_fit(self) -> int:
+        """Training images, at most, that are redrawn after the training to measure by how much it is off."""
+        return 0
 
     def weight(self) -> float:
         """Weight of the intervention where a request gives none."""
@@ -175,13 +180,48 @@ class LearntGenerator(Redrawing):
         """
         narrator = narrator or Narrator()
         prepared = prepare(self.config, train, validation, seed=seed, directory=directory, narrator=narrator)
+        self._follow(prepared)
+        return self._learnt_from(prepared)
+
+    def pilot(
+        self, train: Cohort, validation: Cohort, *, images: int, seconds: float, directory: Path, narrator: Narrator
+    ) -> dict[str, Pace]:
+        """Train every part for some seconds as it would be trained on so many images; how fast, by part.
+
+        What is between the parts is done on the images that are given, a sample. What it then redraws is no picture.
+        """
+        self.config = self.config.for_images(images, _gpu_memory(Trainer(self.config.accelerator).device))
+        prepared = prepare(self.config, train, validation, seed=0, directory=directory, narrator=narrator)
+        session = Pacing(**vars(prepared.session), seconds=seconds)
+        self._learnt_from(dataclasses.replace(prepared, session=session))
+        return session.paces
+
+    def _learnt_from(self, prepared: Prepared) -> Self:
         self.device, self.report = prepared.session.device, {}
-        self.build(prepared.conditions, seed=seed)
+        self.build(prepared.conditions, seed=prepared.session.seed)
         self.learn(prepared)
         self._conditions = prepared.conditions
         self.report |= prepared.remarks()
         self.splits, self.seen = prepared.splits, prepared.seen
         return self
+
+    def _follow(self, prepared: Prepared) -> None:
+        """Fix what follows from the images and the device, and say it; a training that goes on keeps what it had."""
+        if not self.config.follow:
+            return
+        session, images = prepared.session, len(prepared.splits[0])
+        file, names = None if session.directory is None else session.directory / "config.json", self.config.follow
+        if file is not None and file.is_file():
+            self.config = self.settings.from_json(read_json(file))
+        else:
+            self.config = self.config.for_images(images, _gpu_memory(session.device))
+            if file is not None:
+                write_json(file, self.config.to_json())
+        fixed = self.config.to_json()
+        said = ", ".join(f"{name}={fixed[name]}" for name in names)
+        session.narrator.say(
+            f"Preset '{self.config.preset}', {images} images of {self.size} pixels, {session.device.type}: {said}."
+        )
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Answer a request with this generator's own settings where it names none."""
@@ -250,3 +290,8 @@ class LearntGenerator(Redrawing):
             module.eval()
         model._conditions = conditions
         return model
+
+
+def _gpu_memory(device: torch.device) -> float | None:
+    """Give the memory of a GPU, in 10^9 bytes; None where there is none."""
+    return torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else None

@@ -57,7 +57,7 @@ def load_generator(directory: Path) -> LearntGenerator | ImagesOnDisk:
 
 
 def build_generator(
-    kind: str, *, size: int, hold: Sequence[str] = (), preset: str = "small", **options: Any
+    kind: str, *, size: int, hold: Sequence[str] = (), preset: str = "laptop", **options: Any
 ) -> LearntGenerator:
     """Build a generator of a kind, not trained yet.
 

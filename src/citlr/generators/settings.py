@@ -27,6 +27,10 @@ from citlr.values import (
 )
 
 ABDUCTIONS = ("noise", "inversion")
+# Names that presets had before they were called after the budget that they ask for.
+FORMER = {"small": "laptop"}
+# Images that sizes are shown for while nobody knows how many there are.
+MANY_IMAGES = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,21 +44,25 @@ class GeneratorSettings(ABC):
     - `ema`: Decay of the moving average of the weights.
     - `patience`: Validations without progress before a part stops.
     - `accelerator`, `precision`, `devices`: See `Trainer`.
+    - `follow`: Fields that follow from the images and the device, see `for_images`; one that is given follows nothing.
     """
 
     size: Annotated[Whole, Field(ge=32, le=256)] = 64
     hold: Names = ()
     attributes: Names | None = None
-    preset: Name = "small"
+    preset: Name = "laptop"
     ema: Share = 0.99
     patience: Count = 1_000_000
     checkpoint_minutes: NotNegative = 2.0
     accelerator: Accelerator = "auto"
     precision: Precision = "auto"
     devices: Few = 1
+    follow: Names = ()
 
     # What no weights depend on.
-    afterwards: ClassVar[frozenset[str]] = frozenset({"preset", "checkpoint_minutes", "accelerator", "devices"})
+    afterwards: ClassVar[frozenset[str]] = frozenset(
+        {"preset", "checkpoint_minutes", "accelerator", "devices", "follow"}
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -72,10 +80,35 @@ class GeneratorSettings(ABC):
     def preset_of(cls, preset: str, **overrides: Any) -> Self:
         """Take a preset, with single fields overridden; InputError for a name that is not known."""
         preset, known = check_value("preset", preset, Name), cls.presets()
+        preset = FORMER.get(preset, preset)
         if preset not in known:
-            raise InputError(f"The preset '{shortened(preset)}' is not known.{did_you_mean(preset, known)}")
+            raise InputError(f"The preset '{shortened(preset)}' is not known.{did_you_mean(preset, (*known, *FORMER))}")
         cls.require_known(overrides)
-        return cls.from_json({"preset": preset, **known[preset], **overrides})
+        content = {"preset": preset, **known[preset], **overrides}
+        follow = [name for name in content.pop("follow", ()) if "follow" in overrides or name not in overrides]
+        found = cls.following(int(content.get("size", cls.size)), MANY_IMAGES, None) if follow else {}
+        return cls.from_json({**content, **{name: found[name] for name in follow}, "follow": tuple(follow)})
+
+    @classmethod
+    def following(cls, size: int, images: int, memory_gb: float | None) -> Mapping[str, Any]:
+        """Give the fields that can follow from the size and number of images and the memory of a GPU; None: no GPU."""
+        return {}
+
+    def for_images(self, images: int, memory_gb: float | None) -> Self:
+        """Give the settings for so many training images on a GPU of so much memory, or on none: nothing follows then.
+
+        Examples
+        --------
+        >>> from citlr.generators.diffusion.settings import LDMConfig
+        >>> config = LDMConfig.preset_of("workstation", size=128, denoiser_batch=8)
+        >>> few, many = config.for_images(1000, None), config.for_images(200_000, 80.0)
+        >>> [(one.denoiser.denoiser_batch, one.autoencoder.ae_batch, one.follow) for one in (few, many)]
+        [(8, 16, ()), (8, 64, ())]
+        """
+        if not self.follow:
+            return self
+        found = self.following(self.size, images, memory_gb)
+        return self.from_json({**self.to_json(), **{name: found[name] for name in self.follow}, "follow": ()})
 
     @classmethod
     def require_known(cls, options: Mapping[str, Any]) -> None:

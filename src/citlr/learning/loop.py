@@ -158,7 +158,7 @@ def run(
             if file is not None and due and mine:
                 store_progress(file, plan, progress, halved=trainer.halved)
                 last_saved = time.monotonic()
-    _finish(plan, progress)
+    finish(plan, progress)
     if file is not None and mine and plan.keep is None:
         store_progress(file, plan, progress, halved=trainer.halved)
         write_history(file.with_suffix(".csv"), progress.rows)
@@ -175,7 +175,7 @@ def _try_step(
 ) -> dict[str, float] | None:
     """Make one step; None where memory ran out and the next try is at half the batch."""
     try:
-        return _step(plan, trainer, progress)
+        return make_step(plan, trainer, progress)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as trouble:
         if not _out_of_memory(trouble):
             raise
@@ -226,7 +226,8 @@ def _halve(plan: TrainingPlan, trainer: Trainer, progress: Progress, narrator: N
     return True
 
 
-def _step(plan: TrainingPlan, trainer: Trainer, progress: Progress) -> dict[str, float]:
+def make_step(plan: TrainingPlan, trainer: Trainer, progress: Progress) -> dict[str, float]:
+    """Make one step and, where it is due, a validation; give the losses."""
     step = progress.step
     for learner in plan.learners.values():
         learner.module.train()
@@ -238,11 +239,12 @@ def _step(plan: TrainingPlan, trainer: Trainer, progress: Progress) -> dict[str,
             learner.follow(step)
     progress.step = step + 1
     if progress.step % plan.budget.validate_every == 0 or progress.step == plan.budget.steps:
-        _validate(plan, progress, losses)
+        validate(plan, progress, losses)
     return losses
 
 
-def _validate(plan: TrainingPlan, progress: Progress, losses: dict[str, float]) -> None:
+def validate(plan: TrainingPlan, progress: Progress, losses: dict[str, float]) -> None:
+    """Validate the averages, and keep them where they are the best so far."""
     row: dict[str, Any] = {"step": float(progress.step), **losses}
     if plan.validate is not None:
         held = {name: learner.weights() for name, learner in plan.learners.items()}
@@ -265,7 +267,7 @@ def _validate(plan: TrainingPlan, progress: Progress, losses: dict[str, float]) 
     progress.rows.append(row)
 
 
-def _finish(plan: TrainingPlan, progress: Progress) -> None:
+def finish(plan: TrainingPlan, progress: Progress) -> None:
     """Leave the best weights by validation where there was one, else the averages."""
     for name, learner in plan.learners.items():
         learner.module.load_state_dict(progress.weights.get(name) or learner.weights())

@@ -93,6 +93,10 @@ class LatentDiffusion(LearntGenerator):
             phi.strength = facts["report"]["strength"]
         self._sampler = dataclasses.replace(self._sampler, guidance=facts["guidance"])
 
+    def redrawn_in_fit(self) -> int:
+        """Give the images that the mean error is measured on."""
+        return self.config.effects.recentre or 0
+
     def weight(self) -> float:
         """Give the guidance that was chosen."""
         return self._sampler.guidance
@@ -158,8 +162,8 @@ class DLDM(LatentDiffusion):
         Side of the images, 32 to 256.
     hold : sequence of str
         Covariates kept at their observed values.
-    preset : {"tiny", "small", "published", "paper"}
-        Where the other settings come from.
+    preset : {"tiny", "laptop", "workstation", "published", "paper"}
+        Where the other settings come from: "laptop" takes minutes on two cores, "workstation" hours on a GPU.
     config : LDMConfig, optional
         All settings, instead of these.
     **overrides

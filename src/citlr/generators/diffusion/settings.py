@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field
 
 from citlr.errors import InputError, did_you_mean
-from citlr.generators.diffusion.presets import PRESETS
+from citlr.generators.diffusion.presets import PRESETS, workstation
 from citlr.generators.diffusion.schedule import PREDICTIONS, even_grid
 from citlr.generators.published.settings import PublishedSettings
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
@@ -232,6 +232,11 @@ class LDMConfig(GeneratorSettings):
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
         """Name the presets."""
         return PRESETS
+
+    @classmethod
+    def following(cls, size: int, images: int, memory_gb: float | None) -> Mapping[str, Any]:
+        """Give what follows in "workstation"."""
+        return workstation(size, images, memory_gb)
 
     @classmethod
     def require_known(cls, options: Mapping[str, Any]) -> None:

@@ -33,4 +33,5 @@ class EditSettings(GeneratorSettings):
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
         """One way for all sizes; the names are those of other generators, so that a configuration can be moved."""
-        return {"tiny": {"images": 1500, "chosen_on": 600}, "small": {}, "paper": {"images": 20_000, "chosen_on": 3000}}
+        many = {"images": 20_000, "chosen_on": 3000}
+        return {"tiny": {"images": 1500, "chosen_on": 600}, "laptop": {}, "workstation": many, "paper": many}

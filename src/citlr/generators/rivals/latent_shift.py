@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,19 @@ class LatentShiftConfig(DirectConfig):
         own = {name: getattr(self, name) for name in ("size", "hold", "patience")}
         return LDMConfig.preset_of(self.preset, **{**own, **given})
 
+    @classmethod
+    def following(cls, size: int, images: int, memory_gb: float | None) -> Mapping[str, Any]:
+        """Leave the autoencoder to its own preset as long as nobody knows how many images there are."""
+        return {"autoencoder": ()}
+
+    def for_images(self, images: int, memory_gb: float | None) -> Self:
+        """Take the autoencoder's settings of the latent diffusion model for so many images; one that is given stays."""
+        if not self.follow:
+            return self
+        own = {"size": self.size, "hold": self.hold, "patience": self.patience}
+        latent = LDMConfig.preset_of(self.preset, **own).for_images(images, memory_gb)
+        return dataclasses.replace(self, autoencoder=tuple(vars(latent.autoencoder).items()), follow=())
+
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Shape (c, h, w) of one latent."""
@@ -93,7 +106,13 @@ class LatentShiftConfig(DirectConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"probe_steps": 300},
-    "small": {},
+    "laptop": {},
+    "workstation": {
+        "probe_channels": (32, 64, 128),
+        "probe_steps": 4000,
+        "probe_batch": 64,
+        "follow": ("autoencoder",),
+    },
     "published": {"probe_steps": 300},
     "paper": {"size": 256, "probe_channels": (64, 128, 256, 512), "probe_steps": 20_000, "probe_batch": 64},
 }

@@ -19,6 +19,7 @@ from torch.nn import functional
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.autoencoder import kl_to_normal
+from citlr.generators.diffusion.presets import workstation
 from citlr.generators.preparation import Prepared
 from citlr.generators.probes.blocks import Residual
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator
@@ -60,6 +61,12 @@ class VAEConfig(DirectConfig):
         """Name the presets."""
         return PRESETS
 
+    @classmethod
+    def following(cls, size: int, images: int, memory_gb: float | None) -> Mapping[str, Any]:
+        """Give what follows in "workstation": the budget of a denoiser at a quarter of the side."""
+        found = workstation(min(size, 128), images, memory_gb)
+        return {"steps": found["denoiser_steps"], "batch": found["denoiser_batch"]}
+
     def check(self) -> None:
         """Refuse values that do not go together."""
         super().check()
@@ -75,7 +82,16 @@ class VAEConfig(DirectConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     # About the processor time of a DLDM of the same preset.
     "tiny": {"steps": 2000},
-    "small": {},
+    "laptop": {},
+    "workstation": {
+        "latent": 256,
+        "channels": (64, 128, 256),
+        "rate": 5e-4,
+        "ema": 0.999,
+        "patience": 4,
+        "checkpoint_minutes": 10.0,
+        "follow": ("steps", "batch"),
+    },
     "published": {},
     "paper": {
         "size": 256,
@@ -149,7 +165,7 @@ class ConditionalVAE(DirectGenerator):
 
     - `size`: Side of the images, 32 to 256.
     - `hold`: Covariates kept at their observed values.
-    - `preset`: Where the other settings come from ("published" is "small" here).
+    - `preset`: Where the other settings come from ("published" is "laptop" here).
     - `**overrides`: Any field of `VAEConfig`, `beta` among them.
 
     Examples

@@ -56,7 +56,7 @@ class Fitting:
     """
 
     kinds: tuple[str, ...] = ("dldm",)
-    preset: str = "small"
+    preset: str = "laptop"
     sizes: tuple[int | None, ...] = (None,)
     images: int = 300
 

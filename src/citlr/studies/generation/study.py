@@ -71,7 +71,7 @@ PRESETS = {
         },
     ),
     # The steps of the VAE give it about the processor time of a DLDM of the same preset.
-    "full": Effort(64, 6000, 3, 4, 300, "small", 300, 300),
+    "full": Effort(64, 6000, 3, 4, 300, "laptop", 300, 300),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 
 from citlr.errors import InputError, did_you_mean
+from citlr.threads import threads_of_a_worker
 
 ENGINES = ("loky", "dask", "ray")
 _ANSWER_SECONDS = 10
@@ -50,8 +51,10 @@ class Engine:
         [1, 2]
         """
         if self.name == "loky":
-            backend = "loky" if self.workers > 1 else "sequential"
-            with joblib.parallel_config(backend=backend, n_jobs=self.workers):
+            loky = {"inner_max_num_threads": threads_of_a_worker(self.workers)}
+            several = self.workers > 1
+            kind = "loky" if several else "sequential"
+            with joblib.parallel_config(kind, n_jobs=self.workers, **(loky if several else {})):
                 yield
         else:
             with (_dask if self.name == "dask" else _ray)(self.workers, self.scheduler):

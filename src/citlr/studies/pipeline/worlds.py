@@ -122,4 +122,4 @@ def with_generator(settings: PipelineSettings, kind: str | None, preset: str | N
         return settings
     if kind is not None and kind not in GENERATORS:
         raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
-    return replace(settings, kind=kind or settings.kind, preset=preset or "small", options={})
+    return replace(settings, kind=kind or settings.kind, preset=preset or "laptop", options={})

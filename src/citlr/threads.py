@@ -1,0 +1,77 @@
+"""How many threads compute, and how long one that waits keeps a processor: told to OpenMP before torch loads it.
+
+A thread that spins for long takes processor time from whoever else is on the machine, from this package's own threads
+too; one that sleeps at once is woken late. What costs what: `benchmarks/threads.py`, docs/benchmarks.md. What the user
+has set is never touched.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+# Turns for which a thread of libgomp spins before it sleeps.
+SPIN = "5000"
+COUNT, SPINNING, POLICY = "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
+_GROUPS = Path("/sys/fs/cgroup")
+# The number that this package has told OpenMP; None where it has not.
+_told: int | None = None
+
+
+def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path = _GROUPS) -> None:
+    """Set what the user has not: how long threads spin, and their number where a container has fewer than the machine.
+
+    Where nothing limits the processors OpenMP finds their number itself, and the workers of a sweep divide them.
+
+    Examples
+    --------
+    >>> given = {"OMP_WAIT_POLICY": "PASSIVE"}
+    >>> tell_openmp(given, Path("nowhere"))
+    >>> given
+    {'OMP_WAIT_POLICY': 'PASSIVE'}
+    """
+    global _told
+    if POLICY not in environment:
+        environment.setdefault(SPINNING, SPIN)
+    allowed = processors(groups)
+    if COUNT not in environment and allowed < _affinity():
+        environment[COUNT] = str(allowed)
+        if environment is os.environ:
+            _told = allowed
+
+
+def processors(groups: Path = _GROUPS) -> int:
+    """Count the processors that this process may use: those it may run on, and no more than its container's share.
+
+    OpenMP sees the whole machine in a container of two of its processors, and starts a thread for each.
+    """
+    return max(1, min(_affinity(), _quota(groups)))
+
+
+def threads_of_a_worker(workers: int) -> int | None:
+    """Give the threads of each of several workers; None where the user has said, or joblib may divide by itself."""
+    return None if _told is None else max(1, _told // workers)
+
+
+def _affinity() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def _quota(groups: Path) -> int:
+    """Give the processors of a control group, rounded up, of either version; as many as there are without a limit."""
+    try:
+        if (groups / "cpu.max").is_file():
+            quota, period = (groups / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (groups / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        share = float(quota) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no such groups, or "max"
+        return _affinity()
+    return math.ceil(share) if share > 0 else _affinity()

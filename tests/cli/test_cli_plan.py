@@ -1,0 +1,133 @@
+"""`citlr plan`: what is refused, what is foreseen, and how near it is to what the audit then takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from as_user import citlr
+
+from citlr.audit.planning.records import AuditPlan, Outlook, StagePlan
+
+
+@pytest.fixture(scope="module")
+def planned(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("plan")
+    done = citlr("plan", world / "audit.yaml", "--out", folder / "run", "--json", folder / "plan.json", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (folder / "run").exists()
+    return {"said": done.stdout, **json.loads((folder / "plan.json").read_text())}
+
+
+def records(run: Path) -> dict[str, dict[str, Any]]:
+    every = [json.loads(file.read_text()) for file in (run / "stages").glob("*.json")]
+    return {one["name"].split(".")[0]: one for one in every}
+
+
+def test_the_plan_is_near_to_what_the_audit_takes(planned: dict[str, Any], never_killed: Path) -> None:
+    from safetensors import safe_open
+
+    taken, stages = records(never_killed), {one["stage"]: one["seconds"] for one in planned["stages"]}
+    assert set(stages) == set(taken)
+    for part, count in planned["parameters"].items():
+        with safe_open(never_killed / "generator" / f"{part}.safetensors", "pt") as file:
+            stored = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 - not a mapping
+        assert count <= stored <= count + 4096, part  # beside buffers
+    assert {"autoencoder", "denoiser"} == set(planned["parameters"])
+    whole = sum(one["seconds"] for one in taken.values())
+    assert planned["seconds"] / 10 < whole < planned["seconds"] * 10
+    kept = sum(file.stat().st_size for file in never_killed.rglob("*") if file.is_file()) / 1e6
+    assert planned["disk_mb"]["finished"] / 3 < kept < planned["disk_mb"]["finished"] * 3
+    assert sum(one["images"] for one in planned["images"].values()) == taken["cohort"]["facts"]["images"] == 200
+    assert planned["peak_memory_mb"] > 200
+
+
+def test_it_says_settings_patients_and_what_is_out_of_reach(planned: dict[str, Any], world: Path) -> None:
+    said = planned["said"]
+    for words in (
+        "12 steps of 32",
+        "stage fit",
+        "held",
+        "32 x 32 pixels",
+        "network denoiser",
+        "level female",
+        "are free",
+    ):
+        assert words in said, words
+    assert planned["outlook"]["fewest"] == 149
+    assert "WARNING" in said
+    assert "inconclusive from the start" in said
+    assert str(world) not in said + json.dumps(planned)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"generator": {"size": 33}}, "give a multiple of"),
+        ({"cohort": {"table": "nowhere.csv"}}, "There is no table at"),
+        ({"cohort": {"attribute": "sexx"}}, "sexx"),
+        ({"model": {"source": "nowhere.ts"}}, "There is no file"),
+        ({"cohort": {"min_patients_per_level": 1000}}, "Too few patients in the test split"),
+    ],
+    ids=["size", "table", "attribute", "model", "patients"],
+)
+def test_what_an_audit_refuses_is_refused_in_the_same_words(
+    configure: Callable[..., Path], changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    file = configure(**changes)
+    plan, dry = citlr("plan", file, "--quiet", cwd=tmp_path), citlr("audit", file, "--dry-run", "--quiet", cwd=tmp_path)
+    real = citlr("audit", file, "--until", "cohort", "--quiet", cwd=tmp_path)
+    assert plan.returncode == dry.returncode == real.returncode == 2
+    assert says in plan.stderr
+    assert plan.stderr == dry.stderr == real.stderr
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        {"kind": "vae", "size": 32, "options": {"steps": 12, "channels": [8, 16]}},
+        {"kind": "latent-shift", "size": 32, "options": {"probe_steps": 12, "autoencoder": {"ae_steps": 12}}},
+        # Edits are found of 160 images as they are of thousands: most of it takes the same time.
+        pytest.param({"kind": "edits", "size": 32, "options": {}}, marks=pytest.mark.slow),
+    ],
+    ids=["vae", "latent-shift", "edits"],
+)
+def test_every_kind_of_generator_is_planned_and_a_closed_model_is_its_owners(
+    configure: Callable[..., Path], generator: dict[str, Any], tmp_path: Path
+) -> None:
+    import yaml
+
+    file = configure()
+    content = yaml.safe_load(file.read_text())
+    content["generator"] = {**generator, "preset": "tiny", "hold": ["view"]}
+    content["model"] = {"kind": "closed", "labels": ["cardiomegaly"], "input": {"size": 32}}
+    file.write_text(yaml.safe_dump(content))
+    done = citlr("audit", file, "--dry-run", "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "elsewhere" in done.stdout
+    assert generator["kind"] in done.stdout
+
+
+def test_what_will_not_fit_and_what_will_take_days_is_said() -> None:
+    plan = AuditPlan(
+        images={"train": {"images": 190_000, "patients": 60_000}},
+        levels={},
+        pictures="",
+        held=(),
+        generator={},
+        parameters={},
+        stages=(StagePlan("fit", 400_000.0, "denoiser"), StagePlan("predict", None, "")),
+        peak_memory_mb=None,
+        peak_gpu_mb=None,
+        disk_mb={"finished": 90_000.0, "while it works": 20_000.0},
+        free_disk_mb=100_000.0,
+        outlook=Outlook(patients=30_000, margin=0.02, fewest=149, usual=900),
+        notes=(),
+        benchmark_seconds=30.0,
+    )
+    assert "The disk has 100.0 GB free and the run needs about 110.0 GB." in str(plan)
+    assert "4.6 days" in str(plan)
+    assert "there are 30000" in str(plan)
