@@ -76,16 +76,19 @@ class Looked:
         return cls(np.concatenate([one.left for one in each]), np.concatenate([one.apart for one in each]) / len(each))
 
     def gain(self, now: Looked, first: Looked) -> float:
-        """Give the shares of both differences that are gone since `now`, added; 0 where none of them has shrunk."""
+        """Give the shares of both differences that are gone since `now`, added.
+
+        It is 0 where neither has shrunk beyond its error, and where one of them has grown beyond it.
+        """
         wholes = float(first.left.sum()), max(float(first.apart.sum()), 1.0)
         pairs = (now.left, self.left, wholes[0], SHARE * wholes[0]), (now.apart, self.apart, wholes[1], SLACK)
         shares, closer = [], False
         for before, after, whole, slack in pairs:
-            gained = before - after
+            gained, error = before - after, error_of(before - after)
             shares.append(float(gained.sum()) / whole)
-            if gained.sum() < -slack:
+            if gained.sum() < -max(slack, error):
                 return 0.0
-            closer |= bool(gained.sum() >= max(slack, SHARE * whole, ERRORS * error_of(gained)))
+            closer |= bool(gained.sum() >= max(slack, SHARE * whole, ERRORS * error))
         return sum(shares) if closer else 0.0
 
 
