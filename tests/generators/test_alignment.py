@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +10,7 @@ import torch
 from citlr.errors import StateError
 from citlr.generators.conditions import Conditions
 from citlr.generators.effects.alignment import Alignment, aligned
+from citlr.generators.effects.components import principal_components
 from citlr.learning.store import Dataset
 
 SIZE = 16
@@ -263,22 +262,40 @@ def levels(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return male, ~male
 
 
-def test_aligned_splits_are_kept_on_disk_and_named_by_the_maps(tmp_path: Path) -> None:
+def test_splits_are_aligned_as_they_are_read_and_named_by_the_maps() -> None:
     alignment, conditions, images, frame, _ = fitted()
 
     class Named:
         """All that `Dataset` asks of a cohort here."""
 
-        def __init__(self) -> None:
-            self.frame = frame.assign(image_id=frame["patient_id"])
-
         def fingerprint(self) -> str:
             return "0123456789abcdef" * 4
 
-    data = Dataset(Named(), images.astype(np.float16))  # type: ignore[arg-type]
+    data = Dataset(Named(), images)  # type: ignore[arg-type]
     codes = conditions.encode(frame)
-    found = aligned(data, alignment, codes, "abc", tmp_path)
-    assert found.mark == data.mark + "-abc"
-    assert [file.suffix for file in tmp_path.iterdir()] == [".npy"]
-    expected = alignment(torch.from_numpy(images), codes).detach().numpy()
-    np.testing.assert_allclose(found.pixels.astype(np.float32), expected, atol=2e-3)
+    found = aligned(data, alignment, codes)
+    assert found.mark == f"{data.mark}-{alignment.mark()}"
+    assert found.pixels is data.pixels
+    rows = np.array([5, 2, 7])
+    torch.testing.assert_close(found.images(rows), alignment(torch.from_numpy(images[rows]), codes[rows]))
+
+
+def test_principal_components_are_found_in_passes() -> None:
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(300, 40)) * 0.8 ** np.arange(40)).astype(np.float32)
+    found = principal_components(lambda: iter(np.split(rows, 3)), width=40, count=5, random=random)
+    exact = np.linalg.svd(rows, full_matrices=False)[2][:5].T
+    assert np.linalg.svd(found.T @ exact)[1].min() > 0.999
+    np.testing.assert_allclose(found.T @ found, np.eye(5), atol=1e-5)
+
+
+def test_of_many_images_the_covariances_are_those_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, conditions, images, frame, _ = fitted()
+    codes = conditions.encode(frame)
+    monkeypatch.setattr("citlr.learning.store.SAMPLE", len(images) // 2)
+    some = Alignment(conditions, images.shape[1:], few.components)
+    some.fit(images, codes, seed=0)
+    torch.testing.assert_close(some.centre, few.centre)
+    assert not torch.equal(some.basis, few.basis)
+    mended = some.undo(some(torch.from_numpy(images), codes), codes)
+    torch.testing.assert_close(mended, torch.from_numpy(images), atol=1e-3, rtol=0)

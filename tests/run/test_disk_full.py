@@ -121,7 +121,7 @@ def test_arrays_of_a_training_do_not_kill_the_process(disk: Disk) -> None:
             found = stored(Path(sys.argv[1]) / "a.npy", (2000, 100), parts, dtype="float32")
         except StateError as error:
             sys.exit(f"said: {error}")
-        print(found.shape, found.dtype, float(found.sum()))
+        print(found.shape, found[:].dtype, float(found[:].sum()))
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(disk("300k"))]
     full = subprocess.run(command, capture_output=True, text=True, check=False)

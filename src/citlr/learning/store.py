@@ -1,30 +1,141 @@
-"""Arrays as long as a cohort, on disk where there is a folder: memory must not grow with the number of images."""
+"""Arrays as long as a cohort, on disk where there is a folder: memory must not grow with the number of images.
+
+Pixels are kept once, as 8-bit grey values, or read from the cache that a cohort was prepared with. What follows from
+them by a map, such as aligned images and disentangled latents, is computed when it is read and never kept.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from citlr.data.images import quantise
+from citlr.data.pixels.shards import CachePixels
 from citlr.errors import InputError
-from citlr.run.arrays import array_file
+from citlr.run.arrays import array_file, let_go
 from citlr.run.files import atomic_write
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
 
-Rows = npt.NDArray[Any]
+Chosen = npt.NDArray[np.int64] | slice
+Change = Callable[[Tensor, Chosen], Tensor]
 CHUNK = 256
+# Images from which covariances and permutations are taken, at most; means are taken from all.
+SAMPLE = 16_384
+
+
+class Rows(Protocol):
+    """An array (n, ...), in memory or elsewhere, of which some rows are read at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: Any, /) -> npt.NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class MappedRows:
+    """Rows of a `.npy` file, which is mapped; what was read does not stay in this process's memory."""
+
+    file: Path
+
+    @functools.cached_property
+    def _mapped(self) -> npt.NDArray[Any]:
+        mapped: npt.NDArray[Any] = np.load(self.file, mmap_mode="r")
+        return mapped
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array in the file."""
+        return self._mapped.shape
+
+    def __len__(self) -> int:
+        return len(self._mapped)
+
+    def __getitem__(self, chosen: Chosen) -> npt.NDArray[Any]:
+        """Copy rows out of the file."""
+        values = np.array(self._mapped[chosen])
+        let_go(self._mapped)
+        return values
+
+
+@dataclass(frozen=True)
+class GreyRows:
+    """Grey values (n, 1, s, s) in [0, 1] of 8-bit rows (n, 1, s, s)."""
+
+    rows: Rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all of them."""
+        return self.rows.shape
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: Chosen) -> npt.NDArray[np.float32]:
+        """Give rows as float32; as `citlr.data.images.read_image` does, bit for bit."""
+        return self.rows[chosen] * np.float32(1.0 / 255.0)
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """Grey values (n, 1, s, s) of a cohort out of the cache it was prepared with: no second copy is made."""
+
+    cohort: Cohort
+    source: CachePixels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all of them."""
+        return (len(self.cohort), 1, self.source.size, self.source.size)
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+    def __getitem__(self, chosen: Chosen) -> npt.NDArray[np.float32]:
+        """Read rows as float32."""
+        ids = self.cohort.frame["image_id"].to_numpy()[chosen].tolist()
+        return self.source.read_many(ids, ids, size=self.source.size, fit=self.source.fit)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows of an array as float32 tensors, changed as they are read where there is a `change`.
+
+    Examples
+    --------
+    >>> doubled = Stream(np.arange(3.0), lambda values, rows: 2 * values)
+    >>> doubled[slice(1, 3)].tolist()
+    [2.0, 4.0]
+    """
+
+    rows: Rows
+    change: Change | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: Chosen) -> Tensor:
+        """Give rows, where `change` leaves them; on the CPU without one."""
+        values = torch.from_numpy(np.asarray(self.rows[chosen], dtype=np.float32))
+        return values if self.change is None else self.change(values, chosen)
 
 
 def stored(
-    file: Path | None, shape: tuple[int, ...], parts: Callable[[], Iterator[tuple[slice, Rows]]], *, dtype: str
+    file: Path | None, shape: tuple[int, ...], parts: Callable[[], Iterator[tuple[slice, Any]]], *, dtype: str
 ) -> Rows:
     """Fill an array part by part and map it from `file`; one that is there already is used as it is.
 
@@ -43,44 +154,47 @@ def stored(
         with atomic_write(file) as temporary, array_file(temporary, shape, dtype) as array:
             for rows, values in parts():
                 array.put(rows.start, values)
-    mapped: Rows = np.load(file, mmap_mode="r")
-    return mapped
+    return MappedRows(file)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The pixels of a split, decoded once.
+    """The images of a split, decoded once.
 
-    - `pixels` (n, 1, size, size): Grey values in [0, 1]; half precision keeps more than the 8 bits of a PNG.
-    - `suffix`: Names what was done to them since they were decoded.
+    - `pixels` (n, 1, size, size): Grey values in [0, 1], as they were decoded.
+    - `suffix`, `change`: Name, and do, what is done to them as they are read.
     """
 
     cohort: Cohort
     pixels: Rows
     suffix: str = ""
+    change: Change | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    @property
+    @functools.cached_property
     def mark(self) -> str:
         """Names the images, by their rows and content and the suffix: what depends on them carries it."""
         return _mark(self.cohort) + self.suffix
 
-    def images(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
-        """Give rows (k,) as float32, (k, 1, size, size), on the CPU."""
-        return torch.from_numpy(np.asarray(self.pixels[rows], dtype=np.float32))
+    def images(self, rows: Chosen) -> Tensor:
+        """Give rows (k,) as float32, (k, 1, size, size), where `change` leaves them; on the CPU without one."""
+        return Stream(self.pixels, self.change)[rows]
 
     @classmethod
     def of(cls, cohort: Cohort, *, size: int, directory: Path | None) -> Dataset:
-        """Decode a split, or find it decoded in `directory`."""
+        """Decode a split to 8 bits, or find it decoded in `directory` or in the cache that it was prepared with."""
+        source = cohort.pixel_source
+        if isinstance(source, CachePixels) and (source.size, source.fit) == (size, cohort.fit):
+            return cls(cohort, CachedRows(cohort, source))
         file = None if directory is None else directory / f"pixels-{size}-{_mark(cohort)}.npy"
 
-        def parts() -> Iterator[tuple[slice, Rows]]:
+        def parts() -> Iterator[tuple[slice, Any]]:
             for rows, values in cohort.batches(size=size, batch_size=64):
-                yield slice(int(rows[0]), int(rows[-1]) + 1), values.astype(np.float16)
+                yield slice(int(rows[0]), int(rows[-1]) + 1), quantise(values)
 
-        return cls(cohort, stored(file, (len(cohort), 1, size, size), parts, dtype="float16"))
+        return cls(cohort, GreyRows(stored(file, (len(cohort), 1, size, size), parts, dtype="uint8")))
 
 
 def _mark(cohort: Cohort) -> str:
@@ -99,6 +213,17 @@ def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
         yield slice(start, min(n, start + size))
 
 
+def sample_rows(n: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Give all rows of n, or SAMPLE of them that are drawn, in order.
+
+    Examples
+    --------
+    >>> sample_rows(3, np.random.default_rng(0)).tolist(), len(sample_rows(10**5, np.random.default_rng(0)))
+    ([0, 1, 2], 16384)
+    """
+    return np.sort(random.permutation(n)[:SAMPLE])
+
+
 def require_variety(data: Dataset) -> None:
     """Refuse images that are all alike: there is nothing to learn from them, and no loss would say so.
 
@@ -106,10 +231,6 @@ def require_variety(data: Dataset) -> None:
     --------
     >>> require_variety(Dataset(None, np.array([0.0, 1.0]).reshape(2, 1, 1, 1)))
     """
-    darkest, brightest = data.images(slice(0, 1)), data.images(slice(0, 1))
-    for part in spans(len(data)):
-        images = data.images(part)
-        darkest = torch.minimum(darkest, images.amin(dim=0))
-        brightest = torch.maximum(brightest, images.amax(dim=0))
-    if float((brightest - darkest).max()) < 1e-3:
+    first = data.images(slice(0, 1))
+    if all(float((data.images(part) - first).abs().max()) < 1e-3 for part in spans(len(data))):
         raise InputError("All training images are alike: they are constant, or copies of one; check the image folder.")

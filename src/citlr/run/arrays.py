@@ -6,6 +6,7 @@ with SIGBUS; there is nothing to catch.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,3 +58,21 @@ def array_file(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iter
         yield ArrayFile(stream, shape, kind, start)
         # Rows that were never put are zeros, and the file is as long as its header says.
         stream.truncate(start + kind.itemsize * int(np.prod(shape, dtype=np.int64)))
+
+
+def let_go(mapped: npt.NDArray[Any]) -> None:
+    """Give the pages of a mapped array back; the system keeps them as long as it has room, and reads them again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "a.npy"
+    >>> np.save(file, np.arange(3))
+    >>> array = np.load(file, mmap_mode="r")
+    >>> let_go(array)
+    >>> array.tolist()
+    [0, 1, 2]
+    """
+    pages = mapped.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        pages.madvise(mmap.MADV_DONTNEED)

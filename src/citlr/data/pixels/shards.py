@@ -20,6 +20,7 @@ from citlr.data.images import Fit, fit_square
 from citlr.data.pixels.shown import Pixels
 from citlr.data.pixels.source import digest_of
 from citlr.errors import InputError, StateError
+from citlr.run.arrays import let_go
 from citlr.run.files import atomic_write, read_json
 
 SCHEMA = "citlr.cache/3"
@@ -61,6 +62,8 @@ class CachePixels:
         batch = np.empty((len(ids), 1, self.size, self.size), dtype=np.float32)
         for position, image_id in enumerate(ids):
             np.multiply(self._image(image_id), np.float32(1.0 / 255.0), out=batch[position, 0])
+        for shard in {self.places[image_id][0] for image_id in ids}:
+            let_go(self._shard(shard))
         if size == self.size:
             return batch
         return np.stack([fit_square(image, size=size, fit="stretch") for image in batch])

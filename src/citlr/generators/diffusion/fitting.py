@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from citlr.generators.preparation import Prepared
 from citlr.generators.published.disentangle import Disentangler
 from citlr.generators.published.game import Game, estimate_information, train_disentangler
 from citlr.generators.published.strength import choose_strength
+from citlr.learning import store
 from citlr.learning.session import Session
-from citlr.learning.store import Dataset, Rows, spans, stored
+from citlr.learning.store import Change, Chosen, Dataset, Rows, Stream, spans
 
 SPLITS = ("train", "validation")
 # Images that the information in latents as encoded is estimated on.
@@ -39,29 +40,41 @@ class Fitting:
     def run(self) -> Sampler:
         """Train all parts, and measure what is known only when they are trained."""
         sampler, config, (train, _), codes = self.sampler, self.config, self.prepared.sets, self.prepared.codes
+        self._note_sample()
         self._find_support()
         inputs = self._residualise()
         marks = [*(data.mark for data in inputs), self.prepared.mark]
         session = self.prepared.session.keyed(*marks, *config.autoencoder_depends_on())
         train_autoencoder(session, config.autoencoder, sampler.autoencoder, *inputs)
         z = [latents(session, sampler.autoencoder, data, name=name) for data, name in zip(inputs, SPLITS, strict=True)]
-        session, residual = session.keyed(*marks, *config.weights_depend_on()), z
+        session = session.keyed(*marks, *config.weights_depend_on())
         if sampler.latent_alignment is not None:
             self.report["latent_alignment"] = sampler.latent_alignment.fit(z[0], codes[0], seed=self.seed)
             # What follows depends on the maps.
             session = session.keyed(*marks, sampler.latent_alignment.mark(), *config.weights_depend_on())
-            residual = self._each(session, sampler.residualise_latent, z, "residual")
-        hidden = residual
         if sampler.disentangler is not None:
-            self._play(session, sampler.disentangler, residual)
-            hidden = self._each(session, sampler.disentangle, z, "hidden")
-        first, second = (Encoded(*split) for split in zip(z, hidden, codes, strict=True))
+            self._play(session, sampler.disentangler, self._changed(z, sampler.residualise_latent))
+        hidden = self._changed(z, sampler.disentangle)
+        first, second = (
+            Encoded(Stream(own), *rest) for own, rest in zip(z, zip(hidden, codes, strict=True), strict=True)
+        )
         train_denoiser(session, config.denoiser, sampler.denoiser, sampler.process, sampler.conditions, (first, second))
         sampler.uncertainty.deviations.copy_(find_deviations(train, codes[0], sampler.conditions, seed=self.seed))
         self.sampler = dataclasses.replace(sampler, guidance=self._guidance())
         self._recentre()
         self._round_trip()
         return self.sampler
+
+    def _note_sample(self) -> None:
+        """Say so where not all images are used for everything."""
+        every = len(self.prepared.sets[0])
+        if every <= store.SAMPLE:
+            return
+        self.report["sampled"] = store.SAMPLE
+        self.prepared.session.narrator.say(
+            f"fit: covariances, and where an attribute acts, are estimated from {store.SAMPLE} of {every} training "
+            "images, drawn by the seed; means and networks learn from all."
+        )
 
     def _find_support(self) -> None:
         if self.config.sampling.support != "shown":
@@ -88,10 +101,9 @@ class Fitting:
         if alignment.joint is not None:
             shares = zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True)
             self.report["joint_effects"] = [[name, share] for name, share in shares]
-        mark, folder = alignment.mark(), self.prepared.session.directory
-        return aligned(train, alignment, codes[0], mark, folder), aligned(validation, alignment, codes[1], mark, folder)
+        return aligned(train, alignment, codes[0]), aligned(validation, alignment, codes[1])
 
-    def _play(self, session: Session, phi: Disentangler, residual: list[Rows]) -> None:
+    def _play(self, session: Session, phi: Disentangler, residual: list[Stream]) -> None:
         """Play the publication's game, and say how much the latents told of the attribute before and after."""
         sampler, codes, settings = self.sampler, self.prepared.codes, self.config.published
         game = Game(settings, session, sampler.conditions, sampler.process.start, residual[0], codes[0])
@@ -113,27 +125,22 @@ class Fitting:
         )
 
     @torch.no_grad()
-    def _encode_plainly(self) -> Rows:
+    def _encode_plainly(self) -> Stream:
         """Encode some images as they are, not residualised: z0 of the publication."""
         train, sampler = self.prepared.sets[0], self.sampler
         few = spans(min(len(train), INFORMATION_IMAGES), 64)
         parts = [sampler.autoencoder.encode(train.images(part).to(sampler.device)).cpu() for part in few]
-        return torch.cat(parts).numpy()
+        return Stream(torch.cat(parts).numpy())
 
-    @torch.no_grad()
-    def _each(
-        self, session: Session, change: Callable[[Tensor, Tensor], Tensor], z: list[Rows], name: str
-    ) -> list[Rows]:
-        """Change all latents of both splits, which have their own codes; on disk where there is a folder."""
-        changed = []
-        for split, rows, codes in zip(SPLITS, z, self.prepared.codes, strict=True):
+    def _changed(self, z: list[Rows], change: Callable[[Tensor, Tensor], Tensor]) -> list[Stream]:
+        """Give the latents of both splits, which have their own codes, changed as they are read."""
+        return [Stream(rows, self._change(codes, change)) for rows, codes in zip(z, self.prepared.codes, strict=True)]
 
-            def parts(rows: Rows = rows, codes: Tensor = codes) -> Iterator[tuple[slice, Rows]]:
-                for part in spans(len(rows)):
-                    some = torch.from_numpy(np.array(rows[part])).to(session.device)
-                    yield part, change(some, codes[part]).cpu().numpy()
+    def _change(self, codes: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Change:
+        @torch.no_grad()
+        def changed(values: Tensor, rows: Chosen) -> Tensor:
+            return change(values.to(self.sampler.device), codes[rows])
 
-            changed.append(stored(session.file(f"{name}-{split}"), rows.shape, parts, dtype="float32"))
         return changed
 
     def _guidance(self) -> float:

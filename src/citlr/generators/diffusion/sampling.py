@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -168,6 +169,30 @@ class Sampler:
             base = z[:, None].expand_as(null)
         residual = 0.0 if sampling.detail == "none" else aligned[:, None] - self.decode(z[:, None])
         return self.decode(base) + residual, [self.decode(base + one - null) + residual for one in samples]
+
+    @torch.no_grad()
+    def changes(
+        self, images: Tensor, codes: Tensor, ids: list[str], requests: Sequence[Request]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give what each level that images do not have changes of them, residualised, around the image itself.
+
+        One draw of each request. Gives, level by level, rows (k,), their requested codes (k, width), and the changes
+        (k, s, s): `decode(z + sample(level) - sample(factual)) - decode(z)`. What is the same in several of them is
+        computed once, and nothing of levels that an image has already.
+        """
+        z = self.encode(images.to(self.device), codes)
+        plain, null = self.decode(z[:, None])[:, 0, 0], None
+        for request in requests:
+            if null is None or request.weight != 1.0:  # guided away from the null of the request's own attribute
+                null = self._sample(z, codes, ids, None, request)
+            for level, requested in zip(request.levels, request.requested(self.conditions, codes), strict=True):
+                rows = (requested != codes).any(dim=1).nonzero()[:, 0]
+                if not len(rows):
+                    continue
+                own = rows.to(self.device)
+                sampled = self._sample(z[own], codes[rows], [ids[row] for row in rows.tolist()], level, request)
+                changed = self.decode(z[own, None] + sampled - null[own])[:, 0, 0]
+                yield rows, requested[rows], changed - plain[own]
 
     def _sample(self, z: Tensor, codes: Tensor, ids: list[str], level: Level | None, request: Request) -> Tensor:
         """Sample latents anew under one level, None being the factual one: (n, draws, c, h, w)."""

@@ -13,24 +13,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from citlr.errors import StateError
 from citlr.generators.conditions import Conditions
+from citlr.generators.effects.components import principal_components
 from citlr.generators.effects.joint import JointEffects
 from citlr.generators.effects.transport import Floats, barycentre, level_covariances, plain_covariances, transport
 from citlr.generators.variables import Variable
-from citlr.learning.store import Dataset, Rows, spans, stored
+from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
 
-# Numbers that the principal components are found from, at most: half a gigabyte in single precision.
-BASIS_NUMBERS = 2**27
 # Rows per component at least: of images, where a covariance of more components than that is noise and is given back
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
 ROWS_PER_COMPONENT = 20
@@ -107,20 +104,22 @@ class Alignment(nn.Module):
 
         Shapes: `pixels` (n, *shape), `codes` (n, width).
         """
-        mask = np.ones(self.entries, dtype=np.float32) if where is None else where.flatten().cpu().numpy()
-        self._fit_means(pixels, codes, torch.from_numpy(mask).double())
+        mask = torch.ones(self.entries) if where is None else where.flatten().cpu()
+        self._fit_means(pixels, codes, mask.double())
         random = np.random.default_rng(hashed_seed("alignment", seed))
-        rows = np.sort(random.permutation(len(pixels))[: BASIS_NUMBERS // self.entries])
-        some = np.concatenate(list(self._rests(pixels, codes, rows)))
-        some *= mask
+        rows, inside = sample_rows(len(pixels), random), mask.numpy() > 0
         per_component = ROWS_PER_HIDDEN_COMPONENT if self.hidden else ROWS_PER_COMPONENT
-        count = min(self.components, len(some) // per_component, int((mask > 0).sum()))
+        count = min(self.components, len(rows) // per_component, int(inside.sum()))
         if count < 1:
             return {variable.name: 0 for _, variable in self._mapped()}
-        _, _, basis = randomized_svd(some, count, n_iter=4, random_state=int(random.integers(2**31)))
-        self.basis[:count] = torch.from_numpy(np.ascontiguousarray(basis))
-        every = self._rests(pixels, codes, np.arange(len(pixels)))
-        parts = np.concatenate([(rest @ basis.T).astype(np.float64) for rest in every])
+
+        def rests() -> Iterator[npt.NDArray[np.float32]]:
+            return (rest[:, inside] for rest in self._rests(pixels, codes, rows))
+
+        basis = principal_components(rests, width=int(inside.sum()), count=count, random=random)
+        self.basis[:count, torch.from_numpy(inside)] = torch.from_numpy(basis.T.copy())
+        parts = np.concatenate([(rest @ basis).astype(np.float64) for rest in rests()])
+        codes = codes[torch.from_numpy(rows)]
         held = self._held(codes)
         report = {}
         for k, variable in self._mapped():
@@ -215,14 +214,17 @@ class Alignment(nn.Module):
         return kept
 
 
-@torch.no_grad()
-def aligned(data: Dataset, alignment: Alignment, codes: Tensor, mark: str, directory: Path | None) -> Dataset:
-    """Align all images of a split; on disk where there is a folder."""
+def aligned(data: Dataset, alignment: Alignment, codes: Tensor) -> Dataset:
+    """Give a split whose images are aligned as they are read, on the alignment's device; none of it is kept."""
+    return Dataset(data.cohort, data.pixels, f"-{alignment.mark()}", aligning(alignment, codes))
 
-    def parts() -> Iterator[tuple[slice, Rows]]:
-        for part in spans(len(data)):
-            images = data.images(part).to(alignment.centre.device)
-            yield part, alignment(images, codes[part]).cpu().numpy().astype(np.float16)
 
-    file = None if directory is None else directory / f"aligned-{data.mark}-{mark}.npy"
-    return Dataset(data.cohort, stored(file, data.pixels.shape, parts, dtype="float16"), f"-{mark}")
+def aligning(alignment: Alignment, codes: Tensor) -> Change:
+    """Give the change of rows of images or latents whose codes (n, width) are these."""
+
+    @torch.no_grad()
+    def change(values: Tensor, rows: Chosen) -> Tensor:
+        own: Tensor = alignment(values.to(alignment.centre.device), codes[rows])
+        return own
+
+    return change

@@ -35,7 +35,20 @@ def transport(start: Floats, end: Floats) -> Floats:
 
 
 def barycentre(covariances: Sequence[Floats]) -> Floats:
-    """Give the covariance of the normal distribution whose mean squared transport to all others is least."""
+    """Give the covariance of the normal distribution whose mean squared transport to all others is least.
+
+    Of two it lies halfway along the transport from one to the other (McCann 1997).
+
+    Examples
+    --------
+    >>> barycentre([np.array([[1.0]]), np.array([[9.0]])])
+    array([[4.]])
+    """
+    if len(covariances) == 2:
+        start, end = covariances
+        half = (np.eye(len(start)) + transport(start, end)) / 2
+        halfway: Floats = half @ start @ half
+        return (halfway + halfway.T) / 2
     centre: Floats = np.mean(covariances, axis=0)
     for _ in range(ITERATIONS):
         root, inverse = roots(centre)

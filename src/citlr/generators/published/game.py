@@ -18,7 +18,7 @@ from citlr.generators.published.disentangle import Disentangler, critic_loss, do
 from citlr.generators.published.settings import PublishedSettings
 from citlr.learning.loop import VALIDATION, seeded
 from citlr.learning.session import Session
-from citlr.learning.store import Rows, spans
+from citlr.learning.store import Stream, spans
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Game:
     session: Session
     conditions: Conditions
     start: Callable[[Tensor, Tensor], Tensor]
-    z: Rows
+    z: Stream
     codes: Tensor
 
     @property
@@ -56,12 +56,12 @@ class Game:
         """Build a fresh critic, its first weights drawn by the seed and `part`."""
         settings = self.settings
         with seeded(self.session.seed, part):
-            inputs = self.z.shape[1] + len(self.held)
+            inputs = self.z.rows.shape[1] + len(self.held)
             return Critic(inputs, self.odds[1].shape[1], settings.critic_channels, settings.critic_grid)
 
     def latent(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Latents of rows (n,), on the device: (n, c, h, w)."""
-        return torch.from_numpy(np.asarray(self.z[rows])).to(self.session.device)
+        return self.z[rows].to(self.session.device)
 
     def told(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Factual codes of rows (n,), on the device: (n, len(hidden))."""

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from citlr.generators.probes.reading import Labelled, read_attribute
 from citlr.generators.published.disentangle import Disentangler
 from citlr.generators.published.game import Game, level_odds, train_disentangler
-from citlr.learning.store import Rows, spans
+from citlr.learning.store import Stream, spans
 
 Decode = Callable[[Tensor], Tensor]
 # What is tried: root mean square change per entry of the standardised latent.
@@ -51,7 +50,7 @@ class StrengthTrial:
         return max(0.0, self.auroc - 0.5) / LEAKAGE + self.composition / COMPOSITION
 
 
-def choose_strength(game: Game, phi: Disentangler, decode: Decode, z: Rows, codes: Tensor) -> list[dict[str, Any]]:
+def choose_strength(game: Game, phi: Disentangler, decode: Decode, z: Stream, codes: Tensor) -> list[dict[str, Any]]:
     """Train the disentangler at every strength of the ladder, and leave the one of the least loss in `phi`."""
     found: list[tuple[StrengthTrial, Disentangler]] = []
     for strength in LADDER:
@@ -68,20 +67,20 @@ def choose_strength(game: Game, phi: Disentangler, decode: Decode, z: Rows, code
 
 
 @torch.no_grad()
-def _hidden(game: Game, phi: Disentangler, z: Rows, codes: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
+def _hidden(game: Game, phi: Disentangler, z: Stream, codes: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
     """Give phi of latents, plain and as the critic sees it."""
     device = game.session.device
     plain, seen = [], []
     for part in spans(len(z), 64):
         told = codes[part][:, game.hidden].to(device)
-        hidden = phi(torch.from_numpy(np.array(z[part])).to(device), told)
+        hidden = phi(z[part].to(device), told)
         random = game.session.random(f"trade-{name}", part.start)
         plain.append(hidden.cpu())
         seen.append(game.seen(hidden, random).cpu())
     return torch.cat(plain), torch.cat(seen)
 
 
-def _try(game: Game, phi: Disentangler, decode: Decode, z: Rows, codes: Tensor) -> StrengthTrial:
+def _try(game: Game, phi: Disentangler, decode: Decode, z: Stream, codes: Tensor) -> StrengthTrial:
     _, learnt = _hidden(game, phi, game.z, game.codes, name="train")
     plain, judged = _hidden(game, phi, z, codes, name="validation")
     # One numbering of the levels for both splits.
@@ -93,6 +92,6 @@ def _try(game: Game, phi: Disentangler, decode: Decode, z: Rows, codes: Tensor) 
     change, device = 0.0, game.session.device
     with torch.no_grad():
         for part in spans(len(z), 64):
-            before = decode(torch.from_numpy(np.array(z[part])).to(device))
+            before = decode(z[part].to(device))
             change += float((decode(plain[part].to(device)) - before).abs().mean()) * len(before)
     return StrengthTrial(phi.strength, reading.auroc, change / len(z))

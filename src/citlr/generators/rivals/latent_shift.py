@@ -30,7 +30,7 @@ from citlr.generators.probes.blocks import Critic
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, level_columns
 from citlr.generators.variables import Variable
 from citlr.learning.loop import VALIDATION, seeded
-from citlr.learning.store import Rows, spans
+from citlr.learning.store import Rows, Stream, spans
 from citlr.values import Batch, Count, Few, Name, Positive, Widths
 
 
@@ -194,7 +194,7 @@ class LatentShift(DirectGenerator):
         learner = session.learner(self.probe, rate=config.probe_rate, weight_decay=1e-2)
 
         def loss(rows: npt.NDArray[np.int64], which: int) -> Tensor:
-            x = torch.from_numpy(np.array(z[which][rows])).to(session.device)
+            x = Stream(z[which])[rows].to(session.device)
             runner = learner.runner if self.probe.training else self.probe
             scores = runner(x, x.new_zeros(len(x), 0)).float()
             codes = prepared.codes[which][rows].to(session.device)
@@ -215,7 +215,7 @@ class LatentShift(DirectGenerator):
 
     @torch.no_grad()
     def _scores_of(self, z: Rows) -> Tensor:
-        parts = [torch.from_numpy(np.array(z[part])).to(self.device) for part in spans(len(z), 64)]
+        parts = [Stream(z)[part].to(self.device) for part in spans(len(z), 64)]
         return torch.cat([self.probe(x, x.new_zeros(len(x), 0)).cpu() for x in parts])
 
     def posterior(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
