@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/assess.py [--images 20000] [--reference ../main/src]
 
 Two processes each for the sources beside this file and, where given, for those of the reference: what the stages
-`test` and `report` do with `responses.parquet` (what needs images, such as the coin, apart), and `citlr assess` on the
-same table, which also reads and checks every cell. The outputs are made up: a shift with the level, noise of draws.
+`test` and `report` do with `responses.parquet` (planted biases, parts of the cohort and parity among it), and
+`citlr assess` on the same table, which also reads and checks every cell. The outputs are made up: a shift with the
+level, noise of draws.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +64,16 @@ def write_table(file: Path, images: int) -> None:
 
 def stages(file: Path) -> dict[str, float]:
     """Do in this process what the stages do; processor seconds and MB."""
+    import numpy as np
     import pandas as pd
 
     from citlr.audit.conditional import audit_predictions
+    from citlr.audit.measures.controls import planted_ladder
     from citlr.audit.prediction import read_responses
-    from citlr.config import TestConfig
+    from citlr.audit.results.statistics import baselines
+    from citlr.audit.results.subgroups import audit_subgroups
+    from citlr.config import ControlsConfig, TestConfig
+    from citlr.data.cohort import Cohort
     from citlr.invariance.responses import Responses
     from citlr.report.page import render
 
@@ -74,13 +81,27 @@ def stages(file: Path) -> dict[str, float]:
     frame = read_responses(file)
     responses = Responses.from_frame(frame)
     marks.append(time.process_time())
+    settings, random = TestConfig(margin=0.02), np.random.default_rng(1)
     known = pd.DataFrame({"image_id": responses.units, "patient_id": responses.patients})
-    result = audit_predictions(responses, known, settings=TestConfig(margin=0.02))
+    result = audit_predictions(responses, known, settings=settings)
     marks.append(time.process_time())
+    detector = random.dirichlet((1, 1, 1), responses.values.shape[:3])
+    planted, _ = planted_ladder(
+        responses, detector, controls=ControlsConfig(), settings=settings, shared_seeds=True, seed=0
+    )
+    marks.append(time.process_time())
+    beside = {"path": known["image_id"], "race": responses.recorded, "view": random.choice(["AP", "PA"], len(known))}
+    truth = {label: random.integers(0, 2, len(known)).astype(float) for label in responses.labels}
+    frame_of = known.assign(**beside, **truth, age=random.integers(20, 90, len(known)).astype(float))
+    cohort = Cohort(frame_of, file.parent, attributes=("race",), labels=responses.labels, covariates=("view",))
+    parts = audit_subgroups(responses, cohort, settings=settings, shared_seeds=True)
+    parity = baselines(responses, cohort, settings=settings)
+    marks.append(time.process_time())
+    result = replace(result, controls=replace(result.controls, planted=planted), subgroups=parts, baselines=parity)
     page = render(result, responses=frame)
     result.to_json(file.parent / "audit.json")
     marks.append(time.process_time())
-    seconds = {name: marks[k + 1] - marks[k] for k, name in enumerate(("read", "test", "report"))}
+    seconds = {name: marks[k + 1] - marks[k] for k, name in enumerate(("read", "test", "planted", "parts", "report"))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _unit() / 1e6
     return {**seconds, "sum": marks[-1] - marks[0], "mb": peak, "page_mb": len(page.encode()) / 1e6}
 

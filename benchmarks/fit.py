@@ -1,10 +1,11 @@
 """What `fit` takes beside its training steps: processor time by part, disk and peak memory, a process each.
 
-    OMP_NUM_THREADS=1 python benchmarks/fit.py --images 3600 --size 128 [--reference ../main/src] [--steps 20]
+    OMP_NUM_THREADS=1 python benchmarks/fit.py --images 3600 --size 128 [--reference ../main/src] [--steps 4]
+    OMP_NUM_THREADS=1 python benchmarks/fit.py --images 1000 8000 32000 --size 64 --preset tiny
 
 Trains on the phantom for a few steps only, as the quality is not what is measured. A child process each for the sources
 beside this file and, where given, for those of the reference. `beside_steps` is the processor time of everything that
-is no training step; `disk` what the folder of the training held at most, in bytes a training pixel.
+is no training step; `disk` what the folder of the training held at most, in bytes a pixel of both splits.
 """
 
 from __future__ import annotations
@@ -66,7 +67,13 @@ def train(world: Path, folder: Path, arguments: argparse.Namespace) -> None:
     scale = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
     parts = {name: round(value, 1) for name, value in found.items() if value >= 0.05}
-    said = {"images": len(rest), "size": arguments.size, "kind": arguments.kind, "cpu": round(whole, 1)}
+    said = {
+        "images": len(rest),
+        "aside": len(aside),
+        "size": arguments.size,
+        "kind": arguments.kind,
+        "cpu": round(whole, 1),
+    }
     print(
         json.dumps(
             {**said, "steps": round(steps, 1), "beside_steps": round(whole - steps, 1), **parts, "mb": round(peak)}
@@ -99,7 +106,11 @@ def measure(world: Path, sources: Path, arguments: argparse.Namespace) -> dict[s
             over.set()
             watcher.join()
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**found, "disk_mb": round(most[0] / 1e6), "disk": round(most[0] / found["images"] / found["size"] ** 2, 2)}
+    return {
+        **found,
+        "disk_mb": round(most[0] / 1e6),
+        "disk": round(most[0] / (found["images"] + found["aside"]) / found["size"] ** 2, 2),
+    }
 
 
 def _bytes(folder: Path) -> int:
@@ -117,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, nargs="+", default=[3600])
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--kind", default="dldm")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--reference", type=Path)

@@ -106,6 +106,30 @@ def test_the_error_is_the_mean_over_those_who_had_another_level(cohort: Cohort, 
     assert torch.corrcoef(torch.stack([found[row].flatten(), expected.flatten()]))[0, 1] > 0.8
 
 
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_changes_are_those_of_redrawing_each_attribute_on_its_own(
+    cohort: Cohort, fitted: LatentDiffusion, guidance: float
+) -> None:
+    sampler, few = fitted.sampler, cohort.part("train").take(range(6))
+    images, codes = torch.from_numpy(few.pixels(size=32)), sampler.conditions.encode(few.frame)
+    ids = few.frame["image_id"].astype(str).tolist()
+    around = dataclasses.replace(sampler.config.sampling, detail="draw")
+    plain = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, sampling=around))
+    requests = [Request((one.name,), one.levels, seed=3, guidance=guidance) for one in sampler.conditions.attributes]
+    found = iter(sampler.changes(images, codes, ids, requests))
+    for request in requests:
+        null, changed = plain.redraw_residuals(images, codes, ids, request)
+        for level, requested in zip(changed, request.requested(sampler.conditions, codes), strict=True):
+            others = (requested != codes).any(dim=1).nonzero()[:, 0]
+            if not len(others):
+                continue
+            rows, given, change = next(found)
+            assert torch.equal(rows, others)
+            torch.testing.assert_close(given, requested[rows])
+            torch.testing.assert_close(change, (level - null)[rows, 0, 0], atol=2e-5, rtol=0)
+    assert next(found, None) is None
+
+
 def test_it_is_kept_with_the_generator(fitted: LatentDiffusion, tmp_path: Path) -> None:
     fitted.save(tmp_path)
     kept = load_generator(tmp_path)

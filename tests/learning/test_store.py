@@ -77,6 +77,16 @@ def test_the_folder_of_a_training_holds_at_most_twice_the_pixels(cohort: Cohort,
     assert 1.5 * pixels < arrays < 2.05 * pixels  # headers of the files are of some weight here
 
 
+def test_a_training_from_the_cache_is_the_one_from_the_files(cohort: Cohort, tmp_path: Path) -> None:
+    cached = write_cache(cohort, tmp_path / "cache", size=SIZE)
+    found = []
+    for one, folder in ((cohort, None), (cached, tmp_path / "training")):
+        parts = one.part("train"), one.part("validation")
+        found.append(DLDM(SIZE, hold=["view"], **SHORT).fit(*parts, seed=0, directory=folder).fingerprint())
+    assert found[0] == found[1]
+    assert not list((tmp_path / "training").glob("pixels*"))
+
+
 def test_latents_in_half_precision_train_to_nearly_the_same_losses(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
