@@ -117,8 +117,12 @@ class Alignment(nn.Module):
             return (rest[:, inside] for rest in self._rests(pixels, codes, rows))
 
         basis = principal_components(rests, width=int(inside.sum()), count=count, random=random)
-        self.basis[:count, torch.from_numpy(inside)] = torch.from_numpy(basis.T.copy())
-        parts = np.concatenate([(rest @ basis).astype(np.float64) for rest in rests()])
+        whole = np.zeros((count, self.entries), dtype=np.float32)
+        whole[:, inside] = basis.T
+        self.basis[:count] = torch.from_numpy(whole)
+        parts = np.empty((len(rows), count))
+        for part, rest in zip(spans(len(rows)), rests(), strict=True):
+            parts[part] = rest @ basis
         codes = codes[torch.from_numpy(rows)]
         held = self._held(codes)
         report = {}
