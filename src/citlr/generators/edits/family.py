@@ -17,16 +17,17 @@ from citlr.generators.edits.warps import blur, gradient, warp
 
 # Gaussians between the bands of an image, in 64ths of its side.
 BANDS = (0.8, 2.0, 5.0)
-# Kinds of change, and the channels of each.
-CHANNELS = {"shade": 1, "contrast": len(BANDS) + 1, "tone": 2, "displacement": 2, "local displacement": 2}
-DISPLACEMENTS = ("displacement", "local displacement")
+# Kinds of change, and the channels of each; what moves single organs is one of its own.
+LOCAL = "local displacement"
+DISPLACEMENTS = ("displacement", LOCAL)
+CHANNELS = {"shade": 1, "contrast": len(BANDS) + 1, "tone": 2} | dict.fromkeys(DISPLACEMENTS, 2)
 # What a coefficient of 1 does: grey values, log gain of a band (the last is what is left below all bands), grey values
 # at the middle of the scale, pixels of 64. About as much as an attribute does, so that kinds compare.
 UNITS = {"shade": (0.1,), "contrast": (0.5, 0.5, 0.4, 0.1), "tone": (0.05, 0.05)} | dict.fromkeys(
     DISPLACEMENTS, (1.5, 1.5)
 )
 # Points along a side of the grids of coefficients, of each kind: what is smooth is written by few.
-GRIDS = {"shade": (16, 8, 4), "contrast": (4, 1), "tone": (4, 1), "displacement": (4, 2), "local displacement": (8,)}
+GRIDS = {"shade": (16, 8, 4), "contrast": (4, 1), "tone": (4, 1), "displacement": (4, 2), LOCAL: (8,)}
 # How far an edit goes at most: the logarithm of a gain, and a displacement along an axis in pixels of 64.
 MOST_GAIN, MOST_DISPLACEMENT = 1.5, 6.0
 # Points along a side of a block: what one variance is given to.
