@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from nbconvert import MarkdownExporter
 
 # Whoever wants to try a source by hand opens it in Jupyter with jupytext.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
-LIMIT = 240
+# Seconds a cell may take; a crowded machine takes some times what an idle one does.
+LIMIT = 1200
 
 
 def run(source: Path, folder: Path, *, execute: bool = True) -> None:
@@ -23,12 +25,15 @@ def run(source: Path, folder: Path, *, execute: bool = True) -> None:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     if execute:
         os.environ.update(ENVIRONMENT)
+        # The commands of a notebook are those of this environment.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         os.environ.setdefault("CITLR_DATA", str(source.resolve().parents[2].parent / "shared" / "data"))
         with tempfile.TemporaryDirectory() as home:
             NotebookClient(notebook, timeout=LIMIT, resources={"metadata": {"path": home}}).execute()
             _forget(notebook, home)
     name = source.stem
-    text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": name, "output_files_dir": f"{name}_files"})
+    places = {"unique_key": name, "output_files_dir": f"{name}_files"}
+    text, resources = MarkdownExporter().from_notebook_node(notebook, places)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in (resources.get("outputs") or {}).items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
