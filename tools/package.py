@@ -38,7 +38,9 @@ def build() -> Path:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in ("citlr/py.typed", "citlr/cli/main.py"):
         assert needed in names, f"{needed} is not in the wheel"
-    assert any(name.startswith("citlr/report/templates/") for name in names), "the page's templates are not in the wheel"
+    assert any(name.startswith("citlr/report/templates/") for name in names), (
+        "the page's templates are not in the wheel"
+    )
     assert not [name for name in names if name.startswith(("tests/", "docs/", "tools/"))]
     return wheel
 

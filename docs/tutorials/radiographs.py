@@ -54,9 +54,15 @@ if there:
     drawn = counterfactuals.main.read(0).drawn[:4, :, 0].reshape(4, 2, 32, 32)
     figure, axes = plt.subplots(3, 4, figsize=(7, 5.4), layout="constrained")
     change = drawn[:, 1] - drawn[:, 0]
-    for line, images, name in zip(axes, (drawn[:, 0], drawn[:, 1], change), ("as female", "as male", "difference"), strict=True):
+    for line, images, name in zip(
+        axes, (drawn[:, 0], drawn[:, 1], change), ("as female", "as male", "difference"), strict=True
+    ):
         for axis, image in zip(line, images, strict=True):
-            span = {"cmap": "RdBu_r", "vmin": -0.3, "vmax": 0.3} if name == "difference" else {"cmap": "gray", "vmin": 0, "vmax": 1}
+            span = (
+                {"cmap": "RdBu_r", "vmin": -0.3, "vmax": 0.3}
+                if name == "difference"
+                else {"cmap": "gray", "vmin": 0, "vmax": 1}
+            )
             axis.imshow(image, **span)
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name)
@@ -67,6 +73,7 @@ if there:
 #
 # Any function that takes images and gives probabilities. This one looks at how dark the lung bases are: a crude reading of an
 # effusion, and nobody knows whether it uses sex.
+
 
 # %%
 def bases(images):

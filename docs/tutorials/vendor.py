@@ -18,7 +18,7 @@ import citlr
 from citlr.simulators.phantom.classifiers import analytic_blind
 
 world = citlr.PhantomWorld(size=32, correlation={"cardiomegaly": 0.3})
-cohort = world.sample(900, seed=0, images_per_patient=1).write("world", seed=0)
+cohort = world.sample(700, seed=0, images_per_patient=1).write("world", seed=0)
 pd.read_csv("world/phantom.csv").head(3)
 
 # %% [markdown]
@@ -39,7 +39,7 @@ generator:
   preset: tiny
   size: 32
   hold: [view, cardiomegaly]
-  options: {ae_steps: 150, denoiser_steps: 200}
+  options: {ae_steps: 120, denoiser_steps: 150}
 generate: {draws: 2}
 model:
   name: vendor
@@ -47,8 +47,8 @@ model:
   labels: [cardiomegaly]
 test: {margin: 0.05}
 gates: {probe_steps: 300}
-controls: {replicate_images: 60, bootstraps: 5}
-quality: {cycles: 2}
+controls: {replicate_images: 30, bootstraps: 5, planted: [2.0]}
+quality: {cycles: 1}
 """)
 # !citlr audit audit.yaml --out run --until quality --quiet
 
@@ -72,7 +72,9 @@ manifest.head(3)
 vendor = citlr.load_predictor(
     analytic_blind(world, "cardiomegaly"), kind="torch", labels=["cardiomegaly"], input={"size": 32}, output="logit"
 )
-pictures = np.stack([np.asarray(Image.open(f"for_the_owner/{file}"), dtype="float32") / 255 for file in manifest["file"]])
+pictures = np.stack(
+    [np.asarray(Image.open(f"for_the_owner/{one}.png"), dtype="float32") / 255 for one in manifest["id"]]
+)
 answers = pd.DataFrame({"id": manifest["id"], "cardiomegaly": vendor.predict(pictures[:, None])[:, 0]})
 answers.to_csv("answers.csv", index=False)
 answers.head(3)

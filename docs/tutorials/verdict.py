@@ -25,9 +25,18 @@ def answers(model, people, *, noise=0.02, draws=4):
     """What a model answers on true counterfactuals, each drawn with a little noise, as a generator has."""
     random = np.random.default_rng(0)
     levels = [people.counterfactual(level) for level in world.levels]
-    drawn = [[model.predict(np.clip(image + random.normal(0, noise, image.shape), 0, 1).astype("float32")) for _ in range(draws)] for image in levels]
+    drawn = [
+        [
+            model.predict(np.clip(image + random.normal(0, noise, image.shape), 0, 1).astype("float32"))
+            for _ in range(draws)
+        ]
+        for image in levels
+    ]
     return citlr.Responses.from_arrays(
-        np.asarray(drawn).transpose(2, 0, 1, 3), patients=people.frame["patient_id"], levels=world.levels, labels=["cardiomegaly"]
+        np.asarray(drawn).transpose(2, 0, 1, 3),
+        patients=people.frame["patient_id"],
+        levels=world.levels,
+        labels=["cardiomegaly"],
     )
 
 
@@ -59,7 +68,9 @@ for row, found in enumerate((small, large)):
     axes.plot([psi.low, psi.high], [row, row], linewidth=3)
     axes.plot(psi.estimate, row, "o", color="black")
 axes.axvline(0.05, color="black", linestyle="--")
-axes.set(yticks=[0, 1], yticklabels=["60 patients", "1000 patients"], ylim=(-0.6, 1.6), xlabel="psi; dashed: the margin")
+axes.set(
+    yticks=[0, 1], yticklabels=["60 patients", "1000 patients"], ylim=(-0.6, 1.6), xlabel="psi; dashed: the margin"
+)
 plt.show()
 
 # %% [markdown]

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import jsonschema
-
 from docsite import schema
 
 

@@ -14,7 +14,10 @@ def site(folder: Path, **pages: str) -> Path:
 
 
 def test_a_whole_site_has_nothing_broken(tmp_path: Path) -> None:
-    pages = {"a": '<a href="b.html#there">b</a><a href="https://x.org">x</a>', "b": '<h2 id="there">h</h2><a href="#there">'}
+    pages = {
+        "a": '<a href="b.html#there">b</a><a href="https://x.org">x</a>',
+        "b": '<h2 id="there">h</h2><a href="#there">',
+    }
     assert broken(site(tmp_path, **pages)) == []
 
 

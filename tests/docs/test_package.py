@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from pages import ROOT
@@ -43,10 +45,11 @@ def blocked(*modules: str) -> dict[str, Any]:
 
 
 def _xlsx(folder: Path) -> None:
-    from citlr.data.tables.columns import read_columns
+    from citlr.data.tables.columns import read_table
 
-    (folder / "study.xlsx").write_bytes(b"PK\x03\x04")
-    read_columns(folder / "study.xlsx")
+    with zipfile.ZipFile(folder / "study.xlsx", "w") as book:
+        book.writestr("xl/workbook.xml", "")
+    read_table(folder / "study.xlsx")
 
 
 def _pdf(folder: Path) -> None:
@@ -72,22 +75,24 @@ def _onnx(folder: Path) -> None:
 def _timm(folder: Path) -> None:
     from citlr.predictors.loading import load_predictor
 
-    torch.save({"fc.weight": torch.zeros(1, 2), "fc.bias": torch.zeros(1)}, folder / "w.pt")
-    load_predictor("timm:resnet18", weights=folder / "w.pt", labels=["a"])
+    safetensors.torch.save_file({"fc.weight": torch.zeros(1, 2)}, folder / "weights.safetensors")
+    load_predictor("timm:resnet18", weights=folder / "weights.safetensors", labels=["a"])
 
 
 def _huggingface(folder: Path) -> None:
     from citlr.predictors.loading import load_predictor
 
-    (folder / "config.json").write_text('{"model_type": "vit", "architectures": ["ViTForImageClassification"], "id2label": {"0": "a"}}')
-    np.save(folder / "model.npy", np.zeros(1))
+    (folder / "config.json").write_text('{"problem_type": "multi_label_classification"}')
+    grey = {"size": {"height": 8, "width": 8}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(grey))
+    (folder / "model.safetensors").write_bytes(b"")
     load_predictor(folder, labels=["a"])
 
 
 def _xray(folder: Path) -> None:
-    from citlr.generators.quality.features import read_extractor
+    from citlr.generators.quality.features import load_extractor
 
-    read_extractor("torchxrayvision:densenet121-res224-all", None)
+    load_extractor("torchxrayvision:densenet121-res224-all")
 
 
 def _cluster(folder: Path) -> None:
@@ -116,7 +121,9 @@ def test_every_extra_is_tried() -> None:
 
 
 @pytest.mark.parametrize("extra", NEEDED)
-def test_a_missing_extra_is_a_sentence_with_the_command(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_a_sentence_with_the_command(
+    extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     modules, use = NEEDED[extra]
     for name, nothing in blocked(*modules).items():
         monkeypatch.setitem(sys.modules, name, nothing)

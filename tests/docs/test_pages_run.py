@@ -11,10 +11,10 @@ import pytest
 import typer
 import yaml
 from as_user import citlr
+from docsite import names
 from pages import ROOT, SITE, marked
 
 from citlr.cli.app import app
-from docsite import names
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in SITE]
 
@@ -68,7 +68,11 @@ def test_a_page_stands_in_the_contents_and_the_contents_name_pages() -> None:
     listed = set(re.findall(r": ([\w/.-]+\.md)$", text, re.MULTILINE))
     written = {name for name in NAMES if name.startswith("docs/")}
     assert written - listed == set()
-    lost = {name for name in listed if not (ROOT / name).is_file() and not name.startswith(("docs/reference/", "docs/tutorials/"))}
+    lost = {
+        name
+        for name in listed
+        if not (ROOT / name).is_file() and not name.startswith(("docs/reference/", "docs/tutorials/"))
+    }
     assert lost == set()
 
 

@@ -7,12 +7,12 @@ import importlib
 
 import jsonschema
 import pytest
+from docsite import commands, python, schema, settings
 from report_fake import make_result
 
 import citlr
 from citlr.audit.results.result import AuditResult
 from citlr.config import InputConfig, ModelConfig, OutputConfig
-from docsite import commands, python, schema, settings
 
 SECTIONS = {"": None, "model.": ModelConfig, "model.input.": InputConfig, "model.output.": OutputConfig}
 

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from docsite import names
 from pages import ROOT
 
 from citlr.cli.app import app
-from docsite import names
 
 SOURCES = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 

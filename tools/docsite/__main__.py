@@ -32,7 +32,12 @@ def write_reference() -> None:
     """Write what the code says of itself."""
     folder = PAGES / "docs" / "reference"
     folder.mkdir(parents=True)
-    made = {"settings": settings.page(), "commands": commands.page(), "python": python.page(), "audit-json": schema.page()}
+    made = {
+        "settings": settings.page(),
+        "commands": commands.page(),
+        "python": python.page(),
+        "audit-json": schema.page(),
+    }
     for name, text in made.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
     (folder / "audit.schema.json").write_text(json.dumps(schema.schema(), indent=2) + "\n", encoding="utf-8")
@@ -49,18 +54,25 @@ def write_tutorials(*, execute: bool) -> None:
 def main() -> int:
     """Make the site and check its links; return the exit status."""
     options = argparse.ArgumentParser(prog="docsite", description=__doc__)
-    options.add_argument("--no-run", action="store_true", help="leave the tutorials without outputs: seconds, not minutes")
+    options.add_argument(
+        "--no-run", action="store_true", help="leave the tutorials without outputs: seconds, not minutes"
+    )
     given = options.parse_args()
     gather()
     write_reference()
     write_tutorials(execute=not given.no_run)
     # The theme's author tells of his next program in the terminal.
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"], cwd=ROOT, check=False, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"], cwd=ROOT, check=False, env=environment
+    )
     if done.returncode:
         return done.returncode
     found = links.broken(ROOT / "site")
-    print("\n".join(found) or f"site/index.html: {len(list((ROOT / 'site').rglob('*.html')))} pages, every link leads somewhere")
+    print(
+        "\n".join(found)
+        or f"site/index.html: {len(list((ROOT / 'site').rglob('*.html')))} pages, every link leads somewhere"
+    )
     return 1 if found else 0
 
 

@@ -43,15 +43,19 @@ def run(source: Path, folder: Path, *, execute: bool = True) -> None:
 
 
 def _forget(notebook: nbformat.NotebookNode, home: str) -> None:
-    """Take the folder in which it ran, a random name, out of what was printed."""
+    """Take what is of this machine out of what was printed: the folder in which it ran, and warnings, which are said here."""
     for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            if "text" in output:
+        for output in list(cell.get("outputs", ())):
+            if output.get("name") == "stderr":
+                print(output["text"], file=sys.stderr)
+                cell.outputs.remove(output)
+            elif "text" in output:
                 output["text"] = output["text"].replace(home, ".")
 
 
 def _page(text: str, name: str) -> str:
     """Say where the notebook is, and keep styles of tables out, which the site has its own of."""
     text = re.sub(r"<style scoped>.*?</style>\n?", "", text, flags=re.DOTALL)
+    text = text.replace("![png](", "![what the code above draws](")
     title, rest = text.lstrip().split("\n", 1)
     return f"{title}\n\n[Download this page as a notebook]({name}.ipynb).\n{rest}"
