@@ -1,7 +1,7 @@
 """Build wheel and sdist, check them, and try the wheel as a user would: `make package`.
 
-The wheel is installed in an environment of its own, with nothing of the checkout on its path: version, a verdict from the
-table of examples, and an audit of the smallest world. `--python` names other interpreters.
+The wheel is installed in an environment of its own, with nothing of the checkout on its path. There it gives its
+version, a verdict from the table of examples, and an audit of the smallest world. `--python` names other interpreters.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ female, male = few.counterfactual("female")[:, 0], few.counterfactual("male")[:,
 
 
 def show(rows, names, *, differences=()):
-    figure, axes = plt.subplots(len(rows), 4, figsize=(7, 1.8 * len(rows)), layout="constrained", squeeze=False)
+    _, axes = plt.subplots(len(rows), 4, figsize=(7, 1.8 * len(rows)), layout="constrained", squeeze=False)
     for line, images, name in zip(axes, rows, names, strict=True):
         grey = (
             {"cmap": "RdBu_r", "vmin": -0.5, "vmax": 0.5}

@@ -43,7 +43,7 @@ if there:
 # %% [markdown]
 # ## A generator, too small on purpose
 #
-# Some seconds of training at 32 pixels. An audit of real radiographs takes `size: 64` or more and the `small` preset, and hours on a GPU
+# Some seconds of training at 32 pixels. An audit of real radiographs takes `size: 64` or more and the `laptop` preset or a larger one, and hours on a GPU
 # for fine detail. Here we want to see what the gates say of a generator that is not good enough.
 
 # %%

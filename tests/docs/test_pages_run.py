@@ -1,4 +1,4 @@
-"""Every page: its commands are ones, its Python names what is there, its links lead somewhere, and marked blocks run."""
+"""Every page: its commands are ones, its Python names what is there, links lead somewhere, marked blocks run."""
 
 from __future__ import annotations
 

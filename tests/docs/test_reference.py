@@ -24,13 +24,13 @@ def rows(page: str) -> list[list[str]]:
 
 def test_every_key_has_a_type_and_a_meaning() -> None:
     """A new key without a line below it that says what it means fails here."""
-    silent = [name for name, field in settings.keys().items() if not field.description]
+    silent = [name for name, field in settings.keys_of().items() if not field.description]
     for prefix, section in SECTIONS.items():
         if section is not None:
             silent += [f"{prefix}{name}" for name, field in section.model_fields.items() if not field.description]
     assert silent == []
     page = settings.page()
-    assert {key.rsplit(".")[-1] for key in settings.keys()} <= {row[0].strip("`") for row in rows(page)}
+    assert {key.rsplit(".")[-1] for key in settings.keys_of()} <= {row[0].strip("`") for row in rows(page)}
     for key, kind, _, meaning in rows(page):
         assert kind, key
         assert meaning, key

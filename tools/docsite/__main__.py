@@ -1,4 +1,4 @@
-"""Make the site: `python -m docsite`, or `make docs`. Pages are put together in `build/pages`, the site is in `site/`."""
+"""Make the site, `python -m docsite` or `make docs`: pages are put together in `build/pages`, the site in `site/`."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from citlr.audit.results.result import SCHEMA, AuditResult
 
 HEAD = """# audit.json
 
-An audit is one JSON file of the schema `citlr.audit/1`. [audit.schema.json](audit.schema.json) is the whole schema (JSON
-Schema 2020-12), made from the records that write and read the file. `citlr.read_result` reads a file back and refuses
-one that is not of it. A number that does not exist is `null`, never `NaN`.
+An audit is one JSON file of the schema `citlr.audit/1`. [audit.schema.json](audit.schema.json) is the whole schema
+(JSON Schema 2020-12), made from the records that write and read the file. `citlr.read_result` reads a file back and
+refuses one that is not of it. A number that does not exist is `null`, never `NaN`.
 
 A file that was handed on (`audit.shared.json`) also has `masked_below` and `masked_subgroups`.
 """

@@ -46,14 +46,14 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def keys(section: type[Section] = AuditConfig) -> dict[str, FieldInfo]:
+def keys_of(section: type[Section] = AuditConfig) -> dict[str, FieldInfo]:
     """Return every field of a configuration, under its dotted name."""
     found: dict[str, FieldInfo] = {}
     for name, field in section.model_fields.items():
         found[name] = field
         for kind in _kinds(field.annotation):
             if isinstance(kind, type) and issubclass(kind, Section):
-                found |= {f"{name}.{inner}": one for inner, one in keys(kind).items()}
+                found |= {f"{name}.{inner}": one for inner, one in keys_of(kind).items()}
     return found
 
 

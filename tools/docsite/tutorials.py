@@ -43,7 +43,7 @@ def run(source: Path, folder: Path, *, execute: bool = True) -> None:
 
 
 def _forget(notebook: nbformat.NotebookNode, home: str) -> None:
-    """Take what is of this machine out of what was printed: the folder in which it ran, and warnings, which are said here."""
+    """Take out what is of this machine: the folder in which it ran, and warnings, which are said here instead."""
     for cell in notebook.cells:
         for output in list(cell.get("outputs", ())):
             if output.get("name") == "stderr":

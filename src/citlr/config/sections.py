@@ -108,7 +108,7 @@ class GeneratorConfig(Section):
     """`dldm`, `cldm`: latent diffusion with and without a disentangler; `edits`: changes of the original along its
     anatomy; `vae`, `latent-shift`: rivals to compare with; `images`: your own redrawn images, listed in `table`."""
     preset: Name = "laptop"
-    """How large the networks are and how long they train: of `dldm` and `cldm` `tiny`, `small`, `published`, `paper`."""
+    """How large the networks are and how long they train: `tiny`, `laptop`, `workstation`, `published` or `paper`."""
     size: Annotated[Whole, Field(ge=32, le=256)] = 64
     """The side of the redrawn images in pixels."""
     hold: Names = ()
