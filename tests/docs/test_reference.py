@@ -63,7 +63,7 @@ def test_every_verb_and_every_option_is_on_the_page() -> None:
 def test_every_public_name_has_an_entry_that_is_there() -> None:
     page = python.page()
     for name in set(citlr.__all__) - {"__version__"}:
-        assert f"## citlr.{name}\n" in page
+        assert f"heading: citlr.{name}\n" in page
         home, _, last = python.where(name).rpartition(".")
         assert hasattr(importlib.import_module(home), last)
     assert python.where("audit") == "citlr.audit.api.audit"

@@ -31,5 +31,6 @@ def page() -> str:
             continue
         path = where(name)
         importlib.import_module(path.rsplit(".", 1)[0])  # a path that is not there would be an empty entry
-        parts += [f"## citlr.{name}\n", f"::: {path}\n    options:\n      show_root_heading: false\n"]
+        heading = f"heading: citlr.{name}\n      toc_label: citlr.{name}"
+        parts.append(f"::: {path}\n    options:\n      {heading}\n      show_root_heading: true\n")
     return "\n".join(parts)
