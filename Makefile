@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 # One thread a process: two pytest workers on two cores oversubscribe otherwise (spinning OpenMP made training 6x slower).
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS=1
 
-.PHONY: install lint pytest test test-slow demo clean
+.PHONY: help install lint pytest test test-slow demo docs package clean
 
-install: $(STAMP)
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## the virtual environment .venv
 
 # Modules are compiled when they are first imported: most of those of torch never are.
 $(STAMP): pyproject.toml
@@ -18,24 +22,36 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-compile -e ".[test]"
 	touch $(STAMP)
 
-lint: $(STAMP)
+lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 # Beside each other: mypy is one process, and some tests wait for others.
-test: $(STAMP)
+test: $(STAMP) ## everything that a change has to pass
 	$(MAKE) -j 2 lint pytest
 
-pytest: $(STAMP)
+pytest: $(STAMP) ## the tests without the linters
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) ## tests of more than a minute
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
-demo: $(STAMP)
+demo: $(STAMP) ## two classifiers of an embedded world audited, in some minutes
 	$(BIN)/citlr demo --out demo
 
-clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+# The site has needs of its own, which no test has.
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[docs]"
+	touch $(DOCS)
+
+docs: $(DOCS) ## the site, in site/: tutorials run, links checked
+	PYTHONPATH=tools $(ONE) $(BIN)/python -m docsite
+
+package: $(DOCS) ## wheel and sdist in dist/, the wheel tried in an environment of its own
+	$(ONE) $(BIN)/python tools/package.py --python $(PYTHON)
+	$(BIN)/hadolint Dockerfile
+
+clean: ## take away what was made here
+	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache

@@ -20,3 +20,13 @@ def python(page: str) -> list[str]:
     return re.findall(
         r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
+
+
+# Pages that people wrote; the others of the site are made from the code.
+SITE = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def marked(page: Path) -> list[str]:
+    """The commands below a line `<!-- runs -->`: quick ones, which need nothing but the examples."""
+    found = re.findall(r"^<!-- runs -->\n\n((?: {4}.*\n)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [line.strip() for block in found for line in block.splitlines() if line.strip().startswith("citlr ")]

@@ -13,7 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from citlr.errors import InputError, did_you_mean
 from citlr.text import shortened, shown, visible
@@ -128,7 +137,11 @@ One, PerName, Listed = Tag("#one"), Tag("#mapping"), Tag("#list")
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 # A number that may not exist: NaN here, null in JSON.
-Real = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+Real = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    WithJsonSchema({"type": ["number", "null"]}),
+]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0, le=1e9)]
 NotNegative = Annotated[Number, Field(ge=0, le=1e9)]

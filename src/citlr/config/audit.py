@@ -47,15 +47,25 @@ class AuditConfig(Section):
     besides: ClassVar[dict[str, Any]] = {"model": ModelConfig}
 
     cohort: CohortConfig
+    """Where the images and their attributes are."""
     models: Annotated[dict[str, ModelConfig], Field(min_length=1, max_length=1000)]
+    """Models under audit by name; `model:` stands for a single one."""
     generator: GeneratorConfig = GeneratorConfig()
+    """What redraws the images."""
     generate: GenerateConfig = GenerateConfig()
+    """How often and how."""
     test: TestConfig = TestConfig()
+    """The test."""
     gates: GateConfig = GateConfig()
+    """What a verdict has to pass."""
     quality: QualityConfig = QualityConfig()
+    """How redrawn images are measured."""
     controls: ControlsConfig = ControlsConfig()
+    """Negative and positive controls."""
     report: ReportConfig = ReportConfig()
+    """What the page shows."""
     seed: Seed = 0
+    """Of everything random but the split: the same seed, the same numbers."""
 
     @model_validator(mode="before")
     @classmethod

@@ -52,12 +52,19 @@ class InputConfig(Section):
     """What the model wants to see: size in pixels, channels, the grey scale, and its mean and spread."""
 
     size: Sides | None = None
+    """Side in pixels, or height and width. Without it the size of the images."""
     channels: Channels = 1
+    """1 for grey, 3 for colour."""
     low: Grey = 0.0
+    """The grey value of black."""
     high: Grey = 1.0
+    """The grey value of white."""
     mean: Scale = 0.0
+    """Is taken off, one or one per channel."""
     std: Spread = 1.0
+    """Is divided by, one or one per channel."""
     layout: Literal["channels_first", "channels_last"] = "channels_first"
+    """Where the channels are."""
 
     @model_validator(mode="after")
     def _scales_agree(self) -> InputConfig:
@@ -74,9 +81,13 @@ class OutputConfig(Section):
     """What the model gives: its kind, what makes logits probabilities, and which column or output is which label's."""
 
     kind: OutputKind = "probability"
+    """What the numbers are."""
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
+    """What makes probabilities of logits: of each by itself, or of all together."""
     columns: Columns | None = None
+    """Which column is which label's: a list of numbers, or a number per label."""
     name: Name | None = None
+    """Which output it is, of several."""
 
 
 def _output_form(value: Any) -> str:
@@ -95,14 +106,23 @@ class ModelConfig(Section):
     """
 
     source: Source | None = None
+    """The model's file or folder, `file.py:factory`, or `torchvision:NAME`, `timm:NAME`. None for `closed`."""
     kind: ModelKind | None = None
+    """The form in which it comes. Without it the file's ending decides; `closed` is run by its owner elsewhere."""
     name: Name | None = None
+    """What the model is called on the page and in folders."""
     labels: Names | None = None
+    """The names of its outputs, in their order."""
     weights: File | None = None
+    """The weights' file where `source` is an architecture."""
     input: InputConfig | None = None
+    """What the model wants to see. Without it the model's file says so, else grey images in [0, 1] as they come."""
     output: Output | None = None
+    """What it gives. Without it the model's file says so, else probabilities."""
     batch_size: Annotated[Whole, Field(ge=1, le=100_000)] = 64
+    """Images at a time."""
     trust: Flag = False
+    """Whether a pickle, which can run any code, may be opened."""
 
     @field_validator("input", "output", mode="before")
     @classmethod

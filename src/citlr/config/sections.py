@@ -34,41 +34,51 @@ LEGIBLE = 128
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # The line under a field says what it means: the page of settings is made of these (`tools/docsite/settings.py`).
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     # Keys that a file may have besides the fields, and the section that each holds.
     besides: ClassVar[dict[str, Any]] = {}
 
 
 class CohortConfig(Section):
-    """Where the images and their attributes are; paths are relative to the configuration file.
-
-    `columns` maps this package's names (image_id, path, patient_id, split, and any attribute, label or covariate) to
-    the table's own. `keep` restricts rows to listed values of a column, `fit` says how rectangles become squares
-    ("pad" without it). `bins` cuts a column of numbers at these edges, so that its groups are levels:
-    `{age: [40, 60]}`. `combine` makes `attribute` the joint one of several columns, whose levels are the combinations
-    in that order, such as "F, black"; `levels` then names the combinations to keep. `uncertain` says what a label of -1
-    is: an error, or ignored (not stated), zeros or ones. Without `images`, `table` is a
-    cohort that `citlr prepare` wrote, with its cache if it has one; `cache: false` reads the image files all the same.
-    """
+    """Where the images and their attributes are; paths are relative to the configuration file."""
 
     table: File
+    """One row per image: CSV, TSV, parquet or Excel."""
     images: File | None = None
+    """The folder of the images. Without it `table` is a cohort that `citlr prepare` wrote."""
     attribute: Name
+    """The column of the sensitive attribute."""
     labels: Annotated[Names, Field(min_length=1, max_length=1000)]
+    """The columns of the findings that the model is asked for."""
     levels: Annotated[Names, Field(min_length=2)] | None = None
+    """The levels of the attribute to keep, in this order. Without it all that are recorded."""
     bins: dict[Name, tuple[Number, ...]] = {}
+    """Cuts a column of numbers at these edges, so that its groups are levels: `{age: [40, 60]}`."""
     combine: Names = ()
+    """Makes `attribute` the joint one of several columns; its levels are the combinations, such as "F, black"."""
     covariates: Names = ()
+    """Further columns that can be held, such as the view."""
     columns: dict[Name, Name] = {}
+    """The table's own names for this package's: image_id, path, patient_id, split, any attribute, label, covariate."""
     keep: dict[Name, tuple[Text, ...]] = {}
+    """Keeps only rows with these values of a column: `{view: [PA]}`."""
     uncertain: Literal["error", "ignore", "zeros", "ones"] = "error"
+    """What a label of -1 is: an error, or ignored (not stated), zeros or ones."""
     split: Name | None = None
+    """The column that says train, validation or test. Without it a split is drawn by patient."""
     fractions: tuple[Share, Share, Share] = (0.65, 0.10, 0.25)
+    """The shares of train, validation and test where the split is drawn."""
     split_seed: Seed = 0
+    """The seed of a split that is drawn."""
     fit: Literal["pad", "crop", "stretch"] | None = None
+    """How rectangles become squares: black borders, the centre cut out, or stretched. Without it `pad`."""
     cache: Flag = True
+    """Whether the decoded images of a prepared cohort are used."""
     max_unreadable: Share = 0.01
+    """The share of images that may be unreadable before the run stops."""
     min_patients_per_level: Count = 20
+    """The fewest test patients of each level."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> CohortConfig:
@@ -92,20 +102,21 @@ class CohortConfig(Section):
 
 
 class GeneratorConfig(Section):
-    """Which generator to train and how large; `options` overrides single fields of the preset.
-
-    "dldm" and "cldm" are latent diffusion with and without a disentangler, "edits" changes the original where its
-    anatomy is, "vae" is the conditional beta-VAE, and "latent-shift" walks along the gradient of an attribute probe.
-    "images" is somebody else's: `table` names its images (image_id, level, draw, path), `size` is their side, and
-    nothing is trained. `hold` names covariates and labels that are kept as observed while the attribute is redrawn.
-    """
+    """Which generator to train and how large."""
 
     kind: GeneratorKind = "dldm"
+    """`dldm`, `cldm`: latent diffusion with and without a disentangler; `edits`: changes of the original along its
+    anatomy; `vae`, `latent-shift`: rivals to compare with; `images`: your own redrawn images, listed in `table`."""
     preset: Name = "laptop"
+    """How large the networks are and how long they train: `tiny`, `laptop`, `workstation`, `published` or `paper`."""
     size: Annotated[Whole, Field(ge=32, le=256)] = 64
+    """The side of the redrawn images in pixels."""
     hold: Names = ()
+    """Labels and covariates that are kept as observed while the attribute is redrawn."""
     table: File | None = None
+    """Only for `images`: the table of the redrawn images (image_id, level, draw, path)."""
     options: Options = {}
+    """Single fields of the preset to override."""
 
     @model_validator(mode="after")
     def _own_keys(self) -> GeneratorConfig:
@@ -123,15 +134,16 @@ class GeneratorConfig(Section):
 
 
 class GenerateConfig(Section):
-    """How the test images are redrawn; a guidance of None is the generator's own calibrated value.
-
-    `shared_seeds`: whether a draw starts from the same noise under every level: levels are compared draw by draw then.
-    """
+    """How the test images are redrawn."""
 
     draws: Annotated[Whole, Field(ge=2, le=1000)] = 4
+    """How often each image is redrawn under each level."""
     guidance: Positive | None = None
+    """Strength of the attribute in sampling. Without it the generator's own calibrated value."""
     shared_seeds: Flag = True
+    """Whether a draw starts from the same noise under every level: levels are compared draw by draw then."""
     shard: Few = 32
+    """Images per file of the redrawn images."""
 
 
 class TestConfig(Section):
@@ -140,88 +152,85 @@ class TestConfig(Section):
     __test__ = False  # pytest: not a test class
 
     outcome: Literal["decision", "probability"] = "decision"
+    """What is tested: the decision at the threshold, or the probability itself."""
     threshold: Thresholds = 0.5
+    """The model's operating point: one number, or one for every label."""
     margin: Margin = 0.02
+    """The largest change that does not matter, for psi and for the mean effect."""
     alpha: Annotated[Number, Field(ge=1e-6, lt=0.5)] = 0.05
+    """The error rate of the verdicts, over all findings and contrasts together."""
     randomizations: Annotated[Whole, Field(ge=99, le=10_000_000)] = 4999
+    """How often the levels are reshuffled: more give a finer p-value."""
 
 
 class GateConfig(Section):
     """What has to be met before a verdict may rest on the redrawn images.
-
-    `composition` is the largest mean absolute error (grey values in [0, 1]) of the null intervention, `effectiveness`
-    the smallest share of the attribute that they carry at the size that the model reads (what a probe reads of them in
-    relation to what it reads of real images; its estimate is held against the limit, its lower bound divides what is to
-    be called equivalent), `drift` the largest absolute shift of a held label's probability. `probe_steps`: training of
-    the probes that read this.
-
-    The model has to answer null interventions as it answers originals: `agreement` is the smallest share of equal
-    decisions (0 waives this gate), `agreement_rank` the smallest rank correlation of its outputs, `agreement_auroc` the
-    largest change of the AUROC by which they tell the attribute, or the label. `unexplained`: whether a difference of
-    outputs between recorded levels beyond the margin, which redrawing does not show, forbids "equivalent".
 
     In worlds of known truth blind and biased models decided .88 or more alike, at rank correlations of .91 or more and
     AUROCs that changed by .034 at most; those that read a texture which is not drawn .84 or less (docs/pipeline.md).
     """
 
     composition: Positive = 0.05
+    """The largest mean absolute change (grey values in [0, 1]) by redrawing an image as what it already is."""
     effectiveness: Share = 0.80
+    """The smallest share of the attribute that redrawn images carry at the size that the model reads."""
     drift: Share = 0.05
+    """The largest shift of a held label's probability."""
     placebo: Flag = True
+    """Whether a fair coin, redrawn like the attribute, must not show."""
     agreement: Share = 0.80
+    """The smallest share of equal decisions on images redrawn as they are and on originals; 0 waives it."""
     agreement_rank: Share = 0.70
+    """The smallest rank correlation of the model's outputs on the two."""
     agreement_auroc: Share = 0.10
+    """The largest change of the AUROC by which its outputs tell the attribute, or the label."""
     unexplained: Flag = True
+    """Whether a difference between recorded levels that redrawing does not show forbids "equivalent"."""
     # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).
     probe_steps: Count = 800
+    """Training steps of the probes that read the attribute, the labels and the covariates."""
 
 
 class QualityConfig(Section):
-    """What the redrawn images are measured with, besides the probes.
-
-    `features` names the network of FID and KID: "probe" (the attribute probe of this run), "inception_v3:FILE"
-    (torchvision's, weights from a local file), or "torchxrayvision:NAME" (weights from its cache) with ":FILE" for a
-    file of yours. `cycles`: null interventions in a row.
-
-    `learning_curve` names parts of the training split, such as [0.25, 0.5]: the generator is trained again on each,
-    with the same settings, and what share of the attribute its images carry foretells how many images would do.
-    """
+    """What the redrawn images are measured with, besides the probes."""
 
     features: Name = "probe"
+    """The network of FID and KID: `probe`, `inception_v3:FILE`, or `torchxrayvision:NAME` (with `:FILE` for a file)."""
     cycles: Annotated[Whole, Field(ge=1, le=50)] = 10
+    """How many null interventions in a row are measured."""
     # Costs as many further trainings.
     learning_curve: Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], Field(max_length=10)] = ()
+    """Parts of the training split, such as `[0.25, 0.5]`: trained again on each, it foretells how many images do."""
 
 
 class ControlsConfig(Section):
-    """Negative and positive controls: a coin on a sample of the test images, planted bias (strengths in logits).
-
-    `placebo_images` is the size of the coin's sample; None takes as many as notice, with 80 % power, that the coin
-    moves `test.margin` of the outputs. `replicate_images` is the size of the sample that is moved by what the
-    generator's training split leaves open; 0 takes the generator as given.
-    """
+    """Negative and positive controls: a coin on a sample of the test images, planted bias."""
 
     placebo_images: CountOrNone | None = None
+    """Images of the coin's sample. Without it as many as show a coin of size `test.margin` with 80 % power."""
     replicate_images: CountOrNone = 200
+    """Images that are moved by what the training split leaves open; 0 takes the generator as given."""
     planted: Annotated[tuple[Positive, ...], Field(max_length=100)] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    """Strengths of the bias that is planted into the model, in logits."""
     bootstraps: Annotated[Whole, Field(ge=0, le=100_000)] = 40
+    """Samples of patients by which the power to find a planted bias is counted."""
 
 
 class ReportConfig(Section):
-    """What the page shows; it may be changed after a run without touching its numbers.
-
-    `gallery`: pictures (their number), only where the images may leave the house. `gallery_pixels`: their longest side;
-    above 128, where text that is burnt in can be read, only with `no_burnt_in_text`: somebody has looked. `mask_below`:
-    cells of fewer patients are masked. `intended_use` and `attribute_definition`: what the model is for, and how the
-    attribute was recorded and by whom, as the page quotes it.
-    """
+    """What the page shows; it may be changed after a run without touching its numbers."""
 
     gallery: Annotated[Whole, Field(ge=0, le=48)] = 0
+    """How many pictures the page shows: only where the images may leave the house."""
     gallery_pixels: Annotated[Whole, Field(ge=16, le=8192)] = LEGIBLE
+    """Their longest side; above 128, where burnt-in text can be read, only with `no_burnt_in_text`."""
     no_burnt_in_text: Flag = False
+    """Says that somebody has looked and no text is burnt into the images."""
     mask_below: Count = 5
+    """Cells of fewer patients are masked."""
     intended_use: Text = ""
+    """What the model is for, as the page quotes it."""
     attribute_definition: Text = ""
+    """How the attribute was recorded and by whom, as the page quotes it."""
 
     @model_validator(mode="after")
     def _legible_text_is_looked_for(self) -> ReportConfig:
