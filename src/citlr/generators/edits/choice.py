@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
 from citlr.generators.edits.family import CHANNELS
@@ -126,6 +127,14 @@ def find(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, ran
 
     `halves` are cut only where something is shown, which takes eight patients at least.
     """
+    # Systems of some hundred equations, by the thousand: a second thread of theirs waits by spinning, which beside
+    # other programs makes each twenty times slower or more.
+    with threadpool_limits(1, user_api="blas"):
+        return _found(halves, every, table, random)
+
+
+def _found(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, random: np.random.Generator) -> Learnt:
+    """Do what `find` says."""
     whole = Search(every, table, random)
     still = Learnt((), whole.start.edit, whole.start.shrunk, whole.p(random), {}, whole.answers)
     if still.p > ALPHA:
