@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from citlr.data.tables.numbers import MAX_CATEGORIES
 from citlr.errors import InputError, did_you_mean
-
-# A covariate with more distinct numbers than this is continuous, with fewer a set of categories.
-MAX_CATEGORIES = 8
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
 from citlr.data.edits import Edit
 from citlr.data.leaks import require_unseen
+from citlr.data.tables.numbers import is_number
+from citlr.doses import RECORDED, as_numbers
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, EditingGenerator
 from citlr.randomness import COIN, PLACEBO
@@ -47,7 +49,9 @@ class CohortRequest:
 
 def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: CohortRequest) -> None:
     """Refuse what cannot be redrawn; errors as of `generate`."""
-    choose_levels(generator, request.attribute, request.levels)
+    levels = choose_levels(generator, request.attribute, request.levels)
+    if is_number(cohort.frame[request.attribute]):
+        _require_shown(cohort, request.attribute, levels)
     if request.draws < 2:
         raise InputError(
             f"draws is {request.draws}: at least 2 are needed to tell the attribute's effect from generator noise."
@@ -71,6 +75,9 @@ def draw_sets(
     levels = choose_levels(generator, request.attribute, request.levels)
     drawing = _Drawing(generator, request, root, key, narrator)
     main = drawing.write("levels", cohort, request.attribute, levels)
+    if is_number(cohort.frame[request.attribute]):
+        # Nobody has just one of the values that all are redrawn under.
+        drawing.write("null", cohort, request.attribute, (RECORDED,))
     sample = placebo_sample(cohort, request.placebo_images, request.seed)
     if len(sample):
         drawing.write("placebo", cohort.take(sample), PLACEBO, COIN)
@@ -165,3 +172,18 @@ def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Se
     if len(set(chosen)) < 2:
         raise InputError(f"A contrast needs two different levels of '{attribute}'; found {list(chosen)}.")
     return chosen
+
+
+def _require_shown(cohort: Cohort, attribute: str, levels: Sequence[str]) -> None:
+    """Refuse to redraw a number at what is none, or at a value beyond those of the images."""
+    wanted, own = as_numbers(levels), cohort.frame[attribute]
+    if wanted is None:
+        strange = next(level for level in levels if as_numbers([level]) is None)
+        raise InputError(f"'{attribute}' is a number, and its level '{strange}' is none: give numbers, such as 30.")
+    low, high = float(own.min()), float(own.max())
+    outside = [level for level, value in zip(levels, wanted, strict=True) if not low <= value <= high]
+    if outside:
+        raise InputError(
+            f"No image shows '{attribute}' = {outside[0]}, they go from {low:g} to {high:g}: give levels within that "
+            "range."
+        )
