@@ -26,8 +26,7 @@ from citlr.audit.results.statistics import baselines, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
-from citlr.data.tables.numbers import is_number
-from citlr.doses import nearest
+from citlr.data.tables.numbers import is_number, recorded_levels
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.invariance.responses import Responses
@@ -145,7 +144,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
 
 def _by_nearest(cohort: Cohort, attribute: str, levels: Sequence[str]) -> Cohort:
     """Name a number by the nearest of the values that it is redrawn at: the groups of all that needs groups."""
-    named = np.asarray(levels, dtype=object)[nearest(cohort.frame[attribute], levels)]
+    named = recorded_levels(cohort.frame[attribute], levels)
     return replace(cohort, frame=cohort.frame.assign(**{attribute: named}))
 
 

@@ -186,7 +186,7 @@ def _require_apart(names: Sequence[str], attribute: str, source: str) -> None:
         shown = ", ".join(name[:40] for name in sorted(distinct)[:5])
         raise InputError(
             f"{source}: '{attribute}' has {len(distinct)} levels ({shown}, ...), at most {MOST_LEVELS} can be "
-            "compared; of a number, give values to redraw it at (`levels`: [30, 50, 70]) or `bins`; else merge values with "
+            "compared: of a number give values to redraw it at (`levels`: [30, 50]) or `bins`, else merge values with "
             "`levels`."
         )
 

@@ -14,7 +14,7 @@ from citlr.data.steps import to_numbers
 from citlr.data.tables.bins import is_age
 from citlr.data.tables.levels import Rules
 from citlr.data.tables.vocabulary import AGE_CAP, OLDEST, open_ended, raw_text, read_age
-from citlr.doses import MOST_LEVELS, as_numbers
+from citlr.doses import MOST_LEVELS, as_numbers, nearest
 from citlr.errors import InputError
 
 # A column of no more different values than this is a set of levels, whatever its values look like; as for generators.
@@ -50,6 +50,19 @@ def banded(column: pd.Series) -> pd.Series:
     named = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
     names = np.array([f"up to {cuts[0]:g}", *named, f"over {cuts[-1]:g}"], dtype=object)
     return pd.Series(names[np.searchsorted(cuts, column.to_numpy(dtype=np.float64))], index=column.index)
+
+
+def recorded_levels(column: pd.Series, levels: Sequence[str] | None) -> pd.Series:
+    """Name what is recorded as groups: the levels as they are, and of a number the nearest of the values asked for.
+
+    Examples
+    --------
+    >>> recorded_levels(pd.Series([20.0, 48.0]), ["30", "50"]).tolist(), recorded_levels(pd.Series(["F"]), None).tolist()
+    (['30', '50'], ['F'])
+    """
+    if not is_number(column) or levels is None:
+        return column.astype(str)
+    return pd.Series(np.asarray(levels, dtype=object)[nearest(column, levels)], index=column.index)
 
 
 def asked_as_number(values: pd.Series, levels: Rules, *, source: str) -> bool:
