@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from citlr.audit.redrawing.coin import PLACEBO_MARGIN, coin_sample
-from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request
+from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request, require_shown
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.redrawing.replicates import REPLICATE_IMAGES
 from citlr.console import Narrator
@@ -176,6 +176,7 @@ def generate(
         shard=shard,
     )
     require_request(generator, cohort, request)
+    require_shown(generator, attribute, request.levels or ())
     root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)
     stages = Stages(root, narrator)
     stage = generate_stage(lambda: generator, cohort, request, after=(generator.fingerprint(),), narrator=narrator)

@@ -51,7 +51,7 @@ def require_request(generator: CounterfactualGenerator, cohort: Cohort, request:
     """Refuse what cannot be redrawn; errors as of `generate`."""
     levels = choose_levels(generator, request.attribute, request.levels)
     if is_number(cohort.frame[request.attribute]):
-        _require_shown(cohort, request.attribute, levels)
+        _require_numbers(request.attribute, levels)
     if request.draws < 2:
         raise InputError(
             f"draws is {request.draws}: at least 2 are needed to tell the attribute's effect from generator noise."
@@ -174,16 +174,21 @@ def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Se
     return chosen
 
 
-def _require_shown(cohort: Cohort, attribute: str, levels: Sequence[str]) -> None:
-    """Refuse to redraw a number at what is none, or at a value beyond those of the images."""
-    wanted, own = as_numbers(levels), cohort.frame[attribute]
-    if wanted is None:
-        strange = next(level for level in levels if as_numbers([level]) is None)
-        raise InputError(f"'{attribute}' is a number, and its level '{strange}' is none: give numbers, such as 30.")
-    low, high = float(own.min()), float(own.max())
-    outside = [level for level, value in zip(levels, wanted, strict=True) if not low <= value <= high]
+def _require_numbers(attribute: str, levels: Sequence[str]) -> None:
+    strange = [level for level in levels if as_numbers([level]) is None]
+    if strange:
+        raise InputError(f"'{attribute}' is a number, and its level '{strange[0]}' is none: give numbers, such as 30.")
+
+
+def require_shown(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str]) -> None:
+    """Refuse to redraw a number at a value beyond those that the generator has seen, where it says which they are."""
+    span = getattr(generator, "spans", {}).get(attribute)
+    numbers = as_numbers(levels)
+    if span is None or numbers is None:
+        return
+    outside = [level for level, value in zip(levels, numbers, strict=True) if not span[0] <= value <= span[1]]
     if outside:
         raise InputError(
-            f"No image shows '{attribute}' = {outside[0]}, they go from {low:g} to {high:g}: give levels within that "
-            "range."
+            f"No training image shows '{attribute}' = {outside[0]}, they go from {span[0]:g} to {span[1]:g}: give "
+            "levels within that range."
         )

@@ -57,8 +57,8 @@ def recorded_levels(column: pd.Series, levels: Sequence[str] | None) -> pd.Serie
 
     Examples
     --------
-    >>> recorded_levels(pd.Series([20.0, 48.0]), ["30", "50"]).tolist(), recorded_levels(pd.Series(["F"]), None).tolist()
-    (['30', '50'], ['F'])
+    >>> recorded_levels(pd.Series([20.0, 48.0]), ["30", "50"]).tolist()
+    ['30', '50']
     """
     if not is_number(column) or levels is None:
         return column.astype(str)
