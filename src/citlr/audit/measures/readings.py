@@ -41,14 +41,15 @@ def carried_by(
 
     `numbers` are what it reads of an attribute that is a number: off real (n,) and redrawn ones (n, l, draws).
     """
+    # A number is read off groups of it, whose accuracy says little: its slope is tested itself.
+    if numbers is not None:
+        return carried_slope(*numbers, frame, attribute=attribute, levels=levels, hold=hold, size=probes.size)
     if not probes.trusted[attribute]:
         note = (
             f"At {probes.size} pixels the probe of '{attribute}' reads no better than chance (mean accuracy "
             f"{probes.accuracy[attribute]:.2f} on the validation split)."
         )
         return Carried(probes.size, {}, note)
-    if numbers is not None:
-        return carried_slope(*numbers, frame, attribute=attribute, levels=levels, hold=hold, size=probes.size)
     recorded = recorded_index(frame[attribute], levels)
     return measure_carried(real, redrawn, frame, recorded=recorded, levels=levels, hold=hold, size=probes.size)
 
