@@ -15,6 +15,7 @@ from citlr.audit.measures.accuracy import measure_accuracy
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import audit_regeneration
 from citlr.audit.measures.unexplained import measure_unexplained
+from citlr.audit.results.curves import measure_doses
 from citlr.audit.results.records import Agreement, BaselineRow, CohortSummary, Controls, Quality, Unexplained
 from citlr.audit.results.result import AuditResult, Gate, worst
 from citlr.audit.results.statistics import contrasts, outcome_of, parity_row, schema_rows
@@ -75,6 +76,7 @@ def audit_predictions(
         omnibus=assessment.omnibus,
         condition=CONDITION,
         accuracy=measure_accuracy(responses, known, settings=settings, remedy=" (column 'truth', or --truth)"),
+        dose_response=measure_doses(responses, settings=settings, seed=seed),
     )
 
 
@@ -82,7 +84,7 @@ def _require_patients(responses: Responses, fewest: int) -> None:
     """Refuse levels (of all images together, where the recorded level is not known) with too few patients."""
     recorded = responses.recorded
     groups = {"": responses.patients}
-    if recorded is not None:
+    if recorded is not None and not responses.number:
         groups = {level: responses.patients[recorded == level] for level in responses.levels}
     few = {name: count for name, of in groups.items() if (count := len(pd.unique(pd.Series(of)))) < fewest}
     if few:

@@ -68,5 +68,6 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     run.require(f"predict.{name}", remedy)
     plan = CounterfactualSet.open(run.path("counterfactuals", "levels")).plan
     frame = read_responses(folder / "responses.parquet")
-    found = Responses.from_frame(frame, attribute=plan.attribute, levels=plan.levels)
+    number = len(result.dose_response) > 0
+    found = Responses.from_frame(frame, attribute=plan.attribute, levels=plan.levels, number=number)
     return Finished(title, name, result, found, run.config.test, plan.shared_seeds)

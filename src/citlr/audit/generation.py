@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from citlr.audit.redrawing.coin import PLACEBO_MARGIN, coin_sample
-from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request
+from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request, require_shown
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.redrawing.replicates import REPLICATE_IMAGES
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
+from citlr.doses import number_levels
 from citlr.generators.base import CounterfactualGenerator
 from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
@@ -24,7 +25,7 @@ from citlr.run.stages import Stages
 from citlr.text import listed_few, visible
 
 # The folders of an audit's pictures.
-SETS = ("levels", "placebo", "replicates")
+SETS = ("levels", "null", "placebo", "replicates")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Counterfactuals:
     replicates : CounterfactualSet or None
         A sample moved by what the generator's training split leaves open (see
         `citlr.audit.redrawing.replicates`); None where the generator does not know it, or none was asked for.
+    null : CounterfactualSet or None
+        Every image under its own value of an attribute that is a number; None of one with levels, where the own one is
+        among those of `main`.
     key : str
         Of the stage that drew them: what is computed from the pictures is kept under it.
     """
@@ -54,6 +58,7 @@ class Counterfactuals:
     generator: CounterfactualGenerator = field(repr=False)
     replicates: CounterfactualSet | None = None
     key: str = ""
+    null: CounterfactualSet | None = None
 
     def __repr__(self) -> str:
         """Say what was redrawn, in a few lines."""
@@ -69,15 +74,16 @@ class Counterfactuals:
     @classmethod
     def open(cls, folder: Path, cohort: Cohort, generator: CounterfactualGenerator, *, key: str = "") -> Self:
         """Open what `generate` wrote; `key` is that of its stage."""
-        kept = {name: folder / name for name in ("placebo", "replicates")}
+        kept = {name: folder / name for name in ("placebo", "replicates", "null")}
         others = {name: CounterfactualSet.open(path) for name, path in kept.items() if path.is_dir()}
         placebo, replicates = others.get("placebo"), others.get("replicates")
-        return cls(cohort, CounterfactualSet.open(folder / "levels"), placebo, generator, replicates, key)
+        main = CounterfactualSet.open(folder / "levels")
+        return cls(cohort, main, placebo, generator, replicates, key, others.get("null"))
 
     @property
     def sets(self) -> tuple[CounterfactualSet, ...]:
         """All pictures that a model has to answer."""
-        return tuple(part for part in (self.main, self.placebo, self.replicates) if part is not None)
+        return tuple(part for part in (self.main, self.null, self.placebo, self.replicates) if part is not None)
 
     def pictures(self, size: int | None = None) -> Pictures:
         """Give the pictures under every level for who reads at `size` pixels; the generator's own without it."""
@@ -100,7 +106,7 @@ def generate(
     *,
     attribute: str,
     draws: int = 4,
-    levels: Sequence[str] | None = None,
+    levels: Sequence[str] | Sequence[float] | None = None,
     guidance: float | None = None,
     shared_seeds: bool = True,
     placebo_images: int | None = None,
@@ -124,7 +130,8 @@ def generate(
     draws : int
         Draws per level, at least 2; the noise of a draw is shared by the levels when `shared_seeds`.
     levels : sequence of str, optional
-        The levels, in order; all that the generator knows by default.
+        The levels, in order; all that the generator knows by default. Of a number, such as the age, the values to
+        redraw at, `["30", "50", "70"]` or `[30, 50, 70]`; images are then redrawn under their own value besides.
     guidance : float, optional
         Strength of the condition; the generator's own calibrated value when None.
     placebo_images : int, optional
@@ -159,7 +166,7 @@ def generate(
     narrator = narrator or Narrator(quiet=True)
     request = CohortRequest(
         attribute=attribute,
-        levels=None if levels is None else tuple(levels),
+        levels=None if levels is None else tuple(number_levels([*levels])),
         draws=draws,
         guidance=guidance,
         shared_seeds=shared_seeds,
@@ -169,6 +176,7 @@ def generate(
         shard=shard,
     )
     require_request(generator, cohort, request)
+    require_shown(generator, attribute, request.levels or ())
     root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)
     stages = Stages(root, narrator)
     stage = generate_stage(lambda: generator, cohort, request, after=(generator.fingerprint(),), narrator=narrator)

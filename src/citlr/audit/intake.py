@@ -22,8 +22,12 @@ from citlr.data.preconditions import (
 from citlr.data.reading import read_cohort
 from citlr.data.splits import require_disjoint
 from citlr.data.steps import require_levels, require_own_files, require_patients_per_level
+from citlr.data.tables.bins import is_age
 from citlr.data.tables.columns import require_unique
+from citlr.data.tables.numbers import MAX_CATEGORIES, is_number, require_support
 from citlr.data.tables.printable import require_printable
+from citlr.data.tables.spellings import level_text
+from citlr.doses import as_numbers
 from citlr.errors import InputError, did_you_mean
 
 
@@ -87,11 +91,16 @@ def _checked(cohort: Cohort, settings: CohortConfig, narrator: Narrator) -> Coho
         split = {image: part.frame["split"].iloc[0] for part in parts for image in part.frame["image_id"]}
         cohort = replace(cohort, frame=cohort.frame.assign(split=cohort.frame["image_id"].map(split)))
     frame, attribute, where = cohort.frame, settings.attribute, str(settings.table)
-    require_printable(frame[attribute].unique(), f"{where}: a level of '{attribute}'")
-    require_levels(frame, attribute, source=where, wanted=settings.levels)
-    require_patients_per_level(frame, attribute, minimum=settings.min_patients_per_level)
-    require_levels_to_learn(frame, attribute)
     recorder = FlowRecorder(frame, steps=cohort.flow)
+    if not is_number(frame[attribute]):
+        require_printable(frame[attribute].unique(), f"{where}: a level of '{attribute}'")
+        require_levels(frame, attribute, source=where, wanted=settings.levels)
+        require_patients_per_level(frame, attribute, minimum=settings.min_patients_per_level)
+        require_levels_to_learn(frame, attribute)
+    elif settings.images is None:  # a table's own was looked at when it was read
+        assert settings.levels is not None
+        minimum, ages = settings.min_patients_per_level, is_age((attribute,), frame[attribute])
+        require_support(recorder, attribute, settings.levels, source=where, minimum=minimum, ages=ages)
     kept = aside_covariates(recorder, cohort.covariates)
     blank_unlearnt(recorder, kept)
     note_labels(recorder, cohort.labels)
@@ -119,10 +128,22 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     require_own_files(whole.frame, source=where)
     require_disjoint(whole.frame)
     whole = whole.take(np.flatnonzero(whole.frame[list(_parts(settings))].notna().all(axis=1).to_numpy()))
-    if settings.combine:
-        kept = _combined(whole, settings)
-    else:
-        level = whole.frame[settings.attribute]
-        kept = whole.take(np.flatnonzero((level.isin(settings.levels or [*level])).to_numpy()))
+    kept = _combined(whole, settings) if settings.combine else _with_levels(whole, settings)
     narrowed = replace(kept, attributes=(settings.attribute,), labels=settings.labels, covariates=settings.covariates)
     return _checked(narrowed, settings, narrator)
+
+
+def _with_levels(cohort: Cohort, settings: CohortConfig) -> Cohort:
+    """Keep the images of the levels that were asked for; a number that is to be redrawn at some values stays whole."""
+    name, levels = settings.attribute, settings.levels
+    column = cohort.frame[name]
+    if (
+        is_number(column)
+        and levels is not None
+        and as_numbers(levels) is not None
+        and column.nunique() > MAX_CATEGORIES
+    ):
+        return cohort
+    if is_number(column):
+        cohort = replace(cohort, frame=cohort.frame.assign(**{name: level_text(column)}))
+    return cohort.take(np.flatnonzero(cohort.frame[name].isin(levels or [*cohort.frame[name]]).to_numpy()))

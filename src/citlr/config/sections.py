@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from citlr.config.kinds import IMAGES, GeneratorKind
+from citlr.doses import number_levels
 from citlr.errors import did_you_mean
 from citlr.values import (
     Count,
@@ -51,8 +52,9 @@ class CohortConfig(Section):
     """The column of the sensitive attribute."""
     labels: Annotated[Names, Field(min_length=1, max_length=1000)]
     """The columns of the findings that the model is asked for."""
-    levels: Annotated[Names, Field(min_length=2)] | None = None
-    """The levels of the attribute to keep, in this order. Without it all that are recorded."""
+    levels: Annotated[Names, BeforeValidator(number_levels), Field(min_length=2)] | None = None
+    """The levels of the attribute to keep, in this order. Without it all that are recorded. Of a number, such as the
+    age, the values that images are redrawn at: `[30, 50, 70]`, or a grid, `{from: 30, to: 80, step: 10}`."""
     bins: dict[Name, tuple[Number, ...]] = {}
     """Cuts a column of numbers at these edges, so that its groups are levels: `{age: [40, 60]}`."""
     combine: Names = ()

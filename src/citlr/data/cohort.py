@@ -18,6 +18,7 @@ from citlr.data.images import Fit
 from citlr.data.pixels.shown import WHITE, Pixels
 from citlr.data.pixels.source import FolderPixels, PixelSource, read_batches
 from citlr.data.splits import SPLITS, assign_splits
+from citlr.data.tables.numbers import banded, is_number
 from citlr.data.tables.printable import require_printable
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import fingerprint
@@ -32,7 +33,8 @@ class Cohort:
     ----------
     frame : DataFrame
         One row per image with a RangeIndex: `image_id`, `path` (relative to `root`), `patient_id`, `split`, the
-        attributes (names, never codes), the labels (0.0, 1.0 or NaN), the covariates, and `age`, `view` where known.
+        attributes (names, never codes; or a number, such as the age), the labels (0.0, 1.0 or NaN), the covariates,
+        and `age`, `view` where known.
     root : Path
         The image folder.
     attributes, labels, covariates : tuple of str
@@ -73,7 +75,7 @@ class Cohort:
         splits = self.frame["split"].value_counts(sort=False)
         lines = [
             f"Cohort of {len(self.frame)} images, {self.frame['patient_id'].nunique()} patients",
-            *(f"  {name}: {listed_few(self.levels(name))}" for name in self.attributes),
+            *(f"  {name}: {listed_few(self.levels(name)) or self._range(name)}" for name in self.attributes),
             f"  labels: {listed_few(self.labels) or 'none'}",
             f"  covariates: {listed_few(self.covariates) or 'none'}",
             f"  splits: {', '.join(f'{name} {count}' for name, count in splits.items())}",
@@ -130,12 +132,18 @@ class Cohort:
         return self.take(patients.isin(kept).to_numpy())
 
     def levels(self, attribute: str) -> tuple[str, ...]:
-        """Give the levels of an attribute, sorted."""
+        """Give the levels of an attribute, sorted; a number has none."""
         if attribute not in self.attributes:
             raise InputError(
                 f"'{attribute}' is not an attribute of the cohort.{did_you_mean(attribute, self.attributes)}"
             )
+        if is_number(self.frame[attribute]):
+            return ()
         return tuple(sorted(self.frame[attribute].dropna().astype(str).unique()))
+
+    def _range(self, attribute: str) -> str:
+        low, high = self.frame[attribute].min(), self.frame[attribute].max()
+        return f"a number, {low:g} to {high:g}" if len(self) else "a number"
 
     def split(
         self,
@@ -150,7 +158,12 @@ class Cohort:
         The first attribute is the stratum when `stratify` is not given.
         """
         stratum = stratify or (self.attributes[0] if self.attributes else None)
-        drawn = assign_splits(self.frame, by=by, fractions=fractions, stratify=stratum, seed=seed)
+        # Of a number, its quarters are the strata.
+        if stratum is not None and stratum in self.attributes:
+            groups: str | pd.Series | None = banded(self.frame[stratum])
+        else:
+            groups = stratum
+        drawn = assign_splits(self.frame, by=by, fractions=fractions, stratify=groups, seed=seed)
         whole = replace(self, frame=self.frame.assign(split=drawn))
         return whole.part("train"), whole.part("validation"), whole.part("test")
 
@@ -220,16 +233,18 @@ class Cohort:
         Returns
         -------
         DataFrame
-            Columns `split`, `attribute`, `level`, `label`, `value` (positive, negative or missing), `images` and
-            `patients`.
+            Columns `split`, `attribute`, `level` (of a number: its quarters), `label`, `value` (positive, negative or
+            missing), `images` and `patients`.
         """
         columns = ["split", "attribute", "level", "label", "value", "images", "patients"]
         split = self.frame["split"] if "split" in self.frame.columns else pd.Series("all", index=self.frame.index)
         parts = []
         for attribute in self.attributes:
+            number = is_number(self.frame[attribute])
+            levels = banded(self.frame[attribute]) if number else self.frame[attribute]
             for label in self.labels:
                 value = self.frame[label].map({1.0: "positive", 0.0: "negative"}).fillna("missing")
-                keys = {"split": split, "level": self.frame[attribute], "value": value}
+                keys = {"split": split, "level": levels, "value": value}
                 grouped = self.frame.assign(**keys).groupby(list(keys), sort=True)["patient_id"]
                 cells = grouped.agg(images="size", patients="nunique").reset_index()
                 parts.append(cells.assign(attribute=attribute, label=label)[columns])

@@ -8,10 +8,8 @@ import pandas as pd
 
 from citlr.data.flow import FlowRecorder, RawCount, count_raw
 from citlr.data.tables.levels import listed
+from citlr.data.tables.numbers import MAX_CATEGORIES
 from citlr.errors import InputError
-
-# More different numbers than this are continuous, and any number may come; as for the generators.
-MAX_CATEGORIES = 8
 
 
 def require_roles(

@@ -21,6 +21,7 @@ from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import cut_bins, is_age
 from citlr.data.tables.columns import pick_columns, wanted_columns
 from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
+from citlr.data.tables.numbers import asked_as_number, banded, is_number, read_number, require_support
 from citlr.data.tables.vocabulary import Policy, raw_text, read_age
 
 _OPTIONAL = ("image_id", "age", "view")
@@ -94,6 +95,8 @@ def read_cohort(
         Attribute to {raw value: level name} or to the list of allowed values; for a single attribute the inner mapping
         alone will do. Values that it does not name stop the run. Spellings of a listed value are read as that value;
         spellings of a sex are one level without being asked, and other values that differ by case only stop the run.
+        Of a number of more than eight different values, such as an age, they are the numbers that it is to be redrawn
+        at, `[30, 50, 70]`: it stays a number, and all rows are kept.
     bins : mapping of str to sequence of float, optional
         Attribute to the inner edges of groups of a number: `{"age_group": [40, 60]}`; ages are read as the column `age`
         is.
@@ -160,20 +163,29 @@ def read_cohort(
         recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator
     )
     done = recorder.frame
+    number = is_number(done[attribute])
     for name in names:
-        steps.require_levels(done, name, source=source, wanted=roles.rules(name))
+        if not is_number(done[name]):
+            steps.require_levels(done, name, source=source, wanted=roles.rules(name))
     if split is None:
-        done["split"] = assign_splits(done, fractions=fractions, stratify=attribute, seed=seed)
+        done["split"] = assign_splits(done, fractions=fractions, stratify=banded(done[attribute]), seed=seed)
     else:
         done["split"] = read_split_names(done["split"])
         require_disjoint(done)
-    steps.require_patients_per_level(done, attribute, minimum=min_patients_per_level)
-    if min_patients_per_level and (done["split"] == "train").any():
+    if number:
+        values = [str(level) for level in roles.rules(attribute)]
+        ages = is_age((attribute, wanted[attribute]), recorder.frame[f"raw {attribute}"])
+        require_support(recorder, attribute, values, source=source, minimum=min_patients_per_level, ages=ages)
+    else:
+        steps.require_patients_per_level(done, attribute, minimum=min_patients_per_level)
+    if not number and min_patients_per_level and (done["split"] == "train").any():
         require_levels_to_learn(done, attribute)
     kept = aside_covariates(recorder, covariates)
     for remark in recorder.remarks():
         narrator.say(f"Remark: {remark}.")
-    counted = raw_counts(done, {name: raw[f"raw {name}"] for name in names if name not in roles.bins})
+    counted = raw_counts(
+        done, {name: raw[f"raw {name}"] for name in names if name not in roles.bins and not is_number(done[name])}
+    )
     return Cohort(
         done.drop(columns=[*raw]),
         root,
@@ -195,6 +207,9 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
             binned = cut_bins(recorder.frame[name], roles.bins[name], source=roles.source, ages=ages)
             recorder.frame[name] = binned
         steps.drop_blank(recorder, name, step=name, what=name)
+        if name not in roles.bins and asked_as_number(recorder.frame[name], roles.rules(name), source=roles.source):
+            read_number(recorder, name, source=roles.source, column=column)
+            continue
         name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
 
 

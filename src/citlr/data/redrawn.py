@@ -9,7 +9,9 @@ from PIL import Image, UnidentifiedImageError
 
 from citlr.data.cohort import Cohort
 from citlr.data.tables.columns import read_table, refuse_unsafe_paths
+from citlr.data.tables.numbers import is_number
 from citlr.data.tables.redrawn import ORIGINAL, number_draws, require_every_level, require_once, row_of, short
+from citlr.doses import RECORDED
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import digest_or_missing
 
@@ -29,7 +31,9 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
             near = did_you_mean(name, map(str, frame.columns))
             raise InputError(f"'{source}' has no column '{name}': redrawn images need {', '.join(COLUMNS)}.{near}")
     frame = number_draws(frame[list(COLUMNS)].astype("string").astype(object).where(frame.notna(), None), source)
-    known = cohort.frame.set_index(cohort.frame["image_id"].astype(str))[attribute].astype(str)
+    known = cohort.frame.set_index(cohort.frame["image_id"].astype(str))[attribute]
+    # Redrawn under its own value of a number, an image is redrawn as recorded.
+    known = pd.Series(RECORDED, known.index) if is_number(known) else known.astype(str)
     drawn = frame[(frame["draw"] != ORIGINAL) & frame["image_id"].isin(known.index)].copy()
     if drawn.empty:
         raise InputError(

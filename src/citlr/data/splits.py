@@ -27,23 +27,26 @@ def assign_splits(
     *,
     by: str = "patient_id",
     fractions: Sequence[float] = (0.65, 0.10, 0.25),
-    stratify: str | None = None,
+    stratify: str | pd.Series | None = None,
     seed: int,
 ) -> pd.Series:
     """Draw a split for every row so that all rows of one patient land on the same side.
 
     Patients, not rows, are shared out, stratum by stratum with the largest remainder first, so every split holds each
-    level of `stratify` in the same proportion up to one patient. The draw depends on the identifiers and the seed only,
-    never on the order of the rows.
+    level of `stratify` (a column, or a value per row) in the same proportion up to one patient. The draw depends on the
+    identifiers and the seed only, never on the order of the rows.
     """
     shares = _checked_fractions(fractions)
-    for column in (by, *([stratify] if stratify else [])):
+    for column in (by, *([stratify] if isinstance(stratify, str) else [])):
         if column not in frame.columns:
             raise InputError(
                 f"There is no column '{column}' to split by.{did_you_mean(column, map(str, frame.columns))}"
             )
     patients = frame[by].astype(str)
-    stratum = pd.Series("all", index=frame.index) if stratify is None else frame[stratify].astype(str)
+    if stratify is None:
+        stratum = pd.Series("all", index=frame.index)
+    else:
+        stratum = (frame[stratify] if isinstance(stratify, str) else stratify).astype(str)
     per_patient = _most_frequent(patients, stratum)
     rng = np.random.default_rng([seed, 0x5711])
     sides: dict[str, str] = {}

@@ -11,16 +11,16 @@ import pandas as pd
 
 from citlr.data.tables.columns import read_table, table_columns
 from citlr.data.tables.redrawn import number_draws, require_every_level, require_once, row_of
+from citlr.doses import RECORDED, as_numbers, nearest
 from citlr.errors import InputError, did_you_mean
 from citlr.exchange.numbers import read_numbers, short
 from citlr.invariance.responses import Responses
 from citlr.invariance.tables import COLUMNS, ORIGINAL_DRAW
 
 NEEDED = ("image_id", "patient_id", "level", "draw")
-# The level that an image really has, where the rows of the originals do not say it.
-RECORDED = "recorded"
 # Whether an image has the finding of the row's label, 0 or 1; blank where nobody knows.
 TRUTH = "truth"
+# A column `recorded` says the level that an image really has, where the rows of the originals do not.
 # Words such as "NA" are names in these, never blanks.
 _NAMES = ("image_id", "patient_id", "level", "label", "attribute", RECORDED)
 
@@ -70,12 +70,10 @@ def read_predictions(
     generated = long[long["draw"] != ORIGINAL_DRAW]
     if generated.empty:
         raise InputError(f"'{source}' has no redrawn image: rows with draw 0, 1, ... are needed for every level.")
-    require_every_level(generated, recorded, source)
-    responses = Responses.from_frame(long, labels=labels or None)
-    if responses.factual is None and len(recorded):
-        place = {level: k for k, level in enumerate(responses.levels)}
-        factual = np.array([place[recorded[unit]] for unit in responses.units], dtype=np.intp)
-        responses = replace(responses, factual=factual)
+    number = _of_a_number(generated)
+    require_every_level(generated, _own_levels(generated, recorded) if number else recorded, source)
+    responses = Responses.from_frame(long, labels=labels or None, number=number)
+    responses = _with_recorded(responses, recorded) if len(recorded) else responses
     known = pd.DataFrame({"image_id": responses.units, "patient_id": responses.patients})
     truths = _truths(table, responses.labels, truth or {}, source)
     for name in given:
@@ -88,6 +86,40 @@ def read_predictions(
     for label, values in truths.items():
         known[label] = known["image_id"].map(values).astype(float)
     return Predictions(responses, known, long)
+
+
+def _of_a_number(generated: pd.DataFrame) -> bool:
+    """Tell levels that are values of a number, such as ages: three numbers or more, or beside the word "recorded"."""
+    levels = list(generated["level"].unique())
+    values = [level for level in levels if level != RECORDED]
+    return as_numbers(values) is not None and (len(values) > 2 or (len(values) == 2 and RECORDED in levels))
+
+
+def _own_levels(generated: pd.DataFrame, recorded: pd.Series) -> pd.Series:
+    """Give the level under which an image is its null intervention, by image; of none where there is no such level."""
+    levels = set(generated["level"])
+    if RECORDED in levels:
+        return pd.Series(RECORDED, index=recorded.index)
+    return recorded if set(recorded) <= levels else recorded.iloc[:0]
+
+
+def _with_recorded(responses: Responses, recorded: pd.Series) -> Responses:
+    """Say which level each image really has, of a number the nearest, where the rows of the originals have not."""
+    own = [str(recorded[unit]) for unit in responses.units]
+    if responses.factual is None:
+        place = {level: k for k, level in enumerate(responses.levels)}
+        if responses.number:
+            if as_numbers(own) is None:
+                strange = next(level for level in own if as_numbers([level]) is None)
+                raise InputError(f"The levels are numbers, and an image is recorded with '{short(strange)}'.")
+            factual = nearest([float(level) for level in own], responses.levels)
+        else:
+            factual = np.array([place[level] for level in own], dtype=np.intp)
+        responses = replace(responses, factual=factual)
+    if responses.number and responses.own is None and set(own) <= set(responses.levels):
+        # Whoever has just one of the values was redrawn under it.
+        responses = replace(responses, own=responses.values[np.arange(responses.n_units), responses.factual])
+    return responses
 
 
 def _renamed(file: Path, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from citlr.doses import RECORDED
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Level
 from citlr.generators.overlap import require_overlap
@@ -117,7 +118,10 @@ class Conditions:
         return torch.from_numpy(np.concatenate(codes, axis=1))
 
     def intervene(self, codes: Tensor, attribute: str | Sequence[str], level: Level | None) -> Tensor:
-        """Set one or several attributes to a level, or with None to the null code; all else stays as it is."""
+        """Set one or several attributes to a level, or with None to the null code; all else stays as it is.
+
+        `RECORDED` is the value that a row has, of an attribute that is a number.
+        """
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         values = (level,) * len(names) if level is None or isinstance(level, str) else tuple(level)
         if len(values) != len(names):
@@ -125,6 +129,8 @@ class Conditions:
         changed = codes.clone()
         for name, value in zip(names, values, strict=True):
             variable = self.attribute(name)
+            if value == RECORDED and not variable.levels:
+                continue
             changed[:, self.span(name)] = torch.from_numpy(variable.encode([value]))
         return changed
 

@@ -134,6 +134,11 @@ class LearntGenerator(Redrawing):
         """What can be intervened on, the coin among it; a continuous attribute has no levels. Known after `fit`."""
         return {variable.name: variable.levels for variable in self.conditions.attributes}
 
+    @property
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """The lowest and the highest value in training of every number that can be intervened on."""
+        return {one.name: one.span for one in self.conditions.attributes if one.span is not None}
+
     def untrained(self) -> Self:
         """Give another one of the same settings, not trained yet."""
         return type(self)(config=self.config)

@@ -11,6 +11,7 @@ import pandas as pd
 from citlr.config.kinds import IMAGES
 from citlr.console import Narrator, Ticker, silent
 from citlr.data.images import read_image
+from citlr.doses import RECORDED
 from citlr.errors import InputError, StateError
 from citlr.generators.base import FORMAT, Images
 from citlr.generators.request import Redrawing, Request
@@ -31,7 +32,12 @@ class ImagesOnDisk(Redrawing):
     def __init__(self, index: pd.DataFrame, *, attribute: str, size: int, hold: tuple[str, ...] = ()) -> None:
         self.index, self.size, self.hold, self.attribute = index, size, hold, attribute
         self.draws = int(index["draw"].nunique())
-        self.attributes: dict[str, tuple[str, ...]] = {attribute: tuple(sorted(index["level"].unique()))}
+        levels = [str(level) for level in index["level"].unique()]
+        if RECORDED in levels:  # of a number: under the own value, which is no level
+            levels = sorted([level for level in levels if level != RECORDED], key=float)
+        else:
+            levels.sort()
+        self.attributes: dict[str, tuple[str, ...]] = {attribute: tuple(levels)}
         self.report: dict[str, Any] = {
             "images": len(index),
             "draws": self.draws,

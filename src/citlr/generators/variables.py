@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from citlr.data.tables.numbers import MAX_CATEGORIES
 from citlr.errors import InputError, did_you_mean
-
-# A covariate with more distinct numbers than this is continuous, with fewer a set of categories.
-MAX_CATEGORIES = 8
 
 
 @dataclass(frozen=True)
@@ -22,12 +20,14 @@ class Variable:
 
     - `levels`: Values of a categorical variable; empty for a continuous one.
     - `centre`, `spread`: What a continuous variable is standardised by.
+    - `span`: The lowest and the highest value of a continuous variable in training; None where it is not known.
     """
 
     name: str
     levels: tuple[str, ...] = ()
     centre: float = 0.0
     spread: float = 1.0
+    span: tuple[float, float] | None = None
 
     @property
     def width(self) -> int:
@@ -61,12 +61,15 @@ class Variable:
 
     def to_json(self) -> dict[str, Any]:
         """Give the variable as JSON."""
-        return {"name": self.name, "levels": list(self.levels), "centre": self.centre, "spread": self.spread}
+        own = {"name": self.name, "levels": list(self.levels), "centre": self.centre, "spread": self.spread}
+        return own if self.span is None else {**own, "span": list(self.span)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Rebuild a variable from `to_json`."""
-        return cls(content["name"], tuple(content["levels"]), content["centre"], content["spread"])
+        span = content.get("span")
+        known = None if span is None else (float(span[0]), float(span[1]))
+        return cls(content["name"], tuple(content["levels"]), content["centre"], content["spread"], known)
 
     @classmethod
     def of(cls, name: str, values: pd.Series) -> Self:
@@ -74,7 +77,8 @@ class Variable:
         given = values.dropna()
         if pd.api.types.is_numeric_dtype(given) and given.nunique() > MAX_CATEGORIES:
             numbers = given.to_numpy(dtype=np.float64)
-            return cls(name, (), float(numbers.mean()), float(numbers.std() or 1.0))
+            span = (float(numbers.min()), float(numbers.max()))
+            return cls(name, (), float(numbers.mean()), float(numbers.std() or 1.0), span)
         return cls(name, tuple(sorted({as_level(value) for value in given})))
 
 

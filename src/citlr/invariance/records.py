@@ -124,6 +124,34 @@ class OmnibusRow:
 
 
 @dataclass(frozen=True)
+class DosePoint:
+    """One value of a number that was intervened on: the mean output there, and its change from the reference."""
+
+    level: str
+    dose: float
+    output: float
+    change: Estimate
+
+
+@dataclass(frozen=True)
+class DoseResponse:
+    """How one label's output changes with a number that is intervened on (`citlr.invariance.effects.doses`).
+
+    - `outcome`: "decision" (shares of positive decisions) or "probability" (mean outputs).
+    - `reference`: The lowest value; the intervals of `points` hold for all of them at once.
+    - `contrast`, `largest`: The two values between which the output changes most, and by how much; the interval holds
+      for all pairs of values at once.
+    """
+
+    label: str
+    outcome: str
+    reference: str
+    points: tuple[DosePoint, ...]
+    contrast: tuple[str, str]
+    largest: Estimate
+
+
+@dataclass(frozen=True)
 class SubgroupRow:
     """The effects of one contrast on one label in one part of the test set: a description, never a verdict.
 

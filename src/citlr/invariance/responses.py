@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from citlr.doses import as_numbers
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.tables import read_long
 from citlr.text import listed_few, visible
@@ -38,6 +39,10 @@ class Responses:
         Outputs on the images as they were, never used as the reference of a contrast (DESIGN: null intervention).
     coarse : ndarray of float64, shape (units, labels), or None
         Outputs on the images without what is finer than the generator's pixels, for a model that reads finer ones.
+    number : bool
+        Whether the levels are values of a number, such as ages: `factual` is then the nearest of them.
+    own : ndarray of float64, shape (units, draws, labels), or None
+        Outputs on images redrawn under their own value of a number: their null interventions.
 
     Raises
     ------
@@ -61,6 +66,8 @@ class Responses:
     factual: NDArray[np.intp] | None = None
     original: NDArray[np.float64] | None = None
     coarse: NDArray[np.float64] | None = None
+    number: bool = False
+    own: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
         """Say what was answered, in a few lines; the numbers are `values`."""
@@ -79,7 +86,11 @@ class Responses:
             _check_probabilities(self.original, "original")
         if self.coarse is not None:
             _check_probabilities(self.coarse, "coarse")
+        if self.own is not None:
+            _check_probabilities(self.own, "own")
         _check_names(self)
+        if self.number and as_numbers(self.levels) is None:
+            raise InputError(f"The levels {', '.join(self.levels)} are no numbers, and `number` says they are.")
 
     @property
     def n_units(self) -> int:
@@ -108,7 +119,9 @@ class Responses:
 
     @property
     def null(self) -> NDArray[np.float64] | None:
-        """Outputs on null interventions, shape (units, draws, labels); None where the factual level is not known."""
+        """Outputs on null interventions, shape (units, draws, labels); None where they are not known."""
+        if self.number:
+            return self.own
         return None if self.factual is None else self.values[np.arange(self.n_units), self.factual]
 
     def take(self, rows: ArrayLike) -> Responses:
@@ -124,6 +137,8 @@ class Responses:
             factual=None if self.factual is None else self.factual[index],
             original=None if self.original is None else self.original[index],
             coarse=None if self.coarse is None else self.coarse[index],
+            number=self.number,
+            own=None if self.own is None else self.own[index],
         )
 
     def decisions(self, threshold: float | Mapping[str, float] = 0.5) -> NDArray[np.float64]:
@@ -154,6 +169,8 @@ class Responses:
         attribute: str = "attribute",
         factual: ArrayLike | None = None,
         original: ArrayLike | None = None,
+        number: bool = False,
+        own: ArrayLike | None = None,
     ) -> Responses:
         """Build from an array (units, levels, draws, labels); a three-dimensional one has a single label.
 
@@ -171,6 +188,10 @@ class Responses:
             Factual level of every image, as index or as name.
         original : array-like, optional
             Outputs on the original images, shape (units, labels).
+        number : bool
+            Whether the levels are values of a number.
+        own : array-like, optional
+            Outputs on images redrawn under their own value of a number, shape (units, draws, labels).
         """
         array = _as_floats(values, "values")
         if array.ndim == 3:
@@ -191,6 +212,8 @@ class Responses:
             attribute=str(attribute),
             factual=None if factual is None else _level_index(factual, names),
             original=None if original is None else _as_floats(original, "original").reshape(n, n_labels),
+            number=number,
+            own=None if own is None else _as_floats(own, "own").reshape(n, -1, n_labels),
         )
 
     @classmethod
@@ -201,6 +224,7 @@ class Responses:
         attribute: str | None = None,
         levels: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
+        number: bool = False,
     ) -> Responses:
         """Build from the long table of `responses.parquet`.
 
@@ -214,13 +238,16 @@ class Responses:
             Which attribute; may be left out when the table has only one.
         levels, labels : sequence of str, optional
             Order (and choice) along those axes; sorted levels, labels as they come, when left out.
+        number : bool
+            Whether the levels are values of a number, such as ages: an original is then recorded with its own value,
+            and rows of the level "recorded" hold the outputs on the image redrawn under that.
 
         Raises
         ------
         InputError
             When a column or a cell is missing, a row is there twice, or a value is not a probability.
         """
-        return cls(**read_long(frame, attribute=attribute, levels=levels, labels=labels))
+        return cls(**read_long(frame, attribute=attribute, levels=levels, labels=labels, number=number))
 
     @classmethod
     def from_parquet(cls, path: str | Path, *, attribute: str | None = None) -> Responses:
@@ -293,12 +320,8 @@ def _check_shape(r: Responses) -> None:
             "generator noise (four or more are advised): generate with a larger `draws`."
         )
     sizes = {"patients": len(r.patients), "units": len(r.units)}
-    if r.factual is not None:
-        sizes["factual"] = len(r.factual)
-    if r.original is not None:
-        sizes["original"] = len(r.original)
-    if r.coarse is not None:
-        sizes["coarse"] = len(r.coarse)
+    beside = {name: getattr(r, name) for name in ("factual", "original", "coarse", "own")}
+    sizes |= {name: len(values) for name, values in beside.items() if values is not None}
     for name, size in sizes.items():
         if size != n:
             raise InputError(f"{name} has {size} entries for {n} images; give one per image.")

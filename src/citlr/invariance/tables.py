@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from citlr.doses import RECORDED, nearest
 from citlr.errors import InputError, did_you_mean
 
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
@@ -17,19 +18,33 @@ ORIGINAL_DRAW, COARSE_DRAW = -1, -2
 
 
 def read_long(
-    frame: pd.DataFrame, *, attribute: str | None, levels: Sequence[str] | None, labels: Sequence[str] | None
+    frame: pd.DataFrame,
+    *,
+    attribute: str | None,
+    levels: Sequence[str] | None,
+    labels: Sequence[str] | None,
+    number: bool = False,
 ) -> dict[str, Any]:
     """Return the keyword arguments of `Responses` for one attribute of a long table; see `Responses.from_frame`."""
     table, name = _select(frame, attribute)
     generated = table[table["draw"] >= 0]
+    null = generated[number & (generated["level"] == RECORDED)]
+    generated = generated.drop(index=null.index)
     if generated.empty:
         raise InputError(f"The table has no generated image of '{name}' (no row with draw 0 or more).")
     unit, units = pd.factorize(table["image_id"])
-    level_names = sorted(generated["level"].unique()) if levels is None else [str(level) for level in levels]
+    order = float if number else str
+    level_names = sorted(generated["level"].unique(), key=order) if levels is None else [str(one) for one in levels]
     label_names = list(generated["label"].unique()) if labels is None else [str(label) for label in labels]
     draws = sorted(generated["draw"].unique())
     axes = {"level": level_names, "draw": draws, "label": label_names}
-    values = _dense(generated, unit[(table["draw"] >= 0).to_numpy()], units, axes)
+    values = _dense(generated, unit[table.index.isin(generated.index)], units, axes)
+    own = None
+    if len(null):
+        of = {**axes, "level": [RECORDED]}
+        own = _dense(null, unit[table.index.isin(null.index)], units, of)[:, 0]
+    if number:
+        table = with_nearest(table, level_names)
     original, factual = _originals(table, unit, units, level_names, label_names)
     coarse, _ = _originals(table, unit, units, level_names, label_names, draw=COARSE_DRAW)
     return {
@@ -42,7 +57,23 @@ def read_long(
         "factual": factual,
         "original": original,
         "coarse": coarse,
+        "number": number,
+        "own": own,
     }
+
+
+def with_nearest(table: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
+    """Record an image as it came with the level that is nearest to its own value of a number."""
+    own = table["draw"] < 0
+    numbers = pd.to_numeric(table.loc[own, "level"], errors="coerce")
+    if numbers.isna().any():
+        strange = table.loc[numbers.index[numbers.isna()][0]]
+        raise InputError(
+            f"The original image '{strange['image_id']}' is recorded with '{strange['level']}', and '"
+            f"{strange['attribute']}' is a number."
+        )
+    named = np.asarray(levels, dtype=object)[nearest(numbers.to_numpy(), levels)]
+    return table.assign(level=table["level"].mask(own, pd.Series(named, index=numbers.index)))
 
 
 def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, str]:

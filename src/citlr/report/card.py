@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from citlr.audit.results.curves import largest_change
 from citlr.audit.results.result import AuditResult, Estimate
 from citlr.report import checks, numerals, wording
 from citlr.report.charts.geometry import contrast_text
@@ -37,6 +38,7 @@ def model_card(
         "",
         *_test_set(result),
         *_effects(result),
+        *_doses(result),
         *_accuracy(result, mask_below),
         "### What the verdicts rest on",
         "",
@@ -75,6 +77,19 @@ def _effects(result: AuditResult) -> list[str]:
         adjusted = numerals.pvalue(row.pvalue_adjusted) if numerals.is_number(row.pvalue_adjusted) else "n/a"
         lines.append(f"| {' | '.join(markdown(cell) for cell in [*cells, adjusted])} |")
     return [*lines, "", f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient.", ""]
+
+
+def _doses(result: AuditResult) -> list[str]:
+    if not len(result.dose_response):
+        return []
+    lines = ["### Dose-response", "", "| label | outcome | redrawn at | mean | change from the lowest value |"]
+    lines += ["|" + "---|" * 5]
+    for curve in result.dose_response:
+        for one in curve.points:
+            cells = [curve.label, curve.outcome, one.level, numerals.percent(one.output), _interval(one.change)]
+            lines.append(f"| {' | '.join(markdown(cell) for cell in cells)} |")
+    said = [markdown(largest_change(one)) for one in result.dose_response if one.outcome == result.tests[0].outcome]
+    return [*lines, "", "Bands hold for all values at once, and the largest change for all pairs.", "", *said, ""]
 
 
 def _accuracy(result: AuditResult, below: int) -> list[str]:

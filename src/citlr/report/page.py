@@ -15,11 +15,14 @@ import pandas as pd
 from markupsafe import Markup
 
 from citlr.audit.privacy import without_paths
+from citlr.audit.results.curves import largest_change
 from citlr.audit.results.result import AuditResult, TestRow
 from citlr.checks import failed
 from citlr.errors import InputError
+from citlr.invariance.tables import with_nearest
 from citlr.report import guidance, numerals, wording
 from citlr.report.charts import geometry as charts
+from citlr.report.charts.doses import dose_panels
 from citlr.report.charts.gallery import Gallery, encode
 from citlr.report.charts.scatters import Scatter, paired, scatter
 from citlr.report.plain import plain_words
@@ -134,6 +137,9 @@ def render(
         "effects": report_effects.effects_table(result),
         "details": report_effects.details_table(result),
         "omnibus": report_effects.omnibus_table(result),
+        "curves": dose_panels(result),
+        "curves_table": report_effects.dose_table(result),
+        "largest": tuple(largest_change(one) for one in result.dose_response if one.outcome == result.tests[0].outcome),
         "qq": charts.qq(result.tests),
         "scatters": _scatters(result, responses)[:most_scatters],
         "shown_scatters": _SHOWN_SCATTERS,
@@ -229,6 +235,8 @@ def _scatters(result: AuditResult, responses: pd.DataFrame | None) -> tuple[Scat
     lacking = [name for name in _COLUMNS if name not in responses.columns]
     if lacking:
         raise InputError(f"The responses lack the column '{lacking[0]}': they need {', '.join(_COLUMNS)}.")
+    if len(result.dose_response):
+        responses = with_nearest(responses, [one.level for one in result.dose_response.curves[0].points])
     tables = paired(responses)
     panels = []
     for row in sorted(

@@ -11,8 +11,10 @@ from PIL import Image
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.prediction import read_responses
+from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.result import AuditResult
 from citlr.config import LEGIBLE, ReportConfig
+from citlr.generators.variables import as_level
 from citlr.randomness import hashed_seed
 from citlr.report.charts.gallery import Gallery, Strip
 from citlr.report.fleet import write_fleet
@@ -75,7 +77,12 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
     for number, row in enumerate(rows):
         drawn = shown.read(row // plan.shard, draws=1)[row % plan.shard, :, 0, 0]
         levels = {level: _grey(image, pixels) for level, image in zip(plan.levels, drawn, strict=True)}
-        strips.append(Strip(f"Test image {number + 1}", plan.factual[row], _grey(originals[number, 0], pixels), levels))
+        factual = plan.factual[row]
+        if counterfactuals.null is not None:
+            factual = as_level(float(factual))
+            null = Pictures(counterfactuals.null, counterfactuals.cohort, size).read(row // plan.shard, draws=1)
+            levels = {**levels, factual: _grey(null[row % plan.shard, 0, 0, 0], pixels)}
+        strips.append(Strip(f"Test image {number + 1}", factual, _grey(originals[number, 0], pixels), levels))
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
     if shown.side > pixels:
         note += (

@@ -43,10 +43,10 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("effectiveness", None, limit, False, text, "generator")
         return
     level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
+    which = "for a difference that was asked for, redrawn images" if carried.slope else f"images redrawn as '{level}'"
     text = (
-        f"At {carried.size} pixels, the size that the model reads, images redrawn as '{level}' carry "
-        f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
-        f"{limit:.0%} is needed."
+        f"At {carried.size} pixels, the size that the model reads, {which} carry {share.estimate:.1%} "
+        f"[{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least {limit:.0%} is needed."
     )
     passed = share.estimate >= limit
     if not passed and (curve := evidence.faithfulness.curve_at(carried.size)):

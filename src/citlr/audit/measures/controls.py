@@ -56,7 +56,9 @@ def audit_regeneration(responses: Responses, *, settings: TestConfig, seed: int)
         drawn = responses.values[:, k]
         halves = np.stack([drawn[:, :half], drawn[:, half : 2 * half]], axis=1)
         # Draws under one level share no noise with each other, so they are permuted, not flipped.
-        pair = replace(responses, values=halves, levels=("first draws", "last draws"), factual=None, original=None)
+        pair = replace(
+            responses, values=halves, levels=("first draws", "last draws"), factual=None, original=None, number=False
+        )
         test = assess(
             pair, **settings.model_dump(), shared_seeds=False, seed=hashed_seed("regeneration", seed, level) % 2**32
         )

@@ -7,7 +7,7 @@ probe cannot see that all finer detail is gone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.covariates import coded
 from citlr.audit.measures.readings import carried_by, read_carried, recorded_index
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
+from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.records import Carried, CurvePoint, Quality
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
+from citlr.data.tables.numbers import is_number
 from citlr.errors import StateError
 from citlr.generators.base import Images
 from citlr.generators.on_disk import ImagesOnDisk
@@ -29,6 +31,7 @@ from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import Cycle, cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.left import design_between, what_is_left
+from citlr.generators.quality.measures import composition, similarity
 from citlr.generators.quality.meter import QualityMeter, QualityReport
 from citlr.generators.quality.records import Left
 from citlr.invariance.records import Estimate
@@ -128,7 +131,12 @@ def read_faithfulness(folder: Path) -> Faithfulness:
     content = read_json(folder / "quality.json")
     detector = np.load(folder / "detector.npy", mmap_mode="r") if content.pop("has_detector") else None
     carried = tuple(
-        Carried(one["size"], {name: Estimate(**share) for name, share in one["shares"].items()}, one["note"])
+        Carried(
+            one["size"],
+            {name: Estimate(**share) for name, share in one["shares"].items()},
+            one["note"],
+            one.get("slope", False),
+        )
         for one in content.pop("carried")
     )
     # Measured before there were curves, it has none.
@@ -176,13 +184,13 @@ def assess_faithfulness(
             meter.add(pictures.originals(rows), drawn, plan.factual[rows.start : rows.stop])
             tick(rows.stop)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
-    report = meter.report(reversibility=there, cycles=repeated)
+    report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
     real, redrawn = report.real_readings, report.attribute_readings
     assert real is not None
     assert redrawn is not None
     assert report.described is not None
     frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
-    carried = [carried_by(eyes[plan.size], real, redrawn, frame, attribute, levels, hold)]
+    carried = [carried_by(eyes[plan.size], real, redrawn, frame, attribute, levels, hold, report.numbers)]
     for size in sorted({*settings.sizes} - {plan.size}):
         eyes[size] = trained(size)
         carried.append(read_carried(counterfactuals, eyes[size], hold, narrator))
@@ -195,6 +203,18 @@ def assess_faithfulness(
         redrawn if eyes[plan.size].trusted[attribute] else None,
         {size: (*points, CurvePoint(len(train), read[size])) for size, points in curves.items()},
     )
+
+
+def _with_null(report: QualityReport, counterfactuals: Counterfactuals) -> QualityReport:
+    """Measure null interventions where they lie beside the levels: of a number, whose own value is none of them."""
+    if counterfactuals.null is None:
+        return report
+    sums, pictures = np.zeros(2), Pictures(counterfactuals.null, counterfactuals.cohort, counterfactuals.main.plan.size)
+    for rows, drawn in pictures:
+        images = pictures.originals(rows)
+        sums += len(rows) * np.asarray([composition(images, drawn[:, 0]), similarity(images, drawn[:, 0])])
+    change, alike = (sums / len(counterfactuals.cohort)).tolist()
+    return replace(report, composition=change, similarity=alike)
 
 
 def _quality(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | None, hold: Sequence[str]) -> Quality:
@@ -228,6 +248,8 @@ def _left(
     seed: int,
 ) -> Left | None:
     """Measure what redrawing leaves of the difference between levels; None where images have other ones, or too few."""
+    if is_number(frame[attribute]):
+        return None
     recorded = recorded_index(frame[attribute], levels)
     patients = [frame["patient_id"][recorded == level].nunique() for level in range(len(levels))]
     if recorded.min() < 0 or min(patients) < FEWEST_PATIENTS:

@@ -11,6 +11,7 @@ import torch
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.carried import measure_carried
+from citlr.audit.measures.slope import carried_slope
 from citlr.audit.results.records import Carried
 from citlr.console import Narrator
 from citlr.generators.probes.probe import Probes
@@ -34,16 +35,22 @@ def carried_by(
     attribute: str,
     levels: Sequence[str],
     hold: Sequence[str],
+    numbers: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None,
 ) -> Carried:
-    """Say what redrawn images carry for a probe, by its readings of real (n, l) and redrawn ones (n, l, draws, l)."""
+    """Say what redrawn images carry for a probe, by its readings of real (n, l) and redrawn ones (n, l, draws, l).
+
+    `numbers` are what it reads of an attribute that is a number: off real (n,) and redrawn ones (n, l, draws).
+    """
+    # A number is read off groups of it, whose accuracy says little: its slope is tested itself.
+    if numbers is not None:
+        return carried_slope(*numbers, frame, attribute=attribute, levels=levels, hold=hold, size=probes.size)
     if not probes.trusted[attribute]:
         note = (
             f"At {probes.size} pixels the probe of '{attribute}' reads no better than chance (mean accuracy "
             f"{probes.accuracy[attribute]:.2f} on the validation split)."
         )
         return Carried(probes.size, {}, note)
-    numeric = bool(probes.target(attribute).centres)
-    recorded = _nearest(frame[attribute], levels) if numeric else recorded_index(frame[attribute], levels)
+    recorded = recorded_index(frame[attribute], levels)
     return measure_carried(real, redrawn, frame, recorded=recorded, levels=levels, hold=hold, size=probes.size)
 
 
@@ -51,12 +58,6 @@ def recorded_index(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.i
     """Give the index of the redrawn level that each image has (n,), -1 for none of them."""
     place = {level: k for k, level in enumerate(levels)}
     return np.asarray([place.get(as_level(value), -1) for value in column], dtype=np.int64)
-
-
-def _nearest(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Give the index of the redrawn number that is nearest to each image's (n,)."""
-    wanted = np.asarray([float(level) for level in levels])
-    return np.asarray(np.abs(column.to_numpy(float)[:, None] - wanted).argmin(axis=1), dtype=np.int64)
 
 
 def read_carried(counterfactuals: Counterfactuals, probes: Probes, hold: Sequence[str], narrator: Narrator) -> Carried:
@@ -72,5 +73,7 @@ def read_carried(counterfactuals: Counterfactuals, probes: Probes, hold: Sequenc
             redrawn.append(np.concatenate(read).reshape(len(rows), len(levels), 1, -1))
             tick(rows.stop)
     target = probes.target(attribute)
-    readings = [over_levels(target, np.concatenate(one), levels) for one in (real, redrawn)]
-    return carried_by(probes, readings[0], readings[1], counterfactuals.cohort.frame, attribute, levels, hold)
+    read = [np.concatenate(one) for one in (real, redrawn)]
+    numbers = (target.numbers(read[0]), target.numbers(read[1])) if target.centres else None
+    named = [over_levels(target, one, levels) for one in read]
+    return carried_by(probes, named[0], named[1], counterfactuals.cohort.frame, attribute, levels, hold, numbers)

@@ -90,7 +90,7 @@ class Retraining:
             shard=plan.shard,
         )
         main = draw_levels(generator, cohort, request, folder, key=generator.fingerprint(), narrator=self.narrator)
-        drawn = replace(self.counterfactuals, generator=generator, main=main, placebo=None, replicates=None)
+        drawn = replace(self.counterfactuals, generator=generator, main=main, placebo=None, replicates=None, null=None)
         carried = [read_carried(drawn, eye, self.hold, self.narrator) for eye in eyes]
         return {"images": len(part), "shares": {str(one.size): asdict(one)["shares"] for one in carried}}
 

@@ -166,7 +166,7 @@ def _generate(pilot: Pilot, test: Cohort, folder: Path) -> Counterfactuals:
         request = pilot.request = on_disk(pilot.request, pilot.generator.draws)
     with pilot.stage("generate") as watch:
         draw_sets(pilot.generator, test, request, folder, key="pilot", narrator=watch)
-    for name in ("levels", "placebo", "replicates"):
+    for name in ("levels", "placebo", "replicates", *(("null",) if (folder / "null").is_dir() else ())):
         pilot.weigh(name, folder / name)
     return Counterfactuals.open(folder, test, pilot.generator)
 

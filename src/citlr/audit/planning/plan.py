@@ -21,6 +21,7 @@ from citlr.config import AuditConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.proposals.pictures import look_at
+from citlr.data.tables.numbers import recorded_levels
 from citlr.generators.batches import BATCH
 from citlr.generators.learnt import LearntGenerator
 from citlr.run.folder import Run
@@ -57,12 +58,12 @@ def plan_audit(
     pilot = fly(chain, write_page=write_page, seconds=seconds, narrator=narrator)
     counts = {split: len(cohort.part(split)) for split in ("train", "validation", "test")}
     stages = Forecast(pilot, counts, config).stages(decode)
-    test = cohort.part("test").frame
+    recorded = recorded_levels(cohort.part("test").frame[config.cohort.attribute], config.cohort.levels)
     return AuditPlan(
         images={split: _count(cohort.part(split)) for split in counts},
         levels={
-            str(level): _count(cohort.part("test").take((test[config.cohort.attribute] == level).to_numpy()))
-            for level in sorted(test[config.cohort.attribute].astype(str).unique())
+            str(level): _count(cohort.part("test").take((recorded == level).to_numpy()))
+            for level in dict.fromkeys(recorded.sort_values())
         },
         pictures=look_at(cohort.frame["path"].tolist(), cohort.root).said,
         held=held(chain.run, cohort),
@@ -171,6 +172,7 @@ class Forecast:
             "levels": test,
             "placebo": min(request.placebo_images, test),
             "replicates": min(request.replicate_images, test) if ("replicates", "rest") in self.pilot.mb else 0,
+            **({"null": test} if ("null", "rest") in self.pilot.mb else {}),
         }
 
     def _parts(self) -> list[str]:
@@ -207,7 +209,8 @@ class Forecast:
 
     def _generate(self) -> float:
         watch, test = self.pilot.watches["generate"], self.pilot.images["test"]
-        titles = {"levels": ("generate",), "placebo": ("placebo",), "replicates": ("replicates",)}
+        # Of a number, images under their own value are drawn in the loop of the levels.
+        titles = {"levels": ("generate",), "placebo": ("placebo",), "replicates": ("replicates",), "null": ()}
         return sum(watch.of(*titles[name]) * count / min(test, max(1, count)) for name, count in self._sets().items())
 
     def _quality(self, fit: float) -> float:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.preconditions import MAX_CATEGORIES, blank_unlearnt
+from citlr.data.preconditions import blank_unlearnt
+from citlr.data.tables.numbers import MAX_CATEGORIES
 
 
 def sample_of(cohort: Cohort, counts: dict[str, int], *, seed: int) -> Cohort:

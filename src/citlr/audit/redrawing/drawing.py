@@ -17,6 +17,8 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
 from citlr.data.edits import Edit
 from citlr.data.leaks import require_unseen
+from citlr.data.tables.numbers import is_number
+from citlr.doses import RECORDED, as_numbers
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, EditingGenerator
 from citlr.randomness import COIN, PLACEBO
@@ -47,7 +49,9 @@ class CohortRequest:
 
 def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: CohortRequest) -> None:
     """Refuse what cannot be redrawn; errors as of `generate`."""
-    choose_levels(generator, request.attribute, request.levels)
+    levels = choose_levels(generator, request.attribute, request.levels)
+    if is_number(cohort.frame[request.attribute]):
+        _require_numbers(request.attribute, levels)
     if request.draws < 2:
         raise InputError(
             f"draws is {request.draws}: at least 2 are needed to tell the attribute's effect from generator noise."
@@ -71,6 +75,9 @@ def draw_sets(
     levels = choose_levels(generator, request.attribute, request.levels)
     drawing = _Drawing(generator, request, root, key, narrator)
     main = drawing.write("levels", cohort, request.attribute, levels)
+    if is_number(cohort.frame[request.attribute]):
+        # Nobody has just one of the values that all are redrawn under.
+        drawing.write("null", cohort, request.attribute, (RECORDED,))
     sample = placebo_sample(cohort, request.placebo_images, request.seed)
     if len(sample):
         drawing.write("placebo", cohort.take(sample), PLACEBO, COIN)
@@ -165,3 +172,23 @@ def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Se
     if len(set(chosen)) < 2:
         raise InputError(f"A contrast needs two different levels of '{attribute}'; found {list(chosen)}.")
     return chosen
+
+
+def _require_numbers(attribute: str, levels: Sequence[str]) -> None:
+    strange = [level for level in levels if as_numbers([level]) is None]
+    if strange:
+        raise InputError(f"'{attribute}' is a number, and its level '{strange[0]}' is none: give numbers, such as 30.")
+
+
+def require_shown(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str]) -> None:
+    """Refuse to redraw a number at a value beyond those that the generator has seen, where it says which they are."""
+    span = getattr(generator, "spans", {}).get(attribute)
+    numbers = as_numbers(levels)
+    if span is None or numbers is None:
+        return
+    outside = [level for level, value in zip(levels, numbers, strict=True) if not span[0] <= value <= span[1]]
+    if outside:
+        raise InputError(
+            f"No training image shows '{attribute}' = {outside[0]}, they go from {span[0]:g} to {span[1]:g}: give "
+            "levels within that range."
+        )

@@ -81,12 +81,14 @@ class Gate(Check):
 class Carried:
     """What share of the attribute the redrawn images carry for a probe that reads them at `size` pixels, by level.
 
-    `shares` is empty where it is not known, and `note` says why.
+    `shares` is empty where it is not known, and `note` says why. `slope`: of a number, by which share of the difference
+    that was asked for what is read moves; it is one for all values.
     """
 
     size: int
     shares: dict[str, Estimate]
     note: str = ""
+    slope: bool = False
 
 
 @dataclass(frozen=True)

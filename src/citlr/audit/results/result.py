@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from citlr.audit.results.curves import DoseCurves, largest_change
 from citlr.audit.results.records import (
     Accuracy,
     Agreement,
@@ -62,6 +63,7 @@ __all__ = [
     "CohortSummary",
     "Controls",
     "CurvePoint",
+    "DoseCurves",
     "Estimate",
     "Gate",
     "OmnibusRow",
@@ -103,6 +105,10 @@ class AuditResult:
         The test of all levels at once, a row per label; empty with two levels.
     condition : str
         What the verdict is conditional on, where nothing was measured of the counterfactuals; else empty.
+    dose_response : DoseCurves
+        Of an attribute that is a number: how the output changes with the value that images are redrawn at, per label
+        and outcome (shares of decisions, mean probabilities), with bands that hold for all values at once, and the
+        largest change between any two. Empty of one with levels. `dose_response.to_frame()`, `dose_response.plot()`.
     accuracy : Accuracy or None
         How accurate the model is on the images as they came, by recorded level and label, beside the verdict; None in
         an audit of before it was measured. `accuracy.to_frame()` gives it as a table.
@@ -124,6 +130,7 @@ class AuditResult:
     omnibus: tuple[OmnibusRow, ...] = ()
     condition: str = ""
     accuracy: Accuracy | None = None
+    dose_response: DoseCurves = field(default_factory=DoseCurves)
 
     @property
     def gates_passed(self) -> bool:
@@ -175,6 +182,7 @@ class AuditResult:
         ]
         frame = self.to_frame()
         shown = [name for name in _SHOWN if name in frame]
+        sentences += [largest_change(curve) for curve in self.dose_response if curve.outcome == self.tests[0].outcome]
         table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")
         sentences += [self.condition] if self.condition else []
         return visible("\n".join([f"{self.model}: {self.verdict}", *sentences, "", table]))

@@ -36,7 +36,7 @@ def baselines(responses: Responses, cohort: Cohort, *, settings: TestConfig) -> 
         prediction = outcome_of(responses.original[:, k], label, settings)
         truth = known[label].to_numpy(float)
         has = ~np.isnan(truth)
-        for contrast in contrasts(responses.levels):
+        for contrast in contrasts([one for one in responses.levels if one in set(level)]):
             parity = demographic_parity(prediction, level, patients, contrast=contrast, alpha=alpha)
             opportunity = equal_opportunity(
                 prediction[has], level[has], truth[has], patients[has], contrast=contrast, alpha=alpha

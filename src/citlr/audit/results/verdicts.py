@@ -19,12 +19,14 @@ from citlr.audit.measures.controls import run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.redrawing.replicates import replicates_of
+from citlr.audit.results.curves import measure_doses
 from citlr.audit.results.records import Agreement, Unexplained
 from citlr.audit.results.result import AuditResult, CohortSummary, worst
 from citlr.audit.results.statistics import baselines, schema_rows
 from citlr.audit.results.subgroups import audit_subgroups
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
+from citlr.data.tables.numbers import is_number, recorded_levels
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.invariance.responses import Responses
@@ -76,14 +78,16 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     on_disk = isinstance(counterfactuals.generator, ImagesOnDisk)
     attribute, levels = counterfactuals.attribute, counterfactuals.levels
     shared = counterfactuals.main.plan.shared_seeds
-    responses = Responses.from_frame(inputs.responses, attribute=attribute, levels=levels)
+    number = is_number(inputs.test.frame[attribute])
+    responses = Responses.from_frame(inputs.responses, attribute=attribute, levels=levels, number=number)
+    replicates = replicates_of(inputs.responses, responses)
     carried = inputs.faithfulness.carried_at(inputs.size or counterfactuals.main.plan.size)
     assessment = assess(
         responses,
         **config.test.model_dump(),
         shared_seeds=shared,
         seed=config.seed,
-        replicates=replicates_of(inputs.responses, responses),
+        replicates=replicates,
         carried={level: share.low for level, share in carried.shares.items()} or None,
     )
     controls, coin_passed = run_controls(
@@ -126,7 +130,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
             curve=inputs.faithfulness.curve_at(carried.size),
         ),
         controls=controls,
-        cohort=summarise(inputs.whole, attribute),
+        cohort=summarise(_by_nearest(inputs.whole, attribute, levels) if number else inputs.whole, attribute),
         provenance=inputs.provenance,
         model=inputs.model,
         alpha=config.test.alpha,
@@ -134,7 +138,14 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         omnibus=assessment.omnibus,
         condition=ON_DISK if on_disk else "",
         accuracy=measure_accuracy(responses, inputs.test.frame, settings=config.test),
+        dose_response=measure_doses(responses, settings=config.test, seed=config.seed, replicates=replicates),
     )
+
+
+def _by_nearest(cohort: Cohort, attribute: str, levels: Sequence[str]) -> Cohort:
+    """Name a number by the nearest of the values that it is redrawn at: the groups of all that needs groups."""
+    named = recorded_levels(cohort.frame[attribute], levels)
+    return replace(cohort, frame=cohort.frame.assign(**{attribute: named}))
 
 
 def _of_the_model(inputs: AuditInputs, responses: Responses) -> tuple[tuple[Agreement, ...], tuple[Unexplained, ...]]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import scipy.stats
 
 from citlr.data.associations.records import AgeByLevel, Association, Description, Kind, Unit
 from citlr.data.cohort import Cohort
+from citlr.data.tables.numbers import banded, is_number
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import atomic_write
 
@@ -29,6 +31,9 @@ def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: 
     for name in chosen:
         if name not in cohort.attributes:
             raise InputError(f"'{name}' is not an attribute of the cohort.{did_you_mean(name, cohort.attributes)}")
+    # Of a number, its quarters are crossed.
+    numbers = {name: banded(part.frame[name]) for name in chosen if is_number(part.frame[name])}
+    part = replace(part, frame=part.frame.assign(**numbers))
     associations: list[Association] = []
     ages: list[AgeByLevel] = []
     for attribute in chosen:

@@ -12,10 +12,10 @@ import pandas as pd
 from citlr.data.splits import SYNONYMS
 from citlr.data.study import DEFAULT
 from citlr.data.tables.bins import is_age
-from citlr.data.tables.levels import MAX_LEVELS
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import VIEWS, fold, level_text, words_of
 from citlr.data.tables.vocabulary import read_age
+from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError
 from citlr.text import shortened
 
@@ -102,7 +102,7 @@ def _by_values(name: str, text: pd.Series, distinct: Sequence[str]) -> Column | 
 def _is_view(name: str, folded: set[str]) -> bool:
     tokens = {token.lower() for token in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
     known = all(value in VIEWS.table for value in folded)
-    return (bool(tokens & {"view", "projection"}) and len(folded) <= MAX_LEVELS) or (
+    return (bool(tokens & {"view", "projection"}) and len(folded) <= MOST_LEVELS) or (
         known and any(VIEWS.table[value] in VIEWS.levels for value in folded)
     )
 
@@ -115,7 +115,7 @@ def _by_measure(name: str, given: pd.Series, text: pd.Series) -> Column:
         except InputError:
             pass  # groups of ages, or words: as any other column
     count = int(text.nunique())
-    if count <= MAX_LEVELS and count < len(text):
+    if count <= MOST_LEVELS and count < len(text):
         counts = {str(value): int(rows) for value, rows in text.value_counts().items()}
         return Column(name, "few", f"{count} values", counts)
     numbers = pd.to_numeric(given, errors="coerce")

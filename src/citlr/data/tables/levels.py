@@ -12,10 +12,9 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
 from citlr.data.tables.vocabulary import UNKNOWN, Policy, resolve
+from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError, did_you_mean
 
-# More levels than this are a number or free text read as categories; contrasts grow with the square.
-MAX_LEVELS = 12
 # More patients than this share whose records disagree are no typing errors, but another column than is thought.
 MAX_UNMATCHED = 0.5
 Rules = Mapping[str, str] | Sequence[str] | None
@@ -183,11 +182,12 @@ def _require_apart(names: Sequence[str], attribute: str, source: str) -> None:
                 f"{source}: the levels '{other}' and '{name}' of '{attribute}' differ by case, blanks or a .0 only; "
                 "give them one name, or names that can be told apart."
             )
-    if len(distinct) > MAX_LEVELS:
+    if len(distinct) > MOST_LEVELS:
         shown = ", ".join(name[:40] for name in sorted(distinct)[:5])
         raise InputError(
-            f"{source}: '{attribute}' has {len(distinct)} levels ({shown}, ...), at most {MAX_LEVELS} can be compared; "
-            "give `bins` for a number, or merge values with `levels`."
+            f"{source}: '{attribute}' has {len(distinct)} levels ({shown}, ...), at most {MOST_LEVELS} can be "
+            "compared: of a number give values to redraw it at (`levels`: [30, 50]) or `bins`, else merge values with "
+            "`levels`."
         )
 
 

@@ -55,6 +55,8 @@ class QualityReport:
     - `attribute_readings` (n, levels, draws, levels): Probability of each redrawn level; of a continuous attribute, 1
       at the nearest.
     - `real_readings` (n, levels): The same of the originals.
+    - `numbers`: What the probe reads of a continuous attribute, off originals (n,) and redrawn images (n, levels,
+      draws); None of one with levels.
     - `described` (n, levels, width): The first draw of each level in numbers that no generator is fitted to.
     """
 
@@ -76,6 +78,9 @@ class QualityReport:
     readings: dict[str, Readings] = field(default_factory=dict, repr=False)
     attribute_readings: Readings | None = field(default=None, repr=False, compare=False)
     real_readings: Readings | None = field(default=None, repr=False, compare=False)
+    numbers: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = field(
+        default=None, repr=False, compare=False
+    )
     described: Readings | None = field(default=None, repr=False, compare=False)
 
 
@@ -164,6 +169,7 @@ class QualityMeter:
         original, redrawn = (np.concatenate(parts) for parts in self._features)
         enough, note = _enough(*original.shape)
         notes += note
+        real = np.concatenate(self._real)
         wanted = [] if numbers is None else [float(level) for level in self.levels]
         own = f"citlr probe ({self.probes.architecture}), {original.shape[1]} features (compares within one run only)"
         return QualityReport(
@@ -184,7 +190,8 @@ class QualityMeter:
             notes=tuple(notes),
             readings=readings,
             attribute_readings=read,
-            real_readings=over_levels(self.target, np.concatenate(self._real), self.levels),
+            real_readings=over_levels(self.target, real, self.levels),
+            numbers=None if numbers is None else (self.target.numbers(real), numbers),
             described=np.concatenate(self._described),
         )
 

@@ -1,4 +1,6 @@
-"""The forest plot of an audit, as a matplotlib figure for notebooks and papers; it touches no global state.
+"""The forest plot and the dose-response of an audit, as matplotlib figures for notebooks and papers.
+
+They touch no global state.
 
 Every text is at least 9 pt, and what colour says is said by shape as well.
 """
@@ -9,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from citlr.audit.results.curves import DoseCurves
 from citlr.audit.results.result import AuditResult, Estimate, TestRow
 from citlr.errors import InputError
 from citlr.report.charts import geometry as charts
@@ -52,6 +55,26 @@ def forest(result: AuditResult) -> Figure:
         for verdict, (colour, marker) in _VERDICT.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=_SIZE)
+    return figure
+
+
+def dose_curves(curves: DoseCurves) -> Figure:
+    """Draw a panel per label and outcome: change from the lowest value, with the band for all values at once."""
+    if not len(curves):
+        raise InputError("The audit holds no dose-response: its attribute has levels and is no number.")
+    figure = Figure(figsize=(4.2 * min(len(curves), 3), 3.2 * -(-len(curves) // 3)), layout="constrained")
+    for place, curve in enumerate(curves):
+        axes = figure.add_subplot(-(-len(curves) // 3), min(len(curves), 3), place + 1)
+        doses = [one.dose for one in curve.points]
+        low, middle, high = (
+            [100 * getattr(one.change, name) for one in curve.points] for name in ("low", "estimate", "high")
+        )
+        axes.fill_between(doses, low, high, color=_BAND)
+        axes.plot(doses, middle, color=_INK, marker="o", linewidth=2)
+        axes.axhline(0, color=_SOFT, linewidth=0.8)
+        axes.set_title(f"{curve.label}, {curve.outcome}")
+        axes.set_ylabel("change (percentage points)")
+        _style(axes)
     return figure
 
 

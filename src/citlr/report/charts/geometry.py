@@ -101,10 +101,10 @@ def _span(items: list[tuple[Estimate, tuple[float, float]]]) -> tuple[float, flo
 
 
 def _axis(span: tuple[float, float]) -> Axis:
-    return Axis(_percent_ticks(span, lambda value: _place(value, span)), _place(0.0, span))
+    return Axis(percent_ticks(span, lambda value: _place(value, span)), _place(0.0, span))
 
 
-def _percent_ticks(span: tuple[float, float], place: Callable[[float], float], *, about: int = 4) -> tuple[Tick, ...]:
+def percent_ticks(span: tuple[float, float], place: Callable[[float], float], *, about: int = 4) -> tuple[Tick, ...]:
     """Mark round shares, with as many digits as their step needs, so that no two marks read alike."""
     values = nice_ticks(*span, about=about)
     step = values[1] - values[0] if len(values) > 1 else 1.0
@@ -166,8 +166,8 @@ def dose_response(result: AuditResult) -> tuple[DoseChart, ...]:
         top_x = max(dose.strength for dose in doses) * 1.05 or 1.0
         top_y = max(max(dose.psi for dose in doses), 1e-3) * 1.1
         low_y = min(0.0, min(dose.psi for dose in doses) * 1.1)
-        x = _scale(0.0, top_x, 0, 190)
-        y = _scale(low_y, top_y, 110, 0)
+        x = scale(0.0, top_x, 0, 190)
+        y = scale(low_y, top_y, 110, 0)
         marks = tuple(
             Dose(x(dose.strength), y(dose.psi), dose.detected, f"strength {dose.strength:g}: {percent(dose.psi)}")
             for dose in doses
@@ -184,7 +184,7 @@ def dose_response(result: AuditResult) -> tuple[DoseChart, ...]:
                 marks,
                 "M" + "L".join(f"{mark.x:g} {mark.y:g}" for mark in marks),
                 tuple(Tick(x(value), f"{value:g}") for value in nice_ticks(0.0, top_x)),
-                _percent_ticks((low_y, top_y), y, about=3),
+                percent_ticks((low_y, top_y), y, about=3),
                 x(limit) if limit is not None and is_number(limit) and limit <= top_x else None,
                 alt,
             )
@@ -192,7 +192,8 @@ def dose_response(result: AuditResult) -> tuple[DoseChart, ...]:
     return tuple(charts)
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+def scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """Map values from low to high onto pixels from start to end."""
     return lambda value: round(start + (value - low) / (high - low) * (end - start), 1)
 
 
@@ -230,7 +231,7 @@ def qq(tests: Sequence[TestRow]) -> QQ | None:
     if len(points) < 8:
         return None
     top = float(points.max()) * 1.05
-    place = _scale(0.0, top, 0, 240)
+    place = scale(0.0, top, 0, 240)
     path = "".join(f"M{place(x):g} {240 - place(y):g}{STROKE}" for x, y in points)
     ticks = tuple(Tick(place(value), decimal(value, 0 if value == int(value) else 1)) for value in nice_ticks(0, top))
     alt = (

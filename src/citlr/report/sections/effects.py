@@ -6,6 +6,7 @@ from functools import partial
 
 from citlr.audit.results.result import AuditResult, TestRow
 from citlr.report import numerals, tables
+from citlr.report.charts.doses import what_changes
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.numerals import NARROW, count, decimal, percent
 from citlr.report.tables import Cell, Column, Table
@@ -146,6 +147,33 @@ def omnibus_table(result: AuditResult) -> Table | None:
         for row in result.omnibus
     ]
     return tables.build(f"All levels at once: {', '.join(result.omnibus[0].levels)}", columns, rows)
+
+
+def dose_table(result: AuditResult) -> Table | None:
+    """Tabulate the curves over a number that was intervened on; None of an attribute with levels."""
+    if not len(result.dose_response):
+        return None
+    confidence = level_percent(result.alpha)
+    columns = [
+        Column("Label"),
+        Column("Redrawn at"),
+        Column("Outcome"),
+        Column("Mean", "number"),
+        Column("Change", "number", f"from the lowest value, with {confidence} band for all values at once"),
+    ]
+    reason = "it could not be computed"
+    rows = [
+        [
+            tables.text(curve.label),
+            tables.Cell(one.level, f"{one.dose:020.6f}"),
+            tables.text(what_changes(curve.outcome)),
+            tables.number(one.output, percent, reason),
+            tables.estimate(one.change, reason, signed=True),
+        ]
+        for curve in result.dose_response
+        for one in curve.points
+    ]
+    return tables.build("Dose-response: the output at every value", columns, rows)
 
 
 def baselines_table(result: AuditResult) -> Table:

@@ -1,0 +1,169 @@
+"""An attribute that is a number, such as the age: read in one unit, redrawn at values that images show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from citlr.data.flow import FlowRecorder
+from citlr.data.steps import to_numbers
+from citlr.data.tables.bins import is_age
+from citlr.data.tables.levels import Rules
+from citlr.data.tables.vocabulary import AGE_CAP, OLDEST, open_ended, raw_text, read_age
+from citlr.doses import MOST_LEVELS, as_numbers, nearest
+from citlr.errors import InputError
+
+# A column of no more different values than this is a set of levels, whatever its values look like; as for generators.
+MAX_CATEGORIES = 8
+# More ages than this share above the oldest anybody gets are another unit, no typing errors.
+MAX_STRANGE = 0.01
+# Bands that counts and strata are made of, where nothing else names groups of a number.
+BANDS = 4
+
+
+def is_number(column: pd.Series) -> bool:
+    """Tell whether a cohort's attribute is a number; those that are levels are kept as their names.
+
+    Examples
+    --------
+    >>> is_number(pd.Series([30.5, 61.0])), is_number(pd.Series(["30", "61"]))
+    (True, False)
+    """
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
+def banded(column: pd.Series) -> pd.Series:
+    """Give a column as text groups: the levels as they are, and of a number its quarters.
+
+    Examples
+    --------
+    >>> banded(pd.Series(["F", "M"])).tolist(), banded(pd.Series([20.0, 40, 60, 80])).tolist()
+    (['F', 'M'], ['up to 35', '35 to 50', '50 to 65', 'over 65'])
+    """
+    if not is_number(column):
+        return column.astype(str)
+    cuts = np.unique(column.quantile(np.arange(1, BANDS) / BANDS).to_numpy(dtype=np.float64))
+    named = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
+    names = np.array([f"up to {cuts[0]:g}", *named, f"over {cuts[-1]:g}"], dtype=object)
+    return pd.Series(names[np.searchsorted(cuts, column.to_numpy(dtype=np.float64))], index=column.index)
+
+
+def recorded_levels(column: pd.Series, levels: Sequence[str] | None) -> pd.Series:
+    """Name what is recorded as groups: the levels as they are, and of a number the nearest of the values asked for.
+
+    Examples
+    --------
+    >>> recorded_levels(pd.Series([20.0, 48.0]), ["30", "50"]).tolist()
+    ['30', '50']
+    """
+    if not is_number(column) or levels is None:
+        return column.astype(str)
+    return pd.Series(np.asarray(levels, dtype=object)[nearest(column, levels)], index=column.index)
+
+
+def asked_as_number(values: pd.Series, levels: Rules, *, source: str) -> bool:
+    """Tell whether a raw column is to be kept as a number: its levels are, and it has more values than a set would."""
+    if levels is None or not isinstance(levels, list | tuple) or raw_text(values).nunique() <= MAX_CATEGORIES:
+        return False
+    text = raw_text(values)
+    given = text[text != ""]
+    like_numbers = float(given.str.match(r"^[>=]*\s*-?\d").mean()) > 0.9 if len(given) else False
+    if not like_numbers or set(map(str, levels)) >= set(given):
+        return False
+    if as_numbers(levels) is None:
+        strange = next(level for level in levels if as_numbers([level]) is None)
+        raise InputError(
+            f"{source}: '{values.name}' is a number ({given.nunique()} different values), and its level '{strange}' is "
+            "none: give the values to redraw it at, such as [30, 50, 70], or cut it into groups with `bins`."
+        )
+    return True
+
+
+def read_number(recorder: FlowRecorder, name: str, *, source: str, column: str) -> None:
+    """Read an attribute that is a number, ages in years; what has no value is left out, and told."""
+    raw = recorder.frame[name]
+    if not is_age((name, column), raw):
+        recorder.frame[name] = to_numbers(raw, source=source)
+        return
+    _require_one_unit(raw, name, column, source)
+    bound = open_ended(raw)
+    age = read_age(raw, source=source, cap=None)
+    recorder.frame[name] = age.mask(bound & (age < AGE_CAP))
+    recorder.keep(
+        recorder.frame[name].notna(), name, f"{name}: above {OLDEST:g} years, or only known to be above a bound"
+    )
+
+
+def _require_one_unit(raw: pd.Series, name: str, column: str, source: str) -> None:
+    """Refuse ages of which nobody can say whether they are years, months or days."""
+    text = raw_text(raw).str.upper()
+    stated = text.str.contains(r"\d\s*[YMWD]", regex=True)
+    bare = (text != "") & ~stated
+    words = {part.lower() for one in (name, column) for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", one)}
+    other = words & {"month", "months", "mo", "mths", "week", "weeks", "day", "days"}
+    if other and bare.any():
+        raise InputError(
+            f"{source}: the name of the column '{column}' says '{min(other)}', and ages are read in years: give a "
+            "column of years, or write every age with its unit, such as 030M."
+        )
+    if stated.any() and bare.any() and not text[stated].str.contains("Y").all():
+        with_unit = text[stated & ~text.str.contains("Y")].iloc[0]
+        raise InputError(
+            f"{source}: '{name}' mixes ages with a unit ('{with_unit}' first, {int(stated.sum())} images) and without "
+            f"('{text[bare].iloc[0]}' first, {int(bare.sum())}): write the unit of every age, such as 030M and 045Y."
+        )
+    numbers = pd.to_numeric(text[bare].str.extract(r"(\d+(?:\.\d+)?)")[0], errors="coerce")
+    old = numbers[numbers > OLDEST]
+    if len(old) > MAX_STRANGE * max(len(text), 1):
+        raise InputError(
+            f"{source}: '{name}' holds {len(old)} ages above {OLDEST:g} ('{old.iloc[0]:g}' first), months or days "
+            "among years by their look: write every age in years, or with its unit, such as 360M."
+        )
+
+
+def require_support(
+    recorder: FlowRecorder, attribute: str, levels: Sequence[str], *, source: str, minimum: int, ages: bool
+) -> None:
+    """Refuse values that no training image is near to, and tell in the flow those that few patients are near to."""
+    frame = recorder.frame
+    learnt = frame["split"] == "train"
+    own = frame[learnt] if learnt.any() else frame
+    wanted, train = as_numbers(levels), own[attribute]
+    assert wanted is not None
+    if len(levels) > MOST_LEVELS:
+        raise InputError(
+            f"`levels` names {len(levels)} values of '{attribute}': at most {MOST_LEVELS} can be compared."
+        )
+    if train.nunique() <= MAX_CATEGORIES:
+        raise InputError(
+            f"{source}: '{attribute}' has {train.nunique()} different values in the training split, too few for a "
+            f"number (more than {MAX_CATEGORIES} are needed): give more images, or cut groups with `bins`."
+        )
+    low, high = float(train.min()), float(train.max())
+    outside = [level for level, value in zip(levels, wanted, strict=True) if not low <= value <= high]
+    if outside:
+        raise InputError(
+            f"{source}: no training image shows '{attribute}' = {outside[0]}, the images go from {low:g} to {high:g}: "
+            "give levels within that range."
+        )
+    if ages and AGE_CAP <= high <= AGE_CAP + 1 and wanted.max() >= AGE_CAP:
+        raise InputError(
+            f"{source}: '{attribute}' ends at {high:g}, which stands for everybody older in tables without names: give "
+            f"levels below {AGE_CAP:g}."
+        )
+    order = np.sort(wanted)
+    reach = float(np.diff(order).min()) / 2
+    few = []
+    for level, value in zip(levels, wanted, strict=True):
+        near = own.loc[(own[attribute] - value).abs() <= reach, "patient_id"].nunique()
+        if near < max(minimum, 1):
+            few.append(f"{level} ({near} patients within {reach:g})")
+    if few:
+        recorder.start(
+            attribute,
+            f"{attribute}: few training patients are near to {', '.join(few)}: what is drawn there leans on the others",
+        )

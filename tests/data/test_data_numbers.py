@@ -1,0 +1,140 @@
+"""An attribute that is a number: kept as one, redrawn at values that images show, and refused in one sentence else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from citlr.audit.intake import audited_cohort
+from citlr.config import CohortConfig
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.data.reading import read_cohort
+from citlr.errors import InputError
+
+QUIET = Narrator(quiet=True)
+
+
+def study(ages: Sequence[Any], column: str = "age") -> pd.DataFrame:
+    count = len(ages)
+    return pd.DataFrame(
+        {
+            "path": [f"i{number}.png" for number in range(count)],
+            "patient_id": [f"p{number}" for number in range(count)],
+            column: ages,
+            "edema": np.arange(count) % 2,
+        }
+    )
+
+
+def years(count: int = 240) -> list[int]:
+    return np.random.default_rng(0).integers(20, 86, count).tolist()
+
+
+def read(ages: Sequence[Any], levels: Any = (30, 50, 70), column: str = "age", **options: Any) -> Cohort:
+    columns = {} if column == "age" else {"age": column}
+    return read_cohort(
+        study(ages, column),
+        images=".",
+        attribute="age",
+        labels=["edema"],
+        levels={"age": list(levels)},
+        columns=columns,
+        check="none",
+        **{"min_patients_per_level": 5, **options},
+    )
+
+
+def test_an_age_stays_a_number_and_every_row_stays() -> None:
+    cohort = read(years())
+    assert len(cohort) == 240
+    assert cohort.frame["age"].dtype == float
+    assert cohort.levels("age") == ()
+    assert "age: a number, 20 to 85" in repr(cohort)
+    parts = [cohort.part(name).frame["age"] for name in ("train", "validation", "test")]
+    # Strata are quarters of the number.
+    assert np.ptp([part.median() for part in parts]) < 6
+    assert cohort.counts()["level"].nunique() == 4
+
+
+def test_units_that_are_written_are_read() -> None:
+    cohort = read([f"{age:03d}Y" for age in years()])
+    assert cohort.frame["age"].between(20, 85).all()
+
+
+def test_few_patients_near_a_value_are_told() -> None:
+    cohort = read([*years(), 110, 105], levels=(30, 50, 100))
+    assert any("few training patients are near to 100" in step.reason for step in cohort.flow)
+
+
+@pytest.mark.parametrize(
+    ("ages", "levels", "column", "said"),
+    [
+        (years(), (30, 50, 95), "age", "no training image shows 'age' = 95, the images go from 20 to 85"),
+        (years(), (30, "old"), "age", r"'age' is a number \(\d+ different values\), and its level 'old' is none"),
+        ([age * 12 for age in years()], (30, 50), "age", "holds 2.. ages above 120"),
+        (years(), (30, 50), "age_months", "the column 'age_months' says 'months', and ages are read in years"),
+        (["030M", *years()], (30, 50), "age", "mixes ages with a unit \\('030M' first, 1 images\\) and without"),
+        (["forty", *years()], (30, 50), "age", "1 values that are no age, the first in row 1: 'forty'"),
+        ([*years(), *["90+"] * 9], (30, 90), "age", "ends at 90, which stands for everybody older"),
+    ],
+)
+def test_bad_input_is_one_sentence(ages: list[Any], levels: Any, column: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as refused:
+        read(ages, levels, column)
+    assert str(refused.value).count(". ") <= 1
+
+
+def test_a_few_typing_errors_and_open_ages_are_left_out_and_told() -> None:
+    cohort = read([*years(), 414, "89+"])
+    assert len(cohort) == 241
+    assert cohort.frame["age"].max() == 90
+    assert any("above 120 years" in step.reason for step in cohort.flow)
+
+
+def test_eight_values_are_levels_as_ever() -> None:
+    cohort = read([age // 10 * 10 for age in years()], levels=(20, 30, 40, 50, 60, 70, 80), min_patients_per_level=1)
+    assert cohort.levels("age") == ("20", "30", "40", "50", "60", "70", "80")
+
+
+def settings(**changed: Any) -> CohortConfig:
+    return CohortConfig.model_validate(
+        {"table": "a.csv", "images": ".", "attribute": "age", "labels": ["edema"], **changed}
+    )
+
+
+def test_a_grid_is_the_values_that_it_means() -> None:
+    grid = settings(levels={"from": 30, "to": 80, "step": 10})
+    assert grid.levels == ("30", "40", "50", "60", "70", "80")
+    assert settings(levels=[30, 52.5]).levels == ("30", "52.5")
+    assert settings(levels=["F", "M"]).levels == ("F", "M")
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ([30], "at least 2"),
+        ({"from": 30, "to": 80}, "a grid is {from: 30, to: 80, step: 10}"),
+        ({"from": 30, "to": 80, "step": 1}, "2 to 12 values"),
+        ({"from": 30, "to": 80, "step": "ten"}, "a grid is"),
+        ([30, 30], "named twice"),
+    ],
+)
+def test_bad_levels_of_a_configuration(levels: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        settings(levels=levels)
+
+
+def test_a_prepared_cohort_is_audited_by_its_ages(tmp_path: Path) -> None:
+    whole = read(years())
+    whole.to_parquet(tmp_path / "cohort.parquet")
+    asked = settings(table=tmp_path / "cohort.parquet", images=None, levels=[30, 50, 70], min_patients_per_level=5)
+    cohort = audited_cohort(asked, narrator=QUIET)
+    assert len(cohort) == len(whole)
+    with pytest.raises(InputError, match="'age' = 99"):
+        audited_cohort(asked.model_copy(update={"levels": ("30", "99")}), narrator=QUIET)
