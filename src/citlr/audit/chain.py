@@ -157,8 +157,8 @@ class Chain:
         """Measure how faithful the redrawn images are."""
         after, sizes = (self.keys["generate"],), tuple(self.sizes.values())
         settings = quality_settings_of(self.config, held(self.run, self.whole), sizes)
-        drawn, common = lambda: self.counterfactuals, {"narrator": self.narrator, "engine": self.engine}
-        self.do(quality_stage(drawn, self.splits, settings, after=after, **common))
+        common: dict[str, Any] = {"after": after, "narrator": self.narrator, "engine": self.engine}
+        self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, **common))
         self.narrator.say("quality: " + self.faithfulness.summary())
 
     def predict(self) -> None:

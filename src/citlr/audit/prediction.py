@@ -50,11 +50,12 @@ def predict_sets(
     sets: Sequence[CounterfactualSet],
     cohort: Cohort,
     *,
+    originals: bool = True,
     folder: Path | None = None,
     tick: Ticker = silent,
     engine: Engine | None = None,
 ) -> pd.DataFrame:
-    """Return the model's probability for all pictures of an audit, and for the originals, which are those of the first.
+    """Return the model's probability for all pictures of an audit, and for the `originals`, those of the first set.
 
     Parts that are finished lie in `folder`, which the engine reaches; without it all is done in this process.
     """
@@ -62,7 +63,7 @@ def predict_sets(
     asked = [Pictures(part, cohort, side_read(predictor.input, part.plan.size)) for part in sets]
     for part in sets:
         check_on_cohort(predictor, cohort, size=part.plan.size)
-    parts = _parts(asked)
+    parts = _parts(asked, originals)
     answers = _Answers(predictor, tuple(asked), labels, None if folder is None else folder.absolute())
     found: dict[int, pd.DataFrame] = {}
     if folder is not None:
@@ -92,10 +93,11 @@ class _Part:
     images: int = 0
 
 
-def _parts(asked: Sequence[Pictures]) -> list[_Part]:
+def _parts(asked: Sequence[Pictures], originals: bool) -> list[_Part]:
     """Cut the work, in the order of the table that comes of it."""
     plan, parts = asked[0].part.plan, []
-    for name, draw in (("originals", ORIGINAL), *((("coarse", COARSE),) if asked[0].has_coarse else ())):
+    sizes = (("originals", ORIGINAL), *((("coarse", COARSE),) if asked[0].has_coarse else ()))
+    for name, draw in sizes if originals else ():
         for start in range(0, len(plan.image_ids), _ORIGINALS):
             rows = range(start, min(start + _ORIGINALS, len(plan.image_ids)))
             parts.append(_Part(0, f"{name}-{start:06d}", rows, draw))
