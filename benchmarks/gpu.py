@@ -28,7 +28,7 @@ from citlr.generators.diffusion.parts import Encoded, train_autoencoder, train_d
 from citlr.generators.registry import build_generator
 from citlr.learning.loop import Trainer
 from citlr.learning.session import Session
-from citlr.learning.store import Dataset
+from citlr.learning.store import Dataset, Stream
 from citlr.run.files import write_text
 from citlr.simulators.phantom.world import PhantomWorld
 
@@ -77,7 +77,7 @@ def steps_of(model: LatentDiffusion, data: Dataset, session: Session, part: str)
             return
         shape = (len(data), *sampler.autoencoder.encode(data.images(slice(0, 1)).to(session.device)).shape[1:])
         z = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-        encoded = Encoded(z, z, sampler.conditions.nothing(len(data)))
+        encoded = Encoded(Stream(z), Stream(z), sampler.conditions.nothing(len(data)))
         settings, both = replace(config.denoiser, denoiser_steps=steps), (encoded, encoded)
         train_denoiser(session, settings, sampler.denoiser, sampler.process, sampler.conditions, both)
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--size", type=int, nargs="+", default=[128, 256])
-    parser.add_argument("--preset", default="small")
+    parser.add_argument("--preset", default="laptop")
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--steps", type=int, default=50, help="training steps in a call")
     parser.add_argument("--seconds", type=float, default=20.0, help="a row")

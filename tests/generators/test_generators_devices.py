@@ -17,13 +17,10 @@ from citlr.learning.plan import Learner
 from citlr.simulators.phantom.world import PhantomWorld
 
 SMALL = {
-    "ae_steps": 12,
-    "denoiser_steps": 20,
-    "denoiser_batch": 8,
-    "ae_batch": 8,
-    "accelerator": "cpu",
-    "guidance": 1.0,
+    "vae": {"steps": 20, "batch": 8},
+    "dldm": {"ae_steps": 12, "denoiser_steps": 20, "denoiser_batch": 8, "ae_batch": 8, "guidance": 1.0},
 }
+PARTS = {"vae": ("vae",), "dldm": ("autoencoder", "denoiser")}
 
 
 def curve(folder: Path, part: str) -> dict[str, np.ndarray]:
@@ -31,7 +28,8 @@ def curve(folder: Path, part: str) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["vae", pytest.param("dldm", marks=pytest.mark.slow)])
+def test_two_processes_have_the_loss_curve_of_one(kind: str, tmp_path: Path) -> None:
     cohort = (
         PhantomWorld(size=32)
         .sample(60, seed=0, images_per_patient=1)
@@ -39,11 +37,11 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     )
     splits = cohort.part("train"), cohort.part("validation")
     for devices in (1, 2):
-        model = build_generator("dldm", size=32, preset="tiny", devices=devices, **SMALL)
+        model = build_generator(kind, size=32, preset="tiny", devices=devices, accelerator="cpu", **SMALL[kind])
         model.fit(*splits, seed=0, directory=tmp_path / str(devices))
         model.save(tmp_path / f"model-{devices}")
         assert model.splits == splits
-    for part in ("autoencoder", "denoiser"):
+    for part in PARTS[kind]:
         one, two = curve(tmp_path / "1", part), curve(tmp_path / "2", part)
         assert one.keys() == two.keys()
         for name, values in one.items():
@@ -75,7 +73,7 @@ def test_devices_that_are_not_there_are_said(tmp_path: Path) -> None:
         .sample(60, seed=0, images_per_patient=1)
         .write(tmp_path / "world", min_patients_per_level=1)
     )
-    model = build_generator("dldm", size=32, preset="tiny", devices=2, **{**SMALL, "accelerator": "cuda"})
+    model = build_generator("vae", size=32, preset="tiny", devices=2, accelerator="cuda")
     with pytest.raises(InputError, match="There are no 2 devices of kind 'cuda' here"):
         model.fit(cohort.part("train"), cohort.part("validation"), seed=0)
 
