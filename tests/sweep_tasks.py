@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ def count_calls(seed: int, log: str) -> dict[str, int]:
 
 
 def dies(seed: int, log: str) -> dict[str, int]:
-    """Kill the whole process at seed 3, the first time only."""
+    """Kill the whole process at seed 3 as the system does; the first time only, where the log can be written."""
     if seed == 3 and not Path(log).exists():
-        Path(log).touch()
-        os._exit(9)
+        if Path(log).parent.is_dir():
+            Path(log).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     return {"twice": 2 * seed}

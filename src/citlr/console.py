@@ -41,6 +41,10 @@ class Narrator:
     quiet: bool = True
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
+    def __reduce__(self) -> tuple[type[Narrator], tuple[bool]]:
+        """Be quiet in another process, whose lines nobody could tell apart."""
+        return type(self), (True,)
+
     def say(self, text: str) -> None:
         """Print one line, without markup."""
         if not self.quiet:

@@ -16,14 +16,12 @@ from pathlib import Path
 SPIN = "5000"
 COUNT, SPINNING, POLICY = "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 _GROUPS = Path("/sys/fs/cgroup")
-# The number that this package has told OpenMP; None where it has not.
-_told: int | None = None
 
 
 def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path = _GROUPS) -> None:
     """Set what the user has not: how long threads spin, and their number where a container has fewer than the machine.
 
-    Where nothing limits the processors OpenMP finds their number itself, and the workers of a sweep divide them.
+    Where nothing limits the processors OpenMP finds their number itself. Workers take it from who starts them.
 
     Examples
     --------
@@ -32,14 +30,11 @@ def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path
     >>> given
     {'OMP_WAIT_POLICY': 'PASSIVE'}
     """
-    global _told
     if POLICY not in environment:
         environment.setdefault(SPINNING, SPIN)
     allowed = processors(groups)
     if COUNT not in environment and allowed < _affinity():
         environment[COUNT] = str(allowed)
-        if environment is os.environ:
-            _told = allowed
 
 
 def processors(groups: Path = _GROUPS) -> int:
@@ -48,11 +43,6 @@ def processors(groups: Path = _GROUPS) -> int:
     OpenMP sees the whole machine in a container of two of its processors, and starts a thread for each.
     """
     return max(1, min(_affinity(), _quota(groups)))
-
-
-def threads_of_a_worker(workers: int) -> int | None:
-    """Give the threads of each of several workers; None where the user has said, or joblib may divide by itself."""
-    return None if _told is None else max(1, _told // workers)
 
 
 def _affinity() -> int:

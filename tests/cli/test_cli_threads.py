@@ -54,15 +54,3 @@ def test_where_nothing_limits_the_processors_their_number_is_left_to_openmp(tmp_
         tell_openmp(environment, place)
         assert "OMP_NUM_THREADS" not in environment
         assert processors(place) == len(os.sched_getaffinity(0))
-
-
-def test_workers_divide_the_threads_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    import joblib
-
-    from citlr.studies.kit.engines import Engine
-
-    monkeypatch.setattr("citlr.threads._told", 4)
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    with Engine("loky", 2).running():
-        found = joblib.Parallel()(joblib.delayed(os.getenv)("OMP_NUM_THREADS") for _ in range(2))
-    assert found == ["2", "2"]

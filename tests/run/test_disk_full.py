@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
+from citlr.audit.generation import generate
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.cache import write_cache
 from citlr.errors import InputError, StateError
+from citlr.generators.oracle import Oracle
 from citlr.learning.checkpoints import load_state, save_state
 from citlr.run.files import atomic_write
+from citlr.simulators.phantom.world import PhantomWorld
 
 Disk = Callable[[str], Path]
 
@@ -106,6 +110,19 @@ def test_a_cache_goes_on_when_there_is_room(disk: Disk, tmp_path: Path) -> None:
         write_cache(cohort, disk("150k") / "cache", size=64, shard_size=20)
     cached = write_cache(cohort, disk("8m") / "cache", size=64, shard_size=20)
     np.testing.assert_array_equal(cached.pixels(size=64), cohort.pixels(size=64))
+
+
+def test_redrawing_goes_on_when_there_is_room(disk: Disk, tmp_path: Path) -> None:
+    sample = PhantomWorld(size=32).sample(60, seed=0, images_per_patient=1)
+    test = sample.write(tmp_path / "world", min_patients_per_level=1).part("test")
+    asked: dict[str, Any] = {"attribute": "sex", "draws": 4, "placebo_images": 0, "shard": 2}
+    with pytest.raises(StateError, match="The disk is full while writing"):
+        generate(Oracle.of(sample), test, out=disk("80k"), **asked)
+    assert list(disk("80k").glob(".work/*/levels/part-*.parquet")), "what was finished is there"
+    drawn = generate(Oracle.of(sample), test, out=disk("8m"), **asked)
+    whole = generate(Oracle.of(sample), test, out=tmp_path / "whole", **asked)
+    for number in range(whole.main.plan.n_shards):
+        assert drawn.main.shard_path(number).read_bytes() == whole.main.shard_path(number).read_bytes()
 
 
 def test_arrays_of_a_training_do_not_kill_the_process(disk: Disk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from citlr.config import AuditConfig, parse_config
 from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write, read_json, sha256, write_json
 from citlr.run.folder import Run
+from citlr.run.lock import HOLDER
 
 
 def config(margin: float = 0.02) -> AuditConfig:
@@ -89,6 +91,39 @@ def test_two_processes_do_not_work_in_one_run(tmp_path: Path) -> None:
     assert "Another process is working" in other.stderr
     free = subprocess.run([sys.executable, "-c", program, run.root], capture_output=True, text=True, check=False)
     assert free.returncode == 0, free.stderr
+
+
+def test_a_machine_that_shares_the_disk_is_refused_until_somebody_says_that_the_first_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(tmp_path / "run", config())
+    program = (
+        "import os, sys, platform; platform.node = lambda: 'node-7'; from citlr.run.folder import Run\n"
+        "with Run.open(sys.argv[1]).locked(): os._exit(0)"
+    )
+    with run.locked():
+        pass
+    assert not run.path(HOLDER).exists()
+    subprocess.run([sys.executable, "-c", program, run.root], check=True)  # the machine fails: no lock, but its note
+    with (
+        pytest.raises(StateError, match=r"The machine 'node-7' is working in .* remove '.*\.holder\.json'"),
+        run.locked(),
+    ):
+        pass
+    monkeypatch.setattr("platform.node", lambda: "node-7")
+    with run.locked():  # the same machine knows that nobody holds the lock
+        assert read_json(run.path(HOLDER))["process"] == os.getpid()
+    assert not run.path(HOLDER).exists()
+
+
+def test_two_machines_whose_disk_locks_for_one_machine_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.open(tmp_path / "run", config())
+    with run.locked():
+        monkeypatch.setattr("platform.node", lambda: "node-7")
+        run.path(".lock").unlink()  # to this one the lock is free
+        with pytest.raises(StateError, match="is working in"), run.locked():
+            pass
+        assert run.path(HOLDER).exists(), "the note of the first stays"
 
 
 def test_write_json_can_be_read_back(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.generators.oracle import Oracle
+from citlr.run.engines import Engine
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.planted.classifiers import Trainer
 from citlr.studies.generation.effect_page import effect_sheet
@@ -63,7 +64,11 @@ def test_several_worlds_kinds_and_sizes_in_one_table(prepared: str, tmp_path: Pa
 
 def test_one_training_serves_all_strengths_and_the_pick_is_published(prepared: str, tmp_path: Path) -> None:
     kinds = (f"{VAE},guidance=0.5", f"{VAE},guidance=3")
-    rows = run_effects(asked(prepared, "shadow+tone"), Fitting(kinds, "tiny", images=40), out=tmp_path, seed=1)["rows"]
+    wanted, fitting = asked(prepared, "shadow+tone"), Fitting(kinds, "tiny", images=40)
+    rows = run_effects(wanted, fitting, out=tmp_path, seed=1)["rows"]
+    two = run_effects(wanted, fitting, out=tmp_path / "two", seed=1, engine=Engine(workers=2))["rows"]
+    times = {"fit_seconds": 0, "ms_per_image": 0}
+    assert [row | times for row in two] == [row | times for row in rows]
     assert [path.name for path in (tmp_path / "shadow+tone" / "models").iterdir()] == ["vae-steps-4"]
     assert rows[0]["rms"] < rows[1]["rms"]
     assert all({"before", "p", "left", "error"} == set(row["left"]) for row in rows)

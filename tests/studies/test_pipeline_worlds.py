@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from citlr.console import Narrator
 from citlr.errors import InputError
+from citlr.run.engines import Engine
 from citlr.run.files import read_json
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomWorld, true_effect
@@ -73,6 +75,16 @@ def test_real_images_go_through_the_same_sweep_page_and_tables(prepared: str, tm
     assert "VAE, preset tiny with steps 4, which holds cardiomegaly, effusion and view" in page
     assert "guidance" not in page
     assert found == run_pipeline(out=tmp_path, settings=SMALL, family=family, correlations=[0.3], seed=3)
+
+
+@pytest.mark.slow
+def test_two_workers_count_the_same(prepared: str, tmp_path: Path) -> None:
+    family = planted(prepared, effects=("shadow", "tone"))
+    asked: dict[str, Any] = {"settings": SMALL, "family": family, "correlations": [0.3], "seed": 3}
+    one, two = (
+        run_pipeline(out=tmp_path / str(workers), **asked, engine=Engine(workers=workers)) for workers in (1, 2)
+    )
+    assert {**two, "seconds": 0} == {**one, "seconds": 0}
 
 
 def test_the_classifiers_of_a_world_are_what_their_kinds_say(prepared: str, tmp_path: Path) -> None:

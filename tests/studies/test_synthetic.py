@@ -12,8 +12,8 @@ import pytest
 from as_user import citlr
 
 from citlr.errors import InputError
+from citlr.run.engines import Engine
 from citlr.simulators.tabular import TabularWorld, tabular_truth
-from citlr.studies.kit.engines import Engine
 from citlr.studies.kit.sweep import Sweep
 from citlr.studies.synthetic.models import FAMILIES, decisions, fit_family, fit_graded
 from citlr.studies.synthetic.page import alignment_figure, write_synthetic

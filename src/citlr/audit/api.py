@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -20,6 +20,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
+from citlr.run.engines import Engine
 from citlr.run.files import fingerprint
 from citlr.run.provenance import versions
 from citlr.run.stages import Stages
@@ -42,6 +43,9 @@ def audit(
     quality: QualityConfig | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    engine: Literal["loky", "dask", "ray"] = "loky",
+    workers: int = 1,
+    scheduler: str | None = None,
     narrator: Narrator | None = None,
 ) -> AuditResult:
     """Audit a model on redrawn images.
@@ -75,6 +79,13 @@ def audit(
     out : path-like, optional
         Folder that keeps the measurement of the images and the model's probabilities: the next audit of the same images
         takes up what it shares. Nothing is kept without it.
+    engine : {"loky", "dask", "ray"}
+        Where images are read and the model is run, see `citlr.generate`; machines of a cluster have to reach the
+        redrawn images and `out`.
+    workers : int
+        Processes, at least 1, where they are started here.
+    scheduler : str, optional
+        Address of a running cluster; without it one is started here.
     narrator : Narrator, optional
         Shows progress.
 
@@ -86,7 +97,10 @@ def audit(
     Raises
     ------
     InputError
-        If the model cannot be audited, the training split is not known, or a test patient is in it.
+        If the model cannot be audited or sent to other processes, the training split is not known, a test patient is in
+        it, or no cluster answers.
+    StateError
+        If workers die again and again at one part, or another process works in `out`.
     """
     narrator = narrator or Narrator(quiet=True)
     asked = {"outcome": outcome, "threshold": threshold, "margin": margin, "alpha": alpha}
@@ -101,11 +115,14 @@ def audit(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
     check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size)
+    chosen = Engine(engine, workers, scheduler)
     limits, measured = gates or GateConfig(), quality or QualityConfig()
     with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
         stages = Stages(temporary if out is None else out, narrator)
         with stages.locked():
-            faithfulness, responses = _measured(stages, model, counterfactuals, splits, limits, measured, seed)
+            faithfulness, responses = _measured(
+                stages, model, counterfactuals, splits, (limits, measured), seed, chosen
+            )
         return audit_responses(
             AuditInputs(
                 model=model.name,
@@ -131,11 +148,12 @@ def _measured(
     model: Predictor,
     counterfactuals: Counterfactuals,
     splits: tuple[Cohort, Cohort],
-    gates: GateConfig,
-    quality: QualityConfig,
+    limits: tuple[GateConfig, QualityConfig],
     seed: int,
+    engine: Engine,
 ) -> tuple[Faithfulness, pd.DataFrame]:
     """Measure the redrawn images and run the model on them, or take what `stages` holds of exactly these."""
+    gates, quality = limits
     settings = QualitySettings(
         hold=counterfactuals.generator.hold,
         sizes=[side_read(model.input, counterfactuals.main.plan.size)],
@@ -145,16 +163,15 @@ def _measured(
         learning_curve=quality.learning_curve,
         seed=seed,
     )
-    after = (counterfactuals.key or counterfactuals.main.plan.key,)
-    stages.do(quality_stage(lambda: counterfactuals, splits, settings, after=after, narrator=stages.narrator))
+    common: dict[str, Any] = {
+        "after": (counterfactuals.key or counterfactuals.main.plan.key,),
+        "narrator": stages.narrator,
+        "engine": engine,
+    }
+    stages.do(quality_stage(lambda: counterfactuals, splits, settings, **common))
     name = fingerprint([model.name, model.fingerprint()])[:16]  # a model may be called what no folder can be
     place = f"models/{name}/{RESPONSES}"
-    narrator = stages.narrator
-    stages.do(
-        predict_stage(
-            model, lambda: counterfactuals, name=name, settings={}, place=place, after=after, narrator=narrator
-        )
-    )
+    stages.do(predict_stage(model, lambda: counterfactuals, name=name, settings={}, place=place, **common))
     return read_faithfulness(stages.path(QUALITY)), read_responses(stages.path(place))
 
 

@@ -44,6 +44,7 @@ from citlr.generators.base import CounterfactualGenerator
 from citlr.generators.registry import load_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.specs import InputSpec
+from citlr.run.engines import Engine
 from citlr.run.folder import Run
 from citlr.run.stage import Stage, StageRecord
 
@@ -51,10 +52,10 @@ STAGES = ("cohort", "fit", "generate", "quality", "predict", "test")
 
 
 class Chain:
-    """The stages of one run, with what they hand to each other."""
+    """The stages of one run, with what they hand to each other; `engine` does what falls into shards."""
 
-    def __init__(self, run: Run, narrator: Narrator) -> None:
-        self.run = run
+    def __init__(self, run: Run, narrator: Narrator, engine: Engine | None = None) -> None:
+        self.run, self.engine = run, engine
         self.config = run.config
         self.narrator = run.narrator = narrator
         self.keys: dict[str, str] = {}
@@ -134,7 +135,15 @@ class Chain:
             request = on_disk(request, self._draws())
         generator = lambda: self.generator  # noqa: E731 - read only when it is needed
         record = self.do(
-            generate_stage(generator, self.test_part, request, after=after, narrator=self.narrator, where=PICTURES)
+            generate_stage(
+                generator,
+                self.test_part,
+                request,
+                after=after,
+                narrator=self.narrator,
+                where=PICTURES,
+                engine=self.engine,
+            )
         )
         self.narrator.say(f"generate: {record.facts['images']} test images redrawn under every level")
 
@@ -148,7 +157,8 @@ class Chain:
         """Measure how faithful the redrawn images are."""
         after, sizes = (self.keys["generate"],), tuple(self.sizes.values())
         settings = quality_settings_of(self.config, held(self.run, self.whole), sizes)
-        self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, after=after, narrator=self.narrator))
+        common: dict[str, Any] = {"after": after, "narrator": self.narrator, "engine": self.engine}
+        self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, **common))
         self.narrator.say("quality: " + self.faithfulness.summary())
 
     def predict(self) -> None:
@@ -167,6 +177,7 @@ class Chain:
                     place=place,
                     after=(self.keys["generate"],),
                     narrator=self.narrator,
+                    engine=self.engine,
                 )
             )
             self.narrator.say(f"predict: {name} is done")

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from citlr.audit.redrawing.coin import PLACEBO_MARGIN, coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request, require_shown
@@ -19,6 +19,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.doses import number_levels
 from citlr.generators.base import CounterfactualGenerator
+from citlr.run.engines import Engine
 from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
 from citlr.run.stages import Stages
@@ -115,6 +116,9 @@ def generate(
     seed: int = 0,
     out: str | Path | None = None,
     shard: int = 32,
+    engine: Literal["loky", "dask", "ray"] = "loky",
+    workers: int = 1,
+    scheduler: str | None = None,
     narrator: Narrator | None = None,
 ) -> Counterfactuals:
     """Redraw every image of a cohort under every level of an attribute.
@@ -149,6 +153,14 @@ def generate(
         it is replaced.
     shard : int
         Images per file.
+    engine : {"loky", "dask", "ray"}
+        Where files are drawn: in processes of this machine (this one alone with one worker), on a Dask or a Ray cluster
+        whose machines reach `out`. The images are the same. Processes compute with as many threads as this one:
+        give workers and threads as there are cores.
+    workers : int
+        Processes, at least 1, where they are started here.
+    scheduler : str, optional
+        Address of a running cluster; without it one is started here.
     narrator : Narrator, optional
         Shows progress.
 
@@ -161,7 +173,9 @@ def generate(
     ------
     InputError
         If the attribute or a level is unknown, the cohort is empty or holds a patient the generator learnt from, or
-        `draws` is below 2.
+        `draws` is below 2; or no cluster answers, or the generator cannot be sent to other processes.
+    StateError
+        If workers die again and again at one file, the disk is full, or another process works in `out`.
     """
     narrator = narrator or Narrator(quiet=True)
     request = CohortRequest(
@@ -175,11 +189,14 @@ def generate(
         seed=seed,
         shard=shard,
     )
+    chosen = Engine(engine, workers, scheduler)
     require_request(generator, cohort, request)
     require_shown(generator, attribute, request.levels or ())
     root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)
     stages = Stages(root, narrator)
-    stage = generate_stage(lambda: generator, cohort, request, after=(generator.fingerprint(),), narrator=narrator)
+    stage = generate_stage(
+        lambda: generator, cohort, request, after=(generator.fingerprint(),), narrator=narrator, engine=chosen
+    )
     with stages.locked():
         record = stages.do(stage)
     counterfactuals = Counterfactuals.open(root, cohort, generator, key=record.key)
@@ -197,6 +214,7 @@ def generate_stage(
     after: tuple[str, ...],
     narrator: Narrator,
     where: str = "",
+    engine: Engine | None = None,
 ) -> Stage:
     """Return the stage that redraws a cohort into the folder `where` of the stages.
 
@@ -206,7 +224,7 @@ def generate_stage(
     key = fingerprint([code_version(), inputs, list(after)])
 
     def work(folder: Path) -> dict[str, Any]:
-        return draw_sets(generator(), cohort, request, folder / where, key=key, narrator=narrator)
+        return draw_sets(generator(), cohort, request, folder / where, key=key, narrator=narrator, engine=engine)
 
     places = (where,) if where else SETS
     return Stage("generate", inputs, work, places, after)

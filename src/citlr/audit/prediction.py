@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,14 @@ from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.specs import InputSpec
+from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
 
 # The draw of rows that hold the model's output on the image as it came, and on the image at the generator's pixels, for
 # a model that reads finer ones.
 ORIGINAL, COARSE = ORIGINAL_DRAW, COARSE_DRAW
+# Originals that are answered at a time: whole batches of 64, as other batches have other last bits.
+_ORIGINALS = 1024
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
 
 
@@ -42,43 +45,108 @@ def audited_labels(predictor: Predictor, cohort: Cohort) -> tuple[str, ...]:
     return shared
 
 
-def predict(
-    predictor: Predictor,
-    counterfactuals: CounterfactualSet,
-    cohort: Cohort,
-    *,
-    originals: bool = True,
-    folder: Path | None = None,
-    tick: Ticker = silent,
-) -> pd.DataFrame:
-    """Return the model's probability for every original and every redrawn image."""
-    labels = audited_labels(predictor, cohort)
-    check_on_cohort(predictor, cohort, size=counterfactuals.plan.size)
-    pictures, frames = Pictures(counterfactuals, cohort, side_read(predictor.input, counterfactuals.plan.size)), []
-    if originals:
-        for name, draw in (("originals", ORIGINAL), *((("coarse", COARSE),) if pictures.has_coarse else ())):
-            frames.append(_kept(folder, name, partial(_originals, predictor, pictures, draw, labels)))
-    for number in range(counterfactuals.plan.n_shards):
-        frames.append(_kept(folder, f"part-{number:05d}", partial(_shard, predictor, pictures, number, labels)))
-        tick(counterfactuals.plan.rows(number).stop)
-    return pd.concat(frames, ignore_index=True)
-
-
 def predict_sets(
     predictor: Predictor,
     sets: Sequence[CounterfactualSet],
     cohort: Cohort,
     *,
+    originals: bool = True,
     folder: Path | None = None,
     tick: Ticker = silent,
+    engine: Engine | None = None,
 ) -> pd.DataFrame:
-    """Return the model's probability for all pictures of an audit, see `predict`; originals are those of the first."""
-    frames = []
-    for number, part in enumerate(sets):
-        own = None if folder is None else folder / part.folder.name
-        first = number == 0
-        frames.append(predict(predictor, part, cohort, originals=first, folder=own, tick=tick if first else silent))
-    return pd.concat(frames, ignore_index=True)
+    """Return the model's probability for all pictures of an audit, and for the `originals`, those of the first set.
+
+    Parts that are finished lie in `folder`, which the engine reaches; without it all is done in this process.
+    """
+    labels = audited_labels(predictor, cohort)
+    asked = [Pictures(part, cohort, side_read(predictor.input, part.plan.size)) for part in sets]
+    for part in sets:
+        check_on_cohort(predictor, cohort, size=part.plan.size)
+    parts = _parts(asked, originals)
+    answers = _Answers(predictor, tuple(asked), labels, None if folder is None else folder.absolute())
+    found: dict[int, pd.DataFrame] = {}
+    if folder is not None:
+        found = {row: frame for row, part in enumerate(parts) if (frame := answers.kept(part)) is not None}
+    missing = [row for row in range(len(parts)) if row not in found]
+    done = sum(parts[row].images for row in found)
+    tick(done)
+    for turn, frame in (engine or Engine()).each(_answer, answers, [parts[row] for row in missing]):
+        row = missing[turn]
+        found[row] = frame
+        done += parts[row].images
+        tick(done)
+    return pd.concat([found[row] for row in range(len(parts))], ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is asked of a model at a time: originals (at one of two sizes), or a shard of one of the sets.
+
+    - `images`: How many of the first set's images are done with it.
+    """
+
+    number: int
+    name: str
+    rows: range
+    draw: int | None = None
+    images: int = 0
+
+
+def _parts(asked: Sequence[Pictures], originals: bool) -> list[_Part]:
+    """Cut the work, in the order of the table that comes of it."""
+    plan, parts = asked[0].part.plan, []
+    sizes = (("originals", ORIGINAL), *((("coarse", COARSE),) if asked[0].has_coarse else ()))
+    for name, draw in sizes if originals else ():
+        for start in range(0, len(plan.image_ids), _ORIGINALS):
+            rows = range(start, min(start + _ORIGINALS, len(plan.image_ids)))
+            parts.append(_Part(0, f"{name}-{start:06d}", rows, draw))
+    for number, pictures in enumerate(asked):
+        own = pictures.part.plan
+        for shard in range(own.n_shards):
+            images = 0 if number else len(own.rows(shard))
+            parts.append(_Part(number, f"part-{shard:05d}", range(shard, shard + 1), images=images))
+    return parts
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A model and what it is asked: what any process needs for a part of the answers."""
+
+    predictor: Predictor
+    asked: tuple[Pictures, ...]
+    labels: tuple[str, ...]
+    folder: Path | None
+
+    def path(self, part: _Part) -> Path | None:
+        """Say where a finished part lies."""
+        if self.folder is None:
+            return None
+        return self.folder / self.asked[part.number].part.folder.name / f"{part.name}.parquet"
+
+    def kept(self, part: _Part) -> pd.DataFrame | None:
+        """Read a finished part; None where it is not there yet, or damaged."""
+        path = self.path(part)
+        try:
+            return None if path is None else pd.read_parquet(path)
+        except (OSError, pa.ArrowException):
+            return None
+
+    def make(self, part: _Part) -> pd.DataFrame:
+        """Ask the model."""
+        pictures = self.asked[part.number]
+        if part.draw is None:
+            return _shard(self.predictor, pictures, part.rows.start, self.labels)
+        return _originals(self.predictor, pictures, part.rows, part.draw, self.labels)
+
+
+def _answer(answers: _Answers, part: _Part) -> pd.DataFrame:
+    """Answer a part and keep it; as it is read back, whether it was finished before or not."""
+    frame, path = answers.make(part), answers.path(part)
+    if path is None:
+        return frame
+    write_responses(path, frame)
+    return pd.read_parquet(path)
 
 
 def write_responses(path: Path, frame: pd.DataFrame) -> None:
@@ -143,27 +211,15 @@ def _probabilities(
     return values[:, [predictor.labels.index(label) for label in labels]]
 
 
-def _kept(folder: Path | None, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Read a finished part, or make it and keep it."""
-    if folder is None:
-        return make()
-    path = folder / f"{name}.parquet"
-    try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException):  # not there yet, or damaged
-        write_responses(path, make())
-        return pd.read_parquet(path)
-
-
-def _originals(predictor: Predictor, pictures: Pictures, draw: int, labels: Sequence[str]) -> pd.DataFrame:
+def _originals(predictor: Predictor, pictures: Pictures, rows: range, draw: int, labels: Sequence[str]) -> pd.DataFrame:
     """Predict the images as they came, at the size that the model asks for, or what of them the generator sees."""
     plan, found = pictures.part.plan, []
-    for start in range(0, len(plan.image_ids), 64):
-        rows = range(start, min(start + 64, len(plan.image_ids)))
-        images = pictures.originals(rows, pictures.size if draw == ORIGINAL else plan.size)
-        found.append(_probabilities(predictor, images, plan.image_ids[rows.start : rows.stop], labels))
-    level = np.array(plan.factual)[:, None]
-    return _long(pictures.part, range(len(level)), level, np.array([draw]), np.concatenate(found), labels)
+    for start in range(rows.start, rows.stop, 64):
+        some = range(start, min(start + 64, rows.stop))
+        images = pictures.originals(some, pictures.size if draw == ORIGINAL else plan.size)
+        found.append(_probabilities(predictor, images, plan.image_ids[some.start : some.stop], labels))
+    level = np.array(plan.factual[rows.start : rows.stop])[:, None]
+    return _long(pictures.part, rows, level, np.array([draw]), np.concatenate(found), labels)
 
 
 def _shard(predictor: Predictor, pictures: Pictures, number: int, labels: Sequence[str]) -> pd.DataFrame:

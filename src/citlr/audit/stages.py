@@ -22,6 +22,7 @@ from citlr.generators.quality.features import features_fingerprint
 from citlr.generators.registry import load_generator
 from citlr.learning.resume import seconds_spent
 from citlr.predictors.base import Predictor
+from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing, fingerprint
 from citlr.run.stage import SCRATCH, Stage, StageRecord
 from citlr.run.stages import Stages
@@ -98,6 +99,7 @@ def quality_stage(
     *,
     after: tuple[str, ...],
     narrator: Narrator,
+    engine: Engine | None = None,
 ) -> Stage:
     """Return the stage that measures redrawn images."""
     train, validation = splits
@@ -110,7 +112,7 @@ def quality_stage(
 
     def work(folder: Path) -> None:
         found = assess_faithfulness(
-            counterfactuals(), train, validation, settings, directory=folder / SCRATCH, narrator=narrator
+            counterfactuals(), train, validation, settings, directory=folder / SCRATCH, narrator=narrator, engine=engine
         )
         found.save(folder / QUALITY)
 
@@ -157,6 +159,7 @@ def predict_stage(
     place: str,
     after: tuple[str, ...],
     narrator: Narrator,
+    engine: Engine | None = None,
 ) -> Stage:
     """Return the stage that runs a model on the originals and on all redrawn images."""
     inputs = {"model": predictor.fingerprint(), "reads": predictor.input.size, "settings": dict(settings)}
@@ -164,7 +167,7 @@ def predict_stage(
     def work(folder: Path) -> dict[str, Any]:
         drawn = counterfactuals()
         with narrator.progress(f"predict {name}", len(drawn.main)) as tick:
-            frame = predict_sets(predictor, drawn.sets, drawn.cohort, folder=folder / SCRATCH, tick=tick)
+            frame = predict_sets(predictor, drawn.sets, drawn.cohort, folder=folder / SCRATCH, tick=tick, engine=engine)
         write_responses(folder / place, frame)
         return {"model_sha256": inputs["model"], "answers": kind_of_answers(frame)}
 

@@ -8,10 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citlr.cli.checking import show_plan, trusting
-from citlr.cli.options import Force, Json, Out, Quiet, RunFolder, Seed, Trust, count, side
+from citlr.cli.options import (
+    EngineName,
+    Force,
+    Json,
+    Out,
+    Quiet,
+    RunFolder,
+    Scheduler,
+    Seed,
+    Trust,
+    Workers,
+    count,
+    engine_of,
+    side,
+)
 
 if TYPE_CHECKING:
     from citlr.audit.results.result import AuditResult
+    from citlr.run.engines import Engine
 
 
 def demo(out: Out = Path("demo"), seed: Seed = 0, quiet: Quiet = False, as_json: Json = False) -> None:
@@ -30,6 +45,9 @@ def audit(
     ] = "report",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and plan only, as `citlr plan` does.")] = False,
     trust: Trust = False,
+    engine: EngineName = "loky",
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -49,11 +67,11 @@ def audit(
     from citlr.report.stage import run_audit, run_stage
     from citlr.run.folder import Run
 
-    run = Run.open(out, settings)
+    run, power = Run.open(out, settings), engine_of(engine, workers, scheduler)
     if until != "report":
-        print(run_stage(run, until, narrator=Narrator(quiet=quiet)))
+        print(run_stage(run, until, narrator=Narrator(quiet=quiet), engine=power))
         return
-    show(run_audit(run, narrator=Narrator(quiet=quiet)), out / "audit.html", as_json)
+    show(run_audit(run, narrator=Narrator(quiet=quiet), engine=power), out / "audit.html", as_json)
 
 
 def fit(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:
@@ -61,20 +79,42 @@ def fit(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:
     stage("fit", run, quiet, force)
 
 
-def generate(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:
+def generate(
+    run: RunFolder,
+    engine: EngineName = "loky",
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    quiet: Quiet = False,
+    force: Force = False,
+) -> None:
     """Redraw the test images of a run under every level, and measure how faithful the pictures are."""
-    stage("generate", run, quiet, force)
-    stage("quality", run, quiet, force)
+    power = engine_of(engine, workers, scheduler)
+    stage("generate", run, quiet, force, power)
+    stage("quality", run, quiet, force, power)
 
 
-def predict(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:
+def predict(
+    run: RunFolder,
+    engine: EngineName = "loky",
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    quiet: Quiet = False,
+    force: Force = False,
+) -> None:
     """Run the model under audit on the redrawn images."""
-    stage("predict", run, quiet, force)
+    stage("predict", run, quiet, force, engine_of(engine, workers, scheduler))
 
 
-def test(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:  # noqa: PT028 - a verb, not a pytest test
+def test(
+    run: RunFolder,
+    engine: EngineName = "loky",
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    quiet: Quiet = False,
+    force: Force = False,
+) -> None:
     """Test the responses and write audit.json."""
-    stage("test", run, quiet, force)
+    stage("test", run, quiet, force, engine_of(engine, workers, scheduler))
 
 
 def report(
@@ -115,13 +155,13 @@ def report(
 VERBS = (demo, audit, fit, generate, predict, test, report)
 
 
-def stage(name: str, folder: Path, quiet: bool, force: bool) -> None:
+def stage(name: str, folder: Path, quiet: bool, force: bool, engine: Engine | None = None) -> None:
     """Run one stage of a run folder, and those before it that are not done; say what it left behind."""
     from citlr.console import Narrator
     from citlr.report.stage import run_stage
     from citlr.run.folder import Run
 
-    print(run_stage(Run.open(folder), name, force=force, narrator=Narrator(quiet=quiet)))
+    print(run_stage(Run.open(folder), name, force=force, narrator=Narrator(quiet=quiet), engine=engine))
 
 
 def show(results: dict[str, AuditResult], page: Path, as_json: bool) -> None:

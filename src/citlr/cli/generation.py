@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Out, Quiet, Seed, count, side
+from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, Workers, count, engine_of, side
 
 
 def generation(
@@ -46,6 +46,9 @@ def generation(
     learn: Annotated[
         list[int] | None, count("With --world: so many training images; may be repeated; all without it.")
     ] = None,
+    engine: EngineName = "loky",
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
     out: Out = Path("generation"),
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -54,7 +57,7 @@ def generation(
     from citlr.console import Narrator
     from citlr.errors import InputError
 
-    narrator = Narrator(quiet=quiet)
+    narrator, power = Narrator(quiet=quiet), engine_of(engine, workers, scheduler)
     if world:
         from citlr.studies.generation.effects import Fitting, run_effects
         from citlr.studies.generation.worlds import CORRELATION, Asked
@@ -66,7 +69,7 @@ def generation(
         fitting = Fitting(
             tuple(kind or ("dldm",)), budget or "laptop", sizes=tuple(learn or (None,)), images=images or 300
         )
-        run_effects(asked, fitting, out=out, seed=seed, narrator=narrator)
+        run_effects(asked, fitting, out=out, seed=seed, engine=power, narrator=narrator)
         for name in ("effects.md", "effects.json"):
             print(out / name)
         return
@@ -93,6 +96,7 @@ def generation(
             "probe": probe,
         },
         seed=seed,
+        engine=power,
         narrator=narrator,
     )
     for name in ("generation.md", "generation.json", "pictures.png"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Out, Quiet, Seed, Workers, count, side
+from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, Workers, count, engine_of, side
 
 
 def imaging(
@@ -33,9 +33,9 @@ def imaging(
     images: Annotated[int | None, count("Test images, at most.")] = None,
     draws: Annotated[int | None, count("Images per level.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generator: tiny, small or paper.")] = None,
-    engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
+    engine: EngineName = "loky",
     workers: Workers = 1,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a running cluster.")] = None,
+    scheduler: Scheduler = None,
     out: Out = Path("imaging"),
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -43,7 +43,6 @@ def imaging(
     """Train the networks, audit every checkpoint on images redrawn once: Tables 2-3, 6, 12-13, Fig. 3-4, 6, 8-12."""
     from citlr.console import Narrator
     from citlr.studies.imaging.run import run_imaging
-    from citlr.studies.kit.engines import Engine
 
     content = run_imaging(
         out=out,
@@ -68,7 +67,7 @@ def imaging(
             "draws": draws,
             "generator": budget,
         },
-        engine=Engine(engine, workers, scheduler),
+        engine=engine_of(engine, workers, scheduler),
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from citlr.run.engines import Engine
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -15,6 +18,8 @@ RunFolder = Annotated[Path, typer.Argument(help="The run folder of an audit.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; started again, a run goes on.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random; the same seed, the same numbers.")]
 Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes, where they are started here.")]
+EngineName = Annotated[str, typer.Option("--engine", help="Where parts are done: loky (this machine), dask or ray.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")]
 Map = Annotated[list[str] | None, typer.Option(help="ours=theirs, such as path=file; may be repeated.")]
 Label = Annotated[list[str] | None, typer.Option(help="Label, a column of a wide table; may be repeated.")]
 # Limits of counts: larger ones are typing errors, and would fill the memory before anybody notices.
@@ -29,6 +34,13 @@ def count(text: str, *, least: int = 1) -> Any:
 def side(text: str) -> Any:
     """Return an option that is a side of images, in pixels."""
     return typer.Option(min=1, max=LARGEST_SIDE, help=text)
+
+
+def engine_of(name: str, workers: int, scheduler: str | None) -> Engine:
+    """Make the engine of the options that verbs share."""
+    from citlr.run.engines import Engine
+
+    return Engine(name, workers, scheduler)
 
 
 def pairs(option: str, entries: list[str] | None, form: str) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from citlr.cli.options import Out, Quiet, Seed, Workers, count, side
+from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, count, engine_of, side
 
 
 def calibrate(
@@ -46,7 +46,12 @@ def calibrate(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="With --pipeline: another kind of generator.")] = None,
     preset: Annotated[str | None, typer.Option(help="With --pipeline: another preset of the generator.")] = None,
-    workers: Workers = 2,
+    engine: EngineName = "loky",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Processes, where they are started here: 2, or 1 with --pipeline."),
+    ] = None,
+    scheduler: Scheduler = None,
     seed: Seed = 0,
     page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
     quiet: Quiet = False,
@@ -70,6 +75,7 @@ def calibrate(
             kind=kind,
             preset=preset,
             seed=seed,
+            engine=engine_of(engine, workers or 1, scheduler),
             narrator=narrator,
         )
         return
@@ -79,7 +85,8 @@ def calibrate(
             raise InputError(f"{name} goes with --pipeline: the statistics alone are calibrated without generators.")
     from citlr.studies.calibration.run import run_calibration
 
-    run_calibration(quick=quick, out=out, workers=workers, seed=seed, narrator=narrator)
+    power: dict[str, Any] = {"engine": engine, "workers": workers or 2, "scheduler": scheduler}
+    run_calibration(quick=quick, out=out, **power, seed=seed, narrator=narrator)
     print(out / "calibration.json")
     if page is not None:
         from citlr.studies.calibration.page import write_calibration_page

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Out, Quiet, Seed, Workers, count
+from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, Workers, count, engine_of
 
 
 def synthetic(
@@ -19,9 +19,9 @@ def synthetic(
     n_train: Annotated[int, count("Training units of every model.")] = 800,
     n_test: Annotated[int, count("Test units of every model.")] = 200,
     balanced: Annotated[bool, typer.Option("--balanced", help="Half of the units positive in every set.")] = False,
-    engine: Annotated[str, typer.Option(help="loky, dask or ray.")] = "loky",
+    engine: EngineName = "loky",
     workers: Workers = 2,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")] = None,
+    scheduler: Scheduler = None,
     out: Out = Path("synthetic"),
     page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
     seed: Seed = 0,
@@ -31,7 +31,6 @@ def synthetic(
     from citlr.console import Narrator
     from citlr.errors import StateError
     from citlr.simulators.tabular import SETS
-    from citlr.studies.kit.engines import Engine
     from citlr.studies.synthetic.page import write_synthetic
     from citlr.studies.synthetic.run import run_synthetic
 
@@ -42,7 +41,7 @@ def synthetic(
         n_train=n_train,
         n_test=n_test,
         balanced=balanced,
-        engine=Engine(engine, workers, scheduler),
+        engine=engine_of(engine, workers, scheduler),
         seed=seed,
         narrator=Narrator(quiet=quiet),
     )

@@ -23,6 +23,7 @@ from citlr.console import Ticker, silent
 from citlr.data.edits import Edit, decode_edit, encode_edit
 from citlr.data.images import decode_png, encode_png
 from citlr.errors import InputError, StateError
+from citlr.run.engines import Engine
 from citlr.run.files import atomic_write, fingerprint, read_json, write_json
 
 Images = npt.NDArray[np.float32]
@@ -103,7 +104,7 @@ class CounterfactualSet:
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # other processes may work elsewhere
         self.plan = plan
 
     @classmethod
@@ -163,10 +164,14 @@ class CounterfactualSet:
             yield self.read(number)
 
 
+# Draws the images of a part of the plan's rows; where processes share the work, it has to be one that can be pickled.
+Draw = Callable[[range], Images | Edit]
+
+
 def write_counterfactuals(
-    folder: str | Path, plan: Plan, draw: Callable[[range], Images | Edit], *, tick: Ticker = silent
+    folder: str | Path, plan: Plan, draw: Draw, *, tick: Ticker = silent, engine: Engine | None = None
 ) -> CounterfactualSet:
-    """Draw and write every shard that is not there yet."""
+    """Draw and write every shard that is not there yet, on an engine that reaches the folder."""
     root = Path(folder)
     plan_file = root / "plan.json"
     content = asdict(plan)
@@ -175,13 +180,20 @@ def write_counterfactuals(
     if not plan_file.is_file():
         write_json(plan_file, content)
     written = CounterfactualSet(root, plan)
-    for number in range(plan.n_shards):
-        rows = plan.rows(number)
-        path = written.shard_path(number)
-        if not path.is_file():
-            _write_shard(path, plan, rows, draw(rows))
-        tick(rows.stop)
+    missing = [number for number in range(plan.n_shards) if not written.shard_path(number).is_file()]
+    done = len(written) - sum(len(plan.rows(number)) for number in missing)
+    for _, count in (engine or Engine()).each(_make_shard, (written, draw), missing):
+        done += count
+        tick(done)
     return written
+
+
+def _make_shard(shared: tuple[CounterfactualSet, Draw], number: int) -> int:
+    """Draw one shard, and give its number of images."""
+    written, draw = shared
+    rows = written.plan.rows(number)
+    _write_shard(written.shard_path(number), written.plan, rows, draw(rows))
+    return len(rows)
 
 
 def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Edit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +19,12 @@ from citlr.errors import InputError, StateError
 from citlr.generators.base import FORMAT, Images
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
-from citlr.generators.preparation import Prepared, prepare
+from citlr.generators.preparation import Prepared, prepare, set_aside
 from citlr.generators.request import Redraw, Redrawing, Request, redraw_in_batches
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
-from citlr.learning.loop import Trainer
+from citlr.learning.devices import is_alone, on_devices
+from citlr.learning.loop import Trainer, full_precision
 from citlr.learning.pacing import Pace, Pacing
 from citlr.learning.session import Session
 from citlr.run.files import read_json, write_json
@@ -65,6 +67,13 @@ class LearntGenerator(Redrawing):
         self.seen: tuple[str, ...] = ()
         self._conditions: Conditions | None = None
         self.device = torch.device("cpu")
+        self._saved: Path | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Go to another process as the folder that it was read from, where there is one: the device is chosen there."""
+        if self._saved is None:
+            return super().__reduce_ex__(protocol)
+        return _loaded_again, (type(self), self._saved, self.fingerprint())
 
     @abstractmethod
     def build(self, conditions: Conditions, *, seed: int) -> None:
@@ -183,7 +192,9 @@ class LearntGenerator(Redrawing):
         StateError
             If a loss stops being a number.
         """
-        narrator = narrator or Narrator()
+        narrator, self._saved = narrator or Narrator(), None
+        if self.config.devices > 1 and is_alone():
+            return self._fit_on_devices((train, validation), seed, directory, narrator)
         prepared = prepare(self.config, train, validation, seed=seed, directory=directory, narrator=narrator)
         self._follow(prepared)
         return self._learnt_from(prepared)
@@ -227,6 +238,23 @@ class LearntGenerator(Redrawing):
         session.narrator.say(
             f"Preset '{self.config.preset}', {images} images of {self.size} pixels, {session.device.type}: {said}."
         )
+
+    def _fit_on_devices(
+        self, splits: tuple[Cohort, Cohort | None], seed: int, directory: Path | None, narrator: Narrator
+    ) -> Self:
+        """Train in a process for each device, and take up what the first one has saved."""
+        config = self.config
+        with tempfile.TemporaryDirectory(prefix="citlr-") as folder:
+            where = (Path(folder) / "training" if directory is None else directory, Path(folder) / "trained")
+            precision = full_precision(config.accelerator, config.precision)
+            on_devices(
+                config.devices, config.accelerator, precision, _fit_and_save, self, splits, seed, where, narrator.quiet
+            )
+            vars(self).update(vars(self.load(where[1])))
+        self._saved = None
+        train, validation = splits
+        self.splits = set_aside(train, seed) if validation is None else (train, validation)
+        return self
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Answer a request with this generator's own settings where it names none."""
@@ -286,17 +314,35 @@ class LearntGenerator(Redrawing):
         content = read_json(directory / "config.json")
         model = cls(config=cls.settings.from_json(content["config"]))
         config, model.report, model.seen = model.config, content["report"], tuple(content["seen"])
-        model.device = Trainer(config.accelerator, config.precision, config.devices).device
+        model.device = Trainer(config.accelerator, config.precision).device
         conditions = Conditions.from_json(content["conditions"])
         model.build(conditions, seed=0)
         model.take(content)
         for name, module in model.modules().items():
             load_module(module, directory / f"{name}.safetensors")
             module.eval()
-        model._conditions = conditions
+        model._conditions, model._saved = conditions, Path(directory).absolute()
         return model
 
 
 def _gpu_memory(device: torch.device) -> float | None:
     """Give the memory of a GPU, in 10^9 bytes; None where there is none."""
     return torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else None
+
+
+def _fit_and_save(
+    generator: LearntGenerator, splits: tuple[Cohort, Cohort | None], seed: int, where: tuple[Path, Path], quiet: bool
+) -> None:
+    """Train as one process of several, of which the first one speaks and saves."""
+    zero = Trainer(generator.config.accelerator).fabric.is_global_zero
+    generator.fit(*splits, seed=seed, directory=where[0], narrator=Narrator(quiet=quiet or not zero))
+    if zero:
+        generator.save(where[1])
+
+
+def _loaded_again(kind: type[LearntGenerator], directory: Path, fingerprint: str) -> LearntGenerator:
+    """Read a generator again, which has to be the same one."""
+    model = kind.load(directory)
+    if model.fingerprint() != fingerprint:
+        raise StateError(f"The generator in '{directory}' was replaced while it was used: run the same command again.")
+    return model

@@ -77,7 +77,7 @@ def prepare(
     notes = sparse_levels(train.frame, conditions.recorded)
     for note in notes:
         narrator.say(note)
-    trainer = Trainer(config.accelerator, config.precision, config.devices)
+    trainer = Trainer(config.accelerator, config.precision, config.compiled)
     session = Session(trainer, seed, directory, narrator, config.patience, config.checkpoint_minutes, config.ema)
     sets = (
         Dataset.of(train, size=config.size, directory=directory),

@@ -15,6 +15,7 @@ from citlr.values import (
     Accelerator,
     Count,
     Few,
+    Flag,
     Name,
     Names,
     NotNegative,
@@ -43,7 +44,8 @@ class GeneratorSettings(ABC):
     - `preset`: Where the values came from, for the record.
     - `ema`: Decay of the moving average of the weights.
     - `patience`: Validations without progress before a part stops.
-    - `accelerator`, `precision`, `devices`: See `Trainer`.
+    - `accelerator`, `precision`, `compiled`: See `Trainer`.
+    - `devices`: Processes that share every batch, one per GPU.
     - `follow`: Fields that follow from the images and the device, see `for_images`; one that is given follows nothing.
     """
 
@@ -58,10 +60,11 @@ class GeneratorSettings(ABC):
     precision: Precision = "auto"
     devices: Few = 1
     follow: Names = ()
+    compiled: Flag = False
 
     # What no weights depend on.
     afterwards: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "checkpoint_minutes", "accelerator", "devices", "follow"}
+        {"preset", "checkpoint_minutes", "accelerator", "devices", "follow", "compiled"}
     )
 
     def __post_init__(self) -> None:

@@ -22,11 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from citlr.console import Narrator
-from citlr.errors import StateError
+from citlr.errors import InputError, StateError
+from citlr.learning.devices import fabric_of
 from citlr.learning.plan import Learner, Progress, TrainingPlan
 from citlr.learning.resume import restore_progress, store_progress, write_history
 from citlr.randomness import hashed_seed
 
+# Steps whose losses a GPU is asked for together.
+_PACE = 25
 # Images that a validation loss is computed on at most.
 VALIDATION = 256
 
@@ -58,25 +61,20 @@ class Trainer:
 
     - `accelerator`, `precision`: As in Lightning Fabric; precision "auto" is bfloat16 where the device has it, else 32
       bits.
-    - `devices`: Processes; above 1 the batch is divided among them (start with `fabric run` or torchrun).
+    - `compiled`: Whether networks are compiled by torch before they are trained.
     - `halved`: Where memory ran out and every batch from there on was halved; empty where it did not.
     """
 
     accelerator: str = "auto"
     precision: str = "auto"
-    devices: int = 1
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         self.halved = ""
-        precision = self.precision
-        if precision == "auto":
-            usable = self.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
-            precision = "bf16-mixed" if usable and torch.cuda.is_bf16_supported() else "32-true"
-        # Here, for it takes 2 s, of which only a training has need.
-        import lightning_fabric as fabric_package
-
-        self.fabric = fabric_package.Fabric(accelerator=self.accelerator, devices=self.devices, precision=precision)  # type: ignore[arg-type]
-        self.fabric.launch()
+        self.fabric = fabric_of(self.accelerator, full_precision(self.accelerator, self.precision))
+        # Reading a number makes the processor wait for a GPU: there, numbers are read some steps at a time.
+        self.pace = _PACE if self.fabric.device.type == "cuda" else 1
+        self._unread: list[Tensor] = []
 
     @property
     def device(self) -> torch.device:
@@ -97,31 +95,87 @@ class Trainer:
         >>> sorted(np.concatenate(steps).tolist())
         [0, 1, 2, 3, 4, 5]
         """
+        whole = self.whole(n, seed=seed, part=part, step=step, batch_size=batch_size)
+        return whole[self.own]
+
+    @property
+    def own(self) -> slice:
+        """Which of a whole batch's rows, and of what is drawn for them, are this process's."""
+        return slice(self.fabric.global_rank, None, self.fabric.world_size)
+
+    def whole(self, n: int, *, seed: int, part: str, step: int, batch_size: int) -> npt.NDArray[np.int64]:
+        """Rows of the whole batch, of all processes: what is drawn for it belongs to its rows, not to a process.
+
+        Shapes: gives (batch_size,).
+        """
+        if batch_size % self.fabric.world_size:
+            raise InputError(
+                f"A batch of {batch_size} images (training of the {part}) cannot be shared equally by "
+                f"{self.fabric.world_size} devices: give a multiple."
+            )
         batch_size = max(1, batch_size // 2) if self.halved else batch_size
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
         rows = np.empty(batch_size, dtype=np.int64)
         for epoch in np.unique(positions // n):
             here = positions // n == epoch
             rows[here] = _order(n, seed, part, int(epoch))[positions[here] % n]
-        return rows[self.fabric.global_rank :: self.fabric.world_size]
+        return rows
 
     def random(self, *, seed: int, part: str, step: int) -> torch.Generator:
-        """Random numbers of a step, on the CPU: a generator that belongs to (seed, part, step) and this process."""
-        return torch.Generator().manual_seed(hashed_seed(seed, part, "noise", step, self.fabric.global_rank))
+        """Random numbers of a step, on the CPU: a generator that belongs to (seed, part, step), in every process."""
+        return torch.Generator().manual_seed(hashed_seed(seed, part, "noise", step, 0))
 
-    def descend(self, loss: Tensor, learner: Learner) -> float:
-        """Take one optimiser step; the loss must be a number, and so must the gradient."""
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DivergedError(f"the loss is {value}")
+    def put(self, values: Tensor) -> Tensor:
+        """Bring values to the device; from the CPU to a GPU while it computes, out of memory that stays in place."""
+        if self.device.type != "cuda" or values.is_cuda:
+            return values.to(self.device)
+        return values.pin_memory().to(self.device, non_blocking=True)
+
+    def descend(self, loss: Tensor, learner: Learner) -> Tensor:
+        """Take one optimiser step, and give the loss; it must be a number, and so must the gradient, see `read`."""
+        value = loss.detach()
+        self._watch(value, "the loss")
         learner.stepper.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if learner.clip is not None:
-            norm = float(nn.utils.clip_grad_norm_(learner.module.parameters(), learner.clip))
-            if not math.isfinite(norm):
-                raise DivergedError(f"the norm of the gradient is {norm}")
+            norm = nn.utils.clip_grad_norm_(learner.module.parameters(), learner.clip)
+            self._watch(norm, "the norm of the gradient")
         learner.stepper.step()
         return value
+
+    def _watch(self, value: Tensor, name: str) -> None:
+        if self.pace > 1:
+            self._unread.append(value)
+        elif not math.isfinite(number := float(value)):
+            raise DivergedError(f"{name} is {number}")
+
+    def read(self) -> None:
+        """Look at what was not looked at yet: on a GPU, a loss that is no number is found some steps later."""
+        found, self._unread = self._unread, []
+        if found and not bool(torch.stack(found).isfinite().all()):
+            raise DivergedError(f"the loss or the gradient of one of the last {self.pace} steps is no number")
+
+    def average(self, losses: Mapping[str, float | Tensor]) -> dict[str, float]:
+        """Give losses as numbers, over the shares of all processes."""
+        if not losses or self.fabric.world_size == 1:
+            return {name: float(value) for name, value in losses.items()}
+        together = torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in losses.values()])
+        found = self.fabric.all_reduce(together.to(self.device), reduce_op="mean")
+        return dict(zip(losses, torch.as_tensor(found).tolist(), strict=True))
+
+
+def full_precision(accelerator: str, precision: str) -> str:
+    """Say what "auto" is: bfloat16 where a GPU that is asked for has it, else 32 bits.
+
+    Examples
+    --------
+    >>> full_precision("cpu", "auto"), full_precision("cpu", "16-mixed")
+    ('32-true', '16-mixed')
+    """
+    if precision != "auto":
+        return precision
+    usable = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    return "bf16-mixed" if usable and torch.cuda.is_bf16_supported() else "32-true"
 
 
 @lru_cache(maxsize=4)
@@ -137,6 +191,8 @@ def run(
     narrator = narrator or Narrator()
     progress = Progress()
     for learner in plan.learners.values():
+        if trainer.compiled:
+            learner.module.compile()
         learner.runner, learner.stepper = trainer.fabric.setup(learner.module, learner.optimizer)
     file = directory / f"{plan.file or plan.part}.safetensors" if directory is not None else None
     if file is not None and file.exists():
@@ -150,8 +206,11 @@ def run(
             losses = _try_step(plan, trainer, progress, file, narrator)
             if losses is None:
                 continue
-            tick(progress.step, f"loss {next(iter(losses.values())):.4f}{plan.remark(progress)}")
-            due = time.monotonic() - last_saved > 60 * plan.budget.checkpoint_minutes
+            if progress.step % trainer.pace == 0:
+                tick(progress.step, f"loss {float(next(iter(losses.values()))):.4f}{plan.remark(progress)}")
+            # What was not looked at is not kept.
+            read = progress.step % trainer.pace == 0
+            due = read and time.monotonic() - last_saved > 60 * plan.budget.checkpoint_minutes
             if plan.keep is not None and len(progress.rows) > seen and mine:
                 due = True
                 plan.keep(progress)
@@ -172,7 +231,7 @@ def _over(plan: TrainingPlan, progress: Progress) -> bool:
 
 def _try_step(
     plan: TrainingPlan, trainer: Trainer, progress: Progress, file: Path | None, narrator: Narrator
-) -> dict[str, float] | None:
+) -> Mapping[str, float | Tensor] | None:
     """Make one step; None where memory ran out and the next try is at half the batch."""
     try:
         return make_step(plan, trainer, progress)
@@ -202,18 +261,20 @@ def _out_of_memory(trouble: BaseException) -> bool:
 def _keep(file: Path | None, plan: TrainingPlan, trainer: Trainer, progress: Progress) -> str:
     """Write the weights as they were before the step that failed, which touched none; say where they are.
 
-    A training of several networks may have changed one of them in that step: of those the last checkpoint stays.
+    A training of several networks may have changed one of them in that step, and on a GPU the step that failed may be
+    some steps ago: of those the last checkpoint stays.
     """
     if file is None or not trainer.fabric.is_global_zero:
         return ""
-    if len(plan.learners) == 1:
+    if len(plan.learners) == 1 and trainer.pace == 1:
         store_progress(file, plan, progress, halved=trainer.halved)
     return f" The last good checkpoint is kept in {file}." if file.is_file() else ""
 
 
 def _halve(plan: TrainingPlan, trainer: Trainer, progress: Progress, narrator: Narrator) -> bool:
     """Halve every batch from here on, and say so; false the second time, when there is nothing left to try."""
-    if trainer.halved or plan.budget.batch_size < 2 * plan.budget.least_batch:
+    alone = trainer.fabric.world_size == 1  # else the others would go on with whole batches
+    if trainer.halved or not alone or plan.budget.batch_size < 2 * plan.budget.least_batch:
         return False
     trainer.halved = (
         f"Memory ran out in training the {plan.part} at step {progress.step}: from there on every batch is halved."
@@ -226,7 +287,7 @@ def _halve(plan: TrainingPlan, trainer: Trainer, progress: Progress, narrator: N
     return True
 
 
-def make_step(plan: TrainingPlan, trainer: Trainer, progress: Progress) -> dict[str, float]:
+def make_step(plan: TrainingPlan, trainer: Trainer, progress: Progress) -> Mapping[str, float | Tensor]:
     """Make one step and, where it is due, a validation; give the losses."""
     step = progress.step
     for learner in plan.learners.values():
@@ -238,8 +299,11 @@ def make_step(plan: TrainingPlan, trainer: Trainer, progress: Progress) -> dict[
         if learner.decay > 0:
             learner.follow(step)
     progress.step = step + 1
-    if progress.step % plan.budget.validate_every == 0 or progress.step == plan.budget.steps:
-        validate(plan, progress, losses)
+    due = progress.step % plan.budget.validate_every == 0 or progress.step == plan.budget.steps
+    if due or progress.step % trainer.pace == 0:
+        trainer.read()
+    if due:
+        validate(plan, progress, trainer.average(losses))
     return losses
 
 

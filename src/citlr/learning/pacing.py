@@ -52,7 +52,7 @@ class Pacing(Session):
         self,
         part: str,
         learners: Mapping[str, Learner],
-        update: Callable[[int, torch.Generator], dict[str, float]],
+        update: Callable[[int, torch.Generator], Mapping[str, float | Tensor]],
         budget: Budget,
         validate: Callable[[], float] | None = None,
         memory: Mapping[str, Tensor] | None = None,
@@ -66,7 +66,7 @@ class Pacing(Session):
         # The clock is read after a loss was: by then the device has done its work. The last step would validate.
         while len(taken) <= FEWEST or sum(taken[1:]) < self.seconds:
             began = time.perf_counter()
-            make_step(plan, self.trainer, progress)
+            float(next(iter(make_step(plan, self.trainer, progress).values())))
             taken.append(time.perf_counter() - began)
             if progress.step >= budget.steps - 1:
                 break

@@ -118,7 +118,7 @@ class TrainingPlan:
 
     part: str
     learners: Mapping[str, Learner]
-    update: Callable[[int, torch.Generator], dict[str, float]]
+    update: Callable[[int, torch.Generator], Mapping[str, float | Tensor]]
     budget: Budget
     seed: int
     validate: Callable[[], float | Mapping[str, Any]] | None = None

@@ -55,6 +55,10 @@ class Session:
         """Rows of the batch of a step of a part, out of n; see `Trainer.rows`."""
         return self.trainer.rows(n, seed=self.seed, part=part, step=step, batch_size=batch)
 
+    def whole(self, n: int, *, part: str, step: int, batch: int) -> tuple[npt.NDArray[np.int64], slice]:
+        """Rows of the whole batch of a step, and which of them, and of what is drawn for them, are this process's."""
+        return self.trainer.whole(n, seed=self.seed, part=part, step=step, batch_size=batch), self.trainer.own
+
     def random(self, part: str, step: int) -> torch.Generator:
         """Random numbers that belong to a part and a step of it."""
         return self.trainer.random(seed=self.seed, part=part, step=step)
@@ -82,7 +86,7 @@ class Session:
         self,
         part: str,
         learners: Mapping[str, Learner],
-        update: Callable[[int, torch.Generator], dict[str, float]],
+        update: Callable[[int, torch.Generator], Mapping[str, float | Tensor]],
         budget: Budget,
         validate: Callable[[], float] | None = None,
         memory: Mapping[str, Tensor] | None = None,

@@ -20,6 +20,7 @@ from torch import Tensor
 from citlr.data.images import quantise
 from citlr.data.pixels.shards import CachePixels
 from citlr.errors import InputError
+from citlr.learning.devices import first
 from citlr.run.arrays import array_file, let_go
 from citlr.run.files import atomic_write
 
@@ -150,10 +151,11 @@ def stored(
         for rows, values in parts():
             memory[rows] = values
         return memory
-    if not file.exists():
-        with atomic_write(file) as temporary, array_file(temporary, shape, dtype) as array:
-            for rows, values in parts():
-                array.put(rows.start, values)
+    with first():
+        if not file.exists():
+            with atomic_write(file) as temporary, array_file(temporary, shape, dtype) as array:
+                for rows, values in parts():
+                    array.put(rows.start, values)
     return MappedRows(file)
 
 

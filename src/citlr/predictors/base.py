@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from citlr.console import Ticker, silent
-from citlr.errors import InputError
-from citlr.predictors.content import never_equal
+from citlr.errors import InputError, StateError
+from citlr.predictors.content import is_unknown, never_equal
 from citlr.predictors.foreign import one_sentence, user_code
 from citlr.predictors.outputs import (
     ROUNDING,
@@ -80,6 +80,14 @@ class BatchedPredictor(ABC):
         self.dtype = torch.float32
         self.remarks: tuple[str, ...] = ()
         self._unknown = never_equal()
+        # Makes it again from where it was read: sessions and scripted modules cannot be sent to another process.
+        self.again: Callable[[], Predictor] | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Go to another process as the file that it was read from, where there is one."""
+        if self.again is None:
+            return super().__reduce_ex__(protocol)
+        return _made_again, (self.again, self.fingerprint())
 
     @abstractmethod
     def _forward(self, batch: torch.Tensor) -> Any:
@@ -139,6 +147,15 @@ class BatchedPredictor(ABC):
             batch = self.input.prepare(images.to(self.device)).to(self.dtype)
             given = self._forward(batch)
         return as_matrix(given, len(images), self.name, key=self.output.name)
+
+
+def _made_again(again: Callable[[], Predictor], fingerprint: str) -> Predictor:
+    """Read a model again, which has to be the same one."""
+    model = again()
+    found = model.fingerprint()
+    if found != fingerprint and not is_unknown(fingerprint):
+        raise StateError(f"The model '{model.name}' was replaced while it was audited: run the same command again.")
+    return model
 
 
 def _advice(failure: str, dtype: torch.dtype, layout: str) -> str:

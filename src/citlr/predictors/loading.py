@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from citlr.config.model import MODEL_FILES, InputConfig, OutputConfig
 from citlr.errors import InputError
 from citlr.predictors.adapters.callable import call_factory, import_object, takes_arguments
-from citlr.predictors.base import Predictor, choose_device
+from citlr.predictors.base import BatchedPredictor, Predictor, choose_device
 from citlr.predictors.declared import Declared, with_columns
 from citlr.predictors.foreign import user_code
 from citlr.predictors.named import build_named, is_named
@@ -112,7 +113,23 @@ def load_predictor(
     )
     if isinstance(source, str | os.PathLike):
         with user_code(f"Model {shown(os.fspath(source))} cannot be loaded"):
-            return _from_text(os.fspath(source), kind, declared)
+            model = _from_text(os.fspath(source), kind, declared)
+        if isinstance(model, BatchedPredictor):
+            model.again = partial(
+                load_predictor,
+                Path(source).absolute() if Path(source).exists() else source,
+                labels=labels,
+                kind=kind,
+                weights=None if weights is None else Path(weights).absolute(),
+                input=input,
+                output=output,
+                columns=columns,
+                device=device,
+                batch_size=batch_size,
+                name=name,
+                trust=trust,
+            )
+        return model
     with user_code(f"Model '{name or type(source).__name__}' cannot be loaded"):
         return _from_object(source, kind, declared, label=type(source).__name__)
 

@@ -12,6 +12,7 @@ from citlr.audit.stages import PAGE
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.report.publish import publish, templates_fingerprint
+from citlr.run.engines import Engine
 from citlr.run.files import write_json
 from citlr.run.folder import Run
 from citlr.run.stage import Stage
@@ -19,21 +20,23 @@ from citlr.run.stage import Stage
 STAGES = (*BEFORE, "report")
 
 
-def run_audit(run: Run, *, narrator: Narrator | None = None) -> dict[str, AuditResult]:
+def run_audit(run: Run, *, narrator: Narrator | None = None, engine: Engine | None = None) -> dict[str, AuditResult]:
     """Run every stage that is not done yet, and return the audit of every model by name."""
     with run.locked():
-        chain = Chain(run, narrator or Narrator(quiet=True))
+        chain = Chain(run, narrator or Narrator(quiet=True), engine)
         chain.upto("test")
         report(chain)
         return chain.results()
 
 
-def run_stage(run: Run, stage: str, *, force: bool = False, narrator: Narrator | None = None) -> str:
+def run_stage(
+    run: Run, stage: str, *, force: bool = False, narrator: Narrator | None = None, engine: Engine | None = None
+) -> str:
     """Run the stages up to one, and say what it left behind."""
     if stage not in STAGES:
         raise InputError(f"There is no stage '{stage}'.{did_you_mean(stage, STAGES)}")
     with run.locked():
-        chain = Chain(run, narrator or Narrator(quiet=True))
+        chain = Chain(run, narrator or Narrator(quiet=True), engine)
         if force and stage == "report":
             run.forget(stage)
         elif force:

@@ -10,6 +10,7 @@ from citlr.config import AuditConfig, parse_config
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import read_json, write_json
+from citlr.run.lock import HOLDER
 from citlr.run.stages import Stages
 
 
@@ -59,4 +60,4 @@ class Run(Stages):
 
 def _is_new(root: Path) -> bool:
     """Say whether a folder holds nothing but what a run leaves that was stopped at once."""
-    return root.is_dir() and all(path.name in (".lock", ".work") for path in root.iterdir())
+    return root.is_dir() and all(path.name in (".lock", HOLDER, ".work") for path in root.iterdir())

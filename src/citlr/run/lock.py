@@ -1,10 +1,14 @@
-"""One process in a folder at a time, and no half-written file left of one that was killed."""
+"""One process in a folder at a time, on whatever machine, and no half-written file left of one that was killed."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,13 +17,16 @@ from citlr.errors import StateError
 
 # What `atomic_write` calls a file until it is whole: a download of somebody else's may be called `.a.partial`.
 PARTIAL = re.compile(r"\..*\.\d+\.partial(\..*)?")
+# Says who holds a folder to machines that share the disk: many network disks lock for one machine only.
+HOLDER = ".holder.json"
 
 
 @contextmanager
 def locked(folder: Path, *, remedy: str = "give another --out", deep: bool = True) -> Iterator[None]:
     """Hold a folder; the system lets go of it when the process dies, however it dies.
 
-    What a killed process left half written is removed: in the folder, and, where `deep`, in all below it.
+    What a killed process left half written is removed: in the folder, and, where `deep`, in all below it. A process of
+    another machine is believed to be alive: nobody can ask it, so that whoever knows better removes its note.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -28,9 +35,43 @@ def locked(folder: Path, *, remedy: str = "give another --out", deep: bool = Tru
     except Timeout as error:
         raise StateError(f"Another process is working in '{folder}': wait for it, or {remedy}.") from error
     try:
-        for file in (folder.rglob if deep else folder.glob)(".*.partial*"):
-            if PARTIAL.fullmatch(file.name):
-                file.unlink(missing_ok=True)
-        yield
+        _note(folder / HOLDER, remedy)
+        try:
+            for file in (folder.rglob if deep else folder.glob)(".*.partial*"):
+                if PARTIAL.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
+            yield
+        finally:
+            (folder / HOLDER).unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def _note(file: Path, remedy: str) -> None:
+    """Leave a note of this process; a note of a dead one of this machine, which held the lock, is replaced."""
+    own = {"machine": platform.node(), "process": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    while True:
+        try:
+            # Of two machines, one makes the file, on network disks too.
+            with file.open("x", encoding="utf-8") as note:
+                json.dump(own, note)
+        except FileExistsError:
+            _require_own(file, remedy)
+            file.unlink(missing_ok=True)
+        else:
+            return
+
+
+def _require_own(file: Path, remedy: str) -> None:
+    try:
+        found = json.loads(file.read_bytes())
+        machine, who = str(found["machine"]), f"process {found['process']} since {found['since']}"
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError, KeyError):
+        return  # torn: whoever wrote it was killed before it held the folder
+    if machine != platform.node():
+        raise StateError(
+            f"The machine '{machine}' is working in '{file.parent}' ({who}): wait for it, or {remedy}; if nothing runs "
+            f"there any more, remove '{file}' and run the same command again."
+        )

@@ -16,7 +16,7 @@ import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.covariates import coded
-from citlr.audit.measures.readings import carried_by, read_carried, recorded_index
+from citlr.audit.measures.readings import carried_by, read_carried, read_quality, recorded_index
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.records import Carried, CurvePoint, Quality
@@ -36,6 +36,7 @@ from citlr.generators.quality.meter import QualityMeter, QualityReport
 from citlr.generators.quality.records import Left
 from citlr.invariance.records import Estimate
 from citlr.randomness import hashed_seed
+from citlr.run.engines import Engine
 from citlr.run.files import atomic_write, read_json, write_json
 
 # Images that are redrawn there and back, and in cycles: each costs the generator that many more draws.
@@ -156,9 +157,10 @@ def assess_faithfulness(
     *,
     directory: Path | None = None,
     narrator: Narrator | None = None,
+    engine: Engine | None = None,
 ) -> Faithfulness:
     """Measure the redrawn images."""
-    narrator = narrator or Narrator(quiet=True)
+    narrator, engine = narrator or Narrator(quiet=True), engine or Engine()
     extractor = load_extractor(settings.features)
     hold, seed = settings.hold, settings.seed
     plan, attribute = counterfactuals.main.plan, counterfactuals.attribute
@@ -178,11 +180,7 @@ def assess_faithfulness(
 
     eyes = {plan.size: trained(plan.size)}
     meter = QualityMeter(eyes[plan.size], attribute=attribute, levels=plan.levels, extractor=extractor)
-    with narrator.progress("quality", len(counterfactuals.main)) as tick:
-        pictures = counterfactuals.pictures()
-        for rows, drawn in pictures:
-            meter.add(pictures.originals(rows), drawn, plan.factual[rows.start : rows.stop])
-            tick(rows.stop)
+    read_quality(meter, counterfactuals.pictures(), narrator, engine)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
     real, redrawn = report.real_readings, report.attribute_readings
@@ -193,7 +191,7 @@ def assess_faithfulness(
     carried = [carried_by(eyes[plan.size], real, redrawn, frame, attribute, levels, hold, report.numbers)]
     for size in sorted({*settings.sizes} - {plan.size}):
         eyes[size] = trained(size)
-        carried.append(read_carried(counterfactuals, eyes[size], hold, narrator))
+        carried.append(read_carried(counterfactuals, eyes[size], hold, narrator, engine))
     left = _left(report.described, frame, attribute, levels, hold, seed)
     read = {one.size: one.shares for one in carried if one.shares and one.size in (settings.sizes or (plan.size,))}
     curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}

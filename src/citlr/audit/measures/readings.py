@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +14,16 @@ import torch
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.carried import measure_carried
 from citlr.audit.measures.slope import carried_slope
+from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.records import Carried
-from citlr.console import Narrator
+from citlr.console import Narrator, Ticker
+from citlr.data.counterfactuals import Plan
 from citlr.generators.probes.probe import Probes
-from citlr.generators.quality.meter import over_levels
+from citlr.generators.quality.meter import QualityMeter, Readings, ShardReadings, over_levels
 from citlr.generators.variables import as_level
 from citlr.predictors.specs import InputSpec
+from citlr.run.engines import Engine
+from citlr.run.parcel import Result
 
 
 def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -60,20 +66,56 @@ def recorded_index(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.i
     return np.asarray([place.get(as_level(value), -1) for value in column], dtype=np.int64)
 
 
-def read_carried(counterfactuals: Counterfactuals, probes: Probes, hold: Sequence[str], narrator: Narrator) -> Carried:
+def read_quality(meter: QualityMeter, pictures: Pictures, narrator: Narrator, engine: Engine) -> None:
+    """Have a meter take in every shard, in order, whatever the order in which they are read."""
+    plan, shared = pictures.part.plan, (meter, pictures)
+    for found in _in_order(_read_shard, shared, plan, narrator.progress("quality", len(pictures.part)), engine):
+        meter.take(found)
+
+
+def _read_shard(shared: tuple[QualityMeter, Pictures], number: int) -> ShardReadings:
+    meter, pictures = shared
+    rows = pictures.part.plan.rows(number)
+    factual = pictures.part.plan.factual[rows.start : rows.stop]
+    return meter.read(pictures.originals(rows), pictures.read(number), factual)
+
+
+def read_carried(
+    counterfactuals: Counterfactuals,
+    probes: Probes,
+    hold: Sequence[str],
+    narrator: Narrator,
+    engine: Engine | None = None,
+) -> Carried:
     """Say what redrawn images carry for a probe that reads originals, and the first draw of each level, at its size."""
     attribute, levels, size = counterfactuals.attribute, counterfactuals.levels, probes.size
-    real, redrawn = [], []
-    with narrator.progress(f"quality at {size} pixels", len(counterfactuals.main)) as tick:
-        pictures = counterfactuals.pictures(size)
-        for number in range(pictures.part.plan.n_shards):
-            rows = pictures.part.plan.rows(number)
-            real.append(probes.read(pictures.originals(rows, size))[attribute])
-            read = [probes.read(seen_at(one, size))[attribute] for one in pictures.batches(number, draws=1)]
-            redrawn.append(np.concatenate(read).reshape(len(rows), len(levels), 1, -1))
-            tick(rows.stop)
+    pictures, shared = counterfactuals.pictures(size), (probes, counterfactuals.pictures(size), attribute)
+    bar = narrator.progress(f"quality at {size} pixels", len(counterfactuals.main))
+    found = _in_order(_read_first_draws, shared, pictures.part.plan, bar, engine or Engine())
     target = probes.target(attribute)
-    read = [np.concatenate(one) for one in (real, redrawn)]
+    read = [np.concatenate(one) for one in zip(*found, strict=True)]
     numbers = (target.numbers(read[0]), target.numbers(read[1])) if target.centres else None
     named = [over_levels(target, one, levels) for one in read]
     return carried_by(probes, named[0], named[1], counterfactuals.cohort.frame, attribute, levels, hold, numbers)
+
+
+def _read_first_draws(shared: tuple[Probes, Pictures, str], number: int) -> tuple[Readings, Readings]:
+    """Read a shard's originals (n, k) and the first draw of every level (n, levels, 1, k)."""
+    probes, pictures, attribute = shared
+    plan, size = pictures.part.plan, probes.size
+    rows = plan.rows(number)
+    real = probes.read(pictures.originals(rows, size))[attribute]
+    read = [probes.read(seen_at(one, size))[attribute] for one in pictures.batches(number, draws=1)]
+    return real, np.concatenate(read).reshape(len(rows), len(plan.levels), 1, -1)
+
+
+def _in_order(
+    read: Callable[[Any, int], Result], shared: Any, plan: Plan, bar: AbstractContextManager[Ticker], engine: Engine
+) -> list[Result]:
+    """Read every shard of a plan."""
+    found: dict[int, Result] = {}
+    with bar as tick:
+        for number, result in engine.each(read, shared, range(plan.n_shards)):
+            found[number] = result
+            tick(min(len(found) * plan.shard, len(plan.image_ids)))
+    return [found[number] for number in range(plan.n_shards)]

@@ -21,7 +21,7 @@ from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, ass
 from citlr.audit.on_disk import on_disk
 from citlr.audit.planning.sample import sample_of
 from citlr.audit.planning.stopwatch import Stopwatch
-from citlr.audit.prediction import predict, write_responses
+from citlr.audit.prediction import predict_sets, write_responses
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import AuditConfig
@@ -198,7 +198,7 @@ def _predict_and_test(
     for part in counterfactuals.sets:
         with pilot.stage(f"predict.{name}.{part.folder.name}"):
             first = part is counterfactuals.main
-            frames.append(predict(predictor, part, test, originals=first))
+            frames.append(predict_sets(predictor, [part], test, originals=first))
     responses = pd.concat(frames, ignore_index=True)
     write_responses(folder / name / "responses.parquet", responses)
     pilot.weigh(f"responses.{name}", folder / name)

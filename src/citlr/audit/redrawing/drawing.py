@@ -22,6 +22,7 @@ from citlr.doses import RECORDED, as_numbers
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, EditingGenerator
 from citlr.randomness import COIN, PLACEBO
+from citlr.run.engines import Engine
 from citlr.values import CountOrNone, Few, Flag, Name, Positive, Seed, Whole, check_fields
 
 
@@ -69,11 +70,12 @@ def draw_sets(
     *,
     key: str,
     narrator: Narrator,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Write the images under every level, the coin's and the replicates below `root`; return their numbers."""
     require_request(generator, cohort, request)
     levels = choose_levels(generator, request.attribute, request.levels)
-    drawing = _Drawing(generator, request, root, key, narrator)
+    drawing = _Drawing(generator, request, root, key, narrator, engine or Engine())
     main = drawing.write("levels", cohort, request.attribute, levels)
     if is_number(cohort.frame[request.attribute]):
         # Nobody has just one of the values that all are redrawn under.
@@ -83,7 +85,7 @@ def draw_sets(
         drawing.write("placebo", cohort.take(sample), PLACEBO, COIN)
     moved = placebo_sample(cohort, request.replicate_images, request.seed)
     with narrator.progress("replicates", len(moved)) as tick:
-        draw_replicates(root / "replicates", generator, main, cohort.take(moved), tick=tick)
+        draw_replicates(root / "replicates", generator, main, cohort.take(moved), tick=tick, engine=engine)
     return {"images": len(main), "placebo_images": len(sample)}
 
 
@@ -98,7 +100,8 @@ def draw_levels(
 ) -> CounterfactualSet:
     """Write the images under every level below `root`, without a coin's and without replicates'."""
     levels = choose_levels(generator, request.attribute, request.levels)
-    return _Drawing(generator, request, root, key, narrator).write("levels", cohort, request.attribute, levels)
+    drawing = _Drawing(generator, request, root, key, narrator, Engine())
+    return drawing.write("levels", cohort, request.attribute, levels)
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class _Drawing:
     root: Path
     key: str
     narrator: Narrator
+    engine: Engine
 
     def write(self, folder: str, part: Cohort, name: str, levels: tuple[str, ...]) -> CounterfactualSet:
         """Redraw images under the levels of one attribute."""
@@ -131,23 +135,35 @@ class _Drawing:
             guidance=request.guidance,
         )
 
-        def draw(rows: range) -> Images | Edit:
-            return self._redraw(part.take(np.arange(rows.start, rows.stop)), name, levels)
-
+        draw = _Redrawing(self.generator, request, part, name, levels)
         with self.narrator.progress("generate" if name == request.attribute else name, len(part)) as tick:
-            return write_counterfactuals(self.root / folder, plan, draw, tick=tick)
+            return write_counterfactuals(self.root / folder, plan, draw, tick=tick, engine=self.engine)
 
-    def _redraw(self, part: Cohort, name: str, levels: tuple[str, ...]) -> Images | Edit:
-        """Redraw a few images: edits (n, levels, 1, ...) where the generator gives them, or pictures."""
-        generator, request, images = self.generator, self.request, part.pixels(size=self.generator.size)
+
+@dataclass(frozen=True)
+class _Redrawing:
+    """Redraws some images at a time: what any process needs for it."""
+
+    generator: CounterfactualGenerator
+    request: CohortRequest
+    cohort: Cohort
+    attribute: str
+    levels: tuple[str, ...]
+
+    def __call__(self, rows: range) -> Images | Edit:
+        """Give edits (n, levels, 1, ...) where the generator gives them, or pictures."""
+        generator, request, part = self.generator, self.request, self.cohort.take(np.arange(rows.start, rows.stop))
+        images = part.pixels(size=generator.size)
         if isinstance(generator, EditingGenerator):
-            edits = generator.edit(images, part.frame, attribute=name, levels=levels, guidance=request.guidance)
+            edits = generator.edit(
+                images, part.frame, attribute=self.attribute, levels=self.levels, guidance=request.guidance
+            )
             return edits[:, :, None]
         return generator.generate(
             images,
             part.frame,
-            attribute=name,
-            levels=levels,
+            attribute=self.attribute,
+            levels=self.levels,
             draws=request.draws,
             seed=request.seed,
             guidance=request.guidance,

@@ -18,6 +18,7 @@ from citlr.generators.base import REPLICATES, CounterfactualGenerator
 from citlr.invariance.generator_error import Replicates
 from citlr.invariance.responses import Responses
 from citlr.invariance.tables import read_long
+from citlr.run.engines import Engine
 
 # What the responses to these images are filed under, where others have the attribute's name; draws count replicates.
 REPLICATE = "training replicate"
@@ -26,7 +27,13 @@ REPLICATE_IMAGES = 200
 
 
 def draw_replicates(
-    folder: Path, generator: CounterfactualGenerator, main: CounterfactualSet, cohort: Cohort, *, tick: Ticker = silent
+    folder: Path,
+    generator: CounterfactualGenerator,
+    main: CounterfactualSet,
+    cohort: Cohort,
+    *,
+    tick: Ticker = silent,
+    engine: Engine | None = None,
 ) -> CounterfactualSet | None:
     """Move the first draw of some images, a cohort of them, by every replicate of the generator's mean effect.
 
@@ -52,7 +59,7 @@ def draw_replicates(
     def draw(rows: range) -> Images | Edit:
         return move(cohort.take(np.arange(rows.start, rows.stop)))
 
-    return write_counterfactuals(folder, some, draw, tick=tick)
+    return write_counterfactuals(folder, some, draw, tick=tick, engine=engine)
 
 
 def _mover(generator: CounterfactualGenerator, main: CounterfactualSet) -> Callable[[Cohort], Images | Edit] | None:

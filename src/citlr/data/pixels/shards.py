@@ -51,6 +51,10 @@ class CachePixels:
     _whole: set[str] = field(default_factory=set, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[type[CachePixels], tuple[object, ...]]:
+        """Map the files anew in another process, rather than send pixels there."""
+        return type(self), (self.folder.absolute(), self.size, self.fit, self.key, self.places)
+
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Read images (n, 1, size, size); smaller sizes are made from the cached one, larger ones are refused."""
         if size > self.size or fit != self.fit:

@@ -36,15 +36,15 @@ def train_autoencoder(
     with torch.no_grad():
         shape = model.moments(train.images(slice(0, 1)).to(device))[0].shape[1:]
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        rows = session.rows(len(train), part="autoencoder", step=step, batch=settings.ae_batch)
-        images = train.images(rows).to(device)
-        noise = torch.randn((len(rows), *shape), generator=random).to(device)
-        output, mean, deviation = learner.runner(images, noise)
+    def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
+        rows, own = session.whole(len(train), part="autoencoder", step=step, batch=settings.ae_batch)
+        noise = torch.randn((len(rows), *shape), generator=random)[own]
+        images = session.trainer.put(train.images(rows[own]))
+        output, mean, deviation = learner.runner(images, session.trainer.put(noise))
         error = reconstruction_loss(output.float(), images)
         kl = kl_to_normal(mean.float(), deviation.float())
         session.trainer.descend(error + settings.kl_weight * kl, learner)
-        return {"reconstruction": float(error.detach()), "kl": float(kl.detach())}
+        return {"reconstruction": error.detach(), "kl": kl.detach()}
 
     def validate() -> float:
         losses = []
@@ -118,24 +118,25 @@ def train_denoiser(
     The loss is `mean (net(x_t, t, code) - target)^2`, where x_t and the noise are of `Process.noised`, t of
     `Process.times`, the code has lost some variables (`Conditions.drop`), and the target is of `target_of`.
     """
-    device, (train, validation) = session.device, splits
+    train, validation = splits
     learner, shape = session.learner(model, rate=settings.denoiser_rate), train.z.rows.shape[1:]
 
     def loss(rows: npt.NDArray[np.int64], data: Encoded, codes: Tensor, eps: Tensor, times: Tensor) -> Tensor:
-        z, hidden = (part[rows].to(device) for part in (data.z, data.hidden))
-        x, noise, alpha = process.noised(z, hidden, eps.to(device), times)
+        put = session.trainer.put
+        z, hidden = (put(part[rows]) for part in (data.z, data.hidden))
+        x, noise, alpha = process.noised(z, hidden, put(eps), times)
         runner = learner.runner if model.training else model
-        output = runner(x, times.to(device), codes.to(device))
+        output = runner(x, put(times), put(codes))
         target = target_of(model.prediction, z=z, noise=noise, alpha_bar=alpha)
         error: Tensor = (output.float() - target).square().mean()
         return error
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        rows = session.rows(len(train.z), part="denoiser", step=step, batch=settings.denoiser_batch)
+    def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
+        rows, own = session.whole(len(train.z), part="denoiser", step=step, batch=settings.denoiser_batch)
         codes = conditions.drop(train.codes[rows], probability=settings.dropout, generator=random)
         eps = torch.randn((len(rows), *shape), generator=random)
-        value = session.trainer.descend(loss(rows, train, codes, eps, process.times(len(rows), random)), learner)
-        return {"loss": value}
+        times = process.times(len(rows), random)
+        return {"loss": session.trainer.descend(loss(rows[own], train, codes[own], eps[own], times[own]), learner)}
 
     def validate() -> float:
         losses = []

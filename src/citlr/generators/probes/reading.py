@@ -69,7 +69,7 @@ def read_attribute(
         each = functional.cross_entropy(scores, torch.from_numpy(train.levels[rows]), reduction="none")
         return each.mean() if train.weights is None else (each * torch.from_numpy(train.weights[rows]).float()).mean()
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
+    def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
         rows = learnt[session.rows(len(learnt), part=name, step=step, batch=32)]
         return {"loss": session.trainer.descend(loss(rows, random), learner)}
 

@@ -99,7 +99,7 @@ def fit_probes(
             total = total + (each * torch.from_numpy(weights[which][rows, k])).mean()
         return total
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
+    def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
         rows = session.rows(len(sets[0]), part="probe", step=step, batch=settings.batch_size)
         images = _jitter(sets[0].images(rows), random, blur=architecture != "fine")
         return {"loss": session.trainer.descend(loss(rows, images, 0), learner)}

@@ -116,11 +116,11 @@ def estimate_information(game: Game, phi: Disentangler | None, *, part: str) -> 
             z = game.latent(rows)
             return z if phi is None else phi(z, game.told(rows))
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
+    def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
         rows = session.rows(len(game.z), part=part, step=step, batch=settings.phi_batch)
         joint, product = game.scores(learner.runner, game.seen(hidden(rows), random), rows)
         session.trainer.descend(critic_loss(joint, product, log_average), learner)
-        return {"information": float(donsker_varadhan(joint, product).detach())}
+        return {"information": donsker_varadhan(joint, product).detach()}
 
     budget = session.budget(settings.information_steps, batch=settings.phi_batch, rate=settings.phi_rate)
     session.train(part, {"critic": learner}, update, budget, memory={"log_average": log_average})
@@ -144,8 +144,8 @@ def train_disentangler(game: Game, phi: Disentangler, *, part: str = "disentangl
     down = session.learner(phi, rate=settings.phi_rate, weight_decay=1e-5)
     log_average = torch.tensor(float("nan"), device=session.device)
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        bound = 0.0
+    def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
+        bound = torch.zeros(())
         for turn in range(settings.critic_steps + 1):
             number = step * (settings.critic_steps + 1) + turn
             rows = session.rows(len(game.z), part="disentangler", step=number, batch=settings.phi_batch)
@@ -159,7 +159,7 @@ def train_disentangler(game: Game, phi: Disentangler, *, part: str = "disentangl
                 cost = settings.thrift * (hidden - z).square().mean()
                 information = donsker_varadhan(joint, product)
                 session.trainer.descend(information + cost, down)
-                bound = float(information.detach())
+                bound = information.detach()
                 up.stepper.zero_grad(set_to_none=True)
             else:
                 session.trainer.descend(critic_loss(joint, product, log_average), up)

@@ -88,8 +88,31 @@ class QualityReport:
 FEWEST = 100
 
 
+@dataclass(frozen=True)
+class ShardReadings:
+    """What a shard adds to a report.
+
+    - `sums`: Of the null intervention's change and similarity, and of the change by the others, over its images.
+    - `null`, `count`: Images whose own level was redrawn, and all.
+    - `read` (n, levels, draws, k): By target, what the probes read of redrawn images.
+    - `real` (n, k): What they read of the attribute in the originals.
+    - `features`: Of originals and of redrawn images.
+    - `described` (n, levels, width): See `QualityReport`.
+    """
+
+    sums: npt.NDArray[np.float64]
+    null: int
+    count: int
+    read: dict[str, Readings]
+    real: Readings
+    features: tuple[Array, Array]
+    described: Readings
+
+
 class QualityMeter:
     """Collects images shard by shard and gives a report: memory grows by some numbers per image only.
+
+    Shards may be read in other processes (`read`), and are taken in in their order (`take`); `add` does both.
 
     - `levels`: Levels in the order of the redrawn images; numbers, of a continuous attribute.
     - `extractor`: Network that FID and KID are computed with; the probe's own features without it.
@@ -103,15 +126,18 @@ class QualityMeter:
         unknown = [] if self.target.centres else [level for level in self.levels if level not in self.target.levels]
         if unknown:
             raise InputError(f"The probe of '{attribute}' does not know the level '{unknown[0]}'.")
-        self._sums = np.zeros(3)
-        self._null = self._count = 0
-        self._readings: dict[str, list[Readings]] = {name: [] for name in probes.levels}
-        self._real: list[Readings] = []
-        self._features: tuple[list[Array], list[Array]] = ([], [])
-        self._described: list[Readings] = []
+        self._shards: list[ShardReadings] = []
 
     def add(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> None:
-        """Take in a shard.
+        """Read a shard and take it in, see `read`."""
+        self.take(self.read(images, generated, factual))
+
+    def take(self, shard: ShardReadings) -> None:
+        """Take in what was read of the next shard."""
+        self._shards.append(shard)
+
+    def read(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> ShardReadings:
+        """Read a shard, and change nothing.
 
         Shapes: `images` (n, 1, s, s) in [0, 1], `generated` (n, levels, draws, 1, s, s) in [0, 1].
         """
@@ -124,34 +150,41 @@ class QualityMeter:
         own = np.asarray([self.levels.index(value) if value in self.levels else -1 for value in known])
         if (own < 0).any() and not self.target.centres:
             raise InputError(f"'{known[int((own < 0).argmax())]}' is no level that images were redrawn under.")
-        rows = np.flatnonzero(own >= 0)
+        rows, sums = np.flatnonzero(own >= 0), np.zeros(3)
         if len(rows):
             null = generated[rows, own[rows]]
             found = [composition(images[rows], null), similarity(images[rows], null)]
-            self._sums[:2] += len(rows) * np.asarray(found)
-            self._null += len(rows)
+            sums[:2] = len(rows) * np.asarray(found)
         base = generated[np.arange(n), np.maximum(own, 0)]
         others = [np.abs(generated[r, j] - base[r]).mean() for r in range(n) for j in range(k) if j != max(own[r], 0)]
-        self._sums[2] += n * (float(np.mean(others)) if others else 0.0)
-        self._count += n
+        sums[2] = n * (float(np.mean(others)) if others else 0.0)
         read = [
             self.probes.read(generated[:, j].reshape(-1, *generated.shape[3:]), level=level)
             for j, level in enumerate(self.levels)
         ]
-        for name in self.probes.levels:
-            self._readings[name].append(np.stack([part[name].reshape(n, draws, -1) for part in read], axis=1))
-        self._real.append(self.probes.read(images)[self.attribute])
         features = self.extractor or self.probes.features
-        self._features[0].append(features(images))
-        # One draw per image and level: draws of one image are too alike to count as images of their own.
-        self._features[1].append(features(generated[:, :, 0].reshape(-1, *images.shape[1:])))
-        self._described.append(np.stack([describe(generated[:, j, 0]) for j in range(k)], axis=1))
+        return ShardReadings(
+            sums=sums,
+            null=len(rows),
+            count=n,
+            read={
+                name: np.stack([part[name].reshape(n, draws, -1) for part in read], axis=1)
+                for name in self.probes.levels
+            },
+            real=self.probes.read(images)[self.attribute],
+            # One draw per image and level: draws of one image are too alike to count as images of their own.
+            features=(features(images), features(generated[:, :, 0].reshape(-1, *images.shape[1:]))),
+            described=np.stack([describe(generated[:, j, 0]) for j in range(k)], axis=1),
+        )
 
     def report(self, *, reversibility: float | None = None, cycles: Mapping[int, Cycle] | None = None) -> QualityReport:
         """Give the report of all that was taken in; what is passed goes into it as it is."""
-        if not self._count:
+        shards = self._shards
+        if not shards:
             raise InputError("No images were given, so there is no quality to report.")
-        readings = {name: np.concatenate(parts) for name, parts in self._readings.items()}
+        readings = {name: np.concatenate([one.read[name] for one in shards]) for name in self.probes.levels}
+        sums = sum((one.sums for one in shards), np.zeros(3))
+        null, count = sum(one.null for one in shards), sum(one.count for one in shards)
         notes = [
             f"The probe of '{name}' reads no better than chance (mean accuracy {self.probes.accuracy[name]:.2f} on the "
             "validation split): what it says is unknown."
@@ -166,21 +199,21 @@ class QualityMeter:
             for name, values in readings.items()
             if name != self.attribute
         }
-        original, redrawn = (np.concatenate(parts) for parts in self._features)
+        original, redrawn = (np.concatenate([one.features[k] for one in shards]) for k in (0, 1))
         enough, note = _enough(*original.shape)
         notes += note
-        real = np.concatenate(self._real)
+        real = np.concatenate([one.real for one in shards])
         wanted = [] if numbers is None else [float(level) for level in self.levels]
         own = f"citlr probe ({self.probes.architecture}), {original.shape[1]} features (compares within one run only)"
         return QualityReport(
-            n_images=self._count,
+            n_images=count,
             draws=read.shape[2],
-            composition=float(self._sums[0] / self._null) if self._null else None,
-            similarity=float(self._sums[1] / self._null) if self._null else None,
+            composition=float(sums[0] / null) if null else None,
+            similarity=float(sums[1] / null) if null else None,
             effectiveness=self._named(effectiveness(read)) if trusted else {},
             auroc=self._named(level_auroc(read)) if named and len(self.levels) > 1 else {},
             error=self._named(level_error(numbers, np.asarray(wanted))) if trusted and numbers is not None else {},
-            minimality=float(self._sums[2] / self._count),
+            minimality=float(sums[2] / count),
             drift=shifts,
             fid=frechet_distance(original, redrawn) if enough else None,
             kid=kernel_distance(original, redrawn) if len(original) > 1 else None,
@@ -192,7 +225,7 @@ class QualityMeter:
             attribute_readings=read,
             real_readings=over_levels(self.target, real, self.levels),
             numbers=None if numbers is None else (self.target.numbers(real), numbers),
-            described=np.concatenate(self._described),
+            described=np.concatenate([one.described for one in shards]),
         )
 
     def _named(self, values: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -202,7 +202,7 @@ class LatentShift(DirectGenerator):
                 [_loss_of(conditions, variable, scores, codes) for variable in conditions.variables]
             ).sum()
 
-        def update(step: int, random: torch.Generator) -> dict[str, float]:
+        def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
             rows = session.rows(len(z[0]), part="probe", step=step, batch=config.probe_batch)
             return {"loss": session.trainer.descend(loss(rows, 0), learner)}
 

@@ -196,18 +196,18 @@ class ConditionalVAE(DirectGenerator):
         def bound(images: Tensor, given: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """Negative bound per pixel, absolute error, and information in nats per image."""
             runner = learner.runner if net.training else net
-            output, mean, deviation = runner(*(part.to(self.device) for part in (images, given, noise)))
+            output, mean, deviation = runner(*(session.trainer.put(part) for part in (images, given, noise)))
             error, kl = output.float() - images.to(self.device), kl_to_normal(mean.float(), deviation.float())
             likelihood = error.square().mean() / (2 * config.noise**2)
             return likelihood + config.beta * kl / config.size**2, error.abs().mean(), kl
 
-        def update(step: int, random: torch.Generator) -> dict[str, float]:
-            rows = session.rows(len(data), part="vae", step=step, batch=config.batch)
+        def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
+            rows, own = session.whole(len(data), part="vae", step=step, batch=config.batch)
             given = prepared.conditions.drop(codes[0][rows], probability=config.dropout, generator=random)
             noise = torch.randn((len(rows), config.latent), generator=random)
-            loss, error, kl = bound(data.images(rows), given, noise)
+            loss, error, kl = bound(data.images(rows[own]), given[own], noise[own])
             session.trainer.descend(loss, learner)
-            return {"reconstruction": float(error.detach()), "kl": float(kl.detach())}
+            return {"reconstruction": error.detach(), "kl": kl.detach()}
 
         def validate() -> float:
             losses = []

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError, StateError, did_you_mean
 from citlr.learning.checkpoints import load_head
-from citlr.learning.loop import Trainer, run
+from citlr.learning.devices import is_alone, on_devices
+from citlr.learning.loop import Trainer, full_precision, run
 from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
 from citlr.predictors.export import export_onnx, export_torchscript, make_card, save_weights
 from citlr.predictors.specs import InputSpec, require_labels
@@ -66,12 +68,17 @@ def train_classifier(
 ) -> TrainedClassifier:
     """Train a network for several labels on a cohort, or go on with a training that was interrupted."""
     settings, narrator, folder = settings or TrainingSettings(), narrator or Narrator(quiet=True), Path(directory)
+    if settings.devices > 1 and is_alone():
+        again = partial(train_classifier, arch=arch, directory=folder, labels=labels, weights=weights)
+        own = partial(again, settings=settings, seed=seed, export=export)
+        precision = full_precision(settings.accelerator, settings.precision)
+        return on_devices(settings.devices, settings.accelerator, precision, own, cohort)
     chosen = _labels(cohort, labels)
     splits = cohort.part("train"), cohort.part("validation")
     _require_both_classes(*splits, chosen)
     network, start = build_network(arch, chosen, weights=weights, dropout=settings.dropout, seed=seed)
     narrator.say(start.text)
-    trainer = Trainer(settings.accelerator, settings.precision, settings.devices)
+    trainer = Trainer(settings.accelerator, settings.precision)
     training = Training(network, start, splits, settings, seed, folder, trainer)
     rounds = Round.all(run(training.plan(), trainer, directory=folder, narrator=narrator).rows)
     return training.finish(rounds, export=export)
@@ -98,21 +105,24 @@ class Training:
         learner = Learner(self.network, optimizer, clip=None)
         truth = train.frame[list(self.network.labels)].to_numpy(dtype=np.float32)
         batches = Batches(train, trainer, settings.size, round_steps, settings.batch_size, self.seed, PART)
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=trainer.device if trainer.pace > 1 else "cpu")
+        share = trainer.fabric.global_rank
 
-        def update(step: int, random: torch.Generator) -> dict[str, float]:
+        def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
             rows, pixels = batches.of(step)
-            images = torch.from_numpy(pixels).to(trainer.device)
+            images = trainer.put(torch.from_numpy(pixels))
+            if share:  # each process changes its images in ways of its own
+                random = trainer.random(seed=self.seed, part=f"{PART}-{share}", step=step)
             images = augment(images, random) if settings.augmented else images
             with self._dropout(step):
-                loss = masked_bce(learner.runner(images), torch.from_numpy(truth[rows]).to(trainer.device))
-                if not bool(torch.isfinite(loss)):
+                loss = masked_bce(learner.runner(images), trainer.put(torch.from_numpy(truth[rows])))
+                if trainer.pace == 1 and not bool(torch.isfinite(loss)):
                     raise InputError(
                         f"The training of {self.network.arch} diverged in round {step // round_steps + 1} (the loss "
                         "is not a number): lower learning_rate, or start from ImageNet weights."
                     )
                 value = trainer.descend(loss, learner)
-            total.add_(value)
+            total.add_(value.double().to(total.device))
             return {"loss": value}
 
         def validate() -> dict[str, Any]:

@@ -14,13 +14,13 @@ import numpy as np
 
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
+from citlr.run.engines import Engine
 from citlr.run.files import write_json
 from citlr.run.rows import Rows
 from citlr.run.stage import code_version
 from citlr.studies.calibration.counts import Count, summary, total
 from citlr.studies.calibration.page import write_calibration_page, write_figures
 from citlr.studies.calibration.tasks import FULL, QUICK, Effort, plan, run_batch
-from citlr.studies.kit.engines import Engine
 from citlr.studies.kit.sweep import SweepTask, run_sweep
 
 __all__ = ["run_calibration", "write_calibration_page"]
@@ -30,14 +30,16 @@ def run_calibration(
     *,
     quick: bool = False,
     out: str | Path,
+    engine: str = "loky",
     workers: int = 1,
+    scheduler: str | None = None,
     seed: int = 0,
     narrator: Narrator | None = None,
     effort: Effort | None = None,
     measures: Sequence[str] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure size, power and coverage of every test, and write the tables, the figures and the page."""
-    engine, narrator, folder = Engine(workers=workers), narrator or Narrator(quiet=True), Path(out)
+    chosen, narrator, folder = Engine(engine, workers, scheduler), narrator or Narrator(quiet=True), Path(out)
     planned = _chosen(plan(effort or (QUICK if quick else FULL), seed), measures)
     # First batches first: a run cut short has something of everything.
     tasks = sorted(planned, key=lambda task: int(np.ravel(task.seed)[-1]))
@@ -46,7 +48,7 @@ def run_calibration(
         f"holds tasks of seed {{seed}} and citlr {{code}}, not of {seed} and {code}: give another folder, or that seed"
     )
     rows = Rows(folder / "calibration.jsonl", {"seed": seed, "code": code}, other=f"{other} and version.")
-    sweep = run_sweep(run_batch, tasks, rows, title="calibrate", engine=engine, narrator=narrator)
+    sweep = run_sweep(run_batch, tasks, rows, title="calibrate", engine=chosen, narrator=narrator)
     if len(sweep.failed):
         raise StateError(f"A task failed and is tried again by the next call: {sweep.failed['error'].iloc[0]}.")
     done = dict(zip(sweep.done["task"], sweep.done["counts"], strict=True))

@@ -30,6 +30,7 @@ from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.records import Left
 from citlr.generators.registry import build_generator, load_generator
 from citlr.randomness import hashed_seed
+from citlr.run.engines import Engine
 from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import Stage
@@ -66,6 +67,25 @@ class Fitting:
             if kind not in GENERATORS:
                 raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
 
+    def rows(self) -> list[tuple[str, int | None]]:
+        """List the kinds and numbers of training images of all rows, in order."""
+        return [(kind, number) for kind in self.kinds for number in self.sizes]
+
+    def trainings(self) -> list[list[tuple[str, int | None]]]:
+        """Group them: rows that differ by the guidance alone share a training, and no two processes do it."""
+        groups: dict[str, list[tuple[str, int | None]]] = {}
+        for kind, number in self.rows():
+            groups.setdefault(_training_name(kind, number), []).append((kind, number))
+        return list(groups.values())
+
+
+def _training_name(kind: str, number: int | None) -> str:
+    """Name a training: how strongly is said once a generator is trained, and is no part of it."""
+    given, options = kind_of(kind)
+    return _slug(
+        "-".join([given, *(f"{name}-{value}" for name, value in options.items() if name != "guidance")]), number
+    )
+
 
 def kind_of(given: str) -> tuple[str, dict[str, Any]]:
     """Take a generator's kind and its options apart.
@@ -81,20 +101,32 @@ def kind_of(given: str) -> tuple[str, dict[str, Any]]:
 
 
 def run_effects(
-    asked: Asked, fitting: Fitting, *, out: str | Path, seed: int = 0, narrator: Narrator | None = None
+    asked: Asked,
+    fitting: Fitting,
+    *,
+    out: str | Path,
+    seed: int = 0,
+    engine: Engine | None = None,
+    narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train every kind in every world and compare its changes with the true ones; goes on where it was."""
     narrator, folder = narrator or Narrator(quiet=True), Path(out)
     rows: list[Row] = []
-    for world in open_worlds(asked, folder, narrator):
-        stages = Stages(folder / world.name, narrator)
+    for world in open_worlds(asked, folder.absolute(), narrator):
+        stages = Stages(folder.absolute() / world.name, narrator)
         with stages.locked():
-            made = Comparison(world, asked, fitting, stages, seed)
-            for kind in fitting.kinds:
-                for number in fitting.sizes:
-                    rows.append(made.row(kind, number))
-                    _publish(rows, asked, fitting, folder, seed)
+            made, asked_rows = Comparison(world, asked, fitting, stages, seed), fitting.rows()
+            found: dict[tuple[str, int | None], Row] = {}
+            for _, some in (engine or Engine()).each(_rows, made, fitting.trainings(), narrator=narrator):
+                found |= some
+                _publish([*rows, *(found[one] for one in asked_rows if one in found)], asked, fitting, folder, seed)
+            rows += [found[one] for one in asked_rows]
     return _publish(rows, asked, fitting, folder, seed)
+
+
+def _rows(made: Comparison, some: list[tuple[str, int | None]]) -> dict[tuple[str, int | None], Row]:
+    """Make the rows of one training."""
+    return {one: made.row(*one) for one in some}
 
 
 @dataclass(frozen=True)
@@ -110,9 +142,7 @@ class Comparison:
     def row(self, kind: str, number: int | None) -> Row:
         """Train a generator on so many images, redraw the test images and compare: two stages."""
         given, options = kind_of(kind)
-        # How strongly is said once a generator is trained: one training for all strengths.
-        guidance = options.pop("guidance", None)
-        trained = _slug("-".join([given, *(f"{name}-{value}" for name, value in options.items())]), number)
+        guidance, trained = options.pop("guidance", None), _training_name(kind, number)
         name, test = _slug(kind, number), self._test()
         fit = self.stages.do(self._training(given, options, number, trained))
 

@@ -13,13 +13,14 @@ from citlr.errors import InputError, StateError, did_you_mean
 from citlr.generators.probes.probe import load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import load_extractor
+from citlr.run.engines import Engine
 from citlr.run.files import write_json
 from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.studies.generation.figures import picture_grid
 from citlr.studies.generation.measure import Measures, finished_rows, measure_entrant, probe_rows
-from citlr.studies.generation.study import PRESETS, Effort, Study, cohort_study, entrants, phantom_study
+from citlr.studies.generation.study import PRESETS, Effort, Entrant, Study, cohort_study, entrants, phantom_study
 from citlr.studies.generation.tables import gate_lines, study_sheets
 from citlr.studies.kit.page import save_figure, write_page
 from citlr.studies.kit.settings import PHANTOM, Source
@@ -38,6 +39,7 @@ def run_generation(
     models: Sequence[str] = (),
     changes: dict[str, Any] | None = None,
     seed: int = 0,
+    engine: Engine | None = None,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train every model, measure it by one protocol, and write tables, page and picture grid."""
@@ -45,7 +47,7 @@ def run_generation(
         raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
     effort = _changed(PRESETS[preset], changes or {})
     extractor = load_extractor(features)
-    stages = Stages(out, narrator)
+    stages = Stages(Path(out).absolute(), narrator)
     with stages.locked():
         source = Source(cohort, attribute, (), None if hold is None else tuple(hold), correlation, seed)
         study = _study(source, effort, stages)
@@ -60,12 +62,20 @@ def run_generation(
         )
         key = stages.do(probe).key
         measured = Measures.of(study, effort, load_probes(stages.path("probe")), extractor, stages, key)
-        for turn in range(effort.seeds):
-            for entrant in chosen:
-                # Equations have no training, and one row.
-                if entrant.kind != "oracle" or turn == 0:
-                    measure_entrant(measured, entrant, seed + turn)
+        # Equations have no training, and one row.
+        rows = [
+            (entrant, seed + turn)
+            for turn in range(effort.seeds)
+            for entrant in chosen
+            if entrant.kind != "oracle" or turn == 0
+        ]
+        for _ in (engine or Engine()).each(_measure, measured, rows, narrator=stages.narrator):
+            pass
         return _write(measured, seed)
+
+
+def _measure(measures: Measures, row: tuple[Entrant, int]) -> None:
+    measure_entrant(measures, *row)
 
 
 def _probe_stage(study: Study, effort: Effort, features: str, seed: int, narrator: Narrator) -> Stage:

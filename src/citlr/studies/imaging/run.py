@@ -23,6 +23,7 @@ from citlr.predictors.loading import load_predictor
 from citlr.predictors.training.settings import TrainingSettings
 from citlr.randomness import hashed_seed
 from citlr.report.fleet import write_fleet
+from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing, fingerprint, write_json
 from citlr.run.rows import Row
 from citlr.run.stages import Stages
@@ -31,7 +32,6 @@ from citlr.studies.imaging.page import Results, write_pages
 from citlr.studies.imaging.shared import audited_after, prepare
 from citlr.studies.imaging.study import PRESETS, ImagingEffort, ImagingStudy, changed, phantom_imaging, read_imaging
 from citlr.studies.imaging.tables import agreement
-from citlr.studies.kit.engines import Engine
 from citlr.studies.kit.settings import PHANTOM, Source
 from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep
 

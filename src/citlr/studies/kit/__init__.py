@@ -1,1 +1,1 @@
-"""What all studies share: sweeps and the engines that they run on, worlds, audits, tables and pages."""
+"""What all studies share: sweeps, worlds, audits, tables and pages."""

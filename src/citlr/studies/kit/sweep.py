@@ -11,23 +11,20 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
-from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 
 from citlr.console import Narrator
-from citlr.errors import InputError, StateError
+from citlr.errors import InputError
+from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
 from citlr.run.rows import Row, Rows
 from citlr.run.stage import stage_key
-from citlr.studies.kit.engines import Engine
 
 _GROWN = 16e6  # bytes that a task may leave to its worker before they are given back, which takes 0.15 s
 
@@ -109,18 +106,13 @@ def run_sweep(
     if len(waiting) < len(tasks):
         narrator.say(f"{title}: {len(tasks) - len(waiting)} of {len(tasks)} tasks were finished before")
     if waiting:
-        with engine.running(), narrator.progress(title, len(tasks)) as tick:
-            try:
-                for count, row in enumerate(_arrivals(function, waiting), start=len(tasks) - len(waiting) + 1):
-                    done[row["task"]] = row
-                    if rows is not None and "error" not in row:
-                        rows.add(row)
-                    tick(count, row["task"])
-            except BrokenExecutor as error:
-                raise StateError(
-                    f"A worker of the sweep {title} died, often for want of memory; what was finished is kept: "
-                    "start again with fewer workers."
-                ) from error
+        with narrator.progress(title, len(tasks)) as tick:
+            arrivals = engine.each(_attempt, function, waiting, narrator=narrator)
+            for count, (_, row) in enumerate(arrivals, start=len(tasks) - len(waiting) + 1):
+                done[row["task"]] = row
+                if rows is not None and "error" not in row:
+                    rows.add(row)
+                tick(count, row["task"])
     frame = pd.DataFrame([{"task": task.name, "seed": task.seed, "error": None} | done[task.name] for task in tasks])
     sweep = Sweep(frame)
     if len(sweep.failed):
@@ -129,20 +121,6 @@ def run_sweep(
             f"{title}: {len(sweep.failed)} of {len(tasks)} tasks failed; the first: {first['task']}: {first['error']}"
         )
     return sweep
-
-
-def _arrivals(function: Callable[..., Row], tasks: Sequence[SweepTask]) -> Iterator[Row]:
-    """Give each row as it comes, in any order; Ray's backend gives lists only, so there it is a few tasks at a time."""
-    backend, workers = get_active_backend()
-    if backend.supports_return_generator:
-        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-        yield from parallel(joblib.delayed(_attempt)(function, task) for task in tasks)
-        return
-    step = 4 * max(1, backend.effective_n_jobs(workers))
-    for start in range(0, len(tasks), step):
-        yield from joblib.Parallel(batch_size=1)(
-            joblib.delayed(_attempt)(function, task) for task in tasks[start : start + step]
-        )
 
 
 def _attempt(function: Callable[..., Row], task: SweepTask) -> Row:
@@ -169,8 +147,8 @@ def _resident() -> int | None:
 def release_memory() -> None:
     """Give freed memory back to the system, where its C library is glibc's, which keeps it otherwise.
 
-    A network's audit frees some 250 MB that would still count as the worker's own. loky takes such a worker for one
-    that leaks, stops it and warns; and the workers of a small machine would hold what none of them uses.
+    A network's audit frees some 250 MB that would still count as the worker's own: the workers of a small machine would
+    hold what none of them uses.
     """
     gc.collect()
     if sys.platform == "linux":

@@ -21,6 +21,7 @@ from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 from citlr.predictors.base import Predictor
 from citlr.randomness import hashed_seed
+from citlr.run.engines import Engine
 from citlr.run.files import write_json
 from citlr.run.rows import Rows
 from citlr.run.stage import stage_key
@@ -44,6 +45,8 @@ from citlr.studies.pipeline.worlds import FULL, QUICK, PipelineSettings, Place, 
 
 __all__ = ["run_pipeline", "write_pipeline_page"]
 
+_OTHER = "holds audits of another seed, other settings or another version: give another folder."
+
 
 def run_pipeline(
     *,
@@ -56,11 +59,13 @@ def run_pipeline(
     family: Family | None = None,
     kind: str | None = None,
     preset: str | None = None,
+    engine: Engine | None = None,
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Audit classifiers of known dependence through trained generators, and count.
 
-    `family` is the kind of worlds; `kind` and `preset` are of another generator than the settings'.
+    `family` is the kind of worlds; `kind` and `preset` are of another generator than the settings'. The engine does a
+    world at a time.
     """
     family = family or PhantomFamily(anatomy_of(DEFAULT_WORLD))
     chosen = with_generator(settings or (QUICK if quick else FULL), kind, preset)
@@ -71,18 +76,26 @@ def run_pipeline(
     chosen = _correlated(chosen, correlations, family)
     narrator, folder = narrator or Narrator(quiet=True), Path(out)
     key = stage_key("pipeline", {"seed": seed, "settings": chosen.to_json(), "family": family.describe()})
-    other = "holds audits of another seed, other settings or another version: give another folder."
-    log = Rows(folder / "pipeline.jsonl", {"key": key}, other=other)
+    log = Rows(folder / "pipeline.jsonl", {"key": key}, other=_OTHER)
     made = Making(family, chosen, folder, log, narrator)
-    for cue, place in hidden_places(chosen, seed):
-        if not correlations or isinstance(family, PlantedFamily):
-            _run_hidden(cue, place, made)
-            _publish(made, seed)
+    worlds: list[tuple[Cue | None, Place]] = []
+    if not correlations or isinstance(family, PlantedFamily):
+        worlds += hidden_places(chosen, seed)
     # Numbers first: a run cut short has every correlation.
     for number in range(chosen.generators):
         for correlation in correlations or chosen.correlations:
-            place = Place(correlation, number, hashed_seed("pipeline", seed, correlation, number) % 2**31)
-            _run_place(place, made)
+            own = hashed_seed("pipeline", seed, correlation, number) % 2**31
+            worlds.append((None, Place(correlation, number, own)))
+    engine = engine or Engine()
+    if engine.here:
+        for cue, place in worlds:
+            _run_world(cue, place, made)
+            _publish(made, seed)
+    else:
+        away = replace(made, folder=folder.absolute(), narrator=Narrator(quiet=True))
+        for _, lines in engine.each(_run_away, away, worlds, narrator=narrator):
+            for line in lines:
+                log.add(line)
             _publish(made, seed)
     return _publish(made, seed)
 
@@ -96,6 +109,26 @@ class Making:
     folder: Path
     log: Rows
     narrator: Narrator
+
+
+def _run_world(cue: Cue | None, place: Place, made: Making) -> None:
+    if cue is None:
+        _run_place(place, made)
+    else:
+        _run_hidden(cue, place, made)
+
+
+def _run_away(made: Making, world: tuple[Cue | None, Place]) -> list[dict[str, Any]]:
+    """Audit the classifiers of a world in another process, and give the lines that are not in the log yet.
+
+    They are kept in a file of the world's own, for a disk that machines share does not keep their lines apart.
+    """
+    cue, place = world
+    known = made.log.lines
+    own = Rows(made.folder / f"{place.name if cue is None else f'hidden-{cue}'}.jsonl", made.log.mark, other=_OTHER)
+    own.lines = known + [line for line in own.lines if line not in known]
+    _run_world(cue, place, replace(made, log=own))
+    return [line for line in own.lines if line not in known]
 
 
 def _correlated(settings: PipelineSettings, wanted: Sequence[float], family: Family) -> PipelineSettings:

@@ -23,8 +23,8 @@ from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt
 from citlr.invariance.parity import demographic_parity, equal_opportunity
 from citlr.invariance.randomization.test import contrast_tests
+from citlr.run.engines import Engine
 from citlr.simulators.tabular import SETS, TabularSample, TabularWorld, expected_counterfactual_accuracy, tabular_truth
-from citlr.studies.kit.engines import Engine
 from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep, sweep_rows
 from citlr.studies.synthetic.models import FAMILIES, GRADED, Model, decisions, factual, fit_family, fit_graded
 

@@ -1,0 +1,58 @@
+"""Parts that the tests of the engines have other processes do, which have to be able to import them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from citlr.errors import InputError
+
+NOISY = 3
+
+
+def square(shared: int, item: int) -> int:
+    return shared + item * item
+
+
+def threads(shared: None, item: int) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((one["user_api"], one["num_threads"]) for one in threadpool_info()))
+
+
+def count(folder: Path, item: int) -> None:
+    """Leave a file, and fail at one number."""
+    if item == NOISY:
+        raise InputError(f"{item} is too noisy")
+    time.sleep(0.05)
+    (folder / str(item)).touch()
+
+
+def slow(shared: None, item: int) -> int:
+    time.sleep(0.2)
+    return os.getpid()
+
+
+def die_once(log: Path, item: int) -> int:
+    """Be killed at item 3, as the system does for want of memory: the first time only, where the log can be written."""
+    if item == NOISY and not log.exists():
+        if log.parent.is_dir():
+            log.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * item
+
+
+@dataclass(frozen=True)
+class draw_once:  # noqa: N801 - a function with a memory
+    """Draw noise of the rows, and be killed in the middle of a shard, the first time only."""
+
+    log: Path
+
+    def __call__(self, rows: range) -> np.ndarray:
+        drawn = [np.random.default_rng(row).random((2, 1, 1, 8, 8), dtype=np.float32) for row in rows]
+        die_once(self.log, rows.start - 1)
+        return np.stack(drawn)

@@ -1,0 +1,110 @@
+"""Parts on every engine: the same results, dead processes replaced, errors that come through, threads of the sender."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from engine_parts import NOISY, count, die_once, draw_once, square, threads
+from threadpoolctl import threadpool_limits
+
+from citlr.console import Narrator
+from citlr.data.counterfactuals import Plan, write_counterfactuals
+from citlr.errors import InputError, StateError
+from citlr.run.engines import Engine
+
+TWO = Engine(workers=2)
+
+
+def test_parts_come_with_their_positions_and_what_is_shared_arrives() -> None:
+    assert dict(TWO.each(square, 3, [5, 1, 2])) == {0: 28, 1: 4, 2: 7} == dict(Engine().each(square, 3, [5, 1, 2]))
+    assert dict(TWO.each(square, 4, [5])) == {0: 29}, "another parcel to the same processes"
+    assert list(TWO.each(square, 4, [])) == []
+
+
+def test_processes_compute_with_the_threads_of_this_one() -> None:
+    with threadpool_limits({"blas": 2}):
+        here = threads(None, 0)
+        assert ("blas", 2) in here
+        assert set(dict(TWO.each(threads, None, range(4))).values()) == {here}
+
+
+def test_an_error_of_a_part_arrives_as_it_is_and_ends_the_work(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^3 is too noisy$"):
+        list(TWO.each(count, tmp_path, range(40)))
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) < 39
+    assert dict(TWO.each(square, 3, [5])) == {0: 28}
+
+
+def test_what_cannot_be_sent_is_said() -> None:
+    with pytest.raises(InputError, match="cannot be sent to other processes"):
+        list(TWO.each(square, (part for part in ()), [1]))
+
+
+def test_a_killed_process_is_replaced_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = dict(TWO.each(die_once, tmp_path / "log", range(8), narrator=Narrator(quiet=False)))
+    assert found == {number: 2 * number for number in range(8)}
+    assert "A worker died" in capsys.readouterr().err
+
+
+def test_a_part_that_kills_every_process_is_said() -> None:
+    seen = []
+    with pytest.raises(StateError, match=r"Workers died 3 times at the same part, .* what was finished is kept"):
+        seen += [number for number, _ in TWO.each(die_once, Path("/nowhere/log"), range(8))]
+
+
+def test_shards_of_a_killed_process_are_drawn_again(tmp_path: Path) -> None:
+    names = tuple(map(str, range(10)))
+    plan = Plan("sex", ("f", "m"), 1, names, names, ("f",) * 10, shard=2, size=8, shared_seeds=True, key="k")
+    done: list[int] = []
+    written = write_counterfactuals(
+        tmp_path / "two", plan, draw_once(tmp_path / "log"), tick=lambda n, note="": done.append(n), engine=TWO
+    )
+    assert (tmp_path / "log").exists(), "a process was killed"
+    assert done == sorted(done) == [2, 4, 6, 8, 10]
+    plain = write_counterfactuals(tmp_path / "one", plan, draw_once(tmp_path / "log"))
+    for number in range(plan.n_shards):
+        assert written.shard_path(number).read_bytes() == plain.shard_path(number).read_bytes()
+        np.testing.assert_array_equal(written.read(number).drawn, plain.read(number).drawn)
+
+
+PROGRAM = """
+from engine_parts import slow
+from citlr.run.engines import Engine
+if __name__ == "__main__":
+    for number, process in Engine(workers=2).each(slow, None, range(1000)):
+        print(process, flush=True)
+"""
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    """However that ends: a second run must not find the first one's workers at work."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        workers = {int(process.stdout.readline()) for _ in range(NOISY)}
+        process.send_signal(signal.SIGKILL)
+    assert process.pid not in workers
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and any(map(is_running, workers)):
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+def is_running(process: int) -> bool:
+    """Say whether a process is there, and no zombie that nobody has asked for its end."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
