@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS := $(VENV)/.docs
 # One thread a process: two pytest workers on two cores oversubscribe otherwise (spinning OpenMP made training 6x slower).
-ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS=1
+# Compiled modules are kept, also where the environment says otherwise: hundreds of tests start a process that imports torch.
+ONE := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS=1
 
 .PHONY: help install lint pytest test test-slow demo docs package clean
 

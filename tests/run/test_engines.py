@@ -32,8 +32,10 @@ def test_parts_come_with_their_positions_and_what_is_shared_arrives() -> None:
 def test_processes_compute_with_the_threads_of_this_one() -> None:
     with threadpool_limits({"blas": 2}):
         here = threads(None, 0)
-        assert ("blas", 2) in here
-        assert set(dict(TWO.each(threads, None, range(4))).values()) == {here}
+        there = dict(TWO.each(threads, None, range(4))).values()
+    # Not all libraries that this process has met are loaded there.
+    assert ("blas", 2) in here
+    assert all(("blas", 2) in one and set(one) <= set(here) for one in there)
 
 
 def test_an_error_of_a_part_arrives_as_it_is_and_ends_the_work(tmp_path: Path) -> None:
