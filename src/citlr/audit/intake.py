@@ -53,6 +53,7 @@ def audited_cohort(settings: CohortConfig, *, narrator: Narrator, check: Check =
         fractions=settings.fractions,
         seed=settings.split_seed,
         fit=settings.fit or "pad",
+        channels=settings.channels or 1,
         check=check,
         max_unreadable=settings.max_unreadable,
         min_patients_per_level=1 if joint else settings.min_patients_per_level,
@@ -115,7 +116,7 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     whole = Cohort.from_parquet(settings.table, cache=settings.cache)
     if isinstance(whole.source, CachePixels):
         narrator.say(f"cohort: pixels up to {whole.source.size} x {whole.source.size} from {whole.source.folder}")
-    for key in ("columns", "keep", "split", "fit", "bins", "uncertain"):
+    for key in ("columns", "keep", "split", "fit", "channels", "bins", "uncertain"):
         if getattr(settings, key) not in (None, {}, "error"):
             raise InputError(
                 f"cohort.{key} cannot be set for the prepared cohort '{where}': prepare it that way instead."

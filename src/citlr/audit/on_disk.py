@@ -80,9 +80,8 @@ def read_counterfactuals(
     (('female', 'male'), 6)
     """
     attribute, size = check_value("attribute", attribute, Name), check_value("size", size, Side)
-    generator = ImagesOnDisk(
-        read_redrawn(Path(table), cohort, attribute=attribute, size=size), attribute=attribute, size=size
-    )
+    index = read_redrawn(Path(table), cohort, attribute=attribute, size=size)
+    generator = ImagesOnDisk(index, attribute=attribute, size=size, channels=cohort.channels)
     return generate(
         generator,
         cohort,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from citlr.cli.options import Json, Map, Quiet, pairs
-from citlr.cli.preparing import Cache, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
+from citlr.cli.preparing import Cache, Channels, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
 from citlr.data.sources.registry import DATA_SETS
 
 prepare = typer.Typer(help="Read a public data set, or any table, into a cohort with its flow of exclusions.")
@@ -42,6 +42,7 @@ def table(
     check: Check = "decode",
     max_unreadable: MaxUnreadable = 0.01,
     fit: Fit = "pad",
+    channels: Channels = 1,
     out: Out = Path("cohort"),
     cache: Cache = None,
     leaks: Leaks = False,
@@ -73,6 +74,7 @@ def table(
         check=check,
         max_unreadable=max_unreadable,
         fit=fit,
+        channels=channels,
         narrator=narrator,
     )
     save(cohort, out, cache=cache, leaks=leaks, max_unreadable=max_unreadable, narrator=narrator)

@@ -27,6 +27,7 @@ Leaks = Annotated[
 ]
 Check = Annotated[str, typer.Option(help="Look at the image files: exists, structure, decode or none.")]
 Fit = Annotated[str, typer.Option(help="Rectangles become squares by: pad, crop or stretch.")]
+Channels = Annotated[int, typer.Option(help="1 reads images as grey, 3 as red, green and blue.")]
 MaxUnreadable = Annotated[float, typer.Option(help="Share of missing or damaged images that may be left out.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -41,7 +42,7 @@ Columns = Annotated[
 
 def _channels(value: int) -> int:
     if value not in (1, 3):
-        raise ValueError("a model takes 1 (grey) or 3 (grey repeated)")
+        raise ValueError("a model takes 1 (grey) or 3 (colour, or grey repeated)")
     return value
 
 
@@ -65,11 +66,16 @@ class InputConfig(Section):
     """Is divided by, one or one per channel."""
     layout: Literal["channels_first", "channels_last"] = "channels_first"
     """Where the channels are."""
+    # Left out where it is not said: what was written of grey models stays as it was.
+    luminance: Annotated[Flag, Field(exclude_if=operator.not_)] = False
+    """Whether a model of one channel is shown the luminance of images in colour, which it is refused without it."""
 
     @model_validator(mode="after")
     def _scales_agree(self) -> InputConfig:
         if not self.low < self.high:
             raise ValueError(f"low is {self.low:g} and high {self.high:g}; low must be below high")
+        if self.luminance and self.channels != 1:
+            raise ValueError("luminance is of models that take one channel: leave it out, or say channels: 1")
         for name in ("mean", "std"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.channels:

@@ -75,6 +75,8 @@ class CohortConfig(Section):
     """The seed of a split that is drawn."""
     fit: Literal["pad", "crop", "stretch"] | None = None
     """How rectangles become squares: black borders, the centre cut out, or stretched. Without it `pad`."""
+    channels: Annotated[Literal[1, 3] | None, Field(exclude_if=lambda value: value is None)] = None
+    """3 reads images in red, green and blue. Without it colour pictures become grey."""
     cache: Flag = True
     """Whether the decoded images of a prepared cohort are used."""
     max_unreadable: Share = 0.01
@@ -132,6 +134,8 @@ class GeneratorConfig(Section):
         for name in ("kind", "preset", "size", "hold"):
             if name in self.options:
                 raise ValueError(f"options names '{name}', which is a key of its own: give generator.{name}")
+        if "image_channels" in self.options:
+            raise ValueError("options names 'image_channels', which is the cohort's: give cohort.channels")
         return self
 
 

@@ -15,6 +15,7 @@ from citlr.data.cohort_file import find_cache, note_cache, read_frame, write_fra
 from citlr.data.flow import FlowStep as FlowStep
 from citlr.data.flow import RawCount
 from citlr.data.images import Fit
+from citlr.data.pixels.colour import require_channels
 from citlr.data.pixels.shown import WHITE, Pixels
 from citlr.data.pixels.source import FolderPixels, PixelSource, read_batches
 from citlr.data.splits import SPLITS, assign_splits
@@ -49,6 +50,8 @@ class Cohort:
         How rectangles become squares.
     white : int
         The value of 16-bit images that is white: less than 65535 where all of them were written with fewer bits.
+    channels : {1, 3}
+        Grey, or red, green and blue.
 
     Examples
     --------
@@ -69,12 +72,14 @@ class Cohort:
     source: PixelSource | None = field(default=None, repr=False)
     fit: Fit = "pad"
     white: int = WHITE
+    channels: int = 1
 
     def __repr__(self) -> str:
         """Say how much there is of what, in a few lines; the table is `frame`."""
         splits = self.frame["split"].value_counts(sort=False)
+        what = "images" if self.channels == 1 else "images in colour"
         lines = [
-            f"Cohort of {len(self.frame)} images, {self.frame['patient_id'].nunique()} patients",
+            f"Cohort of {len(self.frame)} {what}, {self.frame['patient_id'].nunique()} patients",
             *(f"  {name}: {listed_few(self.levels(name)) or self._range(name)}" for name in self.attributes),
             f"  labels: {listed_few(self.labels) or 'none'}",
             f"  covariates: {listed_few(self.covariates) or 'none'}",
@@ -92,6 +97,7 @@ class Cohort:
         if not isinstance(self.frame.index, pd.RangeIndex) or self.frame.index.start or self.frame.index.step != 1:
             object.__setattr__(self, "frame", self.frame.reset_index(drop=True))
         object.__setattr__(self, "root", Path(self.root))
+        require_channels(self.channels, self.source)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -99,7 +105,7 @@ class Cohort:
     @property
     def pixel_source(self) -> PixelSource:
         """Where pixels come from: `source`, or the files below `root`."""
-        return self.source if self.source is not None else FolderPixels(self.root, self.white)
+        return FolderPixels(self.root, self.white, self.channels) if self.source is None else self.source
 
     def part(self, split: str) -> Cohort:
         """Give the images of one split.
@@ -186,7 +192,7 @@ class Cohort:
         Yields
         ------
         rows : ndarray of int, shape (b,)
-        pixels : ndarray of float32, shape (b, 1, size, size), in [0, 1]
+        pixels : ndarray of float32, shape (b, channels, size, size), in [0, 1]
 
         Raises
         ------
@@ -207,9 +213,9 @@ class Cohort:
         return read_batches(read, chosen, batch_size=batch_size, workers=workers)
 
     def pixels(self, rows: npt.ArrayLike | None = None, *, size: int, workers: int = 2) -> Pixels:
-        """Decode images (n, 1, size, size) all at once: for small sets only."""
+        """Decode images (n, channels, size, size) all at once: for small sets only."""
         count = len(self) if rows is None else len(np.asarray(rows))
-        images = np.empty((count, 1, size, size), dtype=np.float32)
+        images = np.empty((count, self.channels, size, size), dtype=np.float32)
         start = 0
         for part, batch in self.batches(size=size, batch_size=32, rows=rows, workers=workers):
             images[start : start + len(part)] = batch
@@ -221,7 +227,8 @@ class Cohort:
 
         Where the images lie is not in it. All files are read once, or the digests that a cache keeps of its pixels.
         """
-        roles = (self.attributes, self.labels, self.covariates, self.fit, self.white)
+        colour = () if self.channels == 1 else (self.channels,)
+        roles = (self.attributes, self.labels, self.covariates, self.fit, self.white, *colour)
         # Text, since a column has another type after a turn through parquet; a blank is told from an empty word.
         rows = self.frame.to_csv(index=False, na_rep="\0")
         ids, paths = self.frame["image_id"].tolist(), self.frame["path"].tolist()
@@ -268,6 +275,7 @@ class Cohort:
             "flow": [step.to_dict() for step in self.flow],
             "raw": [asdict(one) for one in self.raw],
             "cache": note_cache(self.source, Path(path)),
+            **({} if self.channels == 1 else {"channels": self.channels}),
         }
         write_frame(self.frame, content, Path(path))
 
@@ -308,4 +316,5 @@ class Cohort:
             source=None if note is None else find_cache(note, file, images, frame["image_id"].tolist()),
             fit=content["fit"],
             white=content["white"],
+            channels=content.get("channels", 1),
         )

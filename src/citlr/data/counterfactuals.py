@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Plan:
     - `edits`: Whether edits are kept, or pictures.
     - `alike`: Whether all draws of a level are one and the same, which is then kept once.
     - `guidance`: Weight of the intervention that was asked for; None for the generator's own.
+    - `channels`: Of the pictures: 1 of grey, 3 of colour.
     """
 
     attribute: str
@@ -70,6 +72,16 @@ class Plan:
     edits: bool = False
     alike: bool = False
     guidance: float | None = None
+    channels: int = 1
+
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """Shape of one picture, (channels, size, size)."""
+        return (self.channels, self.size, self.size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the plan as JSON; of grey pictures it is that of before there was colour."""
+        return {name: value for name, value in asdict(self).items() if name != "channels" or value != 1}
 
     @property
     def kept(self) -> int:
@@ -90,7 +102,7 @@ class Plan:
 class Shard:
     """A part of the redrawn images.
 
-    - `drawn` (b, levels, kept draws, 1, size, size): Grey values in [0, 1], or edits.
+    - `drawn` (b, levels, kept draws, channels, size, size): Values in [0, 1], or edits.
     """
 
     rows: range
@@ -155,8 +167,8 @@ class CounterfactualSet:
             return Shard(rows, Edit(*both).reshape(*shape))
         encoded = [picture["bytes"] for picture in table[column].to_pylist()]
         with ThreadPoolExecutor(2) as pool:
-            decoded = list(pool.map(decode_png, encoded))
-        return Shard(rows, np.stack(decoded).astype(np.float32, copy=False).reshape(*shape, 1, plan.size, plan.size))
+            decoded = list(pool.map(partial(decode_png, channels=plan.channels), encoded))
+        return Shard(rows, np.stack(decoded).astype(np.float32, copy=False).reshape(*shape, *plan.picture))
 
     def shards(self) -> Iterator[Shard]:
         """Yield the shards in order, one in memory at a time."""
@@ -174,7 +186,7 @@ def write_counterfactuals(
     """Draw and write every shard that is not there yet, on an engine that reaches the folder."""
     root = Path(folder)
     plan_file = root / "plan.json"
-    content = asdict(plan)
+    content = plan.to_json()
     if plan_file.is_file() and fingerprint(read_json(plan_file)) != fingerprint(content):
         shutil.rmtree(root)
     if not plan_file.is_file():
@@ -197,7 +209,7 @@ def _make_shard(shared: tuple[CounterfactualSet, Draw], number: int) -> int:
 
 
 def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Edit) -> None:
-    shape = (len(rows), len(plan.levels), plan.kept, 1, plan.size, plan.size)
+    shape = (len(rows), len(plan.levels), plan.kept, *plan.picture)
     if drawn.shape != shape or isinstance(drawn, Edit) != plan.edits:
         raise StateError(f"The generator gave {type(drawn).__name__} of shape {drawn.shape}; expected {shape}.")
     encoded: dict[str, list[Any]]
@@ -208,7 +220,7 @@ def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Ed
         if not np.isfinite(drawn).all():
             raise StateError("The generator gave images with values that are not finite.")
         with ThreadPoolExecutor(2) as pool:
-            pictures = list(pool.map(encode_png, drawn.reshape(-1, 1, plan.size, plan.size)))
+            pictures = list(pool.map(encode_png, drawn.reshape(-1, *plan.picture)))
         encoded = {"image": [{"bytes": png, "path": None} for png in pictures]}
     repeat = len(plan.levels) * plan.kept
     columns = {

@@ -1,4 +1,4 @@
-"""One radiograph in, one float32 array in [0, 1] out: PNG, JPEG and DICOM, 8 and 16 bit, any size, upright."""
+"""One image in, one float32 array in [0, 1] out: PNG, JPEG and DICOM, 8 and 16 bit, any size, upright, grey or RGB."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from citlr.data.pixels.colour import as_rgb, require_channels
 from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
 from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
 from citlr.errors import InputError, did_you_mean
@@ -41,32 +42,37 @@ _OTHERS = {
 }
 
 
-def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad") -> Pixels:
-    """Read one image as grey values in [0, 1].
+def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad", channels: int = 1) -> Pixels:
+    """Read one image as values in [0, 1]: grey, or with `channels=3` red, green and blue (see `as_rgb`).
 
-    Colour becomes luminance, transparency lies on black, the orientation that is noted in a PNG or JPEG is applied,
-    16-bit values are divided by 65535 and 8-bit ones by 255. Shrinking is antialiased (triangle filter).
+    Read as grey, colour becomes luminance. Transparency lies on black, the orientation that is noted in a PNG or JPEG
+    is applied, 16-bit values are divided by 65535 and 8-bit ones by 255. Shrinking is antialiased (triangle filter).
 
     `size` is the side of a square that is wanted, and `fit` how a rectangle becomes one: black bars (pad), the centre
-    square (crop), or a change of aspect (stretch). Shapes: (1, H, W).
+    square (crop), or a change of aspect (stretch). Shapes: (channels, H, W).
     """
-    return see_image(path, size=size, fit=fit).image
+    return see_image(path, size=size, fit=fit, channels=channels).image
 
 
-def see_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad", white: int = WHITE) -> Seen:
+def see_image(
+    path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad", white: int = WHITE, channels: int = 1
+) -> Seen:
     """Read one image as `read_image` does, with what there is to say of it; `white` is that of 16-bit values."""
     _check_request(size, fit)
+    require_channels(channels)
     source = require_regular(path)
     if is_dicom(source) or source.suffix.lower() in DICOM_SUFFIXES:
+        if channels > 1:
+            raise InputError(f"{source} is DICOM, which is read as grey: write it as an RGB PNG, or say channels: 1.")
         from citlr.data.pixels.dicom import see_dicom
 
         film, remarks = see_dicom(source)
         return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks)
-    plain = _read_plain(source)
+    plain = _read_plain(source) if channels == 1 else None
     if plain is not None:
         return Seen(_to_array(Image.fromarray(plain), size, fit), contrast(plain) / 255.0)
     with _opened(source) as image:
-        return _seen(image, size, fit, white)
+        return _seen(image, size, fit, white=white, channels=channels)
 
 
 def require_openable(file: Path) -> None:
@@ -86,42 +92,51 @@ def is_dicom(file: Path) -> bool:
 
 
 def fit_square(image: Pixels, *, size: int | None, fit: Fit = "pad") -> Pixels:
-    """Resize grey values (1, H, W) or (H, W) to (1, size, size); with `size=None` only add the leading axis."""
+    """Resize values (1, H, W), (H, W) or (3, H, W) to (c, size, size); with `size=None` only add a leading axis."""
     _check_request(size, fit)
     plane = np.asarray(image, dtype=np.float32)
+    if plane.ndim == 3 and len(plane) == 3:
+        return np.concatenate([fit_square(one, size=size, fit=fit) for one in plane])
     plane = plane[0] if plane.ndim == 3 and plane.shape[0] == 1 else plane
     if plane.ndim != 2:
-        raise InputError(f"An image has the shape {tuple(image.shape)}; (1, H, W) or (H, W) is needed.")
+        raise InputError(f"An image has the shape {tuple(image.shape)}; (1, H, W), (H, W) or (3, H, W) is needed.")
     if size is None:
         return plane[None]
     return _to_array(Image.fromarray(plane, mode="F"), size, fit)
 
 
-def decode_png(content: bytes) -> Pixels:
-    """Turn the bytes of a PNG into grey values (1, H, W) in [0, 1]."""
-    plain = decode_plain_gray(content, max_pixels=MAX_PIXELS)
+def decode_png(content: bytes, channels: int = 1) -> Pixels:
+    """Turn the bytes of a PNG into values (channels, H, W) in [0, 1]."""
+    plain = decode_plain_gray(content, max_pixels=MAX_PIXELS) if channels == 1 else None
     if plain is not None:
         return _to_array(Image.fromarray(plain), None, "pad")
     with _opened(io.BytesIO(content)) as image:
-        return _seen(image, None, "pad", WHITE).image
+        return _seen(image, None, "pad", white=WHITE, channels=channels).image
 
 
 def encode_png(image: npt.NDArray[np.floating]) -> bytes:
-    """Turn grey values (1, H, W) or (H, W) in [0, 1] into the bytes of an 8-bit PNG; the error is at most 1/510."""
+    """Turn values (1, H, W), (H, W) or (3, H, W) in [0, 1] into the bytes of an 8-bit PNG, off by 1/510 at most."""
     plane = image[0] if image.ndim == 3 and image.shape[0] == 1 else image
-    if plane.ndim != 2:
-        raise InputError(f"An image has the shape {tuple(image.shape)}; (1, H, W) or (H, W) is needed to write a PNG.")
+    if plane.ndim != 2 and not (plane.ndim == 3 and len(plane) == 3):
+        raise InputError(f"An image has the shape {tuple(image.shape)}; a PNG is written of (1, H, W) or (3, H, W).")
     # The comparison is false for NaN, so one test finds both faults.
     if not (plane.size and float(plane.min()) >= 0.0 and float(plane.max()) <= 1.0):
         raise InputError("An image to be written as PNG holds NaN or values outside [0, 1]; scale it first.")
     stream = io.BytesIO()
     # Level 1: a quarter of the time of the default for a tenth more bytes on radiographs.
-    Image.fromarray(quantise(plane)).save(stream, format="PNG", compress_level=1)
+    Image.fromarray(interleaved(quantise(plane))).save(stream, format="PNG", compress_level=1)
     return stream.getvalue()
 
 
+def interleaved(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Give 8-bit pixels (H, W), (1, H, W) or (3, H, W) as picture files have them: (H, W) or (H, W, 3)."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
 def quantise(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Round grey values in [0, 1] to the nearest of 256 steps.
+    """Round values in [0, 1] to the nearest of 256 steps.
 
     Examples
     --------
@@ -189,14 +204,17 @@ def _other_kind(source: Path | io.BytesIO) -> str:
     return "" if kind is None else f", but a {kind} file; write it as PNG"
 
 
-def _seen(image: Image.Image, size: int | None, fit: Fit, white: int) -> Seen:
+def _seen(image: Image.Image, size: int | None, fit: Fit, *, white: int, channels: int) -> Seen:
     # The decoder's name of the pixels; Pillow drops the lower half of all but grey ones.
     deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     if image.format == "JPEG" and size is not None:
         # The decoder then skips the frequencies that a target this small cannot show; never below twice the size.
-        image.draft("L", (2 * size, 2 * size))
+        image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
     image.load()
     upright = ImageOps.exif_transpose(image)
+    if channels > 1:
+        colour, done = as_rgb(upright, getattr(image, "filename", None) or "An image", deep=deep)
+        return Seen(_to_array(colour, size, fit), contrast(np.asarray(colour.convert("L"))) / 255.0, done)
     if upright.mode.startswith("I"):
         values = np.asarray(upright)
         peak = int(values.max(initial=0))
@@ -231,12 +249,13 @@ def _to_array(image: Image.Image, size: int | None, fit: Fit) -> Pixels:
     scale = np.float32(1.0) if image.mode == "F" else np.float32(1.0 / 255.0)
     resized = image if size is None else _resized(image, size, fit)
     values = np.asarray(resized, dtype=np.float32) * scale
-    if size is None or values.shape == (size, size):
-        return values[None]
-    square = np.zeros((1, size, size), dtype=np.float32)
-    height, width = values.shape
+    planes = values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
+    if size is None or planes.shape[1:] == (size, size):
+        return planes
+    square = np.zeros((len(planes), size, size), dtype=np.float32)
+    height, width = planes.shape[1:]
     top, left = (size - height) // 2, (size - width) // 2
-    square[0, top : top + height, left : left + width] = values
+    square[:, top : top + height, left : left + width] = planes
     return square
 
 

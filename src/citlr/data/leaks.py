@@ -16,6 +16,7 @@ import scipy.fft
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
+from citlr.data.pixels.colour import luminance
 from citlr.data.pixels.shards import CachePixels
 from citlr.data.splits import require_disjoint
 from citlr.errors import InputError
@@ -59,7 +60,7 @@ def perceptual_hash(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     The thumbnail's discrete cosine transform is cut to its 16 x 16 lowest frequencies; a bit is set where a coefficient
     lies above the median of all but the constant one. Brightness and contrast do not change it, sharpness hardly does.
 
-    Shapes: `images` (n, 1, 64, 64) in [0, 1]; gives (n, 4).
+    Shapes: `images` (n, c, 64, 64) in [0, 1]; gives (n, 4).
 
     Examples
     --------
@@ -67,7 +68,7 @@ def perceptual_hash(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     >>> bool((perceptual_hash(image) == perceptual_hash(image * np.float32(0.5))).all())
     True
     """
-    spectrum = scipy.fft.dctn(images[:, 0].astype(np.float64), axes=(1, 2), norm="ortho")
+    spectrum = scipy.fft.dctn(luminance(images)[:, 0].astype(np.float64), axes=(1, 2), norm="ortho")
     low = spectrum[:, :BLOCK, :BLOCK].reshape(len(images), -1)
     bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
     bits[:, 0] = False

@@ -16,6 +16,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import Fit
 from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.pixels.colour import require_channels
 from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import cut_bins, is_age
@@ -71,6 +72,7 @@ def read_cohort(
     min_patients_per_level: int = 20,
     workers: int = 2,
     narrator: Narrator = QUIET,
+    channels: int = 1,
 ) -> Cohort:
     """Read a table and an image folder into a validated cohort, with the flow of exclusions.
 
@@ -126,6 +128,8 @@ def read_cohort(
         Threads that look at the images.
     narrator : Narrator
         Shows progress.
+    channels : {1, 3}
+        Grey, which colour pictures are turned into, or red, green and blue.
 
     Returns
     -------
@@ -159,8 +163,15 @@ def read_cohort(
     if lateral == "drop":
         steps.drop_lateral(recorder, root)
     steps.complete_suffixes(recorder, root)
+    require_channels(channels)
     white = drop_unreadable(
-        recorder, root, check=check, max_unreadable=max_unreadable, workers=workers, narrator=narrator
+        recorder,
+        root,
+        check=check,
+        max_unreadable=max_unreadable,
+        workers=workers,
+        narrator=narrator,
+        channels=channels,
     )
     done = recorder.frame
     number = is_number(done[attribute])
@@ -196,6 +207,7 @@ def read_cohort(
         raw=counted,
         fit=fit,
         white=white,
+        channels=channels,
     )
 
 

@@ -51,7 +51,9 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
     require_once(drawn, [], source)
     require_every_level(drawn, known, source)
     _require_draws(drawn, source)
-    return _with_files(drawn, table, size, source).sort_values(["image_id", "level", "draw"], ignore_index=True)
+    return _with_files(drawn, table, size, cohort.channels).sort_values(
+        ["image_id", "level", "draw"], ignore_index=True
+    )
 
 
 def _require_draws(drawn: pd.DataFrame, source: str) -> None:
@@ -72,8 +74,9 @@ def _require_draws(drawn: pd.DataFrame, source: str) -> None:
         )
 
 
-def _with_files(drawn: pd.DataFrame, table: Path, size: int, source: str) -> pd.DataFrame:
-    """Find every file, look at its size, and digest it."""
+def _with_files(drawn: pd.DataFrame, table: Path, size: int, channels: int) -> pd.DataFrame:
+    """Find every file, look at its size and kind, and digest it."""
+    source = str(table)
     blank = drawn.index[drawn["path"].isna()]
     if len(blank):
         raise InputError(f"'{source}' has no path in {row_of(blank[0])} ({len(blank)} rows): fill it in.")
@@ -87,18 +90,18 @@ def _with_files(drawn: pd.DataFrame, table: Path, size: int, source: str) -> pd.
     root = table.resolve().parent
     digests = []
     for row, path in paths.items():
-        _require_square(root / path, size, f"'{source}', {row_of(row)}")
+        _require_square(root / path, size, channels, f"'{source}', {row_of(row)}")
         digests.append(digest_or_missing(root / path))
     return drawn.assign(file=[str(root / path) for path in paths], sha256=digests).drop(columns="path")
 
 
-def _require_square(file: Path, size: int, where: str) -> None:
+def _require_square(file: Path, size: int, channels: int, where: str) -> None:
     """Refuse what is no image, no square, or of another size than the one that is audited."""
     if not file.is_file():
         raise InputError(f"{where}: there is no image '{file}'; paths are relative to the table.")
     try:
         with Image.open(file) as image:
-            width, height = image.size
+            (width, height), mode = image.size, image.mode
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{where}: '{file}' is no PNG or JPEG that can be read ({short(error)}).") from error
     if width != height:
@@ -107,6 +110,11 @@ def _require_square(file: Path, size: int, where: str) -> None:
         raise InputError(
             f"{where}: '{file}' is {width} x {width} and generator.size is {size}: set generator.size to "
             f"{min(width, LARGEST)}, or save all redrawn images at one size."
+        )
+    if channels > 1 and mode not in ("RGB", "P"):
+        raise InputError(
+            f"{where}: '{file}' is in {mode}, and the cohort is in colour: save redrawn images as 8-bit RGB, as their "
+            "originals are read."
         )
 
 

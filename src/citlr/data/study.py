@@ -91,6 +91,8 @@ class Source:
 
     - `attributes`: What it records: the choices, in the order of the default.
     - `default_attributes`: Which of them are taken without a choice.
+    - `covariates`: Columns that are carried along.
+    - `channels`: 1 where its images are read as grey, 3 where in colour.
 
     What it wrote for an attribute is in the column `raw_NAME` of the frame, where there is one.
     """
@@ -99,6 +101,8 @@ class Source:
     root: Path
     attributes: tuple[str, ...]
     default_attributes: tuple[str, ...]
+    covariates: tuple[str, ...] = ("view", "age")
+    channels: int = 1
 
 
 def chosen_attributes(study: Study, source: Source) -> tuple[str, ...]:
@@ -163,7 +167,12 @@ def complete(
         values = read_labels(recorder.frame[label], uncertain=study.uncertain, blank=study.blank, source=source.name)
         recorder.frame[label] = values
     white = drop_unreadable(
-        recorder, source.root, check=study.check, max_unreadable=study.max_unreadable, narrator=narrator
+        recorder,
+        source.root,
+        check=study.check,
+        max_unreadable=study.max_unreadable,
+        narrator=narrator,
+        channels=source.channels,
     )
     for name in attributes:
         require_levels(recorder.frame, name, source=source.name)
@@ -174,18 +183,19 @@ def complete(
         for one in count_raw(name, raw, raw_text(recorder.frame[f"raw_{name}"]), levels[name])
     ]
     extra = [name for name in ("hispanic", "race", "sex") if name in recorder.frame and name not in attributes]
-    columns = ["image_id", "path", "patient_id", "split", "view", "age", *attributes, *labels, *extra]
+    columns = ["image_id", "path", "patient_id", "split", *source.covariates, *attributes, *labels, *extra]
     columns += [name for name in ("official_split",) if name in recorder.frame]
     return Cohort(
         recorder.frame[columns].reset_index(drop=True),
         source.root,
         attributes=attributes,
         labels=tuple(labels),
-        covariates=("view", "age"),
+        covariates=source.covariates,
         flow=tuple(recorder.steps),
         raw=tuple(counts),
         fit=study.fit,
         white=white,
+        channels=source.channels,
     )
 
 
@@ -198,7 +208,7 @@ def _resolve_within(frame: pd.DataFrame, name: str, policy: Policy) -> None:
 
 
 def _keep_views(recorder: FlowRecorder, study: Study) -> None:
-    if study.views == "all":
+    if study.views == "all" or "view" not in recorder.frame:
         return
     view = recorder.frame["view"]
     frontal = view.isin(FRONTAL)

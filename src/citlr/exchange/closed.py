@@ -25,6 +25,7 @@ from citlr.audit.redrawing.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
+from citlr.data.images import interleaved
 from citlr.errors import InputError, StateError
 from citlr.exchange.secondary_capture import secondary_capture
 from citlr.run.files import atomic_write, read_json, write_json
@@ -126,16 +127,18 @@ def opaque_id(secret: bytes, row: dict[str, Any]) -> str:
 
 
 def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes:
-    """Return the bytes of one picture, float32 (H, W) in [0, 1]; they depend on the pixels and the name only."""
-    grey = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    """Return the bytes of one picture, float32 (H, W) or (c, H, W) in [0, 1]; they depend on it and the name only."""
+    pixels = interleaved(np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8))
     if format == "dicom":
-        return secondary_capture(grey, name)
+        return secondary_capture(pixels, name)
     buffer = io.BytesIO()
     if format == "png":
         # Fast filters: 12,000 pictures are to be written in well under a minute.
-        Image.fromarray(grey).save(buffer, "PNG", compress_level=1)
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     else:
-        Image.fromarray(grey).save(buffer, "JPEG", quality=95)
+        # Colour at full resolution: the model is to see what was drawn.
+        options = {} if pixels.ndim == 2 else {"subsampling": 0}
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=95, **options)
     return buffer.getvalue()
 
 
@@ -154,7 +157,7 @@ def _rows(drawn: Sequence[Pictures]) -> Iterator[dict[str, Any]]:
 
 
 def _pictures(drawn: Sequence[Pictures]) -> Iterator[npt.NDArray[np.float32]]:
-    """Give every picture, float32 (H, W) in [0, 1].
+    """Give every picture, float32 (c, H, W) in [0, 1].
 
     Originals of the first set, the same as the generator sees them where pictures are larger, and what was redrawn.
     """
@@ -163,13 +166,13 @@ def _pictures(drawn: Sequence[Pictures]) -> Iterator[npt.NDArray[np.float32]]:
     for seen in (size, first.part.plan.size) if first.has_coarse else (size,):
         for start in range(0, count, 64):
             originals = first.originals(range(start, min(start + 64, count)), seen)
-            yield from (image[0] for image in seen_at(originals, size))
+            yield from seen_at(originals, size)
     for one in drawn:
         plan = one.part.plan
         for number in range(plan.n_shards):
             for images in one.batches(number):
                 for image in seen_at(images, size):
-                    yield from (image[0] for _ in range(plan.draws // plan.kept))
+                    yield from (image for _ in range(plan.draws // plan.kept))
 
 
 def _row(image_id: str, patient_id: str, attribute: str, level: str, draw: int) -> dict[str, Any]:

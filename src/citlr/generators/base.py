@@ -67,11 +67,12 @@ class CounterfactualGenerator(Protocol):
     ) -> Images:
         """Give images under do(attribute = level); parameters as of `Redrawing.generate`.
 
-        Shapes: `images` (n, 1, size, size) in [0, 1]; gives (n, len(levels), draws, 1, size, size) in [0, 1].
+        Shapes: `images` (n, c, size, size) in [0, 1]; gives (n, len(levels), draws, c, size, size) in [0, 1]. c is 1 of
+        grey images and 3 of colour.
         """
 
     def reconstruct(self, images: Images) -> Images:
-        """Give what the generator's representation keeps of each image, (n, 1, size, size)."""
+        """Give what the generator's representation keeps of each image, (n, c, size, size)."""
 
     def fingerprint(self) -> str:
         """Return a name that changes whenever other images would be drawn: what is kept of them is kept under it."""

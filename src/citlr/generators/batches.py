@@ -19,7 +19,7 @@ def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, list[int
 
     Gives where the batch belongs, its `size` rows, and its images.
 
-    Shapes: `images` (n, 1, s, s); gives (size, 1, s, s).
+    Shapes: `images` (n, c, s, s); gives (size, c, s, s).
 
     Examples
     --------
@@ -32,12 +32,12 @@ def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, list[int
         yield part, rows, images[rows]
 
 
-def check_images(images: Images, size: int) -> None:
-    """Refuse what is no array of grey images of the generator's size in [0, 1].
+def check_images(images: Images, size: int, channels: int = 1) -> None:
+    """Refuse what is no array of images of the generator's size and channels in [0, 1].
 
-    Shapes: `images` (n, 1, size, size).
+    Shapes: `images` (n, channels, size, size).
     """
-    if images.ndim != 4 or images.shape[1:] != (1, size, size):
-        raise InputError(f"Images have the shape {images.shape}; the generator needs (n, 1, {size}, {size}).")
+    if images.ndim != 4 or images.shape[1:] != (channels, size, size):
+        raise InputError(f"Images have the shape {images.shape}; the generator needs (n, {channels}, {size}, {size}).")
     if len(images) and not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
         raise InputError("Images hold NaN or values outside [0, 1]; read them with citlr.data.images.read_image.")

@@ -18,7 +18,7 @@ from citlr.generators.edits.warps import resized
 
 
 def edited(images: Tensor, displacement: Tensor, added: Tensor) -> Tensor:
-    """Apply edits on a grid (n, 2, s, s) and (n, 1, s, s) to images (n, 1, S, S) of any size, in [0, 1]."""
+    """Apply edits on a grid (n, 2, s, s) and (n, 1, s, s) to grey images (n, 1, S, S) of any size, in [0, 1]."""
     change, way = _at(added, images.shape[-1]), resized(displacement, images.shape[-1])
     # Interpolation rounds: a pixel that does not move is not interpolated.
     still = (way == 0).all(dim=1, keepdim=True)
@@ -35,14 +35,14 @@ def compose(originals: Images, edit: Edit) -> Images:
 
 @torch.no_grad()
 def compose_change(originals: Images, pictures: Images, seen: Images) -> Images:
-    """Add to originals (n, 1, S, S) what pictures differ by from the images `seen`, (n, 1, s, s) both, in [0, 1]."""
+    """Add to originals (n, c, S, S) what pictures differ by from the images `seen`, (n, c, s, s) both, in [0, 1]."""
     change = _at(torch.from_numpy(pictures - seen), originals.shape[-1])
     composed: Images = (torch.from_numpy(originals) + change).clamp(0, 1).numpy()
     return composed
 
 
 def _at(maps: Tensor, size: int) -> Tensor:
-    """Resample maps (n, 1, s, s) as images are for a model."""
+    """Resample maps (n, c, s, s) as images are for a model."""
     if maps.shape[-1] == size:
         return maps
     return functional.interpolate(maps, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -46,6 +46,8 @@ class LearntGenerator(Redrawing):
     settings: ClassVar[type[GeneratorSettings]]
     # What it is called in a configuration, see `citlr.config.kinds`.
     kind: ClassVar[str]
+    # Whether it can redraw images in colour.
+    in_colour: ClassVar[bool] = True
     # Settings that make this kind of generator, below those that a caller gives.
     own_settings: ClassVar[Mapping[str, Any]] = {}
     config: GeneratorSettings
@@ -89,11 +91,11 @@ class LearntGenerator(Redrawing):
 
     @abstractmethod
     def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
-        """Redraw images (n, 1, s, s) with factual codes (n, width), not clipped: (n, levels, draws, 1, s, s)."""
+        """Redraw images (n, c, s, s) with factual codes (n, width), not clipped: (n, levels, draws, c, s, s)."""
 
     @abstractmethod
     def reconstruct_batch(self, images: Tensor) -> Tensor:
-        """Encode and decode images (n, 1, s, s), told nothing of them."""
+        """Encode and decode images (n, c, s, s), told nothing of them."""
 
     def keyed(self, prepared: Prepared) -> Session:
         """Give the session whose checkpoints are of these data and settings."""
@@ -132,6 +134,11 @@ class LearntGenerator(Redrawing):
             )
 
     @property
+    def channels(self) -> int:
+        """Channels of its images: 1 of grey, 3 of colour."""
+        return self.config.image_channels
+
+    @property
     def conditions(self) -> Conditions:
         """The variables that it was trained with."""
         if self._conditions is None:
@@ -147,6 +154,17 @@ class LearntGenerator(Redrawing):
     def spans(self) -> dict[str, tuple[float, float]]:
         """The lowest and the highest value in training of every number that can be intervened on."""
         return {one.name: one.span for one in self.conditions.attributes if one.span is not None}
+
+    def for_channels(self, channels: int) -> Self:
+        """Take images of so many channels, before it is trained; InputError where it can only redraw grey ones."""
+        if channels != 1 and not self.in_colour:
+            raise InputError(
+                f"The generator '{self.kind}' redraws grey images, and the cohort is in colour: take dldm, cldm, vae "
+                "or latent-shift, bring images of your own (kind: images), or read it as grey (channels: 1)."
+            )
+        if channels != self.config.image_channels:
+            self.config = self.settings.from_json({**self.config.to_json(), "image_channels": channels})
+        return self
 
     def untrained(self) -> Self:
         """Give another one of the same settings, not trained yet."""
@@ -193,6 +211,7 @@ class LearntGenerator(Redrawing):
             If a loss stops being a number.
         """
         narrator, self._saved = narrator or Narrator(), None
+        self.for_channels(train.channels)
         if self.config.devices > 1 and is_alone():
             return self._fit_on_devices((train, validation), seed, directory, narrator)
         prepared = prepare(self.config, train, validation, seed=seed, directory=directory, narrator=narrator)
@@ -206,6 +225,7 @@ class LearntGenerator(Redrawing):
 
         What is between the parts is done on the images that are given, a sample. What it then redraws is no picture.
         """
+        self.for_channels(train.channels)
         self.config = self.config.for_images(images, _gpu_memory(Trainer(self.config.accelerator).device))
         prepared = prepare(self.config, train, validation, seed=0, directory=directory, narrator=narrator)
         session = Pacing(**vars(prepared.session), seconds=seconds)
@@ -279,8 +299,8 @@ class LearntGenerator(Redrawing):
 
     @torch.no_grad()
     def reconstruct(self, images: Images) -> Images:
-        """Give what the generator's representation keeps of images (n, 1, size, size) in [0, 1]."""
-        check_images(images, self.size)
+        """Give what the generator's representation keeps of images (n, c, size, size) in [0, 1]."""
+        check_images(images, self.size, self.channels)
         out, _ = np.empty_like(images), self.conditions
         for part, _rows, filled in batches(images):
             decoded = self.reconstruct_batch(torch.from_numpy(filled).to(self.device)).clamp(0, 1)

@@ -27,9 +27,13 @@ class ImagesOnDisk(Redrawing):
     - `index`: image_id, level, draw, file and sha256, a row per image (`citlr.data.redrawn.read_redrawn`).
     - `attribute`, `size`: What was intervened on, and the side of the images.
     - `hold`: What the generator was told to keep: their drift is measured.
+    - `channels`: 1 of grey images, 3 of colour, as the originals are read.
     """
 
-    def __init__(self, index: pd.DataFrame, *, attribute: str, size: int, hold: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, index: pd.DataFrame, *, attribute: str, size: int, hold: tuple[str, ...] = (), channels: int = 1
+    ) -> None:
+        self._channels = channels
         self.index, self.size, self.hold, self.attribute = index, size, hold, attribute
         self.draws = int(index["draw"].nunique())
         levels = [str(level) for level in index["level"].unique()]
@@ -46,6 +50,11 @@ class ImagesOnDisk(Redrawing):
         nth = index.groupby(["image_id", "level"]).cumcount()
         cells = zip(index["image_id"], index["level"], nth, strict=True)
         self._places = {(image, level, int(draw)): row for row, (image, level, draw) in enumerate(cells)}
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self._channels
 
     def fit(
         self,
@@ -66,7 +75,8 @@ class ImagesOnDisk(Redrawing):
                 f"There are {self.draws} redrawn images per level of '{self.attribute}' on the disk, and "
                 f"{request.draws} of '{', '.join(request.names)}' were asked for: only what is there can be used."
             )
-        out = np.empty((len(frame), len(request.levels), request.draws, 1, self.size, self.size), dtype=np.float32)
+        shape = (self.channels, self.size, self.size)
+        out = np.empty((len(frame), len(request.levels), request.draws, *shape), dtype=np.float32)
         for row, image in enumerate(frame["image_id"].astype(str)):
             for k, level in enumerate(request.levels):
                 for draw in range(request.draws):
@@ -81,7 +91,7 @@ class ImagesOnDisk(Redrawing):
         file, digest = self.index["file"].iloc[place], self.index["sha256"].iloc[place]
         if digest_or_missing(file) != digest:
             raise StateError(f"'{file}' is not the image that was read at first: run the same command again.")
-        return read_image(file, size=self.size).astype(np.float32, copy=False)
+        return read_image(file, size=self.size, channels=self.channels).astype(np.float32, copy=False)
 
     def reconstruct(self, images: Images) -> Images:
         """Refuse: what the generator's representation keeps of an image, only its owner knows."""
@@ -89,13 +99,15 @@ class ImagesOnDisk(Redrawing):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all files, their places and their size."""
-        return fingerprint([self.size, self.attribute, self.index.drop(columns="file").to_numpy().tolist()])
+        content = [self.size, self.attribute, self.index.drop(columns="file").to_numpy().tolist()]
+        return fingerprint(content if self.channels == 1 else [*content, self.channels])
 
     def save(self, directory: Path) -> None:
         """Write the index; the images stay where they are."""
         with atomic_write(directory / "index.parquet") as temporary:
             self.index.to_parquet(temporary)
         facts = {"attribute": self.attribute, "size": self.size, "hold": list(self.hold)}
+        facts |= {} if self.channels == 1 else {"channels": self.channels}
         write_json(directory / "config.json", {"kind": IMAGES, "format": FORMAT, **facts})
 
     @classmethod
@@ -103,4 +115,5 @@ class ImagesOnDisk(Redrawing):
         """Read what `save` wrote."""
         content = read_json(directory / "config.json")
         index = pd.read_parquet(directory / "index.parquet")
-        return cls(index, attribute=content["attribute"], size=content["size"], hold=tuple(content["hold"]))
+        known = {name: content[name] for name in ("attribute", "size", "channels") if name in content}
+        return cls(index, **known, hold=tuple(content["hold"]))

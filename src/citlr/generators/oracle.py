@@ -91,7 +91,7 @@ class Oracle(Redrawing):
         if missing:
             raise InputError(f"The simulator did not draw the image '{missing[0]}'; use its own sample.")
         rows = np.asarray([self._rows[key] for key in frame["image_id"].astype(str)], dtype=np.int64)
-        out = np.empty((len(rows), len(levels), draws, 1, self.size, self.size), dtype=np.float32)
+        out = np.empty((len(rows), len(levels), draws, *images.shape[1:]), dtype=np.float32)
         for k, level in enumerate(levels):
             drawn = images if name == PLACEBO else self._render(str(level), rows)
             out[:, k] = drawn[:, None]

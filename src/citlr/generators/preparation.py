@@ -69,6 +69,11 @@ def prepare(
     """Decode and code the splits, and take the device."""
     if validation is None:
         train, validation = set_aside(train, seed)
+    if validation.channels != train.channels:
+        raise InputError(
+            f"The training images have {train.channels} channel(s) and those of the validation split "
+            f"{validation.channels}: read both the same way."
+        )
     if not len(train) or not len(validation):
         raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
     conditions = Conditions.of(

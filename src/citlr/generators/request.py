@@ -74,7 +74,7 @@ class Request:
         return keyed_noise(keys, shape)
 
 
-# (images (n, 1, s, s), factual codes (n, width), image_ids, request) -> images (n, levels, draws, 1, s, s)
+# (images (n, c, s, s), factual codes (n, width), image_ids, request) -> images (n, levels, draws, c, s, s)
 Redraw = Callable[[Tensor, Tensor, list[str], Request], Tensor]
 
 
@@ -88,7 +88,7 @@ def redraw_in_batches(
     per_batch: int,
     tick: Ticker = silent,
 ) -> Images:
-    """Redraw images (n, 1, s, s) a batch at a time: (n, levels, draws, channels of `redraw`, s, s)."""
+    """Redraw images (n, c, s, s) a batch at a time: (n, levels, draws, channels of `redraw`, s, s)."""
     if len(frame) != len(images):
         raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
     codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
@@ -106,6 +106,11 @@ class Redrawing(ABC):
     """The public way into a generator: keyword arguments, made a request."""
 
     size: int
+
+    @property
+    def channels(self) -> int:
+        """Channels of its images: 1 of grey, 3 of colour."""
+        return 1
 
     def generate(
         self,
@@ -125,7 +130,7 @@ class Redrawing(ABC):
 
         Parameters
         ----------
-        images : ndarray of float32, shape (n, 1, size, size), in [0, 1]
+        images : ndarray of float32, shape (n, channels, size, size), in [0, 1]
         frame : DataFrame
             The cohort's rows of these images: image_id, patient_id, attributes, held covariates.
         attribute : str or sequence of str
@@ -147,10 +152,10 @@ class Redrawing(ABC):
 
         Returns
         -------
-        ndarray of float32, shape (n, len(levels), draws, 1, size, size), in [0, 1]
+        ndarray of float32, shape (n, len(levels), draws, channels, size, size), in [0, 1]
         """
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-        check_images(images, self.size)
+        check_images(images, self.size, self.channels)
         if not levels or draws < 1:
             raise InputError(f"{len(levels)} levels and {draws} draws were asked for; at least one of each is needed.")
         weight = None if guidance is None else float(guidance)
@@ -160,4 +165,4 @@ class Redrawing(ABC):
 
     @abstractmethod
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
-        """Answer a request: (n, levels, draws, 1, size, size)."""
+        """Answer a request: (n, levels, draws, channels, size, size)."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
+from citlr.data.pixels.colour import Channels
 from citlr.errors import InputError, did_you_mean
 from citlr.text import shortened
 from citlr.values import (
@@ -39,6 +40,7 @@ class GeneratorSettings(ABC):
     """What every trained generator is built from and trained with.
 
     - `size`: Side of the images, 32 to 256.
+    - `image_channels`: 1 of grey images, 3 of colour; `fit` takes it from the cohort.
     - `hold`: Covariates kept at their observed values.
     - `attributes`: What can be intervened on; the cohort's attributes without it. The coin is always added.
     - `preset`: Where the values came from, for the record.
@@ -61,6 +63,7 @@ class GeneratorSettings(ABC):
     devices: Few = 1
     follow: Names = ()
     compiled: Flag = False
+    image_channels: Channels = 1
 
     # What no weights depend on.
     afterwards: ClassVar[frozenset[str]] = frozenset(
@@ -119,8 +122,9 @@ class GeneratorSettings(ABC):
         require_fields(cls, options)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the configuration as JSON: tuples become lists."""
-        return {name: list(one) if isinstance(one, tuple) else one for name, one in dataclasses.asdict(self).items()}
+        """Give the configuration as JSON: tuples become lists; of grey images it does not speak of channels."""
+        every = {name: list(one) if isinstance(one, tuple) else one for name, one in dataclasses.asdict(self).items()}
+        return {name: one for name, one in every.items() if name != "image_channels" or one != 1}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

@@ -73,8 +73,8 @@ class MappedRows:
 
 
 @dataclass(frozen=True)
-class GreyRows:
-    """Grey values (n, 1, s, s) in [0, 1] of 8-bit rows (n, 1, s, s)."""
+class PixelRows:
+    """Values (n, c, s, s) in [0, 1] of 8-bit rows (n, c, s, s)."""
 
     rows: Rows
 
@@ -93,7 +93,7 @@ class GreyRows:
 
 @dataclass(frozen=True)
 class CachedRows:
-    """Grey values (n, 1, s, s) of a cohort out of the cache it was prepared with: no second copy is made."""
+    """Values (n, c, s, s) of a cohort out of the cache it was prepared with: no second copy is made."""
 
     cohort: Cohort
     source: CachePixels
@@ -101,7 +101,7 @@ class CachedRows:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of all of them."""
-        return (len(self.cohort), 1, self.source.size, self.source.size)
+        return (len(self.cohort), self.source.channels, self.source.size, self.source.size)
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -163,7 +163,7 @@ def stored(
 class Dataset:
     """The images of a split, decoded once.
 
-    - `pixels` (n, 1, size, size): Grey values in [0, 1], as they were decoded.
+    - `pixels` (n, c, size, size): Values in [0, 1], as they were decoded.
     - `suffix`, `change`: Name, and do, what is done to them as they are read.
     """
 
@@ -181,7 +181,7 @@ class Dataset:
         return _mark(self.cohort) + self.suffix
 
     def images(self, rows: Chosen) -> Tensor:
-        """Give rows (k,) as float32, (k, 1, size, size), where `change` leaves them; on the CPU without one."""
+        """Give rows (k,) as float32, (k, c, size, size), where `change` leaves them; on the CPU without one."""
         return Stream(self.pixels, self.change)[rows]
 
     @classmethod
@@ -196,7 +196,7 @@ class Dataset:
             for rows, values in cohort.batches(size=size, batch_size=64):
                 yield slice(int(rows[0]), int(rows[-1]) + 1), quantise(values)
 
-        return cls(cohort, GreyRows(stored(file, (len(cohort), 1, size, size), parts, dtype="uint8")))
+        return cls(cohort, PixelRows(stored(file, (len(cohort), cohort.channels, size, size), parts, dtype="uint8")))
 
 
 def _mark(cohort: Cohort) -> str:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from citlr.console import Ticker, silent
+from citlr.data.pixels.colour import CHANNELS
 from citlr.errors import InputError, StateError
 from citlr.predictors.content import is_unknown, never_equal
 from citlr.predictors.foreign import one_sentence, user_code
@@ -46,7 +47,7 @@ class Predictor(Protocol):
         """What the model wants to see."""
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give probabilities (n, n_labels) for images (n, 1, H, W) in [0, 1]."""
+        """Give probabilities (n, n_labels) for images (n, c, H, W) in [0, 1]."""
 
     def fingerprint(self) -> str:
         """Name all that the answers rest on; equal fingerprints mean equal answers."""
@@ -108,7 +109,7 @@ class BatchedPredictor(ABC):
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
         """Give the probability of every label for every image.
 
-        Shapes: `images` (n, 1, H, W); gives (n, n_labels).
+        Shapes: `images` (n, c, H, W); gives (n, n_labels).
         """
         raw = self.outputs(images, tick=tick)
         columns = self.output.indices(self.labels, raw.shape[1], self.name)
@@ -184,11 +185,15 @@ def _require_batch_size(value: object) -> int:
 
 
 def require_images(images: object) -> None:
-    """Raise `InputError` unless `images` is a float array (n, 1, H, W), n > 0, with finite values in [0, 1]."""
+    """Raise `InputError` unless `images` is a float array (n, 1 or 3, H, W), n > 0, with finite values in [0, 1]."""
     if not isinstance(images, np.ndarray):
-        raise InputError(f"images is a {type(images).__name__}; give a numpy array of shape (n, 1, H, W).")
-    if images.ndim != 4 or images.shape[1] != 1 or 0 in images.shape:
-        raise InputError(f"images has shape {images.shape}; a predictor takes (n, 1, H, W) with at least one image.")
+        raise InputError(
+            f"images is a {type(images).__name__}; give a numpy array of shape (n, 1, H, W), or (n, 3, H, W) in colour."
+        )
+    if images.ndim != 4 or images.shape[1] not in CHANNELS or 0 in images.shape:
+        raise InputError(
+            f"images has shape {images.shape}; a predictor takes (n, 1, H, W) with at least one image, or (n, 3, H, W)."
+        )
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images holds {images.dtype}; a predictor takes float values in [0, 1].")
     low, high = float(images.min()), float(images.max())

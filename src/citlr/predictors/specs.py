@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from citlr.config import InputConfig, OutputConfig, Section
+from citlr.data.pixels.colour import LUMINANCE
 from citlr.errors import InputError, did_you_mean
 from citlr.text import shortened, shown
 from citlr.values import said
@@ -81,9 +82,10 @@ class _Declared(Section):
 
 
 class InputSpec(_Declared, InputConfig):
-    """How an image of the cohort, float32 (1, H, W) in [0, 1], becomes what the model was trained on.
+    """How an image of the cohort, float32 (c, H, W) in [0, 1], becomes what the model was trained on.
 
-    The steps, in this order: resize (bilinear, antialiased), repeat to `channels`, map [0, 1] to [`low`, `high`],
+    c is 1 of grey images and 3 of colour. The steps, in this order: take the luminance (of colour, where it is
+    declared), resize (bilinear, antialiased), repeat to `channels`, map [0, 1] to [`low`, `high`],
     subtract `mean` and divide by `std`, change the layout.
 
     Parameters
@@ -91,13 +93,15 @@ class InputSpec(_Declared, InputConfig):
     size : int or (int, int), optional
         Height and width that the model takes, in pixels; one number for a square. None leaves the size as it comes.
     channels : {1, 3}
-        Three channels repeat the gray value.
+        Three channels take colour as it is, and repeat the grey value of grey images.
     low, high : float
         What black (0) and white (1) become: (0, 255) for 8-bit values, (-1, 1), (-1024, 1024), ...
     mean, std : float or sequence of float
         One number, or one per channel, on the scale of [`low`, `high`]; `std` must be positive.
     layout : {"channels_first", "channels_last"}
         (n, C, H, W), or (n, H, W, C) as TensorFlow has it.
+    luminance : bool
+        Whether a model of one channel is shown the luminance of images in colour; without it they are refused.
 
     Raises
     ------
@@ -112,7 +116,7 @@ class InputSpec(_Declared, InputConfig):
     >>> InputSpec(channels=2)
     Traceback (most recent call last):
     ...
-    citlr.errors.InputError: input.channels=2: a model takes 1 (grey) or 3 (grey repeated).
+    citlr.errors.InputError: input.channels=2: a model takes 1 (grey) or 3 (colour, or grey repeated).
     """
 
     what: ClassVar[str] = "input"
@@ -137,10 +141,18 @@ class InputSpec(_Declared, InputConfig):
         return (self.channels, *sides) if self.layout == "channels_first" else (*sides, self.channels)
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """Turn float32 (n, 1, H, W) in [0, 1] into the model's input, on the same device.
+        """Turn float32 (n, c, H, W) in [0, 1] into the model's input, on the same device.
 
         Shapes: gives (n, channels, h, w) or (n, h, w, channels).
         """
+        if images.shape[1] > self.channels:
+            if not self.luminance:
+                raise InputError(
+                    "The images are in colour and the model's input has one channel: declare input: {channels: 3}, or "
+                    "input: {luminance: true} of a model that reads grey."
+                )
+            weights = images.new_tensor(LUMINANCE).reshape(1, 3, 1, 1)
+            images = (images * weights).sum(dim=1, keepdim=True)
         if self.shape and tuple(images.shape[-2:]) != self.shape:
             images = torch.nn.functional.interpolate(
                 images, size=self.shape, mode="bilinear", antialias=True, align_corners=False

@@ -14,6 +14,7 @@ from citlr.audit.prediction import read_responses
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.result import AuditResult
 from citlr.config import LEGIBLE, ReportConfig
+from citlr.data.images import interleaved
 from citlr.generators.variables import as_level
 from citlr.randomness import hashed_seed
 from citlr.report.charts.gallery import Gallery, Strip
@@ -75,14 +76,14 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
     originals = shown.originals(rows)
     strips = []
     for number, row in enumerate(rows):
-        drawn = shown.read(row // plan.shard, draws=1)[row % plan.shard, :, 0, 0]
-        levels = {level: _grey(image, pixels) for level, image in zip(plan.levels, drawn, strict=True)}
+        drawn = shown.read(row // plan.shard, draws=1)[row % plan.shard, :, 0]
+        levels = {level: _picture(image, pixels) for level, image in zip(plan.levels, drawn, strict=True)}
         factual = plan.factual[row]
         if counterfactuals.null is not None:
             factual = as_level(float(factual))
             null = Pictures(counterfactuals.null, counterfactuals.cohort, size).read(row // plan.shard, draws=1)
-            levels = {**levels, factual: _grey(null[row % plan.shard, 0, 0, 0], pixels)}
-        strips.append(Strip(f"Test image {number + 1}", factual, _grey(originals[number, 0], pixels), levels))
+            levels = {**levels, factual: _picture(null[row % plan.shard, 0, 0], pixels)}
+        strips.append(Strip(f"Test image {number + 1}", factual, _picture(originals[number], pixels), levels))
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
     if shown.side > pixels:
         note += (
@@ -94,10 +95,12 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
     return Gallery(tuple(strips), counterfactuals.attribute, note)
 
 
-def _grey(image: npt.NDArray[np.float32], pixels: int) -> npt.NDArray[np.uint8]:
-    grey = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    if max(grey.shape) <= pixels:
-        return grey
-    factor = pixels / max(grey.shape)
-    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
-    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
+def _picture(image: npt.NDArray[np.float32], pixels: int) -> npt.NDArray[np.uint8]:
+    """Give an image (c, H, W) as a picture of at most so many pixels a side, (h, w) or (h, w, 3)."""
+    shown = interleaved(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+    height, width = shown.shape[:2]
+    if max(height, width) <= pixels:
+        return shown
+    factor = pixels / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BOX))

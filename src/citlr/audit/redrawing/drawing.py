@@ -133,6 +133,7 @@ class _Drawing:
             edits=edits,
             alike=edits,
             guidance=request.guidance,
+            channels=part.channels,
         )
 
         draw = _Redrawing(self.generator, request, part, name, levels)

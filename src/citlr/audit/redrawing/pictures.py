@@ -43,13 +43,13 @@ class Pictures:
         return self.size > self.part.plan.size
 
     def originals(self, rows: Sequence[int], size: int | None = None) -> Images:
-        """Decode the images as they came, (n, 1, side, side), by their positions in the plan."""
+        """Decode the images as they came, (n, c, side, side), by their positions in the plan."""
         place = {name: row for row, name in enumerate(self.cohort.frame["image_id"].astype(str))}
         own = [place[self.part.plan.image_ids[row]] for row in rows]
         return self.cohort.pixels(own, size=self.side if size is None else size)
 
     def batches(self, number: int, *, draws: int | None = None) -> Iterator[Images]:
-        """Give the first draws (all that are kept, without a number) of a shard: (k, 1, side, side), image by image."""
+        """Give the first draws (all that are kept, without a number) of a shard: (k, c, side, side), image by image."""
         shard, plan = self.part.read(number), self.part.plan
         drawn = shard.drawn if draws is None else shard.drawn[:, :, :draws]
         per_image = drawn.shape[1] * drawn.shape[2]
@@ -75,10 +75,10 @@ class Pictures:
         return self.originals(shard.rows), self.originals(shard.rows, self.part.plan.size)
 
     def read(self, number: int, *, draws: int | None = None) -> Images:
-        """Give a shard's images, the first draws or all: (b, levels, draws, 1, side, side)."""
+        """Give a shard's images, the first draws or all: (b, levels, draws, c, side, side)."""
         plan = self.part.plan
         images = np.concatenate(list(self.batches(number, draws=draws)))
-        shape = (len(plan.rows(number)), len(plan.levels), -1, 1, self.side, self.side)
+        shape = (len(plan.rows(number)), len(plan.levels), -1, *images.shape[1:])
         wanted = plan.draws if draws is None else min(draws, plan.draws)
         images = images.reshape(shape)
         return images if images.shape[2] == wanted else np.repeat(images, wanted, axis=2)

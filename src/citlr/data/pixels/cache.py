@@ -18,6 +18,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.images import quantise
 from citlr.data.pixels import shards
 from citlr.data.pixels.checks import QUIET
+from citlr.data.pixels.colour import luminance
 from citlr.data.pixels.shown import WHITE, Seen, blank_fault, contrast
 from citlr.data.pixels.source import FolderPixels, map_ordered
 from citlr.data.pixels.survey import Survey, looks_of
@@ -43,7 +44,8 @@ def cache_name(cohort: Cohort, size: int) -> str:
     'cache-64-pad-c726d538'
     """
     scale = "" if cohort.white == WHITE else f"-white-{cohort.white}"
-    return f"cache-{size}-{cohort.fit}{scale}-{_digest(cohort)[:8]}"
+    colour = "" if cohort.channels == 1 else "-rgb"
+    return f"cache-{size}-{cohort.fit}{scale}{colour}-{_digest(cohort)[:8]}"
 
 
 def write_cache(
@@ -72,6 +74,7 @@ def write_cache(
         "white": cohort.white,
         "shard_size": shard_size,
         "images": _digest(cohort),
+        **({} if cohort.channels == 1 else {"channels": cohort.channels}),
     }
     with locked(place, remedy="give another folder"):
         _claim(place, plan)
@@ -151,6 +154,11 @@ class _Task:
     size: int
     workers: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image in a shard: (size, size), or (3, size, size) in colour."""
+        return shards.shape_of(self.cohort.channels, self.size)
+
     def whole(self, number: int, rows: range) -> bool:
         """Say whether a shard is there, undamaged, and none of its files was changed since."""
         try:
@@ -158,7 +166,7 @@ class _Task:
             shard = np.load(shards.shard_file(self.place, number), mmap_mode="r", allow_pickle=False)
         except (StateError, OSError, ValueError, EOFError):
             return False
-        if len(table) != len(rows) or shard.shape != (len(rows), self.size, self.size):
+        if len(table) != len(rows) or shard.shape != (len(rows), *self.shape):
             return False
         pairs = zip(table["path"], shards.stamps_of(table), strict=True)
         if any(stamp.changed(self.cohort.root / path) for path, stamp in pairs):
@@ -173,7 +181,7 @@ class _Task:
         known: list[shards.Row] = []
         with (
             atomic_write(shards.shard_file(self.place, number)) as temporary,
-            array_file(temporary, (len(ids), self.size, self.size), np.uint8) as shard,
+            array_file(temporary, (len(ids), *self.shape), np.uint8) as shard,
         ):
             pairs = zip(ids, paths, strict=True)
             done = map_ordered(self._decoded, pairs, workers=self.workers, ahead=8 * self.workers)
@@ -192,10 +200,10 @@ class _Task:
                 seen = source.see(path, size=self.size, fit=cohort.fit)
             else:
                 image = source.read_many([image_id], [path], size=self.size, fit=cohort.fit)[0]
-                seen = Seen(image, contrast(image))
+                seen = Seen(image, contrast(luminance(image)))
             fault = blank_fault(str(cohort.root / path), seen.contrast) or ""
         except InputError as error:
-            seen, fault = Seen(np.zeros((1, self.size, self.size), np.float32), 0.0), str(error)
-        pixels = quantise(np.zeros_like(seen.image[0]) if fault else seen.image[0])
+            seen, fault = Seen(np.zeros((cohort.channels, self.size, self.size), np.float32), 0.0), str(error)
+        pixels = quantise(np.zeros_like(seen.image) if fault else seen.image).reshape(self.shape)
         remarks = ",".join(remark.name for remark in seen.remarks)
         return pixels, shards.Row(image_id, path, fault, stamp, shards.pixel_digest(pixels), seen.contrast, remarks)

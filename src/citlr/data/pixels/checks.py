@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
@@ -38,6 +39,7 @@ def drop_unreadable(
     max_unreadable: float = 0.01,
     workers: int = 2,
     narrator: Narrator = QUIET,
+    channels: int = 1,
 ) -> int:
     """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many."""
     if check not in CHECKS:
@@ -47,13 +49,15 @@ def drop_unreadable(
     if not root.is_dir():
         raise InputError(f"There is no image folder {root}; give the folder that the table's paths are relative to.")
     paths: list[str] = recorder.frame["path"].tolist()
-    probe = {"decode": _decoded, "structure": _structure, "exists": _exists}[check]
-    survey = Survey(_look_at(root, paths, probe, workers=workers, narrator=narrator), scaled=check == "decode")
+    decoded = partial(_decoded, channels=channels)
+    probes: dict[Check, Callable[[Path, str], Look]]
+    probes = {"decode": decoded, "structure": _structure, "exists": _exists}
+    survey = Survey(_look_at(root, paths, probes[check], workers=workers, narrator=narrator), scaled=check == "decode")
     before = len(recorder.steps)
     _leave_out(recorder, root, survey, max_unreadable=max_unreadable)
     survey.remark(recorder)
     if check != "decode":
-        _sample(recorder, root)
+        _sample(recorder, root, decoded)
     for step in recorder.steps[before:]:
         if step.step == "remark":
             narrator.say(f"images: {step.reason}")
@@ -81,11 +85,11 @@ def _leave_out(recorder: FlowRecorder, root: Path, survey: Survey, *, max_unread
     recorder.keep(kept, "readable", f"image cannot be read ({what})", names)
 
 
-def _sample(recorder: FlowRecorder, root: Path) -> None:
+def _sample(recorder: FlowRecorder, root: Path, decoded: Callable[[Path, str], Look]) -> None:
     """Decode a few images where not all are, so that what is said of all is not left unsaid."""
     paths: list[str] = recorder.frame["path"].tolist()
     some = paths[:: len(paths) // _SAMPLE + 1]
-    looks = [_fault_or(_decoded, root, path) for path in some]
+    looks = [_fault_or(decoded, root, path) for path in some]
     Survey([one for one in looks if not one.fault], scaled=False).remark(recorder, of=f" of {len(some)} looked-at")
 
 
@@ -111,8 +115,8 @@ def _look_at(
     return looks
 
 
-def _decoded(root: Path, path: str) -> Look:
-    return Look.at(path, FolderPixels(root).see(path))
+def _decoded(root: Path, path: str, *, channels: int) -> Look:
+    return Look.at(path, FolderPixels(root, channels=channels).see(path))
 
 
 def _structure(root: Path, path: str) -> Look:

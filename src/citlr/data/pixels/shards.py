@@ -39,6 +39,7 @@ class CachePixels:
     - `size`: Side of the images in it, in pixels.
     - `fit`: How rectangles became squares.
     - `key`: Names the cache's content: image ids, size, fit, and the content of the files.
+    - `channels`: 1 of grey images, 3 of colour.
     - `places` (int, int, str): Image id to shard, row, and the digest of its pixels.
     """
 
@@ -47,6 +48,7 @@ class CachePixels:
     fit: Fit
     key: str
     places: dict[str, tuple[int, int, str]] = field(repr=False)
+    channels: int = 1
     _maps: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
     _whole: set[str] = field(default_factory=set, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -56,16 +58,17 @@ class CachePixels:
         return type(self), (self.folder.absolute(), self.size, self.fit, self.key, self.places)
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
-        """Read images (n, 1, size, size); smaller sizes are made from the cached one, larger ones are refused."""
+        """Read images (n, c, size, size); smaller sizes are made from the cached one, larger ones are refused."""
         if size > self.size or fit != self.fit:
             raise InputError(
                 f"The cache {self.folder} holds images of {self.size} pixels with fit='{self.fit}', and {size} pixels "
                 f"with fit='{fit}' were asked for; prepare the cohort with --cache {size}, or read the image files "
                 "(cohort.cache: false)."
             )
-        batch = np.empty((len(ids), 1, self.size, self.size), dtype=np.float32)
+        batch = np.empty((len(ids), self.channels, self.size, self.size), dtype=np.float32)
+        flat = batch.reshape(len(ids), *shape_of(self.channels, self.size))
         for position, image_id in enumerate(ids):
-            np.multiply(self._image(image_id), np.float32(1.0 / 255.0), out=batch[position, 0])
+            np.multiply(self._image(image_id), np.float32(1.0 / 255.0), out=flat[position])
         for shard in {self.places[image_id][0] for image_id in ids}:
             let_go(self._shard(shard))
         if size == self.size:
@@ -142,13 +145,18 @@ def _content_digest(file: Path) -> str:
     return hashlib.blake2b(file.read_bytes(), digest_size=_DIGEST).hexdigest()
 
 
+def shape_of(channels: int, size: int) -> tuple[int, ...]:
+    """Give the shape of one image in a shard: (size, size) of grey, (3, size, size) of colour."""
+    return (size, size) if channels == 1 else (channels, size, size)
+
+
 def pixel_digest(image: npt.NDArray[np.uint8]) -> str:
-    """Digest one cached image, uint8 (size, size)."""
+    """Digest one cached image, see `shape_of`."""
     return hashlib.blake2b(image.tobytes(), digest_size=_DIGEST).hexdigest()
 
 
 def shard_file(folder: Path, number: int) -> Path:
-    """Give the file with the pixels of a shard, uint8 (n, size, size)."""
+    """Give the file with the pixels of a shard, uint8, see `shape_of`."""
     return folder / f"shard-{number:05d}.npy"
 
 
@@ -238,7 +246,8 @@ class OpenCache:
             for number, rows in enumerate(tables)
             for row, (name, digest) in enumerate(zip(rows["image_id"], rows["pixels"], strict=True))
         }
-        pixels = CachePixels(place, int(index["size"]), index["fit"], str(index["key"]), places)
+        known = (int(index["size"]), index["fit"], str(index["key"]), places, int(index.get("channels", 1)))
+        pixels = CachePixels(place, *known)
         return cls(pixels, pd.concat(tables, ignore_index=True))
 
     def require_fresh(self, root: Path, ids: Sequence[str]) -> None:

@@ -29,6 +29,8 @@ class Remark(StrEnum):
     """What was done about an image that is not plainly what its reader expects."""
 
     COLOUR = "in colour, and read as grey (luminance)"
+    GREY = "in grey among colour, and read as three equal channels"
+    TRANSPARENT = "with transparency, which lies on black"
     WINDOW = "with a header window or table that shows nothing of the pixels: shown between percentiles"
     RESCALE = "with a rescale slope, intercept or table that leaves no values: shown as stored, between percentiles"
     TABLE = "with a VOI table whose entries have another depth than it declares: their own is taken as white"
@@ -41,8 +43,8 @@ class Remark(StrEnum):
 class Seen:
     """A decoded image, and what there is to say of it.
 
-    - `image` (1, H, W) in [0, 1]
-    - `contrast`: The span of the middle 99 % of its grey values, in [0, 1], before it was resized.
+    - `image` (c, H, W) in [0, 1], of one or three channels
+    - `contrast`: The span of the middle 99 % of its grey values (of luminance, in colour), in [0, 1], as it came.
     - `peak`: The largest stored value of an image of 16 bits a channel, in [0, 65535]; 0 for other images.
     """
 

@@ -28,7 +28,7 @@ class PixelSource(Protocol):
     """Where the pixels of a cohort come from: a folder, a cache, a data set object."""
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
-        """Give images (n, 1, size, size) in [0, 1]; called from several threads at once."""
+        """Give images (n, c, size, size) in [0, 1]; called from several threads at once."""
 
     def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
         """Give the SHA-256 of these images' names and content: another one when any of them is another."""
@@ -40,14 +40,16 @@ class FolderPixels:
 
     - `root`: The folder that the paths of a cohort are relative to.
     - `white`: The value of 16-bit images that is white.
+    - `channels`: 1 reads grey, 3 red, green and blue.
     """
 
     root: Path
     white: int = WHITE
+    channels: int = 1
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Decode `root / path` for every path."""
-        batch = np.empty((len(paths), 1, size, size), dtype=np.float32)
+        batch = np.empty((len(paths), self.channels, size, size), dtype=np.float32)
         for position, path in enumerate(paths):
             seen = self.see(path, size=size, fit=fit)
             fault = blank_fault(str(self.root / path), seen.contrast, least=NOTHING)
@@ -58,7 +60,8 @@ class FolderPixels:
 
     def see(self, path: str, *, size: int | None = None, fit: Fit = "pad") -> Seen:
         """Decode one image, and say what there is to say of it."""
-        return see_image(inside(self.root, path), size=size, fit=fit, white=self.white)
+        file = inside(self.root, path)
+        return see_image(file, size=size, fit=fit, white=self.white, channels=self.channels)
 
     def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
         """Digest every file's bytes; one that is not there counts as `missing`."""

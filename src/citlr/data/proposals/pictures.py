@@ -21,7 +21,8 @@ _ROWS, _IMAGES = 200, 40
 # Every image has a file of its own; a finding of 0 and 1 does not name 0.png and 1.png.
 _DISTINCT = 0.9
 _MODES = {"L": "grey, 8 bits", "1": "black and white", "LA": "grey with transparency", "I;16": "grey, 16 bits",
-          "I": "grey, 16 bits", "P": "colours of a palette", "RGB": "colour (read as luminance)",
+          "I": "grey, 16 bits", "P": "colours of a palette",
+          "RGB": "colour (read as luminance, or with channels: 3 as it is)",
           "RGBA": "colour with transparency (read as luminance on black)"}  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, find_optional, index_files, require_root
+from citlr.data.sources.common import find_file, find_optional, located, require_root
 from citlr.data.splits import assign_splits
 from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
@@ -89,9 +89,7 @@ def _headers(file: Path) -> dict[str, str]:
 
 
 def _paths(names: pd.Series, root: Path) -> pd.Series:
-    places = index_files(root, FOLDERS, suffixes=(".png", ".jpg", ".jpeg"))
-    # A file that is nowhere keeps the usual place, so that the check of the files counts and names it there.
-    return names.map(places).astype("string").fillna("images/" + names).astype(str)
+    return located(names, root, FOLDERS, usual="images/")
 
 
 def _add_findings(frame: pd.DataFrame, labels: tuple[str, ...], file: Path, *, allow_unknown: bool) -> None:

@@ -39,6 +39,8 @@ class DataSet:
 _TABLE = {"table": Option(str | None, "The table's file name below ROOT, where it has another one.")}
 # These record no race, and their findings are present or absent.
 _PLAIN = ("race", "uncertain", "blank")
+# Nor have these frontal and lateral views.
+_NO_FILM = (*_PLAIN, "views")
 
 DATA_SETS: Mapping[str, DataSet] = {
     "chexpert": DataSet(
@@ -74,6 +76,24 @@ DATA_SETS: Mapping[str, DataSet] = {
         _TABLE,
         _PLAIN,
         (frozenset({"ImageID", "ImageDir", "PatientID", "Projection", "Labels"}),),
+    ),
+    "ham10000": DataSet(
+        "HAM10000, dermatoscopy in colour; its unit is the lesion. Attributes: sex, age_group.",
+        _TABLE,
+        _NO_FILM,
+        (frozenset({"lesion_id", "image_id", "dx", "localization"}),),
+    ),
+    "odir5k": DataSet(
+        "ODIR-5K, fundus photographs in colour, an eye each. Attributes: sex, age_group.",
+        _TABLE,
+        _NO_FILM,
+        (frozenset({"ID", "Patient Age", "Patient Sex", "Left-Fundus", "Right-Fundus"}),),
+    ),
+    "fitzpatrick17k": DataSet(
+        "Fitzpatrick17k, photographs of skin in colour. Attributes: skin_group, skin_type.",
+        _TABLE,
+        (*_NO_FILM, "age_edge", "age_cap", "min_age"),
+        (frozenset({"md5hash", "three_partition_label", "nine_partition_label"}),),
     ),
 }
 

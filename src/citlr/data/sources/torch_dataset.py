@@ -20,6 +20,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.images import Fit, fit_square
 from citlr.data.pixels.checks import QUIET
+from citlr.data.pixels.colour import luminance
 from citlr.data.pixels.shown import NOTHING, Pixels, blank_fault, contrast
 from citlr.data.pixels.source import digest_of
 from citlr.data.reading import read_cohort
@@ -50,17 +51,22 @@ class DatasetPixels:
     dataset: ImageDataset
     positions: dict[str, int] = field(repr=False)
     value_range: tuple[float, float]
+    channels: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Ask for the items, scale them to [0, 1] and resize them."""
-        batch = np.empty((len(ids), 1, size, size), dtype=np.float32)
+        batch = np.empty((len(ids), self.channels, size, size), dtype=np.float32)
         for place, image_id in enumerate(ids):
             index = self.positions[image_id]
             with self._lock:
                 image, _ = _parts(self.dataset, index)
-            scaled = _scaled(image, self.value_range, index)
-            fault = blank_fault(f"Item {index} of the data set", contrast(scaled), least=NOTHING)
+            scaled = _scaled(image, self.value_range, index, self.channels)
+            fault = blank_fault(
+                f"Item {index} of the data set",
+                contrast(luminance(scaled.reshape(-1, *scaled.shape[-2:]))),
+                least=NOTHING,
+            )
             if fault:
                 raise InputError(f"{fault} Leave it out of the data set.")
             batch[place] = fit_square(scaled, size=size, fit=fit)
@@ -151,7 +157,7 @@ def read_dataset(
     scale = value_range or (XRAY_RANGE if described else _guess_range(dataset))
     if not scale[0] < scale[1]:
         raise InputError(f"value_range={scale} is empty; give the values for black and white, the smaller first.")
-    return replace(cohort, source=DatasetPixels(dataset, positions, scale))
+    return replace(cohort, source=DatasetPixels(dataset, positions, scale, cohort.channels))
 
 
 def _xray_table(dataset: Any) -> pd.DataFrame:
@@ -210,11 +216,20 @@ def _guess_range(dataset: ImageDataset) -> tuple[float, float]:
     return (0.0, 255.0) if image.dtype.kind in "iub" else (0.0, 1.0)
 
 
-def _scaled(image: npt.NDArray[Any], value_range: tuple[float, float], index: int) -> Pixels:
+def _scaled(image: npt.NDArray[Any], value_range: tuple[float, float], index: int, channels: int) -> Pixels:
     plane = image[0] if image.ndim == 3 and image.shape[0] == 1 else image
-    if plane.ndim != 2:
+    if channels > 1:
+        # Pillow's images have their channels last.
+        plane = image.transpose(2, 0, 1) if image.ndim == 3 and image.shape[2] == channels != len(image) else image
+        if plane.ndim != 3 or len(plane) != channels:
+            raise InputError(
+                f"Item {index} of the data set has an image of shape {image.shape}; ({channels}, H, W) or "
+                f"(H, W, {channels}) is due in colour."
+            )
+    elif plane.ndim != 2:
         raise InputError(
-            f"Item {index} of the data set has an image of shape {image.shape}; (1, H, W) or (H, W) is due."
+            f"Item {index} of the data set has an image of shape {image.shape}; (1, H, W) or (H, W) is due "
+            "(channels=3 reads colour)."
         )
     low, high = value_range
     scaled: Pixels = (plane.astype(np.float32) - np.float32(low)) / np.float32(high - low)

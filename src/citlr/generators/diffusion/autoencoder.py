@@ -51,7 +51,7 @@ def make_local(module: nn.Module) -> None:
 
 
 class Autoencoder(nn.Module):
-    """Encodes grey images (n, 1, s, s) in [0, 1] as latents (n, c, s/f, s/f), standardised, and decodes them.
+    """Encodes images (n, channels, s, s) in [0, 1] as latents (n, c, s/f, s/f), standardised, and decodes them.
 
     The factor f is `patch * 2 ** (len(ae_channels) - 1)`. With `patch` above 1 the image enters as a stack of its
     sub-sampled copies, which spares the layers at full resolution: on a processor they are most of the time.
@@ -66,7 +66,7 @@ class Autoencoder(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, settings: AutoencoderSettings) -> None:
+    def __init__(self, settings: AutoencoderSettings, image_channels: int = 1) -> None:
         super().__init__()
         patch, channels, latent_channels = settings.patch, settings.ae_channels, settings.latent_channels
         self.patch, self.latent_channels = patch, latent_channels
@@ -75,8 +75,8 @@ class Autoencoder(nn.Module):
 
         self.net = AutoencoderKL(
             spatial_dims=2,
-            in_channels=patch**2,
-            out_channels=patch**2,
+            in_channels=image_channels * patch**2,
+            out_channels=image_channels * patch**2,
             channels=channels,
             num_res_blocks=settings.ae_blocks,
             attention_levels=(False,) * len(channels),
@@ -92,8 +92,8 @@ class Autoencoder(nn.Module):
         self.down: nn.Conv2d | None = None
         self.up: nn.ConvTranspose2d | None = None
         if settings.shortcut:
-            self.down = nn.Conv2d(1, latent_channels, factor, stride=factor)
-            self.up = nn.ConvTranspose2d(latent_channels, 1, factor, stride=factor)
+            self.down = nn.Conv2d(image_channels, latent_channels, factor, stride=factor)
+            self.up = nn.ConvTranspose2d(latent_channels, image_channels, factor, stride=factor)
         self.register_buffer("centre", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("spread", torch.ones(1, latent_channels, 1, 1))
         self.to(memory_format=torch.channels_last)
@@ -101,14 +101,14 @@ class Autoencoder(nn.Module):
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Give mean and standard deviation of the posterior, not standardised.
 
-        Shapes: `images` (n, 1, s, s); gives (n, c, s/f, s/f).
+        Shapes: `images` (n, channels, s, s); gives (n, c, s/f, s/f).
         """
         stacked = functional.pixel_unshuffle(images * 2 - 1, self.patch) if self.patch > 1 else images * 2 - 1
         mean, deviation = self.net.encode(stacked.contiguous(memory_format=torch.channels_last))
         return (mean if self.down is None else mean + self.down(images)), deviation
 
     def render(self, latent: Tensor) -> Tensor:
-        """Decode latents that are not standardised to images (n, 1, s, s); values are not clipped."""
+        """Decode latents that are not standardised to images (n, channels, s, s); values are not clipped."""
         stacked: Tensor = self.net.decode(latent.contiguous(memory_format=torch.channels_last))
         images = (functional.pixel_shuffle(stacked, self.patch) if self.patch > 1 else stacked) / 2 + 0.5
         return images if self.up is None else images + self.up(latent) - 0.5
@@ -117,23 +117,23 @@ class Autoencoder(nn.Module):
     def start(self, images: Tensor) -> None:
         """Set the shortcut to the principal components of the images' squares, and the networks beside it to zero.
 
-        Shapes: `images` (n, 1, s, s) in [0, 1].
+        Shapes: `images` (n, channels, s, s) in [0, 1].
         """
         if self.down is None or self.up is None:
             return
-        factor = self.down.stride[0]
+        factor, channels = self.down.stride[0], images.shape[1]
         squares = functional.pixel_unshuffle(images, factor).permute(0, 2, 3, 1).flatten(0, 2).double()
         mean = squares.mean(dim=0)
         values, vectors = torch.linalg.eigh(torch.cov((squares - mean).T))
         keep = torch.arange(len(values)).flip(0)[: self.latent_channels]
         scale = values[keep].clamp_min(1e-8).sqrt()
-        basis = vectors[:, keep].T.reshape(-1, 1, factor, factor)
-        level = mean.reshape(1, 1, factor, factor)
+        basis = vectors[:, keep].T.reshape(-1, channels, factor, factor)
+        level = mean.reshape(1, channels, factor, factor)
         self.down.weight.copy_(basis / scale[:, None, None, None])
         self.down.bias.copy_(-(self.down.weight * level).sum(dim=(1, 2, 3)))  # type: ignore[union-attr]
         self.up.weight.copy_(basis * scale[:, None, None, None])
-        # One bias for a whole square: the mean of squares is flat, but for a rest that training takes care of.
-        self.up.bias.fill_(float(mean.mean()))  # type: ignore[union-attr]
+        # One bias for a channel of a square: the mean of squares is flat, but for a rest that training takes care of.
+        self.up.bias.copy_(mean.reshape(channels, -1).mean(dim=1))  # type: ignore[union-attr]
         last = max(
             int(name.split(".")[2]) for name, _ in self.net.named_parameters() if name.startswith("decoder.blocks.")
         )
@@ -147,12 +147,12 @@ class Autoencoder(nn.Module):
         return self.render(mean + noise * deviation), mean, deviation
 
     def encode(self, images: Tensor) -> Tensor:
-        """Give the standardised mean of the posterior: (n, 1, s, s) to (n, c, s/f, s/f)."""
+        """Give the standardised mean of the posterior: (n, channels, s, s) to (n, c, s/f, s/f)."""
         standard: Tensor = (self.moments(images)[0] - self.centre) / self.spread
         return standard
 
     def decode(self, z: Tensor) -> Tensor:
-        """Give images (n, 1, s, s) in [0, 1] of standardised latents (n, c, s/f, s/f)."""
+        """Give images (n, channels, s, s) in [0, 1] of standardised latents (n, c, s/f, s/f)."""
         return self.decode_unclipped(z).clamp(0.0, 1.0)
 
     def decode_unclipped(self, z: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class Autoencoder(nn.Module):
 def reconstruction_loss(output: Tensor, target: Tensor, *, scales: int = 3, structure: float = 0.1) -> Tensor:
     """Mean absolute error and dissimilarity of structure, averaged over halved resolutions.
 
-    Shapes: `output, target` (n, 1, s, s).
+    Shapes: `output, target` (n, channels, s, s).
 
     Examples
     --------

@@ -96,7 +96,7 @@ class Fitting:
         alignment, (train, validation), codes = self.sampler.alignment, self.prepared.sets, self.prepared.codes
         if alignment is None:
             return train, validation
-        where = self.sampler.support.anywhere()
+        where = self.sampler.support.anywhere().expand(train.pixels.shape[1:])
         self.report["alignment"] = alignment.fit(train.pixels, codes[0], seed=self.seed, where=where)
         if alignment.joint is not None:
             shares = zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True)

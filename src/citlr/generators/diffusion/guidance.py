@@ -117,7 +117,7 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, session: Se
 def measure_errors(sampler: Sampler, train: Dataset, session: Session) -> Tensor:
     """Measure by how much an intervention changes residualised images on average, where it should change nothing.
 
-    Shapes: gives (columns, s, s).
+    Shapes: gives (columns, c * s, s).
     """
     conditions, recentring = sampler.conditions, sampler.recentring
     assert recentring is not None
@@ -199,7 +199,7 @@ def round_trip(sampler: Sampler, images: Images, frame: pd.DataFrame) -> RoundTr
 
     Shapes: `images` (n, 1, size, size) in [0, 1].
     """
-    check_images(images, sampler.config.size)
+    check_images(images, sampler.config.size, sampler.config.image_channels)
     codes, process = sampler.conditions.encode(frame), sampler.process
     request = Request(("placebo",), (), abduction="inversion")
     error = power = change = 0.0

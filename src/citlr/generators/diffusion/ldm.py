@@ -51,7 +51,7 @@ class LatentDiffusion(LearntGenerator):
     def build(self, conditions: Conditions, *, seed: int) -> None:
         """Build all parts untrained, each initialised from its own seed, and put them on the device."""
         config = self.config
-        effects, image = config.effects, (1, config.size, config.size)
+        effects, image = config.effects, (config.image_channels, config.size, config.size)
         aligned, hides = effects.alignment != "none", config.disentangle and effects.latent_alignment != "none"
         sampler = Sampler(
             config=config,
@@ -65,8 +65,10 @@ class LatentDiffusion(LearntGenerator):
             disentangler=_disentangler(config, conditions, seed) if config.has_disentangler else None,
             denoiser=_denoiser(config, conditions, seed),
             support=Support(conditions, config.size),
-            uncertainty=Uncertainty(conditions, config.size),
-            recentring=Recentring(conditions, config.size) if aligned and effects.recentre else None,
+            uncertainty=Uncertainty(conditions, config.size, config.image_channels),
+            recentring=Recentring(conditions, config.size, config.image_channels)
+            if aligned and effects.recentre
+            else None,
             guidance=1.0,
             device=self.device,
         )
@@ -122,21 +124,21 @@ class LatentDiffusion(LearntGenerator):
         return self._sampler.redraw_batch(images, codes, ids, request)
 
     def reconstruct_batch(self, images: Tensor) -> Tensor:
-        """Encode and decode images (n, 1, s, s), without alignment."""
+        """Encode and decode images (n, c, s, s), without alignment."""
         decoded: Tensor = self._sampler.autoencoder.decode(self._sampler.autoencoder.encode(images))
         return decoded
 
     def mean_replicates(self, attribute: str | Sequence[str], levels: Sequence[Level]) -> Images:
         """Give by how much the mean image under each level may be off, as the training split shows it.
 
-        Grey values (replicates, levels, 1, size, size) to add to redrawn images, see
+        Values (replicates, levels, channels, size, size) to add to redrawn images, see
         `citlr.generators.effects.uncertainty`; zero where an intervention on the attribute changes nothing.
         """
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         codes = torch.cat(
             Request(names, tuple(levels)).requested(self.conditions, torch.zeros(1, self.conditions.width))
         )
-        found = self._sampler.uncertainty.of(codes)[:, :, None] * self._sampler.support.of(names)
+        found = self._sampler.uncertainty.of(codes) * self._sampler.support.of(names)
         return found.cpu().numpy()
 
     def represent(self, images: Images, frame: pd.DataFrame) -> Images:
@@ -193,7 +195,7 @@ class CLDM(LatentDiffusion):
 def build_autoencoder(config: LDMConfig, seed: int) -> Autoencoder:
     """Build the autoencoder, untrained."""
     with seeded(seed, "autoencoder"):
-        return Autoencoder(config.autoencoder)
+        return Autoencoder(config.autoencoder, config.image_channels)
 
 
 def _denoiser(config: LDMConfig, conditions: Conditions, seed: int) -> Denoiser:

@@ -75,26 +75,26 @@ class Sampler:
         return self
 
     def residualise(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Take off images (n, 1, s, s) what their factual codes (n, width) give them in mean and covariance."""
+        """Take off images (n, c, s, s) what their factual codes (n, width) give them in mean and covariance."""
         if self.alignment is None:
             return images
         residual: Tensor = self.alignment(images, codes)
         return residual
 
     def restore(self, residual: Tensor, codes: Tensor) -> Tensor:
-        """Give residualised images (n, draws, 1, s, s) what the levels of `codes` (n, width) give them."""
+        """Give residualised images (n, draws, c, s, s) what the levels of `codes` (n, width) give them."""
         if self.alignment is None:
             return residual
         flat = self.alignment.undo(residual.flatten(0, 1), codes.repeat_interleave(residual.shape[1], dim=0))
         return flat.reshape(residual.shape)
 
     def encode(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Residualise and encode: images (n, 1, s, s) and factual codes (n, width) to latents (n, c, h, w)."""
+        """Residualise and encode: images (n, c, s, s) and factual codes (n, width) to latents (n, c, h, w)."""
         z: Tensor = self.autoencoder.encode(self.residualise(images, codes))
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        """Decode latents (n, draws, c, h, w) to (n, draws, 1, s, s); the grey values are not clipped."""
+        """Decode latents (n, draws, c, h, w) to (n, draws, c, s, s); the values are not clipped."""
         decoded = self.autoencoder.decode_unclipped(z.flatten(0, 1))
         return decoded.reshape(*z.shape[:2], *decoded.shape[1:])
 
@@ -117,7 +117,7 @@ class Sampler:
     @torch.no_grad()
     def represent(self, images: Images, frame: pd.DataFrame) -> Images:
         """Give the disentangled latents, one row per image: float32, (n, c * h * w)."""
-        check_images(images, self.config.size)
+        check_images(images, self.config.size, self.config.image_channels)
         codes = self.conditions.encode(frame)
         out = np.empty((len(images), math.prod(self.config.latent_shape)), dtype=np.float32)
         for part, rows, filled in batches(images):
@@ -177,11 +177,11 @@ class Sampler:
         """Give what each level that images do not have changes of them, residualised, around the image itself.
 
         One draw of each request. Gives, level by level, rows (k,), their requested codes (k, width), and the changes
-        (k, s, s): `decode(z + sample(level) - sample(factual)) - decode(z)`. What is the same in several of them is
+        (k, c * s, s): `decode(z + sample(level) - sample(factual)) - decode(z)`. What is the same in several of them is
         computed once, and nothing of levels that an image has already.
         """
         z = self.encode(images.to(self.device), codes)
-        plain, null = self.decode(z[:, None])[:, 0, 0], None
+        plain, null = self.decode(z[:, None])[:, 0].flatten(1, 2), None
         for request in requests:
             if null is None or request.weight != 1.0:  # guided away from the null of the request's own attribute
                 null = self._sample(z, codes, ids, None, request)
@@ -191,7 +191,7 @@ class Sampler:
                     continue
                 own = rows.to(self.device)
                 sampled = self._sample(z[own], codes[rows], [ids[row] for row in rows.tolist()], level, request)
-                changed = self.decode(z[own, None] + sampled - null[own])[:, 0, 0]
+                changed = self.decode(z[own, None] + sampled - null[own])[:, 0].flatten(1, 2)
                 yield rows, requested[rows], changed - plain[own]
 
     def _sample(self, z: Tensor, codes: Tensor, ids: list[str], level: Level | None, request: Request) -> Tensor:

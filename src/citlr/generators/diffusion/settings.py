@@ -303,6 +303,7 @@ class LDMConfig(GeneratorSettings):
     def autoencoder_depends_on(self) -> list[str]:
         """Name and value of every setting that the autoencoder's weights depend on."""
         own = {"size": self.size, "ema": self.ema, "patience": self.patience, "autoencoder": self.autoencoder}
+        own |= {} if self.image_channels == 1 else {"image_channels": self.image_channels}
         return [f"{name}={value}" for name, value in own.items()]
 
 

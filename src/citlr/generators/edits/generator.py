@@ -73,6 +73,7 @@ class EditGenerator(LearntGenerator):
 
     settings = EditSettings
     kind: ClassVar[str] = "edits"
+    in_colour: ClassVar[bool] = False
     config: EditSettings
     edits: Edits
 

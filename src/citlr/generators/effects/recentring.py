@@ -19,10 +19,11 @@ class Recentring(nn.Module):
 
     errors: Tensor
 
-    def __init__(self, conditions: Conditions, size: int) -> None:
+    def __init__(self, conditions: Conditions, size: int, channels: int = 1) -> None:
         super().__init__()
+        self.image = (channels, size, size)
         self.columns = conditions.columns(variable for variable in conditions.attributes if variable.levels)
-        self.register_buffer("errors", torch.zeros(len(self.columns), size, size))
+        self.register_buffer("errors", torch.zeros(len(self.columns), channels * size, size))
 
     def entered(self, codes: Tensor, requested: Tensor) -> Tensor:
         """Mark the levels that images get and did not have before.
@@ -44,7 +45,7 @@ class Recentring(nn.Module):
     def forward(self, codes: Tensor, requested: Tensor) -> Tensor:
         """Give the mean error of redrawing images of these factual codes under those requested.
 
-        Shapes: gives (n, 1, 1, s, s).
+        Shapes: gives (n, 1, c, s, s).
 
         Examples
         --------
@@ -57,4 +58,5 @@ class Recentring(nn.Module):
         tensor([0.2500, 0.0000])
         """
         entered = self.entered(codes, requested).to(self.errors.device)
-        return torch.einsum("nc,chw->nhw", entered, self.errors)[:, None, None]
+        # The channels lie one below the other.
+        return torch.einsum("nc,chw->nhw", entered, self.errors).reshape(len(codes), 1, *self.image)

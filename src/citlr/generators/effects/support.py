@@ -94,22 +94,23 @@ def _shown(
 ) -> npt.NDArray[np.float64]:
     """Map (s, s) where the columns of `levels` (n, k), free of the basis, show an effect: 0 or 1."""
     n, columns = levels.shape
-    size = every.shape[-1]
+    channels, size = every.shape[1], every.shape[-1]
     if not columns:
         return np.zeros((size, size))
     orders = [np.arange(n), *(random.permutation(n) for _ in range(PERMUTATIONS))]
     # A permuted attribute is freed of the held covariates again, else it would borrow their effect.
     tried = np.concatenate([levels[order] - basis @ (basis.T @ levels[order]) for order in orders], axis=1)
     tried /= np.sqrt((tried**2).sum(axis=0))
-    cross, square, known = (np.zeros((k, size**2)) for k in (tried.shape[1], 1, basis.shape[1]))
+    cross, square, known = (np.zeros((k, channels * size**2)) for k in (tried.shape[1], 1, basis.shape[1]))
     for part in spans(n):
-        pixels = np.asarray(every[rows[part]], dtype=np.float64).reshape(-1, size**2)
+        pixels = np.asarray(every[rows[part]], dtype=np.float64).reshape(len(tried[part]), -1)
         cross += tried[part].T @ pixels
         known += basis[part].T @ pixels
         square += (pixels**2).sum(axis=0)
     rest = np.maximum(square - (known**2).sum(axis=0), 1e-12)
     squared = (n - basis.shape[1] - 1) * cross**2 / np.maximum(rest - cross**2, 1e-12)
-    squared = squared.reshape(len(orders), columns, size, size).max(axis=1)
+    # A pixel shows an effect where one of its channels does.
+    squared = squared.reshape(len(orders), columns * channels, size, size).max(axis=1)
     window = max(1, round(WINDOW * size) // 2 * 2 + 1)
     smooth = ndimage.uniform_filter(squared, size=(0, window, window), mode="nearest")
     highest = np.sort(smooth[1:].max(axis=(1, 2)))

@@ -8,6 +8,8 @@ says how far its own measured effect may be off, whatever the model looks at.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,15 +26,16 @@ class Uncertainty(nn.Module):
 
     deviations: Tensor
 
-    def __init__(self, conditions: Conditions, size: int) -> None:
+    def __init__(self, conditions: Conditions, size: int, channels: int = 1) -> None:
         super().__init__()
-        self.columns = conditions.columns(conditions.recorded)
-        self.register_buffer("deviations", torch.zeros(REPLICATES, len(self.columns), size, size))
+        self.columns, self.image = conditions.columns(conditions.recorded), (channels, size, size)
+        # The channels one below the other.
+        self.register_buffer("deviations", torch.zeros(REPLICATES, len(self.columns), channels * size, size))
 
     def of(self, codes: Tensor) -> Tensor:
         """Give what the mean image under each code deviates by, in each replicate.
 
-        Shapes: `codes` (levels, width); gives (REPLICATES, levels, s, s).
+        Shapes: `codes` (levels, width); gives (REPLICATES, levels, c, s, s).
 
         Examples
         --------
@@ -40,10 +43,11 @@ class Uncertainty(nn.Module):
         >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
         >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
         >>> Uncertainty(conditions, 4).of(conditions.encode(frame)).shape
-        torch.Size([12, 2, 4, 4])
+        torch.Size([12, 2, 1, 4, 4])
         """
         chosen = codes[:, self.columns].to(self.deviations)
-        return torch.einsum("lc,kchw->klhw", chosen, self.deviations)
+        found = torch.einsum("lc,kchw->klhw", chosen, self.deviations)
+        return found.reshape(*found.shape[:2], *self.image)
 
 
 def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
@@ -52,16 +56,20 @@ def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, see
     With the design D (a one and all codes), pixels x and a replicate's weights W, drawn from Exp(1) per patient, the
     effects are `b_W = (D' W D)^+ D' W x`; what is kept is `b_W - b_1`.
 
-    Shapes: gives (REPLICATES, columns, s, s).
+    Shapes: gives (REPLICATES, columns, c * s, s).
     """
-    size, random = data.pixels.shape[-1], np.random.default_rng(hashed_seed("uncertainty", seed))
+    size, entries, random = (
+        data.pixels.shape[-1],
+        math.prod(data.pixels.shape[1:]),
+        np.random.default_rng(hashed_seed("uncertainty", seed)),
+    )
     _, patients = np.unique(data.cohort.frame["patient_id"].astype(str), return_inverse=True)
     drawn = random.standard_exponential((REPLICATES, int(patients.max()) + 1))[:, patients]
     weights = np.concatenate([np.ones((1, len(patients))), drawn])
     design = np.concatenate([np.ones((len(codes), 1)), codes.double().numpy()], axis=1)
-    cross = np.zeros((len(weights), design.shape[1], size**2))
+    cross = np.zeros((len(weights), design.shape[1], entries))
     for part in spans(len(design)):
-        pixels = np.asarray(data.pixels[part], dtype=np.float64).reshape(-1, size**2)
+        pixels = np.asarray(data.pixels[part], dtype=np.float64).reshape(-1, entries)
         for k, weight in enumerate(weights):
             cross[k] += (design[part] * weight[part, None]).T @ pixels
     effects = np.stack([_solve(design, weight, one) for weight, one in zip(weights, cross, strict=True)])[:, 1:]
@@ -70,7 +78,7 @@ def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, see
         own = codes[:, conditions.span(variable.name)].double().numpy()
         kept.append(_centred(effects[:, conditions.span(variable.name)], own, bool(variable.levels)))
     every = np.concatenate(kept, axis=1)
-    return torch.from_numpy(every[1:] - every[:1]).float().reshape(REPLICATES, -1, size, size)
+    return torch.from_numpy(every[1:] - every[:1]).float().reshape(REPLICATES, every.shape[1], -1, size)
 
 
 def _solve(

@@ -21,18 +21,22 @@ RASTER = 32
 
 
 class ProbeNet(nn.Module):
-    """Images (n, 1, s, s) to features (n, d), and from these to one set of logits per target.
+    """Images (n, c, s, s) to features (n, d), and from these to one set of logits per target.
 
     - `sizes`: Number of levels of each target.
+    - `image_channels`: c, 1 of grey images and 3 of colour.
     - `channels`: Widths; each stage after the first halves the resolution.
     """
 
-    # Channels that `prepared` gives.
+    # Channels that `prepared` gives of one channel of an image.
     inputs = 4
 
-    def __init__(self, sizes: Sequence[int], channels: tuple[int, ...] = (16, 32, 64)) -> None:
+    def __init__(
+        self, sizes: Sequence[int], channels: tuple[int, ...] = (16, 32, 64), *, image_channels: int = 1
+    ) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(self.inputs, channels[0], 3, padding=1)
+        self.image_channels = image_channels
+        self.stem = nn.Conv2d(self.inputs * image_channels, channels[0], 3, padding=1)
         widths = (channels[0], *channels)
         self.stages = nn.ModuleList(
             Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
@@ -44,11 +48,11 @@ class ProbeNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Give what the first convolution sees, (n, inputs, h, w), of images (n, 1, s, s) in [0, 1]."""
+        """Give what the first convolution sees, (n, inputs * c, h, w), of images (n, c, s, s) in [0, 1]."""
         return functional.pixel_unshuffle(images * 2 - 1, 2)
 
     def features(self, images: Tensor) -> Tensor:
-        """Give features (n, d) of images (n, 1, s, s) in [0, 1]; d is the last of the widths."""
+        """Give features (n, d) of images (n, c, s, s) in [0, 1]; d is the last of the widths."""
         x = self.stem(self.prepared(images).contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             x = stage(x)
@@ -58,34 +62,35 @@ class ProbeNet(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the logits of each target, (n, levels), of images (n, 1, s, s) in [0, 1]."""
+        """Give the logits of each target, (n, levels), of images (n, c, s, s) in [0, 1]."""
         found = self.features(images)
         return [head(found) for head in self.heads]
 
 
 class ResNetProbe(nn.Module):
-    """The publication's attribute classifier: ResNet-34 (He et al. 2016) on grey images, one head per target.
+    """The publication's attribute classifier: ResNet-34 (He et al. 2016), one head per target.
 
     - `sizes`: Number of levels of each target.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], *, image_channels: int = 1) -> None:
         super().__init__()
+        self.image_channels = image_channels
         from torchvision.models import resnet34
 
         self.net = resnet34(weights=None)
-        self.net.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        self.net.conv1 = nn.Conv2d(image_channels, 64, 7, stride=2, padding=3, bias=False)
         self.net.fc = nn.Identity()
         self.heads = nn.ModuleList(nn.Linear(512, size) for size in sizes)
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        """Give pooled features (n, 512) of images (n, 1, s, s) in [0, 1]."""
+        """Give pooled features (n, 512) of images (n, c, s, s) in [0, 1]."""
         found: Tensor = self.net((images * 2 - 1).contiguous(memory_format=torch.channels_last))
         return found
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the logits of each target, (n, levels), of images (n, 1, s, s) in [0, 1]."""
+        """Give the logits of each target, (n, levels), of images (n, c, s, s) in [0, 1]."""
         found = self.features(images)
         return [head(found) for head in self.heads]
 
@@ -107,11 +112,11 @@ class FineProbeNet(ProbeNet):
     (torch.Size([1, 7, 32, 32]), torch.Size([1, 2]))
     """
 
-    def __init__(self, sizes: Sequence[int], *, size: int) -> None:
+    def __init__(self, sizes: Sequence[int], *, size: int, image_channels: int = 1) -> None:
         cell = max(1, size // RASTER)
         self.reaches = tuple(2**k for k in range(cell.bit_length()) if 2**k <= max(1, cell // 2))
         self.inputs = 4 + 3 * len(self.reaches)
-        super().__init__(sizes)
+        super().__init__(sizes, image_channels=image_channels)
 
     def prepared(self, images: Tensor) -> Tensor:
         """Give the image at twice the raster, taken apart, and the strength of its differences, on the raster."""
@@ -128,11 +133,12 @@ class FineProbeNet(ProbeNet):
         return torch.cat(parts, dim=1)
 
 
-def make_net(architecture: str, counts: Sequence[int], size: int) -> ProbeNet | ResNetProbe:
-    """Make an untrained network for targets of so many levels each, and images of this size."""
+def make_net(architecture: str, counts: Sequence[int], size: int, image_channels: int = 1) -> ProbeNet | ResNetProbe:
+    """Make an untrained network for targets of so many levels each, and images of this size and so many channels."""
     if architecture == "fine":
-        return FineProbeNet(counts, size=size)
-    return ResNetProbe(counts) if architecture == "resnet34" else ProbeNet(counts)
+        return FineProbeNet(counts, size=size, image_channels=image_channels)
+    kind = ResNetProbe if architecture == "resnet34" else ProbeNet
+    return kind(counts, image_channels=image_channels)
 
 
 # Architectures of probes, with the learning rate that each is trained with.

@@ -56,7 +56,7 @@ class Probes:
     def read(self, images: Images, *, level: str | None = None) -> dict[str, npt.NDArray[np.float32]]:
         """Give the probability of each level of each target.
 
-        Shapes: `images` (n, 1, size, size) in [0, 1]; gives (n, levels).
+        Shapes: `images` (n, c, size, size) in [0, 1]; gives (n, levels).
         """
         parts: list[list[npt.NDArray[np.float32]]] = []
         for span in spans(len(images), 64):
@@ -106,6 +106,7 @@ class Probes:
             "trusted": dict(self.trusted),
             "offsets": {name: {level: list(one) for level, one in own.items()} for name, own in self.offsets.items()},
         }
+        content |= {} if self.net.image_channels == 1 else {"image_channels": self.net.image_channels}
         write_json(Path(directory) / "probe.json", content)
 
 
@@ -116,7 +117,8 @@ def load_probes(directory: Path) -> Probes:
         Target(item["name"], tuple(item["levels"]), tuple(item["cuts"]), tuple(item["centres"]))
         for item in content["targets"]
     )
-    net = make_net(content["architecture"], [len(target.levels) for target in targets], content["size"])
+    counts = [len(target.levels) for target in targets]
+    net = make_net(content["architecture"], counts, content["size"], content.get("image_channels", 1))
     load_module(net, Path(directory) / "probe.safetensors")
     net.eval()
     known = (content["accuracy"], content["trusted"], content["architecture"], content["offsets"])

@@ -87,7 +87,7 @@ def fit_probes(
     # The choice among the weights is balanced too: unbalanced, it would fall on those that read the other group along.
     weights = [_balance(part, targets, n_attributes=count) for part in codes]
     with seeded(seed, "probe"):
-        net = make_net(architecture, [len(target.levels) for target in targets], size)
+        net = make_net(architecture, [len(target.levels) for target in targets], size, train.channels)
     session = Session(Trainer("cpu", "32-true"), seed, directory, narrator or Narrator(), ema=0.98)
     learner = session.learner(net, rate=ARCHITECTURES[architecture], weight_decay=1e-2)
 

@@ -36,7 +36,7 @@ def cycle_composition(
 ) -> dict[int, Cycle]:
     """Redraw images under their factual level again and again (Monteiro et al. 2023, composition).
 
-    Shapes: `images` (n, 1, s, s) in [0, 1].
+    Shapes: `images` (n, c, s, s) in [0, 1].
     """
     current, found = images, {}
     for cycle in range(1, cycles + 1):
@@ -77,7 +77,7 @@ def redraw_as(
 ) -> Images:
     """Redraw each image once, under a level of its own.
 
-    Shapes: gives (n, 1, s, s) in [0, 1].
+    Shapes: gives (n, c, s, s) in [0, 1].
     """
     wanted = np.asarray([as_level(level) for level in levels])
     out = np.empty_like(images)

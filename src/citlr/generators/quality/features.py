@@ -29,7 +29,7 @@ MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Extractor:
     """Images to features, and the name that a report gives them.
 
-    - `net`: Images (n, 1, s, s) in [0, 1] to features (n, d).
+    - `net`: Images (n, c, s, s) in [0, 1] to features (n, d).
     """
 
     name: str
@@ -37,7 +37,7 @@ class Extractor:
 
     @torch.no_grad()
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
-        """Give features (n, d) of images (n, 1, s, s) in [0, 1]."""
+        """Give features (n, d) of images (n, c, s, s) in [0, 1]."""
         parts = [
             self.net(torch.from_numpy(np.ascontiguousarray(images[start : start + 32]))).numpy()
             for start in range(0, len(images), 32)
@@ -80,8 +80,8 @@ def _inception(file: Path) -> Extractor:
     mean, spread = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, SPREAD))
 
     def features(images: Tensor) -> Tensor:
-        grey = functional.interpolate(images, size=(299, 299), mode="bilinear", align_corners=False, antialias=True)
-        found: Tensor = net((grey.expand(-1, 3, -1, -1) - mean) / spread)
+        scaled = functional.interpolate(images, size=(299, 299), mode="bilinear", align_corners=False, antialias=True)
+        found: Tensor = net((scaled.expand(-1, 3, -1, -1) - mean) / spread)
         return found
 
     return Extractor(f"torchvision Inception-v3, weights {file.name}, 2048 features", features)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from citlr.data.pixels.colour import luminance
 from citlr.generators.base import Images
 from citlr.generators.edits.warps import blur, gradient
 from citlr.generators.effects.contrasts import Design, design_of
@@ -42,7 +43,14 @@ REDRAWS, ALPHA = 999, 0.01
 
 
 def describe(images: Images) -> npt.NDArray[np.float32]:
-    """Describe images (n, 1, s, s) by numbers (n, width): grey values, energies, directions and shapes of grains."""
+    """Describe images (n, c, s, s) by numbers (n, width): grey values, energies, directions and shapes of grains.
+
+    Images in colour are described by their luminance, and by what red and blue differ from it by, place by place.
+    """
+    if images.shape[1] > 1:
+        grey = luminance(images)
+        tint = functional.adaptive_avg_pool2d(torch.from_numpy(images[:, [0, 2]] - grey), MIDDLE).flatten(1)
+        return np.concatenate([describe(grey), tint.numpy()], axis=1)
     parts = torch.split(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), 256)
     return np.concatenate([_described(part).numpy() for part in parts])
 

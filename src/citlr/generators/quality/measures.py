@@ -60,7 +60,7 @@ def effect_map(generated: Array, true: Array) -> EffectMap:
 def composition(images: Array, null: Array) -> float:
     """Mean absolute change of images by the null intervention (Monteiro et al. 2023); 0 is perfect.
 
-    Shapes: `images` (n, 1, s, s) in [0, 1], `null` (n, draws, 1, s, s) in [0, 1].
+    Shapes: `images` (n, c, s, s) in [0, 1], `null` (n, draws, c, s, s) in [0, 1].
 
     Examples
     --------
@@ -73,7 +73,7 @@ def composition(images: Array, null: Array) -> float:
 def similarity(images: Array, null: Array) -> float:
     """Mean structural similarity (Wang et al. 2004, 7 x 7 windows) of images with their null interventions.
 
-    Shapes: `images` (n, 1, s, s) in [0, 1], `null` (n, draws, 1, s, s) in [0, 1].
+    Shapes: `images` (n, c, s, s) in [0, 1], `null` (n, draws, c, s, s) in [0, 1].
 
     Examples
     --------

@@ -139,7 +139,7 @@ class QualityMeter:
     def read(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> ShardReadings:
         """Read a shard, and change nothing.
 
-        Shapes: `images` (n, 1, s, s) in [0, 1], `generated` (n, levels, draws, 1, s, s) in [0, 1].
+        Shapes: `images` (n, c, s, s) in [0, 1], `generated` (n, levels, draws, c, s, s) in [0, 1].
         """
         n, k, draws = generated.shape[:3]
         if k != len(self.levels) or len(images) != n:

@@ -12,7 +12,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     The mean over windows of
     `(2 m_a m_b + c1) (2 s_ab + c2) / ((m_a^2 + m_b^2 + c1) (s_a^2 + s_b^2 + c2))`, c1 = 0.01^2, c2 = 0.03^2.
 
-    Shapes: `a, b` (n, 1, s, s) in [0, 1]; gives (n,).
+    Shapes: `a, b` (n, c, s, s) in [0, 1]; gives (n,).
 
     Examples
     --------

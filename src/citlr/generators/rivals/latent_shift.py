@@ -82,7 +82,7 @@ class LatentShiftConfig(DirectConfig):
         for name in ("preset", "size", "hold"):
             if name in given:
                 raise InputError(f"autoencoder names '{name}', which is that of the generator: give it there.")
-        own = {name: getattr(self, name) for name in ("size", "hold", "patience")}
+        own = {name: getattr(self, name) for name in ("size", "hold", "patience", "image_channels")}
         return LDMConfig.preset_of(self.preset, **{**own, **given})
 
     @classmethod
@@ -153,7 +153,7 @@ class LatentShift(DirectGenerator):
         """Build autoencoder and probe."""
         config, latent = self.config, self.config.latent_config()
         with seeded(seed, "autoencoder"):
-            self.autoencoder = Autoencoder(latent.autoencoder).to(self.device)
+            self.autoencoder = Autoencoder(latent.autoencoder, latent.image_channels).to(self.device)
         with seeded(seed, "latent-probe"):
             channels = latent.autoencoder.latent_channels
             probe = LatentProbe(channels, conditions.width, config.probe_channels, config.probe_grid)

@@ -122,14 +122,14 @@ class VAENet(nn.Module):
         super().__init__()
         first, *rest = config.channels
         last, self.side = config.channels[-1], config.size // config.factor
-        self.stem = nn.Conv2d(16 + width, first, 3, padding=1)
+        self.stem = nn.Conv2d(16 * config.image_channels + width, first, 3, padding=1)
         steps = list(zip((first, *config.channels), (first, *rest), strict=False))
         self.down = nn.ModuleList(Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(steps))
         self.posterior = nn.Linear(last * self.side**2, 2 * config.latent)
         self.open = nn.Linear(config.latent + width, last * self.side**2)
         self.tell = nn.ModuleList(nn.Conv2d(b + width, b, 1) for _, b in reversed(steps))
         self.up = nn.ModuleList(Residual(b, a, stride=1) for a, b in reversed(steps))
-        self.out = nn.Conv2d(first, 16, 3, padding=1)
+        self.out = nn.Conv2d(first, 16 * config.image_channels, 3, padding=1)
         self.to(memory_format=torch.channels_last)
 
     def moments(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ def augment(images: Tensor, rng: torch.Generator) -> Tensor:
 
     Never mirrored: the heart is on the left.
 
-    Shapes: `images` (n, 1, H, W); gives (n, 1, H, W).
+    Shapes: `images` (n, c, H, W); gives (n, c, H, W).
     """
 
     def uniform(*shape: int) -> Tensor:

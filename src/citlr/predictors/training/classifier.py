@@ -206,7 +206,8 @@ class Training:
 
     def _card(self, entry: Round) -> dict[str, Any]:
         more = {**self.network.architecture(), "start": asdict(self.start), "seed": self.seed, "round": asdict(entry)}
-        return make_card(self.network.labels, input=InputSpec(size=self.settings.size), **more)
+        spec = InputSpec(size=self.settings.size, channels=self.splits[0].channels)
+        return make_card(self.network.labels, input=spec, **more)
 
     def finish(self, rounds: list[Round], *, export: bool) -> TrainedClassifier:
         """Export the best checkpoint, unless that is done or not wanted, and describe the training."""

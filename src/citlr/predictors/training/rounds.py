@@ -123,7 +123,7 @@ class Batches:
         self._ahead: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]] = iter(())
 
     def of(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Give the rows (n,) of a step, and their images (n, 1, size, size)."""
+        """Give the rows (n,) of a step, and their images (n, c, size, size)."""
         # Where memory ran out, the batches from there on are others than were read ahead.
         if step % self.round_steps == 0 or self._next != (step, self.trainer.halved):
             steps = range(step, (step // self.round_steps + 1) * self.round_steps)

@@ -106,7 +106,7 @@ class Start:
 
 
 class ZooNetwork(nn.Module):
-    """One of the networks: gray images (n, 1, H, W) in [0, 1] to logits (n, n_labels).
+    """One of the networks: images (n, 1, H, W), or (n, 3, H, W) in colour, in [0, 1] to logits (n, n_labels).
 
     - `arch`: One of `ARCHITECTURES`, or `PROBE`.
     """

@@ -14,7 +14,7 @@ from PIL import Image
 
 from citlr.errors import InputError
 
-Grey = NDArray[np.uint8]
+Picture = NDArray[np.uint8]
 # Okabe and Ito's blue and vermilion, darkened at the ends; white is "unchanged".
 DIVERGING = ("#00304f", "#0072b2", "#8cc0e0", "#ffffff", "#f0b285", "#d55e00", "#6e2c00")
 _STEPS = 129  # colours of a map: odd, so that "unchanged" has its own
@@ -26,14 +26,14 @@ class Strip:
 
     - `caption`: Shown under the strip as it is given: never put an identifier or a path into it.
     - `factual`: The level that the original image has.
-    - `original` (H, W)
-    - `levels` (H, W): The image redrawn under each level; `factual` must be one of them.
+    - `original` (H, W), or (H, W, 3) in colour
+    - `levels` of the same shape: The image redrawn under each level; `factual` must be one of them.
     """
 
     caption: str
     factual: str
-    original: Grey
-    levels: dict[str, Grey]
+    original: Picture
+    levels: dict[str, Picture]
 
     def __post_init__(self) -> None:
         if self.factual not in self.levels:
@@ -43,14 +43,15 @@ class Strip:
                 f"(levels: {known}); add the null intervention."
             )
         for name, image in {"original": self.original, **self.levels}.items():
-            if image.dtype != np.uint8 or image.ndim != 2 or image.shape != self.original.shape:
+            grey_or_rgb = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+            if image.dtype != np.uint8 or not grey_or_rgb or image.shape != self.original.shape:
                 raise InputError(
                     f"The strip '{self.caption}' holds '{name}' as {image.dtype} of shape {image.shape}; "
-                    f"it takes uint8 images of one shape (H, W)."
+                    f"it takes uint8 images of one shape (H, W), or (H, W, 3)."
                 )
 
     @property
-    def null(self) -> Grey:
+    def null(self) -> Picture:
         """The image redrawn at its own level."""
         return self.levels[self.factual]
 
@@ -83,12 +84,12 @@ class Gallery:
         return max(0.05, math.ceil(max(largest, default=0.0) / 0.05 - 1e-9) * 0.05)
 
 
-def signed_difference(counterfactual: Grey, null: Grey) -> NDArray[np.float32]:
+def signed_difference(counterfactual: Picture, null: Picture) -> NDArray[np.float32]:
     """Subtract the null intervention from a counterfactual: do(a') - do(a).
 
     Both are generated, so the reconstruction error of the generator cancels; the original would bring it in.
 
-    Shapes: `counterfactual, null` (H, W); gives (H, W).
+    Shapes: `counterfactual, null` (H, W) or (H, W, 3); gives the same.
 
     Examples
     --------
@@ -171,7 +172,10 @@ class StripView:
 
 @dataclass(frozen=True)
 class GalleryView:
-    """The gallery as the page shows it: strips, the scale of the maps with its colour bar, how it was stored."""
+    """The gallery as the page shows it: strips, the scale of the maps with its colour bar, how it was stored.
+
+    Of images in colour there is no bar: their maps show every channel around mid-grey.
+    """
 
     strips: tuple[StripView, ...]
     attribute: str
@@ -202,21 +206,23 @@ def encode(gallery: Gallery, *, budget: int = 5_000_000) -> GalleryView:
         strips = tuple(_strip(strip, gallery.attribute, scale, side, quality) for strip in gallery.strips)
         if sum(len(tile.uri) for strip in strips for tile in strip.tiles) <= budget:
             break
-    bar = np.linspace(-1, 1, _STEPS)[None, :]
+    colour = any(strip.original.ndim == 3 for strip in gallery.strips)
+    bar = "" if colour else _png_map(np.linspace(-1, 1, _STEPS)[None, :], 1.0, _STEPS)
     pictures = [len(tile.uri) for strip in strips for tile in strip.tiles]
     said = f"{len(pictures)} pictures take {sum(pictures) / 1e6:.1f} MB of this page. {storage}"
-    return GalleryView(strips, gallery.attribute, gallery.note, scale, _png_map(bar, 1.0, _STEPS), said)
+    return GalleryView(strips, gallery.attribute, gallery.note, scale, bar, said)
 
 
 def _strip(strip: Strip, attribute: str, scale: float, side: int, quality: int | None) -> StripView:
     where = f"of the image {strip.caption}"
+    what, values = ("radiograph", "grey values") if strip.original.ndim == 2 else ("picture", "red, green and blue")
 
-    def tile(image: Grey, heading: str, role: str, alt: str) -> Tile:
-        uri, (width, height) = _grey_uri(image, side, quality)
+    def tile(image: Picture, heading: str, role: str, alt: str) -> Tile:
+        uri, (width, height) = _picture_uri(image, side, quality)
         return Tile(uri, width, height, heading, role, alt)
 
     tiles = [
-        tile(strip.original, "original", "original", f"Original radiograph {where}, {attribute} {strip.factual}."),
+        tile(strip.original, "original", "original", f"Original {what} {where}, {attribute} {strip.factual}."),
         tile(
             strip.null,
             strip.factual,
@@ -228,7 +234,7 @@ def _strip(strip: Strip, attribute: str, scale: float, side: int, quality: int |
         change = signed_difference(strip.levels[level], strip.null)
         tiles.append(tile(strip.levels[level], level, "counterfactual", f"Counterfactual {where}: redrawn as {level}."))
         alt = (
-            f"Signed difference map {where}: {level} minus {strip.factual}; grey values change by "
+            f"Signed difference map {where}: {level} minus {strip.factual}; {values} change by "
             f"{np.abs(change).mean() * 100:.1f} % on average and {np.abs(change).max() * 100:.0f} % at most."
         )
         shape = _fit(change.shape[1], change.shape[0], side)
@@ -241,7 +247,7 @@ def _fit(width: int, height: int, side: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _grey_uri(image: Grey, side: int, quality: int | None) -> tuple[str, tuple[int, int]]:
+def _picture_uri(image: Picture, side: int, quality: int | None) -> tuple[str, tuple[int, int]]:
     picture = Image.fromarray(image)
     size = _fit(*picture.size, side)
     if size != picture.size:
@@ -256,12 +262,17 @@ def _grey_uri(image: Grey, side: int, quality: int | None) -> tuple[str, tuple[i
 
 def _png_map(difference: NDArray[np.floating], scale: float, side: int) -> str:
     size = _fit(difference.shape[1], difference.shape[0], side)
+    buffer = io.BytesIO()
+    if difference.ndim == 3:
+        around = np.clip(0.5 + difference / (2 * scale), 0, 1)
+        shown = Image.fromarray((255 * around).round().astype(np.uint8)).resize(size, Image.Resampling.BOX)
+        shown.save(buffer, "PNG", optimize=True)
+        return _uri(buffer, "png")
     if size != (difference.shape[1], difference.shape[0]):
         resized = Image.fromarray(difference.astype(np.float32)).resize(size, Image.Resampling.BOX)
         difference = np.asarray(resized)
     picture = Image.fromarray(_steps(difference, scale)).convert("L")
     picture.putpalette(_palette().ravel().tolist())
-    buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return _uri(buffer, "png")
 

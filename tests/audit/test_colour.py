@@ -1,0 +1,244 @@
+"""Colour through the whole chain: generators, models, gallery, a closed model's pictures, and a verdict by the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import colours
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from as_user import citlr
+from pages import ROOT, commands
+from PIL import Image
+from torch import nn
+
+import citlr as package
+from citlr.console import Narrator
+from citlr.data.cohort import Cohort
+from citlr.data.counterfactuals import CounterfactualSet
+from citlr.data.images import encode_png, interleaved
+from citlr.errors import InputError
+from citlr.exchange.closed import encode, export_blind
+from citlr.generators.probes.probe import load_probes
+from citlr.generators.probes.training import ProbeSettings, fit_probes
+from citlr.generators.quality.features import Extractor
+from citlr.generators.quality.left import describe
+from citlr.generators.quality.measures import effect_map
+from citlr.generators.quality.meter import QualityMeter
+from citlr.generators.registry import build_generator, load_generator
+from citlr.predictors.export import export_program, make_card
+from citlr.predictors.loading import load_predictor
+from citlr.predictors.specs import InputSpec
+from citlr.report.charts.gallery import Gallery, Strip
+from citlr.report.charts.gallery import encode as encode_gallery
+
+PAGE = (ROOT / "docs" / "colour.md").read_text(encoding="utf-8")
+QUIET = Narrator(quiet=True)
+LEVELS = ["female", "male"]
+SHORT: dict[str, dict[str, Any]] = {
+    "dldm": {"ae_steps": 20, "ae_channels": [8], "unet_channels": [16, 16], "denoiser_steps": 10},
+    "cldm": {"ae_steps": 5, "ae_channels": [8], "unet_channels": [16, 16], "denoiser_steps": 5},
+    "vae": {"steps": 5},
+    "latent-shift": {"autoencoder": {"ae_steps": 5, "ae_channels": [8]}, "probe_steps": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    return colours.cohort(tmp_path_factory.mktemp("colour"), 200)
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_generators_redraw_red_green_and_blue(cohort: Cohort, kind: str, tmp_path: Path) -> None:
+    train, validation = cohort.part("train"), cohort.part("validation")
+    model = build_generator(kind, size=32, preset="tiny", **SHORT[kind]).fit(train, validation, narrator=QUIET)
+    some = cohort.part("test").take(np.arange(6))
+    images = some.pixels(size=32)
+    drawn = model.generate(images, some.frame, attribute="sex", levels=LEVELS, draws=2)
+    assert drawn.shape == (6, 2, 2, 3, 32, 32)
+    assert model.reconstruct(images).shape == images.shape
+    model.save(tmp_path / kind)
+    again = load_generator(tmp_path / kind)
+    assert again.fingerprint() == model.fingerprint()
+    assert np.allclose(again.generate(images, some.frame, attribute="sex", levels=LEVELS, draws=2), drawn, atol=1e-5)
+    with pytest.raises(InputError, match=r"needs \(n, 3, 32, 32\)"):
+        model.generate(images[:, :1], some.frame, attribute="sex", levels=LEVELS)
+
+
+def test_a_change_of_hue_is_drawn_and_read_where_luminance_shows_next_to_nothing(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    train, validation, test = (cohort.part(name) for name in ("train", "validation", "test"))
+    model = build_generator("dldm", size=32, hold=["mel"], preset="tiny", **SHORT["dldm"])
+    model.fit(train, validation, narrator=QUIET)
+    images = test.pixels(size=32)
+    drawn = model.generate(images, test.frame, attribute="sex", levels=LEVELS, draws=2)
+    true = np.broadcast_to(colours.TONE, images.shape)
+    found = effect_map(drawn[:, 1].mean(axis=1) - drawn[:, 0].mean(axis=1), true)
+    assert found.cosine > 0.9
+    assert 0.7 < found.scale < 1.3
+    assert model.mean_replicates("sex", LEVELS).shape[1:] == (2, 3, 32, 32)
+    probes = fit_probes(train, validation, ProbeSettings(["sex"], 32, steps=30), narrator=QUIET)
+    probes.save(tmp_path)
+    assert np.allclose(load_probes(tmp_path).read(images)["sex"], probes.read(images)["sex"])
+    meter = QualityMeter(probes, attribute="sex", levels=LEVELS)
+    meter.add(images, drawn, test.frame["sex"])
+    assert min(meter.report().effectiveness.values()) > 0.9
+    # What describes images for what is left of an attribute sees the hue, too.
+    males = (test.frame["sex"] == "male").to_numpy()
+    width = describe(images[:, :1]).shape[1]
+    tint = describe(images)[:, width:]
+    assert np.abs(tint[males].mean(axis=0) - tint[~males].mean(axis=0)).max() > 0.05
+
+
+def test_grey_settings_do_not_speak_of_channels_and_edits_refuse_colour(cohort: Cohort) -> None:
+    assert "image_channels" not in build_generator("dldm", size=32, preset="tiny").config.to_json()
+    edits = build_generator("edits", size=32)
+    with pytest.raises(InputError, match="'edits' redraws grey images, and the cohort is in colour: take dldm"):
+        edits.fit(cohort.part("train"), cohort.part("validation"), narrator=QUIET)
+
+
+def test_a_model_of_three_channels_sees_colour_and_one_of_grey_only_what_it_declares() -> None:
+    images = np.random.default_rng(0).random((4, 3, 8, 8)).astype(np.float32)
+    mean, std = (0.7, 0.5, 0.4), (0.2, 0.25, 0.3)
+    spec = InputSpec(size=8, channels=3, mean=mean, std=std)
+    expected = (images - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    assert np.allclose(spec.prepare(torch.from_numpy(images)).numpy(), expected, atol=1e-5)
+    model = load_predictor(lambda x: x.mean(axis=(2, 3))[:, :1], labels=["red"], input={"channels": 3})
+    assert np.allclose(model.predict(images)[:, 0], images[:, 0].mean(axis=(1, 2)), atol=1e-6)
+    grey = load_predictor(lambda x: x.mean(axis=(1, 2, 3)), labels=["bright"])
+    with pytest.raises(InputError, match=r"in colour and the model's input has one channel: declare input: \{channels"):
+        grey.predict(images)
+    told = load_predictor(lambda x: x.mean(axis=(1, 2, 3)), labels=["bright"], input={"luminance": True})
+    weighted = (images.mean(axis=(2, 3)) * [0.299, 0.587, 0.114]).sum(axis=1)
+    assert np.allclose(told.predict(images)[:, 0], weighted, atol=1e-6)
+    assert "luminance" not in InputSpec(size=8).model_dump()
+    with pytest.raises(InputError, match="luminance is of models that take one channel"):
+        InputSpec(channels=3, luminance=True)
+
+
+def test_the_gallery_shows_colour_and_differences_around_mid_grey() -> None:
+    null = np.full((6, 6, 3), 100, np.uint8)
+    redder = null + np.asarray([50, 0, 0], np.uint8)
+    view = encode_gallery(Gallery((Strip("1", "f", null, {"f": null, "m": redder}),), "sex"))
+    assert view.colour_bar == ""
+    shown = {tile.role: base64.b64decode(tile.uri.split(",")[1]) for tile in view.strips[0].tiles}
+    first = {role: Image.open(io.BytesIO(one)).convert("RGB").getpixel((0, 0)) for role, one in shown.items()}
+    assert first["counterfactual"] == (150, 100, 100)
+    red, green, blue = first["difference"]
+    assert (green, blue) == (128, 128)
+    assert red > 240
+    with pytest.raises(InputError, match="images of one shape"):
+        Strip("1", "f", null, {"f": null[..., 0]})
+
+
+def test_a_closed_model_gets_pictures_in_colour() -> None:
+    image = np.random.default_rng(0).random((3, 8, 8)).astype(np.float32)
+    pixels = interleaved(np.round(image * 255).astype(np.uint8))
+    assert (np.asarray(Image.open(io.BytesIO(encode(image, "x", "png")))) == pixels).all()
+    assert Image.open(io.BytesIO(encode(image, "x", "jpeg"))).mode == "RGB"
+    pydicom = pytest.importorskip("pydicom")
+    found = pydicom.dcmread(io.BytesIO(encode(image, "x0123456789abcdef", "dicom")))
+    assert found.PhotometricInterpretation == "RGB"
+    assert (found.pixel_array == pixels).all()
+
+
+def test_somebody_elses_pictures_in_colour_are_answered_in_colour(cohort: Cohort, tmp_path: Path) -> None:
+    test, rows = cohort.part("test").take(np.arange(4)), []
+    for number in map(int, test.frame["image_id"]):
+        for level in LEVELS:
+            image = colours.skin(number, male=level == "male", spot=colours.sides(number)[1])
+            for draw in range(2):
+                rows.append((number, level, draw, f"{number}{level}{draw}.png"))
+                (tmp_path / rows[-1][-1]).write_bytes(encode_png(image))
+    pd.DataFrame(rows, columns=["image_id", "level", "draw", "path"]).to_csv(tmp_path / "t.csv", index=False)
+    found = package.read_counterfactuals(tmp_path / "t.csv", test, attribute="sex", size=32, narrator=QUIET)
+    drawn = found.main.read(0).drawn
+    assert drawn.shape == (4, 2, 2, 3, 32, 32)
+    # Clipping aside, these are exact.
+    assert np.abs(np.median(drawn[:, 1, 0] - drawn[:, 0, 0], axis=(0, 2, 3)) - colours.TONE.ravel()).max() < 0.01
+    written = export_blind(found.sets, test, key_folder=tmp_path / "key", out=tmp_path / "out")
+    pictures = [Image.open(io.BytesIO(file.read_bytes())) for file in written.folder.glob("*.png")]
+    assert (len(pictures), {picture.mode for picture in pictures}) == (20, {"RGB"})
+
+
+def test_features_of_colour_are_given_three_channels() -> None:
+    images = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
+    assert Extractor("mean", lambda x: x.mean(dim=(2, 3)))(images).shape == (3, 3)
+
+
+@pytest.fixture(scope="module")
+def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user of the page has: HAM10000, a model that reads red, and the page's configuration, made quick."""
+    root = tmp_path_factory.mktemp("brought")
+    colours.ham10000(root / "HAM10000", 120)
+    net = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 1))
+    with torch.no_grad():
+        net[2].weight.copy_(torch.tensor([2.0, 0.0, 0.0]).repeat_interleave(16)[None] / 16)
+    export_program(net, root / "model.pt2", make_card(["mel"], input=InputSpec(size=32, channels=3)))
+    page = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])
+    page["cohort"]["min_patients_per_level"] = 5
+    page["generator"] |= {"size": 32, "preset": "tiny", "options": SHORT["dldm"]}
+    page["model"]["input"]["size"] = 32
+    quick = {
+        "generate": {"draws": 2, "shard": 16},
+        "gates": {"probe_steps": 24},
+        "test": {"randomizations": 199},
+        "controls": {"placebo_images": 8, "replicate_images": 8, "planted": [4.0], "bootstraps": 5},
+        "quality": {"cycles": 2},
+        "report": {"gallery": 1},
+    }
+    (root / "audit.yaml").write_text(yaml.safe_dump({**page, **quick}))
+    return root
+
+
+def test_the_page_leads_from_ham10000_to_a_verdict(brought: Path) -> None:
+    prepare, audit = commands("colour.md")
+    done = citlr(*prepare, "--quiet", cwd=brought)
+    assert done.returncode == 0, done.stderr
+    done = citlr(*audit, "--quiet", cwd=brought)
+    assert done.returncode == 0, done.stderr
+    drawn = CounterfactualSet.open(brought / "run" / "counterfactuals" / "levels")
+    assert drawn.plan.channels == 3
+    change = drawn.read(0).drawn
+    hue = np.median(change[:, 1] - change[:, 0], axis=(0, 1, 3, 4))
+    assert (np.sign(hue) == np.sign(colours.TONE.ravel())).all()
+    result = json.loads((brought / "run" / "audit.json").read_text())
+    assert [test["attribute"] for test in result["tests"]] == ["sex"]
+    page = (brought / "run" / "audit.html").read_text()
+    assert "around mid-grey" in page
+    assert "Original picture" in page
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("generator", "kind", "edits", "'edits' redraws grey images, and the cohort is in colour"),
+        ("model", "input", {"size": 32}, "The images are in colour and the model's input has one channel"),
+        ("quality", "features", "torchxrayvision:densenet121-res224-all", "torchxrayvision"),
+        ("cohort", "channels", 2, "channels"),
+        ("cohort", "channels", 1, "cohort.channels cannot be set for the prepared cohort"),
+    ],
+)
+def test_what_cannot_see_colour_is_refused_before_anything_is_trained(
+    brought: Path, tmp_path: Path, section: str, key: str, value: object, said: str
+) -> None:
+    if not (brought / "cohort").is_dir():
+        assert citlr(*commands("colour.md")[0], "--quiet", cwd=brought).returncode == 0
+    config = yaml.safe_load((brought / "audit.yaml").read_text())
+    config[section][key] = value
+    if value == "edits":
+        del config["generator"]["options"], config["generator"]["preset"]
+    (brought / "bad.yaml").write_text(yaml.safe_dump(config))
+    done = citlr("audit", "bad.yaml", "--out", tmp_path / "run", "--quiet", cwd=brought)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "run" / "generator").exists()
