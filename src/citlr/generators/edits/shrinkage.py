@@ -63,11 +63,11 @@ def lower_root(matrix: Floats) -> Floats:
     [[1.0, 0.0], [0.0, 1.0]]
     """
     try:
-        return np.asarray(np.linalg.cholesky(matrix))
+        return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(matrix)
         upper = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 1.0))).T, mode="r")
-        found: Floats = (upper * np.where(np.diag(upper) < 0, -1.0, 1.0)[:, None]).T
+        found: Floats = (upper * np.sign(np.diag(upper))[:, None]).T + 0.0  # no zero is negative
         return found
 
 

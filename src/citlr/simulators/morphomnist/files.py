@@ -80,7 +80,7 @@ def _from_npz(file: Path) -> tuple[Digits, Digits]:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError) as error:
         raise InputError(f"'{file}' cannot be read as an .npz: it is damaged, or another kind of file.") from error
-    train, test = (_checked(*arrays[k : k + 2], f"'{file}', {ARRAYS[k]}") for k in (0, 2))
+    train, test = (_checked(arrays[k], arrays[k + 1], f"'{file}', {ARRAYS[k]}") for k in (0, 2))
     return train, test
 
 
@@ -100,7 +100,7 @@ def _from_idx(folder: Path, split: str) -> Digits:
                 f"'{folder}' has no {FILES[split]}-{kind}-idx{axes}-ubyte(.gz): all four files are needed."
             )
         found.append(_read_idx(file, magic))
-    return _checked(*found, f"'{folder}', {split}")
+    return _checked(found[0], found[1], f"'{folder}', {split}")
 
 
 def _read_idx(file: Path, magic: bytes) -> NDArray[np.uint8]:

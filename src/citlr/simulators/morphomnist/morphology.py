@@ -67,7 +67,7 @@ def thinned(within: NDArray[np.bool_]) -> NDArray[np.bool_]:
     >>> bar = np.zeros((1, 7, 9), dtype=bool)
     >>> bar[:, 2:5, 1:8] = True
     >>> thinned(bar)[0].sum(axis=1).tolist()
-    [0, 0, 0, 5, 0, 0, 0]
+    [0, 0, 0, 4, 0, 0, 0]
     """
     left = np.pad(within, ((0, 0), (1, 1), (1, 1))).astype(np.uint8)
     while True:
@@ -107,9 +107,7 @@ def _half(depth: NDArray[np.float32], skeleton: NDArray[np.bool_], move: float) 
     return float(np.maximum(bones.astype(np.float64) + move, THINNEST).mean()) if len(bones) else 0.0
 
 
-def drawn(
-    depth: NDArray[np.float32], skeleton: NDArray[np.bool_], thickness: float, intensity: float
-) -> NDArray[np.float64]:
+def drawn(depth: NDArray[np.float32], skeleton: NDArray[np.bool_], thickness: float, intensity: float) -> Floats:
     """Draw one digit at a thickness in pixels and an intensity in 0 to 255: (s, s) in 0 to 255, not rounded.
 
     The edge is moved so that twice the mean distance from the digit's own skeleton is the thickness. The skeleton stays
@@ -123,4 +121,5 @@ def drawn(
     side = depth.shape[0] // FINE
     image = WHITE * cover.reshape(side, FINE, side, FINE).mean(axis=(1, 3), dtype=np.float64)
     bright = float(intensities(image[None])[0])
-    return np.clip(image * (intensity / bright), 0, WHITE)
+    found: Floats = np.clip(image * (intensity / bright), 0, WHITE)
+    return found
