@@ -31,8 +31,7 @@ ALIKE = (
 )
 DIFFERENT = (
     "Their models learn from 60,000 digits, with a GPU; ours from the counts above, in minutes on one core. Counts of "
-    "digits that are "
-    "measured differ too (theirs 10,000), and a Frechet distance of few images is too large.",
+    "digits that are measured differ too (theirs 10,000), and a Frechet distance of few images is too large.",
     "Their intensity under do(thickness) comes from a normalising flow that is learnt, here from the equation.",
     "Their effectiveness is read by a network per attribute, that of thickness told the intensity; here by one network "
     "for all, told nothing, and by measurement. So no published effectiveness stands beside ours.",
