@@ -82,7 +82,7 @@ def fit_reader(splits: tuple[Cohort, Cohort], *, steps: int, seed: int, director
             found[:, count:], digits[which][rows]
         )
 
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
+    def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
         rows = session.rows(len(sets[0]), part="reader", step=step, batch=BATCH)
         return {"loss": session.trainer.descend(loss(0, rows), learner)}
 
