@@ -1,4 +1,4 @@
-"""The group `citlr reproduce`: the publication's tables and figures, one verb each in a file of its own."""
+"""The group `citlr reproduce`: published tables and figures, one verb each in a file of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import typer
 
 from citlr.cli.generation import generation
 from citlr.cli.imaging import imaging
+from citlr.cli.morphomnist import morphomnist
 from citlr.cli.synthetic import synthetic
 
 reproduce = typer.Typer(
-    help="The publication's tables and figures, made again: generation, imaging, synthetic.", no_args_is_help=True
+    help="Published tables and figures, made again: generation, imaging, morphomnist, synthetic.", no_args_is_help=True
 )
-for verb in (generation, imaging, synthetic):
+for verb in (generation, imaging, morphomnist, synthetic):
     reproduce.command()(verb)

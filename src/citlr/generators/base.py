@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
 
 Images = npt.NDArray[np.float32]
-# One level of one attribute, or one level of each of several attributes intervened on together.
-Level = str | tuple[str, ...]
+# One level of one attribute, or, of a number, an array of one value for each image.
+Value = str | npt.NDArray[np.floating]
+# The same, or one of each of several attributes intervened on together.
+Level = Value | tuple[Value, ...]
 # Of saved generators; one more whenever weights of before would mean something else. 2: latents hide what is held.
 FORMAT = 2
 # What a training sample leaves open is told by this many replicates: a spread of twelve is known to a fifth, which the

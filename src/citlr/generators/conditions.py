@@ -121,17 +121,21 @@ class Conditions:
         """Set one or several attributes to a level, or with None to the null code; all else stays as it is.
 
         `RECORDED` is the value that a row has, of an attribute that is a number.
+        With an array every row gets a value of its own; where rows come in draws, all draws of an image get its value.
         """
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-        values = (level,) * len(names) if level is None or isinstance(level, str) else tuple(level)
+        values = tuple(level) if isinstance(level, tuple | list) else (level,) * len(names)
         if len(values) != len(names):
             raise InputError(f"{len(names)} attributes are intervened on together, but a level names {len(values)}.")
         changed = codes.clone()
         for name, value in zip(names, values, strict=True):
             variable = self.attribute(name)
-            if value == RECORDED and not variable.levels:
+            given: Any = [value]
+            if isinstance(value, np.ndarray):
+                given = np.repeat(value, len(codes) // max(1, len(value)))
+            elif value == RECORDED and not variable.levels:
                 continue
-            changed[:, self.span(name)] = torch.from_numpy(variable.encode([value]))
+            changed[:, self.span(name)] = torch.from_numpy(variable.encode(given))
         return changed
 
     def nothing(self, n: int) -> Tensor:

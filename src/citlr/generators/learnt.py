@@ -292,7 +292,7 @@ class LearntGenerator(Redrawing):
         weight = self.weight() if request.guidance is None else request.guidance
         whole = dataclasses.replace(request, guidance=weight, abduction=abduction)
         # Unknown names and levels are found before anything is computed.
-        whole.requested(conditions, conditions.nothing(1))
+        whole.of_rows([0][: len(images)]).requested(conditions, conditions.nothing(min(1, len(images))))
         return redraw_in_batches(
             images, frame, whole, redraw, conditions=conditions, per_batch=self.per_batch(request), tick=tick
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ class Request:
     """What is asked of a generator.
 
     - `names`: Attributes that are intervened on together.
-    - `levels`: What they are set to; with several attributes a tuple for each.
+    - `levels`: What they are set to; with several attributes a tuple for each. An array has a value for each image.
     - `draws`, `seed`: Images per level; draw r of an image is a function of (seed, image_id, r) only.
     - `guidance`: Weight of the intervention; None for the generator's own.
     - `shared_seeds`: Whether a draw has the same noise under every level.
@@ -63,15 +64,43 @@ class Request:
         """Weight of the intervention."""
         return 1.0 if self.guidance is None else self.guidance
 
+    def of_rows(self, rows: Sequence[int]) -> Request:
+        """Give the request of some of the images, where levels have a value for each."""
+        return replace(self, levels=tuple(_of_rows(level, rows) for level in self.levels))
+
     def requested(self, conditions: Conditions, codes: Tensor) -> list[Tensor]:
         """Give the codes (n, width) under each level, of rows with these factual ones."""
         return [conditions.intervene(codes, self.names, level) for level in self.levels]
 
     def noise(self, ids: Sequence[str], purpose: str, level: Level | None, shape: tuple[int, ...]) -> Tensor:
         """Draw noise (n * draws, *shape) that belongs to the image, the draw and the purpose."""
-        own = () if self.shared_seeds else (level,)
-        keys = [(self.seed, name, draw, purpose, *own) for name in ids for draw in range(self.draws)]
+        own = [() if self.shared_seeds else (_of_rows(level, row),) for row in range(len(ids))]
+        keys = [
+            (self.seed, name, draw, purpose, *own[row]) for row, name in enumerate(ids) for draw in range(self.draws)
+        ]
         return keyed_noise(keys, shape)
+
+
+def _of_rows(level: Any, rows: Any) -> Any:
+    """Take the values of some images (or one) out of the arrays of a level; names stay."""
+    if isinstance(level, tuple):
+        return tuple(_of_rows(one, rows) for one in level)
+    return level[rows] if isinstance(level, np.ndarray) else level
+
+
+def check_levels(levels: Sequence[Level], images: int) -> None:
+    """Refuse arrays of another length than there are images.
+
+    Examples
+    --------
+    >>> check_levels(["40", np.array([40.0, 70.0]), ("M", np.array([40.0, 70.0]))], 2)
+    """
+    for level in levels:
+        for value in level if isinstance(level, tuple) else (level,):
+            if isinstance(value, np.ndarray) and value.shape != (images,):
+                raise InputError(
+                    f"A level is an array of the shape {value.shape}, and there are {images} images: give each a value."
+                )
 
 
 # (images (n, c, s, s), factual codes (n, width), image_ids, request) -> images (n, levels, draws, c, s, s)
@@ -94,7 +123,7 @@ def redraw_in_batches(
     codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
     out = np.empty((0, len(request.levels), request.draws, *images.shape[1:]), dtype=np.float32)
     for part, rows, filled in batches(images, per_batch):
-        redrawn = redraw(torch.from_numpy(filled), codes[rows], [ids[row] for row in rows], request)
+        redrawn = redraw(torch.from_numpy(filled), codes[rows], [ids[row] for row in rows], request.of_rows(rows))
         if not len(out):
             out = np.empty((len(images), *redrawn.shape[1:]), dtype=np.float32)
         out[part] = redrawn[: part.stop - part.start].cpu().numpy()
@@ -136,7 +165,8 @@ class Redrawing(ABC):
         attribute : str or sequence of str
             What is intervened on; several names mean a joint intervention, whose levels are tuples.
         levels : sequence
-            Levels to redraw under, the factual one among them as a rule (the null intervention).
+            Levels to redraw under, the factual one among them as a rule (the null intervention). Of an attribute that
+            is a number, a level may be an array of shape (n,): a value for each image.
         draws : int
             Images per level; draw r of an image is a function of (seed, image_id, r) only.
         seed : int
@@ -158,6 +188,7 @@ class Redrawing(ABC):
         check_images(images, self.size, self.channels)
         if not levels or draws < 1:
             raise InputError(f"{len(levels)} levels and {draws} draws were asked for; at least one of each is needed.")
+        check_levels(levels, len(images))
         weight = None if guidance is None else float(guidance)
         return self.redraw(
             images, frame, Request(names, tuple(levels), draws, seed, weight, shared_seeds, abduction), tick

@@ -46,9 +46,28 @@ class Shrunk:
         own = self.variance > TINY
         scale, found = np.sqrt(self.variance[own]), np.zeros((count, len(self.variance)))
         scaled = answers[:, own] * scale
-        root = np.linalg.cholesky(np.eye(len(scale)) + scaled.T @ scaled)
+        root = lower_root(np.eye(len(scale)) + scaled.T @ scaled)
         normal = random.standard_normal((len(scale), count))
         found[:, own] = (scale[:, None] * solve_triangular(root, normal, lower=True, trans="T", check_finite=False)).T
+        return found
+
+
+def lower_root(matrix: Floats) -> Floats:
+    """Give the lower triangular root of the identity plus a square, (k, k), whose eigenvalues are 1 or more.
+
+    Where a difference is known so well that rounding is more than that 1, the eigenvalues are taken back to it.
+
+    Examples
+    --------
+    >>> lower_root(np.array([[1.0, 0.0], [0.0, -3.0]])).round(6).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    try:
+        return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrix)
+        upper = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 1.0))).T, mode="r")
+        found: Floats = (upper * np.sign(np.diag(upper))[:, None]).T + 0.0  # no zero is negative
         return found
 
 
@@ -63,7 +82,7 @@ def shrink(
     for _ in range(ROUNDS):
         each = np.sqrt(variance[block])
         scaled = square * each
-        root = np.linalg.cholesky(each[:, None] * scaled + np.eye(len(each)))
+        root = lower_root(each[:, None] * scaled + np.eye(len(each)))
         half = solve_triangular(root, np.column_stack([scaled.T, each * aim]), lower=True, check_finite=False)
         fit = half[:, -1]
         # The difference in units of its whole error, pulled back: mean = variance (aim - square mean).

@@ -1,0 +1,1 @@
+"""`citlr reproduce morphomnist`: our generators by the protocol of the counterfactual-image benchmark."""
