@@ -117,7 +117,8 @@ def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
     controls = Controls(placebo, (), None)
     (gate,) = gate_placebo(Evidence(GateConfig(), found, found.carried_at(64), controls, coin_passed=passed))
     assert (gate.name, gate.passed) == ("placebo", False)
-    assert gate.text == f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
+    wanted = f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
+    assert gate.text.startswith(wanted)
 
 
 def test_placebo_size_has_the_power_that_it_is_for() -> None:

@@ -37,7 +37,7 @@ def mean(x: np.ndarray) -> np.ndarray:
     ("images", "said"),
     [
         (IMAGES[:, 0], r"images has shape \(6, 8, 8\)"),
-        (np.repeat(IMAGES, 3, axis=1), r"images has shape \(6, 3, 8, 8\)"),
+        (np.repeat(IMAGES, 3, axis=1), "images are in colour and the model.s input has one channel"),
         (IMAGES[:0], "at least one image"),
         (IMAGES * 255, r"values from .* to 25\d.*; a predictor takes finite values in \[0, 1\]"),
         (np.where(IMAGES > 0.9, np.nan, IMAGES), "values from nan to nan"),

@@ -27,9 +27,11 @@ def read_long(
 ) -> dict[str, Any]:
     """Return the keyword arguments of `Responses` for one attribute of a long table; see `Responses.from_frame`."""
     table, name = _select(frame, attribute)
-    generated = table[table["draw"] >= 0]
-    null = generated[number & (generated["level"] == RECORDED)]
-    generated = generated.drop(index=null.index)
+    # Masks, for the index of a table may hold a number twice.
+    drawn = (table["draw"] >= 0).to_numpy(dtype=bool)
+    recorded = drawn & number & (table["level"] == RECORDED).to_numpy(dtype=bool)
+    named = drawn & ~recorded
+    generated = table[named]
     if generated.empty:
         raise InputError(f"The table has no generated image of '{name}' (no row with draw 0 or more).")
     unit, units = pd.factorize(table["image_id"])
@@ -38,11 +40,11 @@ def read_long(
     label_names = list(generated["label"].unique()) if labels is None else [str(label) for label in labels]
     draws = sorted(generated["draw"].unique())
     axes = {"level": level_names, "draw": draws, "label": label_names}
-    values = _dense(generated, unit[table.index.isin(generated.index)], units, axes)
+    values = _dense(generated, unit[named], units, axes)
     own = None
-    if len(null):
+    if recorded.any():
         of = {**axes, "level": [RECORDED]}
-        own = _dense(null, unit[table.index.isin(null.index)], units, of)[:, 0]
+        own = _dense(table[recorded], unit[recorded], units, of)[:, 0]
     if number:
         table = with_nearest(table, level_names)
     original, factual = _originals(table, unit, units, level_names, label_names)
