@@ -20,6 +20,6 @@ def test_a_reader_takes_what_the_command_line_offers_of_it(name: str) -> None:
 
 
 def test_what_a_data_set_has_no_use_for_is_a_choice_of_a_study() -> None:
-    choices = {"race": "races"}
+    choices = {"race": "races", "age_edge": "age_edges"}
     left_out = {choices.get(name, name) for one in DATA_SETS.values() for name in one.without}
     assert left_out <= set(inspect.signature(Study).parameters)

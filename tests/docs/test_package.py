@@ -96,10 +96,13 @@ def _xray(folder: Path) -> None:
 
 
 def _cluster(folder: Path) -> None:
-    from citlr.studies.kit.engines import Engine
+    from citlr.run.engines import Engine
 
-    with Engine("dask", 1).running():
-        pass
+    list(Engine("dask", 2).each(_length, None, ["a", "b"]))
+
+
+def _length(shared: None, item: str) -> int:
+    return len(item)
 
 
 NEEDED: dict[str, tuple[tuple[str, ...], Callable[[Path], None]]] = {
