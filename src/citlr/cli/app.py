@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from citlr.cli import audits, checking, closed, cohorts, starting, studies, tables
-from citlr.cli.reproduce import reproduce
+from citlr.cli.reproducing.verb import reproduce
 
 app = typer.Typer(
     name="citlr",

@@ -188,7 +188,7 @@ def assess_faithfulness(
     assert redrawn is not None
     assert report.described is not None
     frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
-    carried = [carried_by(eyes[plan.size], real, redrawn, frame, attribute, levels, hold, report.numbers)]
+    carried = [carried_by(eyes[plan.size], (real, redrawn), frame, attribute, levels, hold, report.numbers)]
     for size in sorted({*settings.sizes} - {plan.size}):
         eyes[size] = trained(size)
         carried.append(read_carried(counterfactuals, eyes[size], hold, narrator, engine))

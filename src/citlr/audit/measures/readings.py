@@ -35,18 +35,18 @@ def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float3
 
 def carried_by(
     probes: Probes,
-    real: npt.NDArray[np.float32],
-    redrawn: npt.NDArray[np.float32],
+    read: Sequence[npt.NDArray[np.float32]],
     frame: pd.DataFrame,
     attribute: str,
     levels: Sequence[str],
     hold: Sequence[str],
     numbers: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None,
 ) -> Carried:
-    """Say what redrawn images carry for a probe, by its readings of real (n, l) and redrawn ones (n, l, draws, l).
+    """Say what redrawn images carry for a probe, by what it `read` off real (n, l) and redrawn ones (n, l, draws, l).
 
     `numbers` are what it reads of an attribute that is a number: off real (n,) and redrawn ones (n, l, draws).
     """
+    real, redrawn = read
     # A number is read off groups of it, whose accuracy says little: its slope is tested itself.
     if numbers is not None:
         return carried_slope(*numbers, frame, attribute=attribute, levels=levels, hold=hold, size=probes.size)
@@ -96,7 +96,7 @@ def read_carried(
     read = [np.concatenate(one) for one in zip(*found, strict=True)]
     numbers = (target.numbers(read[0]), target.numbers(read[1])) if target.centres else None
     named = [over_levels(target, one, levels) for one in read]
-    return carried_by(probes, named[0], named[1], counterfactuals.cohort.frame, attribute, levels, hold, numbers)
+    return carried_by(probes, named, counterfactuals.cohort.frame, attribute, levels, hold, numbers)
 
 
 def _read_first_draws(shared: tuple[Probes, Pictures, str], number: int) -> tuple[Readings, Readings]:

@@ -240,7 +240,7 @@ def _gates(report: QualityReport, measures: Measures, hold: tuple[str, ...]) -> 
     assert report.attribute_readings is not None
     study = measures.study
     readings = (report.real_readings, report.attribute_readings)
-    carried = carried_by(measures.probes, *readings, measures.test.frame, study.attribute, study.levels, hold)
+    carried = carried_by(measures.probes, readings, measures.test.frame, study.attribute, study.levels, hold)
     return [asdict(gate) for gate in gates_of(Evidence(GateConfig(placebo=False), Faithfulness(quality), carried))]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from citlr.cli.generation import generation
-from citlr.cli.imaging import imaging
-from citlr.cli.morphomnist import morphomnist
-from citlr.cli.synthetic import synthetic
+from citlr.cli.reproducing.generation import generation
+from citlr.cli.reproducing.imaging import imaging
+from citlr.cli.reproducing.morphomnist import morphomnist
+from citlr.cli.reproducing.synthetic import synthetic
 
 reproduce = typer.Typer(
     help="Published tables and figures, made again: generation, imaging, morphomnist, synthetic.", no_args_is_help=True

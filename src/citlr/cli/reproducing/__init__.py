@@ -1,0 +1,1 @@
+"""`citlr reproduce`: the studies, one file each."""
