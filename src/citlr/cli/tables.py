@@ -47,6 +47,7 @@ def assess(
     # After the settings: a typing error is told at once.
     from citlr.audit.conditional import audit_predictions
     from citlr.cli.audits import show
+    from citlr.console import Narrator
     from citlr.exchange.predictions import read_predictions
     from citlr.report.page import render
     from citlr.report.tables import safe_csv
@@ -63,6 +64,11 @@ def assess(
         truth=dict(pairs("--truth", truth, "LABEL=COLUMN, such as --truth edema=edema_truth")),
         percent=percent,
     )
+    if found.responses.number:
+        Narrator().say(
+            f"The levels {', '.join(found.responses.levels)} are taken for values of a number, such as ages, and get a "
+            "curve: where they are codes, write names in their place."
+        )
     provenance = {
         "versions": versions(),
         "seed": seed,
