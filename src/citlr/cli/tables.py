@@ -65,7 +65,7 @@ def assess(
         percent=percent,
     )
     if found.responses.number:
-        Narrator().say(
+        Narrator(quiet=False).say(
             f"The levels {', '.join(found.responses.levels)} are taken for values of a number, such as ages, and get a "
             "curve: where they are codes, write names in their place."
         )
