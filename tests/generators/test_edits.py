@@ -77,13 +77,33 @@ def test_the_edit_of_nothing_is_nothing_and_bands_add_up() -> None:
 KINDS = tuple(CHANNELS)
 
 
+def test_what_both_sides_have_alike_and_what_they_have_apart_have_variances_of_their_own() -> None:
+    family, random = Family(64), torch.Generator().manual_seed(0)
+    for field in family.fields:
+        blocks = family.blocks[field.span].reshape(field.grid, field.grid)
+        alike, apart = blocks[:, : field.alike], blocks[:, field.alike :]
+        assert not set(alike.flatten().tolist()) & set(apart.flatten().tolist())
+        if field.alike == field.grid:
+            continue
+        for columns, sign in ((slice(None, field.alike), 1), (slice(field.alike, None), -1)):
+            table = torch.zeros(field.grid, field.grid)
+            table[:, columns] = torch.randn(table[:, columns].shape, generator=random)
+            own = torch.zeros(1, family.width)
+            own[0, field.span] = table.flatten()
+            drawn = family.maps(own)[field.kind][:, field.channel]
+            assert float(drawn.abs().max()) > 0.01
+            assert torch.allclose(drawn.flip(-1), sign * drawn, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_edit_does_what_it_says(kind: str) -> None:
     images, family = chests(3, 5), Family(64)
     still = Frame(torch.zeros(3, 2, 64, 64), torch.zeros(3, 2, 64, 64))
     own = torch.zeros(3, family.width)
     coarsest = [field for field in family.fields if field.kind == kind and field.channel == 0][-1]
-    own[:, coarsest.span] = 1.0
+    level = torch.zeros(coarsest.grid, coarsest.grid)
+    level[:, : coarsest.alike] = 1.0 if coarsest.alike == coarsest.grid else 2**0.5  # alike on both sides
+    own[:, coarsest.span] = level.flatten()
     added, displacement = family.split(images, own, still)
     if kind in DISPLACEMENTS:
         assert float(added.abs().max()) < 1e-6

@@ -48,7 +48,7 @@ def test_an_effect_moves_with_the_anatomy(kind: str) -> None:
     centres = []
     for left, height in ((0.26, 0.40), (0.34, 0.50)):
         image = film(left, height)
-        if kind in ("contrast", "shape", "organ"):  # act on what is there: give them something everywhere
+        if kind in ("contrast", "shape", "organ", "breath"):  # act on what is there: give them something everywhere
             image = image + 0.05 * np.sin(40 * grid(64)[0]).astype(np.float32) * np.cos(40 * grid(64)[1])
         anatomy = locate(image)
         change = np.abs(apply(image, anatomy, 1.0, (kind,)) - apply(image, anatomy, 0.0, (kind,)))

@@ -21,8 +21,9 @@ Images = npt.NDArray[np.float32]
 Value = str | npt.NDArray[np.floating]
 # The same, or one of each of several attributes intervened on together.
 Level = Value | tuple[Value, ...]
-# Of saved generators; one more whenever weights of before would mean something else. 2: latents hide what is held.
-FORMAT = 2
+# Of saved generators; one more whenever weights of before would mean something else. 3: edits tell what
+# both sides of a chest have alike from what they have apart.
+FORMAT = 3
 # What a training sample leaves open is told by this many replicates: a spread of twelve is known to a fifth, which the
 # t distribution of the verdict allows for.
 REPLICATES = 12

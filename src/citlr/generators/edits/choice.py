@@ -18,7 +18,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
-from citlr.generators.edits.family import CHANNELS
+from citlr.generators.edits.family import CHANNELS, DISPLACEMENTS
 from citlr.generators.edits.fine import FRAMES
 from citlr.generators.edits.shrinkage import Floats
 from citlr.generators.quality.left import Yardstick, describe, error_of
@@ -81,22 +81,34 @@ class Looked:
 
         It is 0 where neither has shrunk beyond its error, and where one of them has grown beyond it.
         """
-        wholes = float(first.left.sum()), max(float(first.apart.sum()), 1.0)
-        pairs = (now.left, self.left, wholes[0], SHARE * wholes[0]), (now.apart, self.apart, wholes[1], SLACK)
+        if self.harms(now, first):
+            return 0.0
         shares, closer = [], False
-        for before, after, whole, slack in pairs:
-            gained, error = before - after, error_of(before - after)
-            shares.append(float(gained.sum()) / whole)
-            if gained.sum() < -max(slack, error):
-                return 0.0
-            closer |= bool(gained.sum() >= max(slack, SHARE * whole, ERRORS * error))
+        for gained, error, whole, slack in self._since(now, first):
+            shares.append(gained / whole)
+            closer |= gained >= max(slack, SHARE * whole, ERRORS * error)
         return sum(shares) if closer else 0.0
 
+    def harms(self, now: Looked, first: Looked) -> bool:
+        """Whether one of the differences has grown beyond its error since `now`."""
+        return any(gained < -max(slack, error) for gained, error, _, slack in self._since(now, first))
 
-def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[str, ...], dict[str, float]]:
+    def _since(self, now: Looked, first: Looked) -> list[tuple[float, float, float, float]]:
+        """By difference: what is gone of it since `now`, the error of that, all that there was, and its slack."""
+        wholes = float(first.left.sum()), max(float(first.apart.sum()), 1.0)
+        gone = (now.left - self.left, SHARE * wholes[0]), (now.apart - self.apart, SLACK)
+        return [
+            (float(gained.sum()), error_of(gained), whole, slack)
+            for (gained, slack), whole in zip(gone, wholes, strict=True)
+        ]
+
+
+def choose(
+    searches: Sequence[Search], judges: Sequence[Judge], whole: Search
+) -> tuple[tuple[str, ...], dict[str, float]]:
     """Take in kinds until none brings left-out images closer; each search is judged on the other half's patients.
 
-    Gives the kinds, and what share of the difference was left after each.
+    Gives the kinds, and what share of the difference was left after each. `whole` is the search in all patients.
     """
     states = [search.start for search in searches]
     first = now = Looked.of(judges, states)
@@ -109,9 +121,20 @@ def choose(searches: Sequence[Search], judges: Sequence[Judge]) -> tuple[tuple[s
         best = max(tried, key=lambda kind: tried[kind][0].gain(now, first), default=None)
         if best is None or tried[best][0].gain(now, first) <= 0:
             break
+        if best in DISPLACEMENTS:
+            # Both kinds write much the same, and what is left says little of which it is: the likelier one.
+            able = [kind for kind in DISPLACEMENTS if kind in tried and not tried[kind][0].harms(now, first)]
+            best = _likelier(able, whole, states[0].kinds)
         now, states = tried[best]
         shares[best] = round(float(now.left.sum() / first.left.sum()), 4)
     return states[0].kinds, shares
+
+
+def _likelier(kinds: Sequence[str], whole: Search, beside: tuple[str, ...]) -> str:
+    """Choose the kind of the larger evidence in all patients: half of them know too little of a small organ."""
+    if len(kinds) == 1:
+        return kinds[0]
+    return max(kinds, key=lambda kind: whole.steps(whole.start, (*beside, kind), FIRST_STEPS).evidence)
 
 
 def _promising(searches: Sequence[Search], states: Sequence[State]) -> list[str]:
@@ -141,7 +164,7 @@ def _found(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, r
         return still
     both = halves()
     searches = [Search(half, table, random) for half in both]
-    kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)])
+    kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)], whole)
     if not kinds:
         return still
     last = whole.steps(whole.start, kinds, FIRST_STEPS + STEPS)

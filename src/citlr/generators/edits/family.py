@@ -53,6 +53,20 @@ class Field:
         """What a coefficient of 1 does."""
         return UNITS[self.kind][self.channel]
 
+    @property
+    def alike(self) -> int:
+        """How many of its columns are of what both sides have alike; the rest is of what they have apart."""
+        return self.grid if self.kind == LOCAL else (self.grid + 1) // 2
+
+    def axes(self, size: int) -> tuple[Tensor, Tensor]:
+        """Weights (size, grid) of its coefficients from top to bottom, and from side to side.
+
+        A chest has two sides, and most of what an attribute does it does to both. So from side to side coefficients
+        are of what both have alike, or apart; only single organs have one side.
+        """
+        down = hats(self.grid, size)
+        return down, down if self.alike == self.grid else down @ mirrored(self.grid)
+
 
 @dataclass(frozen=True)
 class Family:
@@ -85,11 +99,12 @@ class Family:
 
     @cached_property
     def blocks(self) -> Tensor:
-        """The block of every coefficient (width,), counted from 0."""
+        """The block of every coefficient (width,), counted from 0; alike on both sides and apart are never in one."""
         found, first = [], 0
         for field in self.fields:
-            side = torch.arange(field.grid) // BLOCK
-            own = side[:, None] * (int(side.max()) + 1) + side
+            down, across = torch.arange(field.grid) // BLOCK, torch.arange(field.alike) // BLOCK
+            across = torch.cat([across, int(across.max()) + 1 + torch.arange(field.grid - field.alike) // BLOCK])
+            own = down[:, None] * (int(across.max()) + 1) + across
             found.append(own.flatten() + first)
             first += int(own.max()) + 1
         return torch.cat(found)
@@ -108,8 +123,8 @@ class Family:
         drawn = {kind: coefficients.new_zeros(n, channels, self.size, self.size) for kind, channels in CHANNELS.items()}
         for field in self.fields:
             own = coefficients[:, field.span].reshape(n, field.grid, field.grid) * field.unit
-            axis = hats(field.grid, self.size).to(own)
-            drawn[field.kind][:, field.channel] += axis @ own @ axis.T
+            down, across = (axis.to(own) for axis in field.axes(self.size))
+            drawn[field.kind][:, field.channel] += down @ own @ across.T
         return drawn | {kind: drawn[kind] * unit for kind in DISPLACEMENTS}
 
     def split(self, images: Tensor, coefficients: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
@@ -165,3 +180,11 @@ def hats(grid: int, size: int) -> Tensor:
     points = torch.arange(grid) * step + step / 2 - 0.5
     weights = torch.exp(-0.5 * ((torch.arange(size)[:, None] - points[None]) / (0.75 * step)) ** 2)
     return weights / weights.sum(dim=1, keepdim=True)
+
+
+@lru_cache(maxsize=32)
+def mirrored(grid: int) -> Tensor:
+    """Orthogonal columns (grid, grid) of points along an axis: first alike on both sides of its middle, then apart."""
+    half = torch.eye(grid)[:, : grid // 2]
+    middle = torch.eye(grid)[:, grid // 2 : (grid + 1) // 2]
+    return torch.cat([0.5**0.5 * (half + half.flip(0)), middle, 0.5**0.5 * (half - half.flip(0))], dim=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.generators.edits.atlas import BATCH, register
-from citlr.generators.edits.family import DISPLACEMENTS, LOCAL, Family, Frame, apply, bands, hats, tones
+from citlr.generators.edits.family import DISPLACEMENTS, LOCAL, Family, Frame, apply, bands, tones
 from citlr.generators.edits.warps import inverse, resized, warp
 
 # Points along a side: of grey values, of energies and displacements.
@@ -77,8 +77,8 @@ def formula(family: Family, registered: Tensor) -> Tensor:
     level = functional.interpolate(_energy(own[:, :BANDS]) + EMPTY, size=registered.shape[-2:], mode="nearest")
     basis = {"contrast": own, "tone": tones(registered)}
     for field in family.fields:
-        axis = hats(field.grid, family.size)
-        bumps = field.unit * torch.einsum("yi,xj->ijyx", axis, axis).reshape(-1, 1, family.size, family.size)
+        bumps = field.unit * torch.einsum("yi,xj->ijyx", *field.axes(family.size))
+        bumps = bumps.reshape(-1, 1, family.size, family.size)
         if field.kind in DISPLACEMENTS:
             moved = torch.zeros(len(bumps), 2, family.size, family.size)
             moved[:, field.channel] = -SEEN * bumps[:, 0]

@@ -98,6 +98,32 @@ def organ(image: Image, anatomy: Anatomy, amount: float) -> Image:
     return _warp(image, -0.30 * amount * near * (x - hx), -0.18 * amount * near * (y - hy))
 
 
+def breath(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Breathe in deeper: the diaphragm goes down, and what is above it is drawn out."""
+    _, y = grid(anatomy.size)
+    low = np.exp(-0.5 * ((y - anatomy.base) / 0.16) ** 2)
+    return _warp(image, np.zeros_like(low), -0.06 * amount * low)
+
+
+def veil(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Lay a veil over the lungs, thicker below: dark tissue becomes brighter by a share of what it lacks of white."""
+    _, y = grid(anatomy.size)
+    below = 1 / (1 + np.exp(-(y - anatomy.centre[:, 1].mean()) / 0.08))
+    veiled: Image = (image + 0.35 * amount * anatomy.lung * below * (1 - image)).astype(np.float32)
+    return veiled
+
+
+def spine(image: Image, anatomy: Anatomy, amount: float) -> Image:
+    """Make the spine denser: a bright band along the midline, with more contrast within it."""
+    size = anatomy.size
+    x, y = grid(size)
+    top = float(anatomy.centre[:, 1].mean()) - 0.2
+    along = np.exp(-0.5 * ((x - anatomy.midline) / 0.035) ** 2) / (1 + np.exp(-(y - top) / 0.05))
+    band = ndimage.gaussian_filter(image, 0.008 * size) - ndimage.gaussian_filter(image, 0.04 * size)
+    dense: Image = (image + amount * along * (0.08 + 0.8 * band)).astype(np.float32)
+    return dense
+
+
 EFFECTS: dict[str, Effect] = {
     "shadow": shadow,
     "contrast": contrast,
@@ -106,6 +132,9 @@ EFFECTS: dict[str, Effect] = {
     "texture": texture,
     "line": line,
     "organ": organ,
+    "breath": breath,
+    "veil": veil,
+    "spine": spine,
 }
 # There or not there: the first level has none of it. All others go both ways from the image as it came.
 ONE_SIDED = ("texture", "line")
