@@ -328,3 +328,28 @@ def test_names_are_text_in_markdown_and_in_the_figure(tmp_path: Path) -> None:
     assert json.loads(described["json"].read_text())["associations"][0]["variable"] == evil
     with pytest.raises(InputError, match="does not show"):
         replace(cohort, labels=("ede\u202ema",))
+
+
+def test_a_level_that_comes_from_one_hospital_is_told() -> None:
+    one = read(table(hospital=["north", "south"]), covariates=["hospital"])
+    assert "all 24 images of 'F' have the hospital 'north', and 0 of the 24 others" in reasons(one)
+    assert "may be that of the hospital or the scanner" in reasons(one)
+    # A level in both hospitals, or one hospital for all, says nothing of the kind.
+    assert "hospital" not in reasons(read(table(hospital=["north", "south", "south"]), covariates=["hospital"]))
+    several = read(table(hospital=["north", "north", "north", "south"]), covariates=["hospital"])
+    assert "may be that of" not in reasons(several)
+
+
+def test_a_level_whose_files_all_have_one_size_is_told(tmp_path: Path) -> None:
+    rows = table()
+    for path, sex in zip(rows["path"], rows["sex"], strict=True):
+        side = 24 if sex == "F" else 32
+        Image.linear_gradient("L").resize((side, side - 4)).save(tmp_path / path)
+    told = reasons(read(rows, images=tmp_path, check="decode"))
+    assert "all 24 images of 'F' have the file side '24', and 0 of the 24 others" in told
+    assert "all 24 images of 'M' have the file side '32'" in told
+    for number, path in enumerate(rows["path"]):
+        Image.linear_gradient("L").resize((24 + 8 * (number // 4 % 2), 20)).save(tmp_path / path)
+    mixed = read(rows, images=tmp_path, check="decode")
+    assert "file side" not in reasons(mixed)
+    assert "file side" not in mixed.frame

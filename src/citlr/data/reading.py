@@ -15,9 +15,9 @@ from citlr.data import steps
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.pixels.checks import QUIET, SIDE, Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
-from citlr.data.preconditions import aside_covariates, raw_counts, require_levels_to_learn, require_roles
+from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import cut_bins, is_age
 from citlr.data.tables.columns import pick_columns, wanted_columns
@@ -173,6 +173,7 @@ def read_cohort(
         narrator=narrator,
         channels=channels,
     )
+    note_marks(recorder, names, (SIDE, *covariates))
     done = recorder.frame
     number = is_number(done[attribute])
     for name in names:
@@ -198,7 +199,7 @@ def read_cohort(
         done, {name: raw[f"raw {name}"] for name in names if name not in roles.bins and not is_number(done[name])}
     )
     return Cohort(
-        done.drop(columns=[*raw]),
+        done.drop(columns=[*raw, SIDE], errors="ignore"),
         root,
         attributes=names,
         labels=roles.labels,

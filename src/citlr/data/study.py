@@ -13,7 +13,8 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder, count_raw
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.pixels.checks import QUIET, SIDE, Check, drop_unreadable
+from citlr.data.preconditions import note_marks
 from citlr.data.splits import assign_splits, require_disjoint
 from citlr.data.steps import Blank, read_labels, require_levels, require_own_files
 from citlr.data.tables.bins import cut_bins
@@ -174,6 +175,7 @@ def complete(
         narrator=narrator,
         channels=source.channels,
     )
+    note_marks(recorder, attributes, (SIDE, *source.covariates))
     for name in attributes:
         require_levels(recorder.frame, name, source=source.name)
     _split(recorder, study, source, attributes[0])

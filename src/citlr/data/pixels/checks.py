@@ -29,6 +29,8 @@ QUIET = Narrator(quiet=True)
 _CHUNK = 64
 # Images decoded where the check decodes none.
 _SAMPLE = 16
+# The column of the longer side of every file in pixels, 0 where it was not decoded.
+SIDE = "file side"
 
 
 def drop_unreadable(
@@ -54,6 +56,7 @@ def drop_unreadable(
     probes = {"decode": decoded, "structure": _structure, "exists": _exists}
     survey = Survey(_look_at(root, paths, probes[check], workers=workers, narrator=narrator), scaled=check == "decode")
     before = len(recorder.steps)
+    recorder.frame[SIDE] = [one.side for one in survey.looks]
     _leave_out(recorder, root, survey, max_unreadable=max_unreadable)
     survey.remark(recorder)
     if check != "decode":

@@ -18,11 +18,12 @@ class Look:
     contrast: float = 1.0
     remarks: tuple[Remark, ...] = ()
     peak: int = 0
+    side: int = 0
 
     @classmethod
     def at(cls, name: str, seen: Seen) -> Look:
         """Keep what there is to say of an image, and not the image."""
-        return cls(name, "", seen.contrast, seen.remarks, seen.peak)
+        return cls(name, "", seen.contrast, seen.remarks, seen.peak, max(seen.image.shape[-2:]))
 
 
 class Survey:
