@@ -20,8 +20,6 @@ RECORDED = "recorded"
 def as_numbers(levels: Sequence[object]) -> npt.NDArray[np.float64] | None:
     """Read the names of levels as numbers (levels,); None where one is none.
 
-    Examples
-    --------
     >>> as_numbers(["30", "50.5"]), as_numbers(["30", "F"])
     (array([30. , 50.5]), None)
     """
@@ -35,8 +33,6 @@ def as_numbers(levels: Sequence[object]) -> npt.NDArray[np.float64] | None:
 def nearest(values: npt.ArrayLike, levels: Sequence[str]) -> npt.NDArray[np.intp]:
     """Give the index of the level that is nearest to each number (n,), the lower of two.
 
-    Examples
-    --------
     >>> nearest([12, 40, 41, 90], ["30", "50", "70"])
     array([0, 0, 1, 2])
     """
@@ -49,8 +45,6 @@ def nearest(values: npt.ArrayLike, levels: Sequence[str]) -> npt.NDArray[np.intp
 def number_levels(value: Any) -> Any:
     """Write numbers as names of levels, and a grid `{from, to, step}` as the numbers it means; all else is let through.
 
-    Examples
-    --------
     >>> number_levels([30, 50.5]), number_levels({"from": 30, "to": 50, "step": 10}), number_levels(["F", "M"])
     (['30', '50.5'], ['30', '40', '50'], ['F', 'M'])
     """

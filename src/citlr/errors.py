@@ -44,8 +44,6 @@ class MissingExtraError(CitlrError, ImportError):
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the option nearest to `name`, or the list of options when none is near.
 
-    Examples
-    --------
     >>> did_you_mean("margn", ["margin", "alpha"])
     " Did you mean 'margin'?"
     >>> did_you_mean("zzz", ["margin", "alpha"])

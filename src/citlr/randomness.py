@@ -16,8 +16,6 @@ COIN = ("heads", "tails")
 def hashed_seed(*parts: object) -> int:
     """Turn any parts into 63 bits that depend on all of them and on nothing else.
 
-    Examples
-    --------
     >>> hashed_seed(0, "a", 1) == hashed_seed(0, "a", 1), hashed_seed(0, "a", 1) == hashed_seed(0, "a", 2)
     (True, False)
     """
@@ -26,11 +24,5 @@ def hashed_seed(*parts: object) -> int:
 
 
 def toss(patients: Sequence[object] | pd.Series, *, seed: int) -> npt.NDArray[np.str_]:
-    """Toss one fair coin per patient: the placebo attribute, which no image can know.
-
-    Examples
-    --------
-    >>> toss(["p1", "p2", "p1"], seed=0).tolist()[::2] in (["heads", "heads"], ["tails", "tails"])
-    True
-    """
+    """Toss one fair coin per patient: the placebo attribute, which no image can know."""
     return np.asarray([COIN[hashed_seed("placebo", seed, patient) & 1] for patient in patients])

@@ -19,24 +19,12 @@ _MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "
 
 
 def visible(text: str) -> str:
-    r"""Write characters that nobody sees, or that turn the text around, as escapes; line feeds and tabs stay.
-
-    Examples
-    --------
-    >>> print(visible("safe\u202egnp.exe"))
-    safe\u202egnp.exe
-    """
+    r"""Write characters that nobody sees, or that turn the text around, as escapes; line feeds and tabs stay."""
     return _HIDDEN.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def shortened(text: str, most: int = LONGEST_VALUE) -> str:
-    """Cut a text in one line down to so many characters; the end stays, where a sentence says what would do.
-
-    Examples
-    --------
-    >>> shortened("abcdefghijklmnopqrstuvwxyz", 12)
-    'abcdef ... z'
-    """
+    """Cut a text in one line down to so many characters; the end stays, where a sentence says what would do."""
     line = " ".join(visible(text).split("\n"))
     if len(line) <= most:
         return line
@@ -47,8 +35,6 @@ def shortened(text: str, most: int = LONGEST_VALUE) -> str:
 def shown(value: object) -> str:
     r"""Write a value as Python does, at most 200 characters of it, whatever its size and depth.
 
-    Examples
-    --------
     >>> shown({"a": 1}), len(shown(["x" * 1000] * 1000)) <= 200
     ("{'a': 1}", True)
     """
@@ -61,8 +47,6 @@ def shown(value: object) -> str:
 def listed_few(names: Iterable[object], most: int = 5) -> str:
     """List names, and count those beyond `most`.
 
-    Examples
-    --------
     >>> listed_few("abcdefgh", 3), listed_few(["f", "m"])
     ('a, b, c and 5 more', 'f, m')
     """
@@ -73,8 +57,6 @@ def listed_few(names: Iterable[object], most: int = 5) -> str:
 def markdown(value: str) -> str:
     r"""Write text into Markdown, a cell of a table too: what would be markup, a link or a mention stays text.
 
-    Examples
-    --------
     >>> print(markdown("a|b <script> [x](y)"))
     a\|b &lt;script&gt; \[x\](y)
     """
@@ -86,8 +68,6 @@ def markdown(value: str) -> str:
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, right: int = 0) -> str:
     r"""Write a table in Markdown; its last `right` columns are numbers.
 
-    Examples
-    --------
     >>> print(markdown_table(["name", "count"], [["a|b", 3]], right=1))
     | name | count |
     |---|---:|

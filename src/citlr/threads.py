@@ -22,13 +22,6 @@ def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path
     """Set what the user has not: how long threads spin, and their number where a container has fewer than the machine.
 
     Where nothing limits the processors OpenMP finds their number itself. Workers take it from who starts them.
-
-    Examples
-    --------
-    >>> given = {"OMP_WAIT_POLICY": "PASSIVE"}
-    >>> tell_openmp(given, Path("nowhere"))
-    >>> given
-    {'OMP_WAIT_POLICY': 'PASSIVE'}
     """
     if POLICY not in environment:
         environment.setdefault(SPINNING, SPIN)

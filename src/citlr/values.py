@@ -197,8 +197,6 @@ def _kinds(record: Hashable) -> dict[str, TypeAdapter[Any]]:
 def check_fields(record: Any) -> None:
     """Hold every field of a frozen dataclass against the kind of value it is annotated with, and make it that.
 
-    Examples
-    --------
     >>> @dataclasses.dataclass(frozen=True)
     ... class Budget:
     ...     steps: Count = 3
@@ -216,8 +214,6 @@ def check_fields(record: Any) -> None:
 def check_value(name: str, value: Any, kind: Any) -> Any:
     """Return a single value as one of these kinds; InputError naming it, as of `check_fields`.
 
-    Examples
-    --------
     >>> check_value("margin", "0.1", Margin)
     Traceback (most recent call last):
     ...
@@ -227,18 +223,7 @@ def check_value(name: str, value: Any, kind: Any) -> Any:
 
 
 def checked(function: F) -> F:
-    """Make a function take its arguments as the kinds of values that they are annotated with.
-
-    Examples
-    --------
-    >>> @checked
-    ... def half(number: Number) -> float:
-    ...     return number / 2
-    >>> half(True)
-    Traceback (most recent call last):
-    ...
-    citlr.errors.InputError: number=True: this is yes or no; give a number.
-    """
+    """Make a function take its arguments as the kinds of values that they are annotated with."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)

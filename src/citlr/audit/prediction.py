@@ -175,13 +175,7 @@ def read_responses(path: str | Path) -> pd.DataFrame:
 
 
 def kind_of_answers(frame: pd.DataFrame) -> str:
-    """Tell decisions from probabilities: "decisions" where every answer is 0 or 1.
-
-    Examples
-    --------
-    >>> kind_of_answers(pd.DataFrame({"probability": [0.0, 1.0]}))
-    'decisions'
-    """
+    """Tell decisions from probabilities: "decisions" where every answer is 0 or 1."""
     return "decisions" if frame["probability"].isin([0.0, 1.0]).all() else "probabilities"
 
 

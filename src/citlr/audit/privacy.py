@@ -16,8 +16,6 @@ _FILE = re.compile(r"(?:[\w.\-]+[/\\])+([\w.\-]+\.\w{1,12})\b")
 def without_paths(text: str) -> str:
     """Shorten every path in a text to its last name.
 
-    Examples
-    --------
     >>> without_paths("read '/srv/ann/study/cohort.csv' and models/cnn.pt, views AP/PA")
     "read 'cohort.csv' and cnn.pt, views AP/PA"
     """
@@ -43,8 +41,6 @@ _RAW = re.compile(r"\s*\([^()]*(?:\([^()]*\)[^()]*)*\)")
 def without_raw_values(reason: str) -> str:
     """Cut the raw values of the data, and every path, from the reason of an exclusion.
 
-    Examples
-    --------
     >>> without_raw_values("race: not stated ('Mr Smith, asked twice': 1, '(blank)': 3)")
     'race: not stated'
     """
@@ -54,8 +50,6 @@ def without_raw_values(reason: str) -> str:
 def scrub(content: Any) -> Any:
     """Copy nested settings without file lists and identifiers, every path shortened to its last name.
 
-    Examples
-    --------
     >>> scrub({"table": "/srv/ann/cohort.csv", "names": ["p17.png"], "margin": 0.02})
     {'table': 'cohort.csv', 'margin': 0.02}
     """
@@ -69,13 +63,7 @@ def scrub(content: Any) -> Any:
 
 
 def flatten(content: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """List nested settings as (dotted name, text), with paths shortened and long lists counted.
-
-    Examples
-    --------
-    >>> flatten({"a": {"b": 1, "names": ["x.png"]}, "c": [1, 2], "d": None})
-    [('a.b', '1'), ('c', '1, 2'), ('d', 'not set')]
-    """
+    """List nested settings as (dotted name, text), with paths shortened and long lists counted."""
     if isinstance(content, Mapping):
         rows: list[tuple[str, str]] = []
         for key, value in content.items():
@@ -108,8 +96,6 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
     A cell with fewer than `below` patients is masked; where it is the only one of its split, level and label, the
     smallest of its siblings is masked as well, so that it cannot be found by subtraction from another label's total.
 
-    Examples
-    --------
     >>> cell = {"split": "test", "attribute": "sex", "level": "f", "label": "x"}
     >>> mask_small([{**cell, "patients": 3}, {**cell, "patients": 40}, {**cell, "patients": 90}], below=5)
     [True, True, False]
@@ -130,8 +116,6 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
 def merge_small_steps(flow: Sequence[Mapping[str, Any]], *, below: int) -> list[dict[str, Any]]:
     """Put steps of the flow together until none says why fewer than `below` patients were left out.
 
-    Examples
-    --------
     >>> step = {"step": "a", "reason": "r", "excluded_images": 4, "excluded_patients": 2}
     >>> merged = merge_small_steps([{**step, "excluded_patients": 0}, step, {**step, "step": "b"}], below=4)
     >>> [(one["step"], one["excluded_patients"], one["excluded_images"]) for one in merged]

@@ -34,8 +34,6 @@ _FOLDER = re.compile(r"[^\W][\w.-]{0,99}|_[\w.-]{0,99}")
 class AuditConfig(Section):
     """Everything an audit needs to know.
 
-    Examples
-    --------
     >>> config = AuditConfig.model_validate({
     ...     "cohort": {"table": "a.csv", "images": ".", "attribute": "sex", "labels": ["pneumonia"]},
     ...     "model": {"source": "model.onnx"},

@@ -32,16 +32,7 @@ def parse_config(content: Mapping[str, Any], where: str) -> AuditConfig:
 
 
 def parse_section(section: type[S], content: Any, where: str) -> S:
-    """Validate plain settings as a section; the error begins with `where`.
-
-    Examples
-    --------
-    >>> from citlr.config.sections import ReportConfig
-    >>> parse_section(ReportConfig, {"galery": 2}, "report")
-    Traceback (most recent call last):
-    ...
-    citlr.errors.InputError: report: unknown key 'galery'. Did you mean 'gallery'?
-    """
+    """Validate plain settings as a section; the error begins with `where`."""
     try:
         return section.model_validate(content)
     except ValidationError as error:
@@ -59,8 +50,6 @@ def parse_section(section: type[S], content: Any, where: str) -> S:
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Return "key: old -> new" for every setting that differs between two dumped configurations.
 
-    Examples
-    --------
     >>> differences({"test": {"margin": 0.02}}, {"test": {"margin": 0.05}})
     ['test.margin: 0.02 -> 0.05']
     """

@@ -79,14 +79,6 @@ class FlowRecorder:
 
     - `frame`: One row per image.
     - `patient`: The column with the patient; counts of patients are 0 while it is missing.
-
-    Examples
-    --------
-    >>> recorder = FlowRecorder(pd.DataFrame({"patient_id": ["a", "a", "b"], "age": [3, 4, 50]}))
-    >>> recorder.start("table", "rows of the table")
-    >>> recorder.keep(recorder.frame["age"] > 17, "adults", "younger than 18")
-    >>> len(recorder.frame), recorder.steps[-1].excluded_patients
-    (1, 1)
     """
 
     def __init__(self, frame: pd.DataFrame, *, patient: str = "patient_id", steps: Sequence[FlowStep] = ()) -> None:
@@ -147,8 +139,6 @@ def flow_table(steps: Sequence[FlowStep]) -> str:
 def raw_table(counts: Sequence[RawCount]) -> str:
     """Write the raw values as a Markdown table.
 
-    Examples
-    --------
     >>> print(raw_table([RawCount("sex", "F", "female", 3, 2)]))
     | attribute | raw value | level | images before | images after |
     |---|---|---|---:|---:|

@@ -136,13 +136,7 @@ def interleaved(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def quantise(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Round values in [0, 1] to the nearest of 256 steps.
-
-    Examples
-    --------
-    >>> quantise(np.array([0.0, 0.5, 1.0])).tolist()
-    [0, 128, 255]
-    """
+    """Round values in [0, 1] to the nearest of 256 steps."""
     scaled = np.asarray(image, dtype=np.float32) * np.float32(255.0)
     rounded: npt.NDArray[np.uint8] = np.floor(scaled + np.float32(0.5)).astype(np.uint8)
     return rounded

@@ -61,13 +61,7 @@ def assign_splits(
 
 
 def read_split_names(values: pd.Series) -> pd.Series:
-    """Translate the names of a given split column to train, validation and test.
-
-    Examples
-    --------
-    >>> read_split_names(pd.Series(["Train", "val", "TEST"])).tolist()
-    ['train', 'validation', 'test']
-    """
+    """Translate the names of a given split column to train, validation and test."""
     names = values.astype("string").str.strip().str.lower()
     known = names.map(SYNONYMS)
     strange = values[known.isna()].astype("string").fillna("(blank)").value_counts()

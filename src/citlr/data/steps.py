@@ -103,8 +103,6 @@ def _is_blank(values: pd.Series) -> pd.Series:
 def to_numbers(values: pd.Series, *, source: str) -> pd.Series:
     """Read a column as numbers; blanks are NaN and anything else that is no number is refused with its row.
 
-    Examples
-    --------
     >>> to_numbers(pd.Series(["1", None, "2.5"], name="age"), source="a.csv").tolist()
     [1.0, nan, 2.5]
     """
@@ -124,8 +122,6 @@ def to_numbers(values: pd.Series, *, source: str) -> pd.Series:
 def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
     """Read a covariate as numbers where it is one, as a table that knows types does; codes such as 01 stay text.
 
-    Examples
-    --------
     >>> read_numbers(pd.Series(["1.5", "20", None]), source="a.csv").tolist()
     [1.5, 20.0, nan]
     >>> read_numbers(pd.Series(["01", "20"]), source="a.csv").tolist()
@@ -143,13 +139,7 @@ def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
 def read_labels(
     values: pd.Series, *, uncertain: Uncertain = "error", blank: Blank = "ignore", source: str
 ) -> pd.Series:
-    """Read a finding as 1.0, 0.0 or NaN (not stated).
-
-    Examples
-    --------
-    >>> read_labels(pd.Series(["1.0", "-1", None], name="edema"), uncertain="zeros", source="a.csv").tolist()
-    [1.0, 0.0, nan]
-    """
+    """Read a finding as 1.0, 0.0 or NaN (not stated)."""
     if uncertain not in UNCERTAIN:
         raise InputError(f"uncertain='{uncertain}' is not a policy.{did_you_mean(uncertain, UNCERTAIN)}")
     text = values.astype("string").str.strip().str.lower()

@@ -185,8 +185,6 @@ def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[n
 def _independent(one: Estimate, two: Estimate) -> Estimate:
     """Combine two intervals into that of the difference two - one: variance estimates recovery.
 
-    Examples
-    --------
     >>> found = _independent(Estimate(0.1, 0.07, 0.14), Estimate(0.2, 0.16, 0.23))
     >>> round(found.estimate, 3), round(found.low, 3), round(found.high, 3)
     (0.1, 0.043, 0.142)

@@ -21,8 +21,6 @@ def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, list[int
 
     Shapes: `images` (n, c, s, s); gives (size, c, s, s).
 
-    Examples
-    --------
     >>> [(part, rows, len(batch)) for part, rows, batch in batches(np.zeros((3, 1, 2, 2), np.float32), 2)]
     [(slice(0, 2, None), [0, 1], 2), (slice(2, 3, None), [2, 2], 2)]
     """

@@ -96,8 +96,6 @@ def prepare(
 def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
     """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> from citlr.data.cohort import Cohort
     >>> frame = pd.DataFrame({"image_id": range(200), "path": "", "patient_id": np.arange(200) // 2})

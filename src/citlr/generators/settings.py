@@ -103,8 +103,6 @@ class GeneratorSettings(ABC):
     def for_images(self, images: int, memory_gb: float | None) -> Self:
         """Give the settings for so many training images on a GPU of so much memory, or on none: nothing follows then.
 
-        Examples
-        --------
         >>> from citlr.generators.diffusion.settings import LDMConfig
         >>> config = LDMConfig.preset_of("workstation", size=128, denoiser_batch=8)
         >>> few, many = config.for_images(1000, None), config.for_images(200_000, 80.0)

@@ -85,8 +85,6 @@ class Variable:
 def as_level(value: Any) -> str:
     """Write a cell as the name of a level: labels 0.0 and 1.0 are "0" and "1".
 
-    Examples
-    --------
     >>> as_level(1.0), as_level("AP")
     ('1', 'AP')
     """

@@ -117,8 +117,6 @@ def widened(effects: Effects, error: GeneratorError, *, alpha: float) -> Effects
 def widened_pvalue(pvalue: Floats, distance: Floats, error: Floats, *, alpha: float, replicates: int) -> Floats:
     """Weaken a one-sided p-value of a bound at this distance beyond the estimate.
 
-    Examples
-    --------
     >>> widened_pvalue(np.array([0.001, 0.001]), np.array([0.02, 0.02]), np.array([0.0, 0.01]), alpha=0.05,
     ...     replicates=12).round(3)
     array([0.001, 0.057])

@@ -165,13 +165,6 @@ def patients_needed(
     below the margin; and an unseen kind of patient must be ruled out, :math:`(1 - margin)^n < \alpha`.
 
     Shapes: gives (labels,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> effects = contrast_effects(Responses.from_arrays(np.zeros((50, 2, 4, 1))))
-    >>> patients_needed(effects, margin=0.05)
-    array([59])
     """
     check_margin(margin)
     check_alpha(alpha)

@@ -14,13 +14,7 @@ SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the worst of several verdicts.
-
-    Examples
-    --------
-    >>> worst(["equivalent", "inconclusive"])
-    'inconclusive'
-    """
+    """Return the worst of several verdicts."""
     return max(verdicts, key=SEVERITY.index)
 
 

@@ -263,13 +263,7 @@ class Responses:
 
 
 def thresholds(threshold: float | Mapping[str, float], labels: Sequence[str]) -> NDArray[np.float64]:
-    """Return one operating point per label, checked.
-
-    Examples
-    --------
-    >>> thresholds({"a": 0.2, "b": 0.7}, ["b", "a"])
-    array([0.7, 0.2])
-    """
+    """Return one operating point per label, checked."""
     if isinstance(threshold, Mapping):
         missing = [label for label in labels if label not in threshold]
         if missing:

@@ -198,15 +198,7 @@ def assess(
 
 
 def judge_together(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:
-    """Adjust over labels x contrasts x attributes as one family, and decide every row anew.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> alone = assess(Responses.from_arrays(np.full((200, 2, 4, 1), 0.3)), margin=0.02)
-    >>> [a.verdict for a in judge_together([alone, alone])]
-    ['equivalent', 'equivalent']
-    """
+    """Adjust over labels x contrasts x attributes as one family, and decide every row anew."""
     if not assessments or len({a.alpha for a in assessments}) != 1:
         raise InputError(f"Judging together needs assessments at one alpha; found {len(assessments)} of them.")
     adjusted = adjust([test.pvalue for a in assessments for test in a.tests])
@@ -217,8 +209,6 @@ def judge_together(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:
 def smallest_share(carried: Mapping[str, float], levels: Sequence[str]) -> float:
     """Give the smallest share carried of some levels, as a divisor: above 0, and no more than 1.
 
-    Examples
-    --------
     >>> smallest_share({"F": 1.02, "M": 0.9}, ["F", "M"]), smallest_share({"F": 1.02, "M": -0.1}, ["F", "M"])
     (0.9, 1e-06)
     """

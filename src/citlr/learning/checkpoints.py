@@ -49,8 +49,6 @@ def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
 def weights_fingerprint(modules: Mapping[str, nn.Module], head: Any) -> str:
     """Return the SHA-256 of all weights and of a JSON head, the same before and after they were saved.
 
-    Examples
-    --------
     >>> net = nn.Linear(1, 1)
     >>> before = weights_fingerprint({"net": net}, {"step": 1})
     >>> _ = nn.init.constant_(net.weight, 0.5)
@@ -69,8 +67,6 @@ def weights_fingerprint(modules: Mapping[str, nn.Module], head: Any) -> str:
 def load_module(module: nn.Module, file: Path) -> None:
     """Read a module's weights from what `save_state` wrote.
 
-    Examples
-    --------
     >>> import tempfile
     >>> net, other = nn.Linear(1, 1), nn.Linear(1, 1)
     >>> with tempfile.TemporaryDirectory() as folder:

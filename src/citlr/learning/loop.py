@@ -38,8 +38,6 @@ VALIDATION = 256
 def seeded(seed: int, part: str) -> Iterator[None]:
     """Initialise a part from its own seed and leave the caller's random state as it was.
 
-    Examples
-    --------
     >>> with seeded(0, "probe"):
     ...     first = torch.rand(1)
     >>> with seeded(0, "probe"):
@@ -88,8 +86,6 @@ class Trainer:
 
         Shapes: gives (batch_size / processes,).
 
-        Examples
-        --------
         >>> trainer = Trainer("cpu", "32-true")
         >>> steps = [trainer.rows(6, seed=0, part="probe", step=step, batch_size=3) for step in (0, 1)]
         >>> sorted(np.concatenate(steps).tolist())
@@ -167,8 +163,6 @@ class Trainer:
 def full_precision(accelerator: str, precision: str) -> str:
     """Say what "auto" is: bfloat16 where a GPU that is asked for has it, else 32 bits.
 
-    Examples
-    --------
     >>> full_precision("cpu", "auto"), full_precision("cpu", "16-mixed")
     ('32-true', '16-mixed')
     """

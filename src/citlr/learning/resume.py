@@ -99,8 +99,6 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write what was seen in training as a table, a row per validation.
 
-    Examples
-    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_history(Path(folder) / "denoiser.csv", [{"step": 1.0, "loss": 0.5}])

@@ -114,14 +114,7 @@ class CachedRows:
 
 @dataclass(frozen=True)
 class Stream:
-    """Rows of an array as float32 tensors, changed as they are read where there is a `change`.
-
-    Examples
-    --------
-    >>> doubled = Stream(np.arange(3.0), lambda values, rows: 2 * values)
-    >>> doubled[slice(1, 3)].tolist()
-    [2.0, 4.0]
-    """
+    """Rows of an array as float32 tensors, changed as they are read where there is a `change`."""
 
     rows: Rows
     change: Change | None = None
@@ -138,14 +131,7 @@ class Stream:
 def stored(
     file: Path | None, shape: tuple[int, ...], parts: Callable[[], Iterator[tuple[slice, Any]]], *, dtype: str
 ) -> Rows:
-    """Fill an array part by part and map it from `file`; one that is there already is used as it is.
-
-    Examples
-    --------
-    >>> parts = lambda: ((rows, np.full(rows.stop - rows.start, rows.start)) for rows in spans(5, 3))
-    >>> stored(None, (5,), parts, dtype="float32").tolist()
-    [0.0, 0.0, 0.0, 3.0, 3.0]
-    """
+    """Fill an array part by part and map it from `file`; one that is there already is used as it is."""
     if file is None:
         memory = np.empty(shape, dtype=dtype)
         for rows, values in parts():
@@ -206,8 +192,6 @@ def _mark(cohort: Cohort) -> str:
 def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
     """Cut n rows into pieces of `size` rows, the last of what is left.
 
-    Examples
-    --------
     >>> list(spans(5, 3))
     [slice(0, 3, None), slice(3, 5, None)]
     """
@@ -218,8 +202,6 @@ def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
 def sample_rows(n: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
     """Give all rows of n, or SAMPLE of them that are drawn, in order.
 
-    Examples
-    --------
     >>> sample_rows(3, np.random.default_rng(0)).tolist(), len(sample_rows(10**5, np.random.default_rng(0)))
     ([0, 1, 2], 16384)
     """
@@ -229,8 +211,6 @@ def sample_rows(n: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
 def require_variety(data: Dataset) -> None:
     """Refuse images that are all alike: there is nothing to learn from them, and no loss would say so.
 
-    Examples
-    --------
     >>> require_variety(Dataset(None, np.array([0.0, 1.0]).reshape(2, 1, 1, 1)))
     """
     first = data.images(slice(0, 1))

@@ -204,8 +204,6 @@ def require_images(images: object) -> None:
 def choose_device(device: str | torch.device) -> torch.device:
     """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there.
 
-    Examples
-    --------
     >>> choose_device("cpu")
     device(type='cpu')
     """

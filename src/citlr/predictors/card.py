@@ -24,8 +24,6 @@ _LONGEST = 1_000_000
 def parse_card(text: str | bytes, path: str | os.PathLike[str]) -> Card:
     """Read and check the card (labels, input, output, architecture) of a file; empty where there is none.
 
-    Examples
-    --------
     >>> parse_card('{"labels": 5}', "m.onnx")
     Traceback (most recent call last):
     ...

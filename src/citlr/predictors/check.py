@@ -52,13 +52,6 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     (batch normalisation in training mode), so two images or more are needed.
 
     Shapes: `images` (n, 1, H, W) in [0, 1], real ones, as the audit will give them.
-
-    Examples
-    --------
-    >>> from citlr.predictors.loading import load_predictor
-    >>> model = load_predictor(lambda x: x.mean(axis=(1, 2, 3)), labels=["bright"])
-    >>> check_predictor(model, np.linspace(0, 1, 32, dtype=np.float32).reshape(2, 1, 4, 4)).repeat.value
-    0.0
     """
     require_images(images)
     require_labels(predictor.labels)

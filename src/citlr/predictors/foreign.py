@@ -68,8 +68,6 @@ def _settings_kept() -> Iterator[None]:
 def one_sentence(error: BaseException) -> str:
     r"""Shorten an exception to its type and its telling line.
 
-    Examples
-    --------
     >>> one_sentence(ValueError("bad shape\n  at frame 1"))
     'ValueError: bad shape.'
     >>> one_sentence(SystemExit(0))

@@ -28,8 +28,6 @@ Matrix = NDArray[np.float64]
 def as_matrix(given: Any, n: int, model: str, *, key: str | None = None) -> Matrix:
     """Turn what a model gave for `n` images into float64 (n, n_outputs).
 
-    Examples
-    --------
     >>> as_matrix([0.1, 0.2], 2, "m")
     array([[0.1], [0.2]])
     """

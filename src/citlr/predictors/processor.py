@@ -12,13 +12,7 @@ _BILINEAR = 2
 
 
 def card_input(processor: Mapping[str, Any], config: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Give size, channels, grey scale, mean and std of a processor and the network that it is for.
-
-    Examples
-    --------
-    >>> card_input({"size": {"height": 8, "width": 8}, "image_mean": [0.5], "image_std": [0.5]}, {}, "m")["size"]
-    (8, 8)
-    """
+    """Give size, channels, grey scale, mean and std of a processor and the network that it is for."""
     spec: dict[str, Any] = {"channels": config.get("num_channels", 3)}
     factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1.0
     if isinstance(factor, bool) or not isinstance(factor, int | float):

@@ -16,16 +16,7 @@ from citlr.version import __version__
 def model_card(
     result: AuditResult, *, intended_use: str = "", attribute_definition: str = "", mask_below: int = 5
 ) -> str:
-    """Write what a reader of a model card has to know, with its grounds and limits.
-
-    Examples
-    --------
-    >>> from citlr.audit.results.result import CohortSummary, Controls, Quality
-    >>> quality = Quality(None, {}, None, None, {}, None, "", ())
-    >>> empty = AuditResult("inconclusive", (), (), quality, Controls(None, (), {}), CohortSummary((), (), {}))
-    >>> print(model_card(empty).splitlines()[0])
-    ## Counterfactual invariance: does the output depend on the attribute?
-    """
+    """Write what a reader of a model card has to know, with its grounds and limits."""
     attribute = wording.join(wording.attributes(result), "or") or "the attribute"
     safe = markdown
     lines = [

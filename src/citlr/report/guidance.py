@@ -176,13 +176,7 @@ def _answered(of_accuracy: tuple[Answer, str, str]) -> dict[str, Any]:
 
 
 def by_section(*, accuracy: bool) -> dict[str, tuple[Item, ...]]:
-    """Return, for every section of the page, the items that it answers, wholly or in part.
-
-    Examples
-    --------
-    >>> [item.item for item in by_section(accuracy=True)["accuracy"]]
-    ['Performance, bias and how it is managed', 'Art. 15(1) and (3)', 'Item 23a']
-    """
+    """Return, for every section of the page, the items that it answers, wholly or in part."""
     found: dict[str, tuple[Item, ...]] = {}
     for item in items(accuracy=accuracy):
         if item.answer != "no":

@@ -12,8 +12,6 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "\u207b⁰¹²³⁴⁵⁶⁷⁸⁹")
 def is_number(value: object) -> bool:
     """Whether `value` is a finite number that can be shown.
 
-    Examples
-    --------
     >>> is_number(0.5), is_number(float("nan")), is_number(None)
     (True, False, False)
     """
@@ -30,8 +28,6 @@ def _digits(magnitude: float) -> int:
 def decimal(value: float, digits: int = 3, *, signed: bool = False) -> str:
     """Write a plain decimal with a true minus sign; what rounds to zero carries no sign.
 
-    Examples
-    --------
     >>> decimal(-0.1234), decimal(0.0001, 2), decimal(1234.5, 1)
     ('−0.123', '0.00', '1\u202f234.5')
     """
@@ -43,13 +39,7 @@ def decimal(value: float, digits: int = 3, *, signed: bool = False) -> str:
 
 
 def percent(share: float, *, signed: bool = False, digits: int | None = None) -> str:
-    """Write a share (0.061) as a percentage (6.1 %).
-
-    Examples
-    --------
-    >>> percent(0.061).replace(NARROW, " "), percent(-0.0042).replace(NARROW, " ")
-    ('6.1 %', '−0.42 %')
-    """
+    """Write a share (0.061) as a percentage (6.1 %)."""
     places = _digits(abs(share) * 100) if digits is None else digits
     return f"{decimal(share * 100, places, signed=signed)}{NARROW}%"
 
@@ -68,8 +58,6 @@ def margin(share: float) -> str:
 def points(share: float) -> str:
     """Write a difference of shares (0.042) in percentage points, without its sign (4.2 percentage points).
 
-    Examples
-    --------
     >>> points(-0.042).replace(NARROW, " ")
     '4.2 percentage points'
     """
@@ -79,8 +67,6 @@ def points(share: float) -> str:
 def count(value: float) -> str:
     """Write a count with thin spaces between the thousands.
 
-    Examples
-    --------
     >>> count(12000).replace(NARROW, " ")
     '12 000'
     """
@@ -90,8 +76,6 @@ def count(value: float) -> str:
 def pvalue(value: float, log10: float = math.nan) -> str:
     """Write a p-value exactly as far as it carries meaning; `log10` serves where the value itself underflows.
 
-    Examples
-    --------
     >>> pvalue(0.0423), pvalue(0.0002), pvalue(1.0), pvalue(0.0, -400.0)
     ('0.042', '0.0002', '1.00', '10⁻⁴⁰⁰')
     """
@@ -110,8 +94,6 @@ def pvalue(value: float, log10: float = math.nan) -> str:
 def seconds(value: float) -> str:
     """Write a duration.
 
-    Examples
-    --------
     >>> [seconds(value).replace(NARROW, " ") for value in (0.42, 75, 7260)]
     ['0.4 s', '1 min 15 s', '2 h 01 min']
     """
@@ -127,8 +109,6 @@ def seconds(value: float) -> str:
 def megabytes(value: float) -> str:
     """Write bytes as mebibytes or gibibytes.
 
-    Examples
-    --------
     >>> megabytes(3 * 2**30).replace(NARROW, " "), megabytes(2**20).replace(NARROW, " ")
     ('3.0 GiB', '1 MiB')
     """
@@ -138,8 +118,6 @@ def megabytes(value: float) -> str:
 def nice_ticks(low: float, high: float, *, about: int = 5) -> tuple[float, ...]:
     """Round numbers inside [low, high], `about` of them, in steps of 1, 2 or 5 times a power of ten.
 
-    Examples
-    --------
     >>> nice_ticks(-0.013, 0.094)
     (0.0, 0.02, 0.04, 0.06, 0.08)
     """

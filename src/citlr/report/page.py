@@ -104,8 +104,6 @@ def render(
     The same arguments give the same page, byte for byte. It loads nothing (a content security policy forbids it) and
     works without scripts; the one script makes tables sortable. No identifier, path or free text of the data is in it.
 
-    Examples
-    --------
     >>> from citlr.audit.results.result import CohortSummary, Controls, Quality
     >>> quality = Quality(None, {}, None, None, {}, None, "", ())
     >>> empty = AuditResult("inconclusive", (), (), quality, Controls(None, (), {}), CohortSummary((), (), {}))

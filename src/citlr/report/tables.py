@@ -71,8 +71,6 @@ def absent(reason: str) -> Cell:
 def number(value: float | None, show: Callable[[float], str], reason: str) -> Cell:
     """Make a cell of a number, or of the reason why there is none.
 
-    Examples
-    --------
     >>> number(0.5, str, "not measured").text
     '0.5'
     >>> number(float("nan"), str, "not measured").absent
@@ -120,8 +118,6 @@ def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]
 def spreadsheet(value: object) -> object:
     """Write text into a cell of a CSV so that no spreadsheet takes it for a formula; numbers stay numbers.
 
-    Examples
-    --------
     >>> spreadsheet("=1+1"), spreadsheet(" @x"), spreadsheet("edema"), spreadsheet(-0.5)
     ("'=1+1", "' @x", 'edema', -0.5)
     """

@@ -32,8 +32,6 @@ class Finding:
 def join(names: Iterable[str], last: str = "and") -> str:
     """Join names as a sentence does.
 
-    Examples
-    --------
     >>> join(["a", "b", "c"]), join(["a"])
     ('a, b and c', 'a')
     """

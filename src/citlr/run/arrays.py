@@ -39,8 +39,6 @@ class ArrayFile:
 def array_file(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[ArrayFile]:
     """Make a `.npy` file that is to be filled; it can be mapped when the block has ended.
 
-    Examples
-    --------
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "a.npy"
     >>> with array_file(target, (3, 2), "uint8") as rows:
@@ -63,8 +61,6 @@ def array_file(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iter
 def let_go(mapped: npt.NDArray[Any]) -> None:
     """Give the pages of a mapped array back; the system keeps them as long as it has room, and reads them again.
 
-    Examples
-    --------
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "a.npy"
     >>> np.save(file, np.arange(3))

@@ -49,8 +49,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 def disk_is_full(error: BaseException, folder: Path) -> bool:
     """Say whether an error means that there is no room left in a folder; libraries say it in ways of their own.
 
-    Examples
-    --------
     >>> disk_is_full(OSError(errno.ENOSPC, "full"), Path()), disk_is_full(KeyError("a"), Path())
     (True, False)
     """

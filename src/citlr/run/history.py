@@ -68,8 +68,6 @@ class History:
 def changed_inputs(before: StageRecord, stage: Stage) -> list[str]:
     """Say which inputs of a stage differ from those of its last record; a fingerprint says only that it does.
 
-    Examples
-    --------
     >>> old = StageRecord("test.m", "k", "k", code_version(), {"margin": 0.02, "model": "0" * 64}, (), {}, 1.0, None, 1)
     >>> new = Stage("test.m", {"margin": 0.05, "model": "1" * 64}, lambda folder: None, ())
     >>> changed_inputs(old, new)

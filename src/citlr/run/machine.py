@@ -85,8 +85,6 @@ class Machine:
 def examine() -> Machine:
     """Look at this machine.
 
-    Examples
-    --------
     >>> found = examine()
     >>> found.devices[0].kind, found.threads >= 1, "onnx" in [extra.name for extra in found.extras]
     ('cpu', True, True)

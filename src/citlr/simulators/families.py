@@ -157,8 +157,6 @@ NULLS: dict[str, ResponseFamily] = {
 def uniform_shift(effect: float, *, images_per_patient: int = 1) -> ResponseFamily:
     """Decisions whose chance is `effect` higher at the second level, for everybody; draws independent.
 
-    Examples
-    --------
     >>> uniform_shift(0.1).mean_effect, round(uniform_shift(0.1).psi, 4)
     (0.1, 0.01)
     """
@@ -175,8 +173,6 @@ def zero_mean(
 ) -> ResponseFamily:
     """Decisions whose chance moves by plus or minus sqrt(psi), half of the patients each way.
 
-    Examples
-    --------
     >>> zero_mean(0.012).mean_effect
     0.0
     """
@@ -210,8 +206,6 @@ def subgroup(share: float, effect: float, *, images_per_patient: int = 1) -> Res
     Both levels of a draw compare their chances with one uniform number, half of the time, and with two of their own
     otherwise: shared seeds make the levels alike without making them equal.
 
-    Examples
-    --------
     >>> family = subgroup(0.1, 0.5)
     >>> family.psi, family.mean_effect
     (0.025, 0.05)
@@ -239,8 +233,6 @@ def subgroup(share: float, effect: float, *, images_per_patient: int = 1) -> Res
 def graded(size: float, *, images_per_patient: int = 1) -> ResponseFamily:
     """Probabilities that rise by a patient's own effect, uniform on [0, 2 size], with noise at each level.
 
-    Examples
-    --------
     >>> round(graded(0.03).psi, 6), graded(0.03).mean_effect
     (0.0012, 0.03)
     """

@@ -41,12 +41,6 @@ class ObservedFamily:
     - `shape`: tau is 0, `effect`, or `effect` times the sign of the first feature.
     - `features`: k, at least 2.
     - `images_per_patient`: Images of a patient share the attribute and most of the representation.
-
-    Examples
-    --------
-    >>> sample = ObservedFamily(confounded=True).sample(np.random.default_rng(0), 50)
-    >>> sample.z.shape, bool(np.ptp(sample.propensity) > 0.5)
-    ((50, 8), True)
     """
 
     confounded: bool = False

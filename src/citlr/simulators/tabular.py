@@ -68,15 +68,6 @@ class TabularWorld:
     - `label`: Published threshold, or a draw with probability `sigmoid(u)`.
     - `features`, `steps`: k and T.
     - `noise`: Standard deviation of every `xi_t` and of `eps`; 0 makes the world deterministic.
-
-    Examples
-    --------
-    >>> world = TabularWorld("linear", seed=0)
-    >>> sample = world.sample(1000, seed=1)
-    >>> sample.x.shape, bool((world.counterfactual(sample) != sample.x).all())
-    ((1000, 32), True)
-    >>> bool((world.intervene(sample, sample.attribute) == sample.x).all())  # the null intervention changes nothing
-    True
     """
 
     name: SetName
@@ -222,11 +213,6 @@ def tabular_truth(outputs: Floats) -> TabularTruth:
     `U_i = ((sum_r D_ir)^2 - sum_r D_ir^2) / (R (R-1))` is unbiased for `(g(1,z_i) - g(0,z_i))^2` at any R >= 2.
 
     Shapes: `outputs` (n, 2, R).
-
-    Examples
-    --------
-    >>> tabular_truth(np.array([[[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]])).mean_effect
-    0.6666666666666666
     """
     if outputs.ndim != 3 or outputs.shape[1] != 2 or outputs.shape[2] < 2:
         raise InputError(f"Outputs must have shape (units, 2 levels, draws >= 2), found {outputs.shape}.")
@@ -249,11 +235,6 @@ def expected_counterfactual_accuracy(factual: Floats, counterfactual: Floats, *,
     """ECA: share of decisions kept when the level is redrawn uniformly from all `levels`, the factual one among them.
 
     Shapes: `factual, counterfactual` (n,).
-
-    Examples
-    --------
-    >>> expected_counterfactual_accuracy(np.array([1.0, 0.0]), np.array([0.0, 0.0]))
-    0.75
     """
     return float(1 - np.mean(factual != counterfactual) * (levels - 1) / levels)
 

@@ -86,8 +86,6 @@ def plant(responses: Responses, detector: npt.NDArray[np.float64], strength: flo
 
     Shapes: `detector` (units, levels, draws, levels).
 
-    Examples
-    --------
     >>> values = np.full((2, 2, 2, 1), 0.5)
     >>> model = Responses.from_arrays(values, patients=["p", "q"], levels=["F", "M"], labels=["x"])
     >>> sure = np.zeros((2, 2, 2, 2))
@@ -132,8 +130,6 @@ def planted_ladder(
 def detection_limit(rows: Sequence[PlantedBias]) -> float | None:
     """Return the smallest strength from which on every label is found with 80 % power.
 
-    Examples
-    --------
     >>> def rung(strength, power):
     ...     return PlantedBias("x", strength, True, 0.01, 0.1, power)
     >>> detection_limit([rung(0.5, 0.9), rung(1.0, 0.7), rung(2.0, 0.8), rung(4.0, 1.0)])

@@ -83,15 +83,7 @@ def _first(many: Floats, enough: npt.NDArray[np.bool_]) -> float:
 
 
 def foretell(points: Sequence[CurvePoint], limit: float) -> str:
-    """Say in a sentence how many training images would carry the limit in the level that needs most.
-
-    Examples
-    --------
-    >>> def point(images, share):
-    ...     return CurvePoint(images, {"F": Estimate(share, share - 0.03, share + 0.03)})
-    >>> print(foretell([point(200, 0.4), point(400, 0.55), point(800, 0.66)], 0.8)[-63:])
-    it would take about 2,900 (2,200 to 4,200) to carry 80% in 'F'.
-    """
+    """Say in a sentence how many training images would carry the limit in the level that needs most."""
     short = [level for level, share in points[-1].shares.items() if share.estimate < limit]
     lines = {level: line for level in short if (line := _line(points, level)) is not None}
     if len(lines) < len(short):

@@ -126,8 +126,6 @@ def _bytes(mb: float) -> str:
 def _time(seconds: float | None) -> str:
     """Say a time in the unit that one would.
 
-    Examples
-    --------
     >>> [_time(one) for one in (None, 0.4, 50, 600, 40_000, 900_000)]
     ['elsewhere', '0.4 s', '50 s', '10 min', '11.1 h', '10.4 days']
     """

@@ -24,11 +24,6 @@ def placebo_size(margin: float, *, power: float = 0.80) -> int:
     If the coin moves a share `margin` of the decisions one way, the default test sees about `n * margin` of them. Six
     that agree are the fewest that random signs produce in less than 5 % of cases (2 / 2^6), so n is the smallest number
     at which six or more are drawn with probability `power`.
-
-    Examples
-    --------
-    >>> placebo_size(0.02), placebo_size(0.1)
-    (394, 78)
     """
     margin = check_value("margin", margin, Margin)
     power = check_value("power", power, Annotated[Number, Field(gt=0, lt=1)])
@@ -49,8 +44,6 @@ def coin_sample(wanted: int | None, margin: float = PLACEBO_MARGIN) -> int:
 
     So that moving the margin upwards redraws nothing.
 
-    Examples
-    --------
     >>> coin_sample(None, 0.05), coin_sample(None, 0.01) > 700, coin_sample(8, 0.05)
     (394, True, 8)
     """

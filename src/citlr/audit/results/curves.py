@@ -81,8 +81,6 @@ def measure_doses(
 def largest_change(curve: DoseResponse) -> str:
     """Say in a sentence by how much the output changes at most.
 
-    Examples
-    --------
     >>> from citlr.invariance.records import Estimate
     >>> print(largest_change(DoseResponse("edema", "decision", "30", (), ("30", "70"), Estimate(0.1, 0.04, 0.16))))
     edema: the largest change of the share of positive decisions is +0.1000 [+0.0400, +0.1600], at 70 against 30.

@@ -48,8 +48,6 @@ def baselines(responses: Responses, cohort: Cohort, *, settings: TestConfig) -> 
 def contrasts(levels: Sequence[str]) -> list[tuple[str, str]]:
     """Return every pair (a, a') in the order of the levels.
 
-    Examples
-    --------
     >>> contrasts(["a", "b", "c"])
     [('a', 'b'), ('a', 'c'), ('b', 'c')]
     """

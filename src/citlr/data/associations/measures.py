@@ -51,8 +51,6 @@ def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: 
 def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str, unit: Unit) -> Association:
     """Count one categorical variable against an attribute and test their independence.
 
-    Examples
-    --------
     >>> sex = pd.Series(["f"] * 20 + ["m"] * 20, name="sex")
     >>> ill = pd.Series(["no"] * 15 + ["yes"] * 5 + ["no"] * 5 + ["yes"] * 15)
     >>> one = cross(sex, ill, kind="label", variable="ill", unit="patient")
@@ -78,8 +76,6 @@ def log10_tail(statistic: float, dof: int) -> float:
 
     There by the expansion of the incomplete gamma function for large arguments (DLMF 8.11.2).
 
-    Examples
-    --------
     >>> round(log10_tail(2409.8, 1), 6)
     -525.070652
     >>> round(float((math.log(2) + scipy.stats.norm.logsf(2409.8**0.5)) / math.log(10)), 6)

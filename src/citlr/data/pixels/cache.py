@@ -34,15 +34,7 @@ SIZES = (1, 4096)
 
 
 def cache_name(cohort: Cohort, size: int) -> str:
-    """Give the folder name of a cohort's cache: size, fit, and a mark of its images.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"image_id": ["a"], "path": ["a.png"], "patient_id": ["p"]})
-    >>> cache_name(Cohort(frame, Path("."), attributes=(), labels=()), 64)
-    'cache-64-pad-c726d538'
-    """
+    """Give the folder name of a cohort's cache: size, fit, and a mark of its images."""
     scale = "" if cohort.white == WHITE else f"-white-{cohort.white}"
     colour = "" if cohort.channels == 1 else "-rgb"
     return f"cache-{size}-{cohort.fit}{scale}{colour}-{_digest(cohort)[:8]}"

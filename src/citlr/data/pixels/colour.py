@@ -57,13 +57,7 @@ def as_rgb(image: Image.Image, name: str, *, deep: bool) -> tuple[Image.Image, t
 
 
 def luminance(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Give the luminance (..., 1, h, w) of images (..., c, h, w); grey ones are what they are.
-
-    Examples
-    --------
-    >>> luminance(np.ones((2, 3, 4, 4), np.float32)).shape
-    (2, 1, 4, 4)
-    """
+    """Give the luminance (..., 1, h, w) of images (..., c, h, w); grey ones are what they are."""
     if images.shape[-3] == 1:
         return images
     weights = np.asarray(LUMINANCE, dtype=np.float32).reshape(3, 1, 1)

@@ -73,8 +73,6 @@ def white_of(peaks: list[int]) -> int:
     It is less than 65535 where none of them needs more than 14 bits: that of the detector's depth. Asked of a set and
     never of one image: a dark image among brighter ones stays dark.
 
-    Examples
-    --------
     >>> white_of([3900, 4095]), white_of([3900, 65535]), white_of([])
     (4095, 65535, 65535)
     """

@@ -85,8 +85,6 @@ def leads_out(home: Path, file: Path) -> bool:
 def digest_of(ids: Iterable[str], contents: Iterable[str]) -> str:
     """Give the SHA-256 of names and the digests of what they name, in order.
 
-    Examples
-    --------
     >>> digest_of(["a"], ["1"]) == digest_of(["a"], ["2"])
     False
     """
@@ -100,8 +98,6 @@ def digest_of(ids: Iterable[str], contents: Iterable[str]) -> str:
 def map_ordered(work: Callable[[Item], Result], items: Iterator[Item], *, workers: int, ahead: int) -> Iterator[Result]:
     """Run `work` in threads and give results in order, with at most `ahead` unfinished or unread ones in memory.
 
-    Examples
-    --------
     >>> list(map_ordered(lambda value: value * 2, iter([1, 2, 3]), workers=2, ahead=2))
     [2, 4, 6]
     """

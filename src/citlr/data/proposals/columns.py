@@ -61,8 +61,6 @@ def describe_columns(frame: pd.DataFrame) -> tuple[Column, ...]:
 def patient_columns(names: Sequence[str]) -> list[str]:
     """Give the columns that are called as a patient's identifier is.
 
-    Examples
-    --------
     >>> patient_columns(["Patient ID", "PatientAge", "subject_id", "study"])
     ['Patient ID', 'subject_id']
     """

@@ -108,8 +108,6 @@ def reader(name: str) -> Callable[..., Any]:
 def recognised(columns: Collection[str]) -> str | None:
     """Give the name of the data set whose own table has these columns; None where it is none of them.
 
-    Examples
-    --------
     >>> recognised(["ImageID", "ImageDir", "PatientID", "Projection", "Labels"]), recognised(["path", "sex"])
     ('padchest', None)
     """

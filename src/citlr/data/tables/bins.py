@@ -21,8 +21,6 @@ _AGE_STRING = r"^[>=]*\s*\d+(?:\.\d+)?\s*(?:[YMWD]|years?|yrs?)\+?$"
 def is_age(columns: Sequence[str], values: pd.Series) -> bool:
     """Tell whether a column holds ages: one of its names says so, or its cells do, such as 060Y.
 
-    Examples
-    --------
     >>> is_age(["age_group", "PatientAge"], pd.Series(["60"])), is_age(["dosage"], pd.Series(["60"]))
     (True, False)
     """

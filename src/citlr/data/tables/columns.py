@@ -169,8 +169,6 @@ def wanted_columns(
 ) -> dict[str, str]:
     """Map our names to the table's.
 
-    Examples
-    --------
     >>> wanted_columns(["sex"], {"path": "file"}, split=None)
     {'path': 'file', 'patient_id': 'patient_id', 'sex': 'sex'}
     """

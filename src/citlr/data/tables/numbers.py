@@ -28,8 +28,6 @@ BANDS = 4
 def is_number(column: pd.Series) -> bool:
     """Tell whether a cohort's attribute is a number; those that are levels are kept as their names.
 
-    Examples
-    --------
     >>> is_number(pd.Series([30.5, 61.0])), is_number(pd.Series(["30", "61"]))
     (True, False)
     """
@@ -39,8 +37,6 @@ def is_number(column: pd.Series) -> bool:
 def banded(column: pd.Series) -> pd.Series:
     """Give a column as text groups: the levels as they are, and of a number its quarters.
 
-    Examples
-    --------
     >>> banded(pd.Series(["F", "M"])).tolist(), banded(pd.Series([20.0, 40, 60, 80])).tolist()
     (['F', 'M'], ['up to 35', '35 to 50', '50 to 65', 'over 65'])
     """
@@ -55,8 +51,6 @@ def banded(column: pd.Series) -> pd.Series:
 def recorded_levels(column: pd.Series, levels: Sequence[str] | None) -> pd.Series:
     """Name what is recorded as groups: the levels as they are, and of a number the nearest of the values asked for.
 
-    Examples
-    --------
     >>> recorded_levels(pd.Series([20.0, 48.0]), ["30", "50"]).tolist()
     ['30', '50']
     """

@@ -58,8 +58,6 @@ _TRUTH = {"true": "yes", "yes": "yes", "on": "yes", "false": "no", "no": "no", "
 def fold(text: str) -> str:
     r"""Reduce a value to what its spellings share: case, blanks, invisible characters and `.0` do not count.
 
-    Examples
-    --------
     >>> fold(" Female "), fold("1.0"), fold("01"), fold("White  or\u00a0Caucasian")
     ('female', '1', '1', 'white or caucasian')
     """
@@ -77,8 +75,6 @@ def fold(text: str) -> str:
 def level_text(values: pd.Series) -> pd.Series:
     """Write the values of a column as names of levels; whole numbers lose the `.0` that other columns' blanks give.
 
-    Examples
-    --------
     >>> level_text(pd.Series([1.0, 0.0])).tolist(), level_text(pd.Series(["F ", "1.0"])).tolist()
     (['1', '0'], ['F', '1.0'])
     """

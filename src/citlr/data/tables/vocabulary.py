@@ -164,8 +164,6 @@ def read_age(
 def open_ended(values: pd.Series) -> pd.Series:
     """Tell which ages are lower bounds, such as `60+` and `>89`.
 
-    Examples
-    --------
     >>> open_ended(pd.Series(["60+", "60", ">89"])).tolist()
     [True, False, True]
     """

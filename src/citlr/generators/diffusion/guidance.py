@@ -57,8 +57,6 @@ def effect_size(
     square is too large by that noise. Two halves of the cohort have noise of their own each, so that
     `<g, (o1 + o2) / 2> / <o1, o2>` is free of it.
 
-    Examples
-    --------
     >>> effect_size(np.array([0.5, 0.0]), np.array([1.0, 0.3]), np.array([1.0, -0.3])) > 0.5
     True
     >>> effect_size(np.array([0.5]), np.array([1.0]), np.array([-1.0]))

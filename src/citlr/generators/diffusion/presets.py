@@ -108,8 +108,6 @@ def workstation(size: int, images: int, memory_gb: float | None) -> dict[str, An
 def batch_for(bytes_an_image: float, memory_gb: float | None) -> int:
     """Give the largest power of two, 4 to 64, of images that fit into a share of a GPU's memory; 16 without a GPU.
 
-    Examples
-    --------
     >>> batch_for(150e6, 80.0), batch_for(150e6, 8.0), batch_for(150e6, None)
     (64, 8, 16)
     """

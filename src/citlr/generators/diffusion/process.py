@@ -27,12 +27,6 @@ class Process:
 
     - `table` (T + 1,): See `noise_table`.
     - `grid`: Times that sampling goes through, see `even_grid`.
-
-    Examples
-    --------
-    >>> process = Process.of(LDMConfig(size=32, depth=0.2, sampling_steps=4, objective="restoring"))
-    >>> process.grid, len(process.table), process.restoring
-    ((0, 50, 100, 150, 200), 1001, True)
     """
 
     table: npt.NDArray[np.float64]
@@ -59,8 +53,6 @@ class Process:
 
         Shapes: gives (n,).
 
-        Examples
-        --------
         >>> process = Process.of(LDMConfig(size=32, depth=0.2, sampling_steps=4, objective="restoring"))
         >>> set(process.times(8, torch.Generator().manual_seed(0)).tolist()) <= {50, 100, 150, 200}
         True
@@ -75,14 +67,6 @@ class Process:
         """Noise latents to times, and say what noise a denoiser is to predict there.
 
         Shapes: `z, hidden, eps` (n, c, h, w), `times` (n,).
-
-        Examples
-        --------
-        >>> process = Process.of(LDMConfig(size=32, objective="restoring"))
-        >>> z, hidden, eps = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
-        >>> x, _, _ = process.noised(z, hidden, eps, torch.tensor(process.grid[-1:]))
-        >>> bool(torch.allclose(x, process.start(hidden, eps)))  # where sampling starts: phi(z), noised
-        True
         """
         alpha = torch.from_numpy(self.table[times.cpu().numpy()]).to(z)[:, None, None, None]
         noise = eps + (hidden - z) / self.ratio if self.restoring else eps

@@ -42,13 +42,7 @@ def even_grid(timesteps: int, *, depth: float, steps: int) -> tuple[int, ...]:
 
 
 def diffuse(z: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
-    """Noise a clean latent: `sqrt(alpha_bar) z + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, equation 4).
-
-    Examples
-    --------
-    >>> diffuse(torch.tensor([1.0]), torch.tensor([2.0]), 0.64).round(decimals=4)
-    tensor([2.])
-    """
+    """Noise a clean latent: `sqrt(alpha_bar) z + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, equation 4)."""
     level = torch.as_tensor(alpha_bar, dtype=z.dtype, device=z.device)
     return level.sqrt() * z + (1 - level).sqrt() * noise
 
@@ -56,8 +50,6 @@ def diffuse(z: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
 def clean_from_noise(x: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
     """Solve `diffuse` for the clean latent: `(x - sqrt(1 - alpha_bar) noise) / sqrt(alpha_bar)`; `alpha_bar` above 0.
 
-    Examples
-    --------
     >>> clean_from_noise(torch.tensor([2.0]), torch.tensor([2.0]), 0.64).round(decimals=4)
     tensor([1.])
     """
@@ -124,8 +116,6 @@ def target_of(prediction: str, *, z: Tensor, noise: Tensor, alpha_bar: Tensor) -
 
     The velocity is `sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) z` (Salimans and Ho 2022).
 
-    Examples
-    --------
     >>> target_of("velocity", z=torch.tensor([1.0]), noise=torch.tensor([2.0]), alpha_bar=torch.tensor(0.5))
     tensor([0.7071])
     """
@@ -139,8 +129,6 @@ def target_of(prediction: str, *, z: Tensor, noise: Tensor, alpha_bar: Tensor) -
 def noise_of(prediction: str, output: Tensor, *, x: Tensor, alpha_bar: float) -> Tensor:
     """Turn the network's output at `x` into the noise that it implies.
 
-    Examples
-    --------
     >>> z, eps, a = torch.ones(1), torch.full((1,), 3.0), torch.tensor(0.64)
     >>> x = a.sqrt() * z + (1 - a).sqrt() * eps
     >>> outputs = [(p, target_of(p, z=z, noise=eps, alpha_bar=a)) for p in PREDICTIONS]

@@ -193,12 +193,6 @@ class LDMConfig(GeneratorSettings):
     - `disentangle`: Whether its latent is disentangled (DLDM) or not (CLDM).
     - `autoencoder`, `denoiser`, `sampling`, `effects`, `published`: The sections, see each. A field of them may be
       given by its flat name too.
-
-    Examples
-    --------
-    >>> config = LDMConfig.preset_of("tiny", size=32, hold=("view",), ae_steps=20)
-    >>> LDMConfig.from_json(config.to_json()) == config, config.autoencoder.ae_steps
-    (True, 20)
     """
 
     disentangle: Flag = True

@@ -15,8 +15,6 @@ class Residual(nn.Module):
     - `inputs`, `outputs`: Channels; of more than 8, a multiple of 8.
     - `stride`: What height and width are divided by.
 
-    Examples
-    --------
     >>> Residual(8, 16, stride=2)(torch.zeros(1, 8, 4, 4)).shape
     torch.Size([1, 16, 2, 2])
     """
@@ -51,11 +49,6 @@ class Critic(nn.Module):
     - `channels`: Widths; each stage after the first halves the resolution.
     - `grid`: The features are averaged over a grid x grid raster; 1 is the usual global average, which cannot tell
       where something is and needs several times the steps to find a shadow at a fixed place.
-
-    Examples
-    --------
-    >>> Critic(2 + 3, 4, (8, 16))(torch.zeros(5, 2, 8, 8), torch.zeros(5, 3)).shape
-    torch.Size([5, 4])
     """
 
     def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...], grid: int = 1) -> None:

@@ -105,8 +105,6 @@ class FineProbeNet(ProbeNet):
 
     - `sizes`: Number of levels of each target.
 
-    Examples
-    --------
     >>> net = FineProbeNet([2], size=96)
     >>> net.prepared(torch.zeros(1, 1, 96, 96)).shape, net(torch.zeros(1, 1, 96, 96))[0].shape
     (torch.Size([1, 7, 32, 32]), torch.Size([1, 2]))
@@ -184,8 +182,6 @@ class Target:
     def code(self, column: pd.Series) -> npt.NDArray[np.int64]:
         """Give the index (n,) of each row's level, -1 where it is missing or unknown.
 
-        Examples
-        --------
         >>> Target("sex", ("F", "M")).code(pd.Series(["M", None, "F", "?"])).tolist()
         [1, -1, 0, -1]
         """

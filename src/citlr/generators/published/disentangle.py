@@ -27,12 +27,6 @@ def critic_loss(joint: Tensor, product: Tensor, log_average: Tensor, *, rate: fl
     that mean takes its place: `E[exp(T_product)] / average - E[T_joint]`.
 
     Shapes: `joint, product` (n,).
-
-    Examples
-    --------
-    >>> log_average = torch.tensor(float("nan"))
-    >>> critic_loss(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0]), log_average), log_average
-    (tensor(0.), tensor(2.))
     """
     batch = (torch.logsumexp(product, dim=0) - math.log(len(product))).detach()
     if torch.isnan(log_average):

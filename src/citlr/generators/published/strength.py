@@ -42,8 +42,6 @@ class StrengthTrial:
     def loss(self) -> float:
         """Leakage and composition in units of what is tolerable: `max(0, auroc - 0.5) / 0.10 + composition / 0.05`.
 
-        Examples
-        --------
         >>> round(StrengthTrial(0.5, 0.6, 0.025).loss, 6)
         1.5
         """

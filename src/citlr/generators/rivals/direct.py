@@ -86,8 +86,6 @@ class DirectGenerator(LearntGenerator):
 def level_columns(conditions: Conditions, name: str) -> npt.NDArray[np.int64]:
     """Columns of a code that name the levels of a variable (or hold its number), without the flag for "not given".
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"patient_id": [1, 2], "sex": ["F", "M"]})
     >>> level_columns(Conditions.of(frame, attributes=["sex"], hold=[], coin_seed=0), "sex")

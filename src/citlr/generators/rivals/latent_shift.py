@@ -52,8 +52,6 @@ class LatentShiftConfig(DirectConfig):
       `Critic`.
     - `turns`: Gradient steps of a shift; a straight line where it is 1.
 
-    Examples
-    --------
     >>> LatentShiftConfig.preset_of("tiny", size=32).latent_shape
     (8, 8, 8)
     """
@@ -139,8 +137,6 @@ class LatentShift(DirectGenerator):
     - `preset`: Where the other settings come from.
     - `**overrides`: Any field of `LatentShiftConfig`.
 
-    Examples
-    --------
     >>> LatentShift(size=32, preset="tiny").config.turns
     4
     """

@@ -40,8 +40,6 @@ class VAEConfig(DirectConfig):
     - `channels`: Widths; the first at a quarter of the resolution, each further one at half of the one before.
     - `dropout`: Share of attribute codes replaced by the null code, for guidance.
 
-    Examples
-    --------
     >>> config = VAEConfig.preset_of("tiny", size=32, beta=4.0)
     >>> VAEConfig.from_json(config.to_json()) == config, config.beta
     (True, 4.0)
@@ -110,8 +108,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 class VAENet(nn.Module):
     """Encoder and decoder, both told the condition as planes.
 
-    Examples
-    --------
     >>> net = VAENet(VAEConfig(size=32, latent=8), width=3)
     >>> images, mean, deviation = net(torch.zeros(2, 1, 32, 32), torch.zeros(2, 3), torch.zeros(2, 8))
     >>> images.shape, mean.shape, bool((deviation > 0).all())
@@ -168,8 +164,6 @@ class ConditionalVAE(DirectGenerator):
     - `preset`: Where the other settings come from ("published" is "laptop" here).
     - `**overrides`: Any field of `VAEConfig`, `beta` among them.
 
-    Examples
-    --------
     >>> ConditionalVAE(size=32, preset="tiny", beta=2.0).config.beta
     2.0
     """

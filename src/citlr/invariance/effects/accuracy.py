@@ -112,16 +112,6 @@ def accuracy_by_level(
     """Measure accuracy on all images, at every level, and how levels differ.
 
     Shapes: `output`, `truth` (0, 1, or NaN where it is not known), `level`, `patients` (n,).
-
-    Examples
-    --------
-    >>> level, truth = ["f", "m"] * 24, [0, 0, 1, 1] * 12
-    >>> groups, differences = accuracy_by_level(
-    ...     [0.1, 0.6, 0.9, 0.8] * 12, truth, level, range(48), label="edema", levels=["f", "m"])
-    >>> [(group.level, group.measures["specificity"].estimate) for group in groups]
-    [('', 0.5), ('f', 1.0), ('m', 0.0)]
-    >>> differences[0].measures["specificity"].estimate
-    -1.0
     """
     check_alpha(alpha)
     y, has, lev, who = _validate(output, truth, level, patients)

@@ -27,8 +27,6 @@ class Clusters:
     def of(cls, patients: ArrayLike) -> Clusters:
         """Give every patient a number, in order of appearance.
 
-        Examples
-        --------
         >>> Clusters.of(["b", "a", "b"]).sizes
         array([2., 1.])
         """

@@ -48,8 +48,6 @@ def dose_response(
 
     `replicates` are outputs on images moved by what the generator's training split leaves open: bands hold that too.
 
-    Examples
-    --------
     >>> rng = np.random.default_rng(0)
     >>> base, rise = rng.random((300, 1, 2, 1)) / 2, np.array([0, 0.1, 0.2]).reshape(1, 3, 1, 1)
     >>> r = Responses.from_arrays(base + rise, levels=["30", "50", "70"], number=True)
@@ -155,16 +153,6 @@ def simultaneous_alpha(
     """Give the error rate of single intervals of the means of columns (units, columns) at which all hold together.
 
     It is between alpha over the number of columns (Bonferroni) and alpha, of columns that say one and the same.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> one = rng.normal(size=(400, 1))
-    >>> simultaneous_alpha(np.repeat(one, 3, axis=1), Clusters.of(range(400)), alpha=0.05)
-    0.05
-    >>> apart = simultaneous_alpha(rng.normal(size=(400, 4)), Clusters.of(range(400)), alpha=0.05)
-    >>> 0.0125 <= apart < 0.016
-    True
     """
     parts = _Parts.of(columns, clusters).values
     if parts.shape[1] < 2:

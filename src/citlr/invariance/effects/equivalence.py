@@ -47,8 +47,6 @@ class Equivalence:
 def check_margin(margin: float) -> None:
     """Raise `InputError` unless the margin is in (0, 1).
 
-    Examples
-    --------
     >>> check_margin(0.02)
     """
     if not 0 < margin < 1:

@@ -115,14 +115,7 @@ def flip_shares(decisions: Floats, *, shared_seeds: bool) -> Floats:
 
 
 def within_flip_shares(decisions: Floats) -> Floats:
-    """Share of pairs of draws at one level whose decisions differ, averaged over levels; (units, labels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> within_flip_shares(np.array([[[0, 1, 1], [1, 1, 1]]], float)[..., None]).round(3)
-    array([[0.333]])
-    """
+    """Share of pairs of draws at one level whose decisions differ, averaged over levels; (units, labels)."""
     draws = decisions.shape[2]
     positive = decisions.sum(axis=2)
     return np.asarray((2 * positive * (draws - positive) / (draws * (draws - 1))).mean(axis=1))

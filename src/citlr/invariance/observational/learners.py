@@ -43,8 +43,6 @@ def propensity_learners(seed: int = 0) -> dict[str, Any]:
 
     The constant is there because it is the truth where the representation has been made independent of the attribute.
 
-    Examples
-    --------
     >>> sorted(propensity_learners())
     ['boosting', 'constant', 'logistic C=0.01', 'logistic C=0.1', 'logistic C=1']
     """
@@ -102,8 +100,6 @@ def cross_fit_propensity(z: Floats, a: Floats, folds: Integers, learners: Learne
 def fit_best(learners: Learners, z: Floats, y: Floats, folds: Integers, *, probability: bool = False) -> Any:
     """Choose a learner by cross-validation and fit it on all of the rows; give its prediction function of z.
 
-    Examples
-    --------
     >>> z = np.linspace(0, 1, 50)[:, None]
     >>> mean = fit_best(outcome_learners(), z, z[:, 0], np.arange(50) % 5)
     >>> round(float(mean(np.array([[0.5]]))[0]), 2)
@@ -128,8 +124,6 @@ def fit_best(learners: Learners, z: Floats, y: Floats, folds: Integers, *, proba
 def few_threads(rows: int) -> Iterator[None]:
     """Keep numerical libraries on one thread while the data are small.
 
-    Examples
-    --------
     >>> with few_threads(100):
     ...     pass
     """

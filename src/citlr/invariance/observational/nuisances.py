@@ -98,14 +98,6 @@ def fit_nuisances(
     - `propensity` (n,): Known `P(A = a' | Z, A in contrast)`; cross-fitted without it, and the distilled test is then
       only approximate.
     - `outcome`, `treatment`: Candidate learners of `E[Yhat|Z]` and `p(A|Z)`, see `learners.py`.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> data = Observations.of(rng.normal(size=(60, 2)), ["f", "m"] * 30, rng.random(60))
-    >>> nuisances = fit_nuisances(data, np.full(60, 0.5))
-    >>> nuisances.residual.shape, nuisances.assignment.source
-    ((60,), 'known')
     """
     assignment = assign(data, propensity, folds=folds, learners=treatment, seed=seed)
     if np.ptp(data.y) == 0:

@@ -57,8 +57,6 @@ class Observations:
     ) -> Observations:
         """Check the arrays and keep the rows of the contrast.
 
-        Examples
-        --------
         >>> data = Observations.of([[0.1], [0.2], [0.3], [0.4]], list("fmfm"), [0, 1, 0, 1])
         >>> data.contrast, data.a.tolist(), data.n_patients
         (('f', 'm'), [0.0, 1.0, 0.0, 1.0], 4)
@@ -89,11 +87,6 @@ def patient_folds(cluster: Integers, folds: int, rng: np.random.Generator) -> In
     """Give each image the fold of its patient; folds hold equally many patients, within one.
 
     Shapes: `cluster` (n,); gives (n,).
-
-    Examples
-    --------
-    >>> patient_folds(np.array([0, 0, 1, 2, 3]), 2, np.random.default_rng(0)).shape
-    (5,)
     """
     n_patients = int(cluster.max()) + 1
     if not 2 <= folds <= n_patients:

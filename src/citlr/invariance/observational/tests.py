@@ -138,15 +138,7 @@ def assess_observational(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> ObservationalAssessment:
-    """Run the battery on (Z, A, Yhat), cross-fitting once; the verdict is the distilled test's.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> z, a = rng.normal(size=(300, 4)), np.where(rng.random(300) < 0.5, "f", "m")
-    >>> assess_observational(Observations.of(z, a, 0.4 + 0.2 * (a == "m")), np.full(300, 0.5)).verdict
-    'dependence'
-    """
+    """Run the battery on (Z, A, Yhat), cross-fitting once; the verdict is the distilled test's."""
     fits = fit_nuisances(data, propensity, seed=seed)
     main = distilled_crt(data, fits, kernels=kernels, redraws=redraws, seed=seed)
     second = gcm(data, fits, alpha=alpha)
@@ -179,8 +171,6 @@ def judge(found: ObservationalAssessment, adjusted: float, alpha: float) -> Obse
 def product_statistic(products: Floats) -> tuple[float, float]:
     """Studentised mean and two-sided p of independent products of residuals (one per patient).
 
-    Examples
-    --------
     >>> t, p = product_statistic(np.array([1.0, 2.0, 3.0]))
     >>> round(t, 4), round(p, 4)
     (3.4641, 0.0742)

@@ -30,8 +30,6 @@ _TABLE_LIMIT = 4096
 def contrast_matrix(levels: int) -> Floats:
     """Contrasts of `levels` outputs, shape (levels - 1, levels): (-1, 1) for two, Helmert's orthonormal rows otherwise.
 
-    Examples
-    --------
     >>> contrast_matrix(2)
     array([[-1.,  1.]])
     >>> import numpy as np
@@ -166,8 +164,6 @@ def outcomes_within_draws(levels: int, positives: tuple[int, ...]) -> Outcomes:
 
     Shapes: gives (outcomes, levels).
 
-    Examples
-    --------
     >>> counts, probability = outcomes_within_draws(2, (1, 1))
     >>> sorted(zip(counts[:, 1].tolist(), probability.tolist()))
     [(0.0, 0.25), (1.0, 0.5), (2.0, 0.25)]
@@ -188,8 +184,6 @@ def outcomes_within_draws(levels: int, positives: tuple[int, ...]) -> Outcomes:
 def outcomes_within_image(levels: int, draws: int, positives: int) -> Outcomes:
     """Distribution of the positives per level when all outputs of an image are permuted (multivariate hypergeometric).
 
-    Examples
-    --------
     >>> counts, probability = outcomes_within_image(2, 2, 1)
     >>> sorted(zip(counts[:, 1].tolist(), probability.tolist()))
     [(0.0, 0.5), (1.0, 0.5)]

@@ -54,8 +54,6 @@ def wrap(found: Callable[[Any], Any], declared: Declared, settings: dict[str, An
 def import_object(path: str) -> Any:
     """Find an object by "package.module:name" or "folder/file.py:name"; this runs that module's code.
 
-    Examples
-    --------
     >>> import_object("math:sqrt")(4)
     2.0
     >>> import_object("math:sqt")

@@ -66,8 +66,6 @@ def auroc_by_label(
 
     Shapes: `truth` (n, n_labels), `scores` (n, n_labels).
 
-    Examples
-    --------
     >>> auroc_by_label(np.array([[0.0, 1], [1, 1], [1, np.nan]]), np.array([[0.1, 0], [0.2, 0], [0, 0]]), ["a", "b"])
     {'a': 0.5, 'b': None}
     """

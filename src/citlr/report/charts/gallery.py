@@ -90,11 +90,6 @@ def signed_difference(counterfactual: Picture, null: Picture) -> NDArray[np.floa
     Both are generated, so the reconstruction error of the generator cancels; the original would bring it in.
 
     Shapes: `counterfactual, null` (H, W) or (H, W, 3); gives the same.
-
-    Examples
-    --------
-    >>> signed_difference(np.array([[255, 0]], np.uint8), np.array([[0, 51]], np.uint8)).round(3).tolist()
-    [[1.0, -0.20000000298023224]]
     """
     return (counterfactual.astype(np.float32) - null.astype(np.float32)) / np.float32(255.0)
 

@@ -212,8 +212,6 @@ def quantiles(pvalues: Sequence[float], log10: Sequence[float] | None = None) ->
 
     Shapes: gives (n, 2).
 
-    Examples
-    --------
     >>> quantiles([0.5, float("nan")]).round(3).tolist()
     [[0.301, 0.301]]
     """

@@ -35,8 +35,6 @@ def parts_tables(result: AuditResult, *, below: int) -> tuple[Table, ...]:
 def part_name(part: Part) -> str:
     """Name a part of the test set.
 
-    Examples
-    --------
     >>> part_name((("sex", "female"), ("view", "AP")))
     'sex: female, view: AP'
     """

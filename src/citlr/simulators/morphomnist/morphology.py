@@ -62,8 +62,6 @@ def _depth(within: NDArray[np.bool_]) -> NDArray[np.float32]:
 def thinned(within: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Thin shapes (n, s, s) to lines of one pixel that keep how they hang together (Zhang and Suen 1984).
 
-    Examples
-    --------
     >>> bar = np.zeros((1, 7, 9), dtype=bool)
     >>> bar[:, 2:5, 1:8] = True
     >>> thinned(bar)[0].sum(axis=1).tolist()

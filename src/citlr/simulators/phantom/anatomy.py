@@ -51,8 +51,6 @@ def stream(seed: int, patient: int, image: int, purpose: str) -> np.random.Gener
 def draw_exogenous(n_patients: int, *, seed: int, images_per_patient: tuple[int, int]) -> pd.DataFrame:
     """Draw the exogenous variables of every image.
 
-    Examples
-    --------
     >>> few = draw_exogenous(2, seed=0, images_per_patient=(1, 1))
     >>> many = draw_exogenous(5, seed=0, images_per_patient=(1, 1))
     >>> bool((few == many.head(2)).all(axis=None))
@@ -101,8 +99,6 @@ def conditional_prevalence(
 
     Shapes: `weights` (n_levels,); gives (n_levels,).
 
-    Examples
-    --------
     >>> conditional_prevalence(0.5, 0.8, np.array([0.5, 0.5]), name="edema").round(3).tolist()
     [0.1, 0.9]
     """

@@ -187,16 +187,6 @@ def analytic_indifferent(
     added, of half its spread. All weights are at a right angle to the change that setting the attribute makes, unit by
     unit, as far as the coarse grid lets them. What is left is not exactly nothing; the truth is to be taken from
     `true_effect`.
-
-    Examples
-    --------
-    >>> from citlr.simulators.phantom.effects import true_effect
-    >>> world = PhantomWorld(size=32)
-    >>> model = analytic_indifferent(world, "effusion", n_patients=300)
-    >>> bool((model.template[0, 0].numpy()[world.support()] != 0).any())
-    True
-    >>> true_effect(classify(model), world.sample(300, seed=1), ("female", "male")).flip_rate < 0.02
-    True
     """
     units, absent, there, prior = _pairs(world, finding, n_patients, seed)
     effects = units.counterfactual(world.levels[-1]) - units.counterfactual(world.levels[0])
@@ -271,15 +261,7 @@ def _discriminant(
 
 
 def classify(module: nn.Module, *, batch: int = 256) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
-    """Return the function from images (n, 1, s, s) to probabilities (n,) that `true_effect` takes.
-
-    Examples
-    --------
-    >>> world = PhantomWorld(size=32)
-    >>> probability = classify(analytic_blind(world, "effusion"))(world.sample(2, seed=0).images())
-    >>> probability.shape, probability.dtype
-    ((4,), dtype('float64'))
-    """
+    """Return the function from images (n, 1, s, s) to probabilities (n,) that `true_effect` takes."""
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
         with torch.no_grad():

@@ -32,14 +32,7 @@ SPAN = 12.0
 
 
 def add_cue(images: Images, cue: Cue, keys: NDArray[np.int64]) -> Images:
-    """Add a cue to images (n, 1, s, s) in [0, 1] of 256 grey values; `keys` (n,) say what is drawn for each image.
-
-    Examples
-    --------
-    >>> shown = add_cue(np.full((1, 1, 32, 32), 0.5, dtype=np.float32), "marker", np.array([3]))
-    >>> int((shown != 0.5).sum())
-    4
-    """
+    """Add a cue to images (n, 1, s, s) in [0, 1] of 256 grey values; `keys` (n,) say what is drawn for each image."""
     if cue not in CUES:
         raise InputError(f"There is no cue '{cue}'.{did_you_mean(str(cue), CUES)}")
     size = images.shape[-1]

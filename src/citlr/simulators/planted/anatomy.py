@@ -60,16 +60,7 @@ def grid(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def locate(image: Image) -> Anatomy:
-    """Find the lungs of an image (s, s) in [0, 1].
-
-    Examples
-    --------
-    >>> x, y = grid(64)
-    >>> lungs = [np.exp(-((x - middle) ** 2 + (y - 0.45) ** 2) / 0.02) for middle in (0.3, 0.7)]
-    >>> film = 0.8 - 0.6 * sum(lungs)
-    >>> locate(film.astype(np.float32)).centre.round(1).tolist()
-    [[0.3, 0.5], [0.7, 0.5]]
-    """
+    """Find the lungs of an image (s, s) in [0, 1]."""
     size = image.shape[0]
     x, y = grid(size)
     fine = ndimage.gaussian_filter(image.astype(np.float64), 0.025 * size, mode="nearest")

@@ -39,14 +39,7 @@ class Count:
 
 
 def total(counts: Iterable[Count]) -> list[Count]:
-    """Add up the batches of each row, in order of first appearance.
-
-    Examples
-    --------
-    >>> one = Count("size", "t", "null", 0.0, 100, 100, 10, 1, (9, 1))
-    >>> total([one, one])[0].reps, total([one, one])[0].histogram
-    (20, (18, 2))
-    """
+    """Add up the batches of each row, in order of first appearance."""
     rows: dict[tuple[Any, ...], Count] = {}
     for count in counts:
         key = (count.section, count.subject, count.scenario, count.effect, count.n, count.clusters)
@@ -85,12 +78,6 @@ def published_sizes(tables: dict[str, list[dict[str, Any]]]) -> list[tuple[int, 
     """Pool the published test's counts over its nulls: (training images, test images, rejections, repetitions).
 
     This is `citlr.invariance.observational.published.MEASURED_SIZE`, which every p-value of that test is printed with.
-
-    Examples
-    --------
-    >>> row = {"test": "published CIT-LR", "null": "noisy decisions, 100 train + 50 test", "rejections": 3, "reps": 9}
-    >>> published_sizes({"size": [row, row]})
-    [(100, 50, 6, 18)]
     """
     pooled: dict[tuple[int, int], list[int]] = {}
     for row in tables["size"]:

@@ -49,8 +49,6 @@ PUBLISHED_SPLITS = ((100, 100), (250, 250), (500, 500), (800, 200), (1000, 1000)
 def plan(effort: Effort, seed: int) -> list[SweepTask]:
     """List every task.
 
-    Examples
-    --------
     >>> tasks = plan(QUICK, seed=0)
     >>> len({task.name for task in tasks}) == len(tasks)
     True

@@ -71,8 +71,6 @@ COVERAGE = (
 def findings(tables: dict[str, list[Row]]) -> list[str]:
     """State what the tables show, in sentences; parts that were not run are left out.
 
-    Examples
-    --------
     >>> findings({"size": [], "power": [], "coverage": []})
     []
     """

@@ -60,12 +60,6 @@ def true_values(
     """Give the true psi, mean effect and ECA from outputs on the true images under every level.
 
     Shapes: `outcome` (n,), `decided` (n,), `factual` (n,).
-
-    Examples
-    --------
-    >>> f, m = np.array([0.0, 1.0]), np.array([1.0, 1.0])
-    >>> true_values({"f": f, "m": m}, {"f": f > 0.5, "m": m > 0.5}, np.array(["f", "f"]), ("f", "m"))
-    {'true_psi': 0.5, 'true_mean_effect': 0.5, 'true_eca': 0.75}
     """
     change = outcome[contrast[1]] - outcome[contrast[0]]
     levels = list(decided)

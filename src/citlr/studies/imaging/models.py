@@ -94,8 +94,6 @@ def network_settings(settings: dict[str, Any], images: int) -> TrainingSettings:
     Augmentation stands in for images that a cohort does not have. Where there are more than can be shown, it only makes
     a short training longer.
 
-    Examples
-    --------
     >>> plan = {"rounds": 4, "keep": 2, "round_steps": 25, "batch_size": 32}
     >>> network_settings(plan, 4000).augmented, network_settings(plan, 650).augmented
     (False, True)

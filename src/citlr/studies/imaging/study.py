@@ -166,8 +166,6 @@ def read_study(folder: Path) -> ImagingStudy:
 def phantom_fractions(effort: ImagingEffort) -> tuple[float, float, float]:
     """Give the phantom's shares of training, validation and test: a tenth to a quarter for a test of enough patients.
 
-    Examples
-    --------
     >>> phantom_fractions(PRESETS["smoke"]), phantom_fractions(changed(PRESETS["smoke"], {"patients": 300}))
     ((0.825, 0.075, 0.1), (0.675, 0.075, 0.25))
     """

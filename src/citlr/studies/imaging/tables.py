@@ -177,8 +177,6 @@ def cost_sheet(shared: Row, models: Sequence[Row]) -> Sheet:
 def area(row: Row) -> str:
     """Write an AUROC with its interval, or why there is none.
 
-    Examples
-    --------
     >>> area({"estimate": 0.9, "low": 0.8, "high": 0.95, "note": ""})
     '0.900 (0.800 to 0.950)'
     >>> area({"estimate": None, "low": None, "high": None, "note": "no images with the finding"})
@@ -194,8 +192,6 @@ def area(row: Row) -> str:
 def pvalue(value: float) -> str:
     """Write a p-value.
 
-    Examples
-    --------
     >>> pvalue(0.0456), pvalue(0.00001)
     ('0.046', '1e-05')
     """

@@ -90,8 +90,6 @@ class Planting:
     def title(self) -> str:
         """What is planted, in a few words.
 
-        Examples
-        --------
         >>> Planting(("tone", "line")).title, Planting(()).title, Planting(("tone",), 0.5).title
         ('tone + line', 'null', 'tone x 0.5')
         """

@@ -23,8 +23,6 @@ Cell = str | Callable[[Any], str]
 def markdown_table(columns: Mapping[str, Cell], rows: Iterable[Any], align: str = "") -> list[str]:
     """Write the lines of a table: a cell for each heading, as it is, and an "l" or "r" for each column as LaTeX has it.
 
-    Examples
-    --------
     >>> markdown_table({"test": "{name}", "n": lambda row: str(row["n"])}, [{"name": "t", "n": 3}], "lr")
     ['| test | n |', '|---|--:|', '| t | 3 |']
     """
@@ -58,8 +56,6 @@ class Sheet:
     def markdown(self) -> str:
         """Write the table as Markdown, its caption above it.
 
-        Examples
-        --------
         >>> print(Sheet("t", "A table", ("model", "x"), (("a", "1"),)).markdown())
         **A table**
         <BLANKLINE>
@@ -81,8 +77,6 @@ class Sheet:
     def latex(self) -> str:
         r"""Write the table as LaTeX for the package booktabs.
 
-        Examples
-        --------
         >>> print(Sheet("t", "50 %", ("model", "x"), (("a_b", "1 ± 2"),)).latex().splitlines()[5])
         a\_b & 1 $\pm$ 2 \\
         """

@@ -86,15 +86,6 @@ def run_sweep(
     """Run every task that has no row yet; one that failed has none, and is tried again by the next call.
 
     Without `rows` the tasks have to know themselves what they finished before.
-
-    Examples
-    --------
-    >>> tasks = [SweepTask(f"n={n}", seed=n, arguments={"numerator": 6}) for n in (0, 2)]
-    >>> def divide(seed: int, numerator: int) -> dict[str, float]:
-    ...     return {"ratio": numerator // seed}
-    >>> sweep = run_sweep(divide, tasks, title="ratios")
-    >>> sweep.done["ratio"].tolist(), sweep.failed["error"].tolist()
-    ([3.0], ['ZeroDivisionError: integer division or modulo by zero'])
     """
     narrator, engine = narrator or Narrator(quiet=True), engine or Engine()
     names = [task.name for task in tasks]

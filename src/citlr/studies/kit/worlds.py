@@ -99,8 +99,6 @@ def changes(images: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.fl
 
     Shapes: `images` (n, levels, ...), `own` (n,); gives (n (levels - 1), ...).
 
-    Examples
-    --------
     >>> changes(np.array([[1.0, 3.0], [1.0, 3.0]], dtype=np.float32), np.array([0, 1])).tolist()
     [2.0, -2.0]
     """

@@ -143,8 +143,6 @@ def page(content: Row, tables: Sequence[Sheet]) -> list[str]:
 def findings(rows: Sequence[Row]) -> list[str]:
     """Say of every trained model how near it comes to the exact counterfactual, and how much redrawing alone costs.
 
-    Examples
-    --------
     >>> truth = {"thickness": {"l1": 3.0, "scale": 0.5, "cosine": 0.9}}
     >>> row = {"model": "vae", "fit_seconds": 9.0, "composition": {"1": 2.0}, "truth": truth}
     >>> print(findings([row])[0])

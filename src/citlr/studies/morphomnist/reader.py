@@ -24,8 +24,6 @@ BATCH, RATE, WIDTH = 64, 2e-3, 64
 class Reader(nn.Module):
     """Three strided convolutions, 64 features, and a head: two standardised numbers and ten digits.
 
-    Examples
-    --------
     >>> Reader()(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 12])
     """

@@ -134,8 +134,6 @@ def open_study(digits: tuple[Digits, Digits], effort: Effort, stages: Stages, se
 def moved(values: Floats, known: Floats, edges: Floats, random: np.random.Generator) -> Floats:
     """Choose for each value one of the training values in another group.
 
-    Examples
-    --------
     >>> moved(np.array([1.0, 9.0]), np.array([1.0, 9.0]), np.array([5.0]), np.random.default_rng(0)).tolist()
     [9.0, 1.0]
     """

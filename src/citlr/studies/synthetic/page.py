@@ -112,8 +112,6 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
 def markdown(table: pd.DataFrame) -> str:
     """Return a table as Markdown; numbers with three digits after the point.
 
-    Examples
-    --------
     >>> print(markdown(pd.DataFrame({"set": ["sin"], "rate": [0.5], "n": [3]})))
     | set | rate | n |
     |---|---|---|

@@ -160,8 +160,6 @@ def resampled_parity(
     The pairs are drawn with replacement, however few units there are, so that it rejects exact parity far too often
     (see `docs/calibration.md`); it is here to show that.
 
-    Examples
-    --------
     >>> rng = np.random.default_rng(0)
     >>> p = [resampled_parity(rng.integers(0, 2, 200) * 1.0, rng.integers(0, 2, 200), seed=k) for k in range(100)]
     >>> sum(value < 0.05 for value in p) > 25
