@@ -76,8 +76,6 @@ class Conditions:
     def columns(self, variables: Iterable[Variable]) -> list[int]:
         """Where the codes of several variables stand in a row, column by column.
 
-        Examples
-        --------
         >>> frame = pd.DataFrame({"sex": ["F", "M"], "view": ["AP", "PA"], "patient_id": [1, 2]})
         >>> conditions = Conditions.of(frame, attributes=["sex"], hold=[], coin_seed=0)
         >>> conditions.columns(conditions.attributes), conditions.columns(conditions.recorded)

@@ -35,14 +35,6 @@ class Oracle(Redrawing):
     - `render`: `render(level, rows)`, such as `sample.counterfactual` of a phantom.
     - `image_ids`: The units' names, in the order of `rows`.
     - `attribute`: What `render` intervenes on.
-
-    Examples
-    --------
-    >>> from citlr.simulators.phantom.world import PhantomWorld
-    >>> sample = PhantomWorld(size=32).sample(2, seed=0)
-    >>> oracle = Oracle.of(sample)
-    >>> oracle.generate(sample.images(), sample.frame, attribute="sex", levels=["female", "male"], draws=2).shape
-    (4, 2, 2, 1, 32, 32)
     """
 
     def __init__(

@@ -23,14 +23,7 @@ def require_overlap(frame: pd.DataFrame, attribute: Variable, held: Sequence[Var
 
 
 def sparse_levels(frame: pd.DataFrame, variables: Iterable[Variable]) -> tuple[str, ...]:
-    """Say which levels of the attributes have fewer than `FEW` training images: what they look like is a guess.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"sex": ["F"] * 30 + ["M"] * 10, "patient_id": range(40)})
-    >>> sparse_levels(frame, [Variable.of("sex", frame["sex"])])
-    ("The level 'M' of 'sex' has 10 training images: what a generator shows of it is mostly a guess.",)
-    """
+    """Say which levels of the attributes have fewer than `FEW` training images: what they look like is a guess."""
     notes = []
     for variable in variables:
         if not variable.levels:

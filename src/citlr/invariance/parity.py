@@ -57,13 +57,6 @@ def demographic_parity(
     Welch's test, exactly. Where neither level varies the test is the permutation of whole patients.
 
     Shapes: `prediction` (n,), `level` (n,), `patients` (n,), `contrast` (str, str).
-
-    Examples
-    --------
-    >>> level = ["f"] * 4 + ["m"] * 4
-    >>> r = demographic_parity([0, 0, 0, 1, 1, 1, 1, 0], level, range(8), contrast=("f", "m"))
-    >>> round(r.estimate, 3), round(r.pvalue, 4), r.n_patients
-    (0.5, 0.207, 8)
     """
     rows = _validate(prediction, level, patients, None, contrast)
     return _difference("demographic_parity", mean_part, rows, alpha)
@@ -85,13 +78,6 @@ def equal_opportunity(
     choice, so that p < alpha exactly when the interval leaves zero out, whatever patients the strata share.
 
     Shapes: `outcome` (n,).
-
-    Examples
-    --------
-    >>> level, truth = ["f", "m"] * 20, [0, 0, 1, 1] * 10
-    >>> r = equal_opportunity([0, 0, 0, 1] * 10, level, truth, range(40), contrast=("f", "m"))
-    >>> r.estimate, r.pvalue < 0.001, [s.estimate for s in r.strata]
-    (1.0, True, [0.0, 1.0])
     """
     return _stratified("equal_opportunity", _validate(prediction, level, patients, outcome, contrast), alpha)
 
@@ -109,13 +95,6 @@ def equalised_odds(
     """Compare decisions between two levels within each outcome: the larger of the gaps in false and true positive rate.
 
     Decisions are `prediction >= threshold`; the rest is `equal_opportunity` of the decisions (Hardt et al. 2016).
-
-    Examples
-    --------
-    >>> level, truth = ["f", "m"] * 20, [0, 0, 1, 1] * 10
-    >>> r = equalised_odds([0.1, 0.2, 0.9, 0.6] * 10, level, truth, range(40), contrast=("f", "m"))
-    >>> r.estimate, r.pvalue
-    (0.0, 1.0)
     """
     rows = _validate(prediction, level, patients, outcome, contrast)
     return _stratified("equalised_odds", replace(rows, y=(rows.y >= threshold).astype(float)), alpha)
@@ -134,13 +113,6 @@ def auroc_gap(
 
     Variance by DeLong's structural components (1988), summed within patients (Obuchowski 1997); with one image per
     patient it is DeLong's. Ties count one half.
-
-    Examples
-    --------
-    >>> level, truth = ["f"] * 6 + ["m"] * 6, [0, 0, 0, 1, 1, 1] * 2
-    >>> scores = [0.1, 0.4, 0.6, 0.5, 0.8, 0.9, 0.1, 0.5, 0.6, 0.4, 0.7, 0.3]
-    >>> round(auroc_gap(scores, level, truth, range(12), contrast=("f", "m")).estimate, 4)
-    -0.3333
     """
     rows = _validate(prediction, level, patients, outcome, contrast)
     known = ~np.isnan(rows.truth)

@@ -47,8 +47,6 @@ def percent(share: float, *, signed: bool = False, digits: int | None = None) ->
 def margin(share: float) -> str:
     """Write a share that somebody set, with the digits that he set (2 %, not 2.0 %).
 
-    Examples
-    --------
     >>> margin(0.02).replace(NARROW, " "), margin(0.005).replace(NARROW, " ")
     ('2 %', '0.5 %')
     """

@@ -94,8 +94,6 @@ def estimate(value: Estimate | None, reason: str, *, signed: bool = False) -> Ce
 def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
     """Put a table together; equal reasons share one note.
 
-    Examples
-    --------
     >>> table = build("T", [Column("a"), Column("b")], [[text("x"), absent("not run")], [text("y"), absent("not run")]])
     >>> table.notes, table.rows[1][1].note
     ((('a', 'not run'),), 'a')

@@ -46,8 +46,6 @@ class ResponseFamily:
 
         Shapes: gives (units, levels, draws, repetitions).
 
-        Examples
-        --------
         >>> values, patients = NULLS["noisy"].sample(np.random.default_rng(0), 10, draws=4, repetitions=3)
         >>> values.shape, patients.shape
         ((10, 2, 4, 3), (10,))

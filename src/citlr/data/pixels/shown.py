@@ -57,8 +57,6 @@ class Seen:
 def contrast(values: npt.NDArray[Any]) -> float:
     """Measure the span of the middle 99 % of values of any shape, on at most some 65,536 of them; NaN if one is NaN.
 
-    Examples
-    --------
     >>> contrast(np.linspace(0, 1, 101)), contrast(np.full((4, 4), 0.5))
     (0.99, 0.0)
     """

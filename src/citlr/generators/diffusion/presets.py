@@ -81,8 +81,6 @@ def workstation(size: int, images: int, memory_gb: float | None) -> dict[str, An
     most 32. Few images get half the width: they take more passes than they can fill. Steps are what it takes to see
     each image so many times, within limits.
 
-    Examples
-    --------
     >>> workstation(256, 190_000, 80.0)["ae_channels"], workstation(256, 190_000, 80.0)["denoiser_steps"]
     ((64, 128), 100000)
     >>> workstation(128, 2000, None)["unet_channels"], workstation(128, 2000, None)["denoiser_batch"]

@@ -85,8 +85,6 @@ class Probes:
     def save(self, directory: Path) -> None:
         """Write `probe.json` and the weights.
 
-        Examples
-        --------
         >>> import tempfile
         >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
         >>> with tempfile.TemporaryDirectory() as folder:

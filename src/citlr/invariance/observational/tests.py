@@ -51,15 +51,6 @@ def distilled_crt(
     - `combine`: The largest kernel, or their sum. Over 800 paired data sets of 500 the maximum found a uniform shift of
       .1 in 58 to 60 % and a zero-mean effect of .2 in 35 to 93 %, the sum in 56 to 60 % and 31 to 91 %.
     - `redraws`: Of the attribute; the smallest p is 1 / (redraws + 1).
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> z, a = rng.normal(size=(300, 4)), np.where(rng.random(300) < 0.5, "f", "m")
-    >>> data = Observations.of(z, a, 1 / (1 + np.exp(-z[:, 0] - 0.8 * (a == "m"))))
-    >>> result = distilled_crt(data, fit_nuisances(data, np.full(300, 0.5)))
-    >>> result.pvalue, result.propensity
-    (0.001, 'known')
     """
     if redraws < 19:
         raise InputError(f"{redraws} redraws cannot give p = 0.05; 999 are usual.")
@@ -80,8 +71,6 @@ def gcm(data: Observations, fits: Nuisances, *, alpha: float = 0.05) -> Observat
     degrees of freedom. It sees effects that do not average out; a zero-mean effect escapes it. `effect` is the
     coefficient of A in the partially linear model.
 
-    Examples
-    --------
     >>> rng = np.random.default_rng(0)
     >>> z, a = rng.normal(size=(300, 4)), np.where(rng.random(300) < 0.5, "f", "m")
     >>> data = Observations.of(z, a, 0.4 + 0.2 * (a == "m") + 0.05 * rng.random(300))
@@ -113,14 +102,6 @@ def rms_lower_bound(
 
     `propensity`, `outcome` and `treatment` are as of `fit_nuisances`. `rms_low >= 0`: its square bounds psi from below.
     `pvalue` is one-sided.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> z, a = rng.normal(size=(600, 2)), np.where(rng.random(600) < 0.5, "f", "m")
-    >>> data = Observations.of(z, a, 0.4 + 0.2 * (a == "m") + 0.05 * rng.random(600))
-    >>> 0.19 < rms_lower_bound(data, np.full(600, 0.5)).rms_low < 0.2
-    True
     """
     source: Source = "estimated" if propensity is None else "known"
     if np.ptp(data.y) == 0:

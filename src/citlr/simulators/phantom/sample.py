@@ -112,8 +112,6 @@ class PhantomSample:
     def do(self, level: str | Sequence[str]) -> PhantomSample:
         """Return the same units with the attribute set: to one level, or to one level per unit.
 
-        Examples
-        --------
         >>> from citlr.simulators.phantom.world import PhantomWorld
         >>> sample = PhantomWorld(size=32).sample(2, seed=1)
         >>> back = sample.do("male").do(list(sample.frame["sex"]))
