@@ -36,7 +36,7 @@ from pydicom.uid import (  # noqa: E402
 
 from citlr.data.images import read_image  # noqa: E402
 from citlr.data.pixels.checks import structure_fault  # noqa: E402
-from citlr.data.pixels.dicom import DISPLAY_TAGS, HEADER_TAGS, read_dicom, read_header, see_dicom  # noqa: E402
+from citlr.data.pixels.dicom import DISPLAY_TAGS, HEADER_TAGS, read_header, see_dicom  # noqa: E402
 from citlr.data.pixels.shown import Remark  # noqa: E402
 from citlr.data.reading import read_cohort  # noqa: E402
 from citlr.errors import InputError  # noqa: E402
@@ -70,6 +70,10 @@ def write(path: Path, values: np.ndarray = VALUES, *, bits: int = 12, syntax: An
         data.compress(syntax, generate_instance_uid=False)
     data.save_as(path, enforce_file_format=True)
     return path
+
+
+def read_dicom(file: Path, **options: Any) -> np.ndarray:
+    return see_dicom(file, **options)[0]
 
 
 def test_window_of_the_header_agrees_with_pydicom(tmp_path: Path) -> None:
@@ -550,10 +554,10 @@ def test_nothing_of_pydicom_reaches_standard_error(tmp_path: Path) -> None:
     script = """
         import sys
         from concurrent.futures import ThreadPoolExecutor
-        from citlr.data.pixels.dicom import read_dicom, read_header
+        from citlr.data.pixels.dicom import read_header, see_dicom
         from citlr.errors import InputError
         def read(file):
-            for reader in (read_header, read_dicom):
+            for reader in (read_header, see_dicom):
                 try:
                     reader(file)
                 except InputError:

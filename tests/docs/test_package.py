@@ -59,10 +59,10 @@ def _pdf(folder: Path) -> None:
 
 
 def _dicom(folder: Path) -> None:
-    from citlr.data.pixels.dicom import read_dicom
+    from citlr.data.pixels.dicom import see_dicom
 
     (folder / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
-    read_dicom(folder / "a.dcm")
+    see_dicom(folder / "a.dcm")
 
 
 def _onnx(folder: Path) -> None:

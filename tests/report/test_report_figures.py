@@ -17,7 +17,7 @@ from citlr.audit.results.result import Estimate
 from citlr.errors import InputError
 from citlr.report.charts import figures
 from citlr.report.charts import geometry as charts
-from citlr.report.charts.gallery import DIVERGING, Gallery, Strip, difference_map, encode, signed_difference
+from citlr.report.charts.gallery import DIVERGING, Gallery, Strip, _palette, _steps, encode, signed_difference
 from citlr.report.charts.scatters import MAX_POINTS, paired, scatter
 
 
@@ -109,11 +109,11 @@ def test_points_lie_where_the_numbers_say(result):
 def test_a_signed_difference_is_counterfactual_minus_null():
     null, other = np.array([[10, 200]], np.uint8), np.array([[61, 149]], np.uint8)
     assert signed_difference(other, null).tolist() == [[pytest.approx(0.2), pytest.approx(-0.2)]]
-    coloured = difference_map(np.array([[0.0, 0.2, -0.2, 5.0]]), scale=0.2)
+    coloured = _palette()[_steps(np.array([[0.0, 0.2, -0.2, 5.0]]), 0.2)]
     codes = ["#" + "".join(f"{value:02x}" for value in pixel) for pixel in coloured[0]]
     assert codes == ["#ffffff", DIVERGING[-1], DIVERGING[0], DIVERGING[-1]]
     with pytest.raises(InputError, match="above 0"):
-        difference_map(np.zeros((1, 1)), scale=0.0)
+        _steps(np.zeros((1, 1)), 0.0)
 
 
 def test_the_scale_is_one_for_all_maps_and_covers_the_changes():

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
 
 from citlr.learning.loop import finish, make_step
 from citlr.learning.loop import validate as validate_plan
-from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
+from citlr.learning.plan import Progress, TrainingPlan
 from citlr.learning.session import Session
 
 # Steps that are timed at least, after one that is not: it builds what the others find.
@@ -48,19 +44,11 @@ class Pacing(Session):
     seconds: float = 1.0
     paces: dict[str, Pace] = field(default_factory=dict)
 
-    def train(
-        self,
-        part: str,
-        learners: Mapping[str, Learner],
-        update: Callable[[int, torch.Generator], Mapping[str, float | Tensor]],
-        budget: Budget,
-        validate: Callable[[], float] | None = None,
-        memory: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Make some steps of a part, and note how long one takes; parameters as of `TrainingPlan`."""
-        unbroken = dataclasses.replace(budget, validate_every=budget.steps + 1)
-        plan = TrainingPlan(part, learners, update, unbroken, self.seed, validate, self.key, memory or {})
-        for learner in learners.values():
+    def carry_out(self, plan: TrainingPlan) -> None:
+        """Make some steps of a part, and note how long one takes."""
+        budget = plan.budget
+        plan = dataclasses.replace(plan, budget=dataclasses.replace(budget, validate_every=budget.steps + 1))
+        for learner in plan.learners.values():
             learner.runner, learner.stepper = self.trainer.fabric.setup(learner.module, learner.optimizer)
         progress, taken = Progress(), list[float]()
         # The clock is read after a loss was: by then the device has done its work. The last step would validate.
@@ -75,7 +63,7 @@ class Pacing(Session):
         validation = time.perf_counter() - began
         finish(plan, progress)
         timed = taken[1:] or taken
-        self.paces[part] = Pace(
+        self.paces[plan.part] = Pace(
             steps=budget.steps,
             batch=budget.batch_size,
             seconds_a_step=sum(timed) / len(timed),

@@ -92,5 +92,8 @@ class Session:
         memory: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Train a part in place; parameters as of `TrainingPlan`."""
-        plan = TrainingPlan(part, learners, update, budget, self.seed, validate, self.key, memory or {})
+        self.carry_out(TrainingPlan(part, learners, update, budget, self.seed, validate, self.key, memory or {}))
+
+    def carry_out(self, plan: TrainingPlan) -> None:
+        """Do what a plan says, and go on where an earlier call was cut off."""
         run(plan, self.trainer, directory=self.directory, narrator=self.narrator)

@@ -64,8 +64,8 @@ class DicomHeader:
     columns: int
 
 
-def read_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> Pixels:
-    """Read a single-frame radiograph as it is meant to be looked at: air dark, bone bright.
+def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tuple[Pixels, tuple[Remark, ...]]:
+    """Read a single-frame radiograph as it is meant to be looked at, air dark and bone bright, with remarks.
 
     Stored values go through the modality transform (rescale slope and intercept, or its table), then through the VOI
     table or window (DICOM PS3.3 C.11.2), and MONOCHROME1 or a presentation LUT shape of INVERSE is inverted. Padding
@@ -73,11 +73,6 @@ def read_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> Pi
 
     Shapes: gives (1, H, W) in [0, 1].
     """
-    return see_dicom(path, window=window)[0]
-
-
-def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tuple[Pixels, tuple[Remark, ...]]:
-    """Read a radiograph as `read_dicom` does, with what had to be done to show it."""
     if window not in WINDOWS:
         raise InputError(f"window='{window}' is not known.{did_you_mean(window, WINDOWS)}")
     film = Film.of(path)

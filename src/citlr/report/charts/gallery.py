@@ -96,21 +96,12 @@ def signed_difference(counterfactual: Picture, null: Picture) -> NDArray[np.floa
 
 @lru_cache(maxsize=1)
 def _palette() -> NDArray[np.uint8]:
-    """Interpolate the diverging map, shape (129, 3)."""
+    """Interpolate the diverging map, shape (129, 3): blue is darker, white unchanged, vermilion brighter."""
     anchors = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in DIVERGING], float)
     where = np.linspace(0, len(anchors) - 1, _STEPS)
     channels = [np.interp(where, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
     palette: NDArray[np.uint8] = np.stack(channels, axis=1).round().astype(np.uint8)
     return palette
-
-
-def difference_map(difference: NDArray[np.floating], *, scale: float) -> NDArray[np.uint8]:
-    """Colour a signed difference: blue is darker, white unchanged, vermilion brighter; beyond `scale` it saturates.
-
-    Shapes: `difference` (H, W); gives (H, W, 3).
-    """
-    coloured: NDArray[np.uint8] = _palette()[_steps(difference, scale)]
-    return coloured
 
 
 def _steps(difference: NDArray[np.floating], scale: float) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,6 @@ from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, chec
 
 SMALLEST, LARGEST = 32, 256
 AnatomyKind = Literal["fixed", "varying"]
-ANATOMIES: tuple[AnatomyKind, ...] = get_args(AnatomyKind)
 # Counts below 1 are refused with the sentence of the sample.
 Size = Annotated[Whole, Field(le=10_000_000)]
 Sizes = Annotated[Annotated[Size, One] | Annotated[tuple[Size, Size], Listed], ByForm]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,19 +71,3 @@ def summary(rows: Iterable[Count]) -> dict[str, list[dict[str, Any]]]:
             entry = {"interval": row.subject, "effect": row.effect, "n": row.n, "reps": row.reps, "rate": rate}
         tables[row.section].append(entry)
     return tables
-
-
-def published_sizes(tables: dict[str, list[dict[str, Any]]]) -> list[tuple[int, int, int, int]]:
-    """Pool the published test's counts over its nulls: (training images, test images, rejections, repetitions).
-
-    This is `citlr.invariance.observational.published.MEASURED_SIZE`, which every p-value of that test is printed with.
-    """
-    pooled: dict[tuple[int, int], list[int]] = {}
-    for row in tables["size"]:
-        if row["test"] == "published CIT-LR":
-            split = re.search(r"(\d+) train \+ (\d+) test", row["null"])
-            if split is not None:
-                counts = pooled.setdefault((int(split[1]), int(split[2])), [0, 0])
-                counts[0] += row["rejections"]
-                counts[1] += row["reps"]
-    return [(train, test, hits, reps) for (train, test), (hits, reps) in sorted(pooled.items())]
