@@ -110,10 +110,7 @@ class Shard:
 
 
 class CounterfactualSet:
-    """A folder of redrawn images.
-
-    - `folder`: Where the shards and `plan.json` are.
-    """
+    """A folder of redrawn images."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder.absolute()  # other processes may work elsewhere

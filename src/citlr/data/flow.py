@@ -21,10 +21,8 @@ REMARKED = 10
 class FlowStep:
     """One step of the flow: what it left out and what remained.
 
-    - `step`: A short name, such as `attribute`.
     - `reason`: What the excluded rows had in common, with counts of raw values where they help.
     - `excluded_images`, `excluded_patients`: Left out here; a patient counts once the last of his images is gone.
-    - `n_images`, `n_patients`: What remained.
     - `names`: The excluded images, where a reader needs to find them (unreadable files), or the first that a remark is
       of.
     """
@@ -51,12 +49,7 @@ class FlowStep:
 
 @dataclass(frozen=True)
 class RawCount:
-    """How often a raw value of an attribute occurs before and after all exclusions.
-
-    - `attribute`: Such as `race`.
-    - `raw`: What the data set writes; empty for a blank.
-    - `images_before`, `images_after`: Images with that value in the table, and in the cohort.
-    """
+    """How often a raw value of an attribute occurs before and after all exclusions."""
 
     attribute: str
     raw: str

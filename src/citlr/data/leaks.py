@@ -37,7 +37,6 @@ class NearDuplicate:
     """Two images in different splits that look the same.
 
     - `first`, `second`: Image ids; the first in the earlier split of train, validation, test.
-    - `first_split`, `second_split`: Where they are.
     - `distance`: Bits of the perceptual hash in which they differ.
     """
 

@@ -30,10 +30,7 @@ _OPTIONAL = ("image_id", "age", "view")
 
 @dataclass(frozen=True)
 class _Roles:
-    """What the columns of a table are to be.
-
-    - `levels`, `bins`: As in `read_cohort`.
-    """
+    """What the columns of a table are to be."""
 
     source: str
     columns: Mapping[str, str]

@@ -27,7 +27,6 @@ Floats = npt.NDArray[np.float64]
 class Difference:
     """One label under one contrast in two audits; differences are the other audit's minus the first one's.
 
-    - `contrast` (str, str)
     - `paired`: Whether the difference was taken image by image.
     - `note`: How the interval was made, or why there is none.
     """

@@ -19,9 +19,6 @@ FEWEST = 2
 class Pace:
     """How fast a part is trained, and how long its training is.
 
-    - `steps`, `batch`: Of the whole training.
-    - `seconds_a_step`, `seconds_a_validation`: By the clock.
-    - `validations`: Of the whole training.
     - `flown`: Seconds that all of this was measured in.
     """
 

@@ -25,7 +25,6 @@ _NEEDED = re.compile(r"^([A-Za-z0-9._-]+).*;.*\bextra\s*==\s*['\"]([\w-]+)['\"]"
 class Device:
     """A device that networks can run on.
 
-    - `kind`: cpu, cuda or mps.
     - `memory_gb`: All of its memory, in 10^9 bytes; None where nobody says.
     """
 

@@ -68,8 +68,6 @@ class StageRecord:
     - `name`, `key`: Of the stage; the key holds what was discovered as well.
     - `stage_key`: The key without what was discovered.
     - `code`: Version of the code that did it.
-    - `inputs`: See `Stage`.
-    - `places`: See `Stage`.
     - `files`: SHA-256 of every file below the places.
     - `seconds`, `peak_memory_mb`, `attempts`, `facts`: What it took, in all attempts, and what the work said.
     - `finished`: UTC, ISO 8601.

@@ -21,7 +21,6 @@ Outputs = Callable[[np.random.Generator, Floats, int], Floats]
 class ResponseFamily:
     """One way in which a model's outputs can come about.
 
-    - `name`
     - `outcome`: What the values are.
     - `shared_seeds`: Whether draw r of all levels shares its generator noise.
     - `exact`: Whether the default test is exact for it by construction.

@@ -116,10 +116,7 @@ def _parameters(pilot: Pilot) -> dict[str, int]:
 
 
 class Forecast:
-    """From a pilot on a few images to the whole: what grows is multiplied by what it grows with.
-
-    - `counts`: Images by split.
-    """
+    """From a pilot on a few images to the whole: what grows is multiplied by what it grows with."""
 
     def __init__(self, pilot: Pilot, counts: dict[str, int], config: AuditConfig) -> None:
         self.pilot, self.counts, self.config = pilot, counts, config

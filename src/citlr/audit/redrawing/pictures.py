@@ -23,10 +23,7 @@ AT_A_TIME, PIXELS = 256, 2**24
 
 @dataclass(frozen=True)
 class Pictures:
-    """The redrawn images of a set for who reads at `size` pixels.
-
-    - `part`, `cohort`: What was redrawn, and the images that it was made of.
-    """
+    """The redrawn images of a set for who reads at `size` pixels."""
 
     part: CounterfactualSet
     cohort: Cohort

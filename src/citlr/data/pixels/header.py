@@ -22,10 +22,7 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL
 
 @dataclass(frozen=True)
 class Header:
-    """The elements of one file, or of one item of a sequence in it.
-
-    - `dataset`: As read, nothing of it converted yet.
-    """
+    """The elements of one file, or of one item of a sequence in it."""
 
     file: Path
     dataset: Any

@@ -36,8 +36,6 @@ class CachePixels:
 
     An image is compared with the digest that was noted when it was written, once in a process: a damaged disk is named.
 
-    - `size`: Side of the images in it, in pixels.
-    - `fit`: How rectangles became squares.
     - `key`: Names the cache's content: image ids, size, fit, and the content of the files.
     - `channels`: 1 of grey images, 3 of colour.
     - `places` (int, int, str): Image id to shard, row, and the digest of its pixels.

@@ -14,8 +14,6 @@ class Tokens(nn.Module):
     """Embeds a code as one token per variable: (n, width) -> (n, variables, dim).
 
     A linear map per variable, so that a null token, a level and a number have an embedding each of their own.
-
-    - `widths`: Length of each variable's code.
     """
 
     def __init__(self, widths: Sequence[int], dim: int) -> None:

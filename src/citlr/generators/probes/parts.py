@@ -68,10 +68,7 @@ class ProbeNet(nn.Module):
 
 
 class ResNetProbe(nn.Module):
-    """The publication's attribute classifier: ResNet-34 (He et al. 2016), one head per target.
-
-    - `sizes`: Number of levels of each target.
-    """
+    """The publication's attribute classifier: ResNet-34 (He et al. 2016), one head per target."""
 
     def __init__(self, sizes: Sequence[int], *, image_channels: int = 1) -> None:
         super().__init__()
@@ -102,8 +99,6 @@ class FineProbeNet(ProbeNet):
     neighbours differ more in one image than in another. So it is handed that: beside the image, averaged to the raster,
     the logarithm of how strong its differences are (Haar wavelets along rows, columns and diagonals, undecimated;
     Mallat 1989) at distances of 1, 2, 4, ... pixels, in every cell of the raster.
-
-    - `sizes`: Number of levels of each target.
 
     >>> net = FineProbeNet([2], size=96)
     >>> net.prepared(torch.zeros(1, 1, 96, 96)).shape, net(torch.zeros(1, 1, 96, 96))[0].shape

@@ -132,11 +132,6 @@ class LatentProbe(Critic):
 class LatentShift(DirectGenerator):
     """Shifts latents along the gradient of a probe.
 
-    - `size`: Side of the images, 32 to 256.
-    - `hold`: Covariates whose readings stay as they are, to first order.
-    - `preset`: Where the other settings come from.
-    - `**overrides`: Any field of `LatentShiftConfig`.
-
     >>> LatentShift(size=32, preset="tiny").config.turns
     4
     """

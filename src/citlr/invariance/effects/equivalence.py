@@ -29,7 +29,6 @@ from citlr.invariance.generator_error import GeneratorError, widened_pvalue
 class Equivalence:
     """P-values of non-equivalence; one entry per label.
 
-    - `margin`
     - `mean_pvalue`: Two one-sided tests of the mean effect against -margin and margin.
     - `psi_pvalue`: Of psi >= margin.
     """

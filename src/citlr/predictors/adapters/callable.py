@@ -26,7 +26,6 @@ class CallablePredictor(BatchedPredictor):
     """A function that takes a prepared numpy batch and gives one row of numbers per image.
 
     - `function`: float32 (n, C, H, W) (or (n, H, W, C)) to (n,) or (n, n_outputs).
-    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, function: Callable[[Any], Any], **settings: Any) -> None:

@@ -31,9 +31,7 @@ class ExportedPredictor(BatchedPredictor):
 
     A program whose batch axis is fixed is fed in batches of that size, the last one filled up.
 
-    - `program`: From `torch.export.load`.
     - `origin`: SHA-256 of the file.
-    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, program: torch.export.ExportedProgram, *, origin: str, **settings: Any) -> None:

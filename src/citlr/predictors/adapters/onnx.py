@@ -32,9 +32,7 @@ class OnnxPredictor(BatchedPredictor):
 
     A graph whose batch axis is fixed is fed in batches of that size, the last one filled up.
 
-    - `session`: From `open_session`.
     - `origin`: From `graph_digest`.
-    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, session: Any, *, origin: str, **settings: Any) -> None:

@@ -28,7 +28,6 @@ class SklearnPredictor(BatchedPredictor):
     the label's name among the estimator's classes, or by position.
 
     - `estimator`: Fitted; takes (n, n_features).
-    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, estimator: Any, **settings: Any) -> None:

@@ -28,7 +28,6 @@ class TorchPredictor(BatchedPredictor):
 
     - `module`: Takes a prepared batch, gives (n, n_outputs).
     - `origin`: SHA-256 of the archive that a scripted module came from; empty for a module given as an object.
-    - `**settings`: As in `BatchedPredictor`.
     """
 
     def __init__(self, module: torch.nn.Module, *, origin: str = "", **settings: Any) -> None:

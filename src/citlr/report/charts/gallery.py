@@ -65,7 +65,6 @@ class Strip:
 class Gallery:
     """The strips of a report, of one attribute.
 
-    - `attribute`: What was redrawn, such as "sex".
     - `note`: One sentence shown above the strips, such as how the images were chosen.
     """
 

@@ -62,7 +62,6 @@ _KERNELS: dict[str, list[list[list[float]]]] = {
 class CueReader(nn.Module):
     """Logit of a cue: images (n, 1, s, s) in [0, 1] to (n, 1), `SPAN` apart with it and without it.
 
-    - `cue`
     - `images` (n, 1, s, s): Images without the cue, which it is set by.
     """
 

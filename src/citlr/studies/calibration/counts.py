@@ -17,7 +17,6 @@ CONFIDENCE = 0.999
 class Count:
     """How often something happened in a batch.
 
-    - `section`
     - `subject`: The test, or the interval.
     - `scenario`: The null or the alternative; empty for a coverage row, whose effect says it.
     - `effect`: Size of the effect; 0 for a null.

@@ -36,9 +36,6 @@ class ImagingEffort:
     - `keep`, `rounds`, `batch_size`: Checkpoints per network, and how it is trained (`TrainingSettings`).
     - `round_steps`: Steps per round; a pass through the training split without it.
     - `schedule`: Of the networks' learning rate (`TrainingSettings`).
-    - `size`: Side of the images, pixels.
-    - `images`: Test images, at most.
-    - `draws`: Images per level.
     - `placebo_images`: Of the coin's sample; None sizes it by the margin.
     - `generator`, `options`: Preset of the DLDM, and fields of its configuration of your own.
     - `probe_steps`, `attribute_steps`: Trainings of the gates' probes and of the ResNet-34 of Table 6.

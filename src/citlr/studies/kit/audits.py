@@ -29,12 +29,7 @@ def generator_recipe(kind: str, generator: Mapping[str, Any], request: CohortReq
 
 @dataclass(frozen=True)
 class Redrawn:
-    """A cohort whose test part is redrawn and measured.
-
-    - `whole`: All splits.
-    - `counterfactuals`: The test images, redrawn.
-    - `faithfulness`: What the gates rest on.
-    """
+    """A cohort whose test part is redrawn and measured."""
 
     whole: Cohort
     counterfactuals: Counterfactuals

@@ -23,9 +23,7 @@ YAML = (".yaml", ".yml")
 class Taken:
     """A cohort as it was taken in.
 
-    - `cohort`: With its splits.
     - `name`: Of the file, or of the folder that holds a `cohort.parquet`.
-    - `attribute`, `levels`: What it asks about.
     - `held`: What its configuration holds, nothing where it has none.
     """
 
@@ -72,10 +70,7 @@ def require_columns(cohort: Cohort, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Planting:
-    """An attribute to plant into a cohort, see `citlr.simulators.planted.world`.
-
-    - `effects`, `strength`, `levels`: Fields of the world.
-    """
+    """An attribute to plant into a cohort, see `citlr.simulators.planted.world`."""
 
     effects: tuple[str, ...] = ("shadow", "contrast", "shape")
     strength: float = 1.0
