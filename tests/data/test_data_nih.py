@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -218,4 +219,4 @@ def test_prepare_table(tmp_path: Path) -> None:
     assert (len(cohort), cohort.fit, cohort.root) == (8, "crop", tmp_path)
     with pytest.raises(InputError, match="Did you mean 'levels'"):
         prepare_table(tmp_path / "t.csv", attribute="sex", labels=["edema"], level={})
-    assert json.dumps([step.to_dict() for step in cohort.flow])
+    assert json.dumps([asdict(step) for step in cohort.flow])

@@ -272,7 +272,7 @@ class Cohort:
             "covariates": list(self.covariates),
             "fit": self.fit,
             "white": self.white,
-            "flow": [step.to_dict() for step in self.flow],
+            "flow": [asdict(step) for step in self.flow],
             "raw": [asdict(one) for one in self.raw],
             "cache": note_cache(self.source, Path(path)),
             **({} if self.channels == 1 else {"channels": self.channels}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,6 @@ class FlowStep:
     n_images: int
     n_patients: int
     names: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the step as JSON content."""
-        return {**asdict(self), "names": list(self.names)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> FlowStep:

@@ -56,7 +56,7 @@ def _data(cohort: Cohort) -> str:
         "schema": SCHEMA,
         "attributes": list(cohort.attributes),
         "labels": list(cohort.labels),
-        "flow": [step.to_dict() for step in cohort.flow],
+        "flow": [asdict(step) for step in cohort.flow],
         "raw": [asdict(one) for one in cohort.raw],
         "counts": cohort.counts().to_dict("records"),
         "missing": cohort.missing(),

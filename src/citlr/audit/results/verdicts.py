@@ -179,7 +179,7 @@ def summarise(cohort: Cohort, attribute: str) -> CohortSummary:
     table = pd.concat([everyone[counts.columns], counts], ignore_index=True)
     cells = tuple({str(name): _native(value) for name, value in row.items()} for row in table.to_dict("records"))
     # Names of excluded images stay in the cohort's own file: an audit is made to be handed on.
-    flow = tuple({key: value for key, value in step.to_dict().items() if key != "names"} for step in cohort.flow)
+    flow = tuple({key: value for key, value in asdict(step).items() if key != "names"} for step in cohort.flow)
     raw = tuple(asdict(one) for one in cohort.raw if one.attribute == attribute and one.images_before >= RARE)
     return CohortSummary(flow, cells, cohort.missing(), raw)
 
