@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
-from citlr.generators.edits.family import apply
-from citlr.generators.edits.warps import resized
+from citlr.generators.edits.warps import resized, warp
 
 
 def edited(images: Tensor, displacement: Tensor, added: Tensor) -> Tensor:
     """Apply edits on a grid (n, 2, s, s) and (n, 1, s, s) to grey images (n, 1, S, S) of any size, in [0, 1]."""
     change, way = _at(added, images.shape[-1]), resized(displacement, images.shape[-1])
-    # Interpolation rounds: a pixel that does not move is not interpolated.
+    # Interpolation rounds: a pixel that does not move is not interpolated. One that moves keeps its detail: beside the
+    # original, which nobody moved, a model that reads a blur would pass for one that reads the attribute.
     still = (way == 0).all(dim=1, keepdim=True)
-    return torch.where(still, (images + change).clamp(0, 1), apply(images, change, way))
+    return torch.where(still, images + change, warp(images + change, way, sharp=True)).clamp(0, 1)
 
 
 @torch.no_grad()
