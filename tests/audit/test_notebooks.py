@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,14 @@ def test_an_audit_of_many_labels_is_as_short_as_one_of_few(labels, levels, most)
     assert html.count("<tr") <= 9
     assert ("And 34 tests more" in html) == (len(labels) > 1)
     assert len(str(result).splitlines()) > len(result.tests)  # print says why, of all
+
+
+def test_what_is_said_of_several_labels_alike_is_said_once() -> None:
+    result = make_result(FOURTEEN, ("f", "m"))
+    why = "inconclusive, because a gate failed (effectiveness). Train longer."
+    alike = tuple(replace(row, reason=f"{row.label}: {why}") for row in result.tests[:13])
+    other = replace(result.tests[13], reason=f"{result.tests[13].label}: equivalent.")
+    said = str(replace(result, tests=(*alike, other)))
+    assert said.count("Train longer") == 1
+    assert f"{', '.join(row.label for row in alike)}: {why}" in said.splitlines()
+    assert f"{other.label}: equivalent." in said.splitlines()

@@ -7,6 +7,7 @@ import html
 import importlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -174,8 +175,8 @@ class AuditResult:
         return visible("\n".join(lines))
 
     def __str__(self) -> str:
-        """One sentence per label, then the table."""
-        sentences = [row.reason for row in self.tests]
+        """Say of the labels what there is to say, alike ones together, then the table."""
+        sentences = _said(self.tests)
         sentences += [
             f"{row.label}, all of {', '.join(row.levels)} at once: adjusted p = {row.pvalue_adjusted:.2g}."
             for row in self.omnibus
@@ -189,11 +190,19 @@ class AuditResult:
 
     def _repr_html_(self) -> str:
         more = len(self.tests) - _MOST
-        said = [row.reason for row in self.tests[:_MOST]] + ([self.condition] if self.condition else [])
+        said = _said(self.tests[:_MOST]) + ([self.condition] if self.condition else [])
         said += [f"And {more} tests more: to_frame() has all of them."] if more > 0 else []
         sentences = "".join(f"<li>{html.escape(one)}</li>" for one in said)
         table: str = self.to_frame()[list(_SHOWN)].head(_MOST).to_html(index=False, escape=True)
         return visible(f"<h3>{html.escape(self.model)}: {self.verdict}</h3><ul>{sentences}</ul>{table}")
+
+
+def _said(tests: Sequence[TestRow]) -> list[str]:
+    """Say of labels what is said of each; where that is the same, once for all of them."""
+    labels: dict[str, list[str]] = {}
+    for row in tests:
+        labels.setdefault(row.reason.removeprefix(f"{row.label}: "), []).append(row.label)
+    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in labels.items()]
 
 
 _MOST = 8  # tests that a notebook is shown
