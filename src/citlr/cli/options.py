@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Read pickled models too; they can run any code.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Read pickles and MONAI bundles too; they can run any code.")]
 Force = Annotated[bool, typer.Option("--force", help="Do the stage again, and what follows from it.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder of an audit.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; started again, a run goes on.")]

@@ -18,6 +18,7 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "sklearn": (".joblib", ".pkl", ".pickle"),
     "huggingface": (),  # a folder
+    "monai": (),  # a folder, too
     "callable": (),
 }
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class ModelConfig(Section):
     batch_size: Annotated[Whole, Field(ge=1, le=100_000)] = 64
     """Images at a time."""
     trust: Flag = False
-    """Whether a pickle, which can run any code, may be opened."""
+    """Whether a pickle or the configuration of a MONAI bundle, which can run any code, may be opened."""
 
     @field_validator("input", "output", mode="before")
     @classmethod
