@@ -78,7 +78,7 @@ def export_program(module: torch.nn.Module, path: str | os.PathLike[str], card: 
     Takes, gives and raises what `export_torchscript` does; the file ends in `.pt2`.
     """
     # weights in another order (channels last) are written with a warning of torch's
-    still = _still(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    still = _still(module).to(memory_format=torch.contiguous_format)
     program = torch.export.export(still, (_example(card),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
