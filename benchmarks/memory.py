@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.world import PhantomWorld
@@ -40,7 +40,7 @@ def measure(patients: int) -> float:
         world = PhantomWorld(size=SIZE)
         world.sample(patients, seed=0, images_per_patient=2).write(root / "world")
         card = make_card(["cardiomegaly"], input=InputSpec(size=SIZE))
-        export_torchscript(analytic_blind(world, "cardiomegaly"), root / "model.ts", card)
+        export_program(analytic_blind(world, "cardiomegaly"), root / "model.pt2", card)
         steps = {"ae_steps": 20, "denoiser_steps": 20, "phi_steps": 5, "information_steps": 5}
         config = {
             "cohort": {
@@ -52,7 +52,7 @@ def measure(patients: int) -> float:
             },
             "generator": {"preset": "tiny", "size": SIZE, "hold": ["view"], "options": steps},
             "generate": {"draws": 2},
-            "model": {"source": "model.ts", "labels": ["cardiomegaly"], "output": "logit"},
+            "model": {"source": "model.pt2", "labels": ["cardiomegaly"], "output": "logit"},
             "test": {"randomizations": 199},
             "controls": {"planted": [1.0], "bootstraps": 5},
         }

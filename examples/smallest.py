@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 import citlr
-from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.simulators.phantom.classifiers import analytic_blind
 
@@ -27,7 +27,7 @@ def main() -> None:
     world = citlr.PhantomWorld(size=SIZE)
     world.sample(200, seed=0, images_per_patient=1).write(folder / "world")
     card = make_card([FINDING], input=InputSpec(size=SIZE), output=OutputSpec("logit"))
-    export_torchscript(analytic_blind(world, FINDING), folder / "model.ts", card)
+    export_program(analytic_blind(world, FINDING), folder / "model.pt2", card)
     config = {
         "cohort": {
             "table": "world/phantom.csv",
@@ -43,7 +43,7 @@ def main() -> None:
             "options": {"ae_steps": 12, "denoiser_steps": 12, "phi_steps": 4, "sampling_steps": 2},
         },
         "generate": {"draws": 2},
-        "model": {"name": "blind", "source": "model.ts", "labels": [FINDING]},
+        "model": {"name": "blind", "source": "model.pt2", "labels": [FINDING]},
         "test": {"randomizations": 199},
         "gates": {"probe_steps": 24},
         "controls": {"placebo_images": 16, "replicate_images": 10, "planted": [4.0], "bootstraps": 5},

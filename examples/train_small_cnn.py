@@ -3,7 +3,7 @@
     python examples/train_small_cnn.py --out run/small_cnn
 
 Only the training split is learnt from, by a schedule fixed beforehand; validation and test are only measured.
-Writes `model.ts` (TorchScript, what examples/nih_sex.yaml audits), `model.safetensors` and `metrics.json`.
+Writes `model.pt2` (torch.export, what examples/nih_sex.yaml audits), `model.safetensors` and `metrics.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.reading import read_cohort
 from citlr.errors import CitlrError
 from citlr.invariance.effects.clustered import auroc_part
-from citlr.predictors.export import export_torchscript, make_card, save_weights
+from citlr.predictors.export import export_program, make_card, save_weights
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.training.augmentation import augment
 from citlr.run.files import write_json
@@ -127,7 +127,7 @@ def main(out: Path, data: Path, *, epochs: int, seed: int, narrator: Narrator) -
         model = train(train_set, validation, epochs=epochs, seed=seed, tick=tick)
     card = make_card([LABEL], input=InputSpec(size=SIZE))
     save_weights(model, out / "model.safetensors", card)
-    export_torchscript(model, out / "model.ts", card)
+    export_program(model, out / "model.pt2", card)
     metrics = {
         name: auroc(part, logits_of(model, torch.from_numpy(part.pixels(size=SIZE))))
         for name, part in (("validation", validation), ("test", test))
@@ -138,7 +138,7 @@ def main(out: Path, data: Path, *, epochs: int, seed: int, narrator: Narrator) -
             f"{name}: AUROC {area['estimate']:.3f} (95 % interval {area['low']:.3f} to {area['high']:.3f}; "
             f"{area['images']} images of {area['patients']} patients)"
         )
-    print(f"Written to {out}: model.ts, model.safetensors, metrics.json.")
+    print(f"Written to {out}: model.pt2, model.safetensors, metrics.json.")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pages import ROOT, commands, python
 from citlr.audit.measures.slope import carried_slope
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.data.images import encode_png
-from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
 from citlr.report.card import model_card
 from citlr.simulators.phantom.regions import bone_window, breast_window
@@ -75,7 +75,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bone = (bone_window(SIDE) > 0) & (breast_window(SIDE) <= 0)
     seen = (images[:, 0] * bone).sum(axis=(1, 2)) / bone.sum()
     model = Ageing(bone, float(np.median(seen))).eval()
-    export_torchscript(model, root / "model.ts", make_card(["cardiomegaly"], input=InputSpec(size=SIDE)))
+    export_program(model, root / "model.pt2", make_card(["cardiomegaly"], input=InputSpec(size=SIDE)))
     page = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])
     assert page["cohort"]["levels"] == [30, 50, 70]
     quick = {**page, **QUICK, "cohort": {**page["cohort"], "split": "split", "min_patients_per_level": 5}}

@@ -175,15 +175,19 @@ def test_features_of_colour_are_given_three_channels() -> None:
     assert Extractor("mean", lambda x: x.mean(dim=(2, 3)))(images).shape == (3, 3)
 
 
+def reads_red(file: Path) -> None:
+    net = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 1))
+    with torch.no_grad():
+        net[2].weight.copy_(torch.tensor([2.0, 0.0, 0.0]).repeat_interleave(16)[None] / 16)
+    export_program(net, file, make_card(["mel"], input=InputSpec(size=32, channels=3)))
+
+
 @pytest.fixture(scope="module")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a user of the page has: HAM10000, a model that reads red, and the page's configuration, made quick."""
     root = tmp_path_factory.mktemp("brought")
     colours.ham10000(root / "HAM10000", 120)
-    net = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 1))
-    with torch.no_grad():
-        net[2].weight.copy_(torch.tensor([2.0, 0.0, 0.0]).repeat_interleave(16)[None] / 16)
-    export_program(net, root / "model.pt2", make_card(["mel"], input=InputSpec(size=32, channels=3)))
+    reads_red(root / "model.pt2")
     page = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])
     page["cohort"]["min_patients_per_level"] = 5
     page["generator"] |= {"size": 32, "preset": "tiny", "options": SHORT["dldm"]}
@@ -242,3 +246,35 @@ def test_what_cannot_see_colour_is_refused_before_anything_is_trained(
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "run" / "generator").exists()
+
+
+def test_a_table_of_own_pictures_goes_from_init_to_a_verdict(tmp_path: Path) -> None:
+    """The proposal says that they are in colour; their exact counterfactuals come as files, and the model reads red."""
+    colours.cohort(tmp_path / "scans", 200).frame.drop(columns="image_id").to_csv(tmp_path / "study.csv", index=False)
+    reads_red(tmp_path / "model.pt2")
+    words = ("--images", "scans", "--attribute", "sex", "--label", "mel", "--model", "model.pt2")
+    done = citlr("init", "study.csv", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "audit.yaml").read_text()
+    assert "40 of 40 images are in colour: red, green and blue are redrawn" in " ".join(text.replace("#", " ").split())
+    proposed = yaml.safe_load(text)
+    assert (proposed["cohort"]["channels"], proposed["cohort"]["split"]) == (3, "split")
+    rows = []
+    for number in (one for one in range(200) if (one // 4) % 5 == 4):
+        for level in LEVELS:
+            image = colours.skin(number, male=level == "male", spot=colours.sides(number)[1])
+            for draw in range(2):
+                rows.append((f"{number}.png", level, draw, f"{number}{level}{draw}.png"))
+                (tmp_path / rows[-1][-1]).write_bytes(encode_png(np.clip(image + 0.004 * draw, 0, 1)))
+    pd.DataFrame(rows, columns=["image_id", "level", "draw", "path"]).to_csv(tmp_path / "drawn.csv", index=False)
+    proposed["generator"] = {"kind": "images", "table": "drawn.csv", "size": 32}
+    quick = {
+        "gates": {"probe_steps": 24},
+        "test": {"randomizations": 199, "outcome": "probability"},
+        "controls": {"bootstraps": 5},
+    }
+    (tmp_path / "audit.yaml").write_text(yaml.safe_dump({**proposed, **quick}))
+    done = citlr("audit", "audit.yaml", "--out", "run", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (test,) = json.loads((tmp_path / "run" / "audit.json").read_text())["tests"]
+    assert test["pvalue"] < 0.05, test

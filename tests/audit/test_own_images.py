@@ -23,7 +23,7 @@ from citlr.data.reading import read_cohort
 from citlr.data.redrawn import read_redrawn
 from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
-from citlr.predictors.export import export_torchscript, make_card
+from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.world import PhantomWorld
@@ -56,7 +56,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows.append((name, level, draw, path))
     pd.DataFrame(rows, columns=["image_id", "level", "draw", "path"]).to_csv(root / "counterfactuals.csv", index=False)
     model = analytic_blind(phantom, "cardiomegaly").eval()
-    export_torchscript(model, root / "model.ts", make_card(["cardiomegaly"], input=InputSpec(size=SIDE)))
+    export_program(model, root / "model.pt2", make_card(["cardiomegaly"], input=InputSpec(size=SIDE)))
     quick = {
         "gates": {"probe_steps": 24},
         "controls": {"bootstraps": 5},

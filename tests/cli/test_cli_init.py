@@ -74,6 +74,21 @@ def test_the_proposal_is_read_and_leads_into_an_audit(home: Path) -> None:
     assert Cohort.from_parquet(home / "run" / "cohort.parquet").levels("Gender") == ("F", "M")
 
 
+def test_colour_is_what_is_seen_and_not_how_it_is_saved(home: Path) -> None:
+    """Radiographs are often saved with three channels, with a coloured mark on them."""
+    for number, file in enumerate(sorted((home / "scans").iterdir())):
+        picture = np.asarray(Image.open(file).convert("RGB")).copy()
+        picture[:4, :4] = (200, 30, 30)
+        if number % 4 == 0:
+            picture[24:] //= np.asarray([1, 2, 3], np.uint8)
+        Image.fromarray(picture).save(file)
+    assert init(home, *SEXES).returncode == 0
+    text = flat((home / "audit.yaml").read_text())
+    assert "channels:" not in text.replace("channels: 3 would read red", "")
+    assert "10 of 40 images are in colour and are read in grey; channels: 3 would read red" in text
+    assert "PNG, RGB, all grey (30), PNG, RGB in colour (10)" in text
+
+
 def test_without_a_model_it_is_a_closed_one_with_its_three_commands(home: Path) -> None:
     assert init(home, *SEXES).returncode == 0
     (model,) = read_config(home / "audit.yaml").models.values()

@@ -195,6 +195,6 @@ def test_weights_alone_carry_their_card(tmp_path: Path) -> None:
 def test_every_kind_of_model_is_a_file_of_the_adapters(kind: str) -> None:
     adapter = importlib.import_module(f"citlr.predictors.adapters.{kind}")
     assert not adapter.takes(None)
-    on_disk = bool(MODEL_FILES[kind]) or kind == "huggingface"
+    on_disk = bool(MODEL_FILES[kind]) or kind in ("huggingface", "monai")
     assert hasattr(adapter, "read") == on_disk, "what comes as a file or a folder is read"
     assert hasattr(adapter, "wrap") or not adapter.takes(tiny())

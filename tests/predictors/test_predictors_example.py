@@ -42,7 +42,7 @@ def test_the_example_trains_exports_and_measures(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["auroc"]["test"]
     assert 0 <= metrics["low"] <= metrics["estimate"] <= metrics["high"] <= 1
     images = np.random.default_rng(1).random((4, 1, 64, 64), dtype=np.float32)
-    script = load_predictor(tmp_path / "out" / "model.ts", device="cpu")
+    script = load_predictor(tmp_path / "out" / "model.pt2", device="cpu")
     check_predictor(script, images)
     rebuilt = load_predictor(
         f"{SCRIPT}:build",

@@ -13,7 +13,7 @@ from torch import nn
 
 from citlr.errors import InputError
 from citlr.predictors.check import check_predictor
-from citlr.predictors.export import export_program, make_card
+from citlr.predictors.export import export_onnx, export_program, make_card
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec
 
@@ -112,3 +112,18 @@ def test_a_pickle_in_an_archive_is_not_opened_without_trust(
     with pytest.raises(InputError, match="holds a pickle"):
         load_predictor(tmp_path / "evil.pt2", device="cpu")
     assert "has run" not in "".join(capfd.readouterr())
+
+
+def test_no_file_names_a_path_of_the_machine_that_wrote_it(tmp_path: Path) -> None:
+    """Weights in the order of channels last are written without a warning, too."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    net = net.to(memory_format=torch.channels_last)
+    card = make_card(["a"], input=InputSpec(size=16))
+    assert export_program(net, tmp_path / "model.pt2", card) < 1e-6
+    with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
+        written = [archive.read(name) for name in archive.namelist()]
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    export_onnx(net, tmp_path / "model.onnx", card)
+    for content in (*written, (tmp_path / "model.onnx").read_bytes()):
+        assert b"site-packages" not in content
+        assert __file__.encode() not in content

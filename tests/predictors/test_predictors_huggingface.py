@@ -131,7 +131,7 @@ def without_head(folder: Path) -> None:
 
 
 BAD: list[tuple[Callable[[Path], None], str]] = [
-    (remove("config.json"), "is a folder; give a file, or a Hugging Face folder"),
+    (remove("config.json"), "is a folder; give a file, a Hugging Face folder"),
     (remove("model.safetensors"), "has no model.safetensors"),
     (remove("preprocessor_config.json"), "has no preprocessor_config.json"),
     (pickled, "pickled weights"),

@@ -131,7 +131,7 @@ def test_a_network_learns_and_keeps_checkpoints_that_load(cohort: Cohort, tmp_pa
     assert history["mean_auroc"].max() == pytest.approx(best.mean_auroc)
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     images = cohort.part("test").pixels(size=64)
-    given = [load_predictor(path, device="cpu").predict(images) for path in (best.path, trained.torchscript)]
+    given = [load_predictor(path, device="cpu").predict(images) for path in (best.path, trained.program)]
     np.testing.assert_allclose(given[0], given[1], atol=1e-4)
     assert trained.onnx is not None
     np.testing.assert_allclose(load_predictor(trained.onnx, device="cpu").predict(images), given[0], atol=1e-4)
@@ -183,15 +183,14 @@ def test_a_training_that_was_cut_off_ends_with_the_same_bits(
         elif moment == "after the state":
             patch.setattr(loop, "store_progress", lambda *a, **k: (save(*a, **k), cut()))
         else:
-            patch.setattr(training, "export_torchscript", cut)
+            patch.setattr(training, "export_program", cut)
         with pytest.raises(Cut):
             train(cohort, tmp_path / "cut")
     assert not (tmp_path / "cut" / "training.json").exists()
     train(cohort, tmp_path / "cut")
     whole, resumed = files(tmp_path / "whole"), files(tmp_path / "cut")
     assert whole.keys() == resumed.keys()
-    # TorchScript numbers the types that a process has seen; its outputs are compared at export
-    assert [name for name in whole if whole[name] != resumed[name] and not name.endswith(".ts")] == []
+    assert [name for name in whole if whole[name] != resumed[name]] == []
 
 
 KILLED = """
@@ -260,11 +259,11 @@ def test_an_export_that_was_not_wanted_can_follow(
     monkeypatch.setattr(training, "export_onnx", no_onnx)
     wanted = {"arch": ARCH, "directory": tmp_path, "labels": ["bright", "bar"], "weights": None, "settings": SETTINGS}
     without = train_classifier(cohort, export=False, **wanted)
-    assert without.torchscript is None
-    assert not (tmp_path / "model.ts").exists()
+    assert without.program is None
+    assert not (tmp_path / "model.pt2").exists()
     assert json.loads((tmp_path / "training.json").read_text())["largest_export_difference"] == {}
     exported = train_classifier(cohort, **wanted)
-    assert exported.torchscript == tmp_path / "model.ts"
+    assert exported.program == tmp_path / "model.pt2"
     assert exported.checkpoints == without.checkpoints
 
 
@@ -427,7 +426,7 @@ def test_an_exported_network_is_a_batched_predictor(
 ) -> None:
     monkeypatch.setattr(training, "export_onnx", no_onnx)
     trained = train(cohort, tmp_path / "run", round_steps=1)
-    model = load_predictor(trained.torchscript)
+    model = load_predictor(trained.program)
     assert isinstance(model, BatchedPredictor)
     assert model.output.kind == "logit"
     assert model.labels == ("bright", "bar")

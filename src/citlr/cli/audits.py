@@ -126,7 +126,7 @@ def report(
     images: Annotated[int | None, count("Counterfactual strips to show.", least=0)] = None,
     pixels: Annotated[int | None, side("Longest side of a picture.")] = None,
     no_burnt_in_text: Annotated[
-        bool, typer.Option("--no-burnt-in-text", help="I have looked: no text is burnt into the pictures.")
+        bool, typer.Option("--no-burnt-in-text", help="Confirm that you looked: no text is burnt into the pictures.")
     ] = False,
     mask_below: Annotated[int | None, count("Mask cells with fewer patients; 1 masks nothing.")] = None,
     pdf_engine: Annotated[str, typer.Option(help="weasyprint or chromium.")] = "weasyprint",

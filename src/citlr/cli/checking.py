@@ -30,7 +30,7 @@ def plan(
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed and what this machine has: for a report of a fault; no path and no data of a patient."""
+    """List versions, devices, disk and extras, for a bug report; no path and no data of a patient."""
     import json
 
     from citlr.run.machine import examine

@@ -90,7 +90,7 @@ def describe(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tell who is in a cohort: disease by attribute with chi-square and Cramer's V, missingness, view and age."""
+    """Describe a cohort: findings by attribute with chi-square and Cramer's V, missing values, views, ages."""
     import json
     from dataclasses import asdict
 

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Read pickled models too; they can run any code.")]
-Force = Annotated[bool, typer.Option("--force", help="Do the stage again, and what follows from it.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Read pickles and MONAI bundles too; they can run any code.")]
+Force = Annotated[bool, typer.Option("--force", help="Run this stage and all later ones again.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder of an audit.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; started again, a run goes on.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random; the same seed, the same numbers.")]
-Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes, where they are started here.")]
-EngineName = Annotated[str, typer.Option("--engine", help="Where parts are done: loky (this machine), dask or ray.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same numbers, bit for bit.")]
+Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes to start on this machine.")]
+EngineName = Annotated[str, typer.Option("--engine", help="What runs the parts: loky (processes here), dask or ray.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")]
-Map = Annotated[list[str] | None, typer.Option(help="ours=theirs, such as path=file; may be repeated.")]
+Map = Annotated[list[str] | None, typer.Option(help="Our name and your column's, such as path=file; may be repeated.")]
 Label = Annotated[list[str] | None, typer.Option(help="Label, a column of a wide table; may be repeated.")]
 # Limits of counts: larger ones are typing errors, and would fill the memory before anybody notices.
 LARGEST_COUNT, LARGEST_SIDE = 100_000_000, 8192

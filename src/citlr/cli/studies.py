@@ -15,7 +15,9 @@ def calibrate(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions: minutes instead of an hour.")] = False,
     pipeline: Annotated[
         bool,
-        typer.Option("--pipeline", help="The whole chain with trained generators: how often are the innocent accused?"),
+        typer.Option(
+            "--pipeline", help="Calibrate the whole chain with trained generators: how often is a blind model accused?"
+        ),
     ] = False,
     generators: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="With --pipeline: worlds per correlation, a generator each.")
@@ -34,7 +36,9 @@ def calibrate(
     effect: Annotated[
         list[str] | None, typer.Option(help="With --world semireal: what the attribute does; may be repeated.")
     ] = None,
-    strength: Annotated[float, typer.Option(help="With --world semireal: of the effects; 0 is a null world.")] = 1.0,
+    strength: Annotated[
+        float, typer.Option(help="With --world semireal: strength of the effects; 0 is a null world.")
+    ] = 1.0,
     level: Annotated[
         list[str] | None, typer.Option(help="With --world semireal: levels from least to most; repeated.")
     ] = None,
@@ -48,8 +52,7 @@ def calibrate(
     preset: Annotated[str | None, typer.Option(help="With --pipeline: another preset of the generator.")] = None,
     engine: EngineName = "loky",
     workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=1024, help="Processes, where they are started here: 2, or 1 with --pipeline."),
+        int | None, typer.Option(min=1, max=1024, help="Processes to start on this machine: 2, or 1 with --pipeline.")
     ] = None,
     scheduler: Scheduler = None,
     seed: Seed = 0,
@@ -134,7 +137,7 @@ def train_classifier(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Train one of the ten networks; checkpoints, TorchScript and ONNX, checked against the module."""
+    """Train one of the ten networks: its checkpoints, and the best one as model.pt2 and model.onnx."""
     from citlr.console import Narrator
     from citlr.data.cohort import Cohort
     from citlr.predictors.training.classifier import train_classifier as train
@@ -171,7 +174,7 @@ def train_classifier(
     aurocs = ", ".join(f"{name} {'none' if area is None else f'{area:.3f}'}" for name, area in first.auroc.items())
     print(f"Validation AUROC of the best checkpoint: {aurocs}")
     print(f"{len(trained.checkpoints)} checkpoints kept, mean AUROC {first.mean_auroc:.3f} to {last.mean_auroc:.3f}")
-    for path in (trained.torchscript, trained.onnx):
+    for path in (trained.program, trained.onnx):
         if path is not None:
             print(path)
 

@@ -109,7 +109,7 @@ def observe(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Look for a dependence without counterfactuals, given embeddings; never says "equivalent"."""
+    """Test for a dependence with embeddings and predictions alone; it can never say "equivalent"."""
     import json
 
     from citlr.exchange.observations import Columns, read_observations

@@ -51,11 +51,11 @@ class AuditConfig(Section):
     generator: GeneratorConfig = GeneratorConfig()
     """What redraws the images."""
     generate: GenerateConfig = GenerateConfig()
-    """How often and how."""
+    """How many times each test image is redrawn, and from which noise."""
     test: TestConfig = TestConfig()
     """The test."""
     gates: GateConfig = GateConfig()
-    """What a verdict has to pass."""
+    """The limits that a verdict has to pass (gates)."""
     quality: QualityConfig = QualityConfig()
     """How redrawn images are measured."""
     controls: ControlsConfig = ControlsConfig()
@@ -63,7 +63,7 @@ class AuditConfig(Section):
     report: ReportConfig = ReportConfig()
     """What the page shows."""
     seed: Seed = 0
-    """Of everything random but the split: the same seed, the same numbers."""
+    """Seed of everything random but the split: the same seed gives the same numbers."""
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "sklearn": (".joblib", ".pkl", ".pickle"),
     "huggingface": (),  # a folder
+    "monai": (),  # a folder, too
     "callable": (),
 }
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ class InputConfig(Section):
     high: Grey = 1.0
     """The grey value of white."""
     mean: Scale = 0.0
-    """Is taken off, one or one per channel."""
+    """The mean that is subtracted: one number, or one per channel."""
     std: Spread = 1.0
-    """Is divided by, one or one per channel."""
+    """The standard deviation that is divided by: one number, or one per channel."""
     layout: Literal["channels_first", "channels_last"] = "channels_first"
-    """Where the channels are."""
+    """Whether the channels are the first or the last axis of an image."""
     # Left out where it is not said: what was written of grey models stays as it was.
     luminance: Annotated[Flag, Field(exclude_if=operator.not_)] = False
     """Whether a model of one channel is shown the luminance of images in colour, which it is refused without it."""
@@ -87,13 +88,13 @@ class OutputConfig(Section):
     """What the model gives: its kind, what makes logits probabilities, and which column or output is which label's."""
 
     kind: OutputKind = "probability"
-    """What the numbers are."""
+    """Whether the outputs are probabilities or logits."""
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
     """What makes probabilities of logits: of each by itself, or of all together."""
     columns: Columns | None = None
-    """Which column is which label's: a list of numbers, or a number per label."""
+    """The output column of each label: a list in the order of the labels, or a number per label."""
     name: Name | None = None
-    """Which output it is, of several."""
+    """The name of the output, where the model gives several."""
 
 
 def _output_form(value: Any) -> str:
@@ -126,9 +127,9 @@ class ModelConfig(Section):
     output: Output | None = None
     """What it gives. Without it the model's file says so, else probabilities."""
     batch_size: Annotated[Whole, Field(ge=1, le=100_000)] = 64
-    """Images at a time."""
+    """How many images the model is given at a time."""
     trust: Flag = False
-    """Whether a pickle, which can run any code, may be opened."""
+    """Whether a pickle or the configuration of a MONAI bundle, which can run any code, may be opened."""
 
     @field_validator("input", "output", mode="before")
     @classmethod

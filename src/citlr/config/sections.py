@@ -183,11 +183,11 @@ class GateConfig(Section):
     drift: Share = 0.05
     """The largest shift of a held label's probability."""
     placebo: Flag = True
-    """Whether a fair coin, redrawn like the attribute, must not show."""
+    """Whether the placebo, a fair coin redrawn like the attribute, must show nothing."""
     agreement: Share = 0.80
     """The smallest share of equal decisions on images redrawn as they are and on originals; 0 waives it."""
     agreement_rank: Share = 0.70
-    """The smallest rank correlation of the model's outputs on the two."""
+    """The smallest rank correlation of the model's outputs on images redrawn as they are and on originals."""
     agreement_auroc: Share = 0.10
     """The largest change of the AUROC by which its outputs tell the attribute, or the label."""
     unexplained: Flag = True
@@ -228,7 +228,7 @@ class ReportConfig(Section):
     gallery: Annotated[Whole, Field(ge=0, le=48)] = 0
     """How many pictures the page shows: only where the images may leave the house."""
     gallery_pixels: Annotated[Whole, Field(ge=16, le=8192)] = LEGIBLE
-    """Their longest side; above 128, where burnt-in text can be read, only with `no_burnt_in_text`."""
+    """A picture's longest side in pixels; above 128, where burnt-in text can be read, only with `no_burnt_in_text`."""
     no_burnt_in_text: Flag = False
     """Says that somebody has looked and no text is burnt into the images."""
     mask_below: Count = 5

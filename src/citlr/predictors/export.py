@@ -77,8 +77,12 @@ def export_program(module: torch.nn.Module, path: str | os.PathLike[str], card: 
 
     Takes, gives and raises what `export_torchscript` does; the file ends in `.pt2`.
     """
-    still = _still(module)
+    # weights in another order (channels last) are written with a warning of torch's
+    still = _still(module).to(memory_format=torch.contiguous_format)
     program = torch.export.export(still, (_example(card),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # the paths of this machine
     archive = io.BytesIO()
     torch.export.save(program, archive, extra_files={CARD: json.dumps(card)})
     with atomic_write(path) as temporary:
@@ -107,6 +111,9 @@ def export_onnx(module: torch.nn.Module, path: str | os.PathLike[str], card: Car
         verbose=False,
     )
     assert program is not None  # None only where a file name was given
+    for graph in (program.model.graph, *program.model.functions.values()):
+        for node in graph:
+            node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)  # the paths of this machine
     program.model.metadata_props[CARD] = json.dumps(card)
     with atomic_write(path) as temporary:
         program.save(str(temporary), external_data=False)

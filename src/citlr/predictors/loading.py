@@ -26,6 +26,7 @@ from citlr.text import shown
 
 KINDS = tuple(MODEL_FILES)
 _SUFFIXES = {ending: kind for kind, endings in MODEL_FILES.items() for ending in endings}
+_FOLDERS = {"huggingface": "Hugging Face folder", "monai": "MONAI bundle"}
 _TABLES = {".csv", ".tsv", ".parquet", ".xlsx"}
 
 Path_ = str | os.PathLike[str]
@@ -54,10 +55,11 @@ def load_predictor(
         `torch.export`, `.onnx`, TorchScript `.ts`/`.pt`, a pickled estimator `.joblib` with `trust`); or an import
         path, "package.module:name" or "file.py:name", of any of these objects or of a function without arguments that
         makes one; or a network by name, "torchvision:densenet121" or "timm:resnet50", with `weights`; or a local
-        Hugging Face folder of an image classifier. An import path runs that module's code.
+        Hugging Face folder or MONAI bundle (the latter with `trust`) of an image classifier. An import path runs that
+        module's code.
     labels : sequence of str, optional
         The label of each output; may be left out where the file carries them (this project's own exports do).
-    kind : {"torch", "exported", "torchscript", "onnx", "sklearn", "huggingface", "callable"}, optional
+    kind : {"torch", "exported", "torchscript", "onnx", "sklearn", "huggingface", "monai", "callable"}, optional
         What the source is; found from the source when not given.
     weights : path-like, optional
         A state_dict (`.safetensors`, or `.pt` with tensors only) for a torch module.
@@ -74,7 +76,7 @@ def load_predictor(
     name : str, optional
         What errors and the report call the model.
     trust : bool
-        Whether pickles may be read, which runs the code in them; a warning says so.
+        Whether pickles and the configurations of bundles may be read, which runs the code in them; a warning says so.
 
     Returns
     -------
@@ -159,13 +161,13 @@ def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
 
 
 def _kind_of(path: Path, kind: str | None, *, folder: bool) -> str:
-    """Find the kind of a file by its ending; a folder is one of Hugging Face."""
+    """Find the kind of a file by its ending; a folder is a MONAI bundle, or one of Hugging Face."""
     source = os.fspath(path)
-    if folder and kind in (None, "huggingface"):
-        return "huggingface"
+    if folder and kind in (None, *_FOLDERS):
+        return kind or ("monai" if (path / "configs").is_dir() else "huggingface")
     require_file(path, "Model")
-    if kind == "huggingface":
-        raise InputError(f"Model {shown(source)} is a file: give the Hugging Face folder that it is in.")
+    if kind in _FOLDERS:
+        raise InputError(f"Model {shown(source)} is a file: give the {_FOLDERS[kind]} that it is in.")
     suffix = path.suffix.lower()
     if kind is None and suffix in _TABLES:
         raise InputError(

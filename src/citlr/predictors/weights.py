@@ -134,10 +134,10 @@ def _is_pickle(path: Path) -> bool:
         return stream.read(1) == b"\x80" or zipfile.is_zipfile(path)
 
 
-def warn_trusted(path: str | os.PathLike[str]) -> None:
-    """Warn that a pickle is about to run."""
+def warn_trusted(path: str | os.PathLike[str], what: str = "a pickle") -> None:
+    """Warn that a file is about to run."""
     warnings.warn(
-        f"'{path}' is a pickle and is read with trust=True: it can run any code on this machine.",
+        f"'{path}' is {what} and is read with trust=True: it can run any code on this machine.",
         UserWarning,
         stacklevel=3,
     )

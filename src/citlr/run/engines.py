@@ -27,7 +27,7 @@ class Engine:
     """What parts are done on; their results are the same whatever it is.
 
     - `name`: "loky" (processes of this machine, or this one alone where `workers` is 1), "dask" or "ray".
-    - `workers`: Processes, where they are started here.
+    - `workers`: Processes to start on this machine.
     - `scheduler`: Address of a running cluster; without it one is started here.
 
     Processes compute with as many threads as this one does: results depend on it in their last bits.

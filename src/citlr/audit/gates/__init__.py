@@ -1,1 +1,1 @@
-"""What a verdict has to pass."""
+"""The limits that a verdict has to pass (gates)."""

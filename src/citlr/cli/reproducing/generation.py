@@ -26,7 +26,7 @@ def generation(
     ] = "probe",
     model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
     size: Annotated[int | None, side("Side of the images, pixels.")] = None,
-    patients: Annotated[int | None, count("Of the phantom.")] = None,
+    patients: Annotated[int | None, count("Patients of the phantom.")] = None,
     seeds: Annotated[int | None, count("Trainings of every model.")] = None,
     images: Annotated[int | None, count("Test images to redraw, at most.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generators: tiny, small or paper.")] = None,
@@ -42,7 +42,7 @@ def generation(
     label: Annotated[
         list[str] | None, typer.Option(help="With --world: a label of the cohort; the attribute goes with the first.")
     ] = None,
-    strength: Annotated[float, typer.Option(help="With --world: of planted effects.")] = 1.0,
+    strength: Annotated[float, typer.Option(help="With --world: strength of planted effects.")] = 1.0,
     learn: Annotated[
         list[int] | None, count("With --world: so many training images; may be repeated; all without it.")
     ] = None,

@@ -29,7 +29,7 @@ def imaging(
     rounds: Annotated[int | None, count("Passes over the training split, at most.")] = None,
     round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
     size: Annotated[int | None, side("Side of the images, pixels.")] = None,
-    patients: Annotated[int | None, count("Of the phantom.")] = None,
+    patients: Annotated[int | None, count("Patients of the phantom.")] = None,
     images: Annotated[int | None, count("Test images, at most.")] = None,
     draws: Annotated[int | None, count("Images per level.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generator: tiny, small or paper.")] = None,

@@ -21,9 +21,9 @@ _ROWS, _IMAGES = 200, 40
 # Every image has a file of its own; a finding of 0 and 1 does not name 0.png and 1.png.
 _DISTINCT = 0.9
 _MODES = {"L": "grey, 8 bits", "1": "black and white", "LA": "grey with transparency", "I;16": "grey, 16 bits",
-          "I": "grey, 16 bits", "P": "colours of a palette",
-          "RGB": "colour (read as luminance, or with channels: 3 as it is)",
-          "RGBA": "colour with transparency (read as luminance on black)"}  # fmt: skip
+          "I": "grey, 16 bits", "P": "a palette", "RGB": "RGB", "RGBA": "RGB with transparency"}  # fmt: skip
+# A picture is in colour where a tenth of its pixels have a hue: a coloured mark and what JPEG leaves of grey are less.
+_HUE, _HUED, _SIDE = 16, 0.1, 64
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,14 @@ class Look:
     - `said`: In a few words, for a comment.
     - `longest`: The longest side, in pixels; 0 where none could be opened.
     - `square`: Whether all of them are squares.
+    - `opened`, `coloured`: How many could be opened, and how many of these are in colour.
     """
 
     said: str
     longest: int
     square: bool
+    opened: int
+    coloured: int
 
 
 def path_columns(frame: pd.DataFrame, images: Path) -> dict[str, tuple[int, int]]:
@@ -86,6 +89,7 @@ def look_at(paths: Sequence[str], images: Path) -> Look:
     """Open the headers of some images, evenly over the table."""
     kinds: Counter[str] = Counter()
     sides: Counter[tuple[int, int]] = Counter()
+    coloured = 0
     for path in _some(paths, _IMAGES):
         file = next(
             (one for one in (images / path, *(images / (path + end) for end in SUFFIXES)) if one.is_file()), None
@@ -93,29 +97,43 @@ def look_at(paths: Sequence[str], images: Path) -> Look:
         if file is None:
             kinds["not there"] += 1
             continue
-        kind, size = _header(file)
+        kind, size, hued = _header(file)
         kinds[kind] += 1
+        coloured += hued
         if size != (0, 0):
             sides[size] += 1
     some = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
     sizes = ", ".join(f"{width} x {height}" for (width, height), _ in sides.most_common(3))
     more = f" and {len(sides) - 3} other sizes" if len(sides) > 3 else ""
     said = f"{sum(kinds.values())} of {len(paths)} images looked at: {sizes or 'no size'}{more} pixels; {some}"
-    return Look(said, max((max(size) for size in sides), default=0), all(width == height for width, height in sides))
+    longest = max((max(size) for size in sides), default=0)
+    return Look(said, longest, all(width == height for width, height in sides), sides.total(), coloured)
 
 
-def _header(file: Path) -> tuple[str, tuple[int, int]]:
-    """Give the kind of an image, and width and height, without decoding it."""
+def _header(file: Path) -> tuple[str, tuple[int, int], bool]:
+    """Give the kind of an image, width and height, and whether it is in colour; three channels are decoded for that."""
     try:
         if is_dicom(file):
             from citlr.data.pixels.dicom import read_header
 
             header = read_header(file)
-            return "DICOM", (header.columns, header.rows)
+            return "DICOM", (header.columns, header.rows), False
         with Image.open(file, formats=FORMATS) as image:
-            return f"{image.format}, {_MODES.get(image.mode, image.mode)}", image.size
+            kind, size = _MODES.get(image.mode, image.mode), image.size
+            three = image.mode in ("RGB", "RGBA", "P", "PA")
+            hued = three and _in_colour(image)
+            shown = f"{kind} in colour" if hued else f"{kind}, all grey" if three else kind
+            return f"{image.format}, {shown}", size, hued
     except (CitlrError, UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return "no image that can be read", (0, 0)
+        return "no image that can be read", (0, 0), False
+
+
+def _in_colour(image: Image.Image) -> bool:
+    """Whether red, green and blue differ in more than a mark of a picture."""
+    image.draft("RGB", (_SIDE, _SIDE))
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.NEAREST)
+    pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
+    return bool((np.ptp(pixels, axis=2) > _HUE).mean() > _HUED)
 
 
 def _is_file(folder: Path, path: str) -> bool:

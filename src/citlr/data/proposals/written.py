@@ -125,6 +125,7 @@ def _cohort(page: _Page, proposal: Proposal, out: Path, tried: Cohort | None) ->
         )
     if proposal.images is None:
         return
+    _channels(page, proposal)
     if not proposal.look.square:
         page.entry("fit", "pad", "Rectangles become squares by: pad (black bars), crop (the centre) or stretch")
     if proposal.split:
@@ -134,6 +135,22 @@ def _cohort(page: _Page, proposal: Proposal, out: Path, tried: Cohort | None) ->
             f"{proposal.why['split']}: 65, 10 and 25 % of the patients are drawn as train, validation and test."
         )
         page.entry("split_seed", 0)
+
+
+def _channels(page: _Page, proposal: Proposal) -> None:
+    """Propose red, green and blue where most images have a hue; a few of them are told."""
+    look = proposal.look
+    if 2 * look.coloured > look.opened:
+        page.entry(
+            "channels", 3,
+            f"{look.coloured} of {look.opened} images are in colour: red, green and blue are redrawn (docs/colour.md). "
+            "Without this line they are read in grey",
+        )  # fmt: skip
+    elif look.coloured:
+        page.comment(
+            f"{look.coloured} of {look.opened} images are in colour and are read in grey; channels: 3 would read red, "
+            "green and blue."
+        )
 
 
 def _reasons(proposal: Proposal) -> list[str]:

@@ -33,7 +33,8 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
     """Read a folder of config.json, weights and preprocessor_config.json; what it does not say has to be declared."""
     if not (folder / CONFIG).is_file():
         raise InputError(
-            f"Model '{folder}' is a folder; give a file, or a Hugging Face folder ({CONFIG}, {_SAFE[0]}, {PROCESSOR})."
+            f"Model '{folder}' is a folder; give a file, a Hugging Face folder ({CONFIG}, {_SAFE[0]}, {PROCESSOR}), or "
+            "a MONAI bundle (configs/metadata.json)."
         )
     config = read_part(folder / CONFIG)
     if "auto_map" in config:

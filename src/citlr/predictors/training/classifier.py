@@ -21,7 +21,7 @@ from citlr.learning.checkpoints import load_head
 from citlr.learning.devices import is_alone, on_devices
 from citlr.learning.loop import Trainer, full_precision, run
 from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
-from citlr.predictors.export import export_onnx, export_torchscript, make_card, save_weights
+from citlr.predictors.export import export_onnx, export_program, make_card, save_weights
 from citlr.predictors.specs import InputSpec, require_labels
 from citlr.predictors.training.augmentation import augment
 from citlr.predictors.training.rounds import (
@@ -213,8 +213,8 @@ class Training:
         """Export the best checkpoint, unless that is done or not wanted, and describe the training."""
         kept = best_rounds(rounds, self.settings.keep)
         summary = self.folder / "training.json"
-        script, onnx = self.folder / "model.ts", self.folder / "model.onnx"
-        if self.trainer.fabric.is_global_zero and (not summary.is_file() or (export and not script.is_file())):
+        program, onnx = self.folder / "model.pt2", self.folder / "model.onnx"
+        if self.trainer.fabric.is_global_zero and (not summary.is_file() or (export and not program.is_file())):
             write_json(summary, self._summary(len(rounds), kept, export=export))
         self.trainer.fabric.barrier()
         return TrainedClassifier(
@@ -224,14 +224,14 @@ class Training:
             checkpoints=tuple(Checkpoint(self.folder / k.file, k.number, k.auroc, k.mean) for k in kept),
             spread=kept[0].mean - kept[-1].mean,
             similar=count_similar(kept, self.settings.tolerance),
-            torchscript=script if script.is_file() else None,
+            program=program if program.is_file() else None,
             onnx=onnx if onnx.is_file() else None,
             notes=tuple(read_json(summary)["notes"]),
         )
 
     def _export(self, best: Round, notes: list[str]) -> dict[str, float]:
         """Write both formats and give how far each is from the module."""
-        differences = {"torchscript": export_torchscript(self.network, self.folder / "model.ts", self._card(best))}
+        differences = {"program": export_program(self.network, self.folder / "model.pt2", self._card(best))}
         try:
             differences["onnx"] = export_onnx(self.network, self.folder / "model.onnx", self._card(best))
         except MissingExtraError as error:

@@ -84,8 +84,8 @@ class TrainedClassifier:
     - `checkpoints`: The best ones, best first; `load_predictor` reads each.
     - `spread`: Difference in mean AUROC between the first and the last of them.
     - `similar`: How many of them are of similar accuracy (`TrainingSettings.tolerance`), the best one included.
-    - `torchscript`, `onnx`: The best one, exported; None where no export was asked for, or the `onnx` extra is not
-      installed.
+    - `program`, `onnx`: The best one, as model.pt2 and model.onnx; None where no export was asked for, or the `onnx`
+      extra is not installed.
     - `notes`: What a reader of the numbers has to know, one sentence each.
     """
 
@@ -95,6 +95,6 @@ class TrainedClassifier:
     checkpoints: tuple[Checkpoint, ...]
     spread: float
     similar: int
-    torchscript: Path | None
+    program: Path | None
     onnx: Path | None
     notes: tuple[str, ...]
