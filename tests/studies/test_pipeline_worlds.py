@@ -84,7 +84,10 @@ def test_two_workers_count_the_same(prepared: str, tmp_path: Path) -> None:
     one, two = (
         run_pipeline(out=tmp_path / str(workers), **asked, engine=Engine(workers=workers)) for workers in (1, 2)
     )
-    assert {**two, "seconds": 0} == {**one, "seconds": 0}
+    for found in (one, two):
+        for world in found["worlds"]:
+            del world["fit_core_seconds"]  # what they computed is the same, how long it took is not
+    assert two == one
 
 
 def test_the_classifiers_of_a_world_are_what_their_kinds_say(prepared: str, tmp_path: Path) -> None:
