@@ -90,3 +90,21 @@ def test_only_the_moved_images_are_needed_and_their_order_does_not_matter() -> N
     shuffled = contrast_error(drawn, Replicates(rows[order], moved[order]), **options)  # type: ignore[arg-type]
     np.testing.assert_allclose(straight.mean, shuffled.mean)
     assert straight.mean[0] > 0
+
+
+@pytest.mark.parametrize(("turned", "verdict"), [(12, "inconclusive"), (48, "dependence")])
+def test_without_noise_of_draws_an_effect_has_to_exceed_the_margin(turned: int, verdict: str) -> None:
+    """Edits of the original are alike in all draws: the test then finds whatever turns a few decisions of 400."""
+    values = np.random.default_rng(7).uniform(0.1, 0.4, (400, 1, 1, 1)) + np.zeros((400, 2, 4, 1))
+    values[:turned, 1] = 0.6
+    drawn, rows = Responses.from_arrays(values), np.arange(400)
+    known = Replicates(rows, unmoved(drawn, rows))
+    found = assess(drawn, margin=0.02, replicates=known)
+    assert found.verdict == verdict
+    assert found.tests[0].pvalue_adjusted < 0.001
+    assert ("errors of this generator" in found.reason) == (verdict == "inconclusive")
+    # Counterfactuals that are taken as they are, and draws that differ, are judged as ever.
+    assert assess(drawn, margin=0.02).verdict == "dependence"
+    values[:, :, 1:] += 1e-6
+    differ = Responses.from_arrays(values)
+    assert assess(differ, margin=0.02, replicates=Replicates(rows, unmoved(differ, rows))).verdict == "dependence"

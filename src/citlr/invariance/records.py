@@ -90,6 +90,7 @@ class ContrastTest(TestRow):
     - `rms_effect`, `eca_corrected`: See `citlr.invariance.effects.estimates`.
     - `replicates`: Of the generator's error; 0 where it is not known.
     - `undivided_pvalue`: The equivalence p-value of the effects as they were measured, not divided by `carried`.
+    - `noiseless`: Whether all draws of a level are alike, by a generator whose error is known in part (`replicates`).
     """
 
     component: str
@@ -97,6 +98,7 @@ class ContrastTest(TestRow):
     eca_corrected: float
     replicates: int = 0
     undivided_pvalue: float = 1.0
+    noiseless: bool = False
 
 
 @dataclass(frozen=True)

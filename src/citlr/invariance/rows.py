@@ -40,6 +40,7 @@ def contrast_rows(responses: Responses, found: Measured, *, outcome: Outcome, sh
     """Return one undecided row per label."""
     effects, tests, error = found.effects, found.tests, found.error
     n_patients = responses.n_patients
+    noiseless = error is not None and bool((responses.values == responses.values[:, :, :1]).all())
     return [
         ContrastTest(
             attribute=responses.attribute,
@@ -73,6 +74,7 @@ def contrast_rows(responses: Responses, found: Measured, *, outcome: Outcome, sh
             mean_error=None if error is None else float(error.mean[k]),
             psi_error=None if error is None else float(error.psi[k]),
             replicates=0 if error is None else error.replicates,
+            noiseless=noiseless,
         )
         for k, label in enumerate(effects.labels)
     ]
