@@ -250,8 +250,8 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
     if significant and test.noiseless and not _beyond_margin(test):
         return "inconclusive", (
             f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), yet it is not "
-            f"shown to do so by more than the margin of {test.margin:g} ({sizes}); no noise of draws hides the errors of "
-            "this generator, and a smaller effect may be one of them: more test images would tell."
+            f"shown to do so by more than the margin of {test.margin:g} ({sizes}); no noise of draws hides the errors "
+            "of this generator, and a smaller effect may be one of them: more test images would tell."
         )
     if significant and not exceeds_error(test, alpha):
         reach = float(stats.t.isf(alpha / 2, test.replicates)) * (test.mean_error or 0.0)
