@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.prepared import write_prepared
 from citlr.data.sources.chexpert import LABELS, prepare_chexpert
@@ -86,6 +87,18 @@ def test_from_the_tables_to_the_cohort(root: Path) -> None:
     assert cohort.flow[1].step == "view"
     assert cohort.flow[1].excluded_images == 32
     assert cohort.frame.select_dtypes("number").columns.tolist() == ["age", *cohort.labels]
+
+
+def test_a_sex_of_one_size_of_file_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "file side" not in "".join(step.reason for step in prepare_chexpert(root).flow)
+    for file in (root / "train").rglob("*.jpg"), (root / "valid").rglob("*.jpg"):
+        for image in file:
+            if (int(image.parts[-3].removeprefix("patient")) // 4) % 2:  # male
+                Image.open(image).resize((20, 20)).save(image)
+    found = prepare_chexpert(root, study=Study(check="decode"), narrator=Narrator(quiet=False))
+    assert "of 'male' have the file side '20', and 0 of the 16 others" in "".join(step.reason for step in found.flow)
+    assert "have the file side '20'" in " ".join(capsys.readouterr().err.split())
+    assert "file side" not in found.frame
 
 
 def test_raw_values_are_counted_before_and_after(root: Path) -> None:

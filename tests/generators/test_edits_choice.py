@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas
-from citlr.generators.edits.choice import Judge, Looked
-from citlr.generators.edits.estimate import Cases, Edit
-from citlr.generators.edits.family import Family, bands
-from citlr.generators.edits.summaries import frame_of
+from citlr.generators.edits.choice import Judge, Looked, _likelier
+from citlr.generators.edits.estimate import Cases, Edit, Search
+from citlr.generators.edits.family import DISPLACEMENTS, Family, bands
+from citlr.generators.edits.summaries import formula, frame_of
+from citlr.generators.edits.warps import warp
 from citlr.generators.effects.contrasts import coded, design
 from citlr.simulators.phantom import PhantomWorld
 
@@ -86,3 +88,20 @@ def test_where_levels_do_not_differ_nothing_is_gained() -> None:
         judge.look(pushed(own, kind)).gain(first, first) for kind in ("shade", "displacement", "local displacement")
     ]
     assert gains == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", DISPLACEMENTS)
+def test_of_two_displacements_the_one_that_was_there_is_the_likelier(kind: str) -> None:
+    images = torch.from_numpy(PhantomWorld(size=64, strength=0.0).sample(80, seed=8, images_per_patient=1).images())
+    level, family = np.arange(80) % 2, Family(64)
+    field = next(one for one in family.fields if one.kind == kind)
+    table, planted = torch.zeros(field.grid, field.grid), torch.zeros(1, family.width)
+    if kind == DISPLACEMENTS[0]:
+        table[:] = 0.8  # everywhere a little
+    else:
+        table[4, 2], table[4, 3], table[2, 5], table[3, 5] = 1.5, -1.5, 1.5, -1.5  # two places
+    planted[0, field.span] = table.flatten()
+    way = torch.from_numpy(2.0 * level - 1).float().view(-1, 1, 1, 1)
+    own = cases(warp(images, way * family.maps(planted)[kind]), level)
+    answers = formula(family, warp(own.images, own.frame.forth)).double().numpy()
+    assert _likelier(DISPLACEMENTS, Search(own, answers, np.random.default_rng(0)), ()) == kind

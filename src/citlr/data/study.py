@@ -175,7 +175,10 @@ def complete(
         narrator=narrator,
         channels=source.channels,
     )
+    noted = len(recorder.steps)
     note_marks(recorder, attributes, (SIDE, *source.covariates))
+    for remark in recorder.remarks(noted):
+        narrator.say(f"Remark: {remark}.")
     for name in attributes:
         require_levels(recorder.frame, name, source=source.name)
     _split(recorder, study, source, attributes[0])
