@@ -1,19 +1,21 @@
-"""Peak memory of the whole chain with 1,000 and with 8,000 phantom images: it must not grow with their number.
+"""Peak memory of the whole chain by the number of phantom images: it must not grow with their number.
 
-    python benchmarks/memory.py
+    python benchmarks/memory.py --size 64 --images 1000 8000 32000
 
-Trains a generator for a few steps only, as its quality is not what is measured. Prints a JSON line a size and the
-ratio.
+Trains a generator for a few steps only, as its quality is not what is measured. Prints a JSON line for each number of
+images, and the ratio of the last to the first.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
@@ -23,7 +25,6 @@ from citlr.predictors.specs import InputSpec
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.world import PhantomWorld
 
-SIZE = 32
 # Forks nothing: the child of this program is the audit, so the children's largest resident memory is its own.
 PROGRAM = """
 import resource, subprocess, sys
@@ -33,13 +34,13 @@ sys.exit(code)
 """
 
 
-def measure(patients: int) -> float:
-    """Return the peak resident memory of an audit, MB."""
+def measure(patients: int, size: int) -> float:
+    """Return the peak resident memory of an audit of two images a patient, MB."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        world = PhantomWorld(size=SIZE)
+        world = PhantomWorld(size=size)
         world.sample(patients, seed=0, images_per_patient=2).write(root / "world")
-        card = make_card(["cardiomegaly"], input=InputSpec(size=SIZE))
+        card = make_card(["cardiomegaly"], input=InputSpec(size=size))
         export_program(analytic_blind(world, "cardiomegaly"), root / "model.pt2", card)
         steps = {"ae_steps": 20, "denoiser_steps": 20, "phi_steps": 5, "information_steps": 5}
         config = {
@@ -50,7 +51,7 @@ def measure(patients: int) -> float:
                 "labels": ["cardiomegaly"],
                 "covariates": ["view"],
             },
-            "generator": {"preset": "tiny", "size": SIZE, "hold": ["view"], "options": steps},
+            "generator": {"preset": "tiny", "size": size, "hold": ["view"], "options": steps},
             "generate": {"draws": 2},
             "model": {"source": "model.pt2", "labels": ["cardiomegaly"], "output": "logit"},
             "test": {"randomizations": 199},
@@ -64,12 +65,18 @@ def measure(patients: int) -> float:
 
 
 def main() -> None:
-    """Measure both sizes."""
-    peaks = {}
-    for patients in (500, 4000):
-        peaks[2 * patients] = measure(patients)
-        print(json.dumps({"images": 2 * patients, "peak_mb": round(peaks[2 * patients], 1)}), flush=True)
-    print(json.dumps({"ratio_8000_to_1000": round(peaks[8000] / peaks[1000], 3)}))
+    """Measure each number of images."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=64, help="the images' side, pixels")
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 8000, 32000])
+    options = parser.parse_args()
+    peaks = []
+    for images in options.images:
+        start = time.monotonic()
+        peaks.append(measure(images // 2, options.size))
+        seconds = round(time.monotonic() - start)
+        print(json.dumps({"images": images, "peak_mb": round(peaks[-1], 1), "seconds": seconds}), flush=True)
+    print(json.dumps({"last_to_first": round(peaks[-1] / peaks[0], 3)}))
 
 
 if __name__ == "__main__":
