@@ -19,16 +19,16 @@ from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.steps import to_numbers
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
-from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW
+from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW, PUT_BACK_DRAW
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
 
-# The draw of rows that hold the model's output on the image as it came, and on the image at the generator's pixels, for
-# a model that reads finer ones.
-ORIGINAL, COARSE = ORIGINAL_DRAW, COARSE_DRAW
+# The draw of rows that hold the model's output on the image as it came, on the image at the generator's pixels, for a
+# model that reads finer ones, and on the image moved and put back, where edits move it.
+ORIGINAL, COARSE, PUT_BACK = ORIGINAL_DRAW, COARSE_DRAW, PUT_BACK_DRAW
 # Originals that are answered at a time: whole batches of 64, as other batches have other last bits.
 _ORIGINALS = 1024
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
@@ -101,6 +101,8 @@ def _parts(asked: Sequence[Pictures], originals: bool) -> list[_Part]:
         for start in range(0, len(plan.image_ids), _ORIGINALS):
             rows = range(start, min(start + _ORIGINALS, len(plan.image_ids)))
             parts.append(_Part(0, f"{name}-{start:06d}", rows, draw))
+    if originals and plan.edits:
+        parts += [_Part(0, f"put-back-{shard:05d}", plan.rows(shard), PUT_BACK) for shard in range(plan.n_shards)]
     for number, pictures in enumerate(asked):
         own = pictures.part.plan
         for shard in range(own.n_shards):
@@ -137,6 +139,8 @@ class _Answers:
         pictures = self.asked[part.number]
         if part.draw is None:
             return _shard(self.predictor, pictures, part.rows.start, self.labels)
+        if part.draw == PUT_BACK:
+            return _put_back(self.predictor, pictures, part.rows, self.labels)
         return _originals(self.predictor, pictures, part.rows, part.draw, self.labels)
 
 
@@ -212,8 +216,25 @@ def _originals(predictor: Predictor, pictures: Pictures, rows: range, draw: int,
         some = range(start, min(start + 64, rows.stop))
         images = pictures.originals(some, pictures.size if draw == ORIGINAL else plan.size)
         found.append(_probabilities(predictor, images, plan.image_ids[some.start : some.stop], labels))
-    level = np.array(plan.factual[rows.start : rows.stop])[:, None]
-    return _long(pictures.part, rows, level, np.array([draw]), np.concatenate(found), labels)
+    return _beside(pictures, rows, draw, np.concatenate(found), labels)
+
+
+def _put_back(predictor: Predictor, pictures: Pictures, rows: range, labels: Sequence[str]) -> pd.DataFrame:
+    """Predict a shard's originals, moved and put back."""
+    plan, found = pictures.part.plan, []
+    images = pictures.put_back(rows.start // plan.shard)
+    for start in range(0, len(rows), 64):
+        ids = plan.image_ids[rows.start + start : rows.start + start + 64]
+        found.append(_probabilities(predictor, images[start : start + 64], ids, labels))
+    return _beside(pictures, rows, PUT_BACK, np.concatenate(found), labels)
+
+
+def _beside(
+    pictures: Pictures, rows: range, draw: int, values: npt.NDArray[np.float64], labels: Sequence[str]
+) -> pd.DataFrame:
+    """Lay out values (images, labels) that stand beside the redrawn images, under the recorded level."""
+    level = np.array(pictures.part.plan.factual[rows.start : rows.stop])[:, None]
+    return _long(pictures.part, rows, level, np.array([draw]), values, labels)
 
 
 def _shard(predictor: Predictor, pictures: Pictures, number: int, labels: Sequence[str]) -> pd.DataFrame:

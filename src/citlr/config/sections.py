@@ -192,6 +192,8 @@ class GateConfig(Section):
     """The largest change of the AUROC by which its outputs tell the attribute, or the label."""
     unexplained: Flag = True
     """Whether a difference between recorded levels that redrawing does not show forbids "equivalent"."""
+    put_back: Flag = True
+    """Whether what moving an image and putting it back does to the answers may forbid "dependence" (edits only)."""
     # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).
     probe_steps: Count = 800
     """Training steps of the probes that read the attribute, the labels and the covariates."""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.prediction import COARSE, ORIGINAL
+from citlr.audit.prediction import COARSE, ORIGINAL, PUT_BACK
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
@@ -139,7 +139,8 @@ def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes
 def _rows(drawn: Sequence[Pictures]) -> Iterator[dict[str, Any]]:
     """Name every picture, in the order of `_pictures`."""
     first = drawn[0].part.plan
-    for draw in (ORIGINAL, COARSE) if drawn[0].has_coarse else (ORIGINAL,):
+    wanted = {ORIGINAL: True, COARSE: drawn[0].has_coarse, PUT_BACK: first.edits}
+    for draw in (draw for draw, there in wanted.items() if there):
         for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
             yield _row(image, patient, first.attribute, level, draw)
     for one in drawn:
@@ -153,7 +154,8 @@ def _rows(drawn: Sequence[Pictures]) -> Iterator[dict[str, Any]]:
 def _pictures(drawn: Sequence[Pictures]) -> Iterator[npt.NDArray[np.float32]]:
     """Give every picture, float32 (c, H, W) in [0, 1].
 
-    Originals of the first set, the same as the generator sees them where pictures are larger, and what was redrawn.
+    Originals of the first set, the same as the generator sees them where pictures are larger, the same moved and put
+    back where edits move them, and what was redrawn.
     """
     first, size = drawn[0], drawn[0].size
     count = len(first.part.plan.image_ids)
@@ -161,6 +163,8 @@ def _pictures(drawn: Sequence[Pictures]) -> Iterator[npt.NDArray[np.float32]]:
         for start in range(0, count, 64):
             originals = first.originals(range(start, min(start + 64, count)), seen)
             yield from seen_at(originals, size)
+    for number in range(first.part.plan.n_shards if first.part.plan.edits else 0):
+        yield from seen_at(first.put_back(number), size)
     for one in drawn:
         plan = one.part.plan
         for number in range(plan.n_shards):

@@ -13,16 +13,22 @@ from torch.nn import functional
 
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
-from citlr.generators.edits.warps import resized, warp
+from citlr.generators.edits.warps import inverse, resized, warp
 
 
 def edited(images: Tensor, displacement: Tensor, added: Tensor) -> Tensor:
     """Apply edits on a grid (n, 2, s, s) and (n, 1, s, s) to grey images (n, 1, S, S) of any size, in [0, 1]."""
-    change, way = _at(added, images.shape[-1]), resized(displacement, images.shape[-1])
-    # Interpolation rounds: a pixel that does not move is not interpolated. One that moves keeps its detail: beside the
-    # original, which nobody moved, a model that reads a blur would pass for one that reads the attribute.
+    return _moved(images + _at(added, images.shape[-1]), resized(displacement, images.shape[-1])).clamp(0, 1)
+
+
+def _moved(images: Tensor, way: Tensor) -> Tensor:
+    """Move images by a displacement of their own size.
+
+    Interpolation rounds: a pixel that does not move is not interpolated. One that moves keeps its detail: beside the
+    original, which nobody moved, a model that reads a blur would pass for one that reads the attribute.
+    """
     still = (way == 0).all(dim=1, keepdim=True)
-    return torch.where(still, images + change, warp(images + change, way, sharp=True)).clamp(0, 1)
+    return torch.where(still, images, warp(images, way, sharp=True))
 
 
 @torch.no_grad()
@@ -31,6 +37,15 @@ def compose(originals: Images, edit: Edit) -> Images:
     parts = (np.ascontiguousarray(part) for part in (originals, edit.displacement, edit.added))
     composed: Images = edited(*(torch.from_numpy(part) for part in parts)).numpy()
     return composed
+
+
+@torch.no_grad()
+def move_and_put_back(originals: Images, displacement: Images) -> Images:
+    """Move originals (n, 1, S, S) by displacements (n, 2, s, s), and back: what is left differs by marks of moving."""
+    images = torch.from_numpy(originals)
+    way = resized(torch.from_numpy(np.ascontiguousarray(displacement)), images.shape[-1])
+    back: Images = _moved(_moved(images, way).clamp(0, 1), inverse(way)).clamp(0, 1).numpy()
+    return back
 
 
 @torch.no_grad()

@@ -104,11 +104,10 @@ def _softened(drawn: Floats, moved: Floats, cut: Floats) -> tuple[Floats, Floats
 
 def widened(effects: Effects, error: GeneratorError, *, alpha: float) -> Effects:
     """Widen the intervals of the mean effect and of psi by the generator's error."""
-    reach = float(stats.t.isf(alpha / 2, error.replicates))
-    psi = _wider(effects.psi, reach * error.psi, 0.0)
+    psi = widen(effects.psi, error, "psi", alpha)
     return replace(
         effects,
-        mean_effect=_wider(effects.mean_effect, reach * error.mean, -1.0),
+        mean_effect=widen(effects.mean_effect, error, "mean", alpha),
         psi=psi,
         rms_effect=Interval(*(np.sqrt(np.maximum(part, 0.0)) for part in (psi.estimate, psi.low, psi.high))),
     )
@@ -136,7 +135,12 @@ def _error(shifts: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum((shifts.mean(axis=0) ** 2 - noise).mean(axis=0), 0.0)))
 
 
-def _wider(interval: Interval, reach: Floats, least: float) -> Interval:
+def widen(interval: Interval, error: GeneratorError | None, effect: str, alpha: float) -> Interval:
+    """Widen the interval of one effect, "mean" or "psi", by the generator's error, if that is known."""
+    if error is None:
+        return interval
+    least = {"mean": -1.0, "psi": 0.0}[effect]
+    reach = float(stats.t.isf(alpha / 2, error.replicates)) * np.asarray(getattr(error, effect))
     estimate = interval.estimate
     low = estimate - np.hypot(estimate - interval.low, reach)
     high = estimate + np.hypot(interval.high - estimate, reach)

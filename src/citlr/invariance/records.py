@@ -34,6 +34,15 @@ class Estimate:
     high: Real
 
 
+def beyond(psi: Estimate, mean_effect: Estimate, margin: float) -> bool:
+    """Say whether an effect is shown to be larger than the margin.
+
+    >>> beyond(Estimate(0.05, 0.03, 0.08), Estimate(0.0, -0.02, 0.02), margin=0.02)
+    True
+    """
+    return psi.low > margin or mean_effect.low > margin or mean_effect.high < -margin
+
+
 @dataclass(frozen=True)
 class TestRow:
     """One label under one contrast of one attribute: everything that the verdict rests on.

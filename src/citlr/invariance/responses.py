@@ -39,6 +39,8 @@ class Responses:
         Outputs on the images as they were, never used as the reference of a contrast (DESIGN: null intervention).
     coarse : ndarray of float64, shape (units, labels), or None
         Outputs on the images without what is finer than the generator's pixels, for a model that reads finer ones.
+    put_back : ndarray of float64, shape (units, labels), or None
+        Outputs on the images moved as an edit moves them and put back: they show what the marks of moving do.
     number : bool
         Whether the levels are values of a number, such as ages: `factual` is then the nearest of them.
     own : ndarray of float64, shape (units, draws, labels), or None
@@ -66,12 +68,15 @@ class Responses:
     factual: NDArray[np.intp] | None = None
     original: NDArray[np.float64] | None = None
     coarse: NDArray[np.float64] | None = None
+    put_back: NDArray[np.float64] | None = None
     number: bool = False
     own: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
         """Say what was answered, in a few lines; the numbers are `values`."""
-        known = ", ".join(name for name in ("factual", "original", "coarse") if getattr(self, name) is not None)
+        known = ", ".join(
+            name for name in ("factual", "original", "coarse", "put_back") if getattr(self, name) is not None
+        )
         return visible(
             f"Responses to {self.n_units} images, {self.n_patients} patients\n"
             f"  {self.attribute}: {listed_few(self.levels)}; {self.n_draws} draws per level\n"
@@ -82,12 +87,9 @@ class Responses:
     def __post_init__(self) -> None:
         _check_shape(self)
         _check_probabilities(self.values, "values")
-        if self.original is not None:
-            _check_probabilities(self.original, "original")
-        if self.coarse is not None:
-            _check_probabilities(self.coarse, "coarse")
-        if self.own is not None:
-            _check_probabilities(self.own, "own")
+        for name in ("original", "coarse", "put_back", "own"):
+            if getattr(self, name) is not None:
+                _check_probabilities(getattr(self, name), name)
         _check_names(self)
         if self.number and as_numbers(self.levels) is None:
             raise InputError(f"The levels {', '.join(self.levels)} are no numbers, and `number` says they are.")
@@ -137,6 +139,7 @@ class Responses:
             factual=None if self.factual is None else self.factual[index],
             original=None if self.original is None else self.original[index],
             coarse=None if self.coarse is None else self.coarse[index],
+            put_back=None if self.put_back is None else self.put_back[index],
             number=self.number,
             own=None if self.own is None else self.own[index],
         )
@@ -232,8 +235,8 @@ class Responses:
         ----------
         frame : DataFrame
             Columns image_id, patient_id, attribute, level, draw, label, probability. Rows with draw -1 hold the
-            output on the original image, with its factual level, and rows with draw -2 that on its coarse version;
-            draws 0, 1, ... are generated images.
+            output on the original image, with its factual level, rows with draw -2 that on its coarse version, and
+            rows with draw -3 that on the image moved and put back; draws 0, 1, ... are generated images.
         attribute : str, optional
             Which attribute; may be left out when the table has only one.
         levels, labels : sequence of str, optional
@@ -314,7 +317,7 @@ def _check_shape(r: Responses) -> None:
             "generator noise (four or more are advised): generate with a larger `draws`."
         )
     sizes = {"patients": len(r.patients), "units": len(r.units)}
-    beside = {name: getattr(r, name) for name in ("factual", "original", "coarse", "own")}
+    beside = {name: getattr(r, name) for name in ("factual", "original", "coarse", "put_back", "own")}
     sizes |= {name: len(values) for name, values in beside.items() if values is not None}
     for name, size in sizes.items():
         if size != n:

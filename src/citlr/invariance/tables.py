@@ -13,8 +13,9 @@ from citlr.doses import RECORDED, nearest
 from citlr.errors import InputError, did_you_mean
 
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
-# Draws that are none: the image as it came, and the same without what is finer than the generator's pixels.
-ORIGINAL_DRAW, COARSE_DRAW = -1, -2
+# Draws that are none: the image as it came, the same without what is finer than the generator's pixels, and the same
+# moved as an edit moves it and put back.
+ORIGINAL_DRAW, COARSE_DRAW, PUT_BACK_DRAW = -1, -2, -3
 
 
 def read_long(
@@ -49,6 +50,7 @@ def read_long(
         table = with_nearest(table, level_names)
     original, factual = _originals(table, unit, units, level_names, label_names)
     coarse, _ = _originals(table, unit, units, level_names, label_names, draw=COARSE_DRAW)
+    put_back, _ = _originals(table, unit, units, level_names, label_names, draw=PUT_BACK_DRAW)
     return {
         "values": values,
         "patients": _patients(table, unit, units),
@@ -59,6 +61,7 @@ def read_long(
         "factual": factual,
         "original": original,
         "coarse": coarse,
+        "put_back": put_back,
         "number": number,
         "own": own,
     }
@@ -100,8 +103,8 @@ def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, s
     table["level"] = table["level"].astype(str)
     table["label"] = table["label"].astype(str)
     draw = pd.to_numeric(table["draw"], errors="coerce").to_numpy(dtype=np.float64)
-    if not bool(np.all(np.isfinite(draw) & (draw == np.floor(draw)) & (draw >= COARSE_DRAW))):
-        raise InputError("The column 'draw' holds something other than -1 (the original image), -2 or 0, 1, 2, ...")
+    if not bool(np.all(np.isfinite(draw) & (draw == np.floor(draw)) & (draw >= PUT_BACK_DRAW))):
+        raise InputError("The column 'draw' holds something other than -1 (the original image), -2, -3 or 0, 1, 2, ...")
     table["draw"] = draw.astype(np.int64)
     numbers = pd.to_numeric(table["probability"], errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(numbers)

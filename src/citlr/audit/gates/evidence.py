@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.put_back import PutBack
 from citlr.audit.results.records import Agreement, Carried, Controls, Unexplained
 from citlr.config import GateConfig
 from citlr.data.cohort import Cohort
@@ -19,7 +20,8 @@ class Evidence:
     - `faithfulness`, `carried`: Of the redrawn images; what they carry at the size that the model reads.
     - `retrainable`: Whether the generator can be trained again, on fewer images.
     - `responses`, `cohort`, `rows`: Of the model: its outputs, whose they are, and the tests before any gate.
-    - `agreement`, `unexplained`: What it makes of null interventions, and of recorded levels.
+    - `agreement`, `unexplained`, `put_back`: What it makes of null interventions, of recorded levels, and of
+      images that were moved and put back.
     """
 
     limits: GateConfig
@@ -33,3 +35,4 @@ class Evidence:
     rows: tuple[TestRow, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     unexplained: tuple[Unexplained, ...] = ()
+    put_back: tuple[PutBack, ...] = ()

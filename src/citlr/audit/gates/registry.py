@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import gate_agreement, gate_unexplained
 from citlr.audit.gates.images import gate_composition, gate_drift, gate_effectiveness, gate_placebo
+from citlr.audit.gates.put_back import gate_put_back
 from citlr.audit.results.records import Gate
 from citlr.checks import failed
 from citlr.invariance.records import TestRow
@@ -22,6 +23,7 @@ GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
     gate_placebo,
     gate_agreement,
     gate_unexplained,
+    gate_put_back,
 )
 
 

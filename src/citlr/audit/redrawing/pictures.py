@@ -15,7 +15,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Shard
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
-from citlr.generators.composition import compose, compose_change
+from citlr.generators.composition import compose, compose_change, move_and_put_back
 
 # Images in memory at a time: so many, and so many pixels (64 MiB).
 AT_A_TIME, PIXELS = 256, 2**24
@@ -62,6 +62,17 @@ class Pictures:
                 yield part
             else:
                 yield compose_change(sources[0][owner], part, sources[1][owner])
+
+    def put_back(self, number: int) -> Images:
+        """Give a shard's originals, moved as far as any of their edits moves them, and put back: (b, c, side, side)."""
+        shard = self.part.read(number)
+        assert isinstance(shard.drawn, Edit)
+        ways = shard.drawn.displacement[:, :, 0]
+        farthest = np.square(ways).sum(axis=(2, 3, 4)).argmax(axis=1)
+        originals, way = self.originals(shard.rows), ways[np.arange(len(ways)), farthest]
+        step = max(1, min(AT_A_TIME, PIXELS // self.side**2))
+        parts = [slice(start, start + step) for start in range(0, len(ways), step)]
+        return np.concatenate([move_and_put_back(originals[part], way[part]) for part in parts])
 
     def _sources(self, shard: Shard) -> tuple[Images, ...]:
         """Decode what a shard's pictures are made of: originals, and those at the generator's size for pictures."""

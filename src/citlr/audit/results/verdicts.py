@@ -17,6 +17,7 @@ from citlr.audit.measures.accuracy import measure_accuracy
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.put_back import measure_put_back
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.redrawing.replicates import replicates_of
 from citlr.audit.results.curves import measure_doses
@@ -113,6 +114,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         rows=rows,
         agreement=agreement,
         unexplained=unexplained,
+        put_back=measure_put_back(responses, settings=config.test, replicates=replicates),
     )
     gates = gates_of(evidence)
     rows, measured = withhold(rows, gates), inputs.faithfulness.quality

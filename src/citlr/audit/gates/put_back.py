@@ -1,0 +1,43 @@
+"""The gate on what moving an image does to the answers, whatever it is moved to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from citlr.audit.measures.put_back import PutBack
+from citlr.audit.results.records import Gate
+from citlr.invariance.records import TestRow, beyond
+
+if TYPE_CHECKING:
+    from citlr.audit.gates.evidence import Evidence
+
+
+def gate_put_back(evidence: Evidence) -> Iterator[Gate]:
+    """Hold every dependence against what moving alone does: it has to exceed the margin beyond that."""
+    verdicts = {(row.label, row.contrast): row for row in evidence.rows}
+    several = len({row.contrast for row in evidence.rows}) > 1
+    for one in evidence.put_back if evidence.limits.put_back else ():
+        row = verdicts.get((one.label, one.contrast))
+        if row is not None:
+            yield _of_label(one, row, several)
+
+
+def _of_label(found: PutBack, row: TestRow, several: bool) -> Gate:
+    first, second = found.contrast
+    name = f"put back on {found.label}" + (f", {second} against {first}" if several else "")
+    turned = found.turned
+    what = (
+        f"turns {turned.estimate:.1%} of the decisions"
+        if row.outcome == "decision"
+        else (f"changes the probabilities by {turned.estimate**0.5:.3f} (root mean square)")
+    )
+    text = f"Moving images as an edit does, and putting them back, {what} on '{found.label}'."
+    passed = row.verdict != "dependence" or beyond(found.psi, found.mean_effect, row.margin)
+    if not passed:
+        text += (
+            f" Beyond that, no effect is shown to exceed the margin of {row.margin:g} (psi {found.psi.estimate:.4f} "
+            f"[{found.psi.low:.4f}, {found.psi.high:.4f}]): the model may read what interpolation leaves of an image. "
+            "Use more test images, or `kind: dldm`, which redraws an image under its own level too."
+        )
+    return Gate(name, turned.estimate, row.margin, passed, text, "generator", found.label, found.contrast)
