@@ -152,6 +152,19 @@ def test_a_found_dependence_is_not_withheld_by_the_difference_that_it_makes() ->
     assert verdicts == ["dependence"]
 
 
+def test_a_dependence_that_recorded_levels_contradict_is_withheld() -> None:
+    """A generator that raises every answer under one level, of a model that answers both levels alike."""
+    world = World(3000, 7)
+    table = world.answers(world.severity * 3, noise=0.0)
+    female = table["image_id"].isin(world.frame["image_id"][world.frame["sex"] == "female"])
+    led = female & (table["level"] == "male") & (table["draw"] >= 0)
+    raised = np.where(led, np.minimum(table["probability"] + 0.3, 1.0), table["probability"])
+    gates, verdicts = world.audited(table.assign(probability=raised))
+    assert failed(gates) == ["unexplained difference on x"]
+    assert "Either the generator invents it, or something that is not recorded cancels it" in gates[-1].text
+    assert verdicts == ["inconclusive"]
+
+
 @pytest.mark.parametrize("logit", [-4.0, 4.0])
 def test_outputs_that_are_the_same_everywhere_agree(logit: float) -> None:
     world = World(600, 6)

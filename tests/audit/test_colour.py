@@ -27,10 +27,10 @@ from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.images import encode_png, interleaved
 from citlr.errors import InputError
 from citlr.exchange.closed import encode, export_blind
+from citlr.generators.probes.described import describe
 from citlr.generators.probes.probe import load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import Extractor
-from citlr.generators.quality.left import describe
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.meter import QualityMeter
 from citlr.generators.registry import build_generator, load_generator

@@ -18,7 +18,7 @@ from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.probes.within_levels import fit_offsets, moved
 from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
-from citlr.generators.quality.measures import level_auroc, level_error, similarity
+from citlr.generators.quality.measures import kernel_distance, level_auroc, level_error, similarity
 from citlr.generators.quality.meter import QualityMeter
 from citlr.generators.registry import build_generator, load_generator
 from citlr.simulators.phantom.world import PhantomWorld
@@ -238,6 +238,26 @@ def test_the_meter_refuses_what_it_cannot_measure(world) -> None:
     meter = QualityMeter(untrained(), attribute="sex", levels=["female", "male"])
     with pytest.raises(InputError, match="'other' is no level that images were redrawn under"):
         meter.add(images, np.zeros((1, 2, 1, 1, 32, 32), np.float32), ["other"])
+
+
+def test_memory_does_not_grow_with_the_square_of_the_images(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel distance goes by blocks of pairs, and only chosen images are described."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(70, 5)), rng.normal(size=(50, 5)) + 0.2
+    gram = [(x @ y.T / 5 + 1) ** 3 for x, y in ((a, a), (b, b), (a, b))]
+    own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in gram[:2]]
+    exact = own[0] + own[1] - 2 * gram[2].mean()
+    for pairs in (10**6, 120, 1):
+        monkeypatch.setattr("citlr.generators.quality.measures.PAIRS", pairs)
+        assert kernel_distance(a, b) == pytest.approx(exact, rel=1e-9)
+    images = world[1].pixels(size=32)[:6]
+    meter = QualityMeter(untrained(), attribute="sex", levels=["female", "male"])
+    redrawn = np.repeat(np.repeat(images[:, None, None], 2, axis=1), 3, axis=2)
+    chosen = np.array([True, False, True, True, False, False])
+    some, every = (meter.read(images, redrawn, ["male"] * 6, which) for which in (chosen, None))
+    assert (some.described.shape[:2], every.described.shape[:2]) == ((3, 2), (6, 2))
+    assert np.array_equal(some.described, every.described[chosen])
+    assert some.count == every.count == 6
 
 
 def test_saved_rivals_are_found_by_kind(world, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from citlr.audit.measures.faithfulness import _unknown
-from citlr.generators.quality.left import describe, design_between, what_is_left
+from citlr.generators.probes.described import describe
+from citlr.generators.quality.left import design_between, what_is_left
 from citlr.generators.quality.records import Left
 from citlr.studies.generation.picks import picks
 

@@ -191,7 +191,7 @@ class GateConfig(Section):
     agreement_auroc: Share = 0.10
     """The largest change of the AUROC by which its outputs tell the attribute, or the label."""
     unexplained: Flag = True
-    """Whether a difference between recorded levels that redrawing does not show forbids "equivalent"."""
+    """Whether recorded levels that differ more than redrawing shows forbid "equivalent", and less "dependence"."""
     put_back: Flag = True
     """Whether what moving an image and putting it back does to the answers may forbid "dependence" (edits only)."""
     # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).

@@ -71,7 +71,10 @@ def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:
 
 
 def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
-    """Hold the differences against the verdicts: one beyond the margin that redrawing shows nothing of fails."""
+    """Hold the differences against the verdicts.
+
+    One beyond the margin fails that redrawing shows nothing of, and so does a dependence that they contradict.
+    """
     yield from difference_gates(evidence.unexplained, evidence.rows, evidence.limits)
 
 
@@ -91,7 +94,8 @@ def _of_difference(found: Unexplained, row: TestRow, several: bool) -> Gate:
     if found.difference is None or found.rest is None:
         text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
         return Gate(name, None, row.margin, True, text, "model", found.label, found.contrast)
-    passed = not found.beyond or row.verdict == "dependence"
+    contradicted = _contradicted(found.difference, row)
+    passed = not contradicted and (not found.beyond or row.verdict == "dependence")
     among = f" {found.where}" if found.where and found.where not in (LOST, FINER) else ""
     difference = (
         f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
@@ -102,6 +106,12 @@ def _of_difference(found: Unexplained, row: TestRow, several: bool) -> Gate:
     )
     if passed:
         text = f"On '{found.label}' {difference}."
+    elif contradicted:
+        text = (
+            f"Redrawing shows an effect on '{found.label}' that recorded '{first}' and '{second}' do not: {difference}."
+            " Either the generator invents it, or something that is not recorded cancels it in these patients: train "
+            "on more images, or record what else differs between the groups as a covariate."
+        )
     else:
         text = (
             f"'{first}' and '{second}' get different answers here{among}, and redrawing does not show why: on "
@@ -109,6 +119,17 @@ def _of_difference(found: Unexplained, row: TestRow, several: bool) -> Gate:
             "more of the image's detail."
         )
     return Gate(name, found.difference.estimate, row.margin, passed, text, "model", found.label, found.contrast)
+
+
+def _contradicted(difference: Estimate, row: TestRow) -> bool:
+    """Say whether recorded levels are shown not to differ as redrawing says that they depend.
+
+    What a generator does is what recorded levels differ by beside what is held, so that both agree where it is right.
+    """
+    mean, margin = row.mean_effect, row.margin
+    if row.verdict != "dependence":
+        return False
+    return bool((mean.low > margin > difference.high) or (mean.high < -margin < difference.low))
 
 
 def _points(estimate: Estimate) -> str:

@@ -25,6 +25,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.tables.numbers import is_number
 from citlr.errors import StateError
 from citlr.generators.base import Images
+from citlr.generators.edits.generator import some_rows
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
@@ -43,6 +44,8 @@ from citlr.run.files import atomic_write, read_json, write_json
 REVERSED = 48
 
 
+# Images whose redrawn versions are compared with real ones of that level, at most: whole patients, by the seed.
+MOST_DESCRIBED = 4000
 # Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.
 FEWEST_PATIENTS = 10
 NOT_REDRAWN = (
@@ -180,7 +183,9 @@ def assess_faithfulness(
 
     eyes = {plan.size: trained(plan.size)}
     meter = QualityMeter(eyes[plan.size], attribute=attribute, levels=plan.levels, extractor=extractor)
-    read_quality(meter, counterfactuals.pictures(), narrator, engine)
+    chosen = np.zeros(len(counterfactuals.cohort), dtype=bool)
+    chosen[some_rows(counterfactuals.cohort.frame["patient_id"].to_numpy(), MOST_DESCRIBED, seed)] = True
+    read_quality(meter, counterfactuals.pictures(), chosen, narrator, engine)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
     real, redrawn = report.real_readings, report.attribute_readings
@@ -192,7 +197,7 @@ def assess_faithfulness(
     for size in sorted({*settings.sizes} - {plan.size}):
         eyes[size] = trained(size)
         carried.append(read_carried(counterfactuals, eyes[size], hold, narrator, engine))
-    left = _left(report.described, frame, attribute, levels, hold, seed)
+    left = _left(report.described, frame[chosen].reset_index(drop=True), attribute, levels, hold, seed)
     read = {one.size: one.shares for one in carried if one.shares and one.size in (settings.sizes or (plan.size,))}
     curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}
     return Faithfulness(

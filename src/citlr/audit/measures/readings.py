@@ -66,18 +66,23 @@ def recorded_index(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.i
     return np.asarray([place.get(as_level(value), -1) for value in column], dtype=np.int64)
 
 
-def read_quality(meter: QualityMeter, pictures: Pictures, narrator: Narrator, engine: Engine) -> None:
-    """Have a meter take in every shard, in order, whatever the order in which they are read."""
-    plan, shared = pictures.part.plan, (meter, pictures)
+def read_quality(
+    meter: QualityMeter, pictures: Pictures, described: npt.NDArray[np.bool_], narrator: Narrator, engine: Engine
+) -> None:
+    """Have a meter take in every shard, in order, whatever the order in which they are read.
+
+    Shapes: `described` (n,), see `QualityMeter.read`.
+    """
+    plan, shared = pictures.part.plan, (meter, pictures, described)
     for found in _in_order(_read_shard, shared, plan, narrator.progress("quality", len(pictures.part)), engine):
         meter.take(found)
 
 
-def _read_shard(shared: tuple[QualityMeter, Pictures], number: int) -> ShardReadings:
-    meter, pictures = shared
+def _read_shard(shared: tuple[QualityMeter, Pictures, npt.NDArray[np.bool_]], number: int) -> ShardReadings:
+    meter, pictures, described = shared
     rows = pictures.part.plan.rows(number)
     factual = pictures.part.plan.factual[rows.start : rows.stop]
-    return meter.read(pictures.originals(rows), pictures.read(number), factual)
+    return meter.read(pictures.originals(rows), pictures.read(number), factual, described[rows.start : rows.stop])
 
 
 def read_carried(

@@ -21,7 +21,8 @@ from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
 from citlr.generators.edits.family import CHANNELS, DISPLACEMENTS
 from citlr.generators.edits.fine import FRAMES
 from citlr.generators.edits.shrinkage import Floats
-from citlr.generators.quality.left import Yardstick, describe, error_of
+from citlr.generators.probes.described import describe
+from citlr.generators.quality.left import Yardstick, error_of
 
 # Kinds whose first guess of the evidence is below this share of the best one's are not tried.
 PROMISING = 0.1

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from torch.nn import functional
 
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
+from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import LinearProbe
 from citlr.generators.probes.parts import ProbeNet, ResNetProbe, Target, make_net
 from citlr.generators.probes.within_levels import Offsets, moved
-from citlr.learning.checkpoints import load_module, save_state
+from citlr.learning.checkpoints import load_module, load_state, save_state
 from citlr.learning.store import spans
 from citlr.run.files import read_json, write_json
 
@@ -28,6 +31,7 @@ class Probes:
     - `trusted`: Whether every level is told from the others better than by chance there (Mann-Whitney, one-sided, 1 %
       divided by the number of levels), or a number's readings go with it (Spearman, 1 %). What an untrusted target says
       is unknown, not nothing.
+    - `linear`: Targets that a regression reads, as the network reads them no better than chance (`linear.py`).
     - `offsets`: Of each label, per level of the first attribute: what is added to the logits of images redrawn under
       that level (see `within_levels`); empty where labels are read as they are.
     """
@@ -39,6 +43,7 @@ class Probes:
     trusted: Mapping[str, bool]
     architecture: str = "small"
     offsets: Offsets = field(default_factory=dict)
+    linear: Mapping[str, LinearProbe] = field(default_factory=dict)
 
     @property
     def levels(self) -> dict[str, tuple[str, ...]]:
@@ -68,6 +73,11 @@ class Probes:
             else np.empty((0, len(target.levels)), np.float32)
             for k, target in enumerate(self.targets)
         }
+        if self.linear and len(images):
+            described = describe(images)
+            found |= {
+                name: softmax(one.logits(described), axis=1).astype(np.float32) for name, one in self.linear.items()
+            }
         for name, own in self.offsets.items():
             if level is not None and level in own:
                 found[name] = moved(found[name], own[level])
@@ -93,6 +103,12 @@ class Probes:
         True
         """
         save_state(Path(directory) / "probe.safetensors", self.net.state_dict(), {})
+        parts = {
+            f"{name}/{part.name}": torch.from_numpy(getattr(one, part.name))
+            for name, one in self.linear.items()
+            for part in fields(one)
+        }
+        save_state(Path(directory) / "linear.safetensors", parts, list(self.linear))
         content = {
             "targets": [
                 {"name": t.name, "levels": list(t.levels), "cuts": list(t.cuts), "centres": list(t.centres)}
@@ -119,5 +135,10 @@ def load_probes(directory: Path) -> Probes:
     net = make_net(content["architecture"], counts, content["size"], content.get("image_channels", 1))
     load_module(net, Path(directory) / "probe.safetensors")
     net.eval()
-    known = (content["accuracy"], content["trusted"], content["architecture"], content["offsets"])
+    parts, names = load_state(Path(directory) / "linear.safetensors")
+    linear = {
+        name: LinearProbe(**{part.name: parts[f"{name}/{part.name}"].numpy() for part in fields(LinearProbe)})
+        for name in names
+    }
+    known = (content["accuracy"], content["trusted"], content["architecture"], content["offsets"], linear)
     return Probes(targets, content["size"], net, *known)

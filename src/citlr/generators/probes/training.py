@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from scipy.special import softmax
 from scipy.stats import mannwhitneyu, spearmanr
 from torch import Tensor
 from torch.nn import functional
@@ -19,16 +20,23 @@ from torch.nn import functional
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.effects.propensity import Propensity
+from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import cross_read, fit_linear, told_apart
 from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.within_levels import Offsets, fit_offsets
 from citlr.learning.loop import Trainer, seeded
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, spans
+from citlr.randomness import hashed_seed
 
 if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
 
+# Images that a regression learns from, at most.
+LEARNT_ON = 4000
+# Level of the tests that a probe reads better than chance.
+TRUST = 0.01
 # A row may count at most this many times as much as the average one.
 LARGEST_WEIGHT = 10.0
 # Groups that a continuous attribute is read in; the reading is the mean of their centres.
@@ -115,8 +123,63 @@ def fit_probes(
     keyed.train("probe", {"probe": learner}, update, budget, validate)
     probes = Probes(targets, size, net, {}, {}, architecture)
     accuracy, trusted = _judge(probes, sets[1], codes[1])
+    probes = dataclasses.replace(probes, accuracy=accuracy, trusted=trusted)
+    probes = _with_linear(probes, sets[0], codes[0], weights[0], n_attributes=count, seed=seed)
     offsets = _offsets(probes, sets[0], codes[0], weights[0], n_attributes=count) if settings.within_levels else {}
-    return dataclasses.replace(probes, accuracy=accuracy, trusted=trusted, offsets=offsets)
+    return dataclasses.replace(probes, offsets=offsets)
+
+
+def _with_linear(
+    probes: Probes,
+    data: Dataset,
+    codes: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float32],
+    *,
+    n_attributes: int,
+    seed: int,
+) -> Probes:
+    """Have a regression read what the network reads no better than chance, where it does read it."""
+    asked = [k for k, target in enumerate(probes.targets) if not probes.trusted[target.name]]
+    if not asked:
+        return probes
+    rows = np.random.default_rng(hashed_seed("described", seed)).permutation(len(data))[:LEARNT_ON]
+    frame, random = data.cohort.frame.iloc[rows], torch.Generator().manual_seed(hashed_seed("jitter", seed) % 2**63)
+    batches = [data.images(rows[span]) for span in spans(len(rows), 64)]
+    # Every image once as it is and once changed a little, as the network sees it.
+    changed = [_jitter(images, random, blur=probes.architecture != "fine") for images in batches]
+    described = np.concatenate([describe(images.numpy()) for images in (*batches, *changed)])
+    accuracy, trusted, linear = dict(probes.accuracy), dict(probes.trusted), {}
+    for k in asked:
+        target = probes.targets[k]
+        others = slice(n_attributes, None) if k < n_attributes else slice(n_attributes)
+        given = np.flatnonzero(codes[rows, k] >= 0)
+        own, weight = codes[rows[given], k], weights[rows[given], k].astype(np.float64)
+        both = np.concatenate([given, given + len(rows)])
+        fitted_to = (described[both], np.tile(own, 2), np.tile(weight, 2), len(target.levels))
+        read = cross_read(*fitted_to, np.tile(frame["patient_id"].to_numpy()[given], 2), seed)
+        if read is None:
+            continue
+        read = softmax(read[: len(given)], axis=1)
+        strata = np.unique(codes[rows[given], others], axis=0, return_inverse=True)[1].reshape(-1)
+        if _tells(target, read, own, strata, frame.iloc[given]):
+            linear[target.name], trusted[target.name] = fit_linear(*fitted_to), True
+            shares = [float((read[own == level].argmax(axis=1) == level).mean()) for level in np.unique(own)]
+            accuracy[target.name] = float(np.mean(shares))
+    return dataclasses.replace(probes, accuracy=accuracy, trusted=trusted, linear=linear)
+
+
+def _tells(
+    target: Target,
+    read: npt.NDArray[np.float64],
+    codes: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    frame: pd.DataFrame,
+) -> bool:
+    """Say whether readings (n, levels) are better than chance, at half the network's level: it is the second to try."""
+    if len(target.centres) > 2:
+        return _follows(target.numbers(read), frame[target.name].to_numpy(dtype=np.float64), TRUST / 2)
+    each = [told_apart(read[:, level], codes == level, strata) for level in range(len(target.levels))]
+    return max(each) < TRUST / 2 / len(target.levels)
 
 
 def _jitter(images: Tensor, random: torch.Generator, *, blur: bool = True) -> Tensor:
@@ -192,14 +255,14 @@ def _judge(probes: Probes, data: Dataset, codes: npt.NDArray[np.int64]) -> tuple
             continue
         trusted[target.name] = len(present) == len(target.levels) and all(
             mannwhitneyu(values[truth == level, level], values[truth != level, level], alternative="greater").pvalue
-            < 0.01 / len(target.levels)
+            < TRUST / len(target.levels)
             for level in present
         )
     return accuracy, trusted
 
 
-def _follows(read: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> bool:
+def _follows(read: npt.NDArray[np.float64], true: npt.NDArray[np.float64], level: float = TRUST) -> bool:
     """Say whether readings of a number rise with it, better than by chance."""
     if len(np.unique(read)) < 2 or len(np.unique(true)) < 2:
         return False
-    return bool(spearmanr(read, true, alternative="greater").pvalue < 0.01)
+    return bool(spearmanr(read, true, alternative="greater").pvalue < level)

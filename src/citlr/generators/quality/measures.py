@@ -187,6 +187,10 @@ def frechet_distance(a: Array, b: Array) -> float:
     return float(max(0.0, shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
 
 
+# Pairs of images whose kernel is in memory at a time.
+PAIRS = 2**22
+
+
 def kernel_distance(a: Array, b: Array) -> float:
     """Kernel inception distance of two sets of features (Binkowski et al. 2018): unbiased, so it may be below 0.
 
@@ -197,8 +201,14 @@ def kernel_distance(a: Array, b: Array) -> float:
         raise InputError(f"A kernel distance needs two images on both sides, found {len(a)} and {len(b)}.")
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
 
-    def kernel(x: Array, y: Array) -> npt.NDArray[np.float64]:
-        return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
+    def kernel(x: Array, y: Array) -> float:
+        """Sum the kernel over all pairs, some rows at a time: all at once, memory grows with their square."""
+        step = max(1, PAIRS // len(y))
+        parts = (x[start : start + step] @ y.T for start in range(0, len(x), step))
+        return float(sum(((part / x.shape[1] + 1) ** 3).sum() for part in parts))
 
-    own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(a, a), kernel(b, b))]
-    return float(own[0] + own[1] - 2 * kernel(a, b).mean())
+    own = [
+        (kernel(x, x) - float((((x**2).sum(axis=1) / x.shape[1] + 1) ** 3).sum())) / (len(x) * (len(x) - 1))
+        for x in (a, b)
+    ]
+    return own[0] + own[1] - 2 * kernel(a, b) / (len(a) * len(b))

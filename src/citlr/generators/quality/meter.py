@@ -11,11 +11,11 @@ import pandas as pd
 
 from citlr.errors import InputError
 from citlr.generators.base import Images
+from citlr.generators.probes.described import describe
 from citlr.generators.probes.parts import Target
 from citlr.generators.probes.probe import Probes
 from citlr.generators.quality.cycles import Cycle
 from citlr.generators.quality.features import Extractor
-from citlr.generators.quality.left import describe
 from citlr.generators.quality.measures import (
     Array,
     composition,
@@ -57,7 +57,8 @@ class QualityReport:
     - `real_readings` (n, levels): The same of the originals.
     - `numbers`: What the probe reads of a continuous attribute, off originals (n,) and redrawn images (n, levels,
       draws); None of one with levels.
-    - `described` (n, levels, width): The first draw of each level in numbers that no generator is fitted to.
+    - `described` (k, levels, width): The first draw of each level in numbers that no generator is fitted to, of the
+      images that were chosen for it.
     """
 
     n_images: int
@@ -97,7 +98,7 @@ class ShardReadings:
     - `read` (n, levels, draws, k): By target, what the probes read of redrawn images.
     - `real` (n, k): What they read of the attribute in the originals.
     - `features`: Of originals and of redrawn images.
-    - `described` (n, levels, width): See `QualityReport`.
+    - `described` (k, levels, width): See `QualityReport`.
     """
 
     sums: npt.NDArray[np.float64]
@@ -136,10 +137,17 @@ class QualityMeter:
         """Take in what was read of the next shard."""
         self._shards.append(shard)
 
-    def read(self, images: Images, generated: Images, factual: Sequence[str] | pd.Series) -> ShardReadings:
+    def read(
+        self,
+        images: Images,
+        generated: Images,
+        factual: Sequence[str] | pd.Series,
+        described: npt.NDArray[np.bool_] | None = None,
+    ) -> ShardReadings:
         """Read a shard, and change nothing.
 
-        Shapes: `images` (n, c, s, s) in [0, 1], `generated` (n, levels, draws, c, s, s) in [0, 1].
+        Shapes: `images` (n, c, s, s) in [0, 1], `generated` (n, levels, draws, c, s, s) in [0, 1], `described` (n,),
+        which images are described besides: all without it.
         """
         n, k, draws = generated.shape[:3]
         if k != len(self.levels) or len(images) != n:
@@ -162,6 +170,7 @@ class QualityMeter:
             self.probes.read(generated[:, j].reshape(-1, *generated.shape[3:]), level=level)
             for j, level in enumerate(self.levels)
         ]
+        first = generated[:, :, 0] if described is None else generated[described, :, 0]
         features = self.extractor or self.probes.features
         return ShardReadings(
             sums=sums,
@@ -174,7 +183,7 @@ class QualityMeter:
             real=self.probes.read(images)[self.attribute],
             # One draw per image and level: draws of one image are too alike to count as images of their own.
             features=(features(images), features(generated[:, :, 0].reshape(-1, *images.shape[1:]))),
-            described=np.stack([describe(generated[:, j, 0]) for j in range(k)], axis=1),
+            described=np.stack([describe(first[:, j]) for j in range(k)], axis=1),
         )
 
     def report(self, *, reversibility: float | None = None, cycles: Mapping[int, Cycle] | None = None) -> QualityReport:
@@ -190,6 +199,11 @@ class QualityMeter:
             "validation split): what it says is unknown."
             for name in readings
             if not self.probes.trusted[name]
+        ]
+        notes += [
+            f"'{name}' is read by a regression on described images (mean accuracy {self.probes.accuracy[name]:.2f} on "
+            "other patients): a network reads it no better than chance."
+            for name in self.probes.linear
         ]
         read, numbers = self._of_attribute(readings[self.attribute])
         trusted = self.probes.trusted[self.attribute]
