@@ -92,3 +92,34 @@ def test_a_marked_command_runs_as_it_is_written(name: str, line: str, tmp_path: 
     done = citlr(*shlex.split(line, comments=True)[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+LONGEST = 30  # words
+# Sentences that may be longer, by how they begin, each with its reason.
+LONGER = {
+    "CODE is a folder of the four IDX files": "a list of file names",
+    "Digits are drawn at 4 fine pixels": "made with the numbers of its page, by `citlr reproduce morphomnist`",
+    "Say at which ages": "it ends in the YAML that it introduces",
+    "a probe that had no part": "three numbers of one probe, which are compared",
+    "no pretrained weights are to be had": "how one network was trained, told once",
+    "it adds two logits where": "how one planted classifier was made, told once",
+    "Against the exact change in red": "five numbers of one table's row",
+    "One test image under two levels": "a count of the passes, item by item",
+}
+
+
+def sentences(page: Path) -> list[str]:
+    """The sentences of a page, without code, tables, headings and pictures; a colon or semicolon ends one, too."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"(?<=\n\n)(    [^\s-].*\n)( {4,}.*\n|\n(?= {4}))*", "", text)  # what is indented is code
+    text = re.sub(r"^(\s*\|.*|#.*|!.*)$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"`[^`]*`", "CODE", re.sub(r"\]\([^)]*\)", "]", text))
+    parts = re.split(r"\n\s*\n|\n\s*- |\n\d+\. ", text)
+    return [one for part in parts for one in re.split(r"(?<=[.!?:;])\s+", " ".join(part.split()))]
+
+
+@pytest.mark.parametrize("page", SITE, ids=NAMES)
+def test_no_sentence_is_longer_than_thirty_words(page: Path) -> None:
+    for one in sentences(page):
+        words = [word for word in one.split() if re.search(r"\w", word)]
+        assert len(words) <= LONGEST or one.startswith(tuple(LONGER)), f"{len(words)} words: {one}"

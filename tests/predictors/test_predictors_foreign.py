@@ -123,3 +123,18 @@ def test_a_message_without_end_is_cut() -> None:
     with pytest.raises(InputError) as caught, user_code("It failed"):
         raise ValueError("x" * 10_000_000)
     assert len(str(caught.value)) < 300
+
+
+def test_a_network_without_weights_is_not_audited(tmp_path: Path) -> None:
+    """`source: model.py:make` alone is a network that nobody has trained, another one at every call."""
+    path = tmp_path / "model.py"
+    path.write_text("from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 1))\n")
+    with pytest.raises(InputError, match=r"not trained.*`weights: FILE` below `model`"):
+        load_predictor(f"{path}:make", labels=["flu"], device="cpu")
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)).state_dict(), tmp_path / "w.pt")
+    load_predictor(f"{path}:make", weights=tmp_path / "w.pt", labels=["flu"], device="cpu")
+    path.write_text(
+        "import torch\nfrom torch import nn\ndef make():\n    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))\n"
+        f"    network.load_state_dict(torch.load({str(tmp_path / 'w.pt')!r}))\n    return network\n"
+    )
+    load_predictor(f"{path}:make", labels=["flu"], device="cpu")

@@ -195,10 +195,22 @@ def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor
     is_model = any(_adapter(one).takes(model) for one in KINDS if one != "callable")
     if kind != "callable" and callable(model) and not is_model:
         if not takes_arguments(model):
-            model = call_factory(model, source)
+            model = call_factory(make := model, source)
+            if declared.weights is None and isinstance(model, torch.nn.Module):
+                _require_trained(model, call_factory(make, source), source)
         elif isinstance(model, type):
             raise InputError(f"Class '{source}' needs arguments: write a function without any that makes the model.")
     return _from_object(model, kind, declared, label=name)
+
+
+def _require_trained(model: torch.nn.Module, again: Any, source: str) -> None:
+    """Refuse a factory whose weights are drawn at random: an audit of an untrained network would look like any."""
+    pairs = zip(model.parameters(), again.parameters(), strict=True)
+    if not all(torch.allclose(one, other, rtol=0, atol=0, equal_nan=True) for one, other in pairs):
+        raise InputError(
+            f"Model {shown(source)} has other weights each time it is made: it is not trained. Name the file with its "
+            "weights (`weights: FILE` below `model`; in Python, weights='FILE')."
+        )
 
 
 def _from_object(found: Any, kind: str | None, declared: Declared, *, label: str) -> Predictor:

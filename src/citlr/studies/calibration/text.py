@@ -61,9 +61,9 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 
 COVERAGE = (
-    "Nominal 95 %; n counts images, so that 200 images at 4 per patient are 50 patients. The interval of psi is made "
-    "to err on the safe side where the estimate is lost in generator noise (a negative one counts as zero), and both "
-    "intervals allow for patients that were not seen where hardly any differ: coverage above 97 % is the price. The "
+    "Nominal 95 %; n counts images, so that 200 images at 4 per patient are 50 patients. The interval of psi errs "
+    "on the safe side where the estimate is lost in generator noise (a negative one counts as zero). Where hardly any "
+    "patients differ, both intervals allow for patients that were not seen. Coverage above 97 % is the price. The "
     "lower bound of the root mean square effect is one-sided."
 )
 

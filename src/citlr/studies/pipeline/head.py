@@ -10,8 +10,8 @@ This page is made from `pipeline.json` by `citlr calibrate --pipeline{options} -
 
 PHANTOM = """Phantom worlds{anatomy}, whose
 counterfactuals are known exactly, differ in how strongly sex goes together with the two audited findings
-(cardiomegaly, effusion). In each, a generator is trained from scratch on the world's own images, redraws the test
-images under both levels, and every classifier is audited as `citlr audit` does it, gates included.
+(cardiomegaly, effusion). In each, a generator is trained from scratch on the world's own images, and redraws the test
+images under both levels. Every classifier is audited as `citlr audit` does it, gates included.
 
 - **Blind** classifiers multiply every pixel that sex can touch by zero: their true dependence is exactly 0.
 - **Biased** ones add a known dose of a detector of sex to the logit of a blind one (0.25 to 6 logits).
@@ -22,15 +22,15 @@ images under both levels, and every classifier is audited as `citlr audit` does 
 
 - **Hidden** ones stand in worlds of their own, where men carry a cue besides what the phantom draws: a texture of
   single pixels, stripes in a band whose images show nothing on average, or a marker in the corner. The generator draws
-  images of half the size that these classifiers read. They read the cue alone, or the finding or the cue, or a dose of
-  the cue on the finding, or use it in a part of the images only (raising the output, or turning it round), or answer 0
-  and 1. None of them is to be called equivalent.
+  images of half the size that these classifiers read. Some read the cue alone, some the finding or
+  the cue, some the finding with a dose of the cue. Others use the cue in a part of the images only (raising the output,
+  or turning it round), or answer 0 and 1. None of them is to be called equivalent.
 """
 
 SEMIREAL = """Real images ({images} of {patients}
 patients, *{cohort}*) into which an attribute is planted whose counterfactuals are known exactly ({effects}; strength
 {strength:g}; levels {levels}). Worlds differ in how strongly it goes together with {label}. In each, a generator is
-trained from scratch on the world's own images, redraws the test images under all levels, and every classifier is
+trained from scratch on the world's own images, and redraws the test images under all levels. Every classifier is
 audited as `citlr audit` does it, gates included. All classifiers are linear in frozen features: mean grey values, and
 what random filters answer.
 
@@ -55,14 +55,14 @@ that its own training sample leaves open.
 
 WHY_PHANTOM = """
 A blind one is accused as soon as the generator changes pixels that sex cannot touch; an indifferent one when what the
-generator changes where sex acts is not what sex does there. What is left of sex in an indifferent one is little and not
-nothing, so that "dependence" about it is no error of the test, but not what an auditor is to be told either.
+generator changes where sex acts is not what sex does there. An indifferent one still uses a little of sex. So
+"dependence" about it is no error of the test, but it would mislead an auditor.
 """
 
 WHY_SEMIREAL = """
-A blind one is accused as soon as the generator changes an image in another way than the attribute does. What an
-indifferent one does with the attribute is little and not nothing, so that "dependence" about it is no error of the
-test, but not what an auditor is to be told either.
+A blind one is accused as soon as the generator changes an image in another way than the attribute does. An indifferent
+one still uses a little of the attribute. So "dependence" about it is no error of the test, but it would mislead an
+auditor.
 """
 
 
