@@ -305,7 +305,9 @@ class Chain:
         """Return the model under audit, which has to be one that runs here."""
         found = self._predictors[name]
         if found is None:
-            raise StateError(f"'{name}' is a closed model: it cannot be run here.")
+            raise StateError(
+                f"'{name}' is a closed model, which its owner runs: bring its answers with `citlr ingest`."
+            )
         return found
 
     def results(self) -> dict[str, AuditResult]:

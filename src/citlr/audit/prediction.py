@@ -164,7 +164,8 @@ def read_responses(path: str | Path) -> pd.DataFrame:
     source = Path(path)
     if not source.is_file():
         raise InputError(
-            f"No responses at '{source}': run `citlr predict` first, or give the file of the model's owner."
+            f"There are no answers of the model at '{source}': run `citlr predict` first, or give the file of the "
+            "model's owner."
         )
     own = source.suffix == ".parquet"
     frame = pd.read_parquet(source) if own else read_table(source, verbatim=COLUMNS)

@@ -113,7 +113,7 @@ def test(
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Test the responses and write audit.json."""
+    """Test whether the model's answers change with the attribute, and write audit.json."""
     stage("test", run, quiet, force, engine_of(engine, workers, scheduler))
 
 

@@ -20,7 +20,7 @@ def plan(
     trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check an audit before it starts, and say what it will do and take here: images, memory, disk, time by stage.
+    """Check an audit before it starts, and say what it will take on this machine: time by stage, memory, disk.
 
     Takes a minute or so: every stage is tried on a few images. Nothing is written but the JSON.
     """

@@ -50,7 +50,7 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.")] = None,
 ) -> None:
-    """Hold an audit against a policy; exit 1 with one line per breach."""
+    """Check a finished audit against the rules of your policy; exit 1 with one line per broken rule."""
     from citlr.audit.finished import find
     from citlr.exchange.policy import Policy, check_policy, read_policy
 

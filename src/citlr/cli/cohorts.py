@@ -11,7 +11,7 @@ from citlr.cli.options import Json, Map, Quiet, pairs
 from citlr.cli.preparing import Cache, Channels, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
 from citlr.data.sources.registry import DATA_SETS
 
-prepare = typer.Typer(help="Read a public data set, or any table, into a cohort with its flow of exclusions.")
+prepare = typer.Typer(help="Read a public data set, or any table, into a cohort, and count who was left out and why.")
 
 for _name, _data_set in DATA_SETS.items():
     prepare.command(name=_name)(data_set_verb(_name, _data_set))
@@ -28,7 +28,8 @@ def table(
         list[str] | None, typer.Option(help="raw=name, such as F=female: what the attribute's values mean.")
     ] = None,
     edge: Annotated[
-        list[float] | None, typer.Option(help="The attribute is a number: inner edge of its groups.")
+        list[float] | None,
+        typer.Option(help="Cuts a numeric attribute, such as the age, into groups; may be repeated."),
     ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="column=value of the rows to keep; may be repeated.")] = None,
     covariate: Annotated[list[str] | None, typer.Option(help="Column to carry along; may be repeated.")] = None,

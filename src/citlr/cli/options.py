@@ -18,9 +18,14 @@ RunFolder = Annotated[Path, typer.Argument(help="The run folder of an audit.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; started again, a run goes on.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same numbers, bit for bit.")]
 Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes to start on this machine.")]
-EngineName = Annotated[str, typer.Option("--engine", help="What runs the parts: loky (processes here), dask or ray.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Where the work runs: loky (processes here), dask or ray (clusters).")
+]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")]
-Map = Annotated[list[str] | None, typer.Option(help="Our name and your column's, such as path=file; may be repeated.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=COLUMN, which of your columns is which, such as path=file; may be repeated."),
+]
 Label = Annotated[list[str] | None, typer.Option(help="Label, a column of a wide table; may be repeated.")]
 # Limits of counts: larger ones are typing errors, and would fill the memory before anybody notices.
 LARGEST_COUNT, LARGEST_SIDE = 100_000_000, 8192

@@ -26,7 +26,7 @@ Leaks = Annotated[
     bool, typer.Option("--leaks", help="Also list images that look the same in different splits (near_duplicates.csv).")
 ]
 Check = Annotated[str, typer.Option(help="Look at the image files: exists, structure, decode or none.")]
-Fit = Annotated[str, typer.Option(help="Rectangles become squares by: pad, crop or stretch.")]
+Fit = Annotated[str, typer.Option(help="How images become square: pad, crop or stretch.")]
 Channels = Annotated[int, typer.Option(help="1 reads images as grey, 3 as red, green and blue.")]
 MaxUnreadable = Annotated[float, typer.Option(help="Share of missing or damaged images that may be left out.")]
 

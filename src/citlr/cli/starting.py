@@ -127,5 +127,7 @@ def _ask(question: str) -> str:
     typer.echo(f"{question}: ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
-        raise InputError("The answers end before the questions: give --attribute, --label and --model instead.")
+        raise InputError(
+            "The input ended before all questions were answered: give --attribute, --label and --model instead."
+        )
     return answer.strip()

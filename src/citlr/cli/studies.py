@@ -24,7 +24,7 @@ def calibrate(
     ] = None,
     correlation: Annotated[
         list[float] | None,
-        typer.Option(help="With --pipeline: only worlds of this one now; processes may share the folder."),
+        typer.Option(help="With --pipeline: only worlds of this correlation; processes may share the folder."),
     ] = None,
     world: Annotated[
         str | None,
@@ -122,11 +122,13 @@ def train_classifier(
     rounds: Annotated[int, count("Passes over the training split at most.")] = 30,
     keep: Annotated[int | None, count("Best checkpoints kept; 10, or as many as there are rounds.")] = None,
     round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
-    patience: Annotated[int, count("Rounds without a better AUROC, then it stops.")] = 10,
+    patience: Annotated[int, count("Stop after so many rounds without a better AUROC.")] = 10,
     batch_size: Annotated[int, count("Images per step, over all devices.")] = 64,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam; 1e-3 or 1e-4 without it.")] = None,
     schedule: Annotated[str, typer.Option(help="Of the learning rate: constant or one-cycle.")] = "constant",
-    tolerance: Annotated[float, typer.Option(help="Checkpoints further below the best AUROC are unlike.")] = 0.02,
+    tolerance: Annotated[
+        float, typer.Option(help="Checkpoints this far below the best AUROC are the last choice.")
+    ] = 0.02,
     augment: Annotated[
         bool, typer.Option("--augment/--no-augment", help="Turn, scale and shift training images a little.")
     ] = True,
@@ -137,7 +139,7 @@ def train_classifier(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Train one of the ten networks: its checkpoints, and the best one as model.pt2 and model.onnx."""
+    """Train a classifier, one of ten networks; the best checkpoint is written as model.pt2 and model.onnx."""
     from citlr.console import Narrator
     from citlr.data.cohort import Cohort
     from citlr.predictors.training.classifier import train_classifier as train

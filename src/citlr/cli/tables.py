@@ -13,12 +13,12 @@ from citlr.cli.options import Json, Label, Map, Seed, pairs
 def assess(
     predictions: Annotated[Path, typer.Argument(help="CSV, TSV, parquet or Excel: docs/predictions.md.")],
     margin: Annotated[float, typer.Option(help="Largest change that does not matter, in (0, 1).")],
-    attribute: Annotated[str, typer.Option(help="What the levels are of, such as sex.")] = "",
+    attribute: Annotated[str, typer.Option(help="The attribute whose levels these are, such as sex.")] = "",
     label: Label = None,
     map: Map = None,
     given: Annotated[
         list[str] | None,
-        typer.Option(help="Column of what else is recorded of an image, such as the finding or the view; repeatable."),
+        typer.Option(help="Column that may explain how recorded levels differ, such as the view; may be repeated."),
     ] = None,
     truth: Annotated[
         list[str] | None,

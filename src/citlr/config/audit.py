@@ -53,7 +53,7 @@ class AuditConfig(Section):
     generate: GenerateConfig = GenerateConfig()
     """How many times each test image is redrawn, and from which noise."""
     test: TestConfig = TestConfig()
-    """The test."""
+    """What is tested, at which margin and error rate."""
     gates: GateConfig = GateConfig()
     """The limits that a verdict has to pass (gates)."""
     quality: QualityConfig = QualityConfig()
@@ -92,7 +92,7 @@ class AuditConfig(Section):
                 raise ValueError(f"generator.hold names '{name}', neither a label nor a covariate of the cohort.{near}")
         if self.generator.kind == IMAGES and self.quality.learning_curve:
             raise ValueError(
-                "quality.learning_curve trains the generator again, and of generator.kind images nothing is trained: "
+                "quality.learning_curve trains the generator again, and kind: images has none that could be trained: "
                 "leave it out"
             )
         options = self.generator.options

@@ -69,7 +69,7 @@ class InputConfig(Section):
     """Whether the channels are the first or the last axis of an image."""
     # Left out where it is not said: what was written of grey models stays as it was.
     luminance: Annotated[Flag, Field(exclude_if=operator.not_)] = False
-    """Whether a model of one channel is shown the luminance of images in colour, which it is refused without it."""
+    """Shows a model of one channel the luminance of images in colour. Without it such a model is refused."""
 
     @model_validator(mode="after")
     def _scales_agree(self) -> InputConfig:
@@ -121,7 +121,7 @@ class ModelConfig(Section):
     labels: Names | None = None
     """The names of its outputs, in their order."""
     weights: File | None = None
-    """The weights' file where `source` is an architecture."""
+    """The file of the weights, where `source` names a network without them: `file.py:factory`, `torchvision:NAME`."""
     input: InputConfig | None = None
     """What the model wants to see. Without it the model's file says so, else grey images in [0, 1] as they come."""
     output: Output | None = None

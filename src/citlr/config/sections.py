@@ -58,11 +58,11 @@ class CohortConfig(Section):
     bins: dict[Name, tuple[Number, ...]] = {}
     """Cuts a column of numbers at these edges, so that its groups are levels: `{age: [40, 60]}`."""
     combine: Names = ()
-    """Makes `attribute` the joint one of several columns; its levels are the combinations, such as "F, black"."""
+    """Columns that together make `attribute`; its levels are their combinations, such as "F, black"."""
     covariates: Names = ()
     """Further columns that can be held, such as the view."""
     columns: dict[Name, Name] = {}
-    """The table's own names for this package's: image_id, path, patient_id, split, any attribute, label, covariate."""
+    """Which of your columns is which, `{path: file}`: image_id, path, patient_id, split, attributes and so on."""
     keep: dict[Name, tuple[Text, ...]] = {}
     """Keeps only rows with these values of a column: `{view: [PA]}`."""
     uncertain: Literal["error", "ignore", "zeros", "ones"] = "error"
@@ -120,20 +120,22 @@ class GeneratorConfig(Section):
     table: File | None = None
     """Only for `images`: the table of the redrawn images (image_id, level, draw, path)."""
     options: Options = {}
-    """Single fields of the preset to override."""
+    """Settings of the preset that you change one by one, such as `{denoiser_steps: 4000}`."""
 
     @model_validator(mode="after")
     def _own_keys(self) -> GeneratorConfig:
         if self.kind == IMAGES and (self.table is None or self.options):
             missing = "'table' is missing: name the CSV of the redrawn images" if self.table is None else ""
-            raise ValueError(missing or "options is of generators that are trained here: leave it out for kind: images")
+            raise ValueError(missing or "kind: images trains nothing, so it has no options: leave options out")
         if self.kind != IMAGES and self.table is not None:
             raise ValueError(
-                f"table is of kind: images, and the kind is {self.kind}: leave table out, or say kind: images"
+                f"table goes with kind: images, and the kind is {self.kind}: leave table out, or say kind: images"
             )
         for name in ("kind", "preset", "size", "hold"):
             if name in self.options:
-                raise ValueError(f"options names '{name}', which is a key of its own: give generator.{name}")
+                raise ValueError(
+                    f"options holds '{name}', which stands beside options, not in it: give generator.{name}"
+                )
         if "image_channels" in self.options:
             raise ValueError("options names 'image_channels', which is the cohort's: give cohort.channels")
         return self
@@ -145,7 +147,7 @@ class GenerateConfig(Section):
     draws: Annotated[Whole, Field(ge=2, le=1000)] = 4
     """How often each image is redrawn under each level."""
     guidance: Positive | None = None
-    """Strength of the attribute in sampling. Without it the generator's own calibrated value."""
+    """How strongly an image is led to a level while it is redrawn. Without it the generator's own calibrated value."""
     shared_seeds: Flag = True
     """Whether a draw starts from the same noise under every level: levels are compared draw by draw then."""
     shard: Few = 32
@@ -189,11 +191,11 @@ class GateConfig(Section):
     agreement_rank: Share = 0.70
     """The smallest rank correlation of the model's outputs on images redrawn as they are and on originals."""
     agreement_auroc: Share = 0.10
-    """The largest change of the AUROC by which its outputs tell the attribute, or the label."""
+    """The largest change, between the two, of the AUROC with which the outputs tell the label, or the attribute."""
     unexplained: Flag = True
     """Whether recorded levels that differ more than redrawing shows forbid "equivalent", and less "dependence"."""
     put_back: Flag = True
-    """Whether what moving an image and putting it back does to the answers may forbid "dependence" (edits only)."""
+    """Whether "dependence" needs more than moving an image and putting it back does to the answers (edits only)."""
     # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).
     probe_steps: Count = 800
     """Training steps of the probes that read the attribute, the labels and the covariates."""
@@ -205,30 +207,30 @@ class QualityConfig(Section):
     features: Name = "probe"
     """The network of FID and KID: `probe`, `inception_v3:FILE`, or `torchxrayvision:NAME` (with `:FILE` for a file)."""
     cycles: Annotated[Whole, Field(ge=1, le=50)] = 10
-    """How many null interventions in a row are measured."""
+    """How many times in a row an image is redrawn as what it is, to measure what adds up."""
     # Costs as many further trainings.
     learning_curve: Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], Field(max_length=10)] = ()
-    """Parts of the training split, such as `[0.25, 0.5]`: trained again on each, it foretells how many images do."""
+    """Shares of the training split, `[0.25, 0.5]`: trained again on each, it foretells how many images would do."""
 
 
 class ControlsConfig(Section):
     """Negative and positive controls: a coin on a sample of the test images, planted bias."""
 
     placebo_images: CountOrNone | None = None
-    """Images of the coin's sample. Without it as many as show a coin of size `test.margin` with 80 % power."""
+    """Test images redrawn under the coin. Without it as many as show an effect of `test.margin` with 80 % power."""
     replicate_images: CountOrNone = 200
-    """Images that are moved by what the training split leaves open; 0 takes the generator as given."""
+    """Test images that measure the error a finite training split leaves; 0 takes the generator as given."""
     planted: Annotated[tuple[Positive, ...], Field(max_length=100)] = (0.25, 0.5, 1.0, 2.0, 4.0)
     """Strengths of the bias that is planted into the model, in logits."""
     bootstraps: Annotated[Whole, Field(ge=0, le=100_000)] = 40
-    """Samples of patients by which the power to find a planted bias is counted."""
+    """How often patients are drawn anew, to count how surely a planted bias is found."""
 
 
 class ReportConfig(Section):
     """What the page shows; it may be changed after a run without touching its numbers."""
 
     gallery: Annotated[Whole, Field(ge=0, le=48)] = 0
-    """How many pictures the page shows: only where the images may leave the house."""
+    """How many pictures the page shows: only where the images may leave your hospital."""
     gallery_pixels: Annotated[Whole, Field(ge=16, le=8192)] = LEGIBLE
     """A picture's longest side in pixels; above 128, where burnt-in text can be read, only with `no_burnt_in_text`."""
     no_burnt_in_text: Flag = False

@@ -99,7 +99,7 @@ def _build(node: yaml.Node, kind: Any) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, kinds)
     if node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
-        raise yaml.YAMLError(f"a value of the kind {node.tag} is none that a setting has")
+        raise yaml.YAMLError(f"the tag {node.tag} is of no setting: write text, a number, a list or a mapping")
     if isinstance(node, yaml.SequenceNode):
         within = [one for kind in kinds if get_origin(kind) in (tuple, list) for one in get_args(kind)]
         element = next((one for one in within if one is not Ellipsis), Any)
@@ -116,7 +116,7 @@ def _mapping(node: yaml.MappingNode, kinds: list[Any]) -> dict[str, Any]:
             parts = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
             for part in reversed(parts):
                 if not isinstance(part, yaml.MappingNode):
-                    raise yaml.YAMLError("'<<' takes in mappings only")
+                    raise yaml.YAMLError("what follows '<<' is no mapping: name the anchor of one")
                 merged |= _mapping(part, kinds)
             continue
         if not isinstance(key_node, yaml.ScalarNode):

@@ -82,8 +82,8 @@ def _check_ids(table: pd.DataFrame, key: pd.DataFrame, file: str) -> None:
     unknown = sorted(set(table["id"].astype(str)) - set(key["id"]))
     if unknown:
         raise InputError(
-            f"'{file}' has {len(unknown)} ids that this run did not hand out ('{short(unknown[0])}' first): another "
-            "run's?"
+            f"'{file}' has {len(unknown)} ids that this run did not hand out ('{short(unknown[0])}' first): send "
+            "answers to the ids of its manifest.csv."
         )
     missing = sorted(set(key["id"]) - set(table["id"]))
     if missing:

@@ -170,7 +170,9 @@ def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[n
     """Return each image's contribution to psi and to the mean effect, shape (units, 2), images by name."""
     responses, test = audit.responses, audit.test
     if responses is None or test is None:
-        raise InputError(f"The responses of '{audit.name}' are not here.")
+        raise InputError(
+            f"The model's answers of '{audit.name}' are not here, only its audit.json: compare the whole run folder."
+        )
     label = responses.labels.index(row.label)
     values = outcome_values(responses, outcome=test.outcome, threshold=test.threshold)
     levels = [responses.levels.index(level) for level in row.contrast]

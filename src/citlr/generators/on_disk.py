@@ -95,7 +95,9 @@ class ImagesOnDisk(Redrawing):
 
     def reconstruct(self, images: Images) -> Images:
         """Refuse: what the generator's representation keeps of an image, only its owner knows."""
-        raise StateError("A generator of which only the images are at hand cannot be asked what it keeps of an image.")
+        raise StateError(
+            "Of kind: images only the redrawn images are here: what a generator keeps of an image needs one of citlr's."
+        )
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all files, their places and their size."""

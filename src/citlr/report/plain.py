@@ -61,7 +61,7 @@ def plain_words(result: AuditResult) -> Plain | None:
             asked,
             f"No answer yet for {_labels(unsettled)}: {why}.",
             settled,
-            f"Whoever uses the answer on {_labels(unsettled)}: take the question as open.",
+            f"If you use the answer on {_labels(unsettled)}, treat the question as open.",
             f"That {attribute} makes no difference, or that it makes one.",
         )
     margins = join(sorted({numerals.margin(row.margin) for row in rows}))

@@ -202,7 +202,11 @@ def _shift(row: TestRow, what: str) -> str:
     if not is_number(effect):
         return ""
     if abs(effect) < 5e-5:
-        return f", and leaves {what} where they are on average" if what.endswith("s") else ", and leaves its mean alone"
+        return (
+            f", and leaves {what} where they are on average"
+            if what.endswith("s")
+            else ", and leaves its mean unchanged"
+        )
     return f", and {'raises' if effect > 0 else 'lowers'} {what} by {points(effect)} on average"
 
 

@@ -131,7 +131,9 @@ class Faithfulness:
 def read_faithfulness(folder: Path) -> Faithfulness:
     """Read what `Faithfulness.save` wrote."""
     if not (folder / "quality.json").is_file():
-        raise StateError(f"No quality at '{folder}': run `citlr generate` first.")
+        raise StateError(
+            f"The redrawn images are not measured yet (nothing in '{folder}'): run `citlr generate` first."
+        )
     content = read_json(folder / "quality.json")
     detector = np.load(folder / "detector.npy", mmap_mode="r") if content.pop("has_detector") else None
     carried = tuple(

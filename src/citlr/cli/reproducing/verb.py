@@ -10,7 +10,7 @@ from citlr.cli.reproducing.morphomnist import morphomnist
 from citlr.cli.reproducing.synthetic import synthetic
 
 reproduce = typer.Typer(
-    help="Published tables and figures, made again: generation, imaging, morphomnist, synthetic.", no_args_is_help=True
+    help="Make published tables and figures again: generation, imaging, morphomnist, synthetic.", no_args_is_help=True
 )
 for verb in (generation, imaging, morphomnist, synthetic):
     reproduce.command()(verb)

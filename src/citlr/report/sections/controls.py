@@ -39,20 +39,20 @@ def generator_error(result: AuditResult) -> str:
     known = [row for row in result.tests if row.mean_error is not None and row.psi_error is not None]
     if not known:
         return (
-            "Not known: this generator does not say how surely its training images show what the attribute does, so "
-            "the intervals take the redrawn images as they are."
+            "Not known: this generator does not estimate its own error, so the intervals take the redrawn images as "
+            "they are."
         )
     worst = max(known, key=lambda row: row.mean_error or 0.0)
     opening = (
-        "The generator learnt from a finite sample of images. Redrawn images were moved by replicates of what that "
-        "sample shows, with its patients weighted anew."
+        "The generator learnt from a finite sample of images. What the attribute does was estimated again and again, "
+        "with the patients of that sample weighted anew, and redrawn images were changed accordingly."
     )
     if not any(row.mean_error or row.psi_error for row in known):
-        return f"{opening} That moves none of the model’s outputs."
+        return f"{opening} This changes none of the model’s outputs."
     return (
-        f"{opening} That moves the mean effect of {worst.label} by a standard error of "
+        f"{opening} This changes the mean effect of {worst.label} by a standard error of "
         f"{points(worst.mean_error or 0.0)}, the largest of all labels. The intervals and the equivalence p-values "
-        "hold it, and an effect within it is not called a dependence."
+        "include it, and an effect within it is not called a dependence."
     )
 
 

@@ -49,8 +49,8 @@ def attenuation(result: AuditResult) -> str:
     return (
         f"Redrawn images carry at least {least} of the attribute, as a probe reads it at the model’s own size. "
         "Before anything is called equivalent, the upper bound of the mean effect is divided by that share, and that "
-        "of psi by its square, since weak images show a dependence too small. A dependence is not made "
-        "any larger by it."
+        "of psi by its square, since images that carry too little show too small a dependence. No dependence is "
+        "made larger by it."
     )
 
 

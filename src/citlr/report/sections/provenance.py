@@ -100,7 +100,7 @@ def model_run(result: AuditResult) -> str:
         text = (
             "The model was not run here. Its owner was given the redrawn images and the originals under opaque names, "
             "without levels, and sent its answers back as a table; the table’s SHA-256 is in the provenance below. "
-            "That the answers are the model’s own, and of the version named, is the owner’s word."
+            "Only the owner can vouch that the answers are the model’s, and of the version named."
         )
     elif where == "here":
         text = "The model was run here, on the redrawn images as they are; its SHA-256 is in the provenance below."

@@ -31,7 +31,7 @@ def quality_table(result: AuditResult) -> Table:
         *_optional("Composition, SSIM", quality.similarity, fine, "structural similarity with it; 1 is best"),
         *(
             _Measure(
-                f"Composition, {count} cycles", values[0], fine, "L1 change by as many null interventions in a row"
+                f"Composition, {count} cycles", values[0], fine, "L1 change after so many null interventions in a row"
             )
             for count, values in quality.cycles.items()
             if count == max(quality.cycles, key=int)
@@ -41,7 +41,7 @@ def quality_table(result: AuditResult) -> Table:
             for level, value in quality.effectiveness.items()
         ),
         *(
-            _Measure(f"AUROC, {level}", value, fine, f"a probe's, of {level} against the other levels")
+            _Measure(f"AUROC, {level}", value, fine, f"how well a probe tells {level} from the other levels")
             for level, value in quality.auroc.items()
         ),
         *(
@@ -50,12 +50,17 @@ def quality_table(result: AuditResult) -> Table:
         ),
         *(
             _Measure(
-                f"Drift, {label}", value, partial(percent, signed=True), "shift of a probe of what must stay; 0 is best"
+                f"Drift, {label}",
+                value,
+                partial(percent, signed=True),
+                "how far a probe's reading of what must stay shifts; 0 is best",
             )
             for label, value in quality.drift.items()
         ),
         *(
-            _Measure(f"Drift, {label} (not held)", value, partial(percent, signed=True), "shift of a probe of the rest")
+            _Measure(
+                f"Drift, {label} (not held)", value, partial(percent, signed=True), "the same of what was not held"
+            )
             for label, value in quality.off_target.items()
         ),
         *(
