@@ -127,7 +127,7 @@ def _cohort(page: _Page, proposal: Proposal, out: Path, tried: Cohort | None) ->
         return
     _channels(page, proposal)
     if not proposal.look.square:
-        page.entry("fit", "pad", "Rectangles become squares by: pad (black bars), crop (the centre) or stretch")
+        page.entry("fit", "pad", "How images become square: pad (black bars), crop (the centre) or stretch")
     if proposal.split:
         page.entry("split", proposal.split, f"The split is given: {proposal.why['split']}.")
     else:
@@ -192,11 +192,14 @@ def _model(page: _Page, proposal: Proposal, out: Path, model: str) -> None:
         return
     page.entry("source", _place(Path(model), out) if Path(model).exists() else model)
     page.entry("labels", labels, "The names of its outputs, in their order (docs/models.md).")
-    page.comment("What its file does not say of itself has to stand here:")
+    if model.partition(":")[0] in ("torchvision", "timm") or ".py:" in model:
+        page.comment("The file of its weights, unless its function loads them; an untrained network is refused:")
+        page.comment(f"weights: weights{MODEL_FILES['torch'][0]}")
+    page.comment(
+        "What the model wants to see, and whether it gives logits or probabilities, where its file does not say:"
+    )
     page.comment("input: {size: 224, channels: 3, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}")
     page.comment("output: logit")
-    if model.partition(":")[0] in ("torchvision", "timm") or ".py:" in model:
-        page.comment(f"weights: weights{MODEL_FILES['torch'][0]}")
 
 
 def _others(page: _Page, others: Sequence[Column]) -> None:
