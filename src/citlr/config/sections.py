@@ -126,7 +126,7 @@ class GeneratorConfig(Section):
     def _own_keys(self) -> GeneratorConfig:
         if self.kind == IMAGES and (self.table is None or self.options):
             missing = "'table' is missing: name the CSV of the redrawn images" if self.table is None else ""
-            raise ValueError(missing or "kind: images trains nothing, so it has no options: leave options out")
+            raise ValueError(missing or "with kind: images nothing is trained that options could set: leave it out")
         if self.kind != IMAGES and self.table is not None:
             raise ValueError(
                 f"table goes with kind: images, and the kind is {self.kind}: leave table out, or say kind: images"
