@@ -116,7 +116,7 @@ def test_a_picture_changes_an_original_by_what_it_changes() -> None:
 
 def test_a_moved_image_keeps_its_detail() -> None:
     # Beside originals that nobody moved, a blur would pass for the attribute: means of neighbours keep half of the
-    # grain and 86 % of what is a little coarser.
+    # grain and 86 % of what is a little coarser, cubic weights three quarters and 98 %.
     random = torch.Generator().manual_seed(3)
     images = torch.from_numpy(PhantomWorld(size=64).sample(20, seed=4, images_per_patient=1).images())
     grainy = (images + 0.02 * torch.randn(images.shape, generator=random)).clamp(0, 1)
@@ -125,5 +125,5 @@ def test_a_moved_image_keeps_its_detail() -> None:
     for sign in (1, -1):
         moved = bands(edited(grainy, sign * way, torch.zeros_like(grainy))).pow(2).mean(dim=(0, 2, 3))
         kept = moved / bands(grainy).pow(2).mean(dim=(0, 2, 3))
-        assert kept[0] > 0.7
-        assert kept[1] > 0.97
+        assert 0.88 < kept[0] < 1.02
+        assert 0.97 < kept[1] < 1.02
