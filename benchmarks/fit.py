@@ -5,7 +5,8 @@
 
 Trains on the phantom for a few steps only, as the quality is not what is measured. A child process each for the sources
 beside this file and, where given, for those of the reference. `beside_steps` is the processor time of everything that
-is no training step, the ten validations of each network among it, as many as a whole training has (from 10 steps on); `disk` what the folder of the training held at most, in bytes a pixel of both splits.
+is no training step, the ten validations of each network among it, as many as a whole training has (from 10 steps on);
+`disk` what the folder of the training held at most, in bytes a pixel of both splits.
 """
 
 from __future__ import annotations

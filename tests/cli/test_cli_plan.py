@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from as_user import citlr
+from as_user import CONFIG, citlr
 
 from citlr.audit.planning.records import AuditPlan, Outlook, StagePlan
 
@@ -85,15 +85,25 @@ def test_what_an_audit_refuses_is_refused_in_the_same_words(
     assert plan.stderr == dry.stderr == real.stderr
 
 
+SHORT = {name: CONFIG["generator"]["options"][name] for name in ("ae_steps", "ae_channels", "unet_channels")} | {
+    "denoiser_steps": 12,
+    "phi_steps": 4,
+    "information_steps": 4,
+}
+
+
 @pytest.mark.parametrize(
     "generator",
     [
         {"kind": "vae", "size": 32, "options": {"steps": 12, "channels": [8, 16]}},
         {"kind": "latent-shift", "size": 32, "options": {"probe_steps": 12, "autoencoder": {"ae_steps": 12}}},
+        {"kind": "cldm", "preset": "published", "size": 32, "options": SHORT},
+        # With the publication's game on top: a disentangler against a critic.
+        pytest.param({"kind": "dldm", "preset": "published", "size": 32, "options": SHORT}, marks=pytest.mark.slow),
         # Edits are found of 160 images as they are of thousands: most of it takes the same time.
         pytest.param({"kind": "edits", "size": 32, "options": {}}, marks=pytest.mark.slow),
     ],
-    ids=["vae", "latent-shift", "edits"],
+    ids=["vae", "latent-shift", "cldm", "dldm", "edits"],
 )
 def test_every_kind_of_generator_is_planned_and_a_closed_model_is_its_owners(
     configure: Callable[..., Path], generator: dict[str, Any], tmp_path: Path
@@ -102,13 +112,17 @@ def test_every_kind_of_generator_is_planned_and_a_closed_model_is_its_owners(
 
     file = configure()
     content = yaml.safe_load(file.read_text())
-    content["generator"] = {**generator, "preset": "tiny", "hold": ["view"]}
+    content["generator"] = {"preset": "tiny", **generator, "hold": ["view"]}
     content["model"] = {"kind": "closed", "labels": ["cardiomegaly"], "input": {"size": 32}}
     file.write_text(yaml.safe_dump(content))
     done = citlr("audit", file, "--dry-run", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "elsewhere" in done.stdout
     assert generator["kind"] in done.stdout
+    assert "nothing is trained" not in done.stdout
+    assert ("no network is trained" in done.stdout) is (generator["kind"] == "edits")
+    if generator["kind"] in ("cldm", "dldm"):
+        assert ("network disentangler" in done.stdout) is (generator["kind"] == "dldm")
 
 
 def test_what_will_not_fit_and_what_will_take_days_is_said() -> None:

@@ -138,7 +138,9 @@ def noisy(fitted: LatentDiffusion, entering: list[str], *, spread: float) -> Mea
     """Changes of .1 with noise, of images that enter these levels of the sex, and the coin's two sides by turns."""
     conditions, random = fitted.conditions, torch.Generator().manual_seed(0)
     other = {"female": "male", "male": "female"}
-    frame = pd.DataFrame({"image_id": entering, "patient_id": entering, "view": "PA", "sex": [other[k] for k in entering]})
+    frame = pd.DataFrame(
+        {"image_id": entering, "patient_id": entering, "view": "PA", "sex": [other[k] for k in entering]}
+    )
     codes = conditions.encode(frame)
     found = MeanChanges(fitted.sampler.recentring, fitted.sampler.uncertainty, torch.ones(32, 32))
     coin = conditions.attributes[1]

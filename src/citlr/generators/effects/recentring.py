@@ -5,9 +5,9 @@ attribute does on average is given back by the alignment, exactly as the trainin
 minutes adds to that on average is its error, and would move every classifier that looks there, also one that makes
 nothing of the attribute.
 
-The effect itself is known only as surely as the training split shows it (see `uncertainty`). Images are redrawn until the
-mean error's standard error is a tenth of that, which makes an effect by half a percent less sure: more of them would
-tell no more.
+The effect itself is known only as surely as the training split shows it (see `uncertainty`). Images are redrawn until
+the mean error's standard error is a tenth of that, which makes an effect by half a percent less sure: more of them
+would tell no more.
 """
 
 from __future__ import annotations
