@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from as_user import CONFIG, citlr
 
+from citlr.audit.planning.plan import Forecast
 from citlr.audit.planning.records import AuditPlan, Outlook, StagePlan
 
 
@@ -123,6 +126,22 @@ def test_every_kind_of_generator_is_planned_and_a_closed_model_is_its_owners(
     assert ("no network is trained" in done.stdout) is (generator["kind"] == "edits")
     if generator["kind"] in ("cldm", "dldm"):
         assert ("network disentangler" in done.stdout) is (generator["kind"] == "dldm")
+
+
+def test_edits_that_a_pilot_finds_none_of_have_their_place_on_the_disk() -> None:
+    from citlr.config import AuditConfig
+
+    options: dict[str, Any] = {"kind": "edits", "size": 32, "preset": "tiny", "options": {}}
+    config = AuditConfig.model_validate(
+        {**CONFIG, "generator": options, "model": {"kind": "closed", "labels": ["cardiomegaly"]}}
+    )
+    request = SimpleNamespace(placebo_images=16, replicate_images=10)
+    images = {"train": 48, "validation": 16, "test": 8}
+    pilot: Any = SimpleNamespace(images=images, mb=defaultdict(float), request=request, levels=2, generator=None)
+    pilot.mb["replicates", "rest"] = 0.0
+    found = Forecast(pilot, {"train": 671, "validation": 91, "test": 238}, config).disk()
+    # Measured on 238 radiographs at 32 pixels, with as many for the coin and replicates: 1.15 MB.
+    assert 1.15 / 1.5 < found["finished"] < 1.15 * 1.5
 
 
 def test_what_will_not_fit_and_what_will_take_days_is_said() -> None:

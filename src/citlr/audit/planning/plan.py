@@ -31,6 +31,8 @@ from citlr.run.machine import free_gb
 DECODED = 64
 # Copies of the weights in a checkpoint: the weights, their average, the best, and Adam's two moments.
 COPIES = 5
+# Bytes that an edit takes for each pixel of the generator: those that a pilot finds on its few images change nothing.
+EDIT = 2.9
 
 
 def plan_audit(
@@ -153,6 +155,9 @@ class Forecast:
             for name, count in self._sets().items()
             if count
         )
+        if self.config.generator.kind == "edits":
+            each = EDIT * self.config.generator.size**2 / 1e6
+            pictures = max(pictures, each * self.pilot.levels * sum(self._sets().values()))
         answers = sum(mb[f"responses.{name}", "rest"] * self.counts["test"] / test for name in self.config.models)
         learnt = self.pilot.images["train"] + self.pilot.images["validation"]
         grown = (self.counts["train"] + self.counts["validation"]) / learnt
