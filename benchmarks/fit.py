@@ -1,11 +1,12 @@
 """What `fit` takes beside its training steps: processor time by part, disk and peak memory, a process each.
 
-    OMP_NUM_THREADS=1 python benchmarks/fit.py --images 3600 --size 128 [--reference ../main/src] [--steps 4]
+    OMP_NUM_THREADS=1 python benchmarks/fit.py --images 3600 --size 128 [--reference ../main/src] [--steps 20]
     OMP_NUM_THREADS=1 python benchmarks/fit.py --images 1000 8000 32000 --size 64 --preset tiny
 
 Trains on the phantom for a few steps only, as the quality is not what is measured. A child process each for the sources
 beside this file and, where given, for those of the reference. `beside_steps` is the processor time of everything that
-is no training step; `disk` what the folder of the training held at most, in bytes a pixel of both splits.
+is no training step, the ten validations of each network among it, as many as a whole training has (from 10 steps on);
+`disk` what the folder of the training held at most, in bytes a pixel of both splits.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ PARTS = {
     "recentring": [("fitting.py", "_recentre")],
     "edits": [("generator.py", "learn")],
     "save": [("learnt.py", "save")],
-    "steps": [("loop.py", "_step")],
+    "steps": [("loop.py", "make_step"), ("loop.py", "_step")],
+    "validations": [("loop.py", "validate")],
 }
 
 
@@ -63,7 +65,8 @@ def train(world: Path, folder: Path, arguments: argparse.Namespace) -> None:
     whole = time.process_time() - began
     stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     found = {name: sum(_seconds(stats, *one) for one in named) for name, named in PARTS.items()}
-    steps = found.pop("steps")
+    # Every step is followed by its validation where one is due.
+    steps = found.pop("steps") - found["validations"]
     scale = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
     parts = {name: round(value, 1) for name, value in found.items() if value >= 0.05}
@@ -128,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, nargs="+", default=[3600])
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--kind", default="dldm")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--reference", type=Path)

@@ -118,6 +118,15 @@ def test_exact_counterfactuals_give_the_curve_and_carry_the_age(brought: Path, e
     assert {row.contrast for row in exact.baselines} <= {row.contrast for row in exact.tests}
 
 
+def test_the_plan_counts_those_that_were_recorded_near_an_age(brought: Path) -> None:
+    done = citlr("plan", "exact.yaml", "--json", "plan.json", "--quiet", cwd=brought)
+    assert done.returncode == 0, done.stderr
+    levels = json.loads((brought / "plan.json").read_text())["levels"]
+    assert list(levels) == [f"nearest {age}" for age in AGES]
+    assert sum(one["images"] for one in levels.values()) == TESTED
+    assert "level nearest 30, test" in done.stdout
+
+
 def test_page_card_and_figure_show_the_curve(brought: Path, exact: AuditResult) -> None:
     page = (brought / "exact" / "audit.html").read_text(encoding="utf-8")
     assert 'class="dose-band"' in page

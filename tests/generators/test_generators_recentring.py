@@ -4,15 +4,19 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
+from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.guidance import measure_errors
 from citlr.generators.diffusion.ldm import CLDM, DLDM, LatentDiffusion
 from citlr.generators.diffusion.settings import LDMConfig
+from citlr.generators.effects.recentring import MeanChanges
+from citlr.generators.effects.uncertainty import Uncertainty
 from citlr.generators.registry import load_generator
 from citlr.generators.request import Request
 from citlr.learning.loop import Trainer
@@ -92,7 +96,7 @@ def test_the_error_is_the_mean_over_those_who_had_another_level(cohort: Cohort, 
     few = train.take(range(5))
     small = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, recentre=5))
     session = Session(Trainer("cpu"), 1, None, Narrator(quiet=True))
-    found = measure_errors(small, Dataset.of(few, size=32, directory=None), session)
+    found, _ = measure_errors(small, Dataset.of(few, size=32, directory=None), session)
     request = Request(("sex",), tuple(LEVELS), guidance=sampler.guidance)
     own, changed = sampler.redraw_residuals(
         torch.from_numpy(few.pixels(size=32)), sampler.conditions.encode(few.frame), list("abcde"), request
@@ -128,6 +132,59 @@ def test_changes_are_those_of_redrawing_each_attribute_on_its_own(
             torch.testing.assert_close(given, requested[rows])
             torch.testing.assert_close(change, (level - null)[rows, 0, 0], atol=2e-5, rtol=0)
     assert next(found, None) is None
+
+
+def noisy(fitted: LatentDiffusion, entering: list[str], *, spread: float) -> MeanChanges:
+    """Changes of .1 with noise, of images that enter these levels of the sex, and the coin's two sides by turns."""
+    conditions, random = fitted.conditions, torch.Generator().manual_seed(0)
+    other = {"female": "male", "male": "female"}
+    frame = pd.DataFrame(
+        {"image_id": entering, "patient_id": entering, "view": "PA", "sex": [other[k] for k in entering]}
+    )
+    codes = conditions.encode(frame)
+    found = MeanChanges(fitted.sampler.recentring, fitted.sampler.uncertainty, torch.ones(32, 32))
+    coin = conditions.attributes[1]
+    sides = torch.stack([conditions.intervene(codes, (coin.name,), side) for side in coin.levels])
+    own = torch.stack([sides[k % 2][k] for k in range(len(codes))])
+    turned = torch.stack([sides[1 - k % 2][k] for k in range(len(codes))])
+    for before, after in ((codes, _entering(conditions, codes, entering)), (own, turned)):
+        found.add(before, after, 0.1 + spread * torch.randn((len(codes), 32, 32), generator=random))
+    return found
+
+
+def _entering(conditions: Conditions, codes: torch.Tensor, levels: list[str]) -> torch.Tensor:
+    return torch.cat([conditions.intervene(codes[[k]], ("sex",), level) for k, level in enumerate(levels)])
+
+
+def test_images_are_enough_when_the_mean_is_a_tenth_as_unsure_as_the_effect(fitted: LatentDiffusion) -> None:
+    open_ = float(noisy(fitted, LEVELS * 8, spread=1.0).left_open()[0])
+    deviations = fitted.sampler.uncertainty.deviations
+    span = fitted.conditions.span("sex")
+    contrast = deviations[:, span.start] - deviations[:, span.start + 1]
+    assert open_ == pytest.approx(float(contrast.square().mean().sqrt()), rel=1e-4)
+    spread = 0.1 * open_ * 100**0.5  # of which a hundred images are just enough
+    for images, enough in ((60, False), (150, True)):
+        found = noisy(fitted, LEVELS * images, spread=spread)
+        assert found.are_sure() is enough
+        off = found.standard_errors()[found.recentring.levels]
+        torch.testing.assert_close(off, torch.full_like(off, spread / images**0.5), rtol=0.05, atol=0)
+        torch.testing.assert_close(found.means()[0], torch.full((32, 32), 0.1), atol=6 * spread / images**0.5, rtol=0)
+    # A level that hardly anybody enters is not believed, however alike the changes are.
+    assert not noisy(fitted, ["female"] * 200 + ["male"] * 8, spread=spread / 100).are_sure()
+    assert noisy(fitted, ["female"] * 200 + ["male"] * 24, spread=spread / 100).are_sure()
+
+
+def test_no_more_images_are_redrawn_than_are_enough(cohort: Cohort, fitted: LatentDiffusion) -> None:
+    train, seen = Dataset.of(cohort.part("train"), size=32, directory=None), []
+    session = Session(Trainer("cpu"), 1, None, Narrator(quiet=True))
+    for doubt in (0.0, 1e3):  # what the training split leaves open of the effect
+        open_ = Uncertainty(fitted.conditions, 32)
+        open_.deviations.copy_(doubt * fitted.sampler.uncertainty.deviations)
+        found, images = measure_errors(dataclasses.replace(fitted.sampler, uncertainty=open_), train, session)
+        assert (found[fitted.sampler.recentring.levels].flatten(1).abs().amax(dim=1) > 0).all()
+        seen.append(images)
+    assert seen == [len(train), 64]
+    assert 64 <= fitted.report["mean_error_images"] <= len(train)
 
 
 def test_it_is_kept_with_the_generator(fitted: LatentDiffusion, tmp_path: Path) -> None:

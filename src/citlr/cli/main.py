@@ -51,6 +51,12 @@ def _sentence(error: BaseException) -> str | None:
         return f"The system refused a file ({shortened(str(error))}): correct its path or its permissions."
     if isinstance(error, MemoryError):
         return "The memory is full: ask for smaller images, batches or counts, or use a larger machine."
+    # By its name, for torch may not be there yet; a training has halved its batch before it comes to that.
+    if type(error).__name__ == "OutOfMemoryError" and isinstance(error, RuntimeError):
+        return (
+            "The memory of the GPU is full: what was finished stays; free it of other programs, or hide it "
+            "(CUDA_VISIBLE_DEVICES=''), and run the same command again to go on."
+        )
     return None
 
 

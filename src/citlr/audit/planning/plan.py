@@ -21,7 +21,7 @@ from citlr.config import AuditConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.proposals.pictures import look_at
-from citlr.data.tables.numbers import recorded_levels
+from citlr.data.tables.numbers import is_number, recorded_levels
 from citlr.generators.batches import BATCH
 from citlr.generators.learnt import LearntGenerator
 from citlr.run.folder import Run
@@ -31,6 +31,8 @@ from citlr.run.machine import free_gb
 DECODED = 64
 # Copies of the weights in a checkpoint: the weights, their average, the best, and Adam's two moments.
 COPIES = 5
+# Bytes that an edit takes for each pixel of the generator: those that a pilot finds on its few images change nothing.
+EDIT = 2.9
 
 
 def plan_audit(
@@ -58,11 +60,14 @@ def plan_audit(
     pilot = fly(chain, write_page=write_page, seconds=seconds, narrator=narrator)
     counts = {split: len(cohort.part(split)) for split in ("train", "validation", "test")}
     stages = Forecast(pilot, counts, config).stages(decode)
-    recorded = recorded_levels(cohort.part("test").frame[config.cohort.attribute], config.cohort.levels)
+    column = cohort.part("test").frame[config.cohort.attribute]
+    recorded = recorded_levels(column, config.cohort.levels)
+    # Every image is redrawn at every age; counted are those that were recorded near to it.
+    near = "nearest " if is_number(column) else ""
     return AuditPlan(
         images={split: _count(cohort.part(split)) for split in counts},
         levels={
-            str(level): _count(cohort.part("test").take((recorded == level).to_numpy()))
+            f"{near}{level}": _count(cohort.part("test").take((recorded == level).to_numpy()))
             for level in dict.fromkeys(recorded.sort_values())
         },
         pictures=look_at(cohort.frame["path"].tolist(), cohort.root).said,
@@ -130,7 +135,7 @@ class Forecast:
         fit = self._fit()
         found = [
             StagePlan("cohort", whole * decode, f"{whole:,} files are decoded"),
-            StagePlan("fit", fit, ", ".join(self._parts()) or "nothing is trained"),
+            StagePlan("fit", fit, self._fitted()),
             StagePlan("generate", self._generate(), f"{test:,} images, {levels}; {samples}"),
             StagePlan("quality", self._quality(fit), f"{self.config.gates.probe_steps} steps of each probe"),
         ]
@@ -150,6 +155,9 @@ class Forecast:
             for name, count in self._sets().items()
             if count
         )
+        if self.config.generator.kind == "edits":
+            each = EDIT * self.config.generator.size**2 / 1e6
+            pictures = max(pictures, each * self.pilot.levels * sum(self._sets().values()))
         answers = sum(mb[f"responses.{name}", "rest"] * self.counts["test"] / test for name in self.config.models)
         learnt = self.pilot.images["train"] + self.pilot.images["validation"]
         grown = (self.counts["train"] + self.counts["validation"]) / learnt
@@ -172,8 +180,13 @@ class Forecast:
             **({"null": test} if ("null", "rest") in self.pilot.mb else {}),
         }
 
-    def _parts(self) -> list[str]:
-        return [f"{name} {pace.steps:,} x {pace.seconds_a_step:.3g} s" for name, pace in self.pilot.paces.items()]
+    def _fitted(self) -> str:
+        """Say what is trained; edits are estimated, and images of others are taken as they are."""
+        paces = self.pilot.paces.items()
+        if not paces and isinstance(self.pilot.generator, LearntGenerator):
+            return f"estimated from {self._learnt_images():,} images; no network is trained"
+        each = [f"{name} {pace.steps:,} x {pace.seconds_a_step:.3g} s" for name, pace in paces]
+        return ", ".join(each) or "nothing is trained"
 
     def _fit(self) -> float:
         """Foretell the training: steps and validations, what is redrawn to measure the generator, and all else."""
@@ -200,9 +213,11 @@ class Forecast:
 
     def _learnt_from(self) -> float:
         """Give how many times as many images the statistics between the parts are made of."""
-        generator = self.pilot.generator
-        most = getattr(getattr(generator, "config", None), "images", self.counts["train"])
-        return min(most, self.counts["train"]) / self.pilot.images["train"]
+        return self._learnt_images() / self.pilot.images["train"]
+
+    def _learnt_images(self) -> int:
+        most: int = getattr(getattr(self.pilot.generator, "config", None), "images", self.counts["train"])
+        return min(most, self.counts["train"])
 
     def _generate(self) -> float:
         watch, test = self.pilot.watches["generate"], self.pilot.images["test"]

@@ -156,9 +156,9 @@ class Fitting:
     def _recentre(self) -> None:
         if self.sampler.recentring is None:
             return
-        found = measure_errors(self.sampler, self.prepared.sets[0], self.prepared.session)
+        found, images = measure_errors(self.sampler, self.prepared.sets[0], self.prepared.session)
         self.sampler.recentring.errors.copy_(found)
-        self.report["mean_error"] = float(found.square().mean().sqrt())
+        self.report |= {"mean_error": float(found.square().mean().sqrt()), "mean_error_images": images}
 
     def _round_trip(self) -> None:
         if self.config.sampling.abduction != "inversion":

@@ -19,6 +19,7 @@ from citlr.generators.batches import batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.schedule import ddim_sample
+from citlr.generators.effects.recentring import MeanChanges
 from citlr.generators.request import Request
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, Rows, spans
@@ -88,12 +89,16 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, session: Se
             else 2 * effects[:1]  # of a continuous one: from a deviation below the mean to one above
         )
     levels = attribute.levels or (str(attribute.centre - attribute.spread), str(attribute.centre + attribute.spread))
-    abduction = sampler.config.sampling.abduction
+    sampling = sampler.config.sampling
+    if sampling.detail == "average":
+        # The mean of null interventions is given back under every level: no part of a difference, and half the time.
+        sampling = dataclasses.replace(sampling, detail="draw")
+        sampler = dataclasses.replace(sampler, config=dataclasses.replace(sampler.config, sampling=sampling))
     rows = np.unique(np.linspace(0, len(validation) - 1, IMAGES).astype(np.int64))
     images, frame = validation.images(rows).numpy(), validation.cohort.frame.iloc[rows].reset_index(drop=True)
 
     def size_at(guidance: float) -> float:
-        request = Request((attribute.name,), levels, seed=session.seed, guidance=guidance, abduction=abduction)
+        request = Request((attribute.name,), levels, seed=session.seed, guidance=guidance, abduction=sampling.abduction)
         redrawn = sampler.redraw(images, frame, request)
         mean = redrawn.mean(axis=(0, 2), dtype=np.float64)
         return effect_size(mean[1:] - mean[0], where * halves[0], where * halves[1])
@@ -112,15 +117,18 @@ def calibrate(sampler: Sampler, train: Dataset, validation: Dataset, session: Se
     return Calibration(guidance, one, one + slope * (guidance - 1))
 
 
-def measure_errors(sampler: Sampler, train: Dataset, session: Session) -> Tensor:
+def measure_errors(sampler: Sampler, train: Dataset, session: Session) -> tuple[Tensor, int]:
     """Measure by how much an intervention changes residualised images on average, where it should change nothing.
+
+    As many images are redrawn as it takes to be sure (see `MeanChanges`), `recentre` at most; gives their number too.
 
     Shapes: gives (columns, c * s, s).
     """
-    conditions, recentring = sampler.conditions, sampler.recentring
+    conditions, recentring, most = sampler.conditions, sampler.recentring, sampler.config.effects.recentre or 0
     assert recentring is not None
-    random = np.random.default_rng(hashed_seed("recentring", session.seed))
-    rows = np.sort(random.permutation(len(train))[: sampler.config.effects.recentre])
+    drawn = np.random.default_rng(hashed_seed("recentring", session.seed)).permutation(len(train))[:most]
+    # In the order of the draw, so that the first of them are a sample too.
+    rows = np.concatenate([np.sort(drawn[part]) for part in spans(len(drawn), AT_ONCE)])
     frame = train.cohort.frame.iloc[rows].reset_index(drop=True)
     codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
     plainly = Request(
@@ -132,17 +140,20 @@ def measure_errors(sampler: Sampler, train: Dataset, session: Session) -> Tensor
     )
     variables = [variable for variable in conditions.attributes if variable.levels]
     requests = [dataclasses.replace(plainly, names=(one.name,), levels=one.levels) for one in variables]
-    total = torch.zeros(recentring.errors.shape, dtype=torch.float64)
-    count = torch.zeros(len(total), dtype=torch.float64)
+    where = sampler.support.anywhere()[0].repeat(sampler.config.image_channels, 1)
+    found, done = MeanChanges(recentring, sampler.uncertainty, where), 0
     with session.narrator.progress("mean error", len(rows)) as tick:
         for part in spans(len(rows), AT_ONCE):
-            redrawn = sampler.changes(train.images(rows[part]), codes[part], ids[part], requests)
-            for chosen, requested, change in redrawn:
-                entered = recentring.entered(codes[part][chosen], requested).double()
-                total += torch.einsum("nc,nhw->chw", entered, change.double().cpu())
-                count += entered.sum(dim=0)
-            tick(part.stop)
-    return (total / count.clamp(min=1)[:, None, None]).float()
+            for chosen, requested, change in sampler.changes(
+                train.images(rows[part]), codes[part], ids[part], requests
+            ):
+                found.add(codes[part][chosen], requested, change)
+            done = part.stop
+            if found.are_sure():
+                tick(done, f"{done} are enough")
+                break
+            tick(done)
+    return found.means(), done
 
 
 def mean_effects(

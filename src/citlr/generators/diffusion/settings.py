@@ -159,8 +159,9 @@ class EffectSettings:
       latent off (see `Alignment`, hidden). Nothing gives them back: the denoiser is told both as its condition, and the
       image keeps them (see `detail`).
     - `latent_components`: Principal components of the latents within which covariances are aligned, at most.
-    - `recentre`: Training images that are redrawn to measure by how much interventions are off on average, which is
-      taken off again (see `Recentring`); 0 for none, and none without `alignment`, which says what the mean has to be.
+    - `recentre`: Training images that are redrawn, at most, to measure by how much interventions are off on average,
+      which is taken off again (see `Recentring`); fewer where they are enough (see `MeanChanges`), 0 for none, and none
+      without `alignment`, which says what the mean has to be.
     """
 
     alignment: Name = "gaussian"
