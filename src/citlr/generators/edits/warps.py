@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 # Zeros of a sinc on either side up to which it counts.
 LOBES = 6
 
