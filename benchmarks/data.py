@@ -29,7 +29,7 @@ from citlr.data.pixels.cache import write_cache
 from citlr.data.prepared import write_prepared
 from citlr.data.sources.chexpert import LABELS, prepare_chexpert
 from citlr.data.sources.mimic_cxr import prepare_mimic_cxr
-from citlr.data.study import Study
+from citlr.data.sources.study import Study
 from citlr.data.tables.vocabulary import RACE_CHEXPERT, RACE_MIMIC
 
 TABLES_ONLY = Study(check="none")

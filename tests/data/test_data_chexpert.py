@@ -15,7 +15,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.prepared import write_prepared
 from citlr.data.sources.chexpert import LABELS, prepare_chexpert
-from citlr.data.study import Study
+from citlr.data.sources.study import Study
 from citlr.errors import InputError, StateError
 
 RACES = ["White or Caucasian", "Black, non-Hispanic", "Asian - Historical Conv", "White, Hispanic"]

@@ -19,7 +19,7 @@ from citlr.data.associations.measures import describe, write_description
 from citlr.data.cohort import Cohort
 from citlr.data.prepared import write_prepared
 from citlr.data.reading import read_cohort
-from citlr.data.study import Study
+from citlr.data.sources.study import Study
 from citlr.data.tables.bins import cut_bins
 from citlr.errors import InputError
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from citlr.data.sources.chexpert import LABELS
 from citlr.data.sources.mimic_cxr import prepare_mimic_cxr
-from citlr.data.study import Study
+from citlr.data.sources.study import Study
 from citlr.errors import InputError
 
 SUBJECTS = list(range(10_000_000, 10_000_024))

@@ -15,8 +15,8 @@ from PIL import Image
 
 from citlr.data.sources.nih import LABELS, prepare_nih
 from citlr.data.sources.padchest import prepare_padchest
+from citlr.data.sources.study import Study
 from citlr.data.sources.table import prepare_table
-from citlr.data.study import Study
 from citlr.errors import InputError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "nih_cxr14_1000_256px"

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from citlr.data.sources.registry import DATA_SETS, reader
-from citlr.data.study import Study
+from citlr.data.sources.study import Study
 
 
 @pytest.mark.parametrize("name", DATA_SETS)

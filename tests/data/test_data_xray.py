@@ -13,7 +13,7 @@ from citlr import read_dataset
 from citlr.data.cohort import Cohort
 from citlr.data.prepared import write_prepared
 from citlr.data.sources.nih import prepare_nih
-from citlr.data.study import Study
+from citlr.data.sources.study import Study
 
 xrv = pytest.importorskip("torchxrayvision", reason="the extra 'xray' is not installed")
 

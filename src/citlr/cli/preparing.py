@@ -61,7 +61,7 @@ def study_options(
 ) -> Any:
     """Put the options together as a study; what is no choice is said in one sentence by the study itself."""
     given: dict[str, Any] = dict(locals())
-    from citlr.data.study import Study as Choices
+    from citlr.data.sources.study import Study as Choices
 
     for one, many in (("attribute", "attributes"), ("label", "labels"), ("race", "races"), ("age_edge", "age_edges")):
         values = given.pop(one)

@@ -9,8 +9,8 @@ from typing import Literal
 
 import pandas as pd
 
+from citlr.data.sources.study import DEFAULT
 from citlr.data.splits import SYNONYMS
-from citlr.data.study import DEFAULT
 from citlr.data.tables.bins import is_age
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import VIEWS, fold, level_text, words_of

@@ -12,7 +12,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, find_optional, join_patients, require_root
-from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_CHEXPERT,

@@ -8,7 +8,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import class_labels, find_file, located, require_root
-from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import SEX, UNKNOWN, raw_text, read_age, translate
 

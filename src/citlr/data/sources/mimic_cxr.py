@@ -13,8 +13,8 @@ from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
 from citlr.data.sources.common import find_file, find_optional, join, join_patients, require_root
+from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.splits import read_split_names
-from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, require_unique, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_MIMIC,

@@ -14,7 +14,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.common import find_file, require_root
-from citlr.data.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
