@@ -18,8 +18,8 @@ from pages import ROOT
 
 from citlr.config import ModelConfig
 from citlr.errors import InputError, MissingExtraError
+from citlr.predictors.adapters.processor import card_input, input_remarks
 from citlr.predictors.loading import load_predictor
-from citlr.predictors.processor import card_input, input_remarks
 from citlr.simulators.phantom.world import PhantomWorld
 
 try:

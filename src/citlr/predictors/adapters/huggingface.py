@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from citlr.errors import InputError, MissingExtraError
+from citlr.predictors.adapters.processor import card_input, input_remarks
 from citlr.predictors.adapters.torch import TorchPredictor
 from citlr.predictors.declared import Declared
 from citlr.predictors.foreign import one_sentence
-from citlr.predictors.processor import card_input, input_remarks
 from citlr.predictors.weights import require_whole, warn_trusted
 from citlr.run.files import fingerprint, sha256
 from citlr.text import shortened, shown
