@@ -35,6 +35,8 @@ from citlr.simulators.planted.effects import EFFECTS
 Picture = NDArray[np.float32]
 # A change of hue with hardly any luminance, and what pigment takes away; in red, green and blue.
 HUE, PIGMENT = (np.reshape(one, (3, 1, 1)) for one in ((0.10, -0.06, 0.04), (-0.12, -0.20, -0.18)))
+# What bright places of a radiograph are given on average.
+WARM = (0.1, 0.0, -0.1)
 LEVELS = ("a", "b")
 
 
@@ -52,7 +54,7 @@ def radiographs(folder: Path, size: int, random: np.random.Generator) -> Iterato
     for row in pd.read_csv(folder / "metadata.csv").itertuples():
         grey = np.asarray(Image.open(folder / row.image).convert("L").resize((size, size), Image.Resampling.BOX))
         own = grey.astype(np.float32) / 255
-        ground, ink = random.normal(0, 0.05, (3, 1, 1)), random.normal(0, 0.08, (3, 1, 1)) + [[[0.1]], [[0]], [[-0.1]]]
+        ground, ink = random.normal(0, 0.05, (3, 1, 1)), random.normal(np.reshape(WARM, (3, 1, 1)), 0.08)
         anatomy, (x, y) = locate(own), grid(size)
         width = float(anatomy.centre[1, 0] - anatomy.centre[0, 0])
         far = ((x - anatomy.heart[0]) ** 2 + (y - anatomy.heart[1]) ** 2) / (0.3 * width) ** 2

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from citlr.generators.edits.axes import axes
-from citlr.generators.edits.family import Family, Frame
+from citlr.generators.edits.family import CHANNELS, Family, Frame
 from citlr.generators.edits.fine import FRAMES, chance, differences, placed
 from citlr.generators.edits.shrinkage import Floats, Shrunk, nothing, shrink
 from citlr.generators.edits.significance import fine_bands, shown
-from citlr.generators.edits.summaries import edited, frame_of, summaries
+from citlr.generators.edits.summaries import edited, summaries, way_of
 from citlr.generators.effects.contrasts import Design
 from citlr.generators.effects.whitening import Whitening
 
@@ -65,10 +65,14 @@ class Cases:
         own = coded @ torch.from_numpy(edit.coefficients).float()
         return edited(self.family, self.images, own, self.frame, placed(coded, edit.fine, self.frame.back))
 
+    def _keeps_luminance(self, edit: Edit) -> bool:
+        changed = any(bool(one[:, : self.family.size].any()) for one in edit.fine.values())
+        return not (changed or edit.coefficients[:, self.family.columns(tuple(CHANNELS)).numpy()].any())
+
     def measure(self, edit: Edit) -> Seen:
-        """Measure images at the middle of the levels, registered anew."""
+        """Measure images at the middle of the levels, registered anew where their luminance is another."""
         images = self.moved(edit, -1.0)
-        forth = self.frame.forth if images is self.images else frame_of(images, self.atlas).forth
+        forth = self.frame.forth if self._keeps_luminance(edit) else way_of(images, self.atlas)
         return Seen(
             summaries(images, forth).double().numpy(),
             axes(images).flatten(1).double().numpy(),

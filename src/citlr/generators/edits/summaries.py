@@ -79,9 +79,14 @@ def _energy(product: Tensor, cells: int) -> Tensor:
     return functional.adaptive_avg_pool2d(product, cells)
 
 
+def way_of(images: Tensor, atlas: Tensor) -> Tensor:
+    """Register images (n, c, s, s): displacements (n, 2, s, s) into the atlas."""
+    return resized(register(images, atlas), images.shape[-1])
+
+
 def frame_of(images: Tensor, atlas: Tensor) -> Frame:
-    """Register images (n, c, s, s), at their own size."""
-    forth = resized(register(images, atlas), images.shape[-1])
+    """Register images (n, c, s, s), there and back."""
+    forth = way_of(images, atlas)
     return Frame(forth, inverse(forth))
 
 
@@ -174,7 +179,7 @@ def _correction(
     ends = []
     for way in (1, -1):
         there = edited(family, images, way * coefficients, frame)
-        ends.append(summaries(there, resized(register(there, atlas), family.size)))
+        ends.append(summaries(there, way_of(there, atlas)))
     rest = (ends[0] - ends[1]) / 2 - coefficients @ table.T
     scale = coefficients.pow(2).mean(dim=0)
     normal = coefficients.T @ coefficients / len(images) + torch.diag(TRUST * scale + 1e-6)
