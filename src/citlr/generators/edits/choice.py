@@ -22,6 +22,7 @@ from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
 from citlr.generators.edits.family import DISPLACEMENTS
 from citlr.generators.edits.fine import FRAMES
 from citlr.generators.edits.shrinkage import Floats
+from citlr.generators.effects.whitening import LEAST
 from citlr.generators.probes.described import describe
 from citlr.generators.quality.left import Yardstick, error_of
 
@@ -44,7 +45,8 @@ class Judge:
         self.cases = cases
         self.measure = Yardstick(describe(cases.images.numpy()), cases.design, random)
         self.pixels = axes(cases.images).flatten(1).double().numpy()
-        self.pixel_error = [(own**2).sum(axis=0) + 1e-12 for own in cases.design.influences(self.pixels)]
+        errors = ((own**2).sum(axis=0) + 1e-12 for own in cases.design.influences(self.pixels))
+        self.pixel_error = [np.maximum(own, LEAST**2) for own in errors]
 
     def look(self, edit: Edit) -> Looked:
         """Look at what the way to the middle of the levels changes more than the way from it does.
