@@ -263,7 +263,7 @@ def test_edits_take_a_change_of_hue_from_a_table_to_a_verdict(tmp_path: Path) ->
     quality = json.loads((tmp_path / "run" / "quality" / "quality.json").read_text())
     assert min(quality["effectiveness"].values()) > 0.9
     blind = export_blind([kept], test, key_folder=tmp_path / "key", out=tmp_path / "out", size=48)
-    assert {Image.open(file).mode for file in blind.folder.glob("*.png")} == {"RGB"}
+    assert {Image.open(io.BytesIO(file.read_bytes())).mode for file in blind.folder.glob("*.png")} == {"RGB"}
     generator = load_generator(tmp_path / "run" / "generator")
     moved = generator.edit_by_replicates(test.pixels(size=32)[:2], test.frame.iloc[:2], "sex", LEVELS)
     assert moved.shape == (2, 1, 12, 3, 32, 32)

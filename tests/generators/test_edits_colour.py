@@ -14,8 +14,10 @@ from citlr.generators.edits.estimate import Cases, Edit
 from citlr.generators.edits.family import CHANNELS, TINTS, Family, Frame, bands, tones
 from citlr.generators.edits.fine import chance, differences, placed
 from citlr.generators.edits.generator import EditGenerator
+from citlr.generators.edits.significance import shown
 from citlr.generators.edits.summaries import edited, formula, summaries, width
 from citlr.generators.effects.contrasts import coded, design
+from citlr.generators.effects.whitening import Whitening
 
 FAMILY = Family(64, channels=3)
 STILL = Frame(torch.zeros(4, 2, 64, 64), torch.zeros(4, 2, 64, 64))
@@ -120,6 +122,16 @@ def test_where_only_colour_changes_nothing_is_registered_again(monkeypatch: pyte
     for kind, axis, count in (("tint", 1, 0), ("shade", 0, 1)):
         cases.measure(Edit(coefficients(kind, axis)[:1].double().numpy(), Edit.none(1, FAMILY).fine))
         assert len(called) == count
+
+
+def test_a_black_surround_does_not_drown_what_is_shown() -> None:
+    """Nobody varies there, and a trace of an edit there is not a thousand million errors."""
+    random, family = np.random.default_rng(2), Family(16)
+    answers = random.standard_normal((40, family.width)) / 5
+    influences = random.standard_normal((150, 40)) + 1.5 * answers[:, family.columns("tone").numpy()][:, 0]
+    influences[:, :10] = 1e-12 * random.standard_normal((150, 10))
+    assert shown(family, answers, influences, np.zeros((150, 256)), random) <= 0.01
+    assert np.abs(Whitening.of(influences)(answers)).max() < 100
 
 
 def test_grey_images_are_refused_by_a_generator_of_colour() -> None:
