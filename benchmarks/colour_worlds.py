@@ -6,6 +6,10 @@ Without a folder (`metadata.csv` with `image` and `patient_id`, and the images),
 Radiographs are given a tint of their own, one for dark and one for bright places; skins are drawn: a tone, a mole
 somewhere near the middle, hairs. A level is drawn by a coin per patient. Prints a Markdown table over test images: the
 change to the other level against the true one. In `nothing` both levels look alike, and nothing may be changed.
+
+`--axes` prints instead how well a world shows in red, green and blue, and along the axes in which edits are estimated
+(luminance, red and blue less it): the difference of levels, in all of a picture or in its spot, over the spread of
+pictures of one level.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -27,6 +32,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.images import encode_png
 from citlr.data.pixels.colour import luminance
+from citlr.generators.edits.axes import axes
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.registry import build_generator
 from citlr.simulators.planted.anatomy import grid, locate
@@ -104,6 +110,7 @@ WORLDS: dict[str, World] = {
     "shape": lambda case, amount: by_channel("shape", (0, 1, 2), case, amount),
     "blue grain": lambda case, amount: by_channel("texture", (2,), case, amount + 0.5),
 }
+LOCAL = ("stain", "lesion")
 OF_SKIN = ("nothing", "hue", "stain", "saturation", "lesion")
 
 
@@ -140,6 +147,20 @@ def run(world: World, cases: list[Case], kind: str, options: dict[str, str], see
     return f"{kinds} | {found.relative_error:.2f} | {found.cosine:.2f} | {found.scale:.2f} | {spent:.0f}"
 
 
+def shown(world: World, cases: list[Case], local: bool) -> str:
+    """Give the differences of levels by channel and by axis, in standard deviations."""
+    level = np.arange(len(cases)) % 2
+    drawn = np.stack([world(case, one - 0.5).clip(0, 1) for case, one in zip(cases, level, strict=True)])
+    images = torch.from_numpy(drawn.astype(np.float32))
+    where = np.stack([case.spot if local else np.ones_like(case.spot) for case in cases])[:, None]
+    cells = []
+    for seen in (images, axes(images)):
+        value = (seen.numpy() * where).sum(axis=(2, 3)) / where.sum(axis=(2, 3))
+        change = value[level == 1].mean(axis=0) - value[level == 0].mean(axis=0)
+        cells.append(", ".join(f"{one:.1f}" for one in change / value[level == 0].std(axis=0)))
+    return " | ".join(cells)
+
+
 def main() -> None:
     """Run the worlds that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,12 +170,19 @@ def main() -> None:
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--axes", action="store_true")
     given = parser.parse_args()
     asked = given.world or list(WORLDS)
     sources = {"skin": list(skins(given.size, np.random.default_rng([given.seed, 2])))}
     if given.radiographs is not None:
         random = np.random.default_rng([given.seed, 3])
         sources = {"radiographs": list(radiographs(given.radiographs, given.size, random)), **sources}
+    if given.axes:
+        print("| images | world | red, green, blue | luminance, red less it, blue less it |\n|---|---|---|---|")
+        for source, cases in sources.items():
+            for name in OF_SKIN[1:]:
+                print(f"| {source} | {name} | {shown(WORLDS[name], cases, name in LOCAL)} |", flush=True)
+        return
     print("| images | world | kinds of change | error | cosine | scale | fit, core s |\n|---|---|---|--:|--:|--:|--:|")
     for source, cases in sources.items():
         for name in asked:
