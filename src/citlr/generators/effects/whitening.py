@@ -25,8 +25,8 @@ FOLDS = 5
 class Whitening:
     """The error of a difference: standard deviations (width,), directions (width, k) of the scaled numbers.
 
-    The deviation of a number that is left out is infinite. `factors` (k,) and `rest` are one over the standard deviation
-    along the directions, and of what is at right angles.
+    The deviation of a number that is left out is infinite. `factors` (k,) and `rest` are one over the standard
+    deviation along the directions, and of what is at right angles.
     """
 
     deviation: Floats
