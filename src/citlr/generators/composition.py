@@ -41,7 +41,7 @@ def compose(originals: Images, edit: Edit) -> Images:
 
 @torch.no_grad()
 def move_and_put_back(originals: Images, displacement: Images) -> Images:
-    """Move originals (n, 1, S, S) by displacements (n, 2, s, s), and back: what is left differs by marks of moving."""
+    """Move originals (n, c, S, S) by displacements (n, 2, s, s), and back: what is left differs by marks of moving."""
     images = torch.from_numpy(originals)
     way = resized(torch.from_numpy(np.ascontiguousarray(displacement)), images.shape[-1])
     back: Images = _moved(_moved(images, way).clamp(0, 1), inverse(way)).clamp(0, 1).numpy()
