@@ -13,20 +13,21 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import colours
 import numpy as np
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.generators.diffusion.ldm import DLDM
 from citlr.generators.quality.measures import effect_map
+from citlr.generators.registry import build_generator
 
 
-def measure(cohort: Cohort, size: int, steps: int) -> tuple[float, float, np.ndarray]:
+def measure(cohort: Cohort, size: int, options: dict[str, Any]) -> tuple[float, float, np.ndarray]:
     """Fit and redraw once: seconds of both, and the change from female to male (n, c, s, s)."""
     train, validation, test = (cohort.part(name) for name in ("train", "validation", "test"))
-    model = DLDM(size=size, hold=["mel"], ae_steps=steps, denoiser_steps=steps)
+    model = build_generator(**options, size=size, hold=["mel"])
     began = time.process_time()
     model.fit(train, validation, seed=0, narrator=Narrator(quiet=True))
     fitted = time.process_time()
@@ -40,16 +41,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--kind", default="dldm", choices=("dldm", "edits"))
+    parser.add_argument("--steps", type=int, default=300, help="Of the networks of dldm.")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
+    steps = {"ae_steps": given.steps, "denoiser_steps": given.steps} if given.kind == "dldm" else {}
     with tempfile.TemporaryDirectory() as folder:
         whole = colours.cohort(Path(folder), given.images, side=given.size)
         true = np.broadcast_to(colours.TONE, (len(whole.part("test")), 3, given.size, given.size))
         seconds: dict[int, list[tuple[float, float]]] = {1: [], 3: []}
         for _ in range(given.repeats):
             for channels, found in seconds.items():
-                fit, redraw, change = measure(replace(whole, channels=channels), given.size, given.steps)
+                fit, redraw, change = measure(
+                    replace(whole, channels=channels), given.size, {"kind": given.kind, **steps}
+                )
                 found.append((fit, redraw))
                 print(f"{channels} channel(s): fit {fit:.1f} s, redraw {redraw:.1f} s", flush=True)
     grey, colour = (np.median(seconds[channels], axis=0) for channels in (1, 3))

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 import citlr as package
+from citlr.audit.redrawing.pictures import Pictures
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
@@ -99,11 +100,9 @@ def test_a_change_of_hue_is_drawn_and_read_where_luminance_shows_next_to_nothing
     assert np.abs(tint[males].mean(axis=0) - tint[~males].mean(axis=0)).max() > 0.05
 
 
-def test_grey_settings_do_not_speak_of_channels_and_edits_refuse_colour(cohort: Cohort) -> None:
-    assert "image_channels" not in build_generator("dldm", size=32, preset="tiny").config.to_json()
-    edits = build_generator("edits", size=32)
-    with pytest.raises(InputError, match="'edits' redraws grey images, and the cohort is in colour: take dldm"):
-        edits.fit(cohort.part("train"), cohort.part("validation"), narrator=QUIET)
+def test_grey_settings_do_not_speak_of_channels() -> None:
+    for kind in ("dldm", "edits"):
+        assert "image_channels" not in build_generator(kind, size=32, preset="tiny").config.to_json()
 
 
 def test_a_model_of_three_channels_sees_colour_and_one_of_grey_only_what_it_declares() -> None:
@@ -175,11 +174,21 @@ def test_features_of_colour_are_given_three_channels() -> None:
     assert Extractor("mean", lambda x: x.mean(dim=(2, 3)))(images).shape == (3, 3)
 
 
-def reads_red(file: Path) -> None:
-    net = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 1))
+QUICK = {
+    "generate": {"draws": 2, "shard": 16},
+    "gates": {"probe_steps": 24},
+    "test": {"randomizations": 199},
+    "controls": {"placebo_images": 8, "replicate_images": 8, "planted": [4.0], "bootstraps": 5},
+    "quality": {"cycles": 2},
+    "report": {"gallery": 1},
+}
+
+
+def reads_red(file: Path, side: int = 32) -> None:
+    net = nn.Sequential(nn.AvgPool2d(side // 4), nn.Flatten(), nn.Linear(48, 1))
     with torch.no_grad():
         net[2].weight.copy_(torch.tensor([2.0, 0.0, 0.0]).repeat_interleave(16)[None] / 16)
-    export_program(net, file, make_card(["mel"], input=InputSpec(size=32, channels=3)))
+    export_program(net, file, make_card(["mel"], input=InputSpec(size=side, channels=3)))
 
 
 @pytest.fixture(scope="module")
@@ -192,15 +201,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page["cohort"]["min_patients_per_level"] = 5
     page["generator"] |= {"size": 32, "preset": "tiny", "options": SHORT["dldm"]}
     page["model"]["input"]["size"] = 32
-    quick = {
-        "generate": {"draws": 2, "shard": 16},
-        "gates": {"probe_steps": 24},
-        "test": {"randomizations": 199},
-        "controls": {"placebo_images": 8, "replicate_images": 8, "planted": [4.0], "bootstraps": 5},
-        "quality": {"cycles": 2},
-        "report": {"gallery": 1},
-    }
-    (root / "audit.yaml").write_text(yaml.safe_dump({**page, **quick}))
+    (root / "audit.yaml").write_text(yaml.safe_dump({**page, **QUICK}))
     return root
 
 
@@ -222,10 +223,56 @@ def test_the_page_leads_from_ham10000_to_a_verdict(brought: Path) -> None:
     assert "Original picture" in page
 
 
+def test_edits_take_a_change_of_hue_from_a_table_to_a_verdict(tmp_path: Path) -> None:
+    """At the model's 48 pixels, of which the generator sees 32; an image that has the level is left bit for bit."""
+    whole = colours.cohort(tmp_path / "scans", 120, side=48)
+    whole.frame.to_csv(tmp_path / "study.csv", index=False)
+    reads_red(tmp_path / "model.pt2", side=48)
+    config = {
+        "cohort": {
+            "table": "study.csv",
+            "images": "scans",
+            "attribute": "sex",
+            "labels": ["mel"],
+            "channels": 3,
+            "split": "split",
+            "min_patients_per_level": 5,
+        },
+        "generator": {"kind": "edits", "size": 32, "hold": ["mel"], "preset": "tiny"},
+        "model": {"source": "model.pt2", "output": "logit", "input": {"size": 48, "channels": 3}},
+        **QUICK,
+        "test": {"randomizations": 199, "outcome": "probability"},
+    }
+    (tmp_path / "audit.yaml").write_text(yaml.safe_dump(config))
+    done = citlr("audit", "audit.yaml", "--out", "run", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result, page = (tmp_path / "run" / name for name in ("audit.json", "audit.html"))
+    assert json.loads(result.read_text())["tests"][0]["pvalue"] < 0.05
+    assert "around mid-grey" in page.read_text()
+    kept = CounterfactualSet.open(tmp_path / "run" / "counterfactuals" / "levels")
+    assert (kept.plan.edits, kept.plan.channels) == (True, 3)
+    test = whole.take(np.flatnonzero(whole.frame["image_id"].isin(kept.plan.image_ids)))
+    drawn = Pictures(kept, test, 48)
+    shown = np.concatenate([images for _, images in drawn])[:, :, 0]
+    own = np.asarray([LEVELS.index(level) for level in kept.plan.factual])
+    originals, rows = drawn.originals(range(len(kept))), np.arange(len(kept))
+    assert np.array_equal(shown[rows, own], originals)
+    change = shown[:, 1] - shown[:, 0]
+    found = effect_map(change, np.broadcast_to(colours.TONE, change.shape))
+    assert found.relative_error < 0.3, found
+    quality = json.loads((tmp_path / "run" / "quality" / "quality.json").read_text())
+    assert min(quality["effectiveness"].values()) > 0.9
+    blind = export_blind([kept], test, key_folder=tmp_path / "key", out=tmp_path / "out", size=48)
+    assert {Image.open(io.BytesIO(file.read_bytes())).mode for file in blind.folder.glob("*.png")} == {"RGB"}
+    generator = load_generator(tmp_path / "run" / "generator")
+    moved = generator.edit_by_replicates(test.pixels(size=32)[:2], test.frame.iloc[:2], "sex", LEVELS)
+    assert moved.shape == (2, 1, 12, 3, 32, 32)
+    assert generator.for_channels(3).fingerprint() == generator.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value", "said"),
     [
-        ("generator", "kind", "edits", "'edits' redraws grey images, and the cohort is in colour"),
         ("model", "input", {"size": 32}, "The images are in colour and the model's input has one channel"),
         ("quality", "features", "torchxrayvision:densenet121-res224-all", "torchxrayvision"),
         ("cohort", "channels", 2, "channels"),
@@ -239,8 +286,6 @@ def test_what_cannot_see_colour_is_refused_before_anything_is_trained(
         assert citlr(*commands("colour.md")[0], "--quiet", cwd=brought).returncode == 0
     config = yaml.safe_load((brought / "audit.yaml").read_text())
     config[section][key] = value
-    if value == "edits":
-        del config["generator"]["options"], config["generator"]["preset"]
     (brought / "bad.yaml").write_text(yaml.safe_dump(config))
     done = citlr("audit", "bad.yaml", "--out", tmp_path / "run", "--quiet", cwd=brought)
     assert done.returncode == 2

@@ -16,29 +16,29 @@ from citlr.simulators.phantom import PhantomWorld
 SIZES = [(64, 64), (64, 224), (96, 224), (96, 64), (50, 37), (32, 33)]
 
 
-def smooth(size: int, *, seed: int = 0, n: int = 3) -> Edit:
+def smooth(size: int, *, seed: int = 0, n: int = 3, channels: int = 1) -> Edit:
     """Edits of a few waves: up to three 64ths of a side, and a tenth of the grey values."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:size, 0:size] / size
     waves = np.stack([np.sin(2 * np.pi * (a * x + b * y)) for a, b in ((1, 0), (0, 1), (1, 1), (2, 1))])
-    maps = np.einsum("ncw,wyx->ncyx", rng.uniform(-0.5, 0.5, (n, 3, 4)), waves).astype(np.float32)
+    maps = np.einsum("ncw,wyx->ncyx", rng.uniform(-0.5, 0.5, (n, 2 + channels, 4)), waves).astype(np.float32)
     return Edit(maps[:, :2] * np.float32(3 * size / 64), maps[:, 2:] * np.float32(0.1))
 
 
-def images(size: int, *, seed: int = 1, n: int = 3) -> np.ndarray:
-    return np.random.default_rng(seed).random((n, 1, size, size), dtype=np.float32)
+def images(size: int, *, seed: int = 1, n: int = 3, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, channels, size, size), dtype=np.float32)
 
 
-@pytest.mark.parametrize("size", [31, 64, 224])
-def test_what_is_kept_is_nearly_what_was_given(size: int) -> None:
-    edit = smooth(size)
+@pytest.mark.parametrize(("size", "channels"), [(31, 1), (64, 1), (224, 1), (31, 3), (64, 3)])
+def test_what_is_kept_is_nearly_what_was_given(size: int, channels: int) -> None:
+    edit = smooth(size, channels=channels)
     for number in range(3):
         content = encode_edit(edit[number])
         again = decode_edit(content, size)
         assert np.abs(again.displacement - edit.displacement[number]).max() <= size / 64 / 2048 * 1.001
         assert np.abs(again.added - edit.added[number]).max() <= 1 / 16384 * 1.001
         assert encode_edit(again) == content  # kept twice, it is the same
-    nothing = Edit(np.zeros((2, size, size), np.float32), np.zeros((1, size, size), np.float32))
+    nothing = Edit(np.zeros((2, size, size), np.float32), np.zeros((channels, size, size), np.float32))
     assert not any(encode_edit(nothing))
     assert not decode_edit(encode_edit(nothing), size).displacement.any()
 
@@ -48,6 +48,15 @@ def test_what_is_no_edit_is_not_kept(moved: float, added: float) -> None:
     edit = Edit(np.full((2, 64, 64), moved, np.float32), np.full((1, 64, 64), added, np.float32))
     with pytest.raises(StateError, match="half a side"):
         encode_edit(edit)
+
+
+@pytest.mark.parametrize(("grid", "size"), SIZES)
+def test_channels_are_moved_together_and_changed_apart(grid: int, size: int) -> None:
+    own, edit = images(size, channels=3), smooth(grid, channels=3)
+    composed = compose(own, edit)
+    for channel in range(3):
+        alone = compose(own[:, [channel]], Edit(edit.displacement, edit.added[:, [channel]]))
+        assert np.allclose(composed[:, [channel]], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize(("grid", "size"), SIZES)

@@ -33,12 +33,8 @@ def require_possible(config: AuditConfig) -> None:
 
 
 def require_colour(config: AuditConfig, channels: int) -> None:
-    """Refuse a generator or a network of features that can only see grey, where the cohort is in colour."""
-    if channels == 1:
-        return
-    if config.generator.table is None:
-        generator_from(config.generator).for_channels(channels)
-    if config.quality.features.startswith("torchxrayvision"):
+    """Refuse a network of features that can only see grey, where the cohort is in colour."""
+    if channels > 1 and config.quality.features.startswith("torchxrayvision"):
         raise InputError(
             "quality.features names a network of torchxrayvision, which reads grey radiographs, and the cohort is in "
             "colour: take probe or inception_v3:FILE."

@@ -11,17 +11,17 @@ import numpy.typing as npt
 from citlr.errors import StateError
 
 Floats = npt.NDArray[np.float32]
-# Steps that are kept, of 16 bits: displacements go to half a side, added grey values to 4. At 64 pixels a displacement
+# Steps that are kept, of 16 bits: displacements go to half a side, added values to 4. At 64 pixels a displacement
 # is off by 1/2048 of a pixel at most, a grey value by 1/16384: a thirtieth of what a PNG of 8 bits rounds away.
 _OF_A_SIDE, _OF_GREY = 65536.0, 8192.0
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Edits of images, on a grid of their own: change the grey values, then move them.
+    """Edits of images, on a grid of their own: change the values, then move them, all channels together.
 
     - `displacement` (..., 2, s, s): x and y in pixels of the grid; a pixel at p is taken from p + u(p).
-    - `added` (..., 1, s, s): Grey values.
+    - `added` (..., c, s, s): Grey values, or red, green and blue.
     """
 
     displacement: Floats
@@ -33,7 +33,7 @@ class Edit:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the edits as if each were one picture, (..., 1, s, s)."""
+        """Shape of the edits as if each were one picture, (..., c, s, s)."""
         return self.added.shape
 
     def reshape(self, *leading: int) -> Edit:
@@ -45,7 +45,7 @@ class Edit:
 
 
 def encode_edit(edit: Edit) -> bytes:
-    """Turn one edit, `displacement` (2, s, s) and `added` (1, s, s), into bytes that compress well.
+    """Turn one edit, `displacement` (2, s, s) and `added` (c, s, s), into bytes that compress well.
 
     Smooth fields are differences along x, low bytes before high ones; an edit of nothing is all zeros.
     """
@@ -61,7 +61,7 @@ def encode_edit(edit: Edit) -> bytes:
 
 def decode_edit(content: bytes, size: int) -> Edit:
     """Turn what `encode_edit` gave into an edit on a grid of `size` points a side."""
-    halves = np.frombuffer(content, np.uint8).reshape(2, 3 * size * size)
-    differences = np.ascontiguousarray(halves.T).view("<i2").reshape(3, size, size)
+    halves = np.frombuffer(content, np.uint8).reshape(2, -1)
+    differences = np.ascontiguousarray(halves.T).view("<i2").reshape(-1, size, size)
     fields = np.cumsum(differences, axis=-1, dtype=np.int16).astype(np.float32)
     return Edit(fields[:2] * np.float32(size / _OF_A_SIDE), fields[2:] * np.float32(1 / _OF_GREY))

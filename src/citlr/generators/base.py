@@ -102,5 +102,5 @@ class EditingGenerator(CounterfactualGenerator, Protocol):
     ) -> Edit:
         """Give the edits (n, len(levels), ...) to do(attribute = level); nothing at all under the own level.
 
-        Shapes: `images` (n, 1, size, size) in [0, 1].
+        Shapes: `images` (n, c, size, size) in [0, 1].
         """

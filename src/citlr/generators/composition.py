@@ -17,7 +17,7 @@ from citlr.generators.edits.warps import inverse, resized, warp
 
 
 def edited(images: Tensor, displacement: Tensor, added: Tensor) -> Tensor:
-    """Apply edits on a grid (n, 2, s, s) and (n, 1, s, s) to grey images (n, 1, S, S) of any size, in [0, 1]."""
+    """Apply edits on a grid (n, 2, s, s) and (n, c, s, s) to images (n, c, S, S) of any size, in [0, 1]."""
     return _moved(images + _at(added, images.shape[-1]), resized(displacement, images.shape[-1])).clamp(0, 1)
 
 
@@ -33,7 +33,7 @@ def _moved(images: Tensor, way: Tensor) -> Tensor:
 
 @torch.no_grad()
 def compose(originals: Images, edit: Edit) -> Images:
-    """Edit originals (n, 1, S, S), one edit each."""
+    """Edit originals (n, c, S, S), one edit each."""
     parts = (np.ascontiguousarray(part) for part in (originals, edit.displacement, edit.added))
     composed: Images = edited(*(torch.from_numpy(part) for part in parts)).numpy()
     return composed
@@ -41,7 +41,7 @@ def compose(originals: Images, edit: Edit) -> Images:
 
 @torch.no_grad()
 def move_and_put_back(originals: Images, displacement: Images) -> Images:
-    """Move originals (n, 1, S, S) by displacements (n, 2, s, s), and back: what is left differs by marks of moving."""
+    """Move originals (n, c, S, S) by displacements (n, 2, s, s), and back: what is left differs by marks of moving."""
     images = torch.from_numpy(originals)
     way = resized(torch.from_numpy(np.ascontiguousarray(displacement)), images.shape[-1])
     back: Images = _moved(_moved(images, way).clamp(0, 1), inverse(way)).clamp(0, 1).numpy()

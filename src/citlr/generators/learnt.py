@@ -46,8 +46,6 @@ class LearntGenerator(Redrawing):
     settings: ClassVar[type[GeneratorSettings]]
     # What it is called in a configuration, see `citlr.config.kinds`.
     kind: ClassVar[str]
-    # Whether it can redraw images in colour.
-    in_colour: ClassVar[bool] = True
     # Settings that make this kind of generator, below those that a caller gives.
     own_settings: ClassVar[Mapping[str, Any]] = {}
     config: GeneratorSettings
@@ -156,12 +154,7 @@ class LearntGenerator(Redrawing):
         return {one.name: one.span for one in self.conditions.attributes if one.span is not None}
 
     def for_channels(self, channels: int) -> Self:
-        """Take images of so many channels, before it is trained; InputError where it can only redraw grey ones."""
-        if channels != 1 and not self.in_colour:
-            raise InputError(
-                f"The generator '{self.kind}' redraws grey images, and the cohort is in colour: take dldm, cldm, vae "
-                "or latent-shift, bring images of your own (kind: images), or read it as grey (channels: 1)."
-            )
+        """Take images of so many channels, before it is trained."""
         if channels != self.config.image_channels:
             self.config = self.settings.from_json({**self.config.to_json(), "image_channels": channels})
         return self

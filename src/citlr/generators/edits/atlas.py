@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from citlr.generators.edits.axes import grey
 from citlr.generators.edits.warps import affine_displacement, blur, compose, gradient, inverse, places, warp
 
 SIDE = 32
@@ -25,9 +26,9 @@ LONGEST = 1.5
 
 
 def structure(images: Tensor) -> Tensor:
-    """Take shading and contrast off images (n, 1, s, s): two channels of local structure (n, 2, SIDE, SIDE)."""
-    unit = images.shape[-1] / 64
-    channels = [_normalised(images, fine * unit, broad * unit) for fine, broad in ((0.8, 5.0), (2.0, 12.0))]
+    """Take shading and contrast off the luminance of images (n, c, s, s): two kinds of detail (n, 2, SIDE, SIDE)."""
+    unit, own = images.shape[-1] / 64, grey(images)
+    channels = [_normalised(own, fine * unit, broad * unit) for fine, broad in ((0.8, 5.0), (2.0, 12.0))]
     return functional.adaptive_avg_pool2d(torch.cat(channels, dim=1), SIDE)
 
 
@@ -43,7 +44,7 @@ def parts_of(images: Tensor) -> list[Tensor]:
 
 
 def build_atlas(images: Tensor) -> Tensor:
-    """Find the mean structure (1, 2, SIDE, SIDE) of images (n, 1, s, s) that brings them together."""
+    """Find the mean structure (1, 2, SIDE, SIDE) of images (n, c, s, s) that brings them together."""
     found = torch.cat([structure(part) for part in parts_of(images)])
     atlas = found.mean(dim=0, keepdim=True)
     affine = found.new_zeros(len(found), 2, 3)
@@ -63,7 +64,7 @@ def build_atlas(images: Tensor) -> Tensor:
 
 
 def register(images: Tensor, atlas: Tensor) -> Tensor:
-    """Find the displacements (n, 2, SIDE, SIDE), in pixels of SIDE, that bring images (n, 1, s, s) to the atlas."""
+    """Find the displacements (n, 2, SIDE, SIDE), in pixels of SIDE, that bring images (n, c, s, s) to the atlas."""
     found = []
     for part in parts_of(images):
         own = structure(part)

@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from citlr.generators.edits.axes import axes
 from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
-from citlr.generators.edits.family import CHANNELS, DISPLACEMENTS
+from citlr.generators.edits.family import DISPLACEMENTS
 from citlr.generators.edits.fine import FRAMES
 from citlr.generators.edits.shrinkage import Floats
+from citlr.generators.effects.whitening import LEAST
 from citlr.generators.probes.described import describe
 from citlr.generators.quality.left import Yardstick, error_of
 
@@ -42,8 +44,9 @@ class Judge:
     def __init__(self, cases: Cases, random: np.random.Generator) -> None:
         self.cases = cases
         self.measure = Yardstick(describe(cases.images.numpy()), cases.design, random)
-        self.pixels = cases.images.flatten(1).double().numpy()
-        self.pixel_error = [(own**2).sum(axis=0) + 1e-12 for own in cases.design.influences(self.pixels)]
+        self.pixels = axes(cases.images).flatten(1).double().numpy()
+        errors = ((own**2).sum(axis=0) + 1e-12 for own in cases.design.influences(self.pixels))
+        self.pixel_error = [np.maximum(own, LEAST**2) for own in errors]
 
     def look(self, edit: Edit) -> Looked:
         """Look at what the way to the middle of the levels changes more than the way from it does.
@@ -52,7 +55,7 @@ class Judge:
         """
         there, back = (self.cases.moved(edit, way) for way in (-1.0, 1.0))
         described = describe(self.cases.images.numpy()) + (describe(there.numpy()) - describe(back.numpy())) / 2
-        pixels = self.pixels + ((there - back) / 2).flatten(1).double().numpy()
+        pixels = self.pixels + axes((there - back) / 2).flatten(1).double().numpy()
         apart = np.zeros(self.cases.design.patients)
         influences = self.cases.design.influences(pixels, null=True)
         for own, error in zip(influences, self.pixel_error, strict=True):
@@ -143,7 +146,8 @@ def _promising(searches: Sequence[Search], states: Sequence[State]) -> list[str]
     each = [search.promises(state) for search, state in zip(searches, states, strict=True)]
     total = {kind: sum(one.get(kind, 0.0) for one in each) for one in each for kind in one}
     enough = max(0.0, PROMISING * max((gain for gain in total.values() if gain < math.inf), default=0.0))
-    return [kind for kind in (*CHANNELS, *FRAMES) if total.get(kind, -1.0) >= enough]
+    kinds = searches[0].cases.family.kinds
+    return [kind for kind in (*kinds, *FRAMES) if total.get(kind, -1.0) >= enough]
 
 
 def find(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, random: np.random.Generator) -> Learnt:

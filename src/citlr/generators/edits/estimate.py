@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from citlr.generators.edits.axes import axes
 from citlr.generators.edits.family import CHANNELS, Family, Frame
 from citlr.generators.edits.fine import FRAMES, chance, differences, placed
 from citlr.generators.edits.shrinkage import Floats, Shrunk, nothing, shrink
 from citlr.generators.edits.significance import fine_bands, shown
-from citlr.generators.edits.summaries import edited, frame_of, summaries
+from citlr.generators.edits.summaries import edited, summaries, way_of
 from citlr.generators.effects.contrasts import Design
 from citlr.generators.effects.whitening import Whitening
 
@@ -28,7 +29,7 @@ class Edit:
     """What one attribute does to an image: smooth changes, and fine structure at fixed places.
 
     - `coefficients` (contrasts, width): of the family.
-    - `fine`: by frame (`film`, `atlas`), maps (contrasts, s, s).
+    - `fine`: by frame (`film`, `atlas`), maps (contrasts, c * s, s): the axes one below the other.
     """
 
     coefficients: Floats
@@ -37,7 +38,7 @@ class Edit:
     @classmethod
     def none(cls, contrasts: int, family: Family) -> Edit:
         """Give the edit that changes nothing."""
-        still = torch.zeros(contrasts, family.size, family.size)
+        still = torch.zeros(contrasts, family.channels * family.size, family.size)
         return cls(np.zeros((contrasts, family.width)), dict.fromkeys(FRAMES, still))
 
 
@@ -46,7 +47,7 @@ class Cases:
     """Images of an attribute's levels, and what they are compared by.
 
     - `family`, `atlas`: of the edits.
-    - `images` (n, 1, s, s), `frame`: their registration.
+    - `images` (n, c, s, s), `frame`: their registration.
     - `coded` (n, contrasts): codes of their levels.
     - `design`: of these images.
     """
@@ -59,25 +60,29 @@ class Cases:
     design: Design
 
     def moved(self, edit: Edit, way: float) -> Tensor:
-        """Edit every image (n, 1, s, s) to the middle of the levels (`way` -1), or as far from it (1)."""
+        """Edit every image (n, c, s, s) to the middle of the levels (`way` -1), or as far from it (1)."""
         coded = way * self.coded
         own = coded @ torch.from_numpy(edit.coefficients).float()
         return edited(self.family, self.images, own, self.frame, placed(coded, edit.fine, self.frame.back))
 
+    def _keeps_luminance(self, edit: Edit) -> bool:
+        changed = any(bool(one[:, : self.family.size].any()) for one in edit.fine.values())
+        return not (changed or edit.coefficients[:, self.family.columns(tuple(CHANNELS)).numpy()].any())
+
     def measure(self, edit: Edit) -> Seen:
-        """Measure images at the middle of the levels, registered anew."""
+        """Measure images at the middle of the levels, registered anew where their luminance is another."""
         images = self.moved(edit, -1.0)
-        forth = self.frame.forth if images is self.images else frame_of(images, self.atlas).forth
+        forth = self.frame.forth if self._keeps_luminance(edit) else way_of(images, self.atlas)
         return Seen(
             summaries(images, forth).double().numpy(),
-            images.flatten(1).double().numpy(),
+            axes(images).flatten(1).double().numpy(),
             differences(images, forth, self.design),
         )
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was measured of images: summaries (n, width), pixels (n, s * s), and `fine.differences` of the levels."""
+    """What was measured of images: summaries (n, width), axes (n, c * s * s), and `fine.differences` of the levels."""
 
     summaries: Floats
     pixels: Floats
@@ -171,7 +176,7 @@ class Search:
         now = sum(one.evidence for one in self._shrunk(state, state.kinds)) if state.kinds else 0.0
         found = {
             kind: sum(one.evidence for one in self._shrunk(state, (*state.kinds, kind))) - now
-            for kind in CHANNELS
+            for kind in self.cases.family.kinds
             if kind not in state.kinds
         }
         shown = [frame for frame in FRAMES if frame not in state.kinds and self._fine(state, (frame,))[1] > 0]
@@ -191,7 +196,7 @@ class Search:
         found, cost = dict(self.start.edit.fine), 0.0
         for number, frame in enumerate(FRAMES):
             if frame in kinds:
-                own = fine_bands(state.edit.fine[frame].flatten(1).double().numpy())
+                own = fine_bands(state.edit.fine[frame].flatten(1).double().numpy(), self.cases.family.channels)
                 there = state.fine.copy()
                 there[number] += own
                 found[frame], one = self.chance.shrunk(there, frame)

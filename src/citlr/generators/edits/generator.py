@@ -44,7 +44,7 @@ class Edits(nn.Module):
 
     - `atlas` (1, 2, SIDE, SIDE), `least`: the frame, and the likeness below which an image is left as it is.
     - `coefficients` (contrasts, width), `draws` (replicates, contrasts, width): edits, and what is left open of them.
-    - `in_atlas`, `on_film` (contrasts, s, s): fine structure of either frame.
+    - `in_atlas`, `on_film` (contrasts, c * s, s): fine structure of either frame, the axes one below the other.
     """
 
     atlas: Tensor
@@ -54,14 +54,14 @@ class Edits(nn.Module):
     in_atlas: Tensor
     on_film: Tensor
 
-    def __init__(self, count: int, width: int, size: int) -> None:
+    def __init__(self, count: int, family: Family) -> None:
         super().__init__()
         self.register_buffer("atlas", torch.zeros(1, 2, SIDE, SIDE))
         self.register_buffer("least", torch.tensor(-1.0))
-        self.register_buffer("coefficients", torch.zeros(count, width))
-        self.register_buffer("draws", torch.zeros(REPLICATES, count, width))
-        self.register_buffer("in_atlas", torch.zeros(count, size, size))
-        self.register_buffer("on_film", torch.zeros(count, size, size))
+        self.register_buffer("coefficients", torch.zeros(count, family.width))
+        self.register_buffer("draws", torch.zeros(REPLICATES, count, family.width))
+        self.register_buffer("in_atlas", torch.zeros(count, family.channels * family.size, family.size))
+        self.register_buffer("on_film", torch.zeros(count, family.channels * family.size, family.size))
 
 
 class EditGenerator(LearntGenerator):
@@ -73,20 +73,19 @@ class EditGenerator(LearntGenerator):
 
     settings = EditSettings
     kind: ClassVar[str] = "edits"
-    in_colour: ClassVar[bool] = False
     config: EditSettings
     edits: Edits
 
     def build(self, conditions: Conditions, *, seed: int) -> None:
         """Make room for what is to be learnt."""
-        self.family = Family(self.size)
+        self.family = Family(self.size, self.channels)
         self._spans: dict[str, slice] = {}
         count = 0
         for variable in conditions.attributes:
             own = contrasts(variable).shape[1]
             self._spans[variable.name] = slice(count, count + own)
             count += own
-        self.edits = Edits(count, self.family.width, self.size).to(self.device)
+        self.edits = Edits(count, self.family).to(self.device)
 
     def modules(self) -> dict[str, nn.Module]:
         """Name the one file of weights."""
@@ -164,7 +163,7 @@ class EditGenerator(LearntGenerator):
         self.report["edits"][variable.name] = report
 
     def _frame(self, images: Tensor) -> tuple[Frame, Tensor]:
-        """Register images (n, 1, s, s), and mark (n, 1) those that can be brought to the atlas."""
+        """Register images (n, c, s, s), and mark (n, 1) those that can be brought to the atlas."""
         own = register(images, self.edits.atlas)
         able = likeness(images, self.edits.atlas, own) >= self.edits.least
         forth = resized(own, self.size)
@@ -175,7 +174,7 @@ class EditGenerator(LearntGenerator):
         return torch.cat(each, dim=1).to(self.device)
 
     def _edit(self, images: Tensor, change: Tensor, frame: Frame, extra: Tensor | float = 0.0) -> Tensor:
-        """Give edits of images by a change of codes (n, contrasts): displacement and what is added, (n, 3, s, s).
+        """Give edits of images by a change of codes (n, contrasts): displacement and what is added, (n, 2 + c, s, s).
 
         `extra` (n, width) are coefficients besides.
         """
@@ -184,7 +183,7 @@ class EditGenerator(LearntGenerator):
         return torch.cat([displacement, added + placed(change, fine, frame.back)], dim=1)
 
     def edit_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
-        """Edit images; what is not intervened on is not touched: (n, levels, 1, 3, s, s)."""
+        """Edit images; what is not intervened on is not touched: (n, levels, 1, 2 + c, s, s)."""
         own = images.to(self.device)
         frame, able = self._frame(own)
         factual = self._coded(codes)
@@ -211,7 +210,7 @@ class EditGenerator(LearntGenerator):
         guidance: float | None = None,
     ) -> Edit:
         """Give the edits of images under each level, see `citlr.generators.base.EditingGenerator`."""
-        check_images(images, self.size)
+        check_images(images, self.size, self.channels)
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         request = Request(names, tuple(levels), guidance=None if guidance is None else float(guidance))
         found = self.in_batches(images, frame, request, self.edit_batch)[:, :, 0]

@@ -20,7 +20,7 @@ def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, r
 
     A statistic for every kind of edit and every block of its coefficients, by `answers` (width, coefficients), and one
     for the finest bands of the film in every cell, which no summary may hold. `influences` (patients, width) and
-    `pixels` (patients, s * s) are those under the null, whose sums are the differences. A flipped sign leaves their
+    `pixels` (patients, c * s * s) are those under the null, whose sums are the differences. A flipped sign leaves their
     covariance as it is, so that all redraws are measured by the same yardstick (sign-flipping score test, Hemerik,
     Goeman and Finos 2020). Statistics of few and of many numbers are compared by their tails, each a gamma fitted to
     its own redraws.
@@ -33,7 +33,7 @@ def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, r
     parts = [np.flatnonzero(blocks == block) for block in range(blocks.max() + 1)]
     parts += [np.flatnonzero(family.columns(kind).numpy()) for kind in family.kinds]
     statistics = [score[:, part].sum(axis=1) for part in parts]
-    for band in fine_bands(pixels).swapaxes(0, 1):
+    for band in fine_bands(pixels, family.channels).swapaxes(0, 1):
         cells = cell_energy(signs @ (band / (np.sqrt((band**2).sum(axis=0)) + TINY)))
         statistics += [cells.sum(axis=(1, 2)), *cells.reshape(len(signs), -1).T]
     tails = np.stack([_tail(statistic) for statistic in statistics])
@@ -41,11 +41,11 @@ def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, r
     return float((largest >= largest[0]).mean())
 
 
-def fine_bands(maps: Floats) -> Floats:
-    """Take the finest bands (k, FINE, s * s) of maps (k, s * s)."""
-    size = round(maps.shape[-1] ** 0.5)
+def fine_bands(maps: Floats, channels: int = 1) -> Floats:
+    """Take the finest bands (k, c * FINE, s * s) of maps (k, c * s * s), those of the first axis first."""
+    size = round((maps.shape[-1] // channels) ** 0.5)
     parts = bands(torch.from_numpy(maps).float().reshape(-1, 1, size, size))
-    found: Floats = parts[:, :FINE].flatten(2).double().numpy()
+    found: Floats = parts[:, :FINE].reshape(len(maps), channels * FINE, -1).double().numpy()
     return found
 
 

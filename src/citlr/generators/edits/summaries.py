@@ -3,7 +3,8 @@
 An image's summary holds the grey values in the atlas' frame, the energy of its bands there, and its own way into the
 atlas: shade, contrast and displacement show in different parts of it. More numbers say less: their error has to be
 learnt from the same patients. How a summary answers to an edit is measured by editing: registration sees a part of a
-displacement only, and takes shade for displacement, so that no formula knows it.
+displacement only, and takes shade for displacement, so that no formula knows it. Colour it does not see: how opponent
+colours answer to their own kinds of change, the formula knows.
 """
 
 from __future__ import annotations
@@ -13,11 +14,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.generators.edits.atlas import BATCH, register
-from citlr.generators.edits.family import DISPLACEMENTS, LOCAL, Family, Frame, apply, bands, tones
+from citlr.generators.edits.axes import OPPONENTS, axes
+from citlr.generators.edits.family import (
+    CHANNELS,
+    DISPLACEMENTS,
+    LOCAL,
+    SHADES,
+    TONES,
+    Family,
+    Frame,
+    apply,
+    bands,
+    tones,
+)
 from citlr.generators.edits.warps import inverse, resized, warp
 
-# Points along a side: of grey values, of energies and displacements.
+# Points along a side: of grey values, of energies and displacements; of opponent colours, which vary less from place to
+# place, fewer each.
 GREYS, CELLS = 16, 8
+TINTS, TINT_CELLS = 8, 4
 BANDS = 3
 # Below this standard deviation (squared) a band is as good as empty: its logarithm says nothing of the image.
 EMPTY = 2e-4
@@ -31,32 +46,52 @@ COARSE = 8
 
 
 def summaries(images: Tensor, forth: Tensor) -> Tensor:
-    """Summarise images (n, 1, s, s) whose registration at their own size is `forth`: (n, width)."""
-    registered = warp(images, forth)
-    greys = functional.adaptive_avg_pool2d(registered, GREYS).flatten(1)
+    """Summarise images (n, c, s, s) whose registration at their own size is `forth`: (n, width)."""
+    luminance, *opponents = torch.split(axes(warp(images, forth)), 1, dim=1)
     moved = functional.adaptive_avg_pool2d(forth * (64 / images.shape[-1]), CELLS).flatten(1)
-    energies = (_energy(bands(registered)[:, :BANDS]) + EMPTY).log().flatten(1)
-    return torch.cat([greys, energies, moved], dim=1)
+    found = [*_of_axis(luminance, GREYS, CELLS), moved]
+    for own in opponents:
+        found += _of_axis(own, TINTS, TINT_CELLS)
+    return torch.cat(found, dim=1)
 
 
-def width() -> int:
+def _of_axis(registered: Tensor, points: int, cells: int) -> list[Tensor]:
+    values = functional.adaptive_avg_pool2d(registered, points).flatten(1)
+    return [values, (_energy(bands(registered)[:, :BANDS] ** 2, cells) + EMPTY).log().flatten(1)]
+
+
+def width(channels: int = 1) -> int:
     """Length of a summary."""
-    return GREYS**2 + (BANDS + 2) * CELLS**2
+    grey = GREYS**2 + (BANDS + 2) * CELLS**2
+    return grey + (OPPONENTS * (TINTS**2 + BANDS * TINT_CELLS**2) if channels > 1 else 0)
 
 
-def _energy(of: Tensor, other: Tensor | None = None) -> Tensor:
-    """Local mean of a square, or of a product of two, in cells: (n, c, CELLS, CELLS)."""
-    return functional.adaptive_avg_pool2d(of * (of if other is None else other), CELLS)
+def _spans(axis: int) -> tuple[slice, slice]:
+    """Places in a summary of the values of an axis, and of its energies."""
+    points, cells = (TINTS, TINT_CELLS) if axis else (GREYS, CELLS)
+    values, energies = points**2, BANDS * cells**2
+    start = width() + (axis - 1) * (values + energies) if axis else 0
+    return slice(start, start + values), slice(start + values, start + values + energies)
+
+
+def _energy(product: Tensor, cells: int) -> Tensor:
+    """Local mean of a product in cells: (n, c, cells, cells)."""
+    return functional.adaptive_avg_pool2d(product, cells)
+
+
+def way_of(images: Tensor, atlas: Tensor) -> Tensor:
+    """Register images (n, c, s, s): displacements (n, 2, s, s) into the atlas."""
+    return resized(register(images, atlas), images.shape[-1])
 
 
 def frame_of(images: Tensor, atlas: Tensor) -> Frame:
-    """Register images (n, 1, s, s), at their own size."""
-    forth = resized(register(images, atlas), images.shape[-1])
+    """Register images (n, c, s, s), there and back."""
+    forth = way_of(images, atlas)
     return Frame(forth, inverse(forth))
 
 
 def edited(family: Family, images: Tensor, coefficients: Tensor, frame: Frame, added: Tensor | None = None) -> Tensor:
-    """Edit images (n, 1, s, s) by coefficients (n, width), and what is added; nothing changes nothing."""
+    """Edit images (n, c, s, s) by coefficients (n, width), and what is added; nothing changes nothing."""
     if not coefficients.any() and (added is None or not added.any()):
         return images
     done = []
@@ -70,43 +105,64 @@ def edited(family: Family, images: Tensor, coefficients: Tensor, frame: Frame, a
 
 def formula(family: Family, registered: Tensor) -> Tensor:
     """Give the derivative (width, coefficients) of the mean summary, if registration sees no shade."""
-    table = torch.zeros(width(), family.width)
-    greys, energies = slice(0, GREYS**2), slice(GREYS**2, GREYS**2 + BANDS * CELLS**2)
-    own = bands(registered)
-    # An energy answers by twice the product of band and change, against the energy.
-    level = functional.interpolate(_energy(own[:, :BANDS]) + EMPTY, size=registered.shape[-2:], mode="nearest")
-    basis = {"contrast": own, "tone": tones(registered)}
+    table = torch.zeros(width(family.channels), family.width)
+    moves = slice(width() - 2 * CELLS**2, width())
+    each = [_Axis(number, one) for number, one in enumerate(torch.split(axes(registered), 1, dim=1))]
+    curves = tones(each[0].registered)
     for field in family.fields:
         bumps = field.unit * torch.einsum("yi,xj->ijyx", *field.axes(family.size))
         bumps = bumps.reshape(-1, 1, family.size, family.size)
         if field.kind in DISPLACEMENTS:
             moved = torch.zeros(len(bumps), 2, family.size, family.size)
             moved[:, field.channel] = -SEEN * bumps[:, 0]
-            table[energies.stop :, field.span] = functional.adaptive_avg_pool2d(moved, CELLS).flatten(1).T
+            table[moves, field.span] = functional.adaptive_avg_pool2d(moved, CELLS).flatten(1).T
             continue
-        if field.kind == "shade":
-            change, answer = bumps, (own[:, :BANDS] / level).mean(dim=0, keepdim=True) * bands(bumps)[:, :BANDS]
+        own = each[field.axis]
+        if field.kind in SHADES:
+            own.answers(table[:, field.span], bumps, None)
         else:
-            channel = basis[field.kind][:, [field.channel]]
-            change = bumps * channel.mean(dim=0, keepdim=True)
-            answer = bumps * (own[:, :BANDS] * bands(channel)[:, :BANDS] / level).mean(dim=0, keepdim=True)
-        table[greys, field.span] = functional.adaptive_avg_pool2d(change, GREYS).flatten(1).T
-        table[energies, field.span] = functional.adaptive_avg_pool2d(2 * answer, CELLS).flatten(1).T
+            basis = curves if field.kind in TONES else own.bands
+            own.answers(table[:, field.span], bumps, basis[:, [field.channel]])
     return table
+
+
+class _Axis:
+    """One axis of registered images (n, 1, s, s), and how its part of a summary answers."""
+
+    def __init__(self, number: int, registered: Tensor) -> None:
+        self.registered, self.bands = registered, bands(registered)
+        self.points, self.cells = (TINTS, TINT_CELLS) if number else (GREYS, CELLS)
+        self.spans = _spans(number)
+        energy = _energy(self.bands[:, :BANDS] ** 2, self.cells) + EMPTY
+        self.level = functional.interpolate(energy, size=registered.shape[-2:], mode="nearest")
+
+    def answers(self, table: Tensor, bumps: Tensor, channel: Tensor | None) -> None:
+        """Write into a table (width, k) what bumps (k, 1, s, s) change, of a channel (n, 1, s, s) or by themselves."""
+        own = self.bands[:, :BANDS]
+        # An energy answers by twice the product of band and change, against the energy.
+        if channel is None:
+            change, answer = bumps, (own / self.level).mean(dim=0, keepdim=True) * bands(bumps)[:, :BANDS]
+        else:
+            change = bumps * channel.mean(dim=0, keepdim=True)
+            answer = bumps * (own * bands(channel)[:, :BANDS] / self.level).mean(dim=0, keepdim=True)
+        values, energies = self.spans
+        table[values] = functional.adaptive_avg_pool2d(change, self.points).flatten(1).T
+        table[energies] = _energy(2 * answer, self.cells).flatten(1).T
 
 
 def measured(family: Family, images: Tensor, frame: Frame, atlas: Tensor, *, seed: int) -> Tensor:
     """Measure the derivative (width of a summary, coefficients) on images that are edited at random, to and fro.
 
-    Displacements of single organs are measured apart from all other kinds: their random edits would drown those.
+    Displacements of single organs are measured apart from all other kinds: their random edits would drown those. What
+    changes opponent colours only is left to the formula.
     """
     random = torch.Generator().manual_seed(seed % 2**63)
     table = formula(family, warp(images, frame.forth))
     local = family.columns(LOCAL)
-    for columns in (~local, local):
+    for columns in (~local & family.columns(tuple(CHANNELS)), local):
         coefficients = torch.randn(len(images), family.width, generator=random) * SPREAD * columns
         for field in family.fields:
-            if field.kind == "shade":
+            if field.kind in SHADES:
                 coefficients[:, field.span] *= 0.8 if field.grid <= COARSE else 0.0
         table += _correction(family, images, frame, atlas, coefficients, table)
     return table
@@ -123,7 +179,7 @@ def _correction(
     ends = []
     for way in (1, -1):
         there = edited(family, images, way * coefficients, frame)
-        ends.append(summaries(there, resized(register(there, atlas), family.size)))
+        ends.append(summaries(there, way_of(there, atlas)))
     rest = (ends[0] - ends[1]) / 2 - coefficients @ table.T
     scale = coefficients.pow(2).mean(dim=0)
     normal = coefficients.T @ coefficients / len(images) + torch.diag(TRUST * scale + 1e-6)
