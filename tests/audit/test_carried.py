@@ -105,7 +105,7 @@ def test_a_probe_that_reads_nothing_makes_the_share_unknown_and_the_gate_fail() 
     assert not found.shares
     (gate,) = gate_effectiveness(Evidence(GateConfig(), _faithful(), found))
     assert not gate.passed
-    assert "cannot be told from chance" in gate.text
+    assert "no better than chance" in gate.text
 
 
 def test_the_gate_holds_the_share_at_the_size_of_the_model() -> None:

@@ -78,7 +78,7 @@ def test_errors_name_the_key_and_what_would_do(tmp_path: Path, text: str, said: 
         (BASE + "quality: *nowhere", "undefined alias"),
         (BASE + "seed: 2024-02-31", "not valid YAML"),
         (BASE + "? {a: b}\n: 1", "keys are names"),
-        (BASE + "report: !!set {gallery}", "is of no setting"),
+        (BASE + "report: !!set {gallery}", "none that a setting has"),
         (BASE + "test: {margin: '0.05'}", "give a number, without quotes"),
         (BASE + "generator: {options: {size: 64}}", "give generator.size"),
         (BASE + "x1: 1\nx2: 1\nx3: 1\nx4: 1\nx5: 1\nx6: 1\nx7: 1", "and 2 more"),

@@ -213,6 +213,10 @@ def test_the_page_runs_as_it_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    rows = [(n, n, sex, draw) for n in range(60) for sex in "FM" for draw in range(2)]
+    mine = pd.DataFrame(rows, columns=["img", "pat", "sex", "draw"])
+    score = np.random.default_rng(0).random((60, 2)).repeat(4, axis=0)
+    mine.assign(edema=score[:, 0], effusion=score[:, 1]).to_csv(tmp_path / "mine.csv", index=False)
     assert commands("predictions.md")
     for words in commands("predictions.md"):
         done = citlr(*words, cwd=tmp_path)

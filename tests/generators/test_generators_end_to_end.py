@@ -320,6 +320,6 @@ def test_a_probe_no_better_than_chance_says_unknown(world) -> None:
     meter.add(images, np.repeat(images[:, None, None], 2, axis=1), ["a"] * 4)
     report = meter.report()
     assert report.effectiveness == {}
-    assert "cannot be told from chance" in report.notes[0]
+    assert "no better than chance" in report.notes[0]
     assert report.fid is None
     assert any("too few" in note for note in report.notes)

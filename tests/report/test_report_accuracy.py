@@ -85,8 +85,8 @@ def test_json_goes_there_and_back_and_an_audit_of_before_is_read(tmp_path):
     path.write_text(json.dumps(content))
     before = read_result(path)
     assert before.accuracy is None
-    assert "This audit was made before citlr measured accuracy" in section(before)
-    assert "This audit was made before citlr measured accuracy" in model_card(before)
+    assert "This audit is of before accuracy was measured" in section(before)
+    assert "This audit is of before accuracy was measured" in model_card(before)
 
 
 def test_the_table_has_a_row_for_every_measure_and_says_why_one_is_missing():

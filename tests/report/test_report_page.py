@@ -192,7 +192,7 @@ def test_an_audit_that_holds_nothing_says_so_in_every_section():
         "Not run: this audit has no placebo",
         "Not run: this audit has no planted bias",
         "None was computed in this audit.",
-        "The audit did not record who was left out.",
+        "The audit recorded no flow of exclusions.",
         "The audit recorded no counts.",
         "The audit recorded no provenance",
     ):

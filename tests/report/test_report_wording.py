@@ -41,7 +41,7 @@ def test_an_effect_within_the_generators_error_says_so():
 
 @pytest.mark.parametrize(
     ("error", "says"),
-    [(None, "Not known"), (0.0, "changes none of the model"), (0.011, "a standard error of 1.1 percentage points")],
+    [(None, "Not known"), (0.0, "moves none of the model"), (0.011, "a standard error of 1.1 percentage points")],
 )
 def test_the_report_says_what_the_generator_cannot_know(error, says):
     result = make_result(tests=(row(mean_error=error, psi_error=error),))

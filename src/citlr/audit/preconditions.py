@@ -50,11 +50,11 @@ def require_buildable(settings: GeneratorConfig) -> None:
         generator = generator_from(settings)
         generator.rehearse()
     except (InputError, MissingExtraError) as error:
-        raise InputError(f"The settings of `generator` do not go together: {error}") from error
+        raise InputError(f"The generator cannot be built as `generator` asks: {error}") from error
     except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
         # Of the networks' own library.
         raise InputError(
-            f"The settings of `generator` do not go together ({shortened(str(error))}): take a preset as it is, or "
+            f"The generator cannot be built as `generator` asks ({shortened(str(error))}): take a preset as it is, or "
             "change generator.options."
         ) from error
     accelerator = generator.config.accelerator

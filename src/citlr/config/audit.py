@@ -92,7 +92,7 @@ class AuditConfig(Section):
                 raise ValueError(f"generator.hold names '{name}', neither a label nor a covariate of the cohort.{near}")
         if self.generator.kind == IMAGES and self.quality.learning_curve:
             raise ValueError(
-                "quality.learning_curve trains the generator again, and kind: images has none that could be trained: "
+                "quality.learning_curve trains the generator again, and of generator.kind images nothing is trained: "
                 "leave it out"
             )
         options = self.generator.options

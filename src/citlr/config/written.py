@@ -99,7 +99,7 @@ def _build(node: yaml.Node, kind: Any) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, kinds)
     if node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
-        raise yaml.YAMLError(f"the tag {node.tag} is of no setting: write text, a number, a list or a mapping")
+        raise yaml.YAMLError(f"a value of the kind {node.tag} is none that a setting has")
     if isinstance(node, yaml.SequenceNode):
         within = [one for kind in kinds if get_origin(kind) in (tuple, list) for one in get_args(kind)]
         element = next((one for one in within if one is not Ellipsis), Any)

@@ -65,8 +65,8 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
         passed = shift is not None and abs(shift) <= limit
         if shift is None:
             text = (
-                f"The drift of the held '{label}' is unknown: what its probe reads cannot be told from chance. More "
-                "training images with and without it would let a probe read it."
+                f"The drift of the held '{label}' is unknown: its probe reads no better than chance. More training "
+                "images with and without it would let a probe read it."
             )
         else:
             text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."

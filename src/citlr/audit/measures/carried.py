@@ -56,9 +56,7 @@ def measure_carried(
         else:
             shares[name] = share
     if unread:
-        note = (
-            f"At {size} pixels what the probe reads of real images of {', '.join(unread)} cannot be told from chance."
-        )
+        note = f"At {size} pixels the probe reads real images of {', '.join(unread)} no better than chance."
         return Carried(size, {}, note)
     return Carried(size, shares)
 

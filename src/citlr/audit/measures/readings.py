@@ -52,7 +52,7 @@ def carried_by(
         return carried_slope(*numbers, frame, attribute=attribute, levels=levels, hold=hold, size=probes.size)
     if not probes.trusted[attribute]:
         note = (
-            f"At {probes.size} pixels what the probe of '{attribute}' reads cannot be told from chance (mean accuracy "
+            f"At {probes.size} pixels the probe of '{attribute}' reads no better than chance (mean accuracy "
             f"{probes.accuracy[attribute]:.2f} on the validation split)."
         )
         return Carried(probes.size, {}, note)

@@ -174,9 +174,7 @@ def open_ended(values: pd.Series) -> pd.Series:
 def resolve(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:
     """Give one row per key where several rows may disagree."""
     if policy not in POLICIES:
-        raise InputError(
-            f"conflicts is '{policy}'; for patients whose records disagree it can be {', '.join(POLICIES)}."
-        )
+        raise InputError(f"'{policy}' is not a policy for patients with several values; known: {', '.join(POLICIES)}.")
     known = frame[frame[value] != UNKNOWN]
     counts = known.groupby([key, value], sort=False).agg(n=(value, "size")).reset_index()
     counts["order"] = np.arange(len(counts))

@@ -24,7 +24,7 @@ def axes(images: Tensor) -> Tensor:
     Examples
     --------
     >>> image = torch.tensor([0.5, 0.5, 0.5]).view(1, 3, 1, 1)
-    >>> axes(image).flatten().add(0.0).round(decimals=4).tolist()
+    >>> axes(image).flatten().abs().round(decimals=4).tolist()
     [0.5, 0.0, 0.0]
     """
     return images if images.shape[1] == 1 else _turned(_AXES, images)

@@ -195,8 +195,8 @@ class QualityMeter:
         sums = sum((one.sums for one in shards), np.zeros(3))
         null, count = sum(one.null for one in shards), sum(one.count for one in shards)
         notes = [
-            f"What the probe of '{name}' reads cannot be told from chance (mean accuracy "
-            f"{self.probes.accuracy[name]:.2f} on the validation split): its numbers are unknown."
+            f"The probe of '{name}' reads no better than chance (mean accuracy {self.probes.accuracy[name]:.2f} on the "
+            "validation split): what it says is unknown."
             for name in readings
             if not self.probes.trusted[name]
         ]

@@ -24,7 +24,7 @@ MEASURES: dict[str, tuple[str, str, bool]] = {
     "intercept": ("Intercept", "0 is calibrated", False),
     "slope": ("Slope", "1 is calibrated", False),
 }
-MISSING = "This audit was made before citlr measured accuracy: run `citlr audit` again, which keeps what is done."
+MISSING = "This audit is of before accuracy was measured: test it again with `citlr audit`, which keeps what is done."
 
 
 def masked(result: AuditResult, *, below: int) -> Accuracy | None:

@@ -48,7 +48,7 @@ def generator_error(result: AuditResult) -> str:
         "with the patients of that sample weighted anew, and redrawn images were changed accordingly."
     )
     if not any(row.mean_error or row.psi_error for row in known):
-        return f"{opening} This changes none of the model’s outputs."
+        return f"{opening} That moves none of the model’s outputs."
     return (
         f"{opening} This changes the mean effect of {worst.label} by a standard error of "
         f"{points(worst.mean_error or 0.0)}, the largest of all labels. The intervals and the equivalence p-values "
