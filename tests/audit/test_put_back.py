@@ -26,6 +26,7 @@ from citlr.exchange.closed import export_blind
 from citlr.generators.composition import move_and_put_back
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.invariance.generator_error import Replicates
+from citlr.invariance.records import beyond
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 from citlr.predictors.specs import InputSpec
@@ -135,6 +136,21 @@ def test_a_model_that_reads_the_level_is_called_dependent(moving: Counterfactual
     assert found.turned.estimate < 0.05
     assert found.psi.low > 0.5
     assert found.mean_effect.low > 0.5
+
+
+def test_what_moving_does_not_change_needs_no_margin(cohort: Cohort) -> None:
+    """Edits that add and do not move: a small dependence is not laid to marks that are not there."""
+    still = redrawn(EditingOracle, cohort)
+    responses = answers("left", still, cohort)
+    values = responses.values.copy()
+    values[8:] = values[8:, :1]  # eight images of 120 depend
+    exact = replace(responses, values=values)
+    rows = schema_rows(assess(exact, **SETTINGS.model_dump()))
+    (found,) = measure_put_back(exact, settings=SETTINGS, replicates=None)
+    assert (rows[0].verdict, found.turned.estimate) == ("dependence", 0.0)
+    assert not beyond(found.psi, found.mean_effect, SETTINGS.margin)
+    evidence = Evidence(GateConfig(), None, Carried(SIDE, {}, ""), rows=rows, put_back=(found,))  # type: ignore[arg-type]
+    assert [gate.passed for gate in gate_put_back(evidence)] == [True]
 
 
 def test_images_that_are_put_back_are_answered_once_and_only_for_edits(
