@@ -34,7 +34,7 @@ from citlr.predictors.specs import InputSpec
 COUNT, SIDE = 120, 32
 IDS = [f"i{n:03d}" for n in range(COUNT)]
 LEVELS = ("F", "M")
-SETTINGS = TestConfig(margin=0.05)
+SETTINGS = TestConfig(margin=0.05, randomizations=199)
 
 
 class Moving(EditingOracle):
