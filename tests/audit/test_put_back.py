@@ -125,6 +125,14 @@ def test_a_model_that_reads_the_marks_of_moving_is_not_called_dependent(
     assert (before, after) == ("dependence", "inconclusive")
     assert "put back on edema" in reason
     assert "may read what interpolation leaves" in reason
+    limits = GateConfig()
+    rows = schema_rows(assess(answers("grain", moving, cohort), **SETTINGS.model_dump() | {"margin": 0.9}))
+    found = measure_put_back(answers("grain", moving, cohort), settings=SETTINGS, replicates=None)
+    small = tuple(replace(row, margin=0.05) for row in rows)
+    evidence = Evidence(limits, None, Carried(SIDE, {}, ""), rows=small, put_back=found)  # type: ignore[arg-type]
+    (gate,) = gate_put_back(evidence)
+    assert gate.passed
+    assert gate.text.endswith("That may pass for a dependence. None is claimed.")
     # Who waives the gate gets the verdict.
     assert judged(answers("grain", moving, cohort), GateConfig(put_back=False))[1] == "dependence"
 

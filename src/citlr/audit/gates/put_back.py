@@ -36,6 +36,11 @@ def _of_label(found: PutBack, row: TestRow, several: bool) -> Gate:
     # What moving does not change, it does not explain.
     told = beyond(found.psi, found.mean_effect, row.margin) or not turned.estimate
     passed = row.verdict != "dependence" or told
+    if passed and turned.estimate > row.margin:
+        claimed = (
+            "The dependence is larger by more than the margin" if row.verdict == "dependence" else "None is claimed"
+        )
+        text += f" That may pass for a dependence. {claimed}."
     if not passed:
         text += (
             f" Beyond that, no effect is shown to exceed the margin of {row.margin:g} (psi {found.psi.estimate:.4f} "
