@@ -55,10 +55,23 @@ def test_what_goes_with_the_stratum_is_no_merit() -> None:
     rng = np.random.default_rng(1)
     strata = rng.integers(0, 2, 2000)
     there = rng.random(2000) < np.where(strata == 1, 0.9, 0.1)
-    assert told_apart(strata + 0.01 * rng.normal(size=2000), there, strata) > 0.001
-    assert told_apart(strata + 0.0 * strata, there, np.zeros(2000, dtype=int)) < 1e-10
-    assert told_apart(there + rng.normal(size=2000), there, strata) < 1e-10
-    assert told_apart(rng.normal(size=4), np.ones(4, dtype=bool), np.zeros(4, dtype=int)) == 1.0
+    assert told_apart(strata + 0.01 * rng.normal(size=2000), there, strata, range(2000)) > 0.001
+    assert told_apart(strata + 0.0 * strata, there, np.zeros(2000, dtype=int), range(2000)) < 1e-10
+    assert told_apart(there + rng.normal(size=2000), there, strata, range(2000)) < 1e-10
+    assert told_apart(rng.normal(size=4), np.ones(4, dtype=bool), np.zeros(4, dtype=int), range(4)) == 1.0
     # At the null the p-values are even.
-    values = [told_apart(rng.normal(size=60), there[:60], strata[:60]) for _ in range(400)]
+    values = [told_apart(rng.normal(size=60), there[:60], strata[:60], range(60)) for _ in range(400)]
     assert np.mean(np.array(values) < 0.1) == pytest.approx(0.1, abs=0.04)
+
+
+def test_many_images_of_few_patients_are_few_patients() -> None:
+    """Images of a patient are alike: as if they were others, chance would pass for a reading."""
+    rng = np.random.default_rng(2)
+    found = []
+    for _ in range(300):
+        score, there = rng.normal(size=24), np.arange(24) % 2 == 0
+        once = told_apart(score, there, np.zeros(24, dtype=int), range(24))
+        images = [np.repeat(one, 10) for one in (score, there, np.zeros(24, dtype=int), np.arange(24))]
+        assert told_apart(*images) == pytest.approx(once, abs=1e-9)
+        found.append(once)
+    assert np.mean(np.array(found) < 0.1) == pytest.approx(0.1, abs=0.05)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from citlr.audit.gates.evidence import Evidence, with_rows
 from citlr.audit.measures.unexplained import FINER, LOST
 from citlr.audit.results.records import Agreement, Gate, Unexplained
 from citlr.config import GateConfig
 from citlr.invariance.records import Estimate, TestRow
-
-if TYPE_CHECKING:
-    from citlr.audit.gates.evidence import Evidence
 
 
 def gate_agreement(evidence: Evidence) -> Iterator[Gate]:
@@ -80,17 +77,13 @@ def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
 
 def difference_gates(unexplained: Sequence[Unexplained], rows: Sequence[TestRow], limits: GateConfig) -> Iterator[Gate]:
     """Give the gates of what was measured; see `gate_unexplained`."""
-    verdicts = {(row.label, row.contrast): row for row in rows}
-    several = len({row.contrast for row in rows}) > 1
-    for one in unexplained if limits.unexplained else ():
-        row = verdicts.get((one.label, one.contrast))
-        if row is not None:
-            yield _of_difference(one, row, several)
+    if limits.unexplained:
+        for one, row, which in with_rows(unexplained, rows):
+            yield _of_difference(one, row, f"unexplained difference on {one.label}{which}")
 
 
-def _of_difference(found: Unexplained, row: TestRow, several: bool) -> Gate:
+def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
     first, second = found.contrast
-    name = f"unexplained difference on {found.label}" + (f", {second} against {first}" if several else "")
     if found.difference is None or found.rest is None:
         text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
         return Gate(name, None, row.margin, True, text, "model", found.label, found.contrast)

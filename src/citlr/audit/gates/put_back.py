@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from citlr.audit.gates.evidence import Evidence, with_rows
 from citlr.audit.measures.put_back import PutBack
 from citlr.audit.results.records import Gate
 from citlr.invariance.records import TestRow, beyond
 
-if TYPE_CHECKING:
-    from citlr.audit.gates.evidence import Evidence
-
 
 def gate_put_back(evidence: Evidence) -> Iterator[Gate]:
     """Hold every dependence against what moving alone does: it has to exceed the margin beyond that."""
-    verdicts = {(row.label, row.contrast): row for row in evidence.rows}
-    several = len({row.contrast for row in evidence.rows}) > 1
-    for one in evidence.put_back if evidence.limits.put_back else ():
-        row = verdicts.get((one.label, one.contrast))
-        if row is not None:
-            yield _of_label(one, row, several)
+    if evidence.limits.put_back:
+        for one, row, which in with_rows(evidence.put_back, evidence.rows):
+            yield _of_label(one, row, f"put back on {one.label}{which}")
 
 
-def _of_label(found: PutBack, row: TestRow, several: bool) -> Gate:
-    first, second = found.contrast
-    name = f"put back on {found.label}" + (f", {second} against {first}" if several else "")
+def _of_label(found: PutBack, row: TestRow, name: str) -> Gate:
     turned = found.turned
     what = (
         f"turns {turned.estimate:.1%} of the decisions"

@@ -74,25 +74,31 @@ def cross_read(
     return read
 
 
-def told_apart(score: Floats, there: npt.NDArray[np.bool_], strata: Integers) -> float:
+def told_apart(score: Floats, there: npt.NDArray[np.bool_], strata: Integers, patients: npt.ArrayLike) -> float:
     """Give the one-sided p-value of scores (n,) that are higher where something is there, within strata (n,).
 
     The rank sums of the strata are added, each over its size (van Elteren 1960): what goes with the other group of
-    targets is no merit. 1 where no stratum has both.
+    targets is no merit. Images of a patient (n,) that are alike in both count once, by their mean: more of them say
+    little more. 1 where no stratum has both.
 
-    >>> told_apart(np.arange(20.0), np.arange(20) > 9, np.zeros(20, dtype=int)) < 0.001
+    >>> told_apart(np.arange(20.0), np.arange(20) > 9, np.zeros(20, dtype=int), np.arange(20)) < 0.001
     True
     """
+    person = np.unique(np.asarray(patients).astype(str), return_inverse=True)[1]
+    units, own = np.unique(np.stack([person, strata, there], axis=1), axis=0, return_inverse=True)
+    own = own.reshape(-1)
+    score = np.bincount(own, weights=score) / np.bincount(own)
+    strata, there = units[:, 1], units[:, 2].astype(bool)
     total = variance = 0.0
     for stratum in np.unique(strata):
         rows = strata == stratum
-        count, own = int(rows.sum()), int(there[rows].sum())
-        if 0 < own < count:
+        count, found = int(rows.sum()), int(there[rows].sum())
+        if 0 < found < count:
             ranks = rankdata(score[rows])
-            total += (float(ranks[there[rows]].sum()) - own * (count + 1) / 2) / (count + 1)
+            total += (float(ranks[there[rows]].sum()) - found * (count + 1) / 2) / (count + 1)
             variance += (
-                own
-                * (count - own)
+                found
+                * (count - found)
                 / (count * (count - 1))
                 * float(((ranks - ranks.mean()) ** 2).sum())
                 / (count + 1) ** 2

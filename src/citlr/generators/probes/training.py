@@ -177,8 +177,11 @@ def _tells(
 ) -> bool:
     """Say whether readings (n, levels) are better than chance, at half the network's level: it is the second to try."""
     if len(target.centres) > 2:
-        return _follows(target.numbers(read), frame[target.name].to_numpy(dtype=np.float64), TRUST / 2)
-    each = [told_apart(read[:, level], codes == level, strata) for level in range(len(target.levels))]
+        numbers = pd.DataFrame({"read": target.numbers(read), "true": frame[target.name].to_numpy(dtype=np.float64)})
+        means = numbers.groupby(frame["patient_id"].to_numpy()).mean()
+        return _follows(means["read"].to_numpy(), means["true"].to_numpy(), TRUST / 2)
+    patients = frame["patient_id"]
+    each = [told_apart(read[:, level], codes == level, strata, patients) for level in range(len(target.levels))]
     return max(each) < TRUST / 2 / len(target.levels)
 
 
