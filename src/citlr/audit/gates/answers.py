@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from citlr.audit.gates.evidence import Evidence, with_rows
 from citlr.audit.measures.unexplained import FINER, LOST
 from citlr.audit.results.records import Agreement, Gate, Unexplained
 from citlr.config import GateConfig
 from citlr.invariance.records import Estimate, TestRow
+
+if TYPE_CHECKING:
+    from citlr.audit.gates.evidence import Evidence
+
+
+class OfRow(Protocol):
+    """What was measured of one label at one contrast."""
+
+    @property
+    def label(self) -> str:
+        """The label."""
+
+    @property
+    def contrast(self) -> tuple[str, str]:
+        """The two levels."""
+
+
+Measured = TypeVar("Measured", bound=OfRow)
+
+
+def with_rows(measured: Sequence[Measured], rows: Sequence[TestRow]) -> Iterator[tuple[Measured, TestRow, str]]:
+    """Give what was measured beside the test of it, and what a gate's name ends with where there are many contrasts."""
+    of = {(row.label, row.contrast): row for row in rows}
+    several = len({row.contrast for row in rows}) > 1
+    for one in measured:
+        row = of.get((one.label, one.contrast))
+        if row is not None:
+            yield one, row, f", {one.contrast[1]} against {one.contrast[0]}" if several else ""
 
 
 def gate_agreement(evidence: Evidence) -> Iterator[Gate]:

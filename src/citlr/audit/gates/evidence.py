@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
 
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.put_back import PutBack
@@ -38,28 +36,3 @@ class Evidence:
     agreement: tuple[Agreement, ...] = ()
     unexplained: tuple[Unexplained, ...] = ()
     put_back: tuple[PutBack, ...] = ()
-
-
-class OfRow(Protocol):
-    """What was measured of one label at one contrast."""
-
-    @property
-    def label(self) -> str:
-        """The label."""
-
-    @property
-    def contrast(self) -> tuple[str, str]:
-        """The two levels."""
-
-
-Measured = TypeVar("Measured", bound=OfRow)
-
-
-def with_rows(measured: Sequence[Measured], rows: Sequence[TestRow]) -> Iterator[tuple[Measured, TestRow, str]]:
-    """Give what was measured beside the test of it, and what a gate's name ends with where there are many contrasts."""
-    of = {(row.label, row.contrast): row for row in rows}
-    several = len({row.contrast for row in rows}) > 1
-    for one in measured:
-        row = of.get((one.label, one.contrast))
-        if row is not None:
-            yield one, row, f", {one.contrast[1]} against {one.contrast[0]}" if several else ""

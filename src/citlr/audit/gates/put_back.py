@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from citlr.audit.gates.evidence import Evidence, with_rows
+from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.put_back import PutBack
 from citlr.audit.results.records import Gate
 from citlr.invariance.records import TestRow, beyond
+
+if TYPE_CHECKING:
+    from citlr.audit.gates.evidence import Evidence
 
 
 def gate_put_back(evidence: Evidence) -> Iterator[Gate]:
