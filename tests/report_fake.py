@@ -23,7 +23,7 @@ from citlr.audit.results.result import (
     SubgroupRow,
     TestRow,
 )
-from citlr.invariance.effects.accuracy import accuracy_by_level
+from citlr.invariance.effects.accuracy import Answers, accuracy_by_level
 from citlr.report.charts.gallery import Gallery, Strip
 
 LABELS = ("cardiomegaly", "edema", "consolidation", "atelectasis", "pleural effusion")
@@ -140,7 +140,7 @@ def make_accuracy(labels, levels, *, cases=30):
         last = np.flatnonzero((level == levels[-1]) & (truth == 1))
         truth[last[cases:]] = 0
         output = 1 / (1 + np.exp(-rng.normal(1.5 * truth - 1, 1)))
-        found = accuracy_by_level(output, truth, level, np.arange(level.size) // 2, label=label, levels=levels)
+        found = accuracy_by_level(Answers(label, output, truth, level, np.arange(level.size) // 2), levels=levels)
         groups += found[0]
         differences += found[1]
     return Accuracy(tuple(groups), tuple(differences))

@@ -151,6 +151,21 @@ def test_a_gate_that_fails_says_what_to_do_next() -> None:
     )
 
 
+def test_a_finding_that_moves_along_fails_the_gate_also_where_nobody_held_it() -> None:
+    """Else a model that reads the finding only is called dependent on the attribute."""
+
+    def gates(moved: float | None) -> list[Gate]:
+        quality = Quality(0.0, {}, None, None, {"view": 0.01}, None, "", (), off_target={"edema": moved})
+        found = replace(_faithful(), quality=quality)
+        return list(gate_drift(Evidence(GateConfig(), found, Carried(64, {}))))
+
+    assert [(gate.name, gate.passed) for gate in gates(-0.2)] == [("drift of view", True), ("drift of edema", False)]
+    assert "generator.hold" in gates(-0.2)[1].text
+    assert [gate.passed for gate in gates(0.04)] == [True, True]
+    # What no probe reads was not promised to stay.
+    assert [gate.name for gate in gates(None)] == ["drift of view"]
+
+
 def test_a_new_gate_is_a_function_and_a_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What withholds verdicts and what the page shows go through the registry, and ask no gate's name."""
 

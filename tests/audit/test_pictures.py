@@ -14,7 +14,7 @@ from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.readings import seen_at
 from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
 from citlr.audit.redrawing.pictures import Pictures
-from citlr.audit.stages import predict_stage
+from citlr.audit.stages import Asked, predict_stage
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
@@ -219,9 +219,7 @@ def test_a_model_that_reads_another_size_is_asked_again(cohort: Cohort) -> None:
         return predict_stage(
             Model(size),
             lambda: counterfactuals,
-            name="m",
-            settings={},
-            place="responses.parquet",
+            Asked("m", "responses.parquet"),
             after=("k",),
             narrator=Narrator(quiet=True),
         )

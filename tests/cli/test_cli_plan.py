@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from as_user import CONFIG, citlr
 
@@ -86,6 +88,24 @@ def test_what_an_audit_refuses_is_refused_in_the_same_words(
     assert plan.returncode == dry.returncode == real.returncode == 2
     assert says in plan.stderr
     assert plan.stderr == dry.stderr == real.stderr
+
+
+def test_what_goes_with_the_attribute_and_is_not_held_is_said_before_training(
+    configure: Callable[..., Path], world: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(world / "world" / "phantom.csv")
+    frame["ward"] = np.where(frame["sex"] == "male", "north", "south")
+    frame.loc[::5, "ward"] = "north"
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    note = "'ward' goes with 'sex'"
+    cohort = {"table": "table.csv", "covariates": ["view", "ward"]}
+    file = configure(cohort=cohort)
+    assert note in citlr("plan", file, "--quiet", cwd=tmp_path).stdout
+    done = citlr("audit", file, "--until", "cohort", cwd=tmp_path)
+    assert note in done.stdout + done.stderr
+    file = configure(cohort=cohort, generator={"hold": ["view", "ward"]})
+    done = citlr("audit", file, "--until", "cohort", cwd=tmp_path)
+    assert note not in done.stdout + done.stderr
 
 
 SHORT = {name: CONFIG["generator"]["options"][name] for name in ("ae_steps", "ae_channels", "unet_channels")} | {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from citlr.data.associations.measures import describe, write_description
+from citlr.data.associations.measures import describe, unheld, write_description
 from citlr.data.associations.plot import draw
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
@@ -119,3 +120,17 @@ def test_choices_and_files(cohort: Cohort, tmp_path: Path) -> None:
     assert frame.loc[frame["kind"] == "label", "n"].max() == 600
     with pytest.raises(InputError, match="is a file"):
         write_description(described, paths["md"])
+
+
+def test_what_goes_with_the_attribute_and_is_not_held_is_said(cohort: Cohort) -> None:
+    """By patient: twice as many images of the same patients show no more."""
+    with_view = replace(cohort, covariates=("view", "age"))
+    said = unheld(with_view, "race", ())
+    assert [note.split("'")[1] for note in said] == ["edema", "effusion", "view", "age"]
+    assert "generator.hold" in said[0]
+    assert [note.split("'")[1] for note in unheld(with_view, "race", ("edema", "age"))] == ["effusion", "view"]
+    assert unheld(cohort, "sex", ()) == ()
+    assert [note.split("'")[1] for note in unheld(with_view, "age", ())] == ["effusion", "view"]
+    random = np.random.default_rng(1)
+    chance = cohort.frame.assign(edema=(random.random(len(cohort)) < 0.1).astype(float))
+    assert unheld(replace(cohort, frame=chance, labels=("edema",)), "race", ()) == ()

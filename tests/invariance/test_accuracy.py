@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score, roc_auc_score
 
 from citlr.errors import InputError
-from citlr.invariance.effects.accuracy import FEWEST, MEASURES, accuracy_by_level
+from citlr.invariance.effects.accuracy import FEWEST, MEASURES, Answers, accuracy_by_level
 
 
 def simulated(patients: int, images: int, rng: np.random.Generator, *, both: bool = False) -> tuple[np.ndarray, ...]:
@@ -23,8 +23,8 @@ def simulated(patients: int, images: int, rng: np.random.Generator, *, both: boo
 
 
 def measured(*arrays, **changes):
-    settings = {"label": "edema", "levels": ["f", "m"], "threshold": 0.3} | changes
-    groups, differences = accuracy_by_level(*arrays, **settings)
+    settings = {"levels": ["f", "m"], "threshold": 0.3} | changes
+    groups, differences = accuracy_by_level(Answers("edema", *arrays), **settings)
     return {one.level: one for one in groups}, differences
 
 

@@ -125,3 +125,30 @@ def test_the_tail_is_told_where_the_pvalue_is_at_its_floor() -> None:
 def test_bad_settings(mixed: Responses, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         assess(mixed, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("threshold", "verdict"), [(0.5, "inconclusive"), (0.2, "dependence")])
+def test_no_model_is_equivalent_whose_decisions_are_all_alike(threshold: float, verdict: str) -> None:
+    """A network of a rare finding that never says more than .4, though it adds .1 to every second level."""
+    random = np.random.default_rng(0)
+    base = np.broadcast_to(random.uniform(0.05, 0.3, (600, 1, 1, 1)), (600, 2, 4, 1))
+    shifted = Responses.from_arrays(base + np.array([0.0, 0.1]).reshape(1, 2, 1, 1))
+    found = assess(shifted, margin=0.02, threshold=threshold)
+    assert found.verdict == verdict
+    assert ("operating point" in found.reason) is (verdict == "inconclusive")
+    assert assess(shifted, margin=0.02, outcome="probability").verdict == "dependence"
+
+
+def test_equivalence_needs_room_for_an_effect() -> None:
+    """What says the same of every image depends on nothing, and decisions have no other threshold."""
+    random = np.random.default_rng(0)
+    still = Responses.from_arrays(np.broadcast_to(random.uniform(0.05, 0.3, (600, 1, 1, 1)), (600, 2, 4, 1)))
+    few = Responses.from_arrays(np.broadcast_to((random.random((2000, 1, 1, 1)) < 0.005) * 1.0, (2000, 2, 4, 1)))
+    same = Responses.from_arrays(np.full((600, 2, 4, 1), 0.3))
+    for responses in (still, few, same):
+        assert assess(responses, margin=0.02).verdict == "equivalent"
+        assert assess(responses, margin=0.02, outcome="probability").verdict == "equivalent"
+    close = random.uniform(0.5, 0.51, (600, 1, 1, 1)) * np.array([0.9, 0.91]).reshape(1, 2, 1, 1)
+    found = assess(Responses.from_arrays(np.broadcast_to(close, (600, 2, 4, 1))), margin=0.02, outcome="probability")
+    assert found.verdict == "inconclusive"
+    assert "smaller margin" in found.reason

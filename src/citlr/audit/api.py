@@ -14,7 +14,7 @@ from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, rea
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.audit.stages import QUALITY, RESPONSES, predict_stage, quality_stage
+from citlr.audit.stages import QUALITY, RESPONSES, Asked, predict_stage, quality_stage
 from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig, parse_section
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -171,7 +171,7 @@ def _measured(
     stages.do(quality_stage(lambda: counterfactuals, splits, settings, **common))
     name = fingerprint([model.name, model.fingerprint()])[:16]  # a model may be called what no folder can be
     place = f"models/{name}/{RESPONSES}"
-    stages.do(predict_stage(model, lambda: counterfactuals, name=name, settings={}, place=place, **common))
+    stages.do(predict_stage(model, lambda: counterfactuals, Asked(name, place), **common))
     return read_faithfulness(stages.path(QUALITY)), read_responses(stages.path(place))
 
 

@@ -12,6 +12,7 @@ from citlr.audit.privacy import scrub
 from citlr.audit.redrawing.coin import coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.config import AuditConfig, GeneratorConfig, ModelConfig
+from citlr.data.associations.measures import unheld
 from citlr.data.cohort import Cohort
 from citlr.data.redrawn import read_redrawn
 from citlr.generators.learnt import LearntGenerator
@@ -31,6 +32,13 @@ def held(run: Run, cohort: Cohort) -> tuple[str, ...]:
     train = cohort.part("train").frame
     known = (*cohort.labels, *cohort.covariates)
     return tuple(name for name in run.config.generator.hold if name in known and len(train[name].dropna().unique()) > 1)
+
+
+def unheld_of(config: AuditConfig, cohort: Cohort) -> tuple[str, ...]:
+    """Say what goes with the attribute in the training split and is not held, before anything is trained."""
+    if config.generator.table is not None:  # of somebody else's images nothing is learnt here
+        return ()
+    return unheld(cohort.part("train"), config.cohort.attribute, config.generator.hold)
 
 
 def generator_of(run: Run, cohort: Cohort) -> LearntGenerator | ImagesOnDisk:

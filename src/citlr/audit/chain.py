@@ -16,6 +16,7 @@ from citlr.audit.assembly import (
     provenance,
     quality_settings_of,
     request_of,
+    unheld_of,
 )
 from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.measures.faithfulness import Faithfulness, read_faithfulness
@@ -31,6 +32,7 @@ from citlr.audit.stages import (
     QUALITY,
     RESPONSES,
     RESULT,
+    Asked,
     cohort_stage,
     fit_stage,
     predict_stage,
@@ -110,6 +112,8 @@ class Chain:
         record = self.do(cohort_stage(self.config.cohort, self.narrator))
         require_colour(self.config, self.whole.channels)
         self.narrator.say(f"cohort: {record.facts['images']} images")
+        for note in unheld_of(self.config, self.whole):
+            self.narrator.say(note)
         for name in self.config.models:
             if self.predictor(name) is not None:
                 for note in check_on_cohort(self.predictor_of(name), self.test_part, size=self.config.generator.size):
@@ -169,13 +173,12 @@ class Chain:
             if predictor is None:
                 self._answers(name)
                 continue
+            asked = settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"})
             self.do(
                 predict_stage(
                     predictor,
                     lambda: self.counterfactuals,
-                    name=name,
-                    settings=settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"}),
-                    place=place,
+                    Asked(name, place, asked),
                     after=(self.keys["generate"],),
                     narrator=self.narrator,
                     engine=self.engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -150,25 +150,32 @@ def redrawn_and_measured(
     return counterfactuals, read_faithfulness(stages.path(QUALITY)), fit
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How a model is asked: its `name`, the `place` of its answers, and the `settings` that they depend on."""
+
+    name: str
+    place: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 def predict_stage(
     predictor: Predictor,
     counterfactuals: Callable[[], Counterfactuals],
+    asked: Asked,
     *,
-    name: str,
-    settings: Mapping[str, Any],
-    place: str,
     after: tuple[str, ...],
     narrator: Narrator,
     engine: Engine | None = None,
 ) -> Stage:
     """Return the stage that runs a model on the originals and on all redrawn images."""
-    inputs = {"model": predictor.fingerprint(), "reads": predictor.input.size, "settings": dict(settings)}
+    inputs = {"model": predictor.fingerprint(), "reads": predictor.input.size, "settings": dict(asked.settings)}
 
     def work(folder: Path) -> dict[str, Any]:
         drawn = counterfactuals()
-        with narrator.progress(f"predict {name}", len(drawn.main)) as tick:
+        with narrator.progress(f"predict {asked.name}", len(drawn.main)) as tick:
             frame = predict_sets(predictor, drawn.sets, drawn.cohort, folder=folder / SCRATCH, tick=tick, engine=engine)
-        write_responses(folder / place, frame)
+        write_responses(folder / asked.place, frame)
         return {"model_sha256": inputs["model"], "answers": kind_of_answers(frame)}
 
-    return Stage(f"predict.{name}", inputs, work, (place,), after)
+    return Stage(f"predict.{asked.name}", inputs, work, (asked.place,), after)

@@ -16,7 +16,7 @@ from citlr.invariance.effects.clusters import ClusteredMean, Floats
 from citlr.invariance.effects.equivalence import check_margin
 from citlr.invariance.effects.estimates import Effects, Outcome, contrast_effects, outcome_values
 from citlr.invariance.effects.intervals import check_alpha
-from citlr.invariance.randomization.test import RandomizationResult, contrast_tests
+from citlr.invariance.randomization.test import contrast_tests
 from citlr.invariance.responses import Responses
 from citlr.values import Flag, Number, Seed, Thresholds, Whole, checked, listed
 
@@ -88,15 +88,7 @@ def power(
     tests = contrast_tests(values, contrasts=[contrast], shared_seeds=shared_seeds, randomizations=999, seed=seed)
     decisions = outcome == "decision"
     psi, mean = detectable(
-        effects,
-        tests,
-        row=0,
-        n_units=responses.n_units,
-        draws=responses.n_draws,
-        power=power,
-        alpha=alpha,
-        decisions=decisions,
-        shared_seeds=shared_seeds,
+        effects, tests.spread(0), responses, power=power, alpha=alpha, decisions=decisions, shared_seeds=shared_seeds
     )
     needed = None
     if margin is not None:
@@ -116,11 +108,9 @@ def power(
 
 def detectable(
     effects: Effects,
-    tests: RandomizationResult,
+    spread: tuple[Floats, Floats],
+    responses: Responses,
     *,
-    row: int,
-    n_units: int,
-    draws: int,
     power: float = 0.8,
     alpha: float = 0.05,
     decisions: bool = True,
@@ -134,22 +124,23 @@ def detectable(
     images that reach significance at all: m with :math:`q^m \le \alpha/2`, q the chance that a flipping image looks
     as extreme after a reshuffle, must turn up with that power.
 
-    `effects` and `tests` are of the same responses, `row` is that of the contrast. Shapes: psi, mean (labels,), at most
-    1.
+    `effects` are of the responses; `spread`, (labels,) each, is that of the summed D and U under the contrast's
+    randomisations. Shapes: psi, mean (labels,), at most 1.
     """
     _check_power(power)
     z_power = float(stats.norm.ppf(power))
     product = effects.product
     growth = 1 / product.patients if decisions else _growth(product)
-    s0 = tests.product_spread[row] / n_units
+    s0 = spread[1] / responses.n_units
     base = float(stats.norm.isf(alpha / 2)) * s0
     # psi = base + z sqrt(s^2 + growth psi), a quadratic in psi
     b = base + np.square(z_power) * growth / 2
     psi = b + np.sqrt(np.maximum(np.square(b) - np.square(base) + np.square(z_power) * product.variance, 0.0))
+    draws = responses.n_draws
     chance = 2.0 ** (1 - draws) if shared_seeds else 2 / comb(2 * draws, draws)
     events = ceil(log(alpha / 2) / log(chance) - 1e-9)
     rare = float(stats.gamma.ppf(power, events)) / product.patients if decisions else 0.0
-    mean_spread = tests.mean_spread[row] / (n_units * draws)
+    mean_spread = spread[0] / (responses.n_units * draws)
     whole = effects.mean.whole
     mean = float(stats.norm.isf(alpha / 4)) * mean_spread + z_power * whole.se
     return np.minimum(np.maximum(psi, rare), 1.0), np.minimum(np.maximum(mean, rare), 1.0)

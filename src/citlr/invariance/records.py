@@ -100,6 +100,7 @@ class ContrastTest(TestRow):
     - `replicates`: Of the generator's error; 0 where it is not known.
     - `undivided_pvalue`: The equivalence p-value of the effects as they were measured, not divided by `carried`.
     - `noiseless`: Whether all draws of a level are alike, by a generator whose error is known in part (`replicates`).
+    - `room`: How large an effect could be at all (`citlr.invariance.effects.room`).
     """
 
     component: str
@@ -108,6 +109,7 @@ class ContrastTest(TestRow):
     replicates: int = 0
     undivided_pvalue: float = 1.0
     noiseless: bool = False
+    room: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Measured:
     - `tests`: The randomisation test of all contrasts, in which this one is `row`.
     - `equivalence`, `undivided`: After division by the share `carried`, and as measured.
     - `error`: Of the generator; None where it is not known.
+    - `room`: What the outputs leave room for.
     """
 
     effects: Effects
@@ -34,6 +35,7 @@ class Measured:
     undivided: Equivalence
     carried: float | None
     error: GeneratorError | None
+    room: Floats
 
 
 def contrast_rows(responses: Responses, found: Measured, *, outcome: Outcome, shared_seeds: bool) -> list[ContrastTest]:
@@ -75,6 +77,7 @@ def contrast_rows(responses: Responses, found: Measured, *, outcome: Outcome, sh
             psi_error=None if error is None else float(error.psi[k]),
             replicates=0 if error is None else error.replicates,
             noiseless=noiseless,
+            room=float(found.room[k]),
         )
         for k, label in enumerate(effects.labels)
     ]

@@ -14,6 +14,7 @@ from citlr.errors import InputError
 from citlr.invariance.effects.equivalence import check_margin, equivalence_test
 from citlr.invariance.effects.estimates import Outcome, contrast_effects, outcome_values
 from citlr.invariance.effects.intervals import check_alpha
+from citlr.invariance.effects.room import room
 from citlr.invariance.generator_error import Replicates, contrast_error, widened, widened_pvalue
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
@@ -172,15 +173,14 @@ def assess(
         equivalence = undivided if share is None else weigh(carried=share)
         smallest, _ = detectable(
             effects,
-            tests,
-            row=row,
-            n_units=responses.n_units,
-            draws=responses.n_draws,
+            tests.spread(row),
+            responses,
             alpha=alpha,
             decisions=outcome == "decision",
             shared_seeds=shared_seeds,
         )
-        found = Measured(effects, smallest, tests, row, equivalence, undivided, share, error)
+        space = room(responses, contrast=contrast, outcome=outcome, threshold=threshold, margin=margin, alpha=alpha)
+        found = Measured(effects, smallest, tests, row, equivalence, undivided, share, error, space)
         columns.append(contrast_rows(responses, found, outcome=outcome, shared_seeds=shared_seeds))
     rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
     draft = Assessment(
@@ -236,6 +236,8 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         f"psi {test.psi.estimate:.4f} [{test.psi.low:.4f}, {test.psi.high:.4f}]"
     )
     divided = "" if test.carried is None else _divided(test.carried)
+    if test.equivalence_pvalue < alpha and test.room < test.margin:
+        return "inconclusive", f"{what}: {_no_room(test)}"
     if test.equivalence_pvalue < alpha:
         also = " The dependence is significant, but shown to be negligible." if significant else ""
         return "equivalent", (
@@ -269,6 +271,20 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         f"{what}: no dependence was found (adjusted p = {test.pvalue_adjusted:.2g}), yet effects up to the margin of "
         f"{test.margin:g} are not ruled out{divided} ({sizes}); a psi of {test.detectable_effect:.3g} would have been "
         "found in 80 of 100 such audits."
+    )
+
+
+def _no_room(test: ContrastTest) -> str:
+    """Say why equivalence would say nothing, and what to do."""
+    if test.outcome == "decision":
+        return (
+            f"only {test.room:.2%} of the decisions are the rarer one, fewer than the margin of {test.margin:g}: at "
+            "this threshold hardly any model could exceed it, and the probabilities are not shown to stay within it. "
+            "Give the model's operating point (threshold), or test the probabilities (outcome: probability)."
+        )
+    return (
+        f"all probabilities lie within {test.room:.2g}, closer than the margin of {test.margin:g}: no model could "
+        "exceed it; give a smaller margin."
     )
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MORE_TO_READ = "More training images of every level would let a probe read it."
 MEASURE_AGAIN = "Measure the quality again with this model (`citlr generate --force`)."
 TRAIN_LONGER = "Train the generator longer, or on more images."
+HOLD_IT = "Name it in `generator.hold`, that it is kept as observed."
+KEEP_IT = "Redraw the images with it kept as observed."
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
 
@@ -59,9 +61,13 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
 
 
 def gate_drift(evidence: Evidence) -> Iterator[Gate]:
-    """Hold the shift of every held label against the limit."""
-    limit = evidence.limits.drift
-    for label, shift in sorted(evidence.faithfulness.quality.drift.items()):
+    """Hold the shift of labels and covariates against the limit: of what is held, and of what a probe reads of others.
+
+    A finding that goes with the attribute and is not held is redrawn with it: a model that reads the finding only would
+    be called dependent on the attribute.
+    """
+    limit, quality = evidence.limits.drift, evidence.faithfulness.quality
+    for label, shift in sorted(quality.drift.items()):
         passed = shift is not None and abs(shift) <= limit
         if shift is None:
             text = (
@@ -72,6 +78,15 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
             text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
         more = "" if passed or shift is None else f" {TRAIN_LONGER}"
         yield Gate(f"drift of {label}", shift, limit, passed, text + more, "generator")
+    for label, shift in sorted(quality.off_target.items()):
+        if shift is not None:
+            passed = abs(shift) <= limit
+            text = (
+                f"Redrawing moves '{label}', which is not held, by {shift:+.4f} in probability; at most {limit:g} is "
+                "allowed."
+            )
+            more = "" if passed else f" {HOLD_IT if evidence.retrainable else KEEP_IT}"
+            yield Gate(f"drift of {label}", shift, limit, passed, text + more, "generator")
 
 
 def gate_placebo(evidence: Evidence) -> Iterator[Gate]:

@@ -7,7 +7,7 @@ import pandas as pd
 from citlr.audit.results.records import Accuracy
 from citlr.audit.results.statistics import recorded_of
 from citlr.config import TestConfig
-from citlr.invariance.effects.accuracy import AccuracyDifference, GroupAccuracy, accuracy_by_level
+from citlr.invariance.effects.accuracy import AccuracyDifference, Answers, GroupAccuracy, accuracy_by_level
 from citlr.invariance.responses import Responses, thresholds
 
 
@@ -35,11 +35,7 @@ def measure_accuracy(responses: Responses, cohort: pd.DataFrame, *, settings: Te
             notes.append(f"Accuracy on {label} is not known: the truth of no image is recorded{remedy}.")
             continue
         found = accuracy_by_level(
-            responses.original[:, k],
-            truth,
-            recorded,
-            responses.patients,
-            label=label,
+            Answers(label, responses.original[:, k], truth, recorded, responses.patients),
             levels=present,
             threshold=float(thresholds(settings.threshold, [label])[0]),
             alpha=settings.alpha,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from citlr.audit.assembly import CLOSED, held
+from citlr.audit.assembly import CLOSED, held, unheld_of
 from citlr.audit.chain import Chain
 from citlr.audit.intake import audited_cohort
 from citlr.audit.planning.outlook import foresee, statistics_seconds
@@ -50,7 +50,7 @@ def plan_audit(
     cohort = audited_cohort(config.cohort, narrator=narrator, check="exists")
     chain = Chain(Run(out, config), narrator)
     chain.__dict__["whole"] = cohort
-    notes = []
+    notes = [*unheld_of(config, cohort)]
     for name in config.models:
         predictor = chain.predictor(name)
         if predictor is not None:

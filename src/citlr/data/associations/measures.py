@@ -17,9 +17,12 @@ import scipy.stats
 
 from citlr.data.associations.records import AgeByLevel, Association, Description, Kind, Unit
 from citlr.data.cohort import Cohort
-from citlr.data.tables.numbers import banded, is_number
+from citlr.data.tables.numbers import MAX_CATEGORIES, banded, is_number
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import atomic_write
+
+# From where on what goes with the attribute is worth holding: Cramer's V, and the p-value of independence.
+NOTED, SHOWN = 0.1, 0.01
 
 
 def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: str | None = None) -> Description:
@@ -69,6 +72,25 @@ def cross(attribute: pd.Series, values: pd.Series, *, kind: Kind, variable: str,
         table=tuple(tuple(int(count) for count in row) for row in counts),
         **_chi_square(counts),
     )
+
+
+def unheld(cohort: Cohort, attribute: str, hold: Sequence[str]) -> tuple[str, ...]:
+    """Say of every label and covariate that goes with an attribute, by patient, but is not held, what follows."""
+    people = cohort.frame.groupby([attribute, "patient_id"], sort=True, observed=True)
+    found = []
+    for name in (*cohort.labels, *cohort.covariates):
+        if name in hold or name == attribute:
+            continue
+        values = people[name].max() if is_number(cohort.frame[name]) else people[name].first()
+        known = values.dropna().reset_index()
+        pair = (banded(one) if one.nunique() > MAX_CATEGORIES else one for one in (known[attribute], known[name]))
+        one = cross(*pair, kind="label", variable=name, unit="patient")
+        if one.cramers_v >= NOTED and one.pvalue <= SHOWN:
+            found.append(
+                f"'{name}' goes with '{attribute}' (Cramer's V {one.cramers_v:.2f}) and is not held: what is learnt of "
+                f"'{attribute}' may be that of '{name}'; name it in generator.hold"
+            )
+    return tuple(found)
 
 
 def log10_tail(statistic: float, dof: int) -> float:

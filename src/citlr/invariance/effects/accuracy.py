@@ -98,23 +98,23 @@ class _Group:
         return int(np.unique(self.codes[self.truth == finding]).size)
 
 
-def accuracy_by_level(
-    output: ArrayLike,
-    truth: ArrayLike,
-    level: ArrayLike,
-    patients: ArrayLike,
-    *,
-    label: str,
-    levels: Sequence[str],
-    threshold: float = 0.5,
-    alpha: float = 0.05,
-) -> tuple[tuple[GroupAccuracy, ...], tuple[AccuracyDifference, ...]]:
-    """Measure accuracy on all images, at every level, and how levels differ.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers on one label, (n,) each: outputs in [0, 1], truth (0, 1, or NaN where unknown), level and patient."""
 
-    Shapes: `output`, `truth` (0, 1, or NaN where it is not known), `level`, `patients` (n,).
-    """
+    label: str
+    output: ArrayLike
+    truth: ArrayLike
+    level: ArrayLike
+    patients: ArrayLike
+
+
+def accuracy_by_level(
+    answers: Answers, *, levels: Sequence[str], threshold: float = 0.5, alpha: float = 0.05
+) -> tuple[tuple[GroupAccuracy, ...], tuple[AccuracyDifference, ...]]:
+    """Measure accuracy on all images, at every level, and how levels differ."""
     check_alpha(alpha)
-    y, has, lev, who = _validate(output, truth, level, patients)
+    label, (y, has, lev, who) = answers.label, _validate(answers)
     ids, codes = np.unique(who, return_inverse=True)
     found: dict[str, tuple[_Group, dict[str, _Measured]]] = {}
     for name in ("", *levels):
@@ -129,12 +129,10 @@ def accuracy_by_level(
     return groups, differences
 
 
-def _validate(
-    output: ArrayLike, truth: ArrayLike, level: ArrayLike, patients: ArrayLike
-) -> tuple[Floats, Floats, NDArray[np.str_], NDArray[np.str_]]:
+def _validate(answers: Answers) -> tuple[Floats, Floats, NDArray[np.str_], NDArray[np.str_]]:
     """Check what every measure needs, and keep the images whose finding is known."""
-    y, has = np.asarray(output, dtype=float), np.asarray(truth, dtype=float)
-    lev, who = np.asarray(level).astype(str), np.asarray(patients).astype(str)
+    y, has = np.asarray(answers.output, dtype=float), np.asarray(answers.truth, dtype=float)
+    lev, who = np.asarray(answers.level).astype(str), np.asarray(answers.patients).astype(str)
     if y.ndim != 1 or not y.shape == has.shape == lev.shape == who.shape:
         raise InputError(
             f"Accuracy needs one output, finding, level and patient per image, found {y.shape}, {has.shape}, "

@@ -63,6 +63,10 @@ class RandomizationResult:
     product_spread: Floats
     randomizations: int
 
+    def spread(self, contrast: int) -> tuple[Floats, Floats]:
+        """Give the spread under the randomisations of one contrast's summed D and summed U, (labels,) each."""
+        return self.mean_spread[contrast], self.product_spread[contrast]
+
     @property
     def statistic(self) -> Floats:
         """The standardised statistic that decided: `mean_z` or `product_z`, whichever has the smaller p-value."""

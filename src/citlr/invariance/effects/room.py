@@ -1,0 +1,43 @@
+"""What outputs leave room for: where nearly all decisions are alike, no model could be found to exceed a margin."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from citlr.invariance.effects.clusters import Floats
+from citlr.invariance.effects.equivalence import equivalence_test
+from citlr.invariance.effects.estimates import Outcome, contrast_effects, outcome_values
+from citlr.invariance.responses import Responses
+from citlr.values import Thresholds
+
+
+def room(
+    responses: Responses,
+    *,
+    contrast: tuple[int, int],
+    outcome: Outcome,
+    threshold: Thresholds,
+    margin: float,
+    alpha: float,
+) -> Floats:
+    """Give how large an effect could be at all, (labels,): 1 where that is no question.
+
+    Of decisions it is the share of the rarer one. A threshold that is not the model's makes them all alike, and so
+    "equivalent" whatever the attribute does; not so where the probabilities are shown to stay within the margin too,
+    and where the answers are decisions. Of probabilities it is how far the largest is from the smallest. A model that
+    says the same of every image depends on nothing.
+    """
+    levels = list(contrast)
+    probabilities = responses.values[:, levels]
+    apart = np.asarray(np.ptp(probabilities, axis=(0, 1, 2)))
+    apart = np.where(apart == 0, 1.0, apart)
+    if outcome == "probability":
+        return apart
+    positive = outcome_values(responses, outcome=outcome, threshold=threshold)[:, levels].mean(axis=(0, 1, 2))
+    rarer = np.minimum(positive, 1 - positive)
+    asked = (rarer < margin) & (apart < 1) & ~np.isin(probabilities, (0, 1)).all(axis=(0, 1, 2))
+    if asked.any():
+        effects = contrast_effects(responses, contrast=contrast, alpha=alpha, outcome="probability")
+        same = equivalence_test(effects.mean, effects.product, margin=margin, decisions=False, alpha=alpha)
+        asked &= (same.pvalue >= alpha) | (apart < margin)
+    return np.where(asked, rarer, 1.0)
