@@ -301,3 +301,17 @@ def test_too_few_patients_are_told_how_many_would_do_and_the_key(tmp_path: Path)
     said = " ".join(done.stderr.split())
     assert "12 recorded as 'F', 12 recorded as 'M', and 20 of every level would do" in said
     assert "lower --min-patients to 12 knowingly" in said
+
+
+def test_equivalence_of_a_model_that_tells_nothing_says_so(tmp_path: Path) -> None:
+    """As of a network that was given other numbers than it was trained on."""
+    table = predictions(patients=400, shift=0.0)
+    told, chance = with_truth(table), with_truth(table)
+    answers = chance.groupby(["image_id", "label"])["truth"].first()
+    mixed = pd.Series(np.random.default_rng(2).permutation(answers.to_numpy()), answers.index)
+    chance = chance.drop(columns="truth").join(mixed.rename("truth"), on=["image_id", "label"])
+    for given, doubted in ((told, False), (chance, True)):
+        found = read_predictions(written(tmp_path, given))
+        result = audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
+        assert {row.verdict for row in result.tests} == {"equivalent"}
+        assert {"prepared as it was in training" in row.reason for row in result.tests} == {doubted}

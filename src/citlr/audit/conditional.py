@@ -11,7 +11,7 @@ import pandas as pd
 
 from citlr.audit.gates.answers import agreement_gates, difference_gates
 from citlr.audit.gates.registry import withhold
-from citlr.audit.measures.accuracy import measure_accuracy
+from citlr.audit.measures.accuracy import measure_accuracy, with_doubt
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import audit_regeneration
 from citlr.audit.measures.unexplained import measure_unexplained
@@ -60,7 +60,8 @@ def audit_predictions(
         agreement = measure_agreement(responses, known, settings=settings)
         unexplained = measure_unexplained(responses, known, given=given, settings=settings, seed=seed)
         gates = (*agreement_gates(agreement, limits), *difference_gates(unexplained, rows, limits))
-    rows = withhold(rows, gates)
+    accuracy = measure_accuracy(responses, known, settings=settings, remedy=" (column 'truth', or --truth)")
+    rows = with_doubt(withhold(rows, gates), accuracy)
     again = audit_regeneration(responses, settings=settings, seed=seed)
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
@@ -75,7 +76,7 @@ def audit_predictions(
         subgroups=_subgroups(responses, settings),
         omnibus=assessment.omnibus,
         condition=CONDITION,
-        accuracy=measure_accuracy(responses, known, settings=settings, remedy=" (column 'truth', or --truth)"),
+        accuracy=accuracy,
         dose_response=measure_doses(responses, settings=settings, seed=seed),
     )
 

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from citlr.audit.results.records import Accuracy
 from citlr.audit.results.statistics import recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.effects.accuracy import AccuracyDifference, Answers, GroupAccuracy, accuracy_by_level
+from citlr.invariance.records import TestRow
 from citlr.invariance.responses import Responses, thresholds
+
+
+def with_doubt(rows: tuple[TestRow, ...], accuracy: Accuracy) -> tuple[TestRow, ...]:
+    """Say beside "equivalent" where the model is not shown to tell the finding: it may not have been given its input.
+
+    A network of another scaling of the pixels answers at random, and depends on nothing.
+    """
+    told = {one.label: one.measures.get("auroc") for one in accuracy.groups if not one.level}
+    found = []
+    for row in rows:
+        auroc = told.get(row.label)
+        if row.verdict == "equivalent" and auroc is not None and auroc.low <= 0.5:
+            said = (
+                f" Yet the model is not shown to tell '{row.label}' on these images (AUROC {auroc.estimate:.2f} "
+                f"[{auroc.low:.2f}, {auroc.high:.2f}]): make sure that its input is prepared as it was in training."
+            )
+            row = replace(row, reason=row.reason + said)
+        found.append(row)
+    return tuple(found)
 
 
 def measure_accuracy(responses: Responses, cohort: pd.DataFrame, *, settings: TestConfig, remedy: str = "") -> Accuracy:

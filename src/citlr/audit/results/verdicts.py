@@ -13,7 +13,7 @@ import pandas as pd
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.registry import gates_of, withhold
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.measures.accuracy import measure_accuracy
+from citlr.audit.measures.accuracy import measure_accuracy, with_doubt
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
@@ -117,7 +117,8 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         put_back=measure_put_back(responses, settings=config.test, replicates=replicates),
     )
     gates = gates_of(evidence)
-    rows, measured = withhold(rows, gates), inputs.faithfulness.quality
+    accuracy = measure_accuracy(responses, inputs.test.frame, settings=config.test)
+    rows, measured = with_doubt(withhold(rows, gates), accuracy), inputs.faithfulness.quality
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
         tests=rows,
@@ -139,7 +140,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         subgroups=audit_subgroups(responses, inputs.test, settings=config.test, shared_seeds=shared),
         omnibus=assessment.omnibus,
         condition=ON_DISK if on_disk else "",
-        accuracy=measure_accuracy(responses, inputs.test.frame, settings=config.test),
+        accuracy=accuracy,
         dose_response=measure_doses(responses, settings=config.test, seed=config.seed, replicates=replicates),
     )
 
