@@ -25,9 +25,14 @@ def batches(images: Images, size: int = BATCH) -> Iterator[tuple[slice, list[int
     [(slice(0, 2, None), [0, 1], 2), (slice(2, 3, None), [2, 2], 2)]
     """
     for begin in range(0, len(images), size):
-        part = slice(begin, min(len(images), begin + size))
-        rows = [min(row, part.stop - 1) for row in range(begin, begin + size)]
+        part, rows = batch_at(begin, len(images), size)
         yield part, rows, images[rows]
+
+
+def batch_at(begin: int, count: int, size: int) -> tuple[slice, list[int]]:
+    """Give the place of the batch that begins at one of `count` images, and its `size` rows."""
+    part = slice(begin, min(count, begin + size))
+    return part, [min(row, part.stop - 1) for row in range(begin, begin + size)]
 
 
 def check_images(images: Images, size: int, channels: int = 1) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor
 from citlr.console import Ticker, silent
 from citlr.errors import InputError
 from citlr.generators.base import Images, Level
-from citlr.generators.batches import batches, check_images
+from citlr.generators.batches import batch_at, check_images
 from citlr.generators.conditions import Conditions
+from citlr.learning.memory import smaller, told
 from citlr.randomness import hashed_seed
 
 
@@ -109,17 +110,29 @@ def redraw_in_batches(
     per_batch: int,
     tick: Ticker = silent,
 ) -> Images:
-    """Redraw images (n, c, s, s) a batch at a time: (n, levels, draws, channels of `redraw`, s, s)."""
+    """Redraw images (n, c, s, s) a batch at a time: (n, levels, draws, channels of `redraw`, s, s).
+
+    A batch that memory has no room for is halved, and so are those after it: bits of an image may differ by that.
+    """
     if len(frame) != len(images):
         raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
     codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
     out = np.empty((0, len(request.levels), request.draws, *images.shape[1:]), dtype=np.float32)
-    for part, rows, filled in batches(images, per_batch):
-        redrawn = redraw(torch.from_numpy(filled), codes[rows], [ids[row] for row in rows], request.of_rows(rows))
+    begin, size = 0, per_batch
+    while begin < len(images):
+        part, rows = batch_at(begin, len(images), size)
+        own = request.of_rows(rows)
+        try:
+            redrawn = redraw(torch.from_numpy(images[rows]), codes[rows], [ids[row] for row in rows], own)
+            redrawn = redrawn[: part.stop - part.start].cpu()
+        except (RuntimeError, MemoryError) as trouble:
+            size = smaller(size, trouble)
+            continue
         if not len(out):
             out = np.empty((len(images), *redrawn.shape[1:]), dtype=np.float32)
-        out[part] = redrawn[: part.stop - part.start].cpu().numpy()
-        tick(part.stop)
+        out[part] = redrawn.numpy()
+        begin = part.stop
+        tick(begin, told(size, per_batch))
     return out
 
 

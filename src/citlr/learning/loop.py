@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.learning.devices import fabric_of
+from citlr.learning.memory import free, out_of_memory
 from citlr.learning.plan import Learner, Progress, TrainingPlan
 from citlr.learning.resume import restore_progress, store_progress, write_history
 from citlr.randomness import hashed_seed
@@ -230,7 +231,7 @@ def _try_step(
     try:
         return make_step(plan, trainer, progress)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as trouble:
-        if not _out_of_memory(trouble):
+        if not out_of_memory(trouble):
             raise
         if _halve(plan, trainer, progress, narrator):
             return None
@@ -244,12 +245,6 @@ def _try_step(
             f"Training of the {plan.part} stopped at step {progress.step}: {trouble}. A smaller learning rate "
             f"would do, or images without constant or extreme values.{_keep(file, plan, trainer, progress)}"
         ) from trouble
-
-
-def _out_of_memory(trouble: BaseException) -> bool:
-    """Say whether an error means that memory ran out; the processor's allocator raises a plain RuntimeError."""
-    plain = isinstance(trouble, RuntimeError) and "can't allocate memory" in str(trouble)
-    return plain or isinstance(trouble, torch.OutOfMemoryError | MemoryError)
 
 
 def _keep(file: Path | None, plan: TrainingPlan, trainer: Trainer, progress: Progress) -> str:
@@ -276,8 +271,7 @@ def _halve(plan: TrainingPlan, trainer: Trainer, progress: Progress, narrator: N
     narrator.say(trainer.halved)
     for learner in plan.learners.values():
         learner.stepper.zero_grad(set_to_none=True)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free()
     return True
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from citlr.console import Ticker, silent
 from citlr.data.pixels.colour import CHANNELS
 from citlr.errors import InputError, StateError
+from citlr.learning.memory import out_of_memory, smaller, told
 from citlr.predictors.content import is_unknown, never_equal
 from citlr.predictors.foreign import one_sentence, user_code
 from citlr.predictors.outputs import (
@@ -126,17 +127,26 @@ class BatchedPredictor(ABC):
         """Give what the model itself gives, before activation and choice of columns: float64 (n, n_outputs)."""
         require_images(images)
         parts: list[NDArray[np.float64]] = []
-        for start in range(0, len(images), self.batch_size):
+        start, whole = 0, self.batch_size
+        while start < len(images):
             chunk = np.ascontiguousarray(images[start : start + self.batch_size], dtype=np.float32)
             # torch may not alias a read-only array (memory maps, arrow buffers)
             tensor = torch.from_numpy(chunk if chunk.flags.writeable else chunk.copy())
-            parts.append(self._call(tensor))
+            try:
+                parts.append(self._call(tensor))
+            except InputError as error:
+                # What memory has no room for is tried again in halves, and so are the batches after it.
+                if error.__cause__ is None or len(chunk) < 2 or not out_of_memory(error.__cause__):
+                    raise
+                self.batch_size = smaller(len(chunk), error.__cause__)
+                continue
             if parts[-1].shape[1] != parts[0].shape[1]:
                 raise InputError(
                     f"Model '{self.name}' gives {parts[0].shape[1]} outputs for one batch of images and "
                     f"{parts[-1].shape[1]} for another: a classifier gives the same outputs for every image."
                 )
-            tick(start + len(chunk))
+            start += len(chunk)
+            tick(start, told(self.batch_size, whole))
         return np.concatenate(parts)
 
     def _call(self, images: torch.Tensor) -> NDArray[np.float64]:
