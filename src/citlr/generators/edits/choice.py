@@ -34,6 +34,10 @@ SHARE, ERRORS = 0.02, 2.0
 FIRST_STEPS, STEPS = 3, 2
 # By how much the squared difference of mean images, in units of its error, may grow by chance.
 SLACK = 0.1
+# What no edit may be able to write of a difference, as a share of the variance of its error.
+MISFITS = (0.0, 0.1, 0.3, 1.0, 3.0)
+# What is said of all kinds of smooth change at once.
+TOGETHER = "together"
 # Level of the test of "nothing is shown".
 ALPHA = 0.01
 
@@ -80,17 +84,17 @@ class Looked:
         each = [judge.look(state.edit) for judge, state in zip(judges, states, strict=True)]
         return cls(np.concatenate([one.left for one in each]), np.concatenate([one.apart for one in each]) / len(each))
 
-    def gain(self, now: Looked, first: Looked) -> float:
+    def gain(self, now: Looked, first: Looked, *, errors: float = ERRORS) -> float:
         """Give the shares of both differences that are gone since `now`, added.
 
-        It is 0 where neither has shrunk beyond its error, and where one of them has grown beyond it.
+        It is 0 where neither has shrunk beyond some of its errors, and where one of them has grown beyond its error.
         """
         if self.harms(now, first):
             return 0.0
         shares, closer = [], False
         for gained, error, whole, slack in self._since(now, first):
             shares.append(gained / whole)
-            closer |= gained >= max(slack, SHARE * whole, ERRORS * error)
+            closer |= gained >= max(slack, SHARE * whole, errors * error)
         return sum(shares) if closer else 0.0
 
     def harms(self, now: Looked, first: Looked) -> bool:
@@ -131,7 +135,30 @@ def choose(
             best = _likelier(able, whole, states[0].kinds)
         now, states = tried[best]
         shares[best] = round(float(now.left.sum() / first.left.sum()), 4)
-    return states[0].kinds, shares
+    kinds = states[0].kinds
+    every = (*kinds, *(kind for kind in whole.cases.family.kinds if kind not in kinds))
+    if first.left.sum() > 0 and every != kinds:
+        # Alone a kind may show little, and kinds that stand in for each other less: so all of them are tried as well.
+        together = Looked.of(judges, [search.steps(search.start, every, FIRST_STEPS) for search in searches])
+        if together.gain(now, first, errors=1.0) > 0:
+            shares[TOGETHER] = round(float(together.left.sum() / first.left.sum()), 4)
+            return every, shares
+    return kinds, shares
+
+
+def soften(searches: Sequence[Search], whole: Search) -> None:
+    """Let every search allow for what no edit can write of a difference: as much as foretells the other half best.
+
+    The family of edits is not rich enough for what an attribute does. Where a number is known well, what is missing
+    there is many errors large, and edits that make up for it do harm where numbers are known less well.
+    """
+    pairs = list(zip(searches, reversed(searches), strict=True))
+    left = {misfit: sum(one.foretell(misfit, other) for one, other in pairs) for misfit in MISFITS}
+    best = min(left, key=lambda misfit: left[misfit])
+    for search in searches:
+        search.soften(best)
+    # What is missing stays, and the error of twice as many patients has half the variance.
+    whole.soften(2 * best)
 
 
 def _likelier(kinds: Sequence[str], whole: Search, beside: tuple[str, ...]) -> str:
@@ -169,6 +196,7 @@ def _found(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, r
         return still
     both = halves()
     searches = [Search(half, table, random) for half in both]
+    soften(searches, whole)
     kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)], whole)
     if not kinds:
         return still

@@ -17,11 +17,15 @@ from torch import Tensor
 from citlr.generators.edits.axes import axes
 from citlr.generators.edits.family import CHANNELS, Family, Frame
 from citlr.generators.edits.fine import FRAMES, chance, differences, placed
-from citlr.generators.edits.shrinkage import Floats, Shrunk, nothing, shrink
+from citlr.generators.edits.modes import Modes
+from citlr.generators.edits.shrinkage import ROUNDS, Floats, Shrunk, nothing, shrink
 from citlr.generators.edits.significance import fine_bands, shown
 from citlr.generators.edits.summaries import edited, summaries, way_of
 from citlr.generators.effects.contrasts import Design
 from citlr.generators.effects.whitening import Whitening
+
+# Rounds in which a search is foretold.
+FEW_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -135,16 +139,36 @@ class Search:
 
     def __init__(self, cases: Cases, table: Floats, random: np.random.Generator) -> None:
         self.cases, self.table, self.blocks = cases, table, cases.family.blocks.numpy()
-        none, design = Edit.none(cases.coded.shape[1], cases.family), cases.design
-        seen = cases.measure(none)
-        self.errors = [Whitening.of(own) for own in design.influences(seen.summaries)]
-        self.under_null = design.influences(seen.summaries, null=True)
-        self.pixels_under_null = design.influences(seen.pixels, null=True)
-        self.answers = tuple(whiten(table) for whiten in self.errors)
-        self.first = self._whitened(seen)
+        self.none, design = Edit.none(cases.coded.shape[1], cases.family), cases.design
+        self.seen = cases.measure(self.none)
+        influences = design.influences(self.seen.summaries)
+        self.exact = [Whitening.of(own) for own in influences]
+        self.modes = Modes.of(table, np.concatenate(influences))
+        self.under_null = design.influences(self.seen.summaries, null=True)
+        self.pixels_under_null = design.influences(self.seen.pixels, null=True)
         self.chance = chance(cases.images, cases.frame.forth, design, random)
+        self.soften(0.0)
+
+    def soften(self, misfit: float) -> None:
+        """Start with an error of the differences that is larger by what no edit can write, see `Whitening.softened`."""
+        self.errors = [whiten.softened(misfit) for whiten in self.exact]
+        self.answers = tuple(whiten(self.table) for whiten in self.errors)
+        self.first = self._whitened(self.seen)
         shrunk = tuple(nothing(self.blocks) for _ in self.errors)
-        self.start = State((), none, shrunk, self.first, seen.fine, 0.0)
+        self.start = State((), self.none, shrunk, self.first, self.seen.fine, 0.0)
+
+    def foretell(self, misfit: float, other: Search) -> float:
+        """Give the squared difference between levels of the other patients that edits of all kinds would leave.
+
+        In units of its error, number by number, and as far as answers to edits are linear.
+        """
+        self.soften(misfit)
+        left = 0.0
+        found = self._shrunk(self.start, self.cases.family.kinds, rounds=FEW_ROUNDS)
+        there = other.cases.design.difference(other.seen.summaries)
+        for one, difference, whiten in zip(found, there, other.exact, strict=True):
+            left += float((((difference - self.table @ one.coefficients) / whiten.deviation) ** 2).sum())
+        return left
 
     def p(self, random: np.random.Generator) -> float:
         """P value of "no edit is shown", the smallest of the contrasts' (Bonferroni)."""
@@ -159,7 +183,7 @@ class Search:
         for _ in range(count):
             shrunk = self._shrunk(state, kinds)
             fine, cost = self._fine(state, kinds)
-            edit = Edit(np.stack([one.mean for one in shrunk]), fine)
+            edit = Edit(np.stack([one.coefficients for one in shrunk]), fine)
             seen = self.cases.measure(edit)
             left = self._whitened(seen)
             fit = 0.5 * float((self.first**2).sum() - (left**2).sum())
@@ -182,13 +206,15 @@ class Search:
         shown = [frame for frame in FRAMES if frame not in state.kinds and self._fine(state, (frame,))[1] > 0]
         return found | dict.fromkeys(shown, math.inf)
 
-    def _shrunk(self, state: State, kinds: Sequence[str]) -> tuple[Shrunk, ...]:
+    def _shrunk(self, state: State, kinds: Sequence[str], *, rounds: int = ROUNDS) -> tuple[Shrunk, ...]:
         """Solve for the coefficients of some kinds, from where a state stands."""
         allowed, found = np.asarray(self.cases.family.columns(tuple(kinds)).numpy(), dtype=np.bool_), []
         if not allowed.any():
             return tuple(nothing(self.blocks) for _ in self.answers)
+        ways = self.modes.directions(allowed)
         for own, left, one in zip(self.answers, state.left, state.shrunk, strict=True):
-            found.append(shrink(own, left + own @ one.mean, self.blocks, allowed))
+            aim = left + own @ one.coefficients
+            found.append(shrink(own, aim, self.blocks, allowed, directions=ways, rounds=rounds))
         return tuple(found)
 
     def _fine(self, state: State, kinds: Sequence[str]) -> tuple[dict[str, Tensor], float]:

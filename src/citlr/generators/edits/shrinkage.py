@@ -25,19 +25,32 @@ TINY = 1e-9
 class Shrunk:
     """Coefficients of one difference.
 
-    - `mean` (coefficients,): the posterior mean.
-    - `variance` (coefficients,): the prior's, 0 where nothing is shown.
+    - `mean` (coefficients + k,): the posterior mean, of coefficients and what is gone along directions among them.
+    - `variance` (coefficients + k,): the prior's, 0 where nothing is shown.
+    - `directions` (coefficients, k): the directions (`modes.py`).
     - `evidence`: log evidence against no edit at all.
     """
 
     mean: Floats
     variance: Floats
+    directions: Floats
     evidence: float
+
+    @property
+    def coefficients(self) -> Floats:
+        """All of it as coefficients."""
+        return self._folded(self.mean)
+
+    def _folded(self, values: Floats) -> Floats:
+        """Give coefficients (..., coefficients) of vectors that go on along the directions."""
+        width = len(self.directions)
+        found: Floats = values[..., :width] + values[..., width:] @ self.directions.T
+        return found
 
     def penalty(self, answers: Floats) -> float:
         """Log prior of the mean, and what the posterior's width takes off: the evidence without its fit."""
         own = self.variance > TINY
-        scaled = answers[:, own] * np.sqrt(self.variance[own])
+        scaled = longer(answers, self.directions)[:, own] * np.sqrt(self.variance[own])
         _, size = np.linalg.slogdet(np.eye(scaled.shape[1]) + scaled.T @ scaled)
         return float(-0.5 * (self.mean[own] ** 2 / self.variance[own]).sum() - 0.5 * size)
 
@@ -45,11 +58,16 @@ class Shrunk:
         """Draw what the posterior leaves open, (count, coefficients): deviations of mean 0."""
         own = self.variance > TINY
         scale, found = np.sqrt(self.variance[own]), np.zeros((count, len(self.variance)))
-        scaled = answers[:, own] * scale
+        scaled = longer(answers, self.directions)[:, own] * scale
         root = lower_root(np.eye(len(scale)) + scaled.T @ scaled)
         normal = random.standard_normal((len(scale), count))
         found[:, own] = (scale[:, None] * solve_triangular(root, normal, lower=True, trans="T", check_finite=False)).T
-        return found
+        return self._folded(found)
+
+
+def longer(answers: Floats, directions: Floats) -> Floats:
+    """Give the answers (width, coefficients + k) to coefficients and to directions (coefficients, k) among them."""
+    return np.concatenate([answers, answers @ directions], axis=1)
 
 
 def lower_root(matrix: Floats) -> Floats:
@@ -72,14 +90,28 @@ def lower_root(matrix: Floats) -> Floats:
 
 
 def shrink(
-    answers: Floats, difference: Floats, blocks: npt.NDArray[np.int64], allowed: npt.NDArray[np.bool_]
+    answers: Floats,
+    difference: Floats,
+    blocks: Blocks,
+    allowed: npt.NDArray[np.bool_],
+    *,
+    directions: Floats | None = None,
+    rounds: int = ROUNDS,
 ) -> Shrunk:
-    """Find coefficients; `answers` (width, coefficients) and `difference` (width,) in units of the error."""
-    own, block = answers[:, allowed], blocks[allowed]
+    """Find coefficients; `answers` (width, coefficients) and `difference` (width,) in units of the error.
+
+    What is gone along `directions` (coefficients, k) has one variance more.
+    """
+    if directions is None:
+        directions = np.zeros((len(blocks), 0))
+    more = directions.shape[1]
+    blocks = np.concatenate([blocks, np.full(more, blocks.max() + 1)])
+    allowed = np.concatenate([allowed, np.ones(more, dtype=np.bool_)])
+    own, block = longer(answers, directions)[:, allowed], blocks[allowed]
     square, aim = own.T @ own, own.T @ difference
     count = int(blocks.max()) + 1
     variance = np.full(count, FIRST)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         each = np.sqrt(variance[block])
         scaled = square * each
         root = lower_root(each[:, None] * scaled + np.eye(len(each)))
@@ -94,9 +126,9 @@ def shrink(
         variance = np.sqrt(shown / np.maximum(width, TINY))
     every, prior = np.zeros(len(blocks)), np.zeros(len(blocks))
     every[allowed], prior[allowed] = mean, each**2
-    return Shrunk(every, np.where(prior > TINY, prior, 0.0), evidence)
+    return Shrunk(every, np.where(prior > TINY, prior, 0.0), directions, evidence)
 
 
 def nothing(blocks: Blocks) -> Shrunk:
     """Give no edit."""
-    return Shrunk(np.zeros(len(blocks)), np.zeros(len(blocks)), 0.0)
+    return Shrunk(np.zeros(len(blocks)), np.zeros(len(blocks)), np.zeros((len(blocks), 0)), 0.0)
