@@ -9,6 +9,7 @@ numbers that have no place.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -146,19 +147,28 @@ def choose(
     return kinds, shares
 
 
-def soften(searches: Sequence[Search], whole: Search) -> None:
-    """Let every search allow for what no edit can write of a difference: as much as foretells the other half best.
+def allow(searches: Sequence[Search], whole: Search) -> None:
+    """Let searches allow for what no edit can write, and go along what people vary by, where that foretells better.
 
-    The family of edits is not rich enough for what an attribute does. Where a number is known well, what is missing
-    there is many errors large, and edits that make up for it do harm where numbers are known less well.
+    Each half of the patients foretells the difference of the other. The family of edits is not rich enough for what an
+    attribute does: where a number is known well, what is missing there is many errors large, and edits that make up for
+    it do harm where numbers are known less well. Without a gain beyond its error all stays plain.
     """
     pairs = list(zip(searches, reversed(searches), strict=True))
-    left = {misfit: sum(one.foretell(misfit, other) for one, other in pairs) for misfit in MISFITS}
-    best = min(left, key=lambda misfit: left[misfit])
+    plain = [search.foretold(0.0, along=False) for search in searches]
+    best, most = (0.0, False), 0.0
+    for allowance in itertools.product(MISFITS, (False, True)):
+        each = [
+            judge.nearer(search.foretold(*allowance), before)
+            for (search, judge), before in zip(pairs, plain, strict=True)
+        ]
+        gained, error = sum(one for one, _ in each), math.sqrt(sum(variance for _, variance in each))
+        if gained > max(most, ERRORS * error):
+            best, most = allowance, gained
     for search in searches:
-        search.soften(best)
+        search.allow(*best)
     # What is missing stays, and the error of twice as many patients has half the variance.
-    whole.soften(2 * best)
+    whole.allow(2 * best[0], best[1])
 
 
 def _likelier(kinds: Sequence[str], whole: Search, beside: tuple[str, ...]) -> str:
@@ -196,7 +206,7 @@ def _found(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, r
         return still
     both = halves()
     searches = [Search(half, table, random) for half in both]
-    soften(searches, whole)
+    allow(searches, whole)
     kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)], whole)
     if not kinds:
         return still

@@ -147,28 +147,35 @@ class Search:
         self.under_null = design.influences(self.seen.summaries, null=True)
         self.pixels_under_null = design.influences(self.seen.pixels, null=True)
         self.chance = chance(cases.images, cases.frame.forth, design, random)
-        self.soften(0.0)
+        self.allow(0.0, along=False)
 
-    def soften(self, misfit: float) -> None:
-        """Start with an error of the differences that is larger by what no edit can write, see `Whitening.softened`."""
-        self.errors = [whiten.softened(misfit) for whiten in self.exact]
+    def allow(self, misfit: float, along: bool) -> None:
+        """Start with an error that is larger by a misfit, and with edits along what people vary by, or not."""
+        self.errors, self.along = [whiten.softened(misfit) for whiten in self.exact], along
         self.answers = tuple(whiten(self.table) for whiten in self.errors)
         self.first = self._whitened(self.seen)
         shrunk = tuple(nothing(self.blocks) for _ in self.errors)
         self.start = State((), self.none, shrunk, self.first, self.seen.fine, 0.0)
 
-    def foretell(self, misfit: float, other: Search) -> float:
-        """Give the squared difference between levels of the other patients that edits of all kinds would leave.
-
-        In units of its error, number by number, and as far as answers to edits are linear.
-        """
-        self.soften(misfit)
-        left = 0.0
+    def foretold(self, misfit: float, along: bool) -> Floats:
+        """Foretell the difference (contrasts, width) that edits of all kinds write, as far as answers are linear."""
+        self.allow(misfit, along)
         found = self._shrunk(self.start, self.cases.family.kinds, rounds=FEW_ROUNDS)
-        there = other.cases.design.difference(other.seen.summaries)
-        for one, difference, whiten in zip(found, there, other.exact, strict=True):
-            left += float((((difference - self.table @ one.coefficients) / whiten.deviation) ** 2).sum())
-        return left
+        return np.stack([self.table @ one.coefficients for one in found])
+
+    def nearer(self, one: Floats, other: Floats) -> tuple[float, float]:
+        """Say by how much one foretold difference (contrasts, width) is nearer to these patients' than another is.
+
+        In squared errors of every number; with the variance of that, for it is linear in what is measured here.
+        """
+        gained, variance = 0.0, 0.0
+        difference = self.cases.design.difference(self.seen.summaries)
+        influences = self.cases.design.influences(self.seen.summaries)
+        for a, b, own, each, whiten in zip(one, other, difference, influences, self.exact, strict=True):
+            weight = (a - b) / whiten.deviation**2
+            gained += float(weight @ (2 * own - a - b))
+            variance += float(((2 * each @ weight) ** 2).sum())
+        return gained, variance
 
     def p(self, random: np.random.Generator) -> float:
         """P value of "no edit is shown", the smallest of the contrasts' (Bonferroni)."""
@@ -211,7 +218,7 @@ class Search:
         allowed, found = np.asarray(self.cases.family.columns(tuple(kinds)).numpy(), dtype=np.bool_), []
         if not allowed.any():
             return tuple(nothing(self.blocks) for _ in self.answers)
-        ways = self.modes.directions(allowed)
+        ways = self.modes.directions(allowed) if self.along else None
         for own, left, one in zip(self.answers, state.left, state.shrunk, strict=True):
             aim = left + own @ one.coefficients
             found.append(shrink(own, aim, self.blocks, allowed, directions=ways, rounds=rounds))

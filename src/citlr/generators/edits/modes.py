@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from citlr.generators.edits.shrinkage import TINY, Floats
+from citlr.generators.effects.whitening import LEAST
 
 # Directions at most, and the ridge that keeps their coefficients small.
 DIRECTIONS, RIDGE = 12, 0.1
@@ -34,7 +35,8 @@ class Modes:
     @classmethod
     def of(cls, table: Floats, influences: Floats) -> Modes:
         """Find them from answers `table` (width of a summary, width) and influences (patients, width of a summary)."""
-        deviation = np.sqrt((influences**2).sum(axis=0)) + TINY
+        deviation = np.sqrt((influences**2).sum(axis=0))
+        deviation[deviation <= LEAST] = np.inf  # what nobody varies in, see `Whitening`
         _, size, ways = np.linalg.svd(influences / deviation, full_matrices=False)
         # The difference of two halves of the patients has an error of two deviations over the root of their number.
         each = size[:DIRECTIONS, None] * np.sqrt(len(influences)) / 2

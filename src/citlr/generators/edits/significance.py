@@ -7,8 +7,9 @@ import torch
 from scipy.stats import gamma
 
 from citlr.generators.edits.family import Family, bands, hats
+from citlr.generators.edits.modes import DIRECTIONS
 from citlr.generators.edits.shrinkage import TINY, Floats
-from citlr.generators.effects.whitening import Whitening
+from citlr.generators.effects.whitening import LEAST, Whitening
 
 REDRAWS = 999
 # Cells along a side of the film, in which its two finest bands are looked at.
@@ -18,8 +19,9 @@ CELLS, FINE = 8, 2
 def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, random: np.random.Generator) -> float:
     """P value of "no edit is shown": the largest of many quadratic statistics, patients' signs redrawn.
 
-    A statistic for every kind of edit and every block of its coefficients, by `answers` (width, coefficients), and one
-    for the finest bands of the film in every cell, which no summary may hold. `influences` (patients, width) and
+    A statistic for every kind of edit and every block of its coefficients, by `answers` (width, coefficients), one for
+    each direction in which patients vary most, and one for the finest bands of the film in every cell, which no summary
+    may hold. `influences` (patients, width) and
     `pixels` (patients, c * s * s) are those under the null, whose sums are the differences. A flipped sign leaves their
     covariance as it is, so that all redraws are measured by the same yardstick (sign-flipping score test, Hemerik,
     Goeman and Finos 2020). Statistics of few and of many numbers are compared by their tails, each a gamma fitted to
@@ -33,12 +35,23 @@ def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, r
     parts = [np.flatnonzero(blocks == block) for block in range(blocks.max() + 1)]
     parts += [np.flatnonzero(family.columns(kind).numpy()) for kind in family.kinds]
     statistics = [score[:, part].sum(axis=1) for part in parts]
+    along = _along(influences, signs)
+    statistics += [along.sum(axis=1), *along.T]
     for band in fine_bands(pixels, family.channels).swapaxes(0, 1):
         cells = cell_energy(signs @ (band / (np.sqrt((band**2).sum(axis=0)) + TINY)))
         statistics += [cells.sum(axis=(1, 2)), *cells.reshape(len(signs), -1).T]
     tails = np.stack([_tail(statistic) for statistic in statistics])
     largest = tails.max(axis=0)
     return float((largest >= largest[0]).mean())
+
+
+def _along(influences: Floats, signs: Floats) -> Floats:
+    """Give squared differences (redraws, directions) along what patients vary by, in units of their error."""
+    deviation = np.sqrt((influences**2).sum(axis=0))
+    deviation[deviation <= LEAST] = np.inf
+    left, size, _ = np.linalg.svd(influences / deviation, full_matrices=False)
+    found: Floats = (signs @ left[:, :DIRECTIONS][:, size[:DIRECTIONS] > TINY]) ** 2
+    return found
 
 
 def fine_bands(maps: Floats, channels: int = 1) -> Floats:

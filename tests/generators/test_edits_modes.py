@@ -1,0 +1,126 @@
+"""What lets edits carry the difference of real groups: directions in which people vary, and what no edit can write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from citlr.generators.edits.choice import allow
+from citlr.generators.edits.modes import DIRECTIONS, Modes
+from citlr.generators.edits.shrinkage import nothing, shrink
+from citlr.generators.effects.whitening import Whitening
+
+WIDTH, COEFFICIENTS, PATIENTS = 60, 40, 300
+
+
+def people(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """How summaries answer to coefficients, and people who vary thirty times more along one way of them than else."""
+    table = random.standard_normal((WIDTH, COEFFICIENTS)) / WIDTH**0.5
+    way = random.standard_normal(COEFFICIENTS) / COEFFICIENTS**0.5
+    own = random.standard_normal((PATIENTS, 1)) @ (table @ way)[None] * 3
+    return table, own + 0.1 * random.standard_normal((PATIENTS, WIDTH))
+
+
+def test_directions_write_what_patients_vary_by() -> None:
+    table, values = people(np.random.default_rng(0))
+    influences = (values - values.mean(axis=0)) * 2 / PATIENTS
+    modes = Modes.of(table, influences)
+    allowed = np.ones(COEFFICIENTS, dtype=np.bool_)
+    directions = modes.directions(allowed)
+    assert directions.shape == (COEFFICIENTS, DIRECTIONS)
+    scaled = (values - values.mean(axis=0)) / values.std(axis=0)
+    leading = np.linalg.svd(scaled, full_matrices=False)[2][0]
+    written = table @ directions[:, 0] / values.std(axis=0)
+    assert abs(leading @ written) / np.linalg.norm(written) > 0.95
+    # One along it is about one standard deviation of patients, less what the ridge takes.
+    assert 0.3 < np.linalg.norm(written) / (scaled @ leading).std() < 1.1
+    some = np.arange(COEFFICIENTS) % 2 == 0
+    assert not modes.directions(some)[~some].any()
+
+
+def test_what_nobody_varies_in_does_not_drown_the_directions() -> None:
+    """The black around a digit, which an edit of the digit may touch."""
+    table, values = people(np.random.default_rng(1))
+    influences = (values - values.mean(axis=0)) * 2 / PATIENTS
+    before = Modes.of(table, influences).directions(np.ones(COEFFICIENTS, dtype=np.bool_))
+    black = np.concatenate([influences, np.zeros((PATIENTS, 5))], axis=1)
+    touched = np.concatenate([table, np.full((5, COEFFICIENTS), 0.1)])
+    after = Modes.of(touched, black).directions(np.ones(COEFFICIENTS, dtype=np.bool_))
+    assert np.abs(np.abs(after[:, 0]) - np.abs(before[:, 0])).max() < 1e-9
+
+
+def test_a_change_of_what_people_vary_by_is_carried_and_hardly_was_without_directions() -> None:
+    """Four standard errors of a leading direction, among directions of which nothing is shown."""
+    random = np.random.default_rng(2)
+    table, values = people(random)
+    influences = (values - values.mean(axis=0)) * 2 / PATIENTS
+    whiten, allowed = Whitening.of(influences), np.ones(COEFFICIENTS, dtype=np.bool_)
+    directions, blocks = Modes.of(table, influences).directions(allowed), np.arange(COEFFICIENTS) // 10
+    change = table @ directions[:, 0]
+    change *= 4 / np.linalg.norm(whiten(change))
+    noise = influences.T @ random.choice([-1.0, 1.0], size=PATIENTS)
+    carried = []
+    for ways in (None, directions):
+        found = shrink(whiten(table), whiten(change + noise), blocks, allowed, directions=ways)
+        carried.append(float(change @ table @ found.coefficients) / float(change @ change))
+    assert carried[1] == pytest.approx(1.0, abs=0.3)
+    assert abs(carried[1] - 1) < 0.5 * abs(carried[0] - 1)
+    assert nothing(blocks).coefficients.tolist() == [0.0] * COEFFICIENTS
+
+
+def test_draws_along_directions_are_coefficients() -> None:
+    table, values = people(np.random.default_rng(3))
+    influences = (values - values.mean(axis=0)) * 2 / PATIENTS
+    whiten, allowed = Whitening.of(influences), np.ones(COEFFICIENTS, dtype=np.bool_)
+    directions = Modes.of(table, influences).directions(allowed)
+    found = shrink(
+        whiten(table), whiten(table @ directions[:, 0]), np.arange(COEFFICIENTS) // 10, allowed, directions=directions
+    )
+    draws = found.draws(whiten(table), 200, np.random.default_rng(4))
+    assert draws.shape == (200, COEFFICIENTS)
+    # What is left open lies mostly along the direction that people vary by.
+    ways = np.linalg.svd(draws, full_matrices=False)[2][0]
+    assert abs(ways @ directions[:, 0]) / np.linalg.norm(directions[:, 0]) > 0.9
+
+
+class Half:
+    """Stands for a search: a half of the patients that foretells the other best with an allowance of `best`."""
+
+    def __init__(self, best: tuple[float, bool], error: float) -> None:
+        self.best, self.error, self.taken = best, error, (0.0, False)
+
+    def foretold(self, misfit: float, along: bool) -> Any:
+        return misfit, along
+
+    def nearer(self, one: Any, other: Any) -> tuple[float, float]:
+        away = [abs(misfit - self.best[0]) + (along != self.best[1]) for misfit, along in (one, other)]
+        return away[1] - away[0], self.error**2
+
+    def allow(self, misfit: float, along: bool) -> None:
+        self.taken = misfit, along
+
+
+@pytest.mark.parametrize("best", [(0.0, False), (0.0, True), (0.3, False), (3.0, True)])
+def test_the_allowance_that_foretells_the_other_half_best_is_taken(best: tuple[float, bool]) -> None:
+    halves: Any = [Half(best, 0.01), Half(best, 0.01)]
+    whole: Any = Half(best, 0.01)
+    allow(halves, whole)
+    assert [half.taken for half in halves] == [best, best]
+    assert whole.taken == (2 * best[0], best[1])
+    unsure: Any = [Half(best, 9.0), Half(best, 9.0)]
+    allow(unsure, whole)
+    assert whole.taken == unsure[0].taken == (0.0, False)
+
+
+def test_an_allowance_adds_to_the_error_of_every_number_and_direction() -> None:
+    """What hardly varies is no longer known so well that what is missing there counts for more than all else."""
+    _, values = people(np.random.default_rng(5))
+    exact = Whitening.of((values - values.mean(axis=0)) * 2 / PATIENTS)
+    assert np.allclose(exact.softened(0.0)(values.T), exact(values.T))
+    for direction in exact.directions.T[[0, -1]]:
+        before, after = (
+            float((whiten(exact.deviation * direction) ** 2).sum()) for whiten in (exact, exact.softened(2.0))
+        )
+        assert 1 / after == pytest.approx(1 / before + 2.0)
