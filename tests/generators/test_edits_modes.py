@@ -10,6 +10,7 @@ import pytest
 from citlr.generators.edits.choice import allow
 from citlr.generators.edits.modes import DIRECTIONS, Modes
 from citlr.generators.edits.shrinkage import nothing, shrink
+from citlr.generators.edits.significance import shown_along
 from citlr.generators.effects.whitening import Whitening
 
 WIDTH, COEFFICIENTS, PATIENTS = 60, 40, 300
@@ -101,17 +102,25 @@ class Half:
     def allow(self, misfit: float, along: bool) -> None:
         self.taken = misfit, along
 
+    def p_along(self, random: np.random.Generator) -> float:
+        return 0.5 if self.error == 0.02 else 0.001
+
 
 @pytest.mark.parametrize("best", [(0.0, False), (0.0, True), (0.3, False), (3.0, True)])
 def test_the_allowance_that_foretells_the_other_half_best_is_taken(best: tuple[float, bool]) -> None:
     halves: Any = [Half(best, 0.01), Half(best, 0.01)]
     whole: Any = Half(best, 0.01)
-    allow(halves, whole)
+    random = np.random.default_rng(0)
+    allow(halves, whole, random)
     assert [half.taken for half in halves] == [best, best]
     assert whole.taken == (2 * best[0], best[1])
     unsure: Any = [Half(best, 9.0), Half(best, 9.0)]
-    allow(unsure, whole)
+    allow(unsure, whole, random)
     assert whole.taken == unsure[0].taken == (0.0, False)
+    # Where nothing is shown along what people vary by, nothing goes there.
+    hidden: Any = Half(best, 0.02)
+    allow(halves, hidden, random)
+    assert hidden.taken == (2 * best[0], False)
 
 
 def test_an_allowance_adds_to_the_error_of_every_number_and_direction() -> None:
@@ -124,3 +133,14 @@ def test_an_allowance_adds_to_the_error_of_every_number_and_direction() -> None:
             float((whiten(exact.deviation * direction) ** 2).sum()) for whiten in (exact, exact.softened(2.0))
         )
         assert 1 / after == pytest.approx(1 / before + 2.0)
+
+
+def test_a_difference_in_what_people_vary_by_is_shown_and_chance_is_none() -> None:
+    random = np.random.default_rng(6)
+    _, values = people(random)
+    level = np.arange(PATIENTS) % 2 * 2 - 1
+    leading = np.linalg.svd(values, full_matrices=False)[2][0]
+    apart = values + 0.35 * values.std(axis=0).max() * level[:, None] * leading * WIDTH**0.5 / 4
+    for own, expected in ((apart, True), (values, False)):
+        influences = level[:, None] * (own - own.mean(axis=0)) * 2 / PATIENTS
+        assert (shown_along(influences, random) <= 0.01) is expected

@@ -147,17 +147,19 @@ def choose(
     return kinds, shares
 
 
-def allow(searches: Sequence[Search], whole: Search) -> None:
+def allow(searches: Sequence[Search], whole: Search, random: np.random.Generator) -> None:
     """Let searches allow for what no edit can write, and go along what people vary by, where that foretells better.
 
     Each half of the patients foretells the difference of the other. The family of edits is not rich enough for what an
     attribute does: where a number is known well, what is missing there is many errors large, and edits that make up for
-    it do harm where numbers are known less well. Without a gain beyond its error all stays plain.
+    it do harm where numbers are known less well. Without a gain beyond its error all stays plain, and where nothing is
+    shown along what people vary by, no edit goes there: what a small group has of it by chance is large.
     """
     pairs = list(zip(searches, reversed(searches), strict=True))
     plain = [search.foretold(0.0, along=False) for search in searches]
     best, most = (0.0, False), 0.0
-    for allowance in itertools.product(MISFITS, (False, True)):
+    ways = (False, True) if whole.p_along(random) <= ALPHA else (False,)
+    for allowance in itertools.product(MISFITS, ways):
         each = [
             judge.nearer(search.foretold(*allowance), before)
             for (search, judge), before in zip(pairs, plain, strict=True)
@@ -206,7 +208,7 @@ def _found(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, r
         return still
     both = halves()
     searches = [Search(half, table, random) for half in both]
-    allow(searches, whole)
+    allow(searches, whole, random)
     kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)], whole)
     if not kinds:
         return still

@@ -19,7 +19,7 @@ from citlr.generators.edits.family import CHANNELS, Family, Frame
 from citlr.generators.edits.fine import FRAMES, chance, differences, placed
 from citlr.generators.edits.modes import Modes
 from citlr.generators.edits.shrinkage import ROUNDS, Floats, Shrunk, nothing, shrink
-from citlr.generators.edits.significance import fine_bands, shown
+from citlr.generators.edits.significance import fine_bands, shown, shown_along
 from citlr.generators.edits.summaries import edited, summaries, way_of
 from citlr.generators.effects.contrasts import Design
 from citlr.generators.effects.whitening import Whitening
@@ -182,6 +182,11 @@ class Search:
         found = []
         for influences, pixels in zip(self.under_null, self.pixels_under_null, strict=True):
             found.append(shown(self.cases.family, self.table, influences, pixels, random))
+        return min(1.0, min(found) * len(found))
+
+    def p_along(self, random: np.random.Generator) -> float:
+        """P value of "nothing is different in what patients vary by", the smallest of the contrasts' (Bonferroni)."""
+        found = [shown_along(influences, random) for influences in self.under_null]
         return min(1.0, min(found) * len(found))
 
     def steps(self, state: State, kinds: Sequence[str], count: int) -> State:

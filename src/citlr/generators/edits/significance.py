@@ -45,6 +45,14 @@ def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, r
     return float((largest >= largest[0]).mean())
 
 
+def shown_along(influences: Floats, random: np.random.Generator) -> float:
+    """P value of no difference along the directions in which patients vary most: of influences under the null."""
+    signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, len(influences)))
+    signs[0] = 1.0
+    sizes = _along(influences, signs).sum(axis=1)
+    return float((sizes >= sizes[0]).mean())
+
+
 def _along(influences: Floats, signs: Floats) -> Floats:
     """Give squared differences (redraws, directions) along what patients vary by, in units of their error."""
     deviation = np.sqrt((influences**2).sum(axis=0))
