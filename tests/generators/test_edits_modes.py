@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from citlr.generators.edits.choice import allow
+from citlr.generators.edits.choice import foretelling_best
 from citlr.generators.edits.modes import DIRECTIONS, Modes
 from citlr.generators.edits.shrinkage import nothing, shrink
 from citlr.generators.edits.significance import shown_along
@@ -87,40 +87,26 @@ def test_draws_along_directions_are_coefficients() -> None:
 
 
 class Half:
-    """Stands for a search: a half of the patients that foretells the other best with an allowance of `best`."""
+    """Stands for a search: a half of the patients that foretells the other best with a misfit of `best`."""
 
-    def __init__(self, best: tuple[float, bool], error: float) -> None:
-        self.best, self.error, self.taken = best, error, (0.0, False)
+    def __init__(self, best: float) -> None:
+        self.best, self.taken = best, (0.0, False)
 
     def foretold(self, misfit: float, along: bool) -> Any:
-        return misfit, along
+        return misfit
 
-    def nearer(self, one: Any, other: Any) -> tuple[float, float]:
-        away = [abs(misfit - self.best[0]) + (along != self.best[1]) for misfit, along in (one, other)]
-        return away[1] - away[0], self.error**2
+    def nearer(self, one: Any, other: Any) -> float:
+        return abs(other - self.best) - abs(one - self.best)
 
     def allow(self, misfit: float, along: bool) -> None:
         self.taken = misfit, along
 
-    def p_along(self, random: np.random.Generator) -> float:
-        return 0.5 if self.error == 0.02 else 0.001
 
-
-@pytest.mark.parametrize("best", [(0.0, False), (0.0, True), (0.3, False), (3.0, True)])
-def test_the_allowance_that_foretells_the_other_half_best_is_taken(best: tuple[float, bool]) -> None:
-    halves: Any = [Half(best, 0.01), Half(best, 0.01)]
-    whole: Any = Half(best, 0.01)
-    random = np.random.default_rng(0)
-    allow(halves, whole, random)
-    assert [half.taken for half in halves] == [best, best]
-    assert whole.taken == (2 * best[0], best[1])
-    unsure: Any = [Half(best, 9.0), Half(best, 9.0)]
-    allow(unsure, whole, random)
-    assert whole.taken == unsure[0].taken == (0.0, False)
-    # Where nothing is shown along what people vary by, nothing goes there.
-    hidden: Any = Half(best, 0.02)
-    allow(halves, hidden, random)
-    assert hidden.taken == (2 * best[0], False)
+@pytest.mark.parametrize("best", [0.0, 0.3, 3.0])
+def test_the_misfit_that_foretells_the_other_half_best_is_taken(best: float) -> None:
+    halves: Any = [Half(best), Half(best)]
+    assert foretelling_best(halves) == best
+    assert [half.taken for half in halves] == [(best, True)] * 2
 
 
 def test_an_allowance_adds_to_the_error_of_every_number_and_direction() -> None:

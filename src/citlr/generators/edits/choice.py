@@ -9,7 +9,6 @@ numbers that have no place.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ FIRST_STEPS, STEPS = 3, 2
 # By how much the squared difference of mean images, in units of its error, may grow by chance.
 SLACK = 0.1
 # What no edit may be able to write of a difference, as a share of the variance of its error.
-MISFITS = (0.0, 0.1, 0.3, 1.0, 3.0)
+MISFITS = (0.3, 1.0, 3.0)
 # What is said of all kinds of smooth change at once.
 TOGETHER = "together"
 # Level of the test of "nothing is shown".
@@ -113,7 +112,7 @@ class Looked:
 
 
 def choose(
-    searches: Sequence[Search], judges: Sequence[Judge], whole: Search
+    searches: Sequence[Search], judges: Sequence[Judge], whole: Search, random: np.random.Generator
 ) -> tuple[tuple[str, ...], dict[str, float]]:
     """Take in kinds until none brings left-out images closer; each search is judged on the other half's patients.
 
@@ -137,40 +136,38 @@ def choose(
         now, states = tried[best]
         shares[best] = round(float(now.left.sum() / first.left.sum()), 4)
     kinds = states[0].kinds
-    every = (*kinds, *(kind for kind in whole.cases.family.kinds if kind not in kinds))
-    if first.left.sum() > 0 and every != kinds:
-        # Alone a kind may show little, and kinds that stand in for each other less: so all of them are tried as well.
+    if first.left.sum() > 0 and whole.p_along(random) <= ALPHA:
+        # Alone a kind of what real groups differ by shows little, and so all of them are tried together as well.
+        every = (*kinds, *(kind for kind in whole.cases.family.kinds if kind not in kinds))
+        misfit = foretelling_best(searches)
         together = Looked.of(judges, [search.steps(search.start, every, FIRST_STEPS) for search in searches])
         if together.gain(now, first, errors=1.0) > 0:
+            # What is missing stays, and the error of twice as many patients has half the variance.
+            whole.allow(2 * misfit, along=True)
             shares[TOGETHER] = round(float(together.left.sum() / first.left.sum()), 4)
             return every, shares
     return kinds, shares
 
 
-def allow(searches: Sequence[Search], whole: Search, random: np.random.Generator) -> None:
-    """Let searches allow for what no edit can write, and go along what people vary by, where that foretells better.
+def foretelling_best(searches: Sequence[Search]) -> float:
+    """Let both halves of the patients go along what people vary by, with the misfit that foretells the other best.
 
-    Each half of the patients foretells the difference of the other. The family of edits is not rich enough for what an
-    attribute does: where a number is known well, what is missing there is many errors large, and edits that make up for
-    it do harm where numbers are known less well. Without a gain beyond its error all stays plain, and where nothing is
-    shown along what people vary by, no edit goes there: what a small group has of it by chance is large.
+    The family of edits is not rich enough for what an attribute does. Where a number is known well, what is missing
+    there is many errors large, and edits that make up for it do harm where numbers are known less well.
     """
     pairs = list(zip(searches, reversed(searches), strict=True))
-    plain = [search.foretold(0.0, along=False) for search in searches]
-    best, most = (0.0, False), 0.0
-    ways = (False, True) if whole.p_along(random) <= ALPHA else (False,)
-    for allowance in itertools.product(MISFITS, ways):
-        each = [
-            judge.nearer(search.foretold(*allowance), before)
-            for (search, judge), before in zip(pairs, plain, strict=True)
-        ]
-        gained, error = sum(one for one, _ in each), math.sqrt(sum(variance for _, variance in each))
-        if gained > max(most, ERRORS * error):
-            best, most = allowance, gained
+    plain = [search.foretold(0.0, along=True) for search in searches]
+    gained = {0.0: 0.0} | {
+        misfit: sum(
+            other.nearer(search.foretold(misfit, along=True), before)
+            for (search, other), before in zip(pairs, plain, strict=True)
+        )
+        for misfit in MISFITS
+    }
+    best = max(gained, key=lambda misfit: gained[misfit])
     for search in searches:
-        search.allow(*best)
-    # What is missing stays, and the error of twice as many patients has half the variance.
-    whole.allow(2 * best[0], best[1])
+        search.allow(best, along=True)
+    return best
 
 
 def _likelier(kinds: Sequence[str], whole: Search, beside: tuple[str, ...]) -> str:
@@ -208,8 +205,7 @@ def _found(halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, r
         return still
     both = halves()
     searches = [Search(half, table, random) for half in both]
-    allow(searches, whole, random)
-    kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)], whole)
+    kinds, left = choose(searches, [Judge(half, random) for half in reversed(both)], whole, random)
     if not kinds:
         return still
     last = whole.steps(whole.start, kinds, FIRST_STEPS + STEPS)

@@ -163,19 +163,15 @@ class Search:
         found = self._shrunk(self.start, self.cases.family.kinds, rounds=FEW_ROUNDS)
         return np.stack([self.table @ one.coefficients for one in found])
 
-    def nearer(self, one: Floats, other: Floats) -> tuple[float, float]:
+    def nearer(self, one: Floats, other: Floats) -> float:
         """Say by how much one foretold difference (contrasts, width) is nearer to these patients' than another is.
 
-        In squared errors of every number; with the variance of that, for it is linear in what is measured here.
+        In squared errors of every number.
         """
-        gained, variance = 0.0, 0.0
-        difference = self.cases.design.difference(self.seen.summaries)
-        influences = self.cases.design.influences(self.seen.summaries)
-        for a, b, own, each, whiten in zip(one, other, difference, influences, self.exact, strict=True):
-            weight = (a - b) / whiten.deviation**2
-            gained += float(weight @ (2 * own - a - b))
-            variance += float(((2 * each @ weight) ** 2).sum())
-        return gained, variance
+        gained, difference = 0.0, self.cases.design.difference(self.seen.summaries)
+        for a, b, own, whiten in zip(one, other, difference, self.exact, strict=True):
+            gained += float(((a - b) / whiten.deviation**2) @ (2 * own - a - b))
+        return gained
 
     def p(self, random: np.random.Generator) -> float:
         """P value of "no edit is shown", the smallest of the contrasts' (Bonferroni)."""
