@@ -39,5 +39,5 @@ def room(
     if asked.any():
         effects = contrast_effects(responses, contrast=contrast, alpha=alpha, outcome="probability")
         same = equivalence_test(effects.mean, effects.product, margin=margin, decisions=False, alpha=alpha)
-        asked &= (same.pvalue >= alpha) | (apart < margin)
+        asked &= same.pvalue >= alpha
     return np.where(asked, rarer, 1.0)
