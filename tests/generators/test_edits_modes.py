@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from citlr.generators.edits.choice import foretelling_best
+from citlr.generators.edits.choice import TOGETHER, Looked, choose, foretelling_best
 from citlr.generators.edits.modes import DIRECTIONS, Modes
 from citlr.generators.edits.shrinkage import nothing, shrink
 from citlr.generators.edits.significance import shown_along
@@ -107,6 +108,52 @@ def test_the_misfit_that_foretells_the_other_half_best_is_taken(best: float) -> 
     halves: Any = [Half(best), Half(best)]
     assert foretelling_best(halves) == best
     assert [half.taken for half in halves] == [(best, True)] * 2
+
+
+class Few:
+    """Stands for a search in which no single kind promises anything, and all together write the difference."""
+
+    cases = SimpleNamespace(family=SimpleNamespace(kinds=("shade", "displacement")))
+
+    def __init__(self, p: float) -> None:
+        self.p, self.taken = p, (0.0, False)
+        self.start = SimpleNamespace(kinds=(), edit=0.0)
+
+    def promises(self, state: Any) -> dict[str, float]:
+        return {}
+
+    def steps(self, state: Any, kinds: tuple[str, ...], count: int) -> Any:
+        return SimpleNamespace(kinds=kinds, edit=0.9 if len(kinds) == 2 and self.taken[1] else 0.0)
+
+    def foretold(self, misfit: float, along: bool) -> Any:
+        return misfit
+
+    def nearer(self, one: Any, other: Any) -> float:
+        return float(one == 1.0)
+
+    def allow(self, misfit: float, along: bool) -> None:
+        self.taken = misfit, along
+
+    def p_along(self, random: np.random.Generator) -> float:
+        return self.p
+
+
+@pytest.mark.parametrize(("p", "worth"), [(0.001, True), (0.5, True), (0.001, False)])
+def test_all_kinds_together_are_taken_where_they_bring_left_out_patients_closer(p: float, worth: bool) -> None:
+    def look(edit: float) -> Looked:
+        left = np.full(50, 1.0 - edit * worth)
+        return Looked(left, left)
+
+    searches: Any = [Few(p), Few(p)]
+    whole: Any = Few(p)
+    judges: Any = [SimpleNamespace(look=look)] * 2
+    kinds, left = choose(searches, judges, whole, np.random.default_rng(0))
+    if p == 0.001 and worth:
+        assert kinds == ("shade", "displacement")
+        assert left == {TOGETHER: pytest.approx(0.1)}
+        assert whole.taken == (2.0, True)  # the misfit that foretold best, of twice as many patients
+    else:
+        assert (kinds, left, whole.taken) == ((), {}, (0.0, False))
 
 
 def test_an_allowance_adds_to_the_error_of_every_number_and_direction() -> None:

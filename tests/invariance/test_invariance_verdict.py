@@ -148,6 +148,10 @@ def test_equivalence_needs_room_for_an_effect() -> None:
     for responses in (still, few, same):
         assert assess(responses, margin=0.02).verdict == "equivalent"
         assert assess(responses, margin=0.02, outcome="probability").verdict == "equivalent"
+    # One output of exactly 0 and one of exactly 1 are no threshold's worth of room.
+    wide = random.uniform(0.05, 0.3, (600, 1, 1, 1)) + np.array([0.0, 0.1]).reshape(1, 2, 1, 1)
+    wide[0], wide[1] = 0.0, 1.0
+    assert assess(Responses.from_arrays(np.broadcast_to(wide, (600, 2, 4, 1))), margin=0.02).verdict == "inconclusive"
     close = random.uniform(0.5, 0.51, (600, 1, 1, 1)) * np.array([0.9, 0.91]).reshape(1, 2, 1, 1)
     found = assess(Responses.from_arrays(np.broadcast_to(close, (600, 2, 4, 1))), margin=0.02, outcome="probability")
     assert found.verdict == "inconclusive"

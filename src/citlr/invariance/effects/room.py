@@ -30,12 +30,11 @@ def room(
     levels = list(contrast)
     probabilities = responses.values[:, levels]
     apart = np.asarray(np.ptp(probabilities, axis=(0, 1, 2)))
-    apart = np.where(apart == 0, 1.0, apart)
     if outcome == "probability":
-        return apart
+        return np.where(apart == 0, 1.0, apart)
     positive = outcome_values(responses, outcome=outcome, threshold=threshold)[:, levels].mean(axis=(0, 1, 2))
     rarer = np.minimum(positive, 1 - positive)
-    asked = (rarer < margin) & (apart < 1) & ~np.isin(probabilities, (0, 1)).all(axis=(0, 1, 2))
+    asked = (rarer < margin) & (apart > 0) & ~np.isin(probabilities, (0, 1)).all(axis=(0, 1, 2))
     if asked.any():
         effects = contrast_effects(responses, contrast=contrast, alpha=alpha, outcome="probability")
         same = equivalence_test(effects.mean, effects.product, margin=margin, decisions=False, alpha=alpha)
