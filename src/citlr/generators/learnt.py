@@ -19,8 +19,9 @@ from citlr.errors import InputError, StateError
 from citlr.generators.base import FORMAT, Images
 from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
-from citlr.generators.preparation import Prepared, prepare, set_aside
-from citlr.generators.request import Redraw, Redrawing, Request, redraw_in_batches
+from citlr.generators.preparation import Prepared, prepare, splits
+from citlr.generators.redrawing import Lesson, Redrawing
+from citlr.generators.request import Redraw, Request, redraw_in_batches
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.learning.devices import is_alone, on_devices
@@ -167,47 +168,13 @@ class LearntGenerator(Redrawing):
         """Build the networks for an attribute of two levels and drop them: what cannot be built is found here."""
         self.build(two_levels(), seed=0)
 
-    def fit(
-        self,
-        train: Cohort,
-        validation: Cohort | None = None,
-        *,
-        seed: int = 0,
-        directory: Path | None = None,
-        narrator: Narrator | None = None,
-    ) -> Self:
-        """Train all parts.
-
-        Parameters
-        ----------
-        train, validation : Cohort
-            Splits; validation is for early stopping and the choice of the guidance. Without it a tenth of the training
-            patients, drawn by the seed, is set aside.
-        seed : int
-            Same seed, same data, same machine: same bits.
-        directory : Path, optional
-            For checkpoints and caches. An interrupted call with the same arguments goes on from there and ends with the
-            same bits. Without it, decoded images and latents are kept in memory.
-        narrator : Narrator, optional
-            Shows the progress.
-
-        Returns
-        -------
-        LearntGenerator
-            Itself.
-
-        Raises
-        ------
-        InputError
-            If a column is missing, an attribute has one level, or the images do not fit.
-        StateError
-            If a loss stops being a number.
-        """
-        narrator, self._saved = narrator or Narrator(), None
-        self.for_channels(train.channels)
+    def learn_from(self, lesson: Lesson) -> Self:
+        """Train all parts."""
+        self._saved = None
+        self.for_channels(lesson.train.channels)
         if self.config.devices > 1 and is_alone():
-            return self._fit_on_devices((train, validation), seed, directory, narrator)
-        prepared = prepare(self.config, train, validation, seed=seed, directory=directory, narrator=narrator)
+            return self._fit_on_devices(lesson)
+        prepared = prepare(self.config, lesson)
         self._follow(prepared)
         return self._learnt_from(prepared)
 
@@ -220,7 +187,7 @@ class LearntGenerator(Redrawing):
         """
         self.for_channels(train.channels)
         self.config = self.config.for_images(images, _gpu_memory(Trainer(self.config.accelerator).device))
-        prepared = prepare(self.config, train, validation, seed=0, directory=directory, narrator=narrator)
+        prepared = prepare(self.config, Lesson(train, validation, 0, directory, narrator))
         session = Pacing(**vars(prepared.session), seconds=seconds)
         self._learnt_from(dataclasses.replace(prepared, session=session))
         return session.paces
@@ -252,21 +219,18 @@ class LearntGenerator(Redrawing):
             f"Preset '{self.config.preset}', {images} images of {self.size} pixels, {session.device.type}: {said}."
         )
 
-    def _fit_on_devices(
-        self, splits: tuple[Cohort, Cohort | None], seed: int, directory: Path | None, narrator: Narrator
-    ) -> Self:
+    def _fit_on_devices(self, lesson: Lesson) -> Self:
         """Train in a process for each device, and take up what the first one has saved."""
         config = self.config
-        with tempfile.TemporaryDirectory(prefix="citlr-") as folder:
-            where = (Path(folder) / "training" if directory is None else directory, Path(folder) / "trained")
-            precision = full_precision(config.accelerator, config.precision)
-            on_devices(
-                config.devices, config.accelerator, precision, _fit_and_save, self, splits, seed, where, narrator.quiet
-            )
-            vars(self).update(vars(self.load(where[1])))
+        with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
+            folder, precision = Path(temporary), full_precision(config.accelerator, config.precision)
+            # Who shows the progress does not travel: each process has its own.
+            asked = (lesson.train, lesson.validation, lesson.seed, lesson.directory or folder / "training")
+            where, quiet = folder / "trained", lesson.narrator.quiet
+            on_devices(config.devices, config.accelerator, precision, _fit_and_save, self, asked, where, quiet)
+            vars(self).update(vars(self.load(where)))
         self._saved = None
-        train, validation = splits
-        self.splits = set_aside(train, seed) if validation is None else (train, validation)
+        self.splits = splits(lesson)
         return self
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
@@ -344,13 +308,13 @@ def _gpu_memory(device: torch.device) -> float | None:
 
 
 def _fit_and_save(
-    generator: LearntGenerator, splits: tuple[Cohort, Cohort | None], seed: int, where: tuple[Path, Path], quiet: bool
+    generator: LearntGenerator, asked: tuple[Cohort, Cohort | None, int, Path], where: Path, quiet: bool
 ) -> None:
     """Train as one process of several, of which the first one speaks and saves."""
     zero = Trainer(generator.config.accelerator).fabric.is_global_zero
-    generator.fit(*splits, seed=seed, directory=where[0], narrator=Narrator(quiet=quiet or not zero))
+    generator.learn_from(Lesson(*asked, Narrator(quiet=quiet or not zero)))
     if zero:
-        generator.save(where[1])
+        generator.save(where)
 
 
 def _loaded_again(kind: type[LearntGenerator], directory: Path, fingerprint: str) -> LearntGenerator:

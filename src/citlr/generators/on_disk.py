@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from citlr.config.kinds import IMAGES
-from citlr.console import Narrator, Ticker, silent
+from citlr.console import Ticker, silent
 from citlr.data.images import read_image
 from citlr.doses import RECORDED
 from citlr.errors import InputError, StateError
 from citlr.generators.base import FORMAT, Images
-from citlr.generators.request import Redrawing, Request
+from citlr.generators.redrawing import Redrawing
+from citlr.generators.request import Request
 from citlr.run.files import atomic_write, digest_or_missing, fingerprint, read_json, write_json
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 
 class ImagesOnDisk(Redrawing):
@@ -55,18 +53,6 @@ class ImagesOnDisk(Redrawing):
     def channels(self) -> int:
         """Channels of the images."""
         return self._channels
-
-    def fit(
-        self,
-        train: Cohort,
-        validation: Cohort | None = None,
-        *,
-        seed: int = 0,
-        directory: Path | None = None,
-        narrator: Narrator | None = None,
-    ) -> Self:
-        """Do nothing: whoever drew the images has trained the generator."""
-        return self
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Read the images that are asked for."""

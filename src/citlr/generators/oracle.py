@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.console import Narrator, Ticker, silent
+from citlr.console import Ticker, silent
 from citlr.data.edits import Edit
 from citlr.errors import InputError, StateError, did_you_mean
-from citlr.generators.base import Images, Level
-from citlr.generators.request import Redrawing, Request
+from citlr.generators.base import Images
+from citlr.generators.redrawing import Editing, Redrawing
+from citlr.generators.request import Request
 from citlr.randomness import COIN, PLACEBO
 from citlr.run.files import fingerprint
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 # (level, rows) -> images (n, 1, s, s) of these units under do(attribute = level), by the same random variables.
 Render = Callable[[str, npt.NDArray[np.int64]], Images]
@@ -57,18 +56,6 @@ class Oracle(Redrawing):
             levels=world.levels,
             size=world.size,
         )
-
-    def fit(
-        self,
-        train: Cohort,
-        validation: Cohort | None = None,
-        *,
-        seed: int = 0,
-        directory: Path | None = None,
-        narrator: Narrator | None = None,
-    ) -> Self:
-        """Do nothing: equations need no training."""
-        return self
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Render the named units under each level; all draws of one level are the same image."""
@@ -109,24 +96,16 @@ class Oracle(Redrawing):
         raise StateError("An oracle is a simulator's sample, not weights, and cannot be saved; keep the sample's seed.")
 
 
-class EditingOracle(Oracle):
+class EditingOracle(Editing, Oracle):
     """The exact change at the generator's size as an edit of the original: nothing under the own level."""
 
-    def edit(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        guidance: float | None = None,
-    ) -> Edit:
+    def change(self, images: Images, frame: pd.DataFrame, request: Request) -> Edit:
         """Give the edits (n, levels, ...), which add and do not move; the coin has none."""
-        drawn = self.generate(images, frame, attribute=attribute, levels=levels)[:, :, 0]
+        drawn, name = self.redraw(images, frame, request)[:, :, 0], ",".join(request.names)
         own = images[:, None]
-        if attribute != PLACEBO:
-            every = self.attributes[str(attribute)]
-            level = np.asarray([every.index(str(value)) for value in frame[str(attribute)]])
-            factual = self.generate(images, frame, attribute=attribute, levels=every)[:, :, 0]
+        if name != PLACEBO:
+            every = self.attributes[name]
+            level = np.asarray([every.index(str(value)) for value in frame[name]])
+            factual = self.redraw(images, frame, replace(request, levels=every))[:, :, 0]
             own = factual[np.arange(len(frame)), level][:, None]
         return Edit(np.zeros((*drawn.shape[:2], 2, self.size, self.size), np.float32), drawn - own)

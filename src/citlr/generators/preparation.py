@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from citlr.console import Narrator
 from citlr.data.leaks import fingerprints
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.overlap import sparse_levels
+from citlr.generators.redrawing import Lesson
 from citlr.generators.settings import GeneratorSettings
 from citlr.learning.loop import Trainer
 from citlr.learning.session import Session
@@ -57,18 +56,9 @@ class Prepared:
         return {name: value for name, value in said.items() if value}
 
 
-def prepare(
-    config: GeneratorSettings,
-    train: Cohort,
-    validation: Cohort | None,
-    *,
-    seed: int,
-    directory: Path | None,
-    narrator: Narrator,
-) -> Prepared:
+def prepare(config: GeneratorSettings, lesson: Lesson) -> Prepared:
     """Decode and code the splits, and take the device."""
-    if validation is None:
-        train, validation = set_aside(train, seed)
+    (train, validation), seed, directory, narrator = splits(lesson), lesson.seed, lesson.directory, lesson.narrator
     if validation.channels != train.channels:
         raise InputError(
             f"The training images have {train.channels} channel(s) and those of the validation split "
@@ -93,9 +83,15 @@ def prepare(
     return Prepared((train, validation), conditions, sets, codes, session, notes)
 
 
+def splits(lesson: Lesson) -> tuple[Cohort, Cohort]:
+    """Give both splits of a lesson; without one for validation, a part of the other is set aside."""
+    return set_aside(lesson.train, lesson.seed) if lesson.validation is None else (lesson.train, lesson.validation)
+
+
 def set_aside(train: Cohort, seed: int) -> tuple[Cohort, Cohort]:
     """Keep nine tenths of the patients for training and set a tenth aside for validation, drawn by a keyed hash.
 
+    >>> from pathlib import Path
     >>> import pandas as pd
     >>> from citlr.data.cohort import Cohort
     >>> frame = pd.DataFrame({"image_id": range(200), "path": "", "patient_id": np.arange(200) // 2})

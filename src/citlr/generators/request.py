@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 from citlr.console import Ticker, silent
 from citlr.errors import InputError
 from citlr.generators.base import Images, Level
-from citlr.generators.batches import batch_at, check_images
+from citlr.generators.batches import batch_at
 from citlr.generators.conditions import Conditions
 from citlr.learning.memory import smaller, told
 from citlr.randomness import hashed_seed
@@ -134,71 +133,3 @@ def redraw_in_batches(
         begin = part.stop
         tick(begin, told(size, per_batch))
     return out
-
-
-class Redrawing(ABC):
-    """The public way into a generator: keyword arguments, made a request."""
-
-    size: int
-
-    @property
-    def channels(self) -> int:
-        """Channels of its images: 1 of grey, 3 of colour."""
-        return 1
-
-    def generate(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        draws: int = 1,
-        seed: int = 0,
-        guidance: float | None = None,
-        shared_seeds: bool = True,
-        abduction: str | None = None,
-        tick: Ticker = silent,
-    ) -> Images:
-        """Redraw images under each level.
-
-        Parameters
-        ----------
-        images : ndarray of float32, shape (n, channels, size, size), in [0, 1]
-        frame : DataFrame
-            The cohort's rows of these images: image_id, patient_id, attributes, held covariates.
-        attribute : str or sequence of str
-            What is intervened on; several names mean a joint intervention, whose levels are tuples.
-        levels : sequence
-            Levels to redraw under, the factual one among them as a rule (the null intervention). Of an attribute that
-            is a number, a level may be an array of shape (n,): a value for each image.
-        draws : int
-            Images per level; draw r of an image is a function of (seed, image_id, r) only.
-        seed : int
-            Seed of the noise.
-        guidance : float, optional
-            Weight of the intervened attribute's condition; the generator's own without it.
-        shared_seeds : bool
-            Whether draw r starts from the same noise under every level.
-        abduction : {"noise", "inversion"}, optional
-            The configuration's own without it.
-        tick : Ticker
-            Called with the number of images done.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, len(levels), draws, channels, size, size), in [0, 1]
-        """
-        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-        check_images(images, self.size, self.channels)
-        if not levels or draws < 1:
-            raise InputError(f"{len(levels)} levels and {draws} draws were asked for; at least one of each is needed.")
-        check_levels(levels, len(images))
-        weight = None if guidance is None else float(guidance)
-        return self.redraw(
-            images, frame, Request(names, tuple(levels), draws, seed, weight, shared_seeds, abduction), tick
-        )
-
-    @abstractmethod
-    def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
-        """Answer a request: (n, levels, draws, channels, size, size)."""

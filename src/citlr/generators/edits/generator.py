@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from citlr.data.edits import Edit
 from citlr.generators.base import REPLICATES, Images, Level
-from citlr.generators.batches import check_images
 from citlr.generators.composition import edited
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
@@ -27,6 +26,7 @@ from citlr.generators.edits.warps import inverse, resized
 from citlr.generators.effects.contrasts import coded, contrasts, design
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.preparation import Prepared
+from citlr.generators.redrawing import Editing
 from citlr.generators.request import Request
 from citlr.generators.variables import Variable
 from citlr.randomness import hashed_seed
@@ -64,7 +64,7 @@ class Edits(nn.Module):
         self.register_buffer("on_film", torch.zeros(count, family.channels * family.size, family.size))
 
 
-class EditGenerator(LearntGenerator):
+class EditGenerator(Editing, LearntGenerator):
     """Redraws an image by an edit: a displacement and a change of appearance, placed by the image's own anatomy.
 
     Nothing is drawn at random: all draws of a level are alike, and the null intervention is the image itself. Where the
@@ -200,19 +200,8 @@ class EditGenerator(LearntGenerator):
         redrawn = [edited(own, edit[:, :2], edit[:, 2:]) for edit in edits.unbind(dim=1)]
         return torch.stack(redrawn, dim=1)[:, :, None].expand(-1, -1, request.draws, -1, -1, -1)
 
-    def edit(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        guidance: float | None = None,
-    ) -> Edit:
-        """Give the edits of images under each level, see `citlr.generators.base.EditingGenerator`."""
-        check_images(images, self.size, self.channels)
-        names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-        request = Request(names, tuple(levels), guidance=None if guidance is None else float(guidance))
+    def change(self, images: Images, frame: pd.DataFrame, request: Request) -> Edit:
+        """Answer a request a batch at a time."""
         found = self.in_batches(images, frame, request, self.edit_batch)[:, :, 0]
         return Edit(found[:, :, :2], found[:, :, 2:])
 
