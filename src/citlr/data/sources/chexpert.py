@@ -11,8 +11,8 @@ import pandas as pd
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, find_optional, join_patients, require_root
-from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.common import find_file, find_optional, join_patients, require_labeller, require_root
+from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import (
     ETHNICITY_CHEXPERT,
@@ -64,13 +64,11 @@ def prepare_chexpert(
     narrator: Narrator = QUIET,
 ) -> Cohort:
     """Prepare CheXpert."""
-    if labeller not in ("chexpert", "chexbert"):
-        raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'chexbert' are.")
+    require_labeller(labeller, "chexpert", "chexbert")
     folder = _folder_with_tables(require_root(root, source=NAME))
     frame, labels = _read_parts(folder, labeller, study, narrator)
     source = Source(NAME, folder, ("race", "sex", "hispanic", "age_group"), ("race", "sex"))
-    frame["raw_sex"] = frame["sex"]
-    frame["sex"] = translate(frame["sex"], SEX, source=NAME, what="sex", allow_unknown=study.allow_unknown)
+    add_sex(frame, study, source=NAME)
     frame = _add_race(frame, folder, demographics, study)
     recorder = begin(frame, study, source, table=", ".join(frame["file"].unique()))
     return complete(recorder, study, source, labels=labels, narrator=narrator)

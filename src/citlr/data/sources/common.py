@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from citlr.console import Narrator
 from citlr.data.tables.columns import require_unique
 from citlr.errors import InputError
 
@@ -21,6 +23,28 @@ def require_root(root: str | os.PathLike[str], *, source: str) -> Path:
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; give the folder that {source} was unpacked to.")
     return folder
+
+
+def require_labeller(labeller: str, first: str, other: str) -> None:
+    """Refuse the name of a labeller that a data set has no labels of."""
+    if labeller not in (first, other):
+        raise InputError(f"labeller='{labeller}' is not known; '{first}' and '{other}' are.")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """How the table of a data set is usually named, as glob patterns relative to the root folder, and where it lies."""
+
+    source: str
+    names: tuple[str, ...]
+    usually: str
+
+    def find(self, root: str | os.PathLike[str], table: str | None, narrator: Narrator) -> tuple[Path, Path]:
+        """Give the root folder and the table in it, which `table` may name; say which is read."""
+        folder = require_root(root, source=self.source)
+        file = find_file(folder, (table,) if table else self.names, source=self.source, usually=self.usually)
+        narrator.say(f"{self.source}: reading {file.name}")
+        return folder, file
 
 
 def find_file(root: Path, names: Sequence[str], *, source: str, usually: str) -> Path:

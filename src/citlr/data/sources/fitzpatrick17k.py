@@ -7,14 +7,14 @@ import os
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import class_labels, find_file, located, require_root
+from citlr.data.sources.common import Tables, class_labels, located
 from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import UNKNOWN, raw_text, translate
 from citlr.errors import InputError
 
 NAME = "Fitzpatrick17k"
-TABLES = ("fitzpatrick17k.csv",)
+TABLES = Tables(NAME, ("fitzpatrick17k.csv",), "beside the folder of images that are named by md5hash")
 FOLDERS = ("images", "data/finalfitz17k", "finalfitz17k", "data", ".")
 # The scale was renamed between releases; -1 is not known.
 SCALES = ("fitzpatrick_scale", "fitzpatrick")
@@ -32,10 +32,7 @@ def prepare_fitzpatrick17k(
     root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare Fitzpatrick17k."""
-    folder = require_root(root, source=NAME)
-    names = (table,) if table else TABLES
-    file = find_file(folder, names, source=NAME, usually="beside the folder of images that are named by md5hash")
-    narrator.say(f"{NAME}: reading {file.name}")
+    folder, file = TABLES.find(root, table, narrator)
     scale = next((name for name in SCALES if name in table_columns(file)), SCALES[0])
     frame = pick_columns(file, {**COLUMNS, "scale": scale}, source=str(file), optional=("quality",))
     frame["image_id"] = raw_text(frame["image_id"])

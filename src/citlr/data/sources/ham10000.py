@@ -7,16 +7,20 @@ import os
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import class_labels, find_file, located, require_root
-from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.common import Tables, class_labels, located
+from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
-from citlr.data.tables.vocabulary import SEX, UNKNOWN, raw_text, read_age, translate
+from citlr.data.tables.vocabulary import UNKNOWN, raw_text, read_age
 
 NAME = "HAM10000"
 # Actinic keratosis, basal cell carcinoma, benign keratosis, dermatofibroma, melanoma, nevus, vascular lesion.
 LABELS = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 DEFAULT_LABELS = ("mel", "bcc", "nv")
-TABLES = ("HAM10000_metadata", "HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata.tsv")
+TABLES = Tables(
+    NAME,
+    ("HAM10000_metadata", "HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata.tsv"),
+    "beside HAM10000_images_part_1/ and _2/, from Harvard Dataverse",
+)
 FOLDERS = ("HAM10000_images_part_[12]", "ham10000_images_part_[12]", "HAM10000_images", "images", ".")
 COLUMNS = {
     "patient_id": "lesion_id",
@@ -32,18 +36,12 @@ def prepare_ham10000(
     root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare HAM10000."""
-    folder = require_root(root, source=NAME)
-    names = (table,) if table else TABLES
-    file = find_file(
-        folder, names, source=NAME, usually="beside HAM10000_images_part_1/ and _2/, from Harvard Dataverse"
-    )
-    narrator.say(f"{NAME}: reading {file.name}")
+    folder, file = TABLES.find(root, table, narrator)
     frame = pick_columns(file, COLUMNS, source=str(file))
     for name in ("image_id", "patient_id", "diagnosis"):
         frame[name] = raw_text(frame[name])
     frame["path"] = located(frame["image_id"] + ".jpg", folder, FOLDERS, usual="HAM10000_images_part_1/")
-    frame["raw_sex"] = frame["sex"]
-    frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=study.allow_unknown)
+    add_sex(frame, study, source=file.name)
     frame["age"] = read_age(frame["age"], source=file.name, zero_is_missing=True, cap=study.age_cap)
     place = raw_text(frame["localization"]).str.lower()
     frame["localization"] = place.mask(place.isin(("", UNKNOWN)))

@@ -12,7 +12,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
-from citlr.data.sources.common import find_file, find_optional, join, join_patients, require_root
+from citlr.data.sources.common import find_file, find_optional, join, join_patients, require_labeller, require_root
 from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.splits import read_split_names
 from citlr.data.tables.columns import pick_columns, require_unique, table_columns
@@ -43,8 +43,7 @@ def prepare_mimic_cxr(
     narrator: Narrator = QUIET,
 ) -> Cohort:
     """Prepare MIMIC-CXR-JPG."""
-    if labeller not in ("chexpert", "negbio"):
-        raise InputError(f"labeller='{labeller}' is not known; 'chexpert' and 'negbio' are.")
+    require_labeller(labeller, "chexpert", "negbio")
     folder = require_root(root, source=NAME)
     hospital = require_root(mimic_iv, source="MIMIC-IV")
     metadata = _find(folder, "metadata")

@@ -10,11 +10,11 @@ import pandas as pd
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, find_optional, located, require_root
-from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.common import Tables, find_optional, located
+from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.splits import assign_splits
 from citlr.data.tables.columns import pick_columns, table_columns
-from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
+from citlr.data.tables.vocabulary import VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
 
 NAME = "NIH ChestX-ray14"
@@ -38,7 +38,11 @@ LABELS = (
 )
 # The publication's five, by their names here.
 DEFAULT_LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion")
-TABLES = ("Data_Entry_2017*.csv", "Data_Entry_2017*.csv.gz", "sample_labels.csv", "sample/sample_labels.csv")
+TABLES = Tables(
+    NAME,
+    ("Data_Entry_2017*.csv", "Data_Entry_2017*.csv.gz", "sample_labels.csv", "sample/sample_labels.csv"),
+    "beside the folder images/, from the NIH's Box share",
+)
 FOLDERS = ("images", "images_0*/images", "images_0*", "sample/images", "sample/sample/images", ".")
 # Our name to the spellings of the 2017, the v2020 and the underscored files.
 HEADERS = {
@@ -55,17 +59,13 @@ def prepare_nih(
     root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare NIH ChestX-ray14."""
-    folder = require_root(root, source=NAME)
-    names = (table,) if table else TABLES
-    file = find_file(folder, names, source=NAME, usually="beside the folder images/, from the NIH's Box share")
-    narrator.say(f"{NAME}: reading {file.name}")
+    folder, file = TABLES.find(root, table, narrator)
     wanted = _headers(file)
     frame = pick_columns(file, wanted, source=str(file))
     frame["image_id"] = raw_text(frame["image_id"])
     frame["patient_id"] = "nih" + raw_text(frame["patient_id"]).str.zfill(5)
     frame["path"] = _paths(frame["image_id"], folder)
-    frame["raw_sex"] = frame["sex"]
-    frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=study.allow_unknown)
+    add_sex(frame, study, source=file.name)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
     frame["age"] = read_age(frame["age"], source=file.name, cap=study.age_cap)
     labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)

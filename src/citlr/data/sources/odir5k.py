@@ -11,17 +11,21 @@ import pandas as pd
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, located, require_root
-from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.common import Tables, located
+from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
-from citlr.data.tables.vocabulary import SEX, raw_text, read_age, translate
+from citlr.data.tables.vocabulary import raw_text, read_age
 from citlr.errors import InputError
 
 NAME = "ODIR-5K"
 # Of the patient: normal, diabetes, glaucoma, cataract, macular degeneration, hypertension, myopia, other.
 LABELS = ("N", "D", "G", "C", "A", "H", "M", "O")
 DEFAULT_LABELS = ("D", "G", "C")
-TABLES = ("data.xlsx", "full_df.csv", "ODIR-5K/data.xlsx", "ODIR-5K_Training_Annotations*.xlsx", "*/data.xlsx")
+TABLES = Tables(
+    NAME,
+    ("data.xlsx", "full_df.csv", "ODIR-5K/data.xlsx", "ODIR-5K_Training_Annotations*.xlsx", "*/data.xlsx"),
+    "data.xlsx beside the training images, or Kaggle's full_df.csv",
+)
 FOLDERS = (
     *("ODIR-5K_Training_Images", "ODIR-5K_Training_Dataset", "Training Images", "ODIR-5K/Training Images"),
     *("ODIR-5K/ODIR-5K/Training Images", "images", "preprocessed_images", "."),
@@ -36,16 +40,10 @@ def prepare_odir5k(
     root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare ODIR-5K."""
-    folder = require_root(root, source=NAME)
-    names = (table,) if table else TABLES
-    file = find_file(
-        folder, names, source=NAME, usually="data.xlsx beside the training images, or Kaggle's full_df.csv"
-    )
-    narrator.say(f"{NAME}: reading {file.name}")
+    folder, file = TABLES.find(root, table, narrator)
     frame = _eyes(file)
     frame["path"] = located(frame["image_id"], folder, FOLDERS, usual="ODIR-5K_Training_Images/")
-    frame["raw_sex"] = frame["sex"]
-    frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=study.allow_unknown)
+    add_sex(frame, study, source=file.name)
     frame["age"] = read_age(frame["age"], source=file.name, zero_is_missing=True, cap=study.age_cap)
     words = frame["keywords"].map(_keywords)
     labels = _add_labels(frame, words, study, file)

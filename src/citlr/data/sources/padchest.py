@@ -13,14 +13,18 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, require_root
-from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.common import Tables
+from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
-from citlr.data.tables.vocabulary import SEX, VIEW, raw_text, read_age, translate
+from citlr.data.tables.vocabulary import VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
 
 NAME = "PadChest"
-TABLES = ("PADCHEST_chest_x_ray_images_labels*.csv", "PADCHEST_chest_x_ray_images_labels*.csv.gz")
+TABLES = Tables(
+    NAME,
+    ("PADCHEST_chest_x_ray_images_labels*.csv", "PADCHEST_chest_x_ray_images_labels*.csv.gz"),
+    "beside the image folders 0/ to 54/, from BIMCV",
+)
 # The publication's five, by their names here.
 DEFAULT_LABELS = ("cardiomegaly", "pulmonary edema", "consolidation", "atelectasis", "pleural effusion")
 # Written among the findings, these say that the image is not to be used.
@@ -42,18 +46,13 @@ def prepare_padchest(
     root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare PadChest."""
-    folder = require_root(root, source=NAME)
-    file = find_file(
-        folder, (table,) if table else TABLES, source=NAME, usually="beside the image folders 0/ to 54/, from BIMCV"
-    )
-    narrator.say(f"{NAME}: reading {file.name}")
+    folder, file = TABLES.find(root, table, narrator)
     frame = pick_columns(file, COLUMNS, source=str(file))
     frame["image_id"] = raw_text(frame["image_id"])
     frame["patient_id"] = raw_text(frame["patient_id"])
     frame["path"] = _paths(frame, folder)
-    frame["raw_sex"] = frame["sex"]
     allow = study.allow_unknown
-    frame["sex"] = translate(frame["sex"], SEX, source=file.name, what="sex", allow_unknown=allow)
+    add_sex(frame, study, source=file.name)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="projection", allow_unknown=allow)
     frame["age"] = _ages(frame, file, study)
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",))

@@ -20,7 +20,7 @@ from citlr.data.steps import Blank, read_labels, require_levels, require_own_fil
 from citlr.data.tables.bins import cut_bins
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
-from citlr.data.tables.vocabulary import FRONTAL, RACES, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve
+from citlr.data.tables.vocabulary import FRONTAL, RACES, SEX, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve, translate
 from citlr.errors import InputError, did_you_mean
 
 Views = Literal["frontal", "all"]
@@ -122,6 +122,12 @@ def chosen_labels(study: Study, known: Sequence[str], default: Sequence[str], *,
         if label not in known:
             raise InputError(f"{source} has no label '{label}'.{did_you_mean(label, known)}")
     return labels
+
+
+def add_sex(frame: pd.DataFrame, study: Study, *, source: str) -> None:
+    """Keep the sex as it is recorded, and put it in this project's words."""
+    frame["raw_sex"] = frame["sex"]
+    frame["sex"] = translate(frame["sex"], SEX, source=source, what="sex", allow_unknown=study.allow_unknown)
 
 
 def begin(frame: pd.DataFrame, study: Study, source: Source, *, table: str) -> FlowRecorder:
