@@ -23,8 +23,8 @@ from citlr.simulators.phantom.cues import CUES, USES, add_cue
 from citlr.simulators.phantom.sample import PhantomSample, read_phantom
 from citlr.studies.pipeline.families import Drawn, PhantomFamily
 from citlr.studies.pipeline.hidden import build_hidden, cued, hidden_candidates, hidden_truth, write_cued
-from citlr.studies.pipeline.models import FINDINGS, as_predictor
-from citlr.studies.pipeline.worlds import ATTRIBUTE, LEVELS, QUICK, Place
+from citlr.studies.pipeline.models import as_predictor
+from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, LEVELS, QUICK, Place
 
 PLACE = Place(0.4, 0, 11)
 

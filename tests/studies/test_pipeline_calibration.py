@@ -19,11 +19,11 @@ from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.effects import true_effect
 from citlr.studies.kit.rates import exact_bounds
 from citlr.studies.pipeline.making import PipelineWorld
-from citlr.studies.pipeline.models import FINDINGS, as_predictor, build_models, candidates
+from citlr.studies.pipeline.models import as_predictor, build_models, candidates
 from citlr.studies.pipeline.page import write_pipeline_page
 from citlr.studies.pipeline.run import audit_one, run_pipeline
 from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import LEVELS, QUICK, Place
+from citlr.studies.pipeline.worlds import FINDINGS, LEVELS, QUICK, PipelineSettings, Place
 
 SMALL = replace(
     QUICK,
@@ -114,7 +114,7 @@ def test_with_exact_counterfactuals_the_innocent_are_cleared_and_the_biased_foun
         )
         units = sample.of_images(test.frame["image_id"])
         made = PipelineWorld(cohort, counterfactuals, found, units, {})
-        chosen = candidates(blind=2, biased=1, shortcuts=0, indifferent=1, seed=7)
+        chosen = candidates(PipelineSettings(blind=2, biased=1, shortcuts=0, indifferent=1), seed=7)
         assert {candidate.finding for candidate in chosen[:2]} == set(FINDINGS)
         rows = []
         for candidate, module in build_models(chosen, world, patients=60, epochs=2):

@@ -85,17 +85,7 @@ def quality_settings_of(config: AuditConfig, hold: Sequence[str], sizes: Sequenc
 
 def build_predictor(name: str, model: ModelConfig) -> Predictor:
     """Load the model under audit as the configuration declares it."""
-    return load_predictor(
-        model.source,
-        labels=model.labels,
-        kind=model.kind,
-        weights=model.weights,
-        input=model.input,
-        output=model.output,
-        batch_size=model.batch_size,
-        name=name,
-        trust=model.trust,
-    )
+    return load_predictor(**{**dict(model), "name": name})
 
 
 def provenance(run: Run, model: str) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from citlr.simulators.planted.world import SemiRealSample, read_semireal, write_
 from citlr.studies.kit.cohorts import PlantedCohort, planting_of
 from citlr.studies.kit.settings import Source
 from citlr.studies.kit.worlds import DEFAULT_WORLD, WorldUnits, anatomy_of, check_world
-from citlr.studies.pipeline.models import FINDINGS, Candidate, build_models, build_planted, candidates
-from citlr.studies.pipeline.worlds import ATTRIBUTE, LEVELS, PipelineSettings, Place
+from citlr.studies.pipeline.models import Candidate, build_models, build_planted, candidates
+from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, LEVELS, PipelineSettings, Place
 
 # Of a cohort of real images there are no more than there are: a fifth is audited.
 FRACTIONS = (0.70, 0.10, 0.20)
@@ -112,21 +112,6 @@ def choose_family(
     return PlantedFamily(PlantedCohort.read(source, planting, narrator))
 
 
-def listed(
-    settings: PipelineSettings, place: Place, *, findings: tuple[str, ...] = FINDINGS, planted: bool = False
-) -> list[Candidate]:
-    """List as many classifiers as the settings ask for."""
-    return candidates(
-        blind=settings.blind,
-        biased=settings.biased,
-        shortcuts=settings.shortcuts,
-        indifferent=settings.indifferent,
-        seed=place.seed,
-        findings=findings,
-        planted=planted,
-    )
-
-
 @dataclass(frozen=True)
 class PhantomFamily:
     """Chest phantoms of one anatomy, see `PhantomWorld`; sex goes with each of the findings."""
@@ -157,7 +142,7 @@ class PhantomFamily:
 
     def candidates(self, settings: PipelineSettings, place: Place) -> list[Candidate]:
         """List linear ones and small networks."""
-        return listed(settings, place)
+        return candidates(settings, seed=place.seed)
 
     def build(
         self, chosen: list[Candidate], place: Place, settings: PipelineSettings, drawn: Drawn
@@ -231,7 +216,7 @@ class PlantedFamily:
 
     def candidates(self, settings: PipelineSettings, place: Place) -> list[Candidate]:
         """List classifiers on frozen features."""
-        return listed(settings, place, findings=self.findings, planted=True)
+        return candidates(settings, seed=place.seed, findings=self.findings, planted=True)
 
     def build(
         self, chosen: list[Candidate], place: Place, settings: PipelineSettings, drawn: Drawn

@@ -25,8 +25,8 @@ from citlr.simulators.phantom.effects import TrueEffect, true_effect
 from citlr.studies.kit.worlds import WorldUnits, world_folder
 from citlr.studies.pipeline.families import Drawn, Family
 from citlr.studies.pipeline.making import PipelineWorld, recipe_of
-from citlr.studies.pipeline.models import FINDINGS, Candidate
-from citlr.studies.pipeline.worlds import LEVELS, PipelineSettings, Place
+from citlr.studies.pipeline.models import Candidate
+from citlr.studies.pipeline.worlds import FINDINGS, LEVELS, PipelineSettings, Place
 
 # Attribute and findings go together as in the middle one of the other worlds, or less where none has as much.
 CORRELATION = 0.4

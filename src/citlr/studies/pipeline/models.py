@@ -25,9 +25,8 @@ from citlr.simulators.phantom.classifiers import (
     train_sighted,
 )
 from citlr.simulators.planted.classifiers import Trainer
+from citlr.studies.pipeline.worlds import FINDINGS, PipelineSettings
 
-# The findings that lie outside of the attribute's support, so that a model that sees nothing of it can see them.
-FINDINGS = ("cardiomegaly", "effusion")
 # Channels of the first layer; 0 is the linear discriminant.
 WIDTHS = (8, 4, 16, 0, 12)
 WEAKEST, STRONGEST = 0.25, 6.0
@@ -61,16 +60,9 @@ class Candidate:
 
 
 def candidates(
-    *,
-    blind: int,
-    biased: int,
-    shortcuts: int,
-    seed: int,
-    indifferent: int = 0,
-    findings: tuple[str, ...] = FINDINGS,
-    planted: bool = False,
+    settings: PipelineSettings, *, seed: int, findings: tuple[str, ...] = FINDINGS, planted: bool = False
 ) -> list[Candidate]:
-    """List the classifiers of one world.
+    """List as many classifiers of one world as the settings ask for.
 
     A biased one is a blind one with the attribute's detector added: strengths rise in equal ratios from 0.25 to 6
     logits, every third against the other level. Findings and architectures take turns. In worlds with a `planted`
@@ -78,7 +70,7 @@ def candidates(
 
     Examples
     --------
-    >>> [c.name for c in candidates(blind=2, biased=1, shortcuts=1, seed=0)]
+    >>> [c.name for c in candidates(PipelineSettings(blind=2, biased=1, shortcuts=1, indifferent=0), seed=0)]
     ['blind-00', 'blind-01', 'biased-00', 'shortcut-00']
     """
 
@@ -100,14 +92,14 @@ def candidates(
         )
 
     ends = RATES if planted else (WEAKEST, STRONGEST)
-    doses = np.geomspace(*ends, biased) if biased > 1 else np.full(biased, ends[1])
+    doses = np.geomspace(*ends, settings.biased) if settings.biased > 1 else np.full(settings.biased, ends[1])
     signed = [round(float(dose) * (-1 if k % 3 == 2 else 1), 3) for k, dose in enumerate(doses)]
     barely = BARELY if planted else 0.0
     return [
-        *(build("blind", k, 0.0, "blind") for k in range(blind)),
+        *(build("blind", k, 0.0, "blind") for k in range(settings.blind)),
         *(build("biased", k, dose, "blind") for k, dose in enumerate(signed)),
-        *(build("shortcut", k, 0.0, "shortcut") for k in range(shortcuts)),
-        *(build("indifferent", k, barely * (-1) ** k, "indifferent") for k in range(indifferent)),
+        *(build("shortcut", k, 0.0, "shortcut") for k in range(settings.shortcuts)),
+        *(build("indifferent", k, barely * (-1) ** k, "indifferent") for k in range(settings.indifferent)),
     ]
 
 

@@ -9,9 +9,10 @@ from citlr.config.kinds import GENERATORS
 from citlr.errors import InputError, did_you_mean
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.phantom.world import AnatomyKind
-from citlr.studies.pipeline.models import FINDINGS
 
 ATTRIBUTE, LEVELS = "sex", ("female", "male")
+# The findings that lie outside of the attribute's support, so that a model that sees nothing of it can see them.
+FINDINGS = ("cardiomegaly", "effusion")
 
 
 @dataclass(frozen=True)
