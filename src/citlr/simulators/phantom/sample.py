@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.data.images import encode_png
-from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
-from citlr.run.files import atomic_write, fingerprint
+from citlr.run.files import fingerprint
 from citlr.simulators.phantom.anatomy import VIEWS, stream
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
 from citlr.simulators.phantom.render import digitise, film, thickness
 from citlr.simulators.phantom.variation import widened
+from citlr.simulators.units import WorldUnits, read_images, write_images
 
 CHUNK_PIXELS = 2**17
 """Pixels rendered at a time: a dozen float32 planes of that size stay in the cache of one core."""
@@ -52,7 +51,7 @@ class Equations(Protocol):
 
 
 @dataclass(frozen=True)
-class PhantomSample:
+class PhantomSample(WorldUnits):
     """Units of a phantom world: their variables, and on demand their images under any level.
 
     Parameters
@@ -71,6 +70,7 @@ class PhantomSample:
         Severity of the five findings in [0, 1]; 0 is absent, present is 0.25 to 1.
     """
 
+    table = "phantom.csv"
     world: Equations
     seed: int
     exogenous: pd.DataFrame = field(repr=False)
@@ -160,13 +160,6 @@ class PhantomSample:
             done += len(block)
         return out
 
-    def counterfactual(
-        self, level: str | Sequence[str], rows: ArrayLike | None = None, *, digital: bool = True
-    ) -> NDArray[np.float32]:
-        """Render the same units, noise included, under another level; shape and range as `images`."""
-        chosen = self if rows is None else self.take(rows)
-        return chosen.do(level).images(digital=digital)
-
     def _blocks(self, *, digital: bool) -> Iterator[Image]:
         """Render in blocks of about `CHUNK_PIXELS`; each is (b, size, size)."""
         step = max(1, CHUNK_PIXELS // self.world.size**2)
@@ -190,46 +183,9 @@ class PhantomSample:
             stream(self.seed, int(patient), int(image), "noise").standard_normal(dtype=np.float32, out=noise[row])
         return film(total, units, noise)
 
-    def write(
-        self,
-        directory: str | Path,
-        *,
-        fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
-        seed: int = 0,
-        min_patients_per_level: int = 20,
-    ) -> Cohort:
-        """Write 8-bit PNG files and `phantom.csv`, and read them as a cohort.
-
-        Parameters
-        ----------
-        directory : str or Path
-            Made if missing; images go to its folder `images`.
-        fractions : tuple of float
-            Shares of patients for training, validation and test.
-        seed : int
-            Seed of the split.
-        min_patients_per_level : int
-            Passed to `read_cohort`.
-
-        Returns
-        -------
-        Cohort
-            With the attribute, the five findings as labels and the view as covariate. Memory holds one block of images.
-        """
-        blocks = self._blocks(digital=True)
-        write_phantom(directory, self.frame, (image for block in blocks for image in block))
-        return read_phantom(
-            directory,
-            attribute=self.world.attribute,
-            fractions=fractions,
-            seed=seed,
-            min_patients_per_level=min_patients_per_level,
-        )
-
-    def of_images(self, image_ids: Iterable[str]) -> PhantomSample:
-        """Return the units of these images, in their order."""
-        position = {name: row for row, name in enumerate(self.frame["image_id"])}
-        return self.take([position[name] for name in image_ids])
+    def read(self, directory: str | Path, **split: Any) -> Cohort:
+        """Read it with the five findings as labels and the view as covariate."""
+        return read_phantom(directory, attribute=self.world.attribute, **split)
 
     def fingerprint(self) -> str:
         """Fingerprint the equations, the seed and the observed variables."""
@@ -238,35 +194,13 @@ class PhantomSample:
 
 def write_phantom(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:
     """Write images (s, s) in [0, 1] under the paths of a table as 8-bit PNG files, and `phantom.csv`."""
-    root = Path(directory)
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    for path, image in zip(frame["path"], images, strict=True):
-        (root / path).write_bytes(encode_png(image))
-    # The table comes last and whole: a folder without it is one whose writing was cut short.
-    with atomic_write(root / "phantom.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+    write_images(directory, frame, images, table=PhantomSample.table)
 
 
-def read_phantom(
-    directory: str | Path,
-    *,
-    attribute: str,
-    labels: Sequence[str] = FINDINGS,
-    fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
-    seed: int = 0,
-    min_patients_per_level: int = 20,
-) -> Cohort:
-    """Read what `write_phantom` wrote as a cohort: findings as labels, the view as covariate."""
-    return read_cohort(
-        Path(directory) / "phantom.csv",
-        images=directory,
-        attribute=attribute,
-        labels=list(labels),
-        covariates=("view",),
-        fractions=fractions,
-        seed=seed,
-        min_patients_per_level=min_patients_per_level,
-    )
+def read_phantom(directory: str | Path, *, attribute: str, labels: Sequence[str] = FINDINGS, **split: Any) -> Cohort:
+    """Read what `write_phantom` wrote: findings as labels, the view as covariate, split as `read_cohort` does."""
+    asked = {"attribute": attribute, "labels": list(labels), "covariates": ("view",), **split}
+    return read_images(directory, table=PhantomSample.table, **asked)
 
 
 def _column(values: Iterable[float] | NDArray[np.float32]) -> Image:

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.data.images import encode_png
-from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.randomness import hashed_seed
-from citlr.run.files import atomic_write, fingerprint
+from citlr.run.files import fingerprint
 from citlr.simulators.planted.anatomy import locate
 from citlr.simulators.planted.effects import apply, check_kinds
+from citlr.simulators.units import WorldUnits, read_images, write_images
 
-TABLE = "semireal.csv"
 # Images decoded and changed at a time.
 BLOCK = 64
 # Patients respond to the attribute by this share more or less (standard deviation), as the phantom's do.
@@ -62,7 +61,7 @@ class SemiRealWorld:
 
 
 @dataclass(frozen=True)
-class SemiRealSample:
+class SemiRealSample(WorldUnits):
     """Real images with their planted levels, and on demand under any level.
 
     - `world`: What is planted.
@@ -73,6 +72,7 @@ class SemiRealSample:
     - `response` (n,): how strongly each patient shows it, about 1.
     """
 
+    table = "semireal.csv"
     world: SemiRealWorld
     cohort: Cohort
     frame: pd.DataFrame = field(repr=False)
@@ -106,37 +106,10 @@ class SemiRealSample:
         found = [image for block in chosen._blocks(digital=digital) for image in block]
         return np.stack(found)[:, None] if found else np.empty((0, 1, self.world.size, self.world.size), np.float32)
 
-    def counterfactual(
-        self, level: str | Sequence[str], rows: ArrayLike | None = None, *, digital: bool = True
-    ) -> NDArray[np.float32]:
-        """Give the same images under another level; shape and range as `images`."""
-        chosen = self if rows is None else self.take(rows)
-        return chosen.do(level).images(digital=digital)
-
-    def write(
-        self,
-        directory: str | Path,
-        *,
-        fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
-        seed: int = 0,
-        min_patients_per_level: int = 20,
-    ) -> Cohort:
-        """Write 8-bit PNG files and a table, and read them as a cohort, split by patient."""
-        write_semireal(directory, self.frame, (image for block in self._blocks(digital=True) for image in block))
-        return read_semireal(
-            directory,
-            attribute=self.world.attribute,
-            labels=self.cohort.labels,
-            covariates=self.cohort.covariates,
-            fractions=fractions,
-            seed=seed,
-            min_patients_per_level=min_patients_per_level,
-        )
-
-    def of_images(self, image_ids: Iterable[str]) -> SemiRealSample:
-        """Return the units of these images, in their order."""
-        position = {name: row for row, name in enumerate(self.frame["image_id"])}
-        return self.take([position[name] for name in image_ids])
+    def read(self, directory: str | Path, **split: Any) -> Cohort:
+        """Read it with the labels and covariates of the real images."""
+        columns = {"labels": self.cohort.labels, "covariates": self.cohort.covariates}
+        return read_semireal(directory, attribute=self.world.attribute, **columns, **split)
 
     def fingerprint(self) -> str:
         """Fingerprint the real images, and what is planted in whom."""
@@ -159,36 +132,12 @@ class SemiRealSample:
 
 def write_semireal(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:
     """Write images (s, s) in [0, 1] under the paths of a table as 8-bit PNG files, and the table."""
-    root = Path(directory)
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    for path, image in zip(frame["path"], images, strict=True):
-        (root / path).write_bytes(encode_png(image))
-    # The table comes last and whole: a folder without it is one whose writing was cut short.
-    with atomic_write(root / TABLE) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_images(directory, frame, images, table=SemiRealSample.table)
 
 
-def read_semireal(
-    directory: str | Path,
-    *,
-    attribute: str,
-    labels: Sequence[str],
-    covariates: Sequence[str] = (),
-    fractions: tuple[float, float, float] = (0.65, 0.10, 0.25),
-    seed: int = 0,
-    min_patients_per_level: int = 20,
-) -> Cohort:
-    """Read what `write_semireal` wrote as a cohort, split by patient."""
-    return read_cohort(
-        Path(directory) / TABLE,
-        images=directory,
-        attribute=attribute,
-        labels=list(labels),
-        covariates=tuple(covariates),
-        fractions=fractions,
-        seed=seed,
-        min_patients_per_level=min_patients_per_level,
-    )
+def read_semireal(directory: str | Path, **asked: Any) -> Cohort:
+    """Read what `write_semireal` wrote as a cohort; `asked` as of `read_cohort`."""
+    return read_images(directory, table=SemiRealSample.table, **asked)
 
 
 def semireal(cohort: Cohort, world: SemiRealWorld | None = None, *, seed: int, **planted: object) -> SemiRealSample:

@@ -38,10 +38,11 @@ from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.planted.classifiers import Trainer, shows
+from citlr.simulators.units import WorldUnits
 from citlr.studies.generation.effect_page import write_effects
 from citlr.studies.generation.picks import picks
 from citlr.studies.generation.worlds import Asked, EffectWorld, open_worlds
-from citlr.studies.kit.worlds import WorldUnits, changes, true_changes
+from citlr.studies.kit.worlds import changes, true_changes
 
 BATCH = 32
 # Training images that a reader of what is held learns from, at most: a phantom has as many as one likes.

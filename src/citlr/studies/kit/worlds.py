@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol, Self, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from citlr.errors import InputError, did_you_mean
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.world import AnatomyKind
+from citlr.simulators.units import WorldUnits
 
 WorldName = Literal["phantom", "varying", "semireal"]
 WORLDS: tuple[WorldName, ...] = get_args(WorldName)
@@ -31,38 +31,6 @@ def check_world(world: str) -> None:
     """Raise InputError, naming the nearest, if there is no such kind of world."""
     if world not in WORLDS:
         raise InputError(f"There is no world '{world}': it is {', '.join(WORLDS)}.{did_you_mean(world, WORLDS)}")
-
-
-class WorldUnits(Protocol):
-    """Units whose counterfactuals are exact: a `PhantomSample` or a `SemiRealSample`."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One row per image: image_id, patient_id, path, the attribute, labels and covariates."""
-
-    @property
-    def level(self) -> NDArray[np.intp]:
-        """Index of each unit's level, (n,)."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, rows: ArrayLike | slice) -> Self:
-        """Return some of them."""
-
-    def of_images(self, image_ids: Iterable[str]) -> Self:
-        """Return those of these images, in their order."""
-
-    def images(self) -> NDArray[np.float32]:
-        """Give their images (n, 1, s, s)."""
-
-    def counterfactual(self, level: str, *, digital: bool = True) -> NDArray[np.float32]:
-        """Give their images under a level, as files hold them or continuous."""
-
-    def fingerprint(self) -> str:
-        """Fingerprint all that the images depend on."""
-
-    def write(self, directory: str | Path, *, min_patients_per_level: int = 20) -> object:
-        """Write images and table."""
 
 
 def world_folder(

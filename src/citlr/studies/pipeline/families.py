@@ -23,9 +23,10 @@ from citlr.simulators.phantom.sample import read_phantom, write_phantom
 from citlr.simulators.phantom.world import AnatomyKind
 from citlr.simulators.planted.classifiers import Trainer
 from citlr.simulators.planted.world import SemiRealSample, read_semireal, write_semireal
+from citlr.simulators.units import WorldUnits
 from citlr.studies.kit.cohorts import PlantedCohort, planting_of
 from citlr.studies.kit.settings import Source
-from citlr.studies.kit.worlds import DEFAULT_WORLD, WorldUnits, anatomy_of, check_world
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, check_world
 from citlr.studies.pipeline.models import Candidate, build_models, build_planted, candidates
 from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, LEVELS, PipelineSettings, Place
 

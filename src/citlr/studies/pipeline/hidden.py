@@ -22,7 +22,8 @@ from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.cues import CUES, USES, Cue, CueClassifier, CueReader, Images, Use, add_cue
 from citlr.simulators.phantom.effects import TrueEffect, true_effect
-from citlr.studies.kit.worlds import WorldUnits, world_folder
+from citlr.simulators.units import WorldUnits
+from citlr.studies.kit.worlds import world_folder
 from citlr.studies.pipeline.families import Drawn, Family
 from citlr.studies.pipeline.making import PipelineWorld, recipe_of
 from citlr.studies.pipeline.models import Candidate

@@ -16,8 +16,9 @@ from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.quality.measures import effect_map
 from citlr.run.stages import Stages
+from citlr.simulators.units import WorldUnits
 from citlr.studies.kit.audits import Redrawn, generator_recipe
-from citlr.studies.kit.worlds import WorldUnits, changes, true_changes, world_folder
+from citlr.studies.kit.worlds import changes, true_changes, world_folder
 from citlr.studies.pipeline.families import Drawn, Family
 from citlr.studies.pipeline.worlds import PipelineSettings, Place
 
