@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,42 +80,32 @@ def fit(run: RunFolder, quiet: Quiet = False, force: Force = False) -> None:
     stage("fit", run, quiet, force)
 
 
-def generate(
-    run: RunFolder,
-    engine: EngineName = "loky",
-    workers: Workers = 1,
-    scheduler: Scheduler = None,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Redraw the test images of a run under every level, and measure how faithful the pictures are."""
-    power = engine_of(engine, workers, scheduler)
-    stage("generate", run, quiet, force, power)
-    stage("quality", run, quiet, force, power)
+def _verb(text: str, *stages: str) -> Callable[..., None]:
+    """Make the verb of a stage that an engine may share out, and of those that go with it."""
+
+    def verb(
+        run: RunFolder,
+        engine: EngineName = "loky",
+        workers: Workers = 1,
+        scheduler: Scheduler = None,
+        quiet: Quiet = False,
+        force: Force = False,
+    ) -> None:
+        power = engine_of(engine, workers, scheduler)
+        for one in stages:
+            stage(one, run, quiet, force, power)
+
+    verb.__name__, verb.__doc__ = stages[0], text
+    return verb
 
 
-def predict(
-    run: RunFolder,
-    engine: EngineName = "loky",
-    workers: Workers = 1,
-    scheduler: Scheduler = None,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Run the model under audit on the redrawn images."""
-    stage("predict", run, quiet, force, engine_of(engine, workers, scheduler))
-
-
-def test(
-    run: RunFolder,
-    engine: EngineName = "loky",
-    workers: Workers = 1,
-    scheduler: Scheduler = None,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Test whether the model's answers change with the attribute, and write audit.json."""
-    stage("test", run, quiet, force, engine_of(engine, workers, scheduler))
+generate = _verb(
+    "Redraw the test images of a run under every level, and measure how faithful the pictures are.",
+    "generate",
+    "quality",
+)
+predict = _verb("Run the model under audit on the redrawn images.", "predict")
+test = _verb("Test whether the model's answers change with the attribute, and write audit.json.", "test")
 
 
 def report(
