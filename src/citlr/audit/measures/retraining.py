@@ -15,7 +15,7 @@ from pathlib import Path
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.readings import read_carried
-from citlr.audit.redrawing.drawing import CohortRequest, draw_levels
+from citlr.audit.redrawing.drawing import CohortRequest, Drawing
 from citlr.audit.results.records import CurvePoint
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -89,7 +89,7 @@ class Retraining:
             seed=self.seed,
             shard=plan.shard,
         )
-        main = draw_levels(generator, cohort, request, folder, key=generator.fingerprint(), narrator=self.narrator)
+        main = Drawing(generator, request, folder, generator.fingerprint(), self.narrator).levels(cohort)
         drawn = replace(self.counterfactuals, generator=generator, main=main, placebo=None, replicates=None, null=None)
         carried = [read_carried(drawn, eye, self.hold, self.narrator) for eye in eyes]
         return {"images": len(part), "shares": {str(one.size): asdict(one)["shares"] for one in carried}}

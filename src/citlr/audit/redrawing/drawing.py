@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,9 +74,8 @@ def draw_sets(
 ) -> dict[str, Any]:
     """Write the images under every level, the coin's and the replicates below `root`; return their numbers."""
     require_request(generator, cohort, request)
-    levels = choose_levels(generator, request.attribute, request.levels)
-    drawing = _Drawing(generator, request, root, key, narrator, engine or Engine())
-    main = drawing.write("levels", cohort, request.attribute, levels)
+    drawing = Drawing(generator, request, root, key, narrator, engine or Engine())
+    main = drawing.levels(cohort)
     if is_number(cohort.frame[request.attribute]):
         # Nobody has just one of the values that all are redrawn under.
         drawing.write("null", cohort, request.attribute, (RECORDED,))
@@ -89,23 +88,8 @@ def draw_sets(
     return {"images": len(main), "placebo_images": len(sample)}
 
 
-def draw_levels(
-    generator: CounterfactualGenerator,
-    cohort: Cohort,
-    request: CohortRequest,
-    root: Path,
-    *,
-    key: str,
-    narrator: Narrator,
-) -> CounterfactualSet:
-    """Write the images under every level below `root`, without a coin's and without replicates'."""
-    levels = choose_levels(generator, request.attribute, request.levels)
-    drawing = _Drawing(generator, request, root, key, narrator, Engine())
-    return drawing.write("levels", cohort, request.attribute, levels)
-
-
 @dataclass(frozen=True)
-class _Drawing:
+class Drawing:
     """Sets of redrawn images of one request, below `root`."""
 
     generator: CounterfactualGenerator
@@ -113,7 +97,12 @@ class _Drawing:
     root: Path
     key: str
     narrator: Narrator
-    engine: Engine
+    engine: Engine = field(default_factory=Engine)
+
+    def levels(self, cohort: Cohort) -> CounterfactualSet:
+        """Write the images under every level."""
+        name = self.request.attribute
+        return self.write("levels", cohort, name, choose_levels(self.generator, name, self.request.levels))
 
     def write(self, folder: str, part: Cohort, name: str, levels: tuple[str, ...]) -> CounterfactualSet:
         """Redraw images under the levels of one attribute."""
