@@ -101,7 +101,8 @@ def test_a_pdf_by_weasyprint_holds_the_text(tmp_path):
     pages = pypdf.PdfReader(pdf.write_pdf(page.replace("<footer>", f"{outside}<footer>"), tmp_path / "a.pdf")).pages
     # The gallery's own pictures and the colour bar; the file on the disk is not read.
     assert len({image.data for one in pages for image in one.images}) == page.count('<img src="data:')
-    text = "".join(one.extract_text() for one in pages)
+    # Where a line ends depends on the machine's fonts.
+    text = " ".join("".join(one.extract_text() for one in pages).split())
     assert "Evidence, not certification" in text
     assert "Screening p" in text
 
