@@ -7,7 +7,7 @@ import pytest
 
 from citlr.audit.measures.faithfulness import _unknown
 from citlr.generators.probes.described import describe
-from citlr.generators.quality.left import design_between, what_is_left
+from citlr.generators.quality.left import Yardstick, design_between, what_is_left
 from citlr.generators.quality.records import Left
 from citlr.studies.generation.picks import picks
 
@@ -83,3 +83,33 @@ def test_what_is_not_known_is_said() -> None:
     assert "of 10 patients each" in _unknown(None)[0]
     assert "do not differ between levels (p = 0.300)" in _unknown(Left(0.1, 0.3, {}, {}))[0]
     assert _unknown(Left(9.0, 0.001, {"F": 0.2}, {"F": 0.1})) == ()
+
+
+def test_influences_are_given_to_the_patients_that_they_are_of() -> None:
+    random = np.random.default_rng(4)
+    values, level = random.standard_normal((90, 3)), np.arange(90) % 2
+    design = design_between(level, 2, np.empty((90, 0)), np.arange(90))
+    measure = Yardstick(values, design, random)
+    for patient in (7, 30, 81):
+        alone = values.copy()
+        alone[design.patient == patient] += 40.0
+        sizes = np.zeros(90)
+        for members, one in measure.of_members(measure.influences(alone)):
+            sizes[members] = (one**2).sum(axis=1)
+        assert sizes.argmax() == patient
+
+
+def test_few_patients_are_halved_often_so_that_halves_decide_nothing() -> None:
+    """By one halving alone, two readings of the same images differ as much as two generators do."""
+    random = np.random.default_rng(5)
+    level = random.integers(0, 2, 120)
+    plain = films(120, random)
+    shown = plain + 0.05 * level[:, None, None, None].astype(np.float32)
+    redrawn = {"0": describe(shown), "1": describe(shown + 0.02)}
+    described, design = describe(shown), design_between(level, 2, np.empty((120, 0)), np.arange(120))
+    found = [what_is_left(described, redrawn, design, np.random.default_rng(seed)).left["1"] for seed in range(6)]
+    single = []
+    for seed in range(6):
+        measure = Yardstick(described, design, np.random.default_rng(seed))
+        single.append(measure.shares(redrawn["1"]).sum() / measure.shares(described).sum())
+    assert np.std(found) < 0.6 * np.std(single)

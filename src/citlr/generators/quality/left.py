@@ -15,6 +15,8 @@ any redrawing takes away does not count.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 Described = npt.NDArray[np.floating]
 # Redraws of the test that nothing is different, and its level.
 REDRAWS, ALPHA = 999, 0.01
+# Few patients are halved several times, at most so often: which half measures which matters as much there as the
+# difference between two generators. As often as makes so many patients in all.
+HALVINGS, ENOUGH = 10, 2000
 
 
 class Yardstick:
@@ -35,8 +40,10 @@ class Yardstick:
     """
 
     def __init__(self, described: Described, design: Design, random: np.random.Generator) -> None:
-        first = (random.permutation(design.patients) < design.patients // 2)[design.patient]
-        self.halves = (first, ~first)
+        first = random.permutation(design.patients) < design.patients // 2
+        self.halves = (first[design.patient], ~first[design.patient])
+        # In the order of names, as a design counts its patients.
+        self.members = [np.unique(design.patient[half].astype(str)).astype(np.intp) for half in self.halves]
         self.designs = [design.part(half) for half in self.halves]
         every = np.asarray(described, dtype=np.float64)
         pairs = zip(self.designs[::-1], self.halves[::-1], strict=True)
@@ -56,14 +63,16 @@ class Yardstick:
 
         They add up to 0 on average by chance. Twice what they vary by is the error of their sum (Hoeffding).
         """
-        each, start = self.influences(described), 0
-        found = np.zeros(sum(design.patients for design in self.designs))
-        contrasts = len(each) // len(self.designs)
-        for number, design in enumerate(self.designs):
-            for own in each[number * contrasts : (number + 1) * contrasts]:
-                found[start : start + design.patients] += own @ own.sum(axis=0) - (own**2).sum(axis=1)
-            start += design.patients
+        found = np.zeros(sum(len(members) for members in self.members))
+        for members, own in self.of_members(self.influences(described)):
+            found[members] += own @ own.sum(axis=0) - (own**2).sum(axis=1)
         return found
+
+    def of_members(self, influences: list[Floats]) -> Iterator[tuple[npt.NDArray[np.intp], Floats]]:
+        """Go through influences, each with the numbers of its patients."""
+        contrasts = len(influences) // len(self.members)
+        for number, own in enumerate(influences):
+            yield self.members[number // contrasts], own
 
 
 def error_of(shares: npt.NDArray[np.floating]) -> float:
@@ -73,21 +82,28 @@ def error_of(shares: npt.NDArray[np.floating]) -> float:
 
 def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, random: np.random.Generator) -> Left:
     """Compare descriptions (n, width) of images redrawn under their own level with those redrawn under each level."""
-    measure = Yardstick(own, design, random)
-    size, chance = 0.0, []
-    for one in measure.influences(own):
-        size += float((one.sum(axis=0) ** 2).sum())
-        signs = random.choice([-1.0, 1.0], size=(REDRAWS, len(one)))
-        chance.append(((signs @ one) ** 2).sum(axis=1))
-    redrawn_signs = np.sum(chance, axis=0)
-    p = float((1 + (redrawn_signs >= size).sum()) / (1 + REDRAWS))
-    before = measure.shares(own)
+    count = min(HALVINGS, max(1, ENOUGH // design.patients))
+    measures = [Yardstick(own, design, random) for _ in range(count)]
+    size, chance = 0.0, np.zeros(REDRAWS)
+    signs = random.choice([-1.0, 1.0], size=(REDRAWS, design.patients))
+    for measure in measures:
+        for members, one in measure.of_members(measure.influences(own)):
+            size += float((one.sum(axis=0) ** 2).sum())
+            chance += ((signs[:, members] @ one) ** 2).sum(axis=1)
+    p = float((1 + (chance >= size).sum()) / (1 + REDRAWS))
+    before = _shares(measures, own)
     distance, left, error = float(before.sum()), {}, {}
     for level, described in redrawn.items() if p <= ALPHA else ():
-        after = measure.shares(described)
+        after = _shares(measures, described)
         left[level] = float(after.sum()) / distance
         error[level] = error_of(after - left[level] * before) / distance
-    return Left(distance / max(float(redrawn_signs.std()), 1e-12), p, left, error)
+    return Left(distance / max(float(chance.std()) / count, 1e-12), p, left, error)
+
+
+def _shares(measures: Sequence[Yardstick], described: Described) -> npt.NDArray[np.floating]:
+    """Give what every patient adds (patients,) to the squared difference, on average over yardsticks."""
+    found: npt.NDArray[np.floating] = np.mean([measure.shares(described) for measure in measures], axis=0)
+    return found
 
 
 def design_between(recorded: npt.NDArray[np.int64], levels: int, held: Floats, patients: npt.ArrayLike) -> Design:
