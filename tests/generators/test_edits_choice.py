@@ -105,3 +105,34 @@ def test_of_two_displacements_the_one_that_was_there_is_the_likelier(kind: str) 
     own = cases(warp(images, way * family.maps(planted)[kind]), level)
     answers = formula(family, warp(own.images, own.frame.forth)).double().numpy()
     assert _likelier(DISPLACEMENTS, Search(own, answers, np.random.default_rng(0)), ()) == kind
+
+
+def with_grainy_surround() -> tuple[torch.Tensor, np.ndarray]:
+    """Bright rings of any size and place on black, with a grain in the black under one level."""
+    random, level = np.random.default_rng(6), np.arange(PATIENTS) % 2
+    y, x = np.indices((64, 64))
+    centre, radius = random.uniform(24, 40, (2, PATIENTS, 1, 1)), random.uniform(8, 18, (PATIENTS, 1, 1))
+    far = np.abs(np.hypot(x - centre[0], y - centre[1]) - radius)
+    rings = random.uniform(0.6, 1.0, (PATIENTS, 1, 1)) * np.exp(-((far / 2.5) ** 2))
+    checker = (np.indices((64, 64)).sum(axis=0) % 2 * 2 - 1) * (rings < 0.05)
+    noise = 0.005 * random.standard_normal(rings.shape)
+    images = rings + noise + 0.03 * level[:, None, None] * checker
+    return torch.from_numpy(images[:, None].astype(np.float32).clip(0, 1)), level
+
+
+def test_what_takes_a_grain_off_the_black_and_sharpens_what_varies_is_no_cure() -> None:
+    own = cases(*with_grainy_surround())
+    judge = Judge(own, np.random.default_rng(0))
+    still = Edit.none(1, own.family)
+    first = judge.look(still)
+    curves = np.flatnonzero(own.family.columns("tone").numpy())
+    looked = []
+    for size in (-3.0, 3.0):
+        coefficients = np.zeros_like(still.coefficients)
+        coefficients[0, curves[-1]] = size  # the curve whose dark and bright ends go apart, everywhere
+        looked.append(judge.look(Edit(coefficients, still.fine)))
+    best = min(looked, key=lambda one: one.left.sum())
+    assert best.left.sum() < 0.7 * first.left.sum()
+    assert best.apart.sum() <= first.apart.sum()
+    assert best.steep.sum() > 2 * abs(first.steep.sum())
+    assert best.gain(first, first) == 0.0

@@ -142,7 +142,7 @@ class Few:
 def test_all_kinds_together_are_taken_where_they_bring_left_out_patients_closer(p: float, worth: bool) -> None:
     def look(edit: float) -> Looked:
         left = np.full(50, 1.0 - edit * worth)
-        return Looked(left, left)
+        return Looked(left, left, left)
 
     searches: Any = [Few(p), Few(p)]
     whole: Any = Few(p)

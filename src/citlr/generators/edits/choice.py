@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from citlr.generators.edits.axes import axes
 from citlr.generators.edits.estimate import Cases, Edit, Learnt, Search, State
 from citlr.generators.edits.family import DISPLACEMENTS
 from citlr.generators.edits.fine import FRAMES
 from citlr.generators.edits.shrinkage import Floats
+from citlr.generators.edits.warps import gradient
 from citlr.generators.effects.whitening import LEAST
 from citlr.generators.probes.described import describe
 from citlr.generators.quality.left import Yardstick, error_of
@@ -51,6 +53,7 @@ class Judge:
         self.pixels = axes(cases.images).flatten(1).double().numpy()
         errors = ((own**2).sum(axis=0) + 1e-12 for own in cases.design.influences(self.pixels))
         self.pixel_error = [np.maximum(own, LEAST**2) for own in errors]
+        self.steep = steepness(cases.images)
 
     def look(self, edit: Edit) -> Looked:
         """Look at what the way to the middle of the levels changes more than the way from it does.
@@ -60,11 +63,22 @@ class Judge:
         there, back = (self.cases.moved(edit, way) for way in (-1.0, 1.0))
         described = describe(self.cases.images.numpy()) + (describe(there.numpy()) - describe(back.numpy())) / 2
         pixels = self.pixels + axes((there - back) / 2).flatten(1).double().numpy()
-        apart = np.zeros(self.cases.design.patients)
-        influences = self.cases.design.influences(pixels, null=True)
-        for own, error in zip(influences, self.pixel_error, strict=True):
-            apart += ((own / error) @ own.sum(axis=0) - (own**2 / error).sum(axis=1)) / own.shape[1]
-        return Looked(self.measure.shares(described), apart)
+        steep = self.steep + (steepness(there) - steepness(back)) / 2
+        return Looked(self.measure.shares(described), self._squared(pixels, self.pixel_error), self._squared(steep))
+
+    def _squared(self, maps: Floats, errors: Sequence[Floats] | None = None) -> Floats:
+        """Give what every patient adds (patients,) to the mean squared difference of maps (n, k)."""
+        found = np.zeros(self.cases.design.patients)
+        for number, own in enumerate(self.cases.design.influences(maps, null=True)):
+            scaled = own if errors is None else own / errors[number]
+            found += (scaled @ own.sum(axis=0) - (scaled * own).sum(axis=1)) / own.shape[1]
+        return found
+
+
+def steepness(images: Tensor) -> Floats:
+    """Squared slope of the grey values (n, s * s) of images (n, c, s, s)."""
+    found: Floats = (gradient(axes(images)[:, :1])[:, 0] ** 2).sum(dim=1).flatten(1).double().numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,16 +87,21 @@ class Looked:
 
     - `left`: in numbers that no edit is fitted to, by their covariance: what anatomy hardly varies counts most.
     - `apart`: of mean images, pixel by pixel, in units of the error of a pixel: what shows in the picture counts most.
+    - `steep`: of mean squared slopes, in no units: what varies most counts most.
     """
 
     left: npt.NDArray[np.floating]
     apart: npt.NDArray[np.floating]
+    steep: npt.NDArray[np.floating]
 
     @classmethod
     def of(cls, judges: Sequence[Judge], states: Sequence[State]) -> Looked:
         """Let every judge look at the edits of the other half."""
         each = [judge.look(state.edit) for judge, state in zip(judges, states, strict=True)]
-        return cls(np.concatenate([one.left for one in each]), np.concatenate([one.apart for one in each]) / len(each))
+        left, apart, steep = (
+            np.concatenate(own) for own in zip(*((a.left, a.apart, a.steep) for a in each), strict=True)
+        )
+        return cls(left, apart / len(each), steep / len(each))
 
     def gain(self, now: Looked, first: Looked, *, errors: float = ERRORS) -> float:
         """Give the shares of both differences that are gone since `now`, added.
@@ -98,8 +117,15 @@ class Looked:
         return sum(shares) if closer else 0.0
 
     def harms(self, now: Looked, first: Looked) -> bool:
-        """Whether one of the differences has grown beyond its error since `now`."""
-        return any(gained < -max(slack, error) for gained, error, _, slack in self._since(now, first))
+        """Whether one of the differences has grown beyond its error since `now`, that of slopes beyond two.
+
+        A grain in a black surround is known so well that what takes it off may do anything to what varies, strokes of
+        digits, say, as long as one looks in units of an error.
+        """
+        if any(gained < -max(slack, error) for gained, error, _, slack in self._since(now, first)):
+            return True
+        steeper = self.steep - now.steep
+        return float(steeper.sum()) > max(SHARE * float(first.steep.sum()), ERRORS * error_of(steeper))
 
     def _since(self, now: Looked, first: Looked) -> list[tuple[float, float, float, float]]:
         """By difference: what is gone of it since `now`, the error of that, all that there was, and its slack."""
