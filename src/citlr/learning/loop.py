@@ -32,7 +32,7 @@ from citlr.randomness import hashed_seed
 # Steps whose losses a GPU is asked for together.
 _PACE = 25
 # Images that a validation loss is computed on at most.
-VALIDATION = 256
+VALIDATION = 128
 
 
 @contextmanager
