@@ -8,6 +8,7 @@ has to move with the patient as anatomy does, and to be the same for the same im
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,17 +60,26 @@ def grid(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return x, y
 
 
+@lru_cache(maxsize=8)
+def _places(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return `grid`, and where lungs may lie (s, s): the same for every image of a size, so made once."""
+    x, y = grid(size)
+    # Lungs are darker than what is around them, and lie in the middle: air beside the body does not.
+    prior = np.zeros_like(x)
+    for middle in (0.30, 0.70):
+        prior = np.maximum(prior, np.exp(-(((x - middle) / 0.17) ** 4) - ((y - 0.45) / 0.36) ** 4))
+    for shared in (x, y, prior):
+        shared.flags.writeable = False
+    return x, y, prior
+
+
 def locate(image: Image) -> Anatomy:
     """Find the lungs of an image (s, s) in [0, 1]."""
     size = image.shape[0]
-    x, y = grid(size)
+    x, y, prior = _places(size)
     fine = ndimage.gaussian_filter(image.astype(np.float64), 0.025 * size, mode="nearest")
     broad = ndimage.gaussian_filter(image.astype(np.float64), 0.20 * size, mode="nearest")
     dark = broad - fine
-    # Lungs are darker than what is around them, and lie in the middle: air beside the body does not.
-    prior = np.zeros_like(dark)
-    for middle in (0.30, 0.70):
-        prior = np.maximum(prior, np.exp(-(((x - middle) / 0.17) ** 4) - ((y - 0.45) / 0.36) ** 4))
     scale = max(float(np.quantile(dark[prior > 0.5], 0.8)), 1e-3)
     lung = prior * expit(6 * (dark / scale - 0.35))
     centre, spread = np.empty((2, 2)), np.empty((2, 2))

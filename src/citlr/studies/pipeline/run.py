@@ -88,9 +88,7 @@ def run_pipeline(
             worlds.append((None, Place(correlation, number, own)))
     engine = engine or Engine()
     if engine.here:
-        for cue, place in worlds:
-            _run_world(cue, place, made)
-            _publish(made, seed)
+        _run_here(worlds, made, seed)
     else:
         away = replace(made, folder=folder.absolute(), narrator=Narrator(quiet=True))
         for _, lines in engine.each(_run_away, away, worlds, narrator=narrator):
@@ -111,11 +109,21 @@ class Making:
     narrator: Narrator
 
 
-def _run_world(cue: Cue | None, place: Place, made: Making) -> None:
+def _run_here(worlds: Sequence[tuple[Cue | None, Place]], made: Making, seed: int) -> None:
+    """Audit in this process; a world that was done before has nothing new to publish."""
+    for cue, place in worlds:
+        if _run_world(cue, place, made):
+            _publish(made, seed)
+
+
+def _run_world(cue: Cue | None, place: Place, made: Making) -> bool:
+    """Audit what is not audited yet; say whether there was anything."""
+    before = len(made.log.lines)
     if cue is None:
         _run_place(place, made)
     else:
         _run_hidden(cue, place, made)
+    return len(made.log.lines) > before
 
 
 def _run_away(made: Making, world: tuple[Cue | None, Place]) -> list[dict[str, Any]]:
