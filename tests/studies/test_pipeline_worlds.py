@@ -17,11 +17,13 @@ from citlr.run.files import read_json
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomWorld, true_effect
 from citlr.simulators.phantom.classifiers import classify
+from citlr.simulators.phantom.cues import CueReader
 from citlr.studies.generation.study import PRESETS, phantom_study
 from citlr.studies.kit.cohorts import PlantedCohort, Planting
 from citlr.studies.kit.settings import Source
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, changes, true_changes
 from citlr.studies.pipeline.families import Drawn, PhantomFamily, PlantedFamily, choose_family
+from citlr.studies.pipeline.hidden import cued, hidden_truth
 from citlr.studies.pipeline.run import run_pipeline
 from citlr.studies.pipeline.worlds import QUICK, Place, with_generator
 
@@ -35,7 +37,7 @@ SMALL = replace(
     hidden=1,
     hidden_patients=0,
     placebo_images=8,
-    probe_steps=10,
+    probe_steps=3,
     kind="vae",
     options={"steps": 4},
 )
@@ -56,8 +58,8 @@ def planted(prepared: str, **wanted: object) -> PlantedFamily:
 
 
 def test_real_images_go_through_the_same_sweep_page_and_tables(prepared: str, tmp_path: Path) -> None:
-    family = planted(prepared, effects=("shadow", "tone"), levels=("a", "b", "c"))
-    found = run_pipeline(out=tmp_path, settings=SMALL, family=family, correlations=[0.3], seed=3)
+    family, shown = planted(prepared, effects=("shadow", "tone"), levels=("a", "b", "c")), replace(SMALL, hidden=0)
+    found = run_pipeline(out=tmp_path, settings=shown, family=family, correlations=[0.3], seed=3)
     assert [row["model"] for row in found["models"]] == ["blind-00", "biased-00", "shortcut-00", "indifferent-00"]
     blind, biased, _, indifferent = found["models"]
     assert blind["true_psi"] == 0
@@ -67,14 +69,35 @@ def test_real_images_go_through_the_same_sweep_page_and_tables(prepared: str, tm
     (world,) = found["worlds"]
     assert world["effect"]["relative_error"] > 0
     assert set(world["drift"]) == {"cardiomegaly", "effusion", "view"}
-    assert {row["cue"] for row in found["hidden"]} == {"texture", "region", "marker"}
-    assert all(row["true_flip_rate"] > 0.3 for row in found["hidden"])  # the first use is the cue alone
     page = (tmp_path / "pipeline.md").read_text()
     assert "Real images (330 of 330" in page
     assert "shadow, tone; strength" in page
     assert "VAE, preset tiny with steps 4, which holds cardiomegaly, effusion and view" in page
     assert "guidance" not in page
-    assert found == run_pipeline(out=tmp_path, settings=SMALL, family=family, correlations=[0.3], seed=3)
+    assert found == run_pipeline(out=tmp_path, settings=shown, family=family, correlations=[0.3], seed=3)
+
+
+def test_a_cue_hides_from_the_generator_in_real_images_too(prepared: str, tmp_path: Path) -> None:
+    """Two levels, and as many images as they need: three worlds are made, of 64 pixels."""
+    family = planted(prepared, effects=("shadow", "tone"), levels=("less", "more"))
+    family = replace(family, planted=replace(family.planted, cohort=family.planted.cohort.take(np.arange(240))))
+    cues = replace(SMALL, blind=0, biased=0, shortcuts=0, indifferent=0)
+    found = run_pipeline(out=tmp_path, settings=cues, family=family, correlations=[0.3], seed=3)
+    assert {row["cue"] for row in found["hidden"]} == {"texture", "region", "marker"}
+    assert all(row["true_flip_rate"] > 0.3 for row in found["hidden"])  # the first use is the cue alone
+    assert found["models"] == found["worlds"] == []
+    assert found == run_pipeline(out=tmp_path, settings=cues, family=family, correlations=[0.3], seed=3)
+
+
+def test_of_three_levels_the_last_has_the_cue_and_is_judged_against_the_first(prepared: str) -> None:
+    levels = ("a", "b", "c")
+    units = planted(prepared, effects=("tone",), levels=levels).draw(Place(0, 0, 1), size=64, patients=1)
+    part = units.take(np.arange(24))
+    shown = np.abs(cued(part, "region", levels=levels) - part.images()).max(axis=(1, 2, 3)) > 0
+    assert shown.tolist() == (part.level == 2).tolist()
+    truth = hidden_truth(CueReader("region", part.counterfactual("a")), "region", part, levels)
+    assert truth.contrast == ("a", "c")
+    assert truth.mean_effect > 0.3  # the second level has no cue, and no effect of it
 
 
 @pytest.mark.slow
