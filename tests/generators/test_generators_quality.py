@@ -16,7 +16,7 @@ from citlr.generators.probes.parts import ProbeNet, Target
 from citlr.generators.probes.probe import Probes, load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.probes.within_levels import fit_offsets, moved
-from citlr.generators.quality.cycles import cycle_composition, there_and_back
+from citlr.generators.quality.cycles import cycle_composition, redraw_as, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.measures import kernel_distance, level_auroc, level_error, similarity
 from citlr.generators.quality.meter import QualityMeter
@@ -137,6 +137,30 @@ def test_quality_of_a_generator_with_a_continuous_attribute(world) -> None:
     assert cycles[1].difference > 0
     assert cycles[1].similarity < 1
     assert there_and_back(vae, images, part.frame, attribute="age") > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("vae", {"steps": 3, "batch": 8, "channels": (8, 8)}),
+        ("dldm", {"preset": "tiny", "ae_steps": 2, "ae_channels": [8], "unet_channels": [16, 16], "denoiser_steps": 2}),
+    ],
+)
+def test_values_of_a_number_are_redrawn_together_as_each_by_itself(world, monkeypatch, kind: str, options) -> None:
+    _, cohort = world
+    model = build_generator(kind, size=32, attributes=("age",), accelerator="cpu", **options)
+    model.fit(cohort.part("train"), cohort.part("validation"), seed=0)
+    part = cohort.part("test").take(range(5))
+    images, values = part.pixels(size=32), [30.0, "41.5", 30, 77.25, part.frame["age"].iloc[4]]
+    each = [
+        model.generate(images[[k]], part.frame.iloc[[k]], attribute="age", levels=[value], seed=3)[0, 0, 0]
+        for k, value in enumerate(values)
+    ]
+    asked, redraw = [], model.redraw
+    monkeypatch.setattr(model, "redraw", lambda *given: asked.append(given) or redraw(*given))
+    together = redraw_as(model, images, part.frame, attribute="age", levels=values, seed=3)
+    assert np.array_equal(together, np.stack(each))
+    assert len(asked) == 1  # not a batch, filled up with copies, for every value
 
 
 def test_resnet34_probe_is_saved_and_read_back(world, tmp_path: Path) -> None:

@@ -79,6 +79,10 @@ def redraw_as(
 
     Shapes: gives (n, c, s, s) in [0, 1].
     """
+    if not generator.attributes[attribute]:
+        # Of a number nearly every image has a value of its own, and a batch of its own would be filled up with copies.
+        values = np.asarray(levels, dtype=np.float64)
+        return generator.generate(images, frame, attribute=attribute, levels=[values], seed=seed)[:, 0, 0]
     wanted = np.asarray([as_level(level) for level in levels])
     out = np.empty_like(images)
     for level in np.unique(wanted):
