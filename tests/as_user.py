@@ -33,7 +33,7 @@ CONFIG: dict[str, Any] = {
             "ae_steps": 12,
             "ae_channels": [8],
             "unet_channels": [16, 16],
-            "denoiser_steps": 12,
+            "denoiser_steps": 4,
             "phi_steps": 4,
             "information_steps": 4,
             "sampling_steps": 2,
@@ -48,9 +48,9 @@ CONFIG: dict[str, Any] = {
         "output": "logit",
     },
     "test": {"randomizations": 199},
-    "gates": {"probe_steps": 24},
+    "gates": {"probe_steps": 8},
     "controls": {"placebo_images": 16, "replicate_images": 10, "planted": [4.0], "bootstraps": 5},
-    "quality": {"cycles": 2},
+    "quality": {"cycles": 1},
     "report": {"gallery": 2},
 }
 # The environment of a command: one thread, and output of one width.
