@@ -91,28 +91,34 @@ def _environment() -> Any:
                 os.environ[name] = value
 
 
-def _main(arguments: list[str], folder: str, cwd: str) -> None:
-    """Be the command: its output into files, its exit status that of the process."""
+def _main(arguments: list[str], folder: str, cwd: str, before: str) -> None:
+    """Be the command: its output into files, its exit status that of the process; `before` is run first."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = ["citlr", *arguments]
     os.chdir(cwd)
+    exec(before, {})
     from citlr.cli.main import main
 
     main()
 
 
-def begin(*arguments: str | Path, folder: Path, cwd: Path | None = None) -> BaseProcess:
+def begin(*arguments: str | Path, folder: Path, cwd: Path | None = None, before: str = "") -> BaseProcess:
     """Start a command; what it writes is in `stdout` and `stderr` of the folder."""
     with _environment():
         words = [str(one) for one in arguments]
-        process = SERVER.Process(target=_main, args=(words, str(folder), str(cwd or Path.cwd())))
+        process = SERVER.Process(target=_main, args=(words, str(folder), str(cwd or Path.cwd()), before))
         process.start()
     return process
 
 
-def citlr(*arguments: str | Path, program: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line, or a program that wraps it; no forked process can have workers of its own."""
+def citlr(
+    *arguments: str | Path, program: str = "", before: str = "", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line, or a program that wraps it; no forked process can have workers of its own.
+
+    `program` starts Python anew; `before` is code that a forked process runs before it is the command.
+    """
     words = [str(one) for one in arguments]
     if program:
         return subprocess.run(
@@ -124,7 +130,7 @@ def citlr(*arguments: str | Path, program: str = "", cwd: Path | None = None) ->
             timeout=300,
         )
     with tempfile.TemporaryDirectory() as folder:
-        process = begin(*words, folder=Path(folder), cwd=cwd)
+        process = begin(*words, folder=Path(folder), cwd=cwd, before=before)
         process.join(300)
         if process.is_alive():
             process.kill()

@@ -37,7 +37,7 @@ SHARES = (0.5, 0.25)
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort, Counterfactuals]:
     root = tmp_path_factory.mktemp("curve")
     phantom = PhantomWorld(size=32)
-    cohort = phantom.sample(200, seed=0, images_per_patient=2).write(root / "world")
+    cohort = phantom.sample(130, seed=0, images_per_patient=2).write(root / "world", min_patients_per_level=5)
     model = analytic_blind(phantom, "cardiomegaly").eval()
     export_torchscript(model, root / "model.ts", make_card(["cardiomegaly"], input=InputSpec(size=32)))
     generator = build_generator("vae", size=32, hold=HOLD, steps=20, batch=16, channels=(8, 8), accelerator="cpu")
@@ -48,7 +48,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort, Count
 
 def stage_of(cohort: Cohort, drawn: Counterfactuals) -> Stage:
     splits = (cohort.part("train"), cohort.part("validation"))
-    settings = QualitySettings(HOLD, probe_steps=150, cycles=1, learning_curve=SHARES)
+    settings = QualitySettings(HOLD, probe_steps=80, cycles=1, learning_curve=SHARES)
     return quality_stage(lambda: drawn, splits, settings, after=("drawn",), narrator=QUIET)
 
 

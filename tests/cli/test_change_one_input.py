@@ -25,6 +25,8 @@ ALL = {"cohort", "fit", "generate", "quality", "predict.cnn", "test.cnn", "repor
 AFTER_GENERATE = {"generate", "quality", "predict.cnn", "test.cnn", "report"}
 SETTINGS: dict[str, Any] = {
     **CONFIG,
+    # Half the patients of other commands: what is done again does not depend on how many there are.
+    "cohort": {**CONFIG["cohort"], "min_patients_per_level": 5},
     # Of the kinds that train, the one that redraws fastest: every audit of these tests is made whole.
     "generator": {
         "kind": "vae",
@@ -50,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("one")
     phantom = PhantomWorld(size=32)
-    phantom.sample(200, seed=0, images_per_patient=1).write(root / "world")
+    phantom.sample(100, seed=0, images_per_patient=1).write(root / "world", min_patients_per_level=5)
     for name, label in (("model.ts", "cardiomegaly"), ("other.ts", "effusion")):
         model = analytic_blind(phantom, label).eval()
         export_torchscript(model, root / name, make_card(["cardiomegaly"], input=InputSpec(size=32)))

@@ -126,15 +126,12 @@ def test_a_full_disk_keeps_what_was_finished(configure: Configure, tmp_path: Pat
     assert citlr("audit", configure(), "--out", run, "--until", "cohort", "--quiet").returncode == 0
     kept = (run / "cohort.parquet").read_bytes()
     # Every write of a file fails as on a full disk, in a process where the call that reserves space does.
-    program = (
-        "import errno, sys, citlr.run.files as a\n"
-        "import os\n"
+    full = (
+        "import errno, os\n"
         "def full(descriptor): raise OSError(errno.ENOSPC, 'No space left on device')\n"
         "os.fsync = full\n"
-        "sys.argv = ['citlr', *sys.argv[1:]]\n"
-        "from citlr.cli.main import main; main()\n"
     )
-    done = citlr("fit", run, "--quiet", program=program)
+    done = citlr("fit", run, "--quiet", before=full)
     assert done.returncode == 2, done.stderr
     assert "disk is full" in done.stderr
     assert (run / "cohort.parquet").read_bytes() == kept
@@ -146,18 +143,16 @@ def test_a_full_gpu_is_a_sentence_and_what_was_finished_stays(never_killed: Path
     shutil.copytree(never_killed, run)
     (run / "stages" / "generate.json").unlink()
     # Stands in for a card, which is not there: the denoiser fails as on one that is full, in the third shard.
-    program = (
-        "import sys, torch, citlr.generators.diffusion.sampling as s\n"
+    full = (
+        "import torch, citlr.generators.diffusion.sampling as s\n"
         "redraw, calls = s.Sampler.redraw_batch, []\n"
         "def full(*arguments):\n"
         "    calls.append(1)\n"
         "    if len(calls) > 2: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')\n"
         "    return redraw(*arguments)\n"
         "s.Sampler.redraw_batch = full\n"
-        "sys.argv = ['citlr', *sys.argv[1:]]\n"
-        "from citlr.cli.main import main; main()\n"
     )
-    done = citlr("generate", run, "--quiet", program=program)
+    done = citlr("generate", run, "--quiet", before=full)
     assert done.returncode == 2
     assert done.stderr.startswith("citlr: The memory of the GPU is full: what was finished stays;"), done.stderr
     assert len(done.stderr.splitlines()) == 1
