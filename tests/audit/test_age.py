@@ -82,6 +82,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = {"kind": "dldm", **CONFIG["generator"], "hold": page["generator"]["hold"]}
     (root / "age.yaml").write_text(yaml.safe_dump({**quick, "generator": tiny}))
     exact = {"kind": "images", "table": "counterfactuals.csv", "size": SIDE, "hold": ["view"]}
+    # What the probe reads of the age is not judged here, only that it is asked.
     probes = {"gates": {"probe_steps": 60, "agreement": 0}, "report": {"gallery": 2}}
     (root / "exact.yaml").write_text(yaml.safe_dump({**quick, **probes, "generator": exact}))
     return root

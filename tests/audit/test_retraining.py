@@ -35,6 +35,7 @@ SHARES = (0.5, 0.25)
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort, Counterfactuals]:
+    # Some 170 of 260 images teach a probe of 80 steps the sex (of seeds 0, 7 and 8): untrusted, it would give no curve.
     root = tmp_path_factory.mktemp("curve")
     phantom = PhantomWorld(size=32)
     cohort = phantom.sample(130, seed=0, images_per_patient=2).write(root / "world", min_patients_per_level=5)

@@ -28,6 +28,7 @@ from citlr.studies.pipeline.run import run_pipeline
 from citlr.studies.pipeline.worlds import QUICK, Place, with_generator
 
 NOTHING = {"effect": None, "level": None, "label": None, "hold": None, "strength": 1.0}
+# Three steps of a probe and four of a generator: no gate is judged here, all that they rest on is measured.
 SMALL = replace(
     QUICK,
     blind=1,
