@@ -82,27 +82,32 @@ def error_of(shares: npt.NDArray[np.floating]) -> float:
 
 def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, random: np.random.Generator) -> Left:
     """Compare descriptions (n, width) of images redrawn under their own level with those redrawn under each level."""
-    count = min(HALVINGS, max(1, ENOUGH // design.patients))
-    measures = [Yardstick(own, design, random) for _ in range(count)]
-    size, chance = 0.0, np.zeros(REDRAWS)
-    signs = random.choice([-1.0, 1.0], size=(REDRAWS, design.patients))
-    for measure in measures:
+    measures, chance = [], np.zeros(REDRAWS + 1)
+    signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, design.patients))
+    signs[0] = 1.0
+    for _ in range(min(HALVINGS, max(1, ENOUGH // design.patients))):
+        measure, found = Yardstick(own, design, random), np.zeros(REDRAWS + 1)
         for members, one in measure.of_members(measure.influences(own)):
-            size += float((one.sum(axis=0) ** 2).sum())
-            chance += ((signs[:, members] @ one) ** 2).sum(axis=1)
-    p = float((1 + (chance >= size).sum()) / (1 + REDRAWS))
+            found += ((signs[:, members] @ one) ** 2).sum(axis=1)
+        # A half that knows some direction badly would outweigh all others.
+        spread = max(float(found[1:].std()), 1e-12)
+        measures.append((measure, 1 / spread))
+        chance += found / spread
+    p = float((chance >= chance[0]).mean())
     before = _shares(measures, own)
     distance, left, error = float(before.sum()), {}, {}
     for level, described in redrawn.items() if p <= ALPHA else ():
         after = _shares(measures, described)
         left[level] = float(after.sum()) / distance
         error[level] = error_of(after - left[level] * before) / distance
-    return Left(distance / max(float(chance.std()) / count, 1e-12), p, left, error)
+    return Left(distance / max(float(chance[1:].std()), 1e-12), p, left, error)
 
 
-def _shares(measures: Sequence[Yardstick], described: Described) -> npt.NDArray[np.floating]:
-    """Give what every patient adds (patients,) to the squared difference, on average over yardsticks."""
-    found: npt.NDArray[np.floating] = np.mean([measure.shares(described) for measure in measures], axis=0)
+def _shares(measures: Sequence[tuple[Yardstick, float]], described: Described) -> Floats:
+    """Give what every patient adds (patients,) to the squared difference, of yardsticks with weights together."""
+    found = np.zeros(len(np.concatenate(measures[0][0].members)))
+    for measure, weight in measures:
+        found += weight * measure.shares(described)
     return found
 
 
