@@ -23,11 +23,19 @@ from citlr.errors import StateError
 from citlr.generators.conditions import Conditions
 from citlr.generators.effects.components import principal_components
 from citlr.generators.effects.joint import JointEffects
-from citlr.generators.effects.transport import Floats, barycentre, level_covariances, plain_covariances, transport
+from citlr.generators.effects.transport import (
+    Floats,
+    barycentre,
+    level_covariances,
+    mapped,
+    plain_covariances,
+    transport,
+)
 from citlr.generators.variables import Variable
 from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
 
+Singles = npt.NDArray[np.float32]
 # Rows per component at least: of images, where a covariance of more components than that is noise and is given back
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
 ROWS_PER_COMPONENT = 20
@@ -120,7 +128,7 @@ class Alignment(nn.Module):
         whole = np.zeros((count, self.entries), dtype=np.float32)
         whole[:, inside] = basis.T
         self.basis[:count] = torch.from_numpy(whole)
-        parts = np.empty((len(rows), count))
+        parts = np.empty((len(rows), count), dtype=np.float32)
         for part, rest in zip(spans(len(rows)), rests(), strict=True):
             parts[part] = rest @ basis
         codes = codes[torch.from_numpy(rows)]
@@ -194,12 +202,17 @@ class Alignment(nn.Module):
         return every[:, every.std(axis=0) > 0]
 
     def _fit_maps(
-        self, k: int, parts: Floats, own: npt.NDArray[np.float32], held: Floats, random: np.random.Generator
+        self,
+        k: int,
+        parts: npt.NDArray[np.float32],
+        own: npt.NDArray[np.float32],
+        held: Floats,
+        random: np.random.Generator,
     ) -> int:
         """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left."""
         known, levels = own[:, -1] == 0, own.shape[1] - 1
         index = own[known, :-1].argmax(axis=1)
-        count, moved = parts.shape[1], parts[known]
+        count, moved = parts.shape[1], parts if known.all() else parts[known]
         if self.hidden:
             covariances, kept = plain_covariances(moved, index, levels=levels)
         else:
@@ -213,8 +226,9 @@ class Alignment(nn.Module):
             if not self.hidden:
                 back = transport(centre, covariance)
                 getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
-            moved[index == level] = moved[index == level] @ forth
-        parts[known] = moved
+            moved[index == level] = mapped(moved[index == level], forth)
+        if moved is not parts:
+            parts[known] = moved
         return kept
 
 

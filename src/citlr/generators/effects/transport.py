@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from citlr.learning.store import spans
+
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.floating]
 
 # Permutations that a level's largest change of covariance has to exceed: it does so by chance in one case of 20.
 PERMUTATIONS = 19
@@ -61,8 +64,39 @@ def barycentre(covariances: Sequence[Floats]) -> Floats:
     return centre
 
 
+def squares(rows: Rows, weights: Floats | None = None) -> Floats:
+    """Add up the squares of rows (n, k), each with a weight: (k, k), in double precision whatever the rows have.
+
+    Of a piece at a time: all rows again in double precision take more memory than all else of a training.
+
+    Examples
+    --------
+    >>> squares(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([1.0, -1.0])).tolist()
+    [[-8.0, 2.0], [2.0, 4.0]]
+    """
+    found = np.zeros((rows.shape[1], rows.shape[1]))
+    for part in spans(len(rows)):
+        own = rows[part].astype(np.float64)
+        found += (own if weights is None else own * weights[part, None]).T @ own
+    return found
+
+
+def mapped(rows: Rows, matrix: Floats) -> Rows:
+    """Multiply rows (n, k) by a matrix (k, k), in the rows' own precision.
+
+    Examples
+    --------
+    >>> mapped(np.float32([[1, 2]]), np.array([[0.0, 1.0], [1.0, 0.0]])).tolist()
+    [[2.0, 1.0]]
+    """
+    found = np.empty_like(rows)
+    for part in spans(len(rows)):
+        found[part] = rows[part] @ matrix
+    return found
+
+
 def level_covariances(
-    rows: Floats, index: npt.NDArray[np.int64], held: Floats, random: np.random.Generator, *, levels: int
+    rows: Rows, index: npt.NDArray[np.int64], held: Floats, random: np.random.Generator, *, levels: int
 ) -> tuple[list[Floats], int]:
     """Estimate each level's covariance: the pooled one, changed where a change is shown.
 
@@ -75,8 +109,8 @@ def level_covariances(
 
     Shapes: `rows` (n, k), `index` (n,), `held` (n, m); gives (k, k).
     """
-    root, inverse = roots(rows.T @ rows / len(rows))
-    scaled = rows @ inverse
+    root, inverse = roots(squares(rows) / len(rows))
+    scaled = mapped(rows, inverse)
     own = np.eye(levels)[index]
     nuisances = [
         (column, _shown(scaled, score, random, soft=True, given=None)[0]) for column, score in _scores(held, own[:, 1:])
@@ -95,7 +129,7 @@ def level_covariances(
     return [root @ one @ root for one in found], most
 
 
-def plain_covariances(rows: Floats, index: npt.NDArray[np.int64], *, levels: int) -> tuple[list[Floats], int]:
+def plain_covariances(rows: Rows, index: npt.NDArray[np.int64], *, levels: int) -> tuple[list[Floats], int]:
     """Estimate each level's covariance as it is, in as many entries as the level has rows for.
 
     Of a level with fewer rows than entries a covariance is singular, and a map out of it would blow up what other rows
@@ -108,14 +142,15 @@ def plain_covariances(rows: Floats, index: npt.NDArray[np.int64], *, levels: int
     >>> plain_covariances(np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([0, 0, 1, 1]), levels=2)
     ([array([[1.]]), array([[4.]])], 1)
     """
-    pooled, found, most = rows.T @ rows / len(rows), [], 0
+    pooled, found, most = squares(rows) / len(rows), [], 0
     for level in range(levels):
-        own = rows[index == level]
-        few = min(rows.shape[1], len(own) // ROWS_PER_ENTRY)
+        own = (index == level).astype(np.float64)
+        count = int(own.sum())
+        few = min(rows.shape[1], count // ROWS_PER_ENTRY)
         covariance = pooled.copy()
         if few:
             covariance[:few], covariance[:, :few] = 0, 0
-            covariance[:few, :few] = own[:, :few].T @ own[:, :few] / len(own)
+            covariance[:few, :few] = squares(rows[:, :few], own) / count
         found.append(covariance)
         most = max(most, few)
     return found, most
@@ -134,7 +169,7 @@ def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:
 
 
 def _shown(
-    scaled: Floats, score: Floats, random: np.random.Generator, *, soft: bool, given: Floats | None
+    scaled: Rows, score: Floats, random: np.random.Generator, *, soft: bool, given: Floats | None
 ) -> tuple[Floats, int]:
     """Regress the covariance of whitened rows on a score; keep the eigenvalues that exceed those of permuted scores.
 
@@ -143,14 +178,10 @@ def _shown(
     With `soft` these are also made smaller, by what noise adds to their square: a nuisance is rather subtracted too
     little than taken from what is sought.
     """
-
-    def change(values: Floats) -> Floats:
-        found: Floats = (scaled * values[:, None]).T @ scaled
-        return found
-
-    chance = [float(np.abs(np.linalg.eigvalsh(change(random.permutation(score)))).max()) for _ in range(PERMUTATIONS)]
+    orders = (random.permutation(score) for _ in range(PERMUTATIONS))
+    chance = [float(np.abs(np.linalg.eigvalsh(squares(scaled, order))).max()) for order in orders]
     edge = max(chance)
-    values, vectors = np.linalg.eigh(change(score) - (0 if given is None else given))
+    values, vectors = np.linalg.eigh(squares(scaled, score) - (0 if given is None else given))
     # Whether there is any change is asked of the largest one alone, and wrongly said in one case of 20. Where there is,
     # directions count that exceed what is usual by chance.
     kept = np.abs(values) > (float(np.median(chance)) if np.abs(values).max() > edge else edge)
