@@ -82,7 +82,7 @@ def _config(seed: int) -> dict[str, Any]:
             "levels": ["female", "male"],
             "labels": [FINDING],
             "covariates": ["view"],
-            "fractions": [0.75, 0.10, 0.15],
+            "fractions": [0.78, 0.10, 0.12],
             "split_seed": seed,
         },
         "generator": {
@@ -91,7 +91,7 @@ def _config(seed: int) -> dict[str, Any]:
             "size": SIZE,
             "hold": ["view", FINDING],
             # Wider than "tiny", whose changes in rib contrast read as another view and fail the gate of the held view.
-            "options": {"latent_channels": 16, "ae_steps": 300, "unet_channels": [64, 64], "denoiser_steps": 700},
+            "options": {"latent_channels": 16, "ae_steps": 250, "unet_channels": [64, 64], "denoiser_steps": 350},
         },
         # The defaults, a larger coin and ten cycles, say more and take a minute and a half; the demo has six in all.
         "controls": {"placebo_images": 100},
