@@ -45,7 +45,7 @@ REVERSED = 48
 
 
 # Images whose redrawn versions are compared with real ones of that level, at most: whole patients, by the seed.
-MOST_DESCRIBED = 4000
+MOST_DESCRIBED = 2000
 # Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.
 FEWEST_PATIENTS = 10
 NOT_REDRAWN = (
