@@ -42,6 +42,29 @@ def test_a_stop_says_what_stays(tmp_path: Path, number: signal.Signals, seconds:
     assert said == "citlr: Stopped: what was finished stays; the same command goes on.\n"
 
 
+# A shell that runs its commands in the background has them ignore Ctrl-C: here it has its default.
+AT_ONCE = """
+import os, signal, sys
+from citlr.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+real = signal.signal
+def listen(number, handler):
+    before = real(number, handler)
+    if number == signal.SIGTERM and before == signal.SIG_DFL:  # the last one: from here on all are listened to
+        os.kill(os.getpid(), signal.SIGINT)
+    return before
+signal.signal = listen
+sys.argv = ["citlr", "--version"]
+main()
+"""
+
+
+def test_a_stop_in_the_moment_in_which_it_is_listened_to_is_a_sentence_too() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr == "citlr: Stopped: what was finished stays; the same command goes on.\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -22,8 +22,10 @@ _stopped: list[int] = []
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 a gate said no, 2 bad input or usage, 130 Ctrl-C, 143 terminated."""
-    before = _listen()
+    before: dict[int, Any] = {}
     try:
+        # In here, for the signal may come as soon as it is listened to.
+        _listen(before)
         from citlr.cli.app import app
 
         app()
@@ -60,8 +62,8 @@ def _sentence(error: BaseException) -> str | None:
     return None
 
 
-def _listen() -> dict[int, Any]:
-    """Take Ctrl-C and SIGTERM as a wish to stop in order, the second one at once; return what was there before."""
+def _listen(before: dict[int, Any]) -> None:
+    """Take Ctrl-C and SIGTERM as a wish to stop in order, the second one at once; note what was there before."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if _stopped:
@@ -70,8 +72,10 @@ def _listen() -> dict[int, Any]:
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        return {}  # only the main thread may listen
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # What the caller has set aside, as nohup does, stays so.
-    usual = (signal.SIG_DFL, signal.default_int_handler)
-    return {number: signal.signal(number, stop) for number, handler in before.items() if handler in usual}
+        return  # only the main thread may listen
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        # What the caller has set aside, as nohup does, stays so.
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = handler
+            signal.signal(number, stop)
