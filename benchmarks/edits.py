@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from citlr.console import Narrator
-from citlr.generators.composition import edited
 from citlr.generators.edits.atlas import build_atlas
+from citlr.generators.edits.composition import edited
 from citlr.generators.edits.family import Family, Frame, apply
 from citlr.generators.edits.summaries import frame_of
 from citlr.generators.quality.measures import effect_map

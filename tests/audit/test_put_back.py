@@ -23,7 +23,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.edits import Edit
 from citlr.data.images import encode_png
 from citlr.exchange.closed import export_blind
-from citlr.generators.composition import move_and_put_back
+from citlr.generators.edits.composition import move_and_put_back
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.invariance.generator_error import Replicates
 from citlr.invariance.records import beyond

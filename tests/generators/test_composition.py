@@ -8,7 +8,7 @@ import torch
 
 from citlr.data.edits import Edit, decode_edit, encode_edit
 from citlr.errors import StateError
-from citlr.generators.composition import compose, compose_change, edited
+from citlr.generators.edits.composition import compose, compose_change, edited
 from citlr.generators.edits.family import bands
 from citlr.generators.edits.warps import warp
 from citlr.simulators.phantom import PhantomWorld

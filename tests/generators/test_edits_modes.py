@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from citlr.generators.edits.choice import TOGETHER, Looked, choose, foretelling_best
-from citlr.generators.edits.modes import DIRECTIONS, Modes
-from citlr.generators.edits.shrinkage import nothing, shrink
+from citlr.generators.edits.shrinkage import DIRECTIONS, Modes, nothing, shrink
 from citlr.generators.edits.significance import shown_along
 from citlr.generators.effects.whitening import Whitening
 

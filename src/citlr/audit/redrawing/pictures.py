@@ -15,7 +15,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Shard
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
-from citlr.generators.composition import compose, compose_change, move_and_put_back
+from citlr.generators.edits.composition import compose, compose_change, move_and_put_back
 
 # Images in memory at a time: so many, and so many pixels (64 MiB).
 AT_A_TIME, PIXELS = 256, 2**24

@@ -17,8 +17,7 @@ from torch import Tensor
 from citlr.generators.edits.axes import axes
 from citlr.generators.edits.family import CHANNELS, Family, Frame
 from citlr.generators.edits.fine import FRAMES, chance, differences, placed
-from citlr.generators.edits.modes import Modes
-from citlr.generators.edits.shrinkage import ROUNDS, Floats, Shrunk, nothing, shrink
+from citlr.generators.edits.shrinkage import ROUNDS, Floats, Modes, Shrunk, nothing, shrink
 from citlr.generators.edits.significance import fine_bands, shown, shown_along
 from citlr.generators.edits.summaries import edited, summaries, way_of
 from citlr.generators.effects.contrasts import Design

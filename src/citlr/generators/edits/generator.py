@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from citlr.data.edits import Edit
 from citlr.generators.base import REPLICATES, Images, Level
-from citlr.generators.composition import edited
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
 from citlr.generators.edits.choice import ALPHA, find
+from citlr.generators.edits.composition import edited
 from citlr.generators.edits.estimate import Cases, Learnt
 from citlr.generators.edits.family import Family, Frame
 from citlr.generators.edits.fine import placed

@@ -7,8 +7,7 @@ import torch
 from scipy.stats import gamma
 
 from citlr.generators.edits.family import Family, bands, hats
-from citlr.generators.edits.modes import DIRECTIONS
-from citlr.generators.edits.shrinkage import TINY, Floats
+from citlr.generators.edits.shrinkage import DIRECTIONS, TINY, Floats
 from citlr.generators.effects.whitening import LEAST, Whitening
 
 REDRAWS = 999
