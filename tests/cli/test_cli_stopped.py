@@ -65,6 +65,39 @@ def test_a_stop_in_the_moment_in_which_it_is_listened_to_is_a_sentence_too() -> 
     assert done.stderr == "citlr: Stopped: what was finished stays; the same command goes on.\n"
 
 
+STOPPED = """
+import os, signal, sys, time, types
+def app():
+    {body}
+sys.modules["citlr.cli.app"] = types.SimpleNamespace(app=app)
+"""
+# Dataclasses are made of code that is given as a string, so that many a moment of an import is such a one.
+IN_A_STRING = """exec("import os, signal; os.kill(os.getpid(), signal.SIGTERM); [0 for _ in range(10**6)]")"""
+SWALLOWED = """
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    except BaseException:
+        pass
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("body", [IN_A_STRING, SWALLOWED], ids=["in a string", "swallowed"])
+def test_a_stop_has_its_status_wherever_it_falls(body: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STOPPED.format(body=body))
+    done = subprocess.run(
+        [sys.executable, "-m", "citlr"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.stderr == "citlr: Stopped: what was finished stays; the same command goes on.\n"
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

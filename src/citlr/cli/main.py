@@ -18,6 +18,16 @@ from citlr.text import shortened
 
 # What ended the process from outside; the sentence and the status are told of it, whatever it interrupted made of it.
 _stopped: list[int] = []
+# Seconds until a stop that was swallowed, by a destructor or a library's `except`, is asked for again.
+AGAIN = 3.0
+
+
+class Stop(KeyboardInterrupt):
+    """A wish to stop.
+
+    No plain KeyboardInterrupt: once one has left code that was given as a string, of which dataclasses are made,
+    `python -m` ends by SIGINT whatever became of it.
+    """
 
 
 def main() -> None:
@@ -30,6 +40,7 @@ def main() -> None:
 
         app()
     except BaseException as error:
+        _insist(0.0)
         if _stopped:
             print("citlr: Stopped: what was finished stays; the same command goes on.", file=sys.stderr)
             sys.exit(128 + _stopped[0])
@@ -39,6 +50,7 @@ def main() -> None:
         print(f"citlr: {sentence}", file=sys.stderr)
         sys.exit(2)
     finally:
+        _insist(0.0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -69,7 +81,11 @@ def _listen(before: dict[int, Any]) -> None:
         if _stopped:
             os._exit(128 + number)
         _stopped.append(number)
-        raise KeyboardInterrupt
+        _insist(AGAIN)
+        raise Stop
+
+    def again(number: int, frame: FrameType | None) -> None:
+        raise Stop
 
     if threading.current_thread() is not threading.main_thread():
         return  # only the main thread may listen
@@ -79,3 +95,11 @@ def _listen(before: dict[int, Any]) -> None:
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             before[number] = handler
             signal.signal(number, stop)
+    if before and hasattr(signal, "setitimer"):  # not on Windows
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
+
+
+def _insist(seconds: float) -> None:
+    """Ask for a stop again every so many seconds; never again with 0."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
