@@ -42,6 +42,21 @@ def test_a_stop_says_what_stays(tmp_path: Path, number: signal.Signals, seconds:
     assert said == "citlr: Stopped: what was finished stays; the same command goes on.\n"
 
 
+ALARM = """
+import signal, sys, time, types
+from citlr.cli.main import main
+signal.signal(signal.SIGALRM, lambda number, frame: print("alarm"))
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+sys.modules["citlr.cli.app"] = types.SimpleNamespace(app=lambda: time.sleep(0.6))
+main()
+"""
+
+
+def test_until_somebody_stops_an_alarm_is_the_callers() -> None:
+    done = subprocess.run([sys.executable, "-c", ALARM], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "alarm\n", "")
+
+
 # A shell that runs its commands in the background has them ignore Ctrl-C: here it has its default.
 AT_ONCE = """
 import os, signal, sys

@@ -40,8 +40,8 @@ def main() -> None:
 
         app()
     except BaseException as error:
-        _insist(0.0)
         if _stopped:
+            _insist(0.0)
             print("citlr: Stopped: what was finished stays; the same command goes on.", file=sys.stderr)
             sys.exit(128 + _stopped[0])
         sentence = _sentence(error)
@@ -50,7 +50,6 @@ def main() -> None:
         print(f"citlr: {sentence}", file=sys.stderr)
         sys.exit(2)
     finally:
-        _insist(0.0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -81,7 +80,10 @@ def _listen(before: dict[int, Any]) -> None:
         if _stopped:
             os._exit(128 + number)
         _stopped.append(number)
-        _insist(AGAIN)
+        if hasattr(signal, "SIGALRM"):  # not on Windows
+            # Only now: until somebody stops, alarms are the caller's or the model's.
+            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
+            _insist(AGAIN)
         raise Stop
 
     def again(number: int, frame: FrameType | None) -> None:
@@ -95,8 +97,6 @@ def _listen(before: dict[int, Any]) -> None:
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             before[number] = handler
             signal.signal(number, stop)
-    if before and hasattr(signal, "setitimer"):  # not on Windows
-        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
 
 
 def _insist(seconds: float) -> None:
