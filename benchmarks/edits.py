@@ -1,6 +1,7 @@
 """How well edits could do: fitted by least squares to the *true* pairs of a world, as no generator can be.
 
     python benchmarks/edits.py examples/nih_findings.yaml --label pneumonia --world shadow --world contrast
+    python benchmarks/edits.py phantom --label cardiomegaly --world varying --patients 1200 --seed 3
 
 Worlds, draws, registration and family of edits are those of `citlr reproduce generation --kind edits`. What the fit
 misses of the test images is what the family and the registration cannot write, however many images there are.
@@ -63,8 +64,10 @@ def main() -> None:
     parser.add_argument("--label", action="append", required=True)
     parser.add_argument("--world", action="append", required=True)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--patients", type=int, default=6000, help="of a phantom")
     options = parser.parse_args()
-    asked = Asked(tuple(options.world), Source(options.cohort, labels=tuple(options.label), seed=options.seed))
+    source = Source(options.cohort, labels=tuple(options.label), seed=options.seed)
+    asked = Asked(tuple(options.world), source, patients=options.patients)
     print("| world | error | cosine | scale |\n|---|--:|--:|--:|")
     with tempfile.TemporaryDirectory() as folder:
         for world in open_worlds(asked, Path(folder), Narrator(quiet=True)):

@@ -113,3 +113,14 @@ def test_few_patients_are_halved_often_so_that_halves_decide_nothing() -> None:
         measure = Yardstick(described, design, np.random.default_rng(seed))
         single.append(measure.shares(redrawn["1"]).sum() / measure.shares(described).sum())
     assert np.std(found) < 0.6 * np.std(single)
+
+
+def test_a_halving_that_knows_a_number_badly_does_not_outweigh_the_others() -> None:
+    """Two patients stand out in a number that hardly varies: where one half has both, the other knows nothing of it."""
+    random, level = np.random.default_rng(3), np.arange(80) % 2
+    described = random.standard_normal((80, 20))
+    described[:, 0] += 1.5 * level
+    described[:, 1] *= 0.01
+    described[:2, 1] = 5
+    design = design_between(level, 2, np.empty((80, 0)), np.arange(80))
+    assert max(what_is_left(described, {}, design, np.random.default_rng(seed)).p for seed in range(6)) < 0.05
