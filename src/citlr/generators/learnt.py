@@ -21,7 +21,7 @@ from citlr.generators.batches import BATCH, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
 from citlr.generators.preparation import Prepared, prepare, splits
 from citlr.generators.redrawing import Lesson, Redrawing
-from citlr.generators.request import Redraw, Request, redraw_in_batches
+from citlr.generators.request import Batches, Redraw, Request, redraw_in_batches
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.learning.devices import is_alone, on_devices
@@ -250,9 +250,8 @@ class LearntGenerator(Redrawing):
         whole = dataclasses.replace(request, guidance=weight, abduction=abduction)
         # Unknown names and levels are found before anything is computed.
         whole.of_rows([0][: len(images)]).requested(conditions, conditions.nothing(min(1, len(images))))
-        return redraw_in_batches(
-            images, frame, whole, redraw, conditions=conditions, per_batch=self.per_batch(request), tick=tick
-        )
+        own = Batches(redraw, conditions, self.per_batch(request), self.device.type == "cpu")
+        return redraw_in_batches(images, frame, whole, own, tick)
 
     @torch.no_grad()
     def reconstruct(self, images: Images) -> Images:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from citlr.errors import InputError
 from citlr.generators.base import Images, Level
 from citlr.generators.batches import batch_at
 from citlr.generators.conditions import Conditions
+from citlr.learning.beside import AT_A_TIME, abreast, beside
 from citlr.learning.memory import smaller, told
+from citlr.learning.store import spans
 from citlr.randomness import hashed_seed
 
 
@@ -99,15 +102,22 @@ def check_levels(levels: Sequence[Level], images: int) -> None:
 Redraw = Callable[[Tensor, Tensor, list[str], Request], Tensor]
 
 
+@dataclass(frozen=True)
+class Batches:
+    """How images are redrawn a batch at a time.
+
+    - `redraw`: What redraws `per_batch` images.
+    - `beside`: Whether batches are redrawn beside each other, as they are on a processor.
+    """
+
+    redraw: Redraw
+    conditions: Conditions
+    per_batch: int
+    beside: bool = True
+
+
 def redraw_in_batches(
-    images: Images,
-    frame: pd.DataFrame,
-    request: Request,
-    redraw: Redraw,
-    *,
-    conditions: Conditions,
-    per_batch: int,
-    tick: Ticker = silent,
+    images: Images, frame: pd.DataFrame, request: Request, batches: Batches, tick: Ticker = silent
 ) -> Images:
     """Redraw images (n, c, s, s) a batch at a time: (n, levels, draws, channels of `redraw`, s, s).
 
@@ -115,21 +125,28 @@ def redraw_in_batches(
     """
     if len(frame) != len(images):
         raise InputError(f"{len(images)} images came with {len(frame)} rows; every image needs its row.")
-    codes, ids = conditions.encode(frame), frame["image_id"].astype(str).tolist()
+    codes, ids = batches.conditions.encode(frame), frame["image_id"].astype(str).tolist()
     out = np.empty((0, len(request.levels), request.draws, *images.shape[1:]), dtype=np.float32)
-    begin, size = 0, per_batch
-    while begin < len(images):
-        part, rows = batch_at(begin, len(images), size)
+    begin, size = 0, batches.per_batch
+
+    @torch.no_grad()
+    def redrawn(part: slice) -> Tensor:
+        _, rows = batch_at(part.start, len(images), size)
         own = request.of_rows(rows)
+        found = batches.redraw(torch.from_numpy(images[rows]), codes[rows], [ids[row] for row in rows], own)
+        return found[: part.stop - part.start].cpu()
+
+    while begin < len(images):
+        parts = list(islice(spans(len(images), size, begin), abreast(AT_A_TIME) if batches.beside else 1))
         try:
-            redrawn = redraw(torch.from_numpy(images[rows]), codes[rows], [ids[row] for row in rows], own)
-            redrawn = redrawn[: part.stop - part.start].cpu()
+            found = beside(redrawn, parts) if batches.beside else [redrawn(part) for part in parts]
         except (RuntimeError, MemoryError) as trouble:
             size = smaller(size, trouble)
             continue
         if not len(out):
-            out = np.empty((len(images), *redrawn.shape[1:]), dtype=np.float32)
-        out[part] = redrawn.numpy()
-        begin = part.stop
-        tick(begin, told(size, per_batch))
+            out = np.empty((len(images), *found[0].shape[1:]), dtype=np.float32)
+        for part, one in zip(parts, found, strict=True):
+            out[part] = one.numpy()
+        begin = parts[-1].stop
+        tick(begin, told(size, batches.per_batch))
     return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
+from citlr.learning.beside import Found, Part, beside, one_thread
 from citlr.learning.devices import fabric_of
 from citlr.learning.memory import free, out_of_memory
 from citlr.learning.plan import Learner, Progress, TrainingPlan
@@ -96,6 +97,15 @@ class Trainer:
         return whole[self.own]
 
     @property
+    def abreast(self) -> bool:
+        """Whether parts of a batch are computed beside each other: on a processor that no other process shares."""
+        return self.device.type == "cpu" and self.fabric.world_size == 1
+
+    def each(self, function: Callable[[Part], Found], parts: Iterable[Part]) -> list[Found]:
+        """Call a function on parts of some data, beside each other where that pays."""
+        return beside(function, list(parts)) if self.abreast else [function(part) for part in parts]
+
+    @property
     def own(self) -> slice:
         """Which of a whole batch's rows, and of what is drawn for them, are this process's."""
         return slice(self.fabric.global_rank, None, self.fabric.world_size)
@@ -134,11 +144,42 @@ class Trainer:
         self._watch(value, "the loss")
         learner.stepper.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        if learner.clip is not None:
-            norm = nn.utils.clip_grad_norm_(learner.module.parameters(), learner.clip)
-            self._watch(norm, "the norm of the gradient")
-        learner.stepper.step()
+        self._step(learner)
         return value
+
+    def descend_by_halves(
+        self, losses: Callable[[slice], tuple[Tensor, ...]], count: int, learner: Learner
+    ) -> tuple[Tensor, ...]:
+        """Take one optimiser step on the mean over `count` images of the first of some losses; give their means.
+
+        `losses(part)` gives the means over a part of the batch. On a processor of its own the two halves of a batch are
+        computed beside each other, and their gradients added, see `citlr.learning.beside`.
+        """
+        middle = count // 2
+        if not self.abreast or middle == 0:
+            found = losses(slice(0, count))
+            self.descend(found[0], learner)
+            return tuple(value.detach() for value in found)
+        weights = [weight for weight in learner.module.parameters() if weight.requires_grad]
+
+        def half(part: slice) -> tuple[list[Tensor], tuple[Tensor | None, ...]]:
+            shares = [loss * ((part.stop - part.start) / count) for loss in losses(part)]
+            return [share.detach() for share in shares], torch.autograd.grad(shares[0], weights, allow_unused=True)
+
+        (first, down), (second, other) = beside(half, [slice(0, middle), slice(middle, count)], most=2)
+        values = tuple(one + two for one, two in zip(first, second, strict=True))
+        self._watch(values[0], "the loss")
+        for weight, one, two in zip(weights, down, other, strict=True):
+            weight.grad = one if one is None or two is None else one + two
+        self._step(learner)
+        return values
+
+    def _step(self, learner: Learner) -> None:
+        with one_thread():
+            if learner.clip is not None:
+                norm = nn.utils.clip_grad_norm_(learner.module.parameters(), learner.clip)
+                self._watch(norm, "the norm of the gradient")
+            learner.stepper.step()
 
     def _watch(self, value: Tensor, name: str) -> None:
         if self.pace > 1:

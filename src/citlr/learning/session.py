@@ -68,7 +68,8 @@ class Session:
     ) -> Learner:
         """Adam, with weight decay apart from the gradient where there is any, for a module that goes to the device."""
         module.to(self.device)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
+        # Fused: one call for all weights instead of a dozen for each, which on a processor is a tenth of a step.
+        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay, fused=True)
         return Learner(module, optimizer, decay=self.ema if decay is None else decay)
 
     def budget(self, steps: int, *, batch: int, rate: float) -> Budget:

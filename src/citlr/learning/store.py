@@ -189,13 +189,13 @@ def _mark(cohort: Cohort) -> str:
     return cohort.fingerprint()[:16]
 
 
-def spans(n: int, size: int = CHUNK) -> Iterator[slice]:
-    """Cut n rows into pieces of `size` rows, the last of what is left.
+def spans(n: int, size: int = CHUNK, begin: int = 0) -> Iterator[slice]:
+    """Cut n rows, from `begin` on, into pieces of `size` rows, the last of what is left.
 
     >>> list(spans(5, 3))
     [slice(0, 3, None), slice(3, 5, None)]
     """
-    for start in range(0, n, size):
+    for start in range(begin, n, size):
         yield slice(start, min(n, start + size))
 
 

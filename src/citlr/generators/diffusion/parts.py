@@ -17,6 +17,7 @@ from citlr.generators.diffusion.denoiser import Denoiser
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import target_of
 from citlr.generators.diffusion.settings import AutoencoderSettings, DenoiserSettings
+from citlr.learning.beside import AT_A_TIME
 from citlr.learning.loop import VALIDATION
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, Rows, Stream, spans, stored
@@ -39,20 +40,25 @@ def train_autoencoder(
     def update(step: int, random: torch.Generator) -> dict[str, Tensor]:
         rows, own = session.whole(len(train), part="autoencoder", step=step, batch=settings.ae_batch)
         noise = torch.randn((len(rows), *shape), generator=random)[own]
-        images = session.trainer.put(train.images(rows[own]))
-        output, mean, deviation = learner.runner(images, session.trainer.put(noise))
-        error = reconstruction_loss(output.float(), images)
-        kl = kl_to_normal(mean.float(), deviation.float())
-        session.trainer.descend(error + settings.kl_weight * kl, learner)
-        return {"reconstruction": error.detach(), "kl": kl.detach()}
+        mine = rows[own]
+
+        def losses(part: slice) -> tuple[Tensor, ...]:
+            images = session.trainer.put(train.images(mine[part]))
+            output, mean, deviation = learner.runner(images, session.trainer.put(noise[part]))
+            error = reconstruction_loss(output.float(), images)
+            kl = kl_to_normal(mean.float(), deviation.float())
+            return error + settings.kl_weight * kl, error, kl
+
+        _, error, kl = session.trainer.descend_by_halves(losses, len(mine), learner)
+        return {"reconstruction": error, "kl": kl}
+
+    def validation_loss(part: slice) -> float:
+        images = validation.images(part).to(device)
+        return float(reconstruction_loss(model.render(model.moments(images)[0]), images))
 
     def validate() -> float:
-        losses = []
-        for part in spans(min(len(validation), VALIDATION), settings.ae_batch):
-            images = validation.images(part).to(device)
-            output = model.render(model.moments(images)[0])
-            losses.append(float(reconstruction_loss(output, images)))
-        return float(np.mean(losses))
+        parts = spans(min(len(validation), VALIDATION), settings.ae_batch)
+        return float(np.mean(session.trainer.each(validation_loss, parts)))
 
     budget = session.budget(settings.ae_steps, batch=settings.ae_batch, rate=settings.ae_rate)
     session.train("autoencoder", {"autoencoder": learner}, update, budget, validate)
@@ -85,8 +91,10 @@ def latents(session: Session, model: Autoencoder, data: Dataset, *, name: str) -
         return model.encode(data.images(rows).to(session.device)).cpu().numpy()
 
     def parts() -> Iterator[tuple[slice, Rows]]:
-        for rows in spans(len(data), 64):
-            yield rows, encode(rows)
+        # Some batches at a time, for memory's sake.
+        every = list(spans(len(data), 64))
+        for some in spans(len(every), AT_A_TIME):
+            yield from zip(every[some], session.trainer.each(encode, every[some]), strict=True)
 
     shape = (len(data), *encode(slice(0, 1)).shape[1:])
     return stored(session.file(f"latents-{name}"), shape, parts, dtype="float16")
@@ -136,17 +144,23 @@ def train_denoiser(
         codes = conditions.drop(train.codes[rows], probability=settings.dropout, generator=random)
         eps = torch.randn((len(rows), *shape), generator=random)
         times = process.times(len(rows), random)
-        return {"loss": session.trainer.descend(loss(rows[own], train, codes[own], eps[own], times[own]), learner)}
+        mine, given = rows[own], (codes[own], eps[own], times[own])
+
+        def losses(part: slice) -> tuple[Tensor]:
+            return (loss(mine[part], train, *(one[part] for one in given)),)
+
+        return {"loss": session.trainer.descend_by_halves(losses, len(mine), learner)[0]}
+
+    def validation_loss(part: slice) -> float:
+        rows = np.arange(part.start, part.stop)
+        random = session.random("denoiser-validation", part.start)
+        eps = torch.randn((len(rows), *shape), generator=random)
+        times = process.times(len(rows), random)
+        return float(loss(rows, validation, validation.codes[rows], eps, times))
 
     def validate() -> float:
-        losses = []
-        for part in spans(min(len(validation.z), VALIDATION), settings.denoiser_batch):
-            rows = np.arange(part.start, part.stop)
-            random = session.random("denoiser-validation", part.start)
-            eps = torch.randn((len(rows), *shape), generator=random)
-            times = process.times(len(rows), random)
-            losses.append(float(loss(rows, validation, validation.codes[rows], eps, times)))
-        return float(np.mean(losses))
+        parts = spans(min(len(validation.z), VALIDATION), settings.denoiser_batch)
+        return float(np.mean(session.trainer.each(validation_loss, parts)))
 
     budget = session.budget(settings.denoiser_steps, batch=settings.denoiser_batch, rate=settings.denoiser_rate)
     session.train("denoiser", {"denoiser": learner}, update, budget, validate)

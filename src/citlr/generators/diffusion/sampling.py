@@ -31,7 +31,7 @@ from citlr.generators.effects.recentring import Recentring
 from citlr.generators.effects.support import Support
 from citlr.generators.effects.uncertainty import Uncertainty
 from citlr.generators.published.disentangle import Disentangler
-from citlr.generators.request import Request, redraw_in_batches
+from citlr.generators.request import Batches, Request, redraw_in_batches
 from citlr.randomness import hashed_seed
 
 # Null interventions whose mean stands for what the generator keeps of an image (detail "average").
@@ -127,15 +127,9 @@ class Sampler:
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Answer a whole request, see `LearntGenerator.redraw`."""
-        return redraw_in_batches(
-            images,
-            frame,
-            request,
-            self.redraw_batch,
-            conditions=self.conditions,
-            per_batch=max(1, BATCH // request.draws),
-            tick=tick,
-        )
+        per_batch, on_processor = max(1, BATCH // request.draws), self.device.type == "cpu"
+        own = Batches(self.redraw_batch, self.conditions, per_batch, on_processor)
+        return redraw_in_batches(images, frame, request, own, tick)
 
     @torch.no_grad()
     def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:

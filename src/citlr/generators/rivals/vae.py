@@ -199,16 +199,21 @@ class ConditionalVAE(DirectGenerator):
             rows, own = session.whole(len(data), part="vae", step=step, batch=config.batch)
             given = prepared.conditions.drop(codes[0][rows], probability=config.dropout, generator=random)
             noise = torch.randn((len(rows), config.latent), generator=random)
-            loss, error, kl = bound(data.images(rows[own]), given[own], noise[own])
-            session.trainer.descend(loss, learner)
-            return {"reconstruction": error.detach(), "kl": kl.detach()}
+            mine, given, noise = rows[own], given[own], noise[own]
+
+            def losses(part: slice) -> tuple[Tensor, ...]:
+                return bound(data.images(mine[part]), given[part], noise[part])
+
+            _, error, kl = session.trainer.descend_by_halves(losses, len(mine), learner)
+            return {"reconstruction": error, "kl": kl}
+
+        def validation_loss(part: slice) -> float:
+            images = held_out.images(part)
+            return float(bound(images, codes[1][part], torch.zeros(len(images), config.latent))[0])
 
         def validate() -> float:
-            losses = []
-            for part in spans(min(len(held_out), VALIDATION), config.batch):
-                images = held_out.images(part)
-                losses.append(float(bound(images, codes[1][part], torch.zeros(len(images), config.latent))[0]))
-            return float(np.mean(losses))
+            parts = spans(min(len(held_out), VALIDATION), config.batch)
+            return float(np.mean(session.trainer.each(validation_loss, parts)))
 
         budget = session.budget(config.steps, batch=config.batch, rate=config.rate)
         session.train("vae", {"vae": learner}, update, budget, validate)
