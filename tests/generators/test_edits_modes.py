@@ -137,17 +137,28 @@ class Few:
         return self.p
 
 
-@pytest.mark.parametrize(("p", "worth"), [(0.001, True), (0.5, True), (0.001, False)])
-def test_all_kinds_together_are_taken_where_they_bring_left_out_patients_closer(p: float, worth: bool) -> None:
+@pytest.mark.parametrize(
+    ("p", "numbers", "means"),
+    [
+        (0.001, True, True),
+        (0.5, True, True),
+        (0.001, False, False),
+        (0.001, True, False),  # as where contrast everywhere makes up for a thin line
+        (0.001, False, True),
+    ],
+)
+def test_all_kinds_together_are_taken_where_left_out_patients_come_closer_in_both(
+    p: float, numbers: bool, means: bool
+) -> None:
     def look(edit: float) -> Looked:
-        left = np.full(50, 1.0 - edit * worth)
-        return Looked(left, left, left)
+        left, apart = (np.full(50, 1.0 - edit * worth) for worth in (numbers, means))
+        return Looked(left, apart, apart)
 
     searches: Any = [Few(p), Few(p)]
     whole: Any = Few(p)
     judges: Any = [SimpleNamespace(look=look)] * 2
     kinds, left = choose(searches, judges, whole, np.random.default_rng(0))
-    if p == 0.001 and worth:
+    if p == 0.001 and numbers and means:
         assert kinds == ("shade", "displacement")
         assert left == {TOGETHER: pytest.approx(0.1)}
         assert whole.taken == (2.0, True)  # the misfit that foretold best, of twice as many patients
