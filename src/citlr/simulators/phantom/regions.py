@@ -23,6 +23,8 @@ _HEART = ((-0.42, 0.50, -0.15, 0.72),)
 _SHOULDERS = ((-1.2, -0.20, -0.86, -0.16), (0.20, 1.2, -0.86, -0.16))
 # The heart lies to the patient's left (image right), so the shadow on that side starts further out.
 _BREASTS = ((-1.00, -0.42, -0.22, 0.45), (0.50, 1.00, -0.22, 0.45))
+# Where anatomy varies, one region on each side: the same pixels, but no edge where the two above meet.
+_SIDES = (*_SHOULDERS, (-1.00, -0.42, -0.86, 0.45), (0.50, 1.00, -0.86, 0.45))
 _ANGLES = ((-0.96, -0.34, 0.45, 0.88), (0.34, 0.96, 0.45, 0.88))
 _LOWER_ZONES = ((-0.84, -0.10, 0.0, 0.62), (0.10, 0.84, 0.0, 0.62))
 _LUNGS = ((-0.88, -0.06, -0.66, 0.60), (0.06, 0.88, -0.66, 0.60))
@@ -83,12 +85,14 @@ def breast_window(size: int) -> Image:
 
 @lru_cache(maxsize=32)
 def attribute_windows(size: int, *, varying: bool = False) -> tuple[Image, Image]:
-    """Return the windows (size, size) of the effect on bone and on the breast; where anatomy varies, both of both."""
-    bone, breast = bone_window(size), breast_window(size)
+    """Return the windows (size, size) of the effect on bone and on the breast.
+
+    Where anatomy varies, it moves through them. So there is one window for both, which fades over a quarter of the
+    image: an edge would be a mark of the film's own, at which no structure of a body begins or ends.
+    """
     if not varying:
-        return bone, breast
-    either = np.maximum(bone, breast)
-    either.setflags(write=False)
+        return bone_window(size), breast_window(size)
+    either = _window(size, _SIDES, across=0.25, down=0.25)
     return either, either
 
 

@@ -101,9 +101,9 @@ def breast(chest: Chest, u: Units) -> Image:
     """Return the relative path in a breast-like shadow: thickest at its lower fold, ending in a curved edge."""
     radius = 0.33 * (1 + 0.05 * u["breast_size"])
     middle = 0.040 + 0.025 * u["breast_height"]
-    if "breast_scale" in u:
-        radius *= 0.62 * (1 + 0.20 * u["breast_scale"])
-        middle = middle + 0.12 * u["breast_place"]
+    if "turn" in u:
+        radius *= 0.62 * (1 + 0.13 * u["lung_width"])
+        middle = middle + 0.05 * u["lung_base"]
     dx = (chest.side - (0.66 + 0.02 * u["breast_spread"])) / (0.95 * radius)
     dy = (chest.y - middle) / radius
     fold = 0.45 + 0.55 * np.clip(dy, -0.8, 1)

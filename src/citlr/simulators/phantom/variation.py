@@ -4,7 +4,8 @@ In the fixed anatomy chests lie on top of each other up to a few pixels, so that
 attribute does. Here body and pose move by what radiographs of one clinic show (rotation, translation, width and height
 of the chest, diaphragm, heart), and the structures in which the attribute shows (ribs, shoulders, breast) lie somewhere
 else in every patient. The attribute acts on them wherever they lie inside its windows, which do not move: what lies
-outside of `PhantomWorld.support` is still the same number under every level.
+outside of `PhantomWorld.support` is still the same number under every level. Where a breast would lie, and how large it
+would be, a man's chest shows too: it goes with the diaphragm and with the width of the lungs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from citlr.simulators.phantom.anatomy import stream
 from citlr.simulators.phantom.regions import Image
 
 # Standard normal, cut at two standard deviations; drawn beside the variables of `anatomy`, which stay as they are.
-PATIENT = ("build_width", "build_height", "shoulder_height", "breast_place", "breast_scale")
+PATIENT = ("build_width", "build_height", "shoulder_height")
 IMAGE = ("turn", "across", "down")
 # By how much more than in the fixed anatomy a variable moves what it moves.
 FACTORS = {
@@ -30,10 +31,7 @@ FACTORS = {
     "rib_spacing": 4.0,
     "rib_phase": 4.0,
     "rib_slope": 3.0,
-    "bone_response": 2.0,
     "clavicle_tilt": 3.0,
-    "breast_height": 3.0,
-    "breast_spread": 3.0,
 }
 
 
@@ -54,7 +52,7 @@ def widened(u: Mapping[str, Image]) -> dict[str, Image]:
 def body_axes(x: Image, y: Image, u: Mapping[str, Image]) -> tuple[Image, Image]:
     """Return where the pixels lie in the body, (n, s, s) each: turned by up to 10 degrees, moved, wider or narrower."""
     angle = np.float32(0.09) * u["turn"]
-    dx, dy = x - np.float32(0.06) * u["across"], y - np.float32(0.06) * u["down"]
+    dx, dy = x - np.float32(0.065) * u["across"], y - np.float32(0.065) * u["down"]
     across = np.cos(angle) * dx + np.sin(angle) * dy
     down = np.cos(angle) * dy - np.sin(angle) * dx
     return across / (1 + np.float32(0.06) * u["build_width"]), down / (1 + np.float32(0.06) * u["build_height"])

@@ -26,7 +26,7 @@ from citlr.simulators.phantom.anatomy import (
     per_name,
     present,
 )
-from citlr.simulators.phantom.regions import FINDINGS, bone_window, breast_window, check_finding, finding_window
+from citlr.simulators.phantom.regions import FINDINGS, attribute_windows, check_finding, finding_window
 from citlr.simulators.phantom.sample import PhantomSample
 from citlr.simulators.phantom.variation import draw_variation
 from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, check_fields, checked, listed
@@ -134,7 +134,8 @@ class PhantomWorld:
 
     def support(self) -> NDArray[np.bool_]:
         """Return the pixels (size, size) that any level of the attribute can touch, for any unit."""
-        touched: NDArray[np.bool_] = (bone_window(self.size) > 0) | (breast_window(self.size) > 0)
+        bone, breast = attribute_windows(self.size, varying=self.anatomy == "varying")
+        touched: NDArray[np.bool_] = (bone > 0) | (breast > 0)
         return touched
 
     def region(self, finding: str) -> NDArray[np.bool_]:
