@@ -112,11 +112,12 @@ class Looked:
             return 0.0
         return sum(gained / whole for gained, _, whole, _ in self._since(now, first))
 
-    def closer_in_both(self, now: Looked, first: Looked) -> bool:
-        """Whether both differences have shrunk since `now` by more than their error."""
-        return not self.harms(now, first) and all(self._closer(now, first, 1.0))
+    def closer_in_means(self, now: Looked, first: Looked) -> bool:
+        """Whether mean images have come closer since `now` by more than an error, and nothing has grown."""
+        return not self.harms(now, first) and self._closer(now, first, 1.0)[1]
 
     def _closer(self, now: Looked, first: Looked, errors: float) -> list[bool]:
+        """Whether each difference has shrunk since `now` by more than some of its errors."""
         return [
             gained >= max(slack, SHARE * whole, errors * error)
             for gained, error, whole, slack in self._since(now, first)
@@ -173,9 +174,9 @@ def choose(
         every = (*kinds, *(kind for kind in whole.cases.family.kinds if kind not in kinds))
         misfit = foretelling_best(searches)
         together = Looked.of(judges, [search.steps(search.start, every, FIRST_STEPS) for search in searches])
-        # So many kinds can make up for any numbers that have no place: for a thin line by contrast everywhere. What
-        # they are tried for, larger and smaller bodies, shows in mean images as well.
-        if together.closer_in_both(now, first):
+        # So many kinds can make up for any numbers that have no place: for a thin line by contrast everywhere, whose
+        # mark on mean images the others hide. What they are tried for, larger and smaller bodies, shows in these.
+        if together.closer_in_means(now, first):
             # What is missing stays, and the error of twice as many patients has half the variance.
             whole.allow(2 * misfit, along=True)
             shares[TOGETHER] = round(float(together.left.sum() / first.left.sum()), 4)
