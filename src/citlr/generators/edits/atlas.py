@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from citlr.generators.edits.axes import grey
 from citlr.generators.edits.warps import affine_displacement, blur, compose, gradient, inverse, places, warp
+from citlr.learning.beside import beside
 
 SIDE = 32
 BATCH = 128
@@ -65,12 +66,13 @@ def build_atlas(images: Tensor) -> Tensor:
 
 def register(images: Tensor, atlas: Tensor) -> Tensor:
     """Find the displacements (n, 2, SIDE, SIDE), in pixels of SIDE, that bring images (n, c, s, s) to the atlas."""
-    found = []
-    for part in parts_of(images):
+
+    def registered(part: Tensor) -> Tensor:
         own = structure(part)
         affine = _affine(own, atlas, own.new_zeros(len(own), 2, 3), 4)
-        found.append(_bent(own, atlas, affine_displacement(affine, SIDE), DEMONS))
-    return torch.cat(found)
+        return _bent(own, atlas, affine_displacement(affine, SIDE), DEMONS)
+
+    return torch.cat(beside(registered, parts_of(images)))
 
 
 def likeness(images: Tensor, atlas: Tensor, displacement: Tensor) -> Tensor:
@@ -92,12 +94,15 @@ def _affine_steps(own: Tensor, atlas: Tensor, matrices: Tensor, rounds: int) -> 
     n, c, size, _ = own.shape
     scaled = (places(size, own) + 0.5) * 2 / size - 1
     with_one = torch.cat([scaled, torch.ones_like(scaled[:1])]).reshape(3, -1)
+    pairs = (with_one[:, None] * with_one[None]).reshape(9, -1).T
     for _ in range(rounds):
         moved = warp(own, affine_displacement(matrices, size))
-        slopes = (gradient(moved) + gradient(atlas)) * (size / 4)
-        design = torch.einsum("ncdp,kp->ncpdk", slopes.reshape(n, c, 2, -1), with_one).reshape(n, -1, 6)
-        normal = design.transpose(1, 2) @ design
-        aim = design.transpose(1, 2) @ (atlas - moved).reshape(n, -1, 1)
+        slopes = ((gradient(moved) + gradient(atlas)) * (size / 4)).reshape(n, c, 2, -1)
+        # A pixel's row of the design is its slope times its place: products of slopes first, and the places once.
+        squares = (slopes[:, :, :, None] * slopes[:, :, None]).sum(dim=1).reshape(n, 4, -1) @ pairs
+        normal = squares.reshape(n, 2, 2, 3, 3).transpose(2, 3).reshape(n, 6, 6)
+        rest = (atlas - moved).reshape(n, c, 1, -1)
+        aim = ((slopes * rest).sum(dim=1) @ with_one.T).reshape(n, 6, 1)
         # A little of the mean curvature: an image that is all alike moves nowhere.
         ridge = 0.02 * normal.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1) + 1e-6
         step = torch.linalg.solve(normal + ridge * torch.eye(6).to(own), aim)

@@ -28,6 +28,8 @@ from citlr.generators.edits.family import (
     tones,
 )
 from citlr.generators.edits.warps import inverse, resized, warp
+from citlr.learning.beside import beside
+from citlr.learning.store import spans
 
 # Points along a side: of grey values, of energies and displacements; of opponent colours, which vary less from place to
 # place, fewer each.
@@ -94,13 +96,13 @@ def edited(family: Family, images: Tensor, coefficients: Tensor, frame: Frame, a
     """Edit images (n, c, s, s) by coefficients (n, width), and what is added; nothing changes nothing."""
     if not coefficients.any() and (added is None or not added.any()):
         return images
-    done = []
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
+
+    def done(part: slice) -> Tensor:
         own = Frame(frame.forth[part], frame.back[part])
         smooth, displacement = family.split(images[part], coefficients[part], own)
-        done.append(apply(images[part], smooth if added is None else smooth + added[part], displacement))
-    return torch.cat(done)
+        return apply(images[part], smooth if added is None else smooth + added[part], displacement)
+
+    return torch.cat(beside(done, list(spans(len(images), BATCH))))
 
 
 def formula(family: Family, registered: Tensor) -> Tensor:
