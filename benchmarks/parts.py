@@ -68,7 +68,7 @@ class Parts(EditGenerator):
             search = Search(*self.asked[1:])
             for count in range(1, len(singles) + 1):
                 state = search.steps(search.start, singles[:count], FIRST_STEPS + STEPS)
-                edit = Learnt(state.kinds, state.edit, state.shrunk, 0.0)
+                edit = Learnt(state.kinds, state.edit, state.shrunk, 0.0, {}, search.answers)
                 self._keep(self.conditions.attributes[0], edit, np.random.default_rng(0))
                 yield " + ".join(singles[:count])
 
