@@ -137,33 +137,57 @@ class Few:
         return self.p
 
 
-@pytest.mark.parametrize(
-    ("p", "numbers", "means"),
-    [
-        (0.001, True, True),
-        (0.5, True, True),
-        (0.001, False, False),
-        (0.001, False, True),
-        (0.001, True, False),  # as where contrast everywhere makes up for a thin line
-    ],
-)
-def test_all_kinds_together_are_taken_where_mean_images_of_left_out_patients_come_closer(
-    p: float, numbers: bool, means: bool
-) -> None:
+@pytest.mark.parametrize(("p", "worth"), [(0.001, True), (0.5, True), (0.001, False)])
+def test_all_kinds_together_are_taken_where_they_bring_left_out_patients_closer(p: float, worth: bool) -> None:
     def look(edit: float) -> Looked:
-        left, apart = (np.full(50, 1.0 - edit * worth) for worth in (numbers, means))
-        return Looked(left, apart, apart)
+        left = np.full(50, 1.0 - edit * worth)
+        return Looked(left, left, left)
 
     searches: Any = [Few(p), Few(p)]
     whole: Any = Few(p)
     judges: Any = [SimpleNamespace(look=look)] * 2
     kinds, left = choose(searches, judges, whole, np.random.default_rng(0))
-    if p == 0.001 and means:
+    if p == 0.001 and worth:
         assert kinds == ("shade", "displacement")
-        assert left == {TOGETHER: pytest.approx(0.1 if numbers else 1.0)}
+        assert left == {TOGETHER: pytest.approx(0.1)}
         assert whole.taken == (2.0, True)  # the misfit that foretold best, of twice as many patients
     else:
         assert (kinds, left, whole.taken) == ((), {}, (0.0, False))
+
+
+class FewBesideOne(Few):
+    """In which one kind promises something and is taken first; all together write much more of the difference."""
+
+    def __init__(self, first: str) -> None:
+        super().__init__(0.001)
+        self.first = first
+
+    def promises(self, state: Any) -> dict[str, float]:
+        return {} if state.kinds else {self.first: np.inf}
+
+    def steps(self, state: Any, kinds: tuple[str, ...], count: int) -> Any:
+        return SimpleNamespace(kinds=kinds, edit=0.3 if len(kinds) == 1 else 0.9)
+
+
+@pytest.mark.parametrize("means", [True, False])
+@pytest.mark.parametrize("first", ["atlas", "film", "shade"])
+def test_beside_fine_structure_alone_all_kinds_together_have_to_bring_mean_images_closer(
+    first: str, means: bool
+) -> None:
+    """In numbers without a place, contrast everywhere makes up for a thin line, and others hide its mark on means."""
+
+    def look(edit: float) -> Looked:
+        apart = 1.0 - (edit if means else min(edit, 0.3))
+        return Looked(*(np.full(50, value) for value in (1.0 - edit, apart, apart)))
+
+    searches: Any = [FewBesideOne(first), FewBesideOne(first)]
+    judges: Any = [SimpleNamespace(look=look)] * 2
+    kinds, left = choose(searches, judges, FewBesideOne(first), np.random.default_rng(0))  # type: ignore[arg-type]
+    if means or first == "shade":
+        assert set(kinds) == {first, "shade", "displacement"}
+        assert left[TOGETHER] == pytest.approx(0.1)
+    else:
+        assert (kinds, list(left)) == ((first,), [first])
 
 
 def test_an_allowance_adds_to_the_error_of_every_number_and_direction() -> None:

@@ -112,9 +112,10 @@ class Looked:
             return 0.0
         return sum(gained / whole for gained, _, whole, _ in self._since(now, first))
 
-    def closer_in_means(self, now: Looked, first: Looked) -> bool:
-        """Whether mean images have come closer since `now` by more than an error, and nothing has grown."""
-        return not self.harms(now, first) and self._closer(now, first, 1.0)[1]
+    def closer(self, now: Looked, first: Looked, *, in_means: bool) -> bool:
+        """Whether a difference, or that of mean images, has shrunk since `now` by more than an error, and none grown."""
+        left, apart = self._closer(now, first, 1.0)
+        return not self.harms(now, first) and (apart or (left and not in_means))
 
     def _closer(self, now: Looked, first: Looked, errors: float) -> list[bool]:
         """Whether each difference has shrunk since `now` by more than some of its errors."""
@@ -174,9 +175,9 @@ def choose(
         every = (*kinds, *(kind for kind in whole.cases.family.kinds if kind not in kinds))
         misfit = foretelling_best(searches)
         together = Looked.of(judges, [search.steps(search.start, every, FIRST_STEPS) for search in searches])
-        # So many kinds can make up for any numbers that have no place: for a thin line by contrast everywhere, whose
-        # mark on mean images the others hide. What they are tried for, larger and smaller bodies, shows in these.
-        if together.closer_in_means(now, first):
+        # Where fine structure is all that was taken, so many kinds make up for it in numbers that have no place: for a
+        # thin line by contrast everywhere, whose mark on mean images the others hide. Larger bodies show in these too.
+        if together.closer(now, first, in_means=bool(kinds) and set(kinds) <= set(FRAMES)):
             # What is missing stays, and the error of twice as many patients has half the variance.
             whole.allow(2 * misfit, along=True)
             shares[TOGETHER] = round(float(together.left.sum() / first.left.sum()), 4)
