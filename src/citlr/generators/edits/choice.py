@@ -113,7 +113,7 @@ class Looked:
         return sum(gained / whole for gained, _, whole, _ in self._since(now, first))
 
     def closer(self, now: Looked, first: Looked, *, in_means: bool) -> bool:
-        """Whether a difference, or that of mean images, has shrunk since `now` by more than an error, and none grown."""
+        """Whether a difference, or that of mean images, has shrunk since `now` by more than an error, none grown."""
         left, apart = self._closer(now, first, 1.0)
         return not self.harms(now, first) and (apart or (left and not in_means))
 
