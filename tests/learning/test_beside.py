@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -46,15 +47,19 @@ def test_parts_have_gradients_where_the_caller_has_them(threads: int, wanted: bo
 
 
 def test_an_error_of_a_part_is_the_callers_and_nothing_stays_changed(threads: int) -> None:
-    interval = sys.getswitchinterval()
+    interval, finished = sys.getswitchinterval(), list[int]()
 
     def part(number: int) -> int:
-        if number == 1:
+        if number == 0:
             raise MemoryError("no room")
+        time.sleep(0.05)
+        finished.append(number)
         return number
 
     with pytest.raises(MemoryError, match="no room"):
         beside(part, range(3))
+    # Nothing goes on behind the caller, who has need of the memory.
+    assert sorted(finished) == ([] if threads == 1 else [1, 2])
     with pytest.raises(ZeroDivisionError), one_thread():
         assert torch.get_num_threads() == 1 // 0
     assert (sys.getswitchinterval(), torch.get_num_threads()) == (interval, threads)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TypeVar
@@ -50,7 +50,10 @@ def beside(function: Callable[[Part], Found], parts: Sequence[Part], most: int =
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
     try:
-        return list(_pool(abreast(most), threads // abreast(most)).map(called, parts))
+        pool = _pool(abreast(most), threads // abreast(most))
+        futures = [pool.submit(called, part) for part in parts]
+        wait(futures)  # where one has failed too: what is tried next needs the memory of the others
+        return [future.result() for future in futures]
     finally:
         sys.setswitchinterval(interval)
 
