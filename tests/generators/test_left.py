@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from citlr.audit.measures.faithfulness import _unknown
 from citlr.generators.probes.described import describe
-from citlr.generators.quality.left import Yardstick, design_between, what_is_left
+from citlr.generators.quality.left import Yardstick, design_between, put_in, what_is_left
 from citlr.generators.quality.records import Left
 from citlr.studies.generation.picks import picks
 
@@ -39,6 +40,40 @@ def test_what_is_left_falls_with_what_is_carried() -> None:
     assert half == pytest.approx([0.25, 0.25], abs=0.08)
     assert whole == pytest.approx([0.0, 0.0], abs=0.03)
     assert min(twice) > 0.8
+
+
+def test_who_loses_what_it_cannot_draw_under_any_level_leaves_the_difference() -> None:
+    """A line is lost by a generator that blurs; redrawn under every level its images do not differ by it."""
+    random, level = np.random.default_rng(6), np.arange(300) % 2
+    plain = films(300, random)
+    line = np.zeros((32, 32), np.float32)
+    line[:, 12] = 0.1
+    shown = np.clip(plain + level[:, None, None, None] * line, 0, 1)
+    blurred = ndimage.gaussian_filter(shown, (0, 0, 4, 4))
+    redrawn = np.repeat(blurred[:, None], 2, axis=1)
+    design = design_between(level, 2, np.empty((300, 0)), np.arange(300))
+
+    def left(images: np.ndarray) -> Left:
+        described = {str(k): describe(images[:, k]) for k in range(2)}
+        own = np.stack(list(described.values()), axis=1)[np.arange(300), level]
+        return what_is_left(own, described, design, np.random.default_rng(0))
+
+    found = left(put_in(shown, redrawn, level))
+    assert list(found.left.values()) == [1.0, 1.0]
+    truth = np.stack([plain, np.clip(plain + line, 0, 1)], axis=1)
+    assert list(left(put_in(shown, truth, level)).left.values()) == pytest.approx([0, 0], abs=0.05)
+
+
+def test_what_is_put_into_originals_is_the_change_and_the_own_level_stays() -> None:
+    random = np.random.default_rng(1)
+    images, redrawn = random.random((4, 1, 3, 3), np.float32), random.random((4, 2, 1, 3, 3), np.float32)
+    own = np.array([0, 1, 1, 0])
+    found = put_in(images, redrawn, own)
+    rows = np.arange(4)
+    assert np.array_equal(found[rows, own], images)
+    expected = np.clip(images + redrawn[rows, 1 - own] - redrawn[rows, own], 0, 1)
+    assert found[rows, 1 - own] == pytest.approx(expected, abs=1e-6)
+    assert (found.dtype, found.min() >= 0, found.max() <= 1) == (np.float32, True, True)
 
 
 def test_what_is_left_knows_its_error() -> None:
@@ -81,7 +116,7 @@ def test_the_pick_is_the_least_left_and_no_change_is_a_candidate() -> None:
 
 def test_what_is_not_known_is_said() -> None:
     assert "of 10 patients each" in _unknown(None)[0]
-    assert "do not differ between levels (p = 0.300)" in _unknown(Left(0.1, 0.3, {}, {}))[0]
+    assert "do not differ between levels, beside what is held (p = 0.300)" in _unknown(Left(0.1, 0.3, {}, {}))[0]
     assert _unknown(Left(9.0, 0.001, {"F": 0.2}, {"F": 0.1})) == ()
 
 

@@ -271,7 +271,7 @@ def _unknown(left: Left | None) -> tuple[str, ...]:
     if left is None:
         return (f"It takes levels that images have, of {FEWEST_PATIENTS} patients each: {what}.",)
     if not left.left:
-        return (f"Images redrawn under their own level do not differ between levels (p = {left.p:.3f}): {what}.",)
+        return (f"Images do not differ between levels, beside what is held (p = {left.p:.3f}): {what}.",)
     return ()
 
 

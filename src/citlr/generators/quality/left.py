@@ -9,17 +9,19 @@ influences g_p of the patients under the null of no difference,
 
 estimates the squared difference without bias (a U-statistic), and `left` is D after redrawing over D before: 1 where
 nothing was carried, 0 where redrawn images cannot be told apart from real ones of that level by these numbers, above 1
-where redrawing made matters worse. Before and after are both redrawn, under the own level or another one, so that what
-any redrawing takes away does not count.
+where redrawing made matters worse. What redrawing changes is put into the originals (`put_in`): a generator that loses
+under any level what it cannot draw would else leave no difference, and carry nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from citlr.generators.base import Images
 from citlr.generators.effects.contrasts import Design, design_of
 from citlr.generators.effects.whitening import Whitening
 from citlr.generators.quality.records import Left
@@ -81,7 +83,7 @@ def error_of(shares: npt.NDArray[np.floating]) -> float:
 
 
 def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, random: np.random.Generator) -> Left:
-    """Compare descriptions (n, width) of images redrawn under their own level with those redrawn under each level."""
+    """Compare descriptions (n, width) of real images with those of the same under each level, see `put_in`."""
     measures, chance = [], np.zeros(REDRAWS + 1)
     signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, design.patients))
     signs[0] = 1.0
@@ -109,6 +111,16 @@ def _shares(measures: Sequence[tuple[Yardstick, float]], described: Described) -
     for measure, weight in measures:
         found += weight * measure.shares(described)
     return found
+
+
+def put_in(originals: Images, redrawn: Images, own: npt.NDArray[np.integer[Any]]) -> Images:
+    """Add to images what redrawing changed; images of the own level (n,) stay bit for bit.
+
+    Shapes: `originals` (n, c, s, s) in [0, 1], `redrawn` and what is given (n, levels, c, s, s) in [0, 1].
+    """
+    null = redrawn[np.arange(len(redrawn)), own]
+    shown: Images = np.clip(originals[:, None] + (redrawn - null[:, None]), 0, 1)
+    return shown
 
 
 def design_between(recorded: npt.NDArray[np.int64], levels: int, held: Floats, patients: npt.ArrayLike) -> Design:

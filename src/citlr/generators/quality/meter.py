@@ -16,6 +16,7 @@ from citlr.generators.probes.parts import Target
 from citlr.generators.probes.probe import Probes
 from citlr.generators.quality.cycles import Cycle
 from citlr.generators.quality.features import Extractor
+from citlr.generators.quality.left import put_in
 from citlr.generators.quality.measures import (
     Array,
     composition,
@@ -57,8 +58,8 @@ class QualityReport:
     - `real_readings` (n, levels): The same of the originals.
     - `numbers`: What the probe reads of a continuous attribute, off originals (n,) and redrawn images (n, levels,
       draws); None of one with levels.
-    - `described` (k, levels, width): The first draw of each level in numbers that no generator is fitted to, of the
-      images that were chosen for it.
+    - `described` (k, levels, width): What the first draw of each level changes, put into the originals, in numbers that
+      no generator is fitted to; of the images that were chosen for it.
     """
 
     n_images: int
@@ -170,7 +171,8 @@ class QualityMeter:
             self.probes.read(generated[:, j].reshape(-1, *generated.shape[3:]), level=level)
             for j, level in enumerate(self.levels)
         ]
-        first = generated[:, :, 0] if described is None else generated[described, :, 0]
+        chosen = slice(None) if described is None else described
+        shown = put_in(images[chosen], generated[chosen, :, 0], np.maximum(own, 0)[chosen])
         features = self.extractor or self.probes.features
         return ShardReadings(
             sums=sums,
@@ -183,7 +185,7 @@ class QualityMeter:
             real=self.probes.read(images)[self.attribute],
             # One draw per image and level: draws of one image are too alike to count as images of their own.
             features=(features(images), features(generated[:, :, 0].reshape(-1, *images.shape[1:]))),
-            described=np.stack([describe(first[:, j]) for j in range(k)], axis=1),
+            described=np.stack([describe(shown[:, j]) for j in range(k)], axis=1),
         )
 
     def report(self, *, reversibility: float | None = None, cycles: Mapping[int, Cycle] | None = None) -> QualityReport:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 class Left:
     """What redrawing leaves of the difference between recorded levels.
 
-    - `before`: D of images redrawn under their own level, in units of its error by chance; about 0 where images show
-      nothing of the attribute.
+    - `before`: D of real images, in units of its error by chance; about 0 where they show nothing of the attribute.
     - `p`: P value of "images of the recorded levels do not differ", by redrawn signs of patients.
-    - `left`: By level, D once all are redrawn under it, over `before`, and its standard `error`; empty where `p`
-      shows no difference.
+    - `left`: By level, D once what redrawing under it changes is put into all, over that of real images, and its
+      standard `error`; empty where `p` shows no difference.
     """
 
     before: float

@@ -26,7 +26,7 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, Images
 from citlr.generators.probes.described import describe
-from citlr.generators.quality.left import design_between, what_is_left
+from citlr.generators.quality.left import design_between, put_in, what_is_left
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.records import Left
 from citlr.generators.registry import build_generator, load_generator
@@ -245,7 +245,7 @@ def compare(
         "rms": float(np.sqrt((made.astype(np.float64) ** 2).mean())),
         "true_rms": float(np.sqrt((reference.astype(np.float64) ** 2).mean())),
         "null_change": float(np.abs(null).mean()),
-        "left": asdict(_left(redrawn, units.level, test.frame, world, seed)),
+        "left": asdict(_left(put_in(images, redrawn, units.level), units.level, test.frame, world, seed)),
         "drift": {name: _drift(reader, redrawn, units, world.levels) for name, reader in readers.items()},
         "readers": {name: _area(reader, images, test.frame[name]) for name, reader in readers.items()},
         "ms_per_image": pace,
@@ -255,9 +255,9 @@ def compare(
 def _left(redrawn: Images, own: npt.NDArray[np.intp], frame: pd.DataFrame, world: EffectWorld, seed: int) -> Left:
     """Measure without the truth what redrawing (n, levels, 1, s, s) leaves of the difference between levels."""
     described = {level: describe(redrawn[:, k]) for k, level in enumerate(world.levels)}
-    null = np.stack(list(described.values()), axis=1)[np.arange(len(own)), own]
+    real = np.stack(list(described.values()), axis=1)[np.arange(len(own)), own]
     design = design_between(own, len(world.levels), coded(frame, world.hold), frame["patient_id"])
-    return what_is_left(null, described, design, np.random.default_rng(hashed_seed("left", seed)))
+    return what_is_left(real, described, design, np.random.default_rng(hashed_seed("left", seed)))
 
 
 def _fixed(true: Images, own: npt.NDArray[np.intp]) -> float | None:
