@@ -120,10 +120,11 @@ def table(world: EffectWorld, seed: int) -> None:
     def made(parts: list[Tensor]) -> Tensor:
         return torch.stack([edited(truth.images, part[:, :2], part[:, 2:]) for part in parts], dim=1)
 
+    together = TOGETHER in model.report["edits"][world.attribute]["left"]
     for name in model.prefixes(world.attribute):
         truth.row(world.name, name, made(edits()))
     model.edits.load_state_dict(whole)
-    if TOGETHER in model.report["edits"][world.attribute]["left"]:
+    if together:
         truth.row(world.name, TOGETHER, made(edits()))
     train = model.splits[0]
     images = Dataset.of(train, size=64, directory=None).images(slice(0, len(train)))
