@@ -113,9 +113,13 @@ class Looked:
         return sum(gained / whole for gained, _, whole, _ in self._since(now, first))
 
     def closer(self, now: Looked, first: Looked, *, in_means: bool) -> bool:
-        """Whether a difference, or that of mean images, has shrunk since `now` by more than an error, none grown."""
+        """Whether a difference, or that of mean images, has shrunk since `now` by more than an error, none grown.
+
+        Numbers tell more than mean images do: where these are all that has come closer, numbers may not grow at all.
+        """
         left, apart = self._closer(now, first, 1.0)
-        return not self.harms(now, first) and (apart or (left and not in_means))
+        grown = float(self.left.sum()) > float(now.left.sum())
+        return not self.harms(now, first) and ((apart and not grown) or (left and not in_means))
 
     def _closer(self, now: Looked, first: Looked, errors: float) -> list[bool]:
         """Whether each difference has shrunk since `now` by more than some of its errors."""
