@@ -6,14 +6,16 @@ import io
 import os
 import socket
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
@@ -22,6 +24,7 @@ from citlr.data.images import decode_png, encode_png, fit_square, quantise, read
 from citlr.data.pixels.cache import write_cache
 from citlr.data.pixels.checks import structure_fault
 from citlr.data.pixels.shown import Remark
+from citlr.data.pixels.whole import whole_only
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError
 
@@ -148,8 +151,11 @@ def test_png_round_trip_and_its_refusals() -> None:
     assert quantise(np.array([1.0], np.float32))[0] == 255
 
 
+@pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("kind", ["png", "jpg"])
-def test_truncated_file(tmp_path: Path, kind: str) -> None:
+def test_truncated_file(tmp_path: Path, kind: str, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another library has told Pillow to fill it up, as WeasyPrint does when it is loaded."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", told)
     noise = np.random.default_rng(0).integers(0, 255, (128, 128), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / f"a.{kind}")
     whole = (tmp_path / f"a.{kind}").read_bytes()
@@ -158,6 +164,20 @@ def test_truncated_file(tmp_path: Path, kind: str) -> None:
         read_image(tmp_path / f"a.{kind}")
     with pytest.raises(InputError, match="truncated"):
         read_image(tmp_path / f"a.{kind}", size=32)
+    assert told is ImageFile.LOAD_TRUNCATED_IMAGES  # the other library's business is left alone
+
+
+def test_many_threads_read_whole_images_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+
+    def look(_: int) -> bool:
+        with whole_only():
+            time.sleep(0.001)
+            return bool(ImageFile.LOAD_TRUNCATED_IMAGES)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(look, range(200)))
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from citlr.data.pixels.colour import as_rgb, require_channels
 from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
 from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
+from citlr.data.pixels.whole import whole_only
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import require_regular
 from citlr.text import shortened
@@ -167,7 +168,7 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     """Open a PNG or JPEG and turn every way in which that can fail, now or while decoding, into one sentence."""
     name = str(source) if isinstance(source, Path) else "The bytes of an image"
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with whole_only(), Image.open(source, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise InputError(
