@@ -26,9 +26,9 @@ from citlr.console import Narrator
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.diffusion.parts import Encoded, train_autoencoder, train_denoiser
 from citlr.generators.registry import build_generator
-from citlr.learning.loop import Trainer
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, Stream
+from citlr.learning.trainer import Trainer
 from citlr.run.files import write_text
 from citlr.simulators.phantom.world import PhantomWorld
 

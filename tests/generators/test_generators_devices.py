@@ -12,8 +12,8 @@ import torch
 
 from citlr.errors import InputError
 from citlr.generators.registry import build_generator, load_generator
-from citlr.learning.loop import Trainer
 from citlr.learning.plan import Learner
+from citlr.learning.trainer import Trainer
 from citlr.simulators.phantom.world import PhantomWorld
 
 SMALL = {

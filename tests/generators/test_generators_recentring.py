@@ -19,9 +19,9 @@ from citlr.generators.effects.recentring import MeanChanges
 from citlr.generators.effects.uncertainty import Uncertainty
 from citlr.generators.registry import load_generator
 from citlr.generators.request import Request
-from citlr.learning.loop import Trainer
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset
+from citlr.learning.trainer import Trainer
 from citlr.simulators.phantom.world import PhantomWorld
 
 TINY = {

@@ -12,9 +12,10 @@ import torch
 from citlr.console import Narrator
 from citlr.errors import StateError
 from citlr.learning.checkpoints import load_state
-from citlr.learning.loop import Trainer, run
+from citlr.learning.loop import run
 from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
 from citlr.learning.resume import seconds_spent
+from citlr.learning.trainer import Trainer
 
 
 def test_training_stops_at_nan_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from citlr.generators.conditions import Conditions
 from citlr.generators.request import Batches, Request, redraw_in_batches
 from citlr.learning.beside import AT_A_TIME, beside, one_thread
-from citlr.learning.loop import Trainer
 from citlr.learning.plan import Learner
+from citlr.learning.trainer import Trainer
 
 
 @pytest.fixture(params=[1, 2])

@@ -123,7 +123,7 @@ def provenance(run: Run, model: str) -> dict[str, Any]:
 
 def whole_provenance(run: Run) -> dict[str, Any]:
     """Return all that is known of a run for its own folder: with paths, device and dates, which no audit hands on."""
-    from citlr.learning.loop import Trainer
+    from citlr.learning.trainer import Trainer
 
     return {
         "schema": "citlr.provenance/1",

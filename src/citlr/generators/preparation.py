@@ -14,9 +14,9 @@ from citlr.generators.conditions import Conditions
 from citlr.generators.overlap import sparse_levels
 from citlr.generators.redrawing import Lesson
 from citlr.generators.settings import GeneratorSettings
-from citlr.learning.loop import Trainer
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, require_variety
+from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
 
 if TYPE_CHECKING:

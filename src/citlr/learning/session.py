@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from citlr.console import Narrator
-from citlr.learning.loop import Trainer, run
+from citlr.learning.loop import run
 from citlr.learning.plan import Budget, Learner, TrainingPlan
+from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
 
 

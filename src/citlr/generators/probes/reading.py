@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from citlr.console import Narrator
 from citlr.generators.probes.blocks import Critic
-from citlr.learning.loop import Trainer, seeded
+from citlr.learning.loop import seeded
 from citlr.learning.session import Session
 from citlr.learning.store import spans
+from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
 
 # Widths of the fresh probe, and the raster that it averages over: an image's place is not averaged away.

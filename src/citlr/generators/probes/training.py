@@ -25,9 +25,10 @@ from citlr.generators.probes.linear import cross_read, fit_linear, told_apart
 from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.within_levels import Offsets, fit_offsets
-from citlr.learning.loop import Trainer, seeded
+from citlr.learning.loop import seeded
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, spans
+from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError, StateError, did_you_mean
 from citlr.learning.checkpoints import load_head
 from citlr.learning.devices import is_alone, on_devices
-from citlr.learning.loop import Trainer, full_precision, run
+from citlr.learning.loop import run
 from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
+from citlr.learning.trainer import Trainer, full_precision
 from citlr.predictors.export import export_onnx, export_program, make_card, save_weights
 from citlr.predictors.specs import InputSpec, require_labels
 from citlr.predictors.training.augmentation import augment

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from citlr.data.cohort import Cohort
-from citlr.learning.loop import Trainer
+from citlr.learning.trainer import Trainer
 from citlr.run.files import atomic_write
 
 

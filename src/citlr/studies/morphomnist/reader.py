@@ -13,9 +13,10 @@ from torch.nn import functional
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.generators.base import Images
-from citlr.learning.loop import Trainer, seeded
+from citlr.learning.loop import seeded
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, spans
+from citlr.learning.trainer import Trainer
 from citlr.simulators.morphomnist.world import ATTRIBUTES, DIGIT, SIZE
 
 BATCH, RATE, WIDTH = 64, 2e-3, 64
