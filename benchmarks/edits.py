@@ -58,8 +58,9 @@ def limit(world: EffectWorld, seed: int) -> None:
     print(f"| {world.name} | {found.relative_error:.2f} | {found.cosine:.2f} | {found.scale:.2f} |", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(text: str) -> Asked:
+    """Read which worlds are asked for, of which cohort."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort")
     parser.add_argument("--label", action="append", required=True)
     parser.add_argument("--world", action="append", required=True)
@@ -67,11 +68,15 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=6000, help="of a phantom")
     options = parser.parse_args()
     source = Source(options.cohort, labels=tuple(options.label), seed=options.seed)
-    asked = Asked(tuple(options.world), source, patients=options.patients)
+    return Asked(tuple(options.world), source, patients=options.patients)
+
+
+def main() -> None:
+    asked = arguments(__doc__)
     print("| world | error | cosine | scale |\n|---|--:|--:|--:|")
     with tempfile.TemporaryDirectory() as folder:
         for world in open_worlds(asked, Path(folder), Narrator(quiet=True)):
-            limit(world, options.seed)
+            limit(world, asked.source.seed)
 
 
 if __name__ == "__main__":

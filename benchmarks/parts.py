@@ -11,7 +11,6 @@ of pixels at which training images show an effect there: nothing may be changed 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from edits import arguments
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -33,8 +33,7 @@ from citlr.generators.effects.alignment import Alignment
 from citlr.generators.effects.support import find_support
 from citlr.generators.quality.measures import effect_map
 from citlr.learning.store import Dataset, spans
-from citlr.studies.generation.worlds import Asked, EffectWorld, open_worlds
-from citlr.studies.kit.settings import Source
+from citlr.studies.generation.worlds import EffectWorld, open_worlds
 
 COMPONENTS = 400
 
@@ -149,19 +148,11 @@ def table(world: EffectWorld, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cohort")
-    parser.add_argument("--label", action="append", required=True)
-    parser.add_argument("--world", action="append", required=True)
-    parser.add_argument("--seed", type=int, default=7)
-    options = parser.parse_args()
-    source = Source(options.cohort, labels=tuple(options.label), seed=options.seed)
+    asked = arguments(__doc__)
     print("| world | parts | error | cosine | scale | shown |\n|---|---|--:|--:|--:|--:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for world in open_worlds(
-            Asked(tuple(options.world), source, correlation=0.4), Path(folder), Narrator(quiet=True)
-        ):
-            table(world, options.seed)
+        for world in open_worlds(asked, Path(folder), Narrator(quiet=True)):
+            table(world, asked.source.seed)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from citlr.data.pixels.cache import write_cache
 from citlr.data.pixels.checks import structure_fault
 from citlr.data.pixels.shown import Remark
 from citlr.data.pixels.whole import whole_only
+from citlr.data.proposals.pictures import look_at
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError
 
@@ -165,6 +166,18 @@ def test_truncated_file(tmp_path: Path, kind: str, told: bool, monkeypatch: pyte
     with pytest.raises(InputError, match="truncated"):
         read_image(tmp_path / f"a.{kind}", size=32)
     assert told is ImageFile.LOAD_TRUNCATED_IMAGES  # the other library's business is left alone
+
+
+def test_a_truncated_picture_in_colour_is_none_that_a_plan_is_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    assert "in colour (1)" in look_at(["a.png"], tmp_path).said
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    assert "no image that can be read (1)" in look_at(["a.png"], tmp_path).said
 
 
 def test_many_threads_read_whole_images_only(monkeypatch: pytest.MonkeyPatch) -> None:

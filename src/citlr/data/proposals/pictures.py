@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from citlr.data.images import FORMATS, is_dicom
+from citlr.data.pixels.whole import whole_only
 from citlr.data.steps import SUFFIXES
 from citlr.errors import CitlrError, InputError
 from citlr.text import shortened
@@ -118,7 +119,7 @@ def _header(file: Path) -> tuple[str, tuple[int, int], bool]:
 
             header = read_header(file)
             return "DICOM", (header.columns, header.rows), False
-        with Image.open(file, formats=FORMATS) as image:
+        with whole_only(), Image.open(file, formats=FORMATS) as image:
             kind, size = _MODES.get(image.mode, image.mode), image.size
             three = image.mode in ("RGB", "RGBA", "P", "PA")
             hued = three and _in_colour(image)
