@@ -88,6 +88,15 @@ def test_a_counterfactual_has_the_other_levels_mean_and_variance_of_the_units_ow
     assert np.corrcoef(before, after)[0, 1] > 0.97
 
 
+def test_a_copy_by_its_state_aligns_alike() -> None:
+    alignment, conditions, images, frame, _ = fitted()
+    other = Alignment(conditions, (1, SIZE, SIZE), 20)
+    other.load_state_dict(alignment.state_dict())
+    x, codes = torch.from_numpy(images), conditions.encode(frame)
+    assert not torch.allclose(other(x, codes), x, atol=0.01)
+    assert torch.equal(other(x, codes), alignment(x, codes))
+
+
 def test_a_level_that_is_not_given_moves_nothing() -> None:
     alignment, conditions, images, frame, _ = fitted()
     codes = conditions.encode(frame)

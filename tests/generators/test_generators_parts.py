@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.ndimage import uniform_filter
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
@@ -17,6 +18,7 @@ from citlr.generators.diffusion.settings import PRESETS, AutoencoderSettings, LD
 from citlr.generators.probes.blocks import Critic
 from citlr.generators.published.disentangle import Disentangler, critic_loss, donsker_varadhan
 from citlr.generators.quality.measures import drift, effect_map, effectiveness, frechet_distance, kernel_distance
+from citlr.generators.quality.ssim import ssim
 from citlr.generators.request import keyed_noise
 from citlr.randomness import toss
 
@@ -286,3 +288,20 @@ def test_quality_numbers_on_known_cases() -> None:
     assert effect_map(true, true).relative_error == 0
     with pytest.raises(InputError, match="zero everywhere"):
         effect_map(true, np.zeros_like(true))
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (5, 9)])
+def test_similarity_is_the_mean_over_every_whole_window(shape: tuple[int, int]) -> None:
+    a, b = np.random.default_rng(0).random((2, *shape))
+    side = min(7, *shape)
+    low, high = side // 2, (side - 1) // 2
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        return uniform_filter(x, side)[low : shape[0] - high, low : shape[1] - high]
+
+    m_a, m_b = mean(a), mean(b)
+    s_a, s_b, s_ab = mean(a * a) - m_a**2, mean(b * b) - m_b**2, mean(a * b) - m_a * m_b
+    c1, c2 = 0.01**2, 0.03**2
+    expected = (2 * m_a * m_b + c1) * (2 * s_ab + c2) / ((m_a**2 + m_b**2 + c1) * (s_a + s_b + c2))
+    found = ssim(*(torch.from_numpy(x)[None, None] for x in (a, b)))
+    assert float(found) == pytest.approx(expected.mean(), abs=1e-9)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from citlr.generators.effects.transport import barycentre, level_covariances, plain_covariances, transport
+from citlr.generators.effects.transport import (
+    barycentre,
+    level_covariances,
+    plain_covariances,
+    transport,
+    ways_to_barycentre,
+)
 
 
 def covariance(seed: int, k: int = 4) -> np.ndarray:
@@ -27,10 +33,14 @@ def test_the_map_is_that_of_the_closed_form() -> None:
     np.testing.assert_allclose(transport(a, b), inverse @ sqrtm(sqrtm(a) @ b @ sqrtm(a)).real @ inverse, atol=1e-8)
 
 
-def test_the_way_over_the_barycentre_of_two_is_the_direct_one() -> None:
-    a, b = covariance(4), covariance(5)
-    centre = barycentre([a, b])
-    np.testing.assert_allclose(transport(centre, b) @ transport(a, centre), transport(a, b), atol=1e-6)
+@pytest.mark.parametrize("count", [2, 3])
+def test_all_ways_lead_to_the_barycentre(count: int) -> None:
+    every = [covariance(seed) for seed in range(4, 4 + count)]
+    centre = barycentre(every)
+    for one, way in zip(every, ways_to_barycentre(every), strict=True):
+        np.testing.assert_allclose(way @ one @ way, centre, atol=1e-5)
+        np.testing.assert_allclose(way, transport(one, centre), atol=1e-5)
+        np.testing.assert_allclose(np.linalg.inv(way), transport(centre, one), atol=1e-5)
 
 
 def test_the_barycentre_solves_its_equation() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +24,7 @@ from citlr.errors import StateError
 from citlr.generators.conditions import Conditions
 from citlr.generators.effects.components import principal_components
 from citlr.generators.effects.joint import JointEffects
-from citlr.generators.effects.transport import (
-    Floats,
-    barycentre,
-    level_covariances,
-    mapped,
-    plain_covariances,
-    transport,
-)
+from citlr.generators.effects.transport import Floats, level_covariances, mapped, plain_covariances, ways_to_barycentre
 from citlr.generators.variables import Variable
 from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
@@ -56,6 +50,8 @@ class Alignment(nn.Module):
     centre: Tensor
     effects: Tensor
     basis: Tensor
+    used: Tensor
+    inside: Tensor
 
     def __init__(self, conditions: Conditions, shape: Sequence[int], components: int, *, hidden: bool = False) -> None:
         super().__init__()
@@ -65,6 +61,9 @@ class Alignment(nn.Module):
         # One row per column of a code: those of attributes are taken off and given back, the held ones are the mean.
         self.register_buffer("effects", torch.zeros(conditions.width, self.entries))
         self.register_buffer("basis", torch.zeros(self.components, self.entries))
+        # What of the basis is not zero: few components where images are few, few pixels where few show the attribute.
+        self.register_buffer("used", torch.zeros(0, 0), persistent=False)
+        self.register_buffer("inside", torch.zeros(0, dtype=torch.int64), persistent=False)
         # What is never restored needs no finer means.
         self.joint = None if hidden else JointEffects(conditions, self.entries)
         for k, variable in self._mapped():
@@ -128,6 +127,7 @@ class Alignment(nn.Module):
         whole = np.zeros((count, self.entries), dtype=np.float32)
         whole[:, inside] = basis.T
         self.basis[:count] = torch.from_numpy(whole)
+        self._find_used()
         parts = np.empty((len(rows), count), dtype=np.float32)
         for part, rest in zip(spans(len(rows)), rests(), strict=True):
             parts[part] = rest @ basis
@@ -147,17 +147,25 @@ class Alignment(nn.Module):
         return mean, effect if self.joint is None else effect + self.joint(codes)
 
     def _moved(self, rest: Tensor, codes: Tensor, way: str) -> Tensor:
-        parts = rest @ self.basis.T
+        parts = rest[:, self.inside] @ self.used.T
         moved = parts
         variables = self._mapped()
         for k, variable in variables if way == "forth" else reversed(variables):
             own = codes[:, self.conditions.span(variable.name)]
-            maps: Tensor = getattr(self, f"{way}{k}")
+            maps: Tensor = getattr(self, f"{way}{k}")[:, : len(self.used), : len(self.used)]
             # The last column of a code says that no level is given: nothing moves then.
             # Level by level: one product over all of them would hold a matrix per image.
             each = [own[:, [level]] * (moved @ one.T) for level, one in enumerate(maps)]
             moved = own[:, -1:] * moved + torch.stack(each).sum(dim=0)
-        return rest + (moved - parts) @ self.basis
+        return rest.index_add(1, self.inside, (moved - parts) @ self.used)
+
+    def _find_used(self) -> None:
+        self.inside = self.basis.any(dim=0).nonzero()[:, 0]
+        self.used = self.basis[self.basis.any(dim=1)][:, self.inside].contiguous()
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._find_used()
 
     def _fit_means(self, pixels: Rows, codes: Tensor, where: Tensor, ridge: float = 1.0) -> None:
         """Regress the pixels on all codes; each variable's part is zero on average, that of a missing value zero."""
@@ -219,12 +227,10 @@ class Alignment(nn.Module):
             covariances, kept = level_covariances(moved, index, held[known], random, levels=levels)
         if not kept:
             return 0
-        centre = barycentre(covariances)
-        for level, covariance in enumerate(covariances):
-            forth = transport(covariance, centre)
+        for level, forth in enumerate(ways_to_barycentre(covariances)):
             getattr(self, f"forth{k}")[level, :count, :count] = torch.from_numpy(forth).float()
             if not self.hidden:
-                back = transport(centre, covariance)
+                back = np.linalg.inv(forth)
                 getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
             moved[index == level] = mapped(moved[index == level], forth)
         if moved is not parts:

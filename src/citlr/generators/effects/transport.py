@@ -40,18 +40,11 @@ def transport(start: Floats, end: Floats) -> Floats:
 def barycentre(covariances: Sequence[Floats]) -> Floats:
     """Give the covariance of the normal distribution whose mean squared transport to all others is least.
 
-    Of two it lies halfway along the transport from one to the other (McCann 1997).
-
     Examples
     --------
-    >>> barycentre([np.array([[1.0]]), np.array([[9.0]])])
+    >>> barycentre([np.array([[1.0]]), np.array([[9.0]])]).round(6)
     array([[4.]])
     """
-    if len(covariances) == 2:
-        start, end = covariances
-        half = (np.eye(len(start)) + transport(start, end)) / 2
-        halfway: Floats = half @ start @ half
-        return (halfway + halfway.T) / 2
     centre: Floats = np.mean(covariances, axis=0)
     for _ in range(ITERATIONS):
         root, inverse = roots(centre)
@@ -62,6 +55,24 @@ def barycentre(covariances: Sequence[Floats]) -> Floats:
         if change < CONVERGED:
             break
     return centre
+
+
+def ways_to_barycentre(covariances: Sequence[Floats]) -> list[Floats]:
+    """Give the map (k, k) from each normal distribution to the barycentre of all; its inverse is the way back.
+
+    The barycentre of two lies halfway along the transport from one to the other (McCann 1997): one transport is enough.
+
+    Examples
+    --------
+    >>> [way.round(6).tolist() for way in ways_to_barycentre([np.array([[1.0]]), np.array([[9.0]])])]
+    [[[2.0]], [[0.666667]]]
+    """
+    if len(covariances) == 2:
+        across = transport(*covariances)
+        same = np.eye(len(across))
+        return [(same + across) / 2, (same + np.linalg.inv(across)) / 2]
+    centre = barycentre(covariances)
+    return [transport(covariance, centre) for covariance in covariances]
 
 
 def squares(rows: Rows, weights: Floats | None = None) -> Floats:
