@@ -95,6 +95,25 @@ def test_a_group_too_large_to_hold_is_sampled(levels: int, draws: int, shared_se
     assert 0.4 < p.mean() < 0.6
 
 
+@pytest.mark.parametrize(("levels", "draws"), [(2, 90), (3, 44)])
+def test_with_many_draws_decisions_keep_the_null(levels: int, draws: int) -> None:
+    """Images of one type share a law: types were numbered by a code that 64 bits do not hold."""
+    rng = np.random.default_rng(6)
+    rate = np.where(rng.random((60, 1, 1, 200)) < 0.5, 0.05, 0.95)
+    values = (rng.random((60, levels, draws, 200)) < rate).astype(float)
+    p = omnibus_test(values, randomizations=99, seed=7).pvalue
+    assert np.sum(p <= 0.05) <= 23  # 10 expected; exact 99.99 % binomial limit
+    assert p.mean() > 0.4
+
+
+def test_twelve_levels_are_tested_in_moments() -> None:
+    rng = np.random.default_rng(8)
+    blind = (rng.random((80, 12, 4, 1)) < 0.3).astype(float)
+    assert omnibus_test(blind, randomizations=99, seed=0).pvalue[0] > 0.01
+    blind[:, 3] = 1.0
+    assert omnibus_test(blind, randomizations=99, seed=0).pvalue[0] == 0.01
+
+
 def test_many_images_are_reshuffled_in_blocks() -> None:
     rng = np.random.default_rng(6)
     base = rng.random((40_000, 1, 4, 1)) * 0.5

@@ -92,6 +92,23 @@ def test_the_family_grows_with_attributes() -> None:
         judge_together([])
 
 
+def test_many_labels_and_levels_leave_a_dependence_to_be_found() -> None:
+    """Holm multiplies by the number of tests: so many randomisations are drawn that one can still be significant."""
+    values = np.repeat(np.repeat(np.random.default_rng(3).random((120, 1, 1, 24)), 5, axis=1), 2, axis=2)
+    values[:, 4] = np.minimum(values[:, 4] + 0.4, 1)
+    found = assess(Responses.from_arrays(values), margin=0.02, randomizations=99)
+    assert len(found.tests) == 240
+    assert {test.verdict for test in found.tests if "level4" in test.contrast} == {"dependence"}
+    with pytest.raises(InputError, match=r"240 tests at an alpha of 1e-05 take .* test fewer labels"):
+        assess(Responses.from_arrays(values), margin=0.02, alpha=1e-5)
+
+
+def test_what_could_have_been_found_allows_for_the_other_tests() -> None:
+    values = (np.random.default_rng(4).random((300, 2, 4, 12)) < 0.05).astype(float)
+    one, many = (assess(Responses.from_arrays(values[..., :k]), margin=0.02, randomizations=999) for k in (1, 12))
+    assert many.tests[0].detectable_effect > 1.2 * one.tests[0].detectable_effect
+
+
 def test_methods_are_named(mixed: Responses) -> None:
     found = assess(mixed, margin=0.02, randomizations=99, shared_seeds=False)
     assert {t.method for t in found.tests} == {"randomization_permutation"}
@@ -156,3 +173,31 @@ def test_equivalence_needs_room_for_an_effect() -> None:
     found = assess(Responses.from_arrays(np.broadcast_to(close, (600, 2, 4, 1))), margin=0.02, outcome="probability")
     assert found.verdict == "inconclusive"
     assert "smaller margin" in found.reason
+
+
+def test_probabilities_that_move_both_ways_are_not_equivalent() -> None:
+    """Their psi, a mean square, is held against the square of the margin: 9 points up or down are more than 2."""
+    rng = np.random.default_rng(5)
+    base, step = rng.uniform(0.3, 0.7, (800, 1, 1, 1)), rng.choice([-0.09, 0.09], (800, 1, 1, 1))
+    values = np.concatenate([base, base + step], axis=1).repeat(4, axis=2) + rng.normal(0, 0.01, (800, 2, 4, 1))
+    for size, verdict in ((1.0, "dependence"), (0.1, "equivalent")):
+        moved = values[:, :1] + size * (values - values[:, :1])
+        assert assess(Responses.from_arrays(moved), margin=0.02, outcome="probability").verdict == verdict
+
+
+@pytest.mark.parametrize(("patients", "share", "margin"), [(70, 0.03, 0.02), (45, 0.05, 0.04)])
+def test_a_rare_kind_of_patient_is_not_ruled_out_by_few(patients: int, share: float, margin: float) -> None:
+    """A true mean beyond the margin, in patients of whom chance may have met none."""
+    rng, equivalent = np.random.default_rng(6), 0
+    for seed in range(80):
+        values = rng.uniform(0.05, 0.1, (patients, 1, 1, 1)) + rng.normal(0, 0.004, (patients, 2, 4, 1))
+        values[rng.random(patients) < share, 1] += 0.85
+        found = assess(
+            Responses.from_arrays(np.clip(values, 0, 1)),
+            margin=margin,
+            outcome="probability",
+            randomizations=99,
+            seed=seed,
+        )
+        equivalent += found.verdict == "equivalent"
+    assert equivalent <= 12  # a chance of .001 at 5 %

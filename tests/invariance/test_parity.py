@@ -166,6 +166,43 @@ def test_auroc_gap_matches_delong_by_hand() -> None:
     assert result.statistic == pytest.approx((areas[1] - areas[0]) / np.sqrt(sum(variances)))
 
 
+@pytest.mark.parametrize(("few", "many", "rate"), [(25, 450, 0.04), (60, 700, 0.02), (20, 500, 0.1)])
+def test_a_small_group_in_which_what_is_rare_was_not_met_is_no_evidence(few: int, many: int, rate: float) -> None:
+    """Under exact parity: where nobody of the small group is positive, its variance is 0 and knows nothing."""
+    rng = np.random.default_rng(11)
+    level = np.array(["female"] * few + ["male"] * many)
+    truth, patients = (np.arange(few + many) % 2).astype(float), np.arange(few + many)
+    rejected = {"parity": 0, "opportunity": 0}
+    for _ in range(200):
+        y = (rng.random(few + many) < rate).astype(float)
+        whole = demographic_parity(y, level, patients, contrast=SEX)
+        assert (whole.pvalue < 0.05) == (not whole.low <= 0 <= whole.high)
+        rejected["parity"] += whole.pvalue < 0.05
+        rejected["opportunity"] += equal_opportunity(y, level, truth, patients, contrast=SEX).pvalue < 0.05
+    assert max(rejected.values()) <= 20  # more than 20 of 200 have a chance of .001 at 5 %
+
+
+def test_an_area_of_one_in_a_small_group_is_no_evidence() -> None:
+    rng = np.random.default_rng(12)
+    level = np.array(["female"] * 30 + ["male"] * 400)
+    rejected = 0
+    for _ in range(150):
+        truth = (rng.random(430) < 0.3).astype(float)
+        y = 1 / (1 + np.exp(-(rng.normal(size=430) + 2.5 * truth)))
+        gap = auroc_gap(y, level, truth, np.arange(430), contrast=SEX)
+        assert (gap.pvalue < 0.05) == (not gap.low <= 0 <= gap.high)
+        rejected += gap.pvalue < 0.05
+    assert rejected <= 17
+
+
+def test_a_difference_of_rare_decisions_is_still_found() -> None:
+    level = np.array(["female"] * 200 + ["male"] * 200)
+    y = (np.arange(400) >= 340).astype(float)  # 0 and 30 %
+    found = demographic_parity(y, level, np.arange(400), contrast=SEX)
+    assert found.pvalue < 1e-6
+    assert 0.2 < found.low < 0.3 < found.high < 0.4
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

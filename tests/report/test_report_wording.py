@@ -34,9 +34,12 @@ def test_a_dependence_in_plain_words():
     )
 
 
-def test_an_effect_within_the_generators_error_says_so():
-    said = sentence(row(verdict="inconclusive", mean_error=0.011, psi_error=0.002))
-    assert "too few images to tell such an effect from its own error (standard error of the mean effect 1.1" in said
+def test_an_effect_that_is_shown_and_carries_no_verdict_says_why():
+    reason = "pneumonia, male against female: only 1.33% of the decisions are the rarer one."
+    one = replace(row(verdict="inconclusive"), reason=reason)
+    assert sentence(one).endswith("; only 1.33% of the decisions are the rarer one.")
+    said = wording.headline(make_result(tests=(one,), verdict="inconclusive"))
+    assert said == "Not settled: redrawn images show an effect of sex, which carries no verdict."
 
 
 @pytest.mark.parametrize(

@@ -138,13 +138,16 @@ def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
     margin = policy.margin.get(row.label) if isinstance(policy.margin, dict) else policy.margin
     if margin is not None:
         shift = max(-row.mean_effect.low, row.mean_effect.high)
+        # The root of psi of probabilities, a mean square, is on the margin's scale.
+        decided = row.outcome == "decision"
+        size, what = (row.psi.high, "psi") if decided else (max(row.psi.high, 0.0) ** 0.5, "the root of psi")
         text = (
-            f"{subject}: psi may be up to {row.psi.high:.4f} and the mean effect up to {shift:.4f} in size, the margin "
+            f"{subject}: {what} may be up to {size:.4f} and the mean effect up to {shift:.4f} in size, the margin "
             f"is {margin:g}"
         )
         # Written so that a bound that is not a number fails.
-        within = row.psi.high < margin and shift < margin
-        rules.append(Rule("margin", max(row.psi.high, shift), margin, within, text, name, subject))
+        within = size < margin and shift < margin
+        rules.append(Rule("margin", max(size, shift), margin, within, text, name, subject))
     return rules
 
 

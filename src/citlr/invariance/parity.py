@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import comb, sqrt
+from math import comb, exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,24 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from citlr.errors import InputError, did_you_mean
-from citlr.invariance.effects.clustered import Floats, Integers, Part, auroc_part, mean_part, welch
+from citlr.invariance.effects.auroc import auroc_bounds
+from citlr.invariance.effects.clustered import (
+    Floats,
+    Integers,
+    Part,
+    auroc_part,
+    correlation,
+    mean_part,
+    recovered,
+    welch,
+)
+from citlr.invariance.effects.clusters import Clusters, clustered_mean
+from citlr.invariance.effects.intervals import wilson_bounds
+from citlr.invariance.records import Estimate
+
+LARGEST = 1e50  # quantile of t beyond which its fourth power is no number
+# One level's estimate with its interval at an alpha.
+Bounded = Callable[[float], Estimate]
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,8 @@ def demographic_parity(
 
     The standard error is CR2 by patient (Bell & McCaffrey 2002), which for two means has a closed form; degrees of
     freedom are Bell-McCaffrey's within a level, joined by Welch-Satterthwaite. With one image per patient this is
-    Welch's test, exactly. Where neither level varies the test is the permutation of whole patients.
+    Welch's test, exactly. Where a level's interval would reach 0 or 1, Wilson intervals are put together by recovering
+    their variances (Newcombe 1998). Where neither level varies the test is the permutation of whole patients.
 
     Shapes: `prediction` (n,), `level` (n,), `patients` (n,), `contrast` (str, str).
     """
@@ -112,7 +130,8 @@ def auroc_gap(
     """Compare the area under the ROC curve between two levels.
 
     Variance by DeLong's structural components (1988), summed within patients (Obuchowski 1997); with one image per
-    patient it is DeLong's. Ties count one half.
+    patient it is DeLong's. Where a level's interval would reach 0 or 1, intervals on the logit scale are put together
+    by recovering their variances. Ties count one half.
     """
     rows = _validate(prediction, level, patients, outcome, contrast)
     known = ~np.isnan(rows.truth)
@@ -178,6 +197,9 @@ def _difference(
     variance = float(np.sum((high.influence - low.influence) ** 2))
     if variance <= 1e-24:
         return _without_variance(replace(base, estimate=estimate), low, high, alpha)
+    if _at_an_end(low, alpha) or _at_an_end(high, alpha):
+        parts = [_bounded(method, images, r, one) for r, one in zip(rows, (low, high), strict=True)]
+        return _by_intervals(replace(base, estimate=estimate), parts, correlation(low.influence, high.influence), alpha)
     shared = bool(np.any((high.influence != 0) & (low.influence != 0)))
     freedom = min(low.freedom, high.freedom) if shared else welch(low, high)
     error = sqrt(variance)
@@ -190,6 +212,37 @@ def _difference(
         low=max(estimate - half, -1.0),
         high=min(estimate + half, 1.0),
     )
+
+
+def _at_an_end(part: Part, alpha: float) -> bool:
+    """Say whether a symmetric interval would reach an end of the range: what is rare is then not normal."""
+    half = float(stats.t.isf(alpha / 2, part.freedom)) * sqrt(part.variance)
+    return part.variance <= 1e-24 or part.value - half <= 0 or part.value + half >= 1
+
+
+def _bounded(method: str, images: _Rows, rows: NDArray[np.bool_], part: Part) -> Bounded:
+    """Give one level's estimate with its interval at any alpha: Wilson's of a mean, t on the logit scale of an area."""
+    if method == "auroc_gap":
+        return lambda alpha: Estimate(part.value, *auroc_bounds(part, alpha))
+    mean = clustered_mean(images.y[rows, None], Clusters.of(images.patients[rows]))
+    return lambda alpha: wilson_bounds(mean, min(float(stats.t.isf(alpha / 2, mean.df)), LARGEST)).at(0)
+
+
+def _by_intervals(base: ParityResult, parts: Sequence[Bounded], together: float, alpha: float) -> ParityResult:
+    """Put the two intervals together (MOVER); p is the alpha at which the interval reaches zero."""
+
+    def bounds(level: float) -> Estimate:
+        return recovered(parts[0](level), parts[1](level), together)
+
+    small, large = log(np.finfo(float).tiny), 0.0
+    for _ in range(60):
+        middle = (small + large) / 2
+        at = bounds(exp(middle))
+        small, large = (middle, large) if at.low <= 0 <= at.high else (small, middle)
+    pvalue, found = exp(large), bounds(alpha)
+    statistic = float(np.sign(base.estimate) * stats.norm.isf(pvalue / 2))
+    low, high = max(found.low, -1.0), min(found.high, 1.0)
+    return replace(base, statistic=statistic, pvalue=pvalue, low=low, high=high)
 
 
 def _without_variance(base: ParityResult, low: Part, high: Part, alpha: float) -> ParityResult:

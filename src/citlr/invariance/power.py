@@ -17,6 +17,7 @@ from citlr.invariance.effects.equivalence import check_margin
 from citlr.invariance.effects.estimates import Effects, Outcome, contrast_effects, outcome_values
 from citlr.invariance.effects.intervals import check_alpha
 from citlr.invariance.randomization.test import contrast_tests
+from citlr.invariance.records import psi_bound
 from citlr.invariance.responses import Responses
 from citlr.values import Flag, Number, Seed, Thresholds, Whole, checked, listed
 
@@ -153,7 +154,7 @@ def patients_needed(
 
     Both the mean effect and psi have to pass, so each is given half of the allowed failures. With per-patient spread
     :math:`\sigma`, n has to bring the upper limit of an estimate that chance has put :math:`z\sigma/\sqrt n` too high
-    below the margin; and an unseen kind of patient must be ruled out, :math:`(1 - margin)^n < \alpha`.
+    below its bound; and an unseen kind of patient must be ruled out, :math:`(1 - margin)^n < \alpha`.
 
     Shapes: gives (labels,).
     """
@@ -161,9 +162,11 @@ def patients_needed(
     check_alpha(alpha)
     _check_power(power)
     miss = (1 - power) / 2
-    psi = _needed(effects.product, margin, alpha, float(stats.norm.isf(miss)), decisions)
+    bound = psi_bound(margin, "decision" if decisions else "probability")
+    psi = _needed(effects.product, bound, alpha, float(stats.norm.isf(miss)), decisions)
     mean = _needed(effects.mean.whole, margin, alpha, float(stats.norm.isf(miss / 2)), decisions)
-    return np.maximum(psi, mean)
+    unseen = ceil(log(alpha) / log(1 - margin) * (1 - 1e-9))
+    return np.maximum(np.maximum(psi, mean), unseen)
 
 
 def _needed(mean: ClusteredMean, margin: float, alpha: float, z_power: float, decisions: bool) -> NDArray[np.int64]:
@@ -179,8 +182,6 @@ def _needed(mean: ClusteredMean, margin: float, alpha: float, z_power: float, de
         unseen = chance + 1 - alpha ** (1 / n) if decisions else limit
         enough = np.maximum(limit, unseen) < margin
         low, high = np.where(enough, low, n), np.where(enough, n, high)
-    if not decisions:  # what deviates rarely still has to be ruled out
-        high = np.maximum(high, np.where(mean.variance > 0, 2.0, log(alpha) / log(1 - margin)))
     return np.asarray(np.ceil(high * (1 - 1e-9)), dtype=np.int64)
 
 

@@ -34,13 +34,13 @@ class Estimate:
     high: Real
 
 
-def beyond(psi: Estimate, mean_effect: Estimate, margin: float) -> bool:
-    """Say whether an effect is shown to be larger than the margin.
+def psi_bound(margin: float, outcome: str) -> float:
+    """Give what psi is held against: of probabilities, whose psi is a mean square, the square of the margin.
 
-    >>> beyond(Estimate(0.05, 0.03, 0.08), Estimate(0.0, -0.02, 0.02), margin=0.02)
-    True
+    >>> psi_bound(0.02, "decision"), round(psi_bound(0.02, "probability"), 6)
+    (0.02, 0.0004)
     """
-    return psi.low > margin or mean_effect.low > margin or mean_effect.high < -margin
+    return margin if outcome == "decision" else margin**2
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class TestRow:
       over labels and contrasts; log10 with its asymptotic tail.
     - `mean_effect`, `psi`, `flip_rate`, `within_flip_rate`, `eca`: See `citlr.invariance.effects.estimates`.
     - `equivalence_pvalue`: The larger of the p-values of the mean effect and of psi against the margin.
-    - `detectable_effect`: Smallest psi that the test finds with 80 % power in these data, at alpha, before adjustment.
+    - `detectable_effect`: Smallest psi that the test finds with 80 % power in these data, whatever the other tests say
+      (at alpha over their number).
     - `reason`: Why the verdict is what it is.
     - `mean_error`, `psi_error`: Standard errors of the two effects that come from the generator's training sample, part
       of the intervals and of the equivalence p-value (`citlr.invariance.generator_error`); None where not known.
@@ -89,6 +90,15 @@ class TestRow:
     mean_error: float | None = None
     psi_error: float | None = None
     carried: float | None = None
+
+    @property
+    def psi_margin(self) -> float:
+        """What psi is held against (`psi_bound`)."""
+        return psi_bound(self.margin, self.outcome)
+
+    def beyond(self, psi: Estimate, mean_effect: Estimate) -> bool:
+        """Say whether effects are shown to be larger than the margin."""
+        return psi.low > self.psi_margin or mean_effect.low > self.margin or mean_effect.high < -self.margin
 
 
 @dataclass(frozen=True, kw_only=True)

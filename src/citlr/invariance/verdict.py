@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from math import ceil
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,17 @@ from citlr.invariance.effects.room import room
 from citlr.invariance.generator_error import Replicates, contrast_error, widened, widened_pvalue
 from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
-from citlr.invariance.randomization.test import contrast_tests, omnibus_test
-from citlr.invariance.records import SEVERITY, ContrastTest, OmnibusRow, Verdict, beyond, count_verdicts
+from citlr.invariance.randomization.test import FEWEST_RANDOMIZATIONS, contrast_tests, omnibus_test
+from citlr.invariance.records import SEVERITY, ContrastTest, OmnibusRow, Verdict, count_verdicts
 from citlr.invariance.responses import Responses
 from citlr.invariance.rows import Measured, contrast_rows, omnibus_rows
 from citlr.randomness import hashed_seed
 from citlr.text import listed_few, visible
 from citlr.values import Count, Flag, Number, Seed, Thresholds, checked
+
+# The smallest p-value that randomisations can give, times the number of tests, is at most alpha over this.
+SPARE = 4
+MOST_RANDOMIZATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,10 @@ def assess(
 ) -> Assessment:
     """Test every label at every contrast and say what follows.
 
-    A row is *equivalent* where the mean effect and psi are both shown to lie below the margin (that takes precedence
-    over a dependence that is significant but negligible, and the reason says so); else *dependence* where the
-    Holm-adjusted p-value is below alpha and the effect exceeds what the generator's training sample leaves open; else
-    *inconclusive*.
+    A row is *equivalent* where the mean effect and psi (of probabilities its root) are both shown to lie below the
+    margin (that takes precedence over a dependence that is significant but negligible, and the reason says so); else
+    *dependence* where the Holm-adjusted p-value is below alpha and the effect exceeds what the generator's training
+    sample leaves open; else *inconclusive*.
 
     Parameters
     ----------
@@ -110,7 +115,8 @@ def assess(
     threshold : float or mapping from label to float
         Operating point of the decisions.
     randomizations : int
-        At least 19; the smallest p-value is 1/(randomizations + 1).
+        At least 19; the smallest p-value is 1/(randomizations + 1). With many labels and contrasts there are as many as
+        it takes for one of them to be significant after adjustment.
     shared_seeds : bool
         Whether draw r of all levels of an image used the same generator noise.
     seed : int
@@ -145,7 +151,8 @@ def assess(
     check_margin(margin)
     check_alpha(alpha)
     values = outcome_values(responses, outcome=outcome, threshold=threshold)
-    options = {"shared_seeds": shared_seeds, "randomizations": randomizations}
+    family = len(responses.contrasts) * len(responses.labels)
+    options = {"shared_seeds": shared_seeds, "randomizations": enough(randomizations, family, alpha)}
     tests = contrast_tests(values, contrasts=responses.contrasts, seed=seed, **options)  # type: ignore[arg-type]
     omnibus: tuple[OmnibusRow, ...] = ()
     if len(responses.levels) > 2:
@@ -161,13 +168,7 @@ def assess(
             effects = widened(effects, error, alpha=alpha)
         share = None if carried is None else smallest_share(carried, [responses.levels[k] for k in contrast])
         weigh = partial(
-            equivalence_test,
-            effects.mean,
-            effects.product,
-            margin=margin,
-            decisions=outcome == "decision",
-            error=error,
-            alpha=alpha,
+            equivalence_test, effects.mean, effects.product, margin=margin, outcome=outcome, error=error, alpha=alpha
         )
         undivided = weigh()
         equivalence = undivided if share is None else weigh(carried=share)
@@ -175,7 +176,7 @@ def assess(
             effects,
             tests.spread(row),
             responses,
-            alpha=alpha,
+            alpha=alpha / family,
             decisions=outcome == "decision",
             shared_seeds=shared_seeds,
         )
@@ -195,6 +196,21 @@ def assess(
         margin=margin,
     )
     return judge_together([draft])[0]
+
+
+def enough(randomizations: int, tests: int, alpha: float) -> int:
+    """Give the randomisations with which one of so many tests can be significant: Holm multiplies p by their number.
+
+    >>> enough(4999, 20, 0.05), enough(4999, 300, 0.05)
+    (4999, 23999)
+    """
+    needed = ceil(SPARE * tests / alpha) - 1
+    if needed > max(randomizations, MOST_RANDOMIZATIONS):
+        raise InputError(
+            f"{tests} tests at an alpha of {alpha:g} take {needed} randomisations, as Holm's adjustment multiplies "
+            "every p-value by their number: test fewer labels or levels, or raise alpha."
+        )
+    return max(randomizations, needed) if randomizations >= FEWEST_RANDOMIZATIONS else randomizations
 
 
 def judge_together(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:
@@ -241,7 +257,8 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
     if test.equivalence_pvalue < alpha:
         also = " The dependence is significant, but shown to be negligible." if significant else ""
         return "equivalent", (
-            f"{what}: the mean effect and psi are both below the margin of {test.margin:g}{divided} "
+            f"{what}: the mean effect and {'' if test.outcome == 'decision' else 'the root of '}psi are both below the "
+            f"margin of {test.margin:g}{divided} "
             f"(p = {test.equivalence_pvalue:.2g}; {sizes}).{also}"
         )
     if significant and test.undivided_pvalue < alpha:
@@ -251,7 +268,7 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         )
     # Without noise of draws the test finds whatever turns a few decisions. A generator is a little wrong about every
     # image, beyond what its training sample leaves open: by that 11 of 20 blind classifiers were called dependent.
-    if significant and test.noiseless and not beyond(test.psi, test.mean_effect, test.margin):
+    if significant and test.noiseless and not test.beyond(test.psi, test.mean_effect):
         return "inconclusive", (
             f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), yet it is not "
             f"shown to do so by more than the margin of {test.margin:g} ({sizes}); no noise of draws hides the errors "
@@ -309,7 +326,7 @@ def exceeds_error(test: ContrastTest, alpha: float) -> bool:
     pvalue = min(test.pvalue_adjusted, 10**test.log10_pvalue * test.pvalue_adjusted / test.pvalue)
     if test.component == "mean":
         return _stays(pvalue, abs(test.mean_effect.estimate), mean_error, alpha, test.replicates)
-    if test.psi.high < test.margin:
+    if test.psi.high < test.psi_margin:
         return False
     return test.psi.low > 0 or _stays(pvalue, test.psi.estimate, psi_error, alpha, test.replicates)
 

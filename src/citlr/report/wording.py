@@ -83,6 +83,9 @@ def headline(result: AuditResult) -> str:
         return f"No verdict: {_who(failing)} failed {gates}, so {_what(failing)} cannot carry a conclusion."
     settled = sum(row.verdict == "equivalent" for row in findings)
     clause = f" {settled} of {total} labels are equivalent." if settled else ""
+    shown = any(is_number(row.pvalue_adjusted) and row.pvalue_adjusted < result.alpha for row in findings)
+    if shown:
+        return f"Not settled: redrawn images show an effect of {attribute}, which carries no verdict.{clause}"
     return f"Not settled: the data neither show a dependence on {attribute} nor rule one out.{clause}"
 
 
@@ -219,16 +222,13 @@ def _adjusted(row: TestRow) -> str:
 
 def _why_open(row: TestRow, alpha: float) -> str:
     """Say why a row without a failed gate is inconclusive."""
-    if is_number(row.pvalue_adjusted) and row.pvalue_adjusted < alpha:
-        return (
-            "the generator learnt from too few images to tell such an effect from its own error "
-            f"(standard error of the mean effect {points(row.mean_error or 0.0)})"
-        )
-    margin = numerals.margin(row.margin)
+    if is_number(row.pvalue_adjusted) and row.pvalue_adjusted < alpha and row.reason:
+        return row.reason.removeprefix(f"{row.label}, {row.contrast[0]} against {row.contrast[1]}: ").rstrip(". ")
+    margin, size = numerals.margin(row.margin), "psi" if row.outcome == "decision" else "the root of psi"
     reaches = [
         name
         for name, beyond in (
-            ("psi", is_number(row.psi.high) and row.psi.high >= row.margin),
+            (size, is_number(row.psi.high) and row.psi.high >= row.psi_margin),
             ("the mean effect", _outside(row.mean_effect, row.margin)),
         )
         if beyond

@@ -98,7 +98,8 @@ def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:
 def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
     """Hold the differences against the verdicts.
 
-    One beyond the margin fails that redrawing shows nothing of, and so does a dependence that they contradict.
+    One beyond the margin fails that redrawing shows nothing of, and so does a dependence that they contradict. Where
+    they are not known, "equivalent" fails.
     """
     yield from difference_gates(evidence.unexplained, evidence.rows, evidence.limits)
 
@@ -114,7 +115,11 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
     first, second = found.contrast
     if found.difference is None or found.rest is None:
         text = f"The difference on '{found.label}' between recorded levels is unknown: {found.note}."
-        return Gate(name, None, row.margin, True, text, "model", found.label, found.contrast)
+        # What redrawing leaves in place shows in recorded levels alone, and nobody could look.
+        passed = row.verdict != "equivalent"
+        if not passed:
+            text += " Redrawing finds no effect, but whether it leaves in place what the model reads cannot be told."
+        return Gate(name, None, row.margin, passed, text, "model", found.label, found.contrast)
     contradicted = _contradicted(found.difference, row)
     passed = not contradicted and (not found.beyond or row.verdict == "dependence")
     among = f" {found.where}" if found.where and found.where not in (LOST, FINER) else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.put_back import PutBack
 from citlr.audit.results.records import Gate
-from citlr.invariance.records import TestRow, beyond
+from citlr.invariance.records import TestRow
 
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
@@ -30,9 +30,9 @@ def _of_label(found: PutBack, row: TestRow, name: str) -> Gate:
     )
     text = f"Moving images as an edit does, and putting them back, {what} on '{found.label}'."
     # What moving does not change, it does not explain.
-    told = beyond(found.psi, found.mean_effect, row.margin) or not turned.estimate
+    told = row.beyond(found.psi, found.mean_effect) or not turned.estimate
     passed = row.verdict != "dependence" or told
-    if passed and turned.estimate > row.margin:
+    if passed and turned.estimate > row.psi_margin:
         claimed = (
             "The dependence is larger by more than the margin" if row.verdict == "dependence" else "None is claimed"
         )

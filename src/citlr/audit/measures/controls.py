@@ -15,6 +15,7 @@ from citlr.audit.results.statistics import outcome_of
 from citlr.config import ControlsConfig, TestConfig
 from citlr.invariance.effects.estimates import outcome_values
 from citlr.invariance.randomization.test import contrast_tests
+from citlr.invariance.records import psi_bound
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 from citlr.randomness import COIN, PLACEBO, hashed_seed
@@ -156,10 +157,11 @@ def run_controls(
     """Run all three controls; the flag says whether the coin passed (False when it was not tossed)."""
     placebo, passed = audit_placebo(frame, settings=settings, shared_seeds=shared_seeds, seed=seed)
     notes = [] if placebo is not None else ["No placebo: no image was redrawn under a coin."]
-    if placebo is not None and placebo.detectable is not None and placebo.detectable > settings.margin:
+    bound = psi_bound(settings.margin, settings.outcome)
+    if placebo is not None and placebo.detectable is not None and placebo.detectable > bound:
         notes.append(
             f"The coin's {placebo.n_images} images show a psi of {placebo.detectable:.3f} with 80 % power: a fault of "
-            f"the generator between the margin ({settings.margin:g}) and that may go unnoticed."
+            f"the generator between the margin ({bound:g}) and that may go unnoticed."
         )
     again = audit_regeneration(responses, settings=settings, seed=seed)
     if again is None:

@@ -38,13 +38,14 @@ from citlr.config import TestConfig
 from citlr.invariance.observational.learners import cross_fit_mean, outcome_learners
 from citlr.invariance.observational.nuisances import assign
 from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.tests import OVERLAP
 from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses
 from citlr.randomness import hashed_seed
 
 Floats = npt.NDArray[np.float64]
-# Where what is recorded says the level more surely than this (mean of p (1 - p)), nobody is left to compare.
-OVERLAP = 0.005
+# Half of an interval's width beyond which it excludes too little to be an answer.
+WIDEST = 0.5
 # What of the difference null interventions lose, among the parts that it is looked for in.
 LOST = "on images redrawn under their own level"
 FINER = "in what is finer than the generator's pixels"
@@ -130,7 +131,7 @@ def _of_contrast(
     z = z if z.shape[1] else np.zeros((len(rows), 1))
     data = Observations.of(z, recorded[rows], np.zeros(len(rows)), patients=patients[rows], contrast=contrast)
     assignment = assign(data, None, seed=seed)
-    if float(np.mean(assignment.p * (1 - assignment.p))) < OVERLAP:
+    if float(np.mean(4 * assignment.p * (1 - assignment.p))) < OVERLAP:
         return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
     away = (assignment.a - assignment.p)[assignment.unit]
     compared = _Compared(contrast, rows, away, patients, tuple(given), settings)
@@ -168,6 +169,10 @@ def _judge(
         if compared.enough(truth == value):
             parts[where] = truth == value
     whole, lost = compared.difference(residual, parts[""]), compared.difference(taken[LOST], parts[""])
+    difference = _interval(whole, compared.patients, alpha)
+    if difference.high - difference.low > 2 * WIDEST:
+        why = f"too few are left to compare to tell a difference of {WIDEST:.0%} of all outputs"
+        return Unexplained(label, compared.contrast, None, None, False, note=why)
     looked = [(where, compared.difference(residual, chosen), alpha / len(parts)) for where, chosen in parts.items()]
     looked.append((LOST, lost, alpha))
     finer = taken.get(FINER)
@@ -183,7 +188,7 @@ def _judge(
     return Unexplained(
         label=label,
         contrast=compared.contrast,
-        difference=_interval(whole, compared.patients, alpha),
+        difference=difference,
         rest=_interval(rest, compared.patients, alpha),
         beyond=bool(beyond),
         given=compared.given,

@@ -23,7 +23,7 @@ from scipy import special, stats
 
 from citlr.errors import InputError
 from citlr.invariance.effects.auroc import clustered_auroc
-from citlr.invariance.effects.clustered import Floats, Integers, auroc_part, mean_part
+from citlr.invariance.effects.clustered import Floats, Integers, auroc_part, correlation, mean_part, recovered
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import check_alpha, wilson_interval
 from citlr.invariance.records import Estimate
@@ -275,14 +275,4 @@ def _recovered(first: _Measured, second: _Measured) -> Estimate:
     middle = b.estimate - a.estimate
     if np.isnan([a.low, b.low]).any() or first.influence is None or second.influence is None:
         return Estimate(middle, nan, nan)
-    spread = float(np.linalg.norm(first.influence) * np.linalg.norm(second.influence))
-    together = float(first.influence @ second.influence) / spread if spread > 0 else 0.0
-
-    def reach(down: float, up: float) -> float:
-        return sqrt(max(down**2 + up**2 - 2 * together * down * up, 0.0))
-
-    return Estimate(
-        middle,
-        middle - reach(b.estimate - b.low, a.high - a.estimate),
-        middle + reach(b.high - b.estimate, a.estimate - a.low),
-    )
+    return recovered(a, b, correlation(first.influence, second.influence))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from citlr.errors import InputError
-from citlr.invariance.effects.clustered import auroc_part
+from citlr.invariance.effects.clustered import Part, auroc_part
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,23 @@ def clustered_auroc(score: ArrayLike, outcome: ArrayLike, patients: ArrayLike, *
         ranks = stats.rankdata(y)
         area = (ranks[truth == 1].sum() - positive * (positive + 1) / 2) / (positive * (y.size - positive))
         return Auroc(float(area), None, None, *base, "no interval: one patient with an outcome")
-    if part.variance <= 0 or part.value in (0.0, 1.0):
-        return _without_variance(part.value, min(np.unique(codes[truth == k]).size for k in (0, 1)), alpha, base)
+    pairs = int(part.freedom) + 1
+    note = f"every pair agrees: the interval is that of {pairs} independent pairs" if _agreed(part) else ""
+    return Auroc(part.value, *auroc_bounds(part, alpha), *base, note)
+
+
+def auroc_bounds(part: Part, alpha: float) -> tuple[float, float]:
+    """Give the interval of an area: t on the logit scale.
+
+    An area that every patient agrees on is bounded by Clopper-Pearson over disjoint pairs.
+    """
+    if _agreed(part):
+        reach = 1 - (alpha / 2) ** (1 / (part.freedom + 1))
+        return max(part.value - reach, 0.0), min(part.value + reach, 1.0)
     middle = float(special.logit(part.value))
-    half = float(stats.t.ppf(1 - alpha / 2, part.freedom)) * sqrt(part.variance) / (part.value * (1 - part.value))
-    low, high = (float(special.expit(middle + sign * half)) for sign in (-1, 1))
-    return Auroc(part.value, low, high, *base)
+    half = float(stats.t.isf(alpha / 2, part.freedom)) * sqrt(part.variance) / (part.value * (1 - part.value))
+    return float(special.expit(middle - half)), float(special.expit(middle + half))
 
 
-def _without_variance(area: float, pairs: int, alpha: float, base: tuple[int, int, int]) -> Auroc:
-    """Bound an area that every patient agrees on by Clopper-Pearson over disjoint pairs, of which there are `pairs`."""
-    reach = 1 - (alpha / 2) ** (1 / pairs)
-    note = f"every pair agrees: the interval is that of {pairs} independent pairs"
-    return Auroc(area, max(area - reach, 0.0), min(area + reach, 1.0), *base, note)
+def _agreed(part: Part) -> bool:
+    return part.variance <= 0 or part.value in (0.0, 1.0)

@@ -8,6 +8,8 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from citlr.invariance.records import Estimate
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
@@ -51,6 +53,29 @@ def auroc_part(y: Floats, truth: Floats, codes: Integers, n_ids: int) -> Part | 
     weight = np.where(case, sqrt(n_case / (n_case - 1)) / case.sum(), sqrt(n_control / (n_control - 1)) / control.sum())
     influence = np.asarray(np.bincount(codes, weights=(placement - area) * weight, minlength=n_ids), dtype=np.float64)
     return Part(area, influence, float(np.sum(influence**2)), float(min(n_case, n_control) - 1), np.unique(codes).size)
+
+
+def recovered(first: Estimate, second: Estimate, together: float) -> Estimate:
+    """Subtract an estimate from a second one, and recover the difference's variance from their intervals (MOVER).
+
+    Newcombe 1998, Zou and Donner 2008; `together` is the correlation of the two.
+    """
+
+    def reach(down: float, up: float) -> float:
+        return sqrt(max(down**2 + up**2 - 2 * together * down * up, 0.0))
+
+    middle = second.estimate - first.estimate
+    return Estimate(
+        middle,
+        middle - reach(second.estimate - second.low, first.high - first.estimate),
+        middle + reach(second.high - second.estimate, first.estimate - first.low),
+    )
+
+
+def correlation(first: Floats, second: Floats) -> float:
+    """Give the correlation of two estimates from what each patient contributes to them."""
+    spread = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / spread if spread > 0 else 0.0
 
 
 def welch(low: Part, high: Part) -> float:

@@ -1,9 +1,14 @@
 r"""Is the dependence too small to matter? An intersection-union of the mean effect and psi against one margin.
 
 *Equivalent* at margin m needs both, each at level alpha: the mean effect inside (-m, m) by two one-sided tests
-(Schuirmann 1987), and psi below m by its upper limit. Both, because a uniform shift of 10 points has psi = 0.01 only
-and a flip of equally many images each way has mean effect 0. By the intersection-union principle (Berger 1982) no
-correction is due: the larger p-value is that of the whole.
+(Schuirmann 1987), and psi below its bound by its upper limit. Both, because a flip of equally many images each way has
+mean effect 0. By the intersection-union principle (Berger 1982) no correction is due: the larger p-value is that of the
+whole.
+
+*The bound of psi* is m for decisions, whose psi is a share, and m squared for probabilities, whose psi is a mean
+square: half of the patients 13 points up and half of them 13 down have a psi of .017. Then the mean change of single
+images, whatever its sign, is below m as well. A kind of patient of whom none was met may change by 1, and as many as m
+of them have to be ruled out: p is at least (1 - m)^n, as it is for decisions.
 
 *Attenuation.* Counterfactuals that carry a share s of the attribute show less of a dependence than there is. Where each
 image carries s of the change, a response in proportion to it has the mean effect and every single effect times s, and
@@ -23,6 +28,7 @@ from citlr.errors import InputError
 from citlr.invariance.effects.clusters import ClusteredMean, Floats, SignedMean
 from citlr.invariance.effects.intervals import beyond_pvalue, negate, upper_pvalue
 from citlr.invariance.generator_error import GeneratorError, widened_pvalue
+from citlr.invariance.records import psi_bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +36,7 @@ class Equivalence:
     """P-values of non-equivalence; one entry per label.
 
     - `mean_pvalue`: Two one-sided tests of the mean effect against -margin and margin.
-    - `psi_pvalue`: Of psi >= margin.
+    - `psi_pvalue`: Of psi >= its bound.
     """
 
     margin: float
@@ -39,7 +45,7 @@ class Equivalence:
 
     @property
     def pvalue(self) -> Floats:
-        """The larger of the two: small where both the mean effect and psi are below the margin."""
+        """The larger of the two: small where both the mean effect and psi are below their bounds."""
         return np.maximum(self.mean_pvalue, self.psi_pvalue)
 
 
@@ -60,16 +66,16 @@ def equivalence_test(
     product: ClusteredMean,
     *,
     margin: float,
-    decisions: bool = True,
+    outcome: str = "decision",
     error: GeneratorError | None = None,
     alpha: float = 0.05,
     carried: float = 1.0,
 ) -> Equivalence:
     """Test both effects against the margin, which has been checked."""
-    shift, excess = margin * carried, margin * carried**2
+    shift, excess = margin * carried, psi_bound(margin, outcome) * carried**2
     above = beyond_pvalue(mean, shift)
     below = beyond_pvalue(negate(mean), shift)
-    psi = upper_pvalue(product, excess, decisions=decisions)
+    psi = upper_pvalue(product, excess, unseen=excess if outcome == "decision" else shift)
     if error is not None:
         weaken = partial(widened_pvalue, alpha=alpha, replicates=error.replicates)
         above = weaken(above, shift - mean.whole.estimate, error.mean)

@@ -25,7 +25,8 @@ and Donner 2008).
 (3/n: the rule of three). Where fewer than five patients deviate from the median, a limit is therefore no nearer to the
 estimate than :math:`\beta` times the distance to the end of the range: an interval never has width zero. And for psi of
 decisions, where an image may flip outright, the upper limit is never below :math:`\beta`: n patients do not show that
-psi is below 3/n, however steady their outputs (such a psi is covered more often than promised).
+psi is below 3/n, however steady their outputs (such a psi is covered more often than promised). The upper limit of psi
+of probabilities says nothing of kinds of patients of whom none was met; the test of equivalence allows for them.
 """
 
 from __future__ import annotations
@@ -94,11 +95,12 @@ def signed_interval(mean: SignedMean, *, alpha: float = 0.05) -> Interval:
 
 
 def upper_pvalue(
-    mean: ClusteredMean, bound: float, *, span: tuple[float, float] = (0.0, 1.0), decisions: bool = False
+    mean: ClusteredMean, bound: float, *, span: tuple[float, float] = (0.0, 1.0), unseen: float | None = None
 ) -> Floats:
     """P-value of "the population mean is at least `bound`": below alpha where its one-sided upper limit is below it.
 
-    Inverts the upper limit of `skew_interval` (whose two-sided alpha is twice the one-sided one).
+    Inverts the upper limit of `skew_interval` (whose two-sided alpha is twice the one-sided one). With `unseen` it is
+    at least the chance that a kind of patient who makes up this share was not met: `bound` itself for decisions.
     """
     s2, k = _widened(mean, mean.largest)
     inside = np.clip(mean.estimate, *span)
@@ -110,10 +112,12 @@ def upper_pvalue(
     # Solve x = z + a (z^2 - 1) / 6 for z, in the form that also holds at a = 0; a x > -1, so the root is real.
     root = np.sqrt(np.maximum(1 + 2 * a * x / 3 + np.square(a) / 9, 0.0))
     p = np.where(beyond, np.where(shift > 0, 0.0, 1.0), stats.t.cdf(2 * (x + a / 6) / (1 + root), mean.df))
-    p = _with_unseen(p, mean, (bound - inside) / np.maximum(span[1] - inside, 1e-300))
-    if decisions:
-        p = np.maximum(p, (1 - (bound - span[0]) / (span[1] - span[0])) ** mean.patients)
-    return p
+    if unseen is None or unseen <= bound:
+        share = (bound - inside) / np.maximum(span[1] - inside, 1e-300)
+    else:
+        share = unseen - np.sqrt(np.maximum(inside, 0.0))  # of a mean square: what is seen of the change itself
+    p = _with_unseen(p, mean, share)
+    return p if unseen is None else np.maximum(p, (1 - unseen) ** mean.patients)
 
 
 def beyond_pvalue(mean: SignedMean, bound: float) -> Floats:
@@ -153,11 +157,16 @@ def wilson_interval(mean: ClusteredMean, *, alpha: float = 0.05) -> Interval:
     patients where nothing varies.
     """
     check_alpha(alpha)
+    return wilson_bounds(mean, float(stats.t.isf(alpha / 2, mean.df)))
+
+
+def wilson_bounds(mean: ClusteredMean, quantile: float) -> Interval:
+    """Wilson interval with this quantile of t."""
     p = np.clip(mean.estimate, 0.0, 1.0)
     spread = p * (1 - p)
     varies = (mean.variance > 0) & (spread > 0)
     size = np.where(varies, spread / np.where(varies, mean.variance, 1.0), mean.patients)
-    ratio = float(stats.t.isf(alpha / 2, mean.df)) ** 2 / size
+    ratio = quantile**2 / size
     centre = (p + ratio / 2) / (1 + ratio)
     half = np.sqrt(ratio * spread + np.square(ratio) / 4) / (1 + ratio)
     return Interval(estimate=p, low=np.clip(centre - half, 0, p), high=np.clip(centre + half, p, 1))

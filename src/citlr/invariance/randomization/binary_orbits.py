@@ -20,6 +20,17 @@ from citlr.invariance.randomization.groups import (
 from citlr.invariance.randomization.moments import Moments
 
 _CHUNK = 4_000_000
+# Outcomes of one type of image, at most, up to which their law is written down.
+_OUTCOMES = 5000
+
+
+def feasible(levels: int, draws: int) -> bool:
+    """Say whether the laws are short enough: with many levels an image has too many outcomes.
+
+    >>> feasible(2, 1000), feasible(6, 4), feasible(12, 4)
+    (True, True, False)
+    """
+    return bool((draws + 1) ** (levels - 1) <= _OUTCOMES)
 
 
 def randomize(values: Floats, *, shared_seeds: bool, randomizations: int, rng: np.random.Generator) -> Moments:
@@ -47,39 +58,36 @@ def _column(values: Floats, h: Floats, shared_seeds: bool, table: Floats, rng: n
         positives[positives == levels] = 0  # all levels agree: nothing to permute
         positives = np.sort(positives, axis=1)
         active = positives.any(axis=1)
-        code = positives[active] @ (levels ** np.arange(draws))
     else:
-        code = values.sum(axis=(1, 2)).astype(np.int64)
-        active = (code > 0) & (code < levels * draws)
-        code = code[active]
+        positives = values.sum(axis=(1, 2))[:, None].astype(np.int64)
+        active = (positives[:, 0] > 0) & (positives[:, 0] < levels * draws)
     counts = values[active].sum(axis=2)
-    types, members = np.unique(code, return_inverse=True)
+    types, members = np.unique(positives[active], axis=0, return_inverse=True)
+    members = members.ravel()  # numpy 2.0 gives it two axes
     sizes = np.bincount(members, minlength=len(types))
-    for t, kind in enumerate(types.tolist()):
+    for t, key in enumerate(map(tuple, types.tolist())):
         if shared_seeds:
-            key = tuple((kind // levels**r) % levels for r in range(draws))
             outcomes, probability = outcomes_within_draws(levels, key)
         else:
-            outcomes, probability = outcomes_within_image(levels, draws, kind)
-        constant = _constant(key if shared_seeds else kind, levels, draws)
+            outcomes, probability = outcomes_within_image(levels, draws, *key)
+        constant = _constant(key, levels, draws, shared_seeds=shared_seeds)
         scale = product_scale(levels, draws, shared_seeds=shared_seeds)
         table[0] += _features(counts[members == t], h, scale, constant).sum(axis=0)
         law = _features(outcomes, h, scale, constant)
         _add_draws(table[1:], law, probability, int(sizes[t]), rng)
 
 
-def _constant(kind: int | tuple[int, ...], levels: int, draws: int) -> float:
+def _constant(key: tuple[int, ...], levels: int, draws: int, *, shared_seeds: bool) -> float:
     """U minus its multiple of |W|^2, the same for all reshuffles of one type of image."""
-    shared = isinstance(kind, tuple)
     example = np.zeros((1, levels, draws, 1))
-    if isinstance(kind, tuple):
-        for r, k in enumerate(kind):
+    if shared_seeds:
+        for r, k in enumerate(key):
             example[0, :k, r] = 1.0
     else:
-        example.reshape(-1)[:kind] = 1.0
+        example.reshape(-1)[: key[0]] = 1.0
     w = contrast_matrix(levels) @ example.sum(axis=2)[0, :, 0]
-    scale = product_scale(levels, draws, shared_seeds=shared)
-    return float(product_statistic(example, shared_seeds=shared)[0, 0] - scale * np.square(w).sum())
+    scale = product_scale(levels, draws, shared_seeds=shared_seeds)
+    return float(product_statistic(example, shared_seeds=shared_seeds)[0, 0] - scale * np.square(w).sum())
 
 
 def _features(counts: Floats, h: Floats, scale: float, constant: float) -> Floats:

@@ -122,8 +122,9 @@ def _many_levels(problem: _Problem, rows: int, rng: np.random.Generator) -> Mome
     d, dtype = problem.maps.shape[1], problem.linear.dtype
     sums, outer = np.zeros((rows, d, columns), dtype), np.zeros((rows, d, d, columns), dtype)
     products, squares = np.zeros((rows, columns), dtype), np.zeros((rows, columns), dtype)
-    step = max(1, min(rows, 512, _CHUNK // blocks))
-    width = max(1, min(blocks, 400_000 // (step * d * columns) + 1))
+    each = d * m + problem.weights.shape[1]  # numbers of one block in one randomisation
+    step = max(1, min(rows, 512, _CHUNK // blocks, _CHUNK // each))
+    width = max(1, min(blocks, 400_000 // (step * d * columns) + 1, 4 * _CHUNK // (step * each)))
     for begin in range(0, rows, step):
         here = slice(begin, min(rows, begin + step))
         k = np.ascontiguousarray(_indices(problem, begin, here.stop, rng).T)

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _TABLE_LIMIT = 4096
+# Numbers that a part of a large group takes, at most, and elements that it has at least.
+_HELD, _FEWEST = 50_000_000, 256
 
 
 def contrast_matrix(levels: int) -> Floats:
@@ -116,26 +118,27 @@ def group_of(levels: int, draws: int, *, shared_seeds: bool, rng: np.random.Gene
 
 def _within_draws(levels: int, draws: int, size: int, rng: np.random.Generator) -> Group:
     h = contrast_matrix(levels)
+    d = levels - 1
     scale = np.square(h).sum(axis=1, keepdims=True)
-    single = [h[:, list(p)] @ h.T / scale.T for p in _permutations(levels)]  # each permutation in contrast coordinates
-    moves = np.stack(single)
-    identity = np.tile(np.eye(levels - 1), (1, draws))
+    identity = np.tile(np.eye(d), (1, draws))
     if size <= _TABLE_LIMIT:
+        # Each permutation in contrast coordinates.
+        moves = np.stack([h[:, list(order)] @ h.T / scale.T for order in permutations(range(levels))])
         picks = np.array(list(product(range(len(moves)), repeat=draws)))
         maps = np.concatenate([moves[picks[:, r]] for r in range(draws)], axis=2)
         return Group(maps=maps, steps=None, identity=identity)
-    picks = rng.integers(0, len(moves), size=(_TABLE_LIMIT, draws))
-    maps = np.concatenate([moves[picks[:, r]] for r in range(draws)], axis=2)
-    d = levels - 1
-    steps = np.zeros((_TABLE_LIMIT, d * draws, d * draws))
+    count = _part(d * draws)
+    orders = rng.permuted(np.tile(np.arange(levels), (count * draws, 1)), axis=1).reshape(count, draws, levels)
+    moves = np.moveaxis(h[:, orders] @ h.T / scale.T, 0, 2)
+    steps = np.zeros((count, d * draws, d * draws))
     for r in range(draws):
-        steps[:, r * d : (r + 1) * d, r * d : (r + 1) * d] = moves[picks[:, r]]
-    return Group(maps=maps, steps=steps, identity=identity)
+        steps[:, r * d : (r + 1) * d, r * d : (r + 1) * d] = moves[:, r]
+    return Group(maps=np.concatenate([moves[:, r] for r in range(draws)], axis=2), steps=steps, identity=identity)
 
 
-@lru_cache(maxsize=16)
-def _permutations(n: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(permutations(range(n)))
+def _part(size: int) -> int:
+    """How many elements of a large group are held, each a matrix (size, size); with fewer the test is as exact."""
+    return min(_TABLE_LIMIT, max(_FEWEST, _HELD // size**2))
 
 
 def _within_image(levels: int, draws: int, rng: np.random.Generator) -> Group:
@@ -149,8 +152,9 @@ def _within_image(levels: int, draws: int, rng: np.random.Generator) -> Group:
             signs[k, 0, list(chosen)] = 1.0
         # The first output is 0 once it has been subtracted from all (see encode): its column would only cost time.
         return Group(maps=signs[..., 1:], steps=None, identity=sums[:, 1:])
-    order = rng.permuted(np.tile(np.arange(cells), (_TABLE_LIMIT, 1)), axis=1)
-    steps = np.zeros((_TABLE_LIMIT, cells, cells))
+    count = _part(cells)
+    order = rng.permuted(np.tile(np.arange(cells), (count, 1)), axis=1)
+    steps = np.zeros((count, cells, cells))
     np.put_along_axis(steps, order[:, :, None], 1.0, axis=2)
     return Group(maps=np.einsum("dm,kmn->kdn", sums, steps), steps=steps, identity=sums)
 

@@ -35,6 +35,7 @@ from citlr.invariance.randomization import binary_orbits, dense_orbits
 from citlr.invariance.randomization.groups import Floats
 from citlr.invariance.randomization.moments import Moments
 
+FEWEST_RANDOMIZATIONS = 19
 _LN10 = float(np.log(10.0))
 
 
@@ -121,13 +122,13 @@ def _check(values: Floats, randomizations: int) -> None:
         raise InputError(
             f"The test needs at least two levels and two draws; found {values.shape[1]} and {values.shape[2]}."
         )
-    if randomizations < 19:
+    if randomizations < FEWEST_RANDOMIZATIONS:
         raise InputError(f"{randomizations} randomisations cannot reach p = 0.05; ask for 19 or more (default 4999).")
 
 
 def _randomize(values: Floats, *, shared_seeds: bool, randomizations: int, seed: int) -> Moments:
     rng = np.random.default_rng(seed)
-    binary = bool(np.all((values == 0) | (values == 1)))
+    binary = bool(np.all((values == 0) | (values == 1))) and binary_orbits.feasible(*values.shape[1:3])
     engine = binary_orbits.randomize if binary else dense_orbits.randomize
     return engine(values, shared_seeds=shared_seeds, randomizations=randomizations, rng=rng)
 

@@ -38,9 +38,9 @@ def forest(result: AuditResult) -> Figure:
     figure = Figure(figsize=(10, 1.6 + 0.34 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     ends = [value for row in rows for value in (row.psi.low, row.psi.estimate) if is_number(value)]
-    start = min([0.0, *ends]) - 0.5 * max(row.margin for row in rows)
+    start = min([0.0, *ends]) - 0.5 * max(row.psi_margin for row in rows)
     for place, row in enumerate(rows):
-        _forest_row(left, place, row, row.psi, (start, row.margin))
+        _forest_row(left, place, row, row.psi, (start, row.psi_margin))
         _forest_row(right, place, row, row.mean_effect, (-row.margin, row.margin))
     names = [f"{row.label}: {charts.contrast_text(row.contrast)}" for row in rows]
     left.set_yticks(range(len(rows)), names)

@@ -73,14 +73,14 @@ def forest(tests: Sequence[TestRow]) -> Forest | None:
     """Lay out the forest plot of psi and the mean effect."""
     if not tests:
         return None
-    psi_span = _span([(row.psi, (0.0, row.margin)) for row in tests])
+    psi_span = _span([(row.psi, (0.0, row.psi_margin)) for row in tests])
     mean_span = _span([(row.mean_effect, (-row.margin, row.margin)) for row in tests])
     rows = tuple(
         ForestRow(
             row.label,
             contrast_text(row.contrast),
             row.verdict,
-            _track(row.psi, psi_span, (psi_span[0], row.margin), row, "psi"),
+            _track(row.psi, psi_span, (psi_span[0], row.psi_margin), row, "psi"),
             _track(row.mean_effect, mean_span, (-row.margin, row.margin), row, "mean effect"),
         )
         for row in tests
@@ -123,9 +123,9 @@ def _track(estimate: Estimate, span: tuple[float, float], band: tuple[float, flo
     mid = _place(estimate.estimate, span)
     text = percent(estimate.estimate, signed=name == "mean effect")
     if not (is_number(estimate.low) and is_number(estimate.high)):
-        return Track(mid, mid, mid, edges, text, f"{name} {text}, no interval; margin {margin(row.margin)}")
+        return Track(mid, mid, mid, edges, text, f"{name} {text}, no interval; margin {margin(band[1])}")
     bounds = f"{percent(estimate.low)} to {percent(estimate.high)}"
-    alt = f"{name} {text}, interval {bounds}, margin {margin(row.margin)}"
+    alt = f"{name} {text}, interval {bounds}, margin {margin(band[1])}"
     low, high = _place(estimate.low, span), _place(estimate.high, span)
     return Track(low, mid, high, edges, f"{text} ({bounds})", alt)
 
