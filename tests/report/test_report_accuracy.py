@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from report_fake import LABELS, RACES, SEXES, make_accuracy, make_result
 
+from citlr.audit import privacy
 from citlr.audit.results.records import Accuracy
 from citlr.audit.results.result import read_result
 from citlr.exchange.share import shareable
@@ -72,6 +73,38 @@ def test_a_small_group_is_masked_everywhere_and_cannot_be_had_by_subtraction():
     assert content["groups"][0]["n_images"] is None
     assert content["groups"][1]["measures"]["auroc"]["estimate"] == result.accuracy.groups[1].measures["auroc"].estimate
     assert masked(result, below=1) == result.accuracy
+
+
+@pytest.mark.parametrize(("unknown", "hidden"), [(3, {"", "male"}), (0, set()), (60, set())])
+def test_a_level_in_which_few_are_unknown_is_masked(unknown, hidden):
+    """Its own number of images, which is shown, would tell how few findings are missing."""
+    result = make_result(TWO, accuracy=make_accuracy(TWO, SEXES))
+    whole = {"split": "test", "attribute": result.tests[0].attribute, "label": "", "value": "all"}
+    sizes = {level: 120 + unknown * (level == "male") for level in SEXES}
+    counts = tuple({**whole, "level": level, "images": n, "patients": n // 2} for level, n in sizes.items())
+    shown = masked(replace(result, cohort=replace(result.cohort, counts=counts)), below=5)
+    assert {row.level for row in shown.groups if row.n_images is None} == hidden
+
+
+def test_next_to_nobody_is_not_hidden_by_one_more_cell():
+    """Of 100, one and one are known where only they are hidden: each holds one at least."""
+    cells = [{"split": "test", "attribute": "sex", "level": "f", "label": "x", "patients": n} for n in (1, 1, 40, 58)]
+    assert privacy.mask_small(cells, below=5) == [True, True, True, False]
+    parts = {(("sex", sex), ("view", view)): n for sex, view, n in
+             (("f", "a", 2), ("f", "b", 1), ("f", "c", 30), ("f", "d", 40), ("m", "a", 50), ("m", "b", 60))}  # fmt: skip
+    assert (("sex", "f"), ("view", "c")) in privacy.mask_parts(parts, below=5)
+
+
+def test_recorded_values_do_not_tell_how_few_were_left_out():
+    rows = tuple(
+        {"attribute": "sex", "raw": raw, "level": level, "images_before": 90 + few, "images_after": 90}
+        for raw, level, few in (("M", "male", 2), ("F", "female", 0))
+    )
+    result = make_result(TWO, accuracy=None)
+    result = replace(result, cohort=replace(result.cohort, raw=rows))
+    assert {row["images_before"] for row in shareable(result, mask_below=5)["cohort"]["raw"]} == {None}
+    assert [row["images_before"] for row in shareable(result, mask_below=2)["cohort"]["raw"]] == [92, 90]
+    assert "tells that fewer than 5 were left out" in render(result)
 
 
 def test_json_goes_there_and_back_and_an_audit_of_before_is_read(tmp_path):

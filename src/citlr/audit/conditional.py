@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from citlr.audit.gates.answers import agreement_gates, difference_gates
+from citlr.audit.gates.draws import draws_gates
 from citlr.audit.gates.registry import withhold
 from citlr.audit.measures.accuracy import measure_accuracy, with_doubt
 from citlr.audit.measures.agreement import measure_agreement
@@ -47,19 +48,19 @@ def audit_predictions(
 
     `known` has a row per image (image_id, patient_id, and what else is recorded of it and may explain a difference
     between recorded levels); `fewest` is how many patients a level needs. Seeds are taken as shared: signs of the
-    differences are flipped, which is valid for draws that share no noise as well.
+    differences are flipped, which is valid for draws that share no noise as well. Images may share none: a gate looks.
     """
     _require_patients(responses, fewest)
     assessment = assess(responses, **settings.model_dump(), seed=seed)
     rows, limits = schema_rows(assessment), GateConfig()
     agreement: tuple[Agreement, ...] = ()
     unexplained: tuple[Unexplained, ...] = ()
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[Gate, ...] = tuple(draws_gates(responses, limits))
     if responses.original is not None:
         given = tuple(str(name) for name in known.columns if name not in ("image_id", "patient_id"))
         agreement = measure_agreement(responses, known, settings=settings)
         unexplained = measure_unexplained(responses, known, given=given, settings=settings, seed=seed)
-        gates = (*agreement_gates(agreement, limits), *difference_gates(unexplained, rows, limits))
+        gates = (*gates, *agreement_gates(agreement, limits), *difference_gates(unexplained, rows, limits))
     accuracy = measure_accuracy(responses, known, settings=settings, remedy=" (column 'truth', or --truth)")
     rows = with_doubt(withhold(rows, gates), accuracy)
     again = audit_regeneration(responses, settings=settings, seed=seed)

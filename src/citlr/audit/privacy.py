@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
 
 # Absolute, home, relative and drive paths, and file:// addresses; "AP/PA" and "A / B" are not paths.
 _PATH = re.compile(r"(?:file://|~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^/\\\s'\"<>|]+[/\\])*([^/\\\s'\"<>|]*)")
@@ -93,8 +95,8 @@ def _scalar(value: Any) -> str:
 def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
     """Say which cells of the cohort's counts must not be shown.
 
-    A cell with fewer than `below` patients is masked; where it is the only one of its split, level and label, the
-    smallest of its siblings is masked as well, so that it cannot be found by subtraction from another label's total.
+    A cell with fewer than `below` patients is masked; where subtraction from another label's total would tell it, the
+    smallest of its siblings are masked as well.
 
     >>> cell = {"split": "test", "attribute": "sex", "level": "f", "label": "x"}
     >>> mask_small([{**cell, "patients": 3}, {**cell, "patients": 40}, {**cell, "patients": 90}], below=5)
@@ -106,11 +108,41 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
     for index, cell in enumerate(cells):
         groups[tuple(cell.get(key) for key in ("split", "attribute", "level", "label"))].append(index)
     for members in groups.values():
-        hidden = [index for index in members if masked[index]]
-        open_cells = [index for index in members if not masked[index] and (_patients(cells[index]) or 0) > 0]
-        if len(hidden) == 1 and open_cells:
-            masked[min(open_cells, key=lambda index: _patients(cells[index]) or 0)] = True
+        sizes = {index: _patients(cells[index]) for index in members if _patients(cells[index]) != 0}
+        for index in also_hidden(sizes, {index for index in sizes if masked[index]}, below=below):
+            masked[index] = True
     return masked
+
+
+def also_hidden(sizes: Mapping[Key, int | None], hidden: Collection[Key], *, below: int) -> set[Key]:
+    """Say which parts of a whole, smallest first, have to be hidden beside some that subtraction would tell.
+
+    One hidden part is found so; and so are several that together hold next to nobody.
+
+    >>> also_hidden({"a": 1, "b": 1, "c": 98, "d": 200}, {"a", "b"}, below=5)
+    {'c'}
+    """
+    open_parts = sorted((part for part in sizes if part not in hidden), key=lambda part: (sizes[part] or 0, str(part)))
+    found: set[Key] = set()
+    count, total = len(hidden), sum(below if sizes[part] is None else sizes[part] or 0 for part in hidden)
+    while count and open_parts and (count == 1 or total < below):
+        part = open_parts.pop(0)
+        found.add(part)
+        count, total = count + 1, total + (sizes[part] or 0)
+    return found
+
+
+def mask_raw(rows: Sequence[Mapping[str, Any]], *, below: int) -> list[dict[str, Any]]:
+    """Take the numbers before exclusions off all recorded values, where they tell that few images were left out.
+
+    Off all of them, as their sum is known.
+
+    >>> mask_raw([{"raw": "M", "images_before": 9, "images_after": 8}], below=5)
+    [{'raw': 'M', 'images_before': None, 'images_after': 8}]
+    """
+    lost = [row["images_before"] - row["images_after"] for row in rows if row["images_before"] is not None]
+    few = len(lost) < len(rows) or any(0 < number < below for number in lost)
+    return [{**row, "images_before": None} if few else dict(row) for row in rows]
 
 
 def merge_small_steps(flow: Sequence[Mapping[str, Any]], *, below: int) -> list[dict[str, Any]]:
@@ -171,9 +203,7 @@ def mask_parts(parts: Mapping[tuple[tuple[str, str], ...], int], *, below: int) 
     while changed:
         changed = False
         for members in sums.values():
-            hidden = [part for part in members if part in masked]
-            shown = [part for part in members if part not in masked]
-            if len(hidden) == 1 and shown:
-                masked.add(min(shown, key=lambda part: (parts[part], part)))
-                changed = True
+            more = also_hidden({part: parts[part] for part in members}, masked & set(members), below=below)
+            changed |= bool(more)
+            masked |= more
     return masked

@@ -24,7 +24,11 @@ def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
     cohort["missing"] = {
         name: None if number and number < mask_below else number for name, number in cohort["missing"].items()
     }
-    cohort["raw"] = [row for row in cohort["raw"] if min(row["images_before"], row["images_after"]) >= mask_below]
+    raw = privacy.mask_raw(cohort["raw"], below=mask_below)
+    fewest = [
+        min(number for number in (row["images_before"], row["images_after"]) if number is not None) for row in raw
+    ]
+    cohort["raw"] = [row for row, number in zip(raw, fewest, strict=True) if number >= mask_below]
     hidden = masked_parts(result, below=mask_below)
     content["subgroups"] = [
         row for row, kept in zip(content["subgroups"], result.subgroups, strict=True) if kept.subgroup not in hidden

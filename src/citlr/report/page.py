@@ -163,7 +163,7 @@ def render(
         "missing": report_cohort.missing(result, below=mask_below),
         "attribute_levels": report_cohort.levels(result, below=mask_below),
         "attribute_column": report_cohort.column(result),
-        "raw_values": report_cohort.raw_values(result),
+        "raw_values": report_cohort.raw_values(result, below=mask_below),
         "intended_use": intended_use,
         "attribute_definition": attribute_definition,
         "subgroups": report_subgroups.parts_tables(result, below=mask_below),

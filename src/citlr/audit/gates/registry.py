@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import gate_agreement, gate_unexplained
+from citlr.audit.gates.draws import gate_draws
 from citlr.audit.gates.images import gate_composition, gate_drift, gate_effectiveness, gate_placebo
 from citlr.audit.gates.put_back import gate_put_back
 from citlr.audit.results.records import Gate
@@ -24,6 +25,7 @@ GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
     gate_agreement,
     gate_unexplained,
     gate_put_back,
+    gate_draws,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,19 +31,27 @@ MISSING = "This audit is of before accuracy was measured: test it again with `ci
 def masked(result: AuditResult, *, below: int) -> Accuracy | None:
     """Return the accuracies without the numbers of groups so small that they point at a person.
 
-    A group is small where fewer than `below` patients have the finding or have it not. Where it is the only one of its
-    label, the row of all images goes as well, from which it could be had by subtraction.
+    A group is small where fewer than `below` patients have the finding, have it not, or are not known to: the last are
+    what the level's own number of images leaves. Where the row of all images would tell a small group by subtraction,
+    it goes as well.
     """
     if result.accuracy is None:
         return None
     hidden: set[tuple[str, str]] = set()
+    images = _images(result)
     for label in dict.fromkeys(row.label for row in result.accuracy.groups):
         own = [row for row in result.accuracy.groups if row.label == label]
-        small = [row.level for row in own if _is_small(row, below)]
-        hidden |= {(label, level) for level in small}
-        if len(small) == 1:
+        parts = {row.level: _parts(row, images) for row in own}
+        few = {level for level, sizes in parts.items() if any(size is None or 0 < size < below for size in sizes)}
+        hidden |= {(label, level) for level in few}
+        small = [parts[level] for level in few if level]
+        together = [sum(below if size is None else size for size in column) for column in zip(*small, strict=True)]
+        if len(small) == 1 or any(0 < size < below for size in together):
             hidden.add((label, ""))
-    why = f"masked: fewer than {below} patients have the finding or have it not, here or where subtraction tells"
+    why = (
+        f"masked: fewer than {below} patients have the finding, have it not or are not known to, here or where "
+        "subtraction tells"
+    )
     notes = dict.fromkeys(MEASURES, why)
     groups = [
         GroupAccuracy(row.label, row.level, row.threshold, None, None, None, None, {}, notes)
@@ -59,10 +68,22 @@ def masked(result: AuditResult, *, below: int) -> Accuracy | None:
     return Accuracy(tuple(groups), tuple(differences), result.accuracy.notes)
 
 
-def _is_small(row: GroupAccuracy, below: int) -> bool:
-    if row.n_with is None or row.n_without is None:  # masked before, where it was shared
-        return True
-    return any(0 < size < below for size in (row.n_with, row.n_without))
+def _images(result: AuditResult) -> Counter[str]:
+    """Count the test images of every level, and ("") of all levels; a level whose number was masked has none."""
+    found: Counter[str] = Counter()
+    attributes = {row.attribute for row in result.tests}
+    for cell in result.cohort.counts:
+        whole = cell.get("split") == "test" and cell.get("value") == "all" and not cell.get("label")
+        if whole and cell.get("attribute") in attributes:
+            for level in (str(cell.get("level")), ""):
+                found[level] += int(cell.get("images") or 0)
+    return found
+
+
+def _parts(row: GroupAccuracy, images: Counter[str]) -> tuple[int | None, int | None, int | None]:
+    """Count who have the finding, have it not, and are not known to; None where it was masked, before it was shared."""
+    unknown = None if row.n_images is None else max(images[row.level] - row.n_images, 0)
+    return row.n_with, row.n_without, unknown
 
 
 def groups_table(result: AuditResult, accuracy: Accuracy) -> Table | None:

@@ -107,16 +107,19 @@ def column(result: AuditResult) -> str:
     return str(renamed.get(name, name)) if isinstance(renamed, Mapping) else name
 
 
-def raw_values(result: AuditResult) -> Table | None:
+def raw_values(result: AuditResult, *, below: int) -> Table | None:
     """Tabulate how the values that the data set recorded became levels; None where they are the levels."""
+    reason = f"masked: beside the images in the cohort it tells that fewer than {below} were left out"
     rows = [
         [
             tables.text(str(row["raw"]) or "(blank)"),
             tables.text(row["level"]),
-            Cell(count(row["images_before"]), str(row["images_before"]), kind="number"),
-            Cell(count(row["images_after"]), str(row["images_after"]), kind="number"),
+            *(
+                tables.absent(reason) if number is None else Cell(count(number), str(number), kind="number")
+                for number in (row["images_before"], row["images_after"])
+            ),
         ]
-        for row in result.cohort.raw
+        for row in privacy.mask_raw(result.cohort.raw, below=below)
     ]
     columns = [
         Column("Recorded value"),
