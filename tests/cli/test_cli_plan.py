@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 from as_user import CONFIG, citlr
 
+from citlr.audit.planning.outlook import foresee
 from citlr.audit.planning.plan import Forecast
 from citlr.audit.planning.records import AuditPlan, Outlook, StagePlan
+from citlr.config.reading import parse_config
+from citlr.simulators.phantom.world import PhantomWorld
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,21 @@ def test_the_plan_is_near_to_what_the_audit_takes(planned: dict[str, Any], never
     assert planned["disk_mb"]["finished"] / 3 < kept < planned["disk_mb"]["finished"] * 3
     assert sum(one["images"] for one in planned["images"].values()) == taken["cohort"]["facts"]["images"] == 200
     assert planned["peak_memory_mb"] > 200
+
+
+def test_more_findings_take_more_patients(tmp_path: Path) -> None:
+    """The verdict is the worst of the rows: of two findings both have to be equivalent."""
+    cohort = PhantomWorld(size=32).sample(60, seed=0, images_per_patient=1).write(tmp_path, min_patients_per_level=1)
+    base = {"model": {"source": "m.pt2", "labels": ["cardiomegaly"], "output": "logit"}}
+    usual = {}
+    for outcome in ("decision", "probability"):
+        for labels in (["cardiomegaly"], ["cardiomegaly", "effusion"]):
+            asked = {"table": "t.csv", "images": "i", "attribute": "sex", "labels": labels}
+            content = {**base, "cohort": asked, "test": {"margin": 0.05, "outcome": outcome}}
+            config = parse_config(content, "audit.yaml")
+            usual[outcome, len(labels)] = foresee(cohort, config).usual
+    assert usual["decision", 2] > usual["decision", 1] > 59
+    assert usual["probability", 1] == 59  # draws that differ by three points are no noise for a margin of five
 
 
 def test_it_says_settings_patients_and_what_is_out_of_reach(planned: dict[str, Any], world: Path) -> None:

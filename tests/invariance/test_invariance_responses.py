@@ -10,7 +10,8 @@ import pytest
 
 from citlr.audit.prediction import read_responses
 from citlr.errors import InputError
-from citlr.invariance.responses import Responses, thresholds
+from citlr.invariance.operating_point import thresholds
+from citlr.invariance.responses import Responses
 
 
 def long_table(values: np.ndarray, original: np.ndarray | None = None, attribute: str = "sex") -> pd.DataFrame:
@@ -153,6 +154,17 @@ def test_thresholds_per_label() -> None:
         thresholds({"a": 0.5}, r.labels)
     with pytest.raises(InputError, match=r"in \[0, 1\]; found 50"):
         thresholds(50, r.labels)
+
+
+@pytest.mark.parametrize("cut", [0.7, 0.9, 0.3, 0.05])
+def test_an_output_at_the_threshold_is_positive_in_single_precision_too(cut: float) -> None:
+    """Ten votes of single precision, and the same as a table writes them, are decided alike."""
+    votes = np.arange(11) / 10
+    single = votes.astype(np.float32).astype(np.float64)
+    expected = np.round(votes * 100) >= round(cut * 100)
+    for values in (votes, single):
+        found = Responses.from_arrays(np.tile(values[:, None, None, None], (1, 2, 2, 1))).decisions(cut)
+        assert (found[:, 0, 0, 0] == expected).all()
 
 
 def test_take_keeps_everything_aligned(values: np.ndarray) -> None:

@@ -90,8 +90,8 @@ def test_next_to_nobody_is_not_hidden_by_one_more_cell():
     """Of 100, one and one are known where only they are hidden: each holds one at least."""
     cells = [{"split": "test", "attribute": "sex", "level": "f", "label": "x", "patients": n} for n in (1, 1, 40, 58)]
     assert privacy.mask_small(cells, below=5) == [True, True, True, False]
-    parts = {(("sex", sex), ("view", view)): n for sex, view, n in
-             (("f", "a", 2), ("f", "b", 1), ("f", "c", 30), ("f", "d", 40), ("m", "a", 50), ("m", "b", 60))}  # fmt: skip
+    sizes = {"fa": 2, "fb": 1, "fc": 30, "fd": 40, "ma": 50, "mb": 60}
+    parts = {(("sex", key[0]), ("view", key[1])): size for key, size in sizes.items()}
     assert (("sex", "f"), ("view", "c")) in privacy.mask_parts(parts, below=5)
 
 

@@ -28,7 +28,8 @@ from scipy.special import logit
 from citlr.invariance.effects.clusters import Floats
 from citlr.invariance.effects.estimates import Effects, Outcome
 from citlr.invariance.effects.intervals import Interval
-from citlr.invariance.responses import Responses, thresholds
+from citlr.invariance.operating_point import reaches, thresholds
+from citlr.invariance.responses import Responses
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def contrast_error(
     values = drawn
     if outcome == "decision":
         cut = thresholds(threshold, responses.labels)
-        values = (drawn >= cut).astype(float)
+        values = reaches(drawn, cut).astype(float)
         drawn, moved = _softened(drawn, moved, cut)
     first = np.repeat(drawn[:, :1, :1], moved.shape[2], axis=2)
     every = np.concatenate([first, moved], axis=1)

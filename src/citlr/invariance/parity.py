@@ -30,6 +30,7 @@ from citlr.invariance.effects.clustered import (
 )
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import wilson_bounds
+from citlr.invariance.operating_point import reaches
 from citlr.invariance.records import Estimate
 
 LARGEST = 1e50  # quantile of t beyond which its fourth power is no number
@@ -115,7 +116,7 @@ def equalised_odds(
     Decisions are `prediction >= threshold`; the rest is `equal_opportunity` of the decisions (Hardt et al. 2016).
     """
     rows = _validate(prediction, level, patients, outcome, contrast)
-    return _stratified("equalised_odds", replace(rows, y=(rows.y >= threshold).astype(float)), alpha)
+    return _stratified("equalised_odds", replace(rows, y=reaches(rows.y, threshold).astype(float)), alpha)
 
 
 def auroc_gap(

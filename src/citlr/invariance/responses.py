@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from citlr.doses import as_numbers
 from citlr.errors import InputError, did_you_mean
+from citlr.invariance.operating_point import reaches, thresholds
 from citlr.invariance.tables import read_long
 from citlr.text import listed_few, visible
 
@@ -158,7 +159,7 @@ class Responses:
             When a threshold is missing, unknown or outside [0, 1].
         """
         cut = thresholds(threshold, self.labels)
-        return (self.values >= cut).astype(np.float64)
+        return reaches(self.values, cut).astype(np.float64)
 
     @classmethod
     def from_arrays(
@@ -263,21 +264,6 @@ class Responses:
         except (ValueError, OSError) as error:
             raise InputError(f"{source} cannot be read as a responses table: {error}.") from error
         return cls.from_frame(frame, attribute=attribute)
-
-
-def thresholds(threshold: float | Mapping[str, float], labels: Sequence[str]) -> NDArray[np.float64]:
-    """Return one operating point per label, checked."""
-    if isinstance(threshold, Mapping):
-        missing = [label for label in labels if label not in threshold]
-        if missing:
-            hint = did_you_mean(missing[0], map(str, threshold))
-            raise InputError(f"No threshold for the label '{missing[0]}': name every label, or give one number.{hint}")
-        cut = np.array([threshold[label] for label in labels], dtype=np.float64)
-    else:
-        cut = np.full(len(labels), float(threshold))
-    if not bool(np.all((cut >= 0) & (cut <= 1))):
-        raise InputError(f"A threshold is a probability, in [0, 1]; found {cut[~((cut >= 0) & (cut <= 1))][0]}.")
-    return cut
 
 
 def _objects(items: Iterable[object]) -> NDArray[np.object_]:

@@ -10,8 +10,9 @@ from citlr.audit.results.records import Accuracy
 from citlr.audit.results.statistics import recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.effects.accuracy import AccuracyDifference, Answers, GroupAccuracy, accuracy_by_level
+from citlr.invariance.operating_point import thresholds
 from citlr.invariance.records import TestRow
-from citlr.invariance.responses import Responses, thresholds
+from citlr.invariance.responses import Responses
 
 
 def with_doubt(rows: tuple[TestRow, ...], accuracy: Accuracy) -> tuple[TestRow, ...]:

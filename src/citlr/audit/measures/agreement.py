@@ -18,8 +18,9 @@ from citlr.audit.results.statistics import recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import wilson_interval
+from citlr.invariance.operating_point import reaches, thresholds
 from citlr.invariance.records import Estimate
-from citlr.invariance.responses import Responses, thresholds
+from citlr.invariance.responses import Responses
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,7 +51,7 @@ def _of_label(
 ) -> Agreement:
     """Compare outputs on originals (n,) with those on null interventions (n, draws)."""
     cut = thresholds(settings.threshold, [label])[0]
-    same = ((after >= cut) == (before >= cut)[:, None]).mean(axis=1)
+    same = (reaches(after, cut) == reaches(before, cut)[:, None]).mean(axis=1)
     mean = clustered_mean(same[:, None], Clusters.of(patients))
     share = wilson_interval(mean, alpha=settings.alpha)
     decisions = Estimate(*(float(part[0]) for part in (share.estimate, share.low, share.high)))

@@ -14,8 +14,9 @@ from citlr.invariance.power import patients_needed
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 
-# Share of decisions that differ between draws for no reason but the generator's noise, where that is not measured yet.
-NOISE = 0.02
+# Share of decisions that differ between draws for no reason but the generator's noise, where that is not measured yet,
+# and the standard deviation of probabilities; how often the verdict is to be reached.
+NOISE, SPREAD, POWER = 0.02, 0.03, 0.8
 _UNITS = 2000
 
 
@@ -24,11 +25,19 @@ def foresee(cohort: Cohort, config: AuditConfig) -> Outlook:
     test, draws = config.test, config.generate.draws
     random = np.random.default_rng(0)
     still = np.zeros((_UNITS, 2, draws, 1))
+    decided = test.outcome == "decision"
     noisy = (random.random(still.shape) < NOISE).astype(np.float64)
+    if not decided:
+        noisy = np.clip(0.5 + random.normal(0, SPREAD, still.shape), 0, 1)
+
+    # All rows have to be equivalent together: each is given its part of the allowed failures.
+    levels = len(cohort.levels(config.cohort.attribute) or config.cohort.levels or ())
+    rows = max(len(config.cohort.labels) * levels * (levels - 1) // 2, 1)
 
     def needed(probabilities: np.ndarray, margin: float) -> int:
-        effects = contrast_effects(Responses.from_arrays(probabilities), alpha=test.alpha, outcome="decision")
-        return int(patients_needed(effects, margin=margin, alpha=test.alpha).max())
+        effects = contrast_effects(Responses.from_arrays(probabilities), alpha=test.alpha, outcome=test.outcome)
+        power = POWER ** (1 / rows)
+        return int(patients_needed(effects, margin=margin, power=power, alpha=test.alpha, decisions=decided).max())
 
     return Outlook(
         patients=int(cohort.part("test").frame["patient_id"].nunique()),

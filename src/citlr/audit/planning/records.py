@@ -28,7 +28,8 @@ class Outlook:
 
     - `patients`: In the test split.
     - `fewest`: Patients below which it is out of reach, even of a generator without noise.
-    - `usual`: Patients that it takes where one decision in fifty is the generator's noise.
+    - `usual`: Patients with which all rows are equivalent in four audits of five, where one decision in fifty, or three
+      points of a probability, are the generator's noise.
     """
 
     patients: int

@@ -13,9 +13,10 @@ import pandas as pd
 from citlr.audit.results.records import BaselineRow
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
+from citlr.invariance.operating_point import reaches, thresholds
 from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
 from citlr.invariance.records import Estimate, TestRow
-from citlr.invariance.responses import Responses, thresholds
+from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import Assessment
 
 
@@ -59,7 +60,7 @@ def outcome_of(probability: npt.NDArray[np.float64], label: str, settings: TestC
     if settings.outcome == "probability":
         return probability
     cut = float(thresholds(settings.threshold, [label])[0])
-    return (probability >= cut).astype(float)
+    return reaches(probability, cut).astype(float)
 
 
 def schema_rows(assessment: Assessment) -> tuple[TestRow, ...]:

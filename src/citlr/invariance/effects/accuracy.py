@@ -26,6 +26,7 @@ from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.invariance.effects.clustered import Floats, Integers, auroc_part, correlation, mean_part, recovered
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import check_alpha, wilson_interval
+from citlr.invariance.operating_point import reaches
 from citlr.invariance.records import Estimate
 
 MEASURES = ("prevalence", "auroc", "sensitivity", "specificity", "in_the_large", "intercept", "slope")
@@ -190,7 +191,7 @@ def _none(why: str) -> _Measured:
 def _estimated(group: _Group, name: str) -> _Measured:
     """Estimate a measure for which there are images, however few patients."""
     y, truth = group.output, group.truth
-    decision = (y >= group.threshold).astype(float)
+    decision = reaches(y, group.threshold).astype(float)
     if name == "auroc":
         return _auroc(group)
     if name in ("intercept", "slope"):
