@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -150,6 +151,63 @@ def test_a_cache_is_never_stale(cohort: Cohort, tmp_path: Path) -> None:
     assert again.source.key != first.source.key  # type: ignore[union-attr]
     with pytest.raises(StateError, match="was written anew after the cohort"):
         Cohort.from_parquet(tmp_path / "cohort.parquet")
+
+
+def disguise(file: Path, content: bytes) -> None:
+    """Give a file another content of the same length and the time that it had, as `cp -p` and rsync do."""
+    status = file.stat()
+    assert len(content) == status.st_size
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def plain(file: Path, seed: int) -> None:
+    """Write a picture without compression: all have one length."""
+    Image.fromarray(picture(seed)).save(file, compress_level=0)
+
+
+def test_another_content_of_the_same_length_and_time_is_seen(cohort: Cohort, tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    for name in ("3.png", "11.png"):
+        plain(cohort.root / name, 3)
+    write_cache(cohort, place, size=32, shard_size=8)
+    plain(tmp_path / "other.png", 77)
+    disguise(cohort.root / "3.png", (tmp_path / "other.png").read_bytes())
+    with pytest.raises(StateError, match=r"1 of 30 images were changed after the cache .*3\.png"):
+        open_cache(cohort, place)
+    again = write_cache(cohort, place, size=32, shard_size=8)
+    np.testing.assert_array_equal(again.pixels(size=32), cohort.pixels(size=32))
+    # Another folder with other images of the same names, lengths and times, and without one of them.
+    shutil.copytree(cohort.root, elsewhere := tmp_path / "elsewhere", ignore=lambda *_: ["cache"])
+    disguise(elsewhere / "11.png", (tmp_path / "other.png").read_bytes())
+    (elsewhere / "20.png").unlink()
+    there = write_cache(replace(cohort, root=elsewhere), place, size=32, shard_size=8, max_unreadable=0.1)
+    assert "i20" not in set(there.frame["image_id"])
+    np.testing.assert_array_equal(there.pixels(size=32), replace(there, source=None).pixels(size=32))
+
+
+def test_a_cache_of_the_version_before_is_read_and_completed(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "cache"
+    key = write_cache(cohort, place, size=32, shard_size=8).source.key  # type: ignore[union-attr]
+    for file in place.glob("shard-*.parquet"):
+        pd.read_parquet(file).drop(columns=["ctime_ns", "inode"]).to_parquet(file, index=False)
+    assert open_cache(cohort, place).source.key == key  # type: ignore[union-attr]
+    shards = {file: file.stat().st_mtime_ns for file in place.glob("*.npy")}
+    assert write_cache(cohort, place, size=32, shard_size=8).source.key == key  # type: ignore[union-attr]
+    assert all(file.stat().st_mtime_ns == time for file, time in shards.items())
+    # From then on no content is read to open it.
+    monkeypatch.setattr("citlr.data.pixels.shards._content_digest", lambda _: "")
+    assert open_cache(cohort, place).source.key == key  # type: ignore[union-attr]
+
+
+def test_a_cache_of_another_object_is_made_anew(tmp_path: Path) -> None:
+    ranged: dict[str, Any] = {"attribute": "sex", "labels": ["edema"], "min_patients_per_level": 1}
+    for scale in (1.0, 0.5):
+        cohort = read_dataset(Torch(scale=scale), **ranged)
+        cached = write_cache(cohort, tmp_path / "cache", size=4)
+        assert np.abs(cached.pixels(size=4) - cohort.pixels(size=4)).max() <= 1 / 510 + 1e-6
 
 
 def test_a_mended_image_comes_back(cohort: Cohort, tmp_path: Path) -> None:
