@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -344,10 +345,92 @@ def test_other_objects_are_refused(items: Any, sentence: str) -> None:
 
 
 def test_colour_items_are_refused() -> None:
-    items = [{"img": np.zeros((3, 8, 8), np.float32), "patient_id": i, "sex": "fm"[i % 2], "e": 0} for i in range(8)]
-    cohort = read_dataset(items, attribute="sex", labels=["e"], min_patients_per_level=0)
     with pytest.raises(InputError, match="shape"):
-        cohort.pixels(size=4)
+        read_items(lambda _: np.zeros((3, 8, 8), np.float32))
+
+
+def read_items(image: Callable[[int], Any], **choices: Any) -> Cohort:
+    """Read eight items with the images that a function gives."""
+    items = [{"img": image(i), "patient_id": i, "sex": "fm"[i % 2], "e": 0} for i in range(8)]
+    return read_dataset(items, attribute="sex", labels=["e"], min_patients_per_level=0, **choices)
+
+
+def as_palette(grey: np.ndarray) -> Image.Image:
+    """Give a grey picture as indices of a palette that runs backwards."""
+    indexed = Image.fromarray(255 - grey, mode="P")
+    indexed.putpalette([value for place in range(256) for value in (255 - place,) * 3])
+    return indexed
+
+
+def turned(grey: np.ndarray) -> Image.Image:
+    """Give a grey picture lying on its side, with the note that says so."""
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.rot90(grey)).save(stream, "PNG", exif=exif)
+    return Image.open(stream)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda grey: grey,
+        lambda grey: torch.from_numpy(grey.copy())[None],
+        lambda grey: grey / np.float32(255),
+        Image.fromarray,
+        as_palette,
+        turned,
+        lambda grey: Image.fromarray(grey).convert("RGB"),
+        lambda grey: Image.merge("LA", [Image.fromarray(grey), Image.new("L", grey.shape, 255)]),
+    ],
+)
+def test_an_item_is_what_it_shows(form: Callable[[np.ndarray], Any]) -> None:
+    pixels = read_items(lambda i: form(picture(i, 24))).pixels(size=24)
+    expected = np.stack([picture(i, 24) for i in range(8)])[:, None]
+    np.testing.assert_allclose(pixels, expected / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [lambda mask: mask, lambda mask: Image.fromarray(mask)])
+def test_black_and_white_items_are_black_and_white(form: Callable[[np.ndarray], Any]) -> None:
+    pixels = read_items(lambda i: form(picture(i, 24) > 128)).pixels(size=24)
+    np.testing.assert_array_equal(np.unique(pixels), [0, 1])
+
+
+def test_colour_items_are_as_their_palette_shows_them() -> None:
+    def indexed(i: int) -> Image.Image:
+        image = Image.fromarray(picture(i, 24), mode="P")
+        image.putpalette([value for place in range(256) for value in (place, 255 - place, 7)])
+        return image
+
+    shown = np.stack([np.asarray(indexed(i).convert("RGB")) for i in range(8)]).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(read_items(indexed, channels=3).pixels(size=24), shown / 255, atol=1e-6)
+    with pytest.raises(InputError, match="shape"):
+        read_items(indexed)
+    with pytest.raises(InputError, match="Item 0 of the data set is in YCbCr, not in RGB"):
+        read_items(lambda i: indexed(i).convert("RGB").convert("YCbCr"), channels=3)
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (lambda i: picture(i) / np.float32(255) if i else picture(i), "Items 0 and 1 .* integers and floats"),
+        (lambda i: picture(i) > 128 if i == 5 else picture(i), "Items 0 and 5 .* integers and booleans"),
+        (lambda i: (picture(i) > 128).astype(np.int64), "8 of the first 8 items of the data set show nothing"),
+        (lambda i: np.array([["a"]]), "Item 0 of the data set has an image of <U1"),
+    ],
+)
+def test_items_whose_black_and_white_cannot_be_known_are_refused(image: Callable[[int], Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_items(image)
+
+
+def test_the_range_of_xrays_is_that_of_floats() -> None:
+    class Whole(Xray):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"img": picture(index, 6)[None]}
+
+    cohort = read_dataset(Whole(), attribute="sex", labels=["Edema"], min_patients_per_level=1)
+    np.testing.assert_allclose(cohort.pixels([0], size=6)[0, 0], picture(2, 6) / 255, atol=1e-6)
 
 
 def copies(image: np.ndarray) -> list[Image.Image]:
