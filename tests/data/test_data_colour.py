@@ -167,6 +167,17 @@ def test_odir_is_an_eye_a_row_with_its_laterality(tmp_path: Path, kaggle: bool) 
     assert any("low image quality" in step.reason for step in cohort.flow)
 
 
+def test_odir_leaves_out_eyes_of_no_patient(tmp_path: Path) -> None:
+    colours.odir5k(tmp_path, kaggle=True)
+    table = pd.read_csv(tmp_path / "full_df.csv", dtype=str)
+    table.loc[table["ID"].isin(["3", "5"]), "ID"] = ""
+    table.to_csv(tmp_path / "full_df.csv", index=False)
+    cohort = prepared("odir5k", tmp_path, "--label", "C", tmp_path / "out")
+    assert [(step.reason, step.excluded_images) for step in cohort.flow if step.step == "patient"] == [
+        ("no patient", 4)
+    ]
+
+
 def test_fitzpatrick17k_studies_the_skin_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colours.fitzpatrick17k(tmp_path)
     cohort = prepared("fitzpatrick17k", tmp_path, tmp_path / "out")
