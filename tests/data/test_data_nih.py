@@ -212,6 +212,12 @@ def test_padchest(tmp_path: Path, layout: str) -> None:
     assert "secreto" not in cohort.frame.to_csv()
 
 
+def test_padchest_looks_past_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    folder = padchest(tmp_path, row1={"ImageID": "n" * 300})
+    cohort = prepare_padchest(folder, study=Study(max_unreadable=0.1))
+    assert (len(cohort), max(step.excluded_images for step in cohort.flow if step.step == "readable")) == (17, 1)
+
+
 def test_padchest_edges(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "row1": {"Labels": "['exclude']"},
