@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,9 @@ def test_a_cache_of_colour_gives_what_the_files_give(tree: Path, tmp_path: Path)
     assert cached.pixels(few, size=16).shape == (5, 3, 16, 16)
     assert np.abs(cached.pixels(few, size=16) - cohort.pixels(few, size=16)).max() <= 0.5 / 255 + 1e-6
     assert cached.pixels(few, size=8).shape == (5, 3, 8, 8)
+    sent = pickle.loads(pickle.dumps(cached))
+    assert sent.source == cached.source
+    assert (sent.pixels(few, size=16) == cached.pixels(few, size=16)).all()
     grey = replace(cohort, channels=1)
     assert grey.pixels(few, size=16).shape == (5, 1, 16, 16)
     assert grey.fingerprint() != cohort.fingerprint()

@@ -54,7 +54,8 @@ class CachePixels:
 
     def __reduce__(self) -> tuple[type[CachePixels], tuple[object, ...]]:
         """Map the files anew in another process, rather than send pixels there."""
-        return type(self), (self.folder.absolute(), self.size, self.fit, self.key, self.places)
+        there = replace(self, folder=self.folder.absolute())
+        return type(self), tuple(getattr(there, one.name) for one in fields(self) if not one.name.startswith("_"))
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Read images (n, c, size, size); smaller sizes are made from the cached one, larger ones are refused."""
