@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,63 @@ def test_a_cache_is_never_stale(cohort: Cohort, tmp_path: Path) -> None:
         Cohort.from_parquet(tmp_path / "cohort.parquet")
 
 
+def disguise(file: Path, content: bytes) -> None:
+    """Give a file another content of the same length and the time that it had, as `cp -p` and rsync do."""
+    status = file.stat()
+    assert len(content) == status.st_size
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def plain(file: Path, seed: int) -> None:
+    """Write a picture without compression: all have one length."""
+    Image.fromarray(picture(seed)).save(file, compress_level=0)
+
+
+def test_another_content_of_the_same_length_and_time_is_seen(cohort: Cohort, tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    for name in ("3.png", "11.png"):
+        plain(cohort.root / name, 3)
+    write_cache(cohort, place, size=32, shard_size=8)
+    plain(tmp_path / "other.png", 77)
+    disguise(cohort.root / "3.png", (tmp_path / "other.png").read_bytes())
+    with pytest.raises(StateError, match=r"1 of 30 images were changed after the cache .*3\.png"):
+        open_cache(cohort, place)
+    again = write_cache(cohort, place, size=32, shard_size=8)
+    np.testing.assert_array_equal(again.pixels(size=32), cohort.pixels(size=32))
+    # Another folder with other images of the same names, lengths and times, and without one of them.
+    shutil.copytree(cohort.root, elsewhere := tmp_path / "elsewhere", ignore=lambda *_: ["cache"])
+    disguise(elsewhere / "11.png", (tmp_path / "other.png").read_bytes())
+    (elsewhere / "20.png").unlink()
+    there = write_cache(replace(cohort, root=elsewhere), place, size=32, shard_size=8, max_unreadable=0.1)
+    assert "i20" not in set(there.frame["image_id"])
+    np.testing.assert_array_equal(there.pixels(size=32), replace(there, source=None).pixels(size=32))
+
+
+def test_a_cache_of_the_version_before_is_read_and_completed(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "cache"
+    key = write_cache(cohort, place, size=32, shard_size=8).source.key  # type: ignore[union-attr]
+    for file in place.glob("shard-*.parquet"):
+        pd.read_parquet(file).drop(columns=["ctime_ns", "inode"]).to_parquet(file, index=False)
+    assert open_cache(cohort, place).source.key == key  # type: ignore[union-attr]
+    shards = {file: file.stat().st_mtime_ns for file in place.glob("*.npy")}
+    assert write_cache(cohort, place, size=32, shard_size=8).source.key == key  # type: ignore[union-attr]
+    assert all(file.stat().st_mtime_ns == time for file, time in shards.items())
+    # From then on no content is read to open it.
+    monkeypatch.setattr("citlr.data.pixels.shards._content_digest", lambda _: "")
+    assert open_cache(cohort, place).source.key == key  # type: ignore[union-attr]
+
+
+def test_a_cache_of_another_object_is_made_anew(tmp_path: Path) -> None:
+    ranged: dict[str, Any] = {"attribute": "sex", "labels": ["edema"], "min_patients_per_level": 1}
+    for scale in (1.0, 0.5):
+        cohort = read_dataset(Torch(scale=scale), **ranged)
+        cached = write_cache(cohort, tmp_path / "cache", size=4)
+        assert np.abs(cached.pixels(size=4) - cohort.pixels(size=4)).max() <= 1 / 510 + 1e-6
+
+
 def test_a_mended_image_comes_back(cohort: Cohort, tmp_path: Path) -> None:
     (cohort.root / "4.png").rename(tmp_path / "away.png")
     assert len(write_cache(cohort, tmp_path / "cache", size=32, max_unreadable=0.1)) == 29
@@ -286,10 +345,92 @@ def test_other_objects_are_refused(items: Any, sentence: str) -> None:
 
 
 def test_colour_items_are_refused() -> None:
-    items = [{"img": np.zeros((3, 8, 8), np.float32), "patient_id": i, "sex": "fm"[i % 2], "e": 0} for i in range(8)]
-    cohort = read_dataset(items, attribute="sex", labels=["e"], min_patients_per_level=0)
     with pytest.raises(InputError, match="shape"):
-        cohort.pixels(size=4)
+        read_items(lambda _: np.zeros((3, 8, 8), np.float32))
+
+
+def read_items(image: Callable[[int], Any], **choices: Any) -> Cohort:
+    """Read eight items with the images that a function gives."""
+    items = [{"img": image(i), "patient_id": i, "sex": "fm"[i % 2], "e": 0} for i in range(8)]
+    return read_dataset(items, attribute="sex", labels=["e"], min_patients_per_level=0, **choices)
+
+
+def as_palette(grey: np.ndarray) -> Image.Image:
+    """Give a grey picture as indices of a palette that runs backwards."""
+    indexed = Image.fromarray(255 - grey, mode="P")
+    indexed.putpalette([value for place in range(256) for value in (255 - place,) * 3])
+    return indexed
+
+
+def turned(grey: np.ndarray) -> Image.Image:
+    """Give a grey picture lying on its side, with the note that says so."""
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.rot90(grey)).save(stream, "PNG", exif=exif)
+    return Image.open(stream)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda grey: grey,
+        lambda grey: torch.from_numpy(grey.copy())[None],
+        lambda grey: grey / np.float32(255),
+        Image.fromarray,
+        as_palette,
+        turned,
+        lambda grey: Image.fromarray(grey).convert("RGB"),
+        lambda grey: Image.merge("LA", [Image.fromarray(grey), Image.new("L", grey.shape, 255)]),
+    ],
+)
+def test_an_item_is_what_it_shows(form: Callable[[np.ndarray], Any]) -> None:
+    pixels = read_items(lambda i: form(picture(i, 24))).pixels(size=24)
+    expected = np.stack([picture(i, 24) for i in range(8)])[:, None]
+    np.testing.assert_allclose(pixels, expected / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [lambda mask: mask, lambda mask: Image.fromarray(mask)])
+def test_black_and_white_items_are_black_and_white(form: Callable[[np.ndarray], Any]) -> None:
+    pixels = read_items(lambda i: form(picture(i, 24) > 128)).pixels(size=24)
+    np.testing.assert_array_equal(np.unique(pixels), [0, 1])
+
+
+def test_colour_items_are_as_their_palette_shows_them() -> None:
+    def indexed(i: int) -> Image.Image:
+        image = Image.fromarray(picture(i, 24), mode="P")
+        image.putpalette([value for place in range(256) for value in (place, 255 - place, 7)])
+        return image
+
+    shown = np.stack([np.asarray(indexed(i).convert("RGB")) for i in range(8)]).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(read_items(indexed, channels=3).pixels(size=24), shown / 255, atol=1e-6)
+    with pytest.raises(InputError, match="shape"):
+        read_items(indexed)
+    with pytest.raises(InputError, match="Item 0 of the data set is in YCbCr, not in RGB"):
+        read_items(lambda i: indexed(i).convert("RGB").convert("YCbCr"), channels=3)
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (lambda i: picture(i) / np.float32(255) if i else picture(i), "Items 0 and 1 .* integers and floats"),
+        (lambda i: picture(i) > 128 if i == 5 else picture(i), "Items 0 and 5 .* integers and booleans"),
+        (lambda i: (picture(i) > 128).astype(np.int64), "8 of the first 8 items of the data set show nothing"),
+        (lambda i: np.array([["a"]]), "Item 0 of the data set has an image of <U1"),
+    ],
+)
+def test_items_whose_black_and_white_cannot_be_known_are_refused(image: Callable[[int], Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_items(image)
+
+
+def test_the_range_of_xrays_is_that_of_floats() -> None:
+    class Whole(Xray):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"img": picture(index, 6)[None]}
+
+    cohort = read_dataset(Whole(), attribute="sex", labels=["Edema"], min_patients_per_level=1)
+    np.testing.assert_allclose(cohort.pixels([0], size=6)[0, 0], picture(2, 6) / 255, atol=1e-6)
 
 
 def copies(image: np.ndarray) -> list[Image.Image]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,9 @@ def test_a_cache_of_colour_gives_what_the_files_give(tree: Path, tmp_path: Path)
     assert cached.pixels(few, size=16).shape == (5, 3, 16, 16)
     assert np.abs(cached.pixels(few, size=16) - cohort.pixels(few, size=16)).max() <= 0.5 / 255 + 1e-6
     assert cached.pixels(few, size=8).shape == (5, 3, 8, 8)
+    sent = pickle.loads(pickle.dumps(cached))
+    assert sent.source == cached.source
+    assert (sent.pixels(few, size=16) == cached.pixels(few, size=16)).all()
     grey = replace(cohort, channels=1)
     assert grey.pixels(few, size=16).shape == (5, 1, 16, 16)
     assert grey.fingerprint() != cohort.fingerprint()
@@ -165,6 +169,17 @@ def test_odir_is_an_eye_a_row_with_its_laterality(tmp_path: Path, kaggle: bool) 
     assert set(frame.loc[frame["lens dust"] == 1, "laterality"]) == {"right"}
     assert any("C is recorded of the patient" in step.reason for step in cohort.flow)
     assert any("low image quality" in step.reason for step in cohort.flow)
+
+
+def test_odir_leaves_out_eyes_of_no_patient(tmp_path: Path) -> None:
+    colours.odir5k(tmp_path, kaggle=True)
+    table = pd.read_csv(tmp_path / "full_df.csv", dtype=str)
+    table.loc[table["ID"].isin(["3", "5"]), "ID"] = ""
+    table.to_csv(tmp_path / "full_df.csv", index=False)
+    cohort = prepared("odir5k", tmp_path, "--label", "C", tmp_path / "out")
+    assert [(step.reason, step.excluded_images) for step in cohort.flow if step.step == "patient"] == [
+        ("no patient", 4)
+    ]
 
 
 def test_fitzpatrick17k_studies_the_skin_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

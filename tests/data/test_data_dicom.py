@@ -134,6 +134,12 @@ def test_depths_and_signs(tmp_path: Path, kind: type, bits: int) -> None:
     assert (np.diff(image.ravel()) >= 0).all()
 
 
+def test_a_high_bit_that_is_not_stated_is_the_usual_one(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(
+        read_dicom(write(tmp_path / "a.dcm", HighBit=None)), read_dicom(write(tmp_path / "b.dcm"))
+    )
+
+
 def test_padding_is_black_and_does_not_widen_the_window(tmp_path: Path) -> None:
     values = VALUES // 4 + 1000
     values[:, :4] = 4095
@@ -171,6 +177,8 @@ def test_jpeg_compression(tmp_path: Path) -> None:
         ({"Rows": 60000, "Columns": 60000}, "refused as a bomb"),
         ({"Rows": None}, "does not state its rows"),
         ({"PixelData": b"\x00" * 100}, "cannot be decoded"),
+        ({"HighBit": 15, "PixelData": (VALUES << 4).tobytes()}, "states the HighBit 15 for 12 stored bits, where 11"),
+        ({"HighBit": 10}, "states the HighBit 10 for 12 stored bits, where 11"),
         ({"WindowCenter": 1, "WindowWidth": 10, "VOILUTFunction": "CUBIC"}, "display transform"),
     ],
 )

@@ -444,6 +444,20 @@ def test_links_out_of_the_folder_are_named(tmp_path: Path) -> None:
         Cohort(frame, images, attributes=(), labels=()).pixels(size=16)
 
 
+@pytest.mark.parametrize("check", ["decode", "structure", "exists"])
+def test_a_link_to_itself_or_a_name_that_no_file_can_have_is_one_missing_file(tmp_path: Path, check: str) -> None:
+    table = pictures(tmp_path, [smooth(row, 200) for row in range(20)])
+    (tmp_path / "00.png").unlink()
+    (tmp_path / "00.png").symlink_to("00.png")
+    (tmp_path / "round").symlink_to("round")
+    wrong = ["00.png", "round/1.png", "n" * 5000 + ".png", "n" * 300]
+    table.loc[:3, "path"] = wrong
+    cohort = read(table, tmp_path, check=check, max_unreadable=0.2)
+    assert cohort.flow[-1].names == tuple(wrong)
+    assert "4 not there, 0 damaged" in cohort.flow[-1].reason
+    assert "not there (4)" in look_at(wrong, tmp_path).said
+
+
 def test_structure_refuses_what_the_reader_refuses_by_the_header(tmp_path: Path) -> None:
     for name, content in {
         "a.gif": b"GIF89a" + bytes(200),

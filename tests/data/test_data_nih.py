@@ -95,6 +95,36 @@ def test_official_lists_and_their_faults(tmp_path: Path) -> None:
     assert step.excluded_images == 6
 
 
+def test_an_official_list_that_names_no_image_is_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
+    names = [f"{patient:08d}_000.png" for patient in range(1, 25)]
+    lists = {"test_list.txt": names[16:], "train_val_list.txt": names[:16]}
+    for wrong in lists:
+        for name, own in lists.items():
+            (root / name).write_text("\n".join(own).replace(".png", ".jpg" if name == wrong else ".png"))
+        with pytest.raises(InputError, match=rf"None of the 24 images of the table is in .*{wrong}; .*--split drawn"):
+            prepare_nih(root)
+    assert len(prepare_nih(root, study=Study(split="drawn"))) == 24
+    # As Notepad saves it; then as PowerShell does.
+    for name, own in lists.items():
+        (root / name).write_text("\n".join(own), encoding="utf-8-sig")
+    assert set(prepare_nih(root).part("test").frame["image_id"]) == set(names[16:])
+    (root / "test_list.txt").write_text("\n".join(names[16:]), encoding="utf-16")
+    with pytest.raises(InputError, match=r"test_list\.txt is not in UTF-8"):
+        prepare_nih(root)
+
+
+def test_images_of_no_patient_are_not_of_one(tmp_path: Path) -> None:
+    root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
+    table = pd.read_csv(root / "Data_Entry_2017.csv", dtype=str)
+    table.loc[[0, 1, 2], "Patient ID"] = ["", " ", None]
+    table.to_csv(root / "Data_Entry_2017.csv", index=False)
+    cohort = prepare_nih(root)
+    step = next(step for step in cohort.flow if step.step == "patient")
+    assert (step.reason, step.excluded_images, len(cohort)) == ("no patient", 3, 21)
+    assert not any("conflicting" in one.level for one in cohort.raw)
+
+
 def test_two_versions_at_once(tmp_path: Path) -> None:
     root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
     tree(root, "Data_Entry_2017_v2020.csv", HEAD_2020)
@@ -180,6 +210,12 @@ def test_padchest(tmp_path: Path, layout: str) -> None:
     assert (first["age"], first["sex"], first["cardiomegaly"], first["pleural effusion"]) == (64.0, "male", 1.0, 1.0)
     assert cohort.pixels([0], size=8).max() == pytest.approx(63 * 400 / 65_535, abs=1e-4)
     assert "secreto" not in cohort.frame.to_csv()
+
+
+def test_padchest_looks_past_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    folder = padchest(tmp_path, row1={"ImageID": "n" * 300})
+    cohort = prepare_padchest(folder, study=Study(max_unreadable=0.1))
+    assert (len(cohort), max(step.excluded_images for step in cohort.flow if step.step == "readable")) == (17, 1)
 
 
 def test_padchest_edges(tmp_path: Path) -> None:

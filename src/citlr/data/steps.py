@@ -20,6 +20,7 @@ from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import fold
 from citlr.data.tables.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean
+from citlr.run.files import kind_of_path
 
 Uncertain = Literal["error", "ignore", "zeros", "ones"]
 Lateral = Literal["drop", "keep"]
@@ -79,8 +80,8 @@ def complete_suffixes(recorder: FlowRecorder, root: Path) -> None:
     bare = frame["path"].map(lambda path: Path(path).suffix.lower() not in SUFFIXES)
     completed: dict[int, str] = {}
     for row, path in frame.loc[bare, "path"].items():
-        if not (root / path).exists():
-            beside = [path + suffix for suffix in SUFFIXES if (root / (path + suffix)).is_file()]
+        if not kind_of_path(root / path):
+            beside = [path + suffix for suffix in SUFFIXES if kind_of_path(root / (path + suffix)) == "a file"]
             if len(beside) == 1:
                 completed[row] = beside[0]
     if completed:

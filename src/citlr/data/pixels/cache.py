@@ -160,9 +160,13 @@ class _Task:
             return False
         if len(table) != len(rows) or shard.shape != (len(rows), *self.shape):
             return False
-        pairs = zip(table["path"], shards.stamps_of(table), strict=True)
-        if any(stamp.changed(self.cohort.root / path) for path, stamp in pairs):
+        known = list(shards.stamps_of(table))
+        now = list(map(self._stamp, table["image_id"], table["path"], known))
+        if [stamp.digest for stamp in now] != [stamp.digest for stamp in known]:
             return False
+        if now != known:
+            # The same content in other files, as after a move: noted, so that it is not read at every opening.
+            shards.write_rows(self.place, number, table.assign(**pd.DataFrame(now)).to_dict("records"))
         return all(shards.pixel_digest(image) == digest for image, digest in zip(shard, table["pixels"], strict=True))
 
     def write(self, number: int, rows: range) -> None:
@@ -180,13 +184,13 @@ class _Task:
             for place, (image, row) in enumerate(done):
                 shard.put(place, image[None])
                 known.append(row)
-        shards.write_rows(self.place, number, known)
+        shards.write_rows(self.place, number, [row.to_dict() for row in known])
 
     def _decoded(self, named: tuple[str, str]) -> tuple[npt.NDArray[np.uint8], shards.Row]:
         """Give one image and what is known of it; black where it cannot be read or shows nothing."""
         image_id, path = named
         cohort, source = self.cohort, self.cohort.pixel_source
-        stamp = shards.Stamp.of(cohort.root / path) if isinstance(source, FolderPixels) else shards.Stamp()
+        stamp = self._stamp(image_id, path)
         try:
             if isinstance(source, FolderPixels):
                 seen = source.see(path, size=self.size, fit=cohort.fit)
@@ -199,3 +203,10 @@ class _Task:
         pixels = quantise(np.zeros_like(seen.image) if fault else seen.image).reshape(self.shape)
         remarks = ",".join(remark.name for remark in seen.remarks)
         return pixels, shards.Row(image_id, path, fault, stamp, shards.pixel_digest(pixels), seen.contrast, remarks)
+
+    def _stamp(self, image_id: str, path: str, known: shards.Stamp | None = None) -> shards.Stamp:
+        """Say what an image is by now; what is no file says so itself."""
+        source = self.cohort.pixel_source
+        if isinstance(source, FolderPixels):
+            return shards.Stamp.of(self.cohort.root / path, known)
+        return shards.Stamp(digest=source.fingerprint([image_id], [path]))

@@ -20,7 +20,7 @@ from citlr.data.pixels.shown import WHITE, Remark
 from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordered
 from citlr.data.pixels.survey import Look, Survey
 from citlr.errors import InputError, did_you_mean
-from citlr.run.files import require_regular
+from citlr.run.files import kind_of_path, require_regular
 
 Check = Literal["decode", "structure", "exists", "none"]
 CHECKS: tuple[Check, ...] = get_args(Check)
@@ -73,7 +73,7 @@ def _leave_out(recorder: FlowRecorder, root: Path, survey: Survey, *, max_unread
         return
     names = [survey.looks[row].name for row in faults]
     share = len(faults) / len(survey.looks)
-    missing = sum(not (root / name).exists() for name in names)
+    missing = sum(not kind_of_path(root / name) for name in names)
     blank = sum(not survey.looks[row].fault for row in faults)
     damaged = len(names) - missing - blank
     what = f"{missing} not there, {damaged} damaged or not an image, {blank} showing nothing"
@@ -128,7 +128,7 @@ def _structure(root: Path, path: str) -> Look:
 
 def _exists(root: Path, path: str) -> Look:
     file = require_regular(inside(root, path))
-    return Look(path, "" if file.is_file() else f"{file} is not there.")
+    return Look(path, "" if kind_of_path(file) else f"{file} is not there.")
 
 
 def _fault_or(probe: Callable[[Path, str], Look], root: Path, path: str) -> Look:

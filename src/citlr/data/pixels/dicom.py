@@ -183,6 +183,13 @@ def _plain_radiograph(header: Header) -> tuple[int, int]:
     allocated, stored = header.whole("BitsAllocated"), header.whole("BitsStored")
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
         raise InputError(f"{file} states {stored} of {allocated} bits a pixel; 1 to all of 8, 16 or 32 can be read.")
+    # No decoder looks at it: bits that lie elsewhere would be shown as noise.
+    highest = header.whole("HighBit", default=stored - 1)
+    if highest != stored - 1:
+        raise InputError(
+            f"{file} states the HighBit {highest} for {stored} stored bits, where {stored - 1} is due; write it with "
+            "its values in the lower bits."
+        )
     if header.whole("PixelRepresentation") not in (0, 1):
         raise InputError(f"{file} states a PixelRepresentation that is neither 0 nor 1.")
     return rows, columns

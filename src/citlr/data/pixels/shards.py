@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ class CachePixels:
 
     def __reduce__(self) -> tuple[type[CachePixels], tuple[object, ...]]:
         """Map the files anew in another process, rather than send pixels there."""
-        return type(self), (self.folder.absolute(), self.size, self.fit, self.key, self.places)
+        there = replace(self, folder=self.folder.absolute())
+        return type(self), tuple(getattr(there, one.name) for one in fields(self) if not one.name.startswith("_"))
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Read images (n, c, size, size); smaller sizes are made from the cached one, larger ones are refused."""
@@ -106,37 +108,39 @@ class CachePixels:
 class Stamp:
     """What a file was when it was decoded.
 
-    - `bytes`, `mtime_ns`: Its size, and when it was changed; -1 for what is no file.
+    - `bytes`, `mtime_ns`, `ctime_ns`, `inode`: What the system says of it; -1 for what is no file, and for what a cache
+      of an earlier version did not note.
+    - `digest`: Of its content; empty for what is no file.
     """
 
     bytes: int = -1
     mtime_ns: int = -1
     digest: str = ""
+    ctime_ns: int = -1
+    inode: int = -1
 
     @classmethod
-    def of(cls, file: Path) -> Stamp:
-        """Take the stamp of a file; an empty one where there is none."""
+    def of(cls, file: Path, known: Stamp | None = None) -> Stamp:
+        """Take the stamp of a file; an empty one where there is none.
+
+        Its content is not read where the system says that the file is the `known` one. A copy can keep size and mtime,
+        but no program can set ctime.
+        """
         try:
             status = file.stat()
             # A named pipe would be waited for.
-            return cls(status.st_size, status.st_mtime_ns, _content_digest(file)) if file.is_file() else cls()
+            if not stat.S_ISREG(status.st_mode):
+                return cls()
+            digest = "" if known is None else known.digest
+            now = cls(status.st_size, status.st_mtime_ns, digest, status.st_ctime_ns, status.st_ino)
+            return now if now == known else replace(now, digest=_content_digest(file))
         except OSError:
             return cls()
 
     def changed(self, file: Path) -> bool:
-        """Say whether the file is another one by now; one that is gone has not changed.
-
-        Content is compared only where the time differs and the size does not, as after a copy.
-        """
-        if self.bytes < 0:
-            return file.is_file()
-        try:
-            status = file.stat()
-            if status.st_size != self.bytes or not file.is_file():
-                return True
-            return status.st_mtime_ns != self.mtime_ns and _content_digest(file) != self.digest
-        except OSError:
-            return False
+        """Say whether the file is another one by now; one that is gone has not changed."""
+        now = Stamp.of(file, self)
+        return now.bytes >= 0 and now.digest != self.digest
 
 
 def _content_digest(file: Path) -> str:
@@ -181,10 +185,10 @@ class Row:
         return {**own, **own.pop("stamp")}
 
 
-def write_rows(folder: Path, number: int, rows: Sequence[Row]) -> None:
+def write_rows(folder: Path, number: int, rows: list[dict[Any, Any]]) -> None:
     """Write the table beside a shard, whole or not at all."""
     with atomic_write(rows_file(folder, number)) as temporary:
-        pq.write_table(pa.Table.from_pylist([row.to_dict() for row in rows]), temporary)
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
 def read_rows(folder: Path, number: int) -> pd.DataFrame:
@@ -200,8 +204,10 @@ def read_rows(folder: Path, number: int) -> pd.DataFrame:
 
 def stamps_of(rows: pd.DataFrame) -> Iterator[Stamp]:
     """Give the stamps in a table that `write_rows` wrote."""
-    for size, time, digest in zip(rows["bytes"], rows["mtime_ns"], rows["digest"], strict=True):
-        yield Stamp(int(size), int(time), str(digest))
+    names = [one.name for one in fields(Stamp)]
+    stated = rows.reindex(columns=names, fill_value=-1)
+    for values in zip(*(stated[name] for name in names), strict=True):
+        yield Stamp(*values)
 
 
 def content_key(plan: dict[str, Any], tables: Sequence[pd.DataFrame]) -> str:
@@ -217,7 +223,7 @@ def content_key(plan: dict[str, Any], tables: Sequence[pd.DataFrame]) -> str:
 class OpenCache:
     """A whole cache: its pixels, and one row per image that says what it was made of.
 
-    - `rows`: `image_id`, `path`, `fault` (empty where the image was read), `bytes`, `mtime_ns`, `digest`.
+    - `rows`: `image_id`, `path`, `fault` (empty where the image was read), and the stamp.
     """
 
     pixels: CachePixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,7 +80,8 @@ def inside(root: Path, path: str) -> Path:
 
 def leads_out(home: Path, file: Path) -> bool:
     """Say whether a link on the way to a file leads out of the image folder, given without links."""
-    return not file.resolve().is_relative_to(home)
+    # `resolve` raises at a link to itself, which the reader names.
+    return not Path(os.path.realpath(file)).is_relative_to(home)
 
 
 def digest_of(ids: Iterable[str], contents: Iterable[str]) -> str:

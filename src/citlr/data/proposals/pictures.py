@@ -15,6 +15,7 @@ from citlr.data.images import FORMATS, is_dicom
 from citlr.data.pixels.whole import whole_only
 from citlr.data.steps import SUFFIXES
 from citlr.errors import CitlrError, InputError
+from citlr.run.files import kind_of_path
 from citlr.text import shortened
 
 # Rows of which the file is looked for, and images that are opened.
@@ -92,9 +93,8 @@ def look_at(paths: Sequence[str], images: Path) -> Look:
     sides: Counter[tuple[int, int]] = Counter()
     coloured = 0
     for path in _some(paths, _IMAGES):
-        file = next(
-            (one for one in (images / path, *(images / (path + end) for end in SUFFIXES)) if one.is_file()), None
-        )
+        ends = ("", *SUFFIXES)
+        file = next((images / (path + end) for end in ends if kind_of_path(images / (path + end)) == "a file"), None)
         if file is None:
             kinds["not there"] += 1
             continue

@@ -63,7 +63,8 @@ def prepare_nih(
     wanted = _headers(file)
     frame = pick_columns(file, wanted, source=str(file))
     frame["image_id"] = raw_text(frame["image_id"])
-    frame["patient_id"] = "nih" + raw_text(frame["patient_id"]).str.zfill(5)
+    patient = raw_text(frame["patient_id"])
+    frame["patient_id"] = ("nih" + patient.str.zfill(5)).where(patient != "", "")
     frame["path"] = _paths(frame["image_id"], folder)
     add_sex(frame, study, source=file.name)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
@@ -72,6 +73,7 @@ def prepare_nih(
     _add_findings(frame, labels, file, allow_unknown=study.allow_unknown)
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     recorder = begin(frame, study, source, table=file.name)
+    recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
     _add_official(recorder.frame, folder, study)
     return complete(recorder, study, source, labels=labels, narrator=narrator)
 
@@ -109,22 +111,36 @@ def _add_findings(frame: pd.DataFrame, labels: tuple[str, ...], file: Path, *, a
 
 def _add_official(frame: pd.DataFrame, root: Path, study: Study) -> None:
     """Note the official split: the lists know train-and-validation and test; validation is drawn by patient."""
-    file = find_optional(root, ("test_list*.txt",), source=NAME)
+    file, others_file = (
+        find_optional(root, (pattern,), source=NAME) for pattern in ("test_list*.txt", "train_val_list*.txt")
+    )
     if file is None:
         return
-    tests = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
-    others_file = find_optional(root, ("train_val_list*.txt",), source=NAME)
-    others = None
+    is_test = _listed(frame, file, study)
+    inside = ~is_test
     if others_file is not None:
-        others = {line.strip() for line in others_file.read_text(encoding="utf-8").splitlines() if line.strip()}
-        both = sorted(tests & others)
+        inside = _listed(frame, others_file, study)
+        both = sorted(frame["image_id"][is_test & inside])
         if both:
             raise InputError(
                 f"{len(both)} images are in both {file.name} and {others_file.name}, the first: {both[0]}."
             )
-    is_test = frame["image_id"].isin(tests)
-    inside = ~is_test if others is None else frame["image_id"].isin(others)
     train, validation, _ = study.fractions
     share = validation / (train + validation) if train + validation > 0 else 0.0
     drawn = assign_splits(frame, fractions=(1.0 - share, share, 0.0), stratify="sex", seed=study.seed)
     frame["official_split"] = drawn.where(inside, "").mask(is_test, "test")
+
+
+def _listed(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
+    """Say which images a list names, one a line."""
+    try:
+        names = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not in UTF-8 ({error.reason}); save it so.") from error
+    found = frame["image_id"].isin([name.strip() for name in names])
+    if study.split != "drawn" and not found.any():
+        raise InputError(
+            f"None of the {len(frame)} images of the table is in {file}; give the list of these images, or have a "
+            "split drawn (--split drawn)."
+        )
+    return found

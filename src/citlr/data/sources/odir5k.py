@@ -51,6 +51,7 @@ def prepare_odir5k(
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",), covariates=covariates, channels=3)
     recorder = begin(frame, study, source, table=f"{file.name}, an eye each")
     recorder.keep(~words.map(lambda own: bool(own & UNUSABLE)), "quality", f"marked {', '.join(sorted(UNUSABLE))}")
+    recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
     of_patient = [name for name in labels if name in LABELS]
     if of_patient:
         recorder.remark(f"{', '.join(of_patient)} is recorded of the patient: a healthy fellow eye has it, too", [])
@@ -63,9 +64,10 @@ def _eyes(file: Path) -> pd.DataFrame:
     for side, (picture, keywords) in SIDES.items():
         wanted |= {f"{side} picture": picture, f"{side} keywords": keywords}
     patients = pick_columns(file, wanted, source=str(file))
-    patients["patient_id"] = "odir" + raw_text(patients["patient_id"]).str.replace(r"\.0+$", "", regex=True)
+    number = raw_text(patients["patient_id"]).str.replace(r"\.0+$", "", regex=True)
+    patients["patient_id"] = ("odir" + number).where(number != "", "")
     patients = patients.drop_duplicates(ignore_index=True)
-    twice = patients["patient_id"].duplicated()
+    twice = patients["patient_id"].duplicated() & (patients["patient_id"] != "")
     if twice.any():
         name = patients["patient_id"][twice].iloc[0].removeprefix("odir")
         raise InputError(f"{file} has several rows of the patient {name} that do not agree: leave one of them there.")

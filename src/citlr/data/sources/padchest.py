@@ -18,6 +18,7 @@ from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, cho
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import VIEW, raw_text, read_age, translate
 from citlr.errors import InputError
+from citlr.run.files import kind_of_path
 
 NAME = "PadChest"
 TABLES = Tables(
@@ -68,7 +69,7 @@ def _paths(frame: pd.DataFrame, root: Path) -> pd.Series:
     numbered = raw_text(frame["folder"]).str.replace(r"\.0$", "", regex=True) + "/" + names
     layouts = (numbered, "images/" + numbered, "images/" + names, names)
     for paths in layouts:
-        if any((root / path).is_file() for path in paths.head(50) if ".." not in path):
+        if any(kind_of_path(root / path) == "a file" for path in paths.head(50) if ".." not in path):
             return paths
     return numbered
 

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from PIL import Image, ImageOps
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.images import Fit, fit_square
 from citlr.data.pixels.checks import QUIET
-from citlr.data.pixels.colour import luminance
-from citlr.data.pixels.shown import NOTHING, Pixels, blank_fault, contrast
+from citlr.data.pixels.colour import as_rgb, luminance
+from citlr.data.pixels.shown import BLANK, NOTHING, Pixels, blank_fault, contrast
 from citlr.data.pixels.source import digest_of
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
@@ -29,6 +30,9 @@ from citlr.errors import InputError, did_you_mean
 # torchxrayvision scales every image to this range, in its own words "[-1024, 1024]".
 XRAY_RANGE = (-1024.0, 1024.0)
 IMAGE_KEYS = ("image", "img", "x", "pixels")
+_KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats"}
+# Items looked at before anything long starts: a wrong range makes all of them black.
+_FIRST = 16
 
 
 class ImageDataset(Protocol):
@@ -45,12 +49,12 @@ class ImageDataset(Protocol):
 class DatasetPixels:
     """Pixels out of a data set object, one caller at a time: few such objects can be read from several threads.
 
-    - `value_range` (float, float): The object's values for black and white.
+    - `ranges` (float, float): The values for black and white, by the kind of an item's numbers, as NumPy names it.
     """
 
     dataset: ImageDataset
     positions: dict[str, int] = field(repr=False)
-    value_range: tuple[float, float]
+    ranges: dict[str, tuple[float, float]]
     channels: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -58,30 +62,32 @@ class DatasetPixels:
         """Ask for the items, scale them to [0, 1] and resize them."""
         batch = np.empty((len(ids), self.channels, size, size), dtype=np.float32)
         for place, image_id in enumerate(ids):
-            index = self.positions[image_id]
-            with self._lock:
-                image, _ = _parts(self.dataset, index)
-            scaled = _scaled(image, self.value_range, index, self.channels)
-            fault = blank_fault(
-                f"Item {index} of the data set",
-                contrast(luminance(scaled.reshape(-1, *scaled.shape[-2:]))),
-                least=NOTHING,
-            )
+            scaled = self.item(image_id)
+            fault = blank_fault(f"Item {self.positions[image_id]} of the data set", _span(scaled), least=NOTHING)
             if fault:
                 raise InputError(f"{fault} Leave it out of the data set.")
             batch[place] = fit_square(scaled, size=size, fit=fit)
         return batch
 
+    def item(self, image_id: str) -> Pixels:
+        """Give one image at its own size, scaled to [0, 1]."""
+        return _scaled(self._array(image_id), self.ranges, self.positions[image_id], self.channels)
+
     def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
         """Ask for every item once: only its values say what it is."""
-        return digest_of([str(self.value_range), *ids], ["", *map(self._digest, ids)])
+        return digest_of([str(self.ranges), *ids], ["", *map(self._digest, ids)])
 
     def _digest(self, image_id: str) -> str:
-        with self._lock:
-            image, _ = _parts(self.dataset, self.positions[image_id])
+        image = self._array(image_id)
         text = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
         text.update(np.ascontiguousarray(image).tobytes())
         return text.hexdigest()
+
+    def _array(self, image_id: str) -> npt.NDArray[Any]:
+        index = self.positions[image_id]
+        with self._lock:
+            image, _ = _parts(self.dataset, index)
+        return _array(image, index, self.channels)
 
 
 def read_dataset(
@@ -103,6 +109,7 @@ def read_dataset(
     ----------
     dataset : ImageDataset
         Items are dictionaries with the image under `image`, `img`, `x` or `pixels`, or pairs (image, dictionary).
+        An image is a tensor, an array, or a Pillow image, which is read as it is shown.
     attribute : str
         The sensitive attribute: a key of the dictionaries, or a column of `csv`; `sex` is made of `sex_male` and
         `sex_female` where it has these.
@@ -111,8 +118,8 @@ def read_dataset(
     columns : mapping of str to str, optional
         Our names (`image_id`, `patient_id`, `age`, `view`, ...) to the object's.
     value_range : (float, float), optional
-        The object's values for black and white; without it (0, 255) for integers, (-1024, 1024) for torchxrayvision's
-        objects and (0, 1) for the others.
+        The object's values for black and white; without it, by each item's own numbers, (0, 255) for integers, (0, 1)
+        for booleans and floats, and (-1024, 1024) for floats of torchxrayvision's objects.
     narrator : Narrator
         Shows progress.
     **choices
@@ -134,7 +141,7 @@ def read_dataset(
         raise InputError(f"The data set ({type(dataset).__name__}) is empty.")
     renames = dict(columns or {})
     described = all(hasattr(dataset, name) for name in ("csv", "labels", "pathologies"))
-    frame = _xray_table(dataset) if described else _walk(dataset, narrator)
+    frame = _xray_table(dataset) if described else _walk(dataset, choices.get("channels", 1), narrator)
     for ours, theirs in (("patient_id", "patientid"), ("age", "age_years")):
         if ours not in renames and ours not in frame.columns and theirs in frame.columns:
             renames[ours] = theirs
@@ -154,10 +161,10 @@ def read_dataset(
         frame, images=Path(), attribute=attribute, labels=labels, columns=renames, check="none", **choices
     )
     positions = {str(name): index for index, name in enumerate(frame["image_id"])}
-    scale = value_range or (XRAY_RANGE if described else _guess_range(dataset))
-    if not scale[0] < scale[1]:
-        raise InputError(f"value_range={scale} is empty; give the values for black and white, the smaller first.")
-    return replace(cohort, source=DatasetPixels(dataset, positions, scale, cohort.channels))
+    pixels = DatasetPixels(dataset, positions, _ranges(value_range, xray=described), cohort.channels)
+    if not described:
+        _require_shown(pixels, cohort.frame["image_id"].tolist()[:_FIRST])
+    return replace(cohort, source=pixels)
 
 
 def _xray_table(dataset: Any) -> pd.DataFrame:
@@ -174,36 +181,50 @@ def _xray_table(dataset: Any) -> pd.DataFrame:
     return both
 
 
-def _walk(dataset: ImageDataset, narrator: Narrator) -> pd.DataFrame:
-    rows = []
+def _walk(dataset: ImageDataset, channels: int, narrator: Narrator) -> pd.DataFrame:
+    rows, kinds = [], dict[str, int]()
     with narrator.progress("read items", total=len(dataset)) as tick:
         for index in range(len(dataset)):
-            _, described = _parts(dataset, index)
+            image, described = _parts(dataset, index)
+            kinds.setdefault(_KINDS[_array(image, index, channels).dtype.kind], index)
             rows.append({str(key): _plain(value) for key, value in described.items()})
             tick(index + 1)
+    if len(kinds) > 1:
+        (one, first), (other, second) = list(kinds.items())[:2]
+        raise InputError(
+            f"Items {first} and {second} of the data set hold {one} and {other}, which have no range in common; give "
+            "all items one kind of numbers."
+        )
     return pd.DataFrame(rows)
 
 
-def _parts(dataset: ImageDataset, index: int) -> tuple[npt.NDArray[Any], Mapping[str, Any]]:
+def _parts(dataset: ImageDataset, index: int) -> tuple[Any, Mapping[str, Any]]:
     """Take one item apart into image and dictionary."""
     item = dataset[index]
     if isinstance(item, Mapping):
         key = next((name for name in IMAGE_KEYS if name in item), None)
         if key is None:
             raise InputError(f"Item {index} of the data set has no image.{did_you_mean('image', map(str, item))}")
-        return _array(item[key]), {name: value for name, value in item.items() if name != key}
+        return item[key], {name: value for name, value in item.items() if name != key}
     if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[1], Mapping):
-        return _array(item[0]), item[1]
+        return item[0], item[1]
     raise InputError(
         f"Item {index} of the data set is a {type(item).__name__}; a dictionary with an image, or a pair of an image "
         "and a dictionary, is needed."
     )
 
 
-def _array(image: Any) -> npt.NDArray[Any]:
-    """Give a tensor, an array or a Pillow image as an array."""
-    tensor = image.detach().cpu() if hasattr(image, "detach") else image
-    return np.asarray(tensor)
+def _array(image: Any, index: int, channels: int) -> npt.NDArray[Any]:
+    """Give a tensor, an array or a Pillow image as an array of numbers."""
+    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+        # The numbers of a palette are no grey values: a picture is what it shows, as a file of it would be.
+        shown, _ = as_rgb(ImageOps.exif_transpose(image), f"Item {index} of the data set", deep=False)
+        values = np.asarray(shown)
+        return values[..., 0] if channels == 1 and (values == values[..., :1]).all() else values
+    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    if array.dtype.kind not in _KINDS:
+        raise InputError(f"Item {index} of the data set has an image of {array.dtype}; numbers are due.")
+    return array
 
 
 def _plain(value: Any) -> Any:
@@ -211,12 +232,28 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and np.size(value) == 1 else value
 
 
-def _guess_range(dataset: ImageDataset) -> tuple[float, float]:
-    image, _ = _parts(dataset, 0)
-    return (0.0, 255.0) if image.dtype.kind in "iub" else (0.0, 1.0)
+def _ranges(stated: tuple[float, float] | None, *, xray: bool) -> dict[str, tuple[float, float]]:
+    if stated is not None:
+        if not stated[0] < stated[1]:
+            raise InputError(f"value_range={stated} is empty; give the values for black and white, the smaller first.")
+        return dict.fromkeys(_KINDS, stated)
+    return {"b": (0.0, 1.0), "i": (0.0, 255.0), "u": (0.0, 255.0), "f": XRAY_RANGE if xray else (0.0, 1.0)}
 
 
-def _scaled(image: npt.NDArray[Any], value_range: tuple[float, float], index: int, channels: int) -> Pixels:
+def _require_shown(pixels: DatasetPixels, ids: list[str]) -> None:
+    blank = [image_id for image_id in ids if not _span(pixels.item(image_id)) >= BLANK]
+    if 2 * len(blank) > len(ids):
+        raise InputError(
+            f"{len(blank)} of the first {len(ids)} items of the data set show nothing, the first: item "
+            f"{pixels.positions[blank[0]]}; give value_range as its values for black and white."
+        )
+
+
+def _span(scaled: Pixels) -> float:
+    return contrast(luminance(scaled.reshape(-1, *scaled.shape[-2:])))
+
+
+def _scaled(image: npt.NDArray[Any], ranges: dict[str, tuple[float, float]], index: int, channels: int) -> Pixels:
     plane = image[0] if image.ndim == 3 and image.shape[0] == 1 else image
     if channels > 1:
         # Pillow's images have their channels last.
@@ -231,7 +268,7 @@ def _scaled(image: npt.NDArray[Any], value_range: tuple[float, float], index: in
             f"Item {index} of the data set has an image of shape {image.shape}; (1, H, W) or (H, W) is due "
             "(channels=3 reads colour)."
         )
-    low, high = value_range
+    low, high = value_range = ranges[image.dtype.kind]
     scaled: Pixels = (plane.astype(np.float32) - np.float32(low)) / np.float32(high - low)
     # The comparison is false for NaN. A thousandth over the edge is rounding in a resize.
     if not (float(scaled.min()) >= -1e-3 and float(scaled.max()) <= 1.001):
