@@ -26,7 +26,6 @@ from citlr.exchange.closed import export_blind
 from citlr.generators.edits.composition import move_and_put_back
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.invariance.generator_error import Replicates
-from citlr.invariance.records import beyond
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 from citlr.predictors.specs import InputSpec
@@ -156,7 +155,7 @@ def test_what_moving_does_not_change_needs_no_margin(cohort: Cohort) -> None:
     rows = schema_rows(assess(exact, **SETTINGS.model_dump()))
     (found,) = measure_put_back(exact, settings=SETTINGS, replicates=None)
     assert (rows[0].verdict, found.turned.estimate) == ("dependence", 0.0)
-    assert not beyond(found.psi, found.mean_effect, SETTINGS.margin)
+    assert not rows[0].beyond(found.psi, found.mean_effect)
     evidence = Evidence(GateConfig(), None, Carried(SIDE, {}, ""), rows=rows, put_back=(found,))  # type: ignore[arg-type]
     assert [gate.passed for gate in gate_put_back(evidence)] == [True]
 

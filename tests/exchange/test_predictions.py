@@ -106,7 +106,7 @@ def test_without_originals_the_recorded_level_may_come_by_itself_or_not_at_all(t
     found = read_predictions(written(tmp_path, drawn.assign(recorded=own_level(table))))
     result = audit_predictions(found.responses, found.known, settings=settings)
     assert found.responses.original is None
-    assert result.quality.gates == ()
+    assert [gate.name for gate in result.quality.gates] == ["independent draws"]
     assert {cell["level"]: cell["patients"] for cell in result.cohort.counts} == {"F": 30, "M": 30}
     assert any("draw -1" in note for note in result.quality.notes)
     plain = read_predictions(written(tmp_path, drawn))
