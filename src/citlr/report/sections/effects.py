@@ -57,14 +57,15 @@ def _head_columns(result: AuditResult) -> list[Column]:
 def effects_table(result: AuditResult) -> Table:
     """Tabulate what the verdicts rest on."""
     confidence = level_percent(result.alpha)
+    squared = any(row.outcome == "probability" for row in result.tests)
     columns = [
         *_head_columns(result),
         Column("Verdict", "verdict"),
-        Column("psi", "number", f"with {confidence} interval"),
+        Column("psi", "number", f"{'mean square, ' if squared else ''}with {confidence} interval"),
         Column("Mean effect", "number", f"with {confidence} interval"),
         Column("Adjusted p", "number", "Holm, all tests"),
         Column("Equivalence p", "number", "inside the margin"),
-        Column("Margin", "number", "set beforehand"),
+        Column("Margin", "number", "of the effect and the root of psi" if squared else "set beforehand"),
         Column("Detectable", "number", f"with 80{NARROW}% power"),
     ]
     rows = []
