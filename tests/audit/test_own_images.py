@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 
 from citlr.audit.results.result import read_result
 from citlr.data.cohort import Cohort
+from citlr.data.flow import RawCount
 from citlr.data.images import encode_png
 from citlr.data.reading import read_cohort
 from citlr.data.redrawn import read_redrawn
@@ -167,6 +169,17 @@ def test_what_is_wrong_with_the_table_is_named(
     with pytest.raises(InputError) as refused:
         read_redrawn(file, cohort, attribute="sex", size=SIDE)
     assert said in str(refused.value)
+
+
+def test_a_level_is_named_as_the_cohort_or_its_table_names_it(brought: Path, cohort: Cohort) -> None:
+    pairs = [("male", "female"), ("female", "male"), ("M", "male"), ("F", "female"), ("?", "")]
+    crossed = replace(cohort, raw=tuple(RawCount("sex", raw, level, 1, 1) for raw, level in pairs))
+    table = pd.read_csv(brought / "counterfactuals.csv")
+    file = brought / "changed.csv"
+    for names in ({}, {"male": "M", "female": "F"}):
+        table.assign(level=table["level"].replace(names)).to_csv(file, index=False)
+        redrawn = read_redrawn(file, crossed, attribute="sex", size=SIDE)
+        assert redrawn["level"].tolist() == [Path(one).name.split("_")[-2] for one in redrawn["file"]]
 
 
 @pytest.mark.parametrize(

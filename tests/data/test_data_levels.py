@@ -150,6 +150,14 @@ def test_a_patient_has_one_value_of_what_cannot_change(name: str, two: tuple[str
     assert kept[name].iloc[0] == two[1]
 
 
+def test_a_raw_value_is_the_level_that_its_rule_names_whatever_its_patient_counts_as() -> None:
+    frame = table()
+    frame.loc[[0, 2], "sex"] = ["M", "F"]
+    cohort = read(frame, levels={"F": "female", "M": "male"}, conflicts="majority")
+    assert cohort.frame["sex"].tolist()[:4] == ["male", "male", "female", "female"]
+    assert {(one.raw, one.level) for one in cohort.raw} == {("F", "female"), ("M", "male")}
+
+
 def test_too_many_torn_patients_are_another_column_and_what_may_change_stays() -> None:
     frame = table()
     frame["sex"] = ["F", "M"] * (COUNT // 2)

@@ -95,6 +95,16 @@ def test_official_lists_and_their_faults(tmp_path: Path) -> None:
     assert step.excluded_images == 6
 
 
+def test_a_raw_value_is_not_named_by_the_first_patient_who_has_it(tmp_path: Path) -> None:
+    root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
+    text = (root / "Data_Entry_2017.csv").read_text().splitlines()
+    text[1:3] = [text[1].replace(",M,", ",F,"), text[2].replace(",2,22,", ",1,22,")]
+    (root / "Data_Entry_2017.csv").write_text("\n".join(text))
+    cohort = prepare_nih(root)
+    assert any("disagree" in step.reason for step in cohort.flow)
+    assert {(one.raw, one.level) for one in cohort.raw} == {("F", "female"), ("M", "male")}
+
+
 def test_two_versions_at_once(tmp_path: Path) -> None:
     root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
     tree(root, "Data_Entry_2017_v2020.csv", HEAD_2020)

@@ -149,7 +149,7 @@ def read_cohort(
     steps.identify(recorder, source=source)
     raw = {f"raw {name}": raw_text(recorder.frame[name]) for name in names}
     recorder.frame = recorder.frame.assign(**raw)
-    _read_attributes(recorder, roles, conflicts)
+    named = _read_attributes(recorder, roles, conflicts)
     _read_covariates(recorder, roles)
     steps.apply_keep(recorder, keep or {})
     for label in labels:
@@ -192,9 +192,6 @@ def read_cohort(
     kept = aside_covariates(recorder, covariates)
     for remark in recorder.remarks():
         narrator.say(f"Remark: {remark}.")
-    counted = raw_counts(
-        done, {name: raw[f"raw {name}"] for name in names if name not in roles.bins and not is_number(done[name])}
-    )
     return Cohort(
         done.drop(columns=[*raw, SIDE], errors="ignore"),
         root,
@@ -202,14 +199,16 @@ def read_cohort(
         labels=roles.labels,
         covariates=kept,
         flow=tuple(recorder.steps),
-        raw=counted,
+        raw=raw_counts(done, raw, named),
         fit=fit,
         white=white,
         channels=channels,
     )
 
 
-def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -> None:
+def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -> dict[str, dict[str, str]]:
+    """Read the attributes; give the levels that raw values were named, where they were."""
+    named = {}
     for name in roles.attributes:
         column = roles.columns[name]
         if name in roles.bins:
@@ -220,7 +219,10 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
         if name not in roles.bins and asked_as_number(recorder.frame[name], roles.rules(name), source=roles.source):
             read_number(recorder, name, source=roles.source, column=column)
             continue
-        name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
+        levels = name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
+        if name not in roles.bins:
+            named[name] = levels
+    return named
 
 
 def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:

@@ -40,7 +40,10 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
             f"'{source}' redraws none of the {len(known)} images of the test part ('{short(known.index[0])}' first): "
             "its image_id has to be that of the cohort's table."
         )
-    drawn["level"] = drawn["level"].replace({one.raw: one.level for one in cohort.raw if one.attribute == attribute})
+    written = {one.raw: one.level for one in cohort.raw if one.attribute == attribute and one.level}
+    # The name of a level means itself, also where a raw value of another level is written alike.
+    names = {*written.values(), *known}
+    drawn["level"] = drawn["level"].replace({raw: level for raw, level in written.items() if raw not in names})
     missing = known.index[~known.index.isin(drawn["image_id"])]
     if len(missing):
         raise InputError(

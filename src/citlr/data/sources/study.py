@@ -137,6 +137,7 @@ def begin(frame: pd.DataFrame, study: Study, source: Source, *, table: str) -> F
     """
     for name in source.attributes:
         if name in frame and name != "age_group":
+            frame[f"named_{name}"] = frame[name]
             _resolve_within(frame, name, study.conflicts)
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {table}")
@@ -165,7 +166,8 @@ def complete(
     attributes = chosen_attributes(study, source)
     # Counted on all rows of the table, before anything is left out.
     before = {name: raw_text(frame[f"raw_{name}"]) for name in source.attributes if f"raw_{name}" in frame}
-    levels = {name: frame.groupby(raw)[name].first() for name, raw in before.items()}
+    # As named before conflicts were resolved: the level of a patient may be another than that of his row.
+    levels = {name: dict(zip(raw, frame[f"named_{name}"], strict=True)) for name, raw in before.items()}
     _keep_views(recorder, study)
     _keep_ages(recorder, study, attributes)
     for name in attributes:

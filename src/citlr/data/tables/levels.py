@@ -11,7 +11,7 @@ import pandas as pd
 from citlr.data.flow import FlowRecorder
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
-from citlr.data.tables.vocabulary import UNKNOWN, Policy, resolve
+from citlr.data.tables.vocabulary import UNKNOWN, Policy, raw_text, resolve
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError, did_you_mean
 
@@ -49,8 +49,12 @@ def name_levels(
     source: str,
     column: str | None = None,
     conflicts: Policy = "drop",
-) -> None:
-    """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change."""
+) -> dict[str, str]:
+    """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change.
+
+    Gives the name of every raw value that is stated (`raw_text`).
+    """
+    written = raw_text(recorder.frame[attribute])
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
     require_printable(counts.index, f"{source}: a value of '{attribute}'")
@@ -71,10 +75,14 @@ def name_levels(
     if levels is None and UNKNOWN in names.values():
         stated = recorder.frame[attribute] != UNKNOWN
         recorder.keep(stated, attribute, f"{attribute}: not stated{listed(raw[~stated])}")
+        written = written[stated.to_numpy()]
+    # Before conflicts are resolved: the level of a patient may be another than that of his row.
+    named = dict(zip(written, recorder.frame[attribute], strict=True))
     if words is not None:
         resolve_patients(recorder, attribute, conflicts)
     else:
         _note_changing(recorder, attribute)
+    return named
 
 
 def _by_vocabulary(counts: pd.Series, words: Words | None, attribute: str, source: str) -> dict[str, str]:
