@@ -100,8 +100,43 @@ def test_what_is_not_stated_is_no_level_and_what_a_spreadsheet_broke_is_refused(
     assert read(table(sex=["F", "M", "?"])).levels("sex") == ("F", "M")
     with pytest.raises(InputError, match=r"'#REF!' \(16 images\), the error of a spreadsheet"):
         read(table(race=["White", "Asian", "#REF!"]), attribute="race")
-    with pytest.raises(InputError, match="which a spreadsheet has rounded"):
-        read(table(patient_id=["1.23457E+11", "1.23458E+11"]))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["1.23457E+11", "1.23458E+11"],
+        ["2.0230101e+17", "2.0230102e+17"],
+        ["2.0230101E17", "2e+17"],
+        [9.007199254740994e15, 9.007199254740996e15],
+        [2.0230101e17, 2.0230102e17],
+    ],
+)
+def test_identifiers_that_were_rounded_are_refused(tmp_path: Path, ids: Sequence[object]) -> None:
+    with pytest.raises(InputError, match=r"48 patients such as '.*', which a spreadsheet has rounded"):
+        read(table(patient_id=ids))
+    written = [int(float(one)) for one in ids]  # type: ignore[arg-type]
+    table(patient_id=written).to_excel(tmp_path / "t.xlsx", index=False)
+    if min(written) > 2**53:
+        with pytest.raises(InputError, match="which a spreadsheet has rounded"):
+            read(tmp_path / "t.xlsx")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_long_identifiers_beside_a_blank_are_those_of_the_file(tmp_path: Path, kind: str) -> None:
+    ids = [202301010000000000 + row // 2 for row in range(COUNT)]
+    frame = table().assign(patient_id=pd.array(ids, dtype="Int64"), edema=pd.array([0, 1] * 24, dtype="Int64"))
+    frame.loc[COUNT - 1, ["patient_id", "edema"]] = pd.NA
+    frame.loc[3, "edema"] = pd.NA
+    file = tmp_path / f"t.{kind}"
+    frame.to_csv(file, index=False) if kind == "csv" else frame.to_parquet(file)
+    cohort = read(file)  # type: ignore[arg-type]
+    assert cohort.frame["patient_id"].tolist() == [str(one) for one in ids[:-1]]
+    assert cohort.frame["edema"].isna().sum() == 1
+
+
+def test_identifiers_that_look_like_powers_of_ten_are_names() -> None:
+    assert read(table(patient_id=[f"{row}e{row:02d}" for row in range(24)])).frame["patient_id"].nunique() == 24
 
 
 def test_listed_levels_take_their_spellings_and_a_mapping_means_what_it_says() -> None:

@@ -192,6 +192,11 @@ def test_padchest(tmp_path: Path, layout: str) -> None:
     assert "secreto" not in cohort.frame.to_csv()
 
 
+def test_rounded_patients_of_a_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"PadChest has 1 patients such as '8\.4E\+35', which a spreadsheet"):
+        prepare_padchest(padchest(tmp_path, row1={"PatientID": "8.4E+35"}))
+
+
 def test_padchest_edges(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "row1": {"Labels": "['exclude']"},

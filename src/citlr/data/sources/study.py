@@ -20,6 +20,7 @@ from citlr.data.steps import Blank, read_labels, require_levels, require_own_fil
 from citlr.data.tables.bins import cut_bins
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
+from citlr.data.tables.printable import require_exact
 from citlr.data.tables.vocabulary import FRONTAL, RACES, SEX, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve, translate
 from citlr.errors import InputError, did_you_mean
 
@@ -163,6 +164,7 @@ def complete(
     frame["path"] = refuse_unsafe_paths(frame["path"], source=source.name)
     require_unique(frame["image_id"], source=source.name, what="image ids")
     require_own_files(frame, source=source.name)
+    require_exact(frame["patient_id"], source=source.name, what="patients")
     attributes = chosen_attributes(study, source)
     # Counted on all rows of the table, before anything is left out.
     before = {name: raw_text(frame[f"raw_{name}"]) for name in source.attributes if f"raw_{name}" in frame}

@@ -91,7 +91,8 @@ def _read_kind(
             taken = [place for place, name in enumerate(names) if keep(name)]
             written = [parquet.schema_arrow.names[place] for place in taken]
             table = parquet.schema_arrow.empty_table() if header_only else parquet.read(columns=written)
-            frame = table.select(written).to_pandas(ignore_metadata=True)
+            # Whole numbers beside blanks stay whole: as floats, identifiers above 2**53 would be rounded.
+            frame = table.select(written).to_pandas(ignore_metadata=True, integer_object_nulls=True)
             frame.columns = [names[place] for place in taken]
             return clean(frame, verbatim)
     if kind in WORKBOOKS:
@@ -146,8 +147,12 @@ def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[st
 
 
 def _cell(value: Any) -> str:
-    """Give a cell as the text that a CSV would hold; a workbook stores whole numbers as 50.0 as often as not."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """Give a cell as the text that a CSV would hold; a workbook stores whole numbers as 50.0 as often as not.
+
+    Above 2**53 they are rounded, and stay the floats that they are.
+    """
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return str(int(value)) if whole else str(value)
 
 
 def _nearest_file(file: Path) -> str:
