@@ -157,9 +157,9 @@ def read_cohort(
     if "age" not in names:
         _read_age(recorder, roles)
     root = Path(images)
+    steps.complete_suffixes(recorder, root)
     if lateral == "drop":
         steps.drop_lateral(recorder, root)
-    steps.complete_suffixes(recorder, root)
     require_channels(channels)
     white = drop_unreadable(
         recorder,

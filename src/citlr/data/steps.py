@@ -182,13 +182,14 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
     """
     frame = recorder.frame
     view = frame["view"].astype("string") if "view" in frame.columns else pd.Series(pd.NA, frame.index, dtype="string")
-    silent = view.isna() & ~frame["path"].str.lower().str.endswith(PLAIN_SUFFIXES)
+    silent = view.isna()
     if silent.any():
         from citlr.data.pixels.dicom import read_header
 
         paths: pd.Series = frame.loc[silent, "path"]
-        view = view.fillna(paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string"))
-        frame["view"] = view
+        stated = paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string")
+        if stated.notna().any():
+            frame["view"] = view = view.fillna(stated)
     side = view.fillna("").str.strip().str.lower().map(VIEW).fillna(UNKNOWN)
     recorder.keep(side != "lateral", "view", f"lateral view{listed(view[side == 'lateral'])}")
 
