@@ -175,6 +175,8 @@ WRONG: dict[str, tuple[Change, str]] = {
     "one draw": (lambda t: t[t["draw"] <= 0], "There is 1 draw"),
     "few patients": (lambda t: t[t["image_id"] < "030"], "15 recorded as 'F'"),
     "no patients": (lambda t: t.drop(columns="patient_id"), "--map patient_id=image_id"),
+    "a broken patient": (at(8, patient_id="#REF!"), "'patient_id' holds '#REF!' (1 images)"),
+    "a broken level": (at(8, level="#REF!"), "'level' holds '#REF!' (1 images)"),
     "a rounded patient": (at(8, patient_id="2.0230101e+17"), "1 cells of 'patient_id' such as '2.0230101e+17'"),
     "half a draw": (at(8, draw=0.5), "'0.5' as draw in row 9"),
     "a level left out": (at(8, level=""), "no level in row 9"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,12 +57,6 @@ def name_levels(
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
     require_printable(counts.index, f"{source}: a value of '{attribute}'")
-    broken = [value for value in map(str, counts.index) if re.fullmatch(r"#[A-Z/0]+[!?]", value)]
-    if broken:
-        raise InputError(
-            f"{source}: '{attribute}' holds '{broken[0]}' ({int(counts[broken[0]])} images), the error of a "
-            "spreadsheet's formula; mend the formula, and save the table again."
-        )
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
         names = _by_vocabulary(counts, words, attribute, source)

@@ -1,7 +1,8 @@
-"""Names and values as they come in: refused with characters that do not show; identifiers, where they were rounded."""
+"""Names and values as they come in: refused with characters that do not show; what a program broke."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -35,3 +36,14 @@ def require_exact(identifiers: pd.Series, *, source: str, what: str) -> None:
             f"{source} has {len(rounded)} {what} such as '{rounded.iloc[0]}', which a spreadsheet has rounded, or "
             "another program that takes them for numbers, so that several may be one; export the column as text."
         )
+
+
+def require_no_error(cells: pd.Series, *, source: str) -> None:
+    """Refuse what a spreadsheet writes where a formula fails, such as `#REF!`."""
+    for value in cells.dropna().unique():
+        if isinstance(value, str) and re.fullmatch(r"#[A-Z/0]+[!?]", value):
+            rows = cells.index[cells == value]
+            raise InputError(
+                f"{source}: '{cells.name}' holds '{value}' ({len(rows)} images), the error of a spreadsheet's formula, "
+                f"in row {rows[0] + 1} first; mend the formula, and save the table again."
+            )
