@@ -156,6 +156,7 @@ def at(row: int, **cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (at(3, path="../cohort.csv"), "the first in row 4"),
         (at(3, path="cohort.csv"), "is no PNG or JPEG"),
         (lambda t: t.assign(path=t["path"].where(t.index != 3, t["path"][2])), "in row 4 for the second time"),
+        (lambda t: at(3, path=f"./{t['path'][2]}")(t), "in row 4 for the second time"),
         (at(3, path=""), "no path in row 4"),
         (at(3, draw="x"), "'x' as draw in row 4"),
         (at(3, level=""), "no level in row 4"),

@@ -226,6 +226,18 @@ def test_ages_and_their_groups_are_one_reading() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bins": {"agee": [40]}}, "`bins` names 'agee', which is no attribute here. Did you mean 'age'"),
+        ({"levels": {"age": ["30", "50"], "seks": ["F"]}}, "`levels` names 'seks', which is no attribute here"),
+    ],
+)
+def test_a_misspelt_attribute_is_not_ignored(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(table(age=[30, 50]), attribute="age", **changes)
+
+
 def test_names_of_groups_are_true_and_differ() -> None:
     numbers = pd.Series([0.2, 0.5, 18.4, 18.5, 24.9, 25.0], name="bmi")
     named = cut_bins(numbers, [0.5, 18.5, 25], source="t.csv").tolist()

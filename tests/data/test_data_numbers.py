@@ -169,6 +169,16 @@ def test_bad_levels_of_a_configuration(levels: Any, said: str) -> None:
         settings(levels=levels)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("fractions", (0.3, 0.2, 0.5)), ("split_seed", 7), ("max_unreadable", 0.5), ("fit", "crop")]
+)
+def test_what_a_prepared_cohort_has_settled_is_not_set_in_vain(tmp_path: Path, key: str, value: object) -> None:
+    read(years()).to_parquet(tmp_path / "cohort.parquet")
+    asked = settings(table=tmp_path / "cohort.parquet", images=None, levels=[30, 50, 70], **{key: value})
+    with pytest.raises(InputError, match=f"cohort.{key} cannot be set for the prepared cohort"):
+        audited_cohort(asked, narrator=QUIET)
+
+
 def test_a_prepared_cohort_is_audited_by_its_ages(tmp_path: Path) -> None:
     whole = read(years())
     whole.to_parquet(tmp_path / "cohort.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def _with_files(drawn: pd.DataFrame, table: Path, size: int, cohort: Cohort) -> 
     if len(blank):
         raise InputError(f"'{source}' has no path in {row_of(blank[0])} ({len(blank)} rows): fill it in.")
     paths = refuse_unsafe_paths(drawn["path"], source=source)
-    twice = paths.index[paths.duplicated()]
+    twice = paths.index[paths.map(posixpath.normpath).duplicated()]
     if len(twice):
         raise InputError(
             f"'{source}' names the file '{short(paths[twice[0]])}' twice, in {row_of(twice[0])} for the second time "

@@ -29,15 +29,13 @@ def levels_of(levels: Any, attribute: str, attributes: Sequence[str]) -> Any:
         raise InputError(
             f"`levels` is {str(levels)[:80]!r}; map every attribute to its levels, or give a list of them."
         )
-    if attribute in levels:
-        return levels[attribute]
     flat = all(isinstance(value, str) for value in levels.values())
-    if len(attributes) == 1 and flat:
+    if len(attributes) == 1 and flat and attribute not in levels:
         return levels
     for name in levels:
         if name not in attributes:
             raise InputError(f"`levels` names '{name}', which is no attribute here.{did_you_mean(name, attributes)}")
-    return None
+    return levels.get(attribute)
 
 
 def name_levels(
