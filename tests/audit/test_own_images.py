@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,20 @@ from as_user import citlr
 from pages import ROOT, commands, python
 from PIL import Image
 
+from citlr.audit.on_disk import read_counterfactuals
 from citlr.audit.results.result import read_result
 from citlr.data.cohort import Cohort
+from citlr.data.flow import RawCount
 from citlr.data.images import encode_png
 from citlr.data.reading import read_cohort
 from citlr.data.redrawn import read_redrawn
 from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
+from citlr.generators.on_disk import ImagesOnDisk
+from citlr.generators.request import Request
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
+from citlr.run.files import digest_or_missing
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.world import PhantomWorld
 
@@ -150,6 +156,7 @@ def at(row: int, **cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (at(3, path="../cohort.csv"), "the first in row 4"),
         (at(3, path="cohort.csv"), "is no PNG or JPEG"),
         (lambda t: t.assign(path=t["path"].where(t.index != 3, t["path"][2])), "in row 4 for the second time"),
+        (lambda t: at(3, path=f"./{t['path'][2]}")(t), "in row 4 for the second time"),
         (at(3, path=""), "no path in row 4"),
         (at(3, draw="x"), "'x' as draw in row 4"),
         (at(3, level=""), "no level in row 4"),
@@ -169,6 +176,17 @@ def test_what_is_wrong_with_the_table_is_named(
     assert said in str(refused.value)
 
 
+def test_a_level_is_named_as_the_cohort_or_its_table_names_it(brought: Path, cohort: Cohort) -> None:
+    pairs = [("male", "female"), ("female", "male"), ("M", "male"), ("F", "female"), ("?", "")]
+    crossed = replace(cohort, raw=tuple(RawCount("sex", raw, level, 1, 1) for raw, level in pairs))
+    table = pd.read_csv(brought / "counterfactuals.csv")
+    file = brought / "changed.csv"
+    for names in ({}, {"male": "M", "female": "F"}):
+        table.assign(level=table["level"].replace(names)).to_csv(file, index=False)
+        redrawn = read_redrawn(file, crossed, attribute="sex", size=SIDE)
+        assert redrawn["level"].tolist() == [Path(one).name.split("_")[-2] for one in redrawn["file"]]
+
+
 @pytest.mark.parametrize(
     ("side", "said"), [((64, 64), "set generator.size to 64"), ((32, 24), "redrawn images are squares")]
 )
@@ -180,6 +198,67 @@ def test_an_image_of_another_size_is_not_shrunk_in_silence(
     at(3, path="redrawn/odd.png")(pd.read_csv(brought / "counterfactuals.csv")).to_csv(file, index=False)
     with pytest.raises(InputError, match=said):
         read_redrawn(file, cohort, attribute="sex", size=SIDE)
+
+
+def deep_images(folder: Path, bits: int, redrawn_bits: int, check: str = "decode") -> tuple[Cohort, Path]:
+    """Forty images of some bits (8 in an 8-bit file, more in a 16-bit one), redrawn as themselves in others."""
+    shades = np.random.default_rng(0).random((40, SIDE, SIDE))
+    rows = []
+    for number, shade in enumerate(shades):
+        files = {
+            f"{number}.png": bits,
+            **{f"{number}{level}{draw}.png": redrawn_bits for level in "FM" for draw in (0, 1)},
+        }
+        for name, depth in files.items():
+            values = np.round(shade * (2**depth - 1)).astype(np.uint8 if depth == 8 else np.uint16)
+            Image.fromarray(values).save(folder / name)
+        rows += [(f"{number}.png", level, draw, f"{number}{level}{draw}.png") for level in "FM" for draw in (0, 1)]
+    pd.DataFrame(rows, columns=["image_id", "level", "draw", "path"]).to_csv(folder / "redrawn.csv", index=False)
+    table = pd.DataFrame({"path": [f"{number}.png" for number in range(40)], "patient_id": range(40)})
+    table = table.assign(sex=["F", "M"] * 20, edema=[0, 1, 1, 0] * 10)
+    usual = {"images": folder, "attribute": "sex", "labels": ["edema"], "min_patients_per_level": 1}
+    return read_cohort(table, check=check, **usual), folder / "redrawn.csv"
+
+
+@pytest.mark.parametrize(("bits", "check"), [(8, "decode"), (12, "decode"), (12, "exists"), (16, "decode")])
+def test_a_redrawn_image_is_scaled_as_its_original(tmp_path: Path, bits: int, check: str) -> None:
+    cohort, table = deep_images(tmp_path, bits, bits, check)
+    drawn = read_counterfactuals(table, cohort, attribute="sex", size=SIDE)
+    first = drawn.main.read(0)
+    np.testing.assert_allclose(first.drawn[0, 0, 0, 0], cohort.pixels([0], size=SIDE)[0, 0], atol=1 / 500)
+    drawn.generator.save(tmp_path / "saved")
+    kept = ImagesOnDisk.load(tmp_path / "saved")
+    assert (kept.white, kept.fingerprint()) == (cohort.white, drawn.generator.fingerprint())
+    other = ImagesOnDisk(kept.index, attribute="sex", size=SIDE, white=1023)
+    assert other.fingerprint() != kept.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("bits", "redrawn", "said"),
+    [
+        (8, 12, "4,095 as white by their values, and 65,535 is white in the cohort, so that they would be too dark"),
+        (16, 12, "4,095 as white by their values, and 65,535 is white in the cohort, so that they would be too dark"),
+        (12, 16, "65,535 as white by their values, and 4,095 is white in the cohort, so that they would be cut"),
+    ],
+)
+def test_redrawn_images_of_another_depth_than_their_originals_are_refused(
+    tmp_path: Path, bits: int, redrawn: int, said: str
+) -> None:
+    cohort, table = deep_images(tmp_path, bits, redrawn)
+    with pytest.raises(InputError, match=said):
+        read_redrawn(table, cohort, attribute="sex", size=SIDE)
+
+
+def test_one_image_above_the_white_of_the_originals_is_not_cut(tmp_path: Path) -> None:
+    cohort, table = deep_images(tmp_path, 12, 12)
+    index = read_redrawn(table, cohort, attribute="sex", size=SIDE)
+    bright = np.full((SIDE, SIDE), 5000, dtype=np.uint16)
+    Image.fromarray(bright).save(index["file"][0])
+    index.loc[0, "sha256"] = digest_or_missing(Path(index["file"][0]))
+    generator = ImagesOnDisk(index, attribute="sex", size=SIDE, white=cohort.white)
+    request = Request(("sex",), ("F", "M"), draws=2)
+    with pytest.raises(InputError, match="values up to 5,000, and in its original 4,095 is white"):
+        generator.redraw(cohort.pixels(size=SIDE), cohort.frame, request)
 
 
 @pytest.mark.parametrize(

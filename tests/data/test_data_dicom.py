@@ -589,13 +589,29 @@ def test_dicom_is_known_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "b.png").rename(tmp_path / "b.dcm")
     with pytest.raises(InputError, match="not a DICOM file"):
         read_image(tmp_path / "b.dcm")
-    # A lateral view without a suffix is left out by its header, too.
+
+
+@pytest.mark.parametrize(("written", "suffix"), [("", ""), (".png", ".png"), ("", ".dcm"), (".jpg", ".jpg")])
+@pytest.mark.parametrize("check", ["decode", "none"])
+def test_a_lateral_view_is_left_out_by_its_header_whatever_the_file_is_called(
+    tmp_path: Path, written: str, suffix: str, check: Any
+) -> None:
     rows = []
     for patient in range(8):
-        write(tmp_path / f"p{patient}", ViewPosition="LL" if patient < 2 else "PA")
-        rows.append({"path": f"p{patient}", "patient_id": f"p{patient}", "sex": "fm"[patient % 2], "e": 0})
-    cohort = read_cohort(pd.DataFrame(rows), images=tmp_path, attribute="sex", labels=["e"], min_patients_per_level=0)
+        write(tmp_path / f"p{patient}{suffix}", ViewPosition="LL" if patient < 2 else "PA")
+        rows.append({"path": f"p{patient}{written}", "patient_id": f"p{patient}", "sex": "fm"[patient % 2], "e": 0})
+    options: dict[str, Any] = {"images": tmp_path, "attribute": "sex", "labels": ["e"], "min_patients_per_level": 0}
+    cohort = read_cohort(pd.DataFrame(rows), **options, check=check)
     assert len(cohort) == 6
+    assert cohort.frame["path"].tolist() == [f"p{patient}{suffix}" for patient in range(2, 8)]
+
+
+def test_pictures_that_state_no_view_get_no_column_of_views(tmp_path: Path) -> None:
+    table = folder_of_dicoms(tmp_path)
+    for path in table["path"]:
+        Image.fromarray((VALUES // 16).astype(np.uint8)).save(tmp_path / f"{path}.png")
+    options: dict[str, Any] = {"images": tmp_path, "attribute": "sex", "labels": ["edema"], "min_patients_per_level": 1}
+    assert "view" not in read_cohort(table.assign(path=table["path"] + ".png"), **options).frame
 
 
 @pytest.mark.parametrize("check", ["decode", "structure"])

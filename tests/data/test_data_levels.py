@@ -100,8 +100,43 @@ def test_what_is_not_stated_is_no_level_and_what_a_spreadsheet_broke_is_refused(
     assert read(table(sex=["F", "M", "?"])).levels("sex") == ("F", "M")
     with pytest.raises(InputError, match=r"'#REF!' \(16 images\), the error of a spreadsheet"):
         read(table(race=["White", "Asian", "#REF!"]), attribute="race")
-    with pytest.raises(InputError, match="which a spreadsheet has rounded"):
-        read(table(patient_id=["1.23457E+11", "1.23458E+11"]))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["1.23457E+11", "1.23458E+11"],
+        ["2.0230101e+17", "2.0230102e+17"],
+        ["2.0230101E17", "2e+17"],
+        [9.007199254740994e15, 9.007199254740996e15],
+        [2.0230101e17, 2.0230102e17],
+    ],
+)
+def test_identifiers_that_were_rounded_are_refused(tmp_path: Path, ids: Sequence[object]) -> None:
+    with pytest.raises(InputError, match=r"48 patients such as '.*', which a spreadsheet has rounded"):
+        read(table(patient_id=ids))
+    written = [int(float(one)) for one in ids]  # type: ignore[arg-type]
+    table(patient_id=written).to_excel(tmp_path / "t.xlsx", index=False)
+    if min(written) > 2**53:
+        with pytest.raises(InputError, match="which a spreadsheet has rounded"):
+            read(tmp_path / "t.xlsx")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_long_identifiers_beside_a_blank_are_those_of_the_file(tmp_path: Path, kind: str) -> None:
+    ids = [202301010000000000 + row // 2 for row in range(COUNT)]
+    frame = table().assign(patient_id=pd.array(ids, dtype="Int64"), edema=pd.array([0, 1] * 24, dtype="Int64"))
+    frame.loc[COUNT - 1, ["patient_id", "edema"]] = pd.NA
+    frame.loc[3, "edema"] = pd.NA
+    file = tmp_path / f"t.{kind}"
+    frame.to_csv(file, index=False) if kind == "csv" else frame.to_parquet(file)
+    cohort = read(file)  # type: ignore[arg-type]
+    assert cohort.frame["patient_id"].tolist() == [str(one) for one in ids[:-1]]
+    assert cohort.frame["edema"].isna().sum() == 1
+
+
+def test_identifiers_that_look_like_powers_of_ten_are_names() -> None:
+    assert read(table(patient_id=[f"{row}e{row:02d}" for row in range(24)])).frame["patient_id"].nunique() == 24
 
 
 def test_listed_levels_take_their_spellings_and_a_mapping_means_what_it_says() -> None:
@@ -150,6 +185,14 @@ def test_a_patient_has_one_value_of_what_cannot_change(name: str, two: tuple[str
     assert kept[name].iloc[0] == two[1]
 
 
+def test_a_raw_value_is_the_level_that_its_rule_names_whatever_its_patient_counts_as() -> None:
+    frame = table()
+    frame.loc[[0, 2], "sex"] = ["M", "F"]
+    cohort = read(frame, levels={"F": "female", "M": "male"}, conflicts="majority")
+    assert cohort.frame["sex"].tolist()[:4] == ["male", "male", "female", "female"]
+    assert {(one.raw, one.level) for one in cohort.raw} == {("F", "female"), ("M", "male")}
+
+
 def test_too_many_torn_patients_are_another_column_and_what_may_change_stays() -> None:
     frame = table()
     frame["sex"] = ["F", "M"] * (COUNT // 2)
@@ -161,26 +204,38 @@ def test_too_many_torn_patients_are_another_column_and_what_may_change_stays() -
 
 
 def test_ages_and_their_groups_are_one_reading() -> None:
-    ages = ["060Y", "480M", "39.9", "155", "89+", ">89", "60+", "59 years"]
+    ages = ["060Y", "040Y", "39.9", "27", "89+", ">89", "60+", "59 years"]
     frame = table(PatientAge=ages)
     columns = {"age_group": "PatientAge", "age": "PatientAge"}
     cohort = read(frame, attribute="age_group", bins={"age_group": [40, 60]}, columns=columns)
-    right = {60.0: "60+", 40.0: "40-59", 39.9: "0-39", 90.0: "60+", 59.0: "40-59"}
+    right = {60.0: "60+", 40.0: "40-59", 39.9: "0-39", 27.0: "0-39", 90.0: "60+", 59.0: "40-59"}
     assert cohort.frame["age"].notna().all()
     assert {(age, right[age]) for age in cohort.frame["age"]} == set(
         zip(cohort.frame["age"], cohort.frame["age_group"], strict=True)
     )
-    assert "no age_group (6 blank)" in reasons(cohort)
     assert {one.images_before for one in cohort.raw} <= {6}
     above = read(frame, attribute="age_group", bins={"age_group": [40, 95]}, columns=columns)
     # Nobody knows on which side of 95 the open-ended ages are.
-    assert set(above.frame["age"]) == {60.0, 40.0, 39.9, 59.0}
+    assert set(above.frame["age"]) == {60.0, 40.0, 39.9, 27.0, 59.0}
+    assert "age_group: above 120 years, or only known to be above a bound" in reasons(above)
     with pytest.raises(InputError, match="no age, the first in row 1: '45,5'"):
         read(table(age_group=["45,5", "60"]), attribute="age_group", bins={"age_group": [40]})
     assert set(read(table(weight=["155", "60"]), attribute="weight", bins={"weight": [100]}).frame["weight"]) == {
         "0-99",
         "100+",
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bins": {"agee": [40]}}, "`bins` names 'agee', which is no attribute here. Did you mean 'age'"),
+        ({"levels": {"age": ["30", "50"], "seks": ["F"]}}, "`levels` names 'seks', which is no attribute here"),
+    ],
+)
+def test_a_misspelt_attribute_is_not_ignored(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(table(age=[30, 50]), attribute="age", **changes)
 
 
 def test_names_of_groups_are_true_and_differ() -> None:

@@ -125,6 +125,16 @@ def test_images_of_no_patient_are_not_of_one(tmp_path: Path) -> None:
     assert not any("conflicting" in one.level for one in cohort.raw)
 
 
+def test_a_raw_value_is_not_named_by_the_first_patient_who_has_it(tmp_path: Path) -> None:
+    root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
+    text = (root / "Data_Entry_2017.csv").read_text().splitlines()
+    text[1:3] = [text[1].replace(",M,", ",F,"), text[2].replace(",2,22,", ",1,22,")]
+    (root / "Data_Entry_2017.csv").write_text("\n".join(text))
+    cohort = prepare_nih(root)
+    assert any("disagree" in step.reason for step in cohort.flow)
+    assert {(one.raw, one.level) for one in cohort.raw} == {("F", "female"), ("M", "male")}
+
+
 def test_two_versions_at_once(tmp_path: Path) -> None:
     root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
     tree(root, "Data_Entry_2017_v2020.csv", HEAD_2020)
@@ -216,6 +226,11 @@ def test_padchest_looks_past_a_name_that_no_file_can_have(tmp_path: Path) -> Non
     folder = padchest(tmp_path, row1={"ImageID": "n" * 300})
     cohort = prepare_padchest(folder, study=Study(max_unreadable=0.1))
     assert (len(cohort), max(step.excluded_images for step in cohort.flow if step.step == "readable")) == (17, 1)
+
+
+def test_rounded_patients_of_a_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"PadChest has 1 patients such as '8\.4E\+35', which a spreadsheet"):
+        prepare_padchest(padchest(tmp_path, row1={"PatientID": "8.4E+35"}))
 
 
 def test_padchest_edges(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
+from citlr.data.proposals.columns import describe_columns
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError
 
@@ -90,6 +91,44 @@ def test_bad_input_is_one_sentence(ages: list[Any], levels: Any, column: str, sa
     assert str(refused.value).count(". ") <= 1
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "groups": {"attribute": "age", "bins": {"age": [24, 60]}},
+    "a covariate": {"covariates": ["age"]},
+    "carried along": {},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("ages", "column", "said"),
+    [
+        ([month % 216 for month in range(240)], "age_months", "the column 'age_months' says 'months'"),
+        ([age * 12 for age in years()], "age", "holds 2.. ages above 120"),
+        (["030M", *years()], "age", "mixes ages with a unit \\('030M' first, 1 images\\) and without"),
+    ],
+)
+def test_ages_are_asked_for_one_unit_in_every_part_that_they_play(
+    way: str, ages: list[Any], column: str, said: str
+) -> None:
+    table = study(ages, column).assign(sex=["FFMM"[row % 4] for row in range(len(ages))])
+    usual = {"images": ".", "attribute": "sex", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    with pytest.raises(InputError, match=said):
+        read_cohort(table, columns={"age": column}, **{**usual, **WAYS[way]})
+    (described,) = [one for one in describe_columns(table) if one.name == column]
+    assert described.kind != "age"
+
+
+def test_an_age_above_120_is_no_blank() -> None:
+    table = study([*years(), 414, None]).assign(sex=["FFMM"[row % 4] for row in range(242)])
+    usual = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    cohort = read_cohort(table, attribute="age", bins={"age": [50]}, **usual)
+    left_out = {step.reason: step.excluded_images for step in cohort.flow if step.excluded_images}
+    assert left_out == {"age: above 120 years, or only known to be above a bound": 1, "no age (1 blank)": 1}
+    held = read_cohort(table, attribute="sex", covariates=["age"], **usual)
+    assert held.frame["age"].isna().sum() == 2
+    assert "1 ages above 120 years count as not stated" in [step.reason for step in held.flow]
+
+
 def test_a_few_typing_errors_and_open_ages_are_left_out_and_told() -> None:
     cohort = read([*years(), 414, "89+"])
     assert len(cohort) == 241
@@ -128,6 +167,16 @@ def test_a_grid_is_the_values_that_it_means() -> None:
 def test_bad_levels_of_a_configuration(levels: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         settings(levels=levels)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("fractions", (0.3, 0.2, 0.5)), ("split_seed", 7), ("max_unreadable", 0.5), ("fit", "crop")]
+)
+def test_what_a_prepared_cohort_has_settled_is_not_set_in_vain(tmp_path: Path, key: str, value: object) -> None:
+    read(years()).to_parquet(tmp_path / "cohort.parquet")
+    asked = settings(table=tmp_path / "cohort.parquet", images=None, levels=[30, 50, 70], **{key: value})
+    with pytest.raises(InputError, match=f"cohort.{key} cannot be set for the prepared cohort"):
+        audited_cohort(asked, narrator=QUIET)
 
 
 def test_a_prepared_cohort_is_audited_by_its_ages(tmp_path: Path) -> None:

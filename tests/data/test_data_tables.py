@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import re
+import zipfile
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 
@@ -124,6 +127,63 @@ def test_typed_tables_are_read_as_text_ones_are(tmp_path: Path, kind: str) -> No
     double.to_parquet(file) if kind == "parquet" else double.to_excel(file, index=False)
     with pytest.raises(InputError, match="the column 'sex' more than once"):
         read_table(file)
+
+
+def workbook(file: Path, *changes: tuple[int, str, object], rows: int = 6) -> Path:
+    """A workbook as a script writes it, with cells changed: the row below the header and the column."""
+    names = ("path", "patient_id", "sex", "edema", "note")
+    table = [[f"{row}.png", f"p{row}", "FM"[row % 2], row // 2 % 2, "x"] for row in range(rows)]
+    for row, name, value in changes:
+        table[row][names.index(name)] = value
+    book = openpyxl.Workbook()
+    for cells in ([*names], *table):
+        book.active.append(cells)
+    book.save(file)
+    return file
+
+
+WANTED = {name: name for name in ("path", "patient_id", "sex", "edema")}
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "csv"])
+@pytest.mark.parametrize("name", WANTED)
+@pytest.mark.parametrize("error", ["#DIV/0!", "#REF!", "#NAME?"])
+def test_the_error_of_a_formula_is_no_blank_and_no_name(tmp_path: Path, kind: str, name: str, error: str) -> None:
+    file = workbook(tmp_path / "t.xlsx", (2, name, error), (4, name, error))
+    if kind == "csv":
+        sheet = openpyxl.load_workbook(file).active
+        pd.DataFrame(sheet.values).to_csv(tmp_path / "t.csv", index=False, header=False)
+        file = tmp_path / "t.csv"
+    with pytest.raises(InputError) as refused:
+        pick_columns(file, WANTED, source=file.name)
+    assert f"{file.name}: '{name}' holds '{error}' (2 images), the error of a spreadsheet's formula" in str(
+        refused.value
+    )
+    assert "in row 3 first" in str(refused.value)
+
+
+def test_a_formula_that_was_never_calculated_is_refused_by_its_cell(tmp_path: Path) -> None:
+    file = workbook(tmp_path / "t.xlsx", (2, "edema", "=1+0"), (4, "edema", '=IF(A2="",0,1)'))
+    with pytest.raises(InputError, match=r"the cell D4 of the column 'edema' is a formula .* \(2 such cells\)"):
+        pick_columns(file, WANTED, source=file.name)
+    picked = pick_columns(file, {"path": "path", "sex": "sex"}, source=file.name)
+    assert picked["sex"].tolist() == ["F", "M"] * 3
+
+
+def test_what_is_blank_or_calculated_in_a_workbook_is_read(tmp_path: Path) -> None:
+    file = workbook(
+        tmp_path / "t.xlsx", (1, "edema", "#N/A"), (2, "edema", None), (3, "edema", "=1+0"), (5, "note", "#REF!")
+    )
+    sheet = "xl/worksheets/sheet1.xml"
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts[sheet] = re.sub(rb"<f>1\+0</f><v ?/?>(</v>)?", b"<f>1+0</f><v>1</v>", parts[sheet])
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    picked = pick_columns(file, WANTED, source=file.name)
+    assert picked["edema"].isna().tolist() == [False, True, True, False, False, False]
+    assert picked["edema"][3] == "1"
 
 
 def test_columns_that_differ_by_case_and_disagree_are_refused() -> None:

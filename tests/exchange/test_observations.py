@@ -123,6 +123,8 @@ def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (lambda t: t.assign(p=100 * t["p"]), "--percent"),
         (cell(sex=""), "no 'sex' in row 7"),
         (cell(patient=""), "no 'patient' in row 7"),
+        (cell(patient="#REF!"), "'patient' holds '#REF!' (1 images)"),
+        (cell(patient="2.0230101e+17"), "1 patients such as '2.0230101e+17'"),
         (cell(ill=2), "'2' as 'ill' in row 7"),
         (lambda t: t.rename(columns={"sex": "Sex"}), "Did you mean 'Sex'?"),
         (lambda t: t.assign(sex="F"), "a single level"),

@@ -47,7 +47,8 @@ def generator_of(run: Run, cohort: Cohort) -> LearntGenerator | ImagesOnDisk:
     if settings.table is not None:
         attribute, hold = run.config.cohort.attribute, held(run, cohort)
         index = read_redrawn(settings.table, cohort.part("test"), attribute=attribute, size=settings.size)
-        return ImagesOnDisk(index, attribute=attribute, size=settings.size, hold=hold, channels=cohort.channels)
+        read_as = {"channels": cohort.channels, "white": cohort.white}
+        return ImagesOnDisk(index, attribute=attribute, size=settings.size, hold=hold, **read_as)
     return generator_from(settings.model_copy(update={"hold": held(run, cohort)})).for_channels(cohort.channels)
 
 

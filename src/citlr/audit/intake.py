@@ -116,8 +116,9 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     whole = Cohort.from_parquet(settings.table, cache=settings.cache)
     if isinstance(whole.source, CachePixels):
         narrator.say(f"cohort: pixels up to {whole.source.size} x {whole.source.size} from {whole.source.folder}")
-    for key in ("columns", "keep", "split", "fit", "channels", "bins", "uncertain"):
-        if getattr(settings, key) not in (None, {}, "error"):
+    read = ("columns", "keep", "fit", "channels", "bins", "uncertain", "max_unreadable")
+    for key in (*read, "split", "fractions", "split_seed"):
+        if getattr(settings, key) != CohortConfig.model_fields[key].default:
             raise InputError(
                 f"cohort.{key} cannot be set for the prepared cohort '{where}': prepare it that way instead."
             )

@@ -81,7 +81,7 @@ def read_counterfactuals(
     """
     attribute, size = check_value("attribute", attribute, Name), check_value("size", size, Side)
     index = read_redrawn(Path(table), cohort, attribute=attribute, size=size)
-    generator = ImagesOnDisk(index, attribute=attribute, size=size, channels=cohort.channels)
+    generator = ImagesOnDisk(index, attribute=attribute, size=size, channels=cohort.channels, white=cohort.white)
     return generate(
         generator,
         cohort,

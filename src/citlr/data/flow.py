@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -54,11 +54,11 @@ class RawCount:
     images_after: int
 
 
-def count_raw(attribute: str, before: pd.Series, after: pd.Series, levels: pd.Series) -> list[RawCount]:
-    """Count raw values before and after all exclusions; `levels` has raw values as its index."""
+def count_raw(attribute: str, before: pd.Series, after: pd.Series, levels: Mapping[str, str]) -> list[RawCount]:
+    """Count raw values before and after all exclusions, with the level that each was named."""
     left = after.value_counts()
     return [
-        RawCount(attribute, str(raw), str(levels.get(raw, "")), int(count), int(left.get(raw, 0)))
+        RawCount(attribute, str(raw), levels.get(str(raw), ""), int(count), int(left.get(raw, 0)))
         for raw, count in before.value_counts().items()
     ]
 

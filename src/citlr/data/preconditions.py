@@ -132,12 +132,14 @@ def note_labels(recorder: FlowRecorder, labels: Sequence[str]) -> None:
                 )
 
 
-def raw_counts(frame: pd.DataFrame, before: Mapping[str, pd.Series]) -> tuple[RawCount, ...]:
+def raw_counts(
+    frame: pd.DataFrame, before: Mapping[str, pd.Series], named: Mapping[str, Mapping[str, str]]
+) -> tuple[RawCount, ...]:
     """Count the raw values of attributes before and after the exclusions, where they are not the levels themselves."""
     rows: list[RawCount] = []
-    for name, written in before.items():
-        raw = frame[f"raw {name}"]
-        counts = count_raw(name, written, raw, frame.groupby(raw)[name].first())
+    for name, levels in named.items():
+        column = f"raw {name}"
+        counts = count_raw(name, before[column], frame[column], levels)
         if any(one.level and one.level != one.raw for one in counts):
             rows += counts
     return tuple(rows)

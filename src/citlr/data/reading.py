@@ -19,11 +19,12 @@ from citlr.data.pixels.checks import QUIET, SIDE, Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
-from citlr.data.tables.bins import cut_bins, is_age
+from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, read_ages
 from citlr.data.tables.columns import pick_columns, wanted_columns
 from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
 from citlr.data.tables.numbers import asked_as_number, banded, is_number, read_number, require_support
-from citlr.data.tables.vocabulary import Policy, raw_text, read_age
+from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
+from citlr.errors import InputError, did_you_mean
 
 _OPTIONAL = ("image_id", "age", "view")
 
@@ -149,17 +150,17 @@ def read_cohort(
     steps.identify(recorder, source=source)
     raw = {f"raw {name}": raw_text(recorder.frame[name]) for name in names}
     recorder.frame = recorder.frame.assign(**raw)
-    _read_attributes(recorder, roles, conflicts)
+    named = _read_attributes(recorder, roles, conflicts)
     _read_covariates(recorder, roles)
     steps.apply_keep(recorder, keep or {})
     for label in labels:
         recorder.frame[label] = steps.read_labels(recorder.frame[label], uncertain=uncertain, source=source)
-    if "age" in recorder.frame and "age" not in names:
-        recorder.frame["age"] = read_age(recorder.frame["age"], source=source, cap=None)
+    if "age" not in names:
+        _read_age(recorder, roles)
     root = Path(images)
+    steps.complete_suffixes(recorder, root)
     if lateral == "drop":
         steps.drop_lateral(recorder, root)
-    steps.complete_suffixes(recorder, root)
     require_channels(channels)
     white = drop_unreadable(
         recorder,
@@ -192,9 +193,6 @@ def read_cohort(
     kept = aside_covariates(recorder, covariates)
     for remark in recorder.remarks():
         narrator.say(f"Remark: {remark}.")
-    counted = raw_counts(
-        done, {name: raw[f"raw {name}"] for name in names if name not in roles.bins and not is_number(done[name])}
-    )
     return Cohort(
         done.drop(columns=[*raw, SIDE], errors="ignore"),
         root,
@@ -202,25 +200,46 @@ def read_cohort(
         labels=roles.labels,
         covariates=kept,
         flow=tuple(recorder.steps),
-        raw=counted,
+        raw=raw_counts(done, raw, named),
         fit=fit,
         white=white,
         channels=channels,
     )
 
 
-def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -> None:
+def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -> dict[str, dict[str, str]]:
+    """Read the attributes; give the levels that raw values were named, where they were."""
+    for name in roles.bins:
+        if name not in roles.attributes:
+            near = did_you_mean(name, roles.attributes)
+            raise InputError(f"`bins` names '{name}', which is no attribute here.{near}")
+    named = {}
     for name in roles.attributes:
         column = roles.columns[name]
         if name in roles.bins:
-            ages = is_age((name, column), recorder.frame[name])
-            binned = cut_bins(recorder.frame[name], roles.bins[name], source=roles.source, ages=ages)
+            raw = recorder.frame[name]
+            ages = is_age((name, column), raw)
+            binned = cut_bins(raw, roles.bins[name], source=roles.source, ages=ages, column=column)
             recorder.frame[name] = binned
+            recorder.keep(binned.notna() | (raw_text(raw) == ""), name, f"{name}: {UNCLEAR}")
         steps.drop_blank(recorder, name, step=name, what=name)
         if name not in roles.bins and asked_as_number(recorder.frame[name], roles.rules(name), source=roles.source):
             read_number(recorder, name, source=roles.source, column=column)
             continue
-        name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
+        levels = name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
+        if name not in roles.bins:
+            named[name] = levels
+    return named
+
+
+def _read_age(recorder: FlowRecorder, roles: _Roles) -> None:
+    if "age" not in recorder.frame:
+        return
+    raw = recorder.frame["age"]
+    recorder.frame["age"] = read_ages(raw, source=roles.source, column=roles.columns["age"])
+    above = int((recorder.frame["age"].isna() & (raw_text(raw) != "")).sum())
+    if above:
+        recorder.start("covariates", f"{above} ages above {OLDEST:g} years count as not stated")
 
 
 def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from citlr.data.cohort import Cohort
+from citlr.data.images import see_image
+from citlr.data.pixels.survey import Look, Survey
 from citlr.data.tables.columns import read_table, refuse_unsafe_paths
 from citlr.data.tables.numbers import is_number
 from citlr.data.tables.redrawn import ORIGINAL, number_draws, require_every_level, require_once, row_of, short
@@ -40,7 +44,10 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
             f"'{source}' redraws none of the {len(known)} images of the test part ('{short(known.index[0])}' first): "
             "its image_id has to be that of the cohort's table."
         )
-    drawn["level"] = drawn["level"].replace({one.raw: one.level for one in cohort.raw if one.attribute == attribute})
+    written = {one.raw: one.level for one in cohort.raw if one.attribute == attribute and one.level}
+    # The name of a level means itself, also where a raw value of another level is written alike.
+    names = {*written.values(), *known}
+    drawn["level"] = drawn["level"].replace({raw: level for raw, level in written.items() if raw not in names})
     missing = known.index[~known.index.isin(drawn["image_id"])]
     if len(missing):
         raise InputError(
@@ -51,9 +58,8 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
     require_once(drawn, [], source)
     require_every_level(drawn, known, source)
     _require_draws(drawn, source)
-    return _with_files(drawn, table, size, cohort.channels).sort_values(
-        ["image_id", "level", "draw"], ignore_index=True
-    )
+    placed = _with_files(drawn, table, size, cohort)
+    return placed.sort_values(["image_id", "level", "draw"], ignore_index=True)
 
 
 def _require_draws(drawn: pd.DataFrame, source: str) -> None:
@@ -74,29 +80,32 @@ def _require_draws(drawn: pd.DataFrame, source: str) -> None:
         )
 
 
-def _with_files(drawn: pd.DataFrame, table: Path, size: int, channels: int) -> pd.DataFrame:
+def _with_files(drawn: pd.DataFrame, table: Path, size: int, cohort: Cohort) -> pd.DataFrame:
     """Find every file, look at its size and kind, and digest it."""
     source = str(table)
     blank = drawn.index[drawn["path"].isna()]
     if len(blank):
         raise InputError(f"'{source}' has no path in {row_of(blank[0])} ({len(blank)} rows): fill it in.")
     paths = refuse_unsafe_paths(drawn["path"], source=source)
-    twice = paths.index[paths.duplicated()]
+    twice = paths.index[paths.map(posixpath.normpath).duplicated()]
     if len(twice):
         raise InputError(
             f"'{source}' names the file '{short(paths[twice[0]])}' twice, in {row_of(twice[0])} for the second time "
             f"({len(twice)} such rows): every draw is an image of its own."
         )
     root = table.resolve().parent
-    digests = []
-    for row, path in paths.items():
-        _require_square(root / path, size, channels, f"'{source}', {row_of(row)}")
+    digests, deep = [], {}
+    for image, (row, path) in zip(drawn["image_id"], paths.items(), strict=True):
+        mode = _require_square(root / path, size, cohort.channels, f"'{source}', {row_of(row)}")
         digests.append(digest_or_missing(root / path))
+        if mode.startswith("I"):
+            deep[str(image)] = root / path
+    _require_depth(deep, cohort, source)
     return drawn.assign(file=[str(root / path) for path in paths], sha256=digests).drop(columns="path")
 
 
-def _require_square(file: Path, size: int, channels: int, where: str) -> None:
-    """Refuse what is no image, no square, or of another size than the one that is audited."""
+def _require_square(file: Path, size: int, channels: int, where: str) -> str:
+    """Refuse what is no image, no square, or of another size than the one that is audited; give Pillow's mode."""
     if not file.is_file():
         raise InputError(f"{where}: there is no image '{file}'; paths are relative to the table.")
     try:
@@ -116,7 +125,28 @@ def _require_square(file: Path, size: int, channels: int, where: str) -> None:
             f"{where}: '{file}' is in {mode}, and the cohort is in colour: save redrawn images as 8-bit RGB, as their "
             "originals are read."
         )
+    return mode
 
 
+def _require_depth(deep: Mapping[str, Path], cohort: Cohort, source: str) -> None:
+    """Refuse files of 16 bits, by the image that they are of, whose depth is not that of the originals."""
+    some = [*deep][:: len(deep) // LOOKED_AT + 1]
+    paths = cohort.frame.set_index(cohort.frame["image_id"].astype(str))["path"]
+    originals = [file for file in (cohort.root / paths[image] for image in some) if file.is_file()]
+    drawn, own = (_depth(files) for files in ([deep[image] for image in some], originals))
+    if some and not own <= drawn <= cohort.white:
+        raise InputError(
+            f"'{source}': images of 16 bits such as '{deep[some[0]]}' have {drawn:,} as white by their values, and "
+            f"{cohort.white:,} is white in the cohort, so that they would be {'too dark' if drawn < own else 'cut'}: "
+            "write them with the values of the originals, or with 8 bits."
+        )
+
+
+def _depth(files: Sequence[Path]) -> int:
+    return Survey([Look.at(str(file), see_image(file)) for file in files], scaled=True).white
+
+
+# Images of 16 bits whose values are compared with those of their originals.
+LOOKED_AT = 64
 # Sides that a generator may have; larger images are read at this one, and the rest is the original's.
 LARGEST = 256

@@ -16,7 +16,7 @@ from citlr.data.images import DICOM_SUFFIXES, PLAIN_SUFFIXES, is_dicom
 from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
-from citlr.data.tables.printable import require_printable
+from citlr.data.tables.printable import require_exact, require_printable
 from citlr.data.tables.spellings import fold
 from citlr.data.tables.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean
@@ -45,18 +45,13 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
         require_printable(recorder.frame[column], f"{source}: the column '{column}'")
     require_unique(recorder.frame["image_id"], source=source, what="image ids")
     require_own_files(recorder.frame, source=source)
+    require_exact(recorder.frame["patient_id"], source=source, what="patients")
     _require_one_spelling(recorder.frame["patient_id"], source=source)
 
 
 def _require_one_spelling(patients: pd.Series, *, source: str) -> None:
     """Refuse identifiers that differ by case or a `.0` only: one patient would count as two, and stand on two sides."""
     seen: dict[str, str] = {}
-    rounded = patients[patients.str.fullmatch(r"\d(?:[.,]\d+)?E\+\d+")]
-    if len(rounded):
-        raise InputError(
-            f"{source} has {len(rounded)} patients such as '{rounded.iloc[0]}', which a spreadsheet has rounded, so "
-            "that several may be one; export the column as text."
-        )
     for name in patients.unique():
         other = seen.setdefault(fold(name), name)
         if other != name:
@@ -188,13 +183,14 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
     """
     frame = recorder.frame
     view = frame["view"].astype("string") if "view" in frame.columns else pd.Series(pd.NA, frame.index, dtype="string")
-    silent = view.isna() & ~frame["path"].str.lower().str.endswith(PLAIN_SUFFIXES)
+    silent = view.isna()
     if silent.any():
         from citlr.data.pixels.dicom import read_header
 
         paths: pd.Series = frame.loc[silent, "path"]
-        view = view.fillna(paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string"))
-        frame["view"] = view
+        stated = paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string")
+        if stated.notna().any():
+            frame["view"] = view = view.fillna(stated)
     side = view.fillna("").str.strip().str.lower().map(VIEW).fillna(UNKNOWN)
     recorder.keep(side != "lateral", "view", f"lateral view{listed(view[side == 'lateral'])}")
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.data.tables.columns import read_table
+from citlr.data.tables.printable import require_exact, require_no_error
 from citlr.errors import InputError, did_you_mean
 from citlr.exchange.numbers import read_numbers, short
 from citlr.run.files import require_regular
@@ -45,6 +46,7 @@ def read_observations(table: Path, z: Path, columns: Columns, *, percent: bool =
             "table, in its order."
         )
     for name in filter(None, (columns.attribute, columns.patient)):
+        require_no_error(cells[name], source=f"'{source}'")
         blank = np.flatnonzero(cells[name].isna())
         if len(blank):
             raise InputError(
@@ -63,6 +65,7 @@ def read_observations(table: Path, z: Path, columns: Columns, *, percent: bool =
         ],
     }
     if columns.patient:
+        require_exact(cells[columns.patient], source=f"'{source}'", what="patients")
         found["patients"] = cells[columns.patient].to_numpy(str)
     if columns.propensity:
         found["propensity"] = read_numbers({columns.propensity: cells[columns.propensity]}, of, source)[

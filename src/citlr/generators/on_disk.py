@@ -10,7 +10,8 @@ import pandas as pd
 
 from citlr.config.kinds import IMAGES
 from citlr.console import Ticker, silent
-from citlr.data.images import read_image
+from citlr.data.images import see_image
+from citlr.data.pixels.shown import WHITE
 from citlr.doses import RECORDED
 from citlr.errors import InputError, StateError
 from citlr.generators.base import FORMAT, Images
@@ -26,12 +27,20 @@ class ImagesOnDisk(Redrawing):
     - `attribute`, `size`: What was intervened on, and the side of the images.
     - `hold`: What the generator was told to keep: their drift is measured.
     - `channels`: 1 of grey images, 3 of colour, as the originals are read.
+    - `white`: The value of 16-bit images that is white, as of the originals.
     """
 
     def __init__(
-        self, index: pd.DataFrame, *, attribute: str, size: int, hold: tuple[str, ...] = (), channels: int = 1
+        self,
+        index: pd.DataFrame,
+        *,
+        attribute: str,
+        size: int,
+        hold: tuple[str, ...] = (),
+        channels: int = 1,
+        white: int = WHITE,
     ) -> None:
-        self._channels = channels
+        self._channels, self.white = channels, white
         self.index, self.size, self.hold, self.attribute = index, size, hold, attribute
         self.draws = int(index["draw"].nunique())
         levels = [str(level) for level in index["level"].unique()]
@@ -77,7 +86,13 @@ class ImagesOnDisk(Redrawing):
         file, digest = self.index["file"].iloc[place], self.index["sha256"].iloc[place]
         if digest_or_missing(file) != digest:
             raise StateError(f"'{file}' is not the image that was read at first: run the same command again.")
-        return read_image(file, size=self.size, channels=self.channels).astype(np.float32, copy=False)
+        seen = see_image(file, size=self.size, white=self.white, channels=self.channels)
+        if seen.peak > self.white:
+            raise InputError(
+                f"'{file}' has values up to {seen.peak:,}, and in its original {self.white:,} is white: write redrawn "
+                "images with the values of the originals, or with 8 bits."
+            )
+        return seen.image.astype(np.float32, copy=False)
 
     def reconstruct(self, images: Images) -> Images:
         """Refuse: what the generator's representation keeps of an image, only its owner knows."""
@@ -88,20 +103,26 @@ class ImagesOnDisk(Redrawing):
     def fingerprint(self) -> str:
         """Return the SHA-256 of all files, their places and their size."""
         content = [self.size, self.attribute, self.index.drop(columns="file").to_numpy().tolist()]
-        return fingerprint(content if self.channels == 1 else [*content, self.channels])
+        return fingerprint([*content, *self._unusual().values()])
 
     def save(self, directory: Path) -> None:
         """Write the index; the images stay where they are."""
         with atomic_write(directory / "index.parquet") as temporary:
             self.index.to_parquet(temporary)
         facts = {"attribute": self.attribute, "size": self.size, "hold": list(self.hold)}
-        facts |= {} if self.channels == 1 else {"channels": self.channels}
-        write_json(directory / "config.json", {"kind": IMAGES, "format": FORMAT, **facts})
+        write_json(directory / "config.json", {"kind": IMAGES, "format": FORMAT, **facts, **self._unusual()})
+
+    def _unusual(self) -> dict[str, int]:
+        """Give how files are read, as far as it is not as grey images usually are."""
+        return {
+            **({} if self.channels == 1 else {"channels": self.channels}),
+            **({} if self.white == WHITE else {"white": self.white}),
+        }
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read what `save` wrote."""
         content = read_json(directory / "config.json")
         index = pd.read_parquet(directory / "index.parquet")
-        known = {name: content[name] for name in ("attribute", "size", "channels") if name in content}
+        known = {name: content[name] for name in ("attribute", "size", "channels", "white") if name in content}
         return cls(index, **known, hold=tuple(content["hold"]))

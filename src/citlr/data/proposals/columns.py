@@ -11,10 +11,9 @@ import pandas as pd
 
 from citlr.data.sources.study import DEFAULT
 from citlr.data.splits import SYNONYMS
-from citlr.data.tables.bins import is_age
+from citlr.data.tables.bins import is_age, read_ages
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import VIEWS, fold, level_text, words_of
-from citlr.data.tables.vocabulary import read_age
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError
 from citlr.text import shortened
@@ -109,7 +108,7 @@ def _by_measure(name: str, given: pd.Series, text: pd.Series) -> Column:
     """Tell numbers, few values and everything else; of the latter no value is repeated, for it may name somebody."""
     if is_age([name], given):
         try:
-            return _number(name, "age", read_age(given.rename(name), source=name, cap=None))
+            return _number(name, "age", read_ages(given.rename(name), source=name))
         except InputError:
             pass  # groups of ages, or words: as any other column
     count = int(text.nunique())

@@ -20,6 +20,7 @@ from citlr.data.steps import Blank, read_labels, require_levels, require_own_fil
 from citlr.data.tables.bins import cut_bins
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
+from citlr.data.tables.printable import require_exact
 from citlr.data.tables.vocabulary import FRONTAL, RACES, SEX, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve, translate
 from citlr.errors import InputError, did_you_mean
 
@@ -137,6 +138,7 @@ def begin(frame: pd.DataFrame, study: Study, source: Source, *, table: str) -> F
     """
     for name in source.attributes:
         if name in frame and name != "age_group":
+            frame[f"named_{name}"] = frame[name]
             _resolve_within(frame, name, study.conflicts)
     recorder = FlowRecorder(frame)
     recorder.start("table", f"rows of {table}")
@@ -162,10 +164,12 @@ def complete(
     frame["path"] = refuse_unsafe_paths(frame["path"], source=source.name)
     require_unique(frame["image_id"], source=source.name, what="image ids")
     require_own_files(frame, source=source.name)
+    require_exact(frame["patient_id"], source=source.name, what="patients")
     attributes = chosen_attributes(study, source)
     # Counted on all rows of the table, before anything is left out.
     before = {name: raw_text(frame[f"raw_{name}"]) for name in source.attributes if f"raw_{name}" in frame}
-    levels = {name: frame.groupby(raw)[name].first() for name, raw in before.items()}
+    # As named before conflicts were resolved: the level of a patient may be another than that of his row.
+    levels = {name: dict(zip(raw, frame[f"named_{name}"], strict=True)) for name, raw in before.items()}
     _keep_views(recorder, study)
     _keep_ages(recorder, study, attributes)
     for name in attributes:

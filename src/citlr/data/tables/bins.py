@@ -11,11 +11,16 @@ import numpy as np
 import pandas as pd
 
 from citlr.data.steps import to_numbers
-from citlr.data.tables.vocabulary import open_ended, raw_text, read_age
+from citlr.data.tables.vocabulary import OLDEST, open_ended, raw_text, read_age
 from citlr.errors import InputError
 
 # What only an age is written as: a number of years, months, weeks or days.
 _AGE_STRING = r"^[>=]*\s*\d+(?:\.\d+)?\s*(?:[YMWD]|years?|yrs?)\+?$"
+
+# More ages than this share above the oldest anybody gets are another unit, no typing errors.
+MAX_STRANGE = 0.01
+# Why a stated age is no age to go by.
+UNCLEAR = f"above {OLDEST:g} years, or only known to be above a bound"
 
 
 def is_age(columns: Sequence[str], values: pd.Series) -> bool:
@@ -24,13 +29,53 @@ def is_age(columns: Sequence[str], values: pd.Series) -> bool:
     >>> is_age(["age_group", "PatientAge"], pd.Series(["60"])), is_age(["dosage"], pd.Series(["60"]))
     (True, False)
     """
-    tokens = {token.lower() for name in columns for token in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
-    if tokens & {"age", "ages", "patientage", "alter", "edad"}:
+    if _words_in(columns) & {"age", "ages", "patientage", "alter", "edad"}:
         return True
     return bool(raw_text(values).str.match(_AGE_STRING, case=False).any())
 
 
-def cut_bins(values: pd.Series, edges: Sequence[float], *, source: str, ages: bool = False) -> pd.Series:
+def _words_in(names: Sequence[str]) -> set[str]:
+    return {word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
+def read_ages(values: pd.Series, *, source: str, column: str = "") -> pd.Series:
+    """Read ages of somebody's own table as years, all in one unit; those above the oldest anybody gets are NaN.
+
+    `column` is what the table calls the column.
+    """
+    _require_one_unit(values, column, source)
+    return read_age(values, source=source, cap=None)
+
+
+def _require_one_unit(raw: pd.Series, column: str, source: str) -> None:
+    """Refuse ages of which nobody can say whether they are years, months or days."""
+    text, name = raw_text(raw).str.upper(), str(raw.name)
+    stated = text.str.contains(r"\d\s*[YMWD]", regex=True)
+    bare = (text != "") & ~stated
+    other = _words_in((name, column)) & {"month", "months", "mo", "mths", "week", "weeks", "day", "days"}
+    if other and bare.any():
+        raise InputError(
+            f"{source}: the name of the column '{column}' says '{min(other)}', and ages are read in years: give a "
+            "column of years, or write every age with its unit, such as 030M."
+        )
+    if stated.any() and bare.any() and not text[stated].str.contains("Y").all():
+        with_unit = text[stated & ~text.str.contains("Y")].iloc[0]
+        raise InputError(
+            f"{source}: '{name}' mixes ages with a unit ('{with_unit}' first, {int(stated.sum())} images) and without "
+            f"('{text[bare].iloc[0]}' first, {int(bare.sum())}): write the unit of every age, such as 030M and 045Y."
+        )
+    numbers = pd.to_numeric(text[bare].str.extract(r"(\d+(?:\.\d+)?)")[0], errors="coerce")
+    old = numbers[numbers > OLDEST]
+    if len(old) > MAX_STRANGE * max(len(text), 1):
+        raise InputError(
+            f"{source}: '{name}' holds {len(old)} ages above {OLDEST:g} ('{old.iloc[0]:g}' first), months or days "
+            "among years by their look: write every age in years, or with its unit, such as 360M."
+        )
+
+
+def cut_bins(
+    values: pd.Series, edges: Sequence[float], *, source: str, ages: bool = False, column: str = ""
+) -> pd.Series:
     """Turn a number into groups such as `0-39`, `40-59` and `60+`; blanks stay blank.
 
     `0-39` is said of whole numbers and of completed years; of other numbers it would be false between two groups, which
@@ -43,7 +88,7 @@ def cut_bins(values: pd.Series, edges: Sequence[float], *, source: str, ages: bo
         raise InputError(
             f"The bins of '{values.name}' are {list(edges)[:20]}; give at least one edge{least}, such as 60."
         )
-    numbers = read_age(values, source=source, cap=None) if ages else to_numbers(values, source=source)
+    numbers = read_ages(values, source=source, column=column) if ages else to_numbers(values, source=source)
     known = numbers.notna()
     if ages:
         known &= ~(open_ended(values) & (numbers < inner[-1]))

@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.data.tables.printable import require_printable
+from citlr.data.tables.printable import require_no_error, require_printable
 from citlr.data.tables.text import read_text
+from citlr.data.tables.workbooks import read_sheet
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 from citlr.text import shortened
 
@@ -91,7 +92,8 @@ def _read_kind(
             taken = [place for place, name in enumerate(names) if keep(name)]
             written = [parquet.schema_arrow.names[place] for place in taken]
             table = parquet.schema_arrow.empty_table() if header_only else parquet.read(columns=written)
-            frame = table.select(written).to_pandas(ignore_metadata=True)
+            # Whole numbers beside blanks stay whole: as floats, identifiers above 2**53 would be rounded.
+            frame = table.select(written).to_pandas(ignore_metadata=True, integer_object_nulls=True)
             frame.columns = [names[place] for place in taken]
             return clean(frame, verbatim)
     if kind in WORKBOOKS:
@@ -127,27 +129,34 @@ def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
 
 
 def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[str]) -> pd.DataFrame:
-    """Read the first sheet; calamine takes a tenth of the time of openpyxl, through which pandas reads."""
+    """Read the first sheet."""
     try:
-        from python_calamine import CalamineWorkbook
-    except ImportError as error:
-        raise MissingExtraError("python-calamine", "xlsx", f"Reading {file.name}") from error
-    try:
-        sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0)
-        rows = sheet.to_python(skip_empty_area=False, nrows=1 if header_only else None)
+        rows, formulas = read_sheet(file, header_only=header_only)
+    except MissingExtraError:
+        raise
     except Exception as error:  # a damaged file can fail anywhere in the parser
         raise InputError(f"{file} cannot be read as an Excel table ({type(error).__name__}: {error}).") from error
     if not rows:
         raise InputError(f"{file} has an empty first sheet.")
     header = _names((str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(rows[0])), file)
+    never = [(header[place], name) for place, name in formulas if place < len(header) and keep(header[place])]
+    if never:
+        raise InputError(
+            f"{file}: the cell {never[0][1]} of the column '{never[0][0]}' is a formula that was never calculated "
+            f"({len(never)} such cells); open the table in a spreadsheet and save it, or write values."
+        )
     columns = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
     cells = {place: list(map(_cell, column)) for place, column in enumerate(columns) if keep(header[place])}
     return _frame(header, cells, verbatim)
 
 
 def _cell(value: Any) -> str:
-    """Give a cell as the text that a CSV would hold; a workbook stores whole numbers as 50.0 as often as not."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """Give a cell as the text that a CSV would hold; a workbook stores whole numbers as 50.0 as often as not.
+
+    Above 2**53 they are rounded, and stay the floats that they are.
+    """
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return str(int(value)) if whole else str(value)
 
 
 def _nearest_file(file: Path) -> str:
@@ -209,7 +218,10 @@ def pick_columns(
                 f"{source} has the columns '{name}' and '{other}', which disagree in {len(differ)} rows (row "
                 f"{differ[0] + 1} first); rename or take out the one that is not meant."
             )
-    return pd.DataFrame({ours: frame[theirs].to_numpy() for ours, theirs in taken.items()})
+    picked = pd.DataFrame({ours: frame[theirs].to_numpy() for ours, theirs in taken.items()})
+    for name in taken:
+        require_no_error(picked[name], source=source)
+    return picked
 
 
 def _same(one: str, other: str) -> bool:

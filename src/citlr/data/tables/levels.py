@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 from citlr.data.flow import FlowRecorder
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
-from citlr.data.tables.vocabulary import UNKNOWN, Policy, resolve
+from citlr.data.tables.vocabulary import UNKNOWN, Policy, raw_text, resolve
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError, did_you_mean
 
@@ -30,15 +29,13 @@ def levels_of(levels: Any, attribute: str, attributes: Sequence[str]) -> Any:
         raise InputError(
             f"`levels` is {str(levels)[:80]!r}; map every attribute to its levels, or give a list of them."
         )
-    if attribute in levels:
-        return levels[attribute]
     flat = all(isinstance(value, str) for value in levels.values())
-    if len(attributes) == 1 and flat:
+    if len(attributes) == 1 and flat and attribute not in levels:
         return levels
     for name in levels:
         if name not in attributes:
             raise InputError(f"`levels` names '{name}', which is no attribute here.{did_you_mean(name, attributes)}")
-    return None
+    return levels.get(attribute)
 
 
 def name_levels(
@@ -49,17 +46,15 @@ def name_levels(
     source: str,
     column: str | None = None,
     conflicts: Policy = "drop",
-) -> None:
-    """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change."""
+) -> dict[str, str]:
+    """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change.
+
+    Gives the name of every raw value that is stated (`raw_text`).
+    """
+    written = raw_text(recorder.frame[attribute])
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
     require_printable(counts.index, f"{source}: a value of '{attribute}'")
-    broken = [value for value in map(str, counts.index) if re.fullmatch(r"#[A-Z/0]+[!?]", value)]
-    if broken:
-        raise InputError(
-            f"{source}: '{attribute}' holds '{broken[0]}' ({int(counts[broken[0]])} images), the error of a "
-            "spreadsheet's formula; mend the formula, and save the table again."
-        )
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
         names = _by_vocabulary(counts, words, attribute, source)
@@ -71,10 +66,14 @@ def name_levels(
     if levels is None and UNKNOWN in names.values():
         stated = recorder.frame[attribute] != UNKNOWN
         recorder.keep(stated, attribute, f"{attribute}: not stated{listed(raw[~stated])}")
+        written = written[stated.to_numpy()]
+    # Before conflicts are resolved: the level of a patient may be another than that of his row.
+    named = dict(zip(written, recorder.frame[attribute], strict=True))
     if words is not None:
         resolve_patients(recorder, attribute, conflicts)
     else:
         _note_changing(recorder, attribute)
+    return named
 
 
 def _by_vocabulary(counts: pd.Series, words: Words | None, attribute: str, source: str) -> dict[str, str]:

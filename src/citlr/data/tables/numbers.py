@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,16 +10,14 @@ import pandas as pd
 
 from citlr.data.flow import FlowRecorder
 from citlr.data.steps import to_numbers
-from citlr.data.tables.bins import is_age
+from citlr.data.tables.bins import UNCLEAR, is_age, read_ages
 from citlr.data.tables.levels import Rules
-from citlr.data.tables.vocabulary import AGE_CAP, OLDEST, open_ended, raw_text, read_age
+from citlr.data.tables.vocabulary import AGE_CAP, open_ended, raw_text
 from citlr.doses import MOST_LEVELS, as_numbers, nearest
 from citlr.errors import InputError
 
 # A column of no more different values than this is a set of levels, whatever its values look like; as for generators.
 MAX_CATEGORIES = 8
-# More ages than this share above the oldest anybody gets are another unit, no typing errors.
-MAX_STRANGE = 0.01
 # Bands that counts and strata are made of, where nothing else names groups of a number.
 BANDS = 4
 
@@ -83,40 +80,9 @@ def read_number(recorder: FlowRecorder, name: str, *, source: str, column: str) 
     if not is_age((name, column), raw):
         recorder.frame[name] = to_numbers(raw, source=source)
         return
-    _require_one_unit(raw, name, column, source)
-    bound = open_ended(raw)
-    age = read_age(raw, source=source, cap=None)
-    recorder.frame[name] = age.mask(bound & (age < AGE_CAP))
-    recorder.keep(
-        recorder.frame[name].notna(), name, f"{name}: above {OLDEST:g} years, or only known to be above a bound"
-    )
-
-
-def _require_one_unit(raw: pd.Series, name: str, column: str, source: str) -> None:
-    """Refuse ages of which nobody can say whether they are years, months or days."""
-    text = raw_text(raw).str.upper()
-    stated = text.str.contains(r"\d\s*[YMWD]", regex=True)
-    bare = (text != "") & ~stated
-    words = {part.lower() for one in (name, column) for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", one)}
-    other = words & {"month", "months", "mo", "mths", "week", "weeks", "day", "days"}
-    if other and bare.any():
-        raise InputError(
-            f"{source}: the name of the column '{column}' says '{min(other)}', and ages are read in years: give a "
-            "column of years, or write every age with its unit, such as 030M."
-        )
-    if stated.any() and bare.any() and not text[stated].str.contains("Y").all():
-        with_unit = text[stated & ~text.str.contains("Y")].iloc[0]
-        raise InputError(
-            f"{source}: '{name}' mixes ages with a unit ('{with_unit}' first, {int(stated.sum())} images) and without "
-            f"('{text[bare].iloc[0]}' first, {int(bare.sum())}): write the unit of every age, such as 030M and 045Y."
-        )
-    numbers = pd.to_numeric(text[bare].str.extract(r"(\d+(?:\.\d+)?)")[0], errors="coerce")
-    old = numbers[numbers > OLDEST]
-    if len(old) > MAX_STRANGE * max(len(text), 1):
-        raise InputError(
-            f"{source}: '{name}' holds {len(old)} ages above {OLDEST:g} ('{old.iloc[0]:g}' first), months or days "
-            "among years by their look: write every age in years, or with its unit, such as 360M."
-        )
+    age = read_ages(raw, source=source, column=column)
+    recorder.frame[name] = age.mask(open_ended(raw) & (age < AGE_CAP))
+    recorder.keep(recorder.frame[name].notna(), name, f"{name}: {UNCLEAR}")
 
 
 def require_support(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from citlr.data.tables.printable import require_printable
+from citlr.data.tables.printable import require_exact, require_no_error, require_printable
 from citlr.errors import InputError
 from citlr.text import shortened
 
@@ -33,6 +33,9 @@ def number_draws(table: pd.DataFrame, source: str) -> pd.DataFrame:
         if len(blank):
             raise InputError(f"'{source}' has no '{name}' in {row_of(blank[0])} ({len(blank)} rows): fill it in.")
         require_printable(table[name].unique(), f"'{source}': a cell of '{name}'")
+        require_no_error(table[name], source=f"'{source}'")
+        require_exact(table[name], source=f"'{source}'", what=f"cells of '{name}'")
+    require_no_error(table["level"], source=f"'{source}'")
     original = table["draw"].isna() & table["level"].isna()
     draw = pd.to_numeric(table["draw"].where(~original, str(ORIGINAL)), errors="coerce")
     wrong = table.index[~(draw >= ORIGINAL) | (draw != np.floor(draw))]

@@ -1,0 +1,62 @@
+"""The first sheet of an Excel workbook: its cells, the errors of formulas among them, and what was never calculated."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from citlr.errors import MissingExtraError
+
+# What a sheet without errors and formulas does not hold; most are none.
+_ODD = re.compile(rb"""\st=["']e["']|<(?:\w+:)?f[\s>/]""")
+
+
+def read_sheet(file: Path, *, header_only: bool) -> tuple[list[list[Any]], list[tuple[int, str]]]:
+    """Give the rows of cells, and the column and name of every formula that was never calculated.
+
+    Calamine takes a tenth of the time of openpyxl, through which pandas reads; errors it gives as blank cells.
+    """
+    try:
+        from python_calamine import CalamineWorkbook
+    except ImportError as error:
+        raise MissingExtraError("python-calamine", "xlsx", f"Reading {file.name}") from error
+    sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0)
+    rows = sheet.to_python(skip_empty_area=False, nrows=1 if header_only else None)
+    formulas = []
+    for row, column, name, said in () if header_only else _odd_cells(file):
+        if not said:
+            formulas.append((column, name))
+        elif row < len(rows) and column < len(rows[row]):
+            rows[row][column] = said
+    return rows, formulas
+
+
+def _odd_cells(file: Path) -> Iterator[tuple[int, int, str, str]]:
+    """Give row, column, name and text of cells with an error, and of formulas without a value the empty text."""
+    with zipfile.ZipFile(file) as archive:
+        content = archive.read(_first_sheet(archive))
+    if not _ODD.search(content):
+        return
+    for cell in ElementTree.fromstring(content).iterfind("{*}sheetData/{*}row/{*}c"):
+        kind, name = cell.get("t"), cell.get("r", "A1")
+        value = cell.findtext("{*}v") or ""
+        # A formula whose value is the empty text is calculated, and says that it is a text.
+        if kind == "e" or (cell.find("{*}f") is not None and not value and kind != "str"):
+            letters = name.rstrip("0123456789")
+            column = 0
+            for letter in letters:
+                column = 26 * column + ord(letter) - ord("A") + 1
+            yield int(name.removeprefix(letters)) - 1, column - 1, name, value
+
+
+def _first_sheet(archive: zipfile.ZipFile) -> str:
+    book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
+    places = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
+    sheet = next(book.iterfind("{*}sheets/{*}sheet"))
+    key = next(value for name, value in sheet.items() if name.endswith("}id"))
+    target = next(one.get("Target", "") for one in places if one.get("Id") == key)
+    return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
