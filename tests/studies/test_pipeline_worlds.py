@@ -19,7 +19,7 @@ from citlr.simulators.phantom import PhantomWorld, true_effect
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.cues import CueReader
 from citlr.studies.generation.study import PRESETS, phantom_study
-from citlr.studies.kit.cohorts import PlantedCohort, Planting
+from citlr.studies.kit.cohorts import PlantedCohort, Planting, take_source
 from citlr.studies.kit.settings import Source
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, changes, true_changes
 from citlr.studies.pipeline.families import Drawn, PhantomFamily, PlantedFamily, choose_family
@@ -212,3 +212,11 @@ def test_one_word_makes_the_varying_anatomy_the_default(tmp_path: Path, monkeypa
     study = phantom_study(Source(correlation=0.3), effort, Stages(tmp_path, Narrator(quiet=True)))
     assert study.sample is not None
     assert study.sample.world.anatomy == "varying"
+
+
+def test_a_study_of_a_prepared_cohort_takes_its_split_whatever_its_own_seed(tmp_path: Path) -> None:
+    cohort = PhantomWorld(size=32).sample(400, seed=0, images_per_patient=1).write(tmp_path, min_patients_per_level=1)
+    cohort.to_parquet(tmp_path / "cohort.parquet")
+    source = Source(cohort=str(tmp_path / "cohort.parquet"), seed=7)
+    taken = take_source(source, Narrator(quiet=True)).cohort
+    assert taken.frame["split"].tolist() == cohort.frame["split"].tolist()

@@ -50,7 +50,6 @@ def take_source(source: Source, narrator: Narrator) -> Taken:
             attribute=source.attribute or _first(whole, file),
             labels=whole.labels or _refuse(f"The cohort at '{file}' has no labels; prepare it with some."),
             covariates=whole.covariates,
-            split_seed=source.seed,
         )
         held = ()
     if source.attribute is not None:
