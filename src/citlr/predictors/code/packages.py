@@ -1,0 +1,44 @@
+"""Packages: which modules are installed, which of them only compute, and their versions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from citlr.predictors.code.names import words
+
+# Packages whose functions only compute; another one could ask a server or a file for its answer.
+_COMPUTING = words(
+    "numpy scipy torch torchvision sklearn skimage cv2 PIL kornia einops timm monai torchxrayvision transformers "
+    "segmentation_models_pytorch open_clip xgboost lightgbm catboost citlr math cmath functools itertools operator "
+    "collections typing typing_extensions types dataclasses enum abc copy copyreg numbers fractions decimal "
+    "statistics re string warnings contextlib builtins"
+)
+
+
+def installed(module: str | None) -> bool:
+    """Whether a module belongs to Python or an installed package, not to the user's own files."""
+    if module is None or module == "__main__":
+        return False
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == __name__.partition(".")[0]:
+        return True
+    found = sys.modules.get(module)
+    file = getattr(found, "__file__", None)
+    if found is None or file is None:
+        # a namespace, or a module made by hand
+        return getattr(found, "__spec__", None) is not None and not list(getattr(found, "__path__", [None]))
+    return any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
+
+
+def version(module: str) -> str:
+    """Return the version of an installed package; torch and numpy differ between versions by rounding only."""
+    top = module.partition(".")[0]
+    if top in ("torch", "numpy", __name__.partition(".")[0]) or top in sys.stdlib_module_names:
+        return ""
+    return str(getattr(sys.modules.get(top), "__version__", ""))
+
+
+def only_computes(module: str) -> bool:
+    """Whether no function of a package asks a server or a file for its answer, but for those with telling names."""
+    return module.partition(".")[0].lstrip("_") in _COMPUTING
