@@ -333,3 +333,46 @@ def test_a_constructor_that_only_keeps_values_stays_known(tmp_path: Path) -> Non
     first = of_text(tmp_path, text.format(0.5))
     assert first.startswith("sha256:")
     assert of_text(tmp_path, text.format(0.25)) != first
+
+
+WRAPPER = """
+import copy, threading
+def read(path): return np.load(path)
+class Model:
+    def __init__(self, path): self.path, self.scale, self.lock = path, read(path)[0], threading.Lock()
+    def __call__(self, x): return x.mean((1, 2, 3)) * self.scale
+{}
+model = Model("w.npy")
+"""
+ASIDE = {
+    "read again": "    def __getstate__(self): return self.path\n    def __setstate__(self, path): self.__init__(path)",
+    "not restored": "    def __getstate__(self): return self.path",
+    "named": "    def __reduce__(self): return 'model'",
+    "made again": "    def __reduce__(self): return Model, (self.path,)",
+}
+
+
+@pytest.mark.parametrize("state", ASIDE.values(), ids=ASIDE)
+def test_what_a_pickle_leaves_out_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for lock in ("threading.Lock()", "None"):
+        text = WRAPPER.format(state).replace("threading.Lock()", lock)
+        found = []
+        for weight in (0.5, 0.25):
+            np.save("w.npy", [weight])
+            found.append(of_text(tmp_path, text))
+        assert found[0] != found[1]
+
+
+def test_what_is_restored_without_reading_stays_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("w.npy", [0.5])
+    state = (
+        "    def __getstate__(self): return {k: v for k, v in vars(self).items() if k != 'lock'}\n"
+        "    def __setstate__(self, state):\n        self.__dict__.update(state)\n        self.lock = threading.Lock()"
+    )
+    first = of_text(tmp_path, WRAPPER.format(state))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, WRAPPER.format(state)) == first
+    np.save("w.npy", [0.25])
+    assert of_text(tmp_path, WRAPPER.format(state)) != first

@@ -1,6 +1,7 @@
 """What a model's answers rest on, as one digest: values, code, and what the code names.
 
 An object is taken apart as a pickle would (`__reduce_ex__`), which reaches every parameter, buffer and plain attribute.
+Where its class says itself what a pickle holds, the code that restores it counts, or else all its attributes.
 Code is followed through the names that it uses, so that a helper or a global array counts, and a function that nothing
 calls does not. Of a class every method counts, as nobody can say which ones are called by a name that is made while
 predicting. What cannot be seen through (a session, a connection, a file that is read while predicting) has no digest:
@@ -24,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from citlr.predictors.code.names import SILENT, globals_used, imports, is_special, named_in, words
-from citlr.predictors.code.packages import installed, only_computes, version
+from citlr.predictors.code.names import SILENT, globals_used, imports, is_special, words
+from citlr.predictors.code.packages import called_by_bases, installed, is_own, only_computes, version
 
 _UNKNOWN = "unknown:"
 # What reads that is not in the program, of packages that only compute; and functions of Python that do so or run text
@@ -84,6 +85,7 @@ class _Content:
         self._spaces: list[Any] = []
         self._done: set[tuple[int, str]] = set()
         self._made: set[type] = set()
+        self._restored: set[type] = set()
         self._loose = False
         self._add(root)
         self._add_members()
@@ -268,10 +270,11 @@ class _Content:
         if not isinstance(space, type):
             return name in self._names and not is_special(name)
         if is_special(name):
-            return name not in SILENT and inspect.isroutine(vars(space)[name])
+            runs = name not in SILENT or (space in self._restored and name in self._names)
+            return runs and inspect.isroutine(vars(space)[name])
         if name in _ASKED and hasattr(space, "fit") and not issubclass(space, torch.nn.Module):
             return True
-        return name in self._names or name in self._called_by_bases(space)
+        return name in self._names or name in called_by_bases(space, self._names)
 
     def _makes(self, space: object, name: str) -> bool:
         if not isinstance(space, type) or name not in _MAKING or space in self._made:
@@ -286,29 +289,25 @@ class _Content:
             return not is_special(name) and (name in self._names or (code and "getattr" in self._names))
         return not is_special(name) or inspect.isroutine(vars(space)[name])
 
-    def _called_by_bases(self, space: type) -> set[str]:
-        """Give what installed bases of a class call by name in what is reached of them, as `forward` of ResNet does."""
-        named = [pair for base in space.__mro__ if installed(base.__module__) for pair in named_in(base)]
-        reached = set(self._names)
-        while True:
-            new = set().union(*(used for name, used in named if name in reached or is_special(name))) - reached
-            if not new:
-                return reached
-            reached |= new
-
     def _add_object(self, thing: Any) -> None:
         self._made.update(type(thing).__mro__)
         self._add(type(thing))
         if self._loose:
             return
         try:
-            parts = thing.__reduce_ex__(4)
+            parts: Any = thing.__reduce_ex__(4)
         except Exception as error:
             raise _UnknownError(f"a {type(thing).__qualname__}") from error
-        if isinstance(parts, str):
-            self._text(parts)
-            return
-        for part in parts[:3]:
+        # a text is the name under which a module has the object
+        parts = (parts,) if isinstance(parts, str) else parts
+        for part in (*parts[:3], *parts[5:]):
             self._add(part)
         for pairs in parts[3:5]:
             self._add(None if pairs is None else list(pairs))
+        if not any(is_own(type(thing), name) for name in ("__getstate__", "__reduce__", "__reduce_ex__")):
+            return
+        if len(parts) > 2 and parts[2] is not None and is_own(type(thing), "__setstate__"):
+            self._restored.update(type(thing).__mro__)
+            self._names.add("__setstate__")
+        else:
+            self._add(object.__getstate__(thing))

@@ -1,18 +1,19 @@
-"""Packages: which modules are installed, which of them only compute, and their versions."""
+"""Packages: what of a model's code is installed and what the user's own, what only computes, and versions."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
-from citlr.predictors.code.names import words
+from citlr.predictors.code.names import is_special, named_in, words
 
 # Packages whose functions only compute; another one could ask a server or a file for its answer.
 _COMPUTING = words(
     "numpy scipy torch torchvision sklearn skimage cv2 PIL kornia einops timm monai torchxrayvision transformers "
     "segmentation_models_pytorch open_clip xgboost lightgbm catboost citlr math cmath functools itertools operator "
     "collections typing typing_extensions types dataclasses enum abc copy copyreg numbers fractions decimal "
-    "statistics re string warnings contextlib builtins"
+    "statistics re string warnings contextlib logging threading builtins"
 )
 
 
@@ -42,3 +43,20 @@ def version(module: str) -> str:
 def only_computes(module: str) -> bool:
     """Whether no function of a package asks a server or a file for its answer, but for those with telling names."""
     return module.partition(".")[0].lstrip("_") in _COMPUTING
+
+
+def is_own(kind: type, name: str) -> bool:
+    """Whether a method of a class is the user's own code."""
+    member = getattr(kind, name, None)
+    return inspect.isfunction(member) and not installed(member.__module__)
+
+
+def called_by_bases(kind: type, names: set[str]) -> set[str]:
+    """Give what installed bases of a class call by name in what `names` reaches of them, as ResNet's `forward` does."""
+    named = [pair for base in kind.__mro__ if installed(base.__module__) for pair in named_in(base)]
+    reached = set(names)
+    while True:
+        new = set().union(*(used for name, used in named if name in reached or is_special(name))) - reached
+        if not new:
+            return reached
+        reached |= new
