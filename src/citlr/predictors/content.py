@@ -20,6 +20,7 @@ import types
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,8 @@ class _Content:
         for value in code.co_consts:
             self._add(value)
         for module in () if self._loose else imports(code):
-            found = sys.modules.get(module)
+            # whether it was imported yet is chance
+            found = import_module(module) if only_computes(module) else sys.modules.get(module)
             if found is None:
                 raise _UnknownError(f"'{module}'")
             self._add(found)
