@@ -376,3 +376,28 @@ def test_what_is_restored_without_reading_stays_known(tmp_path: Path, monkeypatc
     assert of_text(tmp_path, WRAPPER.format(state)) == first
     np.save("w.npy", [0.25])
     assert of_text(tmp_path, WRAPPER.format(state)) != first
+
+
+@pytest.mark.parametrize("version", ["", "__version__ = '0.1'\n"])
+@pytest.mark.parametrize("file", ["house.py", "house/__init__.py", "house/nets/dense.py"])
+def test_another_release_of_an_installed_package_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, file: str
+) -> None:
+    path = tmp_path / "site-packages" / file
+    path.parent.mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+
+    def of(offset: float) -> str:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "house"]:
+            del sys.modules[name]
+        path.write_text(
+            f"{version}import torch\nclass Net(torch.nn.Module):\n"
+            f"    def forward(self, x): return x.mean((1, 2, 3))[:, None] * {offset}\n"
+        )
+        # Python takes a file of equal size that was written within a second for the same one
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+        return key(f"{file.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}:Net")
+
+    first = of(0.5)
+    assert first.startswith("sha256:")
+    assert of(0.25) != first == of(0.5)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from citlr.predictors.code.names import is_special, named_in, words
+from citlr.run.files import fingerprint, sha256
 
 # Packages whose functions only compute; another one could ask a server or a file for its answer.
 _COMPUTING = words(
@@ -15,6 +16,8 @@ _COMPUTING = words(
     "collections typing typing_extensions types dataclasses enum abc copy copyreg numbers fractions decimal "
     "statistics re string warnings contextlib logging threading builtins"
 )
+
+_CODE = {".py", ".so", ".pyd"}
 
 
 def installed(module: str | None) -> bool:
@@ -33,11 +36,25 @@ def installed(module: str | None) -> bool:
 
 
 def version(module: str) -> str:
-    """Return the version of an installed package; torch and numpy differ between versions by rounding only."""
+    """Return what tells two releases of a package apart; those of torch and numpy differ by rounding only.
+
+    A house's own package often has no version, or keeps the one that it has: its files tell.
+    """
     top = module.partition(".")[0]
     if top in ("torch", "numpy", __name__.partition(".")[0]) or top in sys.stdlib_module_names:
         return ""
-    return str(getattr(sys.modules.get(top), "__version__", ""))
+    said = str(getattr(sys.modules.get(top), "__version__", ""))
+    return said if said and only_computes(top) else f"{said} {_files(module)}".strip()
+
+
+def _files(module: str) -> str:
+    """Digest the code of the package that a module is of; of a namespace it is the folder of the module."""
+    parts = module.split(".")
+    above = (sys.modules.get(".".join(parts[: count + 1])) for count in range(len(parts)))
+    file = Path(next(found for one in above if (found := getattr(one, "__file__", None))))
+    whole = file.stem == "__init__" or "." in module
+    files = [one for one in file.parent.rglob("*") if one.suffix in _CODE] if whole else [file]
+    return fingerprint({str(one.relative_to(file.parent)): sha256(one) for one in files})
 
 
 def only_computes(module: str) -> bool:
