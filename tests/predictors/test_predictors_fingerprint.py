@@ -254,3 +254,150 @@ def test_a_pickled_and_restored_object_is_the_same() -> None:
     assert digest(pickle.loads(pickle.dumps(forest))) == digest(forest) is not None
     lstm = nn.LSTM(3, 4)
     assert digest(lstm) is not None
+
+
+PIPELINE = """
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+flat = np.random.default_rng(0).random((6, 64))
+"""
+HIDDEN = {
+    "a method that an installed base calls": (
+        "class Net(torch.nn.Conv2d):\n    def _conv_forward(self, x, weight, bias):\n"
+        "        return {} * x.mean((1, 2, 3))[:, None]\nmodel = Net(1, 1, 1)\nmodel.weight.data.fill_(1)\n"
+        "model.bias.data.fill_(1)\n"
+    ),
+    "a transformer": (
+        PIPELINE + "class Own(TransformerMixin, BaseEstimator):\n    def fit(self, X, y=None): return self\n"
+        "    def transform(self, X): return X * {}\nmodel = make_pipeline(Own(), LogisticRegression())\n"
+        "model.steps[1][1].fit(flat, [0, 1] * 3)\n"
+    ),
+    "an estimator": (
+        PIPELINE + "class Own(ClassifierMixin, BaseEstimator):\n    def fit(self, X, y=None): return self\n"
+        "    def predict_proba(self, X): return np.tile([{}, 0.5], (len(X), 1))\n"
+        "model = Own()\nmodel.fitted_ = True\n"
+    ),
+    "a made object": (
+        "class Scale:\n    def __init__(self): self.by = {}\n    def __call__(self, x): return x * self.by\n"
+        "def model(x): return Scale()(x.mean((1, 2, 3)))\n"
+    ),
+}
+MADE_NAME = (
+    "MEAN = [{}]\ndef share(x): return x.mean((1, 2, 3))[:, None] {} 0.5\n"
+    "class Net(torch.nn.Module):\n    kind = 'a'\n    def head_a(self, x): return share(x) - MEAN[0]\n"
+    "    def forward(self, x): return getattr(self, f'head_{{self.kind}}')(x)\n"
+    "    @classmethod\n    def from_file(cls, path=HERE): return torch.load(path / 'w.pt')\nmodel = Net()\n"
+)
+
+
+def of_text(folder: Path, text: str) -> str:
+    top = "import pathlib\nimport numpy as np\nimport torch\nHERE = pathlib.Path(__file__).parent\n"
+    (folder / "m.py").write_text(top + text)
+    return key(f"{folder / 'm.py'}:model")
+
+
+@pytest.mark.parametrize("text", HIDDEN.values(), ids=HIDDEN)
+def test_code_that_only_installed_code_or_a_constructor_runs_counts(tmp_path: Path, text: str) -> None:
+    first = of_text(tmp_path, text.format(0.5))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, text.format(0.5)) == first != of_text(tmp_path, text.format(0.25))
+    reading = text.format("(0.5 if HERE else np.load('w.npy'))")
+    assert of_text(tmp_path, reading).startswith("unknown:")
+
+
+def test_a_method_that_is_called_by_a_made_name_counts_with_its_helpers(tmp_path: Path) -> None:
+    first = of_text(tmp_path, MADE_NAME.format(0.5, "+"))
+    assert first.startswith("sha256:"), "what loads a network does not run while it predicts"
+    assert (
+        len({first, of_text(tmp_path, MADE_NAME.format(0.25, "+")), of_text(tmp_path, MADE_NAME.format(0.5, "-"))}) == 3
+    )
+    (tmp_path / "elsewhere").mkdir()
+    assert of_text(tmp_path / "elsewhere", MADE_NAME.format(0.5, "+")) == first
+
+
+def test_a_value_that_is_kept_once_it_is_computed_counts(tmp_path: Path) -> None:
+    text = (
+        "import functools\nclass Model:\n    @functools.cached_property\n    def scale(self): return {}\n"
+        "    def __call__(self, x): return x.mean((1, 2, 3)) * self.scale\nmodel = Model()\n"
+    )
+    first = of_text(tmp_path, text.format(0.5))
+    assert of_text(tmp_path, text.format(0.5)) == first != of_text(tmp_path, text.format(0.25))
+
+
+def test_a_constructor_that_only_keeps_values_stays_known(tmp_path: Path) -> None:
+    text = (
+        "import dataclasses\n@dataclasses.dataclass\nclass By:\n    factor: float = {}\n    of: pathlib.Path = HERE\n"
+        "def model(x): return By().factor * x.mean((1, 2, 3))\n"
+    )
+    first = of_text(tmp_path, text.format(0.5))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, text.format(0.25)) != first
+
+
+WRAPPER = """
+import copy, threading
+def read(path): return np.load(path)
+class Model:
+    def __init__(self, path): self.path, self.scale, self.lock = path, read(path)[0], threading.Lock()
+    def __call__(self, x): return x.mean((1, 2, 3)) * self.scale
+{}
+model = Model("w.npy")
+"""
+ASIDE = {
+    "read again": "    def __getstate__(self): return self.path\n    def __setstate__(self, path): self.__init__(path)",
+    "not restored": "    def __getstate__(self): return self.path",
+    "named": "    def __reduce__(self): return 'model'",
+    "made again": "    def __reduce__(self): return Model, (self.path,)",
+}
+
+
+@pytest.mark.parametrize("state", ASIDE.values(), ids=ASIDE)
+def test_what_a_pickle_leaves_out_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for lock in ("threading.Lock()", "None"):
+        text = WRAPPER.format(state).replace("threading.Lock()", lock)
+        found = []
+        for weight in (0.5, 0.25):
+            np.save("w.npy", [weight])
+            found.append(of_text(tmp_path, text))
+        assert found[0] != found[1]
+
+
+def test_what_is_restored_without_reading_stays_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("w.npy", [0.5])
+    state = (
+        "    def __getstate__(self): return {k: v for k, v in vars(self).items() if k != 'lock'}\n"
+        "    def __setstate__(self, state):\n        self.__dict__.update(state)\n        self.lock = threading.Lock()"
+    )
+    first = of_text(tmp_path, WRAPPER.format(state))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, WRAPPER.format(state)) == first
+    np.save("w.npy", [0.25])
+    assert of_text(tmp_path, WRAPPER.format(state)) != first
+
+
+@pytest.mark.parametrize("version", ["", "__version__ = '0.1'\n"])
+@pytest.mark.parametrize("file", ["house.py", "house/__init__.py", "house/nets/dense.py"])
+def test_another_release_of_an_installed_package_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, file: str
+) -> None:
+    path = tmp_path / "site-packages" / file
+    path.parent.mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+
+    def of(offset: float) -> str:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "house"]:
+            del sys.modules[name]
+        path.write_text(
+            f"{version}import torch\nclass Net(torch.nn.Module):\n"
+            f"    def forward(self, x): return x.mean((1, 2, 3))[:, None] * {offset}\n"
+        )
+        # Python takes a file of equal size that was written within a second for the same one
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+        return key(f"{file.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}:Net")
+
+    first = of(0.5)
+    assert first.startswith("sha256:")
+    assert of(0.25) != first == of(0.5)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import joblib
@@ -108,6 +110,28 @@ def test_a_models_code_changes_nothing_of_the_process(tmp_path: Path) -> None:
     assert torch.get_num_threads() == threads
     assert Path.cwd() == here
     assert os._exit.__name__ == "_exit"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "numpy.seterr(all='raise')",
+        "torch.set_default_device('meta')",
+        "torch.use_deterministic_algorithms(True)",
+        "warnings.simplefilter('error')",
+    ],
+)
+def test_what_a_models_code_makes_an_error_is_none_for_others(tmp_path: Path, setting: str) -> None:
+    before = list(warnings.filters)
+    top = f"import numpy, warnings\n{setting}"
+    for parts in ({"top": top}, {"top": "import numpy, warnings", "forward": f"x = x + 0; {setting}"}):
+        model = load_predictor(written(tmp_path, **parts), labels=["a"], device="cpu")
+        with contextlib.suppress(InputError):
+            model.predict(IMAGES)
+        assert np.geterr()["divide"] == "warn"
+        assert torch.zeros(1).device.type == "cpu"
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert warnings.filters == before
 
 
 def test_an_exception_that_cannot_be_written_is_named() -> None:

@@ -159,6 +159,32 @@ def test_yaml_own_scripts_and_nested_weights_are_read(bundle: Path) -> None:
         load(bundle)
 
 
+def test_all_code_and_data_that_a_config_names_count(bundle: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    net = f"from monai.networks.nets import DenseNet\ndef make():\n    return DenseNet(**{SHAPE})\n"
+    shifted = "class Net(DenseNet):\n    def forward(self, x): return super().forward(x) + {}\n"
+    (bundle / "nets").mkdir()
+    (bundle / "configs" / "network.json").write_text(json.dumps({"shift": 1}))
+    (tmp_path / "aside.py").write_text(net + shifted.format(1) + f"def made():\n    return Net(**{SHAPE})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def named(target: str) -> str:
+        edit(bundle / "configs" / "inference.json", lambda content: content.update(network_def={"_target_": target}))
+        return load(bundle).fingerprint()
+
+    (bundle / "nets" / "net.py").write_text(net)
+    first = named("nets.net.make")
+    assert first.startswith("sha256:")
+    assert named("nets.net.make") == first
+    (bundle / "configs" / "network.json").write_text(json.dumps({"shift": 2}))
+    second = named("nets.net.make")
+    (bundle / "nets" / "net.py").write_text(net + "# changed\n")
+    assert len({first, second, named("nets.net.make")}) == 3
+    beside = named("aside.made")
+    del sys.modules["aside"]
+    (tmp_path / "aside.py").write_text((tmp_path / "aside.py").read_text().replace("+ 1", "+ 25"))
+    assert named("aside.made") != beside
+
+
 def test_a_scripted_network_is_read_too(bundle: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated")

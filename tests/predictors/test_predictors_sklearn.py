@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
@@ -40,6 +42,36 @@ def test_labels_of_which_some_are_classes_are_refused() -> None:
     fitted = LogisticRegression().fit(FLAT, ["edema", "mass", "none"] * 2)
     with pytest.raises(InputError, match=r"knows the classes edema, mass, none, of which 'edema' is one of the labels"):
         load_predictor(fitted, labels=["edema", "nodule"]).predict(IMAGES)
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+def test_a_class_by_another_name_is_no_label(output: str) -> None:
+    fitted = LogisticRegression().fit(FLAT, np.where(TRUTH, "Cardiomegaly", "normal"))
+    shown = fitted.predict_proba(FLAT)[:, 0]
+    load = partial(load_predictor, output=output)
+    np.testing.assert_allclose(load(fitted, labels=["Cardiomegaly"]).predict(IMAGES)[:, 0], shown)
+    with pytest.raises(InputError, match=r"the classes Cardiomegaly, normal, of which none is 'cardiomegaly': name"):
+        load(fitted, labels=["cardiomegaly"]).predict(IMAGES)
+    for no, yes in (("No", "Yes"), (False, True), (1.0, 2.0), ("0", "1")):
+        told = LogisticRegression().fit(FLAT, np.where(TRUTH, yes, no))
+        np.testing.assert_allclose(load(told, labels=["mass"]).predict(IMAGES)[:, 0], told.predict_proba(FLAT)[:, 1])
+    by_column = load_predictor(fitted, labels=["cardiomegaly"], columns=[0])
+    np.testing.assert_array_equal(by_column.predict(IMAGES)[:, 0], shown)
+
+
+def test_several_labels_are_never_found_by_the_place_of_other_names() -> None:
+    three = LogisticRegression().fit(FLAT, ["Edema", "Mass", "None"] * 2)
+    with pytest.raises(InputError, match="of which none is 'mass, edema, none'"):
+        load_predictor(three, labels=["mass", "edema", "none"]).predict(IMAGES)
+    numbers = LogisticRegression().fit(FLAT, [0, 1, 2] * 2)
+    found = load_predictor(numbers, labels=["mass", "edema", "none"]).predict(IMAGES)
+    np.testing.assert_array_equal(found, numbers.predict_proba(FLAT))
+    both = np.column_stack([np.where(TRUTH, "edema", "none"), np.where(TRUTH, "Mass", "none")])
+    forest = RandomForestClassifier(3, random_state=0).fit(FLAT, both)
+    found = load_predictor(forest, labels=["edema", "Mass"]).predict(IMAGES)
+    np.testing.assert_array_equal(found, np.column_stack([part[:, 0] for part in forest.predict_proba(FLAT)]))
+    with pytest.raises(InputError, match="of which none is 'mass'"):
+        load_predictor(forest, labels=["edema", "mass"]).predict(IMAGES)
 
 
 def test_a_class_in_the_place_of_an_object_is_refused() -> None:

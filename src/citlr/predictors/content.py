@@ -1,15 +1,17 @@
 """What a model's answers rest on, as one digest: values, code, and what the code names.
 
 An object is taken apart as a pickle would (`__reduce_ex__`), which reaches every parameter, buffer and plain attribute.
+Where its class says itself what a pickle holds, the code that restores it counts, or else all its attributes.
 Code is followed through the names that it uses, so that a helper or a global array counts, and a function that nothing
-calls does not. What cannot be seen through (a session, a connection, a file that is read while predicting) has no
-digest: then two models are never taken for the same one.
+calls does not. Of a class every method counts, as nobody can say which ones are called by a name that is made while
+predicting. What cannot be seen through (a session, a connection, a file that is read while predicting) has no digest:
+then two models are never taken for the same one.
 """
 
 from __future__ import annotations
 
 import builtins
-import dis
+import functools
 import hashlib
 import inspect
 import io
@@ -17,35 +19,34 @@ import sys
 import types
 import uuid
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from citlr.predictors.code.names import SILENT, globals_used, imports, is_special, words
+from citlr.predictors.code.packages import called_by_bases, installed, is_own, only_computes, version
 
 _UNKNOWN = "unknown:"
-# Packages whose functions only compute; another one could ask a server or a file for its answer.
-_COMPUTING = _words(
-    "numpy scipy torch torchvision sklearn skimage cv2 PIL kornia einops timm monai torchxrayvision transformers "
-    "segmentation_models_pytorch open_clip xgboost lightgbm catboost citlr math cmath functools itertools operator "
-    "collections typing typing_extensions types dataclasses enum abc copy copyreg numbers fractions decimal "
-    "statistics re string warnings contextlib builtins"
-)
-# ... the names in them that read what is not in the program, and the functions of Python that do so or run text
-_READING = _words(
+# What reads that is not in the program, of packages that only compute; and functions of Python that do so or run text
+_READING = words(
     "open load load_file loadtxt genfromtxt fromfile memmap from_file loadmat mmread imread read_image read_file hub "
     "load_state_dict_from_url load_library from_pretrained import_module VideoCapture"
 )
-_RUNNING = _words("open input exec eval __import__ globals locals vars")
-# Members of a class that run without being named; a constructor has done its work.
-_SILENT = _words(
-    "__init__ __new__ __post_init__ __init_subclass__ __class_getitem__ __repr__ __str__ __eq__ __hash__ __reduce__ "
-    "__reduce_ex__ __getstate__ __setstate__ __del__ __dir__ __doc__ __dict__ __module__ __annotations__ __weakref__"
+_RUNNING = words("open input exec eval __import__ globals locals vars")
+# Members of a class that have done their work where the object is there
+_MAKING = words("__init__ __post_init__")
+# Members of an estimator that pipelines and ensembles call, and that no base class has
+_ASKED = words("predict predict_proba predict_log_proba decision_function score_samples transform inverse_transform")
+_WRAPPERS = (
+    property,
+    staticmethod,
+    classmethod,
+    functools.cached_property,
+    functools.partialmethod,
+    functools._lru_cache_wrapper,
 )
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, range, slice, np.generic, np.dtype, type(None))
 _TORCH_PLAIN = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
@@ -84,6 +85,9 @@ class _Content:
         self._names = {"forward"}
         self._spaces: list[Any] = []
         self._done: set[tuple[int, str]] = set()
+        self._made: set[type] = set()
+        self._restored: set[type] = set()
+        self._loose = False
         self._add(root)
         self._add_members()
 
@@ -110,7 +114,7 @@ class _Content:
             self._add_items(thing)
         elif isinstance(thing, type | types.ModuleType):
             self._add_space(thing)
-        elif inspect.isroutine(thing) or isinstance(thing, property | types.CellType | types.CodeType | np.ufunc):
+        elif inspect.isroutine(thing) or isinstance(thing, (*_WRAPPERS, types.CellType, types.CodeType, np.ufunc)):
             self._add_routine(thing)
         elif isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
             archive = io.BytesIO()
@@ -150,9 +154,9 @@ class _Content:
         """Take in a class or a module: by name where it is installed, by the members that code reaches if not."""
         name = space.__module__ if isinstance(space, type) else space.__name__
         shown = space.__qualname__ if isinstance(space, type) else name
-        if _installed(name):
+        if installed(name):
             self._require_computing(name, base=space)
-            self._text(f"{name} {shown} {_version(name)}")
+            self._text(f"{name} {shown} {version(name)}")
             return
         self._text(shown)
         self._spaces.append(space)
@@ -161,7 +165,7 @@ class _Content:
                 self._add(base)
 
     def _require_computing(self, module: str, base: Any = None) -> None:
-        if module.partition(".")[0].lstrip("_") in _COMPUTING:
+        if only_computes(module):
             return
         if isinstance(base, type) and (issubclass(base, torch.nn.Module) or hasattr(base, "get_params")):
             return
@@ -172,47 +176,46 @@ class _Content:
             self._add(routine.cell_contents)
         elif isinstance(routine, types.CodeType):
             self._add_code(routine)
-        elif isinstance(routine, property):
-            self._add([routine.fget])
-        elif isinstance(routine, staticmethod | classmethod):
-            self._add(routine.__func__)
+        elif isinstance(routine, _WRAPPERS):
+            parts = ("fget", "__wrapped__", "func", "args", "keywords")
+            self._add_value([getattr(routine, part, None) for part in parts])
         elif isinstance(routine, types.MethodType):
             self._names.add(routine.__func__.__name__)
             self._add([routine.__self__, routine.__func__])
-        elif isinstance(routine, types.FunctionType) and not _installed(routine.__module__):
+        elif isinstance(routine, types.FunctionType) and not installed(routine.__module__):
             self._add_function(routine)
         else:
             owner = getattr(routine, "__self__", None)
             if owner is not None and not isinstance(owner, type | types.ModuleType):
                 self._add(owner)
             module = getattr(routine, "__module__", None) or getattr(owner, "__name__", None) or "builtins"
-            name = getattr(routine, "__qualname__", getattr(routine, "__name__", repr(routine)))
+            name = getattr(routine, "__qualname__", getattr(routine, "__name__", type(routine).__qualname__))
             self._require_computing(module if isinstance(module, str) else "builtins")
             if name.rpartition(".")[2] in _READING:
                 raise _UnknownError(f"'{name}'")
-            self._text(f"{module} {name} {_version(str(module))}")
+            self._text(f"{module} {name} {version(str(module))}")
 
     def _add_function(self, function: types.FunctionType) -> None:
         self._text(f"function {function.__qualname__}")
-        self._add([function.__defaults__, function.__kwdefaults__, function.__dict__])
+        self._add_value([function.__defaults__, function.__kwdefaults__, function.__dict__])
         for cell in function.__closure__ or ():
             try:
-                self._add(cell.cell_contents)
+                self._add_value(cell.cell_contents)
             except ValueError:  # not filled yet
                 self._text("empty")
         self._add_code(function.__code__)
-        for name in sorted(_globals_used(function.__code__)):
+        for name in sorted(globals_used(function.__code__)):
             self._text(name)
             if name in function.__globals__:
-                self._add(function.__globals__[name])
-            elif name in _RUNNING:
+                self._add_value(function.__globals__[name])
+            elif name in _RUNNING and not self._loose:
                 raise _UnknownError(f"'{name}'")
             elif hasattr(builtins, name):
-                self._add(getattr(builtins, name))
+                self._add_value(getattr(builtins, name))
 
     def _add_code(self, code: types.CodeType) -> None:
         reading = _READING.intersection(code.co_names)
-        if reading:
+        if reading and not self._loose:
             raise _UnknownError(f"'{min(reading)}'")
         self._hash.update(code.co_code)
         self._add([code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_exceptiontable])
@@ -221,78 +224,92 @@ class _Content:
         self._names.update(value for value in code.co_consts if isinstance(value, str) and value.isidentifier())
         for value in code.co_consts:
             self._add(value)
-        for module in _imports(code):
-            found = sys.modules.get(module)
+        for module in () if self._loose else imports(code):
+            # whether it was imported yet is chance
+            found = import_module(module) if only_computes(module) else sys.modules.get(module)
             if found is None:
                 raise _UnknownError(f"'{module}'")
             self._add(found)
 
-    def _add_members(self) -> None:
-        """Take in what the code names of the user's own classes and modules, until nothing new is reached."""
-        while True:
-            reached = [
-                (space, name)
-                for space in self._spaces
-                for name in sorted(vars(space))
-                if (id(space), name) not in self._done and self._reaches(space, name)
-            ]
-            if not reached:
-                return
-            for space, name in reached:
-                self._done.add((id(space), name))
-                self._text(f"member {name}")
-                self._add(vars(space)[name])
+    def _add_value(self, thing: Any) -> None:
+        (self._add_loosely if self._loose else self._add)(thing)
 
-    def _reaches(self, space: object, name: str) -> bool:
-        if name.startswith("__") and name.endswith("__"):
-            return isinstance(space, type) and name not in _SILENT and inspect.isroutine(vars(space)[name])
-        return name in self._names
+    def _add_loosely(self, thing: Any) -> None:
+        """Take in of code that may never run what no two processes have different: a text may be a path."""
+        try:
+            if isinstance(thing, list | tuple | dict):
+                for part in thing.items() if isinstance(thing, dict) else thing:
+                    self._add_loosely(part)
+            elif not isinstance(thing, str) or thing.isidentifier():
+                self._add(thing)
+        except Exception:  # what cannot be seen through need not run
+            self._text("unclear")
+
+    def _add_members(self) -> None:
+        """Take in the members of the user's own classes and modules: what runs, and then loosely what may run."""
+        while reached := self._members(self._runs) or self._members(self._makes):
+            for space, name in reached:
+                self._add(vars(space)[name])
+        self._loose = True
+        while reached := self._members(self._may_run):
+            for space, name in reached:
+                self._add_loosely(vars(space)[name])
+
+    def _members(self, reaches: Callable[[Any, str], bool]) -> list[tuple[Any, str]]:
+        """Give the members of this kind that are new, and take in their names."""
+        found = [
+            (space, name)
+            for space in self._spaces
+            for name in sorted(vars(space))
+            if (id(space), name) not in self._done and reaches(space, name)
+        ]
+        for space, name in found:
+            self._done.add((id(space), name))
+            self._text(f"member {name}")
+        return found
+
+    def _runs(self, space: object, name: str) -> bool:
+        if not isinstance(space, type):
+            return name in self._names and not is_special(name)
+        if is_special(name):
+            runs = name not in SILENT or (space in self._restored and name in self._names)
+            return runs and inspect.isroutine(vars(space)[name])
+        if name in _ASKED and hasattr(space, "fit") and not issubclass(space, torch.nn.Module):
+            return True
+        return name in self._names or name in called_by_bases(space, self._names)
+
+    def _makes(self, space: object, name: str) -> bool:
+        if not isinstance(space, type) or name not in _MAKING or space in self._made:
+            return False
+        # that of a dataclass is generated, and does no work of its own
+        code = getattr(vars(space)[name], "__code__", None)
+        return code is None or not code.co_filename.startswith("<")
+
+    def _may_run(self, space: object, name: str) -> bool:
+        if not isinstance(space, type):
+            code = isinstance(vars(space)[name], type | types.FunctionType)
+            return not is_special(name) and (name in self._names or (code and "getattr" in self._names))
+        return not is_special(name) or inspect.isroutine(vars(space)[name])
 
     def _add_object(self, thing: Any) -> None:
+        self._made.update(type(thing).__mro__)
         self._add(type(thing))
+        if self._loose:
+            return
         try:
-            parts = thing.__reduce_ex__(4)
+            parts: Any = thing.__reduce_ex__(4)
         except Exception as error:
             raise _UnknownError(f"a {type(thing).__qualname__}") from error
-        if isinstance(parts, str):
-            self._text(parts)
-            return
-        for part in parts[:3]:
+        # a text is the name under which a module has the object
+        parts = (parts,) if isinstance(parts, str) else parts
+        for part in (*parts[:3], *parts[5:]):
             self._add(part)
         for pairs in parts[3:5]:
             self._add(None if pairs is None else list(pairs))
-
-
-def _installed(module: str | None) -> bool:
-    """Whether a module belongs to Python or an installed package, not to the user's own files."""
-    if module is None or module == "__main__":
-        return False
-    top = module.partition(".")[0]
-    if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == __name__.partition(".")[0]:
-        return True
-    found = sys.modules.get(module)
-    file = getattr(found, "__file__", None)
-    if found is None or file is None:
-        # a namespace, or a module made by hand
-        return getattr(found, "__spec__", None) is not None and not list(getattr(found, "__path__", [None]))
-    return any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
-
-
-def _version(module: str) -> str:
-    """Return the version of an installed package; torch and numpy differ between versions by rounding only."""
-    top = module.partition(".")[0]
-    if top in ("torch", "numpy", __name__.partition(".")[0]) or top in sys.stdlib_module_names:
-        return ""
-    return str(getattr(sys.modules.get(top), "__version__", ""))
-
-
-def _globals_used(code: types.CodeType) -> set[str]:
-    names = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    for part in code.co_consts:
-        if isinstance(part, types.CodeType):
-            names |= _globals_used(part)
-    return names
-
-
-def _imports(code: types.CodeType) -> list[str]:
-    return [step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
+        if not any(is_own(type(thing), name) for name in ("__getstate__", "__reduce__", "__reduce_ex__")):
+            return
+        if len(parts) > 2 and parts[2] is not None and is_own(type(thing), "__setstate__"):
+            self._restored.update(type(thing).__mro__)
+            self._names.add("__setstate__")
+        else:
+            self._add(object.__getstate__(thing))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from citlr.errors import CitlrError, InputError
@@ -20,8 +22,8 @@ def user_code(what: str, advice: str | Callable[[str], str] = "") -> Iterator[No
     """Run code of the user (a model's file, a pickle, a call of the model) so that its failures are one sentence.
 
     An exit (`sys.exit(0)`, `os._exit(0)`) would end an audit as if it had gone well; what is printed would stand among
-    results on standard output; another folder or another type of numbers would be that of the whole audit: none of it
-    outlives the code that did it. Ctrl-C stays what it is.
+    results on standard output; another folder, another type of numbers or warnings that are errors would be those of
+    the whole audit: none of it outlives the code that did it. Ctrl-C stays what it is.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr), _no_hard_exit(), _settings_kept():
@@ -53,16 +55,25 @@ def _no_hard_exit() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _settings_kept() -> Iterator[None]:
-    """Put back what the process has one of: working folder, torch's default type, its gradients and its threads."""
+    """Put back what the process has one of: working folder, settings of torch and numpy, warnings that are errors."""
     folder, kind, threads = Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()
+    device, strict, filters = torch.get_default_device(), torch.get_deterministic_debug_mode(), list(warnings.filters)
     try:
-        with torch.set_grad_enabled(torch.is_grad_enabled()):
+        with torch.set_grad_enabled(torch.is_grad_enabled()), np.errstate():
             yield
     finally:
         os.chdir(folder)
         torch.set_default_dtype(kind)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+        if torch.get_default_device() != device:
+            # none is the processor, and costs nothing
+            torch.set_default_device(None if device.type == "cpu" else device)
+        if torch.get_deterministic_debug_mode() != strict:
+            torch.set_deterministic_debug_mode(strict)
+        # other filters, which libraries set as they are imported, end nothing
+        kept = [one for one in warnings.filters if one[0] != "error" or one in filters]
+        warnings.filters[:] = kept  # type: ignore[index]
 
 
 def one_sentence(error: BaseException) -> str:

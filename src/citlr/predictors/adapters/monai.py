@@ -16,6 +16,7 @@ from citlr.errors import InputError
 from citlr.predictors.adapters.huggingface import read_part
 from citlr.predictors.adapters.torch import TorchPredictor
 from citlr.predictors.adapters.torchscript import DEPRECATED, load_torchscript
+from citlr.predictors.content import digest
 from citlr.predictors.declared import Declared
 from citlr.predictors.weights import fill_module, read_states, warn_trusted
 from citlr.run.files import fingerprint, sha256
@@ -24,6 +25,7 @@ from citlr.text import shown
 METADATA = "configs/metadata.json"
 _INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
 _STATES, _SCRIPTED = "models/model.pt", "models/model.ts"
+_READ = {".py", ".json", ".yaml", ".yml"}
 # What the cohort has done already: files are read, channels stand first, and grey is repeated.
 _DONE = {"LoadImage", "EnsureChannelFirst", "AsChannelFirst", "AddChannel", "RepeatChannel"}
 _DECLARE = "declare input: {size: 224, channels: 1, low: 0, high: 1}, as the network wants it"
@@ -65,8 +67,10 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
     if declared.input is None:
         card["input"] = _input(parser, image, steps, folder)
     prepared = Prepared(network, steps if declared.input is None else [], swapped=_swapped(parser))
-    parts = [folder / METADATA, config, weights, *sorted(folder.glob("scripts/**/*.py"))]
-    origin = fingerprint({str(part.relative_to(folder)): sha256(part) for part in parts})
+    # a config names other configs and code of the whole bundle, and packages beside it
+    parts = [weights, *sorted(part for part in folder.rglob("*") if part.suffix in _READ and part.is_file())]
+    files = {str(part.relative_to(folder)): sha256(part) for part in parts}
+    origin = fingerprint({"files": files, "content": digest(prepared)})
     model = TorchPredictor(prepared, origin=origin, **declared.settings(folder.name, card))
     scripted = (DEPRECATED.format(name=model.name),) if weights.name == Path(_SCRIPTED).name else ()
     model.remarks = (*prepared.remarks(model.name, model.input.low, model.input.high), *scripted)

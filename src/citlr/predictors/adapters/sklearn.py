@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from citlr.predictors.foreign import user_code
 from citlr.predictors.weights import warn_trusted
 from citlr.text import shortened
 
+# classes in their order that say no and yes, and not what
+_NO_YES = {("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("negative", "positive"), ("absent", "present")}
+
 
 class SklearnPredictor(BatchedPredictor):
     """A fitted classifier on flattened pixels; `predict_proba` for probabilities, `decision_function` for logits.
 
-    With one label and two classes the second class is the positive one. With several labels a column is found by
-    the label's name among the estimator's classes, or by position.
+    A column is found by the label's name among the estimator's classes. Where the classes are no and yes (0 and 1), a
+    label is the second one; where they are numbers, several labels are found by position.
 
     - `estimator`: Fitted; takes (n, n_features).
     """
@@ -65,15 +69,16 @@ class SklearnPredictor(BatchedPredictor):
         """Choose the column of every label's positive class."""
         if isinstance(given, list):  # multi-output forests: one (n, 2) array per label
             known = classes if isinstance(classes, list) and len(classes) == len(given) else [None] * len(given)
-            pairs = zip(given, known, strict=True)
-            return np.column_stack([self._second(np.asarray(part), names) for part, names in pairs])
+            labels = self.labels if len(self.labels) == len(given) else [""] * len(given)
+            parts = zip(given, known, labels, strict=True)
+            return np.column_stack([self._yes(np.asarray(part), names, label) for part, names, label in parts])
         values = np.asarray(given)
         if not isinstance(classes, np.ndarray):
             return values
         names = [str(name) for name in classes]
         if values.ndim == 1 and len(names) == 2:
             # a margin is that of the second class
-            return -values if list(self.labels) == names[:1] else values
+            return self._yes(np.column_stack([-values, values]), classes, self.labels[0])
         known_labels = [label for label in self.labels if label in names]
         if len(known_labels) == len(self.labels):
             return values[:, [names.index(label) for label in self.labels]]
@@ -84,21 +89,40 @@ class SklearnPredictor(BatchedPredictor):
                 "say which output belongs to which label with 'columns'."
             )
         if len(self.labels) == 1 and len(names) <= 2:
-            return self._second(values, classes)[:, None]
+            return self._yes(values, classes, self.labels[0])[:, None]
+        if not _are_numbers(classes):
+            raise self._not_named(names, self.labels)
         return values
 
-    def _second(self, values: NDArray[Any], classes: Any) -> NDArray[np.float64]:
-        """Give the probability of yes, of those of no and yes."""
+    def _not_named(self, names: Sequence[str], labels: Sequence[str]) -> InputError:
+        return InputError(
+            f"Model '{self.name}' knows the classes {shortened(', '.join(names))}, of which none is "
+            f"'{shortened(', '.join(labels))}': name labels as the classes are written, or say which output belongs "
+            "to which label with 'columns'."
+        )
+
+    def _yes(self, values: NDArray[Any], classes: Any, label: str) -> NDArray[np.float64]:
+        """Give what stands for the label, of two columns: that of its name, or the second of no and yes."""
         if values.ndim != 2 or values.shape[1] != 2:
             held = "" if classes is None else f" ({shortened(', '.join(map(str, classes)))})"
             raise InputError(
                 f"Model '{self.name}' knows {values.shape[-1]} class(es){held} of a label, and a label has two, yes "
                 "and no: fit it on images of both, or say which output belongs to which label with 'columns'."
             )
+        names = ["no", "yes"] if classes is None else [str(name) for name in classes]
+        if label in names:
+            return np.asarray(values[:, names.index(label)])
+        if label and not _are_numbers(classes) and tuple(name.lower() for name in names) not in _NO_YES:
+            raise self._not_named(names, [label])
         return np.asarray(values[:, 1])
 
     def _content(self) -> str | None:
         return digest(self._estimator)
+
+
+def _are_numbers(classes: Any) -> bool:
+    """Whether classes are numbers or truth values, which are no names."""
+    return np.asarray(classes).dtype.kind in "biuf"
 
 
 def takes(found: object) -> bool:

@@ -1,0 +1,1 @@
+"""What the code of a model names, and what of it is installed."""
