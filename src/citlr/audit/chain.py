@@ -72,14 +72,7 @@ class Chain:
 
     def artefact(self, stage: str) -> Path:
         """Return what a stage leaves behind."""
-        names = {
-            "cohort": COHORT,
-            "fit": GENERATOR,
-            "generate": PICTURES,
-            "quality": QUALITY,
-            "predict": RESPONSES,
-            "test": RESULT,
-        }
+        names = dict(zip(STAGES, (COHORT, GENERATOR, PICTURES, QUALITY, RESPONSES, RESULT), strict=True))
         shared = stage not in ("predict", "test") or len(self.config.models) == 1
         return self.run.path(names[stage] if shared else "models")
 
@@ -95,8 +88,12 @@ class Chain:
 
     def upto(self, stage: str) -> None:
         """Run the stages in order, up to and with one."""
+        self.run.unfinished.parent.mkdir(exist_ok=True)
+        self.run.unfinished.touch()
         for name in STAGES[: STAGES.index(stage) + 1]:
             getattr(self, name)()
+        if stage == "test":
+            self.run.unfinished.unlink()
 
     def do(self, stage: Stage) -> StageRecord:
         """Do a stage in the run's folder, and keep its key for those after it."""
@@ -245,11 +242,11 @@ class Chain:
         )
 
     def audited(self) -> bool:
-        """Say whether every model's audit is finished and intact, whatever has become of its inputs since."""
+        """Say whether every audit is finished, intact and the last begun, whatever has become of its inputs since."""
         records = [self.run.record(f"test.{name}") for name in self.config.models]
         found = [each for each in records if each is not None and self.run.intact(each) is None]
         self.keys |= {each.name: each.key for each in found}
-        return len(found) == len(self.config.models)
+        return len(found) == len(self.config.models) and not self.run.unfinished.exists()
 
     # What the stages hand to each other, read when it is first asked for.
 

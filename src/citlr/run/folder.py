@@ -11,6 +11,7 @@ from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import read_json, write_json
 from citlr.run.lock import HOLDER
+from citlr.run.stage import StageRecord
 from citlr.run.stages import Stages
 
 
@@ -56,6 +57,21 @@ class Run(Stages):
             if not same:
                 write_json(file, content)
             yield
+
+    @property
+    def unfinished(self) -> Path:
+        """A mark that is there from when stages are begun until the test is done, refused and killed calls included."""
+        return self.path("stages", "unfinished")
+
+    def require(self, name: str, remedy: str) -> StageRecord:
+        """Return the record of a finished stage; what was begun since may show it to be of another model."""
+        record = super().require(name, remedy)
+        if self.unfinished.exists():
+            raise StateError(
+                f"What was last begun in '{self.root}' did not reach its verdict, so the audit that is there may be of "
+                f"another model or other settings than the run's: {remedy}, or run `citlr audit` again."
+            )
+        return record
 
 
 def _is_new(root: Path) -> bool:
