@@ -15,6 +15,7 @@ from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write, read_json, sha256, write_json
 from citlr.run.folder import Run
 from citlr.run.lock import HOLDER
+from citlr.run.stage import Stage
 
 
 def config(margin: float = 0.02) -> AuditConfig:
@@ -138,3 +139,23 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
     leftover.write_text("half of")
     with run.locked():
         assert not leftover.exists()
+
+
+def test_a_margin_that_moves_with_the_name_of_the_model_is_told(tmp_path: Path) -> None:
+    def audited(margin: float, *names: str, force: bool = False) -> list[list[str]]:
+        model = {"source": "m.onnx"}
+        content = {**config(margin).model_dump(mode="json"), "models": dict.fromkeys(names, model)}
+        run = Run(tmp_path, parse_config(content, "test"))
+        for name in names:
+            if force:
+                run.forget(f"test.{name}")
+            run.do(Stage(f"test.{name}", {"test": {"margin": margin}}, lambda folder: None, ()))
+        run.history.seen()
+        return [one["changes"] for one in run.history.changes()]
+
+    assert audited(0.02, "one.v1") == []
+    assert audited(0.02, "one.v1", "beside") == []
+    renamed = [["model: beside -> two", "test.margin: 0.02 -> 0.3"]]
+    assert audited(0.3, "two") == renamed
+    assert audited(0.3, "two", force=True) == renamed
+    assert audited(0.3, "two", "three") == renamed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from citlr.config import AuditConfig, parse_config
@@ -11,7 +12,7 @@ from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import read_json, write_json
 from citlr.run.lock import HOLDER
-from citlr.run.stage import StageRecord
+from citlr.run.stage import Stage, StageRecord
 from citlr.run.stages import Stages
 
 
@@ -62,6 +63,19 @@ class Run(Stages):
     def unfinished(self) -> Path:
         """A mark that is there from when stages are begun until the test is done, refused and killed calls included."""
         return self.path("stages", "unfinished")
+
+    def do(self, stage: Stage) -> StageRecord:
+        """Do a stage; of a model that takes another's place, note what is tested otherwise than the other was."""
+        kind, _, model = stage.name.partition(".")
+        if kind == "test" and self.earlier(stage.name) is None:
+            files = sorted(self.path("stages").glob("test.*"), key=lambda file: file.stat().st_mtime_ns)
+            before = self.earlier(files[-1].stem) if files else None
+            other = "" if before is None else before.name.partition(".")[2]
+            # What changes for a model that is still in the run is told of itself.
+            if before is not None and other not in self.config.models:
+                was, now = {**before.inputs, "model": other}, {**stage.inputs, "model": model}
+                self.history.note(replace(before, inputs=was), replace(stage, inputs=now))
+        return super().do(stage)
 
     def require(self, name: str, remedy: str) -> StageRecord:
         """Return the record of a finished stage; what was begun since may show it to be of another model."""

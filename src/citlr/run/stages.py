@@ -59,13 +59,19 @@ class Stages:
         """Return what is known of a finished stage; None where there is none, or its record is damaged."""
         return _read_record(self.path("stages", f"{name}.json"))
 
+    def earlier(self, name: str) -> StageRecord | None:
+        """Return what a stage was last made of, one that was forgotten included."""
+        return self.record(name) or _read_record(self.path("stages", f"{name}.before"))
+
     def records(self) -> list[StageRecord]:
         """Return the finished stages, in the order in which they finished."""
         files = sorted(self.path("stages").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         return [record for record in map(_read_record, files) if record is not None]
 
     def forget(self, name: str) -> None:
-        """Undo a stage, finished or not: the next call starts it from nothing."""
+        """Undo a stage, finished or not: the next call starts it from nothing, and knows what it was made of before."""
+        if self.record(name) is not None:
+            self.path("stages", f"{name}.json").replace(self.path("stages", f"{name}.before"))
         self.path("stages", f"{name}.json").unlink(missing_ok=True)
         for work in self._unfinished(name):
             shutil.rmtree(work)
@@ -121,7 +127,7 @@ class Stages:
         record = self.done(stage)
         if record is not None:
             return record
-        before = self.record(stage.name)
+        before = self.earlier(stage.name)
         if before is not None and not self._same_inputs(before, stage):
             self.history.note(before, stage)
         work = self.path(WORK, f"{stage.name}-{stage.key[:16]}")
@@ -175,6 +181,7 @@ class Stages:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source.replace(target)
         write_json(file, asdict(record))
+        file.with_suffix(".before").unlink(missing_ok=True)
         self._intact.add((record.name, record.key))
         for other in self._unfinished(record.name):
             shutil.rmtree(other)
