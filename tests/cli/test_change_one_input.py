@@ -222,6 +222,15 @@ def test_an_audit_is_not_relied_on_once_another_was_refused_or_stopped_early(
     assert find(run)["cnn"].result.tests[0].margin == 0.3
 
 
+def test_an_audit_is_compared_by_what_it_was_tested_by(run: Path) -> None:
+    content = json.loads((run / "config.json").read_text())
+    content["test"] |= {"outcome": "probability", "threshold": 0.9}
+    (run / "config.json").write_text(json.dumps(content))
+    test = find(run, responses=True)["cnn"].test
+    assert test is not None
+    assert (test.outcome, test.threshold) == ("decision", 0.5)
+
+
 def _require_refused(run: Path, tmp_path: Path) -> None:
     for ask in (lambda: find(run), lambda: deliver(Run.open(run), ("json",), out=tmp_path / "out")):
         with pytest.raises(StateError, match="did not reach its verdict"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult, read_result
-from citlr.config import TestConfig
+from citlr.config import TestConfig, parse_section
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.responses import Responses
@@ -59,7 +59,7 @@ def _parts(place: str | Path) -> tuple[Path, str]:
 
 def _of_run(run: Run, name: str, responses: bool) -> Finished:
     remedy = f"run `citlr test {run.root}` to finish it"
-    run.require(f"test.{name}", remedy)
+    tested = run.require(f"test.{name}", remedy)
     folder = run.root if len(run.config.models) == 1 else run.path("models", name)
     result = read_result(folder / "audit.json")
     title = run.root.resolve().name if len(run.config.models) == 1 else f"{run.root.resolve().name}:{name}"
@@ -70,4 +70,7 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     frame = read_responses(folder / "responses.parquet")
     number = len(result.dose_response) > 0
     found = Responses.from_frame(frame, attribute=plan.attribute, levels=plan.levels, number=number)
-    return Finished(title, name, result, found, run.config.test, plan.shared_seeds)
+    # What it was tested by, which the configuration of now need not be.
+    settings = run.config.test.model_dump() | tested.inputs.get("test", {})
+    test = parse_section(TestConfig, settings, f"The record of '{title}'")
+    return Finished(title, name, result, found, test, plan.shared_seeds)
