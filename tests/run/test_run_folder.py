@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from citlr.audit.chain import Chain
 from citlr.config import AuditConfig, parse_config
+from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write, read_json, sha256, write_json
 from citlr.run.folder import Run
@@ -159,3 +161,35 @@ def test_a_margin_that_moves_with_the_name_of_the_model_is_told(tmp_path: Path) 
     assert audited(0.3, "two") == renamed
     assert audited(0.3, "two", force=True) == renamed
     assert audited(0.3, "two", "three") == renamed
+
+
+def answered(model: str, place: str, **inputs: str) -> Stage:
+    def work(folder: Path) -> None:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(f"of {model}")
+
+    return Stage(f"predict.{model}", inputs, work, (place,))
+
+
+def test_what_a_model_answered_is_not_replaced_by_another_model_of_the_same_folder(tmp_path: Path) -> None:
+    place = "responses.parquet"
+    run, vendor, mine = Run(tmp_path, config()), answered("vendor", place, answers="a"), answered("mine", place)
+    run.do(vendor)
+    run.do(mine)
+    assert (tmp_path / place).read_text() == "of mine"
+    assert (tmp_path / "models" / "vendor" / place).read_text() == "of vendor"
+    # Neither is asked again: the one that comes back takes its place from the other.
+    assert Run(tmp_path, config()).done(vendor) is not None
+    assert (tmp_path / place).read_text() == "of vendor"
+    assert Run(tmp_path, config()).done(mine) is not None
+    assert [(tmp_path / one).read_text() for one in (place, f"models/vendor/{place}")] == ["of mine", "of vendor"]
+
+
+def test_answers_that_were_sent_in_stay(tmp_path: Path) -> None:
+    run = Run(tmp_path, config())
+    run.do(answered("vendor", "responses.parquet", answers="a"))
+    Chain(run, Narrator(quiet=True)).forget("predict")  # of a configuration that has no closed model any more
+    with pytest.raises(StateError, match="answers of 'vendor' that its owner sent in and nobody can make again"):
+        run.do(answered("vendor", "responses.parquet"))
+    assert (tmp_path / "responses.parquet").is_file()
+    run.do(answered("vendor", "responses.parquet", answers="b"))

@@ -47,7 +47,7 @@ from citlr.generators.registry import load_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
-from citlr.run.folder import Run
+from citlr.run.folder import ANSWERS, Run
 from citlr.run.stage import Stage, StageRecord
 
 STAGES = ("cohort", "fit", "generate", "quality", "predict", "test")
@@ -79,7 +79,7 @@ class Chain:
     def forget(self, stage: str) -> None:
         """Undo a stage and those after it, finished or not; answers that were sent in stay."""
         undone = (*STAGES[STAGES.index(stage) :], "report")
-        closed = {f"predict.{name}" for name, model in self.config.models.items() if model.kind == CLOSED}
+        closed = {record.name for record in self.run.records() if ANSWERS in record.inputs}
         names = {record.name for record in self.run.records()} | {*undone}
         names |= {f"{each}.{model}" for each in ("predict", "test") for model in self.config.models}
         for name in names - closed:
@@ -186,7 +186,7 @@ class Chain:
     def _answers(self, name: str) -> None:
         """Take up answers that were sent in, if they are to the pictures of now."""
         record = self.run.record(f"predict.{name}")
-        known = None if record is None else str(record.inputs.get("answers"))
+        known = None if record is None else str(record.inputs.get(ANSWERS))
         finished = None if known is None else self.run.done(self._answers_stage(name, known, None))
         if finished is None:
             raise StateError(
@@ -205,7 +205,7 @@ class Chain:
             return {"answers_sha256": digest, "answers": kind_of_answers(frame)}
 
         settings = self.config.models[name].model_dump(mode="json", include={"kind", "labels"})
-        inputs = {"answers": digest, "settings": settings, "size": self.sizes[name]}
+        inputs = {ANSWERS: digest, "settings": settings, "size": self.sizes[name]}
         return Stage(f"predict.{name}", inputs, work, (place,), (self.keys["generate"],))
 
     def ingest(self, name: str, frame: pd.DataFrame, answers_sha256: str) -> None:

@@ -15,6 +15,9 @@ from citlr.run.lock import HOLDER
 from citlr.run.stage import Stage, StageRecord
 from citlr.run.stages import Stages
 
+# The input of a stage by which it holds what somebody else sent in: nothing here can make that again.
+ANSWERS = "answers"
+
 
 class Run(Stages):
     """A folder that holds one audit and every artefact of it.
@@ -67,15 +70,24 @@ class Run(Stages):
     def do(self, stage: Stage) -> StageRecord:
         """Do a stage; of a model that takes another's place, note what is tested otherwise than the other was."""
         kind, _, model = stage.name.partition(".")
-        if kind == "test" and self.earlier(stage.name) is None:
-            files = sorted(self.path("stages").glob("test.*"), key=lambda file: file.stat().st_mtime_ns)
-            before = self.earlier(files[-1].stem) if files else None
-            other = "" if before is None else before.name.partition(".")[2]
-            # What changes for a model that is still in the run is told of itself.
-            if before is not None and other not in self.config.models:
-                was, now = {**before.inputs, "model": other}, {**stage.inputs, "model": model}
-                self.history.note(replace(before, inputs=was), replace(stage, inputs=now))
+        before = self.earlier(stage.name)
+        if before is None and kind == "test":
+            self._note_replaced(stage, model)
+        if before is not None and ANSWERS in before.inputs and ANSWERS not in stage.inputs:
+            raise StateError(
+                f"'{self.root}' keeps answers of '{model}' that its owner sent in and nobody can make again: give the "
+                "model that is run here another name, or another --out."
+            )
         return super().do(stage)
+
+    def _note_replaced(self, stage: Stage, model: str) -> None:
+        files = sorted(self.path("stages").glob("test.*"), key=lambda file: file.stat().st_mtime_ns)
+        before = self.earlier(files[-1].stem) if files else None
+        other = "" if before is None else before.name.partition(".")[2]
+        # What changes for a model that is still in the run is told of itself.
+        if before is not None and other not in self.config.models:
+            was, now = {**before.inputs, "model": other}, {**stage.inputs, "model": model}
+            self.history.note(replace(before, inputs=was), replace(stage, inputs=now))
 
     def require(self, name: str, remedy: str) -> StageRecord:
         """Return the record of a finished stage; what was begun since may show it to be of another model."""

@@ -171,6 +171,7 @@ class Stages:
         for place in () if before is None else before.places:
             if place not in record.places:
                 _remove(self.path(place))
+        self._make_room(record.name, record.places)
         for place in record.places:
             source, target = work / place, self.path(place)
             if not any(_below(name, place) for name in record.files):
@@ -190,8 +191,18 @@ class Stages:
         """Folders of attempts at a stage, under any key; a key has no "-" in it."""
         return [path for path in self.path(WORK).glob(f"{name}-*") if path.name.rpartition("-")[0] == name]
 
+    def _make_room(self, name: str, places: tuple[str, ...]) -> None:
+        """Move what other models' stages have at these places to folders of their own: it may be there only once."""
+        for other in self.records():
+            model = other.name.partition(".")[2]
+            taken = other.name != name and model and {*other.places} & {*places}
+            if taken and self.intact(other) is None:
+                elsewhere = (f"models/{model}/{place}" if place in places else place for place in other.places)
+                self._rename_places(other, tuple(elsewhere))
+
     def _rename_places(self, record: StageRecord, places: tuple[str, ...]) -> StageRecord:
         """Move finished output to the names that it has now, such as when a run of one model gets a second one."""
+        self._make_room(record.name, places)
         files = dict(record.files)
         for old, new in zip(record.places, places, strict=True):
             if old == new or not self.path(old).exists():
