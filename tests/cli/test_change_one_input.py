@@ -16,7 +16,7 @@ import yaml
 from as_user import CONFIG
 from PIL import Image
 
-from citlr.audit.finished import find
+from citlr.audit.finished import find, side_answered
 from citlr.config import read_config
 from citlr.errors import InputError, StateError
 from citlr.exchange.deliver import deliver
@@ -229,6 +229,19 @@ def test_an_audit_is_compared_by_what_it_was_tested_by(run: Path) -> None:
     test = find(run, responses=True)["cnn"].test
     assert test is not None
     assert (test.outcome, test.threshold) == ("decision", 0.5)
+
+
+@pytest.mark.parametrize("strips", [0, 1])
+def test_a_page_is_written_where_the_model_is_gone(strips: int, restored: Path, run: Path, tmp_path: Path) -> None:
+    setting(report={"gallery": strips})(restored)
+    audit(restored, run)
+    assert side_answered(Run.open(run)) == 32
+    page = (run / "audit.html").read_bytes()
+    (restored / "model.ts").unlink()
+    run_stage(Run.open(run), "report", force=True)
+    assert (run / "audit.html").read_bytes() == page
+    (written,) = deliver(Run.open(run), ("html",), out=tmp_path / "out")
+    assert written.is_file()
 
 
 def _require_refused(run: Path, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from citlr.audit.prediction import read_responses
+from citlr.audit.prediction import read_responses, side_read
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.config import TestConfig, parse_section
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.responses import Responses
+from citlr.predictors.specs import InputSpec
 from citlr.run.folder import Run
 from citlr.values import File, check_value
 
@@ -74,3 +75,11 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     settings = run.config.test.model_dump() | tested.inputs.get("test", {})
     test = parse_section(TestConfig, settings, f"The record of '{title}'")
     return Finished(title, name, result, found, test, plan.shared_seeds)
+
+
+def side_answered(run: Run) -> int:
+    """Return the side of the largest images that a model has answered, as its record says: the model may be gone."""
+    records = [run.record(f"predict.{name}") for name in run.config.models]
+    reads = [record.inputs.get("reads", record.inputs.get("size")) for record in records if record is not None]
+    own = run.config.generator.size
+    return max((side_read(InputSpec(size=one), own) for one in reads), default=own)
