@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from PIL import Image, ImageOps
 
+from citlr.audit.api import audit
 from citlr.audit.generation import Counterfactuals, generate
+from citlr.config import ControlsConfig, GateConfig, QualityConfig
 from citlr.data.cohort import Cohort
+from citlr.errors import StateError
 from citlr.generators.oracle import Oracle
+from citlr.predictors.loading import load_predictor
 from citlr.simulators.phantom.world import PhantomWorld
 
 
@@ -66,6 +74,20 @@ def test_the_same_call_draws_nothing_and_another_setting_draws_again(
     assert again.placebo is None  # the coin of before is not taken up
 
 
+def test_what_was_drawn_anew_is_not_read_by_the_name_of_before(
+    phantom: tuple[Cohort, Oracle, Oracle], tmp_path: Path
+) -> None:
+    cohort, own, same = phantom
+    first = drawn(own, cohort, tmp_path)
+    second = drawn(same, cohort, tmp_path)
+    with pytest.raises(StateError, match="were drawn anew"):
+        change(first)
+    assert change(second) == 0
+    shutil.rmtree(tmp_path)
+    with pytest.raises(StateError, match="or taken away"):
+        change(second)
+
+
 def test_one_changed_image_draws_again(phantom: tuple[Cohort, Oracle, Oracle], tmp_path: Path) -> None:
     cohort, own, _ = phantom
     first = drawn(own, cohort, tmp_path)
@@ -77,3 +99,45 @@ def test_one_changed_image_draws_again(phantom: tuple[Cohort, Oracle, Oracle], t
         assert drawn(own, cohort, tmp_path).key != first.key
     finally:
         file.write_bytes(before)
+
+
+def test_an_audit_is_made_anew_of_originals_that_changed_after_they_were_redrawn(tmp_path: Path) -> None:
+    sample = PhantomWorld(size=32).sample(120, seed=0, images_per_patient=1)
+    world = sample.write(tmp_path / "world", min_patients_per_level=1)
+    train, validation, test = (world.part(name) for name in ("train", "validation", "test"))
+    counterfactuals = drawn(Oracle.of(sample), test, tmp_path / "drawn")
+    model = load_predictor(Brightness(), labels=["cardiomegaly"], device="cpu")
+
+    def answers(out: str) -> tuple[object, pd.DataFrame]:
+        found = audit(
+            model,
+            counterfactuals,
+            train=train,
+            validation=validation,
+            randomizations=99,
+            gates=GateConfig(probe_steps=4),
+            quality=QualityConfig(cycles=1),
+            controls=ControlsConfig(bootstraps=0, planted=()),
+            out=tmp_path / out,
+        )
+        (responses,) = (tmp_path / out).glob("models/*/responses.parquet")
+        return found.quality, pd.read_parquet(responses)
+
+    quality, before = answers("kept")
+    for name in test.frame["path"]:
+        with Image.open(test.root / name) as image:
+            turned = ImageOps.invert(image.convert("L"))
+        turned.save(test.root / name)
+    again, after = answers("kept")
+    assert again != quality
+    assert not after.equals(before)
+    fresh, whole = answers("fresh")
+    assert str(again) == str(fresh)  # a number that is not one equals nothing
+    assert after.equals(whole)
+
+
+class Brightness(torch.nn.Module):
+    """Says how bright an image is."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(1, 2, 3))[:, None]

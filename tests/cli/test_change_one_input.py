@@ -16,8 +16,11 @@ import yaml
 from as_user import CONFIG
 from PIL import Image
 
+from citlr.audit.finished import find, side_answered
 from citlr.config import read_config
-from citlr.report.stage import run_audit
+from citlr.errors import InputError, StateError
+from citlr.exchange.deliver import deliver
+from citlr.report.stage import run_audit, run_stage
 from citlr.run.folder import Run
 from citlr.run.stage import code_version
 
@@ -190,6 +193,62 @@ def test_nothing_is_done_again_when_nothing_changed(restored: Path, tmp_path: Pa
     shutil.copytree(restored / "run", run)
     audit(restored, run)
     assert all(_record(run, stage) == _record(restored / "run", stage) for stage in ALL)
+
+
+@pytest.fixture
+def run(restored: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(restored / "run", tmp_path / "run"))
+
+
+def test_an_audit_is_not_relied_on_once_another_was_refused_or_stopped_early(
+    restored: Path, run: Path, tmp_path: Path
+) -> None:
+    (restored / "broken.py").write_text(
+        "import torch\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Flatten(), Nan())\n\n"
+        "class Nan(torch.nn.Module):\n    def forward(self, x):\n        return x[:, :1] * float('nan')\n"
+    )
+    setting(model={"source": "broken.py:build"})(restored)
+    with pytest.raises(InputError):
+        audit(restored, run)
+    _require_refused(run, tmp_path)
+    setting()(restored)
+    audit(restored, run)
+    assert set(find(run)) == {"cnn"}
+    setting(test={**CONFIG["test"], "margin": 0.3})(restored)
+    run_stage(Run.open(run, read_config(restored / "audit.yaml")), "predict")
+    _require_refused(run, tmp_path)
+    run_stage(Run.open(run), "report")
+    assert find(run)["cnn"].result.tests[0].margin == 0.3
+
+
+def test_an_audit_is_compared_by_what_it_was_tested_by(run: Path) -> None:
+    content = json.loads((run / "config.json").read_text())
+    content["test"] |= {"outcome": "probability", "threshold": 0.9}
+    (run / "config.json").write_text(json.dumps(content))
+    test = find(run, responses=True)["cnn"].test
+    assert test is not None
+    assert (test.outcome, test.threshold) == ("decision", 0.5)
+
+
+@pytest.mark.parametrize("strips", [0, 1])
+def test_a_page_is_written_where_the_model_is_gone(strips: int, restored: Path, run: Path, tmp_path: Path) -> None:
+    setting(report={"gallery": strips})(restored)
+    audit(restored, run)
+    assert side_answered(Run.open(run)) == 32
+    page = (run / "audit.html").read_bytes()
+    (restored / "model.ts").unlink()
+    run_stage(Run.open(run), "report", force=True)
+    assert (run / "audit.html").read_bytes() == page
+    (written,) = deliver(Run.open(run), ("html",), out=tmp_path / "out")
+    assert written.is_file()
+
+
+def _require_refused(run: Path, tmp_path: Path) -> None:
+    for ask in (lambda: find(run), lambda: deliver(Run.open(run), ("json",), out=tmp_path / "out")):
+        with pytest.raises(StateError, match="did not reach its verdict"):
+            ask()
+    assert not (tmp_path / "out").exists()
 
 
 def artefacts(run: Path) -> dict[str, Any]:

@@ -62,11 +62,12 @@ def counterfactuals(tmp_path: Path, cohort: Cohort) -> CounterfactualSet:
         key="k",
     )
 
-    def draw(rows: range) -> Images:
-        # Two levels that differ in nothing: constant images.
-        return np.full((len(rows), 2, 2, 1, SIZE, SIZE), 0.5, dtype=np.float32)
+    return write_counterfactuals(tmp_path / "counterfactuals", plan, constant)
 
-    return write_counterfactuals(tmp_path / "counterfactuals", plan, draw)
+
+def constant(rows: range) -> Images:
+    """Draw two levels that differ in nothing."""
+    return np.full((len(rows), 2, 2, 1, SIZE, SIZE), 0.5, dtype=np.float32)
 
 
 def answers(folder: Path, key: Path, **columns: object) -> Path:
@@ -121,7 +122,8 @@ def test_answers_to_pictures_that_were_drawn_anew_since_are_refused(
     export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
     require_exported(sealed, counterfactuals, SIZE)
     before = set(pd.read_parquet(sealed / "key.parquet")["id"])
-    anew = CounterfactualSet(counterfactuals.folder, replace(counterfactuals.plan, key="another generator"))
+    plan = replace(counterfactuals.plan, key="another generator")
+    anew = write_counterfactuals(counterfactuals.folder, plan, constant)
     with pytest.raises(StateError, match=r"drawn anew .* answers are to other pictures: run `citlr export` again"):
         require_exported(sealed, anew, SIZE)
     # No name of an old picture is one of a new picture, so that old answers could not be taken for new ones.

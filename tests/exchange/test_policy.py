@@ -127,6 +127,10 @@ def test_no_worse_than_the_baseline_by_more_than_x() -> None:
     assert breaches(policy, row(psi=0.005), baseline=result(row(psi=0.004))) == []
     assert breaches(policy, row(psi=0.007), baseline=result(row(psi=0.004))) == ["baseline"]
     assert breaches(policy, row("other"), baseline=result(row())) == ["baseline"]
+    # A change of probabilities is smaller than one of decisions and says nothing of it.
+    of_probabilities = replace(row(psi=0.001), outcome="probability")
+    assert breaches(policy, of_probabilities, baseline=result(row(psi=0.004))) == ["baseline"]
+    assert breaches(policy, of_probabilities, baseline=result(of_probabilities)) == []
     with pytest.raises(InputError, match="--baseline"):
         breaches(policy, row())
 

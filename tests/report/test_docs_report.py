@@ -35,7 +35,8 @@ def test_the_policy_of_the_documentation_is_one() -> None:
 def test_every_command_of_the_workflow_exists_with_its_options() -> None:
     workflow = yaml.safe_load((DOCS / "workflows" / "audit-on-release.yml").read_text(encoding="utf-8"))
     assert workflow[True]["release"]["types"] == ["published"]  # YAML 1.1 reads `on` as a truth
-    commands = [step["run"] for step in workflow["jobs"]["audit"]["steps"] if "run" in step]
+    steps = workflow["jobs"]["audit"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
     ours = [shlex.split(command) for command in commands if command.startswith("citlr ")]
     assert [words[1] for words in ours] == ["audit", "check", "report"]
     group = typer.main.get_command(app)
@@ -45,3 +46,8 @@ def test_every_command_of_the_workflow_exists_with_its_options() -> None:
         assert {word for word in words[2:] if word.startswith("--")} <= known
         # Parsing alone: a missing argument or a value of the wrong type would raise.
         verb.make_context(words[1], list(words[2:]), resilient_parsing=False)
+    checked, reported = (
+        [step for step in steps if f"citlr {verb}" in step.get("run", "")] for verb in ("check", "report")
+    )
+    # After a breach too, but never of an audit that was refused.
+    assert reported[0]["if"] == f"success() || steps.{checked[0]['id']}.outcome == 'failure'"

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from citlr.audit.chain import Chain
 from citlr.config import AuditConfig, parse_config
+from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write, read_json, sha256, write_json
 from citlr.run.folder import Run
 from citlr.run.lock import HOLDER
+from citlr.run.stage import Stage
 
 
 def config(margin: float = 0.02) -> AuditConfig:
@@ -138,3 +141,55 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
     leftover.write_text("half of")
     with run.locked():
         assert not leftover.exists()
+
+
+def test_a_margin_that_moves_with_the_name_of_the_model_is_told(tmp_path: Path) -> None:
+    def audited(margin: float, *names: str, force: bool = False) -> list[list[str]]:
+        model = {"source": "m.onnx"}
+        content = {**config(margin).model_dump(mode="json"), "models": dict.fromkeys(names, model)}
+        run = Run(tmp_path, parse_config(content, "test"))
+        for name in names:
+            if force:
+                run.forget(f"test.{name}")
+            run.do(Stage(f"test.{name}", {"test": {"margin": margin}}, lambda folder: None, ()))
+        run.history.seen()
+        return [one["changes"] for one in run.history.changes()]
+
+    assert audited(0.02, "one.v1") == []
+    assert audited(0.02, "one.v1", "beside") == []
+    renamed = [["model: beside -> two", "test.margin: 0.02 -> 0.3"]]
+    assert audited(0.3, "two") == renamed
+    assert audited(0.3, "two", force=True) == renamed
+    assert audited(0.3, "two", "three") == renamed
+
+
+def answered(model: str, place: str, **inputs: str) -> Stage:
+    def work(folder: Path) -> None:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(f"of {model}")
+
+    return Stage(f"predict.{model}", inputs, work, (place,))
+
+
+def test_what_a_model_answered_is_not_replaced_by_another_model_of_the_same_folder(tmp_path: Path) -> None:
+    place = "responses.parquet"
+    run, vendor, mine = Run(tmp_path, config()), answered("vendor", place, answers="a"), answered("mine", place)
+    run.do(vendor)
+    run.do(mine)
+    assert (tmp_path / place).read_text() == "of mine"
+    assert (tmp_path / "models" / "vendor" / place).read_text() == "of vendor"
+    # Neither is asked again: the one that comes back takes its place from the other.
+    assert Run(tmp_path, config()).done(vendor) is not None
+    assert (tmp_path / place).read_text() == "of vendor"
+    assert Run(tmp_path, config()).done(mine) is not None
+    assert [(tmp_path / one).read_text() for one in (place, f"models/vendor/{place}")] == ["of mine", "of vendor"]
+
+
+def test_answers_that_were_sent_in_stay(tmp_path: Path) -> None:
+    run = Run(tmp_path, config())
+    run.do(answered("vendor", "responses.parquet", answers="a"))
+    Chain(run, Narrator(quiet=True)).forget("predict")  # of a configuration that has no closed model any more
+    with pytest.raises(StateError, match="answers of 'vendor' that its owner sent in and nobody can make again"):
+        run.do(answered("vendor", "responses.parquet"))
+    assert (tmp_path / "responses.parquet").is_file()
+    run.do(answered("vendor", "responses.parquet", answers="b"))

@@ -202,6 +202,30 @@ def test_changes_after_a_first_verdict_are_kept_and_before_it_are_not(tmp_path: 
     assert all(one["stage"] == "make" for one in told)
 
 
+def test_what_was_forgotten_is_still_compared_with(tmp_path: Path) -> None:
+    folder, log = Stages(tmp_path), []
+    folder.do(made({"margin": 0.02}, log=log))
+    folder.history.seen()
+    folder.forget("make")
+    folder.forget("make")
+    assert folder.record("make") is None
+    assert folder.records() == []
+    folder.do(made({"margin": 0.3}, log=log))
+    folder.forget("make")
+    folder.do(made({"margin": 0.3}, log=log))
+    assert log == ["x", "x", "x"]
+    assert [one["changes"] for one in folder.history.changes()] == [["margin: 0.02 -> 0.3"]]
+    assert [file.name for file in tmp_path.glob("stages/*")] == ["make.json"]
+
+
+def test_a_tuple_is_no_change_of_the_list_that_was_written_of_it(tmp_path: Path) -> None:
+    folder = Stages(tmp_path)
+    folder.do(made({"hold": ("view",), "sizes": {"read": (32,)}, "steps": 8}))
+    folder.history.seen()
+    folder.do(made({"hold": ("view",), "sizes": {"read": (32,)}, "steps": 9}))
+    assert [one["changes"] for one in folder.history.changes()] == [["steps: 8 -> 9"]]
+
+
 def test_a_damaged_history_is_not_forgotten(tmp_path: Path) -> None:
     folder = Stages(tmp_path)
     folder.history.seen()

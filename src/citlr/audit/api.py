@@ -164,7 +164,8 @@ def _measured(
         seed=seed,
     )
     common: dict[str, Any] = {
-        "after": (counterfactuals.key or counterfactuals.main.plan.key,),
+        # The originals too: what a model reads is made of them, and they may have changed since.
+        "after": (counterfactuals.key or counterfactuals.main.plan.key, counterfactuals.cohort.fingerprint()),
         "narrator": stages.narrator,
         "engine": engine,
     }

@@ -47,7 +47,7 @@ from citlr.generators.registry import load_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
-from citlr.run.folder import Run
+from citlr.run.folder import ANSWERS, Run
 from citlr.run.stage import Stage, StageRecord
 
 STAGES = ("cohort", "fit", "generate", "quality", "predict", "test")
@@ -72,21 +72,14 @@ class Chain:
 
     def artefact(self, stage: str) -> Path:
         """Return what a stage leaves behind."""
-        names = {
-            "cohort": COHORT,
-            "fit": GENERATOR,
-            "generate": PICTURES,
-            "quality": QUALITY,
-            "predict": RESPONSES,
-            "test": RESULT,
-        }
+        names = dict(zip(STAGES, (COHORT, GENERATOR, PICTURES, QUALITY, RESPONSES, RESULT), strict=True))
         shared = stage not in ("predict", "test") or len(self.config.models) == 1
         return self.run.path(names[stage] if shared else "models")
 
     def forget(self, stage: str) -> None:
         """Undo a stage and those after it, finished or not; answers that were sent in stay."""
         undone = (*STAGES[STAGES.index(stage) :], "report")
-        closed = {f"predict.{name}" for name, model in self.config.models.items() if model.kind == CLOSED}
+        closed = {record.name for record in self.run.records() if ANSWERS in record.inputs}
         names = {record.name for record in self.run.records()} | {*undone}
         names |= {f"{each}.{model}" for each in ("predict", "test") for model in self.config.models}
         for name in names - closed:
@@ -95,8 +88,12 @@ class Chain:
 
     def upto(self, stage: str) -> None:
         """Run the stages in order, up to and with one."""
+        self.run.unfinished.parent.mkdir(exist_ok=True)
+        self.run.unfinished.touch()
         for name in STAGES[: STAGES.index(stage) + 1]:
             getattr(self, name)()
+        if stage == "test":
+            self.run.unfinished.unlink()
 
     def do(self, stage: Stage) -> StageRecord:
         """Do a stage in the run's folder, and keep its key for those after it."""
@@ -189,7 +186,7 @@ class Chain:
     def _answers(self, name: str) -> None:
         """Take up answers that were sent in, if they are to the pictures of now."""
         record = self.run.record(f"predict.{name}")
-        known = None if record is None else str(record.inputs.get("answers"))
+        known = None if record is None else str(record.inputs.get(ANSWERS))
         finished = None if known is None else self.run.done(self._answers_stage(name, known, None))
         if finished is None:
             raise StateError(
@@ -208,7 +205,7 @@ class Chain:
             return {"answers_sha256": digest, "answers": kind_of_answers(frame)}
 
         settings = self.config.models[name].model_dump(mode="json", include={"kind", "labels"})
-        inputs = {"answers": digest, "settings": settings, "size": self.sizes[name]}
+        inputs = {ANSWERS: digest, "settings": settings, "size": self.sizes[name]}
         return Stage(f"predict.{name}", inputs, work, (place,), (self.keys["generate"],))
 
     def ingest(self, name: str, frame: pd.DataFrame, answers_sha256: str) -> None:
@@ -245,11 +242,11 @@ class Chain:
         )
 
     def audited(self) -> bool:
-        """Say whether every model's audit is finished and intact, whatever has become of its inputs since."""
+        """Say whether every audit is finished, intact and the last begun, whatever has become of its inputs since."""
         records = [self.run.record(f"test.{name}") for name in self.config.models]
         found = [each for each in records if each is not None and self.run.intact(each) is None]
         self.keys |= {each.name: each.key for each in found}
-        return len(found) == len(self.config.models)
+        return len(found) == len(self.config.models) and not self.run.unfinished.exists()
 
     # What the stages hand to each other, read when it is first asked for.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from citlr.audit.prediction import read_responses
+from citlr.audit.prediction import read_responses, side_read
 from citlr.audit.results.result import AuditResult, read_result
-from citlr.config import TestConfig
+from citlr.config import TestConfig, parse_section
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.responses import Responses
+from citlr.predictors.specs import InputSpec
 from citlr.run.folder import Run
 from citlr.values import File, check_value
 
@@ -59,7 +60,7 @@ def _parts(place: str | Path) -> tuple[Path, str]:
 
 def _of_run(run: Run, name: str, responses: bool) -> Finished:
     remedy = f"run `citlr test {run.root}` to finish it"
-    run.require(f"test.{name}", remedy)
+    tested = run.require(f"test.{name}", remedy)
     folder = run.root if len(run.config.models) == 1 else run.path("models", name)
     result = read_result(folder / "audit.json")
     title = run.root.resolve().name if len(run.config.models) == 1 else f"{run.root.resolve().name}:{name}"
@@ -70,4 +71,15 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     frame = read_responses(folder / "responses.parquet")
     number = len(result.dose_response) > 0
     found = Responses.from_frame(frame, attribute=plan.attribute, levels=plan.levels, number=number)
-    return Finished(title, name, result, found, run.config.test, plan.shared_seeds)
+    # What it was tested by, which the configuration of now need not be.
+    settings = run.config.test.model_dump() | tested.inputs.get("test", {})
+    test = parse_section(TestConfig, settings, f"The record of '{title}'")
+    return Finished(title, name, result, found, test, plan.shared_seeds)
+
+
+def side_answered(run: Run) -> int:
+    """Return the side of the largest images that a model has answered, as its record says: the model may be gone."""
+    records = [run.record(f"predict.{name}") for name in run.config.models]
+    reads = [record.inputs.get("reads", record.inputs.get("size")) for record in records if record is not None]
+    own = run.config.generator.size
+    return max((side_read(InputSpec(size=one), own) for one in reads), default=own)

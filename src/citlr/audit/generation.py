@@ -150,7 +150,7 @@ def generate(
         Of every draw.
     out : path-like, optional
         Folder to write to and to go on in; a temporary one when None. What another generator, cohort or setting left in
-        it is replaced.
+        it is replaced, and counterfactuals that were opened before are then refused.
     shard : int
         Images per file.
     engine : {"loky", "dask", "ray"}

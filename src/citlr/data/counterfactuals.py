@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
 EDITS = pa.schema([*_NAMES, ("edit", pa.binary())])
+_DREW = b"citlr.key"  # of a shard: the key of the plan that it was drawn by
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,13 @@ class CounterfactualSet:
     def read(self, number: int) -> Shard:
         """Decode one shard."""
         plan, rows = self.plan, self.plan.rows(number)
-        path = self.shard_path(number)
+        path, own = self.shard_path(number), plan.key.encode()
+        # A shard of before the key was kept has none.
+        if not path.is_file() or (pq.read_schema(path).metadata or {}).get(_DREW, own) != own:
+            raise StateError(
+                f"The pictures in '{self.folder}' were drawn anew or taken away after they were opened: draw the "
+                "counterfactuals of every generator and setting into a folder of their own."
+            )
         column = "edit" if plan.edits else "image"
         table = pq.read_table(path, columns=["image_id", "level", "draw", column])
         expected = [
@@ -229,5 +236,6 @@ def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Ed
         **encoded,
     }
     schema, compression = (EDITS, "zstd") if plan.edits else (SCHEMA, "snappy")
+    schema = schema.with_metadata({**(schema.metadata or {}), _DREW: plan.key.encode()})
     with atomic_write(path) as temporary:
         pq.write_table(pa.table(columns, schema=schema), temporary, compression=compression)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from citlr.audit.chain import Chain
+from citlr.audit.finished import side_answered
 from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult
 from citlr.config import ReportConfig
@@ -56,7 +57,7 @@ def deliver(
         pictures = None
         if shown.gallery and {"html", "pdf"} & {*forms}:
             pictures = choose_gallery(
-                chain.counterfactuals, shown.gallery, size=max(chain.sizes.values()), pixels=shown.gallery_pixels
+                chain.counterfactuals, shown.gallery, size=side_answered(run), pixels=shown.gallery_pixels
             )
         written = []
         for name, result in results.items():

@@ -194,6 +194,9 @@ def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed
     if not same:
         text = f"{subject} is not in the baseline run: nothing to compare with"
         return Rule("baseline", None, allowed, False, text, name, subject)
+    if same[0].outcome != row.outcome:
+        text = f"{subject} is about each {row.outcome}, the baseline about each {same[0].outcome}: nothing to compare"
+        return Rule("baseline", None, allowed, False, text, name, subject)
     rise = row.psi.estimate - same[0].psi.estimate
     further = abs(row.mean_effect.estimate) - abs(same[0].mean_effect.estimate)
     text = (

@@ -7,6 +7,7 @@ from pathlib import Path
 from citlr.audit.assembly import whole_provenance
 from citlr.audit.chain import STAGES as BEFORE
 from citlr.audit.chain import Chain
+from citlr.audit.finished import side_answered
 from citlr.audit.results.result import AuditResult
 from citlr.audit.stages import PAGE
 from citlr.console import Narrator
@@ -65,7 +66,7 @@ def report(chain: Chain) -> None:
             chain.results(),
             lambda: chain.counterfactuals,
             report=config.report,
-            size=max(chain.sizes.values()),
+            size=side_answered(run),
             first=folder / PAGE,
         )
         write_json(folder / "provenance.json", whole_provenance(run))

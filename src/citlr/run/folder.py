@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from citlr.config import AuditConfig, parse_config
@@ -11,7 +12,11 @@ from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import read_json, write_json
 from citlr.run.lock import HOLDER
+from citlr.run.stage import Stage, StageRecord
 from citlr.run.stages import Stages
+
+# The input of a stage by which it holds what somebody else sent in: nothing here can make that again.
+ANSWERS = "answers"
 
 
 class Run(Stages):
@@ -56,6 +61,43 @@ class Run(Stages):
             if not same:
                 write_json(file, content)
             yield
+
+    @property
+    def unfinished(self) -> Path:
+        """A mark that is there from when stages are begun until the test is done, refused and killed calls included."""
+        return self.path("stages", "unfinished")
+
+    def do(self, stage: Stage) -> StageRecord:
+        """Do a stage; of a model that takes another's place, note what is tested otherwise than the other was."""
+        kind, _, model = stage.name.partition(".")
+        before = self.earlier(stage.name)
+        if before is None and kind == "test":
+            self._note_replaced(stage, model)
+        if before is not None and ANSWERS in before.inputs and ANSWERS not in stage.inputs:
+            raise StateError(
+                f"'{self.root}' keeps answers of '{model}' that its owner sent in and nobody can make again: give the "
+                "model that is run here another name, or another --out."
+            )
+        return super().do(stage)
+
+    def _note_replaced(self, stage: Stage, model: str) -> None:
+        files = sorted(self.path("stages").glob("test.*"), key=lambda file: file.stat().st_mtime_ns)
+        before = self.earlier(files[-1].stem) if files else None
+        other = "" if before is None else before.name.partition(".")[2]
+        # What changes for a model that is still in the run is told of itself.
+        if before is not None and other not in self.config.models:
+            was, now = {**before.inputs, "model": other}, {**stage.inputs, "model": model}
+            self.history.note(replace(before, inputs=was), replace(stage, inputs=now))
+
+    def require(self, name: str, remedy: str) -> StageRecord:
+        """Return the record of a finished stage; what was begun since may show it to be of another model."""
+        record = super().require(name, remedy)
+        if self.unfinished.exists():
+            raise StateError(
+                f"What was last begun in '{self.root}' did not reach its verdict, so the audit that is there may be of "
+                f"another model or other settings than the run's: {remedy}, or run `citlr audit` again."
+            )
+        return record
 
 
 def _is_new(root: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,9 @@ def changed_inputs(before: StageRecord, stage: Stage) -> list[str]:
     >>> changed_inputs(old, new)
     ['margin: 0.02 -> 0.05', 'model: other content']
     """
-    changes = [_readable(one) for one in differences(dict(before.inputs), dict(stage.inputs))]
+    # As a record is read back: JSON knows no tuple, which is another thing than a list of the same.
+    old, new = (json.loads(json.dumps(dict(one.inputs), default=str)) for one in (before, stage))
+    changes = [_readable(one) for one in differences(old, new)]
     if before.code != code_version():
         changes.append(f"citlr: {before.code} -> {code_version()}")
     if before.stage_key == stage.key:

@@ -59,13 +59,19 @@ class Stages:
         """Return what is known of a finished stage; None where there is none, or its record is damaged."""
         return _read_record(self.path("stages", f"{name}.json"))
 
+    def earlier(self, name: str) -> StageRecord | None:
+        """Return what a stage was last made of, one that was forgotten included."""
+        return self.record(name) or _read_record(self.path("stages", f"{name}.before"))
+
     def records(self) -> list[StageRecord]:
         """Return the finished stages, in the order in which they finished."""
         files = sorted(self.path("stages").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         return [record for record in map(_read_record, files) if record is not None]
 
     def forget(self, name: str) -> None:
-        """Undo a stage, finished or not: the next call starts it from nothing."""
+        """Undo a stage, finished or not: the next call starts it from nothing, and knows what it was made of before."""
+        if self.record(name) is not None:
+            self.path("stages", f"{name}.json").replace(self.path("stages", f"{name}.before"))
         self.path("stages", f"{name}.json").unlink(missing_ok=True)
         for work in self._unfinished(name):
             shutil.rmtree(work)
@@ -121,7 +127,7 @@ class Stages:
         record = self.done(stage)
         if record is not None:
             return record
-        before = self.record(stage.name)
+        before = self.earlier(stage.name)
         if before is not None and not self._same_inputs(before, stage):
             self.history.note(before, stage)
         work = self.path(WORK, f"{stage.name}-{stage.key[:16]}")
@@ -165,6 +171,7 @@ class Stages:
         for place in () if before is None else before.places:
             if place not in record.places:
                 _remove(self.path(place))
+        self._make_room(record.name, record.places)
         for place in record.places:
             source, target = work / place, self.path(place)
             if not any(_below(name, place) for name in record.files):
@@ -175,6 +182,7 @@ class Stages:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source.replace(target)
         write_json(file, asdict(record))
+        file.with_suffix(".before").unlink(missing_ok=True)
         self._intact.add((record.name, record.key))
         for other in self._unfinished(record.name):
             shutil.rmtree(other)
@@ -183,8 +191,18 @@ class Stages:
         """Folders of attempts at a stage, under any key; a key has no "-" in it."""
         return [path for path in self.path(WORK).glob(f"{name}-*") if path.name.rpartition("-")[0] == name]
 
+    def _make_room(self, name: str, places: tuple[str, ...]) -> None:
+        """Move what other models' stages have at these places to folders of their own: it may be there only once."""
+        for other in self.records():
+            model = other.name.partition(".")[2]
+            taken = other.name != name and model and {*other.places} & {*places}
+            if taken and self.intact(other) is None:
+                elsewhere = (f"models/{model}/{place}" if place in places else place for place in other.places)
+                self._rename_places(other, tuple(elsewhere))
+
     def _rename_places(self, record: StageRecord, places: tuple[str, ...]) -> StageRecord:
         """Move finished output to the names that it has now, such as when a run of one model gets a second one."""
+        self._make_room(record.name, places)
         files = dict(record.files)
         for old, new in zip(record.places, places, strict=True):
             if old == new or not self.path(old).exists():
