@@ -215,6 +215,9 @@ def test_an_audit_is_not_relied_on_once_another_was_refused_or_stopped_early(
     setting()(restored)
     audit(restored, run)
     assert set(find(run)) == {"cnn"}
+    # A call that finds everything done changes nothing.
+    run_stage(Run.open(run), "predict")
+    assert set(find(run)) == {"cnn"}
     setting(test={**CONFIG["test"], "margin": 0.3})(restored)
     run_stage(Run.open(run, read_config(restored / "audit.yaml")), "predict")
     _require_refused(run, tmp_path)

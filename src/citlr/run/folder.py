@@ -23,11 +23,12 @@ class Run(Stages):
     """A folder that holds one audit and every artefact of it.
 
     - `config`: The settings, every path absolute; written when the run is locked.
+    - `moved`: Whether they are others than those of the call before.
     """
 
     def __init__(self, root: str | Path, config: AuditConfig, narrator: Narrator | None = None) -> None:
         super().__init__(root, narrator)
-        self.config = config
+        self.config, self.moved = config, False
 
     @classmethod
     def open(cls, folder: str | Path, config: AuditConfig | None = None, *, narrator: Narrator | None = None) -> Run:
@@ -59,6 +60,7 @@ class Run(Stages):
             except (ValueError, InputError, StateError):
                 same = False  # damaged, and the whole of it is in memory
             if not same:
+                self.moved = file.is_file()
                 write_json(file, content)
             yield
 
@@ -66,6 +68,10 @@ class Run(Stages):
     def unfinished(self) -> Path:
         """A mark that is there from when stages are begun until the test is done, refused and killed calls included."""
         return self.path("stages", "unfinished")
+
+    def stamps(self) -> dict[str, int]:
+        """Give when each record of a stage was written."""
+        return {file.name: file.stat().st_mtime_ns for file in self.path("stages").glob("*.json")}
 
     def do(self, stage: Stage) -> StageRecord:
         """Do a stage; of a model that takes another's place, note what is tested otherwise than the other was."""
