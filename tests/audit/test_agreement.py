@@ -254,6 +254,22 @@ def test_draws_that_share_nothing_fail_as_rarely_as_promised() -> None:
     assert np.sum(np.array(pvalues) < LEVEL) <= 11  # 4 expected; exact 99.9 % binomial limit
 
 
+@pytest.mark.parametrize("cases", [8, 60])
+def test_a_model_that_is_not_shown_to_tell_the_finding_is_doubted_however_few_have_it(cases: int) -> None:
+    random = np.random.default_rng(20)
+    outputs = random.random((300, 1, 1, 1)).repeat(2, axis=1).repeat(2, axis=2)
+    truth = np.zeros(300)
+    truth[random.permutation(300)[:cases]] = 1
+    responses = Responses.from_arrays(
+        outputs, levels=["F", "M"], labels=["x"], attribute="sex", factual=np.arange(300) % 2, original=outputs[:, 0, 0]
+    )
+    known = pd.DataFrame({"image_id": responses.units, "patient_id": responses.patients, "x": truth})
+    (row,) = audit_predictions(responses, known, settings=TestConfig(margin=0.02)).tests
+    assert row.verdict == "equivalent"
+    assert "not shown to tell 'x'" in row.reason
+    assert ("too few patients for an interval" in row.reason) == (cases < 10)
+
+
 def test_a_gate_of_one_label_leaves_the_others_alone() -> None:
     rows = [replace(row, verdict="equivalent") for row in make_result().tests]
     gate = Gate(f"agreement on {rows[0].label}", 0.5, 0.8, False, "It does not.", "model", label=rows[0].label)

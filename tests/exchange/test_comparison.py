@@ -175,3 +175,23 @@ def test_estimates_of_handed_on_audits_combine_as_independent_ones(values: dict[
     assert row.psi.estimate == pytest.approx(0.05)
     assert row.psi.low == pytest.approx(0.05 - math.hypot(0.03, 0.02))
     assert row.psi.high == pytest.approx(0.05 + math.hypot(0.04, 0.02))
+
+
+def test_a_contrast_in_the_other_order_is_the_same_and_what_has_no_partner_is_named(
+    values: dict[str, np.ndarray],
+) -> None:
+    one, other = audit("a", values["some"]), audit("b", values["more"])
+    (row,) = other.result.tests
+    mean = row.mean_effect
+    turned = replace(
+        row,
+        contrast=("male", "female"),
+        mean_effect=Estimate(-mean.estimate, -mean.high, -mean.low),
+        verdict="dependence",
+    )
+    alone = replace(row, label="mass")
+    back = replace(other, result=make_result(tests=(turned, alone)))
+    (same,), (found,) = compare([one, other]).rows, compare([one, back]).rows
+    assert (found.mean, found.psi, found.contrast) == (same.mean, same.psi, ("female", "male"))
+    assert found.other_mean == mean
+    assert "not compared: 'mass', female against male" in found.note

@@ -55,6 +55,13 @@ def test_bands_of_all_values_are_wider_than_single_intervals_and_narrower_than_b
     assert 0.05 / 6 < each < 0.05
 
 
+def test_few_patients_with_most_images_do_not_say_that_all_columns_are_one() -> None:
+    rng = np.random.default_rng(1)
+    patients = np.concatenate([np.repeat([0, 1], 30), np.arange(2, 42)])
+    each = simultaneous_alpha(rng.normal(size=(100, 4)), Clusters.of(patients), alpha=0.05)
+    assert each == 0.0125
+
+
 def test_the_curve_is_sorted_by_value_and_of_the_outcome_that_is_asked_for() -> None:
     found = world(1)
     turned = Responses.from_arrays(

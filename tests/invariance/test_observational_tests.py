@@ -136,6 +136,31 @@ def test_an_attribute_that_varies_within_patients_is_noted() -> None:
     assert "varies within patients" in result.note
 
 
+def test_one_image_of_another_level_does_not_make_images_of_patients() -> None:
+    """Whom a patient's images have in common: redrawn image by image, a third of innocent models were accused."""
+    accused = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        level, patients = np.repeat(np.where(rng.random(70) < 0.5, "f", "m"), 6), np.repeat(np.arange(70), 6)
+        z, own = rng.normal(size=(420, 2)), np.repeat(rng.normal(size=70), 6)
+        y = 1 / (1 + np.exp(-(z[:, 0] + own + 0.5 * rng.normal(size=420))))
+        level[0] = "m" if level[0] == "f" else "f"
+        data = Observations.of(z, level, y, patients=patients)
+        found = assess_observational(data, np.full(420, 0.5), redraws=99, seed=seed)
+        accused += found.verdict == "dependence"
+    assert accused <= 9  # a chance of .001 at 5 %
+
+
+@pytest.mark.parametrize("share", [0.03, 0.5])
+def test_a_rare_level_is_not_one_that_is_told(share: float) -> None:
+    rng = np.random.default_rng(5)
+    z, level = rng.normal(size=(1200, 2)), np.where(rng.random(1200) < share, "m", "f")
+    y = 1 / (1 + np.exp(-(z[:, 0] + 2.0 * (level == "m"))))
+    found = assess_observational(Observations.of(z, level, y), redraws=199)
+    assert found.overlap > 0.8
+    assert found.verdict == "dependence"
+
+
 def test_folds_keep_patients_together_and_are_even() -> None:
     cluster = np.repeat(np.arange(53), 3)
     folds = patient_folds(cluster, 5, np.random.default_rng(0))

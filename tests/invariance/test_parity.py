@@ -81,8 +81,8 @@ def test_one_value_per_level_is_not_called_parity() -> None:
     y, level = np.repeat([0.0, 1.0], 6), np.repeat(SEX, 6)
     result = demographic_parity(y, level, np.arange(12), contrast=SEX)
     assert result.estimate == 1.0
-    assert result.pvalue == pytest.approx(2 / 924)
-    assert result.low < 0.5
+    assert result.pvalue < 0.02
+    assert 0 < result.low < 0.5
     assert np.isfinite(result.statistic)
 
 
@@ -180,6 +180,19 @@ def test_a_small_group_in_which_what_is_rare_was_not_met_is_no_evidence(few: int
         rejected["parity"] += whole.pvalue < 0.05
         rejected["opportunity"] += equal_opportunity(y, level, truth, patients, contrast=SEX).pvalue < 0.05
     assert max(rejected.values()) <= 20  # more than 20 of 200 have a chance of .001 at 5 %
+
+
+def test_p_and_interval_never_contradict_each_other() -> None:
+    rng = np.random.default_rng(13)
+    for _ in range(400):
+        n = int(rng.integers(8, 70))
+        level = np.where(rng.random(n) < rng.uniform(0.2, 0.8), *SEX)
+        if len(set(level)) < 2:
+            continue
+        truth, patients = (rng.random(n) < 0.5).astype(float), rng.integers(0, n, n)
+        for y in ((rng.random(n) < rng.random()).astype(float), np.clip(rng.normal(0.1, 0.2, n), 0, 1)):
+            found = equal_opportunity(y, level, truth, patients, contrast=SEX)
+            assert (found.pvalue < 0.05) == (not found.low <= 0 <= found.high)
 
 
 def test_an_area_of_one_in_a_small_group_is_no_evidence() -> None:

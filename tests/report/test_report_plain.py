@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 from report_fake import LABELS, RACES, make_result, make_row
 
+from citlr.report.fleet import heaviest
 from citlr.report.page import render
 from citlr.report.plain import plain_words
+from citlr.report.wording import findings
 
 SETTINGS = {"attribute": "sex", "psi": 0.061, "mean": -0.042, "width": 0.018, "pvalue": 0.0002, "tests": 3}
 
@@ -44,6 +46,20 @@ def test_several_findings_are_told_together():
     assert words.rest == "No answer yet for mass. No difference that matters for hernia."
     many = said(*(one(label) for label in LABELS))
     assert many.found.startswith("Yes, for 5 findings: up to about 6 in 100 images")
+
+
+def test_the_largest_change_is_told_where_all_have_the_smallest_p():
+    """Randomisations give no p below their number: of three contrasts at it the first would stand for all."""
+    rows = [
+        make_row("mass", pair, verdict="dependence", **(SETTINGS | {"psi": psi, "attribute": "race"}))
+        for pair, psi in ((("a", "b"), 0.13), (("a", "c"), 0.84), (("b", "c"), 0.69))
+    ]
+    less = replace(rows[1], pvalue_adjusted=0.01)
+    assert said(*rows).found.startswith("Yes, for mass: up to about 84 in 100 images get another decision on mass when")
+    assert said(rows[0], less).found.startswith("Yes, for mass: up to about 84 in 100")
+    result = make_result(tests=tuple(rows))
+    assert heaviest(result).psi.estimate == 0.84
+    assert findings(result)[0].sentence.replace("\u202f", " ").find("84.0 %") > 0
 
 
 def test_a_shift_without_flips_and_a_probability_are_told_as_they_are():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,11 +104,25 @@ def _pair(first: Finished, other: Finished) -> list[Difference]:
     shared = [row for row in first.result.tests if _key(row) in known]
     if not shared:
         raise InputError(f"'{first.name}' and '{other.name}' have no label and contrast in common: nothing to compare.")
-    return [_difference(first, other, row, known[_key(row)]) for row in shared]
+    alone = [row for row in other.result.tests if _key(row) not in {_key(one) for one in shared}]
+    alone += [row for row in first.result.tests if row not in shared]
+    found = [_difference(first, other, row, _turned(known[_key(row)], row.contrast)) for row in shared]
+    if alone:
+        names = ", ".join(dict.fromkeys(f"'{row.label}', {' against '.join(row.contrast)}" for row in alone))
+        found = [replace(row, note=f"{row.note} In one of the two only, and not compared: {names}.") for row in found]
+    return found
 
 
-def _key(row: TestRow) -> tuple[str, tuple[str, str], str]:
-    return row.attribute, row.contrast, row.label
+def _key(row: TestRow) -> tuple[str, frozenset[str], str]:
+    return row.attribute, frozenset(row.contrast), row.label
+
+
+def _turned(row: TestRow, contrast: tuple[str, str]) -> TestRow:
+    """Give the row with its levels in this order: psi stays, and the mean effect changes its sign."""
+    if row.contrast == contrast:
+        return row
+    mean = row.mean_effect
+    return replace(row, contrast=contrast, mean_effect=Estimate(-mean.estimate, -mean.high, -mean.low))
 
 
 def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) -> Difference:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import comb, exp, log, sqrt
+from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def demographic_parity(
     The standard error is CR2 by patient (Bell & McCaffrey 2002), which for two means has a closed form; degrees of
     freedom are Bell-McCaffrey's within a level, joined by Welch-Satterthwaite. With one image per patient this is
     Welch's test, exactly. Where a level's interval would reach 0 or 1, Wilson intervals are put together by recovering
-    their variances (Newcombe 1998). Where neither level varies the test is the permutation of whole patients.
+    their variances (Newcombe 1998), and p is the alpha at which that interval reaches zero.
 
     Shapes: `prediction` (n,), `level` (n,), `patients` (n,), `contrast` (str, str).
     """
@@ -196,9 +196,11 @@ def _difference(
         return replace(base, note=f"p = 1: too few patients to compare ({sizes}).")
     estimate = high.value - low.value
     variance = float(np.sum((high.influence - low.influence) ** 2))
-    if variance <= 1e-24:
-        return _without_variance(replace(base, estimate=estimate), low, high, alpha)
-    if _at_an_end(low, alpha) or _at_an_end(high, alpha):
+    if variance <= 1e-24 and abs(estimate) < 1e-12:
+        reach = sum(1 - (alpha / 4) ** (1 / part.n_patients) for part in (low, high))
+        note = "p = 1: the value is the same for every patient."
+        return replace(base, low=max(-reach, -1.0), high=min(reach, 1.0), note=note)
+    if _at_an_end(low) or _at_an_end(high):
         parts = [_bounded(method, images, r, one) for r, one in zip(rows, (low, high), strict=True)]
         return _by_intervals(replace(base, estimate=estimate), parts, correlation(low.influence, high.influence), alpha)
     shared = bool(np.any((high.influence != 0) & (low.influence != 0)))
@@ -215,9 +217,12 @@ def _difference(
     )
 
 
-def _at_an_end(part: Part, alpha: float) -> bool:
-    """Say whether a symmetric interval would reach an end of the range: what is rare is then not normal."""
-    half = float(stats.t.isf(alpha / 2, part.freedom)) * sqrt(part.variance)
+def _at_an_end(part: Part) -> bool:
+    """Say whether a symmetric interval would reach an end of the range: what is rare is then not normal.
+
+    One of 95 %, whatever is asked for: a p-value and all intervals are of one method then.
+    """
+    half = float(stats.t.isf(0.025, part.freedom)) * sqrt(part.variance)
     return part.variance <= 1e-24 or part.value - half <= 0 or part.value + half >= 1
 
 
@@ -244,27 +249,6 @@ def _by_intervals(base: ParityResult, parts: Sequence[Bounded], together: float,
     statistic = float(np.sign(base.estimate) * stats.norm.isf(pvalue / 2))
     low, high = max(found.low, -1.0), min(found.high, 1.0)
     return replace(base, statistic=statistic, pvalue=pvalue, low=low, high=high)
-
-
-def _without_variance(base: ParityResult, low: Part, high: Part, alpha: float) -> ParityResult:
-    """Each level has one value: nothing to estimate a variance from, but whole patients can still be permuted.
-
-    The interval allows for the largest share of other patients that would have gone unseen (Clopper-Pearson at zero).
-    """
-    n_low, n_high = low.n_patients, high.n_patients
-    reach = sum(1 - (alpha / 4) ** (1 / n) for n in (n_low, n_high))
-    bounds = {"low": max(base.estimate - reach, -1.0), "high": min(base.estimate + reach, 1.0)}
-    if abs(base.estimate) < 1e-12:
-        return replace(base, estimate=0.0, note="p = 1: the value is the same for every patient.", **bounds)
-    arrangements = comb(n_low + n_high, n_low) // (2 if n_low == n_high else 1)
-    pvalue = max(1 / arrangements if arrangements < 10**300 else 0.0, np.finfo(float).tiny)
-    return replace(
-        base,
-        statistic=float(np.sign(base.estimate)) * sqrt(n_low + n_high - 1),
-        pvalue=pvalue,
-        note="Each level has a single value: p is of the permutation of patients.",
-        **bounds,
-    )
 
 
 def _stratified(method: str, images: _Rows, alpha: float) -> ParityResult:

@@ -24,10 +24,8 @@ def rank(results: Mapping[str, AuditResult]) -> list[str]:
 
 
 def heaviest(result: AuditResult) -> TestRow | None:
-    """Return the row that decides a model's verdict: gravest, then smallest adjusted p."""
-    return min(
-        result.tests, key=lambda row: (-SEVERITY.index(row.verdict), row.pvalue_adjusted, row.label), default=None
-    )
+    """Return the row that decides a model's verdict: gravest, then smallest adjusted p, then largest."""
+    return min(result.tests, key=lambda row: (*wording.weight(row), row.label), default=None)
 
 
 def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -> str:

@@ -45,7 +45,7 @@ def plain_words(result: AuditResult) -> Plain | None:
     if of["dependence"]:
         return Plain(
             asked,
-            _changes(of["dependence"]),
+            _changes([row for row in result.tests if row.verdict == "dependence"]),
             " ".join(filter(None, [f"No answer yet for {_labels(unsettled)}." if unsettled else "", settled])),
             f"{_recorded(of['dependence'])}, where the answer on {_labels(of['dependence'])} is used. {people} were "
             "tested.",

@@ -103,12 +103,13 @@ def _by_label(result: AuditResult) -> list[tuple[tuple[str, str], list[TestRow]]
     groups: dict[tuple[str, str], list[TestRow]] = {}
     for row in result.tests:
         groups.setdefault((row.attribute, row.label), []).append(row)
-    return [(key, sorted(rows, key=_weight)) for key, rows in groups.items()]
+    return [(key, sorted(rows, key=weight)) for key, rows in groups.items()]
 
 
-def _weight(row: TestRow) -> tuple[int, float]:
+def weight(row: TestRow) -> tuple[int, float, float]:
+    """Order rows, the weightiest first: by verdict, p, and size, as randomisations give many the same smallest p."""
     adjusted = row.pvalue_adjusted if is_number(row.pvalue_adjusted) else 2.0
-    return (-SEVERITY.index(row.verdict), adjusted)
+    return (-SEVERITY.index(row.verdict), adjusted, -row.psi.estimate if is_number(row.psi.estimate) else 0.0)
 
 
 def findings(result: AuditResult) -> tuple[Finding, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 
 import pandas as pd
 
@@ -24,10 +25,11 @@ def with_doubt(rows: tuple[TestRow, ...], accuracy: Accuracy) -> tuple[TestRow, 
     found = []
     for row in rows:
         auroc = told.get(row.label)
-        if row.verdict == "equivalent" and auroc is not None and auroc.low <= 0.5:
+        if row.verdict == "equivalent" and auroc is not None and not auroc.low > 0.5:
+            bounds = "too few patients for an interval" if isnan(auroc.low) else f"{auroc.low:.2f}, {auroc.high:.2f}"
             said = (
                 f" Yet the model is not shown to tell '{row.label}' on these images (AUROC {auroc.estimate:.2f} "
-                f"[{auroc.low:.2f}, {auroc.high:.2f}]): make sure that its input is prepared as it was in training."
+                f"[{bounds}]): make sure that its input is prepared as it was in training."
             )
             row = replace(row, reason=row.reason + said)
         found.append(row)

@@ -38,7 +38,7 @@ from citlr.config import TestConfig
 from citlr.invariance.observational.learners import cross_fit_mean, outcome_learners
 from citlr.invariance.observational.nuisances import assign
 from citlr.invariance.observational.observations import Observations, patient_folds
-from citlr.invariance.observational.tests import OVERLAP
+from citlr.invariance.observational.tests import OVERLAP, overlap_of
 from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses
 from citlr.randomness import hashed_seed
@@ -131,7 +131,7 @@ def _of_contrast(
     z = z if z.shape[1] else np.zeros((len(rows), 1))
     data = Observations.of(z, recorded[rows], np.zeros(len(rows)), patients=patients[rows], contrast=contrast)
     assignment = assign(data, None, seed=seed)
-    if float(np.mean(4 * assignment.p * (1 - assignment.p))) < OVERLAP:
+    if overlap_of(assignment) < OVERLAP:
         return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
     away = (assignment.a - assignment.p)[assignment.unit]
     compared = _Compared(contrast, rows, away, patients, tuple(given), settings)

@@ -32,6 +32,8 @@ from citlr.invariance.responses import Responses
 
 # Draws that are in memory at a time.
 BLOCK = 256
+# Effective patients from which on the bootstrap tells how much columns have in common.
+FEWEST = 20
 
 
 def dose_response(
@@ -152,11 +154,14 @@ def simultaneous_alpha(
 ) -> float:
     """Give the error rate of single intervals of the means of columns (units, columns) at which all hold together.
 
-    It is between alpha over the number of columns (Bonferroni) and alpha, of columns that say one and the same.
+    It is between alpha over the number of columns (Bonferroni) and alpha, of columns that say one and the same. To few
+    patients, effectively, all columns seem to say the same: Bonferroni's is taken.
     """
     parts = _Parts.of(columns, clusters).values
     if parts.shape[1] < 2:
         return alpha
+    if clusters.effective < FEWEST:
+        return alpha / int(parts.shape[1])
     bootstrap = bootstrap or Bootstrap()
     rng, largest = np.random.default_rng(bootstrap.seed), []
     for start in range(0, bootstrap.draws, BLOCK):

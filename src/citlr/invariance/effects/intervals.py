@@ -41,6 +41,7 @@ from citlr.invariance.effects.clusters import ClusteredMean, Floats, SignedMean
 from citlr.invariance.records import Estimate
 
 RARE = 5  # with fewer deviating patients, their spread says little about what was not seen
+_ROUNDING = 1e-18
 _TURN = 2.6  # z sqrt(k^2/s^2) beyond which the closed lower limit turns back up
 
 
@@ -164,9 +165,9 @@ def wilson_bounds(mean: ClusteredMean, quantile: float) -> Interval:
     """Wilson interval with this quantile of t."""
     p = np.clip(mean.estimate, 0.0, 1.0)
     spread = p * (1 - p)
-    varies = (mean.variance > 0) & (spread > 0)
+    varies = (mean.variance > _ROUNDING) & (spread > _ROUNDING)
     size = np.where(varies, spread / np.where(varies, mean.variance, 1.0), mean.patients)
-    ratio = quantile**2 / size
+    ratio = np.minimum(quantile**2 / size, 1e150)  # its square is a number
     centre = (p + ratio / 2) / (1 + ratio)
     half = np.sqrt(ratio * spread + np.square(ratio) / 4) / (1 + ratio)
     return Interval(estimate=p, low=np.clip(centre - half, 0, p), high=np.clip(centre + half, p, 1))

@@ -50,9 +50,10 @@ class ObservationalAssessment:
     """The battery without a generator at one contrast.
 
     - `tests`: Distilled test, GCM and lower bound.
-    - `pvalue_adjusted`: Of the distilled test, by Holm over the contrasts.
-    - `overlap`: Mean of 4 p (1 - p): 1 where Z says nothing of the level, 0 where it says it surely.
-    - `verdict`: By the distilled test alone; a large p says nothing.
+    - `pvalue_adjusted`: Of the distilled test, by Holm over the contrasts; the larger of its p and the GCM's where the
+      attribute varies within patients.
+    - `overlap`: Mean of p (1 - p) over that of a p that Z says nothing of: 1 there, 0 where Z says the level surely.
+    - `verdict`: By that p-value; a large one says nothing.
     """
 
     tests: tuple[ObservationalResult, ...]

@@ -20,13 +20,12 @@ from citlr.errors import InputError
 from citlr.invariance.observational.distilled import Combine, distil
 from citlr.invariance.observational.learners import Learners
 from citlr.invariance.observational.lower_bound import sequential_bound
-from citlr.invariance.observational.nuisances import Nuisances, fit_nuisances
+from citlr.invariance.observational.nuisances import Assignment, Nuisances, fit_nuisances
 from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.result import ObservationalAssessment, ObservationalResult
 
 Floats = NDArray[np.float64]
-# Mean of 4 p (1 - p) that is needed: 1 where Z says nothing of the level, 0 where it says it surely. An estimated p is
-# kept off 0 and 1, so that a level that is always sure has .04.
+# Overlap that is needed. An estimated p is kept off 0 and 1, so that a level that is always sure has .04 or more.
 OVERLAP = 0.1
 Source = Literal["known", "estimated"]
 
@@ -119,14 +118,32 @@ def assess_observational(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> ObservationalAssessment:
-    """Run the battery on (Z, A, Yhat), cross-fitting once; the verdict is the distilled test's."""
+    """Run the battery on (Z, A, Yhat), cross-fitting once; the verdict is the distilled test's.
+
+    Where the attribute varies within patients, the GCM, which is clustered by patient, has to agree.
+    """
     fits = fit_nuisances(data, propensity, seed=seed)
     main = distilled_crt(data, fits, kernels=kernels, redraws=redraws, seed=seed)
     second = gcm(data, fits, alpha=alpha)
     bound = rms_lower_bound(data, propensity, alpha=alpha, seed=seed)
-    p = fits.assignment.p
-    drafted = ObservationalAssessment((main, second, bound), main.pvalue, float(np.mean(4 * p * (1 - p))))
-    return judge(drafted, main.pvalue, alpha)
+    # Redrawn image by image, a level that a patient's images have in common passes for one that they do not: what is
+    # clustered by patient has to agree.
+    shared = not data.constant_within_patient and data.n_patients < data.a.size
+    pvalue = max(main.pvalue, second.pvalue) if shared else main.pvalue
+    drafted = ObservationalAssessment((main, second, bound), pvalue, overlap_of(fits.assignment))
+    return judge(drafted, pvalue, alpha)
+
+
+def overlap_of(assignment: Assignment) -> float:
+    """Give the mean of p (1 - p), in relation to what it is where Z says nothing of the level: 1 there, 0 where surely.
+
+    >>> unit = np.arange(4)
+    >>> blind = Assignment(unit, np.array([1.0, 0, 0, 0]), np.full(4, 0.25), "known", "given")
+    >>> overlap_of(blind)
+    1.0
+    """
+    p, share = assignment.p, float(assignment.a.mean())
+    return float(np.mean(p * (1 - p))) / max(share * (1 - share), 1e-12)
 
 
 def judge(found: ObservationalAssessment, adjusted: float, alpha: float) -> ObservationalAssessment:
@@ -142,8 +159,9 @@ def judge(found: ObservationalAssessment, adjusted: float, alpha: float) -> Obse
         )
     else:
         follows = least if depends else "absence of evidence is not invariance"
+    test = "distilled test" if found.pvalue_adjusted == main.pvalue else "distilled test and GCM"
     reason = (
-        f"{main.contrast[0]} against {main.contrast[1]}: distilled test p = {adjusted:.3g} "
+        f"{main.contrast[0]} against {main.contrast[1]}: {test} p = {adjusted:.3g} "
         f"({'below' if adjusted < alpha else 'not below'} {alpha:g}); p(A|Z) is {basis}; {follows}."
     )
     return replace(found, pvalue_adjusted=adjusted, verdict="dependence" if depends else "inconclusive", reason=reason)
