@@ -94,7 +94,6 @@ def test_bad_input_is_one_sentence(ages: list[Any], levels: Any, column: str, sa
 WAYS: dict[str, dict[str, Any]] = {
     "groups": {"attribute": "age", "bins": {"age": [24, 60]}},
     "a covariate": {"covariates": ["age"]},
-    "carried along": {},
 }
 
 
@@ -118,6 +117,14 @@ def test_ages_are_asked_for_one_unit_in_every_part_that_they_play(
     assert described.kind != "age"
 
 
+def test_ages_that_nobody_asked_for_stop_nothing() -> None:
+    table = study([*years(), 999, 999, 999, 999]).assign(sex=["FFMM"[row % 4] for row in range(244)])
+    usual = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    cohort = read_cohort(table, attribute="sex", **usual)
+    assert cohort.frame["age"].isna().all()
+    assert any("the age is not used: " in step.reason and "leave blank" in step.reason for step in cohort.flow)
+
+
 def test_an_age_above_120_is_no_blank() -> None:
     table = study([*years(), 414, None]).assign(sex=["FFMM"[row % 4] for row in range(242)])
     usual = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
@@ -126,7 +133,7 @@ def test_an_age_above_120_is_no_blank() -> None:
     assert left_out == {"age: above 120 years, or only known to be above a bound": 1, "no age (1 blank)": 1}
     held = read_cohort(table, attribute="sex", covariates=["age"], **usual)
     assert held.frame["age"].isna().sum() == 2
-    assert "1 ages above 120 years count as not stated" in [step.reason for step in held.flow]
+    assert "ages above 120 years count as not stated (1)" in [step.reason for step in held.flow]
 
 
 def test_a_few_typing_errors_and_open_ages_are_left_out_and_told() -> None:

@@ -131,6 +131,9 @@ def test_no_worse_than_the_baseline_by_more_than_x() -> None:
     of_probabilities = replace(row(psi=0.001), outcome="probability")
     assert breaches(policy, of_probabilities, baseline=result(row(psi=0.004))) == ["baseline"]
     assert breaches(policy, of_probabilities, baseline=result(of_probabilities)) == []
+    # Their psi is a mean square: .0016 more of it is a change by four points.
+    assert breaches(policy, replace(of_probabilities, psi=Estimate(0.0026, 0.001, 0.004)),
+                    baseline=result(of_probabilities)) == ["baseline"]  # fmt: skip
     with pytest.raises(InputError, match="--baseline"):
         breaches(policy, row())
 

@@ -161,6 +161,16 @@ def test_a_rare_level_is_not_one_that_is_told(share: float) -> None:
     assert found.verdict == "dependence"
 
 
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_a_level_that_z_tells_has_nobody_to_compare_however_rare_it_is(share: float) -> None:
+    rng = np.random.default_rng(6)
+    level = np.where(rng.random(600) < share, "m", "f")
+    z = 15.0 * (level == "m")[:, None] + rng.normal(size=(600, 1))
+    found = assess_observational(Observations.of(z, level, rng.random(600)), redraws=99)
+    assert found.overlap < 0.1
+    assert "nobody is left to compare" in found.reason
+
+
 def test_folds_keep_patients_together_and_are_even() -> None:
     cluster = np.repeat(np.arange(53), 3)
     folds = patient_folds(cluster, 5, np.random.default_rng(0))

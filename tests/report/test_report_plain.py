@@ -71,7 +71,8 @@ def test_a_shift_without_flips_and_a_probability_are_told_as_they_are():
     ("rows", "failed", "says"),
     [
         ((one(verdict="equivalent"),), False, "No: for pneumonia, changing sex makes no difference above 2 %"),
-        ((one(verdict="inconclusive"),), False, "No answer yet for pneumonia: the images neither show a difference"),
+        ((one(verdict="inconclusive", pvalue=0.4),), False, "No answer yet for pneumonia: the images neither show"),
+        ((one(verdict="inconclusive"),), False, "No answer yet for pneumonia: the images show a difference, which"),
         ((one(verdict="inconclusive"),), True, "No answer yet for pneumonia: a check of the audit itself failed."),
     ],
 )

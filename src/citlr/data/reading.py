@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from citlr.console import Narrator
@@ -236,10 +237,18 @@ def _read_age(recorder: FlowRecorder, roles: _Roles) -> None:
     if "age" not in recorder.frame:
         return
     raw = recorder.frame["age"]
-    recorder.frame["age"] = read_ages(raw, source=roles.source, column=roles.columns["age"])
+    try:
+        recorder.frame["age"] = read_ages(raw, source=roles.source, column=roles.columns["age"])
+    except InputError as error:
+        if "age" in roles.covariates:
+            raise
+        # Nobody asked for it: it stops nothing, and no subgroup is made of it.
+        recorder.frame["age"] = np.nan
+        recorder.start("covariates", f"the age is not used: {error}")
+        return
     above = int((recorder.frame["age"].isna() & (raw_text(raw) != "")).sum())
     if above:
-        recorder.start("covariates", f"{above} ages above {OLDEST:g} years count as not stated")
+        recorder.start("covariates", f"ages above {OLDEST:g} years count as not stated ({above})")
 
 
 def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:

@@ -134,6 +134,8 @@ def _require_depth(deep: Mapping[str, Path], cohort: Cohort, source: str) -> Non
     paths = cohort.frame.set_index(cohort.frame["image_id"].astype(str))["path"]
     originals = [file for file in (cohort.root / paths[image] for image in some) if file.is_file()]
     drawn, own = (_depth(files) for files in ([deep[image] for image in some], originals))
+    if not originals:
+        own = min(drawn, cohort.white)  # they may be gone where a cache is read
     if some and not own <= drawn <= cohort.white:
         raise InputError(
             f"'{source}': images of 16 bits such as '{deep[some[0]]}' have {drawn:,} as white by their values, and "

@@ -138,9 +138,7 @@ def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
     margin = policy.margin.get(row.label) if isinstance(policy.margin, dict) else policy.margin
     if margin is not None:
         shift = max(-row.mean_effect.low, row.mean_effect.high)
-        # The root of psi of probabilities, a mean square, is on the margin's scale.
-        decided = row.outcome == "decision"
-        size, what = (row.psi.high, "psi") if decided else (max(row.psi.high, 0.0) ** 0.5, "the root of psi")
+        size, what = _size(row.psi.high, row)
         text = (
             f"{subject}: {what} may be up to {size:.4f} and the mean effect up to {shift:.4f} in size, the margin "
             f"is {margin:g}"
@@ -149,6 +147,11 @@ def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
         within = size < margin and shift < margin
         rules.append(Rule("margin", max(size, shift), margin, within, text, name, subject))
     return rules
+
+
+def _size(psi: float, row: TestRow) -> tuple[float, str]:
+    """Give psi on the margin's scale: of probabilities, whose psi is a mean square, its root."""
+    return (psi, "psi") if row.outcome == "decision" else (max(psi, 0.0) ** 0.5, "the root of psi")
 
 
 def _gates(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> list[Rule]:
@@ -197,10 +200,11 @@ def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed
     if same[0].outcome != row.outcome:
         text = f"{subject} is about each {row.outcome}, the baseline about each {same[0].outcome}: nothing to compare"
         return Rule("baseline", None, allowed, False, text, name, subject)
-    rise = row.psi.estimate - same[0].psi.estimate
+    size, what = _size(row.psi.estimate, row)
+    rise = size - _size(same[0].psi.estimate, row)[0]
     further = abs(row.mean_effect.estimate) - abs(same[0].mean_effect.estimate)
     text = (
-        f"{subject}: psi is {row.psi.estimate:.4f}, {rise:+.4f} against the baseline, and the size of the mean effect "
+        f"{subject}: {what} is {size:.4f}, {rise:+.4f} against the baseline, and the size of the mean effect "
         f"{abs(row.mean_effect.estimate):.4f}, {further:+.4f}; {allowed:g} more is allowed"
     )
     met = rise <= allowed and further <= allowed

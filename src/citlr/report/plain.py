@@ -54,9 +54,12 @@ def plain_words(result: AuditResult) -> Plain | None:
         )
     if unsettled:
         checks = [gate for gate in failed(result.quality.gates) if any(gate.concerns(row) for row in unsettled)]
-        why = (
-            "a check of the audit itself failed" if checks else "the images neither show a difference nor rule one out"
-        )
+        shown = any(is_number(row.pvalue_adjusted) and row.pvalue_adjusted < result.alpha for row in unsettled)
+        why = "the images neither show a difference nor rule one out"
+        if shown:
+            why = "the images show a difference, which carries no verdict"
+        if checks:
+            why = "a check of the audit itself failed"
         return Plain(
             asked,
             f"No answer yet for {_labels(unsettled)}: {why}.",

@@ -24,6 +24,7 @@ from citlr.data.proposals.pictures import look_at
 from citlr.data.tables.numbers import is_number, recorded_levels
 from citlr.generators.batches import BATCH
 from citlr.generators.learnt import LearntGenerator
+from citlr.invariance.verdict import enough
 from citlr.run.folder import Run
 from citlr.run.machine import free_gb
 
@@ -143,7 +144,8 @@ class Forecast:
             said = f"predict.{name}" if len(self.config.models) > 1 else "predict"
             mine = None if model.kind == CLOSED else self._predict(name)
             found.append(StagePlan(said, mine, "every original and every redrawn image"))
-        tested = f"{self.config.test.randomizations} randomisations"
+        rows = max(len(self.config.cohort.labels) * self.pilot.levels * (self.pilot.levels - 1) // 2, 1)
+        tested = f"{enough(self.config.test.randomizations, rows, self.config.test.alpha)} randomisations"
         found += [StagePlan("test", self._test(), tested), StagePlan("report", seconds["report"], "the page")]
         return tuple(found)
 

@@ -133,7 +133,11 @@ class Stamp:
                 return cls()
             digest = "" if known is None else known.digest
             now = cls(status.st_size, status.st_mtime_ns, digest, status.st_ctime_ns, status.st_ino)
-            return now if now == known else replace(now, digest=_content_digest(file))
+            if known is not None and known.ctime_ns < 0:  # of a cache of before, which knows size and time alone
+                same = (now.bytes, now.mtime_ns) == (known.bytes, known.mtime_ns)
+            else:
+                same = now == known
+            return now if same else replace(now, digest=_content_digest(file))
         except OSError:
             return cls()
 

@@ -141,7 +141,8 @@ def read_dataset(
         raise InputError(f"The data set ({type(dataset).__name__}) is empty.")
     renames = dict(columns or {})
     described = all(hasattr(dataset, name) for name in ("csv", "labels", "pathologies"))
-    frame = _xray_table(dataset) if described else _walk(dataset, choices.get("channels", 1), narrator)
+    channels, ranged = choices.get("channels", 1), value_range is not None
+    frame = _xray_table(dataset) if described else _walk(dataset, channels, ranged, narrator)
     for ours, theirs in (("patient_id", "patientid"), ("age", "age_years")):
         if ours not in renames and ours not in frame.columns and theirs in frame.columns:
             renames[ours] = theirs
@@ -181,7 +182,7 @@ def _xray_table(dataset: Any) -> pd.DataFrame:
     return both
 
 
-def _walk(dataset: ImageDataset, channels: int, narrator: Narrator) -> pd.DataFrame:
+def _walk(dataset: ImageDataset, channels: int, ranged: bool, narrator: Narrator) -> pd.DataFrame:
     rows, kinds = [], dict[str, int]()
     with narrator.progress("read items", total=len(dataset)) as tick:
         for index in range(len(dataset)):
@@ -189,11 +190,11 @@ def _walk(dataset: ImageDataset, channels: int, narrator: Narrator) -> pd.DataFr
             kinds.setdefault(_KINDS[_array(image, index, channels).dtype.kind], index)
             rows.append({str(key): _plain(value) for key, value in described.items()})
             tick(index + 1)
-    if len(kinds) > 1:
+    if len(kinds) > 1 and not ranged:
         (one, first), (other, second) = list(kinds.items())[:2]
         raise InputError(
             f"Items {first} and {second} of the data set hold {one} and {other}, which have no range in common; give "
-            "all items one kind of numbers."
+            "all items one kind of numbers, or `value_range`."
         )
     return pd.DataFrame(rows)
 

@@ -69,7 +69,8 @@ def _require_one_unit(raw: pd.Series, column: str, source: str) -> None:
     if len(old) > MAX_STRANGE * max(len(text), 1):
         raise InputError(
             f"{source}: '{name}' holds {len(old)} ages above {OLDEST:g} ('{old.iloc[0]:g}' first), months or days "
-            "among years by their look: write every age in years, or with its unit, such as 360M."
+            "among years by their look: write every age in years, or with its unit, such as 360M, and leave blank what "
+            "is not known."
         )
 
 

@@ -41,16 +41,23 @@ def _odd_cells(file: Path) -> Iterator[tuple[int, int, str, str]]:
         content = archive.read(_first_sheet(archive))
     if not _ODD.search(content):
         return
-    for cell in ElementTree.fromstring(content).iterfind("{*}sheetData/{*}row/{*}c"):
-        kind, name = cell.get("t"), cell.get("r", "A1")
-        value = cell.findtext("{*}v") or ""
-        # A formula whose value is the empty text is calculated, and says that it is a text.
-        if kind == "e" or (cell.find("{*}f") is not None and not value and kind != "str"):
-            letters = name.rstrip("0123456789")
-            column = 0
-            for letter in letters:
-                column = 26 * column + ord(letter) - ord("A") + 1
-            yield int(name.removeprefix(letters)) - 1, column - 1, name, value
+    for place, line in enumerate(ElementTree.fromstring(content).iterfind("{*}sheetData/{*}row")):
+        for beside, cell in enumerate(line.iterfind("{*}c")):
+            kind, value = cell.get("t"), cell.findtext("{*}v") or ""
+            # A formula whose value is the empty text is calculated, and says that it is a text.
+            if kind == "e" or (cell.find("{*}f") is not None and not value and kind not in ("str", "inlineStr")):
+                row, column = _place(cell.get("r"), (int(line.get("r", place + 1)) - 1, beside))
+                yield row, column, cell.get("r", f"row {row + 1}, column {column + 1}"), value
+
+
+def _place(name: str | None, counted: tuple[int, int]) -> tuple[int, int]:
+    """Give row and column of a cell by its name, or as they were counted where it has none."""
+    if name is None:
+        return counted
+    letters, column = name.rstrip("0123456789"), 0
+    for letter in letters:
+        column = 26 * column + ord(letter) - ord("A") + 1
+    return int(name.removeprefix(letters)) - 1, column - 1
 
 
 def _first_sheet(archive: zipfile.ZipFile) -> str:

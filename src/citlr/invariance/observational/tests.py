@@ -18,14 +18,14 @@ from scipy import stats
 
 from citlr.errors import InputError
 from citlr.invariance.observational.distilled import Combine, distil
-from citlr.invariance.observational.learners import Learners
+from citlr.invariance.observational.learners import PROPENSITY_FLOOR, Learners
 from citlr.invariance.observational.lower_bound import sequential_bound
 from citlr.invariance.observational.nuisances import Assignment, Nuisances, fit_nuisances
 from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.result import ObservationalAssessment, ObservationalResult
 
 Floats = NDArray[np.float64]
-# Overlap that is needed. An estimated p is kept off 0 and 1, so that a level that is always sure has .04 or more.
+# Overlap that is needed.
 OVERLAP = 0.1
 Source = Literal["known", "estimated"]
 
@@ -143,7 +143,10 @@ def overlap_of(assignment: Assignment) -> float:
     1.0
     """
     p, share = assignment.p, float(assignment.a.mean())
-    return float(np.mean(p * (1 - p))) / max(share * (1 - share), 1e-12)
+    # An estimated p is kept off 0 and 1: what that leaves of a level that is always sure is no overlap.
+    kept = PROPENSITY_FLOOR * (1 - PROPENSITY_FLOOR) if assignment.source == "estimated" else 0.0
+    whole = share * (1 - share) - kept
+    return max((float(np.mean(p * (1 - p))) - kept) / whole, 0.0) if whole > 0 else 0.0
 
 
 def judge(found: ObservationalAssessment, adjusted: float, alpha: float) -> ObservationalAssessment:

@@ -13,7 +13,7 @@ from citlr.invariance.randomization.moments import Moments
 # Beyond this many images, whole blocks of images are reshuffled by one and the same element: a subgroup, so the test
 # stays exact; with so many blocks next to nothing is lost in power, and the cost stops growing.
 _BLOCKS = 16384
-_CHUNK = 6_000_000  # numbers held at once
+_CHUNK = 2_000_000  # numbers held at once
 _ROUNDING = 1e-12
 _CANCELLED = 1e-7  # times images: outputs are scaled to a spread of 1, so one active image has U and W^2 of that order
 _SMALL = 50_000_000  # work up to which double precision costs nothing worth saving

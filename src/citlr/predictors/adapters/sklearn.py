@@ -95,10 +95,11 @@ class SklearnPredictor(BatchedPredictor):
         return values
 
     def _not_named(self, names: Sequence[str], labels: Sequence[str]) -> InputError:
+        several = self._method == "predict_proba" and not isinstance(getattr(self._estimator, "classes_", None), list)
+        other = "say which output belongs to which label with 'columns'" if several else "fit it on 0 and 1"
         return InputError(
             f"Model '{self.name}' knows the classes {shortened(', '.join(names))}, of which none is "
-            f"'{shortened(', '.join(labels))}': name labels as the classes are written, or say which output belongs "
-            "to which label with 'columns'."
+            f"'{shortened(', '.join(labels))}': name labels as the classes are written, or {other}."
         )
 
     def _yes(self, values: NDArray[Any], classes: Any, label: str) -> NDArray[np.float64]:
