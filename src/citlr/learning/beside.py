@@ -76,4 +76,10 @@ def one_thread() -> Iterator[None]:
 
 @lru_cache(maxsize=4)
 def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, "citlr", initializer=torch.set_num_threads, initargs=(threads,))
+    return ThreadPoolExecutor(workers, "citlr", initializer=_settle, initargs=(threads,))
+
+
+def _settle(threads: int) -> None:
+    # A thread takes over the process's number at its first operation, whatever it was told before: that is now.
+    torch.get_num_threads()
+    torch.set_num_threads(threads)

@@ -34,6 +34,8 @@ Singles = npt.NDArray[np.float32]
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
 ROWS_PER_COMPONENT = 20
 ROWS_PER_HIDDEN_COMPONENT = 4
+# Shapes of products are multiples of this.
+BLOCK = 16
 
 
 class Alignment(nn.Module):
@@ -160,8 +162,9 @@ class Alignment(nn.Module):
         return rest.index_add(1, self.inside, (moved - parts) @ self.used)
 
     def _find_used(self) -> None:
-        self.inside = self.basis.any(dim=0).nonzero()[:, 0]
-        self.used = self.basis[self.basis.any(dim=1)][:, self.inside].contiguous()
+        rows, pixels = self.basis.any(dim=1), self.basis.any(dim=0)
+        self.inside = (~pixels).to(torch.uint8).sort(stable=True).indices[: _padded(pixels)].sort().values
+        self.used = self.basis[: _padded(rows)][:, self.inside].contiguous()
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
@@ -236,6 +239,11 @@ class Alignment(nn.Module):
         if moved is not parts:
             parts[known] = moved
         return kept
+
+
+def _padded(used: Tensor) -> int:
+    """Count what is used, rounded up: products of odd shapes have bits that depend on a row's place in its batch."""
+    return min(-(-int(used.sum()) // BLOCK) * BLOCK, len(used))
 
 
 def aligned(data: Dataset, alignment: Alignment, codes: Tensor) -> Dataset:
