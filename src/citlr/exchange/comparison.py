@@ -14,6 +14,7 @@ import pandas as pd
 from citlr.audit.finished import Finished
 from citlr.audit.results.result import Estimate, TestRow, Verdict, plain
 from citlr.errors import InputError
+from citlr.invariance.effects.clustered import recovered
 from citlr.invariance.effects.clusters import Clusters, signed_mean
 from citlr.invariance.effects.estimates import outcome_values
 from citlr.invariance.effects.intervals import signed_interval
@@ -132,7 +133,7 @@ def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) ->
         psi = mean = Estimate(math.nan, math.nan, math.nan)
         why = f"No difference: '{first.name}' is about each {one.outcome} and '{other.name}' about each {two.outcome}."
     elif why:
-        psi, mean = _independent(one.psi, two.psi), _independent(one.mean_effect, two.mean_effect)
+        psi, mean = recovered(one.psi, two.psi, 0.0), recovered(one.mean_effect, two.mean_effect, 0.0)
     else:
         psi, mean = _image_by_image(first, other, one, alpha)
     return Difference(
@@ -195,18 +196,6 @@ def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[n
     shift = (pair[:, 1] - pair[:, 0]).mean(axis=1)[:, 0]
     order = np.argsort(responses.units.astype(str))
     return np.stack([product, shift], axis=1)[order], responses.patients[order]
-
-
-def _independent(one: Estimate, two: Estimate) -> Estimate:
-    """Combine two intervals into that of the difference two - one: variance estimates recovery.
-
-    >>> found = _independent(Estimate(0.1, 0.07, 0.14), Estimate(0.2, 0.16, 0.23))
-    >>> round(found.estimate, 3), round(found.low, 3), round(found.high, 3)
-    (0.1, 0.043, 0.142)
-    """
-    difference = two.estimate - one.estimate
-    low = difference - math.hypot(two.estimate - two.low, one.high - one.estimate)
-    return Estimate(difference, low, difference + math.hypot(two.high - two.estimate, one.estimate - one.low))
 
 
 def _flat(row: Difference) -> dict[str, Any]:

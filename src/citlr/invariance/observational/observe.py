@@ -102,7 +102,7 @@ def observe(
     for pair in pairs:
         data = Observations.of(z, levels, prediction, patients=who, contrast=pair)
         found.append(assess_observational(data, propensity, redraws=redraws, alpha=alpha, seed=seed))
-    adjusted = adjust([one.tests[0].pvalue for one in found]).holm
+    adjusted = adjust([one.pvalue_adjusted for one in found]).holm
     judged = tuple(judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True))
     beside = tuple(
         one
