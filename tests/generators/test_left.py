@@ -100,18 +100,40 @@ def test_what_goes_with_a_held_label_is_no_difference_of_levels() -> None:
     assert free.p == pytest.approx(0.001)
 
 
-def test_the_pick_is_the_least_left_and_no_change_is_a_candidate() -> None:
-    def row(kind: str, left: dict[str, float], error: float | None) -> dict[str, object]:
-        effect = None if error is None else {"relative_error": error}
-        return {"world": "w", "train_images": 9, "kind": kind, "left": {"left": left}, "effect": effect}
+def picked_row(
+    kind: str, left: dict[str, float], error: float | None, *, spread: float = 0.0, null: float = 0.0, rms: float = 0.1
+) -> dict[str, object]:
+    effect = None if error is None else {"relative_error": error}
+    measured = {"left": left, "error": dict.fromkeys(left, spread)}
+    return {"world": "w", "train_images": 9, "kind": kind, "left": measured, "effect": effect} | {
+        "null_change": null,
+        "rms": rms,
+    }
 
-    rows = [row("a", {"F": 0.2, "M": 0.4}, 0.5), row("b", {"F": 0.5, "M": 0.3}, 0.45), row("c", {}, 1.4)]
+
+def test_the_pick_is_the_least_left_and_no_change_is_a_candidate() -> None:
+    rows = [
+        picked_row("a", {"F": 0.2, "M": 0.4}, 0.5, null=0.03),
+        picked_row("b", {"F": 0.5, "M": 0.3}, 0.45),
+        picked_row("c", {}, 1.4),
+    ]
     (found,) = picks(rows)
     assert (found["picked"], found["best"], found["candidates"]) == ("a", "b", 4)
     assert found["loss"] == pytest.approx(0.05)
-    (none,) = picks([row("a", {"F": 1.3, "M": 1.2}, 1.4)])
+    (none,) = picks([picked_row("a", {"F": 1.3, "M": 1.2}, 1.4)])
     assert (none["picked"], none["loss"]) == ("no change", 0)
-    assert picks([row("a", {}, None)]) == []
+    assert picks([picked_row("a", {}, None)]) == []
+
+
+def test_of_those_that_cannot_be_told_from_the_best_the_pick_is_the_one_that_changes_least() -> None:
+    loses = picked_row("loses what it cannot draw", {"F": 0.30}, 0.9, spread=0.1, null=0.03, rms=0.02)
+    far = picked_row("too far", {"F": 0.35}, 0.8, spread=0.2, rms=0.06)
+    right = picked_row("right", {"F": 0.39}, 0.5, spread=0.2, rms=0.04)
+    worse = picked_row("beyond the error", {"F": 0.41}, 0.7, spread=0.2, rms=0.01)
+    assert picks([loses, far, right, worse])[0]["picked"] == "right"
+    # The error of the best counts, not that of the others.
+    exact = picked_row("loses what it cannot draw", {"F": 0.30}, 0.9, spread=0.01, null=0.03)
+    assert picks([exact, far, right, worse])[0]["picked"] == "loses what it cannot draw"
 
 
 def test_what_is_not_known_is_said() -> None:
