@@ -24,7 +24,7 @@ from citlr.errors import StateError
 from citlr.generators.conditions import Conditions
 from citlr.generators.effects.components import principal_components
 from citlr.generators.effects.joint import JointEffects
-from citlr.generators.effects.transport import Floats, level_covariances, mapped, plain_covariances, ways_to_barycentre
+from citlr.generators.effects.transport import Floats, level_covariances, move, plain_covariances, ways_to_barycentre
 from citlr.generators.variables import Variable
 from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
@@ -235,7 +235,7 @@ class Alignment(nn.Module):
             if not self.hidden:
                 back = np.linalg.inv(forth)
                 getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
-            moved[index == level] = mapped(moved[index == level], forth)
+            move(moved, index == level, forth)
         if moved is not parts:
             parts[known] = moved
         return kept

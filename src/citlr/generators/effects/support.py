@@ -97,10 +97,13 @@ def _shown(
     channels, size = every.shape[1], every.shape[-1]
     if not columns:
         return np.zeros((size, size))
-    orders = [np.arange(n), *(random.permutation(n) for _ in range(PERMUTATIONS))]
-    # A permuted attribute is freed of the held covariates again, else it would borrow their effect.
-    tried = np.concatenate([levels[order] - basis @ (basis.T @ levels[order]) for order in orders], axis=1)
-    tried /= np.sqrt((tried**2).sum(axis=0))
+    every_order = np.empty((n, 1 + PERMUTATIONS, columns))
+    for number in range(1 + PERMUTATIONS):
+        order = random.permutation(n) if number else np.arange(n)
+        # A permuted attribute is freed of the held covariates again, else it would borrow their effect.
+        free = levels[order] - basis @ (basis.T @ levels[order])
+        every_order[:, number] = free / np.sqrt((free**2).sum(axis=0))
+    tried = every_order.reshape(n, -1)
     cross, square, known = (np.zeros((k, channels * size**2)) for k in (tried.shape[1], 1, basis.shape[1]))
     for part in spans(n):
         pixels = np.asarray(every[rows[part]], dtype=np.float64).reshape(len(tried[part]), -1)
@@ -110,7 +113,7 @@ def _shown(
     rest = np.maximum(square - (known**2).sum(axis=0), 1e-12)
     squared = (n - basis.shape[1] - 1) * cross**2 / np.maximum(rest - cross**2, 1e-12)
     # A pixel shows an effect where one of its channels does.
-    squared = squared.reshape(len(orders), columns * channels, size, size).max(axis=1)
+    squared = squared.reshape(1 + PERMUTATIONS, columns * channels, size, size).max(axis=1)
     window = max(1, round(WINDOW * size) // 2 * 2 + 1)
     smooth = ndimage.uniform_filter(squared, size=(0, window, window), mode="nearest")
     highest = np.sort(smooth[1:].max(axis=(1, 2)))

@@ -7,7 +7,7 @@ to any other is then the counterfactual of least change that has the right mean 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -92,18 +92,19 @@ def squares(rows: Rows, weights: Floats | None = None) -> Floats:
     return found
 
 
-def mapped(rows: Rows, matrix: Floats) -> Rows:
-    """Multiply rows (n, k) by a matrix (k, k), in the rows' own precision.
+def move(rows: Rows, where: npt.NDArray[np.bool_], matrix: Floats) -> None:
+    """Multiply some of the rows (n, k) by a matrix (k, k) where they stand, in their own precision.
 
     Examples
     --------
-    >>> mapped(np.float32([[1, 2]]), np.array([[0.0, 1.0], [1.0, 0.0]])).tolist()
-    [[2.0, 1.0]]
+    >>> rows = np.float32([[1, 2], [3, 4]])
+    >>> move(rows, np.array([True, False]), np.array([[0.0, 1.0], [1.0, 0.0]]))
+    >>> rows.tolist()
+    [[2.0, 1.0], [3.0, 4.0]]
     """
-    found = np.empty_like(rows)
     for part in spans(len(rows)):
-        found[part] = rows[part] @ matrix
-    return found
+        piece, own = rows[part], where[part]
+        piece[own] = piece[own] @ matrix
 
 
 def level_covariances(
@@ -121,10 +122,15 @@ def level_covariances(
     Shapes: `rows` (n, k), `index` (n,), `held` (n, m); gives (k, k).
     """
     root, inverse = roots(squares(rows) / len(rows))
-    scaled = mapped(rows, inverse)
+
+    def whitened(score: Floats) -> Floats:
+        """Regress the covariance of whitened rows on a score: (k, k)."""
+        return inverse @ squares(rows, score) @ inverse
+
     own = np.eye(levels)[index]
     nuisances = [
-        (column, _shown(scaled, score, random, soft=True, given=None)[0]) for column, score in _scores(held, own[:, 1:])
+        (column, _shown(whitened, score, random, soft=True, given=None)[0])
+        for column, score in _scores(held, own[:, 1:])
     ]
     found, most = [], 0
     for level in range(levels):
@@ -134,7 +140,7 @@ def level_covariances(
             continue
         score = own[:, level] / count - 1 / len(rows)
         given = sum(((score @ column) * change for column, change in nuisances), np.zeros_like(root))
-        change, kept = _shown(scaled, score, random, soft=False, given=given)
+        change, kept = _shown(whitened, score, random, soft=False, given=given)
         found.append(np.eye(rows.shape[1]) + change)
         most = max(most, kept)
     return [root @ one @ root for one in found], most
@@ -180,9 +186,14 @@ def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:
 
 
 def _shown(
-    scaled: Rows, score: Floats, random: np.random.Generator, *, soft: bool, given: Floats | None
+    whitened: Callable[[Floats], Floats],
+    score: Floats,
+    random: np.random.Generator,
+    *,
+    soft: bool,
+    given: Floats | None,
 ) -> tuple[Floats, int]:
-    """Regress the covariance of whitened rows on a score; keep the eigenvalues that exceed those of permuted scores.
+    """Take what a score does to the covariance of whitened rows; keep eigenvalues that exceed those of permuted scores.
 
     None is kept unless the largest exceeds that of all permutations.
 
@@ -190,9 +201,9 @@ def _shown(
     little than taken from what is sought.
     """
     orders = (random.permutation(score) for _ in range(PERMUTATIONS))
-    chance = [float(np.abs(np.linalg.eigvalsh(squares(scaled, order))).max()) for order in orders]
+    chance = [float(np.abs(np.linalg.eigvalsh(whitened(order))).max()) for order in orders]
     edge = max(chance)
-    values, vectors = np.linalg.eigh(squares(scaled, score) - (0 if given is None else given))
+    values, vectors = np.linalg.eigh(whitened(score) - (0 if given is None else given))
     # Whether there is any change is asked of the largest one alone, and wrongly said in one case of 20. Where there is,
     # directions count that exceed what is usual by chance.
     kept = np.abs(values) > (float(np.median(chance)) if np.abs(values).max() > edge else edge)
