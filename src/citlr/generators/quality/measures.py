@@ -187,8 +187,8 @@ def frechet_distance(a: Array, b: Array) -> float:
     return float(max(0.0, shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
 
 
-# Pairs of images whose kernel is in memory at a time.
-PAIRS = 2**22
+# Pairs of images whose kernel is in memory at a time: three numbers of each, some 13 MB.
+PAIRS = 2**19
 
 
 def kernel_distance(a: Array, b: Array) -> float:
