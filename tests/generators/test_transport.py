@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
@@ -9,6 +12,7 @@ from scipy.linalg import sqrtm
 from citlr.generators.effects.transport import (
     barycentre,
     level_covariances,
+    move,
     plain_covariances,
     transport,
     ways_to_barycentre,
@@ -122,3 +126,23 @@ def test_plain_covariances_are_those_of_the_rows_and_of_an_absent_level_the_pool
     assert count == 6
     np.testing.assert_allclose(found[1], rows[index == 1].T @ rows[index == 1] / (index == 1).sum())
     np.testing.assert_allclose(found[2], rows.T @ rows / len(rows))
+
+
+def taken(work: Callable[[], object]) -> int:
+    """Bytes that some work takes at most."""
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_neither_covariances_nor_maps_take_a_copy_of_the_rows() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((30_000, 40), dtype=np.float32)
+    index, held = random.integers(0, 2, len(rows)), np.empty((len(rows), 0))
+    assert taken(lambda: level_covariances(rows, index, held, random, levels=2)) < rows.nbytes / 2
+    before, matrix = rows.copy(), covariance(2, k=40)
+    assert taken(lambda: move(rows, index == 1, matrix)) < rows.nbytes / 4
+    np.testing.assert_allclose(rows[index == 1], before[index == 1] @ matrix, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(rows[index == 0], before[index == 0])
