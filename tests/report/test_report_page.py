@@ -348,6 +348,21 @@ def test_the_test_of_all_levels_at_once_is_shown_and_read_back(tmp_path):
     assert read_result(tmp_path / "audit.json").omnibus == (row,)
 
 
+def test_the_larger_gap_of_both_outcomes_in_an_audit_of_before_is_shown_as_equalised_odds(tmp_path):
+    odds, own = "Equalised odds", "Equality of opportunity (those with the finding)"
+    base = make_result(("edema",))
+    row = base.baselines[1]
+    for note, shown, hidden in (
+        ("y = 0 speaks; 3 images without a known outcome left out.", odds, "opportunity"),
+        ("y = 0; p = 1: too few patients in every outcome.", odds, "opportunity"),
+        ("3 images without a known outcome left out.", own, odds),
+    ):
+        replace(base, baselines=(replace(row, note=note),)).to_json(tmp_path / "audit.json")
+        text = Page(render(read_result(tmp_path / "audit.json"))).text
+        assert shown in text
+        assert hidden not in text
+
+
 def test_a_name_that_turns_or_hides_text_is_shown_with_its_escapes():
     name = "ede\u202ema\u200b\x1b[1m"
     result = make_result((name, "<b>|x"), RACES, "race")

@@ -93,7 +93,8 @@ class AuditResult:
     tests : tuple of TestRow
         One row per label and contrast.
     baselines : tuple of BaselineRow
-        Associations (demographic parity, equal opportunity) and the published test, shown beside the verdict.
+        Associations (demographic parity, equal opportunity, predictive equality) and the published test, shown beside
+        the verdict.
     quality, controls, cohort
         What the verdict's credibility rests on.
     provenance : dict
@@ -209,8 +210,16 @@ _MOST = 8  # tests that a notebook is shown
 _SHOWN = ("label", "contrast", "psi", "psi_low", "psi_high", "mean_effect", "pvalue_adjusted", "margin", "verdict")
 
 
-def _with_subjects(fields: dict[str, Any]) -> dict[str, Any]:
-    """Say what gates are about in an audit of before they said so: those of one label were about the model."""
+def _as_of_now(fields: dict[str, Any]) -> dict[str, Any]:
+    """Say in the words of now what an audit of before says.
+
+    Gates of one label were about the model; and what was called equality of opportunity was equalised odds, the larger
+    gap of both outcomes, which its note names.
+    """
+    associations = fields.get("baselines")
+    for row in associations if isinstance(associations, list) else ():
+        if isinstance(row, dict) and row.get("method") == "equal_opportunity" and "y = " in str(row.get("note")):
+            row["method"] = "equalised_odds"
     quality = fields.get("quality")
     gates = quality.get("gates") if isinstance(quality, dict) else None
     for gate in gates if isinstance(gates, list) else ():
@@ -252,7 +261,7 @@ def read_result(path: str | Path) -> AuditResult:
     # What an audit that was handed on says of itself, beside the result.
     fields = {name: value for name, value in content.items() if name not in _BESIDE}
     try:
-        return _as_result().validate_json(json.dumps(_with_subjects(fields)))
+        return _as_result().validate_json(json.dumps(_as_of_now(fields)))
     except ValidationError as error:
         problem = error.errors()[0]
         key = shortened(".".join(map(str, problem["loc"])))

@@ -14,7 +14,8 @@ from citlr.report.wording import attributes, level_percent
 
 BASELINES = {
     "demographic_parity": "Demographic parity",
-    "equal_opportunity": "Equality of opportunity",
+    "equal_opportunity": "Equality of opportunity (those with the finding)",
+    "predictive_equality": "Predictive equality (those without the finding)",
     "equalised_odds": "Equalised odds",
     "auroc_gap": "AUROC gap",
     "published_cit_lr": "CIT-LR as published",
