@@ -139,6 +139,16 @@ class AuditResult:
         """Whether every gate was passed."""
         return not failed(self.quality.gates)
 
+    def threshold(self, label: str) -> float | None:
+        """Return the operating point of a label's decisions, where it is recorded."""
+        config = self.provenance.get("config")
+        test = config.get("test") if isinstance(config, dict) else None
+        found = test.get("threshold") if isinstance(test, dict) else None
+        found = found.get(label) if isinstance(found, dict) else found
+        if found is None and self.accuracy is not None:
+            found = next((group.threshold for group in self.accuracy.groups if group.label == label), None)
+        return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
         return {"schema": SCHEMA, **plain(_as_result().dump_python(self, by_alias=True, warnings=False))}
