@@ -105,6 +105,15 @@ def test_a_uniform_shift_is_a_breach_of_the_margin_though_its_psi_is_small() -> 
     assert breaches(Policy(max_increase=0.05), shifted, baseline=result(row(psi=0.01))) == ["baseline"]
 
 
+def test_the_margin_of_a_policy_says_that_it_asks_for_more_than_equivalent() -> None:
+    wide = replace(row(high=0.021), margin=0.02)
+    (found,) = check_policy({"m": replace(result(wide), alpha=0.1)}, Policy(margin=0.02)).breaches
+    assert "by the two-sided 90 % intervals psi may be up to 0.0210" in found.text
+    assert found.text.endswith("('equivalent' within 0.02 is by one-sided tests at 0.1, which ask for less)")
+    (found,) = check_policy({"m": result(replace(wide, verdict="inconclusive"))}, Policy(margin=0.02)).breaches
+    assert "one-sided" not in found.text
+
+
 def test_single_gates_can_be_required() -> None:
     assert breaches(Policy(require_gates=("composition",)), row(), gate=False) == ["gates"]
     assert breaches(Policy(require_gates=("composition",)), row()) == []

@@ -410,9 +410,23 @@ def test_the_page_says_who_ran_the_model(full, run, says):
 
 def test_the_reshuffling_is_the_one_that_was_done(full):
     result, page = full
-    assert "exchanging the levels within each pair of draws" in page
+    assert "exchanging the levels within each draw, which is right whether or not" in page
     afresh = tuple(replace(row, method="randomization_permutation") for row in result.tests)
     assert "permuting them within each image" in render(replace(result, tests=afresh))
+
+
+def test_the_rule_of_equivalence_and_psi_are_worded_as_they_are_computed(full):
+    result, page = full
+    text = Page(page).text
+    assert "the largest of one-sided tests against the margin, is below 0.05" in text
+    assert "have two sides (95 %) and may reach beyond the margin all the same" in text.replace("\u202f", " ")
+    assert "The whole interval" not in text
+    assert "between one draw at a level and another draw at the other level" in text
+    assert "need not be the difference of the two shares" in text
+    assert "share their noise)" in text
+    assert "(draws share their noise)" not in text
+    afresh = tuple(replace(row, method="randomization_permutation") for row in result.tests)
+    assert "need not be the difference" not in Page(render(replace(result, tests=afresh))).text
 
 
 def test_every_section_names_the_items_that_it_answers(full):

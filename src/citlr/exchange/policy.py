@@ -26,10 +26,10 @@ Gates = Annotated[Annotated[Flag, One] | Annotated[Names, Listed], ByForm]
 class Policy(Section):
     """What a release has to meet.
 
-    `margin` bounds the intervals of psi and of the mean effect (one number, or one per label); `fail_on` the verdicts
-    that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every generator
-    gate has to be passed, or a list of those that have to; `max_increase` how much psi and the size of the mean effect
-    may exceed the baseline's.
+    `margin` bounds the two-sided intervals of psi and of the mean effect (one number, or one per label); `fail_on` the
+    verdicts that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every
+    generator gate has to be passed, or a list of those that have to; `max_increase` how much psi and the size of the
+    mean effect may exceed the baseline's.
     """
 
     margin: Limits | None = None
@@ -111,7 +111,7 @@ def check_policy(
         rules += _gates(name, result, policy.require_gates)
         rules += _patients(name, result, policy)
         for row in result.tests:
-            rules += _of_row(name, row, policy)
+            rules += _of_row(name, row, policy, result.alpha)
             if baseline is not None and policy.max_increase is not None:
                 rules.append(_increase(name, result, row, baseline, policy.max_increase))
     return CheckReport(tuple(rules))
@@ -132,7 +132,7 @@ def _require_known_labels(results: dict[str, AuditResult], policy: Policy) -> No
             )
 
 
-def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
+def _of_row(name: str, row: TestRow, policy: Policy, alpha: float) -> list[Rule]:
     subject = subject_of(row)
     allowed = row.verdict not in policy.fail_on
     rules = [Rule("verdict", None, None, allowed, f"{subject} is '{row.verdict}'", name, subject)]
@@ -140,12 +140,14 @@ def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
     if margin is not None:
         shift = max(-row.mean_effect.low, row.mean_effect.high)
         size, what = _size(row.psi.high, row)
-        text = (
-            f"{subject}: {what} may be up to {size:.4f} and the mean effect up to {shift:.4f} in size, the margin "
-            f"is {margin:g}"
-        )
         # Written so that a bound that is not a number fails.
         within = size < margin and shift < margin
+        text = (
+            f"{subject}: by the two-sided {100 * (1 - alpha):g} % intervals {what} may be up to {size:.4f} and the "
+            f"mean effect up to {shift:.4f} in size, the margin is {margin:g}"
+        )
+        if not within and row.verdict == "equivalent" and row.margin <= margin:
+            text += f" ('equivalent' within {row.margin:g} is by one-sided tests at {alpha:g}, which ask for less)"
         rules.append(Rule("margin", max(size, shift), margin, within, text, name, subject))
     return rules
 

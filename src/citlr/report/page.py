@@ -167,6 +167,8 @@ def render(
         "attribute_definition": attribute_definition,
         "subgroups": report_subgroups.parts_tables(result, below=mask_below),
         "reshuffle": report_effects.reshuffle(result),
+        "across": report_effects.across(result),
+        "size": "The root of psi" if any(row.outcome == "probability" for row in result.tests) else "Psi",
         "model_run": report_provenance.model_run(result),
         "guidance": guidance.items(accuracy=measured),
         "answered": guidance.by_section(accuracy=measured),

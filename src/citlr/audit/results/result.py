@@ -210,10 +210,14 @@ class AuditResult:
 
 def _said(tests: Sequence[TestRow]) -> list[str]:
     """Say of labels what is said of each; where that is the same, once for all of them."""
-    labels: dict[str, list[str]] = {}
+    several = len({row.contrast for row in tests}) > 1
+    said: dict[str, list[str]] = {}
     for row in tests:
-        labels.setdefault(row.reason.removeprefix(f"{row.label}: "), []).append(row.label)
-    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in labels.items()]
+        whole = f"{row.label}, {row.contrast[0]} against {row.contrast[1]}"
+        named = several or row.reason.startswith(f"{whole}: ")
+        reason = row.reason.removeprefix(f"{whole}: ").removeprefix(f"{row.label}: ")
+        said.setdefault(reason, []).append(whole if named else row.label)
+    return [f"{('; ' if several else ', ').join(dict.fromkeys(names))}: {reason}" for reason, names in said.items()]
 
 
 _MOST = 8  # tests that a notebook is shown
