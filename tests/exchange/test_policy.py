@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from report_fake import make_result
 
 from citlr.audit.results.result import (
     AuditResult,
@@ -198,6 +199,15 @@ def test_a_baseline_at_another_threshold_is_a_breach_and_another_margin_is_said(
     # The threshold of no decision makes no difference.
     odds = replace(calm, outcome="probability")
     assert rule(at(0.5, odds), at(0.95, odds)).startswith("True: ")
+
+
+def test_the_threshold_of_an_audit_is_its_settings_or_that_of_its_accuracy() -> None:
+    assert at({"edema": 0.3, "mass": 0.6}, row()).threshold("mass") == 0.6
+    assert at({"mass": 0.6}, row()).threshold("edema") is None
+    assert result(row()).threshold("edema") is None
+    assert at("high", row()).threshold("edema") is None
+    audited = make_result(("edema",), provenance={})
+    assert audited.threshold("edema") == audited.accuracy.groups[0].threshold
 
 
 def test_an_unknown_label_is_an_error_with_the_nearest_name() -> None:

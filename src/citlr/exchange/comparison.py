@@ -133,7 +133,10 @@ def _turned(row: TestRow, contrast: tuple[str, str]) -> TestRow:
 
 def differing(first: AuditResult, other: AuditResult, one: TestRow, two: TestRow) -> tuple[str, ...]:
     """Name the settings that two tests of a label differ by; a threshold is one of decisions only."""
-    pairs = {"margin": (one.margin, two.margin), "alpha": (first.alpha, other.alpha)}
+    pairs: dict[str, tuple[float | None, float | None]] = {
+        "margin": (one.margin, two.margin),
+        "alpha": (first.alpha, other.alpha),
+    }
     if one.outcome == two.outcome == "decision":
         pairs["threshold"] = (first.threshold(one.label), other.threshold(two.label))
     shown = {

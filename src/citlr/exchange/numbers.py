@@ -62,7 +62,7 @@ def require_decided(
     if not all(name in table for name in VALUES):
         return
     numbers = read_numbers({"probability": table["probability"]}, of, file, percent=percent)["probability"]
-    cut = table["label"].map(cuts).to_numpy(float)
+    cut = np.asarray(table["label"].map(cuts), dtype=np.float64)
     said = table["decision"].fillna("").ne("").to_numpy()
     decided = pd.to_numeric(table["decision"], errors="coerce").to_numpy(float)
     wrong = np.flatnonzero(said & ~np.isnan(cut) & (decided != reaches(numbers, cut)))
