@@ -150,7 +150,7 @@ def make_baselines(labels, levels, *, missing):
     rows = [
         BaselineRow(method, label, levels[:2], 2.31, 0.021, Estimate(0.034, 0.005, 0.063))
         for label in labels
-        for method in ("demographic_parity", "equal_opportunity")
+        for method in ("demographic_parity", "equal_opportunity", "predictive_equality")
     ]
     rows += [BaselineRow("published_cit_lr", label, levels[:2], -1.4, 0.16, None) for label in labels]
     if missing:

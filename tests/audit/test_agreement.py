@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,13 @@ def test_a_small_dose_that_redrawing_takes_away_is_found_in_the_probabilities(se
     gates, verdicts = world.audited(world.answers(fair + np.where(world.level == 1, 1.0, 0.0), fair))
     assert "unexplained difference on x" in failed(gates)
     assert "null interventions lose" in gates[1].text
+    # The part that is held against the limit: what is lost, where the difference itself does not reach beyond it.
+    whole = [float(one) for one in re.findall(r"by ([-+.\d]+) \[([-+.\d]+), ([-+.\d]+)\]", gates[1].text)[0]]
+    lost = [float(one) for one in re.findall(r"lose ([-+.\d]+) \[([-+.\d]+), ([-+.\d]+)\]", gates[1].text)[0]]
+    held = (
+        whole if whole[1] > 100 * SETTINGS.margin or "out 'x'" in gates[1].text or "with 'x'" in gates[1].text else lost
+    )
+    assert 100 * gates[1].value == pytest.approx(held[0], abs=0.051)
     assert verdicts == ["inconclusive"]
 
 
@@ -152,6 +160,10 @@ def test_a_found_dependence_is_not_withheld_by_the_difference_that_it_makes() ->
     gates, verdicts = world.audited(table.assign(probability=shown))
     assert failed(gates) == []
     assert verdicts == ["dependence"]
+    # Redrawing explains all of it: what is left is what is shown beside the limit.
+    assert "differ from those of 'female' by +100.2" in gates[1].text
+    assert abs(gates[1].value) < gates[1].limit
+    assert "forbids no such verdict" in gates[1].text
 
 
 def test_a_dependence_that_recorded_levels_contradict_is_withheld() -> None:

@@ -120,6 +120,7 @@ def test_an_audit_is_made_anew_of_originals_that_changed_after_they_were_redrawn
             controls=ControlsConfig(bootstraps=0, planted=()),
             out=tmp_path / out,
         )
+        assert found.provenance["config"]["test"]["threshold"] == 0.5
         (responses,) = (tmp_path / out).glob("models/*/responses.parquet")
         return found.quality, pd.read_parquet(responses)
 

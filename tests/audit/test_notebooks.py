@@ -68,3 +68,21 @@ def test_what_is_said_of_several_labels_alike_is_said_once() -> None:
     assert said.count("Train longer") == 1
     assert f"{', '.join(row.label for row in alike)}: {why}" in said.splitlines()
     assert f"{other.label}: equivalent." in said.splitlines()
+
+
+def test_what_is_said_of_several_contrasts_names_them() -> None:
+    result = make_result(("edema",), ("asian", "black", "white"), "race")
+    first, second, third = result.tests
+    why = "inconclusive, because a gate failed. Without it the verdict would have been"
+    rows = (
+        replace(first, reason=f"edema: {why} 'dependence'."),
+        replace(second, reason=f"edema: {why} 'equivalent'."),
+        replace(third, reason=f"edema, {third.contrast[0]} against {third.contrast[1]}: no dependence was found."),
+    )
+    named = [f"edema, {row.contrast[0]} against {row.contrast[1]}" for row in rows]
+    said = str(replace(result, tests=rows)).splitlines()
+    assert f"{named[0]}: {why} 'dependence'." in said
+    assert f"{named[1]}: {why} 'equivalent'." in said
+    assert f"{named[2]}: no dependence was found." in said
+    alike = str(replace(result, tests=(rows[0], replace(second, reason=rows[0].reason)))).splitlines()
+    assert f"{named[0]}; {named[1]}: {why} 'dependence'." in alike

@@ -301,6 +301,21 @@ def test_decisions_come_back_wide_or_long_and_a_word_is_not_one(
         ingest(sealed / "words.csv", key_folder=sealed, labels=LABELS)
 
 
+def test_decisions_beside_the_probabilities_are_those_at_the_threshold(
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
+) -> None:
+    sealed = tmp_path / "sealed"
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
+    wide = pd.read_csv(answers(tmp_path / "out", sealed)).assign(pneumonia=0.6, edema=20.0 / 100)
+    long = wide.melt("id", var_name="label", value_name="probability").assign(decision=0)
+    long.to_csv(sealed / "long.csv", index=False)
+    with pytest.raises(InputError, match=f"beside the probability 0.6 of the id '{long['id'][0]}'.*`test.threshold`"):
+        ingest(sealed / "long.csv", key_folder=sealed, labels=LABELS)
+    ingest(sealed / "long.csv", key_folder=sealed, labels=LABELS, threshold=0.7)
+    long.assign(probability=100 * long["probability"]).to_csv(sealed / "long.csv", index=False)
+    ingest(sealed / "long.csv", key_folder=sealed, labels=LABELS, threshold=0.7, percent=True)
+
+
 def test_a_long_table_that_lacks_one_label_of_one_id_is_refused(
     tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:

@@ -101,6 +101,44 @@ def test_decisions_are_not_compared_with_probabilities(values: dict[str, np.ndar
     assert "about each decision" in row.note
 
 
+def settled(audit: Finished, *, alpha: float = 0.05, margin: float = 0.05, threshold: float = 0.5) -> Finished:
+    provenance = {"config": {"test": {"threshold": threshold}}}
+    tests = tuple(replace(row, margin=margin) for row in audit.result.tests)
+    result = replace(audit.result, alpha=alpha, provenance=provenance, tests=tests, accuracy=None)
+    return replace(audit, result=result, test=TestConfig(alpha=alpha, margin=margin, threshold=threshold))
+
+
+def test_intervals_of_different_confidence_are_not_joined(values: dict[str, np.ndarray]) -> None:
+    first, other = settled(audit("a", values["some"])), settled(audit("b", values["more"]), alpha=0.3)
+    apart = compare([replace(first, responses=None), other])
+    (row,) = apart.rows
+    assert (row.first_alpha, row.other_alpha) == (0.05, 0.3)
+    assert row.mean.estimate == pytest.approx(row.other_mean.estimate - row.first_mean.estimate)
+    assert all(math.isnan(bound) for part in (row.psi, row.mean) for bound in (part.low, part.high))
+    assert "no interval can be made of two that have different confidence" in row.note
+    page, table = render_comparison([apart]).replace("\u202f", " "), markdown([apart])
+    assert "interval of 95 %" in page
+    assert "interval of 70 %" in page
+    assert "(no interval)" in table
+    assert "nan" not in page + table + json.dumps(apart.to_dict(), allow_nan=False)
+    # Image by image they are computed afresh, at the first one's level.
+    paired, same = compare([first, other]).rows[0], compare([first, settled(audit("b", values["more"]))]).rows[0]
+    assert (paired.psi, paired.mean) == (same.psi, same.mean)
+
+
+def test_every_setting_that_differs_is_said(values: dict[str, np.ndarray]) -> None:
+    first = settled(audit("a", values["some"]))
+    assert compare([first, settled(audit("b", values["more"]))]).rows[0].differing == ()
+    other = settled(audit("b", values["more"]), margin=0.3, threshold=0.95)
+    other = replace(other, result=replace(other.result, tests=(replace(other.result.tests[0], verdict="equivalent"),)))
+    found = compare([first, other])
+    assert found.rows[0].differing == ("margin 0.05 and 0.3", "threshold 0.5 and 0.95")
+    for written in (str(found), markdown([found]), render_comparison([found])):
+        assert "margin 0.05 and 0.3, threshold 0.5 and 0.95" in written
+    assert "equivalent in b (margin 0.05 and 0.3, threshold 0.5 and 0.95)" in render_comparison([found])
+    assert "another margin" in render_comparison([found])
+
+
 def test_what_cannot_be_compared_is_refused(values: dict[str, np.ndarray]) -> None:
     first = audit("a", values["some"])
     with pytest.raises(InputError, match="at least two audits"):

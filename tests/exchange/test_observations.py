@@ -59,9 +59,9 @@ def test_a_table_and_embeddings_become_a_verdict_and_say_what_is_never_said(tmp_
     content = json.loads((tmp_path / "out" / "observed.json").read_text())
     assert [row["method"] for row in content["tests"]] == [
         *("distilled_crt", "gcm", "rms_lower_bound", "demographic_parity"),
-        *("equal_opportunity", "equalised_odds", "auroc_gap"),
+        *("equal_opportunity", "predictive_equality", "equalised_odds", "auroc_gap"),
     ]
-    assert len(pd.read_csv(tmp_path / "out" / "observed.csv")) == 7
+    assert len(pd.read_csv(tmp_path / "out" / "observed.csv")) == 8
     assert content["contrasts"][0]["overlap"] > 0.9
 
 

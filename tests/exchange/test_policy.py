@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from report_fake import make_result
 
 from citlr.audit.results.result import (
     AuditResult,
@@ -105,6 +106,15 @@ def test_a_uniform_shift_is_a_breach_of_the_margin_though_its_psi_is_small() -> 
     assert breaches(Policy(max_increase=0.05), shifted, baseline=result(row(psi=0.01))) == ["baseline"]
 
 
+def test_the_margin_of_a_policy_says_that_it_asks_for_more_than_equivalent() -> None:
+    wide = replace(row(high=0.021), margin=0.02)
+    (found,) = check_policy({"m": replace(result(wide), alpha=0.1)}, Policy(margin=0.02)).breaches
+    assert "by the two-sided 90 % intervals psi may be up to 0.0210" in found.text
+    assert found.text.endswith("('equivalent' within 0.02 is by one-sided tests at 0.1, which ask for less)")
+    (found,) = check_policy({"m": result(replace(wide, verdict="inconclusive"))}, Policy(margin=0.02)).breaches
+    assert "one-sided" not in found.text
+
+
 def test_single_gates_can_be_required() -> None:
     assert breaches(Policy(require_gates=("composition",)), row(), gate=False) == ["gates"]
     assert breaches(Policy(require_gates=("composition",)), row()) == []
@@ -136,6 +146,68 @@ def test_no_worse_than_the_baseline_by_more_than_x() -> None:
                     baseline=result(of_probabilities)) == ["baseline"]  # fmt: skip
     with pytest.raises(InputError, match="--baseline"):
         breaches(policy, row())
+
+
+def with_counts(*cells: tuple[str, str, int | None]) -> AuditResult:
+    counts = tuple(
+        {"split": "test", "attribute": "sex", "level": level, "label": "", "value": value, "images": n, "patients": n}
+        for level, value, n in cells
+    )
+    return replace(result(row()), cohort=CohortSummary((), counts, {}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        ((("unknown", "all", 300),), ["level 'F' is not recorded of any", "level 'M' is not recorded of any"]),
+        ((("F", "all", 80),), ["level 'M' is not recorded of any test patient, 50 are needed"]),
+        ((("F", "all", 80), ("M", "all", None)), ["level 'M' has a masked count of test patients"]),
+        ((("F", "all", 80), ("M", "all", None), ("M", "1", 0)), ["level 'M' has a masked count of test patients"]),
+        ((("F", "all", 80), ("M", "all", 0)), ["level 'M' has 0 test patients"]),
+        ((("F", "all", 80), ("M", "all", 90), ("M", "1", None)), []),
+    ],
+)
+def test_every_level_that_is_tested_needs_its_patients(
+    cells: tuple[tuple[str, str, int | None], ...], says: list[str]
+) -> None:
+    found = check_policy({"m": with_counts(*cells)}, Policy(min_patients=50)).breaches
+    assert [rule.name for rule in found] == ["patients"] * len(says)
+    for rule, begin in zip(found, says, strict=True):
+        assert rule.text.startswith(begin)
+
+
+def at(threshold: object, *rows: TestRow, alpha: float = 0.05) -> AuditResult:
+    provenance = {"config": {"test": {"threshold": threshold}}}
+    return replace(result(*rows), provenance=provenance, alpha=alpha)
+
+
+def test_a_baseline_at_another_threshold_is_a_breach_and_another_margin_is_said() -> None:
+    policy, calm = Policy(max_increase=0.002), row()
+
+    def rule(old: AuditResult, new: AuditResult) -> str:
+        (found,) = (one for one in check_policy({"m": new}, policy, baseline={"m": old}).checks if one.limit == 0.002)
+        return f"{found.passed}: {found.text}"
+
+    assert "False: edema, sex M against F is about other decisions than the baseline (threshold 0.95 and 0.5)" in rule(
+        at(0.5, calm), at(0.95, calm)
+    )
+    assert rule(at({"edema": 0.5}, calm), at(0.5, calm)).startswith("True: ")
+    assert "threshold 0.5 and not recorded" in rule(result(calm), at(0.5, calm))
+    wide = rule(at(0.5, replace(calm, margin=0.3), alpha=0.1), at(0.5, calm))
+    assert wide.startswith("True: ")
+    assert wide.endswith("(here and in the baseline: margin 0.02 and 0.3, alpha 0.05 and 0.1)")
+    # The threshold of no decision makes no difference.
+    odds = replace(calm, outcome="probability")
+    assert rule(at(0.5, odds), at(0.95, odds)).startswith("True: ")
+
+
+def test_the_threshold_of_an_audit_is_its_settings_or_that_of_its_accuracy() -> None:
+    assert at({"edema": 0.3, "mass": 0.6}, row()).threshold("mass") == 0.6
+    assert at({"mass": 0.6}, row()).threshold("edema") is None
+    assert result(row()).threshold("edema") is None
+    assert at("high", row()).threshold("edema") is None
+    audited = make_result(("edema",), provenance={})
+    assert audited.threshold("edema") == audited.accuracy.groups[0].threshold
 
 
 def test_an_unknown_label_is_an_error_with_the_nearest_name() -> None:

@@ -200,6 +200,55 @@ def test_what_cannot_be_judged_is_refused_with_its_row(tmp_path: Path, name: str
     assert str(refused.value).endswith((".", "?"))
 
 
+@pytest.mark.parametrize("value", ["probability", "decision"])
+def test_a_column_under_the_labels_name_is_not_taken_for_the_models_answers(tmp_path: Path, value: str) -> None:
+    """As of a long table that says under `pneumonia` who has it: the same under every level."""
+    table = predictions()[lambda t: t["label"] == "pneumonia"]
+    answers = table["probability"] if value == "probability" else (table["probability"] >= 0.5).astype(int)
+    ill = (table["image_id"].astype(int) % 3 == 0).astype(int)
+    mine = table.drop(columns="probability").assign(**{value: answers, "pneumonia": ill})
+    found = read_predictions(written(tmp_path, mine), labels=["pneumonia"])
+    pd.testing.assert_series_equal(
+        found.long["probability"], answers.astype(float), check_names=False, check_index=False
+    )
+    with pytest.raises(InputError, match="a column 'label' that never says 'pneumonia': name a label of lung"):
+        read_predictions(written(tmp_path, mine.assign(label="lung")), labels=["pneumonia"])
+
+
+def test_a_wide_table_may_have_columns_of_our_names(tmp_path: Path) -> None:
+    keys = ["image_id", "patient_id", "level", "draw"]
+    wide = predictions().set_index([*keys, "label"])["probability"].unstack("label").reset_index()  # noqa: PD010
+    wide = wide.rename(columns={"edema": "probability"}).assign(label="scan", truth=1)
+    with pytest.raises(InputError, match="never says 'probability'"):
+        read_predictions(written(tmp_path, wide), labels=["probability"])
+    found = read_predictions(written(tmp_path, wide.drop(columns="label")), labels=["probability"])
+    np.testing.assert_array_equal(found.long["probability"], wide["probability"])
+    wide = wide.rename(columns={"probability": "edema"})
+    found = read_predictions(written(tmp_path, wide), labels=["edema"])
+    assert (found.known["edema"] == 1).all()
+
+
+def test_decisions_beside_probabilities_are_those_at_the_threshold(tmp_path: Path) -> None:
+    table = predictions(patients=40)
+    asked = table["label"] == "pneumonia"
+    table["decision"] = (table["probability"] >= 0.8).astype(int).astype(str).where(asked, "")
+    first = table.index[asked & table["probability"].between(0.5, 0.8, inclusive="left")][0]
+    file = written(tmp_path, table)
+    with pytest.raises(InputError) as refused:
+        read_predictions(file)
+    assert f"decision '0' beside the probability {table.loc[first, 'probability']:g} in row {first + 1} " in str(
+        refused.value
+    )
+    assert "threshold of 'pneumonia' is 0.5" in str(refused.value)
+    assert "--threshold" in str(refused.value)
+    read_predictions(file, labels=["edema"])
+    read_predictions(file, threshold={"edema": 0.5, "pneumonia": 0.8})
+    done = citlr("assess", file, "--margin", ".05", "--out", tmp_path / "out")
+    assert (done.returncode, "--threshold" in done.stderr) == (2, True)
+    done = citlr("assess", file, "--margin", ".05", "--threshold", ".8", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+
+
 def test_bad_input_leaves_what_was_finished(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "audit.json").write_text("earlier")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace as Namespace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from citlr.audit.results.statistics import baselines
+from citlr.config import TestConfig
 from citlr.errors import InputError
-from citlr.invariance.parity import auroc_gap, demographic_parity, equal_opportunity, equalised_odds
+from citlr.invariance.parity import (
+    auroc_gap,
+    demographic_parity,
+    equal_opportunity,
+    equalised_odds,
+    predictive_equality,
+)
+from citlr.invariance.responses import Responses
 
 SEX = ("female", "male")
 
@@ -102,25 +114,60 @@ def test_opportunity_holds_where_parity_fails_by_confounding() -> None:
     assert equal_opportunity(y, level, truth, who, contrast=SEX).pvalue > 0.05
 
 
-def test_combined_opportunity_is_the_extreme_stratum_and_agrees_with_its_interval() -> None:
+@pytest.mark.parametrize("gap", [0, 1])
+def test_opportunity_is_of_those_with_the_finding_and_predictive_equality_of_those_without(gap: int) -> None:
+    level, truth = np.tile(SEX, 300), np.repeat([0.0, 1.0], 300)
+    y = np.where(truth == 1, 1.0, 0.0)
+    wrong = (truth == gap) & (level == "male") & (np.arange(600) % 4 == 1)
+    y[wrong] = 1 - y[wrong]
+    tests = (predictive_equality, equal_opportunity)
+    found = [test(y, level, truth, np.arange(600), contrast=SEX) for test in tests]
+    for outcome, one in enumerate(found):
+        own = truth == outcome
+        expected = y[own & (level == "male")].mean() - y[own & (level == "female")].mean()
+        alone = demographic_parity(y[own], level[own], np.arange(600)[own], contrast=SEX)
+        assert one.estimate == pytest.approx(expected)
+        assert (one.pvalue, one.low, one.high, one.n_images) == (alone.pvalue, alone.low, alone.high, 300)
+    assert found[gap].pvalue < 0.001 < found[1 - gap].pvalue
+    assert found[1 - gap].estimate == 0
+
+
+def test_an_audit_has_a_row_for_those_with_the_finding_and_one_for_those_without() -> None:
+    level, truth = np.tile(SEX, 60), np.repeat([0.0, 1.0, np.nan], 40)
+    output = np.where((truth == 0) & (level == "male"), 0.9, 0.1)
+    frame = pd.DataFrame({"image_id": [f"i{n}" for n in range(120)], "patient_id": np.arange(120).astype(str)})
+    responses = Responses.from_arrays(
+        np.full((120, 2, 2, 1), 0.5), levels=SEX, labels=["edema"], units=frame["image_id"],
+        patients=frame["patient_id"], factual=(level == "male").astype(int), original=output[:, None],
+    )  # fmt: skip
+    rows = baselines(responses, Namespace(frame=frame.assign(edema=truth)), settings=TestConfig(margin=0.05))
+    found = {row.method: row for row in rows}
+    assert list(found) == ["demographic_parity", "equal_opportunity", "predictive_equality"]
+    assert found["equal_opportunity"].pvalue == 1
+    assert found["equal_opportunity"].difference.estimate == 0
+    assert found["predictive_equality"].pvalue < 1e-5
+    assert found["predictive_equality"].difference.estimate == 1
+
+
+def test_combined_odds_are_the_extreme_stratum_and_agrees_with_its_interval() -> None:
     rng = np.random.default_rng(6)
     for _ in range(200):
         level, truth = levels(rng, 120), (rng.random(120) < 0.5).astype(float)
-        y = np.clip(0.5 + 0.06 * (level == "male") * truth + rng.normal(0, 0.1, 120), 0, 1)
-        result = equal_opportunity(y, level, truth, rng.integers(0, 80, 120), contrast=SEX)
+        y = (rng.random(120) < 0.5 + 0.25 * (level == "male") * truth).astype(float)
+        result = equalised_odds(y, level, truth, rng.integers(0, 80, 120), contrast=SEX)
         smallest = min(result.strata, key=lambda s: s.pvalue)
         assert result.estimate == smallest.estimate
         assert result.pvalue == pytest.approx(min(1, 2 * smallest.pvalue))
         assert (result.pvalue < 0.05) == (result.low > 0 or result.high < 0)
 
 
-def test_opportunity_size_under_both_nulls() -> None:
+def test_odds_size_under_both_nulls() -> None:
     rng = np.random.default_rng(7)
     reps, rejected = 1500, 0
     for _ in range(reps):
         level, truth = levels(rng, 150), (rng.random(150) < 0.4).astype(float)
         y = (rng.random(150) < 0.2 + 0.5 * truth).astype(float)
-        rejected += equal_opportunity(y, level, truth, np.arange(150), contrast=SEX).pvalue < 0.05
+        rejected += equalised_odds(y, level, truth, np.arange(150), contrast=SEX).pvalue < 0.05
     assert stats.binomtest(rejected, reps, 0.05, alternative="greater").pvalue > 0.0005
     assert rejected / reps > 0.02
 
@@ -129,16 +176,21 @@ def test_unknown_outcomes_are_counted_not_hidden() -> None:
     rng = np.random.default_rng(8)
     truth = np.array([0.0, 1.0, np.nan] * 20)
     result = equal_opportunity(rng.random(60), levels(rng, 60), truth, np.arange(60), contrast=SEX)
-    assert result.n_images == 40
+    assert result.n_images == 20
     assert "20 images without a known outcome" in result.note
+    assert equalised_odds(rng.random(60), levels(rng, 60), truth, np.arange(60), contrast=SEX).n_images == 40
 
 
 def test_a_stratum_without_patients_is_named() -> None:
     rng = np.random.default_rng(9)
-    result = equal_opportunity(rng.random(40), np.repeat(SEX, 20), np.zeros(40), np.arange(40), contrast=SEX)
+    arrays = (rng.random(40), np.repeat(SEX, 20), np.zeros(40), np.arange(40))
+    result = equalised_odds(*arrays, contrast=SEX)
     assert "outcome 1 has too few patients" in result.note
     assert result.pvalue == result.strata[0].pvalue
     assert result.strata[1].pvalue == 1.0
+    alone = equal_opportunity(*arrays, contrast=SEX)
+    assert alone.pvalue == 1.0
+    assert "too few patients to compare (female: 0, male: 0)" in alone.note
 
 
 def test_odds_are_of_decisions() -> None:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from citlr.invariance.parity import auroc_gap, demographic_parity, equal_opportunity, equalised_odds
+from citlr.invariance.parity import (
+    auroc_gap,
+    demographic_parity,
+    equal_opportunity,
+    equalised_odds,
+    predictive_equality,
+)
 
 
 @st.composite
@@ -28,7 +34,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
 def run_all(t: dict[str, Any], contrast: tuple[str, str] = ("f", "m")) -> list[Any]:
     return [
         demographic_parity(t["prediction"], t["level"], t["patients"], contrast=contrast),
-        *(test(**t, contrast=contrast) for test in (equal_opportunity, equalised_odds, auroc_gap)),
+        *(test(**t, contrast=contrast) for test in (equal_opportunity, predictive_equality, equalised_odds, auroc_gap)),
     ]
 
 

@@ -348,6 +348,21 @@ def test_the_test_of_all_levels_at_once_is_shown_and_read_back(tmp_path):
     assert read_result(tmp_path / "audit.json").omnibus == (row,)
 
 
+def test_the_larger_gap_of_both_outcomes_in_an_audit_of_before_is_shown_as_equalised_odds(tmp_path):
+    odds, own = "Equalised odds", "Equality of opportunity (those with the finding)"
+    base = make_result(("edema",))
+    row = base.baselines[1]
+    for note, shown, hidden in (
+        ("y = 0 speaks; 3 images without a known outcome left out.", odds, "opportunity"),
+        ("y = 0; p = 1: too few patients in every outcome.", odds, "opportunity"),
+        ("3 images without a known outcome left out.", own, odds),
+    ):
+        replace(base, baselines=(replace(row, note=note),)).to_json(tmp_path / "audit.json")
+        text = Page(render(read_result(tmp_path / "audit.json"))).text
+        assert shown in text
+        assert hidden not in text
+
+
 def test_a_name_that_turns_or_hides_text_is_shown_with_its_escapes():
     name = "ede\u202ema\u200b\x1b[1m"
     result = make_result((name, "<b>|x"), RACES, "race")
@@ -395,9 +410,23 @@ def test_the_page_says_who_ran_the_model(full, run, says):
 
 def test_the_reshuffling_is_the_one_that_was_done(full):
     result, page = full
-    assert "exchanging the levels within each pair of draws" in page
+    assert "exchanging the levels within each draw, which is right whether or not" in page
     afresh = tuple(replace(row, method="randomization_permutation") for row in result.tests)
     assert "permuting them within each image" in render(replace(result, tests=afresh))
+
+
+def test_the_rule_of_equivalence_and_psi_are_worded_as_they_are_computed(full):
+    result, page = full
+    text = Page(page).text
+    assert "the largest of one-sided tests against the margin, is below 0.05" in text
+    assert "have two sides (95 %) and may reach beyond the margin all the same" in text.replace("\u202f", " ")
+    assert "The whole interval" not in text
+    assert "between one draw at a level and another draw at the other level" in text
+    assert "need not be the difference of the two shares" in text
+    assert "share their noise)" in text
+    assert "(draws share their noise)" not in text
+    afresh = tuple(replace(row, method="randomization_permutation") for row in result.tests)
+    assert "need not be the difference" not in Page(render(replace(result, tests=afresh))).text
 
 
 def test_every_section_names_the_items_that_it_answers(full):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from report_fake import NAN, RACES, make_result, make_row
 
 from citlr.audit.results.result import Estimate, Gate, TestRow
 from citlr.report import wording
+from citlr.report.numerals import NARROW, pvalue
 from citlr.report.sections.controls import generator_error
 
 
@@ -115,6 +117,15 @@ def test_a_negative_or_missing_excess_is_said_as_it_is():
     gone = replace(row(verdict="inconclusive"), psi=Estimate(NAN, NAN, NAN), reason="no image was redrawn.")
     assert "could not be computed (no image was redrawn)." in sentence(gone)
     assert "nan" not in sentence(gone)
+
+
+@pytest.mark.parametrize("alpha", [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
+def test_a_p_value_looks_to_be_below_a_round_alpha_exactly_where_it_is(alpha):
+    for value in (alpha * (1 - 1e-5), alpha * (1 - 0.0008), alpha, alpha * (1 + 0.0008)):
+        shown = pvalue(value).replace(NARROW, "").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+        number = float(re.sub(r"(×?)10-(\d+)$", lambda part: f"{'' if part[1] else '1'}e-{part[2]}", shown))
+        assert (number < alpha) == (value < alpha), (value, shown)
+        assert number == pytest.approx(value, rel=0.02)
 
 
 def test_the_weightiest_contrast_speaks_and_the_others_are_counted():

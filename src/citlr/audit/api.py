@@ -135,6 +135,7 @@ def audit(
                 provenance={
                     "versions": versions(),
                     "seed": seed,
+                    "config": {"test": test.model_dump(mode="json")},
                     "inputs": {"model_sha256": model.fingerprint()},
                     "model_run": {"where": "here", "answers": kind_of_answers(responses)},
                 },

@@ -63,6 +63,7 @@ def assess(
         given=given or (),
         truth=dict(pairs("--truth", truth, "LABEL=COLUMN, such as --truth edema=edema_truth")),
         percent=percent,
+        threshold=settings.threshold,
     )
     if found.responses.number:
         Narrator(quiet=False).say(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,16 +10,32 @@ import pandas as pd
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError, StateError
 from citlr.exchange.closed import KEY_COLUMNS
-from citlr.exchange.numbers import read_numbers, short
+from citlr.exchange.numbers import VALUES, read_numbers, require_decided, short
+from citlr.invariance.operating_point import thresholds
 from citlr.invariance.tables import COLUMNS
 
 
-def ingest(file: str | Path, *, key_folder: Path, labels: Sequence[str], percent: bool = False) -> pd.DataFrame:
-    """Read the answers of a model's owner, wide or long, and put image, level and draw back beside them."""
+def ingest(
+    file: str | Path,
+    *,
+    key_folder: Path,
+    labels: Sequence[str],
+    percent: bool = False,
+    threshold: float | Mapping[str, float] = 0.5,
+) -> pd.DataFrame:
+    """Read the answers of a model's owner, wide or long, and put image, level and draw back beside them.
+
+    `threshold` is the operating point, or that of each label: decisions beside probabilities have to be those at it.
+    """
     if not (key_folder / "key.parquet").is_file():
         raise StateError("Nothing was exported from this run: run `citlr export` first.")
     key = pd.read_parquet(key_folder / "key.parquet")
     table = _read_answers(Path(file))
+    if "id" in table and "label" in table:
+        cuts = dict(zip(labels, thresholds(threshold, labels), strict=True))
+        require_decided(
+            table, lambda row: _of(table, row), str(file), cuts=cuts, setting="`test.threshold`", percent=percent
+        )
     wide = _wide(table, labels, str(file))
     _check_ids(wide, key, str(file))
     values = read_numbers(
@@ -52,7 +68,7 @@ def _wide(table: pd.DataFrame, labels: Sequence[str], file: str) -> pd.DataFrame
     if "id" not in table:
         found = ", ".join(short(name) for name in table.columns[:6])
         raise InputError(f"'{file}' has no column 'id' (found {found}): keep the ids of manifest.csv.")
-    value = next((name for name in ("probability", "decision") if name in table), None)
+    value = next((name for name in VALUES if name in table), None)
     if "label" in table and value is not None:
         twice = table.duplicated(["id", "label"])
         if twice.any():

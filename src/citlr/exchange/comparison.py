@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.finished import Finished
-from citlr.audit.results.result import Estimate, TestRow, Verdict, plain
+from citlr.audit.results.result import AuditResult, Estimate, TestRow, Verdict, plain
 from citlr.errors import InputError
 from citlr.invariance.effects.clustered import recovered
 from citlr.invariance.effects.clusters import Clusters, signed_mean
@@ -28,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 class Difference:
     """One label under one contrast in two audits; differences are the other audit's minus the first one's.
 
+    - `first_alpha`, `other_alpha`: Error rate of the intervals of each audit.
+    - `differing`: The settings that differ, such as "margin 0.02 and 0.05": the first audit's, then the other's.
     - `paired`: Whether the difference was taken image by image.
     - `note`: How the interval was made, or why there is none.
     """
@@ -45,6 +47,9 @@ class Difference:
     first_mean: Estimate
     other_mean: Estimate
     mean: Estimate
+    first_alpha: float
+    other_alpha: float
+    differing: tuple[str, ...]
     paired: bool
     note: str
 
@@ -53,7 +58,7 @@ class Difference:
 class Comparison:
     """Every difference to the first audit.
 
-    - `alpha`: Error rate of each interval; not adjusted for their number.
+    - `alpha`: Error rate of the interval of each difference, the first audit's; not adjusted for their number.
     """
 
     rows: tuple[Difference, ...]
@@ -71,7 +76,7 @@ class Comparison:
         """Write the table, and how to read it."""
         table = self.to_frame()[list(_SHOWN)].to_string(index=False, float_format=lambda value: f"{value:.4g}")
         notes = "\n".join(dict.fromkeys(row.note for row in self.rows))
-        how = f"Differences are `other` minus `first`, {1 - self.alpha:.0%} intervals."
+        how = f"Differences are `other` minus `first`, {100 * (1 - self.alpha):g}% intervals."
         return visible(f"{table}\n\n{how}\n{notes}")
 
 
@@ -126,16 +131,36 @@ def _turned(row: TestRow, contrast: tuple[str, str]) -> TestRow:
     return replace(row, contrast=contrast, mean_effect=Estimate(-mean.estimate, -mean.high, -mean.low))
 
 
+def differing(first: AuditResult, other: AuditResult, one: TestRow, two: TestRow) -> tuple[str, ...]:
+    """Name the settings that two tests of a label differ by; a threshold is one of decisions only."""
+    pairs: dict[str, tuple[float | None, float | None]] = {
+        "margin": (one.margin, two.margin),
+        "alpha": (first.alpha, other.alpha),
+    }
+    if one.outcome == two.outcome == "decision":
+        pairs["threshold"] = (first.threshold(one.label), other.threshold(two.label))
+    shown = {
+        name: ["not recorded" if value is None else f"{value:g}" for value in pair] for name, pair in pairs.items()
+    }
+    return tuple(f"{name} {' and '.join(shown[name])}" for name, (mine, yours) in pairs.items() if mine != yours)
+
+
 def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) -> Difference:
     why = _unpaired_because(first, other)
-    alpha = first.result.alpha
+    alphas = first.result.alpha, other.result.alpha
+    settings = differing(first.result, other.result, one, two)
+    note = why or f"'{other.name}' and '{first.name}' have the same images: paired, clustered by patient."
     if one.outcome != two.outcome:
         psi = mean = Estimate(math.nan, math.nan, math.nan)
-        why = f"No difference: '{first.name}' is about each {one.outcome} and '{other.name}' about each {two.outcome}."
+        note = f"No difference: '{first.name}' is about each {one.outcome} and '{other.name}' about each {two.outcome}."
     elif why:
         psi, mean = recovered(one.psi, two.psi, 0.0), recovered(one.mean_effect, two.mean_effect, 0.0)
+        if alphas[0] != alphas[1]:
+            psi, mean = (Estimate(found.estimate, math.nan, math.nan) for found in (psi, mean))
     else:
-        psi, mean = _image_by_image(first, other, one, alpha)
+        psi, mean = _image_by_image(first, other, one, alphas[0])
+    if settings:
+        note += f" Settings differ ('{first.name}' and '{other.name}'): {', '.join(settings)}."
     return Difference(
         label=one.label,
         attribute=one.attribute,
@@ -150,24 +175,30 @@ def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) ->
         first_mean=one.mean_effect,
         other_mean=two.mean_effect,
         mean=mean,
-        paired=not why,
-        note=why or f"'{other.name}' and '{first.name}' have the same images: paired, clustered by patient.",
+        first_alpha=alphas[0],
+        other_alpha=alphas[1],
+        differing=settings,
+        paired=not why and one.outcome == two.outcome,
+        note=note,
     )
 
 
 def _unpaired_because(first: Finished, other: Finished) -> str:
     """Say why two audits cannot be compared image by image; empty where they can."""
     pair = f"'{other.name}' and '{first.name}'"
+    how = "so the intervals are combined as of independent audits"
+    if first.result.alpha != other.result.alpha:
+        how = "and no interval can be made of two that have different confidence"
     if first.responses is None or other.responses is None:
-        return f"{pair}: the responses of one are not here, so the intervals are combined as of independent audits."
+        return f"{pair}: the responses of one are not here, {how}."
     mine = dict(zip(map(str, first.responses.units), map(str, first.responses.patients), strict=True))
     yours = dict(zip(map(str, other.responses.units), map(str, other.responses.patients), strict=True))
     if mine == yours:
         return ""
     both = len(mine.keys() & yours.keys())
     overlap = f"share {both} of {len(mine)} and {len(yours)} images" if both else "have other images"
-    care = " although they are not quite independent" if both else ""
-    return f"{pair} {overlap}: the intervals are combined as of independent audits{care}."
+    care = " although they are not quite independent" if both and how.startswith("so") else ""
+    return f"{pair} {overlap}, {how}{care}."
 
 
 def _image_by_image(first: Finished, other: Finished, row: TestRow, alpha: float) -> tuple[Estimate, Estimate]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from citlr.exchange.comparison import Comparison, Difference
@@ -25,11 +25,11 @@ def render_comparison(found: Sequence[Comparison]) -> str:
         script=table_script(),
         script_hash=script_hash(),
         title=f"{rows[0].first} and what is compared with it",
-        table=_table(rows, found[0].alpha),
+        table=_table(rows),
         notes=tuple(dict.fromkeys(row.note for row in rows)),
         changed=tuple(row for row in rows if row.first_verdict != row.other_verdict),
         contrast_text=contrast_text,
-        confidence=level_percent(found[0].alpha),
+        confidence=_levels({row.first: row.first_alpha for row in rows}),
     )
 
 
@@ -63,12 +63,22 @@ def _interval(row: Difference, which: str) -> str:
     estimate = getattr(row, which)
     if not numerals.is_number(estimate.estimate):
         return "n/a"
+    if not numerals.is_number(estimate.low):
+        return f"{numerals.percent(estimate.estimate, signed=True)} (no interval)"
     bounds = f"{numerals.percent(estimate.low, signed=True)} to {numerals.percent(estimate.high, signed=True)}"
     return f"{numerals.percent(estimate.estimate, signed=True)} ({bounds})"
 
 
-def _table(rows: Sequence[Difference], alpha: float) -> tables.Table:
-    confidence = f"with {level_percent(alpha)} interval"
+def _levels(alphas: Mapping[str, float]) -> str:
+    """Write the confidence of intervals: one number, or whose it is where audits have different ones."""
+    if len(set(alphas.values())) == 1:
+        return level_percent(next(iter(alphas.values())))
+    return ", ".join(f"{level_percent(alpha)} ({name})" for name, alpha in alphas.items())
+
+
+def _table(rows: Sequence[Difference]) -> tables.Table:
+    first = f"interval of {_levels({row.first: row.first_alpha for row in rows})}"
+    other = f"interval of {_levels({row.other: row.other_alpha for row in rows})}"
     columns = [
         tables.Column("Label"),
         tables.Column("Redrawn as"),
@@ -76,10 +86,10 @@ def _table(rows: Sequence[Difference], alpha: float) -> tables.Table:
         tables.Column("Other"),
         tables.Column("Verdict of the first", "verdict"),
         tables.Column("Verdict of the other", "verdict"),
-        tables.Column("psi of the first", "number", confidence),
-        tables.Column("psi of the other", "number", confidence),
-        tables.Column("Difference of psi", "number", confidence),
-        tables.Column("Difference of the mean effect", "number", confidence),
+        tables.Column("psi of the first", "number", first),
+        tables.Column("psi of the other", "number", other),
+        tables.Column("Difference of psi", "number", first),
+        tables.Column("Difference of the mean effect", "number", first),
     ]
     cells = [
         [

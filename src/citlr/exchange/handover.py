@@ -58,7 +58,8 @@ def ingest_run(
         chain.upto("quality")
         require_exported(run.path(FOLDER), chain.counterfactuals.main, _size(chain))
         labels = run.config.models[name].labels or run.config.cohort.labels
-        frame = ingest(file, key_folder=run.path(FOLDER), labels=labels, percent=percent)
+        cut = run.config.test.threshold
+        frame = ingest(file, key_folder=run.path(FOLDER), labels=labels, percent=percent, threshold=cut)
         chain.ingest(name, frame, sha256(file))
         chain.upto("test")
         report(chain)

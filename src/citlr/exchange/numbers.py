@@ -9,8 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.errors import InputError
+from citlr.invariance.operating_point import reaches
 
 Floats = npt.NDArray[np.float64]
+# What a row for each answer may hold of it; where both stand, the decision is the probability's.
+VALUES = ("probability", "decision")
 
 
 def read_numbers(
@@ -40,6 +43,37 @@ def read_numbers(
         )
     scale = 100.0 if percent else 1.0
     return {label: _inside(numbers / scale, columns[label], of, label, file) for label, numbers in read.items()}
+
+
+def require_decided(
+    table: pd.DataFrame,
+    of: Callable[[int], str],
+    file: str,
+    *,
+    cuts: Mapping[str, float],
+    setting: str,
+    percent: bool = False,
+) -> None:
+    """Refuse decisions of a long table that are not those of the probabilities beside them: only one is looked at.
+
+    `cuts` are the operating points of the labels that are asked for, and `setting` is where they are said; a blank
+    decision says nothing.
+    """
+    if not all(name in table for name in VALUES):
+        return
+    numbers = read_numbers({"probability": table["probability"]}, of, file, percent=percent)["probability"]
+    cut = np.asarray(table["label"].map(cuts), dtype=np.float64)
+    said = table["decision"].fillna("").ne("").to_numpy()
+    decided = pd.to_numeric(table["decision"], errors="coerce").to_numpy(float)
+    wrong = np.flatnonzero(said & ~np.isnan(cut) & (decided != reaches(numbers, cut)))
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(
+            f"'{file}' has the decision '{short(table['decision'].iloc[row])}' beside the probability "
+            f"{numbers[row]:g}{of(row)}, and the threshold of '{table['label'].iloc[row]}' is {cut[row]:g} "
+            f"({len(wrong)} such rows): say the decisions' operating point with {setting}, or leave out the column "
+            "that is not to be audited."
+        )
 
 
 def short(text: object) -> str:

@@ -12,6 +12,7 @@ from citlr.audit.results.result import AuditResult, TestRow, Verdict
 from citlr.checks import Check, failed
 from citlr.config import Section, parse_section, read_yaml
 from citlr.errors import InputError, did_you_mean
+from citlr.exchange.comparison import differing
 from citlr.report import checks
 from citlr.run.files import atomic_write, write_text
 from citlr.text import shortened, visible
@@ -25,10 +26,10 @@ Gates = Annotated[Annotated[Flag, One] | Annotated[Names, Listed], ByForm]
 class Policy(Section):
     """What a release has to meet.
 
-    `margin` bounds the intervals of psi and of the mean effect (one number, or one per label); `fail_on` the verdicts
-    that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every generator
-    gate has to be passed, or a list of those that have to; `max_increase` how much psi and the size of the mean effect
-    may exceed the baseline's.
+    `margin` bounds the two-sided intervals of psi and of the mean effect (one number, or one per label); `fail_on` the
+    verdicts that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every
+    generator gate has to be passed, or a list of those that have to; `max_increase` how much psi and the size of the
+    mean effect may exceed the baseline's.
     """
 
     margin: Limits | None = None
@@ -110,9 +111,9 @@ def check_policy(
         rules += _gates(name, result, policy.require_gates)
         rules += _patients(name, result, policy)
         for row in result.tests:
-            rules += _of_row(name, row, policy)
+            rules += _of_row(name, row, policy, result.alpha)
             if baseline is not None and policy.max_increase is not None:
-                rules.append(_increase(name, row, baseline, policy.max_increase))
+                rules.append(_increase(name, result, row, baseline, policy.max_increase))
     return CheckReport(tuple(rules))
 
 
@@ -131,7 +132,7 @@ def _require_known_labels(results: dict[str, AuditResult], policy: Policy) -> No
             )
 
 
-def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
+def _of_row(name: str, row: TestRow, policy: Policy, alpha: float) -> list[Rule]:
     subject = subject_of(row)
     allowed = row.verdict not in policy.fail_on
     rules = [Rule("verdict", None, None, allowed, f"{subject} is '{row.verdict}'", name, subject)]
@@ -139,12 +140,14 @@ def _of_row(name: str, row: TestRow, policy: Policy) -> list[Rule]:
     if margin is not None:
         shift = max(-row.mean_effect.low, row.mean_effect.high)
         size, what = _size(row.psi.high, row)
-        text = (
-            f"{subject}: {what} may be up to {size:.4f} and the mean effect up to {shift:.4f} in size, the margin "
-            f"is {margin:g}"
-        )
         # Written so that a bound that is not a number fails.
         within = size < margin and shift < margin
+        text = (
+            f"{subject}: by the two-sided {100 * (1 - alpha):g} % intervals {what} may be up to {size:.4f} and the "
+            f"mean effect up to {shift:.4f} in size, the margin is {margin:g}"
+        )
+        if not within and row.verdict == "equivalent" and row.margin <= margin:
+            text += f" ('equivalent' within {row.margin:g} is by one-sided tests at {alpha:g}, which ask for less)"
         rules.append(Rule("margin", max(size, shift), margin, within, text, name, subject))
     return rules
 
@@ -177,28 +180,36 @@ def _gates(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> 
 
 
 def _patients(name: str, result: AuditResult, policy: Policy) -> list[Rule]:
+    """Look at every level that is tested: one that nobody counted has no patients, as far as is known."""
     fewest = policy.min_patients
-    found: dict[str, int] = {}
-    for cell in result.cohort.counts if fewest else ():
-        if cell["split"] == "test":
-            level, count = str(cell["level"]), int(cell["patients"] or 0)  # None: masked, so fewer than any minimum
-            found[level] = max(found.get(level, 0), count)
+    whole = [cell for cell in result.cohort.counts if cell["split"] == "test" and cell.get("value") == "all"]
+    found = {str(cell["level"]): cell["patients"] for cell in whole if not cell.get("label")}
     rules = []
-    for level, count in sorted(found.items()):
+    for level in sorted({level for row in result.tests for level in row.contrast}) if fewest else ():
+        count = found.get(level)
         text = f"level '{level}' has {count} test patients, {fewest} are needed"
-        rules.append(Rule("patients", count, fewest, count >= fewest, text, name, level))
+        if count is None and level in found:
+            text = f"level '{level}' has a masked count of test patients, taken for fewer than the {fewest} needed"
+        elif count is None:
+            text = f"level '{level}' is not recorded of any test patient, {fewest} are needed"
+        rules.append(Rule("patients", count, fewest, count is not None and count >= fewest, text, name, level))
     return rules
 
 
-def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed: float) -> Rule:
+def _increase(name: str, result: AuditResult, row: TestRow, baseline: dict[str, AuditResult], allowed: float) -> Rule:
     subject = subject_of(row)
     old = baseline.get(name) or (next(iter(baseline.values())) if len(baseline) == 1 else None)
     same = [other for other in old.tests if subject_of(other) == subject] if old else []
-    if not same:
+    if old is None or not same:
         text = f"{subject} is not in the baseline run: nothing to compare with"
         return Rule("baseline", None, allowed, False, text, name, subject)
+    others = ", ".join(differing(result, old, row, same[0]))
+    text = ""
     if same[0].outcome != row.outcome:
         text = f"{subject} is about each {row.outcome}, the baseline about each {same[0].outcome}: nothing to compare"
+    elif "threshold" in others:
+        text = f"{subject} is about other decisions than the baseline ({others}): nothing to compare"
+    if text:
         return Rule("baseline", None, allowed, False, text, name, subject)
     size, what = _size(row.psi.estimate, row)
     rise = size - _size(same[0].psi.estimate, row)[0]
@@ -206,6 +217,7 @@ def _increase(name: str, row: TestRow, baseline: dict[str, AuditResult], allowed
     text = (
         f"{subject}: {what} is {size:.4f}, {rise:+.4f} against the baseline, and the size of the mean effect "
         f"{abs(row.mean_effect.estimate):.4f}, {further:+.4f}; {allowed:g} more is allowed"
+        f"{f' (here and in the baseline: {others})' if others else ''}"
     )
     met = rise <= allowed and further <= allowed
     return Rule("baseline", max(rise, further), allowed, met, text, name, subject)

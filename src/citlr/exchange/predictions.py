@@ -13,7 +13,8 @@ from citlr.data.tables.columns import read_table, table_columns
 from citlr.data.tables.redrawn import number_draws, require_every_level, require_once, row_of
 from citlr.doses import RECORDED, as_numbers, nearest
 from citlr.errors import InputError, did_you_mean
-from citlr.exchange.numbers import read_numbers, short
+from citlr.exchange.numbers import VALUES, read_numbers, require_decided, short
+from citlr.invariance.operating_point import thresholds
 from citlr.invariance.responses import Responses
 from citlr.invariance.tables import COLUMNS, ORIGINAL_DRAW
 
@@ -54,6 +55,7 @@ def read_predictions(
     given: Sequence[str] = (),
     truth: Mapping[str, str] | None = None,
     percent: bool = False,
+    threshold: float | Mapping[str, float] = 0.5,
 ) -> Predictions:
     """Read the predictions of a model on redrawn images; the format is in docs/predictions.md.
 
@@ -61,12 +63,14 @@ def read_predictions(
     - `columns`: Our names and the table's own, `{"level": "sex"}`.
     - `given`: Columns that say what else is recorded of an image.
     - `truth`: The column of the truth of each label, `{"edema": "edema_truth"}`; a long table may have one, `truth`.
+    - `threshold`: The operating point, or that of each label: decisions beside probabilities have to be those at it.
     """
     source = str(file)
     table = _of_attribute(_renamed(Path(file), columns or {}), attribute, source)
     table = number_draws(table, source)
     recorded = _recorded(table, source)
-    long = _long(table.assign(level=table["level"].fillna(table["image_id"].map(recorded))), labels, source, percent)
+    levelled = table.assign(level=table["level"].fillna(table["image_id"].map(recorded)))
+    long = _long(levelled, labels, source, percent, threshold)
     generated = long[long["draw"] != ORIGINAL_DRAW]
     if generated.empty:
         raise InputError(f"'{source}' has no redrawn image: rows with draw 0, 1, ... are needed for every level.")
@@ -183,26 +187,26 @@ def _recorded(table: pd.DataFrame, source: str) -> pd.Series:
     return said.set_index("image_id")["level"]
 
 
-def _long(table: pd.DataFrame, labels: Sequence[str], source: str, percent: bool) -> pd.DataFrame:
+def _is_long(table: pd.DataFrame) -> bool:
+    """Tell a row for each answer from a row for all labels: a label and its value, whatever columns are beside them."""
+    return "label" in table and any(name in table for name in VALUES)
+
+
+def _long(
+    table: pd.DataFrame, labels: Sequence[str], source: str, percent: bool, threshold: float | Mapping[str, float]
+) -> pd.DataFrame:
     """Bring long and wide tables to the columns of `responses.parquet`."""
 
     def of(row: int) -> str:
         one, where = table.iloc[row], row_of(table.index[row])
         return f" in {where} (image '{short(one['image_id'])}', level {one['level']}, draw {one['draw']})"
 
-    value = next((name for name in ("probability", "decision") if name in table), None)
-    wide = [label for label in labels if label in table]
-    if "label" in table and value is not None and not wide:
-        blank = table.index[table["label"].isna()]
-        if len(blank):
-            raise InputError(f"'{source}' has no label in {row_of(blank[0])}: fill it in.")
-        present = table["label"].unique()
-        unknown = [label for label in labels if label not in present]
-        if unknown:
-            raise InputError(
-                f"'{source}' has no label and no column '{unknown[0]}'.{did_you_mean(unknown[0], map(str, present))}"
-            )
+    if _is_long(table):
+        present = _labels(table, labels, source)
         require_once(table, ["label"], source)
+        cuts = dict(zip(labels or present, thresholds(threshold, labels or present), strict=True))
+        require_decided(table, of, source, cuts=cuts, setting="--threshold", percent=percent)
+        value = next(name for name in VALUES if name in table)
         numbers = read_numbers({value: table[value]}, of, source, percent=percent)[value]
         undecided = np.flatnonzero(~np.isin(numbers, (0, 1)))
         if value == "decision" and len(undecided):
@@ -211,17 +215,35 @@ def _long(table: pd.DataFrame, labels: Sequence[str], source: str, percent: bool
                 "probabilities go into a column 'probability'."
             )
         return table.assign(probability=numbers)[list(COLUMNS)]
-    if len(wide) < len(labels) or not labels:
-        missing = next((label for label in labels if label not in table), "label")
+    missing = next((label for label in labels if label not in table), "" if labels else "label")
+    if missing:
         near = did_you_mean(missing, map(str, table.columns))
         raise InputError(
             f"'{source}' has no column '{missing}': give the columns 'label' and 'probability' (or 'decision'), or "
             f"name the columns of predictions with --label, one for each label.{near}"
         )
     require_once(table, [], source)
-    read = table.assign(**read_numbers({label: table[label] for label in labels}, of, source, percent=percent))
-    ids = [name for name in COLUMNS if name not in ("label", "probability")]
-    return read.melt(id_vars=ids, value_vars=list(labels), var_name="label", value_name="probability")[list(COLUMNS)]
+    read = read_numbers({label: table[label] for label in labels}, of, source, percent=percent)
+    ids = table[[name for name in COLUMNS if name not in ("label", "probability")]]
+    parts = [ids.assign(label=label, probability=numbers) for label, numbers in read.items()]
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _labels(table: pd.DataFrame, labels: Sequence[str], source: str) -> list[str]:
+    """Give the labels of a long table; those that are asked for are among them."""
+    blank = table.index[table["label"].isna()]
+    if len(blank):
+        raise InputError(f"'{source}' has no label in {row_of(blank[0])}: fill it in.")
+    present = [str(label) for label in table["label"].unique()]
+    unknown = next((label for label in labels if label not in present), None)
+    if unknown is None:
+        return present
+    if unknown in table:
+        raise InputError(
+            f"'{source}' has a column '{unknown}' and a column 'label' that never says '{unknown}': name a label of "
+            f"{', '.join(map(short, present[:6]))}, or leave the column 'label' out if '{unknown}' holds predictions."
+        )
+    raise InputError(f"'{source}' has no label and no column '{unknown}'.{did_you_mean(unknown, present)}")
 
 
 def _truths(
@@ -233,13 +255,13 @@ def _truths(
         raise InputError(f"--truth names '{unknown}', which is no label of '{source}'.{did_you_mean(unknown, labels)}")
     found = {label: _per_image(table, column, source, "--truth") for label, column in columns.items()}
     if TRUTH in table and not columns:
-        if "label" not in table and len(labels) > 1:
+        if not _is_long(table) and len(labels) > 1:
             raise InputError(
                 f"'{source}' has one column '{TRUTH}' and {len(labels)} labels: say whose it is, with --truth "
                 "LABEL=COLUMN for each label."
             )
         for label in labels:
-            own = table[table["label"] == label] if "label" in table else table
+            own = table[table["label"] == label] if _is_long(table) else table
             found[label] = _per_image(own, TRUTH, source, TRUTH)
     return {label: _zero_or_one(values, label, source) for label, values in found.items() if len(values)}
 

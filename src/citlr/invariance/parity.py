@@ -1,4 +1,4 @@
-"""Demographic parity, equality of opportunity, equalised odds and the AUROC gap: associations, clustered by patient.
+"""Demographic parity, error rates by level (opportunity, predictive equality, odds) and the AUROC gap: associations.
 
 A model that is invariant to the attribute fails all of them where the attribute and the disease go together, so they
 stand beside a verdict and are never part of it. They are computed on the data as they are: pairs are not resampled to
@@ -42,7 +42,7 @@ Bounded = Callable[[float], Estimate]
 class ParityResult:
     """One association between the output and the attribute.
 
-    - `method`: "demographic_parity", "equal_opportunity", "equalised_odds" or "auroc_gap".
+    - `method`: "demographic_parity", "equal_opportunity", "predictive_equality", "equalised_odds" or "auroc_gap".
     - `contrast`: `(a, a')`; every difference is the value at a' minus the value at a.
     - `statistic`, `pvalue`: t of the difference and its two-sided p in (0, 1].
     - `estimate`, `low`, `high`: The difference with its interval, on the scale of the prediction, in [-1, 1].
@@ -90,15 +90,29 @@ def equal_opportunity(
     contrast: Sequence[str],
     alpha: float = 0.05,
 ) -> ParityResult:
-    """Compare the mean output between two levels within each outcome: `E[Yhat | A=a', Y=y] - E[Yhat | A=a, Y=y]`.
+    """Compare the mean output among those with the finding: `E[Yhat | A=a', Y=1] - E[Yhat | A=a, Y=1]`.
 
-    Each outcome stratum is tested as in `demographic_parity`; the combined null is equality in every stratum. The
-    combined result is that of the stratum with the smallest p, with p and interval widened by Bonferroni for the
-    choice, so that p < alpha exactly when the interval leaves zero out, whatever patients the strata share.
+    Of decisions, the gap of the true positive rates (Hardt et al. 2016), tested as in `demographic_parity`.
 
     Shapes: `outcome` (n,).
     """
-    return _stratified("equal_opportunity", _validate(prediction, level, patients, outcome, contrast), alpha)
+    return _within("equal_opportunity", _validate(prediction, level, patients, outcome, contrast), 1, alpha)
+
+
+def predictive_equality(
+    prediction: ArrayLike,
+    level: ArrayLike,
+    outcome: ArrayLike,
+    patients: ArrayLike,
+    *,
+    contrast: Sequence[str],
+    alpha: float = 0.05,
+) -> ParityResult:
+    """Compare the mean output among those without the finding: `E[Yhat | A=a', Y=0] - E[Yhat | A=a, Y=0]`.
+
+    Of decisions, the gap of the false positive rates (Corbett-Davies et al. 2017); the rest is `equal_opportunity`.
+    """
+    return _within("predictive_equality", _validate(prediction, level, patients, outcome, contrast), 0, alpha)
 
 
 def equalised_odds(
@@ -113,7 +127,10 @@ def equalised_odds(
 ) -> ParityResult:
     """Compare decisions between two levels within each outcome: the larger of the gaps in false and true positive rate.
 
-    Decisions are `prediction >= threshold`; the rest is `equal_opportunity` of the decisions (Hardt et al. 2016).
+    Decisions are `prediction >= threshold` (Hardt et al. 2016). Each outcome stratum is tested as in
+    `demographic_parity`; the combined null is equality in both. The combined result is that of the stratum with the
+    smallest p, with p and interval widened by Bonferroni for the choice, so that p < alpha exactly when the interval
+    leaves zero out, whatever patients the strata share.
     """
     rows = _validate(prediction, level, patients, outcome, contrast)
     return _stratified("equalised_odds", replace(rows, y=reaches(rows.y, threshold).astype(float)), alpha)
@@ -249,6 +266,12 @@ def _by_intervals(base: ParityResult, parts: Sequence[Bounded], together: float,
     statistic = float(np.sign(base.estimate) * stats.norm.isf(pvalue / 2))
     low, high = max(found.low, -1.0), min(found.high, 1.0)
     return replace(base, statistic=statistic, pvalue=pvalue, low=low, high=high)
+
+
+def _within(method: str, images: _Rows, value: int, alpha: float) -> ParityResult:
+    """Test among those of one outcome."""
+    result = _difference(method, mean_part, images.take(images.truth == value), alpha)
+    return replace(result, note=_join(result.note, _left_out(~np.isnan(images.truth))))
 
 
 def _stratified(method: str, images: _Rows, alpha: float) -> ParityResult:

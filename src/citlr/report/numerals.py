@@ -74,17 +74,22 @@ def count(value: float) -> str:
 def pvalue(value: float, log10: float = math.nan) -> str:
     """Write a p-value exactly as far as it carries meaning; `log10` serves where the value itself underflows.
 
-    >>> pvalue(0.0423), pvalue(0.0002), pvalue(1.0), pvalue(0.0, -400.0)
-    ('0.042', '0.0002', '1.00', '10⁻⁴⁰⁰')
+    What is below a round number, which may be somebody's alpha, is written so that it is seen to be.
+
+    >>> pvalue(0.0423), pvalue(0.0002), pvalue(1.0), pvalue(0.0, -400.0), pvalue(0.04996)
+    ('0.042', '0.0002', '1.00', '10⁻⁴⁰⁰', '0.04996')
     """
-    if value >= 0.1:
-        return f"{value:.2f}"
     if value >= 1e-4:
-        return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"
+        places = 2 if value >= 0.1 else 3 if value >= 0.001 else 5
+        text = f"{value:.{places}f}"
+        while value < float(text) < 0.5 and len(text.replace(".", "").strip("0")) == 1:
+            places += 1
+            text = f"{value:.{places}f}"
+        return text if value >= 0.001 else text.rstrip("0")
     exponent = log10 if is_number(log10) and log10 < -4 else math.log10(value) if value > 0 else math.nan
     if not math.isfinite(exponent):
         return f"below{NARROW}0.0001"
-    mantissa = 10 ** (exponent - math.floor(exponent))
+    mantissa = min(10 ** (exponent - math.floor(exponent)), 9.9)
     power = str(math.floor(exponent)).translate(_SUPERSCRIPT)
     return f"10{power}" if round(mantissa, 1) == 1.0 else f"{mantissa:.1f}{NARROW}×{NARROW}10{power}"
 

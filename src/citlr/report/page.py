@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -168,6 +167,8 @@ def render(
         "attribute_definition": attribute_definition,
         "subgroups": report_subgroups.parts_tables(result, below=mask_below),
         "reshuffle": report_effects.reshuffle(result),
+        "across": report_effects.across(result),
+        "size": "The root of psi" if any(row.outcome == "probability" for row in result.tests) else "Psi",
         "model_run": report_provenance.model_run(result),
         "guidance": guidance.items(accuracy=measured),
         "answered": guidance.by_section(accuracy=measured),
@@ -246,16 +247,7 @@ def _scatters(result: AuditResult, responses: pd.DataFrame | None) -> tuple[Scat
         )
         panel = None
         if table is not None:
-            panel = scatter(table, row, levels=(*levels, "unknown"), threshold=_threshold(result, row.label))
+            panel = scatter(table, row, levels=(*levels, "unknown"), threshold=result.threshold(row.label))
         if panel is not None:
             panels.append(panel)
     return tuple(panels)
-
-
-def _threshold(result: AuditResult, label: str) -> float | None:
-    """Find the decision threshold of a label in the configuration, where that is recorded."""
-    config = result.provenance.get("config")
-    test = config.get("test") if isinstance(config, Mapping) else None
-    threshold = test.get("threshold") if isinstance(test, Mapping) else None
-    value = threshold.get(label, 0.5) if isinstance(threshold, Mapping) else threshold
-    return float(value) if value is not None and numerals.is_number(value) else None

@@ -132,6 +132,8 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
     )
     if passed:
         text = f"On '{found.label}' {difference}."
+        if row.verdict == "dependence":
+            text += " A dependence is found: what redrawing leaves is shown, and forbids no such verdict."
     elif contradicted:
         text = (
             f"Redrawing shows an effect on '{found.label}' that recorded '{first}' and '{second}' do not: {difference}."
@@ -144,7 +146,10 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
             f"'{found.label}' {difference}. Record what else differs between the groups as a covariate, or redraw "
             "more of the image's detail."
         )
-    return Gate(name, found.difference.estimate, row.margin, passed, text, "model", found.label, found.contrast)
+    held = found.difference if contradicted or row.verdict != "dependence" else found.rest
+    if not passed and not contradicted:
+        held = {LOST: found.lost, FINER: found.finer}.get(found.where) or held
+    return Gate(name, held.estimate, row.margin, passed, text, "model", found.label, found.contrast)
 
 
 def _contradicted(difference: Estimate, row: TestRow) -> bool:

@@ -93,7 +93,8 @@ class AuditResult:
     tests : tuple of TestRow
         One row per label and contrast.
     baselines : tuple of BaselineRow
-        Associations (demographic parity, equal opportunity) and the published test, shown beside the verdict.
+        Associations (demographic parity, equal opportunity, predictive equality) and the published test, shown beside
+        the verdict.
     quality, controls, cohort
         What the verdict's credibility rests on.
     provenance : dict
@@ -137,6 +138,16 @@ class AuditResult:
     def gates_passed(self) -> bool:
         """Whether every gate was passed."""
         return not failed(self.quality.gates)
+
+    def threshold(self, label: str) -> float | None:
+        """Return the operating point of a label's decisions, where it is recorded."""
+        config = self.provenance.get("config")
+        test = config.get("test") if isinstance(config, dict) else None
+        found = test.get("threshold") if isinstance(test, dict) else None
+        found = found.get(label) if isinstance(found, dict) else found
+        if found is None and self.accuracy is not None:
+            found = next((group.threshold for group in self.accuracy.groups if group.label == label), None)
+        return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
@@ -199,18 +210,30 @@ class AuditResult:
 
 def _said(tests: Sequence[TestRow]) -> list[str]:
     """Say of labels what is said of each; where that is the same, once for all of them."""
-    labels: dict[str, list[str]] = {}
+    several = len({row.contrast for row in tests}) > 1
+    said: dict[str, list[str]] = {}
     for row in tests:
-        labels.setdefault(row.reason.removeprefix(f"{row.label}: "), []).append(row.label)
-    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in labels.items()]
+        whole = f"{row.label}, {row.contrast[0]} against {row.contrast[1]}"
+        named = several or row.reason.startswith(f"{whole}: ")
+        reason = row.reason.removeprefix(f"{whole}: ").removeprefix(f"{row.label}: ")
+        said.setdefault(reason, []).append(whole if named else row.label)
+    return [f"{('; ' if several else ', ').join(dict.fromkeys(names))}: {reason}" for reason, names in said.items()]
 
 
 _MOST = 8  # tests that a notebook is shown
 _SHOWN = ("label", "contrast", "psi", "psi_low", "psi_high", "mean_effect", "pvalue_adjusted", "margin", "verdict")
 
 
-def _with_subjects(fields: dict[str, Any]) -> dict[str, Any]:
-    """Say what gates are about in an audit of before they said so: those of one label were about the model."""
+def _as_of_now(fields: dict[str, Any]) -> dict[str, Any]:
+    """Say in the words of now what an audit of before says.
+
+    Gates of one label were about the model; and what was called equality of opportunity was equalised odds, the larger
+    gap of both outcomes, which its note names.
+    """
+    associations = fields.get("baselines")
+    for row in associations if isinstance(associations, list) else ():
+        if isinstance(row, dict) and row.get("method") == "equal_opportunity" and "y = " in str(row.get("note")):
+            row["method"] = "equalised_odds"
     quality = fields.get("quality")
     gates = quality.get("gates") if isinstance(quality, dict) else None
     for gate in gates if isinstance(gates, list) else ():
@@ -252,7 +275,7 @@ def read_result(path: str | Path) -> AuditResult:
     # What an audit that was handed on says of itself, beside the result.
     fields = {name: value for name, value in content.items() if name not in _BESIDE}
     try:
-        return _as_result().validate_json(json.dumps(_with_subjects(fields)))
+        return _as_result().validate_json(json.dumps(_as_of_now(fields)))
     except ValidationError as error:
         problem = error.errors()[0]
         key = shortened(".".join(map(str, problem["loc"])))

@@ -14,7 +14,7 @@ from citlr.audit.results.records import BaselineRow
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.operating_point import reaches, thresholds
-from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity
+from citlr.invariance.parity import ParityResult, demographic_parity, equal_opportunity, predictive_equality
 from citlr.invariance.records import Estimate, TestRow
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import Assessment
@@ -26,7 +26,7 @@ def recorded_of(frame: pd.DataFrame, units: Iterable[Any]) -> pd.DataFrame:
 
 
 def baselines(responses: Responses, cohort: Cohort, *, settings: TestConfig) -> tuple[BaselineRow, ...]:
-    """Return demographic parity and equality of opportunity on the images as they came."""
+    """Return demographic parity, and with the truth the gaps of both error rates, on the images as they came."""
     level, alpha = responses.recorded, settings.alpha
     if responses.original is None or level is None:
         return ()
@@ -39,10 +39,11 @@ def baselines(responses: Responses, cohort: Cohort, *, settings: TestConfig) -> 
         has = ~np.isnan(truth)
         for contrast in contrasts([one for one in responses.levels if one in set(level)]):
             parity = demographic_parity(prediction, level, patients, contrast=contrast, alpha=alpha)
-            opportunity = equal_opportunity(
-                prediction[has], level[has], truth[has], patients[has], contrast=contrast, alpha=alpha
+            within = (
+                test(prediction[has], level[has], truth[has], patients[has], contrast=contrast, alpha=alpha)
+                for test in (equal_opportunity, predictive_equality)
             )
-            rows += [parity_row(parity, label), parity_row(opportunity, label)]
+            rows += [parity_row(one, label) for one in (parity, *within)]
     return tuple(rows)
 
 

@@ -15,7 +15,14 @@ from citlr.invariance.multiplicity import adjust
 from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.result import Observed
 from citlr.invariance.observational.tests import assess_observational, judge
-from citlr.invariance.parity import ParityResult, auroc_gap, demographic_parity, equal_opportunity, equalised_odds
+from citlr.invariance.parity import (
+    ParityResult,
+    auroc_gap,
+    demographic_parity,
+    equal_opportunity,
+    equalised_odds,
+    predictive_equality,
+)
 from citlr.values import Count, Seed, Threshold, check_value
 
 
@@ -38,7 +45,7 @@ def observe(
     The distilled conditional randomisation test (Candes et al. 2018; Liu et al. 2022) decides: residuals
     :math:`e = \hat Y - m(Z)` of images whose attribute is redrawn from :math:`p(A|Z)`. Beside it stand the generalised
     covariance measure (Shah & Peters 2020), a lower bound of the root mean square effect, and associations: parity,
-    equality of opportunity, equalised odds and the gap of the AUROCs.
+    equality of opportunity, predictive equality, equalised odds and the gap of the AUROCs.
 
     Parameters
     ----------
@@ -130,6 +137,7 @@ def _associations(
     asked = (prediction, levels, outcome, patients)
     rest = [
         equal_opportunity(*asked, contrast=pair, alpha=alpha),
+        predictive_equality(*asked, contrast=pair, alpha=alpha),
         equalised_odds(*asked, contrast=pair, threshold=threshold, alpha=alpha),
         auroc_gap(*asked, contrast=pair, alpha=alpha),
     ]

@@ -14,13 +14,14 @@ from citlr.report.wording import attributes, level_percent
 
 BASELINES = {
     "demographic_parity": "Demographic parity",
-    "equal_opportunity": "Equality of opportunity",
+    "equal_opportunity": "Equality of opportunity (those with the finding)",
+    "predictive_equality": "Predictive equality (those without the finding)",
     "equalised_odds": "Equalised odds",
     "auroc_gap": "AUROC gap",
     "published_cit_lr": "CIT-LR as published",
 }
 METHODS = {
-    "randomization_sign_flip": "Randomisation, signs flipped (draws share their noise)",
+    "randomization_sign_flip": "Randomisation, signs flipped (draws may share their noise)",
     "randomization_permutation": "Randomisation, draws permuted (noise drawn afresh)",
     "dcrt": "Distilled conditional randomisation",
     "gcm": "Generalised covariance measure",
@@ -39,8 +40,20 @@ def reshuffle(result: AuditResult) -> str:
     if methods == {"randomization_permutation"}:
         return "permuting them within each image"
     if methods == {"randomization_sign_flip"}:
-        return "exchanging the levels within each pair of draws that share their noise"
+        return (
+            "exchanging the levels within each draw, which is right whether or not a draw's levels share their noise,"
+        )
     return "reshuffling them"
+
+
+def across(result: AuditResult) -> str:
+    """Say how the share of changes across the levels in the table differs from the one that psi is made of."""
+    if not any(row.method == "randomization_sign_flip" for row in result.tests):
+        return ""
+    return (
+        "The share across the levels in the table of further numbers compares the same draw at both levels, as if "
+        "these shared their noise; so psi need not be the difference of the two shares there."
+    )
 
 
 def _head(result: AuditResult, row: TestRow) -> list[Cell]:

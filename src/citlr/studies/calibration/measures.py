@@ -15,7 +15,7 @@ from citlr.invariance.observational.nuisances import Nuisances, assign, fit_nuis
 from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
-from citlr.invariance.parity import auroc_gap, demographic_parity, equal_opportunity
+from citlr.invariance.parity import auroc_gap, demographic_parity, equalised_odds
 from citlr.invariance.randomization.test import contrast_tests, omnibus_test
 from citlr.invariance.responses import Responses
 from citlr.simulators.families import NULLS, ResponseFamily, graded, subgroup, uniform_shift, zero_mean
@@ -110,7 +110,7 @@ def parity_size(rng: np.random.Generator, reps: int, *, n: int, images: int) -> 
     """Sizes of the parity tests where all of their nulls hold: neither output nor outcome knows the attribute."""
     family = ObservedFamily(images_per_patient=images)
     p = np.array([_parity_pvalues(family.sample(rng, n)) for _ in range(reps)])
-    for name, column in zip(("demographic parity", "equal opportunity", "AUROC gap"), p.T, strict=True):
+    for name, column in zip(("demographic parity", "equalised odds", "AUROC gap"), p.T, strict=True):
         yield _rejections("size", name, f"exact parity, {images} per patient", 0.0, n, n // images, column)
 
 
@@ -118,7 +118,7 @@ def parity_power(rng: np.random.Generator, reps: int, *, n: int, effect: float) 
     """Power of the parity tests for a uniform shift, where there is no confounding to mislead them."""
     family = ObservedFamily(effect=effect, shape="uniform")
     p = np.array([_parity_pvalues(family.sample(rng, n)) for _ in range(reps)])
-    for name, column in zip(("demographic parity", "equal opportunity"), p.T, strict=False):
+    for name, column in zip(("demographic parity", "equalised odds"), p.T, strict=False):
         yield _rejections("power", name, "uniform shift, unconfounded", effect, n, n, column)
 
 
@@ -227,7 +227,7 @@ def _parity_pvalues(sample: ObservedSample) -> tuple[float, float, float]:
     arrays = (sample.y, sample.level)
     return (
         demographic_parity(*arrays, sample.patients, contrast=two).pvalue,
-        equal_opportunity(*arrays, sample.outcome, sample.patients, contrast=two).pvalue,
+        equalised_odds(*arrays, sample.outcome, sample.patients, contrast=two).pvalue,
         auroc_gap(*arrays, sample.outcome, sample.patients, contrast=two).pvalue,
     )
 

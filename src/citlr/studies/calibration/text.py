@@ -48,7 +48,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     (
         "Parity",
-        ("demographic parity", "equal opportunity", "AUROC gap", "published parity"),
+        ("demographic parity", "equalised odds", "AUROC gap", "published parity"),
         "Associations, clustered by patient. The last row is the published comparison, which draws 1000 pairs from the "
         "two groups whatever their size.",
     ),

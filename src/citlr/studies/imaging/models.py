@@ -195,7 +195,7 @@ def _rows(result: AuditResult, own: pd.DataFrame, common: Shared, test: TestConf
     rows = []
     for row in result.tests:
         parity = base["demographic_parity", row.label, row.contrast]
-        chance = base["equal_opportunity", row.label, row.contrast]
+        within = [base[name, row.label, row.contrast] for name in ("equal_opportunity", "predictive_equality")]
         published = _published(own, common, row.label, row.contrast, test, seed)
         rows.append(
             {
@@ -209,7 +209,7 @@ def _rows(result: AuditResult, own: pd.DataFrame, common: Shared, test: TestConf
                 "log10_citlr": row.log10_pvalue,
                 "log10_published": published,
                 "log10_parity": float(np.log10(parity.pvalue)),
-                "log10_opportunity": float(np.log10(chance.pvalue)),
+                "log10_opportunity": float(np.log10(min(1.0, 2 * min(one.pvalue for one in within)))),
                 "psi": row.psi.estimate,
                 "psi_low": row.psi.low,
                 "psi_high": row.psi.high,

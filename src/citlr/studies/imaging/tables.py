@@ -19,7 +19,7 @@ TESTS = {
     "log10_citlr": "this project",
     "log10_published": "CIT-LR as published",
     "log10_parity": "demographic parity",
-    "log10_opportunity": "equality of opportunity",
+    "log10_opportunity": "equality of opportunity, both outcomes",
 }
 TARGETS = {"true_psi": "true psi", "true_eca": "1 - true ECA", "eca": "1 - ECA of redrawn images"}
 
