@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from citlr.threads import tell_openmp
+from citlr.threads import share_heaps, tell_openmp
 from citlr.version import __version__
 
 # Before anything of this package loads torch, which reads it once.
 tell_openmp()
+share_heaps()
 
 if TYPE_CHECKING:
     from citlr.audit.generation import Counterfactuals as Counterfactuals

@@ -1,14 +1,16 @@
-"""How many threads compute, and how long one that waits keeps a processor: told to OpenMP before torch loads it.
+"""How many threads compute, how long one that waits keeps a processor, and how many heaps they have.
 
-A thread that spins for long takes processor time from whoever else is on the machine, from this package's own threads
-too; one that sleeps at once is woken late. What costs what: `benchmarks/threads.py`, docs/benchmarks.md. What the user
-has set is never touched.
+Told to OpenMP and to the C library before torch loads. A thread that spins for long takes processor time from whoever
+else is on the machine, from this package's own threads too; one that sleeps at once is woken late. What costs what:
+`benchmarks/threads.py`, docs/benchmarks.md. What the user has set is never touched.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from pathlib import Path
 SPIN = "5000"
 COUNT, SPINNING, POLICY = "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 _GROUPS = Path("/sys/fs/cgroup")
+# glibc gives every thread a heap of its own, up to eight a processor, and each keeps what was freed in it: the longer a
+# run, the more.
+HEAPS, MOST_HEAPS, _ARENA_MAX = "MALLOC_ARENA_MAX", 2, -8
 
 
 def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path = _GROUPS) -> None:
@@ -28,6 +33,14 @@ def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path
     allowed = processors(groups)
     if COUNT not in environment and allowed < _affinity():
         environment[COUNT] = str(allowed)
+
+
+def share_heaps(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Have all threads share two heaps, unless the user says otherwise; False where the C library is not glibc."""
+    if HEAPS in environment or not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None)
+    return hasattr(library, "mallopt") and bool(library.mallopt(_ARENA_MAX, MOST_HEAPS))
 
 
 def processors(groups: Path = _GROUPS) -> int:

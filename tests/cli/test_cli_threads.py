@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,41 @@ def test_spinning_is_bounded_unless_the_user_says_otherwise(program: str, given:
         [sys.executable, "-c", program + TOLD], env={**own, **given}, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == f"{found} False"
+
+
+HEAPS = """
+import ctypes, sys, threading
+{start}
+held = threading.Barrier(9)
+def work():
+    mine = [bytes(5000) for _ in range(9)]
+    held.wait()
+    return mine
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+held.wait()
+for thread in threads: thread.join()
+library = ctypes.CDLL(None)
+library.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(library.fopen(sys.argv[1].encode(), b"w"))
+library.malloc_info(0, file)
+library.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such heaps")
+@pytest.mark.parametrize(
+    ("start", "given", "shared"),
+    [("import citlr", {}, True), ("import citlr", {"MALLOC_ARENA_MAX": "6"}, False), ("", {}, False)],
+    ids=["with the package", "as the user says", "without the package"],
+)
+def test_threads_share_two_heaps_unless_the_user_says_otherwise(
+    start: str, given: dict[str, str], shared: bool, tmp_path: Path
+) -> None:
+    own = {key: value for key, value in os.environ.items() if key != "MALLOC_ARENA_MAX"}
+    program = [sys.executable, "-c", HEAPS.format(start=start), str(tmp_path / "heaps.xml")]
+    subprocess.run(program, env={**own, **given}, check=True)
+    assert ((tmp_path / "heaps.xml").read_text().count("<heap nr=") <= 2) == shared
 
 
 @pytest.mark.skipif(processors() < 2, reason="one processor cannot be halved")
