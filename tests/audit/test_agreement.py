@@ -175,6 +175,18 @@ def test_outputs_that_are_the_same_everywhere_agree(logit: float) -> None:
     assert verdicts == ["equivalent"]
 
 
+@pytest.mark.parametrize("redrawn", [True, False])
+def test_outputs_that_are_the_same_on_one_side_only_do_not_agree(redrawn: bool) -> None:
+    """Decisions are equal and nothing is told from anything; yet one side varies, and the other says one number."""
+    world = World(500, 11)
+    varies, flat = -4 + 0.2 * world.random.normal(size=500), np.full(500, -4.0)
+    sides = (varies, flat) if redrawn else (flat, varies)
+    gates, verdicts = world.audited(world.answers(*sides, noise=0.0))
+    assert failed(gates) == ["agreement on x"]
+    assert "all get one and the same output" in gates[0].text
+    assert verdicts == ["inconclusive"]
+
+
 def test_rare_decisions_are_no_disagreement() -> None:
     world = World(900, 7)
     gates, verdicts = world.audited(world.answers(world.severity - 3.2))

@@ -60,8 +60,11 @@ def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
         return Gate(name, None, limits.agreement, False, text, "model", found.label)
     moved = _largest_change(found)
     told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
-    if found.rank is not None:
+    if found.rank is None:
+        told.append("gives outputs whose ranks cannot be compared")
+    else:
         told.append(f"ranks images alike by {found.rank:.2f} (Spearman; at least {limits.agreement_rank:g})")
+    told += [found.note] if found.note else []
     told += [
         f"tells {what} with an AUROC of {after:.3f} where it was {before:.3f} "
         f"(at most {limits.agreement_auroc:g} apart)"
@@ -69,7 +72,7 @@ def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
     ]
     passed = (
         share.estimate >= limits.agreement
-        and (found.rank is None or found.rank >= limits.agreement_rank)
+        and (found.rank is not None and found.rank >= limits.agreement_rank)
         and all(abs(after - before) <= limits.agreement_auroc for before, after in moved.values())
     )
     says = "answers" if passed else "does not answer"
