@@ -13,7 +13,6 @@ from report_fake import make_result
 
 from citlr.audit.conditional import audit_predictions
 from citlr.audit.gates.answers import gate_agreement, gate_unexplained
-from citlr.audit.gates.draws import LEVEL, shared_noise
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.faithfulness import Faithfulness
@@ -235,35 +234,6 @@ def test_an_interval_as_wide_as_the_range_is_no_answer() -> None:
     (found,) = measure_unexplained(responses, blurred, given=("x", "told"), settings=SETTINGS, seed=0)
     assert found.difference is None
     assert found.note
-
-
-def test_noise_that_images_share_carries_no_verdict() -> None:
-    """One seed for all images: each draw lies above or below the others as a whole, and the signs follow it."""
-    random = np.random.default_rng(17)
-    settings, verdicts = TestConfig(margin=0.005, randomizations=199), []
-    for shared in (True, False):
-        noise = random.normal(0, 0.03, (1 if shared else 250, 2, DRAWS, 1))
-        responses = Responses.from_arrays(random.uniform(0.2, 0.8, (250, 1, 1, 1)) + noise)
-        known = pd.DataFrame({"image_id": responses.units, "patient_id": responses.patients})
-        result = audit_predictions(responses, known, settings=settings)
-        (gate,) = [gate for gate in result.quality.gates if gate.name == "independent draws"]
-        verdicts.append((gate.passed, "seed of its own" in gate.text))
-    assert verdicts == [(False, True), (True, False)]
-
-
-def test_draws_that_are_alike_or_only_rounded_share_no_noise() -> None:
-    values = np.random.default_rng(18).random((400, 2, 1, 2)).repeat(3, axis=2)
-    assert shared_noise(Responses.from_arrays(values))[0] == 1
-    values[:, :, 1] += 1e-8
-    assert shared_noise(Responses.from_arrays(np.clip(values, 0, 1)))[0] == 1
-
-
-def test_draws_that_share_nothing_fail_as_rarely_as_promised() -> None:
-    random = np.random.default_rng(19)
-    pvalues = [
-        shared_noise(Responses.from_arrays((random.random((80, 2, 4, 2)) < 0.3).astype(float)))[0] for _ in range(400)
-    ]
-    assert np.sum(np.array(pvalues) < LEVEL) <= 11  # 4 expected; exact 99.9 % binomial limit
 
 
 @pytest.mark.parametrize("cases", [8, 60])

@@ -103,10 +103,10 @@ class CurvePoint:
 class Agreement:
     """What the model answers on null interventions beside what it answers on the images as they came, for one label.
 
-    `decisions` is the share of equal decisions, `rank` the rank correlation (Spearman) of the outputs: 1 where both sides
-    are the same everywhere, 0 where only one is. The AUROCs are read off the outputs, on the originals and on the null interventions: of
-    the attribute (per level, against the others) and of the label itself; None where one outcome is absent. `note` says
-    what is not known, and which side is the same everywhere.
+    `decisions` is the share of equal decisions, `rank` the rank correlation (Spearman) of the outputs: 1 where both
+    sides are the same everywhere, 0 where only one is. The AUROCs are read off the outputs, on the originals and on the
+    null interventions: of the attribute (per level, against the others) and of the label itself; None where one outcome
+    is absent. `note` says what is not known, and which side is the same everywhere.
     """
 
     label: str
