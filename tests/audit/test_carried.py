@@ -63,6 +63,22 @@ def test_the_share_is_that_of_what_the_probe_reads_of_real_images(right: float, 
         assert one.low <= share <= one.high
 
 
+def test_shares_that_are_missing_no_numbers_or_beyond_what_there_is_fail_the_gate() -> None:
+    nan, fine = float("nan"), Estimate(0.9, 0.85, 0.95)
+    answers = Responses.from_arrays(np.full((4, 2, 2, 1), 0.5), levels=LEVELS)
+    cases = {
+        "'F' is unknown": {"F": Estimate(nan, nan, nan), "M": fine},
+        "'M' is unknown": {"F": fine, "M": Estimate(nan, nan, nan)},
+        "under 'M' is unknown": {"F": fine},
+        "'M' carry 150.0% [130.0%, 170.0%]": {"F": fine, "M": Estimate(1.5, 1.3, 1.7)},
+        "": {"F": fine, "M": Estimate(1.5, 1.1, 1.9)},  # it may be 1.25
+    }
+    for said, shares in cases.items():
+        (gate,) = gate_effectiveness(Evidence(GateConfig(), _faithful(), Carried(64, shares), responses=answers))
+        assert gate.passed == (not said), said
+        assert said in gate.text
+
+
 def test_images_that_have_the_level_already_do_not_count_as_carried() -> None:
     """A null intervention changes nothing: an audit over all images would call half of the attribute carried."""
     found = measured(*world(1000, 1.0, 0.0, 1))

@@ -11,10 +11,14 @@ from citlr.audit.gates.images import gate_placebo
 from citlr.audit.measures.controls import audit_placebo, audit_regeneration, run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.redrawing.coin import placebo_size
+from citlr.audit.results.records import Carried
 from citlr.audit.results.result import AuditResult, Controls, Quality, read_result
+from citlr.audit.results.statistics import schema_rows
+from citlr.audit.results.verdicts import withhold
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
 
 SETTINGS = TestConfig(randomizations=499, margin=0.05)
 LEVELS = ("F", "M")
@@ -119,6 +123,29 @@ def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
     assert (gate.name, gate.passed) == ("placebo", False)
     wanted = f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
     assert gate.text.startswith(wanted)
+
+
+@pytest.mark.parametrize(("images", "stands"), [(3, False), (6, False), (394, True)])
+def test_a_coin_that_could_not_have_shown_it_carries_no_dependence(images: int, stands: bool) -> None:
+    """A tenth of the images flip; the coin of three images shows nothing, whatever the generator does."""
+    values = (draws(600, 5) > 0.5).astype(float)
+    values[:60, 1] = 1 - values[:60, 0]
+    rows = schema_rows(assess(Responses.from_frame(table(values), attribute="sex"), **SETTINGS.model_dump(), seed=0))
+    assert [row.verdict for row in rows] == ["dependence"]
+    coin = table((draws(images, 6) > 0.5).astype(float), attribute="placebo", levels=("heads", "tails"))
+    placebo, passed = audit_placebo(coin, settings=SETTINGS, shared_seeds=True, seed=0)
+    evidence = Evidence(
+        GateConfig(),
+        Faithfulness(Quality(0.01, {"F": 1.0}, None, 0.0, {}, None, "", ())),
+        Carried(64, {}),
+        Controls(placebo, (), None),
+        coin_passed=passed,
+        rows=rows,
+    )
+    gates = tuple(gate_placebo(evidence))
+    assert passed
+    assert [row.verdict for row in withhold(rows, gates)] == ["dependence" if stands else "inconclusive"]
+    assert stands or f"The coin's {images} images" in gates[1].text
 
 
 def test_placebo_size_has_the_power_that_it_is_for() -> None:
