@@ -182,6 +182,26 @@ def test_a_finding_that_moves_along_fails_the_gate_also_where_nobody_held_it() -
     assert [gate.name for gate in gates(None)] == ["drift of view"]
 
 
+def test_gates_that_nothing_can_fail_are_waived_and_not_passed() -> None:
+    found = _faithful(Carried(64, {"F": Estimate(0.1, 0.05, 0.15)}))
+    found = replace(found, quality=replace(found.quality, composition=0.9, drift={"view": 0.7}))
+    limits = GateConfig(composition=1, effectiveness=0, drift=1, placebo=False, agreement=0, unexplained=False,
+                        draws=False)  # fmt: skip
+    evidence = Evidence(limits, found, found.carried_at(64), rows=make_result().tests)
+    gates = registry.gates_of(evidence)
+    assert {gate.name: gate.passed for gate in gates} == dict.fromkeys(
+        ["composition", "effectiveness", "drift of view", "placebo", "agreement", "unexplained difference",
+         "independent draws"])  # fmt: skip
+    assert "`gates.draws: false`" in gates[-1].text
+    assert withhold(evidence.rows, gates) == evidence.rows
+    # Who cannot toss a coin waives none.
+    assert "placebo" not in [gate.name for gate in registry.gates_of(replace(evidence, tossable=False))]
+    # What is not known fails, whatever the limit.
+    unknown = replace(found, quality=replace(found.quality, composition=None))
+    (first, *_) = registry.gates_of(replace(evidence, faithfulness=unknown))
+    assert (first.name, first.passed) == ("composition", False)
+
+
 def test_a_new_gate_is_a_function_and_a_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What withholds verdicts and what the page shows go through the registry, and ask no gate's name."""
 

@@ -111,7 +111,7 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
 
 def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
     """Hold the coin against its own audit's verdict, and what it could have shown against every dependence."""
-    if evidence.limits.placebo:
+    if evidence.limits.placebo and evidence.tossable:
         placebo = evidence.controls.placebo
         shown = "shows no dependence" if evidence.coin_passed else "shows a dependence, where there is none"
         said = "was not made" if placebo is None else f"{shown} (p = {placebo.pvalue:.3g})"

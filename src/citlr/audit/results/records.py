@@ -62,12 +62,12 @@ class Gate(Check):
     """A check that has to be passed before a verdict may be given.
 
     `about` says whose shortcoming a failure is: the images of the generator, what the model makes of them, or who is in
-    the cohort. `label` and `contrast` say which rows it is for; without them it is for all.
+    the cohort. `label` and `contrast` say which rows it is for; without them it is for all. `passed` is None where
+    the gate was waived.
     """
 
     # As audit.json has it.
     limit: Annotated[float | None, Field(alias="threshold")]
-    passed: bool
     about: About
     label: str | None = None
     contrast: tuple[str, str] | None = None
