@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ import pytest
 from report_fake import make_result
 
 from citlr.audit.conditional import audit_predictions
-from citlr.audit.gates.answers import gate_agreement, gate_unexplained
+from citlr.audit.gates.answers import difference_gates, gate_agreement, gate_unexplained
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
-from citlr.audit.results.records import Carried, Estimate, Gate, Quality
-from citlr.audit.results.result import AuditResult, read_result
+from citlr.audit.results.records import Carried, Estimate, Gate, Quality, Unexplained
+from citlr.audit.results.result import AuditResult, Verdict, read_result
 from citlr.audit.results.statistics import schema_rows
 from citlr.audit.results.verdicts import withhold
 from citlr.config import GateConfig, TestConfig
@@ -226,14 +227,31 @@ def test_no_model_is_equivalent_whose_recorded_levels_cannot_be_compared(told: b
     assert failed(gates) == ["unexplained difference on x"]
 
 
-def test_an_interval_as_wide_as_the_range_is_no_answer() -> None:
+def test_an_interval_as_wide_as_the_range_rules_nothing_out() -> None:
     world = World(26, 16)
     real = np.where(world.random.random(26) < 0.5, 8.0, -8.0)
     responses = Responses.from_frame(world.answers(real), attribute="sex", levels=world.levels)
     blurred = world.frame.assign(told=world.level + world.random.normal(size=26) * 0.45)
-    (found,) = measure_unexplained(responses, blurred, given=("x", "told"), settings=SETTINGS, seed=0)
-    assert found.difference is None
-    assert found.note
+    found = measure_unexplained(responses, blurred, given=("x", "told"), settings=SETTINGS, seed=0)
+    row = replace(make_result().tests[0], label="x", contrast=found[0].contrast, margin=0.02, verdict="equivalent")
+    (gate,) = difference_gates(found, (row,), GateConfig())
+    assert not gate.passed
+    assert '"equivalent" needs fewer than 20 to be left open' in gate.text
+
+
+@pytest.mark.parametrize(("reach", "verdict", "passes"), [
+    (0.19, "equivalent", True), (0.2, "equivalent", False), (0.9, "inconclusive", True), (nan, "equivalent", False)
+])  # fmt: skip
+def test_equivalent_needs_a_stated_difference_to_be_ruled_out(reach: float, verdict: Verdict, passes: bool) -> None:
+    row = replace(make_result().tests[0], margin=0.02, verdict=verdict)
+    rest = Estimate(0.05, 0.05 - reach, reach)
+    found = Unexplained(row.label, row.contrast, rest, rest, False)
+    (gate,) = difference_gates((found,), (row,), GateConfig())
+    assert gate.passed == passes
+    assert not passes or f"More than {100 * reach:.1f} points unexplained are ruled out" in gate.text
+    # What does not matter need not be ruled out.
+    (wide,) = difference_gates((found,), (replace(row, margin=0.5),), GateConfig())
+    assert wide.passed == (reach < 0.5 or verdict != "equivalent")
 
 
 @pytest.mark.parametrize("cases", [8, 60])

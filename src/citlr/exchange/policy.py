@@ -27,8 +27,8 @@ class Policy(Section):
 
     `margin` bounds the intervals of psi and of the mean effect (one number, or one per label); `fail_on` the verdicts
     that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every generator
-    gate has to be passed (a waived one is not), or a list of those that have to; `max_increase` how much psi and the size of the mean effect
-    may exceed the baseline's.
+    gate has to be passed (a waived one is not), or a list of those that have to; `max_increase` how much psi and the
+    size of the mean effect may exceed the baseline's.
     """
 
     margin: Limits | None = None
@@ -172,10 +172,9 @@ def _gates(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> 
     if not required:
         return []
     wrong = [gate.name for gate in failed(gates.values())]
-    said = [
-        f"gates {how}: {', '.join(which)}" for how, which in (("failed", wrong), ("waived", result.waived)) if which
-    ]
-    text = "; ".join(said) or "all generator gates passed"
+    amiss = {"failed": wrong, "waived": result.waived}
+    text = "; ".join(f"gates {how}: {', '.join(which)}" for how, which in amiss.items() if which)
+    text = text or "all generator gates passed"
     text = text if gates else "no generator gate was set"
     text = text if not result.condition else f"no generator gate was measured: {result.condition}"
     met = result.gates_passed and bool(gates) and not result.condition

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
 
 
+# The largest unexplained difference that "equivalent" may leave open: as many answers as the gate on agreement lets
+# redrawing turn. An interval that reaches further could not have told a marker which redrawing leaves in place.
+UNSEEN = 0.20
+
+
 class OfRow(Protocol):
     """What was measured of one label at one contrast."""
 
@@ -102,7 +107,8 @@ def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
     """Hold the differences against the verdicts.
 
     One beyond the margin fails that redrawing shows nothing of, and so does a dependence that they contradict. Where
-    they are not known, "equivalent" fails.
+    they are not known, or one of `UNSEEN` is not ruled out, "equivalent" fails: it stands beside a difference of that
+    size in at most alpha/2 of the audits.
     """
     yield from difference_gates(evidence.unexplained, evidence.rows, evidence.limits)
 
@@ -124,7 +130,10 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
             text += " Redrawing finds no effect, but whether it leaves in place what the model reads cannot be told."
         return Gate(name, None, row.margin, passed, text, "model", found.label, found.contrast)
     contradicted = _contradicted(found.difference, row)
-    passed = not contradicted and (not found.beyond or row.verdict == "dependence")
+    reach, most = max(-found.rest.low, found.rest.high), max(UNSEEN, row.margin)
+    # Written so that a bound that is not a number fails.
+    open_still = row.verdict == "equivalent" and not reach < most
+    passed = not contradicted and not open_still and (not found.beyond or row.verdict == "dependence")
     among = f" {found.where}" if found.where and found.where not in (LOST, FINER) else ""
     difference = (
         f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
@@ -134,12 +143,19 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
         + ("" if found.finer is None else f"; {_points(found.finer)} of them rest on detail finer than its pixels")
     )
     if passed:
-        text = f"On '{found.label}' {difference}."
+        text = f"On '{found.label}' {difference}. More than {100 * reach:.1f} points unexplained are ruled out."
     elif contradicted:
         text = (
             f"Redrawing shows an effect on '{found.label}' that recorded '{first}' and '{second}' do not: {difference}."
             " Either the generator invents it, or something that is not recorded cancels it in these patients: train "
             "on more images, or record what else differs between the groups as a covariate."
+        )
+    elif open_still and not found.beyond:
+        text = (
+            f"Up to {100 * reach:.1f} points between '{first}' and '{second}' may go unexplained on '{found.label}', "
+            f'and "equivalent" needs fewer than {100 * most:g} to be left open: {difference}. Redrawing finds no '
+            "effect, but whether it leaves in place what the model reads cannot be told: test more patients of the "
+            "rarer level."
         )
     else:
         text = (
