@@ -8,7 +8,7 @@ import pytest
 
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.images import gate_placebo
-from citlr.audit.measures.controls import audit_placebo, audit_regeneration, run_controls
+from citlr.audit.measures.controls import audit_placebo, audit_regeneration, planted_ladder, run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.redrawing.coin import placebo_size
 from citlr.audit.results.records import Carried
@@ -146,6 +146,41 @@ def test_a_coin_that_could_not_have_shown_it_carries_no_dependence(images: int, 
     assert passed
     assert [row.verdict for row in withhold(rows, gates)] == ["dependence" if stands else "inconclusive"]
     assert stands or f"The coin's {images} images" in gates[1].text
+
+
+def test_the_power_is_that_of_the_planted_bias_and_not_of_the_effect_that_is_there() -> None:
+    values = draws(300, 4)
+    values[:, 1] = np.clip(values[:, 1] + 0.2, 0, 1)
+    responses = Responses.from_frame(table(values), attribute="sex", levels=LEVELS)
+    detector = np.broadcast_to(np.eye(2)[None, :, None, :], (300, 2, 4, 2))
+    rows, limit = planted_ladder(
+        responses,
+        detector,
+        controls=ControlsConfig(planted=(1e-6, 2.0), bootstraps=10),
+        settings=SETTINGS,
+        shared_seeds=True,
+        seed=0,
+    )
+    assert [row.detected for row in rows] == [True, True]
+    assert rows[0].power <= 0.3
+    assert (rows[1].power, limit) == (1.0, 2.0)
+
+
+def test_a_planted_bias_within_the_margin_is_not_found_however_significant() -> None:
+    """It is the verdict that counts: equivalent."""
+    values = np.broadcast_to(np.random.default_rng(1).random((300, 1, 1)), (300, 2, 4))
+    responses = Responses.from_frame(table(values), attribute="sex", levels=LEVELS)
+    detector = np.broadcast_to(np.eye(2)[None, :, None, :], (300, 2, 4, 2))
+    (row,), limit = planted_ladder(
+        responses,
+        detector,
+        controls=ControlsConfig(planted=(0.05,), bootstraps=4),
+        settings=SETTINGS.model_copy(update={"outcome": "probability"}),
+        shared_seeds=True,
+        seed=0,
+    )
+    assert row.pvalue < 0.01
+    assert (row.detected, row.power, limit) == (False, 0.0, None)
 
 
 def test_placebo_size_has_the_power_that_it_is_for() -> None:
