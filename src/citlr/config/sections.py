@@ -166,7 +166,7 @@ class TestConfig(Section):
     margin: Margin = 0.02
     """The largest change that does not matter, for psi and for the mean effect."""
     alpha: Annotated[Number, Field(ge=1e-6, lt=0.5)] = 0.05
-    """The error rate of the verdicts, over all findings and contrasts together."""
+    """The error rate of "dependence" over all findings and contrasts together, and of each "equivalent" by itself."""
     randomizations: Annotated[Whole, Field(ge=99, le=10_000_000)] = 4999
     """How often the levels are reshuffled: more give a finer p-value."""
 
