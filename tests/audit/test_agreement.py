@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,13 @@ import pytest
 from report_fake import make_result
 
 from citlr.audit.conditional import audit_predictions
-from citlr.audit.gates.answers import gate_agreement, gate_unexplained
-from citlr.audit.gates.draws import LEVEL, shared_noise
+from citlr.audit.gates.answers import difference_gates, gate_agreement, gate_unexplained
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
-from citlr.audit.results.records import Carried, Estimate, Gate, Quality
-from citlr.audit.results.result import AuditResult, read_result
+from citlr.audit.results.records import Carried, Estimate, Gate, Quality, Unexplained
+from citlr.audit.results.result import AuditResult, Verdict, read_result
 from citlr.audit.results.statistics import schema_rows
 from citlr.audit.results.verdicts import withhold
 from citlr.config import GateConfig, TestConfig
@@ -187,6 +187,18 @@ def test_outputs_that_are_the_same_everywhere_agree(logit: float) -> None:
     assert verdicts == ["equivalent"]
 
 
+@pytest.mark.parametrize("redrawn", [True, False])
+def test_outputs_that_are_the_same_on_one_side_only_do_not_agree(redrawn: bool) -> None:
+    """Decisions are equal and nothing is told from anything; yet one side varies, and the other says one number."""
+    world = World(500, 11)
+    varies, flat = -4 + 0.2 * world.random.normal(size=500), np.full(500, -4.0)
+    sides = (varies, flat) if redrawn else (flat, varies)
+    gates, verdicts = world.audited(world.answers(*sides, noise=0.0))
+    assert failed(gates) == ["agreement on x"]
+    assert "all get one and the same output" in gates[0].text
+    assert verdicts == ["inconclusive"]
+
+
 def test_rare_decisions_are_no_disagreement() -> None:
     world = World(900, 7)
     gates, verdicts = world.audited(world.answers(world.severity - 3.2))
@@ -227,43 +239,31 @@ def test_no_model_is_equivalent_whose_recorded_levels_cannot_be_compared(told: b
     assert failed(gates) == ["unexplained difference on x"]
 
 
-def test_an_interval_as_wide_as_the_range_is_no_answer() -> None:
+def test_an_interval_as_wide_as_the_range_rules_nothing_out() -> None:
     world = World(26, 16)
     real = np.where(world.random.random(26) < 0.5, 8.0, -8.0)
     responses = Responses.from_frame(world.answers(real), attribute="sex", levels=world.levels)
     blurred = world.frame.assign(told=world.level + world.random.normal(size=26) * 0.45)
-    (found,) = measure_unexplained(responses, blurred, given=("x", "told"), settings=SETTINGS, seed=0)
-    assert found.difference is None
-    assert found.note
+    found = measure_unexplained(responses, blurred, given=("x", "told"), settings=SETTINGS, seed=0)
+    row = replace(make_result().tests[0], label="x", contrast=found[0].contrast, margin=0.02, verdict="equivalent")
+    (gate,) = difference_gates(found, (row,), GateConfig())
+    assert not gate.passed
+    assert '"equivalent" needs fewer than 20 to be left open' in gate.text
 
 
-def test_noise_that_images_share_carries_no_verdict() -> None:
-    """One seed for all images: each draw lies above or below the others as a whole, and the signs follow it."""
-    random = np.random.default_rng(17)
-    settings, verdicts = TestConfig(margin=0.005, randomizations=199), []
-    for shared in (True, False):
-        noise = random.normal(0, 0.03, (1 if shared else 250, 2, DRAWS, 1))
-        responses = Responses.from_arrays(random.uniform(0.2, 0.8, (250, 1, 1, 1)) + noise)
-        known = pd.DataFrame({"image_id": responses.units, "patient_id": responses.patients})
-        result = audit_predictions(responses, known, settings=settings)
-        (gate,) = [gate for gate in result.quality.gates if gate.name == "independent draws"]
-        verdicts.append((gate.passed, "seed of its own" in gate.text))
-    assert verdicts == [(False, True), (True, False)]
-
-
-def test_draws_that_are_alike_or_only_rounded_share_no_noise() -> None:
-    values = np.random.default_rng(18).random((400, 2, 1, 2)).repeat(3, axis=2)
-    assert shared_noise(Responses.from_arrays(values))[0] == 1
-    values[:, :, 1] += 1e-8
-    assert shared_noise(Responses.from_arrays(np.clip(values, 0, 1)))[0] == 1
-
-
-def test_draws_that_share_nothing_fail_as_rarely_as_promised() -> None:
-    random = np.random.default_rng(19)
-    pvalues = [
-        shared_noise(Responses.from_arrays((random.random((80, 2, 4, 2)) < 0.3).astype(float)))[0] for _ in range(400)
-    ]
-    assert np.sum(np.array(pvalues) < LEVEL) <= 11  # 4 expected; exact 99.9 % binomial limit
+@pytest.mark.parametrize(("reach", "verdict", "passes"), [
+    (0.19, "equivalent", True), (0.2, "equivalent", False), (0.9, "inconclusive", True), (nan, "equivalent", False)
+])  # fmt: skip
+def test_equivalent_needs_a_stated_difference_to_be_ruled_out(reach: float, verdict: Verdict, passes: bool) -> None:
+    row = replace(make_result().tests[0], margin=0.02, verdict=verdict)
+    rest = Estimate(0.05, 0.05 - reach, reach)
+    found = Unexplained(row.label, row.contrast, rest, rest, False)
+    (gate,) = difference_gates((found,), (row,), GateConfig())
+    assert gate.passed == passes
+    assert not passes or f"More than {100 * reach:.1f} points unexplained are ruled out" in gate.text
+    # What does not matter need not be ruled out.
+    (wide,) = difference_gates((found,), (replace(row, margin=0.5),), GateConfig())
+    assert wide.passed == (reach < 0.5 or verdict != "equivalent")
 
 
 @pytest.mark.parametrize("cases", [8, 60])

@@ -63,6 +63,22 @@ def test_the_share_is_that_of_what_the_probe_reads_of_real_images(right: float, 
         assert one.low <= share <= one.high
 
 
+def test_shares_that_are_missing_no_numbers_or_beyond_what_there_is_fail_the_gate() -> None:
+    nan, fine = float("nan"), Estimate(0.9, 0.85, 0.95)
+    answers = Responses.from_arrays(np.full((4, 2, 2, 1), 0.5), levels=LEVELS)
+    cases = {
+        "'F' is unknown": {"F": Estimate(nan, nan, nan), "M": fine},
+        "'M' is unknown": {"F": fine, "M": Estimate(nan, nan, nan)},
+        "under 'M' is unknown": {"F": fine},
+        "'M' carry 150.0% [130.0%, 170.0%]": {"F": fine, "M": Estimate(1.5, 1.3, 1.7)},
+        "": {"F": fine, "M": Estimate(1.5, 1.1, 1.9)},  # it may be 1.25
+    }
+    for said, shares in cases.items():
+        (gate,) = gate_effectiveness(Evidence(GateConfig(), _faithful(), Carried(64, shares), responses=answers))
+        assert gate.passed == (not said), said
+        assert said in gate.text
+
+
 def test_images_that_have_the_level_already_do_not_count_as_carried() -> None:
     """A null intervention changes nothing: an audit over all images would call half of the attribute carried."""
     found = measured(*world(1000, 1.0, 0.0, 1))
@@ -164,6 +180,26 @@ def test_a_finding_that_moves_along_fails_the_gate_also_where_nobody_held_it() -
     assert [gate.passed for gate in gates(0.04)] == [True, True]
     # What no probe reads was not promised to stay.
     assert [gate.name for gate in gates(None)] == ["drift of view"]
+
+
+def test_gates_that_nothing_can_fail_are_waived_and_not_passed() -> None:
+    found = _faithful(Carried(64, {"F": Estimate(0.1, 0.05, 0.15)}))
+    found = replace(found, quality=replace(found.quality, composition=0.9, drift={"view": 0.7}))
+    limits = GateConfig(composition=1, effectiveness=0, drift=1, placebo=False, agreement=0, unexplained=False,
+                        draws=False)  # fmt: skip
+    evidence = Evidence(limits, found, found.carried_at(64), rows=make_result().tests)
+    gates = registry.gates_of(evidence)
+    assert {gate.name: gate.passed for gate in gates} == dict.fromkeys(
+        ["composition", "effectiveness", "drift of view", "placebo", "agreement", "unexplained difference",
+         "independent draws"])  # fmt: skip
+    assert "`gates.draws: false`" in gates[-1].text
+    assert withhold(evidence.rows, gates) == evidence.rows
+    # Who cannot toss a coin waives none.
+    assert "placebo" not in [gate.name for gate in registry.gates_of(replace(evidence, tossable=False))]
+    # What is not known fails, whatever the limit.
+    unknown = replace(found, quality=replace(found.quality, composition=None))
+    (first, *_) = registry.gates_of(replace(evidence, faithfulness=unknown))
+    assert (first.name, first.passed) == ("composition", False)
 
 
 def test_a_new_gate_is_a_function_and_a_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:

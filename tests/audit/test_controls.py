@@ -8,13 +8,17 @@ import pytest
 
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.images import gate_placebo
-from citlr.audit.measures.controls import audit_placebo, audit_regeneration, run_controls
+from citlr.audit.measures.controls import audit_placebo, audit_regeneration, planted_ladder, run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.redrawing.coin import placebo_size
+from citlr.audit.results.records import Carried
 from citlr.audit.results.result import AuditResult, Controls, Quality, read_result
+from citlr.audit.results.statistics import schema_rows
+from citlr.audit.results.verdicts import withhold
 from citlr.config import AuditConfig, ControlsConfig, GateConfig, TestConfig, parse_config
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
 
 SETTINGS = TestConfig(randomizations=499, margin=0.05)
 LEVELS = ("F", "M")
@@ -119,6 +123,64 @@ def test_a_coin_that_moves_outputs_fails_its_gate_and_says_so() -> None:
     assert (gate.name, gate.passed) == ("placebo", False)
     wanted = f"The audit of a fair coin shows a dependence, where there is none (p = {placebo.pvalue:.3g})."
     assert gate.text.startswith(wanted)
+
+
+@pytest.mark.parametrize(("images", "stands"), [(3, False), (6, False), (394, True)])
+def test_a_coin_that_could_not_have_shown_it_carries_no_dependence(images: int, stands: bool) -> None:
+    """A tenth of the images flip; the coin of three images shows nothing, whatever the generator does."""
+    values = (draws(600, 5) > 0.5).astype(float)
+    values[:60, 1] = 1 - values[:60, 0]
+    rows = schema_rows(assess(Responses.from_frame(table(values), attribute="sex"), **SETTINGS.model_dump(), seed=0))
+    assert [row.verdict for row in rows] == ["dependence"]
+    coin = table((draws(images, 6) > 0.5).astype(float), attribute="placebo", levels=("heads", "tails"))
+    placebo, passed = audit_placebo(coin, settings=SETTINGS, shared_seeds=True, seed=0)
+    evidence = Evidence(
+        GateConfig(),
+        Faithfulness(Quality(0.01, {"F": 1.0}, None, 0.0, {}, None, "", ())),
+        Carried(64, {}),
+        Controls(placebo, (), None),
+        coin_passed=passed,
+        rows=rows,
+    )
+    gates = tuple(gate_placebo(evidence))
+    assert passed
+    assert [row.verdict for row in withhold(rows, gates)] == ["dependence" if stands else "inconclusive"]
+    assert stands or f"The coin's {images} images" in gates[1].text
+
+
+def test_the_power_is_that_of_the_planted_bias_and_not_of_the_effect_that_is_there() -> None:
+    values = draws(300, 4)
+    values[:, 1] = np.clip(values[:, 1] + 0.2, 0, 1)
+    responses = Responses.from_frame(table(values), attribute="sex", levels=LEVELS)
+    detector = np.broadcast_to(np.eye(2)[None, :, None, :], (300, 2, 4, 2))
+    rows, limit = planted_ladder(
+        responses,
+        detector,
+        controls=ControlsConfig(planted=(1e-6, 2.0), bootstraps=10),
+        settings=SETTINGS,
+        shared_seeds=True,
+        seed=0,
+    )
+    assert [row.detected for row in rows] == [True, True]
+    assert rows[0].power <= 0.3
+    assert (rows[1].power, limit) == (1.0, 2.0)
+
+
+def test_a_planted_bias_within_the_margin_is_not_found_however_significant() -> None:
+    """It is the verdict that counts: equivalent."""
+    values = np.broadcast_to(np.random.default_rng(1).random((300, 1, 1)), (300, 2, 4))
+    responses = Responses.from_frame(table(values), attribute="sex", levels=LEVELS)
+    detector = np.broadcast_to(np.eye(2)[None, :, None, :], (300, 2, 4, 2))
+    (row,), limit = planted_ladder(
+        responses,
+        detector,
+        controls=ControlsConfig(planted=(0.05,), bootstraps=4),
+        settings=SETTINGS.model_copy(update={"outcome": "probability"}),
+        shared_seeds=True,
+        seed=0,
+    )
+    assert row.pvalue < 0.01
+    assert (row.detected, row.power, limit) == (False, 0.0, None)
 
 
 def test_placebo_size_has_the_power_that_it_is_for() -> None:

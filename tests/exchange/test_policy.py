@@ -26,6 +26,8 @@ from citlr.audit.results.result import (
 from citlr.cli.main import main
 from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy, read_policy
+from citlr.report.card import model_card
+from citlr.report.page import render
 
 
 def row(label: str = "edema", verdict: Verdict = "equivalent", psi: float = 0.004, high: float = 0.01) -> TestRow:
@@ -125,6 +127,23 @@ def test_single_gates_can_be_required() -> None:
 def test_an_audit_without_gates_has_passed_none() -> None:
     bare = replace(result(row()), quality=replace(result(row()).quality, gates=()))
     assert [check.text for check in check_policy({"m": bare}, Policy()).breaches] == ["no generator gate was set"]
+
+
+def test_a_gate_that_was_waived_has_not_passed(tmp_path: Path) -> None:
+    """Neither for a release, nor on the page, the card and the terminal, nor once it was read back."""
+    gate = Gate("placebo", None, None, None, "Waived: nothing can fail.", "generator")
+    clean = result(row())
+    some = replace(clean, quality=replace(clean.quality, gates=(*clean.quality.gates, gate)))
+    waived = read_result(some.to_json(tmp_path / "audit.json"))
+    assert waived == some
+    (broken,) = check_policy({"m": waived}, Policy()).breaches
+    assert broken.text == "gates waived: placebo"
+    assert not check_policy({"m": waived}, Policy(require_gates=("placebo",))).passed
+    assert check_policy({"m": waived}, Policy(require_gates=False)).passed
+    assert "Gates that were waived: placebo." in str(waived)
+    assert "1 passed, 0 failed, 1 waived" in repr(waived)
+    assert "- Gate placebo: **waived**." in model_card(waived)
+    assert '<span class="mark part">– waived</span>' in render(waived)
 
 
 def test_failed_gates_are_a_breach_unless_waived() -> None:

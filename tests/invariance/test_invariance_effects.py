@@ -193,11 +193,11 @@ def test_adjusting_needs_pvalues(bad: list[float]) -> None:
         adjust(bad)
 
 
-def noisy_audit(n: int, psi: float, seed: int, reps: int = 200) -> Responses:
+def noisy_audit(n: int, psi: float, seed: int, reps: int = 200, draws: int = 4) -> Responses:
     """One label per repetition: noise in 30 % of images, and a share psi of images that flip outright."""
     rng = np.random.default_rng(seed)
     noisy = rng.random((n, 1, 1, reps)) < 0.3
-    values = (rng.random((n, 2, 4, reps)) < 0.5) & noisy
+    values = (rng.random((n, 2, draws, reps)) < 0.5) & noisy
     flips = rng.random((n, reps)) < psi
     side = rng.random((n, reps)) < 0.5
     values[:, 0] = np.where(flips[:, None], side[:, None], values[:, 0])
@@ -206,15 +206,15 @@ def noisy_audit(n: int, psi: float, seed: int, reps: int = 200) -> Responses:
 
 
 @pytest.mark.parametrize("shared_seeds", [True, False])
-@pytest.mark.parametrize("n", [300, 1200])
-def test_the_detectable_psi_is_found_four_times_in_five(n: int, shared_seeds: bool) -> None:
+@pytest.mark.parametrize(("n", "draws"), [(300, 2), (1200, 2), (600, 3), (300, 4), (1200, 4)])
+def test_the_detectable_psi_is_found_four_times_in_five(n: int, draws: int, shared_seeds: bool) -> None:
     from citlr.invariance.effects.estimates import outcome_values
     from citlr.invariance.randomization.test import contrast_tests
 
-    report = power(noisy_audit(n, 0.0, seed=5), shared_seeds=shared_seeds)
-    planted = noisy_audit(n, float(np.median(report.detectable_psi)), seed=6)
+    report = power(noisy_audit(n, 0.0, seed=5, draws=draws), shared_seeds=shared_seeds)
+    planted = noisy_audit(n, float(np.median(report.detectable_psi)), seed=6, draws=draws)
     p = contrast_tests(outcome_values(planted), shared_seeds=shared_seeds, randomizations=499).pvalue[0]
-    assert 0.68 < np.mean(p <= 0.05) < 0.92
+    assert 141 <= np.sum(p <= 0.05) <= 178  # of 200; exact 99.9 % binomial limits at 80 %
 
 
 def test_without_noise_three_flips_are_needed() -> None:

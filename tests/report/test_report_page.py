@@ -408,6 +408,13 @@ def test_the_page_says_who_ran_the_model(full, run, says):
     assert ("decisions (0 or 1)" in page) == (run is not None and run.get("answers") == "decisions")
 
 
+def test_the_page_says_what_the_error_rate_holds_for(full):
+    """Holm is for dependence; a row is called equivalent by itself, and of many at the margin some are."""
+    text = Page(full[1]).text
+    assert "equivalence of each by itself" in text
+    assert "said of each row at the error rate by itself; the overall verdict needs every row to be" in text
+
+
 def test_the_reshuffling_is_the_one_that_was_done(full):
     result, page = full
     assert "exchanging the levels within each draw, which is right whether or not" in page

@@ -62,7 +62,7 @@ def audit(
     margin : float
         Largest change that does not matter, in (0, 1): bound of the mean effect and of psi.
     alpha : float
-        Error rate of the verdicts.
+        Error rate of "dependence" over all rows together, and of "equivalent" for each row by itself.
     outcome : {"decision", "probability"}
         What is tested.
     threshold : float or mapping of str to float

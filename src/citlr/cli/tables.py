@@ -31,7 +31,7 @@ def assess(
     threshold: Annotated[
         list[str] | None, typer.Option(help="Operating point, or LABEL=NUMBER for every label; .5 without it.")
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Error rate of the verdicts.")] = 0.05,
+    alpha: Annotated[float, typer.Option(help="Error rate: dependence in all, equivalent in each row.")] = 0.05,
     percent: Annotated[bool, typer.Option("--percent", help="The numbers are percentages.")] = False,
     min_patients: Annotated[int, typer.Option(min=2, help="Patients that every recorded level needs.")] = 20,
     name: Annotated[str, typer.Option(help="What the model is called.")] = "model",

@@ -166,7 +166,7 @@ class TestConfig(Section):
     margin: Margin = 0.02
     """The largest change that does not matter, for psi and for the mean effect."""
     alpha: Annotated[Number, Field(ge=1e-6, lt=0.5)] = 0.05
-    """The error rate of the verdicts, over all findings and contrasts together."""
+    """The error rate of "dependence" over all findings and contrasts together, and of each "equivalent" by itself."""
     randomizations: Annotated[Whole, Field(ge=99, le=10_000_000)] = 4999
     """How often the levels are reshuffled: more give a finer p-value."""
 
@@ -197,7 +197,7 @@ class GateConfig(Section):
     put_back: Flag = True
     """Whether "dependence" needs more than moving an image and putting it back does to the answers (edits only)."""
     draws: Flag = True
-    """Whether draws that lie above each other over all images, as one seed for all makes them, forbid a verdict."""
+    """Whether draws that share noise, over all images or a patient's, or repeat each other, forbid a verdict."""
     # Shorter probes have not unlearnt the attribute where a label goes with it (benchmarks/probes.py --steps 400 800).
     probe_steps: Count = 800
     """Training steps of the probes that read the attribute, the labels and the covariates."""

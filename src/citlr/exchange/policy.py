@@ -28,8 +28,8 @@ class Policy(Section):
 
     `margin` bounds the two-sided intervals of psi and of the mean effect (one number, or one per label); `fail_on` the
     verdicts that stop a release; `min_patients` the fewest test patients at any level; `require_gates` whether every
-    generator gate has to be passed, or a list of those that have to; `max_increase` how much psi and the size of the
-    mean effect may exceed the baseline's.
+    generator gate has to be passed (a waived one is not), or a list of those that have to; `max_increase` how much psi
+    and the size of the mean effect may exceed the baseline's.
     """
 
     margin: Limits | None = None
@@ -167,16 +167,21 @@ def _gates(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> 
                 raise InputError(f"The policy requires the gate '{one}', which the audit of '{name}' has not.{near}")
         named = [gates[one] for one in required]
         return [
-            Rule("gates", gate.value, gate.limit, gate.passed, f"gate '{gate.name}': {gate.text}", name, gate.name)
+            Rule(
+                "gates", gate.value, gate.limit, bool(gate.passed), f"gate '{gate.name}': {gate.text}", name, gate.name
+            )
             for gate in named
         ]
     if not required:
         return []
     wrong = [gate.name for gate in failed(gates.values())]
-    text = f"generator gates failed: {', '.join(wrong)}" if wrong else "all generator gates passed"
+    amiss = {"failed": wrong, "waived": result.waived}
+    text = "; ".join(f"gates {how}: {', '.join(which)}" for how, which in amiss.items() if which)
+    text = text or "all generator gates passed"
     text = text if gates else "no generator gate was set"
     text = text if not result.condition else f"no generator gate was measured: {result.condition}"
-    return [Rule("gates", None, None, not wrong and bool(gates) and not result.condition, text, name, "generator")]
+    met = result.gates_passed and bool(gates) and not result.condition
+    return [Rule("gates", None, None, met, text, name, "generator")]
 
 
 def _patients(name: str, result: AuditResult, policy: Policy) -> list[Rule]:

@@ -16,6 +16,7 @@ from citlr.invariance.effects.clusters import ClusteredMean, Floats
 from citlr.invariance.effects.equivalence import check_margin
 from citlr.invariance.effects.estimates import Effects, Outcome, contrast_effects, outcome_values
 from citlr.invariance.effects.intervals import check_alpha
+from citlr.invariance.randomization.groups import outcomes_within_draws, outcomes_within_image, product_scale
 from citlr.invariance.randomization.test import contrast_tests
 from citlr.invariance.records import psi_bound
 from citlr.invariance.responses import Responses
@@ -119,9 +120,10 @@ def detectable(
 ) -> tuple[Floats, Floats]:
     r"""Smallest psi and mean effect that the default test finds with the given power, per label.
 
-    psi solves :math:`\psi = z_{1-\alpha/2}\, s_0 + z_{power} \sqrt{s^2 + k\psi}`, with :math:`s_0` the spread of mean U
-    under the randomisations, s its standard error and k the growth of its variance with psi (1/patients for decisions);
-    each half of the min-p test is taken at alpha/2. Where there is little noise the limit is the number of flipping
+    psi solves :math:`\psi = z_{1-\alpha/2} \sqrt{s_0^2 + k_0\psi} + z_{power} \sqrt{s^2 + k\psi}`, with :math:`s_0` the
+    spread of mean U under the randomisations, s its standard error, and :math:`k_0` and k the growth of their squares
+    with psi (of decisions k is 1/patients, and an image that flips adds what it varies by once it is reshuffled); each
+    half of the min-p test is taken at alpha/2. Where there is little noise the limit is the number of flipping
     images that reach significance at all: m with :math:`q^m \le \alpha/2`, q the chance that a flipping image looks
     as extreme after a reshuffle, must turn up with that power.
 
@@ -133,11 +135,12 @@ def detectable(
     product = effects.product
     growth = 1 / product.patients if decisions else _growth(product)
     s0 = spread[1] / responses.n_units
-    base = float(stats.norm.isf(alpha / 2)) * s0
-    # psi = base + z sqrt(s^2 + growth psi), a quadratic in psi
-    b = base + np.square(z_power) * growth / 2
-    psi = b + np.sqrt(np.maximum(np.square(b) - np.square(base) + np.square(z_power) * product.variance, 0.0))
     draws = responses.n_draws
+    shuffled = growth * product.patients / responses.n_units * _reshuffled(draws, shared_seeds)
+    z_alpha, psi = float(stats.norm.isf(alpha / 2)), np.ones(s0.shape)
+    # The right side is concave in psi: from above, steps come down to the one solution.
+    for _ in range(100):
+        psi = z_alpha * np.sqrt(np.square(s0) + shuffled * psi) + z_power * np.sqrt(product.variance + growth * psi)
     chance = 2.0 ** (1 - draws) if shared_seeds else 2 / comb(2 * draws, draws)
     events = ceil(log(alpha / 2) / log(chance) - 1e-9)
     rare = float(stats.gamma.ppf(power, events)) / product.patients if decisions else 0.0
@@ -183,6 +186,20 @@ def _needed(mean: ClusteredMean, margin: float, alpha: float, z_power: float, de
         enough = np.maximum(limit, unseen) < margin
         low, high = np.where(enough, low, n), np.where(enough, n, high)
     return np.asarray(np.ceil(high * (1 - 1e-9)), dtype=np.int64)
+
+
+def _reshuffled(draws: int, shared_seeds: bool) -> float:
+    """Variance of U, under its randomisations, of an image whose decisions are 0 at one level and 1 at the other.
+
+    >>> _reshuffled(2, True), round(_reshuffled(4, True), 4), round(_reshuffled(2, False), 4)
+    (1.0, 0.1667, 0.5)
+    """
+    if shared_seeds:
+        counts, chance = outcomes_within_draws(2, (1,) * draws)
+    else:
+        counts, chance = outcomes_within_image(2, draws, draws)
+    moved = product_scale(2, draws, shared_seeds=shared_seeds) * np.square(counts[:, 1] - counts[:, 0])
+    return float(chance @ np.square(moved) - (chance @ moved) ** 2)
 
 
 def _growth(mean: ClusteredMean) -> Floats:

@@ -109,7 +109,8 @@ def assess(
     margin : float
         Largest change of the output that does not matter, in (0, 1).
     alpha : float
-        Error rate of verdicts; intervals have confidence 1 - alpha.
+        Error rate of "dependence" over all rows together, and of "equivalent" for each row by itself, so that the
+        verdict over all, which needs every row, keeps it too. Intervals have confidence 1 - alpha.
     outcome : {"decision", "probability"}
         What is tested: `value >= threshold`, or the probability itself.
     threshold : float or mapping from label to float

@@ -9,12 +9,13 @@ from citlr.audit.privacy import without_paths
 from citlr.checks import Check, Checks, failed
 from citlr.text import markdown, visible
 
+_OUTCOMES = {True: "passed", False: "**failed**", None: "**waived**"}
+
 
 def listed(checks: Iterable[Check], *, kind: str) -> list[str]:
     """Write checks as a list in Markdown, without the paths of this machine."""
     return [
-        f"- {kind} {markdown(check.name)}: {'passed' if check.passed else '**failed**'}. "
-        f"{markdown(without_paths(check.text))}"
+        f"- {kind} {markdown(check.name)}: {_OUTCOMES[check.passed]}. {markdown(without_paths(check.text))}"
         for check in checks
     ]
 

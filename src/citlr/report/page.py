@@ -217,7 +217,8 @@ def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
         ("Margin", wording.join(dict.fromkeys(numerals.margin(row.margin) for row in tests))),
         (
             "Error rate",
-            f"{numerals.margin(result.alpha)}, Holm over {len(tests)} {'test' if len(tests) == 1 else 'tests'}",
+            f"{numerals.margin(result.alpha)}: dependence by Holm over {len(tests)} "
+            f"{'test' if len(tests) == 1 else 'tests'}, equivalence of each by itself",
         ),
     )
 

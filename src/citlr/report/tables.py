@@ -58,8 +58,10 @@ def verdict(value: str) -> Cell:
     return Cell(value, order.get(value, "3"), kind="verdict")
 
 
-def mark(passed: bool) -> Cell:
-    """Make a cell that says whether a condition is met."""
+def mark(passed: bool | None) -> Cell:
+    """Make a cell that says whether a condition is met, or was waived."""
+    if passed is None:
+        return Cell("waived", "", kind="mark")
     return Cell("passed" if passed else "failed", str(int(passed)), kind="mark")
 
 

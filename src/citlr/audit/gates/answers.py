@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
 
 
+# The largest unexplained difference that "equivalent" may leave open: as many answers as the gate on agreement lets
+# redrawing turn. An interval that reaches further could not have told a marker which redrawing leaves in place.
+UNSEEN = 0.20
+
+
 class OfRow(Protocol):
     """What was measured of one label at one contrast."""
 
@@ -60,8 +65,11 @@ def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
         return Gate(name, None, limits.agreement, False, text, "model", found.label)
     moved = _largest_change(found)
     told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
-    if found.rank is not None:
+    if found.rank is None:
+        told.append("gives outputs whose ranks cannot be compared")
+    else:
         told.append(f"ranks images alike by {found.rank:.2f} (Spearman; at least {limits.agreement_rank:g})")
+    told += [found.note] if found.note else []
     told += [
         f"tells {what} with an AUROC of {after:.3f} where it was {before:.3f} "
         f"(at most {limits.agreement_auroc:g} apart)"
@@ -69,7 +77,7 @@ def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
     ]
     passed = (
         share.estimate >= limits.agreement
-        and (found.rank is None or found.rank >= limits.agreement_rank)
+        and (found.rank is not None and found.rank >= limits.agreement_rank)
         and all(abs(after - before) <= limits.agreement_auroc for before, after in moved.values())
     )
     says = "answers" if passed else "does not answer"
@@ -99,7 +107,8 @@ def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
     """Hold the differences against the verdicts.
 
     One beyond the margin fails that redrawing shows nothing of, and so does a dependence that they contradict. Where
-    they are not known, "equivalent" fails.
+    they are not known, or one of `UNSEEN` is not ruled out, "equivalent" fails: it stands beside a difference of that
+    size in at most alpha/2 of the audits.
     """
     yield from difference_gates(evidence.unexplained, evidence.rows, evidence.limits)
 
@@ -121,7 +130,10 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
             text += " Redrawing finds no effect, but whether it leaves in place what the model reads cannot be told."
         return Gate(name, None, row.margin, passed, text, "model", found.label, found.contrast)
     contradicted = _contradicted(found.difference, row)
-    passed = not contradicted and (not found.beyond or row.verdict == "dependence")
+    reach, most = max(-found.rest.low, found.rest.high), max(UNSEEN, row.margin)
+    # Written so that a bound that is not a number fails.
+    open_still = row.verdict == "equivalent" and not reach < most
+    passed = not contradicted and not open_still and (not found.beyond or row.verdict == "dependence")
     among = f" {found.where}" if found.where and found.where not in (LOST, FINER) else ""
     difference = (
         f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
@@ -131,7 +143,7 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
         + ("" if found.finer is None else f"; {_points(found.finer)} of them rest on detail finer than its pixels")
     )
     if passed:
-        text = f"On '{found.label}' {difference}."
+        text = f"On '{found.label}' {difference}. More than {100 * reach:.1f} points unexplained are ruled out."
         if row.verdict == "dependence":
             text += " A dependence is found: what redrawing leaves is shown, and forbids no such verdict."
     elif contradicted:
@@ -139,6 +151,13 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
             f"Redrawing shows an effect on '{found.label}' that recorded '{first}' and '{second}' do not: {difference}."
             " Either the generator invents it, or something that is not recorded cancels it in these patients: train "
             "on more images, or record what else differs between the groups as a covariate."
+        )
+    elif open_still and not found.beyond:
+        text = (
+            f"Up to {100 * reach:.1f} points between '{first}' and '{second}' may go unexplained on '{found.label}', "
+            f'and "equivalent" needs fewer than {100 * most:g} to be left open: {difference}. Redrawing finds no '
+            "effect, but whether it leaves in place what the model reads cannot be told: test more patients of the "
+            "rarer level."
         )
     else:
         text = (

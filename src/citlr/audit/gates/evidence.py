@@ -18,6 +18,7 @@ class Evidence:
     """What was measured before the gates; a study without a model has the images only.
 
     - `faithfulness`, `carried`: Of the redrawn images; what they carry at the size that the model reads.
+    - `tossable`: Whether a coin can be redrawn; not of images that somebody else has drawn.
     - `retrainable`: Whether the generator can be trained again, on fewer images.
     - `responses`, `cohort`, `rows`: Of the model: its outputs, whose they are, and the tests before any gate.
     - `agreement`, `unexplained`, `put_back`: What it makes of null interventions, of recorded levels, and of
@@ -29,6 +30,7 @@ class Evidence:
     carried: Carried
     controls: Controls = field(default_factory=lambda: Controls(None, (), None))
     coin_passed: bool = False
+    tossable: bool = True
     retrainable: bool = True
     responses: Responses | None = None
     cohort: Cohort | None = None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
+from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.curve import foretell
-from citlr.audit.results.records import Gate
+from citlr.audit.results.records import Gate, Placebo
+from citlr.invariance.records import TestRow
 
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 # What a failed gate tells its reader to do next.
 MORE_TO_READ = "More training images of every level would let a probe read it."
 MEASURE_AGAIN = "Measure the quality again with this model (`citlr generate --force`)."
+TOSS = "Leave controls.placebo_images out, or use more test images."
 TRAIN_LONGER = "Train the generator longer, or on more images."
 HOLD_IT = "Name it in `generator.hold`, that it is kept as observed."
 KEEP_IT = "Redraw the images with it kept as observed."
@@ -36,15 +40,31 @@ def gate_composition(evidence: Evidence) -> Iterator[Gate]:
 
 
 def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
-    """Hold the smallest share of the attribute that is carried against its limit."""
+    """Hold the smallest share of the attribute that is carried against its limit, and the largest against its inverse.
+
+    Images that surely carry more than a real one of the level show a larger effect than there is.
+    """
     carried, limit = evidence.carried, evidence.limits.effectiveness
-    if not carried.shares:
+    levels = evidence.responses.levels if evidence.responses is not None else ()
+    absent = [level for level in levels if carried.shares and level not in carried.shares]
+    absent += [level for level, share in carried.shares.items() if not isfinite(share.estimate)]
+    if absent or not carried.shares:
         looked = any(one.size == carried.size for one in evidence.faithfulness.carried)
-        text = f"What share of the attribute the redrawn images carry is unknown. {carried.note} "
+        where = f" under '{absent[0]}'" if absent else ""
+        text = f"What share of the attribute the redrawn images carry{where} is unknown. {carried.note} "
         text += MORE_TO_READ if looked else MEASURE_AGAIN
         yield Gate("effectiveness", None, limit, False, text, "generator")
         return
     level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
+    most, largest = max(carried.shares.items(), key=lambda item: item[1].low)
+    if share.estimate >= limit and largest.low * limit > 1:
+        text = (
+            f"Images redrawn as '{most}' carry {largest.estimate:.1%} [{largest.low:.1%}, {largest.high:.1%}] of what "
+            f"a probe reads of real ones at {carried.size} pixels, surely more than {1 / limit:.0%}: they exaggerate "
+            "it, and would show a larger effect than there is. Use less guidance."
+        )
+        yield Gate("effectiveness", largest.estimate, 1 / limit, False, text, "generator")
+        return
     which = "for a difference that was asked for, redrawn images" if carried.slope else f"images redrawn as '{level}'"
     text = (
         f"At {carried.size} pixels, the size that the model reads, {which} carry {share.estimate:.1%} "
@@ -90,15 +110,33 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
 
 
 def gate_placebo(evidence: Evidence) -> Iterator[Gate]:
-    """Hold the coin against its own audit's verdict."""
-    if evidence.limits.placebo:
+    """Hold the coin against its own audit's verdict, and what it could have shown against every dependence."""
+    if evidence.limits.placebo and evidence.tossable:
         placebo = evidence.controls.placebo
         shown = "shows no dependence" if evidence.coin_passed else "shows a dependence, where there is none"
         said = "was not made" if placebo is None else f"{shown} (p = {placebo.pvalue:.3g})"
         pvalue = None if placebo is None else placebo.pvalue
         if placebo is None:
-            more = " Leave controls.placebo_images out, or above 0."
+            more = f" {TOSS}"
         else:
             more = "" if evidence.coin_passed else f" The generator invents differences. {TRAIN_LONGER}"
         text = f"The audit of a fair coin {said}.{more}"
         yield Gate("placebo", pvalue, None, evidence.coin_passed, text, "generator")
+        if placebo is not None:
+            yield from _coins_that_show_less(placebo, evidence.rows)
+
+
+def _coins_that_show_less(placebo: Placebo, rows: Sequence[TestRow]) -> Iterator[Gate]:
+    """Fail every dependence that is too small for the coin to have shown it (80 % power), were it the generator's."""
+    found = inf if placebo.detectable is None else placebo.detectable
+    claimed = [row for row in rows if row.verdict == "dependence"]
+    for _, row, which in with_rows(claimed, rows):
+        most = max(row.psi.high, row.mean_effect.high, -row.mean_effect.low)
+        if not found <= most:
+            text = (
+                f"The coin's {placebo.n_images} images show a psi of {found:.3g} or more with 80 % power, and the "
+                f"effects on '{row.label}' are {most:.3g} at most: had the generator invented them, the coin would not "
+                f"have told. {TOSS}"
+            )
+            name = f"placebo on {row.label}{which}"
+            yield Gate(name, found, most, False, text, "generator", row.label, row.contrast)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from citlr.audit.gates.answers import gate_agreement, gate_unexplained
 from citlr.audit.gates.draws import gate_draws
 from citlr.audit.gates.images import gate_composition, gate_drift, gate_effectiveness, gate_placebo
 from citlr.audit.gates.put_back import gate_put_back
-from citlr.audit.results.records import Gate
+from citlr.audit.results.records import About, Gate
 from citlr.checks import failed
 from citlr.invariance.records import TestRow
 
@@ -30,8 +30,39 @@ GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
 
 
 def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
-    """Hold what was measured against every limit."""
-    return tuple(gate for each in GATES for gate in each(evidence))
+    """Hold what was measured against every limit; a gate that a limit waives is there, and has not passed."""
+    gates = [gate for each in GATES for gate in each(evidence)]
+    for name, key, about in _waived(evidence):
+        found = [gate for gate in gates if gate.name.startswith(name)]
+        why = f"Waived: with `gates.{key}` nothing can fail."
+        gates = [
+            replace(gate, passed=None, text=f"{why} {gate.text}") if gate in found and gate.passed else gate
+            for gate in gates
+        ]
+        if not found:
+            gates.append(Gate(name, None, None, None, why, about))
+    return tuple(gates)
+
+
+def _waived(evidence: Evidence) -> Iterator[tuple[str, str, About]]:
+    """Name the gates that no image and no model can fail at these limits, and the key and value that say so."""
+    limits, tested = evidence.limits, bool(evidence.rows)
+    if limits.composition >= 1:
+        yield "composition", f"composition: {limits.composition:g}", "generator"
+    if limits.effectiveness == 0:
+        yield "effectiveness", "effectiveness: 0", "generator"
+    if limits.drift == 1 and (evidence.faithfulness.quality.drift or evidence.faithfulness.quality.off_target):
+        yield "drift", "drift: 1", "generator"
+    if tested and evidence.tossable and not limits.placebo:
+        yield "placebo", "placebo: false", "generator"
+    if tested and not limits.agreement:
+        yield "agreement", "agreement: 0", "model"
+    if tested and not limits.unexplained:
+        yield "unexplained difference", "unexplained: false", "model"
+    if tested and not limits.put_back and evidence.put_back:
+        yield "put back", "put_back: false", "generator"
+    if tested and not limits.draws:
+        yield "independent draws", "draws: false", "generator"
 
 
 def withhold(rows: tuple[TestRow, ...], gates: tuple[Gate, ...]) -> tuple[TestRow, ...]:

@@ -55,8 +55,7 @@ def _of_label(
     mean = clustered_mean(same[:, None], Clusters.of(patients))
     share = wilson_interval(mean, alpha=settings.alpha)
     decisions = Estimate(*(float(part[0]) for part in (share.estimate, share.low, share.high)))
-    ranks = [_rank(before, after[:, draw]) for draw in range(after.shape[1])]
-    rank = None if any(one is None for one in ranks) else float(np.mean([one for one in ranks if one is not None]))
+    rank = float(np.mean([_rank(before, after[:, draw]) for draw in range(after.shape[1])]))
     attribute = {
         level: found
         for level in dict.fromkeys(sorted(recorded.tolist()))
@@ -66,15 +65,16 @@ def _of_label(
     if truth is not None:
         given = ~np.isnan(truth)
         of_label = _aurocs(truth[given] == 1, before[given], after[given])
-    note = "" if rank is not None else "the outputs are the same everywhere, on one side at least: they have no ranks"
+    flat = [side for side, of in (("the originals", before), ("images redrawn as they are", after)) if np.ptp(of) == 0]
+    note = f"{' and '.join(flat)} all get one and the same output" if flat else ""
     return Agreement(label, len(before), len(np.unique(patients)), decisions, rank, attribute, of_label, note)
 
 
-def _rank(a: Floats, b: Floats) -> float | None:
-    """Rank correlation; 1 where both are the same everywhere, None where only one is."""
+def _rank(a: Floats, b: Floats) -> float:
+    """Rank correlation; 1 where both are the same everywhere, 0 where only one is: that says nothing of the other."""
     flat = (np.ptp(a) == 0, np.ptp(b) == 0)
     if any(flat):
-        return 1.0 if all(flat) else None
+        return float(all(flat))
     return float(stats.spearmanr(a, b).statistic)
 
 

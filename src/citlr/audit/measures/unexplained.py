@@ -44,8 +44,6 @@ from citlr.invariance.responses import Responses
 from citlr.randomness import hashed_seed
 
 Floats = npt.NDArray[np.float64]
-# Half of an interval's width beyond which it excludes too little to be an answer.
-WIDEST = 0.5
 # What of the difference null interventions lose, among the parts that it is looked for in.
 LOST = "on images redrawn under their own level"
 FINER = "in what is finer than the generator's pixels"
@@ -170,9 +168,6 @@ def _judge(
             parts[where] = truth == value
     whole, lost = compared.difference(residual, parts[""]), compared.difference(taken[LOST], parts[""])
     difference = _interval(whole, compared.patients, alpha)
-    if difference.high - difference.low > 2 * WIDEST:
-        why = f"too few are left to compare to tell a difference of {WIDEST:.0%} of all outputs"
-        return Unexplained(label, compared.contrast, None, None, False, note=why)
     looked = [(where, compared.difference(residual, chosen), alpha / len(parts)) for where, chosen in parts.items()]
     looked.append((LOST, lost, alpha))
     finer = taken.get(FINER)

@@ -62,12 +62,12 @@ class Gate(Check):
     """A check that has to be passed before a verdict may be given.
 
     `about` says whose shortcoming a failure is: the images of the generator, what the model makes of them, or who is in
-    the cohort. `label` and `contrast` say which rows it is for; without them it is for all.
+    the cohort. `label` and `contrast` say which rows it is for; without them it is for all. `passed` is None where
+    the gate was waived.
     """
 
     # As audit.json has it.
     limit: Annotated[float | None, Field(alias="threshold")]
-    passed: bool
     about: About
     label: str | None = None
     contrast: tuple[str, str] | None = None
@@ -103,10 +103,10 @@ class CurvePoint:
 class Agreement:
     """What the model answers on null interventions beside what it answers on the images as they came, for one label.
 
-    `decisions` is the share of equal decisions, `rank` the rank correlation (Spearman) of the outputs, None where one
-    side is the same everywhere. The AUROCs are read off the outputs, on the originals and on the null interventions: of
-    the attribute (per level, against the others) and of the label itself; None where one outcome is absent. `note` says
-    what is not known.
+    `decisions` is the share of equal decisions, `rank` the rank correlation (Spearman) of the outputs: 1 where both
+    sides are the same everywhere, 0 where only one is. The AUROCs are read off the outputs, on the originals and on the
+    null interventions: of the attribute (per level, against the others) and of the label itself; None where one outcome
+    is absent. `note` says what is not known, and which side is the same everywhere.
     """
 
     label: str
@@ -208,7 +208,8 @@ class Regeneration:
 class PlantedBias:
     """The audit of the model with `strength` times an attribute detector added to its logit.
 
-    `power` is the share of patient-level bootstrap samples in which the planted bias is found.
+    `detected`: Whether the verdict on the model with it is "dependence", before any gate. `power` is the share of
+    patient-level bootstrap samples in which it is, where the model depends on nothing but the planted bias.
     """
 
     label: str

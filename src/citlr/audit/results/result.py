@@ -136,8 +136,13 @@ class AuditResult:
 
     @property
     def gates_passed(self) -> bool:
-        """Whether every gate was passed."""
-        return not failed(self.quality.gates)
+        """Whether every gate was passed, and none was waived."""
+        return all(gate.passed for gate in self.quality.gates)
+
+    @property
+    def waived(self) -> tuple[str, ...]:
+        """The names of the gates that were waived."""
+        return tuple(gate.name for gate in self.quality.gates if gate.passed is None)
 
     def threshold(self, label: str) -> float | None:
         """Return the operating point of a label's decisions, where it is recorded."""
@@ -175,13 +180,14 @@ class AuditResult:
 
     def __repr__(self) -> str:
         """Say the verdicts, in a few lines; `print` says why, and `to_frame()` has the numbers."""
-        gates = len(failed(self.quality.gates))
+        gates, waived = len(failed(self.quality.gates)), len(self.waived)
         lines = [
             f"AuditResult of {self.model}: {self.verdict}",
             f"  {count_verdicts(self.tests)}",
             *(f"  {row.label}, {row.contrast[1]} - {row.contrast[0]}: {row.verdict}" for row in self.tests[:_MOST]),
             *([f"  and {len(self.tests) - _MOST} more"] if len(self.tests) > _MOST else []),
-            f"  gates: {len(self.quality.gates) - gates} passed, {gates} failed",
+            f"  gates: {len(self.quality.gates) - gates - waived} passed, {gates} failed"
+            + (f", {waived} waived" if waived else ""),
         ]
         return visible("\n".join(lines))
 
@@ -196,6 +202,7 @@ class AuditResult:
         shown = [name for name in _SHOWN if name in frame]
         sentences += [largest_change(curve) for curve in self.dose_response if curve.outcome == self.tests[0].outcome]
         table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        sentences += [f"Gates that were waived: {', '.join(self.waived)}."] if self.waived else []
         sentences += [self.condition] if self.condition else []
         return visible("\n".join([f"{self.model}: {self.verdict}", *sentences, "", table]))
 

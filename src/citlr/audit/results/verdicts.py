@@ -103,11 +103,12 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     rows = schema_rows(assessment)
     agreement, unexplained = _of_the_model(inputs, responses)
     evidence = Evidence(
-        limits=config.gates.model_copy(update={"placebo": config.gates.placebo and not on_disk}),
+        limits=config.gates,
         faithfulness=inputs.faithfulness,
         carried=carried,
         controls=controls,
         coin_passed=coin_passed,
+        tossable=not on_disk,
         retrainable=isinstance(counterfactuals.generator, LearntGenerator),
         responses=responses,
         cohort=inputs.test,

@@ -16,7 +16,7 @@ def planted_table(result: AuditResult) -> Table:
         Column("Label"),
         Column("Strength", "number", "added to the logit"),
         Column("Found", "mark"),
-        Column("Power", "number", "share of bootstrap samples in which it is found"),
+        Column("Power", "number", "samples without any other effect that are called dependent"),
         Column("psi", "number"),
         Column("p", "number"),
     ]

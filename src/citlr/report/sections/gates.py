@@ -28,8 +28,8 @@ def gates_table(result: AuditResult) -> Table:
             tables.text(gate.name),
             tables.text(gate.about),
             tables.mark(gate.passed),
-            tables.number(gate.value, show, f"not measured: {gate.text}"),
-            tables.number(gate.limit, show, undecided),
+            tables.number(gate.value, show, gate.text if gate.passed is None else f"not measured: {gate.text}"),
+            tables.number(gate.limit, show, gate.text if gate.passed is None else undecided),
             tables.text(gate.text),
         ]
         for gate in result.quality.gates

@@ -223,7 +223,7 @@ def _notes(study: ImagingStudy, results: Results, gates: Sequence[Any]) -> list[
             f"Spearman correlation of -log10 p with the true psi over {whole['log10_citlr']['models']} rows: "
             f"{', '.join(said)}."
         )
-    missed = [gate.text for gate in gates if not gate.passed and gate.name != "placebo"]
+    missed = [gate.text for gate in gates if gate.passed is False and gate.name != "placebo"]
     notes += [f"The generator misses a gate, so no verdict is given: {text}" for text in missed]
     random = sorted(row["arch"] for row in results.trained if row["start_kind"] == "random")
     if random:

@@ -259,7 +259,7 @@ def _estimates(result: AuditResult, contrast: tuple[str, str]) -> dict[str, Any]
         "difference": None if difference is None else [difference.estimate, difference.low, difference.high],
         "beyond": unexplained.beyond,
         "verdict": result.verdict,
-        "failed_gates": [gate.name for gate in result.quality.gates if not gate.passed],
+        "failed_gates": [gate.name for gate in result.quality.gates if gate.passed is False],
     }
 
 
