@@ -103,8 +103,8 @@ def fit_nuisances(
 ) -> Nuisances:
     """Cross-fit everything that the tests need, once.
 
-    A propensity that is not known is fitted on Z and on what Z tells of the outputs, as a misfit does harm where the two
-    go together; outputs without noise teach more of such a direction than levels do.
+    A propensity that is not known is fitted on Z and on what Z tells of the outputs, as a misfit does harm where the
+    two go together; outputs without noise teach more of such a direction than levels do.
 
     - `propensity` (n,): Known `P(A = a' | Z, A in contrast)`; cross-fitted without it, and the distilled test is then
       only approximate.

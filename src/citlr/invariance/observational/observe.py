@@ -74,8 +74,8 @@ def observe(
     -------
     Observed
         Print it, `to_frame()`, `to_dict()`. The verdict is "dependence" or "inconclusive", and never "equivalent". It
-        is "inconclusive" as well where Z says the level almost surely, so that nobody is left to compare, and where what
-        Z says of prediction or level is not learnt well enough to tell a dependence from a misfit.
+        is "inconclusive" as well where Z says the level almost surely, so that nobody is left to compare, and where
+        what Z says of prediction or level is not learnt well enough to tell a dependence from a misfit.
 
     Raises
     ------

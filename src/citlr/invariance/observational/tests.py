@@ -32,8 +32,8 @@ REACH = 4.0
 # Level at which A that Z still foretells withholds the verdict.
 FORETOLD = 0.05
 LIMIT = (
-    "estimated, so the test is approximate and its size holds only as far as curves and products of Z can be learnt from "
-    "these images"
+    "estimated, so the test is approximate and its size holds only as far as curves and products of Z can be learnt "
+    "from these images"
 )
 Source = Literal["known", "estimated"]
 
@@ -55,8 +55,8 @@ def distilled_crt(
     redraws `A ~ p(A|Z)`; `mhat` never saw A, so the test is exact, at any size, where p is known.
 
     Where p is estimated, outputs without noise leave an e that is mostly misfit, and misfits of `mhat` and p that go
-    together pass for a dependence. So `mhat` is extrapolated: by up to `REACH` times what it changed by from half of the
-    images to all. The p-value is the largest on that way (`extrapolated`); a dependence stays, a misfit shrinks.
+    together pass for a dependence. So `mhat` is extrapolated: by up to `REACH` times what it changed by from half of
+    the images to all. The p-value is the largest on that way (`extrapolated`); a dependence stays, a misfit shrinks.
 
     - `kernels`: "constant", "linear", "rbf" (of the median distance): which effects to look for.
     - `combine`: The largest kernel, or their sum. Over 800 paired data sets of 500 the maximum found a uniform shift of
@@ -109,8 +109,8 @@ def gcm(data: Observations, fits: Nuisances, *, alpha: float = 0.05) -> Observat
 
     `T = sqrt(G) mean(R) / sd(R)` with `R = sum_i e_i (A_i - p(Z_i))` over a patient's images, against t with G - 1
     degrees of freedom. It sees effects that do not average out; a zero-mean effect escapes it. `effect` is the
-    coefficient of A in the partially linear model. Where p is estimated, interval and p-value hold for every extrapolation
-    of the fit, as in `distilled_crt`.
+    coefficient of A in the partially linear model. Where p is estimated, interval and p-value hold for every
+    extrapolation of the fit, as in `distilled_crt`.
 
     >>> rng = np.random.default_rng(0)
     >>> z, a = rng.normal(size=(300, 4)), np.where(rng.random(300) < 0.5, "f", "m")
@@ -225,14 +225,14 @@ def _withheld(found: ObservationalAssessment, alpha: float) -> str:
         )
     if found.foretold < FORETOLD:
         return (
-            f"trees that had no part in it still foretell from Z who has the level (p = {found.foretold:.2g}), so p(A|Z) "
-            "is not fitted well enough to tell a dependence from a misfit"
+            f"trees that had no part in it still foretell from Z who has the level (p = {found.foretold:.2g}), so "
+            "p(A|Z) is not fitted well enough to tell a dependence from a misfit"
         )
     if main.pvalue_fitted < alpha <= main.pvalue:
         return (
-            f"as fitted p is {main.pvalue_fitted:.2g}, but not if the fit of the predictions goes on as it did from half "
-            "of the images to all: what Z says of them is not learnt yet, and a misfit would look the same; more images "
-            "would tell"
+            f"as fitted p is {main.pvalue_fitted:.2g}, but not if the fit of the predictions goes on as it did from "
+            "half of the images to all: what Z says of them is not learnt yet, and a misfit would look the same; more "
+            "images would tell"
         )
     return ""
 
