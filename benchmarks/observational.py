@@ -43,10 +43,19 @@ def layers(z: Floats) -> Floats:
     return np.asarray((h - h.mean()) / h.std())
 
 
+def deep(z: Floats) -> Floats:
+    """Give the score of a network of three layers (tanh) with fixed weights."""
+    rng = np.random.default_rng(5)
+    h = np.tanh(z @ rng.normal(size=(z.shape[1], 16)) / 4)
+    h = np.tanh(h @ rng.normal(size=(16, 8)) / 2) @ rng.normal(size=8)
+    return np.asarray((h - h.mean()) / h.std())
+
+
 # Score of Z (n, d) that output and level go with, and the slopes by which they do; in "mixed" a line moves the output,
 # too.
 WORLDS: dict[str, tuple[Callable[[Floats], Floats], float, float]] = {
     "net": (layers, 1, 1.5),
+    "deep": (deep, 1, 1.5),
     "product": (lambda z: z[:, 0] * z[:, 1], 0.7, 1),
     "square": (lambda z: z[:, 0] ** 2 - 1, 0.7, 1),
     "linear": (lambda z: z[:, 0], 1, 1),

@@ -33,18 +33,28 @@ def test_what_goes_with_z_by_curves_and_products_is_no_dependence() -> None:
     assert max(said) > 0.05  # both are by chance in 1 of 400; with lines and small trees alone both were at the floor
 
 
-def test_a_fit_that_still_gains_carries_no_verdict() -> None:
-    """A residual that is all misfit is significant as fitted; on the way on that the fit took, it is not."""
+def test_what_could_all_be_misfit_carries_no_verdict() -> None:
+    """A residual that goes with the level no more than what was learnt does is significant as fitted only."""
     data = hump(1, 0.0)
     fits = fit_nuisances(data, np.full(250, 0.5))
-    away = fits.assignment.a - 0.5
-    misfit = away / np.abs(away).max() + 0.1 * np.random.default_rng(0).normal(size=250)
-    unfinished = replace(fits, residual=0.1 * misfit, gain=0.05 * misfit)
-    learnt = replace(unfinished, gain=0.001 * misfit)
-    assert distilled_crt(data, unfinished, redraws=99).pvalue > 0.05
-    assert distilled_crt(data, unfinished, redraws=99).pvalue_fitted <= 0.05
-    assert gcm(data, unfinished).low < 0 < gcm(data, unfinished).high
-    assert distilled_crt(data, learnt, redraws=99).pvalue <= 0.05
+    left = 0.3 * np.random.default_rng(0).normal(size=250)
+    level = (np.random.default_rng(1).random(250) < logistic(3 * left)).astype(float)
+    unlearnt = replace(fits, residual=left, assignment=replace(fits.assignment, a=level))
+    allowed = replace(unlearnt, slope=3.0)
+    assert distilled_crt(data, unlearnt, redraws=99).pvalue <= 0.05
+    assert distilled_crt(data, allowed, redraws=99).pvalue > 0.05
+    assert distilled_crt(data, allowed, redraws=99).pvalue_fitted <= 0.05
+    assert gcm(data, allowed).low < 0 < gcm(data, allowed).high
+    assert distilled_crt(data, replace(unlearnt, slope=0.3), redraws=99).pvalue <= 0.05
+
+
+def test_the_slope_is_that_of_what_lines_miss() -> None:
+    bent, straight = fit_nuisances(hump(2, 0.0)), np.random.default_rng(6)
+    assert 0.5 < bent.slope < 10
+    z = straight.normal(size=(250, 3))
+    level = np.where(straight.random(250) < logistic(z[:, 0]), "m", "f")
+    noisy = (straight.random(250) < logistic(z[:, 0])).astype(float)
+    assert fit_nuisances(Observations.of(z, level, noisy)).slope == 0
 
 
 def test_a_level_that_others_foretell_is_withheld_with_its_reason() -> None:
@@ -61,7 +71,7 @@ def test_a_level_that_others_foretell_is_withheld_with_its_reason() -> None:
     assert "still foretell from Z who has the level" in withheld.reason
     assert withheld.tests[2].rms_low == 0
     fitted = replace(found.tests[0], pvalue=0.2, pvalue_fitted=0.01)
-    assert "not learnt yet" in judge(replace(found, tests=(fitted, *found.tests[1:])), 0.2, 0.05).reason
+    assert "a null would look the same" in judge(replace(found, tests=(fitted, *found.tests[1:])), 0.2, 0.05).reason
 
 
 def test_few_redraws_and_many_pairs_leave_room_for_a_verdict() -> None:

@@ -174,16 +174,6 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def cross_fit_halves(z: Floats, y: Floats, folds: Integers, half: Integers, learner: Any) -> Floats:
-    """Cross-fit on either half (0 or 1) of the images outside the fold, and give the mean of the two predictions.
-
-    Shapes: `z` (n, d), `y`, `folds`, `half` (n,).
-    """
-    with few_threads(y.size):
-        both = [_out_of_fold(z, y, folds, learner, "predict", used=half == k) for k in (0, 1)]
-    return np.asarray(np.mean(both, axis=0))
-
-
 def _fitted(learner: Any, z: Floats, target: Floats) -> Any:
     """Fit a clone; a kernel has no more features than there are images, which is no news."""
     with warnings.catch_warnings():
@@ -191,15 +181,12 @@ def _fitted(learner: Any, z: Floats, target: Floats) -> Any:
         return clone(learner).fit(z, target)
 
 
-def _out_of_fold(
-    z: Floats, target: Floats, folds: Integers, learner: Any, method: str, used: NDArray[np.bool_] | None = None
-) -> Floats:
-    """Predict each fold by a clone of `learner` fitted on the others, or on those of them that are `used`."""
+def _out_of_fold(z: Floats, target: Floats, folds: Integers, learner: Any, method: str) -> Floats:
+    """Predict each fold by a clone of `learner` fitted on the others."""
     out = np.empty(target.size)
     for fold in np.unique(folds):
         test = folds == fold
-        train = ~test if used is None else ~test & used
-        model = _fitted(learner, z[train], target[train])
+        model = _fitted(learner, z[~test], target[~test])
         if method == "predict":
             out[test] = model.predict(z[test])
         else:

@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.special import expit, logit
 from sklearn.ensemble import ExtraTreesRegressor
 
 from citlr.errors import InputError
 from citlr.invariance.observational.learners import (
+    PROPENSITY_FLOOR,
     Learners,
-    cross_fit_halves,
     cross_fit_mean,
     cross_fit_propensity,
     embedding_outcome,
@@ -52,14 +53,14 @@ class Nuisances:
 
     - `residual` (n,): `e = Yhat - mhat(Z)`; fitted without the attribute, so that redrawing the attribute leaves it as
       it is.
-    - `gain` (n,): What `mhat` changed by from half of the images to all; none where the propensity is known.
+    - `slope`: By how much the logit of the level goes with what is hard to learn of the outputs; 0 where p is known.
     - `foretold`: p of whether trees that had no part in the fit still foretell `A - p` from Z; 1 where p is known.
     """
 
     residual: Floats
     assignment: Assignment
     learner: str
-    gain: Floats | None = None
+    slope: float = 0.0
     foretold: float = 1.0
 
 
@@ -124,9 +125,37 @@ def fit_nuisances(
     seen = replace(data, z=np.column_stack([data.z, fit.values]))
     classifiers = embedding_propensity(seed) if treatment is None else treatment
     assignment = assign(seen, None, folds=folds, learners=classifiers, seed=seed)
-    half = patient_folds(data.cluster, 2, rng)
-    gain = fit.values - cross_fit_halves(data.z, data.y, fold, half, chosen[fit.chosen])
-    return Nuisances(data.y - fit.values, assignment, fit.chosen, gain, _foretold(seen, assignment, seed))
+    slope, foretold = _slope(data, fit.values, fold, seed), _foretold(seen, assignment, seed)
+    return Nuisances(data.y - fit.values, assignment, fit.chosen, slope, foretold)
+
+
+def misfit(fits: Nuisances, share: float) -> Assignment:
+    """Give the assignment if a `share` of the residual were misfit that the level goes with as with what was learnt."""
+    given = fits.assignment
+    if not fits.slope or not share:
+        return given
+    left = _of_units(fits.residual[:, None], given.unit)[:, 0]
+    p = expit(logit(given.p) + share * fits.slope * left)
+    return replace(given, p=np.clip(p, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR))
+
+
+def _slope(data: Observations, fitted: Floats, folds: Integers, seed: int) -> float:
+    """Estimate by how much the level's logit goes with what lines miss of the outputs and `fitted` has learnt.
+
+    The upper 95 % bound of its size, and 0 where it is not significant.
+    """
+    lines = cross_fit_mean(data.z, data.y, folds, {"ridge": outcome_learners(seed)["ridge"]}).values
+    linear = {name: one for name, one in propensity_learners(seed).items() if name != "boosting"}
+    known = assign(data, None, learners=linear, seed=seed)
+    hard, missed = _of_units(np.column_stack([fitted - lines, data.y - lines]), known.unit).T
+    cluster = data.cluster[np.unique(known.unit, return_index=True)[1]]
+    sums = np.bincount(cluster, weights=(known.a - known.p) * hard)
+    error, load = sqrt(sums.size) * float(sums.std(ddof=1)), float(hard @ missed)
+    total = abs(float(sums.sum()))
+    if load <= 0 or total < stats.norm.isf(0.025) * error:
+        return 0.0
+    size = (total + stats.norm.isf(0.05) * error) / load / float(np.mean(known.p * (1 - known.p)))
+    return float(np.copysign(size, sums.sum()))
 
 
 def _of_units(z: Floats, unit: Integers) -> Floats:

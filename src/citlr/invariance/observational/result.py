@@ -24,7 +24,7 @@ class ObservationalResult:
       "rms_lower_bound".
     - `rms_low`: Lower confidence bound of the root mean square effect `sqrt(E[(g(a',Z) - g(a,Z))^2])`; NaN for the
       other tests.
-    - `pvalue_fitted`: Of the distilled test, as fitted; `pvalue` is the largest as the fit is extrapolated.
+    - `pvalue_fitted`: Of the distilled test, as fitted; `pvalue` is the largest over shares of misfit.
     - `n_images`, `n_patients`: Images and patients at the two levels.
     - `propensity`: Whether `p(A|Z)` was given. Only then is the distilled test exact.
     - `learners`: What estimated `E[Yhat|Z]` and `p(A|Z)`.

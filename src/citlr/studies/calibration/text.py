@@ -45,7 +45,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         '"Known" means that p(A|Z) was given: the distilled test (dCRT) is then exact. "Estimated" means that it was '
         "cross-fitted: no test of conditional independence can hold its size for every such world. These rows are of "
         "two worlds with noise in the decisions and a level that goes with Z by a line, measured before kernels and "
-        "extrapolation were there. [Embeddings](embeddings.md) has worlds of outputs without noise, where size was "
+        "shares of misfit were there. [Embeddings](embeddings.md) has worlds of outputs without noise, where size was "
         "lost.",
     ),
     (
