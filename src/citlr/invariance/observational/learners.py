@@ -1,7 +1,12 @@
-"""Nuisance learners: what `E[Yhat|Z]` and `p(A|Z)` are estimated with, cross-fitted on patient folds."""
+"""Nuisance learners: what `E[Yhat|Z]` and `p(A|Z)` are estimated with, cross-fitted on patient folds.
+
+Outputs of a network have no noise given the image: what is left of them given Z is mostly what the learner missed. So
+embeddings get learners of curves and products as well, and both sides are chosen by their cross-validated loss.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -25,6 +31,8 @@ Integers = NDArray[np.intp]
 Learners = Mapping[str, Any]
 # A probability of exactly 0 or 1 would say that a redraw is impossible.
 PROPENSITY_FLOOR = 0.01
+_COMPONENTS = 300  # of a kernel
+_RIDGE = np.logspace(-5, 5, 11)
 _SMALL = 20_000  # rows; below it, waking threads costs more than they do: 100 times more on a busy machine
 
 
@@ -55,6 +63,32 @@ def propensity_learners(seed: int = 0) -> dict[str, Any]:
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False, random_state=seed
     )
     return learners
+
+
+def embedding_outcome(seed: int = 0) -> dict[str, Any]:
+    """Return `outcome_learners` with kernel ridge regression: products of two numbers of Z, and smooth curves."""
+    kernels = {name: make_pipeline(StandardScaler(), kernel, RidgeCV(_RIDGE)) for name, kernel in _kernels(seed)}
+    return outcome_learners(seed) | kernels
+
+
+def embedding_propensity(seed: int = 0) -> dict[str, Any]:
+    """Return `propensity_learners` with kernel logistic regression at three strengths.
+
+    >>> len(embedding_propensity()) - len(propensity_learners())
+    6
+    """
+    learners = propensity_learners(seed)
+    for name, kernel in _kernels(seed):
+        for strength in (1, 10, 100):
+            model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=200)
+            learners[f"{name} C={strength}"] = make_pipeline(StandardScaler(), clone(kernel), model)
+    return learners
+
+
+def _kernels(seed: int) -> tuple[tuple[str, Nystroem], ...]:
+    """Give the kernels through features of at most 300 images, so that cost grows with n, not with its cube."""
+    of_pairs = Nystroem(kernel="poly", degree=2, coef0=1, n_components=_COMPONENTS, random_state=seed)
+    return ("products", of_pairs), ("curves", Nystroem(n_components=_COMPONENTS, random_state=seed))
 
 
 @dataclass(frozen=True)
@@ -108,7 +142,7 @@ def fit_best(learners: Learners, z: Floats, y: Floats, folds: Integers, *, proba
     cross_fit = cross_fit_propensity if probability else cross_fit_mean
     chosen = next(iter(learners)) if len(learners) == 1 else cross_fit(z, y, folds, learners).chosen
     with few_threads(y.size):
-        model = clone(learners[chosen]).fit(z, y)
+        model = _fitted(learners[chosen], z, y)
     if not probability:
         return model.predict
     classes = list(model.classes_)
@@ -140,12 +174,19 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def _fitted(learner: Any, z: Floats, target: Floats) -> Any:
+    """Fit a clone; a kernel has no more features than there are images, which is no news."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_components > n_samples")
+        return clone(learner).fit(z, target)
+
+
 def _out_of_fold(z: Floats, target: Floats, folds: Integers, learner: Any, method: str) -> Floats:
     """Predict each fold by a clone of `learner` fitted on the others."""
     out = np.empty(target.size)
     for fold in np.unique(folds):
         test = folds == fold
-        model = clone(learner).fit(z[~test], target[~test])
+        model = _fitted(learner, z[~test], target[~test])
         if method == "predict":
             out[test] = model.predict(z[test])
         else:

@@ -14,15 +14,17 @@ from citlr.errors import InputError
 from citlr.invariance.observational.learners import (
     Learners,
     cross_fit_mean,
+    embedding_outcome,
+    embedding_propensity,
     fit_best,
     outcome_learners,
-    propensity_learners,
 )
 from citlr.invariance.observational.nuisances import assign
 from citlr.invariance.observational.observations import Observations, patient_folds
 
 Floats = NDArray[np.float64]
 _BLOCKS = 3
+FEWEST_PATIENTS = 10 * _BLOCKS
 _FOLDS = 5  # inside a training block
 
 
@@ -51,12 +53,15 @@ def sequential_bound(
 
     Shapes: `propensity` (n,).
     """
-    if data.n_patients < 10 * _BLOCKS:
-        raise InputError(f"The lower bound needs {10 * _BLOCKS} patients, found {data.n_patients}.")
+    if data.n_patients < FEWEST_PATIENTS:
+        raise InputError(f"The lower bound needs {FEWEST_PATIENTS} patients, found {data.n_patients}.")
     rng = np.random.default_rng([seed, 3])
     block = patient_folds(data.cluster, _BLOCKS, rng)
-    regressors = outcome_learners(seed) if outcome is None else outcome
-    classifiers = propensity_learners(seed) if treatment is None else treatment
+    regressors, classifiers = outcome, treatment
+    if regressors is None:
+        regressors = outcome_learners(seed) if propensity is not None else embedding_outcome(seed)
+    if classifiers is None:
+        classifiers = embedding_propensity(seed)
     known = None
     if propensity is not None:
         given = assign(data, propensity)
@@ -94,13 +99,13 @@ def _trial(
     codes = np.unique(data.cluster[train], return_inverse=True)[1]
     folds = patient_folds(codes, min(_FOLDS, int(codes.max()) + 1), rng)
     z, a, y = data.z[train], data.a[train], data.y[train]
+    fit = cross_fit_mean(z, y, folds, regressors)
+    inside, mean = fit.values, fit_best({fit.chosen: regressors[fit.chosen]}, z, y, folds)
     if known is None:
-        chance = fit_best(classifiers, z, a, folds, probability=True)
-        p_train, p_test = chance(z), chance(data.z[test])
+        chance = fit_best(classifiers, np.column_stack([z, inside]), a, folds, probability=True)
+        p_train, p_test = (chance(np.column_stack(on)) for on in ((z, inside), (data.z[test], mean(data.z[test]))))
     else:
         p_train, p_test = known[train], known[test]
-    inside = cross_fit_mean(z, y, folds, regressors).values
-    mean = fit_best(regressors, z, y, folds)
     # E[(Yhat - m)(A - p) / v | Z] = tau(Z), so that any regressor of this pseudo-outcome on Z learns the effect.
     pseudo = (y - inside) * (a - p_train) / (p_train * (1 - p_train))
     effect = fit_best({"constant": DummyRegressor(), **regressors}, z, pseudo, folds)

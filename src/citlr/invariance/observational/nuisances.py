@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.special import expit, logit
+from sklearn.ensemble import ExtraTreesRegressor
 
 from citlr.errors import InputError
 from citlr.invariance.observational.learners import (
+    PROPENSITY_FLOOR,
     Learners,
     cross_fit_mean,
     cross_fit_propensity,
+    embedding_outcome,
+    embedding_propensity,
     outcome_learners,
     propensity_learners,
 )
@@ -46,11 +53,15 @@ class Nuisances:
 
     - `residual` (n,): `e = Yhat - mhat(Z)`; fitted without the attribute, so that redrawing the attribute leaves it as
       it is.
+    - `slope`: By how much the logit of the level goes with what is hard to learn of the outputs; 0 where p is known.
+    - `foretold`: p of whether trees that had no part in the fit still foretell `A - p` from Z; 1 where p is known.
     """
 
     residual: Floats
     assignment: Assignment
     learner: str
+    slope: float = 0.0
+    foretold: float = 1.0
 
 
 def assign(
@@ -75,9 +86,7 @@ def assign(
                 "The known propensity differs between images of one patient, whose level is one and the same."
             )
         return Assignment(unit, a, p[first], "known", "given", note)
-    count = np.bincount(unit)[:, None]
-    z = np.column_stack([np.bincount(unit, weights=column) for column in data.z.T]) / count
-    cluster = data.cluster[first]
+    z, cluster = _of_units(data.z, unit), data.cluster[first]
     rng = np.random.default_rng([seed, 1])
     chosen = propensity_learners(seed) if learners is None else learners
     fit = cross_fit_propensity(z, a, patient_folds(cluster, min(folds, data.n_patients), rng), chosen)
@@ -95,17 +104,75 @@ def fit_nuisances(
 ) -> Nuisances:
     """Cross-fit everything that the tests need, once.
 
+    A propensity that is not known is fitted on Z and on what Z tells of the outputs, as a misfit does harm where the
+    two go together; outputs without noise teach more of such a direction than levels do.
+
     - `propensity` (n,): Known `P(A = a' | Z, A in contrast)`; cross-fitted without it, and the distilled test is then
       only approximate.
     - `outcome`, `treatment`: Candidate learners of `E[Yhat|Z]` and `p(A|Z)`, see `learners.py`.
     """
-    assignment = assign(data, propensity, folds=folds, learners=treatment, seed=seed)
     if np.ptp(data.y) == 0:
+        assignment = assign(data, propensity, folds=folds, learners=treatment, seed=seed)
         return Nuisances(np.zeros(data.y.size), assignment, "none")
     rng = np.random.default_rng([seed, 0])
-    chosen = outcome_learners(seed) if outcome is None else outcome
-    fit = cross_fit_mean(data.z, data.y, patient_folds(data.cluster, min(folds, data.n_patients), rng), chosen)
-    return Nuisances(data.y - fit.values, assignment, fit.chosen)
+    chosen = outcome
+    if chosen is None:
+        chosen = embedding_outcome(seed) if propensity is None else outcome_learners(seed)
+    fold = patient_folds(data.cluster, min(folds, data.n_patients), rng)
+    fit = cross_fit_mean(data.z, data.y, fold, chosen)
+    if propensity is not None:
+        return Nuisances(data.y - fit.values, assign(data, propensity), fit.chosen)
+    seen = replace(data, z=np.column_stack([data.z, fit.values]))
+    classifiers = embedding_propensity(seed) if treatment is None else treatment
+    assignment = assign(seen, None, folds=folds, learners=classifiers, seed=seed)
+    slope, foretold = _slope(data, fit.values, fold, seed), _foretold(seen, assignment, seed)
+    return Nuisances(data.y - fit.values, assignment, fit.chosen, slope, foretold)
+
+
+def misfit(fits: Nuisances, share: float) -> Assignment:
+    """Give the assignment if a `share` of the residual were misfit that the level goes with as with what was learnt."""
+    given = fits.assignment
+    if not fits.slope or not share:
+        return given
+    left = _of_units(fits.residual[:, None], given.unit)[:, 0]
+    p = expit(logit(given.p) + share * fits.slope * left)
+    return replace(given, p=np.clip(p, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR))
+
+
+def _slope(data: Observations, fitted: Floats, folds: Integers, seed: int) -> float:
+    """Estimate by how much the level's logit goes with what lines miss of the outputs and `fitted` has learnt.
+
+    The upper 95 % bound of its size, and 0 where it is not significant.
+    """
+    lines = cross_fit_mean(data.z, data.y, folds, {"ridge": outcome_learners(seed)["ridge"]}).values
+    linear = {name: one for name, one in propensity_learners(seed).items() if name != "boosting"}
+    known = assign(data, None, learners=linear, seed=seed)
+    hard, missed = _of_units(np.column_stack([fitted - lines, data.y - lines]), known.unit).T
+    cluster = data.cluster[np.unique(known.unit, return_index=True)[1]]
+    sums = np.bincount(cluster, weights=(known.a - known.p) * hard)
+    error, load = sqrt(sums.size) * float(sums.std(ddof=1)), float(hard @ missed)
+    total = abs(float(sums.sum()))
+    if load <= 0 or total < stats.norm.isf(0.025) * error:
+        return 0.0
+    size = (total + stats.norm.isf(0.05) * error) / load / float(np.mean(known.p * (1 - known.p)))
+    return float(np.copysign(size, sums.sum()))
+
+
+def _of_units(z: Floats, unit: Integers) -> Floats:
+    """Average the representation over the images of a unit."""
+    return np.column_stack([np.bincount(unit, weights=column) for column in z.T]) / np.bincount(unit)[:, None]
+
+
+def _foretold(data: Observations, assignment: Assignment, seed: int) -> float:
+    """Test whether `A - p` is foretold from Z: cross-fitted trees, clustered by patient, one-sided."""
+    unit, left = assignment.unit, assignment.a - assignment.p
+    cluster = data.cluster[np.unique(unit, return_index=True)[1]]
+    folds = patient_folds(cluster, min(5, data.n_patients), np.random.default_rng([seed, 4]))
+    trees = ExtraTreesRegressor(100, min_samples_leaf=5, max_features=1 / 3, random_state=seed)
+    told = cross_fit_mean(_of_units(data.z, unit), left, folds, {"trees": trees}).values
+    sums = np.bincount(cluster, weights=left * told)
+    spread = float(sums.std(ddof=1))
+    return float(stats.t.sf(sqrt(sums.size) * float(sums.mean()) / spread, sums.size - 1)) if spread > 0 else 1.0
 
 
 def _known(propensity: ArrayLike, data: Observations) -> Floats:

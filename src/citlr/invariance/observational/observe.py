@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError
 from citlr.invariance.effects.intervals import check_alpha
 from citlr.invariance.multiplicity import adjust
+from citlr.invariance.observational.lower_bound import FEWEST_PATIENTS
 from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.result import Observed
 from citlr.invariance.observational.tests import assess_observational, judge
@@ -23,6 +25,7 @@ from citlr.invariance.parity import (
     equalised_odds,
     predictive_equality,
 )
+from citlr.invariance.verdict import enough
 from citlr.values import Count, Seed, Threshold, check_value
 
 
@@ -53,7 +56,7 @@ def observe(
         Representation of each image, of everything that the model may rightly use and of nothing of the attribute:
         findings, view, or embeddings of a network that knows no attribute.
     attribute : array-like of str, shape (n,)
-        The recorded level of each image.
+        The recorded level of each image; every value of a number is one, so group an age into a few levels first.
     prediction : array-like of float, shape (n,)
         Probability in [0, 1], or decision.
     patients : array-like, shape (n,), optional
@@ -69,7 +72,8 @@ def observe(
     alpha : float
         Error rate of the verdict, in (0, 1); intervals have confidence 1 - alpha.
     redraws : int
-        Of the attribute, at least 19; the smallest p is 1 / (redraws + 1).
+        Of the attribute, at least 19; the smallest p is 1 / (redraws + 1). With many pairs of levels there are as many
+        as it takes for one of them to be significant after adjustment.
     seed : int
         Same seed, same result.
 
@@ -77,7 +81,8 @@ def observe(
     -------
     Observed
         Print it, `to_frame()`, `to_dict()`. The verdict is "dependence" or "inconclusive", and never "equivalent". It
-        is "inconclusive" as well where Z says the level almost surely, so that nobody is left to compare.
+        is "inconclusive" as well where Z says the level almost surely, so that nobody is left to compare, and where
+        what Z says of prediction or level is not learnt well enough to tell a dependence from a misfit.
 
     Raises
     ------
@@ -105,6 +110,8 @@ def observe(
         raise InputError("The attribute has a single level; two are needed to compare.")
     if propensity is not None and len(pairs) > 1:
         raise InputError(f"A propensity is of two levels, and there are {len(pairs)} pairs: say which with contrast.")
+    redraws = enough(redraws, len(pairs), alpha)
+    _require_patients(levels, who, pairs)
     found = []
     for pair in pairs:
         data = Observations.of(z, levels, prediction, patients=who, contrast=pair)
@@ -118,6 +125,17 @@ def observe(
     )
     depends = any(one.verdict == "dependence" for one in judged)
     return Observed("dependence" if depends else "inconclusive", judged, beside, alpha)
+
+
+def _require_patients(levels: NDArray[np.str_], patients: NDArray[Any], pairs: Sequence[Sequence[str]]) -> None:
+    """Refuse levels that are too rare to be compared, before any of them is."""
+    for one, other in pairs:
+        count = np.unique(patients[np.isin(levels, (one, other))]).size
+        if count < FEWEST_PATIENTS and np.isin((one, other), levels).all():
+            raise InputError(
+                f"The levels '{one}' and '{other}' have {count} patients, and a comparison needs {FEWEST_PATIENTS} "
+                "patients: join rare levels, group the values of a number into a few levels, or name two with contrast."
+            )
 
 
 def _associations(

@@ -24,6 +24,7 @@ class ObservationalResult:
       "rms_lower_bound".
     - `rms_low`: Lower confidence bound of the root mean square effect `sqrt(E[(g(a',Z) - g(a,Z))^2])`; NaN for the
       other tests.
+    - `pvalue_fitted`: Of the distilled test, as fitted; `pvalue` is the largest over shares of misfit.
     - `n_images`, `n_patients`: Images and patients at the two levels.
     - `propensity`: Whether `p(A|Z)` was given. Only then is the distilled test exact.
     - `learners`: What estimated `E[Yhat|Z]` and `p(A|Z)`.
@@ -43,6 +44,7 @@ class ObservationalResult:
     propensity: Literal["known", "estimated"]
     learners: tuple[str, ...]
     note: str = ""
+    pvalue_fitted: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class ObservationalAssessment:
     - `pvalue_adjusted`: Of the distilled test, by Holm over the contrasts; the larger of its p and the GCM's where the
       attribute varies within patients.
     - `overlap`: Mean of p (1 - p) over that of a p that Z says nothing of: 1 there, 0 where Z says the level surely.
+    - `foretold`: p of whether the level is still foretold from Z where p(A|Z) is fitted; small withholds the verdict.
     - `verdict`: By that p-value; a large one says nothing.
     """
 
     tests: tuple[ObservationalResult, ...]
     pvalue_adjusted: float
     overlap: float
+    foretold: float = 1.0
     verdict: Literal["dependence", "inconclusive"] = "inconclusive"
     reason: str = ""
 

@@ -11,7 +11,7 @@ from scipy import stats
 from citlr.invariance.effects.equivalence import equivalence_test
 from citlr.invariance.effects.estimates import contrast_effects
 from citlr.invariance.effects.intervals import Interval
-from citlr.invariance.observational.nuisances import Nuisances, assign, fit_nuisances
+from citlr.invariance.observational.nuisances import Nuisances, fit_nuisances
 from citlr.invariance.observational.observations import Observations
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
@@ -171,7 +171,7 @@ def observational(
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
         known = _known(sample, seed)
         data = Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
-        estimated = Nuisances(known.residual, assign(data, None, seed=seed), known.learner)
+        estimated = fit_nuisances(data, seed=seed)
         p[0, :, i], p[1, :, i] = _two_tests(sample, known, seed), _two_tests(sample, estimated, seed)
     section, scenario = _scenario(shape, confounded, images)
     for source, both in zip(("known", "estimated"), p, strict=True):

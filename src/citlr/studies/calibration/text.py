@@ -43,8 +43,10 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("dCRT", "GCM", "RMS bound"),
         "8 features, decisions, 199 redraws, learners chosen by cross-validation and refitted in every repetition. "
         '"Known" means that p(A|Z) was given: the distilled test (dCRT) is then exact. "Estimated" means that it was '
-        "cross-fitted: no test of conditional independence can hold its size for every such world, and these rows "
-        "say what happened in two of them, no more.",
+        "cross-fitted: no test of conditional independence can hold its size for every such world. These rows are of "
+        "two worlds with noise in the decisions and a level that goes with Z by a line, measured before kernels and "
+        "shares of misfit were there. [Embeddings](embeddings.md) has worlds of outputs without noise, where size was "
+        "lost.",
     ),
     (
         "Parity",
