@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -29,6 +30,14 @@ from citlr.predictors.outputs import (
 from citlr.predictors.specs import InputSpec, OutputSpec, require_labels
 from citlr.run.files import fingerprint as digest_of_json
 from citlr.text import shortened, shown
+
+# kernels may sum in another order for another batch or on another machine
+TOLERANCE = 1e-3
+# ... and numbers of 16 bits have so few digits that the order shows in the third
+HALF_TOLERANCE = 1e-2
+# Images that a model is asked for again in another process.
+_AGAIN = 4
+Answers = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 @runtime_checkable
@@ -82,14 +91,32 @@ class BatchedPredictor(ABC):
         self.dtype = torch.float32
         self.remarks: tuple[str, ...] = ()
         self._unknown = never_equal()
-        # Makes it again from where it was read: sessions and scripted modules cannot be sent to another process.
-        self.again: Callable[[], Predictor] | None = None
+        # How it is read again, and what it was then: sessions and scripted modules cannot be sent to another process.
+        self._again: tuple[Callable[[], Predictor], str] | None = None
+        # the first images that it was asked for, which other processes are asked as well
+        self._asked: NDArray[np.float32] | None = None
+
+    def read_again(self, again: Callable[[], Predictor]) -> None:
+        """Keep how this model is made where it was just read from, for other processes."""
+        self._again = (again, self.fingerprint())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Go to another process as the file that it was read from, where there is one."""
-        if self.again is None:
+        """Go to another process as the file that it was read from, where there is one, or else as it is."""
+        if self._again is None:
             return super().__reduce_ex__(protocol)
-        return _made_again, (self.again, self.fingerprint())
+        return _made_again, (*self._again, self._answers())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_sent": (self.fingerprint(), self._answers())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fingerprint, answers = state.pop("_sent")
+        vars(self).update(state)
+        require_same_model(self, fingerprint, answers)
+
+    def _answers(self) -> Answers | None:
+        """Give the images that it was asked for first, and what it says of them now."""
+        return None if self._asked is None else (self._asked, self.predict(self._asked))
 
     @abstractmethod
     def _forward(self, batch: torch.Tensor) -> Any:
@@ -147,6 +174,8 @@ class BatchedPredictor(ABC):
                 )
             start += len(chunk)
             tick(start, told(self.batch_size, whole))
+        if self._asked is None:
+            self._asked = np.array(images[:_AGAIN], dtype=np.float32)
         return np.concatenate(parts)
 
     def _call(self, images: torch.Tensor) -> NDArray[np.float64]:
@@ -160,13 +189,30 @@ class BatchedPredictor(ABC):
         return as_matrix(given, len(images), self.name, key=self.output.name)
 
 
-def _made_again(again: Callable[[], Predictor], fingerprint: str) -> Predictor:
+def _made_again(again: Callable[[], BatchedPredictor], fingerprint: str, answers: Answers | None) -> Predictor:
     """Read a model again, which has to be the same one."""
     model = again()
-    found = model.fingerprint()
-    if found != fingerprint and not is_unknown(fingerprint):
-        raise StateError(f"The model '{model.name}' was replaced while it was audited: run the same command again.")
+    require_same_model(model, fingerprint, answers)
     return model
+
+
+def require_same_model(model: BatchedPredictor, fingerprint: str, answers: Answers | None) -> None:
+    """Refuse a model that this process has made otherwise than the one that sent it: by what it is, or what it says."""
+    if not is_unknown(fingerprint) and model.fingerprint() != fingerprint:
+        raise StateError(
+            f"The process on {platform.node()} makes another model of '{model.name}' than the one that is audited: "
+            "give every machine the same files of the model and of what it imports; after a change, load the model again, "
+            "and start workers again that are running."
+        )
+    if answers is None:
+        return
+    off = float(np.abs(model.predict(answers[0]) - answers[1]).max())
+    if not off <= (HALF_TOLERANCE if model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE):
+        raise StateError(
+            f"The process on {platform.node()} gets other answers of model '{model.name}' than the one that audits it "
+            f"(probabilities differ by up to {off:.2g}): its code rests on something that is not the same there, such "
+            "as an environment variable, a file or what was asked before; make it so, or audit with one worker."
+        )
 
 
 def _advice(failure: str, dtype: torch.dtype, layout: str) -> str:

@@ -292,6 +292,12 @@ class _Content:
         return not is_special(name) or inspect.isroutine(vars(space)[name])
 
     def _add_object(self, thing: Any) -> None:
+        if hasattr(thing, "_forward") and hasattr(thing, "fingerprint"):  # a model that was loaded here, in another
+            known = thing.fingerprint()
+            if is_unknown(known):
+                raise _UnknownError(f"the model '{thing.name}'")
+            self._text(known)
+            return
         self._made.update(type(thing).__mro__)
         self._add(type(thing))
         if self._loose:

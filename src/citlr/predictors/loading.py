@@ -117,23 +117,33 @@ def load_predictor(
         with user_code(f"Model {shown(os.fspath(source))} cannot be loaded"):
             model = _from_text(os.fspath(source), kind, declared)
         if isinstance(model, BatchedPredictor):
-            model.again = partial(
-                load_predictor,
-                Path(source).absolute() if Path(source).exists() else source,
-                labels=labels,
-                kind=kind,
-                weights=None if weights is None else Path(weights).absolute(),
-                input=input,
-                output=output,
-                columns=columns,
-                device=device,
-                batch_size=batch_size,
-                name=name,
-                trust=trust,
+            model.read_again(
+                partial(
+                    load_predictor,
+                    _anywhere(os.fspath(source)),
+                    labels=labels,
+                    kind=kind,
+                    weights=None if weights is None else Path(weights).absolute(),
+                    input=input,
+                    output=output,
+                    columns=columns,
+                    device=device,
+                    batch_size=batch_size,
+                    name=name,
+                    trust=trust,
+                )
             )
         return model
     with user_code(f"Model '{name or type(source).__name__}' cannot be loaded"):
         return _from_object(source, kind, declared, label=type(source).__name__)
+
+
+def _anywhere(source: str) -> str:
+    """Write a source so that it is the same one for a process in another folder."""
+    where, colon, name = source.rpartition(":")
+    if Path(source).exists() or not where.endswith(".py"):
+        return str(Path(source).absolute()) if Path(source).exists() else source
+    return f"{Path(where).absolute()}{colon}{name}"
 
 
 def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
