@@ -74,6 +74,32 @@ def test_somebody_elses_program_with_a_fixed_batch_says_its_own_size(tmp_path: P
     np.testing.assert_allclose(taken.predict(IMAGES), direct(Tiny()), atol=1e-6)
 
 
+class Turned(nn.Module):
+    """Gives the classes of the only image that it takes along the first axis."""
+
+    def __init__(self, *, squeezed: bool) -> None:
+        super().__init__()
+        self.tiny, self.squeezed = Tiny().eval(), squeezed
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        given = self.tiny(image)
+        return given.squeeze(0) if self.squeezed else given.T
+
+
+@pytest.mark.parametrize("squeezed", [True, False])
+@pytest.mark.parametrize("ending", ["pt2", "onnx"])
+def test_classes_are_never_taken_for_images_of_a_fixed_batch(tmp_path: Path, squeezed: bool, ending: str) -> None:
+    module, path = Turned(squeezed=squeezed).eval(), tmp_path / f"m.{ending}"
+    if ending == "pt2":
+        torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 8, 8),)), path)
+    else:
+        pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+        torch.onnx.export(module, (torch.zeros(1, 1, 8, 8),), path, external_data=False, verbose=False)
+    model = load_predictor(path, labels=["mass"], output="logit", device="cpu")
+    with pytest.raises(InputError, match=r"gives an output of shape \(2, 1\) for 1 image"):
+        model.predict(IMAGES)
+
+
 def test_a_program_of_two_inputs_is_refused(tmp_path: Path) -> None:
     class Two(nn.Module):
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

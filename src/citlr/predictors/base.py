@@ -90,6 +90,8 @@ class BatchedPredictor(ABC):
         # what the model takes images in, and what was noticed when it was loaded
         self.dtype = torch.float32
         self.remarks: tuple[str, ...] = ()
+        # batches of this size only, the last one filled up
+        self._fixed: int | None = None
         self._unknown = never_equal()
         # How it is read again, and what it was then: sessions and scripted modules cannot be sent to another process.
         self._again: tuple[Callable[[], Predictor], str] | None = None
@@ -185,8 +187,16 @@ class BatchedPredictor(ABC):
         advice = partial(_advice, dtype=self.dtype, layout=self.input.layout)
         with user_code(failed, advice), torch.inference_mode():
             batch = self.input.prepare(images.to(self.device)).to(self.dtype)
+            if self._fixed and len(batch) < self._fixed:
+                batch = torch.cat([batch, batch[-1:].expand(self._fixed - len(batch), *batch.shape[1:])])
             given = self._forward(batch)
-        return as_matrix(given, len(images), self.name, key=self.output.name)
+        # whole before it is cut: the rows of an output without a batch axis are classes
+        return as_matrix(given, len(batch), self.name, key=self.output.name)[: len(images)]
+
+    def _fix(self, size: object) -> None:
+        """Keep the number of images that a graph takes at a time, where it takes one only."""
+        if isinstance(size, int) and size > 0:
+            self._fixed = self.batch_size = size
 
 
 def _made_again(again: Callable[[], BatchedPredictor], fingerprint: str, answers: Answers | None) -> Predictor:
@@ -201,8 +211,8 @@ def require_same_model(model: BatchedPredictor, fingerprint: str, answers: Answe
     if not is_unknown(fingerprint) and model.fingerprint() != fingerprint:
         raise StateError(
             f"The process on {platform.node()} makes another model of '{model.name}' than the one that is audited: "
-            "give every machine the same files of the model and of what it imports; after a change, load the model again, "
-            "and start workers again that are running."
+            "give every machine the same files of the model and of what it imports; after a change, load the model "
+            "again, and start workers again that are running."
         )
     if answers is None:
         return

@@ -39,9 +39,7 @@ class ExportedPredictor(BatchedPredictor):
         self._origin = origin
         image = image_input(program, self.name)
         self.dtype = image.dtype
-        self._fixed = image.shape[0] if isinstance(image.shape[0], int) else None
-        if self._fixed:
-            self.batch_size = self._fixed
+        self._fix(image.shape[0])
         if self.device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 
@@ -49,13 +47,9 @@ class ExportedPredictor(BatchedPredictor):
         self._module = program.module()
 
     def _forward(self, batch: torch.Tensor) -> Any:
-        count = len(batch)
-        if self._fixed and count < self._fixed:
-            batch = torch.cat([batch, batch[-1:].expand(self._fixed - count, *batch.shape[1:])])
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             given = self._module(batch)
-        given = given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
-        return given[:count] if isinstance(given, torch.Tensor) else given
+        return given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
 
     def _content(self) -> str:
         return self._origin
