@@ -109,6 +109,21 @@ def test_other_networks_and_sharded_weights_are_read(tmp_path: Path) -> None:
     assert model.predict(IMAGES).shape == (3, 3)
 
 
+@needed
+def test_weights_count_under_whatever_name_they_are_loaded(folder: Path) -> None:
+    import safetensors.torch
+
+    first = load_predictor(folder, device="cpu").fingerprint()
+    whole = safetensors.torch.load_file(folder / "model.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(whole, "part.safetensors")}
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert load_predictor(folder, device="cpu").fingerprint() == first, "the same network in other files"
+    whole["classifier.bias"] += 1
+    safetensors.torch.save_file(whole, folder / "part.safetensors", metadata={"format": "pt"})
+    assert load_predictor(folder, device="cpu").fingerprint() != first
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 

@@ -12,10 +12,12 @@ import torch
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.adapters.processor import card_input, input_remarks
 from citlr.predictors.adapters.torch import TorchPredictor
+from citlr.predictors.content import digest
 from citlr.predictors.declared import Declared
 from citlr.predictors.foreign import one_sentence
+from citlr.predictors.paths import require_same
 from citlr.predictors.weights import require_whole, warn_trusted
-from citlr.run.files import fingerprint, sha256
+from citlr.run.files import digest_or_missing, fingerprint
 from citlr.text import shortened, shown
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -36,13 +38,14 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
             f"Model '{folder}' is a folder; give a file, a Hugging Face folder ({CONFIG}, {_SAFE[0]}, {PROCESSOR}), or "
             "a MONAI bundle (configs/metadata.json)."
         )
+    said = _said(folder)
     config = read_part(folder / CONFIG)
     if "auto_map" in config:
         raise InputError(
             f"Model '{folder}' brings code of its own (auto_map in its {CONFIG}), which is not run from a folder: "
             "write a file.py with a function that makes the model, and name file.py:function."
         )
-    weights = _weights(folder, declared)
+    safe = _has_safe_weights(folder, declared)
     card: dict[str, Any] = {}
     processor: Mapping[str, Any] = {}
     if declared.input is None:
@@ -56,10 +59,18 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
         card["output"] = {"kind": "logit", "activation": _activation(config, folder)}
     labels = _labels(config, folder)
     settings = declared.settings(folder.name, {**card, "labels": labels} if labels else card)
-    origin = fingerprint({part.name: sha256(part) for part in (folder / CONFIG, *weights)})
-    model = TorchPredictor(_network(folder, safe=weights[0].name != _PICKLED), origin=origin, **settings)
+    network, release = _network(folder, safe=safe)
+    require_same(_said(folder), said, folder)
+    # what was loaded and not its files: an index or the config may name any
+    origin = fingerprint({"said": said, "transformers": release, "weights": digest(network.state_dict())})
+    model = TorchPredictor(network, origin=origin, **settings)
     model.remarks = input_remarks(processor, model.name)
     return model
+
+
+def _said(folder: Path) -> str:
+    """Digest what a folder says of network and images."""
+    return fingerprint([digest_or_missing(folder / name) for name in (CONFIG, PROCESSOR)])
 
 
 def read_part(file: Path) -> dict[str, Any]:
@@ -73,11 +84,10 @@ def read_part(file: Path) -> dict[str, Any]:
     return content
 
 
-def _weights(folder: Path, declared: Declared) -> list[Path]:
-    """Give the files of weights, of which the first says how they are read; pickled ones are read only if trusted."""
-    safe = next((folder / name for name in _SAFE if (folder / name).is_file()), None)
-    if safe is not None:
-        return [safe, *(part for part in sorted(folder.glob("model-*.safetensors")) if safe.name == _SAFE[1])]
+def _has_safe_weights(folder: Path, declared: Declared) -> bool:
+    """Say whether weights are without code; pickled ones are read only if trusted."""
+    if any((folder / name).is_file() for name in _SAFE):
+        return True
     pickled = folder / _PICKLED
     if not pickled.is_file():
         raise InputError(
@@ -90,7 +100,7 @@ def _weights(folder: Path, declared: Declared) -> list[Path]:
         )
     require_whole(pickled, "Weights file")
     warn_trusted(pickled)
-    return [pickled]
+    return False
 
 
 def _activation(config: Mapping[str, Any], folder: Path) -> str:
@@ -121,10 +131,10 @@ def _labels(config: Mapping[str, Any], folder: Path) -> list[str]:
     return [] if all(name == f"LABEL_{place}" for place, name in enumerate(names)) else names
 
 
-def _network(folder: Path, *, safe: bool) -> torch.nn.Module:
-    """Build the network and fill it; a tensor that the file lacks would be left random, and is refused."""
+def _network(folder: Path, *, safe: bool) -> tuple[torch.nn.Module, str]:
+    """Build the network and fill it, and say by which release of transformers; a tensor that the file lacks would be left random, and is refused."""
     try:
-        from transformers import AutoModelForImageClassification
+        from transformers import AutoModelForImageClassification, __version__
         from transformers.utils import logging
     except ImportError as error:
         raise MissingExtraError("transformers", "huggingface", f"Model '{folder}'") from error
@@ -147,4 +157,4 @@ def _network(folder: Path, *, safe: bool) -> torch.nn.Module:
             f"The weights in '{folder}' lack {len(lost)} tensors of the network (first '{shortened(lost[0])}'), or "
             "have them in another shape: give the weights of the whole trained classifier."
         )
-    return network  # type: ignore[no-any-return]
+    return network, __version__
