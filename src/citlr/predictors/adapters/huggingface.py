@@ -132,7 +132,7 @@ def _labels(config: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def _network(folder: Path, *, safe: bool) -> tuple[torch.nn.Module, str]:
-    """Build the network and fill it, and say by which release of transformers; a tensor that the file lacks would be left random, and is refused."""
+    """Build the network and fill it, by which release; a tensor that the file lacks would be random, and is refused."""
     try:
         from transformers import AutoModelForImageClassification, __version__
         from transformers.utils import logging
