@@ -391,7 +391,7 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 def test_an_onnx_graph_of_another_shape_is_refused_before_it_runs(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     torch.onnx.export(module, (torch.zeros(2, 3, 8, 8),), tmp_path / "m.onnx", external_data=False, verbose=False)
-    said = r"takes images of shape \(3, 8, 8\), but the declared input makes \(1, 16, 16\)"
+    said = r"takes images of shape \(3, 8, 8\), but the declared input makes \(3, 16, 16\)"
     with pytest.raises(InputError, match=said):
         load_predictor(tmp_path / "m.onnx", labels=["a", "b"], input={"size": 16}, device="cpu")
     with pytest.raises(InputError, match=r"and none is 'probs': say which with output.name"):

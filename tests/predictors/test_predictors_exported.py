@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from citlr.config.model import InputConfig
 from citlr.errors import InputError
 from citlr.predictors.check import check_predictor
 from citlr.predictors.export import export_onnx, export_program, make_card
 from citlr.predictors.loading import load_predictor
-from citlr.predictors.specs import InputSpec
+from citlr.predictors.specs import InputSpec, OutputSpec
 
 LABELS = ["edema", "mass"]
 IMAGES = np.random.default_rng(0).random((7, 1, 8, 8), dtype=np.float32)
@@ -54,6 +55,25 @@ def test_what_was_written_is_read_with_its_card_and_gives_what_the_module_gives(
     assert check_predictor(model, IMAGES).repeat.value == 0
     swapped = load_predictor(file, labels=["mass"], device="cpu")
     np.testing.assert_allclose(swapped.predict(IMAGES)[:, 0], direct(Tiny())[:, 1], atol=1e-6)
+
+
+def test_a_declared_part_leaves_the_rest_to_the_card(tmp_path: Path) -> None:
+    card = make_card(
+        LABELS, input=InputSpec(size=8, mean=0.5, std=0.1), output=OutputSpec("logit", activation="softmax")
+    )
+    export_program(Tiny(), tmp_path / "m.pt2", card)
+    whole = load_predictor(tmp_path / "m.pt2", device="cpu")
+    for declared in ({"input": {"size": 8}}, {"output": "logit"}, {"columns": [0, 1]}, {"input": InputConfig(size=8)}):
+        part = load_predictor(tmp_path / "m.pt2", device="cpu", **declared)
+        np.testing.assert_array_equal(part.predict(IMAGES), whole.predict(IMAGES))
+        assert part.remarks == ()
+    other = load_predictor(tmp_path / "m.pt2", device="cpu", input={"mean": 0.25})
+    assert (other.input.mean, other.input.std) == (0.25, 0.1)
+    assert other.remarks == (
+        "Model 'm' is declared to have input.mean: 0.25, and its file says 0.5: what was declared is used.",
+    )
+    written = InputConfig(size=8).model_dump(mode="json")
+    assert written == {"size": 8}, "what was not said is not written into a run, and so not said when it is read"
 
 
 def test_the_fingerprint_is_that_of_the_file(file: Path, tmp_path: Path) -> None:

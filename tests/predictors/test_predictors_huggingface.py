@@ -110,6 +110,17 @@ def test_other_networks_and_sharded_weights_are_read(tmp_path: Path) -> None:
 
 
 @needed
+def test_a_declared_part_leaves_the_rest_to_the_folder(folder: Path) -> None:
+    edit(folder / "config.json", problem_type="single_label_classification")
+    whole = load_predictor(folder, labels=["cardiomegaly"], device="cpu")
+    part = load_predictor(folder, labels=["cardiomegaly"], input={"size": 32}, output="logit", device="cpu")
+    np.testing.assert_array_equal(part.predict(IMAGES), whole.predict(IMAGES))
+    edit(folder / "preprocessor_config.json", size={"max_height": 32})
+    part = load_predictor(folder, labels=["cardiomegaly"], input={"size": 32}, device="cpu")
+    np.testing.assert_array_equal(part.predict(IMAGES), whole.predict(IMAGES))
+
+
+@needed
 def test_weights_count_under_whatever_name_they_are_loaded(folder: Path) -> None:
     import safetensors.torch
 

@@ -133,7 +133,7 @@ class BatchedPredictor(ABC):
         content = self._content()
         if content is None:
             return self._unknown
-        declared = {"labels": self.labels, "input": self.input.model_dump(), "output": self.output.model_dump()}
+        declared = {"labels": self.labels, "input": dict(self.input), "output": dict(self.output)}
         return f"sha256:{digest_of_json({'kind': type(self).__name__, 'content': content, **declared})}"
 
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:

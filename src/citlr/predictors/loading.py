@@ -18,7 +18,7 @@ from citlr.predictors.adapters.callable import call_factory, import_object, take
 from citlr.predictors.base import BatchedPredictor, Predictor, choose_device
 from citlr.predictors.declared import Declared, with_columns
 from citlr.predictors.foreign import user_code
-from citlr.predictors.named import build_named, is_named
+from citlr.predictors.named import build_named, is_named, normalisation
 from citlr.predictors.paths import nearest, require_file
 from citlr.predictors.specs import InputSpec, OutputSpec, require_choice, require_labels
 from citlr.run.files import kind_of_path
@@ -199,7 +199,11 @@ def _kind_of(path: Path, kind: str | None, *, folder: bool) -> str:
 
 def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor:
     if is_named(source):
-        return _from_object(build_named(source, declared), kind, declared, label=source.partition(":")[2])
+        network = build_named(source, declared)
+        named = _from_object(network, kind, declared, label=source.partition(":")[2])
+        if isinstance(named, BatchedPredictor) and not declared.says("mean", "std"):
+            named.remarks = (*named.remarks, *normalisation(source, network))
+        return named
     model = import_object(source)
     name = source.rpartition(":")[2]
     is_model = any(_adapter(one).takes(model) for one in KINDS if one != "callable")

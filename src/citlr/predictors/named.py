@@ -12,6 +12,7 @@ import torch
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 from citlr.predictors.declared import Declared
 from citlr.predictors.weights import read_states
+from citlr.text import shown
 
 LIBRARIES = ("torchvision", "timm")
 # Outputs of a network as it comes; a head of another size is known by the weights.
@@ -35,6 +36,22 @@ def build_named(source: str, declared: Declared) -> torch.nn.Module:
     with torch.device("meta"):
         shapes = {key: tuple(value.shape) for key, value in _build(library, name, _USUAL).state_dict().items()}
     return _build(library, name, _outputs(states, shapes))
+
+
+def normalisation(source: str, network: torch.nn.Module) -> tuple[str, ...]:
+    """Say with which mean and std the library trained its own weights, for a network that is shown images without."""
+    library, _, name = source.partition(":")
+    known: Any = getattr(network, "pretrained_cfg", None) or {}
+    if library == "torchvision":
+        published = next(iter(importlib.import_module("torchvision.models").get_model_weights(name)), None)
+        known = {} if published is None else vars(published.transforms())
+    if "mean" not in known or "std" not in known:
+        return ()
+    mean, std = (shown([round(value, 4) for value in known[what]]) for what in ("mean", "std"))
+    return (
+        f"Model '{source}' is shown images without mean and std, and {library} trains it with both: declare input: "
+        f"{{mean: {mean}, std: {std}}} if its weights were trained so.",
+    )
 
 
 def _build(library: str, name: str, outputs: int) -> torch.nn.Module:

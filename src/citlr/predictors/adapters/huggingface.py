@@ -48,14 +48,15 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
     safe = _has_safe_weights(folder, declared)
     card: dict[str, Any] = {}
     processor: Mapping[str, Any] = {}
-    if declared.input is None:
-        if not (folder / PROCESSOR).is_file():
-            raise InputError(
-                f"Model '{folder}' has no {PROCESSOR}, which says size, mean and std: copy it there, or declare input."
-            )
+    if (folder / PROCESSOR).is_file():
         processor = read_part(folder / PROCESSOR)
-        card["input"] = card_input(processor, config, str(folder))
-    if declared.output is None:
+        known = () if declared.input is None else declared.input.model_fields_set
+        card["input"] = card_input(processor, config, str(folder), known)
+    elif declared.input is None:
+        raise InputError(
+            f"Model '{folder}' has no {PROCESSOR}, which says size, mean and std: copy it there, or declare input."
+        )
+    if declared.output is None or config.get("problem_type") in _ACTIVATIONS:
         card["output"] = {"kind": "logit", "activation": _activation(config, folder)}
     labels = _labels(config, folder)
     settings = declared.settings(folder.name, {**card, "labels": labels} if labels else card)
@@ -64,7 +65,7 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
     # what was loaded and not its files: an index or the config may name any
     origin = fingerprint({"said": said, "transformers": release, "weights": digest(network.state_dict())})
     model = TorchPredictor(network, origin=origin, **settings)
-    model.remarks = input_remarks(processor, model.name)
+    model.remarks = (*input_remarks(processor, model.name), *declared.remarks(model.name, card))
     return model
 
 
