@@ -21,6 +21,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from citlr.errors import StateError
 from citlr.predictors.content import digest
 from citlr.predictors.export import export_torchscript, make_card, save_weights
 from citlr.predictors.loading import load_predictor
@@ -360,6 +361,31 @@ def test_an_installed_class_that_was_patched_is_another_one(monkeypatch: pytest.
     first = key(nn.Sequential(nn.Flatten(), nn.ReLU()))
     monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: -x)
     assert key(nn.Sequential(nn.Flatten(), nn.ReLU())) != first
+
+
+LEAVING = """
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features, self.asked = None, 0
+    def forward(self, x):
+        self.features, self.asked = x.flatten(1), self.asked + 1
+        return self.features.mean(1, keepdim=True) + {}
+model = Net()
+"""
+
+
+def test_what_a_call_leaves_behind_is_not_the_model_unless_it_answers_by_it(tmp_path: Path) -> None:
+    first = of_text(tmp_path, LEAVING.format("0"))
+    model = load_predictor(f"{tmp_path / 'm.py'}:model", labels=["flu"], device="cpu")
+    model.predict(IMAGES)
+    assert model.fingerprint() == first
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(IMAGES), model.predict(IMAGES))
+    of_text(tmp_path, LEAVING.format("-0.1 * (self.asked > 1)"))
+    model = load_predictor(f"{tmp_path / 'm.py'}:model", labels=["flu"], device="cpu")
+    model.predict(IMAGES)
+    with pytest.raises(StateError, match="or what was asked before"):
+        pickle.loads(pickle.dumps(model))
 
 
 WRAPPER = """
