@@ -3,7 +3,7 @@
 An object is taken apart as a pickle would (`__reduce_ex__`), which reaches every parameter, buffer and plain attribute.
 Where its class says itself what a pickle holds, the code that restores it counts, or else all its attributes.
 Code is followed through the names that it uses, so that a helper or a global array counts, and a function that nothing
-calls does not. So does a file that a text names. Of a class every method counts, as nobody can say which ones are called
+calls does not. So does a file that a text names. Of a class every method counts, as nobody can say which are called
 by a name that is made while predicting. What cannot be seen through (a session, a connection, a file that is read while
 predicting) has no digest: then two models are never taken for the same one.
 """

@@ -50,7 +50,7 @@ def normalisation(source: str, network: torch.nn.Module) -> tuple[str, ...]:
     mean, std = (shown([round(value, 4) for value in known[what]]) for what in ("mean", "std"))
     return (
         f"Model '{source}' is shown images without mean and std, and {library} trains it with both: declare input: "
-        f"{{mean: {mean}, std: {std}}} if its weights were trained so.",
+        f"{{channels: 3, mean: {mean}, std: {std}}} if its weights were trained so.",
     )
 
 

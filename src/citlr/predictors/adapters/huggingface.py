@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.adapters.processor import card_input, input_remarks
@@ -16,6 +19,7 @@ from citlr.predictors.content import digest
 from citlr.predictors.declared import Declared
 from citlr.predictors.foreign import one_sentence
 from citlr.predictors.paths import require_same
+from citlr.predictors.specs import InputSpec
 from citlr.predictors.weights import require_whole, warn_trusted
 from citlr.run.files import digest_or_missing, fingerprint
 from citlr.text import shortened, shown
@@ -23,6 +27,8 @@ from citlr.text import shortened, shown
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 # As transformers saves weights: whole, or in parts that an index lists.
 _SAFE, _PICKLED = ("model.safetensors", "model.safetensors.index.json"), "pytorch_model.bin"
+# Rounding to 8 bits on the way leaves less.
+_SAME = 0.01
 _ACTIVATIONS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"}
 
 
@@ -61,11 +67,14 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
     labels = _labels(config, folder)
     settings = declared.settings(folder.name, {**card, "labels": labels} if labels else card)
     network, release = _network(folder, safe=safe)
+    # who declares a part of what it makes of grey values answers for it
+    own = not processor or any(declared.says(name) for name in ("low", "high", "mean", "std"))
+    tried = () if own else _require_prepared(folder, settings["input"])
     require_same(_said(folder), said, folder)
     # what was loaded and not its files: an index or the config may name any
     origin = fingerprint({"said": said, "transformers": release, "weights": digest(network.state_dict())})
     model = TorchPredictor(network, origin=origin, **settings)
-    model.remarks = (*input_remarks(processor, model.name), *declared.remarks(model.name, card))
+    model.remarks = (*tried, *input_remarks(processor, model.name), *declared.remarks(model.name, card))
     return model
 
 
@@ -130,6 +139,41 @@ def _labels(config: Mapping[str, Any], folder: Path) -> list[str]:
     if not whole:
         raise InputError(f"'{folder / CONFIG}' has the id2label {shown(named)}: give a name for each output from 0 on.")
     return [] if all(name == f"LABEL_{place}" for place, name in enumerate(names)) else names
+
+
+def _require_prepared(folder: Path, spec: InputSpec) -> tuple[str, ...]:
+    """Refuse a folder whose own processor makes another grey value or colour of plain pictures than is made here."""
+    from transformers import AutoImageProcessor
+
+    plain: list[list[int]] = [[51] * spec.channels, [204] * spec.channels, [51, 102, 204][: spec.channels]]
+    pictures = [np.full((*(spec.shape or (32, 32)), spec.channels), value, np.uint8) for value in plain]
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        made = [processor(Image.fromarray(one.squeeze()), return_tensors="pt")["pixel_values"][0] for one in pictures]
+        theirs = np.stack([_centre(one) for one in made])
+    except Exception as error:  # another library's reader
+        return (f"The image processor of '{folder}' could not be tried ({one_sentence(error).rstrip('.')}).",)
+    ours = np.stack([_centre(spec.prepare(torch.tensor(one.transpose(2, 0, 1)[None] / 255))[0]) for one in pictures])
+    same = (np.abs(theirs - ours) < _SAME * (1 + np.abs(theirs))).all(axis=1)
+    if same.all():
+        return ()
+    said = f"The image processor of '{folder}' makes other numbers of a plain picture than what its {PROCESSOR} says"
+    if same[:2].all() or (theirs[0] == theirs[1]).any():
+        raise InputError(
+            f"{said}, as if it took the channels in another order: name a file.py:function that does what it does, or "
+            "declare input, with mean and std, where all images are grey."
+        )
+    std = 0.6 / (theirs[1] - theirs[0])
+    scale = {"channels": spec.channels, "low": 0, "high": 1, "mean": (0.2 - theirs[0] * std).round(4).tolist()}
+    raise InputError(f"{said}: declare input: {_written(scale | {'std': std.round(4).tolist()})}.")
+
+
+def _centre(image: torch.Tensor) -> npt.NDArray[np.float64]:
+    return image[:, image.shape[1] // 2, image.shape[2] // 2].double().numpy()
+
+
+def _written(settings: Mapping[str, object]) -> str:
+    return f"{{{', '.join(f'{name}: {value}' for name, value in settings.items())}}}"
 
 
 def _network(folder: Path, *, safe: bool) -> tuple[torch.nn.Module, str]:
