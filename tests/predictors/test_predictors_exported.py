@@ -120,6 +120,21 @@ def test_classes_are_never_taken_for_images_of_a_fixed_batch(tmp_path: Path, squ
         model.predict(IMAGES)
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_program_in_training_mode_is_refused(tmp_path: Path, size: int) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 2)).train()
+    torch.export.save(torch.export.export(module, (torch.zeros(size, 1, 8, 8),)), tmp_path / "m.pt2")
+    with pytest.raises(InputError, match=r"was exported in training mode \(.*batch_norm"):
+        load_predictor(tmp_path / "m.pt2", labels=LABELS, output="logit", device="cpu")
+    dropping = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2)).train()
+    program = torch.export.export(dropping, (torch.zeros(size, 1, 8, 8),))
+    with pytest.raises(InputError, match="was exported in training mode"):
+        load_predictor(program, labels=LABELS, output="logit", device="cpu")
+    still = nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2), nn.Dropout(0.0), nn.Flatten(), nn.Linear(72, 2))
+    program = torch.export.export(still.train(), (torch.zeros(size, 1, 8, 8),))
+    assert load_predictor(program, labels=LABELS, output="logit", device="cpu").predict(IMAGES).shape == (7, 2)
+
+
 def test_a_program_of_two_inputs_is_refused(tmp_path: Path) -> None:
     class Two(nn.Module):
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
