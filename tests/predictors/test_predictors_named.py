@@ -76,6 +76,12 @@ def test_a_network_that_is_shown_images_without_mean_and_std_says_so(weights: Pa
     assert "mean: [0.485, 0.456, 0.406]" in said[0][0]
 
 
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_a_network_that_may_change_its_input_is_left_to_a_factory(weights: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"transform_input .* name file\.py:function"):
+        load_predictor(f"torchvision:{name}", weights=weights, labels=["a", "b"], device="cpu")
+
+
 def test_what_does_not_fit_is_one_sentence(weights: Path) -> None:
     with pytest.raises(InputError, match=r"Did you mean 'resnet18'\?"):
         load_predictor("torchvision:resnet_18", weights=weights, labels=["a", "b"])

@@ -34,7 +34,13 @@ def build_named(source: str, declared: Declared) -> torch.nn.Module:
         )
     states = read_states(declared.weights, trust=declared.trust)
     with torch.device("meta"):
-        shapes = {key: tuple(value.shape) for key, value in _build(library, name, _USUAL).state_dict().items()}
+        usual = _build(library, name, _USUAL)
+    if hasattr(usual, "transform_input"):
+        raise InputError(
+            f"Model '{source}' is built with transform_input or without, which changes its answers, and weights do not "
+            "show it: write a function that makes it as it was trained, and name file.py:function as the source."
+        )
+    shapes = {key: tuple(value.shape) for key, value in usual.state_dict().items()}
     return _build(library, name, _outputs(states, shapes))
 
 
