@@ -66,6 +66,12 @@ def test_a_model_that_takes_another_shape_is_named_with_the_shape_it_got() -> No
     assert check_predictor(fitting, IMAGES).n_images == 6
 
 
+def test_scores_that_are_scaled_by_the_batch_are_not_blamed_on_a_layer() -> None:
+    scaled = model_of(lambda x: (x.mean((1, 2, 3)) / x.mean((1, 2, 3)).max())[:, None])
+    with pytest.raises(InputError, match="divide by no mean or maximum of the whole batch"):
+        check_predictor(scaled, IMAGES)
+
+
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_the_wrong_number_of_labels_is_refused(n_outputs: int) -> None:
     model = model_of(lambda x: np.full((len(x), n_outputs), 0.5), labels=("edema", "mass"))

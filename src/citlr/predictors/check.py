@@ -74,7 +74,8 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
         allowed,
         off <= allowed,
         f"Model '{predictor.name}' gives another answer for an image alone than in a batch (probabilities "
-        f"differ by up to {off:.2g}): batch normalisation is in training mode; call eval() on the module.",
+        f"differ by up to {off:.2g}): an answer must not rest on the other images; call eval() on the module if "
+        "it holds batch normalisation, and divide by no mean or maximum of the whole batch.",
     )
     batch.require()
     notes = _notes(predictor, images, first)
