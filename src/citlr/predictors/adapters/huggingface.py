@@ -154,7 +154,7 @@ def _require_prepared(folder: Path, spec: InputSpec) -> tuple[str, ...]:
     except Exception as error:  # another library's reader
         return (f"The image processor of '{folder}' could not be tried ({one_sentence(error).rstrip('.')}).",)
     ours = np.stack([_centre(spec.prepare(torch.tensor(one.transpose(2, 0, 1)[None] / 255))[0]) for one in pictures])
-    same = (np.abs(theirs - ours) < _SAME * (1 + np.abs(theirs))).all(axis=1)
+    same = np.all(np.abs(theirs - ours) < _SAME * (1 + np.abs(theirs)), axis=1)
     if same.all():
         return ()
     said = f"The image processor of '{folder}' makes other numbers of a plain picture than what its {PROCESSOR} says"
