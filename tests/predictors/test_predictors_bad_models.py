@@ -66,6 +66,12 @@ def test_a_model_that_takes_another_shape_is_named_with_the_shape_it_got() -> No
     assert check_predictor(fitting, IMAGES).n_images == 6
 
 
+def test_scores_that_are_scaled_by_the_batch_are_not_blamed_on_a_layer() -> None:
+    scaled = model_of(lambda x: (x.mean((1, 2, 3)) / x.mean((1, 2, 3)).max())[:, None])
+    with pytest.raises(InputError, match="divide by no mean or maximum of the whole batch"):
+        check_predictor(scaled, IMAGES)
+
+
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_the_wrong_number_of_labels_is_refused(n_outputs: int) -> None:
     model = model_of(lambda x: np.full((len(x), n_outputs), 0.5), labels=("edema", "mass"))
@@ -391,7 +397,7 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 def test_an_onnx_graph_of_another_shape_is_refused_before_it_runs(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     torch.onnx.export(module, (torch.zeros(2, 3, 8, 8),), tmp_path / "m.onnx", external_data=False, verbose=False)
-    said = r"takes images of shape \(3, 8, 8\), but the declared input makes \(1, 16, 16\)"
+    said = r"takes images of shape \(3, 8, 8\), but the declared input makes \(3, 16, 16\)"
     with pytest.raises(InputError, match=said):
         load_predictor(tmp_path / "m.onnx", labels=["a", "b"], input={"size": 16}, device="cpu")
     with pytest.raises(InputError, match=r"and none is 'probs': say which with output.name"):

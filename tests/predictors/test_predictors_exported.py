@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from citlr.config.model import InputConfig
 from citlr.errors import InputError
 from citlr.predictors.check import check_predictor
 from citlr.predictors.export import export_onnx, export_program, make_card
 from citlr.predictors.loading import load_predictor
-from citlr.predictors.specs import InputSpec
+from citlr.predictors.specs import InputSpec, OutputSpec
 
 LABELS = ["edema", "mass"]
 IMAGES = np.random.default_rng(0).random((7, 1, 8, 8), dtype=np.float32)
@@ -56,6 +57,25 @@ def test_what_was_written_is_read_with_its_card_and_gives_what_the_module_gives(
     np.testing.assert_allclose(swapped.predict(IMAGES)[:, 0], direct(Tiny())[:, 1], atol=1e-6)
 
 
+def test_a_declared_part_leaves_the_rest_to_the_card(tmp_path: Path) -> None:
+    card = make_card(
+        LABELS, input=InputSpec(size=8, mean=0.5, std=0.1), output=OutputSpec("logit", activation="softmax")
+    )
+    export_program(Tiny(), tmp_path / "m.pt2", card)
+    whole = load_predictor(tmp_path / "m.pt2", device="cpu")
+    for declared in ({"input": {"size": 8}}, {"output": "logit"}, {"columns": [0, 1]}, {"input": InputConfig(size=8)}):
+        part = load_predictor(tmp_path / "m.pt2", device="cpu", **declared)
+        np.testing.assert_array_equal(part.predict(IMAGES), whole.predict(IMAGES))
+        assert part.remarks == ()
+    other = load_predictor(tmp_path / "m.pt2", device="cpu", input={"mean": 0.25})
+    assert (other.input.mean, other.input.std) == (0.25, 0.1)
+    assert other.remarks == (
+        "Model 'm' is declared to have input.mean: 0.25, and its file says 0.5: what was declared is used.",
+    )
+    written = InputConfig(size=8).model_dump(mode="json")
+    assert written == {"size": 8}, "what was not said is not written into a run, and so not said when it is read"
+
+
 def test_the_fingerprint_is_that_of_the_file(file: Path, tmp_path: Path) -> None:
     export_program(Tiny(seed=1), tmp_path / "other.pt2", make_card(LABELS, input=InputSpec(size=8)))
     same, again, other = (
@@ -72,6 +92,47 @@ def test_somebody_elses_program_with_a_fixed_batch_says_its_own_size(tmp_path: P
     np.testing.assert_allclose(model.predict(IMAGES), direct(Tiny()), atol=1e-6)
     taken = load_predictor(program, labels=LABELS, output="logit", device="cpu", name="program")
     np.testing.assert_allclose(taken.predict(IMAGES), direct(Tiny()), atol=1e-6)
+
+
+class Turned(nn.Module):
+    """Gives the classes of the only image that it takes along the first axis."""
+
+    def __init__(self, *, squeezed: bool) -> None:
+        super().__init__()
+        self.tiny, self.squeezed = Tiny().eval(), squeezed
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        given = self.tiny(image)
+        return given.squeeze(0) if self.squeezed else given.T
+
+
+@pytest.mark.parametrize("squeezed", [True, False])
+@pytest.mark.parametrize("ending", ["pt2", "onnx"])
+def test_classes_are_never_taken_for_images_of_a_fixed_batch(tmp_path: Path, squeezed: bool, ending: str) -> None:
+    module, path = Turned(squeezed=squeezed).eval(), tmp_path / f"m.{ending}"
+    if ending == "pt2":
+        torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 8, 8),)), path)
+    else:
+        pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+        torch.onnx.export(module, (torch.zeros(1, 1, 8, 8),), path, external_data=False, verbose=False)
+    model = load_predictor(path, labels=["mass"], output="logit", device="cpu")
+    with pytest.raises(InputError, match=r"gives an output of shape \(2, 1\) for 1 image"):
+        model.predict(IMAGES)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_program_in_training_mode_is_refused(tmp_path: Path, size: int) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 2)).train()
+    torch.export.save(torch.export.export(module, (torch.zeros(size, 1, 8, 8),)), tmp_path / "m.pt2")
+    with pytest.raises(InputError, match=r"was exported in training mode \(.*batch_norm"):
+        load_predictor(tmp_path / "m.pt2", labels=LABELS, output="logit", device="cpu")
+    dropping = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2)).train()
+    program = torch.export.export(dropping, (torch.zeros(size, 1, 8, 8),))
+    with pytest.raises(InputError, match="was exported in training mode"):
+        load_predictor(program, labels=LABELS, output="logit", device="cpu")
+    still = nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2), nn.Dropout(0.0), nn.Flatten(), nn.Linear(72, 2))
+    program = torch.export.export(still.train(), (torch.zeros(size, 1, 8, 8),))
+    assert load_predictor(program, labels=LABELS, output="logit", device="cpu").predict(IMAGES).shape == (7, 2)
 
 
 def test_a_program_of_two_inputs_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from citlr.errors import StateError
 from citlr.predictors.content import digest
 from citlr.predictors.export import export_torchscript, make_card, save_weights
 from citlr.predictors.loading import load_predictor
@@ -200,6 +201,9 @@ def test_code_counts_as_far_as_it_is_reached(tmp_path: Path) -> None:
         "return eval('x')",
         "return reader('w.npy')",
         "return SESSION.run(x)",
+        "from scipy import sparse\n    return sparse.load_npz(x)",
+        "import torchvision\n    return torchvision.io.decode_image(x)",
+        "return np.lib.format.open_memmap(x)",
     ],
 )
 def test_a_function_that_asks_elsewhere_is_never_taken_for_an_earlier_one(tmp_path: Path, body: str) -> None:
@@ -333,6 +337,55 @@ def test_a_constructor_that_only_keeps_values_stays_known(tmp_path: Path) -> Non
     first = of_text(tmp_path, text.format(0.5))
     assert first.startswith("sha256:")
     assert of_text(tmp_path, text.format(0.25)) != first
+
+
+@pytest.mark.parametrize("name", ["'w.npz'", "NAME"])
+def test_a_file_that_is_named_counts_whatever_reads_it(tmp_path: Path, name: str) -> None:
+    text = f"NAME = 'w.npz'\ndef model(x): return torch.compile(x, {name})\n"
+    found = []
+    for content in ("old", "new", "old"):
+        (tmp_path / "w.npz").write_text(content)
+        found.append(of_text(tmp_path, text))
+    assert found[0] == found[2] != found[1]
+    assert found[0].startswith("sha256:")
+
+
+def test_own_code_with_the_name_of_a_reader_is_followed(tmp_path: Path) -> None:
+    text = "def decode(x): return x.mean((1, 2, 3)) * {}\ndef model(x): return decode(x)\n"
+    first = of_text(tmp_path, text.format(0.5))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, text.format(0.25)) != first
+
+
+def test_an_installed_class_that_was_patched_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = key(nn.Sequential(nn.Flatten(), nn.ReLU()))
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: -x)
+    assert key(nn.Sequential(nn.Flatten(), nn.ReLU())) != first
+
+
+LEAVING = """
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features, self.asked = None, 0
+    def forward(self, x):
+        self.features, self.asked = x.flatten(1), self.asked + 1
+        return self.features.mean(1, keepdim=True) + {}
+model = Net()
+"""
+
+
+def test_what_a_call_leaves_behind_is_not_the_model_unless_it_answers_by_it(tmp_path: Path) -> None:
+    first = of_text(tmp_path, LEAVING.format("0"))
+    model = load_predictor(f"{tmp_path / 'm.py'}:model", labels=["flu"], device="cpu")
+    model.predict(IMAGES)
+    assert model.fingerprint() == first
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(IMAGES), model.predict(IMAGES))
+    of_text(tmp_path, LEAVING.format("-0.1 * (self.asked > 1)"))
+    model = load_predictor(f"{tmp_path / 'm.py'}:model", labels=["flu"], device="cpu")
+    model.predict(IMAGES)
+    with pytest.raises(StateError, match="or what was asked before"):
+        pickle.loads(pickle.dumps(model))
 
 
 WRAPPER = """

@@ -109,6 +109,55 @@ def test_other_networks_and_sharded_weights_are_read(tmp_path: Path) -> None:
     assert model.predict(IMAGES).shape == (3, 3)
 
 
+@needed
+def test_a_declared_part_leaves_the_rest_to_the_folder(folder: Path) -> None:
+    edit(folder / "config.json", problem_type="single_label_classification")
+    whole = load_predictor(folder, labels=["cardiomegaly"], device="cpu")
+    part = load_predictor(folder, labels=["cardiomegaly"], input={"size": 32}, output="logit", device="cpu")
+    np.testing.assert_array_equal(part.predict(IMAGES), whole.predict(IMAGES))
+    edit(folder / "preprocessor_config.json", size={"max_height": 32})
+    part = load_predictor(folder, labels=["cardiomegaly"], input={"size": 32}, device="cpu")
+    np.testing.assert_array_equal(part.predict(IMAGES), whole.predict(IMAGES))
+
+
+STEPS: list[tuple[dict[str, Any], str]] = [
+    ({"image_processor_type": "EfficientNetImageProcessor"}, r"std: \[0.04, 0.0625, 0.09\]"),
+    ({"image_processor_type": "MobileViTImageProcessor", "do_normalize": None}, r"std: \[1.0, 1.0, 1.0\]"),
+    ({"do_normalize": None, "image_mean": None, "image_std": None}, r"mean: \[0.5, 0.5, 0.5\]"),
+    (
+        {"image_processor_type": "MobileViTImageProcessor", "image_mean": None, "do_normalize": None},
+        "channels in another order",
+    ),
+]
+
+
+@needed
+@pytest.mark.parametrize(("changes", "said"), STEPS)
+def test_a_processor_that_does_more_than_its_file_says_is_refused(
+    folder: Path, changes: dict[str, Any], said: str
+) -> None:
+    edit(folder / "preprocessor_config.json", **changes)
+    with pytest.raises(InputError, match=said):
+        load_predictor(folder, device="cpu")
+    declared = {"channels": 3, "low": 0, "high": 1, "mean": [0.5] * 3, "std": [0.5] * 3}
+    assert load_predictor(folder, input=declared, device="cpu").input.std == (0.5, 0.5, 0.5)
+
+
+@needed
+def test_weights_count_under_whatever_name_they_are_loaded(folder: Path) -> None:
+    import safetensors.torch
+
+    first = load_predictor(folder, device="cpu").fingerprint()
+    whole = safetensors.torch.load_file(folder / "model.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(whole, "part.safetensors")}
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert load_predictor(folder, device="cpu").fingerprint() == first, "the same network in other files"
+    whole["classifier.bias"] += 1
+    safetensors.torch.save_file(whole, folder / "part.safetensors", metadata={"format": "pt"})
+    assert load_predictor(folder, device="cpu").fingerprint() != first
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 

@@ -66,6 +66,22 @@ def test_a_network_as_it_comes_has_its_thousand_outputs(tmp_path: Path) -> None:
     assert model.predict(IMAGES).shape == (2, 1)
 
 
+def test_a_network_that_is_shown_images_without_mean_and_std_says_so(weights: Path) -> None:
+    said = []
+    for normalised in ({}, {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}):
+        input = {"size": 64, "channels": 3, **normalised}
+        model = load_predictor("torchvision:resnet18", weights=weights, labels=["a", "b"], input=input, device="cpu")
+        said.append(model.remarks)  # type: ignore[attr-defined]
+    assert said[1] == ()
+    assert "mean: [0.485, 0.456, 0.406]" in said[0][0]
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_a_network_that_may_change_its_input_is_left_to_a_factory(weights: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"transform_input .* name file\.py:function"):
+        load_predictor(f"torchvision:{name}", weights=weights, labels=["a", "b"], device="cpu")
+
+
 def test_what_does_not_fit_is_one_sentence(weights: Path) -> None:
     with pytest.raises(InputError, match=r"Did you mean 'resnet18'\?"):
         load_predictor("torchvision:resnet_18", weights=weights, labels=["a", "b"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from engine_parts import NOISY, count, die_once, draw_once, square, threads
+from engine_parts import NOISY, answers, count, die_once, draw_once, square, threads, variable
 from threadpoolctl import threadpool_limits
 
 from citlr.console import Narrator
 from citlr.data.counterfactuals import Plan, write_counterfactuals
 from citlr.errors import InputError, StateError
+from citlr.predictors.adapters.callable import import_object
+from citlr.predictors.loading import load_predictor
 from citlr.run.engines import Engine
 
 TWO = Engine(workers=2)
@@ -76,6 +80,64 @@ def test_shards_of_a_killed_process_are_drawn_again(tmp_path: Path) -> None:
     for number in range(plan.n_shards):
         assert written.shard_path(number).read_bytes() == plain.shard_path(number).read_bytes()
         np.testing.assert_array_equal(written.read(number).drawn, plain.read(number).drawn)
+
+
+IMAGES = np.linspace(0, 1, 2 * 64, dtype=np.float32).reshape(2, 1, 8, 8)
+CODE = "import os\ndef predict(x):\n    return x.mean((1, 2, 3)) * {}\n"
+
+
+def test_processes_of_before_are_not_asked_in_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("one", "two"):
+        monkeypatch.setenv("CITLR_TEST", value)
+        assert set(dict(TWO.each(variable, "CITLR_TEST", range(4))).values()) == {value}
+
+
+def test_a_module_that_was_loaded_again_answers_in_the_processes_as_it_does_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own_network.py"
+    file.write_text(CODE.format(0.25))
+    module = importlib.import_module("own_network")
+    for factor in (0.25, 0.5, 0.125):
+        file.write_text(CODE.format(factor) + f"# {factor}")
+        module = importlib.reload(module)
+        model = load_predictor(module.predict, labels=["flu"], name="own", device="cpu")
+        assert dict(TWO.each(answers, model, [IMAGES, IMAGES]))[1] == answers(model, IMAGES)
+    file.write_text(CODE.format(0.0625) + "# not loaded again")
+    with pytest.raises(StateError, match="makes another model of 'own' than the one that is audited"):
+        list(TWO.each(answers, model, [IMAGES]))
+
+
+def test_a_model_that_is_read_again_is_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "m.py").write_text(CODE.format(0.5))
+    (tmp_path / "elsewhere" / "m.py").write_text(CODE.format(0.25))
+    monkeypatch.chdir(tmp_path)
+    model = load_predictor("m.py:predict", labels=["flu"], device="cpu")
+    sent = pickle.dumps(model)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert answers(pickle.loads(sent), IMAGES) == answers(model, IMAGES), "a relative path is that of the sender"
+    (tmp_path / "m.py").write_text(CODE.format(0.25))
+    with pytest.raises(StateError, match="give every machine the same files"):
+        pickle.loads(sent)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_answers_that_rest_on_the_environment_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: bool
+) -> None:
+    (tmp_path / "m.py").write_text(CODE.format("float(os.environ['CITLR_TEST'])"))
+    monkeypatch.setenv("CITLR_TEST", "0.5")
+    source = f"{tmp_path / 'm.py'}:predict"
+    model = load_predictor(source if read else import_object(source), labels=["flu"], name="own")
+    assert model.fingerprint().startswith("unknown:")
+    model.predict(IMAGES)
+    sent = pickle.dumps(model)
+    assert answers(pickle.loads(sent), IMAGES) == answers(model, IMAGES)
+    monkeypatch.setenv("CITLR_TEST", "0.25")
+    with pytest.raises(StateError, match=r"gets other answers of model 'own' .* an environment variable"):
+        pickle.loads(sent)
 
 
 PROGRAM = """

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from citlr.config.sections import Section
 from citlr.values import ByForm, File, Flag, Listed, Name, Names, Number, One, PerName, Side, Source, Whole
@@ -50,7 +58,15 @@ def _channels(value: int) -> int:
 Channels = Annotated[Whole, AfterValidator(_channels)]
 
 
-class InputConfig(Section):
+class _Declaration(Section):
+    """What is said of a model; it is written without what was not said, of which the model's file may speak."""
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+
+
+class InputConfig(_Declaration):
     """What the model wants to see: size in pixels, channels, the grey scale, and its mean and spread."""
 
     size: Sides | None = None
@@ -67,8 +83,7 @@ class InputConfig(Section):
     """The standard deviation that is divided by: one number, or one per channel."""
     layout: Literal["channels_first", "channels_last"] = "channels_first"
     """Whether the channels are the first or the last axis of an image."""
-    # Left out where it is not said: what was written of grey models stays as it was.
-    luminance: Annotated[Flag, Field(exclude_if=operator.not_)] = False
+    luminance: Flag = False
     """Shows a model of one channel the luminance of images in colour. Without it such a model is refused."""
 
     @model_validator(mode="after")
@@ -84,7 +99,7 @@ class InputConfig(Section):
         return self
 
 
-class OutputConfig(Section):
+class OutputConfig(_Declaration):
     """What the model gives: its kind, what makes logits probabilities, and which column or output is which label's."""
 
     kind: OutputKind = "probability"
@@ -108,8 +123,8 @@ class ModelConfig(Section):
     """The model under audit, and what it declares of its inputs and outputs.
 
     `kind: closed` is a model that only its owner can run: it needs `labels` and no `source`; its images go out with
-    `citlr export` and its answers come in with `citlr ingest`. Without `input` and `output` the model's file says what
-    they are, else they are grey images in [0, 1] as they come, and probabilities.
+    `citlr export` and its answers come in with `citlr ingest`. What `input` and `output` leave out the model's file
+    says, else they are grey images in [0, 1] as they come, and probabilities.
     """
 
     source: Source | None = None

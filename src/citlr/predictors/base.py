@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -29,6 +30,14 @@ from citlr.predictors.outputs import (
 from citlr.predictors.specs import InputSpec, OutputSpec, require_labels
 from citlr.run.files import fingerprint as digest_of_json
 from citlr.text import shortened, shown
+
+# kernels may sum in another order for another batch or on another machine
+TOLERANCE = 1e-3
+# ... and numbers of 16 bits have so few digits that the order shows in the third
+HALF_TOLERANCE = 1e-2
+# Images that a model is asked for again in another process.
+_AGAIN = 4
+Answers = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 @runtime_checkable
@@ -81,15 +90,35 @@ class BatchedPredictor(ABC):
         # what the model takes images in, and what was noticed when it was loaded
         self.dtype = torch.float32
         self.remarks: tuple[str, ...] = ()
+        # batches of this size only, the last one filled up
+        self._fixed: int | None = None
         self._unknown = never_equal()
-        # Makes it again from where it was read: sessions and scripted modules cannot be sent to another process.
-        self.again: Callable[[], Predictor] | None = None
+        # How it is read again, and what it was then: sessions and scripted modules cannot be sent to another process.
+        self._again: tuple[Callable[[], Predictor], str] | None = None
+        # the first images that it was asked for, which other processes are asked as well
+        self._asked: NDArray[np.float32] | None = None
+
+    def read_again(self, again: Callable[[], Predictor]) -> None:
+        """Keep how this model is made where it was just read from, for other processes."""
+        self._again = (again, self.fingerprint())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Go to another process as the file that it was read from, where there is one."""
-        if self.again is None:
+        """Go to another process as the file that it was read from, where there is one, or else as it is."""
+        if self._again is None:
             return super().__reduce_ex__(protocol)
-        return _made_again, (self.again, self.fingerprint())
+        return _made_again, (*self._again, self._answers())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_sent": (self.fingerprint(), self._answers())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fingerprint, answers = state.pop("_sent")
+        vars(self).update(state)
+        require_same_model(self, fingerprint, answers)
+
+    def _answers(self) -> Answers | None:
+        """Give the images that it was asked for first, and what it says of them now."""
+        return None if self._asked is None else (self._asked, self.predict(self._asked))
 
     @abstractmethod
     def _forward(self, batch: torch.Tensor) -> Any:
@@ -104,7 +133,7 @@ class BatchedPredictor(ABC):
         content = self._content()
         if content is None:
             return self._unknown
-        declared = {"labels": self.labels, "input": self.input.model_dump(), "output": self.output.model_dump()}
+        declared = {"labels": self.labels, "input": dict(self.input), "output": dict(self.output)}
         return f"sha256:{digest_of_json({'kind': type(self).__name__, 'content': content, **declared})}"
 
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
@@ -147,6 +176,8 @@ class BatchedPredictor(ABC):
                 )
             start += len(chunk)
             tick(start, told(self.batch_size, whole))
+        if self._asked is None:
+            self._asked = np.array(images[:_AGAIN], dtype=np.float32)
         return np.concatenate(parts)
 
     def _call(self, images: torch.Tensor) -> NDArray[np.float64]:
@@ -156,17 +187,42 @@ class BatchedPredictor(ABC):
         advice = partial(_advice, dtype=self.dtype, layout=self.input.layout)
         with user_code(failed, advice), torch.inference_mode():
             batch = self.input.prepare(images.to(self.device)).to(self.dtype)
+            if self._fixed and len(batch) < self._fixed:
+                batch = torch.cat([batch, batch[-1:].expand(self._fixed - len(batch), *batch.shape[1:])])
             given = self._forward(batch)
-        return as_matrix(given, len(images), self.name, key=self.output.name)
+        # whole before it is cut: the rows of an output without a batch axis are classes
+        return as_matrix(given, len(batch), self.name, key=self.output.name)[: len(images)]
+
+    def _fix(self, size: object) -> None:
+        """Keep the number of images that a graph takes at a time, where it takes one only."""
+        if isinstance(size, int) and size > 0:
+            self._fixed = self.batch_size = size
 
 
-def _made_again(again: Callable[[], Predictor], fingerprint: str) -> Predictor:
+def _made_again(again: Callable[[], BatchedPredictor], fingerprint: str, answers: Answers | None) -> Predictor:
     """Read a model again, which has to be the same one."""
     model = again()
-    found = model.fingerprint()
-    if found != fingerprint and not is_unknown(fingerprint):
-        raise StateError(f"The model '{model.name}' was replaced while it was audited: run the same command again.")
+    require_same_model(model, fingerprint, answers)
     return model
+
+
+def require_same_model(model: BatchedPredictor, fingerprint: str, answers: Answers | None) -> None:
+    """Refuse a model that this process has made otherwise than the one that sent it: by what it is, or what it says."""
+    if not is_unknown(fingerprint) and model.fingerprint() != fingerprint:
+        raise StateError(
+            f"The process on {platform.node()} makes another model of '{model.name}' than the one that is audited: "
+            "give every machine the same files of the model and of what it imports; after a change, load the model "
+            "again, and start workers again that are running."
+        )
+    if answers is None:
+        return
+    off = float(np.abs(model.predict(answers[0]) - answers[1]).max())
+    if not off <= (HALF_TOLERANCE if model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE):
+        raise StateError(
+            f"The process on {platform.node()} gets other answers of model '{model.name}' than the one that audits it "
+            f"(probabilities differ by up to {off:.2g}): its code rests on something that is not the same there, such "
+            "as an environment variable, a file or what was asked before; make it so, or audit with one worker."
+        )
 
 
 def _advice(failure: str, dtype: torch.dtype, layout: str) -> str:

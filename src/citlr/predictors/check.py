@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from citlr.checks import Check
 from citlr.errors import InputError
-from citlr.predictors.base import BatchedPredictor, Predictor, require_images
+from citlr.predictors.base import HALF_TOLERANCE, TOLERANCE, BatchedPredictor, Predictor, require_images
 from citlr.predictors.content import is_unknown
 from citlr.predictors.foreign import user_code
 from citlr.predictors.outputs import as_matrix, doubts, require_probabilities
@@ -19,10 +19,6 @@ from citlr.text import shortened
 
 # the same weights on the same numbers: anything above the last bits is chance in the model
 _REPEAT_TOLERANCE = 1e-6
-# kernels may sum in another order for another batch size
-_BATCH_TOLERANCE = 1e-3
-# ... and numbers of 16 bits have so few digits that the order shows in the third
-_HALF_TOLERANCE = 1e-2
 # images that are also given alone
 _ALONE = 8
 
@@ -71,14 +67,15 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     alone = _alone(predictor, images)
     off = float(np.abs(alone - first[: len(alone)]).max())
     half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
-    allowed = _HALF_TOLERANCE if half else _BATCH_TOLERANCE
+    allowed = HALF_TOLERANCE if half else TOLERANCE
     batch = Check(
         "an image alone and in a batch",
         off,
         allowed,
         off <= allowed,
         f"Model '{predictor.name}' gives another answer for an image alone than in a batch (probabilities "
-        f"differ by up to {off:.2g}): batch normalisation is in training mode; call eval() on the module.",
+        f"differ by up to {off:.2g}): an answer must not rest on the other images; call eval() on the module if "
+        "it holds batch normalisation, and divide by no mean or maximum of the whole batch.",
     )
     batch.require()
     notes = _notes(predictor, images, first)

@@ -3,9 +3,9 @@
 An object is taken apart as a pickle would (`__reduce_ex__`), which reaches every parameter, buffer and plain attribute.
 Where its class says itself what a pickle holds, the code that restores it counts, or else all its attributes.
 Code is followed through the names that it uses, so that a helper or a global array counts, and a function that nothing
-calls does not. Of a class every method counts, as nobody can say which ones are called by a name that is made while
-predicting. What cannot be seen through (a session, a connection, a file that is read while predicting) has no digest:
-then two models are never taken for the same one.
+calls does not. So does a file that a text names. Of a class every method counts, as nobody can say which are called
+by a name that is made while predicting. What cannot be seen through (a session, a connection, a file that is read while
+predicting) has no digest: then two models are never taken for the same one.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ import functools
 import hashlib
 import inspect
 import io
+import os
 import sys
 import types
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from citlr.predictors.code.names import SILENT, globals_used, imports, is_special, words
-from citlr.predictors.code.packages import called_by_bases, installed, is_own, only_computes, version
+from citlr.predictors.code.names import SILENT, globals_used, imports, is_special, reads, words
+from citlr.predictors.code.packages import called_by_bases, installed, is_own, only_computes, patched, version
+from citlr.run.files import digest_or_missing, kind_of_path
 
 _UNKNOWN = "unknown:"
-# What reads that is not in the program, of packages that only compute; and functions of Python that do so or run text
-_READING = words(
-    "open load load_file loadtxt genfromtxt fromfile memmap from_file loadmat mmread imread read_image read_file hub "
-    "load_state_dict_from_url load_library from_pretrained import_module VideoCapture"
-)
+# Functions of Python that read, or run text
 _RUNNING = words("open input exec eval __import__ globals locals vars")
 # Members of a class that have done their work where the object is there
 _MAKING = words("__init__ __post_init__")
@@ -84,6 +83,7 @@ class _Content:
         self._alive: list[object] = []
         self._names = {"forward"}
         self._spaces: list[Any] = []
+        self._folders, self._own = {"": None}, set[str]()
         self._done: set[tuple[int, str]] = set()
         self._made: set[type] = set()
         self._restored: set[type] = set()
@@ -100,6 +100,7 @@ class _Content:
     def _add(self, thing: Any) -> None:
         if isinstance(thing, (*_PLAIN, *_TORCH_PLAIN)) or thing is Ellipsis:
             self._text(f"{type(thing).__name__} {thing!r}")
+            self._add_file(thing)
             return
         # which constants of a compiled file are one object is chance
         if not isinstance(thing, tuple | frozenset | types.CodeType):
@@ -122,6 +123,15 @@ class _Content:
             self._text(hashlib.sha256(archive.getvalue()).hexdigest())
         else:
             self._add_object(thing)
+
+    def _add_file(self, thing: Any) -> None:
+        """Take in the file that a text or a path names, in this folder or beside the code that was met."""
+        if self._loose or not isinstance(thing, str | os.PathLike):
+            return
+        for folder in self._folders:
+            path = Path(folder, thing)
+            if kind_of_path(path) == "a file":
+                self._text(f"{os.fspath(thing)} {digest_or_missing(path)}")
 
     def _add_numbers(self, array: Any) -> None:
         self._text(f"{type(array).__name__} {tuple(array.shape)} {array.dtype}")
@@ -157,6 +167,8 @@ class _Content:
         if installed(name):
             self._require_computing(name, base=space)
             self._text(f"{name} {shown} {version(name)}")
+            for member in patched(space):
+                self._add_value(member)
             return
         self._text(shown)
         self._spaces.append(space)
@@ -191,12 +203,15 @@ class _Content:
             module = getattr(routine, "__module__", None) or getattr(owner, "__name__", None) or "builtins"
             name = getattr(routine, "__qualname__", getattr(routine, "__name__", type(routine).__qualname__))
             self._require_computing(module if isinstance(module, str) else "builtins")
-            if name.rpartition(".")[2] in _READING:
+            if reads(name.rpartition(".")[2]):
                 raise _UnknownError(f"'{name}'")
             self._text(f"{module} {name} {version(str(module))}")
 
     def _add_function(self, function: types.FunctionType) -> None:
         self._text(f"function {function.__qualname__}")
+        self._folders[str(Path(function.__code__.co_filename).parent)] = None
+        used = {name: function.__globals__.get(name) for name in globals_used(function.__code__)}
+        self._own |= {name for name, one in used.items() if inspect.isfunction(one) and not installed(one.__module__)}
         self._add_value([function.__defaults__, function.__kwdefaults__, function.__dict__])
         for cell in function.__closure__ or ():
             try:
@@ -204,7 +219,7 @@ class _Content:
             except ValueError:  # not filled yet
                 self._text("empty")
         self._add_code(function.__code__)
-        for name in sorted(globals_used(function.__code__)):
+        for name in sorted(used):
             self._text(name)
             if name in function.__globals__:
                 self._add_value(function.__globals__[name])
@@ -214,7 +229,7 @@ class _Content:
                 self._add_value(getattr(builtins, name))
 
     def _add_code(self, code: types.CodeType) -> None:
-        reading = _READING.intersection(code.co_names)
+        reading = [name for name in code.co_names if reads(name) and not self._is_own(name)]
         if reading and not self._loose:
             raise _UnknownError(f"'{min(reading)}'")
         self._hash.update(code.co_code)
@@ -230,6 +245,11 @@ class _Content:
             if found is None:
                 raise _UnknownError(f"'{module}'")
             self._add(found)
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a name that sounds of reading is the user's own, whose code is followed; not so np.load."""
+        own = name in self._own or any(inspect.isfunction(vars(space).get(name)) for space in self._spaces)
+        return own and name not in ("load", "open")
 
     def _add_value(self, thing: Any) -> None:
         (self._add_loosely if self._loose else self._add)(thing)
@@ -292,6 +312,13 @@ class _Content:
         return not is_special(name) or inspect.isroutine(vars(space)[name])
 
     def _add_object(self, thing: Any) -> None:
+        self._add_file(thing)
+        if hasattr(thing, "_forward") and hasattr(thing, "fingerprint"):  # a model that was loaded here, in another
+            known = thing.fingerprint()
+            if is_unknown(known):
+                raise _UnknownError(f"the model '{thing.name}'")
+            self._text(known)
+            return
         self._made.update(type(thing).__mro__)
         self._add(type(thing))
         if self._loose:

@@ -18,7 +18,7 @@ from citlr.predictors.adapters.callable import call_factory, import_object, take
 from citlr.predictors.base import BatchedPredictor, Predictor, choose_device
 from citlr.predictors.declared import Declared, with_columns
 from citlr.predictors.foreign import user_code
-from citlr.predictors.named import build_named, is_named
+from citlr.predictors.named import build_named, is_named, normalisation
 from citlr.predictors.paths import nearest, require_file
 from citlr.predictors.specs import InputSpec, OutputSpec, require_choice, require_labels
 from citlr.run.files import kind_of_path
@@ -117,23 +117,33 @@ def load_predictor(
         with user_code(f"Model {shown(os.fspath(source))} cannot be loaded"):
             model = _from_text(os.fspath(source), kind, declared)
         if isinstance(model, BatchedPredictor):
-            model.again = partial(
-                load_predictor,
-                Path(source).absolute() if Path(source).exists() else source,
-                labels=labels,
-                kind=kind,
-                weights=None if weights is None else Path(weights).absolute(),
-                input=input,
-                output=output,
-                columns=columns,
-                device=device,
-                batch_size=batch_size,
-                name=name,
-                trust=trust,
+            model.read_again(
+                partial(
+                    load_predictor,
+                    _anywhere(os.fspath(source)),
+                    labels=labels,
+                    kind=kind,
+                    weights=None if weights is None else Path(weights).absolute(),
+                    input=input,
+                    output=output,
+                    columns=columns,
+                    device=device,
+                    batch_size=batch_size,
+                    name=name,
+                    trust=trust,
+                )
             )
         return model
     with user_code(f"Model '{name or type(source).__name__}' cannot be loaded"):
         return _from_object(source, kind, declared, label=type(source).__name__)
+
+
+def _anywhere(source: str) -> str:
+    """Write a source so that it is the same one for a process in another folder."""
+    where, colon, name = source.rpartition(":")
+    if Path(source).exists() or not where.endswith(".py"):
+        return str(Path(source).absolute()) if Path(source).exists() else source
+    return f"{Path(where).absolute()}{colon}{name}"
 
 
 def _from_text(source: str, kind: str | None, declared: Declared) -> Predictor:
@@ -189,7 +199,11 @@ def _kind_of(path: Path, kind: str | None, *, folder: bool) -> str:
 
 def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor:
     if is_named(source):
-        return _from_object(build_named(source, declared), kind, declared, label=source.partition(":")[2])
+        network = build_named(source, declared)
+        named = _from_object(network, kind, declared, label=source.partition(":")[2])
+        if isinstance(named, BatchedPredictor) and not declared.says("mean", "std"):
+            named.remarks = (*named.remarks, *normalisation(source, network))
+        return named
     model = import_object(source)
     name = source.rpartition(":")[2]
     is_model = any(_adapter(one).takes(model) for one in KINDS if one != "callable")

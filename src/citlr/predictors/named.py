@@ -12,6 +12,7 @@ import torch
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 from citlr.predictors.declared import Declared
 from citlr.predictors.weights import read_states
+from citlr.text import shown
 
 LIBRARIES = ("torchvision", "timm")
 # Outputs of a network as it comes; a head of another size is known by the weights.
@@ -33,8 +34,30 @@ def build_named(source: str, declared: Declared) -> torch.nn.Module:
         )
     states = read_states(declared.weights, trust=declared.trust)
     with torch.device("meta"):
-        shapes = {key: tuple(value.shape) for key, value in _build(library, name, _USUAL).state_dict().items()}
+        usual = _build(library, name, _USUAL)
+    if hasattr(usual, "transform_input"):
+        raise InputError(
+            f"Model '{source}' is built with transform_input or without, which changes its answers, and weights do not "
+            "show it: write a function that makes it as it was trained, and name file.py:function as the source."
+        )
+    shapes = {key: tuple(value.shape) for key, value in usual.state_dict().items()}
     return _build(library, name, _outputs(states, shapes))
+
+
+def normalisation(source: str, network: torch.nn.Module) -> tuple[str, ...]:
+    """Say with which mean and std the library trained its own weights, for a network that is shown images without."""
+    library, _, name = source.partition(":")
+    known: Any = getattr(network, "pretrained_cfg", None) or {}
+    if library == "torchvision":
+        published = next(iter(importlib.import_module("torchvision.models").get_model_weights(name)), None)
+        known = {} if published is None else vars(published.transforms())
+    if "mean" not in known or "std" not in known:
+        return ()
+    mean, std = (shown([round(value, 4) for value in known[what]]) for what in ("mean", "std"))
+    return (
+        f"Model '{source}' is shown images without mean and std, and {library} trains it with both: declare input: "
+        f"{{channels: 3, mean: {mean}, std: {std}}} if its weights were trained so.",
+    )
 
 
 def _build(library: str, name: str, outputs: int) -> torch.nn.Module:

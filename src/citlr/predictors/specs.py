@@ -199,8 +199,8 @@ class OutputSpec(_Declared, OutputConfig):
     what: ClassVar[str] = "output"
     forms: ClassVar[str] = "'logit', 'probability' or a mapping"
 
-    def __init__(self, kind: str = "probability", **settings: Any) -> None:
-        super().__init__(kind=kind, **settings)
+    def __init__(self, kind: str | None = None, **settings: Any) -> None:
+        super().__init__(**settings, **({} if kind is None else {"kind": kind}))
 
     @classmethod
     def of(cls, value: Section | Mapping[str, Any] | str | None) -> Self:

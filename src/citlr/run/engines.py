@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from loky import get_reusable_executor
@@ -13,6 +17,7 @@ from loky import get_reusable_executor
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.run.clusters import ATTEMPTS, died, on_dask, on_ray
+from citlr.run.files import digest_or_missing, fingerprint
 from citlr.run.parcel import Missing, Parcel, Result, deliver, open_parcel, work_on
 
 ENGINES = ("loky", "dask", "ray")
@@ -113,9 +118,23 @@ def _on_loky(parcel: Parcel, items: Sequence[Any], workers: int, narrator: Narra
 
 
 def _processes(parcel: Parcel, workers: int) -> Any:
-    """Give processes that the last stage has left, or new ones: what a process imports takes it seconds."""
+    """Give processes that the last stage has left, or new ones where they would know another environment or code."""
     settings = {f"{name}_NUM_THREADS": str(parcel.threads["openmp"]) for name in ("OMP", "MKL")}
     settings["OPENBLAS_NUM_THREADS"] = str(parcel.threads["blas"])
     # A process that has loaded a network is none that leaks, for which loky would take it and start another.
     settings["LOKY_MAX_MEMORY_LEAK_SIZE"] = "1e12"
-    return get_reusable_executor(workers, timeout=_IDLE_SECONDS, env=settings)
+    # loky starts others where an argument is another one
+    return get_reusable_executor(workers, timeout=_IDLE_SECONDS, env=settings, initargs=(_surroundings(),))
+
+
+def _surroundings() -> str:
+    """Digest what a process takes from this one when it starts, and keeps: environment, folders, the user's modules."""
+    files = {str(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    own = {file: digest_or_missing(Path(file)) for file in files if not _installed(Path(file))}
+    return fingerprint([dict(os.environ), str(Path.cwd()), sys.path, own])
+
+
+def _installed(file: Path) -> bool:
+    if {"site-packages", "dist-packages"} & set(file.parts):
+        return True
+    return any(file.is_relative_to(place) for place in (sysconfig.get_path("stdlib"), Path(__file__).parents[1]))

@@ -38,10 +38,9 @@ class ExportedPredictor(BatchedPredictor):
         super().__init__(**settings)
         self._origin = origin
         image = image_input(program, self.name)
+        _require_evaluation(program, self.name)
         self.dtype = image.dtype
-        self._fixed = image.shape[0] if isinstance(image.shape[0], int) else None
-        if self._fixed:
-            self.batch_size = self._fixed
+        self._fix(image.shape[0])
         if self.device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 
@@ -49,13 +48,9 @@ class ExportedPredictor(BatchedPredictor):
         self._module = program.module()
 
     def _forward(self, batch: torch.Tensor) -> Any:
-        count = len(batch)
-        if self._fixed and count < self._fixed:
-            batch = torch.cat([batch, batch[-1:].expand(self._fixed - count, *batch.shape[1:])])
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             given = self._module(batch)
-        given = given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
-        return given[:count] if isinstance(given, torch.Tensor) else given
+        return given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
 
     def _content(self) -> str:
         return self._origin
@@ -125,6 +120,30 @@ def image_input(program: torch.export.ExportedProgram, name: str) -> torch.Tenso
             "point, of 4 axes."
         )
     return image
+
+
+def _require_evaluation(program: torch.export.ExportedProgram, name: str) -> None:
+    """Refuse a program that was exported in training mode, which a batch of one image does not show."""
+    graphs = [part for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
+    found = {str(node.target) for part in graphs for node in part.graph.nodes if _trains(node)}
+    if found:
+        raise InputError(
+            f"Model '{name}' was exported in training mode ({shortened(', '.join(sorted(found)))}), so that it answers "
+            "by chance or by the other images: call eval() on the module and export it again."
+        )
+
+
+def _trains(node: torch.fx.Node) -> bool:
+    """Whether a step drops by chance, or takes the statistics of the images in place of those that it has."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or schema.overload_name == "no_stats":  # of each image by itself
+        return False
+    names = [argument.name for argument in schema.arguments]
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    if given.get("dropout_p", 0) != 0:
+        return True
+    on = given.get("training") is True or given.get("train") is True
+    return on and given.get("p", given.get("dropout", 1)) != 0 and given.get("running_mean", 1) is not None
 
 
 def program_input(program: torch.export.ExportedProgram, name: str) -> InputSpec:

@@ -7,20 +7,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.adapters.processor import card_input, input_remarks
 from citlr.predictors.adapters.torch import TorchPredictor
+from citlr.predictors.content import digest
 from citlr.predictors.declared import Declared
 from citlr.predictors.foreign import one_sentence
+from citlr.predictors.paths import require_same
+from citlr.predictors.specs import InputSpec
 from citlr.predictors.weights import require_whole, warn_trusted
-from citlr.run.files import fingerprint, sha256
+from citlr.run.files import digest_or_missing, fingerprint
 from citlr.text import shortened, shown
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 # As transformers saves weights: whole, or in parts that an index lists.
 _SAFE, _PICKLED = ("model.safetensors", "model.safetensors.index.json"), "pytorch_model.bin"
+# Rounding to 8 bits on the way leaves less.
+_SAME = 0.01
 _ACTIVATIONS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"}
 
 
@@ -36,30 +44,43 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
             f"Model '{folder}' is a folder; give a file, a Hugging Face folder ({CONFIG}, {_SAFE[0]}, {PROCESSOR}), or "
             "a MONAI bundle (configs/metadata.json)."
         )
+    said = _said(folder)
     config = read_part(folder / CONFIG)
     if "auto_map" in config:
         raise InputError(
             f"Model '{folder}' brings code of its own (auto_map in its {CONFIG}), which is not run from a folder: "
             "write a file.py with a function that makes the model, and name file.py:function."
         )
-    weights = _weights(folder, declared)
+    safe = _has_safe_weights(folder, declared)
     card: dict[str, Any] = {}
     processor: Mapping[str, Any] = {}
-    if declared.input is None:
-        if not (folder / PROCESSOR).is_file():
-            raise InputError(
-                f"Model '{folder}' has no {PROCESSOR}, which says size, mean and std: copy it there, or declare input."
-            )
+    if (folder / PROCESSOR).is_file():
         processor = read_part(folder / PROCESSOR)
-        card["input"] = card_input(processor, config, str(folder))
-    if declared.output is None:
+        known = () if declared.input is None else declared.input.model_fields_set
+        card["input"] = card_input(processor, config, str(folder), known)
+    elif declared.input is None:
+        raise InputError(
+            f"Model '{folder}' has no {PROCESSOR}, which says size, mean and std: copy it there, or declare input."
+        )
+    if declared.output is None or config.get("problem_type") in _ACTIVATIONS:
         card["output"] = {"kind": "logit", "activation": _activation(config, folder)}
     labels = _labels(config, folder)
     settings = declared.settings(folder.name, {**card, "labels": labels} if labels else card)
-    origin = fingerprint({part.name: sha256(part) for part in (folder / CONFIG, *weights)})
-    model = TorchPredictor(_network(folder, safe=weights[0].name != _PICKLED), origin=origin, **settings)
-    model.remarks = input_remarks(processor, model.name)
+    network, release = _network(folder, safe=safe)
+    # who declares a part of what it makes of grey values answers for it
+    own = not processor or any(declared.says(name) for name in ("low", "high", "mean", "std"))
+    tried = () if own else _require_prepared(folder, settings["input"])
+    require_same(_said(folder), said, folder)
+    # what was loaded and not its files: an index or the config may name any
+    origin = fingerprint({"said": said, "transformers": release, "weights": digest(network.state_dict())})
+    model = TorchPredictor(network, origin=origin, **settings)
+    model.remarks = (*tried, *input_remarks(processor, model.name), *declared.remarks(model.name, card))
     return model
+
+
+def _said(folder: Path) -> str:
+    """Digest what a folder says of network and images."""
+    return fingerprint([digest_or_missing(folder / name) for name in (CONFIG, PROCESSOR)])
 
 
 def read_part(file: Path) -> dict[str, Any]:
@@ -73,11 +94,10 @@ def read_part(file: Path) -> dict[str, Any]:
     return content
 
 
-def _weights(folder: Path, declared: Declared) -> list[Path]:
-    """Give the files of weights, of which the first says how they are read; pickled ones are read only if trusted."""
-    safe = next((folder / name for name in _SAFE if (folder / name).is_file()), None)
-    if safe is not None:
-        return [safe, *(part for part in sorted(folder.glob("model-*.safetensors")) if safe.name == _SAFE[1])]
+def _has_safe_weights(folder: Path, declared: Declared) -> bool:
+    """Say whether weights are without code; pickled ones are read only if trusted."""
+    if any((folder / name).is_file() for name in _SAFE):
+        return True
     pickled = folder / _PICKLED
     if not pickled.is_file():
         raise InputError(
@@ -90,7 +110,7 @@ def _weights(folder: Path, declared: Declared) -> list[Path]:
         )
     require_whole(pickled, "Weights file")
     warn_trusted(pickled)
-    return [pickled]
+    return False
 
 
 def _activation(config: Mapping[str, Any], folder: Path) -> str:
@@ -121,10 +141,45 @@ def _labels(config: Mapping[str, Any], folder: Path) -> list[str]:
     return [] if all(name == f"LABEL_{place}" for place, name in enumerate(names)) else names
 
 
-def _network(folder: Path, *, safe: bool) -> torch.nn.Module:
-    """Build the network and fill it; a tensor that the file lacks would be left random, and is refused."""
+def _require_prepared(folder: Path, spec: InputSpec) -> tuple[str, ...]:
+    """Refuse a folder whose own processor makes another grey value or colour of plain pictures than is made here."""
+    from transformers import AutoImageProcessor
+
+    plain: list[list[int]] = [[51] * spec.channels, [204] * spec.channels, [51, 102, 204][: spec.channels]]
+    pictures = [np.full((*(spec.shape or (32, 32)), spec.channels), value, np.uint8) for value in plain]
     try:
-        from transformers import AutoModelForImageClassification
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        made = [processor(Image.fromarray(one.squeeze()), return_tensors="pt")["pixel_values"][0] for one in pictures]
+        theirs = np.stack([_centre(one) for one in made])
+    except Exception as error:  # another library's reader
+        return (f"The image processor of '{folder}' could not be tried ({one_sentence(error).rstrip('.')}).",)
+    ours = np.stack([_centre(spec.prepare(torch.tensor(one.transpose(2, 0, 1)[None] / 255))[0]) for one in pictures])
+    same = np.all(np.abs(theirs - ours) < _SAME * (1 + np.abs(theirs)), axis=1)
+    if same.all():
+        return ()
+    said = f"The image processor of '{folder}' makes other numbers of a plain picture than what its {PROCESSOR} says"
+    if same[:2].all() or (theirs[0] == theirs[1]).any():
+        raise InputError(
+            f"{said}, as if it took the channels in another order: name a file.py:function that does what it does, or "
+            "declare input, with mean and std, where all images are grey."
+        )
+    std = 0.6 / (theirs[1] - theirs[0])
+    scale = {"channels": spec.channels, "low": 0, "high": 1, "mean": (0.2 - theirs[0] * std).round(4).tolist()}
+    raise InputError(f"{said}: declare input: {_written(scale | {'std': std.round(4).tolist()})}.")
+
+
+def _centre(image: torch.Tensor) -> npt.NDArray[np.float64]:
+    return image[:, image.shape[1] // 2, image.shape[2] // 2].double().numpy()
+
+
+def _written(settings: Mapping[str, object]) -> str:
+    return f"{{{', '.join(f'{name}: {value}' for name, value in settings.items())}}}"
+
+
+def _network(folder: Path, *, safe: bool) -> tuple[torch.nn.Module, str]:
+    """Build the network and fill it, by which release; a tensor that the file lacks would be random, and is refused."""
+    try:
+        from transformers import AutoModelForImageClassification, __version__
         from transformers.utils import logging
     except ImportError as error:
         raise MissingExtraError("transformers", "huggingface", f"Model '{folder}'") from error
@@ -147,4 +202,4 @@ def _network(folder: Path, *, safe: bool) -> torch.nn.Module:
             f"The weights in '{folder}' lack {len(lost)} tensors of the network (first '{shortened(lost[0])}'), or "
             "have them in another shape: give the weights of the whole trained classifier."
         )
-    return network  # type: ignore[no-any-return]
+    return network, __version__

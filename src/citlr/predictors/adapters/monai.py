@@ -62,8 +62,8 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
         network, weights = _network(parser, folder, declared)
         steps = _steps(parser, folder)
     card: dict[str, Any] = {"labels": labels} if (labels := _labels(scores)) else {}
-    if declared.output is None:
-        card["output"] = {"kind": "logit", "activation": _activation(parser, folder)}
+    if activation := _activation(parser, folder, required=declared.output is None):
+        card["output"] = {"kind": "logit", "activation": activation}
     if declared.input is None:
         card["input"] = _input(parser, image, steps, folder)
     prepared = Prepared(network, steps if declared.input is None else [], swapped=_swapped(parser))
@@ -73,7 +73,8 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
     origin = fingerprint({"files": files, "content": digest(prepared)})
     model = TorchPredictor(prepared, origin=origin, **declared.settings(folder.name, card))
     scripted = (DEPRECATED.format(name=model.name),) if weights.name == Path(_SCRIPTED).name else ()
-    model.remarks = (*prepared.remarks(model.name, model.input.low, model.input.high), *scripted)
+    told = prepared.remarks(model.name, model.input.low, model.input.high)
+    model.remarks = (*told, *declared.remarks(model.name, card), *scripted)
     return model
 
 
@@ -214,11 +215,13 @@ def _input(parser: Any, image: Mapping[str, Any], steps: Sequence[Any], folder: 
     return {"size": size, "channels": image["num_channels"], "low": float(scale[0]), "high": float(scale[1])}
 
 
-def _activation(parser: Any, folder: Path) -> str:
+def _activation(parser: Any, folder: Path, *, required: bool) -> str:
     for _, name, settings in _targets(parser, "postprocessing"):
         for activation in ("sigmoid", "softmax"):
             if name == "Activations" and settings.get(activation) is True:
                 return activation
+    if not required:
+        return ""
     raise InputError(
         f"Bundle '{folder}' does not say what makes probabilities of its outputs (Activationsd in postprocessing): "
         "declare output: {kind: logit, activation: softmax}, sigmoid, or output: probability."

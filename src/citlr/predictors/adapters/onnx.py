@@ -46,9 +46,7 @@ class OnnxPredictor(BatchedPredictor):
             self.dtype = getattr(torch, _FLOATS[node.type])
         else:
             _check_whole(self.input, self._type, self.name)
-        self._fixed = node.shape[0] if isinstance(node.shape[0], int) and node.shape[0] > 0 else None
-        if self._fixed:
-            self.batch_size = self._fixed
+        self._fix(node.shape[0])
         _check_shape(self.input, node.shape, self.name)
         self._output = self._choose_output()
 
@@ -66,12 +64,9 @@ class OnnxPredictor(BatchedPredictor):
     def _forward(self, batch: torch.Tensor) -> Any:
         array = batch.cpu().numpy()
         array = array if self._type.kind == "f" else np.rint(array).astype(self._type)
-        n = len(array)
-        if self._fixed and n < self._fixed:
-            array = np.concatenate([array, np.repeat(array[-1:], self._fixed - n, axis=0)])
         if self._flat:
             array = array.reshape(len(array), -1)
-        given = self._session.run([self._output], {self._feed: array})[0][:n]
+        given = self._session.run([self._output], {self._feed: array})[0]
         return given if self.output.name is None else {self.output.name: given}
 
     def _content(self) -> str:

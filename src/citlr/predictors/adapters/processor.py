@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from citlr.errors import InputError
@@ -11,8 +11,10 @@ from citlr.text import shown
 _BILINEAR = 2
 
 
-def card_input(processor: Mapping[str, Any], config: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Give size, channels, grey scale, mean and std of a processor and the network that it is for."""
+def card_input(
+    processor: Mapping[str, Any], config: Mapping[str, Any], model: str, declared: Collection[str] = ()
+) -> dict[str, Any]:
+    """Give size, channels, grey scale, mean and std of a processor and its network, but for what was declared."""
     spec: dict[str, Any] = {"channels": config.get("num_channels", 3)}
     factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1.0
     if isinstance(factor, bool) or not isinstance(factor, int | float):
@@ -22,11 +24,14 @@ def card_input(processor: Mapping[str, Any], config: Mapping[str, Any], model: s
     spec |= {"low": -below, "high": round(255.0 * factor, 6) - below}
     if processor.get("do_normalize", "image_mean" in processor):
         for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
-            if theirs not in processor:
-                raise InputError(f"Model '{model}' says nothing of {theirs} in its processor: declare input.")
-            spec[ours] = processor[theirs]
-    spec["size"] = _size(processor, config, model)
-    return spec
+            if theirs not in processor and ours not in declared:
+                raise InputError(
+                    f"Model '{model}' says nothing of {theirs} in its processor: declare it, input: {{{ours}: ...}}."
+                )
+            spec[ours] = processor.get(theirs)
+    if "size" not in declared:
+        spec["size"] = _size(processor, config, model)
+    return {name: value for name, value in spec.items() if value is not None}
 
 
 def input_remarks(processor: Mapping[str, Any], model: str) -> tuple[str, ...]:

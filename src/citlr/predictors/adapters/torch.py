@@ -32,13 +32,17 @@ class TorchPredictor(BatchedPredictor):
 
     def __init__(self, module: torch.nn.Module, *, origin: str = "", **settings: Any) -> None:
         super().__init__(**settings)
-        if not isinstance(module, torch.jit.ScriptModule):
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if not scripted:
             with user_code(f"Model '{self.name}' cannot be copied", "Give its import path and weights."):
                 module = copy.deepcopy(module)
         with user_code(f"Model '{self.name}' cannot be moved to {self.device}", "Give another device."):
             self._module = module.to(self.device).eval()
             self.dtype = _precision(module)
         self._origin = origin
+        # as it was before it was asked: what a call leaves behind, such as its last features, is not what it is
+        shared = {id(one): one for one in (*self._module.parameters(), *self._module.buffers())}
+        self._kept = self._module if origin or scripted else copy.deepcopy(self._module, shared)
 
     def _forward(self, batch: torch.Tensor) -> Any:
         # picks of kernels that vary from run to run would break "same seed, same bits" on a GPU
@@ -47,7 +51,7 @@ class TorchPredictor(BatchedPredictor):
         return given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
 
     def _content(self) -> str | None:
-        return self._origin or digest(self._module)
+        return self._origin or digest(self._kept)
 
 
 def _precision(module: torch.nn.Module) -> torch.dtype:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import re
 import types
 
 
@@ -18,6 +19,21 @@ SILENT = words(
     "__init__ __new__ __post_init__ __init_subclass__ __class_getitem__ __repr__ __str__ __eq__ __hash__ __reduce__ "
     "__reduce_ex__ __getstate__ __setstate__ __del__ __dir__ __doc__ __dict__ __module__ __annotations__ __weakref__"
 )
+
+# What reads that is not in the program, whatever package it is of: loadtxt, read_image, imread, open_memmap, readNet
+_READS = re.compile(
+    r"_?(im|mm)?(load|read|open|decode|fetch|download)($|_|[A-Z]|txt|mat)|.*(from_?(file|txt|url|pretrained)|memmap)"
+)
+_READING = words("environ getenv hub import_module VideoCapture DataSource")
+
+
+def reads(name: str) -> bool:
+    """Whether a name is that of something that reads files or asks servers; a network takes a state_dict from memory.
+
+    >>> [reads(name) for name in ("load_npz", "decode_image", "readNetFromONNX", "decoder", "readout", "opening")]
+    [True, True, True, False, False, False]
+    """
+    return name in _READING or (name != "load_state_dict" and _READS.match(name) is not None)
 
 
 def is_special(name: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 from citlr.predictors.code.names import is_special, named_in, words
 from citlr.run.files import fingerprint, sha256
@@ -66,6 +68,13 @@ def is_own(kind: type, name: str) -> bool:
     """Whether a method of a class is the user's own code."""
     member = getattr(kind, name, None)
     return inspect.isfunction(member) and not installed(member.__module__)
+
+
+def patched(space: Any) -> list[types.FunctionType]:
+    """Give the methods of an installed class that code of the user has put in."""
+    spaces = [base for base in space.__mro__ if installed(base.__module__)] if isinstance(space, type) else []
+    found = [member for base in spaces for member in vars(base).values() if isinstance(member, types.FunctionType)]
+    return [member for member in found if not installed(member.__globals__.get("__name__"))]
 
 
 def called_by_bases(kind: type, names: set[str]) -> set[str]:
