@@ -106,9 +106,11 @@ def test_who_reads_the_texture_is_never_equivalent_and_a_blind_model_is_cleared_
         # A model that an edit happens to move is found out by that, and then has nothing unexplained.
         found_out = any("would have been 'dependence'" in row.reason for row in result.tests)
         assert found_out or f"unexplained difference on {candidate.finding}" in own, candidate.name
-    # The gate on the probe's eye is about the images and may fail: what the blind model itself does passes.
+    # The gates on the probe's eye and on the coin, of 40 images here, are about the generator and may fail: what the
+    # blind model itself does passes.
     result = audit(world, analytic_blind(PLACE.world(64), "effusion"), "effusion")
-    passed = {gate.name: gate.passed for gate in result.quality.gates if gate.label is not None}
+    by_label = [gate for gate in result.quality.gates if gate.label is not None]
+    passed = {gate.name: gate.passed for gate in by_label if not gate.name.startswith("placebo")}
     of_edits = {"put back on effusion": True} if counterfactuals.main.plan.edits else {}
     assert passed == {"agreement on effusion": True, "unexplained difference on effusion": True} | of_edits
     assert set(result.quality.carried.shares) == set(LEVELS) or result.quality.carried.note
