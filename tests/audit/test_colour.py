@@ -273,7 +273,7 @@ def test_edits_take_a_change_of_hue_from_a_table_to_a_verdict(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("section", "key", "value", "said"),
     [
-        ("model", "input", {"size": 32}, "The images are in colour and the model's input has one channel"),
+        ("model", "input", {"size": 32, "channels": 1}, "The images are in colour and the model's input has one"),
         ("quality", "features", "torchxrayvision:densenet121-res224-all", "torchxrayvision"),
         ("cohort", "channels", 2, "channels"),
         ("cohort", "channels", 1, "cohort.channels cannot be set for the prepared cohort"),
