@@ -37,10 +37,20 @@ def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path
 
 def share_heaps(environment: MutableMapping[str, str] = os.environ) -> bool:
     """Have all threads share two heaps, unless the user says otherwise; False where the C library is not glibc."""
-    if HEAPS in environment or not sys.platform.startswith("linux"):
+    return HEAPS not in environment and _call_libc("mallopt", _ARENA_MAX, MOST_HEAPS)
+
+
+def give_back() -> bool:
+    """Give what is free in the heaps back to the system; False where the C library is not glibc."""
+    return _call_libc("malloc_trim", 0)
+
+
+def _call_libc(name: str, *arguments: int) -> bool:
+    """Call a function of glibc; False where there is none, or where it says so."""
+    if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
-    return hasattr(library, "mallopt") and bool(library.mallopt(_ARENA_MAX, MOST_HEAPS))
+    return hasattr(library, name) and bool(getattr(library, name)(*arguments))
 
 
 def processors(groups: Path = _GROUPS) -> int:

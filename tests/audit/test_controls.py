@@ -167,7 +167,7 @@ def test_the_power_is_that_of_the_planted_bias_and_not_of_the_effect_that_is_the
 
 
 def test_a_planted_bias_within_the_margin_is_not_found_however_significant() -> None:
-    """It is the verdict that counts: equivalent."""
+    """The test finds it every time, and the verdict is equivalent: it sets no limit."""
     values = np.broadcast_to(np.random.default_rng(1).random((300, 1, 1)), (300, 2, 4))
     responses = Responses.from_frame(table(values), attribute="sex", levels=LEVELS)
     detector = np.broadcast_to(np.eye(2)[None, :, None, :], (300, 2, 4, 2))
@@ -180,7 +180,19 @@ def test_a_planted_bias_within_the_margin_is_not_found_however_significant() -> 
         seed=0,
     )
     assert row.pvalue < 0.01
-    assert (row.detected, row.power, limit) == (False, 0.0, None)
+    assert (row.detected, row.power, limit) == (False, 1.0, None)
+
+
+def test_with_many_labels_a_planted_bias_has_power_too() -> None:
+    """Of ten tests and more none could be significant after adjustment by the randomisations of a sample alone."""
+    labels = [f"finding {number}" for number in range(12)]
+    values = np.random.default_rng(2).random((200, 1, 4, 12)) + np.zeros((1, 2, 1, 1))
+    responses = Responses.from_arrays(values, patients=np.arange(200), levels=LEVELS, labels=labels)
+    detector = np.broadcast_to(np.eye(2)[None, :, None, :], (200, 2, 4, 2))
+    controls = ControlsConfig(planted=(4.0,), bootstraps=5)
+    rows, limit = planted_ladder(responses, detector, controls=controls, settings=SETTINGS, shared_seeds=True, seed=0)
+    assert {row.power for row in rows} == {1.0}
+    assert limit == 4.0
 
 
 def test_placebo_size_has_the_power_that_it_is_for() -> None:

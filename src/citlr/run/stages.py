@@ -18,6 +18,7 @@ from citlr.run.history import History
 from citlr.run.lock import locked
 from citlr.run.provenance import peak_memory_mb
 from citlr.run.stage import Stage, StageRecord, code_version
+from citlr.threads import give_back
 
 # Where unfinished stages lie, each in a folder named after its key.
 WORK = ".work"
@@ -144,6 +145,8 @@ class Stages:
         write_json(work / _BEGUN, {"key": stage.key, "attempts": attempts})
         start = time.monotonic()
         facts = dict(stage.work(work) or {})
+        # What a stage has freed lies about in its heaps, and the next would come on top of it.
+        give_back()
         files = {name: sha256(work / name) for name in _files(work, stage.places)}
         discovered = "" if stage.discovered is None else stage.discovered(work)
         record = StageRecord(

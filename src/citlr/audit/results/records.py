@@ -209,7 +209,7 @@ class PlantedBias:
     """The audit of the model with `strength` times an attribute detector added to its logit.
 
     `detected`: Whether the verdict on the model with it is "dependence", before any gate. `power` is the share of
-    patient-level bootstrap samples in which it is, where the model depends on nothing but the planted bias.
+    patient-level bootstrap samples in which the test finds it, where the model depends on nothing but the planted bias.
     """
 
     label: str
