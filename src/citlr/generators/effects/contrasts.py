@@ -17,10 +17,13 @@ from torch import Tensor
 
 from citlr.generators.conditions import Conditions
 from citlr.generators.variables import Variable
+from citlr.learning.store import spans
 
 Floats = npt.NDArray[np.float64]
 # A number is taken to act in proportion, no further than this many standard deviations.
 FAR = 3.0
+# Numbers of a summary whose influences are in work at a time.
+NUMBERS = 256
 
 
 def contrasts(variable: Variable) -> Tensor:
@@ -75,18 +78,21 @@ class Design:
         found: Floats = self.weights @ summaries
         return found
 
-    def influences(self, summaries: Floats, *, null: bool = False) -> Floats:
+    def influences(self, summaries: npt.NDArray[np.floating], *, null: bool = False) -> Floats:
         """Give what every patient adds to the error of the differences: (contrasts, patients, width).
 
         With `null`, as if no contrast made a difference: what patients add up to is the difference itself then.
         """
         columns = self.columns[:, : self.columns.shape[1] - len(self.weights)] if null else self.columns
         root = np.sqrt(self.image)[:, None]
-        fitted, *_ = np.linalg.lstsq(root * columns, root * summaries, rcond=None)
-        rest = summaries - columns @ fitted
         found = np.zeros((len(self.weights), self.patients, summaries.shape[1]))
-        for contrast, weights in enumerate(self.weights):
-            np.add.at(found[contrast], self.patient, weights[:, None] * rest)
+        # Some numbers at a time: all at once, what is fitted and left would be held several times over.
+        for some in spans(summaries.shape[1], NUMBERS):
+            own = np.asarray(summaries[:, some], dtype=np.float64)
+            fitted, *_ = np.linalg.lstsq(root * columns, root * own, rcond=None)
+            rest = own - columns @ fitted
+            for contrast, weights in enumerate(self.weights):
+                np.add.at(found[contrast, :, some], self.patient, weights[:, None] * rest)
         if null:
             return found
         free = max(self.patients - self.columns.shape[1], 1)

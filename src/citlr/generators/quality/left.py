@@ -48,18 +48,14 @@ class Yardstick:
         self.members = [np.unique(design.patient[half].astype(str)).astype(np.intp) for half in self.halves]
         self.designs = [design.part(half) for half in self.halves]
         pairs = zip(self.designs[::-1], self.halves[::-1], strict=True)
-        self.errors = [
-            [Whitening.of(own) for own in part.influences(described[half].astype(np.float64))] for part, half in pairs
-        ]
+        self.errors = [[Whitening.of(own) for own in part.influences(described[half])] for part, half in pairs]
 
     def influences(self, described: Described) -> list[Floats]:
         """Whitened influences (patients of a half, width) under the null of no difference, by half and contrast."""
         return [
             whiten(own.T).T
             for design, half, errors in zip(self.designs, self.halves, self.errors, strict=True)
-            for whiten, own in zip(
-                errors, design.influences(described[half].astype(np.float64), null=True), strict=True
-            )
+            for whiten, own in zip(errors, design.influences(described[half], null=True), strict=True)
         ]
 
     def shares(self, described: Described) -> npt.NDArray[np.floating]:
