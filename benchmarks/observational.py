@@ -56,6 +56,7 @@ def deep(z: Floats) -> Floats:
 WORLDS: dict[str, tuple[Callable[[Floats], Floats], float, float]] = {
     "net": (layers, 1, 1.5),
     "deep": (deep, 1, 1.5),
+    "sine": (lambda z: np.sin(2 * z[:, 0]) + 0.5 * z[:, 1], 1, 1),
     "product": (lambda z: z[:, 0] * z[:, 1], 0.7, 1),
     "square": (lambda z: z[:, 0] ** 2 - 1, 0.7, 1),
     "linear": (lambda z: z[:, 0], 1, 1),

@@ -40,21 +40,21 @@ def test_what_could_all_be_misfit_carries_no_verdict() -> None:
     left = 0.3 * np.random.default_rng(0).normal(size=250)
     level = (np.random.default_rng(1).random(250) < logistic(3 * left)).astype(float)
     unlearnt = replace(fits, residual=left, assignment=replace(fits.assignment, a=level))
-    allowed = replace(unlearnt, slope=3.0)
+    allowed = replace(unlearnt, slopes=(3.0,))
     assert distilled_crt(data, unlearnt, redraws=99).pvalue <= 0.05
     assert distilled_crt(data, allowed, redraws=99).pvalue > 0.05
     assert distilled_crt(data, allowed, redraws=99).pvalue_fitted <= 0.05
     assert gcm(data, allowed).low < 0 < gcm(data, allowed).high
-    assert distilled_crt(data, replace(unlearnt, slope=0.3), redraws=99).pvalue <= 0.05
+    assert distilled_crt(data, replace(unlearnt, slopes=(0.3,)), redraws=99).pvalue <= 0.05
 
 
-def test_the_slope_is_that_of_what_lines_miss() -> None:
-    bent, straight = fit_nuisances(hump(2, 0.0)), np.random.default_rng(6)
-    assert 0.5 < bent.slope < 10
-    z = straight.normal(size=(250, 3))
-    level = np.where(straight.random(250) < logistic(z[:, 0]), "m", "f")
-    noisy = (straight.random(250) < logistic(z[:, 0])).astype(float)
-    assert fit_nuisances(Observations.of(z, level, noisy)).slope == 0
+def test_the_slopes_are_those_of_what_was_learnt() -> None:
+    assert all(0.5 < slope < 20 for slope in fit_nuisances(hump(2, 0.0)).slopes)
+    assert len(fit_nuisances(hump(2, 0.0)).slopes) == 2
+    rng = np.random.default_rng(6)
+    z = rng.normal(size=(250, 3))
+    tossed = Observations.of(z, np.where(rng.random(250) < 0.5, "m", "f"), logistic(z[:, 0]))
+    assert fit_nuisances(tossed).slopes == ()
 
 
 def test_a_level_that_others_foretell_is_withheld_with_its_reason() -> None:

@@ -53,14 +53,14 @@ class Nuisances:
 
     - `residual` (n,): `e = Yhat - mhat(Z)`; fitted without the attribute, so that redrawing the attribute leaves it as
       it is.
-    - `slope`: By how much the logit of the level goes with what is hard to learn of the outputs; 0 where p is known.
+    - `slopes`: By how much the logit of the level goes with what was learnt of the outputs; none where p is known.
     - `foretold`: p of whether trees that had no part in the fit still foretell `A - p` from Z; 1 where p is known.
     """
 
     residual: Floats
     assignment: Assignment
     learner: str
-    slope: float = 0.0
+    slopes: tuple[float, ...] = ()
     foretold: float = 1.0
 
 
@@ -125,37 +125,37 @@ def fit_nuisances(
     seen = replace(data, z=np.column_stack([data.z, fit.values]))
     classifiers = embedding_propensity(seed) if treatment is None else treatment
     assignment = assign(seen, None, folds=folds, learners=classifiers, seed=seed)
-    slope, foretold = _slope(data, fit.values, fold, seed), _foretold(seen, assignment, seed)
-    return Nuisances(data.y - fit.values, assignment, fit.chosen, slope, foretold)
+    slopes, foretold = _slopes(data, fit.values, fold, seed), _foretold(seen, assignment, seed)
+    return Nuisances(data.y - fit.values, assignment, fit.chosen, slopes, foretold)
 
 
-def misfit(fits: Nuisances, share: float) -> Assignment:
-    """Give the assignment if a `share` of the residual were misfit that the level goes with as with what was learnt."""
+def misfit(fits: Nuisances, slope: float) -> Assignment:
+    """Give the assignment if the residual were misfit, and the logit of the level went with it by this slope."""
     given = fits.assignment
-    if not fits.slope or not share:
-        return given
     left = _of_units(fits.residual[:, None], given.unit)[:, 0]
-    p = expit(logit(given.p) + share * fits.slope * left)
+    p = expit(logit(given.p) + slope * left)
     return replace(given, p=np.clip(p, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR))
 
 
-def _slope(data: Observations, fitted: Floats, folds: Integers, seed: int) -> float:
-    """Estimate by how much the level's logit goes with what lines miss of the outputs and `fitted` has learnt.
+def _slopes(data: Observations, fitted: Floats, folds: Integers, seed: int) -> tuple[float, ...]:
+    """Estimate by how much the level's logit goes with what `fitted` has learnt of the outputs: all, and beyond lines.
 
-    The upper 95 % bound of its size, and 0 where it is not significant.
+    The upper 95 % bounds of their size; what is not significant is left out.
     """
     lines = cross_fit_mean(data.z, data.y, folds, {"ridge": outcome_learners(seed)["ridge"]}).values
     linear = {name: one for name, one in propensity_learners(seed).items() if name != "boosting"}
     known = assign(data, None, learners=linear, seed=seed)
-    hard, missed = _of_units(np.column_stack([fitted - lines, data.y - lines]), known.unit).T
     cluster = data.cluster[np.unique(known.unit, return_index=True)[1]]
-    sums = np.bincount(cluster, weights=(known.a - known.p) * hard)
-    error, load = sqrt(sums.size) * float(sums.std(ddof=1)), float(hard @ missed)
-    total = abs(float(sums.sum()))
-    if load <= 0 or total < stats.norm.isf(0.025) * error:
-        return 0.0
-    size = (total + stats.norm.isf(0.05) * error) / load / float(np.mean(known.p * (1 - known.p)))
-    return float(np.copysign(size, sums.sum()))
+    found = []
+    for chance, before in ((known.a.mean(), data.y.mean()), (known.p, lines)):
+        learnt, missed = _of_units(np.column_stack([fitted - before, data.y - before]), known.unit).T
+        sums = np.bincount(cluster, weights=(known.a - chance) * learnt)
+        error, load = sqrt(sums.size) * float(sums.std(ddof=1)), float(learnt @ missed)
+        total = abs(float(sums.sum()))
+        if load > 0 and total > stats.norm.isf(0.025) * error:
+            size = (total + stats.norm.isf(0.05) * error) / load / float(np.mean(known.p * (1 - known.p)))
+            found.append(float(np.copysign(size, sums.sum())))
+    return tuple(found)
 
 
 def _of_units(z: Floats, unit: Integers) -> Floats:

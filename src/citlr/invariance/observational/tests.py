@@ -54,7 +54,7 @@ def distilled_crt(
 
     Where p is estimated, outputs without noise leave an e that may all be misfit, a function of Z that nobody learnt.
     If p misses the same, that passes for a dependence. So p is tried with a share of 0 to 1 of e added to its logit,
-    times the slope by which the level goes with what was learnt beyond lines (`misfit`). The largest p-value counts.
+    times the slope by which the level goes with what was learnt, and that beyond lines. The largest p-value counts.
 
     - `kernels`: "constant", "linear", "rbf" (of the median distance): which effects to look for.
     - `combine`: The largest kernel, or their sum. Over 800 paired data sets of 500 the maximum found a uniform shift of
@@ -89,9 +89,9 @@ def distilled_crt(
 
 
 def possible(fits: Nuisances) -> list[Nuisances]:
-    """Give the fits, then those in which more and more of the residual is misfit; one where there is no such slope."""
-    shares = np.linspace(0, 1, 9) if fits.slope else (0.0,)
-    return [replace(fits, assignment=misfit(fits, float(share))) for share in shares]
+    """Give the fits, then those in which more and more of the residual is misfit that the level goes with."""
+    tried = [float(share * slope) for slope in fits.slopes for share in np.linspace(0.125, 1, 8)]
+    return [fits, *(replace(fits, assignment=misfit(fits, slope)) for slope in tried)]
 
 
 def gcm(data: Observations, fits: Nuisances, *, alpha: float = 0.05) -> ObservationalResult:
