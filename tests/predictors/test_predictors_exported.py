@@ -76,6 +76,22 @@ def test_a_declared_part_leaves_the_rest_to_the_card(tmp_path: Path) -> None:
     assert written == {"size": 8}, "what was not said is not written into a run, and so not said when it is read"
 
 
+class Colours(torch.nn.Module):
+    """A model of three channels: the mean of two of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=(2, 3))[:, :2]
+
+
+def test_a_mean_for_each_channel_may_be_declared_where_the_card_says_the_channels(tmp_path: Path) -> None:
+    card = make_card(LABELS, input=InputSpec(size=8, channels=3))
+    export_program(Colours(), tmp_path / "m.pt2", card)
+    model = load_predictor(tmp_path / "m.pt2", device="cpu", input={"mean": [0.1, 0.2, 0.3]})
+    assert (model.input.channels, model.input.mean) == (3, (0.1, 0.2, 0.3))
+    with pytest.raises(InputError, match=r"mean has 2 values for 3 channel"):
+        load_predictor(tmp_path / "m.pt2", device="cpu", input={"mean": [0.1, 0.2]})
+
+
 def test_the_fingerprint_is_that_of_the_file(file: Path, tmp_path: Path) -> None:
     export_program(Tiny(seed=1), tmp_path / "other.pt2", make_card(LABELS, input=InputSpec(size=8)))
     same, again, other = (

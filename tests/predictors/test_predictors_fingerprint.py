@@ -388,6 +388,23 @@ def test_what_a_call_leaves_behind_is_not_the_model_unless_it_answers_by_it(tmp_
         pickle.loads(pickle.dumps(model))
 
 
+class Counting:
+    """A model that counts its calls, and answers all the same."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, int] = {}
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        self.calls[len(self.calls)] = len(x)
+        return x.mean(axis=(1, 2, 3))[:, None]
+
+
+def test_a_model_that_counts_its_calls_goes_to_another_process() -> None:
+    model = load_predictor(Counting(), labels=["flu"], device="cpu")
+    answers = model.predict(IMAGES)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(IMAGES), answers)
+
+
 WRAPPER = """
 import copy, threading
 def read(path): return np.load(path)

@@ -92,7 +92,8 @@ class InputConfig(_Declaration):
             raise ValueError(f"low is {self.low:g} and high {self.high:g}; low must be below high")
         if self.luminance and self.channels != 1:
             raise ValueError("luminance is of models that take one channel: leave it out, or say channels: 1")
-        for name in ("mean", "std"):
+        # Where the channels are not said, the model's file may say them.
+        for name in ("mean", "std") if "channels" in self.model_fields_set else ():
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.channels:
                 raise ValueError(f"{name} has {len(value)} values for {self.channels} channel(s): give one for each")

@@ -214,7 +214,7 @@ def _notes(study: ImagingStudy, results: Results, gates: Sequence[Any]) -> list[
     whole = {row["test"]: row for row in results.agreement if row["finding"] == "all" and row["target"] == "true_psi"}
     if whole:
         words = {"log10_citlr": "this project's test", "log10_published": "CIT-LR as published"}
-        words |= {"log10_parity": "demographic parity", "log10_opportunity": "equality of opportunity"}
+        words |= {"log10_parity": "demographic parity", "log10_opportunity": "equality of opportunity, both outcomes"}
         said = [
             f"{words[test]} {'no variation' if row['spearman'] is None else format(row['spearman'], '+.2f')}"
             for test, row in whole.items()
