@@ -140,7 +140,7 @@ def test_an_attribute_that_varies_within_patients_is_noted() -> None:
 def test_one_image_of_another_level_does_not_make_images_of_patients() -> None:
     """Whom a patient's images have in common: redrawn image by image, a third of innocent models were accused."""
     accused, held = 0, []
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         level, patients = np.repeat(np.where(rng.random(70) < 0.5, "f", "m"), 6), np.repeat(np.arange(70), 6)
         z, own = rng.normal(size=(420, 2)), np.repeat(rng.normal(size=70), 6)
@@ -153,7 +153,7 @@ def test_one_image_of_another_level_does_not_make_images_of_patients() -> None:
             (said,) = observe(z, level, y, patients=patients, propensity=np.full(420, 0.5), redraws=99).assessments
             assert said.pvalue_adjusted == max(test.pvalue for test in said.tests[:2])
             held.append(said.pvalue_adjusted > said.tests[0].pvalue)
-    assert accused <= 9  # a chance of .001 at 5 %
+    assert accused <= 7  # a chance of .001 at 5 %
     assert any(held)
 
 

@@ -83,7 +83,7 @@ def findings(tables: dict[str, list[Row]]) -> list[str]:
         *_group(tables["size"], "equivalence", "Equivalence on the margin", 0.06),
         *_group(tables["size"], ("dCRT, p(A|Z) known",), "Distilled test, p(A|Z) known", ALPHA),
         *_group(tables["size"], ("dCRT, p(A|Z) estimated",), "Distilled test, p(A|Z) estimated", ALPHA),
-        *_group(tables["size"], ("demographic", "equal opp", "AUROC"), "Parity tests", ALPHA),
+        *_group(tables["size"], ("demographic", "equalised", "AUROC"), "Parity tests", ALPHA),
         *_published(tables["size"]),
     ]
     return lines
