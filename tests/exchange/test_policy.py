@@ -131,7 +131,7 @@ def test_an_audit_without_gates_has_passed_none() -> None:
 
 def test_a_gate_that_was_waived_has_not_passed(tmp_path: Path) -> None:
     """Neither for a release, nor on the page, the card and the terminal, nor once it was read back."""
-    gate = Gate("placebo", None, None, None, "Waived: nothing can fail.", "generator")
+    gate = Gate("placebo", None, None, None, "Waived: no measured value fails.", "generator")
     clean = result(row())
     some = replace(clean, quality=replace(clean.quality, gates=(*clean.quality.gates, gate)))
     waived = read_result(some.to_json(tmp_path / "audit.json"))

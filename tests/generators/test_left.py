@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -98,6 +100,17 @@ def test_what_goes_with_a_held_label_is_no_difference_of_levels() -> None:
     free = what_is_left(shown, {}, design_between(level, 2, np.empty((400, 0)), np.arange(400)), random)
     assert held.p > 0.01
     assert free.p == pytest.approx(0.001)
+
+
+def test_influences_take_no_more_than_what_they_give_and_as_much_again() -> None:
+    random = np.random.default_rng(0)
+    described = random.normal(size=(1000, 1100)).astype(np.float32)
+    design = design_between(random.integers(0, 2, 1000), 2, np.empty((1000, 0)), np.arange(1000))
+    tracemalloc.start()
+    found = design.influences(described)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 2.2 * found.nbytes
 
 
 def picked_row(

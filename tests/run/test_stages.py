@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,29 @@ def test_a_stage_is_done_once_for_the_same_inputs_and_again_for_others(tmp_path:
     assert folder.path("out", "a.txt").read_text() == "three"
     assert [record.name for record in folder.records()] == ["make"]
     assert not any(folder.path(".work").iterdir())
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library gives memory back in its own way")
+def test_what_a_stage_has_freed_is_given_back_to_the_system(tmp_path: Path) -> None:
+    kept, most = [], 0
+
+    def work(folder: Path) -> None:
+        nonlocal most
+        # Smaller than what is mapped by itself, and the last one holds the top of the heap.
+        pieces = [bytes([1]) * 60_000 for _ in range(4000)]
+        kept.append(pieces.pop())
+        most = resident()
+        del pieces
+        (folder / "out").mkdir(parents=True)
+        (folder / "out" / "a.txt").write_text("x")
+
+    Stages(tmp_path).do(Stage("make", {}, work, ("out",)))
+    assert resident() < most - 150e6
 
 
 def test_what_a_stage_follows_and_the_version_of_the_code_are_in_its_key(

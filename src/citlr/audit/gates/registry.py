@@ -34,7 +34,7 @@ def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
     gates = [gate for each in GATES for gate in each(evidence)]
     for name, key, about in _waived(evidence):
         found = [gate for gate in gates if gate.name.startswith(name)]
-        why = f"Waived: with `gates.{key}` nothing can fail."
+        why = f"Waived: with `gates.{key}` no measured value fails."
         gates = [
             replace(gate, passed=None, text=f"{why} {gate.text}") if gate in found and gate.passed else gate
             for gate in gates
@@ -45,7 +45,7 @@ def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
 
 
 def _waived(evidence: Evidence) -> Iterator[tuple[str, str, About]]:
-    """Name the gates that no image and no model can fail at these limits, and the key and value that say so."""
+    """Name the gates that no measured value fails at these limits, and the key and value that say so."""
     limits, tested = evidence.limits, bool(evidence.rows)
     if limits.composition >= 1:
         yield "composition", f"composition: {limits.composition:g}", "generator"
