@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from citlr.audit.measures.faithfulness import _unknown
 from citlr.generators.probes.described import describe
+from citlr.generators.quality import left
 from citlr.generators.quality.left import Yardstick, design_between, put_in, what_is_left
 from citlr.generators.quality.records import Left
 from citlr.studies.generation.picks import picks
@@ -164,7 +165,7 @@ def test_influences_are_given_to_the_patients_that_they_are_of() -> None:
         alone = values.copy()
         alone[design.patient == patient] += 40.0
         sizes = np.zeros(90)
-        for members, one in measure.of_members(measure.influences(alone)):
+        for members, one in measure.influences(alone):
             sizes[members] = (one**2).sum(axis=1)
         assert sizes.argmax() == patient
 
@@ -194,3 +195,20 @@ def test_a_halving_that_knows_a_number_badly_does_not_outweigh_the_others() -> N
     described[:2, 1] = 5
     design = design_between(level, 2, np.empty((80, 0)), np.arange(80))
     assert max(what_is_left(described, {}, design, np.random.default_rng(seed)).p for seed in range(6)) < 0.05
+
+
+def test_one_halving_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(6)
+    described, level = random.standard_normal((200, 300)).astype(np.float32), np.arange(200) % 2
+    design = design_between(level, 2, np.empty((200, 0)), np.arange(200))
+
+    def peak(halvings: int) -> int:
+        monkeypatch.setattr(left, "HALVINGS", halvings)
+        tracemalloc.start()
+        what_is_left(described, {"0": described}, design, np.random.default_rng(0))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(1)
+    assert peak(8) < 1.5 * peak(1)

@@ -39,6 +39,7 @@ from citlr.invariance.records import Estimate
 from citlr.randomness import hashed_seed
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write, read_json, write_json
+from citlr.threads import give_back
 
 # Images that are redrawn there and back, and in cycles: each costs the generator that many more draws.
 REVERSED = 48
@@ -199,6 +200,8 @@ def assess_faithfulness(
     for size in sorted({*settings.sizes} - {plan.size}):
         eyes[size] = trained(size)
         carried.append(read_carried(counterfactuals, eyes[size], hold, narrator, engine))
+    # What was freed on the way here would lie beside the largest step of this stage.
+    give_back()
     left = _left(report.described, frame[chosen].reset_index(drop=True), attribute, levels, hold, seed)
     read = {one.size: one.shares for one in carried if one.shares and one.size in (settings.sizes or (plan.size,))}
     curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}

@@ -15,7 +15,7 @@ under any level what it cannot draw would else leave no difference, and carry no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from citlr.generators.base import Images
 from citlr.generators.effects.contrasts import Design, design_of
 from citlr.generators.effects.whitening import Whitening
 from citlr.generators.quality.records import Left
+from citlr.learning.store import spans
 
 Floats = npt.NDArray[np.float64]
 Described = npt.NDArray[np.floating]
@@ -50,13 +51,14 @@ class Yardstick:
         pairs = zip(self.designs[::-1], self.halves[::-1], strict=True)
         self.errors = [[Whitening.of(own) for own in part.influences(described[half])] for part, half in pairs]
 
-    def influences(self, described: Described) -> list[Floats]:
-        """Whitened influences (patients of a half, width) under the null of no difference, by half and contrast."""
-        return [
-            whiten(own.T).T
-            for design, half, errors in zip(self.designs, self.halves, self.errors, strict=True)
-            for whiten, own in zip(errors, design.influences(described[half], null=True), strict=True)
-        ]
+    def influences(self, described: Described) -> Iterator[tuple[npt.NDArray[np.intp], Floats]]:
+        """Give the members and their whitened influences (patients of a half, width), by half and contrast.
+
+        Under the null of no difference: they add up to the difference.
+        """
+        for members, design, half, errors in zip(self.members, self.designs, self.halves, self.errors, strict=True):
+            for whiten, own in zip(errors, design.influences(described[half], null=True), strict=True):
+                yield members, whiten(own.T).T
 
     def shares(self, described: Described) -> npt.NDArray[np.floating]:
         """Give what every patient adds (patients,) to the squared difference of images (n, width).
@@ -64,15 +66,17 @@ class Yardstick:
         They add up to 0 on average by chance. Twice what they vary by is the error of their sum (Hoeffding).
         """
         found = np.zeros(sum(len(members) for members in self.members))
-        for members, own in self.of_members(self.influences(described)):
+        for members, own in self.influences(described):
             found[members] += own @ own.sum(axis=0) - (own**2).sum(axis=1)
         return found
 
-    def of_members(self, influences: list[Floats]) -> Iterator[tuple[npt.NDArray[np.intp], Floats]]:
-        """Go through influences, each with the numbers of its patients."""
-        contrasts = len(influences) // len(self.members)
-        for number, own in enumerate(influences):
-            yield self.members[number // contrasts], own
+    def by_chance(self, described: Described, signs: npt.NDArray[np.int8]) -> Floats:
+        """Give the squared length of the difference (redraws,) when patients have other signs (redraws, patients)."""
+        found = np.zeros(len(signs))
+        for members, own in self.influences(described):
+            for part in spans(len(signs)):
+                found[part] += ((signs[part, members].astype(np.float64) @ own) ** 2).sum(axis=1)
+        return found
 
 
 def error_of(shares: npt.NDArray[np.floating]) -> float:
@@ -82,33 +86,25 @@ def error_of(shares: npt.NDArray[np.floating]) -> float:
 
 def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, random: np.random.Generator) -> Left:
     """Compare descriptions (n, width) of real images with those of the same under each level, see `put_in`."""
-    measures, chance = [], np.zeros(REDRAWS + 1)
-    signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, design.patients))
-    signs[0] = 1.0
+    signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, design.patients)).astype(np.int8)
+    signs[0] = 1
+    chance = np.zeros(REDRAWS + 1)
+    before, after = np.zeros(design.patients), {level: np.zeros(design.patients) for level in redrawn}
+    # One yardstick at a time: they are as large as all descriptions.
     for _ in range(min(HALVINGS, max(1, ENOUGH // design.patients))):
-        measure, found = Yardstick(own, design, random), np.zeros(REDRAWS + 1)
-        for members, one in measure.of_members(measure.influences(own)):
-            found += ((signs[:, members] @ one) ** 2).sum(axis=1)
+        measure = Yardstick(own, design, random)
+        found = measure.by_chance(own, signs)
         # A half that knows some direction badly would outweigh all others.
         spread = max(float(found[1:].std()), 1e-12)
-        measures.append((measure, 1 / spread))
         chance += found / spread
-    p = float((chance >= chance[0]).mean())
-    before = _shares(measures, own)
-    distance, left, error = float(before.sum()), {}, {}
-    for level, described in redrawn.items() if p <= ALPHA else ():
-        after = _shares(measures, described)
-        left[level] = float(after.sum()) / distance
-        error[level] = error_of(after - left[level] * before) / distance
+        before += measure.shares(own) / spread
+        for level, described in redrawn.items():
+            after[level] += measure.shares(described) / spread
+    p, distance = float((chance >= chance[0]).mean()), float(before.sum())
+    shown = after if p <= ALPHA else {}
+    left = {level: float(shares.sum()) / distance for level, shares in shown.items()}
+    error = {level: error_of(shares - left[level] * before) / distance for level, shares in shown.items()}
     return Left(distance / max(float(chance[1:].std()), 1e-12), p, left, error)
-
-
-def _shares(measures: Sequence[tuple[Yardstick, float]], described: Described) -> Floats:
-    """Give what every patient adds (patients,) to the squared difference, of yardsticks with weights together."""
-    found = np.zeros(len(np.concatenate(measures[0][0].members)))
-    for measure, weight in measures:
-        found += weight * measure.shares(described)
-    return found
 
 
 def put_in(originals: Images, redrawn: Images, own: npt.NDArray[np.integer[Any]]) -> Images:
