@@ -71,6 +71,7 @@ def test_shares_that_are_missing_no_numbers_or_beyond_what_there_is_fail_the_gat
         "'M' is unknown": {"F": fine, "M": Estimate(nan, nan, nan)},
         "under 'M' is unknown": {"F": fine},
         "'M' carry 150.0% [130.0%, 170.0%]": {"F": fine, "M": Estimate(1.5, 1.3, 1.7)},
+        "less than 80% and more than 125%": {"F": fine, "M": Estimate(2.4, 0.4, 4.6)},
         "": {"F": fine, "M": Estimate(1.5, 1.1, 1.9)},  # it may be 1.25
     }
     for said, shares in cases.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.curve import foretell
-from citlr.audit.results.records import Gate, Placebo
+from citlr.audit.results.records import Carried, Gate, Placebo
 from citlr.invariance.records import TestRow
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ TOSS = "Leave controls.placebo_images out, or use more test images."
 TRAIN_LONGER = "Train the generator longer, or on more images."
 HOLD_IT = "Name it in `generator.hold`, that it is kept as observed."
 KEEP_IT = "Redraw the images with it kept as observed."
+# Standard errors by which more than all has to be left: by chance in one of 40.
+SURELY = 1.96
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
 
@@ -42,7 +44,8 @@ def gate_composition(evidence: Evidence) -> Iterator[Gate]:
 def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
     """Hold the smallest share of the attribute that is carried against its limit, and the largest against its inverse.
 
-    Images that surely carry more than a real one of the level show a larger effect than there is.
+    Images that surely carry more than a real one of the level show a larger effect than there is. A share that may lie
+    on either side of both limits is not known.
     """
     carried, limit = evidence.carried, evidence.limits.effectiveness
     levels = evidence.responses.levels if evidence.responses is not None else ()
@@ -56,14 +59,9 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("effectiveness", None, limit, False, text, "generator")
         return
     level, share = min(carried.shares.items(), key=lambda item: item[1].estimate)
-    most, largest = max(carried.shares.items(), key=lambda item: item[1].low)
-    if share.estimate >= limit and largest.low * limit > 1:
-        text = (
-            f"Images redrawn as '{most}' carry {largest.estimate:.1%} [{largest.low:.1%}, {largest.high:.1%}] of what "
-            f"a probe reads of real ones at {carried.size} pixels, surely more than {1 / limit:.0%}: they exaggerate "
-            "it, and would show a larger effect than there is. Use less guidance."
-        )
-        yield Gate("effectiveness", largest.estimate, 1 / limit, False, text, "generator")
+    exaggerated = None if share.estimate < limit else _exaggerated(carried, limit)
+    if exaggerated is not None:
+        yield exaggerated
         return
     which = "for a difference that was asked for, redrawn images" if carried.slope else f"images redrawn as '{level}'"
     text = (
@@ -78,6 +76,43 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
     elif not passed:
         text += f" {TRAIN_LONGER}"
     yield Gate("effectiveness", share.estimate, limit, passed, text, "generator")
+
+
+def _exaggerated(carried: Carried, limit: float) -> Gate | None:
+    """Fail what surely carries more than real images do, and what may carry more as well as less than is needed."""
+    for level, share in sorted(carried.shares.items(), key=lambda item: -item[1].low):
+        if limit and share.estimate * limit > 1 and (share.low * limit > 1 or share.low < limit):
+            text = (
+                f"Images redrawn as '{level}' carry {share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}] of what "
+                f"a probe reads of real ones at {carried.size} pixels, "
+            )
+            if share.low * limit > 1:
+                text += (
+                    f"surely more than {1 / limit:.0%}: they exaggerate it, and would show a larger effect than there "
+                    "is. Use less guidance."
+                )
+            else:
+                text += (
+                    f"which may be less than {limit:.0%} and more than {1 / limit:.0%}: the share is not known. "
+                    f"{MORE_TO_READ}"
+                )
+            return Gate("effectiveness", share.estimate, 1 / limit, False, text, "generator")
+    return None
+
+
+def gate_difference_left(evidence: Evidence) -> Iterator[Gate]:
+    """Fail images that surely differ more from recorded ones of their level than the originals do."""
+    left = evidence.faithfulness.quality.left
+    if not evidence.limits.difference_left or left is None or not left.left:
+        return
+    level, share = max(left.left.items(), key=lambda item: item[1] - SURELY * left.error[item[0]])
+    passed = share - SURELY * left.error[level] <= 1
+    text = (
+        f"Redrawing all images as '{level}' leaves {share:.1%} of the difference between recorded levels, at an error "
+        f"of {left.error[level]:.1%}; what surely leaves more than all of it does harm."
+    )
+    more = "" if passed else f" Use less guidance, or another kind of generator. {TRAIN_LONGER}"
+    yield Gate("difference left", share, 1.0, passed, text + more, "generator")
 
 
 def gate_drift(evidence: Evidence) -> Iterator[Gate]:

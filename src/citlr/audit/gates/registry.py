@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import gate_agreement, gate_unexplained
 from citlr.audit.gates.draws import gate_draws
-from citlr.audit.gates.images import gate_composition, gate_drift, gate_effectiveness, gate_placebo
+from citlr.audit.gates.images import (
+    gate_composition,
+    gate_difference_left,
+    gate_drift,
+    gate_effectiveness,
+    gate_placebo,
+)
 from citlr.audit.gates.put_back import gate_put_back
 from citlr.audit.results.records import About, Gate
 from citlr.checks import failed
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
     gate_composition,
     gate_effectiveness,
+    gate_difference_left,
     gate_drift,
     gate_placebo,
     gate_agreement,
@@ -51,6 +58,8 @@ def _waived(evidence: Evidence) -> Iterator[tuple[str, str, About]]:
         yield "composition", f"composition: {limits.composition:g}", "generator"
     if limits.effectiveness == 0:
         yield "effectiveness", "effectiveness: 0", "generator"
+    if not limits.difference_left and evidence.faithfulness.quality.left:
+        yield "difference left", "difference_left: false", "generator"
     if limits.drift == 1 and (evidence.faithfulness.quality.drift or evidence.faithfulness.quality.off_target):
         yield "drift", "drift: 1", "generator"
     if tested and evidence.tossable and not limits.placebo:

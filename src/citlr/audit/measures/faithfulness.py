@@ -16,6 +16,7 @@ import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.covariates import coded
+from citlr.audit.measures.drift import drifts
 from citlr.audit.measures.readings import carried_by, read_carried, read_quality, recorded_index
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
 from citlr.audit.redrawing.pictures import Pictures
@@ -191,6 +192,7 @@ def assess_faithfulness(
     read_quality(meter, counterfactuals.pictures(), chosen, narrator, engine)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
+    report = replace(report, drift=drifts(report.drift, report.readings, counterfactuals.cohort.frame, attribute))
     real, redrawn = report.real_readings, report.attribute_readings
     assert real is not None
     assert redrawn is not None
