@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import gamma
 
 from citlr.audit.generation import generate
 from citlr.data.cohort import Cohort
@@ -19,8 +20,8 @@ from citlr.generators.edits.estimate import Cases
 from citlr.generators.edits.family import CHANNELS, DISPLACEMENTS, Family, Frame, apply, bands
 from citlr.generators.edits.fine import chance, differences, placed
 from citlr.generators.edits.generator import EditGenerator, half_of, some_rows
-from citlr.generators.edits.shrinkage import shrink
-from citlr.generators.edits.significance import shown
+from citlr.generators.edits.shrinkage import TINY, shrink
+from citlr.generators.edits.significance import _tail, shown
 from citlr.generators.edits.summaries import edited, frame_of, summaries, width
 from citlr.generators.edits.warps import compose, inverse, warp
 from citlr.generators.effects.contrasts import coded, contrasts, design
@@ -176,6 +177,16 @@ def test_the_test_of_nothing_keeps_its_level_and_has_power() -> None:
     grain = np.zeros((16, 16))
     grain[:4, :4] = np.indices((4, 4)).sum(axis=0) % 2 - 0.5
     assert shown(family, answers, still, pixels + grain.ravel(), random) <= 0.01
+
+
+def test_tails_are_those_of_a_gamma_distribution() -> None:
+    random = np.random.default_rng(0)
+    for shape, size in ((0.3, 1e-6), (2.0, 1.0), (60.0, 7.0)):
+        drawn = random.gamma(shape, size, 500)
+        drawn[0] *= 20
+        mean, variance = drawn[1:].mean() + TINY, drawn[1:].var() + TINY
+        expected = -gamma.logsf(drawn, mean**2 / variance, scale=variance / mean)
+        assert np.array_equal(_tail(drawn), expected)
 
 
 @pytest.mark.parametrize("patients", [60, 400])

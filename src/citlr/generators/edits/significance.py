@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import gamma
+from scipy.special import gammainc, gammaincc, gammaincinv
 
 from citlr.generators.edits.family import Family, bands, hats
 from citlr.generators.edits.shrinkage import DIRECTIONS, TINY, Floats
@@ -72,7 +72,13 @@ def fine_bands(maps: Floats, channels: int = 1) -> Floats:
 def _tail(statistic: Floats) -> Floats:
     """Minus the logarithm of how often chance, the redraws after the first number, is as large: (redraws + 1,)."""
     mean, variance = statistic[1:].mean() + TINY, statistic[1:].var() + TINY
-    found: Floats = -gamma.logsf(statistic, mean**2 / variance, scale=variance / mean)
+    shape, scaled = mean**2 / variance, statistic / (variance / mean)
+    # `scipy.stats.gamma.logsf` looks for the median again at every number, which takes three times as long.
+    below = scaled < gammaincinv(shape, 0.5)
+    found: Floats = np.empty_like(scaled)
+    found[below] = -np.log1p(-gammainc(shape, scaled[below]))
+    with np.errstate(divide="ignore"):
+        found[~below] = -np.log(gammaincc(shape, scaled[~below]))
     return found
 
 
