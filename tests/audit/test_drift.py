@@ -95,7 +95,7 @@ def test_a_covariate_of_several_values_and_blanks_is_read_alike() -> None:
     assert drifts({"view": None}, {"view": readings}, frame, "sex") == {"view": None}
 
 
-def _evidence(left: Left | None, **limits: bool) -> Evidence:
+def _evidence(left: Left | None, **limits: float) -> Evidence:
     quality = replace(make_result().quality, left=left)
     found = Faithfulness(quality, (Carried(64, {}, ""),), None)
     return Evidence(GateConfig(placebo=False, **limits), found, found.carried_at(64))
@@ -110,11 +110,32 @@ def test_images_that_surely_differ_more_than_before_get_no_verdict() -> None:
     gate = _gate(harm)
     assert gate is not None
     assert not gate.passed
-    assert "redrawing all images as 'm' leaves 240.0%" in gate.text.lower()
+    assert "redrawing all images as 'm' leaves 240.0% of the squared" in gate.text.lower()
     unsure = _gate(replace(harm, error={"F": 0.05, "M": 1.0}))
     assert unsure is not None
     assert unsure.passed
     assert _gate(None) is None
     assert _gate(Left(0.1, 0.4, {}, {})) is None
-    (waived,) = (one for one in gates_of(_evidence(harm, difference_left=False)) if one.name == "difference left")
+    (waived,) = (one for one in gates_of(_evidence(harm, difference_left=2.0)) if one.name == "difference left")
     assert waived.passed is None
+
+
+def test_none_is_equivalent_where_much_is_left_at_the_size_that_it_reads() -> None:
+    """What a generator of half the size cannot draw, and a probe that is sure of itself does not miss."""
+    small, much = (
+        Left(9.0, 0.001, {"F": 0.04, "M": 0.05}, {"F": 0.01, "M": 0.01}),
+        Left(9.0, 0.001, {"F": 0.3, "M": 0.44}, {"F": 0.01, "M": 0.01}),
+    )
+    row = make_result().tests[0]
+    for verdict, left, named in (
+        ("equivalent", much, ["difference left", f"difference left on {row.label}"]),
+        ("dependence", much, ["difference left"]),
+        ("equivalent", small, ["difference left"]),
+    ):
+        evidence = _evidence(small)
+        found = replace(evidence.faithfulness, lefts={32: small, 64: left})
+        held = replace(evidence, faithfulness=found, rows=(replace(row, verdict=verdict),))
+        gates = [gate for gate in gates_of(held) if gate.name.startswith("difference left")]
+        assert [gate.name for gate in gates] == named
+        assert [gate.passed for gate in gates] == [True, False][: len(named)]
+    assert found.left_at(32) == small

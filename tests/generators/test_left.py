@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from citlr.audit.measures.faithfulness import _unknown
+from citlr.audit.measures.left import what_is_unknown
 from citlr.generators.probes.described import describe
 from citlr.generators.quality import left
 from citlr.generators.quality.left import Yardstick, design_between, put_in, what_is_left
@@ -151,9 +151,9 @@ def test_of_those_that_cannot_be_told_from_the_best_the_pick_is_the_one_that_cha
 
 
 def test_what_is_not_known_is_said() -> None:
-    assert "of 10 patients each" in _unknown(None)[0]
-    assert "do not differ between levels, beside what is held (p = 0.300)" in _unknown(Left(0.1, 0.3, {}, {}))[0]
-    assert _unknown(Left(9.0, 0.001, {"F": 0.2}, {"F": 0.1})) == ()
+    assert "of 10 patients each" in what_is_unknown(None)[0]
+    assert "do not differ between levels, beside what is held (p = 0.300)" in what_is_unknown(Left(0.1, 0.3, {}, {}))[0]
+    assert what_is_unknown(Left(9.0, 0.001, {"F": 0.2}, {"F": 0.1})) == ()
 
 
 def test_influences_are_given_to_the_patients_that_they_are_of() -> None:

@@ -182,8 +182,9 @@ class GateConfig(Section):
     """The largest mean absolute change (grey values in [0, 1]) by redrawing an image as what it already is."""
     effectiveness: Share = 0.80
     """The smallest share of the attribute that redrawn images carry at the size that the model reads."""
-    difference_left: Flag = True
-    """Whether images that surely differ more from recorded ones of their level than originals do forbid a verdict."""
+    # Half of an effect is a quarter of its square.
+    difference_left: Positive = 0.25
+    """What redrawing may leave of the squared difference between recorded levels in "equivalent"; above 1 waives it."""
     drift: Share = 0.05
     """The largest shift of a held label's probability, also where it goes up in some images and down in others."""
     placebo: Flag = True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.curve import foretell
 from citlr.audit.results.records import Carried, Gate, Placebo
+from citlr.generators.quality.records import Left
 from citlr.invariance.records import TestRow
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ TOSS = "Leave controls.placebo_images out, or use more test images."
 TRAIN_LONGER = "Train the generator longer, or on more images."
 HOLD_IT = "Name it in `generator.hold`, that it is kept as observed."
 KEEP_IT = "Redraw the images with it kept as observed."
+LESS_GUIDANCE = "Use less guidance, or another kind of generator."
+MORE_IS_DRAWN = "Use a `generator.size` nearer to what the model reads, or more training images."
 # Standard errors by which more than all has to be left: by chance in one of 40.
 SURELY = 1.96
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
@@ -101,18 +104,36 @@ def _exaggerated(carried: Carried, limit: float) -> Gate | None:
 
 
 def gate_difference_left(evidence: Evidence) -> Iterator[Gate]:
-    """Fail images that surely differ more from recorded ones of their level than the originals do."""
-    left = evidence.faithfulness.quality.left
-    if not evidence.limits.difference_left or left is None or not left.left:
+    """Hold what redrawing leaves of the difference between recorded levels, at the size that the model reads.
+
+    Images that surely differ more from recorded ones of their level than the originals do carry no verdict. Where more
+    is left than the limit, a model may read it, and none is shown to be equivalent.
+    """
+    left, limit = evidence.faithfulness.left_at(evidence.carried.size), evidence.limits.difference_left
+    if left is None or not left.left:
         return
     level, share = max(left.left.items(), key=lambda item: item[1] - SURELY * left.error[item[0]])
-    passed = share - SURELY * left.error[level] <= 1
-    text = (
-        f"Redrawing all images as '{level}' leaves {share:.1%} of the difference between recorded levels, at an error "
-        f"of {left.error[level]:.1%}; what surely leaves more than all of it does harm."
+    harm = limit <= 1 < share - SURELY * left.error[level]
+    more = f" More than all of it does harm. {LESS_GUIDANCE} {TRAIN_LONGER}" if harm else ""
+    yield Gate(
+        "difference left", share, 1.0, not harm, _what_is_left(left, level, evidence.carried.size) + more, "generator"
     )
-    more = "" if passed else f" Use less guidance, or another kind of generator. {TRAIN_LONGER}"
-    yield Gate("difference left", share, 1.0, passed, text + more, "generator")
+    level, share = max(left.left.items(), key=lambda item: item[1])
+    claimed = [row for row in evidence.rows if row.verdict == "equivalent" and share > limit]
+    for _, row, which in with_rows(claimed, evidence.rows):
+        text = (
+            f"{_what_is_left(left, level, evidence.carried.size)} A model may read what is left, so that none is shown "
+            f"to be equivalent above {limit:.0%}. {MORE_IS_DRAWN}"
+        )
+        name = f"difference left on {row.label}{which}"
+        yield Gate(name, share, limit, False, text, "generator", row.label, row.contrast)
+
+
+def _what_is_left(left: Left, level: str, size: int) -> str:
+    return (
+        f"At {size} pixels, the size that the model reads, redrawing all images as '{level}' leaves "
+        f"{left.left[level]:.1%} of the squared difference between recorded levels (error {left.error[level]:.1%})."
+    )
 
 
 def gate_drift(evidence: Evidence) -> Iterator[Gate]:

@@ -15,29 +15,25 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.measures.covariates import coded
 from citlr.audit.measures.drift import drifts
-from citlr.audit.measures.readings import carried_by, read_carried, read_quality, recorded_index
+from citlr.audit.measures.left import chosen_images, left_at, measure_left, what_is_unknown
+from citlr.audit.measures.readings import carried_by, read_carried, read_quality
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.records import Carried, CurvePoint, Quality
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.tables.numbers import is_number
 from citlr.errors import StateError
 from citlr.generators.base import Images
-from citlr.generators.edits.generator import some_rows
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import Cycle, cycle_composition, there_and_back
 from citlr.generators.quality.features import load_extractor
-from citlr.generators.quality.left import design_between, what_is_left
 from citlr.generators.quality.measures import composition, similarity
 from citlr.generators.quality.meter import QualityMeter, QualityReport
 from citlr.generators.quality.records import Left
 from citlr.invariance.records import Estimate
-from citlr.randomness import hashed_seed
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write, read_json, write_json
 from citlr.threads import give_back
@@ -46,10 +42,6 @@ from citlr.threads import give_back
 REVERSED = 48
 
 
-# Images whose redrawn versions are compared with real ones of that level, at most: whole patients, by the seed.
-MOST_DESCRIBED = 2000
-# Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.
-FEWEST_PATIENTS = 10
 NOT_REDRAWN = (
     "Reversibility and null interventions in a row were not measured: only the images of the generator are at hand, so "
     "nothing can be redrawn."
@@ -86,12 +78,14 @@ class Faithfulness:
       redrawn image, in the plan's order; None when the probe reads no better than chance.
     - `curves`: By the size of the images, what is carried after training on parts of the training split and, last, on
       all of it; empty where that was not asked for, or a probe does not read it.
+    - `lefts`: By the size of the images, what redrawing leaves of the difference between recorded levels.
     """
 
     quality: Quality
     carried: tuple[Carried, ...] = ()
     detector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     curves: Curves = field(default_factory=dict)
+    lefts: Mapping[int, Left | None] = field(default_factory=dict)
 
     def carried_at(self, size: int) -> Carried:
         """Find what the redrawn images carry for a model that reads at this size; unknown where nobody looked."""
@@ -103,6 +97,10 @@ class Faithfulness:
     def curve_at(self, size: int) -> tuple[CurvePoint, ...]:
         """Give the learning curve for a model that reads at this size; empty where it was not measured."""
         return self.curves.get(size, ())
+
+    def left_at(self, size: int) -> Left | None:
+        """Give what redrawing leaves for a model that reads at this size; at the generator's where nobody looked."""
+        return self.lefts.get(size, self.quality.left)
 
     def summary(self) -> str:
         """Say the main numbers in a line."""
@@ -127,6 +125,7 @@ class Faithfulness:
                 np.save(temporary, self.detector)
         content["carried"] = [asdict(one) for one in self.carried]
         content["curves"] = {str(size): [asdict(one) for one in points] for size, points in self.curves.items()}
+        content["lefts"] = {str(size): None if one is None else asdict(one) for size, one in self.lefts.items()}
         write_json(folder / "quality.json", {**content, "has_detector": self.detector is not None})
 
 
@@ -149,11 +148,12 @@ def read_faithfulness(folder: Path) -> Faithfulness:
     )
     # Measured before there were curves, it has none.
     curves = {int(size): tuple(map(curve_point, points)) for size, points in content.pop("curves", {}).items()}
+    lefts = {int(size): None if one is None else Left(**one) for size, one in content.pop("lefts", {}).items()}
     left = content.pop("left")
     quality = Quality(
         **{**content, "notes": tuple(content["notes"]), "gates": (), "left": None if left is None else Left(**left)}
     )
-    return Faithfulness(quality, carried, detector, curves)
+    return Faithfulness(quality, carried, detector, curves, lefts)
 
 
 def assess_faithfulness(
@@ -187,8 +187,7 @@ def assess_faithfulness(
 
     eyes = {plan.size: trained(plan.size)}
     meter = QualityMeter(eyes[plan.size], attribute=attribute, levels=plan.levels, extractor=extractor)
-    chosen = np.zeros(len(counterfactuals.cohort), dtype=bool)
-    chosen[some_rows(counterfactuals.cohort.frame["patient_id"].to_numpy(), MOST_DESCRIBED, seed)] = True
+    chosen = chosen_images(counterfactuals, seed)
     read_quality(meter, counterfactuals.pictures(), chosen, narrator, engine)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
@@ -199,19 +198,21 @@ def assess_faithfulness(
     assert report.described is not None
     frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
     carried = [carried_by(eyes[plan.size], (real, redrawn), frame, attribute, levels, hold, report.numbers)]
+    # What was freed on the way here would lie beside the largest step of this stage.
+    give_back()
+    lefts = {plan.size: measure_left(counterfactuals, report.described, chosen, hold, seed)}
     for size in sorted({*settings.sizes} - {plan.size}):
         eyes[size] = trained(size)
         carried.append(read_carried(counterfactuals, eyes[size], hold, narrator, engine))
-    # What was freed on the way here would lie beside the largest step of this stage.
-    give_back()
-    left = _left(report.described, frame[chosen].reset_index(drop=True), attribute, levels, hold, seed)
+        lefts[size] = left_at(counterfactuals, size, chosen, hold, seed, narrator=narrator, engine=engine)
     read = {one.size: one.shares for one in carried if one.shares and one.size in (settings.sizes or (plan.size,))}
     curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}
     return Faithfulness(
-        _quality(report, repeated, left, hold),
+        _quality(report, repeated, lefts[plan.size], hold),
         tuple(carried),
         redrawn if eyes[plan.size].trusted[attribute] else None,
         {size: (*points, CurvePoint(len(train), read[size])) for size, points in curves.items()},
+        lefts,
     )
 
 
@@ -239,7 +240,7 @@ def _quality(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | 
         fid=report.fid,
         fid_extractor=report.fid_extractor,
         gates=(),
-        notes=(*report.notes, *_unknown(left), *(() if repeated else (NOT_REDRAWN,))),
+        notes=(*report.notes, *what_is_unknown(left), *(() if repeated else (NOT_REDRAWN,))),
         kid=report.kid,
         similarity=repeated[1].similarity if repeated and report.similarity is None else report.similarity,
         auroc=report.auroc,
@@ -247,37 +248,6 @@ def _quality(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | 
         off_target={name: shift for name, shift in report.drift.items() if name not in hold},
         cycles={str(count): [cycle.difference, cycle.similarity] for count, cycle in repeated.items()},
     )
-
-
-def _left(
-    described: npt.NDArray[np.float32],
-    frame: pd.DataFrame,
-    attribute: str,
-    levels: Sequence[str],
-    hold: Sequence[str],
-    seed: int,
-) -> Left | None:
-    """Measure what redrawing leaves of the difference between levels; None where images have other ones, or too few."""
-    if is_number(frame[attribute]):
-        return None
-    recorded = recorded_index(frame[attribute], levels)
-    patients = [frame["patient_id"][recorded == level].nunique() for level in range(len(levels))]
-    if recorded.min() < 0 or min(patients) < FEWEST_PATIENTS:
-        return None
-    design = design_between(recorded, len(levels), coded(frame, hold), frame["patient_id"])
-    own = described[np.arange(len(described)), recorded]
-    each = {level: described[:, number] for number, level in enumerate(levels)}
-    return what_is_left(own, each, design, np.random.default_rng(hashed_seed("left", seed)))
-
-
-def _unknown(left: Left | None) -> tuple[str, ...]:
-    """Say why it is not known what redrawing leaves of the difference between levels."""
-    what = "what redrawing leaves of the difference between recorded levels is unknown"
-    if left is None:
-        return (f"It takes levels that images have, of {FEWEST_PATIENTS} patients each: {what}.",)
-    if not left.left:
-        return (f"Images do not differ between levels, beside what is held (p = {left.p:.3f}): {what}.",)
-    return ()
 
 
 def _redrawn_again(

@@ -74,7 +74,7 @@ def read_quality(
     Shapes: `described` (n,), see `QualityMeter.read`.
     """
     plan, shared = pictures.part.plan, (meter, pictures, described)
-    for found in _in_order(_read_shard, shared, plan, narrator.progress("quality", len(pictures.part)), engine):
+    for found in in_order(_read_shard, shared, plan, narrator.progress("quality", len(pictures.part)), engine):
         meter.take(found)
 
 
@@ -96,7 +96,7 @@ def read_carried(
     attribute, levels, size = counterfactuals.attribute, counterfactuals.levels, probes.size
     pictures, shared = counterfactuals.pictures(size), (probes, counterfactuals.pictures(size), attribute)
     bar = narrator.progress(f"quality at {size} pixels", len(counterfactuals.main))
-    found = _in_order(_read_first_draws, shared, pictures.part.plan, bar, engine or Engine())
+    found = in_order(_read_first_draws, shared, pictures.part.plan, bar, engine or Engine())
     target = probes.target(attribute)
     read = [np.concatenate(one) for one in zip(*found, strict=True)]
     numbers = (target.numbers(read[0]), target.numbers(read[1])) if target.centres else None
@@ -114,7 +114,7 @@ def _read_first_draws(shared: tuple[Probes, Pictures, str], number: int) -> tupl
     return real, np.concatenate(read).reshape(len(rows), len(plan.levels), 1, -1)
 
 
-def _in_order(
+def in_order(
     read: Callable[[Any, int], Result], shared: Any, plan: Plan, bar: AbstractContextManager[Ticker], engine: Engine
 ) -> list[Result]:
     """Read every shard of a plan."""

@@ -132,6 +132,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
             agreement=agreement,
             unexplained=unexplained,
             curve=inputs.faithfulness.curve_at(carried.size),
+            left=inputs.faithfulness.left_at(carried.size),
         ),
         controls=controls,
         cohort=summarise(_by_nearest(inputs.whole, attribute, levels) if number else inputs.whole, attribute),
