@@ -38,6 +38,14 @@ def slow(shared: None, item: int) -> int:
     return os.getpid()
 
 
+def wait_for(folder: Path, item: str) -> str:
+    """Say that an item has begun, and end when it may."""
+    (folder / f"{item}.begun").touch()
+    while not (folder / f"{item}.go").exists():
+        time.sleep(0.01)
+    return item
+
+
 def die_once(log: Path, item: int) -> int:
     """Be killed at item 3, as the system does for want of memory: the first time only, where the log can be written."""
     if item == NOISY and not log.exists():

@@ -24,6 +24,7 @@ from citlr.errors import InputError, StateError
 from citlr.generators.oracle import Oracle
 from citlr.learning.checkpoints import load_state, save_state
 from citlr.run.files import atomic_write
+from citlr.run.rows import Row, Rows
 from citlr.simulators.phantom.world import PhantomWorld
 
 Disk = Callable[[str], Path]
@@ -97,6 +98,22 @@ def test_what_was_whole_stays(disk: Disk) -> None:
     with pytest.raises(StateError, match="disk is full"):
         save_state(place / "a.safetensors", {"w": torch.ones(400_000)}, {"step": 2})
     assert load_state(place / "a.safetensors")[1] == {"step": 1}
+
+
+def test_a_row_is_kept_or_it_is_said(disk: Disk) -> None:
+    kept = Rows(disk("16k") / "rows.jsonl", {"key": "a"}, other="holds others.")
+    with pytest.raises(StateError, match=r"^The disk is full while writing '.*rows\.jsonl': free some space"):
+        for number in range(100):
+            kept.add({"number": number, "note": "n" * 301})
+    assert rows_of(kept.path) == kept.lines
+    disk("64k")
+    kept.add({"number": -1})
+    assert rows_of(kept.path) == kept.lines
+    assert [row["number"] for row in kept.lines] == [*range(len(kept.lines) - 1), -1]
+
+
+def rows_of(file: Path) -> list[Row]:
+    return Rows(file, {"key": "a"}, other="holds others.").lines
 
 
 def test_a_cache_goes_on_when_there_is_room(disk: Disk, tmp_path: Path) -> None:

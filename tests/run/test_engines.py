@@ -23,6 +23,7 @@ from citlr.errors import InputError, StateError
 from citlr.predictors.adapters.callable import import_object
 from citlr.predictors.loading import load_predictor
 from citlr.run.engines import Engine
+from citlr.run.parcel import Missing, Parcel, forget, work_on
 
 TWO = Engine(workers=2)
 
@@ -172,3 +173,56 @@ def is_running(process: int) -> bool:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_parcel_that_is_forgotten_while_a_part_begins_is_that_parts_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster's worker may have several threads."""
+    packed = Parcel.of(square, 3)
+    packed.arrive()
+    monkeypatch.setattr(Parcel, "_limit", lambda parcel: forget(parcel.name))
+    assert work_on(packed.name, 2) == 7
+    assert work_on(packed.name, 2) is Missing
+
+
+TWO_STUDIES = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from distributed import LocalCluster
+from engine_parts import wait_for
+from citlr.run import parcel
+from citlr.run.engines import Engine
+
+folder = Path(sys.argv[1])
+options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+with LocalCluster(**options) as cluster, ThreadPoolExecutor() as pool:
+    engine = Engine("dask", scheduler=cluster.scheduler_address)
+
+    def study(*items):
+        return pool.submit(lambda: dict(engine.each(wait_for, folder, items)))
+
+    def begun(item):
+        while not (folder / f"{item}.begun").exists():
+            time.sleep(0.01)
+
+    short = study("a")
+    begun("a")
+    long = study("b", "c", "d")
+    begun("b")
+    (folder / "a.go").touch()
+    print(short.result(60), len(parcel._arrived))
+    parcel._arrived.clear()  # as in a worker that came while the parcel was on its way: one part has not begun
+    for item in "bcd":
+        (folder / f"{item}.go").touch()
+    print(sorted(long.result(60).items()))
+"""
+
+
+def test_of_two_studies_on_one_cluster_the_first_to_end_takes_nothing_from_the_other(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    (tmp_path / "program.py").write_text(TWO_STUDIES)
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment, check=False)
+    assert done.stdout == "{0: 'a'} 1\n[(0, 'b'), (1, 'c'), (2, 'd')]\n", done.stderr

@@ -16,7 +16,7 @@ from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import atomic_write, read_json, sha256, write_json
 from citlr.run.folder import Run
-from citlr.run.lock import HOLDER
+from citlr.run.lock import HOLDER, locked
 from citlr.run.stage import Stage
 
 
@@ -127,6 +127,24 @@ def test_two_machines_whose_disk_locks_for_one_machine_only(tmp_path: Path, monk
         with pytest.raises(StateError, match="is working in"), run.locked():
             pass
         assert run.path(HOLDER).exists(), "the note of the first stays"
+
+
+def test_a_note_that_another_machine_is_just_writing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = Run.open(tmp_path / "run", config()).path(HOLDER)
+    note.parent.mkdir()
+    note.touch()
+
+    def written(seconds: float) -> None:
+        note.write_text('{"machine": "node-7", "process": 1, "since": "now"}')
+
+    with monkeypatch.context() as patch:
+        patch.setattr("time.sleep", written)
+        with pytest.raises(StateError, match="The machine 'node-7' is working in"), locked(note.parent):
+            pass
+    assert "node-7" in note.read_text()
+    note.write_text("torn")
+    with locked(note.parent):
+        assert read_json(note)["process"] == os.getpid()
 
 
 def test_write_json_can_be_read_back(tmp_path: Path) -> None:

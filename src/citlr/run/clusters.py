@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from citlr.errors import InputError, StateError
-from citlr.run.parcel import Parcel, forget, has_arrived, open_parcel, work_on
+from citlr.run.parcel import Missing, Parcel, bring, forget, has_arrived, open_parcel, work_on
 
 # A part whose worker died so often is not tried again: it asks for more than a worker has.
 ATTEMPTS = 3
@@ -44,8 +44,15 @@ def on_dask(parcel: Parcel, items: Sequence[Any], workers: int, scheduler: str |
         futures: dict[Any, int] = {}
         try:
             futures |= {client.submit(work_on, parcel.name, item, pure=False): row for row, item in enumerate(items)}
-            for future in as_completed(list(futures)):
-                yield futures.pop(future), open_parcel(future.result())
+            coming = as_completed(list(futures))
+            for future in coming:
+                row, result = futures.pop(future), future.result()
+                if result is Missing:
+                    again = client.submit(bring, parcel, items[row], pure=False)
+                    futures[again] = row
+                    coming.add(again)
+                else:
+                    yield row, open_parcel(result)
                 future.release()
         except KilledWorker as error:
             raise died(ATTEMPTS) from error

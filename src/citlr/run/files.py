@@ -39,11 +39,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except Exception as error:
         if not disk_is_full(error, target.parent):
             raise
-        raise StateError(
-            f"The disk is full while writing '{target}': free some space and run the same command again to go on."
-        ) from error
+        raise disk_full(target) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def disk_full(file: Path) -> StateError:
+    """Say that there was no room for a file."""
+    return StateError(
+        f"The disk is full while writing '{file}': free some space and run the same command again to go on."
+    )
 
 
 def disk_is_full(error: BaseException, folder: Path) -> bool:

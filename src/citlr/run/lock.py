@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from citlr.errors import StateError
 PARTIAL = re.compile(r"\..*\.\d+\.partial(\..*)?")
 # Says who holds a folder to machines that share the disk: many network disks lock for one machine only.
 HOLDER = ".holder.json"
+# A note that is torn for so long is not just being written by another machine.
+_WRITING_SECONDS = 1.0
 
 
 @contextmanager
@@ -56,19 +59,22 @@ def _note(file: Path, remedy: str) -> None:
             with file.open("x", encoding="utf-8") as note:
                 json.dump(own, note)
         except FileExistsError:
-            _require_own(file, remedy)
+            _require_own(file, remedy, _WRITING_SECONDS)
             file.unlink(missing_ok=True)
         else:
             return
 
 
-def _require_own(file: Path, remedy: str) -> None:
+def _require_own(file: Path, remedy: str, patience: float) -> None:
     try:
         found = json.loads(file.read_bytes())
         machine, who = str(found["machine"]), f"process {found['process']} since {found['since']}"
     except FileNotFoundError:
         return
     except (ValueError, TypeError, KeyError):
+        if patience:
+            time.sleep(patience)
+            _require_own(file, remedy, 0)
         return  # torn: whoever wrote it was killed before it held the folder
     if machine != platform.node():
         raise StateError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -32,11 +32,13 @@ class Parcel:
     - `content`: Both, pickled.
     - `threads`: With how many the sender computes, by "openmp" and "blas": sums come out the same then.
     - `code`: The sender's code; another one would give other numbers.
+    - `name`: Of this sending alone: who is done with the same content elsewhere takes nothing away from it.
     """
 
     content: bytes = field(repr=False)
     threads: dict[str, int]
     code: str
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
     def of(cls, function: Callable[[Any, Any], Any], shared: Any) -> Self:
@@ -50,17 +52,12 @@ class Parcel:
             ) from error
         return cls(content, _threads(), code_version())
 
-    @property
-    def name(self) -> str:
-        """Digest of the content."""
-        return hashlib.sha256(self.content).hexdigest()[:16]
-
     def arrive(self) -> None:
         """Keep it in this process; called there."""
         _arrived[self.name] = self
 
-    def unpack(self) -> None:
-        """Make function and shared things, in place of those of other parcels."""
+    def unpack(self) -> tuple[Callable[[Any, Any], Any], Any]:
+        """Make function and shared things, in place of those of other parcels, and give them."""
         if self.code != code_version():
             raise StateError(
                 f"The worker on {platform.node()} has citlr {code_version()}, and {self.code} is asked for: install "
@@ -69,14 +66,15 @@ class Parcel:
         _opened.clear()
         # Before anything is made: an ONNX session takes its threads when it is opened.
         self._limit()
-        _opened[self.name] = cloudpickle.loads(self.content)
+        made: tuple[Callable[[Any, Any], Any], Any] = cloudpickle.loads(self.content)
+        _opened[self.name] = made
+        return made
 
     def work(self, item: Any) -> Any:
         """Do a part: the function's result of what is shared and the item."""
-        if self.name not in _opened:
-            self.unpack()
+        # Another thread of a cluster's worker may open a parcel, or forget this one, at any moment.
+        function, shared = _opened.get(self.name) or self.unpack()
         self._limit()
-        function, shared = _opened[self.name]
         return function(shared, item)
 
     def _limit(self) -> None:
@@ -98,6 +96,11 @@ def deliver(parcel: Parcel, item: Any) -> Any:
     if not _arrived:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _arrived.clear()
+    return bring(parcel, item)
+
+
+def bring(parcel: Parcel, item: Any) -> Any:
+    """Take a parcel beside others, and do a part."""
     parcel.arrive()
     return work_on(parcel.name, item)
 
@@ -111,10 +114,11 @@ def _end_with(parent: int) -> None:
 
 def work_on(name: str, item: Any) -> Any:
     """Do a part where the parcel of this name has arrived, else `Missing`; errors of ours come back as values."""
-    if name not in _arrived:
+    parcel = _arrived.get(name)
+    if parcel is None:
         return Missing
     try:
-        return _arrived[name].work(item)
+        return parcel.work(item)
     except CitlrError as error:
         return error  # so that it arrives as it is, whatever the engine makes of exceptions
 
