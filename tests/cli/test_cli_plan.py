@@ -94,8 +94,9 @@ def test_it_says_settings_patients_and_what_is_out_of_reach(planned: dict[str, A
         ({"cohort": {"attribute": "sexx"}}, "sexx"),
         ({"model": {"source": "nowhere.ts"}}, "There is no file"),
         ({"cohort": {"min_patients_per_level": 1000}}, "Too few patients in the test split"),
+        ({"quality": {"learning_curve": [0.4, 0.01]}}, "quality.learning_curve asks for 0.01 of the training images"),
     ],
-    ids=["size", "table", "attribute", "model", "patients"],
+    ids=["size", "table", "attribute", "model", "patients", "curve"],
 )
 def test_what_an_audit_refuses_is_refused_in_the_same_words(
     configure: Callable[..., Path], changes: dict[str, Any], says: str, tmp_path: Path
@@ -106,6 +107,37 @@ def test_what_an_audit_refuses_is_refused_in_the_same_words(
     assert plan.returncode == dry.returncode == real.returncode == 2
     assert says in plan.stderr
     assert plan.stderr == dry.stderr == real.stderr
+
+
+def no_validation(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(split=np.where(np.arange(len(frame)) < 140, "train", "test"))
+
+
+def held_blank(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(view=frame["view"].where(frame["sex"] == "male"))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        (no_validation, {"split": "split"}, "140 training and 0 validation images: both need at least one"),
+        (held_blank, {}, "'view' is blank in every training image of 'sex' = 'female'"),
+    ],
+)
+def test_what_the_whole_cohort_shows_is_refused_before_the_training_and_not_of_a_sample(
+    configure: Callable[..., Path],
+    world: Path,
+    tmp_path: Path,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    options: dict[str, str],
+    says: str,
+) -> None:
+    change(pd.read_csv(world / "world" / "phantom.csv")).to_csv(tmp_path / "table.csv", index=False)
+    file = configure(cohort={"table": "table.csv", **options}, generator={"hold": ["view"]})
+    done = [citlr(*words, "--quiet", cwd=tmp_path) for words in (("plan", file), ("audit", file, "--until", "cohort"))]
+    for one in done:
+        assert (one.returncode, says in one.stderr) == (2, True), one.stderr
+    assert done[0].stderr == done[1].stderr
 
 
 def test_what_goes_with_the_attribute_and_is_not_held_is_said_before_training(

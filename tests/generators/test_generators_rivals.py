@@ -193,6 +193,10 @@ def test_bad_input_attribute_determined_by_a_held_covariate() -> None:
     frame = frame.assign(gown=frame["sex"].map({"F": "pink", "M": "blue"}), height=[150.0 + i for i in range(40)])
     with pytest.raises(InputError, match=r"'gown' determines 'sex'.*take 'gown' off `hold`"):
         Conditions.of(frame, attributes=["sex"], hold=["gown"], coin_seed=0)
+    with pytest.raises(InputError, match=r"'gown' is blank in every training image of 'sex' = 'M'.*take 'gown' off"):
+        Conditions.of(
+            frame.assign(gown=["pink", None, "blue", None] * 10), attributes=["sex"], hold=["gown"], coin_seed=0
+        )
     tall = frame.assign(height=np.where(frame["sex"] == "M", 1000.0, 0.0) + frame["height"])
     with pytest.raises(InputError, match="'height' determines 'sex'"):
         Conditions.of(tall, attributes=["sex"], hold=["height"], coin_seed=0)

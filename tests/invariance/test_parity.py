@@ -149,6 +149,23 @@ def test_an_audit_has_a_row_for_those_with_the_finding_and_one_for_those_without
     assert found["predictive_equality"].difference.estimate == 1
 
 
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_a_level_of_which_hardly_any_image_has_the_label_leaves_its_gaps_open(known: int) -> None:
+    level, truth = np.tile(SEX, 60), np.repeat([0.0, 1.0], 60)
+    truth[np.flatnonzero(level == "male")[known:]] = np.nan
+    frame = pd.DataFrame({"image_id": [f"i{n}" for n in range(120)], "patient_id": np.arange(120).astype(str)})
+    responses = Responses.from_arrays(
+        np.full((120, 2, 2, 1), 0.5), levels=SEX, labels=["edema"], units=frame["image_id"],
+        patients=frame["patient_id"], factual=(level == "male").astype(int), original=np.linspace(0, 1, 120)[:, None],
+    )  # fmt: skip
+    rows = baselines(responses, Namespace(frame=frame.assign(edema=truth)), settings=TestConfig())
+    assert [row.method for row in rows] == ["demographic_parity", "equal_opportunity", "predictive_equality"]
+    for row, count in zip(rows[1:], (0, known), strict=True):
+        assert row.pvalue == 1
+        assert f"{60 - known} images without a known outcome left out" in row.note
+        assert count == 2 or f"too few patients to compare (female: 30, male: {count})" in row.note
+
+
 def test_combined_odds_are_the_extreme_stratum_and_agrees_with_its_interval() -> None:
     rng = np.random.default_rng(6)
     for _ in range(200):

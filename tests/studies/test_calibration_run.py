@@ -18,7 +18,7 @@ from citlr.simulators.families import NULLS
 from citlr.studies.calibration import run as calibration
 from citlr.studies.calibration.counts import CONFIDENCE, Count, summary, total
 from citlr.studies.calibration.run import run_calibration, write_calibration_page
-from citlr.studies.calibration.tasks import FULL, QUICK, plan
+from citlr.studies.calibration.tasks import FULL, QUICK, Effort, plan
 from citlr.studies.kit.rates import exact_bounds
 
 SMALL = replace(QUICK, default_test=60, intervals=60, parity=20, sizes=(100,))
@@ -76,6 +76,29 @@ def test_a_run_cut_off_goes_on_to_the_same_bits(
     ran.clear()
     run_calibration(out=tmp_path, effort=SMALL, measures=MEASURES, seed=1)
     assert ran == []
+
+
+def test_what_was_run_in_the_folder_before_changes_no_number(tmp_path: Path) -> None:
+    """With fewer sizes a task of the same arguments stands at another place, and has another seed."""
+    effort = replace(SMALL, intervals=20, default_test=8, sizes=(100, 120))
+    measures = ["interval_coverage", "equivalence_size"]
+    run_calibration(out=tmp_path / "one", effort=replace(effort, sizes=(100,)), measures=measures, seed=4)
+    run_calibration(out=tmp_path / "one", effort=effort, measures=measures, seed=4)
+    run_calibration(out=tmp_path / "two", effort=effort, measures=measures, seed=4)
+    one, two = ((tmp_path / name / "calibration.json").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize("other", [replace(FULL, sizes=(100, 500)), replace(FULL, sizes=(500, 2000)), QUICK])
+def test_a_task_of_one_name_has_one_seed_and_the_same_arguments(other: Effort) -> None:
+    known = {task.name: task for task in plan(FULL, seed=0)}
+    shared = [task for task in plan(other, seed=0) if task.name in known]
+    assert all((task.seed, task.arguments) == (known[task.name].seed, known[task.name].arguments) for task in shared)
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one() -> None:
+    names = [{task.name for task in plan(replace(FULL, intervals=count), seed=0)} for count in (100, 200)]
+    assert names[0] < names[1]
 
 
 def test_two_workers_give_the_same_bits(tmp_path: Path) -> None:

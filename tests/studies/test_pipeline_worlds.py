@@ -14,6 +14,8 @@ from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.run.engines import Engine
 from citlr.run.files import read_json
+from citlr.run.rows import Rows
+from citlr.run.stage import stage_key
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import PhantomWorld, true_effect
 from citlr.simulators.phantom.classifiers import classify
@@ -23,7 +25,7 @@ from citlr.studies.kit.cohorts import PlantedCohort, Planting, take_source
 from citlr.studies.kit.settings import Source
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, changes, true_changes
 from citlr.studies.pipeline.families import Drawn, PhantomFamily, PlantedFamily, choose_family
-from citlr.studies.pipeline.hidden import cued, hidden_truth
+from citlr.studies.pipeline.hidden import cued, hidden_candidates, hidden_places, hidden_truth
 from citlr.studies.pipeline.run import run_pipeline
 from citlr.studies.pipeline.worlds import QUICK, Place, with_generator
 
@@ -88,6 +90,34 @@ def test_a_cue_hides_from_the_generator_in_real_images_too(prepared: str, tmp_pa
     assert all(row["true_flip_rate"] > 0.3 for row in found["hidden"])  # the first use is the cue alone
     assert found["models"] == found["worlds"] == []
     assert found == run_pipeline(out=tmp_path, settings=cues, family=family, correlations=[0.3], seed=3)
+
+
+def test_a_cue_is_audited_again_in_worlds_of_another_correlation(
+    prepared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such worlds have the correlation that was asked for where it is less than usual: .1 here, and .3 before."""
+    family = planted(prepared, effects=("shadow", "tone"), levels=("less", "more"))
+    cues = replace(SMALL, blind=0, biased=0, shortcuts=0, indifferent=0)
+    made: list[float] = []
+
+    def make(family: object, cue: str, place: Place, *rest: object) -> None:
+        made.append(place.correlation)
+        raise RuntimeError("made")
+
+    monkeypatch.setattr("citlr.studies.pipeline.run.make_hidden_world", make)
+    monkeypatch.setattr("citlr.studies.pipeline.run._publish", lambda made, seed: {})
+    asked: dict[str, Any] = {"out": tmp_path, "settings": cues, "family": family, "seed": 3}
+    with pytest.raises(RuntimeError, match="made"):
+        run_pipeline(**asked, correlations=[0.3])
+    key = stage_key("pipeline", {"seed": 3, "settings": cues.to_json(), "family": family.describe()})
+    log = Rows(tmp_path / "pipeline.jsonl", {"key": key}, other="")
+    for cue, place in hidden_places(replace(cues, correlations=(0.3,)), 3):
+        ((candidate, _, _),) = hidden_candidates(1, place.seed, family.findings)
+        log.add({"what": "hidden", "cue": cue, "correlation": 0.3, "model": candidate.name})
+    run_pipeline(**asked, correlations=[0.3])  # all is there
+    with pytest.raises(RuntimeError, match="made"):
+        run_pipeline(**asked, correlations=[0.1])
+    assert made == [0.3, 0.1]
 
 
 def test_of_three_levels_the_last_has_the_cue_and_is_judged_against_the_first(prepared: str) -> None:

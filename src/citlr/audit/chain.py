@@ -21,7 +21,7 @@ from citlr.audit.assembly import (
 from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.measures.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.on_disk import on_disk
-from citlr.audit.preconditions import require_colour, require_possible
+from citlr.audit.preconditions import require_learnable, require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
@@ -110,7 +110,7 @@ class Chain:
         """Read the cohort, and try every model on one batch of it before anything long starts."""
         require_possible(self.config)
         record = self.do(cohort_stage(self.config.cohort, self.narrator))
-        require_colour(self.config, self.whole.channels)
+        require_learnable(self.run, self.whole)
         self.narrator.say(f"cohort: {record.facts['images']} images")
         for note in unheld_of(self.config, self.whole):
             self.narrator.say(note)

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import torch
 
-from citlr.audit.assembly import generator_from
+from citlr.audit.assembly import generator_from, held
+from citlr.audit.measures.retraining import parts_of
 from citlr.config import AuditConfig, GeneratorConfig
+from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError
+from citlr.generators.preparation import conditions_of
 from citlr.generators.quality.features import load_extractor
+from citlr.run.folder import Run
 from citlr.text import shortened
 
 
@@ -30,6 +34,18 @@ def require_possible(config: AuditConfig) -> None:
     load_extractor(config.quality.features)
     if not config.cohort.table.is_file():
         raise InputError(f"There is no table at '{config.cohort.table}' (cohort.table): correct the path.")
+
+
+def require_learnable(run: Run, cohort: Cohort) -> None:
+    """Refuse a cohort that cannot train the generator, or on a part of which it cannot be trained again."""
+    config = run.config
+    require_colour(config, cohort.channels)
+    if config.generator.table is not None:  # of somebody else's images nothing is learnt here
+        return
+    generator = generator_from(config.generator.model_copy(update={"hold": held(run, cohort)}))
+    train = cohort.part("train")
+    conditions = conditions_of(generator.config, train, cohort.part("validation"), config.seed)
+    parts_of(train, conditions, config.quality.learning_curve, config.seed)
 
 
 def require_colour(config: AuditConfig, channels: int) -> None:

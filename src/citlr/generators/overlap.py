@@ -53,8 +53,12 @@ def _require_overlap(frame: pd.DataFrame, attribute: Variable, covariate: Variab
     else:
         determined = abs(float(both[attribute.name].corr(both[covariate.name], method="spearman"))) > 1 - 1e-9
     if determined:
+        blank = [level for level in attribute.levels if level not in set(levels)]
+        found = f"determines '{attribute.name}' in the training split"
+        if blank:
+            found = f"is blank in every training image of '{attribute.name}' = '{blank[0]}'"
         raise InputError(
-            f"The held covariate '{covariate.name}' determines '{attribute.name}' in the training split, so that no "
+            f"The held covariate '{covariate.name}' {found}, so that no "
             f"image shows how '{attribute.name}' looks while it stays; take '{covariate.name}' off `hold`."
         )
 

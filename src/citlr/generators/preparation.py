@@ -59,16 +59,7 @@ class Prepared:
 def prepare(config: GeneratorSettings, lesson: Lesson) -> Prepared:
     """Decode and code the splits, and take the device."""
     (train, validation), seed, directory, narrator = splits(lesson), lesson.seed, lesson.directory, lesson.narrator
-    if validation.channels != train.channels:
-        raise InputError(
-            f"The training images have {train.channels} channel(s) and those of the validation split "
-            f"{validation.channels}: read both the same way."
-        )
-    if not len(train) or not len(validation):
-        raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
-    conditions = Conditions.of(
-        train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
-    )
+    conditions = conditions_of(config, train, validation, seed)
     notes = sparse_levels(train.frame, conditions.recorded)
     for note in notes:
         narrator.say(note)
@@ -81,6 +72,20 @@ def prepare(config: GeneratorSettings, lesson: Lesson) -> Prepared:
     require_variety(sets[0])
     codes = (conditions.encode(train.frame), conditions.encode(validation.frame))
     return Prepared((train, validation), conditions, sets, codes, session, notes)
+
+
+def conditions_of(config: GeneratorSettings, train: Cohort, validation: Cohort, seed: int) -> Conditions:
+    """Give what the generator is conditioned on; splits that cannot train it are refused before any image is read."""
+    if validation.channels != train.channels:
+        raise InputError(
+            f"The training images have {train.channels} channel(s) and those of the validation split "
+            f"{validation.channels}: read both the same way."
+        )
+    if not len(train) or not len(validation):
+        raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
+    return Conditions.of(
+        train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
+    )
 
 
 def splits(lesson: Lesson) -> tuple[Cohort, Cohort]:

@@ -48,15 +48,7 @@ class Retraining:
 
     def parts(self, shares: Sequence[float]) -> list[Cohort]:
         """Take parts of whole patients, the smallest first; one that cannot train the generator is refused."""
-        if not shares:
-            return []
-        whole = self._generator().conditions
-        found: dict[int, Cohort] = {}
-        for share in sorted(shares):
-            part = self.train.fewer(max(1, round(share * len(self.train))), seed=self.seed)
-            _require_same_values(whole, part, share, self.seed)
-            found[len(part)] = part
-        return [part for size, part in found.items() if size < len(self.train)]
+        return parts_of(self.train, self._generator().conditions, shares, self.seed) if shares else []
 
     def curves(self, parts: Sequence[Cohort], eyes: Sequence[Probes], directory: Path | None) -> Curves:
         """Give the points of all parts at the size of every probe; what is under way lies in `directory`."""
@@ -102,6 +94,16 @@ class Retraining:
                 "quality.learning_curve out."
             )
         return generator
+
+
+def parts_of(train: Cohort, whole: Conditions, shares: Sequence[float], seed: int) -> list[Cohort]:
+    """Take parts of the training split, whose conditions are `whole`; see `Retraining.parts`."""
+    found: dict[int, Cohort] = {}
+    for share in sorted(shares):
+        part = train.fewer(max(1, round(share * len(train))), seed=seed)
+        _require_same_values(whole, part, share, seed)
+        found[len(part)] = part
+    return [part for size, part in found.items() if size < len(train)]
 
 
 def curve_point(content: Row) -> CurvePoint:

@@ -15,7 +15,7 @@ from citlr.audit.planning.outlook import foresee, statistics_seconds
 from citlr.audit.planning.pilot import Pilot, WritePage, fly
 from citlr.audit.planning.records import AuditPlan, StagePlan
 from citlr.audit.planning.stopwatch import Stopwatch
-from citlr.audit.preconditions import require_possible
+from citlr.audit.preconditions import require_learnable, require_possible
 from citlr.audit.prediction import check_on_cohort
 from citlr.config import AuditConfig
 from citlr.console import Narrator
@@ -51,6 +51,7 @@ def plan_audit(
     cohort = audited_cohort(config.cohort, narrator=narrator, check="exists")
     chain = Chain(Run(out, config), narrator)
     chain.__dict__["whole"] = cohort
+    require_learnable(chain.run, cohort)
     notes = [*unheld_of(config, cohort)]
     for name in config.models:
         predictor = chain.predictor(name)

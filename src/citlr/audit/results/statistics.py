@@ -35,12 +35,12 @@ def baselines(responses: Responses, cohort: Cohort, *, settings: TestConfig) -> 
     rows: list[BaselineRow] = []
     for k, label in enumerate(responses.labels):
         prediction = outcome_of(responses.original[:, k], label, settings)
+        # With those that have no label: where a level has none at all, the test says so, as it does of a few.
         truth = known[label].to_numpy(float)
-        has = ~np.isnan(truth)
         for contrast in contrasts([one for one in responses.levels if one in set(level)]):
             parity = demographic_parity(prediction, level, patients, contrast=contrast, alpha=alpha)
             within = (
-                test(prediction[has], level[has], truth[has], patients[has], contrast=contrast, alpha=alpha)
+                test(prediction, level, truth, patients, contrast=contrast, alpha=alpha)
                 for test in (equal_opportunity, predictive_equality)
             )
             rows += [parity_row(one, label) for one in (parity, *within)]

@@ -30,11 +30,15 @@ class Residual(nn.Module):
             nn.Conv2d(outputs, outputs, 3, padding=1),
         )
         same = inputs == outputs and stride == 1
-        self.shortcut: nn.Module = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride)
+        self.shortcut: nn.Module = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
+        # `forward` chooses the pixels, not the shortcut's stride: torch 2.14.1 (its oneDNN) writes past its memory in
+        # the backward pass of a 1x1 convolution of stride 2 on fewer than 16 channels, channels last, from side 48 on.
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block: (n, inputs, h, w) to (n, outputs, h / stride, w / stride), rounded up."""
-        out: Tensor = self.body(x) + self.shortcut(x)
+        every = x if self.stride == 1 else functional.avg_pool2d(x, 1, self.stride)
+        out: Tensor = self.body(x) + self.shortcut(every)
         return out
 
 

@@ -65,7 +65,9 @@ def plan(effort: Effort, seed: int) -> list[SweepTask]:
         for index, start in enumerate(range(0, total, batch)):
             label = ",".join(f"{key}={value}" for key, value in arguments.items())
             reps = min(batch, total - start)
-            name = f"{measure}({label})#{index}:{reps}"  # not of the total: a longer run goes on from a shorter one
+            # All that the counts depend on beside the seed of the run: other sizes put a task at another place, with
+            # another seed. Not the total: a longer run goes on from a shorter one.
+            name = f"{measure}({label})#{place}.{index}:{reps}"
             batch_of = {"measure": measure, "arguments": arguments, "reps": reps}
             tasks.append(SweepTask(name, (seed, place, index), batch_of))
     return tasks

@@ -179,13 +179,15 @@ def _run_hidden(cue: Cue, place: Place, made: Making) -> None:
     """Audit every classifier of a world with a cue that is not audited yet."""
     family, settings, log, narrator = made.family, made.settings, made.log, made.narrator
     planned = hidden_candidates(settings.hidden, place.seed, family.findings)
-    waiting = [one for one in planned if not _lines(log, "hidden", cue=cue, model=one[0].name)]
+    # With the correlation, which is less than usual where that of the worlds that were asked for is.
+    where = {"cue": cue, "correlation": place.correlation}
+    waiting = [one for one in planned if not _lines(log, "hidden", **where, model=one[0].name)]
     if not waiting:
         return
     narrator.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
     found = make_hidden_world(family, cue, place, settings, made.folder / f"hidden-{cue}", narrator)
-    if not _lines(log, "hidden world", cue=cue):
-        log.add({"what": "hidden world", **found.record})
+    if not _lines(log, "hidden world", **where):
+        log.add({"what": "hidden world", **where, **found.record})
     assert found.drawn is not None
     findings = list(dict.fromkeys(candidate.finding for candidate, _, _ in waiting))
     bases, images = family.bases(findings, place, settings, found.drawn)
@@ -193,7 +195,7 @@ def _run_hidden(cue: Cue, place: Place, made: Making) -> None:
         for count, (candidate, module) in enumerate(build_hidden(waiting, cue, bases, images), 1):
             truth = hidden_truth(module, cue, found.units, family.levels)
             predictor = as_predictor(candidate, module, size=2 * settings.hidden_size)
-            log.add({"what": "hidden", "cue": cue, **audit_one(candidate, predictor, truth, found, place.seed)})
+            log.add({"what": "hidden", **where, **audit_one(candidate, predictor, truth, found, place.seed)})
             tick(count, candidate.name)
 
 

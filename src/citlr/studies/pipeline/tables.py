@@ -29,10 +29,10 @@ def hidden_lines(tables: dict[str, Any]) -> Iterator[str]:
         "apart). *Unexplained difference*: recorded levels get answers that differ by more than the margin, given what "
         "is recorded, and redrawing does not show it. An audit may fail several.\n"
     )
-    worlds = {row["cue"]: row for row in tables["hidden_worlds"]}
 
     def carried(row: Row) -> str:
-        return " / ".join(_carried(one) for one in worlds.get(row["name"], {"carried": {}})["carried"].values())
+        own = [world["carried"] for world in tables["hidden_worlds"] if world["cue"] == row["name"]]
+        return "; ".join(" / ".join(map(_carried, one.values())) for one in own)
 
     columns: dict[str, Cell] = {
         "cue": "{name}",
