@@ -25,6 +25,7 @@ from citlr.exchange.closed import export_blind
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.invariance.responses import Responses
 from citlr.predictors.specs import InputSpec
+from citlr.report.publish import choose_galleries
 from citlr.run.stage import Stage
 
 IDS = [f"i{n}" for n in range(7)]
@@ -226,3 +227,21 @@ def test_a_model_that_reads_another_size_is_asked_again(cohort: Cohort) -> None:
 
     assert stage(40).key == stage(40).key
     assert len({stage(size).key for size in (None, 16, 40)}) == 3
+
+
+@pytest.mark.parametrize("cohort", ["pad"], indirect=True)
+def test_every_page_says_at_what_size_its_own_model_reads(cohort: Cohort) -> None:
+    sizes = {"small": 8, "own": 16, "large": 24, "huge": 40}
+    edits = choose_galleries(redrawn(EditingOracle, cohort), 2, sizes, pixels=32)
+    pictures = choose_galleries(redrawn(Oracle, cohort), 2, sizes, pixels=32)
+    for name, size in sizes.items():
+        for found in (edits[name], pictures[name]):
+            side = found.strips[0].original.shape[0]
+            if size == side:
+                assert f"They are shown as the model reads them, at {size} pixels a side." in found.note
+            elif size == 8:
+                assert "They are shown at 16 pixels a side; the model reads 8." in found.note
+            else:
+                assert "The model reads 40 pixels a side; pictures are reduced to 32" in found.note
+    assert [one.strips[0].original.shape[0] for one in edits.values()] == [8, 16, 24, 32]
+    assert [one.strips[0].original.shape[0] for one in pictures.values()] == [16, 16, 24, 32]
