@@ -21,6 +21,7 @@ TOSS = "Leave controls.placebo_images out, or use more test images."
 TRAIN_LONGER = "Train the generator longer, or on more images."
 HOLD_IT = "Name it in `generator.hold`, that it is kept as observed."
 KEEP_IT = "Redraw the images with it kept as observed."
+LOOK_AT_THEM = "Look at these images first: `citlr generate` names them."
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
 
@@ -71,6 +72,8 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         f"[{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least {limit:.0%} is needed."
     )
     passed = share.estimate >= limit
+    if not passed and (left := evidence.faithfulness.quality.left_alone):
+        text += f" {left} {LOOK_AT_THEM}"
     if not passed and (curve := evidence.faithfulness.curve_at(carried.size)):
         text += f" {foretell(curve, limit)}"
     elif not passed and evidence.retrainable:

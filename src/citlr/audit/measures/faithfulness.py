@@ -205,8 +205,9 @@ def assess_faithfulness(
     left = _left(report.described, frame[chosen].reset_index(drop=True), attribute, levels, hold, seed)
     read = {one.size: one.shares for one in carried if one.shares and one.size in (settings.sizes or (plan.size,))}
     curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}
+    lost = counterfactuals.main.not_placed()
     return Faithfulness(
-        _quality(report, repeated, left, hold),
+        replace(_quality(report, repeated, left, hold), not_placed=None if lost is None else len(lost)),
         tuple(carried),
         redrawn if eyes[plan.size].trusted[attribute] else None,
         {size: (*points, CurvePoint(len(train), read[size])) for size, points in curves.items()},
