@@ -12,7 +12,14 @@ from report_fake import make_result
 
 from citlr.audit.gates import registry
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.images import TRAIN_LONGER, gate_composition, gate_drift, gate_effectiveness, gate_placebo
+from citlr.audit.gates.images import (
+    LOOK_AT_THEM,
+    TRAIN_LONGER,
+    gate_composition,
+    gate_drift,
+    gate_effectiveness,
+    gate_placebo,
+)
 from citlr.audit.measures.carried import measure_carried
 from citlr.audit.measures.covariates import coded
 from citlr.audit.measures.faithfulness import Faithfulness
@@ -166,6 +173,19 @@ def test_a_gate_that_fails_says_what_to_do_next() -> None:
         "Redrawing an image as what it already is should change nothing; it changed by 5.6% of black-to-white, and "
         f"at most 5.0% is allowed. {TRAIN_LONGER}"
     )
+
+
+def test_images_that_were_left_as_they_are_are_named_where_too_little_is_carried() -> None:
+    for count, share in ((49, 0.4), (49, 0.9), (0, 0.4), (None, 0.4)):
+        quality = replace(_faithful().quality, not_placed=count)
+        evidence = Evidence(
+            GateConfig(), replace(_faithful(), quality=quality), Carried(64, {"F": Estimate(share, 0.3, 1.0)})
+        )
+        (gate,) = gate_effectiveness(evidence)
+        told = bool(count) and share < 0.8
+        assert ("and are left as they are: 49." in gate.text) == told
+        assert (LOOK_AT_THEM in gate.text) == told
+        assert (TRAIN_LONGER in gate.text) == (share < 0.8)
 
 
 def test_a_finding_that_moves_along_fails_the_gate_also_where_nobody_held_it() -> None:

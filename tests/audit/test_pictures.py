@@ -13,6 +13,7 @@ import pytest
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.readings import seen_at
 from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
+from citlr.audit.redrawing.drawing import CohortRequest, draw_sets
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import Asked, predict_stage
 from citlr.console import Narrator
@@ -23,8 +24,11 @@ from citlr.data.images import encode_png, read_image
 from citlr.errors import StateError
 from citlr.exchange.closed import export_blind
 from citlr.generators.oracle import EditingOracle, Oracle
+from citlr.generators.request import Request
 from citlr.invariance.responses import Responses
 from citlr.predictors.specs import InputSpec
+from citlr.report.publish import choose_galleries
+from citlr.run.engines import Engine
 from citlr.run.stage import Stage
 
 IDS = [f"i{n}" for n in range(7)]
@@ -226,3 +230,59 @@ def test_a_model_that_reads_another_size_is_asked_again(cohort: Cohort) -> None:
 
     assert stage(40).key == stage(40).key
     assert len({stage(size).key for size in (None, 16, 40)}) == 3
+
+
+class Choosing(EditingOracle):
+    """Cannot place dark images, and leaves them as they are."""
+
+    def change(self, images: np.ndarray, frame: pd.DataFrame, request: Request) -> Edit:
+        edit = super().change(images, frame, request)
+        able = np.isin(frame["image_id"], ["i1", "i4", "i5"], invert=True)[:, None]
+        marks = np.broadcast_to(able, edit.shape[:2])
+        weigh = able[:, :, None, None, None].astype(np.float32)
+        return Edit(edit.displacement, edit.added * weigh, marks)
+
+
+@pytest.mark.parametrize("cohort", ["pad"], indirect=True)
+def test_who_cannot_be_placed_is_told_by_the_shards_whoever_draws_them(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = Choosing(lighter, image_ids=IDS, attribute="sex", levels=LEVELS, size=16)
+    request = CohortRequest("sex", draws=2, shard=2)
+    key = {"key": "k", "narrator": Narrator()}
+    facts = [
+        draw_sets(oracle, cohort, request, tmp_path / str(workers), engine=Engine("loky", workers), **key)
+        for workers in (1, 2)
+    ]
+    assert facts[0] == facts[1]
+    assert facts[0]["remarks"] == [
+        "generate: test images that cannot be brought together with the others (turned, inverted, another body part) "
+        "and are left as they are: 3 of 7, i1, i4, i5"
+    ]
+    # One that was cut off, and goes on in a process that never saw the first images.
+    (tmp_path / "1" / "levels" / "part-00002.parquet").unlink()
+    again = draw_sets(oracle, cohort, request, tmp_path / "1", **key)
+    assert again == facts[0]
+    kept = CounterfactualSet.open(tmp_path / "1" / "levels")
+    assert kept.not_placed() == ("i1", "i4", "i5")
+    # Who places none has nothing to say, and that is not the same as all of them.
+    assert redrawn(EditingOracle, cohort).main.not_placed() is None
+    assert redrawn(Oracle, cohort).main.not_placed() is None
+
+
+@pytest.mark.parametrize("cohort", ["pad"], indirect=True)
+def test_every_page_says_at_what_size_its_own_model_reads(cohort: Cohort) -> None:
+    sizes = {"small": 8, "own": 16, "large": 24, "huge": 40}
+    edits = choose_galleries(redrawn(EditingOracle, cohort), 2, sizes, pixels=32)
+    pictures = choose_galleries(redrawn(Oracle, cohort), 2, sizes, pixels=32)
+    for name, size in sizes.items():
+        for found in (edits[name], pictures[name]):
+            side = found.strips[0].original.shape[0]
+            if size == side:
+                assert f"They are shown as the model reads them, at {size} pixels a side." in found.note
+            elif size == 8:
+                assert "They are shown at 16 pixels a side; the model reads 8." in found.note
+            else:
+                assert "The model reads 40 pixels a side; pictures are reduced to 32" in found.note
+    assert [one.strips[0].original.shape[0] for one in edits.values()] == [8, 16, 24, 32]
+    assert [one.strips[0].original.shape[0] for one in pictures.values()] == [16, 16, 24, 32]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from scipy.stats import gamma
 
 from citlr.audit.generation import generate
+from citlr.audit.measures.faithfulness import QualitySettings, assess_faithfulness, read_faithfulness
+from citlr.console import Narrator
 from citlr.data.cohort import Cohort
+from citlr.data.images import encode_png
 from citlr.generators.base import EditingGenerator
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
@@ -382,3 +388,59 @@ def test_a_half_in_which_nobody_varies_has_an_error() -> None:
     signals = np.random.default_rng(0).standard_normal((30, 2))
     assert np.isfinite(Whitening.of(np.zeros((8, 30)))(signals)).all()
     assert np.isfinite(Whitening.of(np.random.default_rng(1).standard_normal((2, 30)))(signals)).all()
+
+
+def turned(part: Cohort, folder: Path, every: int) -> tuple[Cohort, set[str]]:
+    """Write a cohort anew with one image in so many on its side; give their names."""
+    rows = np.arange(0, len(part), every)
+    for row, path in enumerate(part.frame["path"]):
+        image = part.pixels([row], size=32)[0]
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(encode_png(np.rot90(image, axes=(1, 2)).copy() if row in rows else image))
+    return replace(part, root=folder), set(part.frame["image_id"].iloc[rows].astype(str))
+
+
+def test_test_images_that_cannot_be_placed_are_counted_and_named(
+    toned: tuple[SemiRealSample, Cohort, EditGenerator], tmp_path: Path
+) -> None:
+    _, written, generator = toned
+    test, lost = turned(written.part("test"), tmp_path / "images", 7)
+    said = Console(file=io.StringIO(), width=400)
+    kept = generate(
+        generator, test, attribute="planted", draws=2, placebo_images=0, out=tmp_path / "out", shard=20,
+        narrator=Narrator(quiet=False, console=said),
+    )  # fmt: skip
+    named = kept.main.not_placed()
+    assert named is not None
+    assert len(lost & {*named}) >= 0.9 * len(lost)
+    # They, and nobody else, are the images that no level changes.
+    edits = generator.edit(test.pixels(size=32), test.frame, attribute="planted", levels=("less", "more"))
+    still = (edits.added == 0).all(axis=(1, 2, 3, 4)) & (edits.displacement == 0).all(axis=(1, 2, 3, 4))
+    assert list(named) == test.frame["image_id"].astype(str)[still].tolist()
+    line = f"{len(named)} of {len(test)}, {', '.join(named[:5])}"
+    assert f"and are left as they are: {line}" in said.file.getvalue()
+    # Of a run that is finished already, it is said again.
+    again = Console(file=io.StringIO(), width=400)
+    generate(
+        generator, test, attribute="planted", draws=2, placebo_images=0, out=tmp_path / "out", shard=20,
+        narrator=Narrator(quiet=False, console=again),
+    )  # fmt: skip
+    assert line in again.file.getvalue()
+    found = assess_faithfulness(
+        kept, written.part("train"), written.part("validation"), QualitySettings((), probe_steps=2, cycles=1)
+    )
+    found.save(tmp_path / "quality")
+    assert read_faithfulness(tmp_path / "quality").quality.not_placed == len(named)
+
+
+def test_training_images_that_cannot_be_placed_are_named(plain: Cohort, tmp_path: Path) -> None:
+    _, written = planted(plain, tmp_path / "plain")
+    train, lost = turned(written.part("train"), tmp_path / "turned", 20)
+    said = Console(file=io.StringIO(), width=400)
+    generator = EditGenerator(size=32).fit(train, seed=0, narrator=Narrator(quiet=False, console=said))
+    count = generator.report["edits"]["not_placed"]
+    (line,) = [one for one in said.file.getvalue().splitlines() if "training images that cannot be brought" in one]
+    assert f": {count} of " in line
+    assert count >= 3
+    assert {*line.split(": ")[-1].split(" and ")[0].split(", ")[1:]} <= {*train.frame["image_id"].astype(str)}
+    assert sum(name in line for name in lost) >= 3

@@ -444,3 +444,18 @@ def test_every_section_names_the_items_that_it_answers(full):
         section = html.split(f'<section id="{anchor}"')[1].split("</section>")[0]
         for item in items:
             assert f", {item.item}</" in section
+
+
+def test_images_that_were_left_as_they_are_are_counted_wherever_an_audit_is_read(tmp_path):
+    result = make_result()
+    said = "left as they are: 49."
+    assert said not in render(result) + model_card(result) + str(result)
+    quality = replace(result.quality, not_placed=49)
+    left = replace(result, quality=quality)
+    read = read_result(left.to_json(tmp_path / "audit.json"))
+    assert read.quality.not_placed == 49
+    for written in (render(read), model_card(read), str(read), read._repr_html_()):
+        assert written.count(said) == 1
+    # A reason that says it already is enough.
+    rows = (replace(left.tests[0], reason=f"A gate failed. {quality.left_alone}"), *left.tests[1:])
+    assert str(replace(left, tests=rows)).count(said) == 1

@@ -99,9 +99,9 @@ def test_who_reads_the_texture_is_never_equivalent_and_a_blind_model_is_cleared_
     _, _, counterfactuals, found = world
     assert [one.size for one in found.carried] == [32, 64]  # the probe at the model's size is another one
     assert all(share.estimate > 0.9 for share in found.carried_at(32).shares.values())
-    # What is left of the texture, which is not drawn, is seen where the model reads; at the generator's size nothing is.
-    drawn, read = found.left_at(32), found.left_at(64)
-    assert max(drawn.left.values()) < 0.1
+    # What is left of the texture is seen where the model reads, whatever a probe says there.
+    read = found.left_at(64)
+    assert read is not None
     assert min(read.left.values()) > 0.25
     for candidate, module in readers:
         result = audit(world, module, candidate.finding)

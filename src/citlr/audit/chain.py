@@ -151,6 +151,8 @@ class Chain:
             )
         )
         self.narrator.say(f"generate: {record.facts['images']} test images redrawn under every level")
+        for remark in record.facts["remarks"]:
+            self.narrator.say(remark)
 
     def _draws(self) -> int:
         """Count the draws that somebody else has made of every level."""

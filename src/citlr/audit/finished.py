@@ -77,9 +77,8 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     return Finished(title, name, result, found, test, plan.shared_seeds)
 
 
-def side_answered(run: Run) -> int:
-    """Return the side of the largest images that a model has answered, as its record says: the model may be gone."""
-    records = [run.record(f"predict.{name}") for name in run.config.models]
-    reads = [record.inputs.get("reads", record.inputs.get("size")) for record in records if record is not None]
-    own = run.config.generator.size
-    return max((side_read(InputSpec(size=one), own) for one in reads), default=own)
+def side_answered(run: Run, name: str) -> int:
+    """Return the side of the images that a model has answered, as its record says: the model may be gone."""
+    record, own = run.record(f"predict.{name}"), run.config.generator.size
+    read = None if record is None else record.inputs.get("reads", record.inputs.get("size"))
+    return side_read(InputSpec(size=read), own)

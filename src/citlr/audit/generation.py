@@ -199,6 +199,8 @@ def generate(
     )
     with stages.locked():
         record = stages.do(stage)
+    for remark in record.facts["remarks"]:
+        narrator.say(remark)
     counterfactuals = Counterfactuals.open(root, cohort, generator, key=record.key)
     if out is None:
         # A folder that nobody asked for lives as long as the counterfactuals.

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
 )
 EDITS = pa.schema([*_NAMES, ("edit", pa.binary())])
 _DREW = b"citlr.key"  # of a shard: the key of the plan that it was drawn by
+_NOT_PLACED = b"citlr.not_placed"  # of a shard of edits: image_ids that were left as they are, see `Edit.placed`
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,8 @@ class CounterfactualSet:
 
     def read(self, number: int) -> Shard:
         """Decode one shard."""
-        plan, rows = self.plan, self.plan.rows(number)
-        path, own = self.shard_path(number), plan.key.encode()
-        # A shard of before the key was kept has none.
-        if not path.is_file() or (pq.read_schema(path).metadata or {}).get(_DREW, own) != own:
-            raise StateError(
-                f"The pictures in '{self.folder}' were drawn anew or taken away after they were opened: draw the "
-                "counterfactuals of every generator and setting into a folder of their own."
-            )
+        plan, rows, path = self.plan, self.plan.rows(number), self.shard_path(number)
+        self._marks(number)
         column = "edit" if plan.edits else "image"
         table = pq.read_table(path, columns=["image_id", "level", "draw", column])
         expected = [
@@ -173,6 +168,25 @@ class CounterfactualSet:
         with ThreadPoolExecutor(2) as pool:
             decoded = list(pool.map(partial(decode_png, channels=plan.channels), encoded))
         return Shard(rows, np.stack(decoded).astype(np.float32, copy=False).reshape(*shape, *plan.picture))
+
+    def _marks(self, number: int) -> dict[bytes, bytes]:
+        """Read what is written on a shard beside its columns; refuse one that is not of the plan that was opened."""
+        path, own = self.shard_path(number), self.plan.key.encode()
+        marks = (pq.read_schema(path).metadata or {}) if path.is_file() else {_DREW: b""}
+        # A shard of before the key was kept has none.
+        if marks.get(_DREW, own) != own:
+            raise StateError(
+                f"The pictures in '{self.folder}' were drawn anew or taken away after they were opened: draw the "
+                "counterfactuals of every generator and setting into a folder of their own."
+            )
+        return dict(marks)
+
+    def not_placed(self) -> tuple[str, ...] | None:
+        """Name the images that could not be placed and were left as they are; None where no image has to be."""
+        every = [self._marks(number) for number in range(self.plan.n_shards)]
+        if not all(_NOT_PLACED in one for one in every):
+            return None
+        return tuple(name for one in every for name in json.loads(one[_NOT_PLACED]))
 
     def shards(self) -> Iterator[Shard]:
         """Yield the shards in order, one in memory at a time."""
@@ -217,7 +231,11 @@ def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Ed
     if drawn.shape != shape or isinstance(drawn, Edit) != plan.edits:
         raise StateError(f"The generator gave {type(drawn).__name__} of shape {drawn.shape}; expected {shape}.")
     encoded: dict[str, list[Any]]
+    marks = {_DREW: plan.key.encode()}
     if isinstance(drawn, Edit):
+        if drawn.placed is not None:
+            left = [plan.image_ids[row] for row, able in zip(rows, drawn.placed[:, 0, 0], strict=True) if not able]
+            marks[_NOT_PLACED] = json.dumps(left).encode()
         flat = drawn.reshape(-1)
         encoded = {"edit": [encode_edit(flat[number]) for number in range(flat.shape[0])]}
     else:
@@ -236,6 +254,6 @@ def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Ed
         **encoded,
     }
     schema, compression = (EDITS, "zstd") if plan.edits else (SCHEMA, "snappy")
-    schema = schema.with_metadata({**(schema.metadata or {}), _DREW: plan.key.encode()})
+    schema = schema.with_metadata({**(schema.metadata or {}), **marks})
     with atomic_write(path) as temporary:
         pq.write_table(pa.table(columns, schema=schema), temporary, compression=compression)

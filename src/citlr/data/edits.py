@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.float32]
 # Steps that are kept, of 16 bits: displacements go to half a side, added values to 4. At 64 pixels a displacement
 # is off by 1/2048 of a pixel at most, a grey value by 1/16384: a thirtieth of what a PNG of 8 bits rounds away.
 _OF_A_SIDE, _OF_GREY = 65536.0, 8192.0
+NOT_PLACED = "cannot be brought together with the others (turned, inverted, another body part)"
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,17 @@ class Edit:
 
     - `displacement` (..., 2, s, s): x and y in pixels of the grid; a pixel at p is taken from p + u(p).
     - `added` (..., c, s, s): Grey values, or red, green and blue.
+    - `placed` (...): Whether the image could be placed where edits are known; others are left as they are. None where
+      no image has to be placed.
     """
 
     displacement: Floats
     added: Floats
+    placed: npt.NDArray[np.bool_] | None = None
 
     def __getitem__(self, index: Any) -> Edit:
         """Take edits by their leading axes."""
-        return Edit(self.displacement[index], self.added[index])
+        return Edit(self.displacement[index], self.added[index], None if self.placed is None else self.placed[index])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,6 +45,7 @@ class Edit:
         return Edit(
             self.displacement.reshape(*leading, *self.displacement.shape[-3:]),
             self.added.reshape(*leading, *self.added.shape[-3:]),
+            None if self.placed is None else self.placed.reshape(*leading),
         )
 
 

@@ -19,7 +19,7 @@ from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery
 from citlr.report.page import render
 from citlr.report.pdf import write_pdf
-from citlr.report.publish import choose_gallery
+from citlr.report.publish import choose_galleries
 from citlr.report.tables import safe_csv
 from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
@@ -54,15 +54,14 @@ def deliver(
     with nullcontext() if outside else run.locked():
         chain = Chain(run, Narrator(quiet=True))
         results = chain.results()
-        pictures = None
+        pictures: dict[str, Gallery] = {}
         if shown.gallery and {"html", "pdf"} & {*forms}:
-            pictures = choose_gallery(
-                chain.counterfactuals, shown.gallery, size=side_answered(run), pixels=shown.gallery_pixels
-            )
+            sizes = {name: side_answered(run, name) for name in results}
+            pictures = choose_galleries(chain.counterfactuals, shown.gallery, sizes, pixels=shown.gallery_pixels)
         written = []
         for name, result in results.items():
             folder = chain.folder(name) if out is None else out if len(run.config.models) == 1 else out / name
-            model = _Model(result, chain.folder(name), chain.config.cohort.attribute, pictures, shown)
+            model = _Model(result, chain.folder(name), chain.config.cohort.attribute, pictures.get(name), shown)
             for form in dict.fromkeys(forms):
                 path = folder / NAMES[form]
                 model.write(path, form, engine)

@@ -34,6 +34,7 @@ def model_card(
         "### What the verdicts rest on",
         "",
         *_gates(result),
+        *([f"- {safe(result.quality.left_alone)}"] if result.quality.left_alone else []),
         f"- {safe(limit_of_detection(result))}",
         f"- {safe(report_provenance.model_run(result))}",
         *([f"- Intended use, as declared: {safe(intended_use)}"] if intended_use else []),

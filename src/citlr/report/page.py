@@ -149,7 +149,9 @@ def render(
         "agreement": report_gates.agreement_table(result),
         "unexplained": report_gates.unexplained_table(result),
         "quality": report_quality.quality_table(result),
-        "quality_notes": tuple(without_paths(note) for note in result.quality.notes),
+        "quality_notes": tuple(
+            without_paths(note) for note in (*result.quality.notes, result.quality.left_alone) if note
+        ),
         "planted": report_controls.planted_table(result),
         "doses": charts.dose_response(result),
         "generator_error": report_controls.generator_error(result),

@@ -30,13 +30,13 @@ def publish(
     counterfactuals: Callable[[], Counterfactuals],
     *,
     report: ReportConfig,
-    size: int,
+    sizes: Mapping[str, int],
     first: Path,
 ) -> None:
-    """Write every model's page, and one that ranks them where there are several; `size` is what models read at most."""
-    pictures = None
+    """Write every model's page, and one that ranks them where there are several; `sizes` are what models read."""
+    pictures: dict[str, Gallery] = {}
     if report.gallery:
-        pictures = choose_gallery(counterfactuals(), report.gallery, size=size, pixels=report.gallery_pixels)
+        pictures = choose_galleries(counterfactuals(), report.gallery, sizes, pixels=report.gallery_pixels)
     for name, result in results.items():
         responses = read_responses(sources[name] / "responses.parquet")
         attribute = result.tests[0].attribute if result.tests else ""
@@ -44,7 +44,7 @@ def publish(
             targets[name],
             result,
             responses=responses[responses["attribute"] == attribute],
-            gallery=pictures,
+            gallery=pictures.get(name),
             mask_below=report.mask_below,
             intended_use=report.intended_use,
             attribute_definition=report.attribute_definition,
@@ -58,6 +58,14 @@ def templates_fingerprint() -> str:
     """Fingerprint what pages are made with besides the code."""
     files = sorted((Path(__file__).parent / "templates").iterdir())
     return fingerprint([[file.name, digest_or_missing(file)] for file in files])
+
+
+def choose_galleries(
+    counterfactuals: Counterfactuals, count: int, sizes: Mapping[str, int], *, pixels: int = LEGIBLE
+) -> dict[str, Gallery]:
+    """Take the same images for show on every model's page, at the size that this one reads."""
+    drawn = {size: choose_gallery(counterfactuals, count, size=size, pixels=pixels) for size in {*sizes.values()}}
+    return {name: drawn[size] for name, size in sizes.items()}
 
 
 def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, pixels: int = LEGIBLE) -> Gallery:
@@ -87,9 +95,11 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
     if shown.side > pixels:
         note += (
-            f" The model reads {shown.side} pixels a side; pictures are reduced to {pixels}, too small for text that "
+            f" The model reads {size} pixels a side; pictures are reduced to {pixels}, too small for text that "
             "is burnt in to be read."
         )
+    elif shown.side > size:
+        note += f" They are shown at {shown.side} pixels a side; the model reads {size}."
     else:
         note += f" They are shown as the model reads them, at {shown.side} pixels a side."
     return Gallery(tuple(strips), counterfactuals.attribute, note)

@@ -66,7 +66,7 @@ def report(chain: Chain) -> None:
             chain.results(),
             lambda: chain.counterfactuals,
             report=config.report,
-            size=side_answered(run),
+            sizes={name: side_answered(run, name) for name in config.models},
             first=folder / PAGE,
         )
         write_json(folder / "provenance.json", whole_provenance(run))

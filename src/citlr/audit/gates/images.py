@@ -26,6 +26,7 @@ LESS_GUIDANCE = "Use less guidance, or another kind of generator."
 MORE_IS_DRAWN = "Use a `generator.size` nearer to what the model reads, or more training images."
 # Standard errors by which more than all has to be left: by chance in one of 40.
 SURELY = 1.96
+LOOK_AT_THEM = "Look at these images first: `citlr generate` names them."
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
 
@@ -72,6 +73,8 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         f"[{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least {limit:.0%} is needed."
     )
     passed = share.estimate >= limit
+    if not passed and (left := evidence.faithfulness.quality.left_alone):
+        text += f" {left} {LOOK_AT_THEM}"
     if not passed and (curve := evidence.faithfulness.curve_at(carried.size)):
         text += f" {foretell(curve, limit)}"
     elif not passed and evidence.retrainable:

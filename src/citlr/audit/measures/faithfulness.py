@@ -207,8 +207,9 @@ def assess_faithfulness(
         lefts[size] = left_at(counterfactuals, size, chosen, hold, seed, narrator=narrator, engine=engine)
     read = {one.size: one.shares for one in carried if one.shares and one.size in (settings.sizes or (plan.size,))}
     curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}
+    lost = counterfactuals.main.not_placed()
     return Faithfulness(
-        _quality(report, repeated, lefts[plan.size], hold),
+        replace(_quality(report, repeated, lefts[plan.size], hold), not_placed=None if lost is None else len(lost)),
         tuple(carried),
         redrawn if eyes[plan.size].trusted[attribute] else None,
         {size: (*points, CurvePoint(len(train), read[size])) for size, points in curves.items()},

@@ -15,7 +15,7 @@ from citlr.audit.redrawing.replicates import REPLICATE_IMAGES, draw_replicates
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
-from citlr.data.edits import Edit
+from citlr.data.edits import NOT_PLACED, Edit
 from citlr.data.leaks import require_unseen
 from citlr.data.tables.numbers import is_number
 from citlr.doses import RECORDED, as_numbers
@@ -23,6 +23,7 @@ from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, EditingGenerator
 from citlr.randomness import COIN, PLACEBO
 from citlr.run.engines import Engine
+from citlr.text import listed_few
 from citlr.values import CountOrNone, Few, Flag, Name, Positive, Seed, Whole, check_fields
 
 
@@ -85,7 +86,16 @@ def draw_sets(
     moved = placebo_sample(cohort, request.replicate_images, request.seed)
     with narrator.progress("replicates", len(moved)) as tick:
         draw_replicates(root / "replicates", generator, main, cohort.take(moved), tick=tick, engine=engine)
-    return {"images": len(main), "placebo_images": len(sample)}
+    return {"images": len(main), "placebo_images": len(sample), "remarks": _remarks(main)}
+
+
+def _remarks(main: CounterfactualSet) -> list[str]:
+    """Name the images that were left as they are, for who can look at them: no page and no audit does."""
+    lost = main.not_placed()
+    if not lost:
+        return []
+    told = f"{len(lost)} of {len(main)}, {listed_few(lost)}"
+    return [f"generate: test images that {NOT_PLACED} and are left as they are: {told}"]
 
 
 @dataclass(frozen=True)

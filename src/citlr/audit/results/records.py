@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from citlr.checks import Check
+from citlr.data.edits import NOT_PLACED
 from citlr.generators.quality.records import Left
 from citlr.invariance.effects.accuracy import AccuracyDifference, GroupAccuracy
 from citlr.invariance.records import Estimate, TestRow
@@ -151,7 +152,8 @@ class Quality:
     the model reads, `agreement` what the model makes of null interventions, and `unexplained` the difference between
     recorded levels that redrawing does not explain. `left` is what recorded levels still differ by, in the images, once
     all are redrawn under one of them. `curve` is what is carried after training on parts of the training split, and
-    last on all of it; empty where that was not asked for.
+    last on all of it; empty where that was not asked for. `not_placed` counts test images that the generator left as
+    they are, as it cannot place them; None of one that places none.
     """
 
     composition: float | None
@@ -174,6 +176,17 @@ class Quality:
     unexplained: tuple[Unexplained, ...] = ()
     left: Left | None = None
     curve: tuple[CurvePoint, ...] = ()
+    not_placed: int | None = None
+
+    @property
+    def left_alone(self) -> str:
+        """Say what became of test images that could not be placed; empty where there are none."""
+        if not self.not_placed:
+            return ""
+        return (
+            f"Test images that {NOT_PLACED} and are left as they are: {self.not_placed}. In psi, mean effect and share "
+            "carried they count as images that nothing changes."
+        )
 
 
 @dataclass(frozen=True)

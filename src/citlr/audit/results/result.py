@@ -203,12 +203,18 @@ class AuditResult:
         sentences += [largest_change(curve) for curve in self.dose_response if curve.outcome == self.tests[0].outcome]
         table = frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}")
         sentences += [f"Gates that were waived: {', '.join(self.waived)}."] if self.waived else []
-        sentences += [self.condition] if self.condition else []
+        sentences += self._beside(sentences)
         return visible("\n".join([f"{self.model}: {self.verdict}", *sentences, "", table]))
+
+    def _beside(self, said: Sequence[str]) -> list[str]:
+        """Give what holds for all verdicts, and no sentence has said yet."""
+        every = (self.quality.left_alone, self.condition)
+        return [one for one in every if one and not any(one in sentence for sentence in said)]
 
     def _repr_html_(self) -> str:
         more = len(self.tests) - _MOST
-        said = _said(self.tests[:_MOST]) + ([self.condition] if self.condition else [])
+        said = _said(self.tests[:_MOST])
+        said += self._beside(said)
         said += [f"And {more} tests more: to_frame() has all of them."] if more > 0 else []
         sentences = "".join(f"<li>{html.escape(one)}</li>" for one in said)
         table: str = self.to_frame()[list(_SHOWN)].head(_MOST).to_html(index=False, escape=True)

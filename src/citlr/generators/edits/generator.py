@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from citlr.data.edits import Edit
+from citlr.data.edits import NOT_PLACED, Edit
 from citlr.generators.base import REPLICATES, Images, Level
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
@@ -30,6 +30,7 @@ from citlr.generators.redrawing import Editing
 from citlr.generators.request import Request
 from citlr.generators.variables import Variable
 from citlr.randomness import hashed_seed
+from citlr.text import listed_few
 
 # Images on which the answers to edits are measured, at most.
 MEASURED_ON = 768
@@ -112,6 +113,10 @@ class EditGenerator(Editing, LearntGenerator):
         atlas = build_atlas(images[: self.config.chosen_on])
         self.edits.atlas.copy_(atlas)
         placed = self._placed(images, atlas)
+        lost = prepared.splits[0].frame["image_id"].to_numpy()[rows[~placed.numpy()]]
+        if len(lost):
+            told = f"{len(lost)} of {len(images)}, {listed_few(lost)}"
+            narrator.say(f"edits: training images that {NOT_PLACED} and are left out: {told}")
         images, codes, patients = images[placed], codes[placed], patients[placed.numpy()]
         frame = frame_of(images, atlas)
         table = measured(
@@ -121,7 +126,7 @@ class EditGenerator(Editing, LearntGenerator):
             atlas,
             seed=hashed_seed("answers to edits", seed),
         )
-        self.report["edits"] = {"images": len(images), "not_placed": int((~placed).sum())}
+        self.report["edits"] = {"images": len(images), "not_placed": len(lost)}
         for variable in conditions.attributes:
             random = np.random.default_rng(hashed_seed("edits", seed, variable.name))
             own = coded(conditions, variable, codes)
@@ -183,27 +188,30 @@ class EditGenerator(Editing, LearntGenerator):
         return torch.cat([displacement, added + placed(change, fine, frame.back)], dim=1)
 
     def edit_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
-        """Edit images; what is not intervened on is not touched: (n, levels, 1, 2 + c, s, s)."""
+        """Edit images; what is not intervened on is not touched: (n, levels, 1, 2 + c + 1, s, s).
+
+        The last channel is 1 where the image could be placed, and 0 where it is left as it is.
+        """
         own = images.to(self.device)
         frame, able = self._frame(own)
         factual = self._coded(codes)
-        found = []
+        found, mark = [], able[:, :, None, None].expand(-1, 1, *own.shape[2:]).to(own)
         for requested in request.requested(self.conditions, codes):
             change = request.weight * (self._coded(requested) - factual) * able
             moves = (change != 0).any(dim=1).view(-1, 1, 1, 1)
-            found.append(torch.where(moves, self._edit(own, change, frame), 0.0))
+            found.append(torch.cat([torch.where(moves, self._edit(own, change, frame), 0.0), mark], dim=1))
         return torch.stack(found, dim=1)[:, :, None]
 
     def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
         """Edit images; all draws are alike."""
         own, edits = images.to(self.device), self.edit_batch(images, codes, ids, request)[:, :, 0]
-        redrawn = [edited(own, edit[:, :2], edit[:, 2:]) for edit in edits.unbind(dim=1)]
+        redrawn = [edited(own, edit[:, :2], edit[:, 2:-1]) for edit in edits.unbind(dim=1)]
         return torch.stack(redrawn, dim=1)[:, :, None].expand(-1, -1, request.draws, -1, -1, -1)
 
     def change(self, images: Images, frame: pd.DataFrame, request: Request) -> Edit:
         """Answer a request a batch at a time."""
         found = self.in_batches(images, frame, request, self.edit_batch)[:, :, 0]
-        return Edit(found[:, :, :2], found[:, :, 2:])
+        return Edit(found[:, :, :2], found[:, :, 2:-1], found[:, :, -1, 0, 0] > 0)
 
     def reconstruct_batch(self, images: Tensor) -> Tensor:
         """Keep all of an image."""
