@@ -231,7 +231,7 @@ def _shown(cohort: Cohort, label: str, patients: pd.Series) -> NDArray[np.float6
             f"The label '{label}' is blank for {values.isna().sum()} of the cohort's {len(values)} images, and the "
             "planted attribute is to go with it: leave these images out, or take a label that all images have."
         )
-    shown: NDArray[np.float64] = (values > 0).groupby(patients.to_numpy(), sort=False).max().to_numpy(float)
+    shown = np.asarray((values > 0).groupby(patients.to_numpy(), sort=False).max(), dtype=np.float64)
     if shown.std() == 0:
         raise InputError(f"Every patient has the same {label}: the planted attribute cannot go with it.")
     return shown
