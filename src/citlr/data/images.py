@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,6 +27,9 @@ Fit = Literal["pad", "crop", "stretch"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 # What Pillow may decode: every further format is a parser more that a hostile file can reach.
 FORMATS = ("PNG", "JPEG")
+# How Pillow names what a file holds, in words.
+MODES = {"L": "grey, 8 bits", "1": "black and white", "LA": "grey with transparency", "I;16": "grey, 16 bits",
+         "I": "grey, 16 bits", "P": "a palette", "RGB": "RGB", "RGBA": "RGB with transparency"}  # fmt: skip
 DICOM_SUFFIXES = (".dcm", ".dicom")
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Channels of a grey JPEG that was saved in colour differ by rounding; a coloured mark differs by more.
@@ -68,12 +72,14 @@ def see_image(
         from citlr.data.pixels.dicom import see_dicom
 
         film, remarks = see_dicom(source)
-        return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks)
+        return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks, kind="DICOM")
     plain = _read_plain(source) if channels == 1 else None
     if plain is not None:
-        return Seen(_to_array(Image.fromarray(plain), size, fit), contrast(plain) / 255.0)
+        kind = f"PNG, {MODES['L']}"
+        return Seen(_to_array(Image.fromarray(plain), size, fit), contrast(plain) / 255.0, kind=kind)
     with _opened(source) as image:
-        return _seen(image, size, fit, white=white, channels=channels)
+        kind = f"{image.format}, {MODES.get(image.mode, image.mode)}"
+        return replace(_seen(image, size, fit, white=white, channels=channels), kind=kind)
 
 
 def require_openable(file: Path) -> None:

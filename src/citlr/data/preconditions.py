@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from citlr.data.flow import FlowRecorder, RawCount, count_raw
+from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.tables.levels import listed
+from citlr.data.tables.marks import Marks
 from citlr.data.tables.numbers import MAX_CATEGORIES
 from citlr.errors import InputError
-
-# Share of images of other levels up to which a mark of one level counts as its own.
-SHARED = 0.05
 
 
 def require_roles(
@@ -95,27 +94,24 @@ def blank_unlearnt(recorder: FlowRecorder, covariates: Sequence[str]) -> None:
             recorder.start("covariates", f"values of '{name}' that no training image has count as not stated{seen}")
 
 
-def note_marks(recorder: FlowRecorder, attributes: Sequence[str], columns: Sequence[str]) -> None:
-    """Tell in the flow where all images of a level have one value of a column that images of other levels hardly have.
+def note_marks(recorder: FlowRecorder, attributes: Sequence[str], covariates: Sequence[str]) -> None:
+    """Tell in the flow where images of a level have marks that images of other levels hardly have.
 
-    One hospital, one scanner or one size of the files: whatever is learnt of the attribute may be that of the scanner.
+    One hospital, one scanner, one size or kind of the files: whatever is learnt of the attribute may be that of the
+    scanner. Of the readings of a file's size, the first that tells a level is told.
     """
     frame = recorder.frame
-    for attribute, column in itertools.product(attributes, columns):
-        if column not in frame or column == attribute or pd.api.types.is_float_dtype(frame[attribute]):
+    for attribute, columns in itertools.product(attributes, (SIZES, (KIND,), *((name,) for name in covariates))):
+        if pd.api.types.is_float_dtype(frame[attribute]):
             continue
-        values = frame[column]
-        for level, own in values.groupby(frame[attribute]):
-            others = values[frame[attribute] != level].dropna()
-            marks = own.unique()
-            mark = marks[0]
-            if len(marks) == 1 and not pd.isna(mark) and len(others) and (others == mark).mean() <= SHARED:
-                shared = f"{(others == mark).sum()} of the {len(others)} others"
+        read = [Marks.of(frame, attribute, name) for name in columns if name in frame and name != attribute]
+        for level in read[0].levels if read else ():
+            told = next(filter(None, (marks.told(level) for marks in read)), None)
+            if told:
                 recorder.start(
                     "levels",
-                    f"all {len(own)} images of '{level}' have the {column} '{str(mark)[:80]}', and {shared}: what is "
-                    f"learnt of '{attribute}' may be that of the hospital or the scanner; add images that have one and "
-                    "not the other",
+                    f"{told}: what is learnt of '{attribute}' may be that of the hospital or the scanner; add images "
+                    "that have one and not the other",
                 )
 
 

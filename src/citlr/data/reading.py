@@ -16,8 +16,9 @@ from citlr.data import steps
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, SIDE, Check, drop_unreadable
+from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
+from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, read_ages
@@ -172,7 +173,7 @@ def read_cohort(
         narrator=narrator,
         channels=channels,
     )
-    note_marks(recorder, names, (SIDE, *covariates))
+    note_marks(recorder, names, covariates)
     done = recorder.frame
     number = is_number(done[attribute])
     for name in names:
@@ -195,7 +196,7 @@ def read_cohort(
     for remark in recorder.remarks():
         narrator.say(f"Remark: {remark}.")
     return Cohort(
-        done.drop(columns=[*raw, SIDE], errors="ignore"),
+        done.drop(columns=[*raw, *{*SIZES, KIND}.difference(wanted)], errors="ignore"),
         root,
         attributes=names,
         labels=roles.labels,

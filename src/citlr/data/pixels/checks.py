@@ -18,7 +18,7 @@ from citlr.data.images import DICOM_SUFFIXES, is_dicom, require_openable
 from citlr.data.pixels.png import SIGNATURE
 from citlr.data.pixels.shown import WHITE, Remark
 from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordered
-from citlr.data.pixels.survey import Look, Survey
+from citlr.data.pixels.survey import KIND, SIZES, Look, Survey
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import kind_of_path, require_regular
 
@@ -29,8 +29,6 @@ QUIET = Narrator(quiet=True)
 _CHUNK = 64
 # Images decoded where the check decodes none.
 _SAMPLE = 16
-# The column of the longer side of every file in pixels, 0 where it was not decoded.
-SIDE = "file side"
 
 
 def drop_unreadable(
@@ -56,7 +54,9 @@ def drop_unreadable(
     probes = {"decode": decoded, "structure": _structure, "exists": _exists}
     survey = Survey(_look_at(root, paths, probes[check], workers=workers, narrator=narrator), scaled=check == "decode")
     before = len(recorder.steps)
-    recorder.frame[SIDE] = [one.side for one in survey.looks]
+    # A column of the table with such a name is the table's.
+    for column in {*SIZES, KIND}.difference(recorder.frame) if check == "decode" else ():
+        recorder.frame[column] = [one.marks.get(column) for one in survey.looks]
     _leave_out(recorder, root, survey, max_unreadable=max_unreadable)
     survey.remark(recorder)
     if check != "decode":

@@ -46,12 +46,14 @@ class Seen:
     - `image` (c, H, W) in [0, 1], of one or three channels
     - `contrast`: The span of the middle 99 % of its grey values (of luminance, in colour), in [0, 1], as it came.
     - `peak`: The largest stored value of an image of 16 bits a channel, in [0, 65535]; 0 for other images.
+    - `kind`: What the file is: its format, and how it holds pixels.
     """
 
     image: npt.NDArray[np.float32]
     contrast: float
     remarks: tuple[Remark, ...] = ()
     peak: int = 0
+    kind: str = ""
 
 
 def contrast(values: npt.NDArray[Any]) -> float:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.shown import FAINT, WHITE, Remark, Seen, blank_fault, white_of
 
+# Columns of what decoded files are like, see `Look.marks`: their size in three readings, and their kind.
+SIZES, KIND = ("file side", "file size", "file shape"), "file kind"
+
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of one file: why it cannot be used, or else what its pixels are like."""
+    """What was seen of one file: why it cannot be used, or else what its pixels are like.
+
+    - `marks`: The longer side in pixels, width x height, which of them is longer, and the kind of the file; by column.
+    """
 
     name: str
     fault: str = ""
     contrast: float = 1.0
     remarks: tuple[Remark, ...] = ()
     peak: int = 0
-    side: int = 0
+    marks: Mapping[str, int | str] = field(default_factory=dict)
 
     @classmethod
     def at(cls, name: str, seen: Seen) -> Look:
         """Keep what there is to say of an image, and not the image."""
-        return cls(name, "", seen.contrast, seen.remarks, seen.peak, max(seen.image.shape[-2:]))
+        height, width = seen.image.shape[-2:]
+        shape = "square" if height == width else "upright" if height > width else "wide"
+        sizes = zip(SIZES, (max(height, width), f"{width} x {height}", shape), strict=True)
+        return cls(name, "", seen.contrast, seen.remarks, seen.peak, {**dict(sizes), KIND: seen.kind})
 
 
 class Survey:

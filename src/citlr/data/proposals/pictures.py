@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from citlr.data.images import FORMATS, is_dicom
+from citlr.data.images import FORMATS, MODES, is_dicom
 from citlr.data.pixels.whole import whole_only
 from citlr.data.steps import SUFFIXES
 from citlr.errors import CitlrError, InputError
@@ -22,8 +22,6 @@ from citlr.text import shortened
 _ROWS, _IMAGES = 200, 40
 # Every image has a file of its own; a finding of 0 and 1 does not name 0.png and 1.png.
 _DISTINCT = 0.9
-_MODES = {"L": "grey, 8 bits", "1": "black and white", "LA": "grey with transparency", "I;16": "grey, 16 bits",
-          "I": "grey, 16 bits", "P": "a palette", "RGB": "RGB", "RGBA": "RGB with transparency"}  # fmt: skip
 # A picture is in colour where a tenth of its pixels have a hue: a coloured mark and what JPEG leaves of grey are less.
 _HUE, _HUED, _SIDE = 16, 0.1, 64
 
@@ -120,7 +118,7 @@ def _header(file: Path) -> tuple[str, tuple[int, int], bool]:
             header = read_header(file)
             return "DICOM", (header.columns, header.rows), False
         with whole_only(), Image.open(file, formats=FORMATS) as image:
-            kind, size = _MODES.get(image.mode, image.mode), image.size
+            kind, size = MODES.get(image.mode, image.mode), image.size
             three = image.mode in ("RGB", "RGBA", "P", "PA")
             hued = three and _in_colour(image)
             shown = f"{kind} in colour" if hued else f"{kind}, all grey" if three else kind

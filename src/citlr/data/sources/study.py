@@ -13,7 +13,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder, count_raw
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, SIDE, Check, drop_unreadable
+from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
 from citlr.data.preconditions import note_marks
 from citlr.data.splits import assign_splits, require_disjoint
 from citlr.data.steps import Blank, read_labels, require_levels, require_own_files
@@ -186,7 +186,7 @@ def complete(
         channels=source.channels,
     )
     noted = len(recorder.steps)
-    note_marks(recorder, attributes, (SIDE, *source.covariates))
+    note_marks(recorder, attributes, source.covariates)
     for remark in recorder.remarks(noted):
         narrator.say(f"Remark: {remark}.")
     for name in attributes:

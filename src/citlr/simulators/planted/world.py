@@ -23,6 +23,8 @@ from citlr.simulators.units import WorldUnits, read_images, write_images
 BLOCK = 64
 # Patients respond to the attribute by this share more or less (standard deviation), as the phantom's do.
 RESPONSE = 0.15
+# Labels whose correlations have an eigenvalue below this determine each other.
+SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class SemiRealWorld:
       attribute is a coin that no image shows.
     - `strength`: 1 is about as strong as the phantom's attribute; 0 is a null world.
     - `attribute`, `levels`: Name of the planted attribute, and its levels from the least to the most of the effect.
-    - `correlation`: By label, between the level's index and whether any image of the patient has it.
+    - `correlation`: By label, between the level's index and whether any image of the patient has it; of several
+      labels each comes out as asked, also where they go with each other.
     - `size`: Side of the images in pixels.
     """
 
@@ -205,17 +208,46 @@ def _weights(cohort: Cohort, world: SemiRealWorld, patients: pd.Series) -> NDArr
     index = np.arange(count) - (count - 1) / 2
     score = index / np.sqrt(np.mean(index**2))
     pull = np.zeros(patients.nunique())
-    for label, wanted in world.correlation.items():
-        if label not in cohort.labels:
-            raise InputError(f"'{label}' is not a label of the cohort.{did_you_mean(label, cohort.labels)}")
-        shown = (cohort.frame[label] > 0).groupby(patients.to_numpy(), sort=False).max().to_numpy(float)
-        if shown.std() == 0:
-            raise InputError(f"Every patient has the same {label}: the planted attribute cannot go with it.")
-        pull += wanted * (shown - shown.mean()) / shown.std()
+    shown = {label: _shown(cohort, label, patients) for label in world.correlation}
+    for label, share in _shares(world.correlation, shown).items():
+        pull += share * (shown[label] - shown[label].mean()) / shown[label].std()
     weights: NDArray[np.float64] = (1 + pull[:, None] * score) / count
-    if weights.min() < 0:
+    # The comparison is false for NaN.
+    if not weights.min() >= 0:
         raise InputError(
             f"A correlation of {dict(world.correlation)} asks for a share of {weights.min():.2f} of a level among some "
             "patients: ask for less, or for a label that is nearer to one half."
         )
     return weights
+
+
+def _shown(cohort: Cohort, label: str, patients: pd.Series) -> NDArray[np.float64]:
+    """Return whether any image of a patient has a label (patients,), which has to be known of all images."""
+    if label not in cohort.labels:
+        raise InputError(f"'{label}' is not a label of the cohort.{did_you_mean(label, cohort.labels)}")
+    values = cohort.frame[label]
+    if values.isna().any():
+        raise InputError(
+            f"The label '{label}' is blank for {values.isna().sum()} of the cohort's {len(values)} images, and the "
+            "planted attribute is to go with it: leave these images out, or take a label that all images have."
+        )
+    shown = np.asarray((values > 0).groupby(patients.to_numpy(), sort=False).max(), dtype=np.float64)
+    if shown.std() == 0:
+        raise InputError(f"Every patient has the same {label}: the planted attribute cannot go with it.")
+    return shown
+
+
+def _shares(wanted: Mapping[str, float], shown: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Return how strongly each label pulls on its own, so that all correlations come out as wanted.
+
+    A label that goes with another one pulls through it too: the correlations of the labels are taken out.
+    """
+    if not shown:
+        return {}
+    # Of one label it is 1 exactly, and the share is what was wanted, bit for bit.
+    together = np.atleast_2d(np.corrcoef(np.stack(list(shown.values()))))
+    if np.linalg.matrix_rank(together, tol=SAME, hermitian=True) < len(together):
+        raise InputError(
+            f"The labels {', '.join(shown)} determine each other among the patients: ask for a correlation with fewer."
+        )
+    return dict(zip(shown, np.linalg.solve(together, np.array(list(wanted.values()), float)), strict=True))
