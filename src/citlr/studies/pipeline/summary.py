@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 # True flip rates from which on a bias is to be found.
 RELEVANT = 0.05
 # What the names of the gates begin with that a classifier which reads what is not redrawn may fail.
-GATES = ("effectiveness", "agreement", "unexplained difference")
+GATES = ("effectiveness", "difference left", "agreement", "unexplained difference")
 BINS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 1.01)
 
 

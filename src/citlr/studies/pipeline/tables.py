@@ -22,8 +22,10 @@ def hidden_lines(tables: dict[str, Any]) -> Iterator[str]:
         return
     limits = GateConfig()
     yield (
-        "Three gates are about it. *Effectiveness*: a probe at the size that the classifier reads says what share of "
-        f"the attribute redrawn images carry, at least {limits.effectiveness:.0%}. *Agreement*: the classifier answers "
+        "Four gates are about it. *Effectiveness*: a probe at the size that the classifier reads says what share of "
+        f"the attribute redrawn images carry, at least {limits.effectiveness:.0%}. *Difference left*: redrawing leaves "
+        f"at most {limits.difference_left:.0%} of the squared difference between recorded levels at that size; more "
+        "forbids *equivalent*. *Agreement*: the classifier answers "
         f"null interventions as it answers originals (at least {limits.agreement:.0%} equal decisions, a rank "
         f"correlation of {limits.agreement_rank:g}, AUROCs of attribute and finding at most {limits.agreement_auroc:g} "
         "apart). *Unexplained difference*: recorded levels get answers that differ by more than the margin, given what "
@@ -41,12 +43,13 @@ def hidden_lines(tables: dict[str, Any]) -> Iterator[str]:
         "inconclusive": "{inconclusive[hits]}",
         "dependence": "{dependence[hits]}",
         "effectiveness failed": "{gates[effectiveness]}",
+        "difference left failed": "{gates[difference left]}",
         "agreement failed": "{gates[agreement]}",
         "unexplained difference": "{gates[unexplained difference]}",
         "smallest true flip rate": "{smallest_flip_rate:.3f}",
         "carried at the generator's size / at the classifier's": carried,
     }
-    yield from markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrl")
+    yield from markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrrl")
 
 
 def prediction_table(tables: dict[str, Any]) -> list[str]:
