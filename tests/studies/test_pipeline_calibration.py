@@ -202,7 +202,7 @@ def test_what_the_gates_cost_and_what_hides_from_the_generator_is_counted(finish
     text = (tmp_path / "page.md").read_text()
     assert "called *equivalent* 0 of 2 (0.0%), on trust 1; inconclusive 1, dependence 1." in text
     assert "| hidden, texture | 1 | 0.950 to 0.950 | unknown | 0.020 to 0.020 | 0.970 to 0.970 | 0 |" in text
-    assert "| texture | 0 of 1 (0.0%) | 1 | 1 | 0 | 0 | 1 | 0 | 0.500 | 0.80 / unknown |" in text
+    assert "| texture | 0 of 1 (0.0%) | 1 | 1 | 0 | 0 | 0 | 1 | 0 | 0.500 | 0.80 / unknown |" in text
 
 
 def test_the_page_names_whoever_was_judged_wrongly(finished: Path, tmp_path: Path) -> None:
