@@ -12,10 +12,10 @@ from report_fake import make_result
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.images import gate_difference_left
 from citlr.audit.gates.registry import gates_of
-from citlr.audit.measures.drift import drifts
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.results.records import Carried, Gate
 from citlr.config import GateConfig
+from citlr.generators.quality.drift import drifts
 from citlr.generators.quality.records import Left
 
 N = 400

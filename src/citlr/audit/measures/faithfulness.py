@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.measures.drift import drifts
 from citlr.audit.measures.left import chosen_images, left_at, measure_left, what_is_unknown
 from citlr.audit.measures.readings import carried_by, read_carried, read_quality
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
@@ -29,6 +28,7 @@ from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.cycles import Cycle, cycle_composition, there_and_back
+from citlr.generators.quality.drift import drifts
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.measures import composition, similarity
 from citlr.generators.quality.meter import QualityMeter, QualityReport
