@@ -150,3 +150,15 @@ def test_a_column_of_the_table_with_such_a_name_stays_the_table_s(tmp_path: Path
         rows, images=tmp_path, attribute="group", labels=["edema"], covariates=["file size"], min_patients_per_level=1
     )
     assert cohort.frame["file size"].tolist() == rows["file size"].tolist()
+
+
+def test_a_level_of_one_patient_is_nobody_to_compare_with() -> None:
+    """Five images of one patient, each of another site, are five values and one patient."""
+    frame = pd.DataFrame({
+        "race": ["a"] * 10 + ["b"] * 10 + ["c"] * 5,
+        "site": ["x"] * 20 + [f"y{k}" for k in range(5)],
+        "patient_id": [f"p{k}" for k in range(20)] + ["q"] * 5,
+    })  # fmt: skip
+    marks = Marks.of(frame, "race", "site")
+    assert marks.told("a") == ""
+    assert marks.told("b") == ""

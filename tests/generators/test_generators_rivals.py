@@ -197,6 +197,13 @@ def test_bad_input_attribute_determined_by_a_held_covariate() -> None:
         Conditions.of(
             frame.assign(gown=["pink", None, "blue", None] * 10), attributes=["sex"], hold=["gown"], coin_seed=0
         )
+    # A third level, or a number: the blank itself says the level.
+    three = pd.DataFrame({"race": ["a", "b", "w"] * 20, "site": [None, "x", "y", None, "y", "x"] * 10})
+    with pytest.raises(InputError, match="'site' is blank in every training image of 'race' = 'a'"):
+        Conditions.of(three.assign(patient_id=range(60)), attributes=["race"], hold=["site"], coin_seed=0)
+    with pytest.raises(InputError, match="'height' is blank in every training image of 'sex' = 'F'"):
+        none = frame.assign(height=frame["height"].where(frame["sex"] == "M"))
+        Conditions.of(none, attributes=["sex"], hold=["height"], coin_seed=0)
     tall = frame.assign(height=np.where(frame["sex"] == "M", 1000.0, 0.0) + frame["height"])
     with pytest.raises(InputError, match="'height' determines 'sex'"):
         Conditions.of(tall, attributes=["sex"], hold=["height"], coin_seed=0)

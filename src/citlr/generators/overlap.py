@@ -44,6 +44,10 @@ def _require_overlap(frame: pd.DataFrame, attribute: Variable, covariate: Variab
     if not len(both):
         return
     levels = both[attribute.name].map(as_level) if attribute.levels else both[attribute.name]
+    blank = [level for level in attribute.levels if level not in set(levels)]
+    if blank:
+        why = f"is blank in every training image of '{attribute.name}' = '{blank[0]}'"
+        raise InputError(_not_to_hold(attribute, covariate, why))
     if covariate.levels:
         determined = attribute.levels and levels.groupby(both[covariate.name].map(as_level)).nunique().max() == 1
     elif attribute.levels:
@@ -53,14 +57,14 @@ def _require_overlap(frame: pd.DataFrame, attribute: Variable, covariate: Variab
     else:
         determined = abs(float(both[attribute.name].corr(both[covariate.name], method="spearman"))) > 1 - 1e-9
     if determined:
-        blank = [level for level in attribute.levels if level not in set(levels)]
-        found = f"determines '{attribute.name}' in the training split"
-        if blank:
-            found = f"is blank in every training image of '{attribute.name}' = '{blank[0]}'"
-        raise InputError(
-            f"The held covariate '{covariate.name}' {found}, so that no "
-            f"image shows how '{attribute.name}' looks while it stays; take '{covariate.name}' off `hold`."
-        )
+        raise InputError(_not_to_hold(attribute, covariate, f"determines '{attribute.name}' in the training split"))
+
+
+def _not_to_hold(attribute: Variable, covariate: Variable, why: str) -> str:
+    return (
+        f"The held covariate '{covariate.name}' {why}, so that no image shows how '{attribute.name}' looks while it "
+        f"stays; take '{covariate.name}' off `hold`."
+    )
 
 
 def _require_joint_overlap(frame: pd.DataFrame, attribute: Variable, held: Sequence[Variable]) -> None:

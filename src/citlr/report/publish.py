@@ -93,7 +93,9 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
             levels = {**levels, factual: _picture(null[row % plan.shard, 0, 0], pixels)}
         strips.append(Strip(f"Test image {number + 1}", factual, _picture(originals[number], pixels), levels))
     note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
-    if shown.side > pixels:
+    if shown.side > pixels and size <= pixels:
+        note += f" They are shown at {pixels} pixels a side; the model reads {size}."
+    elif shown.side > pixels:
         note += (
             f" The model reads {size} pixels a side; pictures are reduced to {pixels}, too small for text that "
             "is burnt in to be read."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.curve import foretell
+from citlr.audit.measures.left import what_is_unknown
 from citlr.audit.results.records import Carried, Gate, Placebo
 from citlr.generators.quality.records import Left
 from citlr.invariance.records import TestRow
@@ -48,8 +49,8 @@ def gate_composition(evidence: Evidence) -> Iterator[Gate]:
 def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
     """Hold the smallest share of the attribute that is carried against its limit, and the largest against its inverse.
 
-    Images that surely carry more than a real one of the level show a larger effect than there is. A share that may lie
-    on either side of both limits is not known.
+    Images that surely carry more than a real one of the level show a larger effect than there is. A share whose
+    estimate is above and that may be below is not known.
     """
     carried, limit = evidence.carried, evidence.limits.effectiveness
     levels = evidence.responses.levels if evidence.responses is not None else ()
@@ -114,6 +115,7 @@ def gate_difference_left(evidence: Evidence) -> Iterator[Gate]:
     """
     left, limit = evidence.faithfulness.left_at(evidence.carried.size), evidence.limits.difference_left
     if left is None or not left.left:
+        yield Gate("difference left", None, 1.0, True, f"Nothing to hold. {what_is_unknown(left)[0]}", "generator")
         return
     level, share = max(left.left.items(), key=lambda item: item[1] - SURELY * left.error[item[0]])
     harm = limit <= 1 < share - SURELY * left.error[level]
@@ -122,7 +124,7 @@ def gate_difference_left(evidence: Evidence) -> Iterator[Gate]:
         "difference left", share, 1.0, not harm, _what_is_left(left, level, evidence.carried.size) + more, "generator"
     )
     level, share = max(left.left.items(), key=lambda item: item[1])
-    claimed = [row for row in evidence.rows if row.verdict == "equivalent" and share > limit]
+    claimed = [row for row in evidence.rows if row.verdict == "equivalent" and share > limit] if limit <= 1 else []
     for _, row, which in with_rows(claimed, evidence.rows):
         text = (
             f"{_what_is_left(left, level, evidence.carried.size)} A model may read what is left, so that none is shown "

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.measures.left import chosen_images, left_at, measure_left, what_is_unknown
+from citlr.audit.measures.left import chosen_images, left_at, measure_left
 from citlr.audit.measures.readings import carried_by, read_carried, read_quality
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
 from citlr.audit.redrawing.pictures import Pictures
@@ -241,7 +241,7 @@ def _quality(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | 
         fid=report.fid,
         fid_extractor=report.fid_extractor,
         gates=(),
-        notes=(*report.notes, *what_is_unknown(left), *(() if repeated else (NOT_REDRAWN,))),
+        notes=(*report.notes, *(() if repeated else (NOT_REDRAWN,))),
         kid=report.kid,
         similarity=repeated[1].similarity if repeated and report.similarity is None else report.similarity,
         auroc=report.auroc,

@@ -15,13 +15,14 @@ import pandas as pd
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.covariates import coded
 from citlr.audit.measures.readings import in_order, recorded_index, seen_at
-from citlr.audit.redrawing.pictures import Pictures
+from citlr.audit.redrawing.pictures import PIXELS, Pictures
 from citlr.console import Narrator
 from citlr.data.tables.numbers import is_number
 from citlr.generators.edits.generator import some_rows
 from citlr.generators.probes.described import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
 from citlr.generators.quality.records import Left
+from citlr.learning.store import spans
 from citlr.randomness import hashed_seed
 from citlr.run.engines import Engine
 
@@ -89,16 +90,21 @@ def _recorded(counterfactuals: Counterfactuals, chosen: Chosen) -> tuple[pd.Data
 def _describe_shard(shared: tuple[Pictures, Chosen], number: int) -> Described | None:
     """Describe the first draws of a shard's chosen images, put into the originals: (k, levels, width)."""
     pictures, chosen = shared
+    rows = pictures.part.plan.rows(number)
+    places = np.flatnonzero(chosen[rows.start : rows.stop])
+    # As many at a time as there may be pixels in memory.
+    step = max(1, PIXELS // (len(pictures.part.plan.levels) * pictures.side**2))
+    found = [_described(pictures, number, places[part].tolist()) for part in spans(len(places), step)]
+    return np.concatenate(found) if found else None
+
+
+def _described(pictures: Pictures, number: int, places: list[int]) -> Described:
     plan = pictures.part.plan
-    rows = plan.rows(number)
-    mine = chosen[rows.start : rows.stop]
-    if not mine.any():
-        return None
-    seen = np.concatenate([seen_at(one, pictures.size) for one in pictures.batches(number, draws=1)])
-    redrawn = seen.reshape(len(rows), len(plan.levels), *seen.shape[1:])[mine]
-    originals = pictures.originals(np.arange(rows.start, rows.stop)[mine].tolist(), pictures.size)
-    factual = pd.Series(list(plan.factual[rows.start : rows.stop]))[mine]
-    shown = put_in(originals, redrawn, recorded_index(factual, plan.levels))
+    rows = [plan.rows(number)[place] for place in places]
+    seen = np.concatenate([seen_at(one, pictures.size) for one in pictures.batches(number, draws=1, places=places)])
+    redrawn = seen.reshape(len(rows), len(plan.levels), *seen.shape[1:])
+    own = recorded_index(pd.Series([plan.factual[row] for row in rows]), plan.levels)
+    shown = put_in(pictures.originals(rows, pictures.size), redrawn, own)
     return np.stack([describe(shown[:, level]) for level in range(len(plan.levels))], axis=1)
 
 

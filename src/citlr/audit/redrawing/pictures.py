@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import CounterfactualSet, Shard
+from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
 from citlr.generators.edits.composition import compose, compose_change, move_and_put_back
@@ -45,13 +45,21 @@ class Pictures:
         own = [place[self.part.plan.image_ids[row]] for row in rows]
         return self.cohort.pixels(own, size=self.side if size is None else size)
 
-    def batches(self, number: int, *, draws: int | None = None) -> Iterator[Images]:
-        """Give the first draws (all that are kept, without a number) of a shard: (k, c, side, side), image by image."""
+    def batches(
+        self, number: int, *, draws: int | None = None, places: Sequence[int] | None = None
+    ) -> Iterator[Images]:
+        """Give the first draws (all that are kept, without a number) of a shard: (k, c, side, side), image by image.
+
+        `places` are those of its images that are wanted, all without it.
+        """
         shard, plan = self.part.read(number), self.part.plan
         drawn = shard.drawn if draws is None else shard.drawn[:, :, :draws]
+        rows: Sequence[int] = shard.rows
+        if places is not None:
+            drawn, rows = drawn[list(places)], [shard.rows[place] for place in places]
         per_image = drawn.shape[1] * drawn.shape[2]
         flat = drawn.reshape(-1) if isinstance(drawn, Edit) else drawn.reshape(-1, *drawn.shape[3:])
-        sources = self._sources(shard)
+        sources = self._sources(rows)
         step = max(1, min(AT_A_TIME, PIXELS // self.side**2))
         for start in range(0, flat.shape[0], step):
             part = flat[start : start + step]
@@ -74,13 +82,13 @@ class Pictures:
         parts = [slice(start, start + step) for start in range(0, len(ways), step)]
         return np.concatenate([move_and_put_back(originals[part], way[part]) for part in parts])
 
-    def _sources(self, shard: Shard) -> tuple[Images, ...]:
-        """Decode what a shard's pictures are made of: originals, and those at the generator's size for pictures."""
-        if isinstance(shard.drawn, Edit):
-            return (self.originals(shard.rows),)
+    def _sources(self, rows: Sequence[int]) -> tuple[Images, ...]:
+        """Decode what pictures are made of: originals, and those at the generator's size for pictures."""
+        if self.part.plan.edits:
+            return (self.originals(rows),)
         if self.side == self.part.plan.size:
             return ()
-        return self.originals(shard.rows), self.originals(shard.rows, self.part.plan.size)
+        return self.originals(rows), self.originals(rows, self.part.plan.size)
 
     def read(self, number: int, *, draws: int | None = None) -> Images:
         """Give a shard's images, the first draws or all: (b, levels, draws, c, side, side)."""

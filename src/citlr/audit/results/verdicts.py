@@ -17,6 +17,7 @@ from citlr.audit.measures.accuracy import measure_accuracy, with_doubt
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.left import what_is_unknown
 from citlr.audit.measures.put_back import measure_put_back
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.redrawing.replicates import replicates_of
@@ -120,6 +121,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
     gates = gates_of(evidence)
     accuracy = measure_accuracy(responses, inputs.test.frame, settings=config.test)
     rows, measured = with_doubt(withhold(rows, gates), accuracy), inputs.faithfulness.quality
+    left = inputs.faithfulness.left_at(carried.size)
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
         tests=rows,
@@ -132,7 +134,8 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
             agreement=agreement,
             unexplained=unexplained,
             curve=inputs.faithfulness.curve_at(carried.size),
-            left=inputs.faithfulness.left_at(carried.size),
+            left=left,
+            notes=(*measured.notes, *what_is_unknown(left)),
         ),
         controls=controls,
         cohort=summarise(_by_nearest(inputs.whole, attribute, levels) if number else inputs.whole, attribute),

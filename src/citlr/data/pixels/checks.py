@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
 import numpy as np
+import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.flow import FlowRecorder
@@ -56,7 +57,9 @@ def drop_unreadable(
     before = len(recorder.steps)
     # A column of the table with such a name is the table's.
     for column in {*SIZES, KIND}.difference(recorder.frame) if check == "decode" else ():
-        recorder.frame[column] = [one.marks.get(column) for one in survey.looks]
+        # As objects: beside a file that could not be read, numbers would become fractions.
+        found = [one.marks.get(column) for one in survey.looks]
+        recorder.frame[column] = pd.Series(found, index=recorder.frame.index, dtype=object)
     _leave_out(recorder, root, survey, max_unreadable=max_unreadable)
     survey.remark(recorder)
     if check != "decode":

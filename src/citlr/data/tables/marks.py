@@ -27,6 +27,7 @@ class Marks:
     """How many images and patients of every level of an attribute have the values of a column.
 
     - `images`, `patients` (levels, values): `BLANK` is a value where there are cells without one.
+    - `people` (levels,): Patients of every level.
     - `number`: Whether the values are a scale, of which no two together are a mark.
     """
 
@@ -35,6 +36,7 @@ class Marks:
     values: tuple[object, ...]
     images: Counts
     patients: Counts
+    people: Counts
     number: bool
 
     @classmethod
@@ -49,7 +51,8 @@ class Marks:
         shape = len(levels), len(values)
         images, patients = (np.bincount(part, minlength=shape[0] * shape[1]).reshape(shape) for part in (place, once))
         number = pd.api.types.is_numeric_dtype(given) and given.nunique() > MAX_CATEGORIES
-        return cls(column, tuple(levels), tuple(values), images, patients, number)
+        people = np.array([frame["patient_id"][level == place].nunique() for place in range(len(levels))])
+        return cls(column, tuple(levels), tuple(values), images, patients, people, number)
 
     def told(self, level: str) -> str:
         """Say by which marks images of a level are told from the others, or from those of one; "" if by none."""
@@ -80,7 +83,7 @@ class Marks:
     def _opposite(self, images: Counts, row: int) -> Iterator[tuple[Counts, str]]:
         """Give the counts of all other levels together, then of each alone: two levels may share a mark."""
         yield images.sum(axis=0) - images[row], "others"
-        enough = self.patients.sum(axis=1) >= FEW
+        enough = self.people >= FEW
         if enough[row] and len(images) > 2:
             others = (other for other in np.flatnonzero(enough) if other != row)
             yield from ((images[other], f"of '{self.levels[other]}'") for other in others)

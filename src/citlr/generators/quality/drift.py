@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.data.tables.numbers import banded
+from citlr.data.tables.numbers import MAX_CATEGORIES, banded, is_number
 
 Readings = npt.NDArray[np.floating]
 Kinds = npt.NDArray[np.intp]
@@ -38,8 +38,10 @@ def drifts(
 
 
 def _kinds(column: pd.Series) -> Kinds:
-    """Give numbers to the values of a column (n,), quarters of numbers; blanks are a kind of their own."""
-    return np.unique(banded(column).fillna("").astype(str).to_numpy(dtype=str), return_inverse=True)[1]
+    """Give numbers to the values of a column (n,), quarters of a scale; blanks are a kind of their own."""
+    scale = is_number(column) and column.nunique() > MAX_CATEGORIES
+    kinds = (banded(column) if scale else column).astype(str).to_numpy(dtype=str)
+    return np.where(column.isna(), 0, 1 + np.unique(kinds, return_inverse=True)[1])
 
 
 def drift_of_kinds(readings: Readings, kinds: Kinds, patients: npt.NDArray[np.object_]) -> float:
