@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.curve import foretell
-from citlr.audit.measures.left import what_is_unknown
 from citlr.audit.results.records import Carried, Gate, Placebo
-from citlr.generators.quality.records import Left
+from citlr.generators.quality.records import Left, what_is_unknown
 from citlr.invariance.records import TestRow
 
 if TYPE_CHECKING:

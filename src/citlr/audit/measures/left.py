@@ -21,15 +21,13 @@ from citlr.data.tables.numbers import is_number
 from citlr.generators.edits.generator import some_rows
 from citlr.generators.probes.described import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
-from citlr.generators.quality.records import Left
+from citlr.generators.quality.records import FEWEST_PATIENTS, Left
 from citlr.learning.store import spans
 from citlr.randomness import hashed_seed
 from citlr.run.engines import Engine
 
 # Images whose redrawn versions are compared with real ones of that level, at most: whole patients, by the seed.
 MOST_DESCRIBED = 2000
-# Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.
-FEWEST_PATIENTS = 10
 Described = npt.NDArray[np.float32]
 Chosen = npt.NDArray[np.bool_]
 
@@ -106,13 +104,3 @@ def _described(pictures: Pictures, number: int, places: list[int]) -> Described:
     own = recorded_index(pd.Series([plan.factual[row] for row in rows]), plan.levels)
     shown = put_in(pictures.originals(rows, pictures.size), redrawn, own)
     return np.stack([describe(shown[:, level]) for level in range(len(plan.levels))], axis=1)
-
-
-def what_is_unknown(left: Left | None) -> tuple[str, ...]:
-    """Say why it is not known what redrawing leaves of the difference between recorded levels."""
-    what = "what redrawing leaves of the difference between recorded levels is unknown"
-    if left is None:
-        return (f"It takes levels that images have, of {FEWEST_PATIENTS} patients each: {what}.",)
-    if not left.left:
-        return (f"Images do not differ between levels, beside what is held (p = {left.p:.3f}): {what}.",)
-    return ()

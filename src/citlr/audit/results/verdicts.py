@@ -17,7 +17,6 @@ from citlr.audit.measures.accuracy import measure_accuracy, with_doubt
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import run_controls
 from citlr.audit.measures.faithfulness import Faithfulness
-from citlr.audit.measures.left import what_is_unknown
 from citlr.audit.measures.put_back import measure_put_back
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.redrawing.replicates import replicates_of
@@ -31,6 +30,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.tables.numbers import is_number, recorded_levels
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
+from citlr.generators.quality.records import what_is_unknown
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 

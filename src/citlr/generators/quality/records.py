@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.
+FEWEST_PATIENTS = 10
+
 
 @dataclass(frozen=True)
 class Left:
@@ -19,3 +22,13 @@ class Left:
     p: float
     left: dict[str, float]
     error: dict[str, float]
+
+
+def what_is_unknown(left: Left | None) -> tuple[str, ...]:
+    """Say why it is not known what redrawing leaves of the difference between recorded levels."""
+    what = "what redrawing leaves of the difference between recorded levels is unknown"
+    if left is None:
+        return (f"It takes levels that images have, of {FEWEST_PATIENTS} patients each: {what}.",)
+    if not left.left:
+        return (f"Images do not differ between levels, beside what is held (p = {left.p:.3f}): {what}.",)
+    return ()
