@@ -207,11 +207,11 @@ def test_gates_that_nothing_can_fail_are_waived_and_not_passed() -> None:
     found = _faithful(Carried(64, {"F": Estimate(0.1, 0.05, 0.15)}))
     found = replace(found, quality=replace(found.quality, composition=0.9, drift={"view": 0.7}))
     limits = GateConfig(composition=1, effectiveness=0, drift=1, placebo=False, agreement=0, unexplained=False,
-                        draws=False)  # fmt: skip
+                        draws=False, difference_left=2)  # fmt: skip
     evidence = Evidence(limits, found, found.carried_at(64), rows=make_result().tests)
     gates = registry.gates_of(evidence)
     assert {gate.name: gate.passed for gate in gates} == dict.fromkeys(
-        ["composition", "effectiveness", "drift of view", "placebo", "agreement", "unexplained difference",
+        ["composition", "effectiveness", "difference left", "drift of view", "placebo", "agreement", "unexplained difference",
          "independent draws"])  # fmt: skip
     assert "`gates.draws: false`" in gates[-1].text
     assert withhold(evidence.rows, gates) == evidence.rows

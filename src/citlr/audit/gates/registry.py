@@ -58,7 +58,7 @@ def _waived(evidence: Evidence) -> Iterator[tuple[str, str, About]]:
         yield "composition", f"composition: {limits.composition:g}", "generator"
     if limits.effectiveness == 0:
         yield "effectiveness", "effectiveness: 0", "generator"
-    if limits.difference_left > 1 and evidence.faithfulness.quality.left:
+    if limits.difference_left > 1:
         yield "difference left", f"difference_left: {limits.difference_left:g}", "generator"
     if limits.drift == 1 and (evidence.faithfulness.quality.drift or evidence.faithfulness.quality.off_target):
         yield "drift", "drift: 1", "generator"
