@@ -211,8 +211,8 @@ def test_gates_that_nothing_can_fail_are_waived_and_not_passed() -> None:
     evidence = Evidence(limits, found, found.carried_at(64), rows=make_result().tests)
     gates = registry.gates_of(evidence)
     assert {gate.name: gate.passed for gate in gates} == dict.fromkeys(
-        ["composition", "effectiveness", "difference left", "drift of view", "placebo", "agreement", "unexplained difference",
-         "independent draws"])  # fmt: skip
+        ["composition", "effectiveness", "difference left", "drift of view", "placebo", "agreement",
+         "unexplained difference", "independent draws"])  # fmt: skip
     assert "`gates.draws: false`" in gates[-1].text
     assert withhold(evidence.rows, gates) == evidence.rows
     # Who cannot toss a coin waives none.
