@@ -73,8 +73,8 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         f"[{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least {limit:.0%} is needed."
     )
     passed = share.estimate >= limit
-    if not passed and (left := evidence.faithfulness.quality.left_alone):
-        text += f" {left} {LOOK_AT_THEM}"
+    if not passed and (unplaced := evidence.faithfulness.quality.left_alone):
+        text += f" {unplaced} {LOOK_AT_THEM}"
     if not passed and (curve := evidence.faithfulness.curve_at(carried.size)):
         text += f" {foretell(curve, limit)}"
     elif not passed and evidence.retrainable:

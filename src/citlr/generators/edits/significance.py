@@ -73,7 +73,7 @@ def _tail(statistic: Floats) -> Floats:
     """Minus the logarithm of how often chance, the redraws after the first number, is as large: (redraws + 1,)."""
     mean, variance = statistic[1:].mean() + TINY, statistic[1:].var() + TINY
     shape, scaled = mean**2 / variance, statistic / (variance / mean)
-    # `scipy.stats.gamma.logsf` looks for the median again at every number, which takes three times as long.
+    # `scipy.stats.gamma.logsf` looks for the median again at every number, which takes two to three times as long.
     below = scaled < gammaincinv(shape, 0.5)
     found: Floats = np.empty_like(scaled)
     found[below] = -np.log1p(-gammainc(shape, scaled[below]))
