@@ -16,7 +16,7 @@ from citlr.audit.results.result import AuditResult, Estimate, TestRow, Verdict, 
 from citlr.errors import InputError
 from citlr.invariance.effects.clustered import recovered
 from citlr.invariance.effects.clusters import Clusters, signed_mean
-from citlr.invariance.effects.estimates import outcome_values
+from citlr.invariance.effects.estimates import outcome_values, psi_values
 from citlr.invariance.effects.intervals import signed_interval
 from citlr.invariance.randomization.groups import product_statistic
 from citlr.text import visible
@@ -220,11 +220,12 @@ def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[n
             f"The model's answers of '{audit.name}' are not here, only its audit.json: compare the whole run folder."
         )
     label = responses.labels.index(row.label)
-    values = outcome_values(responses, outcome=test.outcome, threshold=test.threshold)
+    options: dict[str, Any] = {"outcome": test.outcome, "threshold": test.threshold}
     levels = [responses.levels.index(level) for level in row.contrast]
-    pair = values[:, levels][..., [label]]
-    product = product_statistic(pair, shared_seeds=audit.shared_seeds)[:, 0]
-    shift = (pair[:, 1] - pair[:, 0]).mean(axis=1)[:, 0]
+    pair = outcome_values(responses, **options)[:, levels][..., label]
+    settled = psi_values(responses, **options, shared_seeds=audit.shared_seeds)[:, levels][..., [label]]
+    product = product_statistic(settled, shared_seeds=audit.shared_seeds)[:, 0]
+    shift = (pair[:, 1] - pair[:, 0]).mean(axis=1)
     order = np.argsort(responses.units.astype(str))
     return np.stack([product, shift], axis=1)[order], responses.patients[order]
 

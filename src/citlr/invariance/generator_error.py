@@ -26,9 +26,9 @@ from scipy import special, stats
 from scipy.special import logit
 
 from citlr.invariance.effects.clusters import Floats
-from citlr.invariance.effects.estimates import Effects, Outcome
+from citlr.invariance.effects.estimates import Effects, Outcome, outcome_values, psi_values
 from citlr.invariance.effects.intervals import Interval
-from citlr.invariance.operating_point import reaches, thresholds
+from citlr.invariance.operating_point import thresholds
 from citlr.invariance.responses import Responses
 
 
@@ -50,11 +50,13 @@ class GeneratorError:
     """Standard errors of one contrast's effects that come from the generator's training sample; one entry per label.
 
     - `mean`, `psi`: 0 where the generator's error does not move the model.
+    - `drawn_psi`: Of psi as the draws show it.
     - `replicates`: How many they rest on.
     """
 
     mean: Floats
     psi: Floats
+    drawn_psi: Floats
     replicates: int
 
 
@@ -65,24 +67,27 @@ def contrast_error(
     contrast: tuple[int, int],
     outcome: Outcome,
     threshold: float | Mapping[str, float],
+    shared_seeds: bool = True,
 ) -> GeneratorError:
     """Measure the error of one contrast.
 
     Shapes: `contrast` (int, int).
     """
     drawn, moved = responses.values[replicates.rows], replicates.values
-    values = drawn
+    values = outcome_values(responses, outcome=outcome, threshold=threshold)[replicates.rows]
+    settled = psi_values(responses, outcome=outcome, threshold=threshold, shared_seeds=shared_seeds)[replicates.rows]
     if outcome == "decision":
-        cut = thresholds(threshold, responses.labels)
-        values = reaches(drawn, cut).astype(float)
-        drawn, moved = _softened(drawn, moved, cut)
+        drawn, moved = _softened(drawn, moved, thresholds(threshold, responses.labels))
     first = np.repeat(drawn[:, :1, :1], moved.shape[2], axis=2)
     every = np.concatenate([first, moved], axis=1)
     a, b = contrast
     change = every[:, b] - every[:, a] - (drawn[:, b, :1] - drawn[:, a, :1])
-    effect = (values[:, b] - values[:, a]).mean(axis=1, keepdims=True)
     own = np.abs(change) if outcome == "decision" else change**2
-    return GeneratorError(_error(change), _error(2 * effect * change + own), moved.shape[2])
+    at_originals, on_draws = (
+        _error(2 * (taken[:, b] - taken[:, a]).mean(axis=1, keepdims=True) * change + own)
+        for taken in (settled, values)
+    )
+    return GeneratorError(_error(change), at_originals, on_draws, moved.shape[2])
 
 
 def _softened(drawn: Floats, moved: Floats, cut: Floats) -> tuple[Floats, Floats]:
@@ -110,6 +115,7 @@ def widened(effects: Effects, error: GeneratorError, *, alpha: float) -> Effects
         effects,
         mean_effect=widen(effects.mean_effect, error, "mean", alpha),
         psi=psi,
+        drawn_psi=widen(effects.drawn_psi, error, "drawn_psi", alpha),
         rms_effect=Interval(*(np.sqrt(np.maximum(part, 0.0)) for part in (psi.estimate, psi.low, psi.high))),
     )
 
@@ -137,10 +143,10 @@ def _error(shifts: Floats) -> Floats:
 
 
 def widen(interval: Interval, error: GeneratorError | None, effect: str, alpha: float) -> Interval:
-    """Widen the interval of one effect, "mean" or "psi", by the generator's error, if that is known."""
+    """Widen the interval of one effect, "mean", "psi" or "drawn_psi", by the generator's error, if that is known."""
     if error is None:
         return interval
-    least = {"mean": -1.0, "psi": 0.0}[effect]
+    least = -1.0 if effect == "mean" else 0.0
     reach = float(stats.t.isf(alpha / 2, error.replicates)) * np.asarray(getattr(error, effect))
     estimate = interval.estimate
     low = estimate - np.hypot(estimate - interval.low, reach)

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 from scipy import stats
 
 from citlr.errors import InputError
+from citlr.invariance.effects.at_originals import psi_at_originals
 from citlr.invariance.effects.clusters import ClusteredMean, Floats
 from citlr.invariance.effects.equivalence import check_margin
 from citlr.invariance.effects.estimates import Effects, Outcome, contrast_effects, outcome_values
@@ -92,6 +93,8 @@ def power(
     psi, mean = detectable(
         effects, tests.spread(0), responses, power=power, alpha=alpha, decisions=decisions, shared_seeds=shared_seeds
     )
+    if decisions and shared_seeds:
+        psi = psi_at_originals(responses, psi, threshold=threshold)
     needed = None
     if margin is not None:
         needed = patients_needed(effects, margin=margin, power=power, alpha=alpha, decisions=decisions)
@@ -132,7 +135,7 @@ def detectable(
     """
     _check_power(power)
     z_power = float(stats.norm.ppf(power))
-    product = effects.product
+    product = effects.drawn
     growth = 1 / product.patients if decisions else _growth(product)
     s0 = spread[1] / responses.n_units
     draws = responses.n_draws

@@ -108,7 +108,8 @@ class ContrastTest(TestRow):
     - `component`: Which statistic decided: "mean" or "product".
     - `rms_effect`, `eca_corrected`: See `citlr.invariance.effects.estimates`.
     - `replicates`: Of the generator's error; 0 where it is not known.
-    - `undivided_pvalue`: The equivalence p-value of the effects as they were measured, not divided by `carried`.
+    - `drawn_psi`, `drawn_error`, `drawn_pvalue`: Psi, its error and the equivalence p-value as the draws show them, not
+      divided by `carried`: what the test, which looks at the draws, is held against.
     - `noiseless`: Whether all draws of a level are alike, by a generator whose error is known in part (`replicates`).
     - `room`: How large an effect could be at all (`citlr.invariance.effects.room`).
     """
@@ -116,8 +117,10 @@ class ContrastTest(TestRow):
     component: str
     rms_effect: Estimate
     eca_corrected: float
+    drawn_psi: Estimate
     replicates: int = 0
-    undivided_pvalue: float = 1.0
+    drawn_error: float | None = None
+    drawn_pvalue: float = 1.0
     noiseless: bool = False
     room: float = 1.0
 

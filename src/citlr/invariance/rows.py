@@ -22,7 +22,7 @@ class Measured:
 
     - `effects`, `detectable`: The effects, and the smallest psi that would have been found.
     - `tests`: The randomisation test of all contrasts, in which this one is `row`.
-    - `equivalence`, `undivided`: After division by the share `carried`, and as measured.
+    - `equivalence`, `drawn`: After division by the share `carried`; and as the draws show the effects, undivided.
     - `error`: Of the generator; None where it is not known.
     - `room`: What the outputs leave room for.
     """
@@ -32,7 +32,7 @@ class Measured:
     tests: RandomizationResult
     row: int
     equivalence: Equivalence
-    undivided: Equivalence
+    drawn: Equivalence
     carried: float | None
     error: GeneratorError | None
     room: Floats
@@ -68,7 +68,9 @@ def contrast_rows(responses: Responses, found: Measured, *, outcome: Outcome, sh
             eca_corrected=float(effects.eca_corrected[k]),
             margin=found.equivalence.margin,
             equivalence_pvalue=float(found.equivalence.pvalue[k]),
-            undivided_pvalue=float(found.undivided.pvalue[k]),
+            drawn_pvalue=float(found.drawn.pvalue[k]),
+            drawn_psi=effects.drawn_psi.at(k),
+            drawn_error=None if error is None else float(error.drawn_psi[k]),
             carried=found.carried,
             detectable_effect=float(found.detectable[k]),
             verdict="inconclusive",

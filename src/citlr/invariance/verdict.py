@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from citlr.errors import InputError
+from citlr.invariance.effects.at_originals import psi_at_originals
 from citlr.invariance.effects.equivalence import check_margin, equivalence_test
 from citlr.invariance.effects.estimates import Outcome, contrast_effects, outcome_values
 from citlr.invariance.effects.intervals import check_alpha
@@ -74,7 +75,7 @@ class Assessment:
         rows = []
         for test in self.tests:
             row = asdict(test)
-            for name in ("mean_effect", "psi", "rms_effect", "flip_rate"):
+            for name in ("mean_effect", "psi", "drawn_psi", "rms_effect", "flip_rate"):
                 bounds = row.pop(name)
                 row |= {name: bounds["estimate"], f"{name}_low": bounds["low"], f"{name}_high": bounds["high"]}
             rows.append(row)
@@ -165,14 +166,19 @@ def assess(
         )
         error = None
         if replicates is not None:
-            error = contrast_error(responses, replicates, contrast=contrast, outcome=outcome, threshold=threshold)
+            error = contrast_error(
+                responses,
+                replicates,
+                contrast=contrast,
+                outcome=outcome,
+                threshold=threshold,
+                shared_seeds=shared_seeds,
+            )
             effects = widened(effects, error, alpha=alpha)
         share = None if carried is None else smallest_share(carried, [responses.levels[k] for k in contrast])
-        weigh = partial(
-            equivalence_test, effects.mean, effects.product, margin=margin, outcome=outcome, error=error, alpha=alpha
-        )
-        undivided = weigh()
-        equivalence = undivided if share is None else weigh(carried=share)
+        weigh = partial(equivalence_test, effects.mean, margin=margin, outcome=outcome, alpha=alpha)
+        equivalence = weigh(effects.product, error=error, carried=1.0 if share is None else share)
+        drawn = weigh(effects.drawn, error=None if error is None else replace(error, psi=error.drawn_psi))
         smallest, _ = detectable(
             effects,
             tests.spread(row),
@@ -181,8 +187,10 @@ def assess(
             decisions=outcome == "decision",
             shared_seeds=shared_seeds,
         )
+        if outcome == "decision" and shared_seeds:
+            smallest = psi_at_originals(responses, smallest, threshold=threshold)
         space = room(responses, contrast=contrast, outcome=outcome, threshold=threshold, margin=margin, alpha=alpha)
-        found = Measured(effects, smallest, tests, row, equivalence, undivided, share, error, space)
+        found = Measured(effects, smallest, tests, row, equivalence, drawn, share, error, space)
         columns.append(contrast_rows(responses, found, outcome=outcome, shared_seeds=shared_seeds))
     rows = tuple(column[k] for k in range(len(responses.labels)) for column in columns)
     draft = Assessment(
@@ -262,10 +270,11 @@ def _decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
             f"margin of {test.margin:g}{divided} "
             f"(p = {test.equivalence_pvalue:.2g}; {sizes}).{also}"
         )
-    if significant and test.undivided_pvalue < alpha:
+    if significant and test.drawn_pvalue < alpha and not test.beyond(test.psi, test.mean_effect):
+        where = " at the originals" if test.drawn_psi != test.psi else ""
         return "inconclusive", (
             f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), by less than "
-            f"the margin of {test.margin:g} as measured ({sizes}), yet not{divided}."
+            f"the margin of {test.margin:g} as measured{' there' if where else ''}, yet not{where}{divided} ({sizes})."
         )
     # Without noise of draws the test finds whatever turns a few decisions. A generator is a little wrong about every
     # image, beyond what its training sample leaves open: by that 11 of 20 blind classifiers were called dependent.
@@ -315,10 +324,11 @@ def exceeds_error(test: ContrastTest, alpha: float) -> bool:
     """Say whether an effect that the test found is beyond what the generator's training sample leaves open.
 
     The mean effect is where its interval, which holds that error, excludes zero, or where it decided the test and stays
-    significant with its variance increased by the generator's. So is psi, unless it is shown to be below the margin: a
-    generator is a little wrong about every single image, which makes some psi in any model that looks there.
+    significant with its variance increased by the generator's. So is psi as the draws show it, unless it is shown to be
+    below the margin: a generator is a little wrong about every single image, which makes some psi in any model that
+    looks there, and more of it at the originals, where no noise hides it.
     """
-    mean_error, psi_error = test.mean_error or 0.0, test.psi_error or 0.0
+    mean_error, psi_error = test.mean_error or 0.0, test.drawn_error or 0.0
     if not (mean_error or psi_error):
         return True
     if test.mean_effect.low > 0 or test.mean_effect.high < 0:
@@ -327,9 +337,9 @@ def exceeds_error(test: ContrastTest, alpha: float) -> bool:
     pvalue = min(test.pvalue_adjusted, 10**test.log10_pvalue * test.pvalue_adjusted / test.pvalue)
     if test.component == "mean":
         return _stays(pvalue, abs(test.mean_effect.estimate), mean_error, alpha, test.replicates)
-    if test.psi.high < test.psi_margin:
+    if test.drawn_psi.high < test.psi_margin:
         return False
-    return test.psi.low > 0 or _stays(pvalue, test.psi.estimate, psi_error, alpha, test.replicates)
+    return test.drawn_psi.low > 0 or _stays(pvalue, test.drawn_psi.estimate, psi_error, alpha, test.replicates)
 
 
 def _stays(pvalue: float, size: float, error: float, alpha: float, replicates: int) -> bool:

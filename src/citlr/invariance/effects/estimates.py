@@ -5,7 +5,8 @@ For image i, draw r and the contrast (a, a'), :math:`D_{ir} = Y[i, a', r] - Y[i,
 =================  ===================================================================================================
 mean effect        mean of D: what a change of level does on average; effects of both signs cancel.
 psi                mean of U, unbiased for E[(g(a', Z) - g(a, Z))^2]: what changes beyond the generator's noise, in
-                   decisions or (squared) in probabilities; zero exactly under counterfactual invariance.
+                   decisions or (squared) in probabilities; zero exactly under counterfactual invariance. Of decisions
+                   it is taken at the original's own score where that is known (`effects.at_originals`).
 RMS effect         sqrt(max(psi, 0)): a typical individual effect on the scale of the output.
 flip rate          share of outputs whose decision differs between the two levels (same draw where seeds are shared,
                    all pairs of draws where they are not); holds generator noise as well.
@@ -25,6 +26,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from citlr.errors import InputError, did_you_mean
+from citlr.invariance.effects.at_originals import decisions_at_originals
 from citlr.invariance.effects.clusters import ClusteredMean, Clusters, Floats, SignedMean, clustered_mean, signed_mean
 from citlr.invariance.effects.intervals import Interval, check_alpha, signed_interval, skew_interval, wilson_interval
 from citlr.invariance.randomization.groups import product_statistic
@@ -41,7 +43,8 @@ class Effects:
     - `mean_effect`, `psi`, `rms_effect`, `flip_rate`: Two-sided 1 - alpha intervals.
     - `within_flip_rate`, `eca`, `eca_corrected`: Shares in [0, 1] (`eca_corrected` is unbiased and may fall a little
       outside).
-    - `product`: What the intervals of the mean effect and of psi were made from.
+    - `mean`, `product`: What the intervals of the mean effect and of psi were made from.
+    - `drawn_psi`, `drawn`: Psi and U as the draws show them, which the test looks at.
     """
 
     contrast: tuple[str, str]
@@ -55,6 +58,8 @@ class Effects:
     eca_corrected: Floats
     mean: SignedMean
     product: ClusteredMean
+    drawn_psi: Interval
+    drawn: ClusteredMean
 
 
 def outcome_values(
@@ -64,6 +69,22 @@ def outcome_values(
     if outcome not in get_args(Outcome):
         raise InputError(f"outcome is '{outcome}'.{did_you_mean(str(outcome), get_args(Outcome))}")
     return responses.decisions(threshold) if outcome == "decision" else responses.values
+
+
+def psi_values(
+    responses: Responses,
+    *,
+    outcome: Outcome = "decision",
+    threshold: float | Mapping[str, float] = 0.5,
+    shared_seeds: bool = True,
+) -> Floats:
+    """Return what psi is taken of, (units, levels, draws, labels): decisions at the originals' scores where known.
+
+    Noise that draws do not share would not cancel there, and of probabilities psi has no threshold to be blurred at.
+    """
+    if outcome == "decision" and shared_seeds:
+        return decisions_at_originals(responses, threshold=threshold)
+    return outcome_values(responses, outcome=outcome, threshold=threshold)
 
 
 def contrast_effects(
@@ -87,10 +108,14 @@ def contrast_effects(
     pair, pair_decisions = values[:, list(contrast)], decisions[:, list(contrast)]
     discrete = outcome == "decision"
     mean = signed_mean((pair[:, 1] - pair[:, 0]).mean(axis=1), clusters)
-    product = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
+    drawn = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
+    settled = psi_values(responses, outcome=outcome, threshold=threshold, shared_seeds=shared_seeds)
+    product = clustered_mean(product_statistic(settled[:, list(contrast)], shared_seeds=shared_seeds), clusters)
     flips = clustered_mean(flip_shares(pair_decisions, shared_seeds=shared_seeds), clusters)
     psi = skew_interval(product, alpha=alpha, decisions=discrete)
-    eca, corrected = counterfactual_accuracy(decisions, responses.factual, shared_seeds=shared_seeds)
+    eca, corrected = counterfactual_accuracy(
+        decisions, responses.factual, shared_seeds=shared_seeds, settled=settled if discrete else None
+    )
     return Effects(
         contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
         labels=responses.labels,
@@ -103,6 +128,8 @@ def contrast_effects(
         eca_corrected=corrected,
         mean=mean,
         product=product,
+        drawn_psi=skew_interval(drawn, alpha=alpha, decisions=discrete),
+        drawn=drawn,
     )
 
 
@@ -122,21 +149,22 @@ def within_flip_shares(decisions: Floats) -> Floats:
 
 
 def counterfactual_accuracy(
-    decisions: Floats, factual: np.ndarray | None, *, shared_seeds: bool = True
+    decisions: Floats, factual: np.ndarray | None, *, shared_seeds: bool = True, settled: Floats | None = None
 ) -> tuple[Floats, Floats]:
     r"""ECA, E[1{f(X_do(A=a)) = f(X_do(A=a'))}] with a factual and a' uniform over the levels, raw and noise-corrected.
 
-    Shapes: `decisions` (units, levels, draws, labels), `factual` (units,); gives (labels,).
+    Shapes: `decisions` (units, levels, draws, labels), `factual` (units,); gives (labels,). `settled` are those that
+    psi is taken of (`psi_values`), if others.
     """
     n, levels, _, labels = decisions.shape
+    settled = decisions if settled is None else settled
     raw, excess = np.zeros((n, labels)), np.zeros((n, labels))
     for a in range(levels):
         for b in range(a + 1, levels):
             # The pair counts where one of its levels is the factual one; unknown: either may be, each with 1/levels.
             weight = np.full(n, 2 / levels) if factual is None else ((factual == a) | (factual == b)).astype(float)
-            pair = decisions[:, [a, b]]
-            raw += weight[:, None] * flip_shares(pair, shared_seeds=shared_seeds)
-            excess += weight[:, None] * product_statistic(pair, shared_seeds=shared_seeds)
+            raw += weight[:, None] * flip_shares(decisions[:, [a, b]], shared_seeds=shared_seeds)
+            excess += weight[:, None] * product_statistic(settled[:, [a, b]], shared_seeds=shared_seeds)
     return 1 - raw.mean(axis=0) / levels, 1 - excess.mean(axis=0) / levels
 
 

@@ -1,0 +1,146 @@
+"""Psi of decisions at the originals' own scores: what draws blur near the threshold is read whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from citlr.invariance.effects.at_originals import decisions_at_originals, psi_at_originals
+from citlr.invariance.effects.estimates import contrast_effects, outcome_values, psi_values
+from citlr.invariance.power import power
+from citlr.invariance.responses import Responses
+from citlr.invariance.verdict import assess
+
+N, DRAWS = 3000, 4
+
+
+def drawn(shift: float, noise: float, *, seed: int, shared: bool = True, levels: int = 2, **known: Any) -> Responses:
+    """Scores whose originals are spread by 2, moved by `shift` a level, each draw off by the noise."""
+    rng = np.random.default_rng(seed)
+    score, factual = rng.normal(-0.5, 2, N), rng.integers(levels, size=N)
+    off = rng.normal(0, noise, (N, 1 if shared else levels, DRAWS))
+    level = np.arange(levels)[None, :, None]
+    under = score[:, None, None] + shift * (level - factual[:, None, None]) + off
+    known = {"factual": factual, "original": expit(score)[:, None]} | known
+    return Responses.from_arrays(expit(under), **known)
+
+
+def flips(shift: float, seed: int) -> float:
+    """The true psi of the two levels: decisions that differ between them without noise."""
+    rng = np.random.default_rng(seed)
+    score, factual = rng.normal(-0.5, 2, N), rng.integers(2, size=N)
+    return float(np.mean((score - shift * factual >= 0) != (score + shift * (1 - factual) >= 0)))
+
+
+@pytest.mark.parametrize("shift", [0.2, 0.5, 1.0])
+def test_small_effects_are_read_whole(shift: float) -> None:
+    r, truth = drawn(shift, 1.0, seed=1), flips(shift, 1)
+    assert contrast_effects(r).psi.estimate[0] == pytest.approx(truth, rel=0.01)
+    assert contrast_effects(r).drawn.estimate[0] < 0.65 * truth
+
+
+def test_what_draws_do_not_share_is_not_taken_for_an_effect() -> None:
+    r = drawn(0.0, 0.5, seed=2, shared=False)
+    assert np.array_equal(psi_values(r), outcome_values(r))
+    assert contrast_effects(r).psi.high[0] < 0.02
+
+
+def test_a_little_noise_that_is_not_shared_hardly_shows() -> None:
+    r = drawn(0.0, 1.0, seed=3)
+    noisy = expit(np.log(r.values / (1 - r.values)) + np.random.default_rng(4).normal(0, 0.1, r.values.shape))
+    blind = Responses.from_arrays(noisy, factual=r.factual, original=r.original)
+    assert not np.array_equal(psi_values(blind), outcome_values(blind))
+    assert contrast_effects(blind).psi.estimate[0] < 0.01
+
+
+@pytest.mark.parametrize("missing", ["original", "factual"])
+def test_without_the_original_or_its_level_psi_is_that_of_the_draws(missing: str) -> None:
+    r = drawn(0.5, 1.0, seed=5, **{missing: None})
+    assert np.array_equal(psi_values(r), outcome_values(r))
+
+
+def test_of_decisions_and_of_independent_draws_nothing_changes() -> None:
+    r = drawn(0.5, 1.0, seed=6)
+    hard = Responses.from_arrays((r.values >= 0.5) * 1.0, factual=r.factual, original=(r.original >= 0.5) * 1.0)
+    assert np.array_equal(decisions_at_originals(hard, threshold=0.5), hard.values)
+    assert np.array_equal(psi_values(r, shared_seeds=False), outcome_values(r))
+    assert np.array_equal(psi_values(r, outcome="probability"), r.values)
+
+
+def test_edits_of_the_original_keep_their_decisions() -> None:
+    r = drawn(0.7, 0.0, seed=7)
+    own = r.values.copy()
+    own[np.arange(N), r.factual] = np.repeat(r.original[:, None], DRAWS, axis=1)
+    edited = Responses.from_arrays(own, factual=r.factual, original=r.original)
+    assert np.array_equal(psi_values(edited), outcome_values(edited))
+
+
+def test_every_label_is_looked_at_by_itself() -> None:
+    score, hard = drawn(0.5, 1.0, seed=8), drawn(0.5, 1.0, seed=8)
+    values = np.concatenate([score.values, hard.values >= 0.5], axis=-1)
+    original = np.concatenate([score.original, hard.original >= 0.5], axis=-1)
+    both = psi_values(Responses.from_arrays(values, factual=score.factual, original=original))
+    assert np.array_equal(both[..., :1], psi_values(score))
+    assert np.array_equal(both[..., 1:], outcome_values(hard))
+
+
+def test_certain_outputs_are_a_step_away_from_the_others() -> None:
+    # A forest of 50 trees: 0 is not infinitely far from .02, and .1 with twice .02 more does not reach .5.
+    values = np.zeros((40, 2, DRAWS, 1))
+    values[:, 1], values[0] = 0.04, 0.98
+    r = Responses.from_arrays(values, factual=np.zeros(40, dtype=int), original=np.full((40, 1), 0.1))
+    assert not decisions_at_originals(r, threshold=0.5).any()
+
+
+def test_three_levels_and_a_number_start_at_the_original_too() -> None:
+    three = drawn(0.4, 1.0, seed=9, levels=3)
+    at = decisions_at_originals(three, threshold=0.5)
+    kept = at[np.arange(N), three.factual]
+    assert np.array_equal(kept, np.repeat(three.original[:, None] >= 0.5, DRAWS, axis=1))
+    own = three.values[np.arange(N), three.factual]
+    aged = Responses.from_arrays(
+        three.values, levels=["40", "60", "80"], original=three.original, number=True, own=own, factual=three.factual
+    )
+    assert np.array_equal(decisions_at_originals(aged, threshold=0.5), at)
+
+
+def test_a_threshold_of_its_own_is_met_by_the_models_own_decisions() -> None:
+    r = drawn(0.0, 1.0, seed=10)
+    at = decisions_at_originals(r, threshold=0.2)
+    assert np.array_equal(at, np.broadcast_to((r.original >= 0.2)[:, None, None], at.shape))
+
+
+def test_the_p_value_is_that_of_the_draws_and_equivalent_is_held_against_the_whole_psi() -> None:
+    r, truth = drawn(0.25, 2.0, seed=11), flips(0.25, 11)
+    unknown = Responses.from_arrays(r.values, factual=r.factual)
+    (with_originals,), (without,) = (assess(one, margin=0.04).tests for one in (r, unknown))
+    assert with_originals.pvalue == without.pvalue
+    assert with_originals.mean_effect == without.mean_effect
+    assert 0.04 < truth < with_originals.psi.high
+    assert without.psi.high < 0.04
+    assert (without.verdict, with_originals.verdict) == ("equivalent", "dependence")
+
+
+def test_what_would_have_been_found_is_told_at_the_originals_too() -> None:
+    r, truth = drawn(0.5, 1.0, seed=12), flips(0.5, 12)
+    shown = contrast_effects(r).drawn.estimate
+    assert psi_at_originals(r, shown, threshold=0.5)[0] == pytest.approx(truth, rel=0.15)
+    unknown = Responses.from_arrays(r.values, factual=r.factual)
+    assert psi_at_originals(unknown, shown, threshold=0.5)[0] == shown[0]
+    (row,), (other,) = (assess(one, margin=0.04).tests for one in (r, unknown))
+    assert row.detectable_effect > 2 * other.detectable_effect
+    assert power(r).detectable_psi[0] == pytest.approx(row.detectable_effect, rel=0.05)
+
+
+def test_a_psi_that_only_the_originals_let_exceed_the_margin_is_no_dependence_yet() -> None:
+    r, truth = drawn(0.15, 2.0, seed=13), flips(0.15, 13)
+    (row,) = assess(r, margin=0.03).tests
+    assert row.psi.low < 0.03 < row.psi.high
+    assert row.drawn_psi.high < 0.03
+    assert row.pvalue < 0.05
+    assert truth < 0.03
+    assert row.verdict == "inconclusive"
+    assert "yet not at the originals" in row.reason
