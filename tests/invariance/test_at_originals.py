@@ -95,6 +95,14 @@ def test_certain_outputs_are_a_step_away_from_the_others() -> None:
     assert not decisions_at_originals(r, threshold=0.5).any()
 
 
+def test_outputs_that_are_certain_to_the_last_bit_are_decisions() -> None:
+    r = drawn(0.5, 1.0, seed=14)
+    certain = expit(np.where(r.values >= 0.5, 40.0, -40.0))
+    sure = Responses.from_arrays(certain, factual=r.factual, original=expit(np.where(r.original >= 0.5, 40.0, -40.0)))
+    moved = np.abs(decisions_at_originals(sure, threshold=0.5) - sure.decisions(0.5)).mean()
+    assert moved < 0.2
+
+
 def test_three_levels_and_a_number_start_at_the_original_too() -> None:
     three = drawn(0.4, 1.0, seed=9, levels=3)
     at = decisions_at_originals(three, threshold=0.5)

@@ -30,6 +30,8 @@ from citlr.invariance.responses import Responses
 
 # Of the noise of the draws, how much may be left in the change between levels: 1 is noise that draws do not share.
 MOST_NOISE_LEFT = 0.5
+# Outputs that are nearer to 0 or 1 than this are as certain as those: 1 less a smaller step is 1 in double precision.
+LEAST_STEP = 1e-12
 
 
 def decisions_at_originals(responses: Responses, *, threshold: float | Mapping[str, float]) -> Floats:
@@ -120,4 +122,4 @@ def _smallest_step(*outputs: Floats) -> float | None:
     """
     values = np.concatenate([part.ravel() for part in outputs])
     apart = np.minimum(values, 1 - values)
-    return float(apart[apart > 0].min()) if bool((apart > 0).any()) else None
+    return max(float(apart[apart > 0].min()), LEAST_STEP) if bool((apart > 0).any()) else None
