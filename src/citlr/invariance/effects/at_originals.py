@@ -25,7 +25,6 @@ from scipy.special import logit
 
 from citlr.invariance.effects.clusters import Floats
 from citlr.invariance.operating_point import reaches, thresholds
-from citlr.invariance.randomization.groups import product_statistic
 from citlr.invariance.responses import Responses
 
 # Of the noise of the draws, how much may be left in the change between levels: 1 is noise that draws do not share.
@@ -62,21 +61,30 @@ def psi_at_originals(responses: Responses, psi: Floats, *, threshold: float | Ma
     whole = psi.copy()
     for k, operating_point in enumerate(thresholds(threshold, responses.labels)):
         found = _scores(responses, k, float(operating_point))
-        if found is not None and psi[k] < 1:
-            over, before = found.null - found.cut, found.original - found.cut
-            low, high = 0.0, float(2 * max(np.abs(over).max(), np.abs(before).max()) + 1)
-            for _ in range(50):
-                middle = (low + high) / 2
-                low, high = (middle, high) if _turned(over, middle) < psi[k] else (low, middle)
-            whole[k] = max(psi[k], _turned(np.repeat(before[:, None], 2, axis=1), high))
+        if found is not None:
+            shift = _shift_of(psi[k], found.null - found.cut)
+            # Half of the images move towards the threshold.
+            whole[k] = max(psi[k], 0.5 * np.mean(np.abs(found.original - found.cut) <= shift))
     return whole
 
 
-def _turned(over: Floats, shift: float) -> float:
-    """Psi of scores (units, draws), counted from the threshold, that are moved up or down."""
-    positive = over >= 0
-    both = np.stack([np.stack([positive, over + sign * shift >= 0], axis=1) for sign in (-1, 1)], axis=-1)
-    return float(product_statistic(both.astype(float), shared_seeds=True).mean())
+def _shift_of(psi: float, over: Floats) -> float:
+    """Give the shift, up or down, of scores (units, draws), counted from the threshold, whose decisions have this psi.
+
+    Of an image whose j-th draw turns at a shift, 2 (j - 1) of the draws (draws - 1) products of two draws do.
+
+    >>> _shift_of(0.25, np.array([[0.1, 0.2], [-0.5, -0.3]])), _shift_of(0.9, np.array([[0.1, 0.2]]))
+    (0.2, inf)
+    """
+    draws = over.shape[1]
+    weight = np.arange(draws) * 2 / (draws * (draws - 1))
+    turns = [np.sort(np.where(side, np.abs(over), np.inf), axis=1) for side in (over < 0, over >= 0)]
+    at, weights = np.concatenate(turns).ravel(), np.tile(weight, 2 * len(over))
+    order = np.argsort(at, kind="stable")
+    # Either half of the images moves towards the threshold, the other away from it.
+    reached = np.cumsum(np.where(np.isfinite(at[order]), weights[order], 0.0)) / (2 * len(over))
+    first = int(np.searchsorted(reached, psi - 1e-12))
+    return float(at[order][first]) if first < len(order) else np.inf
 
 
 @dataclass(frozen=True, eq=False)
