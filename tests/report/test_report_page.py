@@ -23,6 +23,7 @@ from report_fake import (
     make_tests,
 )
 
+from citlr.audit.results.records import Carried
 from citlr.audit.results.result import (
     AuditResult,
     CohortSummary,
@@ -34,6 +35,8 @@ from citlr.audit.results.result import (
     read_result,
 )
 from citlr.errors import InputError
+from citlr.generators.quality.records import Left
+from citlr.invariance.records import Estimate
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery, Strip
 from citlr.report.page import render, write_report
@@ -459,3 +462,11 @@ def test_images_that_were_left_as_they_are_are_counted_wherever_an_audit_is_read
     # A reason that says it already is enough.
     rows = (replace(left.tests[0], reason=f"A gate failed. {quality.left_alone}"), *left.tests[1:])
     assert str(replace(left, tests=rows)).count(said) == 1
+
+
+def test_the_row_of_what_is_left_names_the_size_it_was_read_at():
+    result = make_result()
+    left = Left(before=12.0, p=0.001, left={"F": 0.1, "M": 0.2}, error={"F": 0.01, "M": 0.01})
+    quality = replace(result.quality, left=left, carried=Carried(224, {"F": Estimate(0.9, 0.8, 1.0)}))
+    page = render(replace(result, quality=quality))
+    assert page.count("what recorded levels still differ by at 224 pixels when") == 2

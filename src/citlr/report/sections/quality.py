@@ -26,6 +26,7 @@ def quality_table(result: AuditResult) -> Table:
     """Tabulate the generator's quality, overall, per level and per held label."""
     quality = result.quality
     fine = partial(decimal, digits=4)
+    at = "" if quality.carried is None else f" at {quality.carried.size} pixels"
     measures = [
         _Measure("Composition", quality.composition, fine, "L1 change under the null intervention; 0 is best"),
         *_optional("Composition, SSIM", quality.similarity, fine, "structural similarity with it; 1 is best"),
@@ -68,7 +69,7 @@ def quality_table(result: AuditResult) -> Table:
                 f"Difference left, {level}",
                 share,
                 percent,
-                "what recorded levels still differ by when all images are redrawn as this one; 0 is best",
+                f"what recorded levels still differ by{at} when all images are redrawn as this one; 0 is best",
             )
             for level, share in ({} if quality.left is None else quality.left.left).items()
         ),

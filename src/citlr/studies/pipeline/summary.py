@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 # True flip rates from which on a bias is to be found.
 RELEVANT = 0.05
 # What the names of the gates begin with that a classifier which reads what is not redrawn may fail.
-GATES = ("effectiveness", "difference left", "agreement", "unexplained difference")
+HIDDEN_GATES = ("effectiveness", "difference left", "agreement", "unexplained difference")
 BINS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 1.01)
 
 
@@ -63,7 +63,8 @@ def summarise_hidden(rows: Sequence[Row]) -> dict[str, Any]:
             "equivalent_on_trust": rate(group, lambda row: row["ungated_verdict"] == "equivalent"),
             "smallest_flip_rate": min((float(row["true_flip_rate"]) for row in group), default=None),
             "gates": {
-                gate: sum(any(name.startswith(gate) for name in row["failed_gates"]) for row in group) for gate in GATES
+                gate: sum(any(name.startswith(gate) for name in row["failed_gates"]) for row in group)
+                for gate in HIDDEN_GATES
             },
         }
         for name, group in groups.items()
