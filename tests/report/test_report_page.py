@@ -36,7 +36,6 @@ from citlr.audit.results.result import (
 )
 from citlr.errors import InputError
 from citlr.generators.quality.records import Left
-from citlr.invariance.records import Estimate
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery, Strip
 from citlr.report.page import render, write_report
@@ -469,4 +468,4 @@ def test_the_row_of_what_is_left_names_the_size_it_was_read_at():
     left = Left(before=12.0, p=0.001, left={"F": 0.1, "M": 0.2}, error={"F": 0.01, "M": 0.01})
     quality = replace(result.quality, left=left, carried=Carried(224, {"F": Estimate(0.9, 0.8, 1.0)}))
     page = render(replace(result, quality=quality))
-    assert page.count("what recorded levels still differ by at 224 pixels when") == 2
+    assert page.count(">what recorded levels still differ by at 224 pixels when") == 2
