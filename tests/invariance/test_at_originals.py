@@ -13,6 +13,7 @@ from citlr.invariance.effects.estimates import contrast_effects, outcome_values,
 from citlr.invariance.power import power
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
+from citlr.simulators.families import ScoredFamily
 
 N, DRAWS = 3000, 4
 
@@ -130,6 +131,17 @@ def test_the_p_value_is_that_of_the_draws_and_equivalent_is_held_against_the_who
     assert 0.04 < truth < with_originals.psi.high
     assert without.psi.high < 0.04
     assert (without.verdict, with_originals.verdict) == ("equivalent", "dependence")
+
+
+def test_the_family_that_calibration_draws_from_has_the_psi_that_it_says() -> None:
+    for images in (1, 4):
+        values, original, factual, patients = ScoredFamily(0.1, images).sample(
+            np.random.default_rng(15), 20_000, draws=2, repetitions=2
+        )
+        r = Responses.from_arrays(values, original=original, factual=factual, patients=patients)
+        assert contrast_effects(r).psi.estimate == pytest.approx(0.1, abs=0.01)
+        assert np.abs(contrast_effects(r).mean_effect.estimate).max() < 0.01
+        assert (contrast_effects(r).drawn.estimate < 0.08).all()
 
 
 def test_what_would_have_been_found_is_told_at_the_originals_too() -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Floats = NDArray[np.float64]
 Outputs = Callable[[np.random.Generator, Floats, int], Floats]
@@ -50,12 +51,53 @@ class ResponseFamily:
         ((10, 2, 4, 3), (10,))
         """
         m = self.images_per_patient
-        patient = rng.normal(size=(units // m, 1, 1, repetitions))
-        latent = np.repeat(patient, m, axis=0)
-        if m > 1:  # half of the variance of the severity is the patient's
-            latent = np.sqrt(0.5) * (latent + rng.normal(size=latent.shape))
+        latent = _of_patients(rng.normal(size=(units // m, 1, 1, repetitions)), m, rng)
         values = self.draw(rng, latent, draws)
         return values, np.repeat(np.arange(units // m), m)
+
+
+@dataclass(frozen=True)
+class ScoredFamily:
+    """Probabilities of a model whose draws blur its decisions, beside what it says of the originals.
+
+    Every image has one of two levels by the toss of a coin. Half of the patients have a higher score under the other
+    level and half a lower one, so that the mean effect is 0. Draws share their noise, of half the scores' spread.
+
+    - `psi`: Share of the decisions on the originals that the other level turns.
+    - `images_per_patient`: They share half of the variance of the score, and the direction of the effect.
+    """
+
+    psi: float
+    images_per_patient: int = 1
+
+    def sample(
+        self, rng: np.random.Generator, units: int, *, draws: int, repetitions: int
+    ) -> tuple[Floats, Floats, NDArray[np.intp], NDArray[np.intp]]:
+        """Draw independent repetitions: values, originals, levels and patients of the units.
+
+        Shapes: gives (units, 2, draws, repetitions), (units, repetitions), (units,), (units,).
+
+        >>> family = ScoredFamily(0.1)
+        >>> values, original, factual, _ = family.sample(np.random.default_rng(0), 4000, draws=2, repetitions=1)
+        >>> values.shape, original.shape, factual.shape
+        ((4000, 2, 2, 1), (4000, 1), (4000,))
+        """
+        m = self.images_per_patient
+        patients = np.repeat(np.arange(units // m), m)
+        score = 2 * _of_patients(rng.normal(size=(units // m, repetitions)), m, rng)
+        # The share of a normal score between the threshold and the shift.
+        shift = 2 * stats.norm.ppf(0.5 + self.psi) * rng.choice([-1.0, 1.0], size=(units // m, repetitions))[patients]
+        factual = rng.integers(2, size=units)
+        led_away = (np.arange(2) != factual[:, None])[:, :, None, None]
+        noise = rng.normal(size=(units, 1, draws, repetitions))
+        drawn = score[:, None, None] + led_away * shift[:, None, None] + noise
+        return sigmoid(drawn), sigmoid(score), factual, patients
+
+
+def _of_patients(patient: Floats, m: int, rng: np.random.Generator) -> Floats:
+    """Give every image a standard normal number, half of whose variance is its patient's where that has several."""
+    latent = np.repeat(patient, m, axis=0)
+    return np.asarray(np.sqrt(0.5) * (latent + rng.normal(size=latent.shape)) if m > 1 else latent)
 
 
 def sigmoid(x: Floats) -> Floats:

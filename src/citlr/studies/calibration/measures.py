@@ -18,13 +18,14 @@ from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_b
 from citlr.invariance.parity import auroc_gap, demographic_parity, equalised_odds
 from citlr.invariance.randomization.test import contrast_tests, omnibus_test
 from citlr.invariance.responses import Responses
-from citlr.simulators.families import NULLS, ResponseFamily, graded, subgroup, uniform_shift, zero_mean
+from citlr.simulators.families import NULLS, ResponseFamily, ScoredFamily, graded, subgroup, uniform_shift, zero_mean
 from citlr.simulators.observed import ObservedFamily, ObservedSample
 from citlr.studies.calibration.counts import BINS, Count
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05
 DRAWS = 4
+MARGIN = 0.05
 # alpha (B + 1) is whole: the test is exact at 199 randomisations as at 4999, only a little less powerful.
 SIZE_RANDOMIZATIONS, POWER_RANDOMIZATIONS = 199, 999
 
@@ -91,17 +92,32 @@ def interval_coverage(rng: np.random.Generator, reps: int, *, case: str, n: int,
         yield Count("coverage", name, "", label, n, n // images, reps, hits)
 
 
+def psi_at_originals(rng: np.random.Generator, reps: int, *, psi: float, n: int, images: int) -> Iterator[Count]:
+    """Coverage of psi's nominal 95 % interval where it is read at the originals' scores."""
+    responses = _scored(rng, reps, psi, n, images)
+    hits = int(np.sum(_covers(contrast_effects(responses, alpha=ALPHA).psi, psi)))
+    label = f"psi {psi:g}, changes of both signs, {images} image{'s' if images > 1 else ''} per patient"
+    yield Count("coverage", "psi at the originals", "", label, n, n // images, reps, hits)
+
+
+def originals_equivalence_size(rng: np.random.Generator, reps: int, *, n: int, images: int) -> Iterator[Count]:
+    """Rate of "equivalent" where psi at the originals lies on the margin."""
+    effects = contrast_effects(_scored(rng, reps, MARGIN, n, images))
+    p = equivalence_test(effects.mean, effects.product, margin=MARGIN).pvalue
+    where = f"psi at the originals = margin, {images} per patient"
+    yield _rejections("size", "equivalence", where, 0.0, n, n // images, p)
+
+
 def equivalence_size(rng: np.random.Generator, reps: int, *, boundary: str, n: int, images: int) -> Iterator[Count]:
     """Rate of "equivalent" where the truth lies on the margin: by its mean effect, or by psi alone."""
-    margin = 0.05
     family = (
-        uniform_shift(margin, images_per_patient=images)
+        uniform_shift(MARGIN, images_per_patient=images)
         if boundary == "mean"
-        else zero_mean(margin, images_per_patient=images)
+        else zero_mean(MARGIN, images_per_patient=images)
     )
     values, patients = family.sample(rng, n, draws=DRAWS, repetitions=reps)
     effects = contrast_effects(Responses.from_arrays(values, patients=patients), shared_seeds=False)
-    p = equivalence_test(effects.mean, effects.product, margin=margin).pvalue
+    p = equivalence_test(effects.mean, effects.product, margin=MARGIN).pvalue
     where = f"{'mean effect' if boundary == 'mean' else 'psi'} = margin, {images} per patient"
     yield _rejections("size", "equivalence", where, 0.0, n, n // images, p)
 
@@ -241,6 +257,13 @@ def _interval_family(case: str, images: int) -> ResponseFamily:
         "graded probability .03": lambda: graded(0.03, images_per_patient=images),
     }
     return made[case]()
+
+
+def _scored(rng: np.random.Generator, reps: int, psi: float, n: int, images: int) -> Responses:
+    """Sample outputs with those on the originals; every repetition is a label."""
+    family = ScoredFamily(psi, images_per_patient=images)
+    values, original, factual, patients = family.sample(rng, n, draws=DRAWS, repetitions=reps)
+    return Responses.from_arrays(values, patients=patients, factual=factual, original=original)
 
 
 def _covers(interval: Interval, truth: float) -> NDArray[np.bool_]:

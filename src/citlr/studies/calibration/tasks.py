@@ -41,6 +41,7 @@ FULL = Effort(2000, 2000, 2000, 240, 100, 50)
 QUICK = Effort(200, 200, 100, 16, 4, 2, (100, 500))
 
 POWER_SHIFTS = (0.025, 0.05, 0.1, 0.15)
+PSI_AT_ORIGINALS = (0.03, 0.1)
 POWER_PSI = (0.003, 0.006, 0.012, 0.024)
 # (training, test) images of the published test: equal halves, the published split, and a large test set.
 PUBLISHED_SPLITS = ((100, 100), (250, 250), (500, 500), (800, 200), (1000, 1000), (800, 4000))
@@ -59,6 +60,7 @@ def plan(effort: Effort, seed: int) -> list[SweepTask]:
         *_parity(effort),
         *_intervals(effort),
         *_observational(effort),
+        *_originals(effort),
     ]
     tasks: list[SweepTask] = []
     for place, (measure, arguments, total, batch) in enumerate(specs):
@@ -93,6 +95,14 @@ def _intervals(effort: Effort) -> Iterable[Spec]:
                 yield "interval_coverage", {"case": case, "n": n, "images": m}, effort.intervals, 100
             for side in ("mean", "psi"):
                 yield "equivalence_size", {"boundary": side, "n": n, "images": m}, effort.intervals, 100
+
+
+def _originals(effort: Effort) -> Iterable[Spec]:
+    for n in (200, *(size for size in effort.sizes if size > 200)):
+        for m in (1, 4):
+            for psi in PSI_AT_ORIGINALS:
+                yield "psi_at_originals", {"psi": psi, "n": n, "images": m}, effort.intervals, 100
+            yield "originals_equivalence_size", {"n": n, "images": m}, effort.intervals, 100
 
 
 def _parity(effort: Effort) -> Iterable[Spec]:

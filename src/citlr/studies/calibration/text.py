@@ -36,7 +36,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "Equivalence",
         ("equivalence",),
         'How often "equivalent" was said where the truth lies on the margin of 0.05. Where psi alone is on the margin '
-        "(changes of 22 points each way), the test of psi is the one under trial.",
+        "(changes of 22 points each way), the test of psi is the one under trial; so it is of psi at the originals.",
     ),
     (
         "Without a generator (Z, A, Yhat)",
@@ -65,8 +65,9 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 COVERAGE = (
     "Nominal 95 %; n counts images, so that 200 images at 4 per patient are 50 patients. The interval of psi errs "
     "on the safe side where the estimate is lost in generator noise (a negative one counts as zero). Where hardly any "
-    "patients differ, both intervals allow for patients that were not seen. Coverage above 97 % is the price. The "
-    "lower bound of the root mean square effect is one-sided."
+    "patients differ, both intervals allow for patients that were not seen. Coverage above 97 % is the price. Psi at "
+    "the originals is that of decisions on them, where draws share noise of half the scores' spread. The lower bound "
+    "of the root mean square effect is one-sided."
 )
 
 
@@ -141,7 +142,7 @@ def _power(rows: Sequence[Row]) -> list[str]:
 
 def _coverage(rows: Sequence[Row]) -> list[str]:
     lines = []
-    for name in ("mean effect", "psi"):
+    for name in ("mean effect", "psi", "psi at the originals"):
         chosen = [row for row in rows if row["interval"] == name]
         if chosen:
             ordered = sorted(chosen, key=lambda row: row["rate"])
