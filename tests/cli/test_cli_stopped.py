@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from as_user import citlr
 
 
 def listens(process: int) -> bool:
@@ -126,9 +127,7 @@ def test_a_stop_has_its_status_wherever_it_falls(body: str, tmp_path: Path) -> N
     ],
 )
 def test_values_of_the_command_line_are_held_to_limits(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "citlr", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = citlr(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(done.stderr) < 1500

@@ -30,6 +30,7 @@ from citlr.invariance.effects.clustered import (
 )
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import wilson_bounds
+from citlr.invariance.effects.quantiles import t_quantile
 from citlr.invariance.operating_point import reaches
 from citlr.invariance.records import Estimate
 
@@ -239,7 +240,7 @@ def _at_an_end(part: Part) -> bool:
 
     One of 95 %, whatever is asked for: a p-value and all intervals are of one method then.
     """
-    half = float(stats.t.isf(0.025, part.freedom)) * sqrt(part.variance)
+    half = t_quantile(0.025, part.freedom) * sqrt(part.variance)
     return part.variance <= 1e-24 or part.value - half <= 0 or part.value + half >= 1
 
 
@@ -248,7 +249,8 @@ def _bounded(method: str, images: _Rows, rows: NDArray[np.bool_], part: Part) ->
     if method == "auroc_gap":
         return lambda alpha: Estimate(part.value, *auroc_bounds(part, alpha))
     mean = clustered_mean(images.y[rows, None], Clusters.of(images.patients[rows]))
-    return lambda alpha: wilson_bounds(mean, min(float(stats.t.isf(alpha / 2, mean.df)), LARGEST)).at(0)
+    bounds = wilson_bounds(mean)
+    return lambda alpha: bounds(min(t_quantile(alpha / 2, mean.df), LARGEST)).at(0)
 
 
 def _by_intervals(base: ParityResult, parts: Sequence[Bounded], together: float, alpha: float) -> ParityResult:

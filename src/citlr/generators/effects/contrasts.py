@@ -73,6 +73,14 @@ class Design:
         count = len(self.weights)
         return design_of(self.columns[rows, -count:], self.columns[rows, 1:-count], self.patient[rows])
 
+    def _rounds(self) -> list[npt.NDArray[np.intp]]:
+        """Give the rows of everybody's first image, of their second one, and so on: added at once, as no two meet."""
+        order = np.argsort(self.patient, kind="stable")
+        sorted_ = self.patient[order]
+        place = np.arange(len(order)) - np.searchsorted(sorted_, sorted_)
+        by_place = np.argsort(place, kind="stable")
+        return np.split(order[by_place], np.cumsum(np.bincount(place))[:-1])
+
     def difference(self, summaries: Floats) -> Floats:
         """Differences (contrasts, width) of summaries (n, width)."""
         found: Floats = self.weights @ summaries
@@ -84,15 +92,20 @@ class Design:
         With `null`, as if no contrast made a difference: what patients add up to is the difference itself then.
         """
         columns = self.columns[:, : self.columns.shape[1] - len(self.weights)] if null else self.columns
-        root = np.sqrt(self.image)[:, None]
+        root, rounds = np.sqrt(self.image)[:, None], self._rounds()
         found = np.zeros((len(self.weights), self.patients, summaries.shape[1]))
         # Some numbers at a time: all at once, what is fitted and left would be held several times over.
         for some in spans(summaries.shape[1], NUMBERS):
             own = np.asarray(summaries[:, some], dtype=np.float64)
             fitted, *_ = np.linalg.lstsq(root * columns, root * own, rcond=None)
             rest = own - columns @ fitted
+            del own
             for contrast, weights in enumerate(self.weights):
-                np.add.at(found[contrast, :, some], self.patient, weights[:, None] * rest)
+                for rows in rounds:
+                    each = rest[rows]
+                    each *= weights[rows, None]
+                    found[contrast, self.patient[rows], some] += each
+                    del each
         if null:
             return found
         free = max(self.patients - self.columns.shape[1], 1)

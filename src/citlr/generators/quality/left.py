@@ -67,16 +67,26 @@ class Yardstick:
         """
         found = np.zeros(sum(len(members) for members in self.members))
         for members, own in self.influences(described):
-            found[members] += own @ own.sum(axis=0) - (own**2).sum(axis=1)
+            found[members] += _shares(own)
         return found
 
-    def by_chance(self, described: Described, signs: npt.NDArray[np.int8]) -> Floats:
-        """Give the squared length of the difference (redraws,) when patients have other signs (redraws, patients)."""
-        found = np.zeros(len(signs))
+    def by_chance(self, described: Described, signs: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+        """Give the squared length of the difference (redraws,) when patients have other signs (redraws, patients).
+
+        And what every patient adds to it, as `shares` does.
+        """
+        found, shares = np.zeros(len(signs)), np.zeros(sum(len(members) for members in self.members))
         for members, own in self.influences(described):
+            shares[members] += _shares(own)
             for part in spans(len(signs)):
                 found[part] += ((signs[part, members].astype(np.float64) @ own) ** 2).sum(axis=1)
-        return found
+        return found, shares
+
+
+def _shares(own: Floats) -> Floats:
+    """Give what every patient adds (patients,) to a square, from influences (patients, width)."""
+    found: Floats = own @ own.sum(axis=0) - (own**2).sum(axis=1)
+    return found
 
 
 def error_of(shares: npt.NDArray[np.floating]) -> float:
@@ -93,11 +103,11 @@ def what_is_left(own: Described, redrawn: dict[str, Described], design: Design, 
     # One yardstick at a time: they are as large as all descriptions.
     for _ in range(min(HALVINGS, max(1, ENOUGH // design.patients))):
         measure = Yardstick(own, design, random)
-        found = measure.by_chance(own, signs)
+        found, shares = measure.by_chance(own, signs)
         # A half that knows some direction badly would outweigh all others.
         spread = max(float(found[1:].std()), 1e-12)
         chance += found / spread
-        before += measure.shares(own) / spread
+        before += shares / spread
         for level, described in redrawn.items():
             after[level] += measure.shares(described) / spread
     p, distance = float((chance >= chance[0]).mean()), float(before.sum())

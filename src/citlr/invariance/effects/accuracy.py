@@ -19,13 +19,14 @@ from math import nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from citlr.errors import InputError
 from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.invariance.effects.clustered import Floats, Integers, auroc_part, correlation, mean_part, recovered
 from citlr.invariance.effects.clusters import Clusters, clustered_mean
 from citlr.invariance.effects.intervals import check_alpha, wilson_interval
+from citlr.invariance.effects.quantiles import t_quantile
 from citlr.invariance.operating_point import reaches
 from citlr.invariance.records import Estimate
 
@@ -214,7 +215,7 @@ def _mean(group: _Group, values: Floats, codes: Integers, *, share: bool) -> _Me
             wilson_interval(clustered_mean(values[:, None], Clusters.of(codes)), alpha=group.alpha).at(0),
             part.influence,
         )
-    half = float(stats.t.isf(group.alpha / 2, part.freedom)) * sqrt(part.variance)
+    half = t_quantile(group.alpha / 2, part.freedom) * sqrt(part.variance)
     return _Measured(Estimate(part.value, max(part.value - half, -1.0), min(part.value + half, 1.0)), part.influence)
 
 
@@ -250,7 +251,7 @@ def _calibration(group: _Group, name: str) -> _Measured:
     sums = [np.bincount(group.codes, weights=residual[:, k], minlength=group.n_ids) for k in range(beta.size)]
     patients, fewer = int(np.unique(group.codes).size), min(group.patients(0), group.patients(1))
     influence: Floats = np.asarray((np.stack(sums, axis=1) @ bread)[:, -1] * sqrt(patients / max(patients - 1, 1)))
-    half = float(stats.t.isf(group.alpha / 2, max(fewer - 1, 1))) * float(np.linalg.norm(influence))
+    half = t_quantile(group.alpha / 2, max(fewer - 1, 1)) * float(np.linalg.norm(influence))
     return _Measured(Estimate(float(beta[-1]), float(beta[-1]) - half, float(beta[-1]) + half), influence)
 
 

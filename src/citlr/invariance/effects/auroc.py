@@ -11,6 +11,7 @@ from scipy import special, stats
 
 from citlr.errors import InputError
 from citlr.invariance.effects.clustered import Part, auroc_part
+from citlr.invariance.effects.quantiles import t_quantile
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def auroc_bounds(part: Part, alpha: float) -> tuple[float, float]:
         reach = 1 - (alpha / 2) ** (1 / (part.freedom + 1))
         return max(part.value - reach, 0.0), min(part.value + reach, 1.0)
     middle = float(special.logit(part.value))
-    half = float(stats.t.isf(alpha / 2, part.freedom)) * sqrt(part.variance) / (part.value * (1 - part.value))
+    half = t_quantile(alpha / 2, part.freedom) * sqrt(part.variance) / (part.value * (1 - part.value))
     return float(special.expit(middle - half)), float(special.expit(middle + half))
 
 

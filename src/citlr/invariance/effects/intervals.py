@@ -31,6 +31,7 @@ of probabilities says nothing of kinds of patients of whom none was met; the tes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ from scipy import stats
 
 from citlr.errors import InputError
 from citlr.invariance.effects.clusters import ClusteredMean, Floats, SignedMean
+from citlr.invariance.effects.quantiles import t_quantile
 from citlr.invariance.records import Estimate
 
 RARE = 5  # with fewer deviating patients, their spread says little about what was not seen
@@ -72,7 +74,7 @@ def skew_interval(
     Shapes: `span` (float, float).
     """
     check_alpha(alpha)
-    z = float(stats.t.isf(alpha / 2, mean.df))
+    z = t_quantile(alpha / 2, mean.df)
     unseen = 1 - (alpha / 2) ** (1 / mean.patients)
     beta = np.where(mean.deviating < RARE, unseen, 0.0)
     inside = np.clip(mean.estimate, *span)
@@ -87,7 +89,7 @@ def skew_interval(
 def signed_interval(mean: SignedMean, *, alpha: float = 0.05) -> Interval:
     """Two-sided 1 - alpha interval of a mean of values in [-1, 1]; see `skew_interval` for the arguments."""
     check_alpha(alpha)
-    z = np.full(mean.whole.estimate.shape, stats.t.isf(alpha / 2, mean.whole.df))
+    z = np.full(mean.whole.estimate.shape, t_quantile(alpha / 2, mean.whole.df))
     beta = np.where(mean.whole.deviating < RARE, 1 - (alpha / 2) ** (1 / mean.whole.patients), 0.0)
     estimate = mean.whole.estimate
     low = np.minimum(_signed_limit(negate(mean), z, -1), estimate - beta * (1 + estimate))
@@ -158,19 +160,24 @@ def wilson_interval(mean: ClusteredMean, *, alpha: float = 0.05) -> Interval:
     patients where nothing varies.
     """
     check_alpha(alpha)
-    return wilson_bounds(mean, float(stats.t.isf(alpha / 2, mean.df)))
+    return wilson_bounds(mean)(t_quantile(alpha / 2, mean.df))
 
 
-def wilson_bounds(mean: ClusteredMean, quantile: float) -> Interval:
-    """Wilson interval with this quantile of t."""
+def wilson_bounds(mean: ClusteredMean) -> Callable[[float], Interval]:
+    """Give the Wilson interval as a function of the quantile of t."""
     p = np.clip(mean.estimate, 0.0, 1.0)
     spread = p * (1 - p)
     varies = (mean.variance > _ROUNDING) & (spread > _ROUNDING)
     size = np.where(varies, spread / np.where(varies, mean.variance, 1.0), mean.patients)
-    ratio = np.minimum(quantile**2 / size, 1e150)  # its square is a number
-    centre = (p + ratio / 2) / (1 + ratio)
-    half = np.sqrt(ratio * spread + np.square(ratio) / 4) / (1 + ratio)
-    return Interval(estimate=p, low=np.clip(centre - half, 0, p), high=np.clip(centre + half, p, 1))
+
+    def bounds(quantile: float) -> Interval:
+        ratio = np.minimum(quantile**2 / size, 1e150)  # its square is a number
+        centre = (p + ratio / 2) / (1 + ratio)
+        half = np.sqrt(ratio * spread + np.square(ratio) / 4) / (1 + ratio)
+        low, high = np.minimum(np.maximum(centre - half, 0), p), np.minimum(np.maximum(centre + half, p), 1)
+        return Interval(estimate=p, low=low, high=high)
+
+    return bounds
 
 
 def _with_unseen(p: Floats, mean: ClusteredMean, share: Floats) -> Floats:

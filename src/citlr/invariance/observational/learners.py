@@ -20,7 +20,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import ThreadpoolController
 
@@ -33,6 +33,8 @@ Learners = Mapping[str, Any]
 PROPENSITY_FLOOR = 0.01
 _COMPONENTS = 300  # of a kernel
 _RIDGE = np.logspace(-5, 5, 11)
+# Steps before a model that do not look at the target.
+_BLIND = (StandardScaler, Nystroem)
 _SMALL = 20_000  # rows; below it, waking threads costs more than they do: 100 times more on a busy machine
 
 
@@ -55,10 +57,9 @@ def propensity_learners(seed: int = 0) -> dict[str, Any]:
     ['boosting', 'constant', 'logistic C=0.01', 'logistic C=0.1', 'logistic C=1']
     """
     learners: dict[str, Any] = {"constant": DummyClassifier(strategy="prior")}
+    scaler = StandardScaler()
     for strength in (0.01, 0.1, 1):
-        learners[f"logistic C={strength}"] = make_pipeline(
-            StandardScaler(), LogisticRegression(C=strength, max_iter=2000)
-        )
+        learners[f"logistic C={strength}"] = make_pipeline(scaler, LogisticRegression(C=strength, max_iter=2000))
     learners["boosting"] = HistGradientBoostingClassifier(
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False, random_state=seed
     )
@@ -79,9 +80,10 @@ def embedding_propensity(seed: int = 0) -> dict[str, Any]:
     """
     learners = propensity_learners(seed)
     for name, kernel in _kernels(seed):
+        scaler = StandardScaler()
         for strength in (1, 10, 100):
             model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=200)
-            learners[f"{name} C={strength}"] = make_pipeline(StandardScaler(), clone(kernel), model)
+            learners[f"{name} C={strength}"] = make_pipeline(scaler, kernel, model)
     return learners
 
 
@@ -111,7 +113,7 @@ def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) ->
     """
     _check(learners, "predict")
     with few_threads(y.size):
-        fits = {name: _out_of_fold(z, y, folds, learner, "predict") for name, learner in learners.items()}
+        fits = _out_of_fold(z, y, folds, learners, "predict")
     losses = {name: float(np.mean((y - fit) ** 2)) for name, fit in fits.items()}
     chosen = min(losses, key=lambda name: losses[name])
     return Fit(fits[chosen], chosen, losses)
@@ -124,7 +126,7 @@ def cross_fit_propensity(z: Floats, a: Floats, folds: Integers, learners: Learne
     """
     _check(learners, "predict_proba")
     with few_threads(a.size):
-        fits = {name: _out_of_fold(z, a, folds, learner, "predict_proba") for name, learner in learners.items()}
+        fits = _out_of_fold(z, a, folds, learners, "predict_proba")
     clipped = {name: np.clip(fit, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR) for name, fit in fits.items()}
     losses = {name: float(-np.mean(np.log(np.where(a == 1, p, 1 - p)))) for name, p in clipped.items()}
     chosen = min(losses, key=lambda name: losses[name])
@@ -174,24 +176,50 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _fitted(learner: Any, z: Floats, target: Floats) -> Any:
+def _fitted(learner: Any, z: Floats, target: Floats | None) -> Any:
     """Fit a clone; a kernel has no more features than there are images, which is no news."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_components > n_samples")
         return clone(learner).fit(z, target)
 
 
-def _out_of_fold(z: Floats, target: Floats, folds: Integers, learner: Any, method: str) -> Floats:
-    """Predict each fold by a clone of `learner` fitted on the others."""
-    out = np.empty(target.size)
+class _Fold:
+    """Images to learn from and images to predict, as the steps before a model see them.
+
+    Those steps do not look at the target: models that share them, one after the other, share what they give.
+    """
+
+    def __init__(self, z: Floats, test: NDArray[np.bool_]) -> None:
+        self.plain = self.seen = z[~test], z[test]
+        self.steps: list[Any] = []
+
+    def before(self, learner: Any) -> tuple[Any, tuple[Floats, Floats]]:
+        """Give the model, and what it learns from and is asked."""
+        if not (isinstance(learner, Pipeline) and all(isinstance(one, _BLIND) for _, one in learner.steps[:-1])):
+            return learner, self.plain
+        *steps, model = (one for _, one in learner.steps)
+        if [id(one) for one in steps] != [id(one) for one in self.steps]:
+            self.steps, self.seen = steps, self.plain
+            for one in steps:
+                step = _fitted(one, self.seen[0], None)
+                self.seen = step.transform(self.seen[0]), step.transform(self.seen[1])
+        return model, self.seen
+
+
+def _out_of_fold(z: Floats, target: Floats, folds: Integers, learners: Learners, method: str) -> dict[str, Floats]:
+    """Predict each fold by clones of the learners fitted on the others."""
+    out = {name: np.empty(target.size) for name in learners}
     for fold in np.unique(folds):
         test = folds == fold
-        model = _fitted(learner, z[~test], target[~test])
-        if method == "predict":
-            out[test] = model.predict(z[test])
-        else:
-            classes = list(model.classes_)
-            out[test] = model.predict_proba(z[test])[:, classes.index(1.0)] if 1.0 in classes else 0.0
+        images = _Fold(z, test)
+        for name, learner in learners.items():
+            model, (known, asked) = images.before(learner)
+            model = _fitted(model, known, target[~test])
+            if method == "predict":
+                out[name][test] = model.predict(asked)
+            else:
+                classes = list(model.classes_)
+                out[name][test] = model.predict_proba(asked)[:, classes.index(1.0)] if 1.0 in classes else 0.0
     return out
 
 
