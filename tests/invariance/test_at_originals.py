@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from citlr.invariance.effects.at_originals import decisions_at_originals, psi_at_originals
-from citlr.invariance.effects.estimates import contrast_effects, outcome_values, psi_values
+from citlr.invariance.effects.at_originals import at_originals, psi_at_originals
+from citlr.invariance.effects.estimates import contrast_effects, psi_parts
 from citlr.invariance.power import power
+from citlr.invariance.randomization.groups import product_statistic
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 from citlr.simulators.families import ScoredFamily
@@ -29,6 +30,11 @@ def drawn(shift: float, noise: float, *, seed: int, shared: bool = True, levels:
     return Responses.from_arrays(expit(under), **known)
 
 
+def of_draws(r: Responses) -> np.ndarray:
+    """What the draws' own decisions add to psi."""
+    return product_statistic(r.decisions(), shared_seeds=True)
+
+
 def flips(shift: float, seed: int) -> float:
     """The true psi of the two levels: decisions that differ between them without noise."""
     rng = np.random.default_rng(seed)
@@ -45,30 +51,45 @@ def test_small_effects_are_read_whole(shift: float) -> None:
 
 def test_what_draws_do_not_share_is_not_taken_for_an_effect() -> None:
     r = drawn(0.0, 0.5, seed=2, shared=False)
-    assert np.array_equal(psi_values(r), outcome_values(r))
+    assert np.array_equal(psi_parts(r, contrast=(0, 1)), of_draws(r))
     assert contrast_effects(r).psi.high[0] < 0.02
 
 
-def test_a_little_noise_that_is_not_shared_hardly_shows() -> None:
-    r = drawn(0.0, 1.0, seed=3)
-    noisy = expit(np.log(r.values / (1 - r.values)) + np.random.default_rng(4).normal(0, 0.1, r.values.shape))
-    blind = Responses.from_arrays(noisy, factual=r.factual, original=r.original)
-    assert not np.array_equal(psi_values(blind), outcome_values(blind))
-    assert contrast_effects(blind).psi.estimate[0] < 0.01
+@pytest.mark.parametrize(("share", "draws"), [(0.02, 4), (0.1, 4), (0.3, 4), (0.45, 4), (0.3, 2), (0.3, 8)])
+def test_noise_that_is_not_shared_makes_no_psi_of_a_blind_model(share: float, draws: int) -> None:
+    rng = np.random.default_rng(15)
+    score, factual = rng.normal(-0.5, 2, N), rng.integers(2, size=N)
+    off = np.sqrt(1 - share) * rng.normal(size=(N, 1, draws)) + np.sqrt(share) * rng.normal(size=(N, 2, draws))
+    blind = Responses.from_arrays(expit(score[:, None, None] + off), factual=factual, original=expit(score)[:, None])
+    assert at_originals(blind, threshold=0.5).known.all()
+    found = contrast_effects(blind).product
+    assert abs(found.estimate[0]) < 3 * np.sqrt(found.variance[0]) + 0.002
+    assert found.estimate[0] < 0.02
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 2.0])
+def test_nor_does_it_take_anything_from_an_effect(shift: float) -> None:
+    rng, truth = np.random.default_rng(16), flips(shift, 16)
+    r = drawn(shift, 1.0, seed=16)
+    logits = np.log(r.values / (1 - r.values)) + rng.normal(0, 0.3, r.values.shape)
+    biased = Responses.from_arrays(expit(logits), factual=r.factual, original=r.original)
+    assert contrast_effects(biased).psi.estimate[0] == pytest.approx(truth, rel=0.1)
 
 
 @pytest.mark.parametrize("missing", ["original", "factual"])
 def test_without_the_original_or_its_level_psi_is_that_of_the_draws(missing: str) -> None:
     r = drawn(0.5, 1.0, seed=5, **{missing: None})
-    assert np.array_equal(psi_values(r), outcome_values(r))
+    assert np.array_equal(psi_parts(r, contrast=(0, 1)), of_draws(r))
 
 
 def test_of_decisions_and_of_independent_draws_nothing_changes() -> None:
     r = drawn(0.5, 1.0, seed=6)
     hard = Responses.from_arrays((r.values >= 0.5) * 1.0, factual=r.factual, original=(r.original >= 0.5) * 1.0)
-    assert np.array_equal(decisions_at_originals(hard, threshold=0.5), hard.values)
-    assert np.array_equal(psi_values(r, shared_seeds=False), outcome_values(r))
-    assert np.array_equal(psi_values(r, outcome="probability"), r.values)
+    assert np.array_equal(psi_parts(hard, contrast=(0, 1)), of_draws(hard))
+    for outcome, shared_seeds in (("decision", False), ("probability", True)):
+        values = r.decisions() if outcome == "decision" else r.values
+        found = psi_parts(r, contrast=(0, 1), outcome=outcome, shared_seeds=shared_seeds)
+        assert np.allclose(found, product_statistic(values, shared_seeds=shared_seeds))
 
 
 def test_edits_of_the_original_keep_their_decisions() -> None:
@@ -76,16 +97,16 @@ def test_edits_of_the_original_keep_their_decisions() -> None:
     own = r.values.copy()
     own[np.arange(N), r.factual] = np.repeat(r.original[:, None], DRAWS, axis=1)
     edited = Responses.from_arrays(own, factual=r.factual, original=r.original)
-    assert np.array_equal(psi_values(edited), outcome_values(edited))
+    assert np.array_equal(psi_parts(edited, contrast=(0, 1)), of_draws(edited))
 
 
 def test_every_label_is_looked_at_by_itself() -> None:
     score, hard = drawn(0.5, 1.0, seed=8), drawn(0.5, 1.0, seed=8)
     values = np.concatenate([score.values, hard.values >= 0.5], axis=-1)
     original = np.concatenate([score.original, hard.original >= 0.5], axis=-1)
-    both = psi_values(Responses.from_arrays(values, factual=score.factual, original=original))
-    assert np.array_equal(both[..., :1], psi_values(score))
-    assert np.array_equal(both[..., 1:], outcome_values(hard))
+    both = psi_parts(Responses.from_arrays(values, factual=score.factual, original=original), contrast=(0, 1))
+    assert np.array_equal(both[:, :1], psi_parts(score, contrast=(0, 1)))
+    assert np.array_equal(both[:, 1:], of_draws(hard))
 
 
 def test_certain_outputs_are_a_step_away_from_the_others() -> None:
@@ -93,32 +114,31 @@ def test_certain_outputs_are_a_step_away_from_the_others() -> None:
     values = np.zeros((40, 2, DRAWS, 1))
     values[:, 1], values[0] = 0.04, 0.98
     r = Responses.from_arrays(values, factual=np.zeros(40, dtype=int), original=np.full((40, 1), 0.1))
-    assert not decisions_at_originals(r, threshold=0.5).any()
+    assert not at_originals(r, threshold=0.5).each.any()
 
 
 def test_outputs_that_are_certain_to_the_last_bit_are_decisions() -> None:
     r = drawn(0.5, 1.0, seed=14)
     certain = expit(np.where(r.values >= 0.5, 40.0, -40.0))
     sure = Responses.from_arrays(certain, factual=r.factual, original=expit(np.where(r.original >= 0.5, 40.0, -40.0)))
-    moved = np.abs(decisions_at_originals(sure, threshold=0.5) - sure.decisions(0.5)).mean()
-    assert moved < 0.2
+    assert np.isfinite(psi_parts(sure, contrast=(0, 1))).all()
 
 
 def test_three_levels_and_a_number_start_at_the_original_too() -> None:
     three = drawn(0.4, 1.0, seed=9, levels=3)
-    at = decisions_at_originals(three, threshold=0.5)
+    at = at_originals(three, threshold=0.5).each
     kept = at[np.arange(N), three.factual]
     assert np.array_equal(kept, np.repeat(three.original[:, None] >= 0.5, DRAWS, axis=1))
     own = three.values[np.arange(N), three.factual]
     aged = Responses.from_arrays(
         three.values, levels=["40", "60", "80"], original=three.original, number=True, own=own, factual=three.factual
     )
-    assert np.array_equal(decisions_at_originals(aged, threshold=0.5), at)
+    assert np.array_equal(at_originals(aged, threshold=0.5).each, at)
 
 
 def test_a_threshold_of_its_own_is_met_by_the_models_own_decisions() -> None:
     r = drawn(0.0, 1.0, seed=10)
-    at = decisions_at_originals(r, threshold=0.2)
+    at = at_originals(r, threshold=0.2).each
     assert np.array_equal(at, np.broadcast_to((r.original >= 0.2)[:, None, None], at.shape))
 
 

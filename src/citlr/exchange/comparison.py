@@ -16,9 +16,8 @@ from citlr.audit.results.result import AuditResult, Estimate, TestRow, Verdict, 
 from citlr.errors import InputError
 from citlr.invariance.effects.clustered import recovered
 from citlr.invariance.effects.clusters import Clusters, signed_mean
-from citlr.invariance.effects.estimates import outcome_values, psi_values
+from citlr.invariance.effects.estimates import outcome_values, psi_parts
 from citlr.invariance.effects.intervals import signed_interval
-from citlr.invariance.randomization.groups import product_statistic
 from citlr.text import visible
 
 Floats = npt.NDArray[np.float64]
@@ -223,11 +222,10 @@ def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[n
     options: dict[str, Any] = {"outcome": test.outcome, "threshold": test.threshold}
     levels = [responses.levels.index(level) for level in row.contrast]
     pair = outcome_values(responses, **options)[:, levels][..., label]
-    settled = psi_values(responses, **options, shared_seeds=audit.shared_seeds)[:, levels][..., [label]]
-    product = product_statistic(settled, shared_seeds=audit.shared_seeds)[:, 0]
+    parts = psi_parts(responses, **options, contrast=(levels[0], levels[1]), shared_seeds=audit.shared_seeds)
     shift = (pair[:, 1] - pair[:, 0]).mean(axis=1)
     order = np.argsort(responses.units.astype(str))
-    return np.stack([product, shift], axis=1)[order], responses.patients[order]
+    return np.stack([parts[:, label], shift], axis=1)[order], responses.patients[order]
 
 
 def _flat(row: Difference) -> dict[str, Any]:

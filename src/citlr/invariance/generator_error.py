@@ -25,8 +25,9 @@ import numpy as np
 from scipy import special, stats
 from scipy.special import logit
 
+from citlr.invariance.effects.at_originals import at_originals
 from citlr.invariance.effects.clusters import Floats
-from citlr.invariance.effects.estimates import Effects, Outcome, outcome_values, psi_values
+from citlr.invariance.effects.estimates import Effects, Outcome, outcome_values
 from citlr.invariance.effects.intervals import Interval
 from citlr.invariance.operating_point import thresholds
 from citlr.invariance.responses import Responses
@@ -74,8 +75,11 @@ def contrast_error(
     Shapes: `contrast` (int, int).
     """
     drawn, moved = responses.values[replicates.rows], replicates.values
-    values = outcome_values(responses, outcome=outcome, threshold=threshold)[replicates.rows]
-    settled = psi_values(responses, outcome=outcome, threshold=threshold, shared_seeds=shared_seeds)[replicates.rows]
+    values = outcome_values(responses, outcome=outcome, threshold=threshold).mean(axis=2)
+    settled = values
+    if outcome == "decision" and shared_seeds:
+        found = at_originals(responses, threshold=threshold)
+        settled = np.where(found.known, found.mean, values)
     if outcome == "decision":
         drawn, moved = _softened(drawn, moved, thresholds(threshold, responses.labels))
     first = np.repeat(drawn[:, :1, :1], moved.shape[2], axis=2)
@@ -83,11 +87,10 @@ def contrast_error(
     a, b = contrast
     change = every[:, b] - every[:, a] - (drawn[:, b, :1] - drawn[:, a, :1])
     own = np.abs(change) if outcome == "decision" else change**2
-    at_originals, on_draws = (
-        _error(2 * (taken[:, b] - taken[:, a]).mean(axis=1, keepdims=True) * change + own)
-        for taken in (settled, values)
+    psi, drawn_psi = (
+        _error(2 * (taken[:, b] - taken[:, a])[replicates.rows, None] * change + own) for taken in (settled, values)
     )
-    return GeneratorError(_error(change), at_originals, on_draws, moved.shape[2])
+    return GeneratorError(_error(change), psi, drawn_psi, moved.shape[2])
 
 
 def _softened(drawn: Floats, moved: Floats, cut: Floats) -> tuple[Floats, Floats]:

@@ -61,14 +61,16 @@ class ScoredFamily:
     """Probabilities of a model whose draws blur its decisions, beside what it says of the originals.
 
     Every image has one of two levels by the toss of a coin. Half of the patients have a higher score under the other
-    level and half a lower one, so that the mean effect is 0. Draws share their noise, of half the scores' spread.
+    level and half a lower one, so that the mean effect is 0. The draws' noise has half of the scores' spread.
 
     - `psi`: Share of the decisions on the originals that the other level turns.
     - `images_per_patient`: They share half of the variance of the score, and the direction of the effect.
+    - `apart`: Share of the noise's variance that the levels of a draw do not share.
     """
 
     psi: float
     images_per_patient: int = 1
+    apart: float = 0.0
 
     def sample(
         self, rng: np.random.Generator, units: int, *, draws: int, repetitions: int
@@ -89,7 +91,9 @@ class ScoredFamily:
         shift = 2 * stats.norm.ppf(0.5 + self.psi) * rng.choice([-1.0, 1.0], size=(units // m, repetitions))[patients]
         factual = rng.integers(2, size=units)
         led_away = (np.arange(2) != factual[:, None])[:, :, None, None]
-        noise = rng.normal(size=(units, 1, draws, repetitions))
+        noise = np.sqrt(1 - self.apart) * rng.normal(size=(units, 1, draws, repetitions))
+        if self.apart:
+            noise = noise + np.sqrt(self.apart) * rng.normal(size=(units, 2, draws, repetitions))
         drawn = score[:, None, None] + led_away * shift[:, None, None] + noise
         return sigmoid(drawn), sigmoid(score), factual, patients
 

@@ -3,14 +3,22 @@ r"""What becomes of the decision on the original under every level, without the 
 Draws differ around an image by the generator's noise, and near the threshold a decision flips with it, under one level
 as under the other. Averaged over the noise a decision changes little where the level moves the output by less than the
 noise does, and psi, the square of that, hardly at all: of a flip rate of 2 to 5 % a fifth was read. Yet where draws of
-an image share their noise, it cancels in what the level does to the score. So psi of decisions is taken at the
-original's own score,
+an image share their noise, it cancels in what the level does to the score. So decisions are taken at the original's own
+score, and psi is the share of images whose decision the level turns there:
 
-.. math:: \tilde Y[i, a, r] = 1\{s_i + S[i, a, r] - S[i, a_i, r] \ge t\},
+.. math:: \tilde Y_i(a) = 1\{s_i + c_i(a) \ge t\}, \qquad c_{ir}(a) = S[i, a, r] - S[i, a_i, r],
 
 where :math:`s_i` is the logit of the output on the original, :math:`S` that on a draw, :math:`a_i` the recorded level
-(or, of a number, the image's own value) and :math:`t` the threshold's. Products of different draws keep it free of what
-noise draws do not share. Edits of the original have no noise, and their decisions stay as they are.
+(or, of a number, the image's own value) and :math:`t` the threshold's. Edits of the original have no noise, and their
+decisions stay as they are.
+
+*What draws do not share* stays in the change, and turns decisions near the threshold also of a model that depends on
+nothing: a share in proportion to the noise. A change of one draw has all of it, :math:`f_1`, the mean change of R draws
+:math:`1/\sqrt R` of it, :math:`f_R`; what is left without any is extrapolated from both (Cook and Stefanski 1994),
+
+.. math:: \psi = (\sqrt R f_R - f_1) / (\sqrt R - 1).
+
+It is exact where the level does nothing, and where it moves scores by more than that noise does.
 
 The p-value is not touched: it is that of the decisions on the draws.
 """
@@ -19,8 +27,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit
 
 from citlr.invariance.effects.clusters import Floats
@@ -33,23 +43,51 @@ MOST_NOISE_LEFT = 0.5
 LEAST_STEP = 1e-12
 
 
-def decisions_at_originals(responses: Responses, *, threshold: float | Mapping[str, float]) -> Floats:
-    """Decide every image under every level from its original's score, (units, levels, draws, labels).
+@dataclass(frozen=True, eq=False)
+class AtOriginals:
+    """Decisions on the originals under every level.
 
-    A label keeps the decisions on its draws where the recorded level or the outputs on the originals are not known,
-    where outputs are decisions already, and where draws turn out to share little of their noise.
+    - `each` (units, levels, draws, labels), `mean` (units, levels, labels): By the change of each draw, and by the mean
+      change of all of them.
+    - `known` (labels,): Where they can be told; 0 elsewhere.
+    """
+
+    each: Floats
+    mean: Floats
+    known: NDArray[np.bool_]
+
+    def turned(self, contrast: tuple[int, int]) -> Floats:
+        """Give what every image adds to psi of two levels, (units, labels)."""
+        one, other = contrast
+        root = np.sqrt(self.each.shape[2])
+        by_one = np.abs(self.each[:, other] - self.each[:, one]).mean(axis=1)
+        by_all = np.abs(self.mean[:, other] - self.mean[:, one])
+        return np.asarray((root * by_all - by_one) / (root - 1))
+
+
+def at_originals(responses: Responses, *, threshold: float | Mapping[str, float]) -> AtOriginals:
+    """Decide every image under every level from its original's score.
+
+    A label is not known where the recorded level or the outputs on the originals are not, where outputs are decisions
+    already, and where draws turn out to share little of their noise.
     """
     cut = thresholds(threshold, responses.labels)
-    decisions = reaches(responses.values, cut).astype(float)
+    each = np.zeros_like(responses.values)
+    mean, known = np.zeros_like(each[:, :, 0]), np.zeros(len(cut), dtype=bool)
     for k, operating_point in enumerate(cut):
         found = _scores(responses, k, float(operating_point))
         if found is not None and responses.original is not None:
-            change = found.drawn - found.null[:, None]
-            moved = found.original[:, None, None] + change >= found.cut
-            # Where nothing changes it is the model's own decision, to the last bit.
             own = reaches(responses.original[:, k], operating_point)[:, None, None]
-            decisions[..., k] = np.where(change == 0, own, moved)
-    return decisions
+            each[..., k] = _decided(found.change, found, own)
+            mean[..., k] = _decided(found.change.mean(axis=2, keepdims=True), found, own)[..., 0]
+            known[k] = True
+    return AtOriginals(each, mean, known)
+
+
+def _decided(change: Floats, found: _Scores, own: NDArray[np.bool_]) -> Floats:
+    """Decide after a change of the scores (units, levels, draws); where there is none, as the model did, to the bit."""
+    moved = found.original[:, None, None] + change >= found.cut
+    return np.where(change == 0, own, moved).astype(float)
 
 
 def psi_at_originals(responses: Responses, psi: Floats, *, threshold: float | Mapping[str, float]) -> Floats:
@@ -96,6 +134,11 @@ class _Scores:
     original: Floats
     cut: float
 
+    @cached_property
+    def change(self) -> Floats:
+        """What a level does to the score of each draw, (units, levels, draws)."""
+        return self.drawn - self.null[:, None]
+
 
 def _scores(responses: Responses, k: int, cut: float) -> _Scores | None:
     """Give the scores of label k; None where they do not tell what becomes of the original."""
@@ -113,11 +156,10 @@ def _scores(responses: Responses, k: int, cut: float) -> _Scores | None:
 
 def _noise_left(found: _Scores) -> float:
     """Share of the draws' variance that stays in what a level changes: 0 where they share all noise, 1 where none."""
-    change = found.drawn - found.null[:, None]
-    led_away = (change != 0).any(axis=2)
+    led_away = (found.change != 0).any(axis=2)
     apart = found.drawn.var(axis=2) + found.null.var(axis=1)[:, None]
     whole = float(apart[led_away].sum())
-    return float(change.var(axis=2)[led_away].sum()) / whole if whole > 0 else 0.0
+    return float(found.change.var(axis=2)[led_away].sum()) / whole if whole > 0 else 0.0
 
 
 def _smallest_step(*outputs: Floats) -> float | None:

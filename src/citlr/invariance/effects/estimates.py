@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from citlr.errors import InputError, did_you_mean
-from citlr.invariance.effects.at_originals import decisions_at_originals
+from citlr.invariance.effects.at_originals import at_originals
 from citlr.invariance.effects.clusters import ClusteredMean, Clusters, Floats, SignedMean, clustered_mean, signed_mean
 from citlr.invariance.effects.intervals import Interval, check_alpha, signed_interval, skew_interval, wilson_interval
 from citlr.invariance.randomization.groups import product_statistic
@@ -71,20 +71,26 @@ def outcome_values(
     return responses.decisions(threshold) if outcome == "decision" else responses.values
 
 
-def psi_values(
+def psi_parts(
     responses: Responses,
     *,
+    contrast: tuple[int, int],
     outcome: Outcome = "decision",
     threshold: float | Mapping[str, float] = 0.5,
     shared_seeds: bool = True,
 ) -> Floats:
-    """Return what psi is taken of, (units, levels, draws, labels): decisions at the originals' scores where known.
+    """Return what every image adds to psi, (units, labels): of decisions at the originals' scores where known.
 
     Noise that draws do not share would not cancel there, and of probabilities psi has no threshold to be blurred at.
+
+    Shapes: `contrast` (int, int).
     """
-    if outcome == "decision" and shared_seeds:
-        return decisions_at_originals(responses, threshold=threshold)
-    return outcome_values(responses, outcome=outcome, threshold=threshold)
+    pair = outcome_values(responses, outcome=outcome, threshold=threshold)[:, list(contrast)]
+    drawn = product_statistic(pair, shared_seeds=shared_seeds)
+    if outcome != "decision" or not shared_seeds:
+        return drawn
+    settled = at_originals(responses, threshold=threshold)
+    return np.where(settled.known, settled.turned(contrast), drawn)
 
 
 def contrast_effects(
@@ -102,6 +108,7 @@ def contrast_effects(
     """
     check_alpha(alpha)
     _check_contrast(contrast, len(responses.levels))
+    options: dict[str, Any] = {"outcome": outcome, "threshold": threshold, "shared_seeds": shared_seeds}
     decisions = responses.decisions(threshold)
     values = outcome_values(responses, outcome=outcome, threshold=threshold)
     clusters = Clusters.of(responses.patients)
@@ -109,13 +116,10 @@ def contrast_effects(
     discrete = outcome == "decision"
     mean = signed_mean((pair[:, 1] - pair[:, 0]).mean(axis=1), clusters)
     drawn = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
-    settled = psi_values(responses, outcome=outcome, threshold=threshold, shared_seeds=shared_seeds)
-    product = clustered_mean(product_statistic(settled[:, list(contrast)], shared_seeds=shared_seeds), clusters)
+    product = clustered_mean(psi_parts(responses, contrast=contrast, **options), clusters)
     flips = clustered_mean(flip_shares(pair_decisions, shared_seeds=shared_seeds), clusters)
     psi = skew_interval(product, alpha=alpha, decisions=discrete)
-    eca, corrected = counterfactual_accuracy(
-        decisions, responses.factual, shared_seeds=shared_seeds, settled=settled if discrete else None
-    )
+    eca, corrected = counterfactual_accuracy(decisions, responses.factual, shared_seeds=shared_seeds)
     return Effects(
         contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
         labels=responses.labels,
@@ -149,22 +153,21 @@ def within_flip_shares(decisions: Floats) -> Floats:
 
 
 def counterfactual_accuracy(
-    decisions: Floats, factual: np.ndarray | None, *, shared_seeds: bool = True, settled: Floats | None = None
+    decisions: Floats, factual: np.ndarray | None, *, shared_seeds: bool = True
 ) -> tuple[Floats, Floats]:
     r"""ECA, E[1{f(X_do(A=a)) = f(X_do(A=a'))}] with a factual and a' uniform over the levels, raw and noise-corrected.
 
-    Shapes: `decisions` (units, levels, draws, labels), `factual` (units,); gives (labels,). `settled` are those that
-    psi is taken of (`psi_values`), if others.
+    Shapes: `decisions` (units, levels, draws, labels), `factual` (units,); gives (labels,).
     """
     n, levels, _, labels = decisions.shape
-    settled = decisions if settled is None else settled
     raw, excess = np.zeros((n, labels)), np.zeros((n, labels))
     for a in range(levels):
         for b in range(a + 1, levels):
             # The pair counts where one of its levels is the factual one; unknown: either may be, each with 1/levels.
             weight = np.full(n, 2 / levels) if factual is None else ((factual == a) | (factual == b)).astype(float)
-            raw += weight[:, None] * flip_shares(decisions[:, [a, b]], shared_seeds=shared_seeds)
-            excess += weight[:, None] * product_statistic(settled[:, [a, b]], shared_seeds=shared_seeds)
+            pair = decisions[:, [a, b]]
+            raw += weight[:, None] * flip_shares(pair, shared_seeds=shared_seeds)
+            excess += weight[:, None] * product_statistic(pair, shared_seeds=shared_seeds)
     return 1 - raw.mean(axis=0) / levels, 1 - excess.mean(axis=0) / levels
 
 

@@ -92,19 +92,23 @@ def interval_coverage(rng: np.random.Generator, reps: int, *, case: str, n: int,
         yield Count("coverage", name, "", label, n, n // images, reps, hits)
 
 
-def psi_at_originals(rng: np.random.Generator, reps: int, *, psi: float, n: int, images: int) -> Iterator[Count]:
+def psi_at_originals(
+    rng: np.random.Generator, reps: int, *, psi: float, n: int, images: int, apart: float
+) -> Iterator[Count]:
     """Coverage of psi's nominal 95 % interval where it is read at the originals' scores."""
-    responses = _scored(rng, reps, psi, n, images)
+    responses = _scored(rng, reps, ScoredFamily(psi, images, apart), n)
     hits = int(np.sum(_covers(contrast_effects(responses, alpha=ALPHA).psi, psi)))
-    label = f"psi {psi:g}, changes of both signs, {images} image{'s' if images > 1 else ''} per patient"
+    label = f"psi {psi:g}, {apart:.0%} of the noise not shared, {images} image{'s' if images > 1 else ''} per patient"
     yield Count("coverage", "psi at the originals", "", label, n, n // images, reps, hits)
 
 
-def originals_equivalence_size(rng: np.random.Generator, reps: int, *, n: int, images: int) -> Iterator[Count]:
+def originals_equivalence_size(
+    rng: np.random.Generator, reps: int, *, n: int, images: int, apart: float
+) -> Iterator[Count]:
     """Rate of "equivalent" where psi at the originals lies on the margin."""
-    effects = contrast_effects(_scored(rng, reps, MARGIN, n, images))
+    effects = contrast_effects(_scored(rng, reps, ScoredFamily(MARGIN, images, apart), n))
     p = equivalence_test(effects.mean, effects.product, margin=MARGIN).pvalue
-    where = f"psi at the originals = margin, {images} per patient"
+    where = f"psi at the originals = margin, {apart:.0%} of the noise not shared, {images} per patient"
     yield _rejections("size", "equivalence", where, 0.0, n, n // images, p)
 
 
@@ -259,9 +263,8 @@ def _interval_family(case: str, images: int) -> ResponseFamily:
     return made[case]()
 
 
-def _scored(rng: np.random.Generator, reps: int, psi: float, n: int, images: int) -> Responses:
+def _scored(rng: np.random.Generator, reps: int, family: ScoredFamily, n: int) -> Responses:
     """Sample outputs with those on the originals; every repetition is a label."""
-    family = ScoredFamily(psi, images_per_patient=images)
     values, original, factual, patients = family.sample(rng, n, draws=DRAWS, repetitions=reps)
     return Responses.from_arrays(values, patients=patients, factual=factual, original=original)
 

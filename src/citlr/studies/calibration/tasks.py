@@ -6,6 +6,7 @@ off and taken up again at any task, on any number of workers, with the same resu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -99,10 +100,11 @@ def _intervals(effort: Effort) -> Iterable[Spec]:
 
 def _originals(effort: Effort) -> Iterable[Spec]:
     for n in (200, *(size for size in effort.sizes if size > 200)):
-        for m in (1, 4):
+        for m, apart in itertools.product((1, 4), (0.0, 0.1)):
+            where = {"n": n, "images": m, "apart": apart}
             for psi in PSI_AT_ORIGINALS:
-                yield "psi_at_originals", {"psi": psi, "n": n, "images": m}, effort.intervals, 100
-            yield "originals_equivalence_size", {"n": n, "images": m}, effort.intervals, 100
+                yield "psi_at_originals", {"psi": psi, **where}, effort.intervals, 100
+            yield "originals_equivalence_size", where, effort.intervals, 100
 
 
 def _parity(effort: Effort) -> Iterable[Spec]:
