@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from report_fake import make_result, make_row
 from scipy import stats
+from scipy.special import expit
 
 from citlr.audit.finished import Finished, find
 from citlr.audit.results.result import AuditResult, Estimate
@@ -91,6 +92,22 @@ def test_other_images_are_not_paired_and_an_overlap_is_said(values: dict[str, np
     assert not row.paired
     assert "share 100 of 400 and 100 images" in row.note
     assert "not quite independent" in row.note
+
+
+def test_psi_at_the_originals_beside_psi_of_the_draws_is_said() -> None:
+    rng = np.random.default_rng(4)
+    scores = rng.normal(0, 1, (COUNT, 1, 1, 1)) + rng.normal(0, 1, (COUNT, 1, 4, 1))
+    values = expit(np.repeat(scores, 2, axis=1) + 0.3 * np.arange(2)[:, None, None])
+    draws = audit("b", values)
+    assert draws.responses is not None
+    original = values[:, 0, 0]
+    known = replace(draws.responses, factual=np.zeros(COUNT, dtype=int), original=original)
+    whole = replace(draws, name="a", responses=known)
+    said = "Psi of 'a' is at the originals, and that of 'b' of the draws"
+    assert said in compare([whole, draws]).rows[0].note
+    assert said in compare([draws, whole]).rows[0].note
+    assert "at the originals" not in compare([whole, replace(whole, name="c")]).rows[0].note
+    assert "at the originals" not in compare([draws, replace(draws, name="c")]).rows[0].note
 
 
 def test_decisions_are_not_compared_with_probabilities(values: dict[str, np.ndarray]) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from citlr.audit.finished import Finished
 from citlr.audit.results.result import AuditResult, Estimate, TestRow, Verdict, plain
 from citlr.errors import InputError
+from citlr.invariance.effects.at_originals import at_originals
 from citlr.invariance.effects.clustered import recovered
 from citlr.invariance.effects.clusters import Clusters, signed_mean
 from citlr.invariance.effects.estimates import outcome_values, psi_parts
@@ -158,6 +159,13 @@ def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) ->
             psi, mean = (Estimate(found.estimate, math.nan, math.nan) for found in (psi, mean))
     else:
         psi, mean = _image_by_image(first, other, one, alphas[0])
+    kinds = [_at_originals(audit, row) for audit, row in ((first, one), (other, two))]
+    if None not in kinds and kinds[0] != kinds[1]:
+        at, drawn = (first, other) if kinds[0] else (other, first)
+        note += (
+            f" Psi of '{at.name}' is at the originals, and that of '{drawn.name}' of the draws, whose noise hides "
+            "small effects: a difference may come from that alone."
+        )
     if settings:
         note += f" Settings differ ('{first.name}' and '{other.name}'): {', '.join(settings)}."
     return Difference(
@@ -198,6 +206,18 @@ def _unpaired_because(first: Finished, other: Finished) -> str:
     overlap = f"share {both} of {len(mine)} and {len(yours)} images" if both else "have other images"
     care = " although they are not quite independent" if both and how.startswith("so") else ""
     return f"{pair} {overlap}, {how}{care}."
+
+
+def _at_originals(audit: Finished, row: TestRow) -> bool | None:
+    """Say whether psi is free of what the noise of draws hides of it; None where that cannot be told."""
+    responses, test = audit.responses, audit.test
+    if responses is None or test is None or row.outcome != "decision":
+        return None
+    label = responses.labels.index(row.label)
+    outputs = responses.values[..., label]
+    if bool((outputs == outputs[:, :, :1]).all()):
+        return True
+    return audit.shared_seeds and bool(at_originals(responses, threshold=test.threshold).known[label])
 
 
 def _image_by_image(first: Finished, other: Finished, row: TestRow, alpha: float) -> tuple[Estimate, Estimate]:

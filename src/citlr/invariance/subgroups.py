@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citlr.errors import InputError
-from citlr.invariance.effects.estimates import Outcome, contrast_effects
+from citlr.invariance.effects.estimates import Outcome, contrast_effects, psi_parts
 from citlr.invariance.records import Estimate, SubgroupRow
 from citlr.invariance.responses import Responses
 
@@ -31,7 +31,10 @@ def subgroup_effects(
 ) -> tuple[SubgroupRow, ...]:
     """Estimate every effect by factual level, by each covariate, and by their intersections."""
     variables = _variables(responses, covariates)
-    options: dict[str, Any] = {"alpha": alpha, "outcome": outcome, "threshold": threshold, "shared_seeds": shared_seeds}
+    options: dict[str, Any] = {"outcome": outcome, "threshold": threshold, "shared_seeds": shared_seeds}
+    # Of all images: how psi is taken depends on the noise of the draws, and a part would have its own.
+    parts = {contrast: psi_parts(responses, contrast=contrast, **options) for contrast in responses.contrasts}
+    options |= {"alpha": alpha, "parts": parts}
     return tuple(
         row
         for size in range(1, max(1, depth) + 1)
@@ -76,7 +79,8 @@ def _effects(
         if n_patients < 2:
             yield from _unsaid(responses, subgroup, contrast, len(rows))
             continue
-        effects = contrast_effects(responses.take(rows), contrast=contrast, **options)
+        own = options | {"parts": options["parts"][contrast][rows]}
+        effects = contrast_effects(responses.take(rows), contrast=contrast, **own)
         for k, label in enumerate(responses.labels):
             yield SubgroupRow(
                 attribute=responses.attribute,

@@ -78,16 +78,19 @@ def at_originals(responses: Responses, *, threshold: float | Mapping[str, float]
         found = _scores(responses, k, float(operating_point))
         if found is not None and responses.original is not None:
             own = reaches(responses.original[:, k], operating_point)[:, None, None]
-            each[..., k] = _decided(found.change, found, own)
-            mean[..., k] = _decided(found.change.mean(axis=2, keepdims=True), found, own)[..., 0]
+            by_all = found.change.mean(axis=2, keepdims=True)
+            one, every = (
+                np.where(change == 0, own, found.original[:, None, None] + change >= found.cut)
+                for change in (found.change, by_all)
+            )
+            # To the last bit: a draw whose null intervention is the original is what becomes of that.
+            exact = (found.null == found.original[:, None])[:, None]
+            alike = exact.all(axis=2, keepdims=True) & (found.drawn == found.drawn[..., :1]).all(axis=2, keepdims=True)
+            decided = reaches(responses.values[..., k], operating_point)
+            each[..., k] = np.where(exact, decided, one)
+            mean[..., k] = np.where(alike, decided[..., :1], every)[..., 0]
             known[k] = True
     return AtOriginals(each, mean, known)
-
-
-def _decided(change: Floats, found: _Scores, own: NDArray[np.bool_]) -> Floats:
-    """Decide after a change of the scores (units, levels, draws); where there is none, as the model did, to the bit."""
-    moved = found.original[:, None, None] + change >= found.cut
-    return np.where(change == 0, own, moved).astype(float)
 
 
 def psi_at_originals(responses: Responses, psi: Floats, *, threshold: float | Mapping[str, float]) -> Floats:
@@ -143,7 +146,7 @@ class _Scores:
 def _scores(responses: Responses, k: int, cut: float) -> _Scores | None:
     """Give the scores of label k; None where they do not tell what becomes of the original."""
     null, original = responses.null, responses.original
-    if null is None or original is None:
+    if null is None or original is None or null.shape[1] != responses.n_draws:
         return None
     outputs = (responses.values[..., k], null[..., k], original[:, k])
     step = _smallest_step(*outputs)

@@ -101,10 +101,11 @@ def contrast_effects(
     outcome: Outcome = "decision",
     threshold: float | Mapping[str, float] = 0.5,
     shared_seeds: bool = True,
+    parts: Floats | None = None,
 ) -> Effects:
     """Estimate every effect of one contrast for all labels.
 
-    Shapes: `contrast` (int, int).
+    Shapes: `contrast` (int, int); `parts` (units, labels) are those of `psi_parts`, if they were taken of more images.
     """
     check_alpha(alpha)
     _check_contrast(contrast, len(responses.levels))
@@ -116,7 +117,9 @@ def contrast_effects(
     discrete = outcome == "decision"
     mean = signed_mean((pair[:, 1] - pair[:, 0]).mean(axis=1), clusters)
     drawn = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
-    product = clustered_mean(psi_parts(responses, contrast=contrast, **options), clusters)
+    if parts is None:
+        parts = psi_parts(responses, contrast=contrast, **options)
+    product = clustered_mean(parts, clusters)
     flips = clustered_mean(flip_shares(pair_decisions, shared_seeds=shared_seeds), clusters)
     psi = skew_interval(product, alpha=alpha, decisions=discrete)
     eca, corrected = counterfactual_accuracy(decisions, responses.factual, shared_seeds=shared_seeds)
