@@ -21,6 +21,8 @@ _GROUPS = Path("/sys/fs/cgroup")
 # glibc gives every thread a heap of its own, up to eight a processor, and each keeps what was freed in it: the longer a
 # run, the more.
 HEAPS, MOST_HEAPS, _ARENA_MAX = "MALLOC_ARENA_MAX", 2, -8
+# Arrow's own heaps, one a thread too, keep what tables took that are gone; what is in the C library's is given back.
+ARROW_POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
 def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path = _GROUPS) -> None:
@@ -36,7 +38,9 @@ def tell_openmp(environment: MutableMapping[str, str] = os.environ, groups: Path
 
 
 def share_heaps(environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Have all threads share two heaps, unless the user says otherwise; False where the C library is not glibc."""
+    """Have all threads, and Arrow, share two heaps, unless the user says otherwise; False where there is no glibc."""
+    if sys.platform.startswith("linux"):
+        environment.setdefault(ARROW_POOL, "system")
     return HEAPS not in environment and _call_libc("mallopt", _ARENA_MAX, MOST_HEAPS)
 
 

@@ -67,6 +67,17 @@ def test_threads_share_two_heaps_unless_the_user_says_otherwise(
     assert ((tmp_path / "heaps.xml").read_text().count("<heap nr=") <= 2) == shared
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Arrow's heaps are left alone elsewhere")
+@pytest.mark.parametrize(("given", "pool"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")])
+def test_arrow_takes_its_memory_from_the_heaps_that_give_it_back(given: dict[str, str], pool: str) -> None:
+    own = {key: value for key, value in os.environ.items() if key != "ARROW_DEFAULT_MEMORY_POOL"}
+    program = "import citlr\nimport pyarrow\nprint(pyarrow.default_memory_pool().backend_name)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**own, **given}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == pool
+
+
 @pytest.mark.skipif(processors() < 2, reason="one processor cannot be halved")
 def test_a_container_with_fewer_processors_than_the_machine_gets_as_many_threads(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("100000 100000\n")

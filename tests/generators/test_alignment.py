@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -308,3 +311,20 @@ def test_of_many_images_the_covariances_are_those_of_a_sample(monkeypatch: pytes
     assert not torch.equal(some.basis, few.basis)
     mended = some.undo(some(torch.from_numpy(images), codes), codes)
     torch.testing.assert_close(mended, torch.from_numpy(images), atol=1e-3, rtol=0)
+
+
+def test_in_a_folder_the_alignment_is_the_same_and_the_parts_are_not_in_memory(tmp_path: Path) -> None:
+    images, frame = world(6000)
+    frame.loc[::7, "sex"] = None
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    codes, marks, most = conditions.encode(frame), [], []
+    for directory in (None, tmp_path / "training"):
+        alignment = Alignment(conditions, (1, SIZE, SIZE), 200)
+        tracemalloc.start()
+        assert alignment.fit(images, codes, seed=0, directory=directory)["sex"] > 0
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        marks.append(alignment.mark())
+    assert marks[0] == marks[1]
+    assert most[1] < most[0] - 0.9 * 6000 * 200 * 4
+    assert not list((tmp_path / "training").iterdir())

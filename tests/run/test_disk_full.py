@@ -25,6 +25,7 @@ from citlr.generators.oracle import Oracle
 from citlr.learning.checkpoints import load_state, save_state
 from citlr.run.files import atomic_write
 from citlr.run.rows import Row, Rows
+from citlr.run.scratch import scratch_rows
 from citlr.simulators.phantom.world import PhantomWorld
 
 Disk = Callable[[str], Path]
@@ -110,6 +111,14 @@ def test_a_row_is_kept_or_it_is_said(disk: Disk) -> None:
     kept.add({"number": -1})
     assert rows_of(kept.path) == kept.lines
     assert [row["number"] for row in kept.lines] == [*range(len(kept.lines) - 1), -1]
+
+
+def test_rows_aside_say_it_too(disk: Disk) -> None:
+    with (
+        pytest.raises(StateError, match=r"^The disk is full while writing '.*scratch': free some space"),
+        scratch_rows(disk("64k"), (1000, 100)) as rows,
+    ):
+        rows[:] = np.ones((1000, 100))
 
 
 def rows_of(file: Path) -> list[Row]:

@@ -10,7 +10,6 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,10 @@ from citlr.errors import InputError, StateError
 _FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
 # Bytes: less than any writer's buffer.
 _NO_ROOM = 65536
+# SHA-256 of files that were read, by a mark of their path and of what the system says of them. Both are bytes: a third
+# of what names and numbers would take for each image of a cohort.
+_digests: dict[bytes, bytes] = {}
+_MOST_DIGESTS = 2**20
 _KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -120,14 +123,17 @@ def digest_or_missing(path: str | os.PathLike[str]) -> str:
         # A named pipe would be waited for, and has no content to compare.
         if not stat.S_ISREG(status.st_mode):
             return "missing"
-        return _digest(os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        known = (os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        mark = hashlib.blake2b(repr(known).encode(), digest_size=16).digest()
+        found = _digests.get(mark)
+        if found is None:
+            found = bytes.fromhex(sha256(path))
+            if len(_digests) >= _MOST_DIGESTS:
+                _digests.clear()
+            _digests[mark] = found
+        return found.hex()
     except OSError:
         return "missing"
-
-
-@lru_cache(maxsize=2**20)
-def _digest(path: str, *_status: int) -> str:
-    return sha256(path)
 
 
 def fingerprint(content: Any) -> str:

@@ -198,7 +198,8 @@ def assess_faithfulness(
     assert report.described is not None
     frame, levels = counterfactuals.cohort.frame, counterfactuals.levels
     carried = [carried_by(eyes[plan.size], (real, redrawn), frame, attribute, levels, hold, report.numbers)]
-    # What was freed on the way here would lie beside the largest step of this stage.
+    # What was read shard by shard, and what was freed on the way here, would lie beside the largest step of this stage.
+    del meter
     give_back()
     lefts = {plan.size: measure_left(counterfactuals, report.described, chosen, hold, seed)}
     for size in sorted({*settings.sizes} - {plan.size}):

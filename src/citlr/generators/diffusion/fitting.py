@@ -49,7 +49,9 @@ class Fitting:
         z = [latents(session, sampler.autoencoder, data, name=name) for data, name in zip(inputs, SPLITS, strict=True)]
         session = session.keyed(*marks, *config.weights_depend_on())
         if sampler.latent_alignment is not None:
-            self.report["latent_alignment"] = sampler.latent_alignment.fit(z[0], codes[0], seed=self.seed)
+            self.report["latent_alignment"] = sampler.latent_alignment.fit(
+                z[0], codes[0], seed=self.seed, directory=session.directory
+            )
             # What follows depends on the maps.
             session = session.keyed(*marks, sampler.latent_alignment.mark(), *config.weights_depend_on())
         if sampler.disentangler is not None:
@@ -97,7 +99,9 @@ class Fitting:
         if alignment is None:
             return train, validation
         where = self.sampler.support.anywhere().expand(train.pixels.shape[1:])
-        self.report["alignment"] = alignment.fit(train.pixels, codes[0], seed=self.seed, where=where)
+        self.report["alignment"] = alignment.fit(
+            train.pixels, codes[0], seed=self.seed, where=where, directory=self.prepared.session.directory
+        )
         if alignment.joint is not None:
             shares = zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True)
             self.report["joint_effects"] = [[name, share] for name, share in shares]

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from citlr.generators.effects.transport import Floats, level_covariances, move, 
 from citlr.generators.variables import Variable
 from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
+from citlr.run.scratch import ScratchRows, scratch_rows
 
 Singles = npt.NDArray[np.float32]
 # Rows per component at least: of images, where a covariance of more components than that is noise and is given back
@@ -108,8 +110,10 @@ class Alignment(nn.Module):
             digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def fit(self, pixels: Rows, codes: Tensor, *, seed: int, where: Tensor | None = None) -> dict[str, int]:
-        """Estimate means and maps.
+    def fit(
+        self, pixels: Rows, codes: Tensor, *, seed: int, where: Tensor | None = None, directory: Path | None = None
+    ) -> dict[str, int]:
+        """Estimate means and maps; in `directory` lies what would take much memory.
 
         Shapes: `pixels` (n, *shape), `codes` (n, width).
         """
@@ -125,21 +129,25 @@ class Alignment(nn.Module):
         def rests() -> Iterator[npt.NDArray[np.float32]]:
             return (rest[:, inside] for rest in self._rests(pixels, codes, rows))
 
+        with scratch_rows(directory, (len(rows), count)) as parts:
+            self._fit_basis(rests, parts, inside, random)
+            return self._fit_every_map(parts, codes[torch.from_numpy(rows)], random)
+
+    def _fit_basis(
+        self,
+        rests: Callable[[], Iterator[Singles]],
+        parts: ScratchRows,
+        inside: npt.NDArray[np.bool_],
+        random: np.random.Generator,
+    ) -> None:
+        """Find the principal components of residuals (n, entries inside), and fill in their parts (n, components)."""
+        count = parts.shape[1]
         basis = principal_components(rests, width=int(inside.sum()), count=count, random=random)
-        whole = np.zeros((count, self.entries), dtype=np.float32)
-        whole[:, inside] = basis.T
-        self.basis[:count] = torch.from_numpy(whole)
+        self.basis[:count] = 0
+        self.basis[:count, torch.from_numpy(inside)] = torch.from_numpy(basis).T
         self._find_used()
-        parts = np.empty((len(rows), count), dtype=np.float32)
-        for part, rest in zip(spans(len(rows)), rests(), strict=True):
+        for part, rest in zip(spans(len(parts)), rests(), strict=True):
             parts[part] = rest @ basis
-        codes = codes[torch.from_numpy(rows)]
-        held = self._held(codes)
-        report = {}
-        for k, variable in self._mapped():
-            own = codes[:, self.conditions.span(variable.name)].numpy()
-            report[variable.name] = self._fit_maps(k, parts, own, held, random)
-        return report
 
     def _means(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean given what is held, and the attributes' mean effect: (n, entries) each."""
@@ -212,22 +220,35 @@ class Alignment(nn.Module):
         every = np.concatenate(parts, axis=1)
         return every[:, every.std(axis=0) > 0]
 
+    def _fit_every_map(self, parts: ScratchRows, codes: Tensor, random: np.random.Generator) -> dict[str, int]:
+        """Estimate the maps of all variables, one after the other, from parts (n, components) and codes (n, width)."""
+        held, report = self._held(codes), {}
+        for k, variable in self._mapped():
+            own = codes[:, self.conditions.span(variable.name)].numpy()
+            known = np.flatnonzero(own[:, -1] == 0)
+            if len(known) == len(own):
+                report[variable.name] = self._fit_maps(k, parts, own, held, random)
+                continue
+            with scratch_rows(parts.folder, (len(known), parts.shape[1])) as some:
+                for part in spans(len(known)):
+                    some[part] = parts[known[part]]
+                report[variable.name] = self._fit_maps(k, some, own[known], held[known], random)
+                for part in spans(len(known)):
+                    parts[known[part]] = some[part]
+        return report
+
     def _fit_maps(
-        self,
-        k: int,
-        parts: npt.NDArray[np.float32],
-        own: npt.NDArray[np.float32],
-        held: Floats,
-        random: np.random.Generator,
+        self, k: int, parts: ScratchRows, own: npt.NDArray[np.float32], held: Floats, random: np.random.Generator
     ) -> int:
-        """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left."""
-        known, levels = own[:, -1] == 0, own.shape[1] - 1
-        index = own[known, :-1].argmax(axis=1)
-        count, moved = parts.shape[1], parts if known.all() else parts[known]
+        """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left.
+
+        Shapes: `parts` (n, components), `own` (n, levels + 1) with a level given in all rows, `held` (n, m).
+        """
+        index, levels, count = own[:, :-1].argmax(axis=1), own.shape[1] - 1, parts.shape[1]
         if self.hidden:
-            covariances, kept = plain_covariances(moved, index, levels=levels)
+            covariances, kept = plain_covariances(parts, index, levels=levels)
         else:
-            covariances, kept = level_covariances(moved, index, held[known], random, levels=levels)
+            covariances, kept = level_covariances(parts, index, held, random, levels=levels)
         if not kept:
             return 0
         for level, forth in enumerate(ways_to_barycentre(covariances)):
@@ -235,9 +256,7 @@ class Alignment(nn.Module):
             if not self.hidden:
                 back = np.linalg.inv(forth)
                 getattr(self, f"back{k}")[level, :count, :count] = torch.from_numpy(back).float()
-            move(moved, index == level, forth)
-        if moved is not parts:
-            parts[known] = moved
+            move(parts, index == level, forth)
         return kept
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from citlr.learning.store import spans
+from citlr.learning.store import Rows, spans
+from citlr.run.scratch import ScratchRows
 
 Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.floating]
 
 # Permutations that a level's largest change of covariance has to exceed: it does so by chance in one case of 20.
 PERMUTATIONS = 19
@@ -75,8 +75,10 @@ def ways_to_barycentre(covariances: Sequence[Floats]) -> list[Floats]:
     return [transport(covariance, centre) for covariance in covariances]
 
 
-def squares(rows: Rows, weights: Floats | None = None) -> Floats:
+def squares(rows: Rows, weights: Floats | None = None, first: int | None = None) -> Floats:
     """Add up the squares of rows (n, k), each with a weight: (k, k), in double precision whatever the rows have.
+
+    Of the `first` entries only, where that is given.
 
     Of a piece at a time: all rows again in double precision take more memory than all else of a training.
 
@@ -85,14 +87,15 @@ def squares(rows: Rows, weights: Floats | None = None) -> Floats:
     >>> squares(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([1.0, -1.0])).tolist()
     [[-8.0, 2.0], [2.0, 4.0]]
     """
-    found = np.zeros((rows.shape[1], rows.shape[1]))
+    count = rows.shape[1] if first is None else first
+    found = np.zeros((count, count))
     for part in spans(len(rows)):
-        own = rows[part].astype(np.float64)
+        own = rows[part][:, :count].astype(np.float64)
         found += (own if weights is None else own * weights[part, None]).T @ own
     return found
 
 
-def move(rows: Rows, where: npt.NDArray[np.bool_], matrix: Floats) -> None:
+def move(rows: ScratchRows | npt.NDArray[np.floating], where: npt.NDArray[np.bool_], matrix: Floats) -> None:
     """Multiply some of the rows (n, k) by a matrix (k, k) where they stand, in their own precision.
 
     Examples
@@ -105,6 +108,7 @@ def move(rows: Rows, where: npt.NDArray[np.bool_], matrix: Floats) -> None:
     for part in spans(len(rows)):
         piece, own = rows[part], where[part]
         piece[own] = piece[own] @ matrix
+        rows[part] = piece
 
 
 def level_covariances(
@@ -167,7 +171,7 @@ def plain_covariances(rows: Rows, index: npt.NDArray[np.int64], *, levels: int) 
         covariance = pooled.copy()
         if few:
             covariance[:few], covariance[:, :few] = 0, 0
-            covariance[:few, :few] = squares(rows[:, :few], own) / count
+            covariance[:few, :few] = squares(rows, own, few) / count
         found.append(covariance)
         most = max(most, few)
     return found, most
