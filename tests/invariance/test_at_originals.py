@@ -9,6 +9,7 @@ import pytest
 from scipy.special import expit
 
 from citlr.invariance.effects.at_originals import at_originals, psi_at_originals
+from citlr.invariance.effects.equivalence import equivalence_test
 from citlr.invariance.effects.estimates import contrast_effects, psi_parts
 from citlr.invariance.power import power
 from citlr.invariance.randomization.groups import product_statistic
@@ -52,7 +53,7 @@ def test_small_effects_are_read_whole(shift: float) -> None:
 
 def test_what_draws_do_not_share_is_not_taken_for_an_effect() -> None:
     r = drawn(0.0, 0.5, seed=2, shared=False)
-    assert np.array_equal(psi_parts(r, contrast=(0, 1)), of_draws(r))
+    assert np.array_equal(psi_parts(r, contrast=(0, 1))[0], of_draws(r))
     assert contrast_effects(r).psi.high[0] < 0.02
 
 
@@ -80,16 +81,16 @@ def test_nor_does_it_take_anything_from_an_effect(shift: float) -> None:
 @pytest.mark.parametrize("missing", ["original", "factual"])
 def test_without_the_original_or_its_level_psi_is_that_of_the_draws(missing: str) -> None:
     r = drawn(0.5, 1.0, seed=5, **{missing: None})
-    assert np.array_equal(psi_parts(r, contrast=(0, 1)), of_draws(r))
+    assert np.array_equal(psi_parts(r, contrast=(0, 1))[0], of_draws(r))
 
 
 def test_of_decisions_and_of_independent_draws_nothing_changes() -> None:
     r = drawn(0.5, 1.0, seed=6)
     hard = Responses.from_arrays((r.values >= 0.5) * 1.0, factual=r.factual, original=(r.original >= 0.5) * 1.0)
-    assert np.array_equal(psi_parts(hard, contrast=(0, 1)), of_draws(hard))
+    assert np.array_equal(psi_parts(hard, contrast=(0, 1))[0], of_draws(hard))
     for outcome, shared_seeds in (("decision", False), ("probability", True)):
         values = r.decisions() if outcome == "decision" else r.values
-        found = psi_parts(r, contrast=(0, 1), outcome=outcome, shared_seeds=shared_seeds)
+        found, _ = psi_parts(r, contrast=(0, 1), outcome=outcome, shared_seeds=shared_seeds)
         assert np.allclose(found, product_statistic(values, shared_seeds=shared_seeds))
 
 
@@ -98,15 +99,15 @@ def test_edits_of_the_original_keep_their_decisions() -> None:
     own = r.values.copy()
     own[np.arange(N), r.factual] = np.repeat(r.original[:, None], DRAWS, axis=1)
     edited = Responses.from_arrays(own, factual=r.factual, original=r.original)
-    assert np.array_equal(psi_parts(edited, contrast=(0, 1)), of_draws(edited))
+    assert np.array_equal(psi_parts(edited, contrast=(0, 1))[0], of_draws(edited))
 
 
 def test_every_label_is_looked_at_by_itself() -> None:
     score, hard = drawn(0.5, 1.0, seed=8), drawn(0.5, 1.0, seed=8)
     values = np.concatenate([score.values, hard.values >= 0.5], axis=-1)
     original = np.concatenate([score.original, hard.original >= 0.5], axis=-1)
-    both = psi_parts(Responses.from_arrays(values, factual=score.factual, original=original), contrast=(0, 1))
-    assert np.array_equal(both[:, :1], psi_parts(score, contrast=(0, 1)))
+    both, _ = psi_parts(Responses.from_arrays(values, factual=score.factual, original=original), contrast=(0, 1))
+    assert np.array_equal(both[:, :1], psi_parts(score, contrast=(0, 1))[0])
     assert np.array_equal(both[:, 1:], of_draws(hard))
 
 
@@ -165,6 +166,18 @@ def test_the_family_that_calibration_draws_from_has_the_psi_that_it_says() -> No
         assert (contrast_effects(r).drawn.estimate < 0.08).all()
 
 
+def test_no_equivalence_is_shown_by_what_noise_takes_from_small_effects() -> None:
+    # A tenth of the noise is not shared, and moves scores twice as far as the level does.
+    values, original, factual, _ = ScoredFamily(0.05, apart=0.1).sample(
+        np.random.default_rng(21), 2000, draws=DRAWS, repetitions=100
+    )
+    effects = contrast_effects(Responses.from_arrays(values, original=original, factual=factual))
+    assert (equivalence_test(effects.mean, effects.product, margin=0.05).pvalue < 0.05).mean() > 0.5
+    assert (equivalence_test(effects.mean, effects.most, margin=0.05).pvalue < 0.05).mean() < 0.05
+    assert (effects.psi.high > 0.05).mean() > 0.95
+    assert ((effects.psi.low < 0.05) & (effects.psi.estimate < 0.05)).mean() > 0.9
+
+
 def test_what_would_have_been_found_is_told_at_the_originals_too() -> None:
     r, truth = drawn(0.5, 1.0, seed=12), flips(0.5, 12)
     shown = contrast_effects(r).drawn.estimate
@@ -216,7 +229,7 @@ def test_null_interventions_of_fewer_draws_tell_nothing_of_the_others() -> None:
     aged = Responses.from_arrays(
         r.values, levels=["40", "60"], original=r.original, number=True, own=own, factual=r.factual
     )
-    assert np.array_equal(psi_parts(aged, contrast=(0, 1)), of_draws(aged))
+    assert np.array_equal(psi_parts(aged, contrast=(0, 1))[0], of_draws(aged))
 
 
 def test_psi_of_parts_averages_to_that_of_the_whole() -> None:

@@ -242,7 +242,7 @@ def _contributions(audit: Finished, row: TestRow) -> tuple[Floats, npt.NDArray[n
     options: dict[str, Any] = {"outcome": test.outcome, "threshold": test.threshold}
     levels = [responses.levels.index(level) for level in row.contrast]
     pair = outcome_values(responses, **options)[:, levels][..., label]
-    parts = psi_parts(responses, **options, contrast=(levels[0], levels[1]), shared_seeds=audit.shared_seeds)
+    parts, _ = psi_parts(responses, **options, contrast=(levels[0], levels[1]), shared_seeds=audit.shared_seeds)
     shift = (pair[:, 1] - pair[:, 0]).mean(axis=1)
     order = np.argsort(responses.units.astype(str))
     return np.stack([parts[:, label], shift], axis=1)[order], responses.patients[order]

@@ -169,7 +169,7 @@ def patients_needed(
     _check_power(power)
     miss = (1 - power) / 2
     bound = psi_bound(margin, "decision" if decisions else "probability")
-    psi = _needed(effects.product, bound, alpha, float(stats.norm.isf(miss)), decisions)
+    psi = _needed(effects.most, bound, alpha, float(stats.norm.isf(miss)), decisions)
     mean = _needed(effects.mean.whole, margin, alpha, float(stats.norm.isf(miss / 2)), decisions)
     unseen = ceil(log(alpha) / log(1 - margin) * (1 - 1e-9))
     return np.maximum(np.maximum(psi, mean), unseen)

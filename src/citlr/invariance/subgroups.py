@@ -79,7 +79,7 @@ def _effects(
         if n_patients < 2:
             yield from _unsaid(responses, subgroup, contrast, len(rows))
             continue
-        own = options | {"parts": options["parts"][contrast][rows]}
+        own = options | {"parts": tuple(part[rows] for part in options["parts"][contrast])}
         effects = contrast_effects(responses.take(rows), contrast=contrast, **own)
         for k, label in enumerate(responses.labels):
             yield SubgroupRow(

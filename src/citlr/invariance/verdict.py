@@ -177,7 +177,7 @@ def assess(
             effects = widened(effects, error, alpha=alpha)
         share = None if carried is None else smallest_share(carried, [responses.levels[k] for k in contrast])
         weigh = partial(equivalence_test, effects.mean, margin=margin, outcome=outcome, alpha=alpha)
-        equivalence = weigh(effects.product, error=error, carried=1.0 if share is None else share)
+        equivalence = weigh(effects.most, error=error, carried=1.0 if share is None else share)
         drawn = weigh(effects.drawn, error=None if error is None else replace(error, psi=error.drawn_psi))
         smallest, _ = detectable(
             effects,

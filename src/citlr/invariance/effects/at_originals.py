@@ -18,7 +18,9 @@ nothing: a share in proportion to the noise. A change of one draw has all of it,
 
 .. math:: \psi = (\sqrt R f_R - f_1) / (\sqrt R - 1).
 
-It is exact where the level does nothing, and where it moves scores by more than that noise does.
+It is exact where the level does nothing, and where it moves scores by more than that noise does; in between it is too
+small. :math:`f_R` is not: the share of scores that a change carries over the threshold is convex in the change, to which
+noise adds (Jensen). So that is what upper limits, and with them "equivalent", rest on.
 
 The p-value is not touched: it is that of the decisions on the draws.
 """
@@ -56,13 +58,13 @@ class AtOriginals:
     mean: Floats
     known: NDArray[np.bool_]
 
-    def turned(self, contrast: tuple[int, int]) -> Floats:
-        """Give what every image adds to psi of two levels, (units, labels)."""
+    def turned(self, contrast: tuple[int, int]) -> tuple[Floats, Floats]:
+        """Give what every image adds to psi of two levels, and what it adds at most, (units, labels) each."""
         one, other = contrast
         root = np.sqrt(self.each.shape[2])
         by_one = np.abs(self.each[:, other] - self.each[:, one]).mean(axis=1)
         by_all = np.abs(self.mean[:, other] - self.mean[:, one])
-        return np.asarray((root * by_all - by_one) / (root - 1))
+        return np.asarray((root * by_all - by_one) / (root - 1)), by_all
 
 
 def at_originals(responses: Responses, *, threshold: float | Mapping[str, float]) -> AtOriginals:

@@ -20,7 +20,7 @@ ECA                share of factual decisions kept when the level is redrawn uni
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -33,6 +33,8 @@ from citlr.invariance.randomization.groups import product_statistic
 from citlr.invariance.responses import Responses
 
 Outcome = Literal["decision", "probability"]
+# What every image adds to psi, and what it adds at most, (units, labels) each.
+Parts = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,8 @@ class Effects:
     - `mean_effect`, `psi`, `rms_effect`, `flip_rate`: Two-sided 1 - alpha intervals.
     - `within_flip_rate`, `eca`, `eca_corrected`: Shares in [0, 1] (`eca_corrected` is unbiased and may fall a little
       outside).
-    - `mean`, `product`: What the intervals of the mean effect and of psi were made from.
+    - `mean`, `product`, `most`: What the intervals of the mean effect and of psi were made from; psi's upper limit is
+      no less than that of `most`, which is what equivalence is tested by.
     - `drawn_psi`, `drawn`: Psi and U as the draws show them, which the test looks at.
     """
 
@@ -58,6 +61,7 @@ class Effects:
     eca_corrected: Floats
     mean: SignedMean
     product: ClusteredMean
+    most: ClusteredMean
     drawn_psi: Interval
     drawn: ClusteredMean
 
@@ -78,8 +82,8 @@ def psi_parts(
     outcome: Outcome = "decision",
     threshold: float | Mapping[str, float] = 0.5,
     shared_seeds: bool = True,
-) -> Floats:
-    """Return what every image adds to psi, (units, labels): of decisions at the originals' scores where known.
+) -> Parts:
+    """Return what every image adds to psi, and at most: of decisions at the originals' scores where known.
 
     Noise that draws do not share would not cancel there, and of probabilities psi has no threshold to be blurred at.
 
@@ -88,9 +92,10 @@ def psi_parts(
     pair = outcome_values(responses, outcome=outcome, threshold=threshold)[:, list(contrast)]
     drawn = product_statistic(pair, shared_seeds=shared_seeds)
     if outcome != "decision" or not shared_seeds:
-        return drawn
+        return drawn, drawn
     settled = at_originals(responses, threshold=threshold)
-    return np.where(settled.known, settled.turned(contrast), drawn)
+    found, most = (np.where(settled.known, part, drawn) for part in settled.turned(contrast))
+    return found, most
 
 
 def contrast_effects(
@@ -101,11 +106,11 @@ def contrast_effects(
     outcome: Outcome = "decision",
     threshold: float | Mapping[str, float] = 0.5,
     shared_seeds: bool = True,
-    parts: Floats | None = None,
+    parts: Parts | None = None,
 ) -> Effects:
     """Estimate every effect of one contrast for all labels.
 
-    Shapes: `contrast` (int, int); `parts` (units, labels) are those of `psi_parts`, if they were taken of more images.
+    Shapes: `contrast` (int, int); `parts` are those of `psi_parts`, if they were taken of more images.
     """
     check_alpha(alpha)
     _check_contrast(contrast, len(responses.levels))
@@ -119,9 +124,10 @@ def contrast_effects(
     drawn = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
     if parts is None:
         parts = psi_parts(responses, contrast=contrast, **options)
-    product = clustered_mean(parts, clusters)
+    product, most = (clustered_mean(part, clusters) for part in parts)
     flips = clustered_mean(flip_shares(pair_decisions, shared_seeds=shared_seeds), clusters)
-    psi = skew_interval(product, alpha=alpha, decisions=discrete)
+    psi, above = (skew_interval(part, alpha=alpha, decisions=discrete) for part in (product, most))
+    psi = replace(psi, high=np.maximum(psi.high, above.high))
     eca, corrected = counterfactual_accuracy(decisions, responses.factual, shared_seeds=shared_seeds)
     return Effects(
         contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
@@ -135,6 +141,7 @@ def contrast_effects(
         eca_corrected=corrected,
         mean=mean,
         product=product,
+        most=most,
         drawn_psi=skew_interval(drawn, alpha=alpha, decisions=discrete),
         drawn=drawn,
     )

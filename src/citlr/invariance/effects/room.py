@@ -37,6 +37,6 @@ def room(
     asked = (rarer < margin) & (apart > 0) & ~np.isin(probabilities, (0, 1)).all(axis=(0, 1, 2))
     if asked.any():
         effects = contrast_effects(responses, contrast=contrast, alpha=alpha, outcome="probability")
-        same = equivalence_test(effects.mean, effects.product, margin=margin, outcome="probability", alpha=alpha)
+        same = equivalence_test(effects.mean, effects.most, margin=margin, outcome="probability", alpha=alpha)
         asked &= same.pvalue >= alpha
     return np.where(asked, rarer, 1.0)
