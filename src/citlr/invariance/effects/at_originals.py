@@ -19,8 +19,8 @@ nothing: a share in proportion to the noise. A change of one draw has all of it,
 .. math:: \psi = (\sqrt R f_R - f_1) / (\sqrt R - 1).
 
 It is exact where the level does nothing, and where it moves scores by more than that noise does; in between it is too
-small. :math:`f_R` is not: the share of scores that a change carries over the threshold is convex in the change, to which
-noise adds (Jensen). So that is what upper limits, and with them "equivalent", rest on.
+small. :math:`f_R` is not: the share of scores that a change carries over the threshold is convex in the change, so that
+noise adds to it (Jensen). That is what upper limits, and with them "equivalent", rest on.
 
 The p-value is not touched: it is that of the decisions on the draws.
 """
