@@ -52,6 +52,23 @@ def init(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     return citlr("init", "study.csv", "--images", "scans", *words, cwd=home)
 
 
+def test_a_function_of_a_file_is_found_from_the_folder_of_the_configuration(home: Path) -> None:
+    (home / "model.py").write_text("def make(): ...\n")
+    (home / "audits").mkdir()
+    done = init(home, *SEXES, "--model", "model.py:make", "--out", "audits/audit.yaml")
+    assert done.returncode == 0, done.stderr
+    (model,) = read_config(home / "audits" / "audit.yaml").models.values()
+    assert model.source == f"{home / 'model.py'}:make"
+
+
+def test_images_are_looked_at_where_paths_are_written_as_on_windows(home: Path) -> None:
+    table = pd.read_csv(home / "study.csv")
+    table.assign(file="scans\\" + table["file"]).to_csv(home / "study.csv", index=False)
+    done = citlr("init", "study.csv", "--images", ".", *SEXES, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "40 x 48 pixels; PNG, grey, 8 bits (40)" in (home / "audit.yaml").read_text()
+
+
 def test_the_proposal_is_read_and_leads_into_an_audit(home: Path) -> None:
     done = init(home, *SEXES)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "audit.yaml\n")

@@ -268,7 +268,12 @@ def test_what_is_no_table_is_refused(
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(lambda t: t, "leave --percent out"), (lambda t: t.assign(edema="25%"), "with and without a percent sign")],
+    [
+        (lambda t: t, "leave --percent out"),
+        (lambda t: t.assign(edema="25%"), "with and without a percent sign"),
+        (lambda t: t.assign(edema=100 * t["edema"]), "its largest answer for 'pneumonia' is"),
+        (lambda t: t.assign(threshold=0.7), "the threshold 0.7 for"),
+    ],
 )
 def test_fractions_are_not_taken_for_percentages(
     tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet, change: object, said: str

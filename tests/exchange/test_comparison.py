@@ -250,3 +250,25 @@ def test_a_contrast_in_the_other_order_is_the_same_and_what_has_no_partner_is_na
     assert (found.mean, found.psi, found.contrast) == (same.mean, same.psi, ("female", "male"))
     assert found.other_mean == mean
     assert "not compared: 'mass', female against male" in found.note
+
+
+def test_images_of_the_same_names_with_other_content_are_not_paired(values: dict[str, np.ndarray]) -> None:
+    first, other = audit("a", values["some"]), audit("b", values["more"])
+    mine = {f"i{row}": f"{row}" for row in range(COUNT)}
+    theirs = mine | {"i0": "another"}
+    first = replace(first, cohort="one", contents=lambda: mine)
+    # Another cohort in which the test images are the same, as where a training image was added.
+    assert compare([first, replace(other, cohort="two", contents=lambda: dict(mine))]).rows[0].paired
+    assert compare([first, replace(other, cohort="one", contents=None)]).rows[0].paired
+    for contents, says in ((lambda: theirs, "1 of 400 with other content"), (lambda: None, "cannot be looked at")):
+        row = compare([first, replace(other, cohort="two", contents=contents)]).rows[0]
+        assert not row.paired
+        assert says in row.note
+
+
+def test_counterfactuals_of_different_generators_are_said(values: dict[str, np.ndarray]) -> None:
+    first = replace(audit("a", values["some"]), redrawn="one")
+    assert "redrawn by" not in compare([first, replace(first, name="b")]).rows[0].note
+    row = compare([first, replace(first, name="b", redrawn="two")]).rows[0]
+    assert row.paired
+    assert "'a' and 'b' were redrawn by different generators, draws or seeds" in row.note

@@ -108,6 +108,12 @@ def test_a_uniform_shift_is_a_breach_of_the_margin_though_its_psi_is_small() -> 
     assert breaches(Policy(max_increase=0.05), shifted, baseline=result(row(psi=0.01))) == ["baseline"]
 
 
+@pytest.mark.parametrize("bounds", [(-0.01, math.nan), (math.nan, 0.01)])
+def test_a_bound_that_is_no_number_is_a_breach_on_either_side(bounds: tuple[float, float]) -> None:
+    unknown = replace(row(), mean_effect=Estimate(0.0, *bounds))
+    assert breaches(Policy(margin=0.5), unknown) == ["margin"]
+
+
 def test_the_margin_of_a_policy_says_that_it_asks_for_more_than_equivalent() -> None:
     wide = replace(row(high=0.021), margin=0.02)
     (found,) = check_policy({"m": replace(result(wide), alpha=0.1)}, Policy(margin=0.02)).breaches

@@ -187,6 +187,15 @@ WRONG: dict[str, tuple[Change, str]] = {
     "an original that says no level": (lambda t: t.assign(level=t["level"].where(t["draw"] >= 0)), "row 7"),
     "an original left out": (lambda t: t.drop(index=6), "original outputs (draw -1)"),
     "a draw left out": (lambda t: t.drop(index=8), "cells are missing"),
+    "an attribute left out": (
+        lambda t: t.assign(attribute=np.where(t["draw"] >= 0, "sex", None)),
+        "no attribute in row 7",
+    ),
+    "an attribute spelt otherwise": (
+        lambda t: t.assign(attribute=np.where(t["image_id"] == "007", "Sex", "sex")),
+        "the attributes 'sex' and 'Sex'",
+    ),
+    "decisions at another threshold": (lambda t: t.assign(threshold=0.7), "says the threshold 0.7"),
 }
 
 
@@ -247,6 +256,28 @@ def test_decisions_beside_probabilities_are_those_at_the_threshold(tmp_path: Pat
     assert (done.returncode, "--threshold" in done.stderr) == (2, True)
     done = citlr("assess", file, "--margin", ".05", "--threshold", ".8", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
+
+
+def test_fractions_of_one_label_are_not_taken_for_percentages(tmp_path: Path) -> None:
+    long = predictions(patients=40)[lambda t: t["label"] == "pneumonia"]
+    other = long.assign(label="effusion", probability=100 * long["probability"])
+    both = pd.concat([long.assign(label="edema"), other])
+    keys = ["image_id", "patient_id", "level", "draw"]
+    wide = both.set_index([*keys, "label"])["probability"].unstack("label").reset_index()  # noqa: PD010
+    for table, labels in ((both, []), (wide, ["effusion", "edema"])):
+        with pytest.raises(InputError, match="largest answer for 'edema' is 0"):
+            read_predictions(written(tmp_path, table), labels=labels, percent=True)
+
+
+def test_a_column_of_thresholds_that_are_those_of_the_call_is_taken(tmp_path: Path) -> None:
+    table = predictions(patients=40)
+    given: dict[str, float] = {label: 0.3 + k / 10 for k, label in enumerate(table["label"].unique())}
+    said = table.assign(threshold=table["label"].map(given)).assign(attribute="sex")
+    read_predictions(written(tmp_path, said), threshold=given)
+    percent = said.assign(probability=100 * said["probability"], threshold=100 * said["threshold"])
+    read_predictions(written(tmp_path, percent), threshold=given, percent=True)
+    with pytest.raises(InputError, match="say the operating point with --threshold, or leave"):
+        read_predictions(written(tmp_path, said))
 
 
 def test_bad_input_leaves_what_was_finished(tmp_path: Path) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from citlr.audit.prediction import read_responses, side_read
 from citlr.audit.results.result import AuditResult, read_result
+from citlr.audit.stages import COHORT, GENERATOR, images_fingerprint
 from citlr.config import TestConfig, parse_section
+from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import CitlrError, InputError, did_you_mean
 from citlr.invariance.responses import Responses
 from citlr.predictors.specs import InputSpec
+from citlr.run.files import digest_or_missing, fingerprint
 from citlr.run.folder import Run
 from citlr.values import File, check_value
+
+# The settings by which a generator's draws of an image are these and no others.
+_DRAWN = ("attribute", "levels", "draws", "guidance", "shared_seeds", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +31,9 @@ class Finished:
     - `responses`: What the result was computed from; None for an audit.json alone.
     - `test`: The settings of the test; None for an audit.json alone.
     - `shared_seeds`: Whether the levels of one draw share their noise.
+    - `cohort`: Fingerprint of the cohort and its images; empty where nobody noted it.
+    - `redrawn`: Fingerprint of the generator, its draws and their seed; empty as well.
+    - `contents`: Reads the digest of every test image; None where the files are no longer those of the audit.
     """
 
     name: str
@@ -31,6 +42,9 @@ class Finished:
     responses: Responses | None = None
     test: TestConfig | None = None
     shared_seeds: bool = True
+    cohort: str = ""
+    redrawn: str = ""
+    contents: Callable[[], Mapping[str, str] | None] | None = None
 
 
 def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:
@@ -74,7 +88,44 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     # What it was tested by, which the configuration of now need not be.
     settings = run.config.test.model_dump() | tested.inputs.get("test", {})
     test = parse_section(TestConfig, settings, f"The record of '{title}'")
-    return Finished(title, name, result, found, test, plan.shared_seeds)
+    read = run.record("cohort")
+    return Finished(
+        title,
+        name,
+        result,
+        found,
+        test,
+        plan.shared_seeds,
+        cohort="" if read is None else read.discovered,
+        redrawn=_redrawn(run),
+        contents=partial(_contents, run),
+    )
+
+
+def _contents(run: Run) -> dict[str, str] | None:
+    """Digest the files of the test images, if all of the cohort is still what was audited."""
+    read = run.record("cohort")
+    try:
+        # An image that was replaced since says nothing of the one that was audited.
+        if read is None or images_fingerprint(run.root) != read.discovered:
+            return None
+        cohort = Cohort.from_parquet(run.path(COHORT)).part("test")
+    except CitlrError:
+        return None
+    pairs = zip(cohort.frame["image_id"].astype(str), cohort.frame["path"], strict=True)
+    digests = {image: digest_or_missing(cohort.root / path) for image, path in pairs}
+    return None if "missing" in digests.values() else digests
+
+
+def _redrawn(run: Run) -> str:
+    """Fingerprint what redraws: the trained generator's files, and which draws of it were taken with which seed."""
+    fit, drawn = run.record("fit"), run.record("generate")
+    if fit is None or drawn is None:
+        return ""
+    # Losses hold times; the cohort is compared by itself.
+    files = {name: digest for name, digest in fit.files.items() if not name.startswith(f"{GENERATOR}/training/")}
+    asked = drawn.inputs.get("generate", {})
+    return fingerprint([files, {name: asked.get(name) for name in _DRAWN}])
 
 
 def side_answered(run: Run, name: str) -> int:

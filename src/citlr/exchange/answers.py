@@ -10,7 +10,7 @@ import pandas as pd
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError, StateError
 from citlr.exchange.closed import KEY_COLUMNS
-from citlr.exchange.numbers import VALUES, read_numbers, require_decided, short
+from citlr.exchange.numbers import VALUES, read_numbers, require_decided, require_same_cut, short
 from citlr.invariance.operating_point import thresholds
 from citlr.invariance.tables import COLUMNS
 
@@ -31,8 +31,9 @@ def ingest(
         raise StateError("Nothing was exported from this run: run `citlr export` first.")
     key = pd.read_parquet(key_folder / "key.parquet")
     table = _read_answers(Path(file))
+    cuts = dict(zip(labels, thresholds(threshold, labels), strict=True))
+    require_same_cut(table, cuts, str(file), setting="`test.threshold`", percent=percent)
     if "id" in table and "label" in table:
-        cuts = dict(zip(labels, thresholds(threshold, labels), strict=True))
         require_decided(
             table, lambda row: _of(table, row), str(file), cuts=cuts, setting="`test.threshold`", percent=percent
         )

@@ -150,6 +150,7 @@ def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) ->
     alphas = first.result.alpha, other.result.alpha
     settings = differing(first.result, other.result, one, two)
     note = why or f"'{other.name}' and '{first.name}' have the same images: paired, clustered by patient."
+    note += _redrawn_apart(first, other)
     if one.outcome != two.outcome:
         psi = mean = Estimate(math.nan, math.nan, math.nan)
         note = f"No difference: '{first.name}' is about each {one.outcome} and '{other.name}' about each {two.outcome}."
@@ -201,7 +202,8 @@ def _unpaired_because(first: Finished, other: Finished) -> str:
     mine = dict(zip(map(str, first.responses.units), map(str, first.responses.patients), strict=True))
     yours = dict(zip(map(str, other.responses.units), map(str, other.responses.patients), strict=True))
     if mine == yours:
-        return ""
+        unlike = _other_content(first, other)
+        return unlike and f"{pair} {unlike}, {how}."
     both = len(mine.keys() & yours.keys())
     overlap = f"share {both} of {len(mine)} and {len(yours)} images" if both else "have other images"
     care = " although they are not quite independent" if both and how.startswith("so") else ""
@@ -218,6 +220,27 @@ def _at_originals(audit: Finished, row: TestRow) -> bool | None:
     if bool((outputs == outputs[:, :, :1]).all()):
         return True
     return audit.shared_seeds and bool(at_originals(responses, threshold=test.threshold).known[label])
+
+
+def _other_content(first: Finished, other: Finished) -> str:
+    """Say what is amiss with images of the same names and patients; empty where they are the same images."""
+    if not first.cohort or first.cohort == other.cohort:
+        return ""
+    mine, yours = (audit.contents() if audit.contents else None for audit in (first, other))
+    if mine is None or yours is None:
+        return "have images of the same names, which cannot be looked at any more as they were audited"
+    changed = sum(mine[name] != yours.get(name) for name in mine)
+    return f"have images of the same names, {changed} of {len(mine)} with other content" if changed else ""
+
+
+def _redrawn_apart(first: Finished, other: Finished) -> str:
+    """Say where two runs drew counterfactuals of their own: a difference is then not the models' alone."""
+    if not (first.redrawn and other.redrawn) or first.redrawn == other.redrawn:
+        return ""
+    return (
+        f" '{first.name}' and '{other.name}' were redrawn by different generators, draws or seeds: the difference holds"
+        " that too."
+    )
 
 
 def _image_by_image(first: Finished, other: Finished, row: TestRow, alpha: float) -> tuple[Estimate, Estimate]:

@@ -17,11 +17,17 @@ VALUES = ("probability", "decision")
 
 
 def read_numbers(
-    columns: Mapping[str, pd.Series], of: Callable[[int], str], file: str, *, percent: bool = False
+    columns: Mapping[str, pd.Series],
+    of: Callable[[int], str],
+    file: str,
+    *,
+    percent: bool = False,
+    labels: pd.Series | None = None,
 ) -> dict[str, Floats]:
     """Read the cells of every label, text of shape (n,); `of` says which cell a row of them is, for an error.
 
-    Fractions and percentages are told apart over the whole file.
+    Percentages are noticed over the whole file, fractions among them label by label: of long tables by `labels`, the
+    label of each row.
     """
     read = {label: _cells(text, of, label, file) for label, text in columns.items()}
     signs = {label: text.fillna("").str.endswith("%") for label, text in columns.items()}
@@ -36,13 +42,46 @@ def read_numbers(
         )
     if percent and signed and not all(sign.all() for sign in signs.values()):
         raise InputError(f"'{file}' has answers with and without a percent sign: write all of them alike.")
-    if percent and not signed and 0 < largest <= 1:
-        raise InputError(
-            f"'{file}' is said to hold percentages and its largest answer is {largest:g}, as of probabilities in "
-            "[0, 1]: leave --percent out, or check what was sent."
-        )
+    if percent and not signed:
+        _require_percentages(read, labels, file)
     scale = 100.0 if percent else 1.0
     return {label: _inside(numbers / scale, columns[label], of, label, file) for label, numbers in read.items()}
+
+
+def _require_percentages(read: Mapping[str, Floats], labels: pd.Series | None, file: str) -> None:
+    """Refuse a label whose numbers are fractions: a hundredth of them would be taken for probabilities."""
+    largest = {label: float(numbers.max()) for label, numbers in read.items()}
+    if labels is not None:
+        numbers = pd.Series(next(iter(read.values())), index=labels.index)
+        largest = {str(label): float(one) for label, one in numbers.groupby(labels).max().items()}
+    small = {label: one for label, one in largest.items() if 0 < one <= 1}
+    if not small:
+        return
+    label = next(iter(small))
+    whose = f" for '{label}'" if len(largest) > 1 else ""
+    raise InputError(
+        f"'{file}' is said to hold percentages and its largest answer{whose} is {small[label]:g}, as of probabilities "
+        "in [0, 1]: leave --percent out, and send every label's answers as probabilities."
+    )
+
+
+def require_same_cut(table: pd.DataFrame, cuts: Mapping[str, float], file: str, *, setting: str, percent: bool) -> None:
+    """Refuse a column `threshold` that says other operating points than those that decisions are made at.
+
+    `cuts` are those of the labels that are asked for; a blank cell says nothing, and `setting` is where they are said.
+    """
+    if "threshold" not in table or "threshold" in cuts:
+        return
+    said = pd.to_numeric(table["threshold"].replace("", None), errors="coerce").astype(float)
+    own = table.get("label")
+    for label, cut in cuts.items():
+        mine = said[(own == label) if own is not None and (own == label).any() else said.notna()].dropna()
+        wrong = mine[~(np.isclose(mine, cut) | (percent & np.isclose(mine, 100 * cut)))]
+        if len(wrong):
+            raise InputError(
+                f"'{file}' says the threshold {wrong.iloc[0]:g} for '{label}', and decisions would be made at {cut:g}: "
+                f"say the operating point with {setting}, or leave the column 'threshold' out."
+            )
 
 
 def require_decided(
@@ -61,16 +100,17 @@ def require_decided(
     """
     if not all(name in table for name in VALUES):
         return
-    numbers = read_numbers({"probability": table["probability"]}, of, file, percent=percent)["probability"]
+    numbers = read_numbers({"probability": table["probability"]}, of, file, percent=percent, labels=table["label"])
     cut = np.asarray(table["label"].map(cuts), dtype=np.float64)
     said = table["decision"].fillna("").ne("").to_numpy()
     decided = pd.to_numeric(table["decision"], errors="coerce").to_numpy(float)
-    wrong = np.flatnonzero(said & ~np.isnan(cut) & (decided != reaches(numbers, cut)))
+    probability = numbers["probability"]
+    wrong = np.flatnonzero(said & ~np.isnan(cut) & (decided != reaches(probability, cut)))
     if len(wrong):
         row = int(wrong[0])
         raise InputError(
             f"'{file}' has the decision '{short(table['decision'].iloc[row])}' beside the probability "
-            f"{numbers[row]:g}{of(row)}, and the threshold of '{table['label'].iloc[row]}' is {cut[row]:g} "
+            f"{probability[row]:g}{of(row)}, and the threshold of '{table['label'].iloc[row]}' is {cut[row]:g} "
             f"({len(wrong)} such rows): say the decisions' operating point with {setting}, or leave out the column "
             "that is not to be audited."
         )

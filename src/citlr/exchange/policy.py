@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from citlr.audit.results.result import AuditResult, TestRow, Verdict
@@ -138,9 +139,9 @@ def _of_row(name: str, row: TestRow, policy: Policy, alpha: float) -> list[Rule]
     rules = [Rule("verdict", None, None, allowed, f"{subject} is '{row.verdict}'", name, subject)]
     margin = policy.margin.get(row.label) if isinstance(policy.margin, dict) else policy.margin
     if margin is not None:
-        shift = max(-row.mean_effect.low, row.mean_effect.high)
+        # `np.maximum` and the comparison are such that a bound that is not a number fails; `max` would drop it.
+        shift = float(np.maximum(-row.mean_effect.low, row.mean_effect.high))
         size, what = _size(row.psi.high, row)
-        # Written so that a bound that is not a number fails.
         within = size < margin and shift < margin
         text = (
             f"{subject}: by the two-sided {100 * (1 - alpha):g} % intervals {what} may be up to {size:.4f} and the "
@@ -148,7 +149,7 @@ def _of_row(name: str, row: TestRow, policy: Policy, alpha: float) -> list[Rule]
         )
         if not within and row.verdict == "equivalent" and row.margin <= margin:
             text += f" ('equivalent' within {row.margin:g} is by one-sided tests at {alpha:g}, which ask for less)"
-        rules.append(Rule("margin", max(size, shift), margin, within, text, name, subject))
+        rules.append(Rule("margin", float(np.maximum(size, shift)), margin, within, text, name, subject))
     return rules
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from citlr.data.tables.columns import read_table, table_columns
-from citlr.data.tables.redrawn import number_draws, require_every_level, require_once, row_of
+from citlr.data.tables.redrawn import number_draws, require_attribute, require_every_level, require_once, row_of
 from citlr.doses import RECORDED, as_numbers, nearest
 from citlr.errors import InputError, did_you_mean
-from citlr.exchange.numbers import VALUES, read_numbers, require_decided, short
+from citlr.exchange.numbers import VALUES, read_numbers, require_decided, require_same_cut, short
 from citlr.invariance.operating_point import thresholds
 from citlr.invariance.responses import Responses
 from citlr.invariance.tables import COLUMNS, ORIGINAL_DRAW
@@ -150,7 +150,8 @@ def _of_attribute(table: pd.DataFrame, attribute: str, source: str) -> pd.DataFr
     """Keep the rows of one attribute; a table without such a column holds one, whatever it is called."""
     if "attribute" not in table:
         return table.assign(attribute=attribute or "attribute")
-    present = [str(name) for name in table["attribute"].dropna().unique()]
+    require_attribute(table, source)
+    present = [str(name) for name in table["attribute"].unique()]
     chosen = attribute or (present[0] if len(present) == 1 else "")
     if chosen not in present:
         asked = f"there is no '{attribute}' among them" if attribute else "say which one with --attribute"
@@ -207,7 +208,8 @@ def _long(
         cuts = dict(zip(labels or present, thresholds(threshold, labels or present), strict=True))
         require_decided(table, of, source, cuts=cuts, setting="--threshold", percent=percent)
         value = next(name for name in VALUES if name in table)
-        numbers = read_numbers({value: table[value]}, of, source, percent=percent)[value]
+        require_same_cut(table, cuts, source, setting="--threshold", percent=percent)
+        numbers = read_numbers({value: table[value]}, of, source, percent=percent, labels=table["label"])[value]
         undecided = np.flatnonzero(~np.isin(numbers, (0, 1)))
         if value == "decision" and len(undecided):
             raise InputError(
@@ -223,6 +225,8 @@ def _long(
             f"name the columns of predictions with --label, one for each label.{near}"
         )
     require_once(table, [], source)
+    cuts = dict(zip(labels, thresholds(threshold, labels), strict=True))
+    require_same_cut(table, cuts, source, setting="--threshold", percent=percent)
     read = read_numbers({label: table[label] for label in labels}, of, source, percent=percent)
     ids = table[[name for name in COLUMNS if name not in ("label", "probability")]]
     parts = [ids.assign(label=label, probability=numbers) for label, numbers in read.items()]

@@ -90,8 +90,8 @@ def look_at(paths: Sequence[str], images: Path) -> Look:
     kinds: Counter[str] = Counter()
     sides: Counter[tuple[int, int]] = Counter()
     coloured = 0
-    for path in _some(paths, _IMAGES):
-        ends = ("", *SUFFIXES)
+    for named in _some(paths, _IMAGES):
+        path, ends = named.replace("\\", "/"), ("", *SUFFIXES)
         file = next((images / (path + end) for end in ends if kind_of_path(images / (path + end)) == "a file"), None)
         if file is None:
             kinds["not there"] += 1

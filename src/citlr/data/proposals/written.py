@@ -190,7 +190,7 @@ def _model(page: _Page, proposal: Proposal, out: Path, model: str) -> None:
         page.comment("The side of the images that the owner's model reads, if it is not that of the generator:")
         page.comment("input: {size: 224}")
         return
-    page.entry("source", _place(Path(model), out) if Path(model).exists() else model)
+    page.entry("source", _source(model, out))
     page.entry("labels", labels, "The names of its outputs, in their order (docs/models.md).")
     if model.partition(":")[0] in ("torchvision", "timm") or ".py:" in model:
         page.comment("The file of its weights, unless its function loads them; an untrained network is refused:")
@@ -218,6 +218,14 @@ def _others(page: _Page, others: Sequence[Column]) -> None:
         names = [one.name for one in others if one.kind == kind]
         if names:
             page.comment(f"{title}: {', '.join(names)}.")
+
+
+def _source(model: str, out: Path) -> str:
+    """Write a model as the configuration reads it: its file from the configuration's folder, or an import path."""
+    if Path(model).exists():
+        return _place(Path(model), out)
+    file, colon, name = model.rpartition(":")
+    return f"{_place(Path(file), out)}:{name}" if colon and Path(file).is_file() else model
 
 
 def _place(path: Path, out: Path) -> str:

@@ -53,6 +53,23 @@ def number_draws(table: pd.DataFrame, source: str) -> pd.DataFrame:
     return table.assign(draw=draw.astype(int))
 
 
+def require_attribute(table: pd.DataFrame, source: str) -> None:
+    """Ask every row for its attribute, spelt one way: rows of another one are left aside."""
+    blank = table.index[table["attribute"].isna()]
+    if len(blank):
+        raise InputError(
+            f"'{source}' has no attribute in {row_of(blank[0])} ({len(blank)} rows): write in every row, originals "
+            "too, which attribute it is of, or leave the column out."
+        )
+    alike: dict[str, str] = {}
+    for name in map(str, table["attribute"].unique()):
+        first = alike.setdefault(name.casefold(), name)
+        if first != name:
+            raise InputError(
+                f"'{source}' has the attributes '{short(first)}' and '{short(name)}': write one attribute one way."
+            )
+
+
 def require_once(table: pd.DataFrame, besides: list[str], source: str) -> None:
     """Refuse two rows for one image, level and draw (and for what `besides` names)."""
     key = ["image_id", "level", "draw", *besides]
