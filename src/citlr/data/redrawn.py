@@ -101,7 +101,35 @@ def _with_files(drawn: pd.DataFrame, table: Path, size: int, cohort: Cohort) -> 
         if mode.startswith("I"):
             deep[str(image)] = root / path
     _require_depth(deep, cohort, source)
-    return drawn.assign(file=[str(root / path) for path in paths], sha256=digests).drop(columns="path")
+    placed = drawn.assign(file=[str(root / path) for path in paths], sha256=digests).drop(columns="path")
+    _require_own_pictures(placed, source)
+    return placed
+
+
+def _require_own_pictures(placed: pd.DataFrame, source: str) -> None:
+    """Refuse a picture that stands for two images, or twice among draws that differ: one was copied over another.
+
+    Draws of an image and level that are all alike are those of a generator without chance, or of an image left alone.
+    """
+    owners = placed.groupby("sha256")["image_id"].nunique()
+    shared = placed[placed["sha256"].isin(owners.index[owners > 1])]
+    if len(shared):
+        first = shared.iloc[0]
+        other = shared[(shared["sha256"] == first["sha256"]) & (shared["image_id"] != first["image_id"])].iloc[0]
+        raise InputError(
+            f"'{source}' has one and the same picture for the images '{short(first['image_id'])}' and "
+            f"'{short(other['image_id'])}' ({len(shared)} rows have a picture of another image): give every image its "
+            "own."
+        )
+    cells = placed.groupby(["image_id", "level"])["sha256"].agg(["size", "nunique"])
+    copied = cells[(cells["nunique"] > 1) & (cells["nunique"] < cells["size"])]
+    if len(copied):
+        image, level = copied.index[0]
+        raise InputError(
+            f"'{source}' has one and the same picture for several, and not all, draws of the image '{short(image)}' "
+            f"under '{short(level)}' ({len(copied)} of {len(cells)} cells): a copied draw counts one twice, so draw "
+            "them again."
+        )
 
 
 def _require_square(file: Path, size: int, channels: int, where: str) -> str:
