@@ -13,7 +13,7 @@ import pytest
 
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
+from citlr.audit.prediction import COARSE, ORIGINAL, check_on_cohort, predict_sets
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import Asked, predict_stage
@@ -302,3 +302,16 @@ def test_a_gallery_of_a_number_is_not_of_the_youngest(count: int) -> None:
     assert in_turn == "those recorded nearest to every level"
     levels = replace(plan, factual=("30", "70") * 30, levels=("30", "70"))
     assert sorted(levels.factual[row] for row in _rows_for_show(levels, 4, number=False)[0]) == ["30", "30", "70", "70"]
+
+
+@pytest.mark.parametrize("size", [None, 24, (24, 24), (24, 32)])
+def test_a_model_that_reads_no_squares_is_told_what_it_sees(cohort: Cohort, size: int | tuple[int, int] | None) -> None:
+    model = Model(None)
+    model.input = InputSpec() if size is None else InputSpec(size=size)
+    told = [note for note in check_on_cohort(model, cohort, size=16) if "out of shape" in note]
+    if size != (24, 32) or cohort.fit == "stretch":
+        assert told == []
+    else:
+        (note,) = told
+        assert note.startswith("The model reads images 24 high and 32 wide")
+        assert f"cohort.fit: {cohort.fit})" in note
