@@ -326,3 +326,24 @@ def test_null_interventions_that_are_the_originals_are_told(brought: Path, cohor
     assert null_remarks(ROUNDED, drawn.generator) == (AS_THEY_CAME,)
     assert null_remarks(0.008, drawn.generator) == null_remarks(None, drawn.generator) == ()
     assert null_remarks(0.0, EditGenerator(size=SIDE)) == ()
+
+
+def test_originals_in_the_place_of_null_interventions_are_refused(brought: Path, cohort: Cohort) -> None:
+    """A model that reads the blur of redrawing would be found to depend on the attribute."""
+    table = pd.read_csv(brought / "counterfactuals.csv")
+    recorded = cohort.frame.set_index("image_id")
+    own = table["level"] == table["image_id"].map(recorded["sex"])
+    file = brought / "changed.csv"
+    for all_alike, refused in ((own, True), (own & (table.index > 40), False), (own | True, False)):
+        for row in table.index[all_alike]:
+            place = f"redrawn/plain{row}.png"
+            image, level = table.loc[row, ["image_id", "level"]]
+            source = cohort.root / recorded["path"][image] if level == recorded["sex"][image] else None
+            shutil.copy(source or brought / table["path"][row - row % 2], brought / place)
+        paths = [f"redrawn/plain{row}.png" if all_alike[row] else table["path"][row] for row in table.index]
+        table.assign(path=paths).to_csv(file, index=False)
+        if refused:
+            with pytest.raises(InputError, match="draws that are all alike of every image under its own level"):
+                read_redrawn(file, cohort, attribute="sex", size=SIDE)
+        else:
+            assert len(read_redrawn(file, cohort, attribute="sex", size=SIDE)) == 4 * TESTED

@@ -59,6 +59,7 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
     require_every_level(drawn, known, source)
     _require_draws(drawn, source)
     placed = _with_files(drawn, table, size, cohort)
+    _require_own_noise(placed, known, source)
     return placed.sort_values(["image_id", "level", "draw"], ignore_index=True)
 
 
@@ -132,6 +133,22 @@ def _require_own_pictures(placed: pd.DataFrame, source: str) -> None:
         )
 
 
+def _require_own_noise(placed: pd.DataFrame, known: pd.Series, source: str) -> None:
+    """Refuse images whose draws differ under other levels and under their own never: those are no null interventions.
+
+    What draws share under one side only passes for an effect of the attribute, in a model that reads noise or a blur.
+    """
+    pictures = placed.groupby(["image_id", "level"])["sha256"].agg(["nunique"]).reset_index()
+    own = pictures["level"] == pictures["image_id"].map(known)
+    alike = pictures["nunique"].eq(1)
+    if alike[own].all() and alike[~own].mean() < MOSTLY_ALIKE:
+        raise InputError(
+            f"'{source}' has draws that are all alike of every image under its own level, and draws that differ under "
+            "the others: redraw under the own level as under the others (null intervention), for the original in its "
+            "place is no substitute."
+        )
+
+
 def _require_square(file: Path, size: int, channels: int, where: str) -> str:
     """Refuse what is no image, no square, or of another size than the one that is audited; give Pillow's mode."""
     if not file.is_file():
@@ -180,3 +197,5 @@ def _depth(files: Sequence[Path]) -> int:
 LOOKED_AT = 64
 # Sides that a generator may have; larger images are read at this one, and the rest is the original's.
 LARGEST = 256
+# Share of images and other levels without any noise of draws, from which on a generator is taken to have none.
+MOSTLY_ALIKE = 0.5
