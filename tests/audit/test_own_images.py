@@ -17,6 +17,7 @@ from as_user import citlr
 from pages import ROOT, commands, python
 from PIL import Image
 
+from citlr.audit.measures.faithfulness import AS_THEY_CAME, ROUNDED, null_remarks
 from citlr.audit.on_disk import read_counterfactuals
 from citlr.audit.results.result import read_result
 from citlr.data.cohort import Cohort
@@ -26,6 +27,7 @@ from citlr.data.reading import read_cohort
 from citlr.data.redrawn import read_redrawn
 from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
+from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.request import Request
 from citlr.predictors.export import export_program, make_card
@@ -280,3 +282,68 @@ def test_a_configuration_that_cannot_be_is_one_sentence(
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert said in done.stderr
+
+
+def copied(table: pd.DataFrame, root: Path, source: int, target: int) -> pd.DataFrame:
+    """The table, with the picture of one row in the place of another's."""
+    place = root / "redrawn" / "copy.png"
+    shutil.copy(root / table["path"][source], place)
+    return at(target, path="redrawn/copy.png")(table)
+
+
+def test_a_picture_that_was_copied_is_named(brought: Path, cohort: Cohort) -> None:
+    """A third draw for all; of one image it is a copy of the second; and then a picture of the image before."""
+    table = pd.read_csv(brought / "counterfactuals.csv")
+    third = table[table["draw"] == 1].assign(draw=2)
+    paths = [path.replace("_1.png", "_2.png") for path in third["path"]]
+    for path, other in zip(third["path"], paths, strict=True):
+        pixels = np.asarray(Image.open(brought / path))
+        Image.fromarray(np.clip(pixels.astype(int) + 1, 0, 255).astype(np.uint8)).save(brought / other)
+    three = pd.concat([table, third.assign(path=paths)], ignore_index=True)
+    file = brought / "changed.csv"
+    three.to_csv(file, index=False)
+    assert len(read_redrawn(file, cohort, attribute="sex", size=SIDE)) == 6 * TESTED
+    first = three.index[three["draw"] == 2][0]
+    for source, said in ((1, "for several, and not all, draws of the image"), (2, "(2 rows have a picture of another")):
+        copied(three, brought, source, first).to_csv(file, index=False)
+        with pytest.raises(InputError, match=re.escape(said)):
+            read_redrawn(file, cohort, attribute="sex", size=SIDE)
+
+
+def test_draws_that_are_all_alike_are_those_of_a_generator_without_chance(brought: Path, cohort: Cohort) -> None:
+    table = pd.read_csv(brought / "counterfactuals.csv")
+    for row in table.index[table["draw"] == 1][:20]:
+        shutil.copy(brought / table["path"][row - 1], brought / "redrawn" / f"same{row}.png")
+        table.loc[row, "path"] = f"redrawn/same{row}.png"
+    table.to_csv(brought / "changed.csv", index=False)
+    index = read_redrawn(brought / "changed.csv", cohort, attribute="sex", size=SIDE)
+    assert index.groupby(["image_id", "level"])["sha256"].nunique().eq(1).sum() == 20
+
+
+def test_null_interventions_that_are_the_originals_are_told(brought: Path, cohort: Cohort) -> None:
+    drawn = read_counterfactuals(brought / "counterfactuals.csv", cohort, attribute="sex", size=SIDE)
+    assert null_remarks(0.0, drawn.generator) == (AS_THEY_CAME,)
+    assert null_remarks(ROUNDED, drawn.generator) == (AS_THEY_CAME,)
+    assert null_remarks(0.008, drawn.generator) == null_remarks(None, drawn.generator) == ()
+    assert null_remarks(0.0, EditGenerator(size=SIDE)) == ()
+
+
+def test_originals_in_the_place_of_null_interventions_are_refused(brought: Path, cohort: Cohort) -> None:
+    """A model that reads the blur of redrawing would be found to depend on the attribute."""
+    table = pd.read_csv(brought / "counterfactuals.csv")
+    recorded = cohort.frame.set_index("image_id")
+    own = table["level"] == table["image_id"].map(recorded["sex"])
+    file = brought / "changed.csv"
+    for all_alike, refused in ((own, True), (own & (table.index > 40), False), (own | True, False)):
+        for row in table.index[all_alike]:
+            place = f"redrawn/plain{row}.png"
+            image, level = table.loc[row, ["image_id", "level"]]
+            source = cohort.root / recorded["path"][image] if level == recorded["sex"][image] else None
+            shutil.copy(source or brought / table["path"][row - row % 2], brought / place)
+        paths = [f"redrawn/plain{row}.png" if all_alike[row] else table["path"][row] for row in table.index]
+        table.assign(path=paths).to_csv(file, index=False)
+        if refused:
+            with pytest.raises(InputError, match="draws that are all alike of every image under its own level"):
+                read_redrawn(file, cohort, attribute="sex", size=SIDE)
+        else:
+            assert len(read_redrawn(file, cohort, attribute="sex", size=SIDE)) == 4 * TESTED

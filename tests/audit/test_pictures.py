@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,23 @@ import pytest
 
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.prediction import COARSE, ORIGINAL, predict_sets
+from citlr.audit.prediction import COARSE, ORIGINAL, check_on_cohort, predict_sets
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import Asked, predict_stage
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.counterfactuals import CounterfactualSet
+from citlr.data.counterfactuals import CounterfactualSet, Plan
 from citlr.data.edits import Edit
 from citlr.data.images import encode_png, read_image
+from citlr.doses import nearest
 from citlr.errors import StateError
 from citlr.exchange.closed import export_blind
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.generators.request import Request
 from citlr.invariance.responses import Responses
 from citlr.predictors.specs import InputSpec
-from citlr.report.publish import choose_galleries
+from citlr.report.publish import _rows_for_show, choose_galleries
 from citlr.run.engines import Engine
 from citlr.run.stage import Stage
 
@@ -286,3 +288,30 @@ def test_every_page_says_at_what_size_its_own_model_reads(cohort: Cohort) -> Non
                 assert "The model reads 40 pixels a side; pictures are reduced to 32" in found.note
     assert [one.strips[0].original.shape[0] for one in edits.values()] == [8, 16, 24, 32]
     assert [one.strips[0].original.shape[0] for one in pictures.values()] == [16, 16, 24, 32]
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_a_gallery_of_a_number_is_not_of_the_youngest(count: int) -> None:
+    """Ages that nearly nobody shares: in turn are those recorded nearest to each age that all are redrawn at."""
+    names = tuple(f"i{number}" for number in range(60))
+    ages = tuple(str(20.0 + number) for number in range(60))
+    plan = Plan("age", ("30", "50", "70"), 2, names, names, ages, shard=8, size=16, shared_seeds=True, key="k")
+    rows, in_turn = _rows_for_show(plan, count, number=True)
+    near = [plan.levels[place] for place in nearest([float(ages[row]) for row in rows], plan.levels)]
+    assert sorted(near) == sorted([*plan.levels] * (count // 3))
+    assert in_turn == "those recorded nearest to every level"
+    levels = replace(plan, factual=("30", "70") * 30, levels=("30", "70"))
+    assert sorted(levels.factual[row] for row in _rows_for_show(levels, 4, number=False)[0]) == ["30", "30", "70", "70"]
+
+
+@pytest.mark.parametrize("size", [None, 24, (24, 24), (24, 32)])
+def test_a_model_that_reads_no_squares_is_told_what_it_sees(cohort: Cohort, size: int | tuple[int, int] | None) -> None:
+    model = Model(None)
+    model.input = InputSpec() if size is None else InputSpec(size=size)
+    told = [note for note in check_on_cohort(model, cohort, size=16) if "out of shape" in note]
+    if size != (24, 32) or cohort.fit == "stretch":
+        assert told == []
+    else:
+        (note,) = told
+        assert note.startswith("The model reads images 24 high and 32 wide")
+        assert f"cohort.fit: {cohort.fit})" in note

@@ -194,3 +194,27 @@ def test_a_prepared_cohort_is_audited_by_its_ages(tmp_path: Path) -> None:
     assert len(cohort) == len(whole)
     with pytest.raises(InputError, match="'age' = 99"):
         audited_cohort(asked.model_copy(update={"levels": ("30", "99")}), narrator=QUIET)
+
+
+@pytest.mark.parametrize("column", ["alter_monate", "AlterTage", "edad_meses", "age_mois"])
+def test_a_unit_is_known_in_the_languages_in_which_an_age_is(column: str) -> None:
+    with pytest.raises(InputError, match=f"the name of the column '{column}' says '.*', and ages are read in years"):
+        read([age % 100 for age in years()], column=column)
+
+
+@pytest.mark.parametrize("usual", [range(11), [0.0] * 7 + [1.0, 2.0, 5.0]])
+@pytest.mark.parametrize("code", [None, 999.0, -99.0])
+def test_values_far_from_all_others_are_told(usual: Sequence[float], code: float | None) -> None:
+    """A dose from 0 to 10, whatever of it is common; in seven images it is a code of somebody's."""
+    doses = [float(value) + 0.01 * place for place in range(9) for value in usual]
+    doses = [*doses, *[code] * 7] if code else doses
+    table = study(doses, "dose")
+    usual_keys: dict[str, Any] = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    cohort = read_cohort(table, attribute="dose", levels={"dose": ["0", "2", "5"]}, **usual_keys)
+    told = [step.reason for step in cohort.flow if "far from all others" in step.reason]
+    assert told == ([] if code is None else [told[0]])
+    assert code is None or f"7 images have values far from all others ({code:g}: 7)" in told[0]
+
+
+def test_ages_have_no_values_far_from_all_others() -> None:
+    assert not any("far from" in step.reason for step in read([*years(), 1, 2, 99, 102]).flow)

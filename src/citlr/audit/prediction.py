@@ -16,6 +16,7 @@ from citlr.audit.redrawing.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
+from citlr.data.images import Fit
 from citlr.data.steps import to_numbers
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
@@ -188,7 +189,21 @@ def check_on_cohort(predictor: Predictor, cohort: Cohort, *, size: int) -> tuple
     """Run one batch of the cohort's images through the model before anything long starts."""
     audited_labels(predictor, cohort)
     rows = np.arange(min(4, len(cohort)))
-    return check_predictor(predictor, cohort.pixels(rows, size=side_read(predictor.input, size))).notes
+    found = check_predictor(predictor, cohort.pixels(rows, size=side_read(predictor.input, size))).notes
+    return (*found, *_out_of_shape(predictor.input, cohort.fit))
+
+
+def _out_of_shape(spec: InputSpec, fit: Fit) -> tuple[str, ...]:
+    """Say that images which are no squares come out of shape to a model that reads no squares either."""
+    if len({*spec.shape}) < 2 or fit == "stretch":
+        return ()
+    height, width = spec.shape
+    how = "with black bars" if fit == "pad" else "by their centre"
+    return (
+        f"The model reads images {height} high and {width} wide, and those that are no squares are made square before "
+        f"({how}, cohort.fit: {fit}), so that it sees them out of shape: say cohort.fit: stretch if it was trained on "
+        "images stretched to its size.",
+    )
 
 
 def side_read(spec: InputSpec, size: int) -> int:

@@ -59,6 +59,7 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
     require_every_level(drawn, known, source)
     _require_draws(drawn, source)
     placed = _with_files(drawn, table, size, cohort)
+    _require_own_noise(placed, known, source)
     return placed.sort_values(["image_id", "level", "draw"], ignore_index=True)
 
 
@@ -101,7 +102,51 @@ def _with_files(drawn: pd.DataFrame, table: Path, size: int, cohort: Cohort) -> 
         if mode.startswith("I"):
             deep[str(image)] = root / path
     _require_depth(deep, cohort, source)
-    return drawn.assign(file=[str(root / path) for path in paths], sha256=digests).drop(columns="path")
+    placed = drawn.assign(file=[str(root / path) for path in paths], sha256=digests).drop(columns="path")
+    _require_own_pictures(placed, source)
+    return placed
+
+
+def _require_own_pictures(placed: pd.DataFrame, source: str) -> None:
+    """Refuse a picture that stands for two images, or twice among draws that differ: one was copied over another.
+
+    Draws of an image and level that are all alike are those of a generator without chance, or of an image left alone.
+    """
+    owners = placed.groupby("sha256")["image_id"].nunique()
+    shared = placed[placed["sha256"].isin(owners.index[owners > 1])]
+    if len(shared):
+        first = shared.iloc[0]
+        other = shared[(shared["sha256"] == first["sha256"]) & (shared["image_id"] != first["image_id"])].iloc[0]
+        raise InputError(
+            f"'{source}' has one and the same picture for the images '{short(first['image_id'])}' and "
+            f"'{short(other['image_id'])}' ({len(shared)} rows have a picture of another image): give every image its "
+            "own."
+        )
+    cells = placed.groupby(["image_id", "level"])["sha256"].agg(["size", "nunique"])
+    copied = cells[(cells["nunique"] > 1) & (cells["nunique"] < cells["size"])]
+    if len(copied):
+        image, level = copied.index[0]
+        raise InputError(
+            f"'{source}' has one and the same picture for several, and not all, draws of the image '{short(image)}' "
+            f"under '{short(level)}' ({len(copied)} of {len(cells)} cells): a copied draw counts one twice, so draw "
+            "them again."
+        )
+
+
+def _require_own_noise(placed: pd.DataFrame, known: pd.Series, source: str) -> None:
+    """Refuse images whose draws differ under other levels and under their own never: those are no null interventions.
+
+    What draws share under one side only passes for an effect of the attribute, in a model that reads noise or a blur.
+    """
+    pictures = placed.groupby(["image_id", "level"])["sha256"].agg(["nunique"]).reset_index()
+    own = pictures["level"] == pictures["image_id"].map(known)
+    alike = pictures["nunique"].eq(1)
+    if alike[own].all() and alike[~own].mean() < MOSTLY_ALIKE:
+        raise InputError(
+            f"'{source}' has draws that are all alike of every image under its own level, and draws that differ under "
+            "the others: redraw under the own level as under the others (null intervention), for the original in its "
+            "place is no substitute."
+        )
 
 
 def _require_square(file: Path, size: int, channels: int, where: str) -> str:
@@ -152,3 +197,5 @@ def _depth(files: Sequence[Path]) -> int:
 LOOKED_AT = 64
 # Sides that a generator may have; larger images are read at this one, and the rest is the original's.
 LARGEST = 256
+# Share of images and other levels without any noise of draws, from which on a generator is taken to have none.
+MOSTLY_ALIKE = 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ from citlr.audit.prediction import read_responses
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.result import AuditResult
 from citlr.config import LEGIBLE, ReportConfig
+from citlr.data.counterfactuals import Plan
 from citlr.data.images import interleaved
+from citlr.doses import nearest
 from citlr.generators.variables import as_level
 from citlr.randomness import hashed_seed
 from citlr.report.charts.gallery import Gallery, Strip
@@ -74,13 +76,7 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
     They are shown as who reads `size` pixels sees them, reduced to `pixels`.
     """
     plan, shown = counterfactuals.main.plan, counterfactuals.pictures(size)
-    order = sorted(range(len(plan.image_ids)), key=lambda row: hashed_seed("gallery", plan.image_ids[row]))
-    turn: dict[str, int] = {}
-    ranked = []
-    for row in order:
-        turn[plan.factual[row]] = turn.get(plan.factual[row], 0) + 1
-        ranked.append((turn[plan.factual[row]], plan.factual[row], row))
-    rows = sorted(row for _, _, row in sorted(ranked)[:count])
+    rows, in_turn = _rows_for_show(plan, count, number=counterfactuals.null is not None)
     originals = shown.originals(rows)
     strips = []
     for number, row in enumerate(rows):
@@ -92,7 +88,7 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
             null = Pictures(counterfactuals.null, counterfactuals.cohort, size).read(row // plan.shard, draws=1)
             levels = {**levels, factual: _picture(null[row % plan.shard, 0, 0], pixels)}
         strips.append(Strip(f"Test image {number + 1}", factual, _picture(originals[number], pixels), levels))
-    note = "Drawn at random from the test split, the factual levels in turn; the first draw of each level is shown."
+    note = f"Drawn at random from the test split, {in_turn} in turn; the first draw of each level is shown."
     if shown.side > pixels and size <= pixels:
         note += f" They are shown at {pixels} pixels a side; the model reads {size}."
     elif shown.side > pixels:
@@ -105,6 +101,23 @@ def choose_gallery(counterfactuals: Counterfactuals, count: int, *, size: int, p
     else:
         note += f" They are shown as the model reads them, at {shown.side} pixels a side."
     return Gallery(tuple(strips), counterfactuals.attribute, note)
+
+
+def _rows_for_show(plan: Plan, count: int, *, number: bool) -> tuple[list[int], str]:
+    """Choose images by a keyed order, the factual levels in turn, and say what was taken in turn.
+
+    A number has nearly as many values as images: in turn by those, the youngest would always be shown.
+    """
+    groups: Sequence[str] = plan.factual
+    if number:
+        groups = [plan.levels[place] for place in nearest([float(value) for value in plan.factual], plan.levels)]
+    turn = dict.fromkeys(groups, 0)
+    ranked = []
+    for row in sorted(range(len(groups)), key=lambda row: hashed_seed("gallery", plan.image_ids[row])):
+        turn[groups[row]] += 1
+        ranked.append((turn[groups[row]], groups[row], row))
+    in_turn = "those recorded nearest to every level" if number else "the factual levels"
+    return sorted(row for _, _, row in sorted(ranked)[:count]), in_turn
 
 
 def _picture(image: npt.NDArray[np.float32], pixels: int) -> npt.NDArray[np.uint8]:

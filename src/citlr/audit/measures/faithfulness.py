@@ -23,7 +23,7 @@ from citlr.audit.results.records import Carried, CurvePoint, Quality
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
-from citlr.generators.base import Images
+from citlr.generators.base import CounterfactualGenerator, Images
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
@@ -45,6 +45,12 @@ REVERSED = 48
 NOT_REDRAWN = (
     "Reversibility and null interventions in a row were not measured: only the images of the generator are at hand, so "
     "nothing can be redrawn."
+)
+# Below half a step of 256, images redrawn as they are differ from the originals by rounding.
+ROUNDED = 1 / 510
+AS_THEY_CAME = (
+    "The images redrawn under their own level are the originals, but for rounding. That is a null intervention only if "
+    "the generator leaves them so: originals put in its place let what redrawing alone changes pass for an effect."
 )
 # What only an audit adds to the quality of its images.
 _OF_AN_AUDIT = ("gates", "carried", "agreement", "unexplained", "curve")
@@ -191,6 +197,7 @@ def assess_faithfulness(
     read_quality(meter, counterfactuals.pictures(), chosen, narrator, engine)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
+    report = replace(report, notes=(*report.notes, *null_remarks(report.composition, counterfactuals.generator)))
     report = replace(report, drift=drifts(report.drift, report.readings, counterfactuals.cohort.frame, attribute))
     real, redrawn = report.real_readings, report.attribute_readings
     assert real is not None
@@ -216,6 +223,13 @@ def assess_faithfulness(
         {size: (*points, CurvePoint(len(train), read[size])) for size, points in curves.items()},
         lefts,
     )
+
+
+def null_remarks(composition: float | None, generator: CounterfactualGenerator) -> tuple[str, ...]:
+    """Say of somebody else's images that their null interventions are the originals; of ours it is known why."""
+    if composition is None or composition > ROUNDED or not isinstance(generator, ImagesOnDisk):
+        return ()
+    return (AS_THEY_CAME,)
 
 
 def _with_null(report: QualityReport, counterfactuals: Counterfactuals) -> QualityReport:

@@ -17,6 +17,14 @@ from citlr.errors import InputError
 # What only an age is written as: a number of years, months, weeks or days.
 _AGE_STRING = r"^[>=]*\s*\d+(?:\.\d+)?\s*(?:[YMWD]|years?|yrs?)\+?$"
 
+# In the languages in which a column is known to hold ages, and French, which says "age" too.
+_NO_YEARS = frozenset(
+    (
+        *("month", "months", "mo", "mths", "week", "weeks", "day", "days"),
+        *("monat", "monate", "monaten", "woche", "wochen", "tage", "tagen"),
+        *("meses", "semanas", "dias", "mois", "semaines", "jours"),
+    )
+)
 # More ages than this share above the oldest anybody gets are another unit, no typing errors.
 MAX_STRANGE = 0.01
 # Why a stated age is no age to go by.
@@ -52,7 +60,7 @@ def _require_one_unit(raw: pd.Series, column: str, source: str) -> None:
     text, name = raw_text(raw).str.upper(), str(raw.name)
     stated = text.str.contains(r"\d\s*[YMWD]", regex=True)
     bare = (text != "") & ~stated
-    other = _words_in((name, column)) & {"month", "months", "mo", "mths", "week", "weeks", "day", "days"}
+    other = _words_in((name, column)) & _NO_YEARS
     if other and bare.any():
         raise InputError(
             f"{source}: the name of the column '{column}' says '{min(other)}', and ages are read in years: give a "

@@ -20,6 +20,8 @@ from citlr.errors import InputError
 MAX_CATEGORIES = 8
 # Bands that counts and strata are made of, where nothing else names groups of a number.
 BANDS = 4
+# A value is far from all others that lies so many ranges of the middle half beyond it; Tukey's outer fence has 3.
+FAR = 5.0
 
 
 def is_number(column: pd.Series) -> bool:
@@ -103,6 +105,7 @@ def require_support(
             f"{source}: '{attribute}' has {train.nunique()} different values in the training split, too few for a "
             f"number (more than {MAX_CATEGORIES} are needed): give more images, or cut groups with `bins`."
         )
+    _note_far(recorder, attribute)
     low, high = float(train.min()), float(train.max())
     outside = [level for level, value in zip(levels, wanted, strict=True) if not low <= value <= high]
     if outside:
@@ -126,4 +129,23 @@ def require_support(
         recorder.start(
             attribute,
             f"{attribute}: few training patients are near to {', '.join(few)}: what is drawn there leans on the others",
+        )
+
+
+def _note_far(recorder: FlowRecorder, attribute: str) -> None:
+    """Tell in the flow of values that lie far from all others, as a code such as 999 for "not known" does.
+
+    A generator stands a number on its mean and spread, and what it learns of it leans on the farthest values.
+    """
+    column = recorder.frame[attribute].astype(float)
+    low, first, third, high = column.quantile([0.05, 0.25, 0.75, 0.95])
+    # Where a quarter has one value, as a dose of 0, quartiles may coincide.
+    reach = FAR * (third - first) if third > first else high - low
+    far = column[(column < first - reach) | (column > third + reach)] if reach > 0 else column[:0]
+    if len(far):
+        seen = ", ".join(f"{value:g}: {count}" for value, count in far.value_counts().head(5).items())
+        recorder.start(
+            attribute,
+            f"{attribute}: {len(far)} images have values far from all others ({seen}), which are taken as they are; "
+            "leave blank what stands for 'not known'",
         )
