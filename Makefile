@@ -33,9 +33,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 test: $(STAMP) ## everything that a change has to pass
 	$(MAKE) -j 2 lint pytest
 
-# Three workers for two cores: tests that start processes, stop them or wait for them leave a third of the time idle.
+# A worker for each of two cores: tests that start processes fill what others leave, and a third worker collects once more.
 pytest: $(STAMP) ## the tests without the linters
-	$(ONE) $(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
+	$(ONE) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(STAMP) ## tests of more than a minute
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,20 @@ from citlr.data.prepared import write_prepared
 from citlr.data.sources.nih import prepare_nih
 from citlr.data.sources.study import Study
 
-xrv = pytest.importorskip("torchxrayvision", reason="the extra 'xray' is not installed")
+pytestmark = pytest.mark.skipif(find_spec("torchxrayvision") is None, reason="the extra 'xray' is not installed")
+
+
+def datasets() -> Any:
+    """Import it where a test needs it: three seconds, which every worker would spend at collection."""
+    import torchxrayvision
+
+    return torchxrayvision.datasets
 
 
 def nih(root: Path, **choices: Any) -> Any:
     trees.nih(root)
     options = {"views": ["PA", "AP"], "unique_patients": False, **choices}
-    return xrv.datasets.NIH_Dataset(str(root / "images"), str(root / "Data_Entry_2017_v2020.csv"), **options)
+    return datasets().NIH_Dataset(str(root / "images"), str(root / "Data_Entry_2017_v2020.csv"), **options)
 
 
 def read(dataset: Any, **choices: Any) -> Cohort:
@@ -46,14 +54,14 @@ def test_the_nih_object_agrees_with_our_own_reading_of_its_files(tmp_path: Path)
 
 
 def test_objects_made_of_objects_and_their_transforms(tmp_path: Path) -> None:
-    whole = nih(tmp_path, transform=xrv.datasets.XRayCenterCrop())
-    part = xrv.datasets.SubsetDataset(whole, list(range(7, 40)))
+    whole = nih(tmp_path, transform=datasets().XRayCenterCrop())
+    part = datasets().SubsetDataset(whole, list(range(7, 40)))
     cohort = read(part)
     assert len(cohort) == 33
     assert cohort.pixels([0], size=40).std() > 0.05
     expected = (whole[7]["img"][0] + 1024) / 2048
     np.testing.assert_allclose(cohort.pixels([0], size=40)[0, 0], expected, atol=1e-5)
-    merged = xrv.datasets.MergeDataset([part, part])
+    merged = datasets().MergeDataset([part, part])
     twice = read(merged)
     assert len(twice) == 66
     np.testing.assert_array_equal(twice.pixels([33], size=40), twice.pixels([0], size=40))
@@ -61,7 +69,7 @@ def test_objects_made_of_objects_and_their_transforms(tmp_path: Path) -> None:
 
 def test_the_chexpert_object_and_its_unstated_labels(tmp_path: Path) -> None:
     folder = trees.chexpert(tmp_path)
-    dataset = xrv.datasets.CheX_Dataset(
+    dataset = datasets().CheX_Dataset(
         str(folder), str(folder / "train.csv"), views=["AP"], unique_patients=False, flat_dir=False
     )
     cohort = read(dataset)

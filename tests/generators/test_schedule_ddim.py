@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
 
 from citlr.errors import InputError
 from citlr.generators.diffusion.schedule import ddim_invert, ddim_sample, ddim_step, diffuse, even_grid, noise_table
@@ -21,17 +21,22 @@ def exact_noise(spread: float, table: np.ndarray):
     return predict
 
 
+def reference_scheduler(**options: Any) -> Any:
+    """Build the scheduler of diffusers, imported where a test needs it: a second, which every worker would spend."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(1000, beta_start=0.002, beta_end=0.02, beta_schedule="scaled_linear", **options)
+
+
 def test_schedule_table_is_that_of_diffusers() -> None:
-    reference = DDIMScheduler(1000, beta_start=0.002, beta_end=0.02, beta_schedule="scaled_linear")
+    reference = reference_scheduler()
     ours = noise_table(1000)
     assert ours[0] == 1.0
     np.testing.assert_allclose(ours[1:], reference.alphas_cumprod.numpy(), rtol=1e-4)
 
 
 def test_schedule_step_is_that_of_diffusers() -> None:
-    reference = DDIMScheduler(
-        1000, beta_start=0.002, beta_end=0.02, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=True
-    )
+    reference = reference_scheduler(clip_sample=False, set_alpha_to_one=True)
     reference.set_timesteps(50)
     table = noise_table(1000)
     random = torch.Generator().manual_seed(0)
@@ -43,9 +48,7 @@ def test_schedule_step_is_that_of_diffusers() -> None:
 
 
 def test_schedule_stochastic_step_is_that_of_diffusers() -> None:
-    reference = DDIMScheduler(
-        1000, beta_start=0.002, beta_end=0.02, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=True
-    )
+    reference = reference_scheduler(clip_sample=False, set_alpha_to_one=True)
     reference.set_timesteps(50)
     table = noise_table(1000)
     random = torch.Generator().manual_seed(0)

@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 from as_user import CONFIG, citlr
-from monai.networks.nets import DenseNet
 from pages import ROOT
 
 from citlr.config import ModelConfig
@@ -51,7 +50,10 @@ INFERENCE: dict[str, Any] = {
 LOADED = [{"_target_": "LoadImaged", "keys": "image"}, {"_target_": "EnsureChannelFirstd", "keys": "image"}]
 
 
-def network() -> DenseNet:
+def network() -> torch.nn.Module:
+    """Build a small network of MONAI, which takes seconds to import: every worker would spend them at collection."""
+    from monai.networks.nets import DenseNet
+
     torch.manual_seed(0)
     return DenseNet(**SHAPE).eval()
 
