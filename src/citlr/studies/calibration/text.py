@@ -66,8 +66,8 @@ COVERAGE = (
     "Nominal 95 %; n counts images, so that 200 images at 4 per patient are 50 patients. The interval of psi errs "
     "on the safe side where the estimate is lost in generator noise (a negative one counts as zero). Where hardly any "
     "patients differ, both intervals allow for patients that were not seen. Coverage above 97 % is the price. Psi at "
-    "the originals is that of decisions on them; the draws' noise has half of the scores' spread. The lower bound "
-    "of the root mean square effect is one-sided."
+    "the originals is that of decisions on them; the draws' noise has half of the scores' spread, and the upper limit "
+    "holds all of it that draws do not share. The lower bound of the root mean square effect is one-sided."
 )
 
 
