@@ -140,7 +140,7 @@ def test_an_attribute_that_varies_within_patients_is_noted() -> None:
 def test_one_image_of_another_level_does_not_make_images_of_patients() -> None:
     """Whom a patient's images have in common: redrawn image by image, a third of innocent models were accused."""
     accused, alone, held = 0, 0, []
-    for seed in range(20):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         level, patients = np.repeat(np.where(rng.random(70) < 0.5, "f", "m"), 6), np.repeat(np.arange(70), 6)
         z, own = rng.normal(size=(420, 2)), np.repeat(rng.normal(size=70), 6)
@@ -150,19 +150,19 @@ def test_one_image_of_another_level_does_not_make_images_of_patients() -> None:
         found = assess_observational(data, np.full(420, 0.5), redraws=99, seed=seed)
         accused += found.verdict == "dependence"
         alone += found.tests[0].pvalue < 0.05
-        if seed < 3:
+        if seed < 2:
             (said,) = observe(z, level, y, patients=patients, propensity=np.full(420, 0.5), redraws=99).assessments
             assert said.pvalue_adjusted == max(test.pvalue for test in said.tests[:2])
             held.append(said.pvalue_adjusted > said.tests[0].pvalue)
-    assert accused <= 4  # a chance of .003 at 5 %
-    assert alone > 4, "the distilled test alone accuses them: these images show the fault"
+    assert accused <= 3  # a chance of .002 of more at 5 %
+    assert alone > 2, "the distilled test alone accuses them: these images show the fault"
     assert any(held)
 
 
 @pytest.mark.parametrize("share", [0.03, 0.5])
 def test_a_rare_level_is_not_one_that_is_told(share: float) -> None:
     rng = np.random.default_rng(5)
-    z, level = rng.normal(size=(1200, 2)), np.where(rng.random(1200) < share, "m", "f")
+    z, level = rng.normal(size=(700, 2)), np.where(rng.random(700) < share, "m", "f")
     y = 1 / (1 + np.exp(-(z[:, 0] + 2.0 * (level == "m"))))
     found = assess_observational(Observations.of(z, level, y), redraws=199)
     assert found.overlap > 0.8
