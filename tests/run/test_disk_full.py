@@ -23,9 +23,9 @@ from citlr.data.pixels.cache import write_cache
 from citlr.errors import InputError, StateError
 from citlr.generators.oracle import Oracle
 from citlr.learning.checkpoints import load_state, save_state
+from citlr.learning.scratch import scratch_rows
 from citlr.run.files import atomic_write
 from citlr.run.rows import Row, Rows
-from citlr.run.scratch import scratch_rows
 from citlr.simulators.phantom.world import PhantomWorld
 
 Disk = Callable[[str], Path]

@@ -27,9 +27,9 @@ from citlr.generators.effects.components import principal_components
 from citlr.generators.effects.joint import JointEffects
 from citlr.generators.effects.transport import Floats, level_covariances, move, plain_covariances, ways_to_barycentre
 from citlr.generators.variables import Variable
+from citlr.learning.scratch import ScratchRows, scratch_rows
 from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
-from citlr.run.scratch import ScratchRows, scratch_rows
 
 Singles = npt.NDArray[np.float32]
 # Rows per component at least: of images, where a covariance of more components than that is noise and is given back

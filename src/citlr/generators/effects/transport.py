@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from citlr.learning.scratch import ScratchRows
 from citlr.learning.store import Rows, spans
-from citlr.run.scratch import ScratchRows
 
 Floats = npt.NDArray[np.float64]
 
