@@ -26,6 +26,7 @@ from citlr.console import Narrator
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.diffusion.parts import Encoded, train_autoencoder, train_denoiser
 from citlr.generators.registry import build_generator
+from citlr.learning.beside import one_thread
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, Stream
 from citlr.learning.trainer import Trainer
@@ -55,7 +56,8 @@ def rate(work: Callable[[], object], device: torch.device, seconds: float) -> fl
 
 
 def operations(work: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
+    """Count floating point operations, on one thread: the counter does not see what other threads compute."""
+    with one_thread(), FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
 

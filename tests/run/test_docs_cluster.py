@@ -13,6 +13,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from citlr.learning.beside import beside
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,6 +46,16 @@ def test_the_benchmark_of_a_card_says_that_there_is_none(monkeypatch: pytest.Mon
         benchmark("gpu").main()
 
 
+def test_the_benchmark_of_a_card_counts_what_other_threads_would_compute() -> None:
+    threads, square = torch.get_num_threads(), torch.ones(8, 8)
+    torch.set_num_threads(2)
+    try:
+        assert benchmark("gpu").operations(lambda: beside(lambda part: part @ part, [square, square])) == 2 * 2 * 8**3
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_a_card_runs_its_code_on_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = ["--device", "cpu", "--size", "32", "--seconds", "0.1", "--steps", "1", "--images", "60"]
@@ -56,4 +68,4 @@ def test_the_benchmark_of_a_card_runs_its_code_on_a_processor(tmp_path: Path, mo
         "training steps, denoiser",
         "redrawn images",
     ]
-    assert all(float(row.split("|")[3]) > 0 for row in rows)
+    assert all(float(row.split("|")[column]) > 0 for row in rows for column in (3, 4))
