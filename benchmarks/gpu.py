@@ -2,8 +2,9 @@
 
 `python benchmarks/gpu.py` (under 8 minutes on one card) writes a table of the generator of a preset: training steps of
 its two networks, images redrawn (levels x draws), the share of the card's own rate of matrix products that this is, and
-the peak memory; with --compiled the networks are compiled first. Without a card: `--device cpu --size 32 --seconds 1`
-runs the same code, and says nothing of a card.
+the peak memory; with --compiled the networks are compiled first. A second table says on what redrawing spends its time:
+only convolutions and products count operations. Without a card: `--device cpu --size 32 --seconds 1` runs the same
+code, and says nothing of a card.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from citlr.console import Narrator
@@ -35,6 +36,15 @@ from citlr.simulators.phantom.world import PhantomWorld
 
 LEVELS, DRAWS = ("female", "male"), 4
 COLUMNS = ("pixels", "what", "a second", "TF/s", "share of matrix products", "peak memory GB")
+# By a part of the name of an operation, or of a card's kernel; the first that fits.
+KINDS = {
+    "convolutions": ("conv", "fprop", "cudnn"),
+    "matrix products": ("addmm", "aten::mm", "bmm", "gemm", "cutlass"),
+    "attention": ("attention", "fmha", "flash"),
+    "normalisations": ("norm", "moments"),
+    "activations": ("silu", "gelu", "sigmoid", "softmax"),
+    "copies": ("copy", "cat", "contiguous", "clone", "memcpy"),
+}
 
 
 def wait(device: torch.device) -> None:
@@ -69,6 +79,20 @@ def products(device: torch.device, kind: torch.dtype, seconds: float) -> float:
     return 2 * side**3 * rate(lambda: a @ a, device, seconds)
 
 
+def shares_of_time(work: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """By kind of operation, its share of the time: of the card's kernels, or of one thread of the processor."""
+    on_card = device.type == "cuda"
+    activity = ProfilerActivity.CUDA if on_card else ProfilerActivity.CPU
+    with one_thread(), profile(activities=[activity]) as seen:
+        work()
+    spent = dict.fromkeys((*KINDS, "all else"), 0.0)
+    for event in seen.key_averages():
+        name = event.key.lower()
+        kind = next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "all else")
+        spent[kind] += event.self_device_time_total if on_card else event.self_cpu_time_total
+    return {kind: time / sum(spent.values()) for kind, time in spent.items()}
+
+
 def steps_of(model: LatentDiffusion, data: Dataset, session: Session, part: str) -> Callable[[int], None]:
     """Train a part for some steps, as a fit does."""
     config, sampler = model.config, model.sampler
@@ -86,7 +110,10 @@ def steps_of(model: LatentDiffusion, data: Dataset, session: Session, part: str)
     return train
 
 
-def measure(size: int, options: argparse.Namespace, device: torch.device, peak: float) -> list[dict[str, object]]:
+def measure(
+    size: int, options: argparse.Namespace, device: torch.device, peak: float
+) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Give the rows of a size, and on what redrawing spends its time."""
     with tempfile.TemporaryDirectory() as folder:
         world = PhantomWorld(size=size)
         cohort = world.sample(options.images, seed=0, images_per_patient=1).write(
@@ -129,7 +156,16 @@ def measure(size: int, options: argparse.Namespace, device: torch.device, peak: 
         model.generate(images, test.frame, attribute="sex", levels=LEVELS, draws=DRAWS)
 
     row("redrawn images", rate(redraw, device, options.seconds), len(images) * len(LEVELS) * DRAWS, operations(redraw))
-    return rows
+    return rows, {"pixels": size, **shares_of_time(redraw, device)}
+
+
+def table(rows: list[dict[str, object]]) -> list[str]:
+    """Write rows of the same columns as Markdown."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+    for found in rows:
+        cells = (format(value, ".3g") if isinstance(value, float) else str(value) for value in found.values())
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:
@@ -149,15 +185,13 @@ def main() -> None:
     kind = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     peak = products(device, kind, min(5.0, options.seconds))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor, not a card"
-    frame = pd.DataFrame([row for size in options.size for row in measure(size, options, device, peak)])
+    each = [measure(size, options, device, peak) for size in options.size]
     said = (
         f"{name}: matrix products {peak / 1e12:.3g} TF/s ({kind}); preset {options.preset}, torch {torch.__version__}"
     )
-    lines = [said + (", compiled" if options.compiled else ""), "", "| " + " | ".join(COLUMNS) + " |"]
-    lines.append("|---" * len(COLUMNS) + "|")
-    for found in frame.to_dict("records"):
-        cells = [format(value, ".3g") if isinstance(value, float) else str(value) for value in found.values()]
-        lines.append("| " + " | ".join(cells) + " |")
+    lines = [said + (", compiled" if options.compiled else ""), ""]
+    lines += table([row for rows, _ in each for row in rows])
+    lines += ["", "Redrawing, shares of the time:", "", *table([shares for _, shares in each])]
     write_text(options.out, "\n".join(lines) + "\n")
     print("\n".join(lines))
 

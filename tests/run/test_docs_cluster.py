@@ -62,7 +62,15 @@ def test_the_benchmark_of_a_card_runs_its_code_on_a_processor(tmp_path: Path, mo
     small += ["--preset", "tiny"]
     monkeypatch.setattr(sys, "argv", ["gpu.py", *small, "--out", str(tmp_path / "gpu.md")])
     benchmark("gpu").main()
-    rows = (tmp_path / "gpu.md").read_text().splitlines()[4:]
+    rows, shares = (tmp_path / "gpu.md").read_text().split("\n\nRedrawing, shares of the time:\n\n")
+    header, _, *of_size = shares.splitlines()
+    assert len(of_size) == 1
+    assert "convolutions" in header
+    spent = [float(cell) for cell in of_size[0].split("|")[2:-1]]
+    assert abs(sum(spent) - 1) < 0.01
+    assert spent[0] > 0.05
+    assert spent[-1] < 0.5
+    rows = rows.splitlines()[4:]
     assert [row.split("|")[2].strip() for row in rows] == [
         "training steps, autoencoder",
         "training steps, denoiser",
