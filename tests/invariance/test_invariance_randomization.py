@@ -126,6 +126,15 @@ def test_many_images_are_reshuffled_in_blocks() -> None:
     assert found.component[0, 0] == "product"
 
 
+@pytest.mark.parametrize(("rows", "draws", "base"), [(1000, 4, 3), (60, 1, 20), (0, 4, 3), (200, 45, 3), (50, 62, 2)])
+def test_types_of_images_come_in_the_order_of_their_counts(rows: int, draws: int, base: int) -> None:
+    positives = np.random.default_rng(rows).integers(0, base, (rows, draws))
+    types, members = binary_orbits._distinct(positives)
+    assert np.array_equal(types[members], positives)
+    # The order of the types is that of the draws: another would give the same seed other numbers.
+    assert list(map(tuple, types.tolist())) == sorted(set(map(tuple, positives.tolist())))
+
+
 def test_a_million_decisions() -> None:
     values = np.zeros((1_000_000, 2, 2, 1))
     values[::1000, 1] = 1.0

@@ -62,8 +62,7 @@ def _column(values: Floats, h: Floats, shared_seeds: bool, table: Floats, rng: n
         positives = values.sum(axis=(1, 2))[:, None].astype(np.int64)
         active = (positives[:, 0] > 0) & (positives[:, 0] < levels * draws)
     counts = values[active].sum(axis=2)
-    types, members = np.unique(positives[active], axis=0, return_inverse=True)
-    members = members.ravel()  # numpy 2.0 gives it two axes
+    types, members = _distinct(positives[active])
     sizes = np.bincount(members, minlength=len(types))
     for t, key in enumerate(map(tuple, types.tolist())):
         if shared_seeds:
@@ -75,6 +74,18 @@ def _column(values: Floats, h: Floats, shared_seeds: bool, table: Floats, rng: n
         table[0] += _features(counts[members == t], h, scale, constant).sum(axis=0)
         law = _features(outcomes, h, scale, constant)
         _add_draws(table[1:], law, probability, int(sizes[t]), rng)
+
+
+def _distinct(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Give the distinct rows (types, m) of rows (n, m) of counts, in order, and which of them every row is (n,)."""
+    base = int(rows.max(initial=0)) + 1
+    if base ** rows.shape[1] > np.iinfo(np.int64).max:
+        types, members = np.unique(rows, axis=0, return_inverse=True)
+        return types, members.ravel()  # numpy 2.0 gives it two axes
+    # One number for a row, the first count its highest digit: whole rows are compared ten times as slowly.
+    numbers = rows @ base ** np.arange(rows.shape[1])[::-1]
+    _, first, members = np.unique(numbers, return_index=True, return_inverse=True)
+    return rows[first], members
 
 
 def _constant(key: tuple[int, ...], levels: int, draws: int, *, shared_seeds: bool) -> float:
