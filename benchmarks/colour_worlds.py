@@ -32,7 +32,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.images import encode_png
 from citlr.data.pixels.colour import luminance
-from citlr.generators.edits.axes import axes
+from citlr.generators.effects.axes import axes
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.registry import build_generator
 from citlr.simulators.planted.anatomy import grid, locate

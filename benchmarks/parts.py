@@ -133,7 +133,7 @@ def table(world: EffectWorld, seed: int) -> None:
         ("alignment alone", images, (truth.images, still), None),
         ("edits + alignment of what they leave", middle, at_middle, edits()),
     ):
-        support = find_support(Dataset(train, learnt.numpy()), own, model.conditions, seed=seed)[0]
+        support = find_support(learnt.numpy(), own, model.conditions, seed=seed)[0]
         alignment = Alignment(model.conditions, (1, 64, 64), COMPONENTS)
         alignment.fit(learnt.numpy(), own, seed=seed, where=support[None])
         residual = alignment(seen, codes)

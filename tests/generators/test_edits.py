@@ -30,6 +30,7 @@ from citlr.generators.edits.shrinkage import TINY, shrink
 from citlr.generators.edits.significance import _tail, shown
 from citlr.generators.edits.summaries import edited, frame_of, summaries, width
 from citlr.generators.edits.warps import compose, inverse, warp
+from citlr.generators.effects.aligned import of_one
 from citlr.generators.effects.contrasts import coded, contrasts, design
 from citlr.generators.effects.whitening import Whitening
 from citlr.generators.registry import load_generator
@@ -376,10 +377,11 @@ def test_few_patients_and_one_with_most_images_are_learnt_from(images: tuple[int
     atlas = build_atlas(films)
     family = Family(64)
     lines = design(conditions, variable, codes, patients)
-    every = Cases(family, atlas, films, frame_of(films, atlas), coded(conditions, variable, codes), lines)
+    own, alone = coded(conditions, variable, codes), of_one(conditions, variable)
+    every = Cases(family, atlas, films, frame_of(films, atlas), own, lines, alone, codes[:, :3])
     table = np.random.default_rng(0).standard_normal((width(), family.width))
     found = find(
-        lambda: pytest.fail("nothing is shown, and yet halves were cut"), every, table, np.random.default_rng(1)
+        lambda: pytest.fail("nothing is shown, and yet halves were cut"), every, table, np.random.default_rng(1), 0
     )
     assert found.kinds == ()
 

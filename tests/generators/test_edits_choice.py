@@ -9,11 +9,13 @@ import torch
 
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas
-from citlr.generators.edits.choice import Judge, Looked, _likelier
+from citlr.generators.edits.choice import _likelier
 from citlr.generators.edits.estimate import Cases, Edit, Search
 from citlr.generators.edits.family import DISPLACEMENTS, Family, bands
+from citlr.generators.edits.judge import Judge, Looked
 from citlr.generators.edits.summaries import formula, frame_of
 from citlr.generators.edits.warps import warp
+from citlr.generators.effects.aligned import of_one
 from citlr.generators.effects.contrasts import coded, design
 from citlr.simulators.phantom import PhantomWorld
 
@@ -26,7 +28,8 @@ def cases(images: torch.Tensor, level: np.ndarray) -> Cases:
     codes, sex = conditions.encode(frame), conditions.attributes[0]
     atlas = build_atlas(images)
     designed = design(conditions, sex, codes, frame["patient_id"].to_numpy())
-    return Cases(Family(64), atlas, images, frame_of(images, atlas), coded(conditions, sex, codes), designed)
+    alone = of_one(conditions, sex), codes[:, :3]
+    return Cases(Family(64), atlas, images, frame_of(images, atlas), coded(conditions, sex, codes), designed, *alone)
 
 
 def with_grain() -> tuple[torch.Tensor, np.ndarray]:

@@ -9,13 +9,14 @@ import torch
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.edits.axes import axes, grey, red_green_blue
 from citlr.generators.edits.estimate import Cases, Edit
 from citlr.generators.edits.family import CHANNELS, TINTS, Family, Frame, bands, tones
 from citlr.generators.edits.fine import chance, differences, placed
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.edits.significance import shown
 from citlr.generators.edits.summaries import edited, formula, summaries, width
+from citlr.generators.effects.aligned import of_one
+from citlr.generators.effects.axes import axes, grey, red_green_blue
 from citlr.generators.effects.contrasts import coded, design
 from citlr.generators.effects.whitening import Whitening
 
@@ -116,7 +117,8 @@ def test_where_only_colour_changes_nothing_is_registered_again(monkeypatch: pyte
     frame, conditions = two_levels(4)
     codes, sex = conditions.encode(frame), conditions.attributes[0]
     lines = design(conditions, sex, codes, frame["patient_id"])
-    cases = Cases(FAMILY, torch.zeros(1, 2, 32, 32), pictures(), STILL, coded(conditions, sex, codes), lines)
+    own, alone = coded(conditions, sex, codes), of_one(conditions, sex)
+    cases = Cases(FAMILY, torch.zeros(1, 2, 32, 32), pictures(), STILL, own, lines, alone, codes[:, :3])
     called = []
     monkeypatch.setattr("citlr.generators.edits.estimate.way_of", lambda *_: called.append(1) or STILL.forth)
     for kind, axis, count in (("tint", 1, 0), ("shade", 0, 1)):

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from citlr.generators.edits.choice import TOGETHER, Looked, choose, foretelling_best
+from citlr.generators.edits.choice import TOGETHER, Choice, choose, foretelling_best
+from citlr.generators.edits.judge import Looked
 from citlr.generators.edits.shrinkage import DIRECTIONS, Modes, nothing, shrink
 from citlr.generators.edits.significance import shown_along
+from citlr.generators.effects.aligned import ALIGNMENT
 from citlr.generators.effects.whitening import Whitening
 
 WIDTH, COEFFICIENTS, PATIENTS = 60, 40, 300
@@ -139,14 +141,15 @@ class Few:
 
 @pytest.mark.parametrize(("p", "worth"), [(0.001, True), (0.5, True), (0.001, False)])
 def test_all_kinds_together_are_taken_where_they_bring_left_out_patients_closer(p: float, worth: bool) -> None:
-    def look(edit: float) -> Looked:
+    def look(edit: float, aligned: None) -> Looked:
         left = np.full(50, 1.0 - edit * worth)
         return Looked(left, left, left)
 
     searches: Any = [Few(p), Few(p)]
     whole: Any = Few(p)
     judges: Any = [SimpleNamespace(look=look)] * 2
-    kinds, left = choose(searches, judges, whole, np.random.default_rng(0))
+    chosen = choose(searches, judges, whole, np.random.default_rng(0))
+    kinds, left = chosen.kinds, chosen.left
     if p == 0.001 and worth:
         assert kinds == ("shade", "displacement")
         assert left == {TOGETHER: pytest.approx(0.1)}
@@ -176,18 +179,45 @@ def test_beside_fine_structure_alone_all_kinds_together_have_to_bring_mean_image
 ) -> None:
     """In numbers without a place, contrast everywhere makes up for a thin line, and others hide its mark on means."""
 
-    def look(edit: float) -> Looked:
+    def look(edit: float, aligned: None) -> Looked:
         apart = 1.0 - (edit if means else min(edit, 0.3))
         return Looked(*(np.full(50, value) for value in (1.0 - edit, apart, apart)))
 
     searches: Any = [FewBesideOne(first), FewBesideOne(first)]
     judges: Any = [SimpleNamespace(look=look)] * 2
-    kinds, left = choose(searches, judges, FewBesideOne(first), np.random.default_rng(0))  # type: ignore[arg-type]
+    chosen = choose(searches, judges, FewBesideOne(first), np.random.default_rng(0))  # type: ignore[arg-type]
+    kinds, left = chosen.kinds, chosen.left
     if means or first == "shade":
         assert set(kinds) == {first, "shade", "displacement"}
         assert left[TOGETHER] == pytest.approx(0.1)
     else:
         assert (kinds, list(left)) == ((first,), [first])
+
+
+@pytest.mark.parametrize(("alone", "beside", "taken"), [(0.1, 0.3, ()), (0.4, 0.2, ("shade",)), (0.6, 0.55, None)])
+def test_what_is_left_is_aligned_where_left_out_patients_come_closer(
+    alone: float, beside: float, taken: tuple[str, ...] | None
+) -> None:
+    """Beside the edits, or instead of them; `alone` and `beside` are what either leaves, edits leave .5."""
+
+    def look(edit: float, aligned: float | None) -> Looked:
+        left = np.full(50, {(0.0, None): 1.0, (0.5, None): 0.5, (0.0, 1.0): alone, (0.5, 1.0): beside}[edit, aligned])
+        return Looked(left, left, left)
+
+    def half() -> Any:
+        cases = SimpleNamespace(aligned=lambda edit, seed: 1.0)
+        return SimpleNamespace(start=SimpleNamespace(edit=0.0), cases=cases)
+
+    judges: Any = [SimpleNamespace(look=look)] * 2
+    edits: Any = [SimpleNamespace(edit=0.5)] * 2
+    first, now = (Looked.of(judges, states) for states in ([half().start] * 2, edits))
+    before = Choice(("shade",), {"shade": 0.5}, edits, first, now)
+    after = before.with_alignment([half(), half()], judges, 0)
+    if taken is None:
+        assert after is before
+    else:
+        assert after.kinds == (*taken, ALIGNMENT)
+        assert after.left == dict.fromkeys(taken, 0.5) | {ALIGNMENT: pytest.approx(alone if not taken else beside)}
 
 
 def test_where_only_mean_images_come_closer_numbers_may_not_grow_at_all() -> None:

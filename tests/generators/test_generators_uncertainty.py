@@ -54,7 +54,8 @@ def test_replicates_spread_as_the_standard_error_of_clustered_images(sampled: tu
     train = sampled[1].part("train")
     conditions = Conditions.of(train.frame, attributes=("sex",), hold=("view",), coin_seed=0)
     codes = conditions.encode(train.frame)
-    found = find_deviations(Dataset.of(train, size=32, directory=None), codes, conditions, seed=0)
+    pixels = Dataset.of(train, size=32, directory=None).pixels
+    found = find_deviations(pixels, train.frame["patient_id"], codes, conditions, seed=0)
     contrast = (found[:, 1] - found[:, 0]).flatten(1).double().numpy()
     assert contrast.shape == (REPLICATES, 32 * 32)
     # Sandwich errors of the same regression, clustered by patient (Liang and Zeger 1986).

@@ -61,7 +61,10 @@ class Fitting:
             Encoded(Stream(own), *rest) for own, rest in zip(z, zip(hidden, codes, strict=True), strict=True)
         )
         train_denoiser(session, config.denoiser, sampler.denoiser, sampler.process, sampler.conditions, (first, second))
-        sampler.uncertainty.deviations.copy_(find_deviations(train, codes[0], sampler.conditions, seed=self.seed))
+        patients = train.cohort.frame["patient_id"]
+        sampler.uncertainty.deviations.copy_(
+            find_deviations(train.pixels, patients, codes[0], sampler.conditions, seed=self.seed)
+        )
         self.sampler = dataclasses.replace(sampler, guidance=self._guidance())
         self._recentre()
         self._round_trip()
@@ -82,7 +85,8 @@ class Fitting:
         if self.config.sampling.support != "shown":
             return
         support = self.sampler.support
-        found = find_support(self.prepared.sets[0], self.prepared.codes[0], self.prepared.conditions, seed=self.seed)
+        pixels, codes = self.prepared.sets[0].pixels, self.prepared.codes[0]
+        found = find_support(pixels, codes, self.prepared.conditions, seed=self.seed)
         support.weights.copy_(found)
         names = [variable.name for variable in support.variables]
         self.report["support"] = {name: float(part.mean()) for name, part in zip(names, found, strict=True)}

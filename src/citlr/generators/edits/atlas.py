@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from citlr.generators.edits.axes import grey
 from citlr.generators.edits.warps import affine_displacement, blur, compose, gradient, inverse, places, warp
+from citlr.generators.effects.axes import grey
 from citlr.learning.beside import beside
 
 SIDE = 32

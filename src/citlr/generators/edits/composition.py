@@ -6,6 +6,8 @@ Of a picture, what redrawing changed is added: what is finer than the picture st
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch.nn import functional
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
 from citlr.generators.edits.warps import inverse, resized, warp
+from citlr.generators.effects.aligned import Aligned
 
 
 def edited(images: Tensor, displacement: Tensor, added: Tensor) -> Tensor:
@@ -61,3 +64,28 @@ def _at(maps: Tensor, size: int) -> Tensor:
     if maps.shape[-1] == size:
         return maps
     return functional.interpolate(maps, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+@dataclass(frozen=True)
+class Middle:
+    """Images at the middle of the levels of an attribute, and the alignment of what still differs there.
+
+    - `columns`: Of its conditions, among those of the generator.
+    - `images` (n, c, s, s), `codes` (n, width): at the middle, and their own.
+    - `back` (n, 2, s, s): the way from there to the images as they are.
+    """
+
+    aligned: Aligned
+    columns: list[int]
+    images: Tensor
+    codes: Tensor
+    back: Tensor
+
+    def change(self, requested: Tensor) -> Tensor:
+        """Give what the alignment adds to the images as they are, for codes (n, width) that are asked for."""
+        return warp(self.aligned.change(self.images, self.codes, requested[:, self.columns]), self.back)
+
+    def errors(self, requested: Tensor, first: Tensor) -> Tensor:
+        """Give what replicates of that are off by against the first level: (n, replicates, c, s, s)."""
+        one = self.aligned.errors(requested[:1, self.columns], first[:1, self.columns])
+        return torch.stack([warp(draw.expand(len(self.images), -1, -1, -1), self.back) for draw in one], dim=1)

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from citlr.generators.edits.axes import axes
+from citlr.generators.conditions import Conditions
 from citlr.generators.edits.family import CHANNELS, Family, Frame
 from citlr.generators.edits.fine import FRAMES, chance, differences, placed
 from citlr.generators.edits.shrinkage import ROUNDS, Floats, Modes, Shrunk, nothing, shrink
 from citlr.generators.edits.significance import fine_bands, shown, shown_along
 from citlr.generators.edits.summaries import edited, summaries, way_of
+from citlr.generators.effects.aligned import Aligned
+from citlr.generators.effects.axes import axes
 from citlr.generators.effects.contrasts import Design
 from citlr.generators.effects.whitening import Whitening
 
@@ -53,6 +55,7 @@ class Cases:
     - `images` (n, c, s, s), `frame`: their registration.
     - `coded` (n, contrasts): codes of their levels.
     - `design`: of these images.
+    - `conditions`, `codes` (n, width): of the attribute alone, beside all else that is recorded or held.
     """
 
     family: Family
@@ -61,6 +64,13 @@ class Cases:
     frame: Frame
     coded: Tensor
     design: Design
+    conditions: Conditions
+    codes: Tensor
+
+    def aligned(self, edit: Edit, seed: int) -> Aligned:
+        """Align what an edit leaves of these images."""
+        left = Aligned(self.conditions, self.family.channels, self.family.size)
+        return left.fit(self.moved(edit, -1.0), self.codes, seed=seed)
 
     def moved(self, edit: Edit, way: float) -> Tensor:
         """Edit every image (n, c, s, s) to the middle of the levels (`way` -1), or as far from it (1)."""
@@ -101,6 +111,7 @@ class Learnt:
     - `p`: P value of "nothing is shown".
     - `left`: Share of the difference that is left in images of left-out patients, after each kind.
     - `answers`: By contrast, what summaries answer to edits, in units of the error.
+    - `aligned`: The alignment of what edits leave, where it was kept.
     """
 
     kinds: tuple[str, ...]
@@ -109,6 +120,7 @@ class Learnt:
     p: float
     left: dict[str, float] = field(default_factory=dict)
     answers: tuple[Floats, ...] = ()
+    aligned: Aligned | None = None
 
     def draws(self, count: int, random: np.random.Generator) -> Floats:
         """Draw what the images leave open of the coefficients: (count, contrasts, width)."""

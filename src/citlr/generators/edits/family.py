@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from citlr.generators.edits.axes import OPPONENTS, axes, red_green_blue
+from citlr.generators.base import REPLICATES
+from citlr.generators.edits.atlas import SIDE
 from citlr.generators.edits.warps import blur, gradient, warp
+from citlr.generators.effects.axes import OPPONENTS, axes, red_green_blue
 
 # Gaussians between the bands of an image, in 64ths of its side.
 BANDS = (0.8, 2.0, 5.0)
@@ -210,3 +212,30 @@ def mirrored(grid: int) -> Tensor:
     half = torch.eye(grid)[:, : grid // 2]
     middle = torch.eye(grid)[:, grid // 2 : (grid + 1) // 2]
     return torch.cat([0.5**0.5 * (half + half.flip(0)), middle, 0.5**0.5 * (half - half.flip(0))], dim=1)
+
+
+class Edits(nn.Module):
+    """What was learnt of all attributes: one row per contrast of the attributes.
+
+    - `atlas` (1, 2, SIDE, SIDE), `least`: the frame, and the likeness below which an image is left as it is.
+    - `coefficients` (contrasts, width), `draws` (replicates, contrasts, width): edits, and what is left open of them.
+    - `in_atlas`, `on_film` (contrasts, c * s, s): fine structure of either frame, the axes one below the other.
+    - `aligned`: by number of the attribute, the alignment of what these leave, where it was kept.
+    """
+
+    atlas: Tensor
+    least: Tensor
+    coefficients: Tensor
+    draws: Tensor
+    in_atlas: Tensor
+    on_film: Tensor
+
+    def __init__(self, count: int, family: Family) -> None:
+        super().__init__()
+        self.register_buffer("atlas", torch.zeros(1, 2, SIDE, SIDE))
+        self.register_buffer("least", torch.tensor(-1.0))
+        self.register_buffer("coefficients", torch.zeros(count, family.width))
+        self.register_buffer("draws", torch.zeros(REPLICATES, count, family.width))
+        self.register_buffer("in_atlas", torch.zeros(count, family.channels * family.size, family.size))
+        self.register_buffer("on_film", torch.zeros(count, family.channels * family.size, family.size))
+        self.aligned = nn.ModuleDict()

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from citlr.generators.edits.axes import axes, red_green_blue
 from citlr.generators.edits.family import hats
 from citlr.generators.edits.shrinkage import TINY, Floats
 from citlr.generators.edits.significance import CELLS, FINE, cell_energy, fine_bands
 from citlr.generators.edits.warps import warp
+from citlr.generators.effects.axes import axes, red_green_blue
 from citlr.generators.effects.contrasts import Design
 
 # Frames of fine structure, each a kind of change.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from citlr.data.edits import NOT_PLACED, Edit
 from citlr.generators.base import REPLICATES, Images, Level
 from citlr.generators.conditions import Conditions
-from citlr.generators.edits.atlas import SIDE, build_atlas, likeness, register
+from citlr.generators.edits.atlas import build_atlas, likeness, register
 from citlr.generators.edits.choice import ALPHA, find
-from citlr.generators.edits.composition import edited
+from citlr.generators.edits.composition import Middle, edited
 from citlr.generators.edits.estimate import Cases, Learnt
-from citlr.generators.edits.family import Family, Frame
+from citlr.generators.edits.family import Edits, Family, Frame
 from citlr.generators.edits.fine import placed
 from citlr.generators.edits.settings import EditSettings
 from citlr.generators.edits.summaries import frame_of, measured
 from citlr.generators.edits.warps import inverse, resized
+from citlr.generators.effects.aligned import ALIGNMENT, Aligned, of_one
 from citlr.generators.effects.contrasts import coded, contrasts, design
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.preparation import Prepared
@@ -37,32 +38,11 @@ MEASURED_ON = 768
 # An image whose likeness to the atlas lies this many deviations (by the median) below the median cannot be placed.
 UNLIKE = 6.0
 NOTHING, UNSURE = "nothing is shown", "something is shown, but no change brings left-out patients closer"
-WORDS = {"film": "fine structure on the film", "atlas": "fine structure in the atlas"}
-
-
-class Edits(nn.Module):
-    """What was learnt: one row per contrast of the attributes.
-
-    - `atlas` (1, 2, SIDE, SIDE), `least`: the frame, and the likeness below which an image is left as it is.
-    - `coefficients` (contrasts, width), `draws` (replicates, contrasts, width): edits, and what is left open of them.
-    - `in_atlas`, `on_film` (contrasts, c * s, s): fine structure of either frame, the axes one below the other.
-    """
-
-    atlas: Tensor
-    least: Tensor
-    coefficients: Tensor
-    draws: Tensor
-    in_atlas: Tensor
-    on_film: Tensor
-
-    def __init__(self, count: int, family: Family) -> None:
-        super().__init__()
-        self.register_buffer("atlas", torch.zeros(1, 2, SIDE, SIDE))
-        self.register_buffer("least", torch.tensor(-1.0))
-        self.register_buffer("coefficients", torch.zeros(count, family.width))
-        self.register_buffer("draws", torch.zeros(REPLICATES, count, family.width))
-        self.register_buffer("in_atlas", torch.zeros(count, family.channels * family.size, family.size))
-        self.register_buffer("on_film", torch.zeros(count, family.channels * family.size, family.size))
+WORDS = {
+    "film": "fine structure on the film",
+    "atlas": "fine structure in the atlas",
+    ALIGNMENT: "the alignment of what is left",
+}
 
 
 class EditGenerator(Editing, LearntGenerator):
@@ -79,7 +59,7 @@ class EditGenerator(Editing, LearntGenerator):
 
     def build(self, conditions: Conditions, *, seed: int) -> None:
         """Make room for what is to be learnt."""
-        self.family = Family(self.size, self.channels)
+        self.family, self._built = Family(self.size, self.channels), conditions
         self._spans: dict[str, slice] = {}
         count = 0
         for variable in conditions.attributes:
@@ -91,6 +71,21 @@ class EditGenerator(Editing, LearntGenerator):
     def modules(self) -> dict[str, nn.Module]:
         """Name the one file of weights."""
         return {"edits": self.edits}
+
+    def facts(self) -> dict[str, Any]:
+        """Name the attributes of which what edits leave is aligned."""
+        names = [self._built.attributes[int(number)].name for number in self.edits.aligned]
+        return {"aligned": names} if names else {}
+
+    def take(self, facts: Mapping[str, Any]) -> None:
+        """Make room for the alignments that were saved."""
+        for name in facts.get("aligned", ()):
+            variable = self._built.attribute(name)
+            self._align(variable, Aligned(of_one(self._built, variable), self.channels, self.size))
+
+    def _align(self, variable: Variable, aligned: Aligned) -> None:
+        number = [one.name for one in self._built.attributes].index(variable.name)
+        self.edits.aligned[str(number)] = aligned.to(self.device)
 
     def weight(self) -> float:
         """Give the configuration's own."""
@@ -129,13 +124,15 @@ class EditGenerator(Editing, LearntGenerator):
         self.report["edits"] = {"images": len(images), "not_placed": len(lost)}
         for variable in conditions.attributes:
             random = np.random.default_rng(hashed_seed("edits", seed, variable.name))
-            own = coded(conditions, variable, codes)
+            own, alone = coded(conditions, variable, codes), of_one(conditions, variable)
+            lone = alone, codes[:, conditions.columns(alone.variables)]
 
-            def cases(part: slice, variable: Variable = variable, own: Tensor = own) -> Cases:
+            def cases(
+                part: slice, variable: Variable = variable, own: Tensor = own, lone: tuple[Conditions, Tensor] = lone
+            ) -> Cases:
                 lines = design(conditions, variable, codes[part], patients[part])
-                return Cases(
-                    self.family, atlas, images[part], Frame(frame.forth[part], frame.back[part]), own[part], lines
-                )
+                way = Frame(frame.forth[part], frame.back[part])
+                return Cases(self.family, atlas, images[part], way, own[part], lines, lone[0], lone[1][part])
 
             def halves(cases: Callable[[slice], Cases] = cases) -> list[Cases]:
                 # Rows come by patient, in an order drawn by the seed: halves of them are halves of the patients.
@@ -143,7 +140,7 @@ class EditGenerator(Editing, LearntGenerator):
                 middle = half_of(patients[:some])
                 return [cases(slice(middle)), cases(slice(middle, some))]
 
-            found = find(halves, cases(slice(None)), table.double().numpy(), random)
+            found = find(halves, cases(slice(None)), table.double().numpy(), random, seed)
             self._keep(variable, found, random)
             said = " and ".join(WORDS.get(kind, kind) for kind in found.kinds) or (
                 NOTHING if found.p > ALPHA else UNSURE
@@ -162,8 +159,10 @@ class EditGenerator(Editing, LearntGenerator):
         rows = self._spans[variable.name]
         self.edits.coefficients[rows] = torch.from_numpy(found.edit.coefficients).float()
         self.edits.in_atlas[rows], self.edits.on_film[rows] = found.edit.fine["atlas"], found.edit.fine["film"]
-        if found.kinds:
+        if set(found.kinds) - {ALIGNMENT}:
             self.edits.draws[:, rows] = torch.from_numpy(found.draws(REPLICATES, random)).float()
+        if found.aligned is not None:
+            self._align(variable, found.aligned)
         report = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
         self.report["edits"][variable.name] = report
 
@@ -187,6 +186,21 @@ class EditGenerator(Editing, LearntGenerator):
         fine = {"atlas": self.edits.in_atlas, "film": self.edits.on_film}
         return torch.cat([displacement, added + placed(change, fine, frame.back)], dim=1)
 
+    def _middles(self, images: Tensor, codes: Tensor, frame: Frame, able: Tensor) -> Iterator[Middle]:
+        """Bring images (n, c, s, s) to the middle of every attribute's levels of which what is left is aligned."""
+        factual = self._coded(codes)
+        for number, aligned in self.edits.aligned.items():
+            assert isinstance(aligned, Aligned)
+            rows = self._spans[self.conditions.attributes[int(number)].name]
+            change = torch.zeros_like(factual)
+            change[:, rows] = -factual[:, rows] * able
+            edit = self._edit(images, change, frame)
+            middle, columns = (
+                edited(images, edit[:, :2], edit[:, 2:]),
+                self.conditions.columns(aligned.conditions.variables),
+            )
+            yield Middle(aligned, columns, middle, codes[:, columns], inverse(edit[:, :2]))
+
     def edit_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
         """Edit images; what is not intervened on is not touched: (n, levels, 1, 2 + c + 1, s, s).
 
@@ -194,12 +208,15 @@ class EditGenerator(Editing, LearntGenerator):
         """
         own = images.to(self.device)
         frame, able = self._frame(own)
-        factual = self._coded(codes)
+        factual, middles = self._coded(codes), list(self._middles(own, codes, frame, able))
         found, mark = [], able[:, :, None, None].expand(-1, 1, *own.shape[2:]).to(own)
         for requested in request.requested(self.conditions, codes):
             change = request.weight * (self._coded(requested) - factual) * able
             moves = (change != 0).any(dim=1).view(-1, 1, 1, 1)
-            found.append(torch.cat([torch.where(moves, self._edit(own, change, frame), 0.0), mark], dim=1))
+            edit = self._edit(own, change, frame)
+            for middle in middles:
+                edit[:, 2:] += request.weight * middle.change(requested)
+            found.append(torch.cat([torch.where(moves, edit, 0.0), mark], dim=1))
         return torch.stack(found, dim=1)[:, :, None]
 
     def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
@@ -227,18 +244,20 @@ class EditGenerator(Editing, LearntGenerator):
         """
         own, conditions = torch.from_numpy(images).to(self.device), self.conditions
         codes, (placed, able) = conditions.encode(frame), self._frame(own)
-        factual = self._coded(codes)
-        first, *others = (self._coded(conditions.intervene(codes, attribute, level)) for level in levels)
-        found = [
-            torch.stack(
-                [
-                    self._edit(own, (other - factual) * able, placed, ((other - first) * able) @ draw)
-                    for draw in self.edits.draws
-                ],
-                dim=1,
-            )
-            for other in others
-        ]
+        factual, middles = self._coded(codes), list(self._middles(own, codes, placed, able))
+        requested = [conditions.intervene(codes, attribute, level) for level in levels]
+        first, *others = (self._coded(one) for one in requested)
+        found = []
+        for other, there in zip(others, requested[1:], strict=True):
+            each = [
+                self._edit(own, (other - factual) * able, placed, ((other - first) * able) @ draw)
+                for draw in self.edits.draws
+            ]
+            edit = torch.stack(each, dim=1)
+            for middle in middles:
+                left = middle.change(there)[:, None] + middle.errors(there, requested[0])
+                edit[:, :, 2:] += left * able[:, :, None, None, None]
+            found.append(edit)
         both = torch.stack(found, dim=1).cpu().numpy()
         return Edit(both[:, :, :, :2], both[:, :, :, 2:])
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from citlr.generators.effects.whitening import LEAST
+from citlr.generators.effects.whitening import LEAST, decomposed
 
 Floats = npt.NDArray[np.float64]
 Blocks = npt.NDArray[np.int64]
@@ -160,7 +160,7 @@ class Modes:
         """Find them from answers `table` (width of a summary, width) and influences (patients, width of a summary)."""
         deviation = np.sqrt((influences**2).sum(axis=0))
         deviation[deviation <= LEAST] = np.inf  # what nobody varies in, see `Whitening`
-        _, size, ways = np.linalg.svd(influences / deviation, full_matrices=False)
+        _, size, ways = decomposed(influences / deviation)
         # The difference of two halves of the patients has an error of two deviations over the root of their number.
         each = size[:DIRECTIONS, None] * np.sqrt(len(influences)) / 2
         return cls(table / deviation[:, None], (ways[:DIRECTIONS] * each).T)

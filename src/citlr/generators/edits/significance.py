@@ -8,7 +8,7 @@ from scipy.special import gammainc, gammaincc, gammaincinv
 
 from citlr.generators.edits.family import Family, bands, hats
 from citlr.generators.edits.shrinkage import DIRECTIONS, TINY, Floats
-from citlr.generators.effects.whitening import LEAST, Whitening
+from citlr.generators.effects.whitening import LEAST, Whitening, decomposed
 
 REDRAWS = 999
 # Cells along a side of the film, in which its two finest bands are looked at.
@@ -56,7 +56,7 @@ def _along(influences: Floats, signs: Floats) -> Floats:
     """Give squared differences (redraws, directions) along what patients vary by, in units of their error."""
     deviation = np.sqrt((influences**2).sum(axis=0))
     deviation[deviation <= LEAST] = np.inf
-    left, size, _ = np.linalg.svd(influences / deviation, full_matrices=False)
+    left, size, _ = decomposed(influences / deviation)
     found: Floats = (signs @ left[:, :DIRECTIONS][:, size[:DIRECTIONS] > TINY]) ** 2
     return found
 

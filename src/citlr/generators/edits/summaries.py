@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.generators.edits.atlas import BATCH, register
-from citlr.generators.edits.axes import OPPONENTS, axes
 from citlr.generators.edits.family import (
     CHANNELS,
     DISPLACEMENTS,
@@ -28,6 +27,7 @@ from citlr.generators.edits.family import (
     tones,
 )
 from citlr.generators.edits.warps import inverse, resized, warp
+from citlr.generators.effects.axes import OPPONENTS, axes
 from citlr.learning.beside import beside
 from citlr.learning.store import spans
 

@@ -15,8 +15,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from citlr.generators.conditions import Conditions
+from citlr.generators.effects.whitening import decomposed
 from citlr.generators.variables import Variable
-from citlr.learning.store import Dataset, Rows, sample_rows, spans
+from citlr.learning.store import Rows, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
 
 # Permutations of the attribute that the threshold rests on, and the share of them that may show anything anywhere.
@@ -53,7 +54,7 @@ class Support(nn.Module):
         return self.weights.amax(dim=0)[None]
 
 
-def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
+def find_support(pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
     """Find where each attribute acts.
 
     Every pixel is regressed on the held covariates' codes and on the attribute's. The squared t-values of the
@@ -61,7 +62,7 @@ def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: 
     the image in permutations of the attribute's residuals (Freedman and Lane 1983): where there is no effect at all,
     95 % of data sets show none anywhere. Of more than SAMPLE images, so many are drawn.
 
-    Shapes: `codes` (n, width); gives (attributes, s, s).
+    Shapes: `pixels` (n, c, s, s), `codes` (n, width); gives (attributes, s, s).
     """
     random = np.random.default_rng(hashed_seed("support", seed))
     rows = sample_rows(len(codes), np.random.default_rng(hashed_seed("support", seed, "rows")))
@@ -75,13 +76,13 @@ def find_support(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: 
         levels = codes[:, conditions.span(variable.name)].double().numpy()
         levels = levels - basis @ (basis.T @ levels)
         levels = levels[:, (levels**2).sum(axis=0) > 1e-6 * len(levels)]
-        maps.append(_shown(data.pixels, rows, basis, levels, random))
+        maps.append(_shown(pixels, rows, basis, levels, random))
     return torch.from_numpy(np.stack(maps)).float()
 
 
 def _basis(design: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Give an orthonormal basis of the columns' span."""
-    u, s, _ = np.linalg.svd(design, full_matrices=False)
+    u, s, _ = decomposed(design)
     return np.asarray(u[:, s > 1e-8 * s[0]])
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from citlr.generators.base import REPLICATES
 from citlr.generators.conditions import Conditions
-from citlr.learning.store import Dataset, spans
+from citlr.learning.store import Rows, spans
 from citlr.randomness import hashed_seed
 
 
@@ -50,28 +50,27 @@ class Uncertainty(nn.Module):
         return found.reshape(*found.shape[:2], *self.image)
 
 
-def find_deviations(data: Dataset, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
+def find_deviations(
+    pixels: Rows, patients: npt.ArrayLike, codes: Tensor, conditions: Conditions, *, seed: int
+) -> Tensor:
     """Repeat the regression of the pixels on all codes with patients weighted anew.
 
     With the design D (a one and all codes), pixels x and a replicate's weights W, drawn from Exp(1) per patient, the
     effects are `b_W = (D' W D)^+ D' W x`; what is kept is `b_W - b_1`.
 
-    Shapes: gives (REPLICATES, columns, c * s, s).
+    Shapes: `pixels` (n, c, s, s), `patients` (n,), `codes` (n, width); gives (REPLICATES, columns, c * s, s).
     """
-    size, entries, random = (
-        data.pixels.shape[-1],
-        math.prod(data.pixels.shape[1:]),
-        np.random.default_rng(hashed_seed("uncertainty", seed)),
-    )
-    _, patients = np.unique(data.cohort.frame["patient_id"].astype(str), return_inverse=True)
-    drawn = random.standard_exponential((REPLICATES, int(patients.max()) + 1))[:, patients]
-    weights = np.concatenate([np.ones((1, len(patients))), drawn])
+    size, entries = pixels.shape[-1], math.prod(pixels.shape[1:])
+    random = np.random.default_rng(hashed_seed("uncertainty", seed))
+    _, number = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    drawn = random.standard_exponential((REPLICATES, int(number.max()) + 1))[:, number]
+    weights = np.concatenate([np.ones((1, len(number))), drawn])
     design = np.concatenate([np.ones((len(codes), 1)), codes.double().numpy()], axis=1)
     cross = np.zeros((len(weights), design.shape[1], entries))
     for part in spans(len(design)):
-        pixels = np.asarray(data.pixels[part], dtype=np.float64).reshape(-1, entries)
+        rows = np.asarray(pixels[part], dtype=np.float64).reshape(-1, entries)
         for k, weight in enumerate(weights):
-            cross[k] += (design[part] * weight[part, None]).T @ pixels
+            cross[k] += (design[part] * weight[part, None]).T @ rows
     effects = np.stack([_solve(design, weight, one) for weight, one in zip(weights, cross, strict=True)])[:, 1:]
     kept = []
     for variable in conditions.recorded:

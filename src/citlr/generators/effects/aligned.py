@@ -1,0 +1,79 @@
+"""What edits leave of an attribute, aligned as a diffusion model aligns its images (see `alignment`).
+
+Means and covariances of pixels write what lies at the same place in all images, and scale what varies there: nearly all
+that an attribute does where bodies lie on top of each other. Edits follow the anatomy, and scale all that is as fine.
+Which of the two a cohort's images call for, or both, left-out patients say (`edits.choice`).
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from citlr.generators.conditions import Conditions
+from citlr.generators.effects.alignment import Alignment
+from citlr.generators.effects.support import Support, find_support
+from citlr.generators.effects.uncertainty import Uncertainty, find_deviations
+from citlr.generators.variables import Variable
+
+# What it is called among the kinds of change.
+ALIGNMENT = "alignment"
+# Principal components within which covariances are aligned, at most.
+COMPONENTS = 400
+
+
+class Aligned(nn.Module):
+    """The alignment over the levels of one attribute, of images that edits brought to the middle of these levels."""
+
+    def __init__(self, conditions: Conditions, channels: int, size: int) -> None:
+        super().__init__()
+        self.conditions, self.shape = conditions, (channels, size, size)
+        self.alignment = Alignment(conditions, self.shape, COMPONENTS)
+        self.support = Support(conditions, size)
+        self.uncertainty = Uncertainty(conditions, size, channels)
+
+    @torch.no_grad()
+    def fit(self, images: Tensor, codes: Tensor, *, seed: int) -> Self:
+        """Estimate where the attribute acts, and the maps: images (n, c, s, s) at the middle, codes (n, width)."""
+        pixels = images.numpy()
+        self.support.weights.copy_(find_support(pixels, codes, self.conditions, seed=seed))
+        self.alignment.fit(pixels, codes, seed=seed, where=self._where().expand(self.shape))
+        return self
+
+    @torch.no_grad()
+    def doubt(self, images: Tensor, patients: npt.ArrayLike, codes: Tensor, *, seed: int) -> Self:
+        """Find what images (n, c, s, s) of patients (n,) leave open of the mean effects."""
+        found = find_deviations(images.numpy(), patients, codes, self.conditions, seed=seed)
+        self.uncertainty.deviations.copy_(found)
+        return self
+
+    def _where(self) -> Tensor:
+        return self.support.anywhere()
+
+    def taken_off(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Add to images (n, c, s, s) at the middle what makes their levels alike."""
+        found: Tensor = images + self._where() * (self.alignment(images, codes) - images)
+        return found
+
+    def change(self, images: Tensor, codes: Tensor, requested: Tensor) -> Tensor:
+        """Give what other levels add (n, c, s, s) to images at the middle; nothing where the level is the own one."""
+        restored = self.alignment.undo(self.alignment(images, codes), requested)
+        moves = (requested != codes).any(dim=1).to(images.device).view(-1, 1, 1, 1)
+        return torch.where(moves, self._where() * (restored - images), 0.0)
+
+    def errors(self, requested: Tensor, first: Tensor) -> Tensor:
+        """Give what replicates of a mean effect against the first level are off by: (replicates, c, s, s).
+
+        Shapes: `requested`, `first` (1, width).
+        """
+        found = self.uncertainty.of(torch.cat([requested, first]))
+        return self._where() * (found[:, 0] - found[:, 1])
+
+
+def of_one(conditions: Conditions, variable: Variable) -> Conditions:
+    """Give the conditions of one attribute alone; the others that are recorded are held, and the coin is left out."""
+    others = tuple(other for other in conditions.recorded if other.name != variable.name)
+    return Conditions((variable,), (*others, *conditions.held), conditions.coin_seed)
