@@ -156,6 +156,29 @@ def test_every_setting_that_differs_is_said(values: dict[str, np.ndarray]) -> No
     assert "another margin" in render_comparison([found])
 
 
+def test_other_cohorts_and_generators_are_said_of_files_alone(values: dict[str, np.ndarray]) -> None:
+    def alone(name: str, split: int, table: str, weights: str, images: int) -> Finished:
+        row = replace(audit(name, values["some"]).result.tests[0], n_images=images)
+        config = {"cohort": {"table": f"{name}.csv", "split_seed": split}, "seed": 0}
+        inputs = {"table_sha256": table * 64, "generator_sha256": {"a.safetensors": weights}}
+        result = make_result(tests=(row,), provenance={"config": config, "inputs": inputs})
+        return Finished(name, "net", result)
+
+    first = alone("a", 0, "e", "f", 100)
+    assert compare([first, alone("b", 0, "e", "f", 100)]).rows[0].differing == ()
+    found = compare([first, alone("b", 3, "d", "c", 120)])
+    told = ", ".join(found.rows[0].differing)
+    every = (
+        "cohort.split_seed 0 and 3",
+        "test images 100 and 120",
+        "cohort's table eeeeeeee and dddddddd",
+        "generator ",
+    )
+    assert all(one in told for one in every)
+    for written in (str(found), markdown([found]), render_comparison([found])):
+        assert "split_seed 0 and 3" in written.replace("\\", "")
+
+
 def test_what_cannot_be_compared_is_refused(values: dict[str, np.ndarray]) -> None:
     first = audit("a", values["some"])
     with pytest.raises(InputError, match="at least two audits"):

@@ -12,9 +12,12 @@ import pytest
 from filelock import FileLock
 from report_fake import make_gallery, make_result, make_tests
 
+from citlr.audit import chain
+from citlr.audit.chain import Chain
 from citlr.audit.results.result import read_result
 from citlr.cli.app import app
 from citlr.config import AuditConfig
+from citlr.console import Narrator
 from citlr.errors import InputError, MissingExtraError
 from citlr.exchange.share import shareable
 from citlr.report import pdf
@@ -153,3 +156,26 @@ def test_the_verb_writes_what_is_asked_for_and_asks_before_text_can_be_read(tmp_
     assert "no_burnt_in_text" in str(refused.exception)
     unknown = runner.invoke(app, ["report", str(run), "--format", "pfd"])
     assert "Did you mean 'pdf'" in str(unknown.exception)
+
+
+def test_what_was_handed_on_of_another_audit_is_set_aside(result, tmp_path, monkeypatch):
+    """A card stood beside the next audit.json and said what that does not."""
+    config = {"cohort": {"table": "t.csv", "attribute": "sex", "labels": ["edema"]}, "test": {"margin": 0.05}}
+    config |= {"model": {"kind": "closed", "labels": ["edema"]}, "generator": {"preset": "tiny"}}
+    monkeypatch.setattr(Chain, "_inputs", lambda *_: None)
+    monkeypatch.setattr(chain, "audit_responses", lambda _: result)
+
+    def tested(margin: float) -> set[str]:
+        run = Run.open(tmp_path / "run", AuditConfig.model_validate({**config, "test": {"margin": margin}}))
+        one = Chain(run, Narrator(quiet=True))
+        one.keys |= {"cohort": "a", "quality": "b", "predict.model": "c"}
+        with run.locked():
+            one.test()
+        return {path.name for path in run.root.iterdir() if path.name.startswith(("model-card", "audit.shared"))}
+
+    assert tested(0.05) == set()
+    for name in ("model-card.md", "audit.shared.json"):
+        (tmp_path / "run" / name).write_text("of the first")
+    assert tested(0.05) == {"model-card.md", "audit.shared.json"}
+    assert tested(0.2) == {"model-card.md.before", "audit.shared.json.before"}
+    assert (tmp_path / "run" / "model-card.md.before").read_text() == "of the first"

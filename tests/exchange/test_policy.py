@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_fake import make_result
@@ -43,7 +46,7 @@ def row(label: str = "edema", verdict: Verdict = "equivalent", psi: float = 0.00
         draws=4,
         statistic=1.5,
         pvalue=0.2,
-        pvalue_adjusted=0.4,
+        pvalue_adjusted=0.004 if verdict == "dependence" else 0.4,
         pvalue_screening=0.3,
         log10_pvalue=-0.7,
         mean_effect=interval,
@@ -371,3 +374,35 @@ def test_the_gate_exits_with_2_and_not_1_where_it_cannot_say(
         assert ended.value.code == status, arguments
         said = capsys.readouterr().err
         assert (said.startswith("citlr: ") and said.count("\n") == 1) or status == 1
+
+
+def _verdict(content: dict[str, Any], verdict: str, **changes: Any) -> None:
+    content["verdict"] = content["tests"][0]["verdict"] = verdict
+    content["tests"][0] |= changes
+
+
+@pytest.mark.parametrize(
+    ("edit", "what"),
+    [
+        (lambda one: one.update(verdict="equivalent"), "and that of its tests 'dependence'"),
+        (lambda one: _verdict(one, "equivalent"), "is 'equivalent', and its reason is another"),
+        (lambda one: _verdict(one, "inconclusive"), "is 'inconclusive', and its reason is another"),
+        (lambda one: _verdict(one, "equivalent", reason=""), "are not shown to lie below the margin"),
+        (lambda one: _verdict(one, "inconclusive", reason="inconclusive, because of x"), "and no gate failed, and its"),
+        (lambda one: _verdict(one, "dependence", pvalue_adjusted=0.2), "adjusted p-value is 0.2 at an alpha"),
+        (lambda one: one["quality"]["gates"][0].update(passed=False), "and the gate 'composition' failed"),
+        (lambda one: one.update(tests=one["tests"] * 2), "it has a test twice"),
+    ],
+)
+def test_an_audit_that_contradicts_itself_is_refused(
+    edit: Callable[[dict[str, Any]], None], what: str, tmp_path: Path
+) -> None:
+    reason = "edema: the output depends on the level (adjusted p = 0.004)."
+    found = result(replace(row(verdict="dependence", psi=0.06, high=0.1), reason=reason))
+    path = found.to_json(tmp_path / "audit.json")
+    assert read_result(path) == found
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=re.escape(what)):
+        read_result(path)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import pytest
 from as_user import ENVIRONMENT, citlr
 from pages import ROOT, commands, python
 
-from citlr.audit.conditional import audit_predictions
+from citlr.audit.conditional import CONDITION, ONE_ANSWER, ONE_DRAW, ORIGINALS, audit_predictions
 from citlr.config import TestConfig
 from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
@@ -398,3 +399,48 @@ def test_equivalence_of_a_model_that_tells_nothing_says_so(tmp_path: Path) -> No
         result = audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
         assert {row.verdict for row in result.tests} == {"equivalent"}
         assert {"prepared as it was in training" in row.reason for row in result.tests} == {doubted}
+
+
+@pytest.mark.parametrize("known", ["originals", "recorded", "nothing"])
+def test_originals_in_the_place_of_null_interventions_are_refused(tmp_path: Path, known: str) -> None:
+    """The model reads what redrawing adds, and no level: beside the originals that passed for a dependence."""
+    table, own = predictions(shift=0.0), own_level(predictions(shift=0.0))
+    originals = table[table["draw"] == -1].set_index(["image_id", "label"])["probability"]
+    table.loc[table["draw"] >= 0, "probability"] **= 0.4
+    honest = table.copy()
+    null = (table["draw"] >= 0) & (table["level"] == own)
+    keys = zip(table["image_id"], table["label"], strict=True)
+    table["probability"] = table["probability"].mask(null, [originals[key] for key in keys])
+    for one, fits in ((honest, True), (table, False)):
+        shown = one if known == "originals" else one[one["draw"] >= 0]
+        shown = shown.assign(recorded=own) if known == "recorded" else shown
+        found = read_predictions(written(tmp_path, shown))
+        if fits:
+            audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
+            continue
+        with pytest.raises(InputError, match="answered alike for every image under its own level, and not under the"):
+            audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
+
+
+def test_edits_and_saturated_answers_are_no_originals_in_another_place(tmp_path: Path) -> None:
+    """The null intervention of an edit is the original; it is told, as is what else answers show of their making."""
+    table = predictions()
+    own = own_level(table)
+    first = table[table["draw"].isin((-1, 0))].set_index(["image_id", "label", "level", "draw"])["probability"]
+
+    def told(draw: Callable[[Any], float]) -> str:
+        made = table.assign(probability=[draw(row) for row in table.itertuples()])
+        found = read_predictions(written(tmp_path, made))
+        return audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05)).condition
+
+    def edit(row: Any) -> float:
+        original = row.draw == -1 or row.level == own[row.Index]
+        level, draw = (own[row.Index], -1) if original else (row.level, 0)
+        return float(first[row.image_id, row.label, level, draw])
+
+    assert told(edit) == CONDITION + ONE_DRAW + ORIGINALS
+    assert told(lambda row: float(first[row.image_id, row.label, own[row.Index], -1])) == CONDITION + ONE_ANSWER
+    assert told(lambda row: row.probability) == CONDITION
+    # Of a model that is sure under the own level all draws are alike, and nothing is told by it.
+    sure = told(lambda row: 0.99 if row.draw == -1 or row.level == own[row.Index] else row.probability)
+    assert sure == CONDITION + ORIGINALS

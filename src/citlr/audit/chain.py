@@ -28,6 +28,7 @@ from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import (
     COHORT,
     GENERATOR,
+    HANDED_ON,
     PICTURES,
     QUALITY,
     RESPONSES,
@@ -229,9 +230,21 @@ class Chain:
 
             inputs = self.config.model_dump(mode="json", include={"test", "gates", "controls", "seed"})
             after = tuple(self.keys[each] for each in ("cohort", "quality", f"predict.{name}"))
-            record = self.do(Stage(f"test.{name}", inputs, work, (place,), after))
+            stage = Stage(f"test.{name}", inputs, work, (place,), after)
+            self._set_aside(name, stage)
+            record = self.do(stage)
             self.run.history.seen()
             self.narrator.say(f"test: {name}: {record.facts['verdict']}")
+
+    def _set_aside(self, name: str, stage: Stage) -> None:
+        """Rename what was handed on of another audit: beside the new one it would say what that does not."""
+        before = self.run.earlier(stage.name)
+        if before is not None and before.stage_key == stage.key:
+            return
+        for file in (self.folder(name) / one for one in HANDED_ON.values()):
+            if file.is_file():
+                aside = file.replace(file.with_name(f"{file.name}.before"))
+                self.narrator.say(f"test: {name}: '{aside}' is of the audit before: write it anew with `citlr report`.")
 
     def _inputs(self, name: str) -> AuditInputs:
         return AuditInputs(

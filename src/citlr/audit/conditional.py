@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.gates.answers import agreement_gates, difference_gates
-from citlr.audit.gates.draws import draws_gates
+from citlr.audit.gates.draws import ROUNDING, draws_gates
 from citlr.audit.gates.registry import withhold
 from citlr.audit.measures.accuracy import measure_accuracy, with_doubt
 from citlr.audit.measures.agreement import measure_agreement
@@ -21,6 +22,7 @@ from citlr.audit.results.records import Agreement, BaselineRow, CohortSummary, C
 from citlr.audit.results.result import AuditResult, Gate, worst
 from citlr.audit.results.statistics import contrasts, outcome_of, parity_row, schema_rows
 from citlr.config import GateConfig, TestConfig
+from citlr.data.redrawn import MOSTLY_ALIKE
 from citlr.errors import InputError
 from citlr.invariance.parity import demographic_parity
 from citlr.invariance.records import SubgroupRow
@@ -31,6 +33,19 @@ from citlr.invariance.verdict import assess
 CONDITION = (
     "This verdict is conditional on the counterfactuals: no image was at hand, so nothing here says whether they carry "
     "the attribute, whether they leave the rest of the image as it was, or whether the generator would show a coin."
+)
+# What the answers themselves tell of how they were made.
+ONE_ANSWER = (
+    " Every image has one answer under all levels and draws: the model reads nothing of what was redrawn, or was run "
+    "on the originals alone."
+)
+ONE_DRAW = (
+    " The draws of every image are alike, as of a generator without chance: if one draw was copied, its noise passes "
+    "for an effect."
+)
+ORIGINALS = (
+    " Images redrawn under their own level are answered as the originals are, to the last digit: if those stand in "
+    "their place, and not edits that change nothing there, what redrawing does passes for an effect."
 )
 
 
@@ -51,6 +66,7 @@ def audit_predictions(
     differences are flipped, which is valid for draws that share no noise as well. Images may share none: a gate looks.
     """
     _require_patients(responses, fewest)
+    _require_null_interventions(responses)
     assessment = assess(responses, **settings.model_dump(), seed=seed)
     rows, limits = schema_rows(assessment), GateConfig()
     agreement: tuple[Agreement, ...] = ()
@@ -76,7 +92,7 @@ def audit_predictions(
         alpha=settings.alpha,
         subgroups=_subgroups(responses, settings),
         omnibus=assessment.omnibus,
-        condition=CONDITION,
+        condition=CONDITION + _told_by(responses),
         accuracy=accuracy,
         dose_response=measure_doses(responses, settings=settings, seed=seed),
     )
@@ -95,6 +111,49 @@ def _require_patients(responses: Responses, fewest: int) -> None:
             f"Too few patients for a verdict on '{responses.attribute}': {counts}, and {fewest} of every level would "
             f"do; add patients, leave the level out, or lower --min-patients to {min(few.values())} knowingly."
         )
+
+
+def _alike(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Say where all draws are alike in all labels: (..., draws, labels) becomes (...)."""
+    return np.asarray((np.ptp(values, axis=-2) <= ROUNDING).all(axis=-1))
+
+
+def _require_null_interventions(responses: Responses) -> None:
+    """Refuse answers whose draws differ under other levels and under the own never: those are of the originals.
+
+    What draws share under one side only passes for an effect of the attribute, in a model that reads noise or a blur.
+    Where most images are answered alike, as by decisions, draws may be alike by chance, and nothing is told by it.
+    """
+    alike, null = _alike(responses.values), responses.null
+    others = np.ones(alike.shape, bool)
+    if responses.factual is not None:
+        others[np.arange(len(alike)), responses.factual] = False
+    elif null is None:
+        # Nobody says which level an image has: the one whose draws are alike, where every image has one such.
+        others = ~alike
+        null = responses.values[np.arange(len(alike)), alike.argmax(axis=1)]
+        if not (alike.sum(axis=1) == 1).all():
+            return
+    if null is None or 2 * len(np.unique(null[:, 0].round(6), axis=0)) < len(null):
+        return
+    if _alike(null).all() and alike[others].mean() < MOSTLY_ALIKE:
+        raise InputError(
+            f"The draws of '{responses.attribute}' are answered alike for every image under its own level, and not "
+            "under the others: redraw under the own level as under the others (null intervention), for the original "
+            "in its place is no substitute."
+        )
+
+
+def _told_by(responses: Responses) -> str:
+    """Say what else a verdict is conditional on, as the answers tell it; decisions may be alike by chance."""
+    values, null, told = responses.values, responses.null, ""
+    if not np.isin(values, (0, 1)).all():
+        if np.ptp(values, axis=(1, 2)).max() <= ROUNDING:
+            return ONE_ANSWER
+        told = ONE_DRAW if _alike(values).all() else ""
+    if null is not None and responses.original is not None:
+        told += ORIGINALS if np.abs(null - responses.original[:, None]).max() <= ROUNDING else ""
+    return told
 
 
 def _unmeasured(responses: Responses) -> Quality:

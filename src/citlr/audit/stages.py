@@ -30,6 +30,8 @@ from citlr.run.stages import Stages
 # What every stage leaves, in the folder of an audit.
 COHORT, GENERATOR, PICTURES, QUALITY = "cohort.parquet", "generator", "counterfactuals", "quality"
 RESPONSES, RESULT, PAGE = "responses.parquet", "audit.json", "audit.html"
+# What `citlr report --format` writes beside them, by form.
+HANDED_ON = {"pdf": "audit.pdf", "json": "audit.shared.json", "md": "model-card.md", "csv": "effects.csv"}
 
 
 def cohort_stage(settings: CohortConfig, narrator: Narrator) -> Stage:

@@ -19,7 +19,8 @@ from citlr.invariance.effects.clustered import recovered
 from citlr.invariance.effects.clusters import Clusters, signed_mean
 from citlr.invariance.effects.estimates import outcome_values, psi_parts
 from citlr.invariance.effects.intervals import signed_interval
-from citlr.text import visible
+from citlr.run.files import fingerprint
+from citlr.text import shortened, visible
 
 Floats = npt.NDArray[np.float64]
 
@@ -80,6 +81,8 @@ class Comparison:
         return visible(f"{table}\n\n{how}\n{notes}")
 
 
+# What of a cohort's settings says where it lies, and not who is in it.
+_PLACES = ("table", "images", "cache")
 _SHOWN = (
     "label", "contrast", "first", "other", "first_verdict", "other_verdict", "first_psi", "other_psi",
     "psi_difference", "psi_low", "psi_high", "mean_difference", "mean_low", "mean_high",
@@ -132,7 +135,10 @@ def _turned(row: TestRow, contrast: tuple[str, str]) -> TestRow:
 
 
 def differing(first: AuditResult, other: AuditResult, one: TestRow, two: TestRow) -> tuple[str, ...]:
-    """Name the settings that two tests of a label differ by; a threshold is one of decisions only."""
+    """Name what two tests of a label differ by: settings, who was tested, and what redrew them, where both say it.
+
+    A threshold is one of decisions only.
+    """
     pairs: dict[str, tuple[float | None, float | None]] = {
         "margin": (one.margin, two.margin),
         "alpha": (first.alpha, other.alpha),
@@ -142,7 +148,30 @@ def differing(first: AuditResult, other: AuditResult, one: TestRow, two: TestRow
     shown = {
         name: ["not recorded" if value is None else f"{value:g}" for value in pair] for name, pair in pairs.items()
     }
-    return tuple(f"{name} {' and '.join(shown[name])}" for name, (mine, yours) in pairs.items() if mine != yours)
+    named = [f"{name} {' and '.join(shown[name])}" for name, pair in pairs.items() if pair[0] != pair[1]]
+    mine, yours = _made_of(first, one), _made_of(other, two)
+    named += [f"{name} {mine[name]} and {yours[name]}" for name in mine if mine[name] != yours.get(name, mine[name])]
+    return tuple(named)
+
+
+def _made_of(result: AuditResult, row: TestRow) -> dict[str, str]:
+    """Say who was tested, and by what images, as an audit.json tells it: settings, and the first digits of digests."""
+
+    def part(*names: str) -> dict[str, Any]:
+        found: Any = result.provenance
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    inputs, config = part("inputs"), part("config")
+    said = {f"cohort.{name}": value for name, value in part("config", "cohort").items() if name not in _PLACES}
+    digests = {"cohort's table": inputs.get("table_sha256"), "generator": inputs.get("generator_sha256")}
+    digests = {
+        name: (value if isinstance(value, str) else fingerprint(value))[:8] for name, value in digests.items() if value
+    }
+    said |= {"test images": row.n_images, "draws": row.draws, **digests}
+    said |= {"seed": config["seed"]} if "seed" in config else {}
+    return {name: shortened(str(value)) for name, value in said.items()}
 
 
 def _difference(first: Finished, other: Finished, one: TestRow, two: TestRow) -> Difference:

@@ -11,6 +11,7 @@ from citlr.audit.chain import Chain
 from citlr.audit.finished import side_answered
 from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult
+from citlr.audit.stages import HANDED_ON, PAGE
 from citlr.config import ReportConfig
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
@@ -25,13 +26,7 @@ from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
 
 Form = Literal["html", "pdf", "json", "md", "csv"]
-NAMES: dict[str, str] = {
-    "html": "audit.html",
-    "pdf": "audit.pdf",
-    "json": "audit.shared.json",
-    "md": "model-card.md",
-    "csv": "effects.csv",
-}
+NAMES: dict[str, str] = {"html": PAGE, **HANDED_ON}
 # A PDF cannot fold the rest away.
 _SCATTERS_ON_PAPER = 6
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from citlr.invariance.generator_error import widened_pvalue
-from citlr.invariance.records import ContrastTest, Verdict
+from citlr.invariance.records import DEPENDS, ContrastTest, Verdict
 
 
 def decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
@@ -52,7 +52,7 @@ def decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         )
     if significant:
         which = "the mean shift" if test.component == "mean" else "changes of single images"
-        return "dependence", f"{what}: the output depends on the level (adjusted p = {_p(test)}, by {which}; {sizes})."
+        return "dependence", f"{what}: {DEPENDS}adjusted p = {_p(test)}, by {which}; {sizes})."
     return "inconclusive", (
         f"{what}: no dependence was found (adjusted p = {test.pvalue_adjusted:.2g}), yet effects up to the margin of "
         f"{test.margin:g} are not ruled out{divided} ({sizes}); a psi of {test.detectable_effect:.3g} would have been "

@@ -11,6 +11,8 @@ from citlr.values import Real
 Verdict = Literal["dependence", "equivalent", "inconclusive"]
 # From best to worst: an audit of several labels is only as good as its worst label.
 SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
+# What the reason of every dependence says, and no other.
+DEPENDS = "the output depends on the level ("
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

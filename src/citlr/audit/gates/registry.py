@@ -16,7 +16,7 @@ from citlr.audit.gates.images import (
     gate_placebo,
 )
 from citlr.audit.gates.put_back import gate_put_back
-from citlr.audit.results.records import About, Gate
+from citlr.audit.results.records import WITHHELD, About, Gate
 from citlr.checks import failed
 from citlr.invariance.records import TestRow
 
@@ -87,6 +87,6 @@ def _withheld(row: TestRow, failing: Sequence[Gate]) -> TestRow:
     return replace(
         row,
         verdict="inconclusive",
-        reason=f"{row.label}: inconclusive, because {'gates' if several else 'a gate'} failed ({names}). {why} "
+        reason=f"{row.label}: {WITHHELD} {'gates' if several else 'a gate'} failed ({names}). {why} "
         f"Without {'them' if several else 'it'} the verdict would have been '{row.verdict}'.",
     )

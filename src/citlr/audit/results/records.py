@@ -55,6 +55,8 @@ class BaselineRow:
     note: str = ""
 
 
+# What the reason of every verdict says that a failed gate withholds.
+WITHHELD = "inconclusive, because"
 About = Literal["generator", "model", "cohort"]
 
 

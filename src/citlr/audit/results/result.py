@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from citlr.audit.results.curves import DoseCurves, largest_change
 from citlr.audit.results.records import (
+    WITHHELD,
     Accuracy,
     Agreement,
     BaselineRow,
@@ -35,6 +36,7 @@ from citlr.audit.results.records import (
 from citlr.checks import failed
 from citlr.errors import InputError
 from citlr.invariance.records import (
+    DEPENDS,
     SEVERITY,
     Estimate,
     OmnibusRow,
@@ -271,7 +273,7 @@ def read_result(path: str | Path) -> AuditResult:
     Raises
     ------
     InputError
-        If the file is missing or is not of the schema `citlr.audit/1`.
+        If the file is missing, is not of the schema `citlr.audit/1`, or has a verdict that its numbers do not give.
     """
     source = Path(path)
     if not source.is_file():
@@ -288,7 +290,7 @@ def read_result(path: str | Path) -> AuditResult:
     # What an audit that was handed on says of itself, beside the result.
     fields = {name: value for name, value in content.items() if name not in _BESIDE}
     try:
-        return _as_result().validate_json(json.dumps(_as_of_now(fields)))
+        result = _as_result().validate_json(json.dumps(_as_of_now(fields)))
     except ValidationError as error:
         problem = error.errors()[0]
         key = shortened(".".join(map(str, problem["loc"])))
@@ -296,6 +298,33 @@ def read_result(path: str | Path) -> AuditResult:
         raise InputError(
             f"'{source}' is damaged, or of another version ('{key}' is {what}): give an audit.json of this version."
         ) from error
+    if wrong := _contradiction(result):
+        raise InputError(f"'{source}' contradicts itself ({wrong}): give the audit.json as citlr wrote it.")
+    return result
+
+
+def _contradiction(result: AuditResult) -> str:
+    """Say where a verdict is not what the numbers, gates and sentences beside it give; empty where all agree."""
+    rows = [(row.attribute, row.label, frozenset(row.contrast)) for row in result.tests]
+    if len(set(rows)) < len(rows):
+        return "it has a test twice"
+    for row in result.tests:
+        what = f"'{shortened(row.label)}' is '{row.verdict}'"
+        failing = [gate.name for gate in failed(result.quality.gates) if gate.concerns(row)]
+        if failing and row.verdict != "inconclusive":
+            return f"{what}, and the gate '{shortened(failing[0])}' failed"
+        withheld, depends = WITHHELD in row.reason, DEPENDS in row.reason
+        if (withheld and not failing) or (depends and row.verdict != "dependence"):
+            gate = "" if depends else " and no gate failed"
+            return f"{what}{gate}, and its reason is another: {shortened(row.reason)}"
+        # Written so that a number that is none fails.
+        small = abs(row.mean_effect.estimate) < row.margin and row.psi.estimate < row.psi_margin
+        if row.verdict == "equivalent" and not (row.equivalence_pvalue < result.alpha and small):
+            return f"{what}, and its effects are not shown to lie below the margin of {row.margin:g}"
+        if row.verdict == "dependence" and not row.pvalue_adjusted < result.alpha:
+            return f"{what}, and its adjusted p-value is {row.pvalue_adjusted:g} at an alpha of {result.alpha:g}"
+    given = worst(row.verdict for row in result.tests) if result.tests else result.verdict
+    return "" if result.verdict == given else f"its verdict is '{result.verdict}', and that of its tests '{given}'"
 
 
 @cache
