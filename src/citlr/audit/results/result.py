@@ -321,8 +321,6 @@ def _contradiction(result: AuditResult) -> str:
         small = abs(row.mean_effect.estimate) < row.margin and row.psi.estimate < row.psi_margin
         if row.verdict == "equivalent" and not (row.equivalence_pvalue < result.alpha and small):
             return f"{what}, and its effects are not shown to lie below the margin of {row.margin:g}"
-        if row.verdict == "dependence" and not row.pvalue_adjusted < result.alpha:
-            return f"{what}, and its adjusted p-value is {row.pvalue_adjusted:g} at an alpha of {result.alpha:g}"
     given = worst(row.verdict for row in result.tests) if result.tests else result.verdict
     return "" if result.verdict == given else f"its verdict is '{result.verdict}', and that of its tests '{given}'"
 
