@@ -35,6 +35,7 @@ from citlr.audit.stages import (
     Asked,
     cohort_stage,
     fit_stage,
+    images_fingerprint,
     predict_stage,
     quality_stage,
 )
@@ -219,6 +220,7 @@ class Chain:
 
     def test(self) -> None:
         """Test every model's responses."""
+        self._require_same_images()
         for name in self.config.models:
             place = self.place(name, RESULT)
 
@@ -232,6 +234,15 @@ class Chain:
             record = self.do(Stage(f"test.{name}", inputs, work, (place,), after))
             self.run.history.seen()
             self.narrator.say(f"test: {name}: {record.facts['verdict']}")
+
+    def _require_same_images(self) -> None:
+        """Refuse what was made of two states of the images: they are read at every stage, and digested at the first."""
+        record = self.run.record("cohort")
+        if record is None or images_fingerprint(self.run.root) != record.discovered:
+            raise StateError(
+                f"Images of the cohort in '{self.whole.root}' were changed while this run read them: run the same "
+                "command again, which makes again what rests on them, and leave the images alone meanwhile."
+            )
 
     def _inputs(self, name: str) -> AuditInputs:
         return AuditInputs(
