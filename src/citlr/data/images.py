@@ -222,8 +222,8 @@ def _seen(image: Image.Image, size: int | None, fit: Fit, *, white: int, channel
         values = np.where(ground, 0, values)
         peak = int(values.max(initial=0))
         scaled = np.clip(values.astype(np.float32) / np.float32(white), 0.0, 1.0)
-        remarks = (Remark.TRANSPARENT,) if ground.any() else ()
-        return Seen(_to_array(Image.fromarray(scaled, mode="F"), size, fit), contrast(scaled), remarks, peak=peak)
+        clears = (Remark.TRANSPARENT,) if ground.any() else ()
+        return Seen(_to_array(Image.fromarray(scaled, mode="F"), size, fit), contrast(scaled), clears, peak=peak)
     gray, coloured = _gray(upright)
     values = np.asarray(gray)
     if deep and values.max(initial=0) < 64:
