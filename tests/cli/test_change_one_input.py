@@ -18,6 +18,7 @@ from PIL import Image
 
 from citlr.audit.finished import find, side_answered
 from citlr.config import read_config
+from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.exchange.deliver import deliver
 from citlr.report.stage import run_audit, run_stage
@@ -155,6 +156,25 @@ def test_what_depends_on_it_is_done_again_and_is_as_in_a_fresh_run(name: str, re
     assert _provenance(tmp_path / "fresh")["history"] == []
     page = (run / "audit.html").read_text()
     assert ("changed after a first verdict" in page) == bool(told)
+
+
+def test_images_that_change_during_a_run_give_no_verdict(restored: Path, tmp_path: Path) -> None:
+    """Measured as they were and answered as they are: the next call makes all of it again."""
+    change = one_pixel("test")
+
+    class Meddler(Narrator):
+        def say(self, message: str) -> None:
+            if message.startswith("quality:"):
+                change(restored)
+
+    run = Run.open(tmp_path / "run", read_config(restored / "audit.yaml"))
+    with pytest.raises(StateError, match="were changed while this run read them"):
+        run_audit(run, narrator=Meddler(quiet=True))
+    assert run.record("predict.cnn") is not None
+    assert run.record("test.cnn") is None
+    audit(restored, tmp_path / "run")
+    audit(restored, tmp_path / "fresh")
+    assert artefacts(tmp_path / "run") == artefacts(tmp_path / "fresh")
 
 
 def test_an_upgraded_package_does_all_again(restored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,21 @@ def test_unreadable_images_are_left_out_counted_and_named(folder: Path, check: s
         read(folder, check=check)
 
 
+def test_a_picture_of_several_patients_is_left_out_whatever_its_file_is_like(folder: Path) -> None:
+    """Filed under two patients it counts as two, and intervals are too narrow; one patient may have it twice."""
+    Image.open(folder / "images/003_0.png").save(folder / "images/004_0.png", compress_level=0)
+    (folder / "images/005_1.png").unlink()
+    (folder / "images/005_1.png").symlink_to(folder / "images/005_0.png")
+    cohort = read(folder, max_unreadable=0.1)
+    step = next(step for step in cohort.flow if step.step == "readable")
+    assert step.names == ("images/003_0.png", "images/004_0.png")
+    assert "cannot be used" in step.reason
+    assert "2 the picture of several patients" in step.reason
+    assert len(cohort) == 2 * PATIENTS - 2
+    with pytest.raises(InputError, match=r"images/003_0\.png is the picture images/004_0\.png of another patient"):
+        read(folder)
+
+
 def test_corrupt_pixels_are_found_by_decoding(folder: Path) -> None:
     file = folder / "images/002_0.png"
     content = bytearray(file.read_bytes())

@@ -97,6 +97,21 @@ def test_transparency_lies_on_black(tmp_path: Path) -> None:
     assert image[0, 4:].min() == 1.0
 
 
+def test_transparency_of_grey_pictures_is_told_in_8_and_in_16_bits(tmp_path: Path, ramp: np.ndarray) -> None:
+    """A mask in the channel alpha takes away what a model that drops the channel sees."""
+    masked = np.dstack([ramp, np.where(np.arange(ramp.shape[1]) < 4, 0, 255) + np.zeros_like(ramp)]).astype(np.uint8)
+    Image.fromarray(masked).save(tmp_path / "masked.png")
+    whole = np.dstack([ramp, np.full_like(ramp, 255)])
+    Image.fromarray(whole).save(tmp_path / "whole.png")
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "deep.png", transparency=int(ramp.max()) * 257)
+    assert see_image(tmp_path / "masked.png").remarks == (Remark.TRANSPARENT,)
+    assert see_image(tmp_path / "whole.png").remarks == ()
+    deep = see_image(tmp_path / "deep.png")
+    assert deep.remarks == (Remark.TRANSPARENT,)
+    black = np.where(ramp == ramp.max(), 0, ramp)
+    np.testing.assert_allclose(deep.image[0], black / 255.0, atol=1e-6)
+
+
 def test_palette_and_one_bit_images(tmp_path: Path, ramp: np.ndarray) -> None:
     Image.fromarray(ramp).convert("P").save(tmp_path / "p.png")
     np.testing.assert_allclose(read_image(tmp_path / "p.png")[0], ramp / 255.0, atol=1e-6)

@@ -36,6 +36,7 @@ from citlr.audit.stages import (
     Asked,
     cohort_stage,
     fit_stage,
+    images_fingerprint,
     predict_stage,
     quality_stage,
 )
@@ -220,6 +221,7 @@ class Chain:
 
     def test(self) -> None:
         """Test every model's responses."""
+        self._require_same_images()
         for name in self.config.models:
             place = self.place(name, RESULT)
 
@@ -236,6 +238,7 @@ class Chain:
             self.run.history.seen()
             self.narrator.say(f"test: {name}: {record.facts['verdict']}")
 
+<<<<<<< HEAD
     def _set_aside(self, name: str, stage: Stage) -> None:
         """Rename what was handed on of another audit: beside the new one it would say what that does not."""
         before = self.run.earlier(stage.name)
@@ -245,6 +248,16 @@ class Chain:
             if file.is_file():
                 aside = file.replace(file.with_name(f"{file.name}.before"))
                 self.narrator.say(f"test: {name}: '{aside}' is of the audit before: write it anew with `citlr report`.")
+=======
+    def _require_same_images(self) -> None:
+        """Refuse what was made of two states of the images: they are read at every stage, and digested at the first."""
+        record = self.run.record("cohort")
+        if record is None or images_fingerprint(self.run.root) != record.discovered:
+            raise StateError(
+                f"Images of the cohort in '{self.whole.root}' were changed while this run read them: run the same "
+                "command again, which makes again what rests on them, and leave the images alone meanwhile."
+            )
+>>>>>>> break_inputs
 
     def _inputs(self, name: str) -> AuditInputs:
         return AuditInputs(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from citlr.data.pixels.colour import as_rgb, require_channels
+from citlr.data.pixels.colour import as_rgb, is_transparent, require_channels
 from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
 from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
 from citlr.data.pixels.whole import whole_only
@@ -217,10 +217,13 @@ def _seen(image: Image.Image, size: int | None, fit: Fit, *, white: int, channel
         colour, done = as_rgb(upright, getattr(image, "filename", None) or "An image", deep=deep)
         return Seen(_to_array(colour, size, fit), contrast(np.asarray(colour.convert("L"))) / 255.0, done)
     if upright.mode.startswith("I"):
-        values = np.asarray(upright)
+        values, clear = np.asarray(upright), upright.info.get("transparency")
+        ground = values == clear if isinstance(clear, int) else np.zeros(values.shape, dtype=bool)
+        values = np.where(ground, 0, values)
         peak = int(values.max(initial=0))
         scaled = np.clip(values.astype(np.float32) / np.float32(white), 0.0, 1.0)
-        return Seen(_to_array(Image.fromarray(scaled, mode="F"), size, fit), contrast(scaled), peak=peak)
+        clears = (Remark.TRANSPARENT,) if ground.any() else ()
+        return Seen(_to_array(Image.fromarray(scaled, mode="F"), size, fit), contrast(scaled), clears, peak=peak)
     gray, coloured = _gray(upright)
     values = np.asarray(gray)
     if deep and values.max(initial=0) < 64:
@@ -229,7 +232,8 @@ def _seen(image: Image.Image, size: int | None, fit: Fit, *, white: int, channel
             f"{64 * 256:,} of 65,535, and Pillow reads the upper 8 of colour and transparent images; write it as "
             "16-bit grey."
         )
-    remarks = (Remark.COLOUR,) if coloured else ()
+    said = {Remark.COLOUR: coloured, Remark.TRANSPARENT: is_transparent(upright)}
+    remarks = tuple(remark for remark, holds in said.items() if holds)
     return Seen(_to_array(gray, size, fit), contrast(values) / 255.0, remarks)
 
 

@@ -47,13 +47,20 @@ def as_rgb(image: Image.Image, name: str, *, deep: bool) -> tuple[Image.Image, t
     remarks: tuple[Remark, ...] = ()
     if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")
-        if np.asarray(layered.getchannel("A")).min(initial=255) < 255:
+        if is_transparent(image):
             remarks = (Remark.TRANSPARENT,)
         ground = Image.new("RGBA", layered.size, (0, 0, 0, 255))
         image = Image.alpha_composite(ground, layered)
     elif image.mode in ("L", "1"):
         remarks = (Remark.GREY,)
     return image.convert("RGB"), remarks
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Say whether a picture lets the ground show through anywhere."""
+    if image.mode not in ("LA", "RGBA", "PA") and "transparency" not in image.info:
+        return False
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min(initial=255) < 255)
 
 
 def luminance(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ class Look:
     """What was seen of one file: why it cannot be used, or else what its pixels are like.
 
     - `marks`: The longer side in pixels, width x height, which of them is longer, and the kind of the file; by column.
+    - `picture`: Digest of the pixels, equal for one picture in several files; empty where they were not decoded.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Look:
     remarks: tuple[Remark, ...] = ()
     peak: int = 0
     marks: Mapping[str, int | str] = field(default_factory=dict)
+    picture: str = ""
 
     @classmethod
     def at(cls, name: str, seen: Seen) -> Look:
@@ -32,7 +35,10 @@ class Look:
         height, width = seen.image.shape[-2:]
         shape = "square" if height == width else "upright" if height > width else "wide"
         sizes = zip(SIZES, (max(height, width), f"{width} x {height}", shape), strict=True)
-        return cls(name, "", seen.contrast, seen.remarks, seen.peak, {**dict(sizes), KIND: seen.kind})
+        marks = {**dict(sizes), KIND: seen.kind}
+        picture = hashlib.sha1(f"{seen.image.shape}".encode(), usedforsecurity=False)  # the quickest
+        picture.update(seen.image.tobytes())
+        return cls(name, "", seen.contrast, seen.remarks, seen.peak, marks, picture.hexdigest())
 
 
 class Survey:
@@ -52,6 +58,22 @@ class Survey:
         """Say by row why files cannot be used: they are not readable, or they show nothing."""
         named = ((row, one.fault or blank_fault(one.name, self._span(one))) for row, one in enumerate(self.looks))
         return {row: fault for row, fault in named if fault}
+
+    def shared(self, patients: Sequence[str]) -> dict[int, str]:
+        """Say by row which usable pictures stand for several patients, who would count as that many observations.
+
+        Whose it is, nobody can tell; of one patient, a picture may be there twice.
+        """
+        faults, owners = self.faults(), dict[str, dict[str, str]]()
+        seen = [(row, one) for row, one in enumerate(self.looks) if one.picture and row not in faults]
+        for row, one in seen:
+            owners.setdefault(one.picture, {}).setdefault(str(patients[row]), one.name)
+        found = {}
+        for row, one in seen:
+            others = [name for patient, name in owners[one.picture].items() if patient != str(patients[row])]
+            if others:
+                found[row] = f"{one.name} is the picture {others[0]} of another patient."
+        return found
 
     def remark(self, recorder: FlowRecorder, *, of: str = "") -> None:
         """Note in the flow what had to be done to show the usable images; `of` says which were looked at."""
