@@ -40,8 +40,7 @@ def rows_of(part: str, first: int, patients: int, prefix: str = "CheXpert-v1.0-s
 def write_images(root: Path, table: pd.DataFrame) -> None:
     for path in table["Path"].str.replace(r"^CheXpert-v1.0[^/]*/", "", regex=True):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        own = np.random.default_rng([*path.encode()]).integers(50, 150, (12, 10), dtype=np.uint8)
-        Image.fromarray(own).save(root / path)
+        Image.fromarray(np.tile(np.arange(50, 150, 10, dtype=np.uint8), (12, 1))).save(root / path)
 
 
 def demographics(patients: int) -> pd.DataFrame:

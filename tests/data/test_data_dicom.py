@@ -208,19 +208,12 @@ def test_no_tag_about_the_patient_is_ever_parsed() -> None:
         assert not keyword.startswith(("Patient", "Institution", "Referring")), keyword
 
 
-def of_patient(patient: int) -> np.ndarray:
-    """A picture that no other patient has."""
-    values = VALUES.copy()
-    values[0, :8] = 100 * patient
-    return values
-
-
 def folder_of_dicoms(tmp_path: Path) -> pd.DataFrame:
     rows = []
     for patient in range(12):
         for view in ("PA", "LL", ""):
             name = f"{patient}_{view or 'none'}.dcm"
-            write(tmp_path / name, of_patient(patient), ViewPosition=view)
+            write(tmp_path / name, ViewPosition=view)
             rows.append({"path": name, "patient_id": f"p{patient}", "sex": "fm"[patient % 2], "edema": patient % 2})
     return pd.DataFrame(rows)
 
@@ -605,7 +598,7 @@ def test_a_lateral_view_is_left_out_by_its_header_whatever_the_file_is_called(
 ) -> None:
     rows = []
     for patient in range(8):
-        write(tmp_path / f"p{patient}{suffix}", of_patient(patient), ViewPosition="LL" if patient < 2 else "PA")
+        write(tmp_path / f"p{patient}{suffix}", ViewPosition="LL" if patient < 2 else "PA")
         rows.append({"path": f"p{patient}{written}", "patient_id": f"p{patient}", "sex": "fm"[patient % 2], "e": 0})
     options: dict[str, Any] = {"images": tmp_path, "attribute": "sex", "labels": ["e"], "min_patients_per_level": 0}
     cohort = read_cohort(pd.DataFrame(rows), **options, check=check)
@@ -615,8 +608,8 @@ def test_a_lateral_view_is_left_out_by_its_header_whatever_the_file_is_called(
 
 def test_pictures_that_state_no_view_get_no_column_of_views(tmp_path: Path) -> None:
     table = folder_of_dicoms(tmp_path)
-    for row, path in enumerate(table["path"]):
-        Image.fromarray((of_patient(row // 3) // 16).astype(np.uint8)).save(tmp_path / f"{path}.png")
+    for path in table["path"]:
+        Image.fromarray((VALUES // 16).astype(np.uint8)).save(tmp_path / f"{path}.png")
     options: dict[str, Any] = {"images": tmp_path, "attribute": "sex", "labels": ["edema"], "min_patients_per_level": 1}
     assert "view" not in read_cohort(table.assign(path=table["path"] + ".png"), **options).frame
 
@@ -641,7 +634,7 @@ def test_both_checks_leave_out_what_the_header_forbids(tmp_path: Path, check: An
 def test_fallbacks_are_counted_in_the_flow(tmp_path: Path) -> None:
     table = folder_of_dicoms(tmp_path)
     for patient in range(3):
-        write(tmp_path / f"{patient}_PA.dcm", of_patient(patient), WindowCenter=50_000, WindowWidth=20)
+        write(tmp_path / f"{patient}_PA.dcm", WindowCenter=50_000, WindowWidth=20)
     write(tmp_path / "5_PA.dcm", np.full((32, 32), 500, np.uint16))
     options: dict[str, Any] = {"images": tmp_path, "attribute": "sex", "labels": ["edema"], "lateral": "keep"}
     cohort = read_cohort(table, **options, max_unreadable=0.1, min_patients_per_level=1)

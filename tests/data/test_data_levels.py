@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -25,11 +24,6 @@ from citlr.data.tables.bins import cut_bins
 from citlr.errors import InputError
 
 COUNT = 48
-
-
-def picture(row: int, side: int = 16) -> Image.Image:
-    """A picture that no other row has."""
-    return Image.fromarray(np.random.default_rng(row).integers(0, 256, (side, side), dtype=np.uint8))
 
 
 def table(**columns: Sequence[object]) -> pd.DataFrame:
@@ -297,7 +291,7 @@ def test_covariates_that_say_nothing_are_left_aside_and_spellings_merge() -> Non
 
 def test_a_path_without_its_suffix_finds_the_file(tmp_path: Path) -> None:
     for row in range(COUNT):
-        picture(row).save(tmp_path / f"{row}.png")
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}.png")
     frame = table()
     frame["path"] = frame["path"].str.removesuffix(".png")
     cohort = read(frame, images=tmp_path, check="exists")
@@ -315,7 +309,7 @@ def prepared(tmp_path: Path, frame: pd.DataFrame, **changes: Any) -> dict[str, A
 
 def plain(tmp_path: Path, frame: pd.DataFrame, **changes: Any) -> dict[str, Any]:
     for row in range(COUNT):
-        picture(row).save(tmp_path / f"{row}.png")
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}.png")
     frame.to_csv(tmp_path / "t.csv", index=False)
     given = {name: value for name, value in changes.items() if name == "split"}
     return {"table": tmp_path / "t.csv", "images": tmp_path, **given}
@@ -403,14 +397,14 @@ def test_a_level_that_comes_from_one_hospital_is_told() -> None:
 
 def test_a_level_whose_files_all_have_one_size_is_told(tmp_path: Path) -> None:
     rows = table()
-    for number, (path, sex) in enumerate(zip(rows["path"], rows["sex"], strict=True)):
+    for path, sex in zip(rows["path"], rows["sex"], strict=True):
         side = 24 if sex == "F" else 32
-        picture(number).resize((side, side - 4)).save(tmp_path / path)
+        Image.linear_gradient("L").resize((side, side - 4)).save(tmp_path / path)
     told = reasons(read(rows, images=tmp_path, check="decode"))
     assert "all 24 images of 'F' have the file side '24', and 0 of the 24 others" in told
     assert "all 24 images of 'M' have the file side '32'" in told
     for number, path in enumerate(rows["path"]):
-        picture(number).resize((24 + 8 * (number // 4 % 2), 20)).save(tmp_path / path)
+        Image.linear_gradient("L").resize((24 + 8 * (number // 4 % 2), 20)).save(tmp_path / path)
     mixed = read(rows, images=tmp_path, check="decode")
     assert "file side" not in reasons(mixed)
     assert "file side" not in mixed.frame

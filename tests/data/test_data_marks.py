@@ -15,11 +15,7 @@ from citlr.data.reading import read_cohort
 from citlr.data.tables.marks import Marks
 
 COUNT = 240
-
-
-def picture(row: int, side: int = 64) -> Image.Image:
-    """A picture that no other row has."""
-    return Image.fromarray(np.random.default_rng(row).integers(0, 256, (side, side), dtype=np.uint8))
+GRAY = Image.linear_gradient("L")
 
 
 def table(levels: Sequence[str], **columns: Callable[[int, str], object]) -> pd.DataFrame:
@@ -119,7 +115,7 @@ def test_levels_that_share_a_scanner_are_told_from_those_of_another() -> None:
 def test_a_size_of_file_is_told_whichever_side_differs(tmp_path: Path, sizes: Callable, said: tuple[str, str]) -> None:
     rows = table("pq")
     for row, path in enumerate(rows["path"]):
-        picture(row).resize(sizes(row // 2)[row % 2]).save(tmp_path / path)
+        GRAY.resize(sizes(row // 2)[row % 2]).save(tmp_path / path)
     first, second = told(rows, images=tmp_path, check="decode")
     assert said[0] in first
     assert said[1] in second
@@ -131,15 +127,15 @@ def test_a_size_of_file_is_told_whichever_side_differs(tmp_path: Path, sizes: Ca
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (lambda image, file: image.save(file, format="JPEG"), "JPEG, grey, 8 bits"),
-        (lambda image, file: image.convert("RGB").save(file), "PNG, RGB"),
-        (lambda one, file: Image.fromarray(np.asarray(one).astype(np.uint16) * 256).save(file), "PNG, grey, 16 bits"),
+        (lambda file: GRAY.save(file, format="JPEG"), "JPEG, grey, 8 bits"),
+        (lambda file: GRAY.convert("RGB").save(file), "PNG, RGB"),
+        (lambda file: Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 256).save(file), "PNG, grey, 16 bits"),
     ],
 )
-def test_a_kind_of_file_is_told(tmp_path: Path, write: Callable[[Image.Image, Path], None], said: str) -> None:
+def test_a_kind_of_file_is_told(tmp_path: Path, write: Callable[[Path], None], said: str) -> None:
     rows = table("pq")
     for row, path in enumerate(rows["path"]):
-        write(picture(row), tmp_path / path) if row % 2 else picture(row).save(tmp_path / path)
+        write(tmp_path / path) if row % 2 else GRAY.save(tmp_path / path)
     assert told(rows, images=tmp_path, check="decode") == [
         "all 120 images of 'p' have the file kind 'PNG, grey, 8 bits', and 0 of the 120 others",
         f"all 120 images of 'q' have the file kind '{said}', and 0 of the 120 others",
@@ -148,8 +144,8 @@ def test_a_kind_of_file_is_told(tmp_path: Path, write: Callable[[Image.Image, Pa
 
 def test_a_column_of_the_table_with_such_a_name_stays_the_table_s(tmp_path: Path) -> None:
     rows = table("pq").assign(**{"file size": [f"{row % 4} MB" for row in range(COUNT)]})
-    for row, path in enumerate(rows["path"]):
-        picture(row).save(tmp_path / path)
+    for path in rows["path"]:
+        GRAY.resize((32, 32)).save(tmp_path / path)
     cohort = read_cohort(
         rows, images=tmp_path, attribute="group", labels=["edema"], covariates=["file size"], min_patients_per_level=1
     )

@@ -263,7 +263,7 @@ def test_padchest_labels_are_data_not_code(tmp_path: Path, cell: str) -> None:
 def test_prepare_table(tmp_path: Path) -> None:
     rows = []
     for patient in range(8):
-        Image.fromarray(RAMP + np.uint8(patient)).save(tmp_path / f"{patient}.png")
+        Image.fromarray(RAMP).save(tmp_path / f"{patient}.png")
         rows.append({"path": f"{patient}.png", "patient_id": patient, "sex": "fm"[patient % 2], "edema": patient % 2})
     pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
     cohort = prepare_table(tmp_path / "t.csv", attribute="sex", labels=["edema"], fit="crop")

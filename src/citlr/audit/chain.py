@@ -238,7 +238,6 @@ class Chain:
             self.run.history.seen()
             self.narrator.say(f"test: {name}: {record.facts['verdict']}")
 
-<<<<<<< HEAD
     def _set_aside(self, name: str, stage: Stage) -> None:
         """Rename what was handed on of another audit: beside the new one it would say what that does not."""
         before = self.run.earlier(stage.name)
@@ -248,7 +247,7 @@ class Chain:
             if file.is_file():
                 aside = file.replace(file.with_name(f"{file.name}.before"))
                 self.narrator.say(f"test: {name}: '{aside}' is of the audit before: write it anew with `citlr report`.")
-=======
+
     def _require_same_images(self) -> None:
         """Refuse what was made of two states of the images: they are read at every stage, and digested at the first."""
         record = self.run.record("cohort")
@@ -257,7 +256,6 @@ class Chain:
                 f"Images of the cohort in '{self.whole.root}' were changed while this run read them: run the same "
                 "command again, which makes again what rests on them, and leave the images alone meanwhile."
             )
->>>>>>> break_inputs
 
     def _inputs(self, name: str) -> AuditInputs:
         return AuditInputs(

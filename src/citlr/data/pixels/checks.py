@@ -42,7 +42,7 @@ def drop_unreadable(
     narrator: Narrator = QUIET,
     channels: int = 1,
 ) -> int:
-    """Leave out images that are missing, unreadable, show nothing or stand for several patients; stop at too many."""
+    """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many."""
     if check not in CHECKS:
         raise InputError(f"check='{check}' is not known.{did_you_mean(check, CHECKS)}")
     if check == "none":
@@ -60,8 +60,10 @@ def drop_unreadable(
         # As objects: beside a file that could not be read, numbers would become fractions.
         found = [one.marks.get(column) for one in survey.looks]
         recorder.frame[column] = pd.Series(found, index=recorder.frame.index, dtype=object)
+    shared = survey.shared(recorder.frame["patient_id"].tolist())
     _leave_out(recorder, root, survey, max_unreadable=max_unreadable)
     survey.remark(recorder)
+    _tell_of_shared(recorder, shared)
     if check != "decode":
         _sample(recorder, root, decoded)
     for step in recorder.steps[before:]:
@@ -71,27 +73,33 @@ def drop_unreadable(
 
 
 def _leave_out(recorder: FlowRecorder, root: Path, survey: Survey, *, max_unreadable: float) -> None:
-    shared = survey.shared(recorder.frame["patient_id"].tolist())
-    faults = {**survey.faults(), **shared}
+    faults = survey.faults()
     if not faults:
         return
     names = [survey.looks[row].name for row in faults]
     share = len(faults) / len(survey.looks)
     missing = sum(not kind_of_path(root / name) for name in names)
-    blank = sum(not survey.looks[row].fault for row in faults) - len(shared)
-    damaged = len(names) - missing - blank - len(shared)
+    blank = sum(not survey.looks[row].fault for row in faults)
+    damaged = len(names) - missing - blank
     what = f"{missing} not there, {damaged} damaged or not an image, {blank} showing nothing"
-    what += f", {len(shared)} the picture of several patients" if shared else ""
-    done = "used" if shared else "read"
     if share > max_unreadable:
         raise InputError(
-            f"{len(faults)} of {len(survey.looks)} images below {root} cannot be {done} ({what}), more than the share "
+            f"{len(faults)} of {len(survey.looks)} images below {root} cannot be read ({what}), more than the share "
             f"max_unreadable={max_unreadable:g}; the first: {faults[min(faults)]} Mend them, check the folder, or "
             "raise the share."
         )
     kept = np.ones(len(survey.looks), dtype=bool)
     kept[list(faults)] = False
-    recorder.keep(kept, "readable", f"image cannot be {done} ({what})", names)
+    recorder.keep(kept, "readable", f"image cannot be read ({what})", names)
+
+
+def _tell_of_shared(recorder: FlowRecorder, names: list[str]) -> None:
+    if names:
+        recorder.remark(
+            f"{len(names)} images are the very picture of another patient too: they count as several observations, and "
+            "intervals come out too narrow; keep one row of each picture, under the patient whose it is",
+            names,
+        )
 
 
 def _sample(recorder: FlowRecorder, root: Path, decoded: Callable[[Path, str], Look]) -> None:

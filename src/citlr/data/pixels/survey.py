@@ -59,21 +59,18 @@ class Survey:
         named = ((row, one.fault or blank_fault(one.name, self._span(one))) for row, one in enumerate(self.looks))
         return {row: fault for row, fault in named if fault}
 
-    def shared(self, patients: Sequence[str]) -> dict[int, str]:
-        """Say by row which usable pictures stand for several patients, who would count as that many observations.
+    def shared(self, patients: Sequence[str]) -> list[str]:
+        """Name usable pictures that stand for several patients, who would count as that many observations.
 
-        Whose it is, nobody can tell; of one patient, a picture may be there twice.
+        In one file or several; of one patient, a picture may be there twice.
         """
-        faults, owners = self.faults(), dict[str, dict[str, str]]()
+        faults, owners = self.faults(), dict[str, set[str]]()
         seen = [(row, one) for row, one in enumerate(self.looks) if one.picture and row not in faults]
         for row, one in seen:
-            owners.setdefault(one.picture, {}).setdefault(str(patients[row]), one.name)
-        found = {}
-        for row, one in seen:
-            others = [name for patient, name in owners[one.picture].items() if patient != str(patients[row])]
-            if others:
-                found[row] = f"{one.name} is the picture {others[0]} of another patient."
-        return found
+            owners.setdefault(one.picture, set()).add(str(patients[row]))
+        if len(owners) == 1:
+            return []  # one picture for all, as of a dry run with a placeholder: no copy among others
+        return [one.name for _, one in seen if len(owners[one.picture]) > 1]
 
     def remark(self, recorder: FlowRecorder, *, of: str = "") -> None:
         """Note in the flow what had to be done to show the usable images; `of` says which were looked at."""
