@@ -162,6 +162,7 @@ def test_what_was_handed_on_of_another_audit_is_set_aside(result, tmp_path, monk
     """A card stood beside the next audit.json and said what that does not."""
     config = {"cohort": {"table": "t.csv", "attribute": "sex", "labels": ["edema"]}, "test": {"margin": 0.05}}
     config |= {"model": {"kind": "closed", "labels": ["edema"]}, "generator": {"preset": "tiny"}}
+    monkeypatch.setattr(Chain, "_require_same_images", lambda _: None)  # there are none
     monkeypatch.setattr(Chain, "_inputs", lambda *_: None)
     monkeypatch.setattr(chain, "audit_responses", lambda _: result)
 
