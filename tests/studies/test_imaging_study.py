@@ -28,7 +28,7 @@ from citlr.studies.imaging.run import _notes, run_imaging
 from citlr.studies.imaging.shared import open_shared
 from citlr.studies.imaging.study import PRESETS, ImagingStudy, changed, read_imaging
 from citlr.studies.imaging.tables import agreement
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import Source
 
 # The smallest study: enough for every table, not for a good number in any.
 TINY: dict[str, Any] = {

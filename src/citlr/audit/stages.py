@@ -20,7 +20,7 @@ from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator
 from citlr.generators.quality.features import features_fingerprint
 from citlr.generators.registry import load_generator
-from citlr.learning.resume import seconds_spent
+from citlr.learning.checkpoints import seconds_spent
 from citlr.predictors.base import Predictor
 from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing, fingerprint

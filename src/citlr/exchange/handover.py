@@ -12,7 +12,7 @@ from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.exchange.answers import ingest
 from citlr.exchange.closed import Export, Format, export_blind, require_exported
-from citlr.report.stage import report
+from citlr.report.publish import report
 from citlr.run.files import sha256
 from citlr.run.folder import Run
 

@@ -74,13 +74,7 @@ class Conditions:
         return sum(variable.width for variable in self.variables)
 
     def columns(self, variables: Iterable[Variable]) -> list[int]:
-        """Where the codes of several variables stand in a row, column by column.
-
-        >>> frame = pd.DataFrame({"sex": ["F", "M"], "view": ["AP", "PA"], "patient_id": [1, 2]})
-        >>> conditions = Conditions.of(frame, attributes=["sex"], hold=[], coin_seed=0)
-        >>> conditions.columns(conditions.attributes), conditions.columns(conditions.recorded)
-        ([0, 1, 2, 3, 4, 5], [0, 1, 2])
-        """
+        """Where the codes of several variables stand in a row, column by column."""
         every = range(self.width)
         return [column for variable in variables for column in every[self.span(variable.name)]]
 

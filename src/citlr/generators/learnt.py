@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError
-from citlr.generators.base import FORMAT, Images
-from citlr.generators.batches import BATCH, batches, check_images
+from citlr.generators.base import BATCH, FORMAT, Images, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
 from citlr.generators.preparation import Prepared, prepare, splits
 from citlr.generators.redrawing import Lesson, Redrawing

@@ -25,8 +25,6 @@ class ScratchRows:
 
     - `folder`: Where the file is; None where it is memory.
 
-    Examples
-    --------
     >>> with scratch_rows(None, (3, 2)) as rows:
     ...     rows[0:2] = np.ones((2, 2))
     ...     rows[np.array([0, 2])] = np.float32([[1, 2], [5, 6]])

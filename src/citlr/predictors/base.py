@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from citlr.console import Ticker, silent
 from citlr.data.pixels.colour import CHANNELS
 from citlr.errors import InputError, StateError
-from citlr.learning.memory import out_of_memory, smaller, told
+from citlr.learning.beside import out_of_memory, smaller, told
 from citlr.predictors.content import is_unknown, never_equal
 from citlr.predictors.foreign import one_sentence, user_code
 from citlr.predictors.outputs import (

@@ -15,8 +15,7 @@ import safetensors.torch
 import torch
 
 from citlr.errors import InputError
-from citlr.predictors.foreign import one_sentence, user_code
-from citlr.predictors.paths import require_file
+from citlr.predictors.foreign import one_sentence, require_file, user_code
 from citlr.text import shortened
 
 StateDict = dict[str, torch.Tensor]

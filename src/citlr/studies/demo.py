@@ -12,7 +12,7 @@ from citlr.config import parse_config, read_config
 from citlr.console import Narrator
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
-from citlr.report.stage import run_audit
+from citlr.report.publish import run_audit
 from citlr.run.files import atomic_write
 from citlr.run.folder import Run
 from citlr.run.stage import Stage

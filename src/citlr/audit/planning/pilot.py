@@ -27,7 +27,7 @@ from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import AuditConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.generators.batches import BATCH
+from citlr.generators.base import BATCH
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.learning.pacing import Pace

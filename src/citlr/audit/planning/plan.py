@@ -22,7 +22,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.proposals.pictures import look_at
 from citlr.data.tables.numbers import is_number, recorded_levels
-from citlr.generators.batches import BATCH
+from citlr.generators.base import BATCH
 from citlr.generators.learnt import LearntGenerator
 from citlr.invariance.verdict import enough
 from citlr.run.folder import Run

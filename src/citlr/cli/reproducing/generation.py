@@ -61,7 +61,7 @@ def generation(
     if world:
         from citlr.studies.generation.effects import Fitting, run_effects
         from citlr.studies.generation.worlds import CORRELATION, Asked
-        from citlr.studies.kit.settings import Source
+        from citlr.studies.kit.cohorts import Source
 
         source = Source(cohort, attribute, tuple(label or ()), None if hold is None else tuple(hold), seed=seed)
         given = CORRELATION if correlation is None else correlation

@@ -17,14 +17,6 @@ def whole_only() -> Iterator[None]:
 
     Who loads WeasyPrint has it fill them up with grey, in the whole process and without a word: a report as PDF is
     enough for that.
-
-    >>> ImageFile.LOAD_TRUNCATED_IMAGES = True
-    >>> with whole_only():
-    ...     print(ImageFile.LOAD_TRUNCATED_IMAGES)
-    False
-    >>> ImageFile.LOAD_TRUNCATED_IMAGES
-    True
-    >>> ImageFile.LOAD_TRUNCATED_IMAGES = False
     """
     with _lock:
         _inside.append(ImageFile.LOAD_TRUNCATED_IMAGES)

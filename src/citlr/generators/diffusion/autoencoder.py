@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from citlr.generators.diffusion.settings import AutoencoderSettings
-from citlr.generators.quality.ssim import ssim
+from citlr.generators.quality.measures import ssim
 
 
 class PixelNorm(nn.Module):

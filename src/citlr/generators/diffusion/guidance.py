@@ -14,8 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from citlr.generators.base import Images
-from citlr.generators.batches import batches, check_images
+from citlr.generators.base import Images, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.schedule import ddim_sample

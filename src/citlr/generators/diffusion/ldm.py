@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from citlr.errors import InputError
-from citlr.generators.base import Images, Level
-from citlr.generators.batches import BATCH
+from citlr.generators.base import BATCH, Images, Level
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.autoencoder import Autoencoder
 from citlr.generators.diffusion.denoiser import Denoiser
@@ -29,7 +28,7 @@ from citlr.generators.effects.uncertainty import Uncertainty
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.preparation import Prepared
 from citlr.generators.published.disentangle import Disentangler
-from citlr.generators.published.strength import LADDER
+from citlr.generators.published.game import LADDER
 from citlr.generators.request import Request
 from citlr.learning.loop import seeded
 

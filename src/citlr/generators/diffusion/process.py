@@ -52,10 +52,6 @@ class Process:
         The first step of sampling is where the condition decides; the others refine.
 
         Shapes: gives (n,).
-
-        >>> process = Process.of(LDMConfig(size=32, depth=0.2, sampling_steps=4, objective="restoring"))
-        >>> set(process.times(8, torch.Generator().manual_seed(0)).tolist()) <= {50, 100, 150, 200}
-        True
         """
         if not self.restoring:
             return torch.randint(1, len(self.table), (n,), generator=random)

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from citlr.console import Ticker, silent
-from citlr.generators.base import Images, Level
-from citlr.generators.batches import BATCH, batches, check_images
+from citlr.generators.base import BATCH, Images, Level, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.autoencoder import Autoencoder
 from citlr.generators.diffusion.denoiser import Denoiser

@@ -7,10 +7,13 @@ spared to choose by, it is judged by cross-fitting: every patient is read by a r
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
 
@@ -80,9 +83,6 @@ def told_apart(score: Floats, there: npt.NDArray[np.bool_], strata: Integers, pa
     The rank sums of the strata are added, each over its size (van Elteren 1960): what goes with the other group of
     targets is no merit. Images of a patient (n,) that are alike in both count once, by their mean: more of them say
     little more. 1 where no stratum has both.
-
-    >>> told_apart(np.arange(20.0), np.arange(20) > 9, np.zeros(20, dtype=int), np.arange(20)) < 0.001
-    True
     """
     person = np.unique(np.asarray(patients).astype(str), return_inverse=True)[1]
     units, own = np.unique(np.stack([person, strata, there], axis=1), axis=0, return_inverse=True)
@@ -104,3 +104,38 @@ def told_apart(score: Floats, there: npt.NDArray[np.bool_], strata: Integers, pa
                 / (count + 1) ** 2
             )
     return float(norm.sf(total / np.sqrt(variance))) if variance > 0 else 1.0
+
+
+# Offsets: of a label, per level of the attribute, what is added to the logits.
+Offsets = Mapping[str, Mapping[str, Sequence[float]]]
+# Images of each value of a label in a level, without which it has no offset there.
+FEWEST = 5
+
+
+def fit_offsets(logits: Floats, values: npt.NDArray[np.int64], weights: Floats, *, ridge: float = 1.0) -> Floats:
+    """Fit what is to be added to logits so that the values are as frequent as they are read.
+
+    The offsets minimise the weighted cross-entropy, whose gradient is the difference of both frequencies, plus
+    `ridge / 2` times their square; the first of them is 0.
+
+    Shapes: `logits` (n, k), `values` (n,), `weights` (n,); gives (k,).
+    """
+    count = logits.shape[1]
+    if np.bincount(values, minlength=count).min() < FEWEST:
+        return np.zeros(count)
+    there = np.eye(count)[values]
+
+    def cost(free: Floats) -> tuple[float, Floats]:
+        moved = logits + np.concatenate([[0.0], free])
+        surprise = -(weights * log_softmax(moved, axis=1)[np.arange(len(values)), values]).sum()
+        slope = (weights[:, None] * (softmax(moved, axis=1) - there)).sum(axis=0)[1:]
+        return float(surprise + ridge / 2 * (free**2).sum()), slope + ridge * free
+
+    found = minimize(cost, np.zeros(count - 1), jac=True, method="BFGS")
+    return np.concatenate([[0.0], found.x])
+
+
+def moved(readings: npt.NDArray[np.float32], offset: Sequence[float]) -> npt.NDArray[np.float32]:
+    """Add an offset (k,) to the logits of readings (..., k), which are probabilities."""
+    odds = readings * np.exp(np.asarray(offset, dtype=np.float32))
+    return np.asarray(odds / odds.sum(axis=-1, keepdims=True), dtype=np.float32)

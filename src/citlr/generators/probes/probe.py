@@ -15,9 +15,8 @@ from torch.nn import functional
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
 from citlr.generators.probes.described import describe
-from citlr.generators.probes.linear import LinearProbe
+from citlr.generators.probes.linear import LinearProbe, Offsets, moved
 from citlr.generators.probes.parts import ProbeNet, ResNetProbe, Target, make_net
-from citlr.generators.probes.within_levels import Offsets, moved
 from citlr.learning.checkpoints import load_module, load_state, save_state
 from citlr.learning.store import spans
 from citlr.run.files import read_json, write_json
@@ -93,15 +92,7 @@ class Probes:
         return np.concatenate(parts)
 
     def save(self, directory: Path) -> None:
-        """Write `probe.json` and the weights.
-
-        >>> import tempfile
-        >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     probes.save(Path(folder))
-        ...     load_probes(Path(folder)).targets == probes.targets
-        True
-        """
+        """Write `probe.json` and the weights."""
         save_state(Path(directory) / "probe.safetensors", self.net.state_dict(), {})
         parts = {
             f"{name}/{part.name}": torch.from_numpy(getattr(one, part.name))

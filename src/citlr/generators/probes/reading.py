@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.console import Narrator
-from citlr.generators.probes.blocks import Critic
+from citlr.generators.probes.parts import Critic
 from citlr.learning.loop import seeded
 from citlr.learning.session import Session
 from citlr.learning.store import spans

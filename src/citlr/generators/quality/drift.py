@@ -49,8 +49,6 @@ def drift_of_kinds(readings: Readings, kinds: Kinds, patients: npt.NDArray[np.ob
 
     Shapes: `readings` (n, levels, draws, k), `patients` (n,).
 
-    Examples
-    --------
     >>> up = np.array([[[[0.9, 0.1]], [[0.1, 0.9]]]] * 3)
     >>> round(drift_of_kinds(np.concatenate([up, up[..., ::-1]]), np.repeat([0, 1], 3), np.arange(6)), 6)
     0.8

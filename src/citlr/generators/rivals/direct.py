@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from citlr.generators.batches import BATCH
+from citlr.generators.base import BATCH
 from citlr.generators.conditions import Conditions
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.request import Request

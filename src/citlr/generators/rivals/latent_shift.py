@@ -26,7 +26,7 @@ from citlr.generators.diffusion.autoencoder import Autoencoder
 from citlr.generators.diffusion.parts import latents, train_autoencoder
 from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.preparation import Prepared
-from citlr.generators.probes.blocks import Critic
+from citlr.generators.probes.parts import Critic
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, level_columns
 from citlr.generators.variables import Variable
 from citlr.learning.loop import VALIDATION, seeded

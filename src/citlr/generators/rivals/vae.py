@@ -21,7 +21,7 @@ from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.autoencoder import kl_to_normal
 from citlr.generators.diffusion.presets import workstation
 from citlr.generators.preparation import Prepared
-from citlr.generators.probes.blocks import Residual
+from citlr.generators.probes.parts import Residual
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator
 from citlr.learning.loop import VALIDATION, seeded
 from citlr.learning.store import spans

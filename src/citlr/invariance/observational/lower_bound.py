@@ -19,8 +19,7 @@ from citlr.invariance.observational.learners import (
     fit_best,
     outcome_learners,
 )
-from citlr.invariance.observational.nuisances import assign
-from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.nuisances import Observations, assign, patient_folds
 
 Floats = NDArray[np.float64]
 _BLOCKS = 3

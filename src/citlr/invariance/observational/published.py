@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from citlr.errors import InputError
 from citlr.invariance.observational.learners import few_threads
-from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.nuisances import Observations, patient_folds
 
 Floats = NDArray[np.float64]
 

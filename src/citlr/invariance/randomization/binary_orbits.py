@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from citlr.invariance.randomization.groups import (
     Floats,
+    Moments,
     contrast_matrix,
     outcomes_within_draws,
     outcomes_within_image,
     product_scale,
     product_statistic,
 )
-from citlr.invariance.randomization.moments import Moments
 
 _CHUNK = 4_000_000
 # Outcomes of one type of image, at most, up to which their law is written down.

@@ -13,10 +13,8 @@ import torch
 
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.base import BatchedPredictor
-from citlr.predictors.card import CARD, parse_card
-from citlr.predictors.declared import Declared
-from citlr.predictors.foreign import one_sentence
-from citlr.predictors.paths import require_same
+from citlr.predictors.declared import CARD, Declared, parse_card
+from citlr.predictors.foreign import one_sentence, require_same
 from citlr.predictors.specs import InputSpec
 from citlr.run.files import sha256
 from citlr.text import shortened

@@ -11,10 +11,8 @@ import torch
 
 from citlr.errors import InputError
 from citlr.predictors.adapters.torch import TorchPredictor, takes, wrap
-from citlr.predictors.card import CARD, Card, parse_card
-from citlr.predictors.declared import Declared
-from citlr.predictors.foreign import one_sentence
-from citlr.predictors.paths import require_same
+from citlr.predictors.declared import CARD, Card, Declared, parse_card
+from citlr.predictors.foreign import one_sentence, require_same
 from citlr.predictors.weights import WEIGHTS_ONLY, read_states, require_whole
 from citlr.run.files import sha256
 

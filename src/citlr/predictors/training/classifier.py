@@ -24,10 +24,10 @@ from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
 from citlr.learning.trainer import Trainer, full_precision
 from citlr.predictors.export import export_onnx, export_program, make_card, save_weights
 from citlr.predictors.specs import InputSpec, require_labels
-from citlr.predictors.training.augmentation import augment
 from citlr.predictors.training.rounds import (
     Batches,
     Round,
+    augment,
     auroc_by_label,
     best_rounds,
     count_similar,

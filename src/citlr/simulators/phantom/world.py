@@ -22,13 +22,13 @@ from citlr.simulators.phantom.anatomy import (
     choose_level,
     conditional_prevalence,
     draw_exogenous,
+    draw_variation,
     graded,
     per_name,
     present,
 )
 from citlr.simulators.phantom.regions import FINDINGS, attribute_windows, check_finding, finding_window
 from citlr.simulators.phantom.sample import PhantomSample
-from citlr.simulators.phantom.variation import draw_variation
 from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, check_fields, checked, listed
 
 SMALLEST, LARGEST = 32, 256

@@ -13,8 +13,7 @@ from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
 from citlr.simulators.planted.world import read_semireal
 from citlr.simulators.units import WorldUnits
-from citlr.studies.kit.cohorts import PlantedCohort, Planting, planting_of
-from citlr.studies.kit.settings import PHANTOM, Source
+from citlr.studies.kit.cohorts import PHANTOM, PlantedCohort, Planting, Source, planting_of
 from citlr.studies.kit.worlds import anatomy_of, world_folder
 
 # The phantom's findings that sex goes with, each present in half of the patients.

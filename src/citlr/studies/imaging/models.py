@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,6 @@ from citlr.studies.imaging.study import read_study
 # Where a network's checkpoints lie in its folder.
 TRAINED = "trained"
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What one model said: on redrawn and original images, its operating points, and on the true images by level."""
-
-    responses: pd.DataFrame
-    threshold: dict[str, float]
-    truth: dict[str, Floats]
-    seconds: float
 
 
 def train_network(
@@ -123,23 +113,24 @@ def audit_model(*, seed: int, folder: str, model: dict[str, Any], outcome: str, 
 
 def _audit_one(predictor: Predictor, common: Shared, home: Path, shared: Row, *, outcome: str, seed: int) -> Row:
     """Audit a model, write its result, responses and page, and return its row."""
-    predictions = _predict(predictor, common, home / SCRATCH)
     start = time.perf_counter()
-    test = TestConfig.model_validate({"outcome": outcome, "threshold": predictions.threshold})
-    result = common.audit(
-        predictor.name, predictions.responses, test=test, seed=seed, inputs={"model_sha256": predictor.fingerprint()}
-    )
-    responses = predictions.responses[predictions.responses["attribute"] == common.study.attribute]
+    every = predict_sets(predictor, common.counterfactuals.sets, common.counterfactuals.cohort, folder=home / SCRATCH)
+    threshold = operating_points(predictor, common.study.cohort.part("validation"), common)
+    truth = {level: predictor.predict(np.asarray(images)) for level, images in common.truth.items()}
+    predicted = time.perf_counter()
+    test = TestConfig.model_validate({"outcome": outcome, "threshold": threshold})
+    inputs = {"model_sha256": predictor.fingerprint()}
+    result = common.audit(predictor.name, every, test=test, seed=seed, inputs=inputs)
+    responses = every[every["attribute"] == common.study.attribute]
     result.to_json(home / "audit.json")
-    write_responses(home / "responses.parquet", predictions.responses)
+    write_responses(home / "responses.parquet", every)
     write_report(home / "audit.html", result, responses=responses)
-    rows = _rows(result, responses, common, test, seed)
-    rows = _with_truth(rows, predictor, predictions.truth, common, test)
+    rows = _with_truth(_rows(result, responses, common, test, seed), predictor, truth, common, test)
     return {
         **shared,
         "verdict": result.verdict,
-        "inference_seconds": predictions.seconds,
-        "audit_seconds": time.perf_counter() - start,
+        "inference_seconds": predicted - start,
+        "audit_seconds": time.perf_counter() - predicted,
         "rows": json.dumps([{**shared, **one} for one in rows]),
         "aurocs": json.dumps(
             [{**shared, **one} for one in factual_auroc(responses, common.counterfactuals.cohort, common.study)]
@@ -160,15 +151,6 @@ def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool
             f"The checkpoint '{predictor.name}' gives {len(predictor.labels)} labels {list(predictor.labels)} and the "
             f"study has {len(labels)}, {list(labels)}: it is of another training; delete its folder and train again."
         )
-
-
-def _predict(predictor: Predictor, common: Shared, parts: Path) -> Predictions:
-    """Run the model on everything, and choose thresholds on the validation split."""
-    start = time.perf_counter()
-    responses = predict_sets(predictor, common.counterfactuals.sets, common.counterfactuals.cohort, folder=parts)
-    threshold = operating_points(predictor, common.study.cohort.part("validation"), common)
-    truth = {level: predictor.predict(np.asarray(images)) for level, images in common.truth.items()}
-    return Predictions(responses, threshold, truth, time.perf_counter() - start)
 
 
 def operating_points(predictor: Predictor, validation: Cohort, common: Shared) -> dict[str, float]:

@@ -14,7 +14,7 @@ from citlr.run.files import read_json
 from citlr.run.rows import Row
 from citlr.studies.imaging import figures, tables
 from citlr.studies.imaging.study import ImagingStudy
-from citlr.studies.kit.html import Heading, Part, Picture, write_html
+from citlr.studies.kit.page import Heading, Part, Picture, write_html
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from citlr.studies.imaging.page import Results, write_pages
 from citlr.studies.imaging.shared import audited_after, prepare
 from citlr.studies.imaging.study import PRESETS, ImagingEffort, ImagingStudy, changed, phantom_imaging, read_imaging
 from citlr.studies.imaging.tables import agreement
-from citlr.studies.kit.settings import PHANTOM, Source
+from citlr.studies.kit.cohorts import PHANTOM, Source
 from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep
 
 
@@ -62,7 +62,8 @@ def run_imaging(
     extras = _extras(models)
     held = None if hold is None else tuple(hold)
     source = Source(cohort, attribute, tuple(labels), held, correlation, seed)
-    effort = changed(PRESETS[preset], {**(changes or {}), **_findings(source)})
+    findings = {"findings": source.labels if cohort == PHANTOM else ()}
+    effort = changed(PRESETS[preset], {**findings, **(changes or {})})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
     narrator, folder = narrator or Narrator(quiet=True), Path(out).absolute()
     predictors = [load_predictor(path, name=name, trust=trust) for name, path in extras.items()]
@@ -98,10 +99,6 @@ def _check_extra(predictor: Predictor, study: ImagingStudy, size: int, narrator:
     images = study.cohort.part("test").pixels(np.arange(min(4, len(study.cohort.part("test")))), size=size)
     for note in check_predictor(predictor, images).notes:
         narrator.say(note)
-
-
-def _findings(source: Source) -> dict[str, Any]:
-    return {"findings": source.labels} if source.cohort == PHANTOM and source.labels else {}
 
 
 def _extras(models: Sequence[str]) -> dict[str, str]:

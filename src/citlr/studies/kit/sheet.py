@@ -75,11 +75,7 @@ class Sheet:
         return stream.getvalue()
 
     def latex(self) -> str:
-        r"""Write the table as LaTeX for the package booktabs.
-
-        >>> print(Sheet("t", "50 %", ("model", "x"), (("a_b", "1 ± 2"),)).latex().splitlines()[5])
-        a\_b & 1 $\pm$ 2 \\
-        """
+        r"""Write the table as LaTeX for the package booktabs."""
 
         def line(cells: Sequence[str]) -> str:
             return " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in cells) + r" \\"

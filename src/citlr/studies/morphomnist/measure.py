@@ -15,8 +15,7 @@ from citlr.generators.base import CounterfactualGenerator, Images
 from citlr.generators.quality.features import Extractor
 from citlr.generators.quality.measures import effect_map, frechet_distance
 from citlr.run.rows import Row
-from citlr.simulators.morphomnist.morphology import WHITE, measure
-from citlr.simulators.morphomnist.world import ATTRIBUTES, MorphoSample
+from citlr.simulators.morphomnist.world import ATTRIBUTES, WHITE, MorphoSample, measure
 from citlr.studies.morphomnist.reader import Reader
 from citlr.studies.morphomnist.study import UNCHANGED, Entrant, Floats, Study
 

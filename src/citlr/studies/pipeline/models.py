@@ -67,11 +67,6 @@ def candidates(
     A biased one is a blind one with the attribute's detector added: strengths rise in equal ratios from 0.25 to 6
     logits, every third against the other level. Findings and architectures take turns. In worlds with a `planted`
     attribute the shares of decisions that are turned rise in equal ratios, and the strengths follow.
-
-    Examples
-    --------
-    >>> [c.name for c in candidates(PipelineSettings(blind=2, biased=1, shortcuts=1, indifferent=0), seed=0)]
-    ['blind-00', 'blind-01', 'biased-00', 'shortcut-00']
     """
 
     def build(kind: Kind, number: int, strength: float, part: str) -> Candidate:

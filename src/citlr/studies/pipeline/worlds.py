@@ -32,7 +32,7 @@ class PipelineSettings:
     - `preset`: Of the generator.
     - `options`: Its fields that are not the preset's.
     - `hidden`: Classifiers in each of the worlds whose attribute shows in a cue that the generator may not draw (see
-      `citlr.studies.pipeline.hidden`), one world per cue; 0 for none of these worlds.
+      `citlr.studies.pipeline.making`), one world per cue; 0 for none of these worlds.
     - `hidden_size`, `hidden_patients`: Side of the images that the generator of these worlds draws, which is half of
       what the classifiers read; patients, as `patients`.
     """
@@ -98,13 +98,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Name of its folder.
-
-        Examples
-        --------
-        >>> Place(0.4, 1, 1).name
-        'correlation-0.4-generator-1'
-        """
+        """Name of its folder."""
         return f"correlation-{self.correlation:g}-generator-{self.number}"
 
     def world(self, size: int, anatomy: AnatomyKind = "fixed") -> PhantomWorld:
