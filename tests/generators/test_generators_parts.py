@@ -10,8 +10,8 @@ from scipy.ndimage import uniform_filter
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder, reconstruction_loss
 from citlr.generators.diffusion.guidance import mean_effects
+from citlr.generators.diffusion.networks import Autoencoder, reconstruction_loss
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import noise_table
 from citlr.generators.diffusion.settings import PRESETS, AutoencoderSettings, LDMConfig

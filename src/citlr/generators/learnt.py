@@ -24,8 +24,7 @@ from citlr.generators.request import Batches, Redraw, Request, redraw_in_batches
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.learning.devices import is_alone, on_devices
-from citlr.learning.pacing import Pace, Pacing
-from citlr.learning.session import Session
+from citlr.learning.session import Pace, Pacing, Session
 from citlr.learning.trainer import Trainer, full_precision
 from citlr.run.files import read_json, write_json
 

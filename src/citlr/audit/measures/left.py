@@ -19,7 +19,7 @@ from citlr.audit.redrawing.pictures import PIXELS, Pictures
 from citlr.console import Narrator
 from citlr.data.tables.numbers import is_number
 from citlr.generators.edits.generator import some_rows
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
 from citlr.generators.quality.records import FEWEST_PATIENTS, Left
 from citlr.learning.store import spans

@@ -30,7 +30,7 @@ from citlr.data.cohort import Cohort
 from citlr.generators.base import BATCH
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
-from citlr.learning.pacing import Pace
+from citlr.learning.session import Pace
 from citlr.predictors.base import Predictor
 from citlr.predictors.specs import InputSpec
 from citlr.run.provenance import peak_memory_mb

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from citlr.errors import InputError
 from citlr.generators.base import BATCH, Images, Level
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder
-from citlr.generators.diffusion.denoiser import Denoiser
 from citlr.generators.diffusion.fitting import Fitting
+from citlr.generators.diffusion.networks import Autoencoder, Denoiser
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.settings import LDMConfig

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
-from citlr.generators.diffusion.denoiser import Denoiser
+from citlr.generators.diffusion.networks import Autoencoder, Denoiser, kl_to_normal, reconstruction_loss
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import target_of
 from citlr.generators.diffusion.settings import AutoencoderSettings, DenoiserSettings

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from citlr.console import Ticker, silent
 from citlr.generators.base import BATCH, Images, Level, batches, check_images
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder
-from citlr.generators.diffusion.denoiser import Denoiser
+from citlr.generators.diffusion.networks import Autoencoder, Denoiser
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import NoiseModel, ddim_invert, ddim_sample, noise_of
 from citlr.generators.diffusion.settings import LDMConfig

@@ -25,7 +25,7 @@ from citlr.generators.edits.fine import FRAMES
 from citlr.generators.edits.shrinkage import Floats
 from citlr.generators.edits.warps import gradient
 from citlr.generators.effects.whitening import LEAST
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import Yardstick, error_of
 
 # Kinds whose first guess of the evidence is below this share of the best one's are not tried.

@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
-from citlr.generators.probes.described import describe
-from citlr.generators.probes.linear import LinearProbe, Offsets, moved
+from citlr.generators.probes.linear import LinearProbe, Offsets, describe, moved
 from citlr.generators.probes.parts import ProbeNet, ResNetProbe, Target, make_net
 from citlr.learning.checkpoints import load_module, load_state, save_state
 from citlr.learning.store import spans

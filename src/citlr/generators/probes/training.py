@@ -20,8 +20,7 @@ from torch.nn import functional
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.effects.propensity import Propensity
-from citlr.generators.probes.described import describe
-from citlr.generators.probes.linear import Offsets, cross_read, fit_linear, fit_offsets, told_apart
+from citlr.generators.probes.linear import Offsets, cross_read, describe, fit_linear, fit_offsets, told_apart
 from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
 from citlr.generators.probes.probe import Probes
 from citlr.learning.loop import seeded

@@ -11,7 +11,7 @@ import pandas as pd
 
 from citlr.errors import InputError
 from citlr.generators.base import Images
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.probes.parts import Target
 from citlr.generators.probes.probe import Probes
 from citlr.generators.quality.cycles import Cycle

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder
+from citlr.generators.diffusion.networks import Autoencoder
 from citlr.generators.diffusion.parts import latents, train_autoencoder
 from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.preparation import Prepared

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import kl_to_normal
+from citlr.generators.diffusion.networks import kl_to_normal
 from citlr.generators.diffusion.presets import workstation
 from citlr.generators.preparation import Prepared
 from citlr.generators.probes.parts import Residual

@@ -25,7 +25,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, Images
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.records import Left

@@ -22,7 +22,7 @@ from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.training.settings import TrainingSettings
 from citlr.randomness import hashed_seed
-from citlr.report.fleet import write_fleet
+from citlr.report.publish import write_fleet
 from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing, fingerprint, write_json
 from citlr.run.rows import Row
