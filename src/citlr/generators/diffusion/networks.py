@@ -12,38 +12,23 @@ from citlr.generators.diffusion.settings import AutoencoderSettings, DenoiserSet
 from citlr.generators.quality.measures import ssim
 
 
-class PixelNorm(nn.Module):
-    """Normalises each position over its channels.
-
-    It stands in for GroupNorm where the latent has to stay local: GroupNorm's statistics run over the whole image, so
-    that a change of the ribs changes the reconstruction of the heart a little, and a blind classifier sees it.
-
-    >>> PixelNorm(2)(torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)).detach().flatten().round(decimals=2)
-    tensor([-1.,  1.])
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (n, c, h, w) over c to mean 0 and variance 1, then scale and shift each channel."""
-        last = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
-        return last.permute(0, 3, 1, 2)
-
-
 def make_local(module: nn.Module) -> None:
-    """Replace every GroupNorm below `module` by a PixelNorm.
+    """Replace every GroupNorm below `module` by a norm of each position over its channels, scaled and shifted.
+
+    So the latent stays local: GroupNorm's statistics run over the whole image, so that a change of the ribs changes the
+    reconstruction of the heart a little, and a blind classifier sees it.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(4, 8))
     >>> make_local(net)
     >>> net[1]
-    PixelNorm()
+    LayerNorm2d((8,), eps=1e-05, elementwise_affine=True, bias=True)
     """
+    # Here, for it takes 2 s, see `Denoiser`.
+    from torchvision.models.convnext import LayerNorm2d
+
     for name, child in module.named_children():
         if isinstance(child, nn.GroupNorm):
-            setattr(module, name, PixelNorm(child.num_channels))
+            setattr(module, name, LayerNorm2d(child.num_channels))
         else:
             make_local(child)
 
@@ -56,7 +41,7 @@ class Autoencoder(nn.Module):
 
     - `settings`: Width per resolution (`ae_channels`), c (`latent_channels`), residual blocks per resolution, side of
       the squares that become channels (`patch`), groups of GroupNorm, whether normalisation stays within a position
-      (`local`, see `PixelNorm`), and whether both networks have a linear path around them (`shortcut`), which `start`
+      (`local`, see `make_local`), and whether both networks have a linear path around them (`shortcut`), which `start`
       sets to the principal components of f x f squares: training then starts from the best linear code instead of from
       nothing.
     """

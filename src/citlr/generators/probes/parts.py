@@ -46,6 +46,12 @@ class Residual(nn.Module):
         return out
 
 
+def _stages(channels: tuple[int, ...]) -> nn.Sequential:
+    """Make a block for each width; each after the first halves the resolution."""
+    pairs = enumerate(itertools.pairwise((channels[0], *channels)))
+    return nn.Sequential(*(Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in pairs))
+
+
 class Critic(nn.Module):
     """T(z, a, h): a small residual network on the latent (ResNet-18's shape), with the held codes as planes.
 
@@ -62,10 +68,7 @@ class Critic(nn.Module):
     def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...], grid: int = 1) -> None:
         super().__init__()
         self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
-        widths = (channels[0], *channels)
-        self.stages = nn.ModuleList(
-            Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
-        )
+        self.stages = _stages(channels)
         self.grid = grid
         self.head = nn.Linear(channels[-1] * grid**2, outputs)
         self.to(memory_format=torch.channels_last)
@@ -73,9 +76,8 @@ class Critic(nn.Module):
     def forward(self, z: Tensor, held: Tensor) -> Tensor:
         """Score every level, (n, outputs), with latents (n, c, h, w) and held codes (n, k); c + k is `inputs`."""
         x = self.stem(torch.cat([z, held[:, :, None, None].expand(-1, -1, *z.shape[2:])], dim=1))
-        for stage in self.stages:
-            x = stage(x)
-        score: Tensor = self.head(functional.adaptive_avg_pool2d(functional.silu(x), self.grid).flatten(1))
+        x = functional.silu(self.stages(x))
+        score: Tensor = self.head(functional.adaptive_avg_pool2d(x, self.grid).flatten(1))
         return score
 
 
@@ -100,10 +102,7 @@ class ProbeNet(nn.Module):
         super().__init__()
         self.image_channels = image_channels
         self.stem = nn.Conv2d(self.inputs * image_channels, channels[0], 3, padding=1)
-        widths = (channels[0], *channels)
-        self.stages = nn.ModuleList(
-            Residual(a, b, stride=1 if k == 0 else 2) for k, (a, b) in enumerate(itertools.pairwise(widths))
-        )
+        self.stages = _stages(channels)
         # Where a finding sits matters: a 4 x 4 grid of averages keeps it, a global average would not.
         self.squeeze = nn.Conv2d(channels[-1], 16, 1)
         self.mix = nn.Linear(16 * 16 + channels[-1], channels[-1])
@@ -117,9 +116,7 @@ class ProbeNet(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Give features (n, d) of images (n, c, s, s) in [0, 1]; d is the last of the widths."""
         x = self.stem(self.prepared(images).contiguous(memory_format=torch.channels_last))
-        for stage in self.stages:
-            x = stage(x)
-        x = functional.silu(x)
+        x = functional.silu(self.stages(x))
         grid = functional.adaptive_avg_pool2d(self.squeeze(x), 4).flatten(1)
         found: Tensor = functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
         return found

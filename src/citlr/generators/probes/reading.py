@@ -46,9 +46,7 @@ class Labelled:
     weights: npt.NDArray[np.float64] | None = None
 
 
-def read_attribute(
-    train: Labelled, test: Labelled, *, steps: int, seed: int, part: str, narrator: Narrator | None = None
-) -> Reading:
+def read_attribute(train: Labelled, test: Labelled, *, steps: int, seed: int, part: str) -> Reading:
     """Train a fresh probe on latents and levels, and read others.
 
     With weights the reading is that of the population in which the images would count so often.
@@ -56,7 +54,7 @@ def read_attribute(
     name, count = f"leakage-{part}", int(max(train.levels.max(), test.levels.max())) + 1
     with seeded(seed, name):
         probe = Critic(train.z.shape[1], count, CHANNELS, min(GRID, train.z.shape[-1]))
-    session = Session(Trainer("cpu", "32-true"), seed, None, narrator or Narrator(), ema=0.98)
+    session = Session(Trainer("cpu", "32-true"), seed, None, Narrator(), ema=0.98)
     learner = session.learner(probe, rate=2e-3, weight_decay=1e-2)
     # A fifth of the images choose among the weights: a probe that knows its images by heart reads no others.
     order = np.random.default_rng(hashed_seed(seed, "leakage", part)).permutation(len(train.z))

@@ -181,7 +181,7 @@ def _measured(
         leak = measure_leakage(
             generator, study.train, study.test, attribute=attribute, steps=effort.leakage_steps, seed=seed
         )
-        row["leakage"] = leak.to_json()
+        row["leakage"] = asdict(leak)
         row["round_trip"] = asdict(round_trip(generator.sampler, few, rows))
     return row, redrawn[picture_rows(frame, study), :, 0, 0]
 
