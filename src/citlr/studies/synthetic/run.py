@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -206,11 +206,7 @@ def assess_model(
         "majority": float(max(test.label.mean(), 1 - test.label.mean())),
         "eca": expected_counterfactual_accuracy(predicted, mirrored),
         "eca_corrected": 1 - (apart.flip_rate - apart.within_flip_rate) / 2,
-        "psi": truth.psi,
-        "psi_error": truth.psi_error,
-        "mean_effect": truth.mean_effect,
-        "flip_rate": truth.flip_rate,
-        "within_flip_rate": truth.within_flip_rate,
+        **asdict(truth),
         "p_generator": float(ours.pvalue[0, 0]),
         "log10p_generator": float(ours.log10_pvalue[0, 0]),
         "seconds_test": seconds,
