@@ -20,11 +20,19 @@ from citlr.simulators.phantom.effects import true_effect
 from citlr.studies.calibration.counts import exact_bounds
 from citlr.studies.pipeline.families import Drawn
 from citlr.studies.pipeline.making import PipelineWorld
-from citlr.studies.pipeline.models import as_predictor, build_models, candidates
 from citlr.studies.pipeline.page import write_pipeline_page
 from citlr.studies.pipeline.run import audit_one, run_pipeline
+from citlr.studies.pipeline.study import (
+    FINDINGS,
+    LEVELS,
+    QUICK,
+    PipelineSettings,
+    Place,
+    as_predictor,
+    build_models,
+    candidates,
+)
 from citlr.studies.pipeline.tables import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import FINDINGS, LEVELS, QUICK, PipelineSettings, Place
 
 SMALL = replace(
     QUICK,

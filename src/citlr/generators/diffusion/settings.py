@@ -12,7 +12,7 @@ from pydantic import Field
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.diffusion.presets import PRESETS, workstation
 from citlr.generators.diffusion.schedule import PREDICTIONS, even_grid
-from citlr.generators.published.settings import PublishedSettings
+from citlr.generators.published.disentangle import PublishedSettings
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.text import shortened
 from citlr.values import (

@@ -17,8 +17,7 @@ from citlr.generators.conditions import Conditions
 from citlr.generators.effects.propensity import Propensity
 from citlr.generators.probes.parts import Critic
 from citlr.generators.probes.reading import Labelled, read_attribute
-from citlr.generators.published.disentangle import Disentangler, critic_loss, donsker_varadhan
-from citlr.generators.published.settings import PublishedSettings
+from citlr.generators.published.disentangle import Disentangler, PublishedSettings, critic_loss, donsker_varadhan
 from citlr.learning.loop import VALIDATION, seeded
 from citlr.learning.session import Session
 from citlr.learning.store import Stream, spans

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from citlr.run.files import read_json
 from citlr.run.rows import Row
 from citlr.studies.calibration.text import ALPHA, COVERAGE, HEAD, SECTIONS, exceeds, findings
-from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.kit.sheet import Cell, markdown_table
+from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
 
 # The columns of the page's tables.
 SIZES: dict[str, Cell] = {

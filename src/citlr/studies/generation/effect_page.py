@@ -11,8 +11,7 @@ import numpy as np
 
 from citlr.run.rows import Row
 from citlr.studies.kit.cohorts import PHANTOM
-from citlr.studies.kit.page import write_page
-from citlr.studies.kit.sheet import Cell, Sheet
+from citlr.studies.kit.page import Cell, Sheet, write_page
 
 PICKS: dict[str, Cell] = {
     "world": "{world}",

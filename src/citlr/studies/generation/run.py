@@ -22,8 +22,7 @@ from citlr.studies.generation.measure import Measures, finished_rows, measure_en
 from citlr.studies.generation.study import PRESETS, Effort, Entrant, Study, cohort_study, entrants, phantom_study
 from citlr.studies.generation.tables import gate_lines, picture_grid, study_sheets
 from citlr.studies.kit.cohorts import PHANTOM, Source
-from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.kit.sheet import Sheet
+from citlr.studies.kit.page import Sheet, save_figure, write_page
 
 
 def run_generation(

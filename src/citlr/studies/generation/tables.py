@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from citlr.run.rows import Row
 from citlr.studies.generation.measure import Measures, picture_rows, true_images
 from citlr.studies.generation.study import Entrant
-from citlr.studies.kit.sheet import Cell, Sheet
+from citlr.studies.kit.page import Cell, Sheet
 
 
 @dataclass(frozen=True)

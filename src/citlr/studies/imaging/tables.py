@@ -12,7 +12,7 @@ from scipy import stats
 from citlr.data.associations.records import Association
 from citlr.run.rows import Row
 from citlr.studies.imaging.study import ImagingStudy
-from citlr.studies.kit.sheet import Cell, Sheet
+from citlr.studies.kit.page import Cell, Sheet
 
 # Column of log10 p, and what the tables call the test.
 TESTS = {

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from citlr.generators.base import Images
 from citlr.run.rows import Row
 from citlr.simulators.morphomnist.world import ATTRIBUTES
-from citlr.studies.kit.sheet import Cell, Sheet
+from citlr.studies.kit.page import Cell, Sheet
 from citlr.studies.morphomnist.measure import Measures
 
 CITATION = (

@@ -26,8 +26,17 @@ from citlr.simulators.planted.world import SemiRealSample, read_semireal
 from citlr.simulators.units import WorldUnits
 from citlr.studies.kit.cohorts import PlantedCohort, Source, planting_of
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, check_world
-from citlr.studies.pipeline.models import Candidate, build_models, build_planted, candidates
-from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, LEVELS, PipelineSettings, Place
+from citlr.studies.pipeline.study import (
+    ATTRIBUTE,
+    FINDINGS,
+    LEVELS,
+    Candidate,
+    PipelineSettings,
+    Place,
+    build_models,
+    build_planted,
+    candidates,
+)
 
 # Of a cohort of real images there are no more than there are: a fifth is audited.
 FRACTIONS = (0.70, 0.10, 0.20)

@@ -27,8 +27,7 @@ from citlr.simulators.units import WorldUnits, write_images
 from citlr.studies.kit.audits import Redrawn, generator_recipe
 from citlr.studies.kit.worlds import changes, true_changes, world_folder
 from citlr.studies.pipeline.families import Drawn, Family
-from citlr.studies.pipeline.models import Candidate
-from citlr.studies.pipeline.worlds import FINDINGS, LEVELS, PipelineSettings, Place
+from citlr.studies.pipeline.study import FINDINGS, LEVELS, Candidate, PipelineSettings, Place
 
 
 @dataclass(frozen=True)

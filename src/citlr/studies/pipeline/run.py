@@ -39,10 +39,9 @@ from citlr.studies.pipeline.making import (
     make_hidden_world,
     make_world,
 )
-from citlr.studies.pipeline.models import Candidate, as_predictor
 from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
+from citlr.studies.pipeline.study import FULL, QUICK, Candidate, PipelineSettings, Place, as_predictor, with_generator
 from citlr.studies.pipeline.tables import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import FULL, QUICK, PipelineSettings, Place, with_generator
 
 _OTHER = "holds audits of another seed, other settings or another version: give another folder."
 

@@ -12,7 +12,7 @@ from scipy import stats
 from citlr.config import GateConfig, TestConfig
 from citlr.run.rows import Row
 from citlr.studies.calibration.counts import exact_bounds
-from citlr.studies.kit.sheet import Cell, markdown_table
+from citlr.studies.kit.page import Cell, markdown_table
 
 CONFIDENCE = 0.95
 # True flip rates from which on a bias is to be found.

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.kit.sheet import Cell, markdown_table
+from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
 from citlr.studies.synthetic.run import FAMILIES, GRADED, TESTS
 from citlr.studies.synthetic.summary import ALPHA, AXES, MISSED_FROM, correlations, errors, worlds
 
