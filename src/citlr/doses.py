@@ -1,7 +1,5 @@
 """Levels that are values of a number, such as ages: as they are written, as numbers, and the nearest to a value."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

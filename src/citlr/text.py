@@ -1,7 +1,5 @@
 """Text that came from outside, written so that it can be read: no hidden characters, no endless values, no markup."""
 
-from __future__ import annotations
-
 import re
 import reprlib
 from collections.abc import Iterable, Sequence

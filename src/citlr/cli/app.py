@@ -1,7 +1,5 @@
 """Every verb of the command line under one name."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

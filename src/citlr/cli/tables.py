@@ -1,7 +1,5 @@
 """Verbs of tables: what can be said of predictions alone, where there are no images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """From the columns of a cohort to what the denoiser is conditioned on: one token per attribute and held covariate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self

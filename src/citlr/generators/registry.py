@@ -1,7 +1,5 @@
 """From the name of a kind of generator to its class, imported when it is asked for; see `citlr.config.kinds`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path

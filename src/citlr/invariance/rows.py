@@ -1,7 +1,5 @@
 """From arrays over labels to rows, one frozen record per label and contrast, with its verdict and the reason."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

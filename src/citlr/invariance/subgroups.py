@@ -1,7 +1,5 @@
 """Effects in parts of the cohort: by factual level, by covariate, and where they meet."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations

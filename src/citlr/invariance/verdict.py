@@ -1,7 +1,5 @@
 """From responses to verdicts: every label at every contrast, tested, sized up and judged in one sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial

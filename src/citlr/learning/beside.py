@@ -4,8 +4,6 @@ Threads of OpenMP wait for each other at every operation. Beside other programs 
 for a processor, and many small operations are mostly waiting even alone.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait

@@ -1,7 +1,5 @@
 """Tensors and JSON in one safetensors file, written whole or not at all, never a pickle; trainings that go on."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

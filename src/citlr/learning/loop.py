@@ -5,8 +5,6 @@ of (seed, part, k) too. A run that was killed and resumed from its last checkpoi
 one that was never killed, whenever the checkpoints fell.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

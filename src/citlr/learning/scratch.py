@@ -1,7 +1,5 @@
 """Rows that need not be in memory while nobody looks at them, in a file without a name that goes with them."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What the trainings of all parts of one generator have in common, and the pace at which they go on this machine."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import time

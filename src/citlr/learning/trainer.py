@@ -1,7 +1,5 @@
 """The device that a training runs on, and the one way to make a step of it: rows, random numbers, descent."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

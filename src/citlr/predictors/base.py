@@ -1,7 +1,5 @@
 """The model under audit: images in, probabilities out, whatever it is made of."""
 
-from __future__ import annotations
-
 import platform
 import re
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """What code names, and packages: which of a model's code is installed, which the user's own, what only computes."""
 
-from __future__ import annotations
-
 import dis
 import functools
 import inspect

@@ -8,8 +8,6 @@ by a name that is made while predicting. What cannot be seen through (a session,
 predicting) has no digest: then two models are never taken for the same one.
 """
 
-from __future__ import annotations
-
 import builtins
 import functools
 import hashlib

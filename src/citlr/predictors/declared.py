@@ -1,7 +1,5 @@
 """What the user declared of a model, and the card in which its file says of itself what it wants to see and gives."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence

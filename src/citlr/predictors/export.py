@@ -1,7 +1,5 @@
 """Write a torch classifier as safetensors, program of `torch.export`, TorchScript and ONNX, and check it."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 import io

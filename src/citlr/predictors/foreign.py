@@ -1,7 +1,5 @@
 """What the user brings: files that can be read or not, and code whose failures become one sentence each."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

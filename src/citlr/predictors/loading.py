@@ -1,7 +1,5 @@
 """From whatever a model comes as to a predictor: `load_predictor`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Weights from files: read without running code, found under whatever name they were saved, and put into a module."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import warnings

@@ -1,7 +1,5 @@
 """The audit as a section of a model card, in Markdown; checks as people read them outside the page."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """What an audit says beside its numbers: plain language for a clinician, and what published guidance asks for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Numbers as a reader sees them: percent, points, p-values; a number that is not there is never shown as NaN."""
 
-from __future__ import annotations
-
 import math
 
 NARROW = "\u202f"  # narrow no-break space, between a number and its unit

@@ -1,7 +1,5 @@
 """The page that is filed: one self-contained HTML file that loads nothing, verdict first, with its grounds."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The last arrow of the chain: from finished audits to a page per model, and one that ranks several."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 

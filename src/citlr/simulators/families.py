@@ -4,8 +4,6 @@ A family draws `values[unit, level, draw, repetition]` with a known truth. "Exac
 test's p-value is exact by construction; the others have equal means at all levels and no more symmetry than that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -6,8 +6,6 @@ unit under the other level uses the same matrices and the same noise with `1 - A
 matrices, so what it called a counterfactual belonged to another world.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """The demo: an embedded world, one classifier that cannot see the attribute and one that uses it, one audit of both."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The verb `citlr reproduce generation`: the comparison of generators."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The verb `citlr reproduce imaging`: the study of many networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The verb `citlr reproduce morphomnist`: the peer benchmark of the field."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The verb `citlr reproduce synthetic`: the publication's Fig. 2, corrected."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

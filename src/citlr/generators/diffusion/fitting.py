@@ -1,7 +1,5 @@
 """The training of a latent diffusion generator from beginning to end: which part learns when, and from what."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -3,8 +3,6 @@
 The guidance that gives an effect of the right size, the mean error that is left, and how exactly inversion inverts.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Conditional latent diffusion: CLDM, and DLDM with its disentangled latent."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The networks of a latent diffusion model: MONAI's autoencoder, and its denoiser, which is told the condition."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Training of the parts of a latent diffusion generator: autoencoder and denoiser, and the latents between them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

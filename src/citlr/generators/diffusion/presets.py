@@ -3,8 +3,6 @@
 One for each budget: "laptop" takes minutes on two cores, "workstation" hours on one GPU, "paper" is as published.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The noising of training and of generation: which times, and which noise leads where."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Self

@@ -4,8 +4,6 @@ The mean and covariance that an attribute gives an image are taken off (residual
 and sampled again under every level, decoded, and given what the level gives (restore).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The configuration of a latent diffusion generator: a section for each part, read from flat names too."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ tell the levels apart: a smooth change of shape, or a finding that few images ha
 spared to choose by, it is judged by cross-fitting: every patient is read by a regression on the others.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Probes: a small network that reads attributes and labels off images, and has no part in any generator's training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a fresh probe reads of an attribute in latents that it was not trained on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The disentangler, a bounded change of the latent that hides the attribute from a critic (MINE), and its settings."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

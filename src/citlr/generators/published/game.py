@@ -1,7 +1,5 @@
 """The game of the disentangler against its critic, its strength, and the information before and after."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass

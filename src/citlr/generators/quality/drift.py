@@ -1,7 +1,5 @@
 """How far redrawing moves what should stay: as a mean over all images, and in kinds of images that cancel out there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -5,8 +5,6 @@ Composition, effectiveness and reversibility are the axioms of Monteiro et al. (
 redraws images again and again.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One report of how faithful redrawn images are, collected shard by shard."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

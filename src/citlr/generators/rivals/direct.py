@@ -1,7 +1,5 @@
 """What generators share that redraw in one pass, without sampling through noise: a latent, a condition, an image."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar

@@ -5,8 +5,6 @@ looks at. Here f reads the attribute, the way is cut off from what is to be held
 the reading moves by the difference between the levels' mean readings, so that the factual level is no change at all.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Higgins et al. (2017) with the condition given to encoder and decoder, used for 
 attribute, only the weight beta of information makes the decoder take it from the condition instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

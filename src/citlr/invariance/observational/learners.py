@@ -4,8 +4,6 @@ Outputs of a network have no noise given the image: what is left of them given Z
 embeddings get learners of curves and products as well, and both sides are chosen by their cross-validated loss.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Lower confidence bound of the root mean square effect, on sequential splits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import log, sqrt
 

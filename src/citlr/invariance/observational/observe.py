@@ -1,7 +1,5 @@
 """The door for those who have embeddings, levels and predictions, and no counterfactuals."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations

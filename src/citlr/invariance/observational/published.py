@@ -6,8 +6,6 @@ their errors even where g = h, to first order, so the test rejects true nulls: h
 every result carries it.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

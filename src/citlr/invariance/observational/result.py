@@ -1,7 +1,5 @@
 """What a test without a generator gives back."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any, ClassVar, Literal

@@ -5,8 +5,6 @@ data (the influence-function interval covered it 0 to 80 % of the time), so the 
 "inconclusive", and no third.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log10, nan, sqrt

@@ -4,8 +4,6 @@ Exact, and the cost does not grow with the number of images: an image whose outp
 and is left out, the others fall into a few types, and what the images of a type add up to is a multinomial draw.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

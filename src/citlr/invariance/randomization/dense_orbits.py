@@ -1,7 +1,5 @@
 """Randomising probabilities: matrix products over all images and labels, a slice of the randomisations at a time."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

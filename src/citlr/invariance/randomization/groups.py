@@ -13,8 +13,6 @@ levels simply :math:`W = \sum_r D_r`) and by the product statistic U, unbiased f
 conditional means, which under either group is a constant plus a multiple of :math:`|W|^2`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations, product

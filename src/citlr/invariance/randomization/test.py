@@ -21,8 +21,6 @@ more levels            the omnibus over levels: shared seeds, the outputs of one
 =====================  =============================================================================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Any Python function from images to numbers as a model under audit, and objects found by import path."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """Programs of `torch.export` (`.pt2`) as models under audit."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,7 +1,5 @@
 """Local Hugging Face folders of image classifiers as models under audit; nothing is downloaded, and no code is run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """ONNX graphs as models under audit, run by onnxruntime."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """PyTorch modules as models under audit."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """TorchScript archives as models under audit."""
 
-from __future__ import annotations
-
 import os
 import warnings
 import zipfile

@@ -1,7 +1,5 @@
 """Train one of the networks on a cohort's training split: the loop of all trainings, and the best checkpoints kept."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The rounds of a training: what was reached after each, which are kept, and the images of its steps."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The output image by image, as points of scatter panels, and the change of the output with a dose."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

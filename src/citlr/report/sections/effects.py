@@ -1,7 +1,5 @@
 """The page's tables of the tests: effects and verdicts, further numbers, all levels at once, associations."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from citlr.audit.results.result import AuditResult, TestRow

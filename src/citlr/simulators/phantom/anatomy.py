@@ -4,8 +4,6 @@ Everything random about a unit is drawn here, from a counter-based generator key
 has the same anatomy whether 10 or 10,000 patients are drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

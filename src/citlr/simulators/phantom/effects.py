@@ -1,7 +1,5 @@
 """The true effect of the attribute on any classifier, from the phantom's exact counterfactuals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self

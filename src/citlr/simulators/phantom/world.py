@@ -6,8 +6,6 @@ pixels inside `PhantomWorld.support` only: bone of shoulders, clavicles and uppe
 Attribute and findings may be correlated through selection; setting the attribute does not move the findings.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -5,8 +5,6 @@ An amount of 0 leaves the image as it is, of either sign it changes it in opposi
 that has a meaning. An amount of 1 is about as strong as the phantom's attribute.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Counts of a calibration batch, and what they add up to: the rows of `calibration.json`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

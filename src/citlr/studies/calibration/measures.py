@@ -1,7 +1,5 @@
 """The measures of `citlr calibrate`: each draws a batch of data sets with a known truth, tests them, and counts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures and page of the calibration, made from `calibration.json` alone (and the histograms beside it)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Every test is run on nulls where it must not reject, on alternatives where it sh
 size is known. Finished tasks are kept in `calibration.jsonl`, so that a run that was cut off goes on where it was.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The page and the tables of effect maps, and which generator the criterion without truth picks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`citlr reproduce generation`: the publication's Tables 6 to 11, Figures 13 and 14, on the phantom or any cohort."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace

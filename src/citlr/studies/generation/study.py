@@ -1,7 +1,5 @@
 """What `citlr reproduce generation` is run on: the phantom or a cohort, and the models that enter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

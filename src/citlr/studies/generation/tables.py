@@ -1,7 +1,5 @@
 """The tables of `citlr reproduce generation`, mean and spread of measurements, and its picture grid (Fig. 13, 14)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Worlds for effect maps: phantoms of either anatomy, and real images with planted attributes, several in one run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

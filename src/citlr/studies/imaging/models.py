@@ -1,7 +1,5 @@
 """The tasks of the imaging study: train one network, audit one model; each alone, resumable, and writing a row."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The page and the figures of `citlr reproduce imaging`: one HTML page that loads nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Tables 2, 3, 6, 12 and 13, Figures 3, 4, 6 and 8 to 12. One generator, one set of redrawn images, any number of models.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What `citlr reproduce imaging` is run on, and how much of everything: networks, checkpoints, images, draws."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tables of `citlr reproduce imaging`: rows of measurements to Markdown, CSV and LaTeX."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What every model of a study is audited with: images that a generator of the study redrew once, and their quality."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

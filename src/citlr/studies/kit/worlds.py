@@ -1,7 +1,5 @@
 """Worlds of the studies whose counterfactuals are exact: their kinds by name, and their images on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args

@@ -1,7 +1,5 @@
 """One model by the protocol: composition, effectiveness, reversibility, minimality, realism, and against the truth."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The tables of `citlr reproduce morphomnist`, the page made of them, and the picture of digits redrawn."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """`citlr reproduce morphomnist`: the models trained and measured, tables, page and picture."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path

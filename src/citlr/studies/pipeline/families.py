@@ -4,8 +4,6 @@ A world is a place (correlation, number, seed) of a family: phantoms of one anat
 which an attribute is planted. All that depends on the family is here; the rest of the study knows none of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Page and figure of the whole-pipeline calibration, made from `pipeline.json` alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path

@@ -5,8 +5,6 @@ known, and the audit as a user gets it, gates and controls included. A finished 
 that a run that was cut off goes on where it was, and can be widened later by more generators.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the whole-pipeline calibration is run on: its size, the places of its worlds, and the classifiers to audit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """What the audits of known classifiers add up to, and the tables of the whole-pipeline calibration's page."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What the synthetic study shows: two figures, three tables (Markdown, CSV, LaTeX), and the page made of them."""
 
-from __future__ import annotations
-
 import textwrap
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Every model is one task of a sweep: its own training and test units, one fit, si
 many draws of the world's own equations. See `docs/synthetic.md` for what came of it.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Callable, Sequence
