@@ -16,7 +16,7 @@ from citlr.audit.results.result import read_result
 from citlr.cli.app import app
 from citlr.config import AuditConfig
 from citlr.errors import InputError, MissingExtraError
-from citlr.exchange.share import shareable
+from citlr.exchange.deliver import shareable
 from citlr.report import pdf
 from citlr.report.card import model_card
 from citlr.report.page import render

@@ -22,7 +22,7 @@ from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.run.engines import Engine
 from citlr.run.files import fingerprint
-from citlr.run.provenance import versions
+from citlr.run.machine import versions
 from citlr.run.stages import Stages
 from citlr.values import Seed, check_value
 

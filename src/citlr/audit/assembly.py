@@ -21,7 +21,7 @@ from citlr.generators.registry import build_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 from citlr.run.folder import Run
-from citlr.run.provenance import versions
+from citlr.run.machine import versions
 
 # The kind of a model that is run elsewhere: its responses come in through `citlr ingest`.
 CLOSED = "closed"

@@ -15,7 +15,7 @@ from citlr.audit.stages import Recipe
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.generators.registry import build_generator
-from citlr.run.provenance import versions
+from citlr.run.machine import versions
 
 
 def generator_recipe(kind: str, generator: Mapping[str, Any], request: CohortRequest, **quality: Any) -> Recipe:
