@@ -5,18 +5,13 @@ from typing import Annotated
 import typer
 
 from citlr.cli import audits, checking, closed, cohorts, starting, studies, tables
-from citlr.cli.reproducing.generation import generation
-from citlr.cli.reproducing.imaging import imaging
-from citlr.cli.reproducing.morphomnist import morphomnist
-from citlr.cli.reproducing.synthetic import synthetic
+from citlr.cli.reproducing import generation, imaging, morphomnist, synthetic
 
 reproduce = typer.Typer(
     help="Make published tables and figures again: generation, imaging, morphomnist, synthetic.", no_args_is_help=True
 )
-reproduce.command()(generation)
-reproduce.command()(imaging)
-reproduce.command()(morphomnist)
-reproduce.command()(synthetic)
+for study in (generation, imaging, morphomnist, synthetic):
+    reproduce.command()(study)
 
 app = typer.Typer(
     name="citlr",

@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn.ensemble import ExtraTreesRegressor
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError
 from citlr.invariance.observational.learners import (
     PROPENSITY_FLOOR,
     Learners,
@@ -24,6 +24,7 @@ from citlr.invariance.observational.learners import (
     outcome_learners,
     propensity_learners,
 )
+from citlr.invariance.parity import pair_of, require_chances
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
@@ -80,9 +81,7 @@ class Observations:
             )
         if not np.all(np.isfinite(z)):
             raise InputError(f"The representation has {int(np.sum(~np.isfinite(z)))} missing or infinite values.")
-        if not np.all((y >= 0) & (y <= 1)):
-            bad = int(np.sum(~((y >= 0) & (y <= 1))))
-            raise InputError(f"{bad} predictions are missing or outside [0, 1]; give probabilities or decisions.")
+        require_chances(y)
         names = level_.astype(str)
         pair = _contrast(names, contrast)
         rows = np.flatnonzero((names == pair[0]) | (names == pair[1]))
@@ -105,17 +104,12 @@ def patient_folds(cluster: Integers, folds: int, rng: np.random.Generator) -> In
 
 def _contrast(names: NDArray[Any], contrast: Sequence[str] | None) -> tuple[str, str]:
     """Resolve the two levels to compare."""
+    if contrast is not None:
+        return pair_of(names, contrast)
     present = [str(name) for name in np.unique(names)]
-    if contrast is None:
-        if len(present) != 2:
-            raise InputError(f"There are {len(present)} levels ({', '.join(present)}); name two of them as contrast.")
-        return present[0], present[1]
-    if len(contrast) != 2 or contrast[0] == contrast[1]:
-        raise InputError(f"A contrast is two different levels, found {tuple(contrast)}.")
-    for name in contrast:
-        if str(name) not in present:
-            raise InputError(f"No image has level '{name}'.{did_you_mean(str(name), present)}")
-    return str(contrast[0]), str(contrast[1])
+    if len(present) != 2:
+        raise InputError(f"There are {len(present)} levels ({', '.join(present)}); name two of them as contrast.")
+    return present[0], present[1]
 
 
 @dataclass(frozen=True)

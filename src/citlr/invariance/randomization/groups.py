@@ -20,6 +20,7 @@ from math import comb, factorial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import helmert
 
 Floats = NDArray[np.float64]
 _TABLE_LIMIT = 4096
@@ -39,11 +40,7 @@ def contrast_matrix(levels: int) -> Floats:
     """
     if levels == 2:
         return np.array([[-1.0, 1.0]])
-    rows = np.zeros((levels - 1, levels))
-    for i in range(1, levels):
-        rows[i - 1, :i] = -1.0
-        rows[i - 1, i] = i
-    return np.asarray(rows / np.sqrt(np.square(rows).sum(axis=1, keepdims=True)))
+    return np.asarray(0.0 - helmert(levels))
 
 
 def product_scale(levels: int, draws: int, *, shared_seeds: bool) -> float:
