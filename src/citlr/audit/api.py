@@ -1,7 +1,5 @@
 """An audit in Python, without a run folder: the same stages, from a fitted generator and a model to a result."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path

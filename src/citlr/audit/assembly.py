@@ -1,7 +1,5 @@
 """From a configuration to the generator and the models that it asks for, and from a run to where it came from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run the model under audit on every redrawn image and on the originals: the long table of responses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The stages of an audit: one function each, called by the run folder, by Python and by every study."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 JSON that may leave the house has no folder, file name or raw value, and small cells are without their numbers.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path

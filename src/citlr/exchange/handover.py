@@ -1,7 +1,5 @@
 """Handing a run's images to the owner of a closed model, and taking the answers back: checked whole, then joined."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast

@@ -1,7 +1,5 @@
 """The gate of a release: a policy in plain terms, one line per breach, JUnit and Markdown for the pipeline."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Where work that falls into parts is done: this process, processes of this machine, a Dask or a Ray cluster."""
 
-from __future__ import annotations
-
 import os
 import sys
 import sysconfig

@@ -1,7 +1,5 @@
 """What this machine is and what is installed on it, without a path or anything of a patient, and what a run took."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

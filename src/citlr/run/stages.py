@@ -1,7 +1,5 @@
 """A folder of stages: one lock, every stage done once, its output whole, checked and named by what it was made of."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Iterator, Mapping

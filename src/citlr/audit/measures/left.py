@@ -4,8 +4,6 @@ What a generator cannot draw stays where a model reads finer pixels, whatever a 
 levels by much of what is carried is sure of itself, and does not see that a part of it is not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -21,8 +21,6 @@ Of a model that reads finer pixels than the generator's, the output on an image 
 generator's pixels is compared as well, in the same parts: what is finer is left in place by redrawing, never changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The stages of an audit on a few images and for a few steps, timed: real networks, real batches, the real model."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The plan of an audit: what can be checked is checked, a pilot is timed, and its measures are brought to the whole."""
 
-from __future__ import annotations
-
 import math
 import time
 from pathlib import Path

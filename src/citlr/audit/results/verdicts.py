@@ -1,7 +1,5 @@
 """From responses to the audit: test, baselines, controls, and the gates that a verdict has to pass."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise

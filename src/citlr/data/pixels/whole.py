@@ -1,7 +1,5 @@
 """Images are read whole or not at all, whatever other libraries have told Pillow."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
