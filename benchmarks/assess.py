@@ -71,7 +71,7 @@ def stages(file: Path) -> dict[str, float]:
     from citlr.audit.measures.controls import planted_ladder
     from citlr.audit.prediction import read_responses
     from citlr.audit.results.statistics import baselines
-    from citlr.audit.results.subgroups import audit_subgroups
+    from citlr.audit.results.verdicts import audit_subgroups
     from citlr.config import ControlsConfig, TestConfig
     from citlr.data.cohort import Cohort
     from citlr.invariance.responses import Responses

@@ -27,9 +27,8 @@ from citlr.simulators.phantom.cues import CUES, Cue
 from citlr.simulators.phantom.sample import read_phantom
 from citlr.studies.kit.audits import Redrawn
 from citlr.studies.pipeline.families import Drawn, PhantomFamily
-from citlr.studies.pipeline.hidden import build_hidden, hidden_candidates, hidden_truth, write_cued
-from citlr.studies.pipeline.models import as_predictor
-from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, LEVELS, QUICK, Place
+from citlr.studies.pipeline.making import build_hidden, hidden_candidates, hidden_truth, write_cued
+from citlr.studies.pipeline.study import ATTRIBUTE, FINDINGS, LEVELS, QUICK, Place, as_predictor
 
 
 def measure(cue: Cue, wanted: argparse.Namespace, folder: Path) -> Counter[str]:

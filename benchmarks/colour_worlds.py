@@ -35,8 +35,7 @@ from citlr.data.pixels.colour import luminance
 from citlr.generators.effects.axes import axes
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.registry import build_generator
-from citlr.simulators.planted.anatomy import grid, locate
-from citlr.simulators.planted.effects import EFFECTS
+from citlr.simulators.planted.effects import EFFECTS, grid, locate
 
 Picture = NDArray[np.float32]
 # A change of hue with hardly any luminance, and what pigment takes away; in red, green and blue.

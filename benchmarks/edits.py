@@ -23,7 +23,7 @@ from citlr.generators.edits.family import Family, Frame, apply
 from citlr.generators.edits.summaries import frame_of
 from citlr.generators.quality.measures import effect_map
 from citlr.studies.generation.worlds import Asked, EffectWorld, open_worlds
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import Source
 
 STEPS, BATCH, RATE = 300, 64, 0.03
 

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from citlr.invariance.observational.nuisances import fit_nuisances
-from citlr.invariance.observational.observations import Observations
+from citlr.invariance.observational.nuisances import Observations, fit_nuisances
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import FORETOLD, OVERLAP, distilled_crt, gcm, overlap_of, rms_lower_bound
 from citlr.invariance.parity import equal_opportunity

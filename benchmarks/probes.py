@@ -35,7 +35,7 @@ def main() -> int:
     from citlr.generators.probes.training import ProbeSettings, fit_probes
     from citlr.randomness import hashed_seed
     from citlr.simulators.phantom.sample import read_phantom
-    from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, FULL, LEVELS, Place
+    from citlr.studies.pipeline.study import ATTRIBUTE, FINDINGS, FULL, LEVELS, Place
 
     torch.set_num_threads(1)
     names = ("view", *FINDINGS)

@@ -18,7 +18,7 @@ import torch
 
 from citlr.invariance.randomization.test import contrast_tests
 from citlr.simulators.tabular import SETS, TabularWorld
-from citlr.studies.synthetic.models import FAMILIES, decisions, fit_family
+from citlr.studies.synthetic.run import FAMILIES, decisions, fit_family
 
 
 def fit_published(inputs: np.ndarray, target: np.ndarray, epochs: int) -> None:

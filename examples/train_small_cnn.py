@@ -26,7 +26,7 @@ from citlr.errors import CitlrError
 from citlr.invariance.effects.clustered import auroc_part
 from citlr.predictors.export import export_program, make_card, save_weights
 from citlr.predictors.specs import InputSpec
-from citlr.predictors.training.augmentation import augment
+from citlr.predictors.training.rounds import augment
 from citlr.run.files import write_json
 
 SIZE = 64

@@ -72,7 +72,7 @@ SERVER.set_forkserver_preload(
         "sklearn.linear_model",
         "sklearn.metrics",
         "statsmodels.api",
-        *("citlr.audit.finished", "citlr.report.stage", "citlr.predictors.training"),
+        *("citlr.audit.finished", "citlr.report.publish", "citlr.predictors.training"),
         *("citlr.predictors.adapters.torchscript", "kornia_rs", "pyarrow.dataset", "PIL.JpegImagePlugin"),
         "frozen",  # the last one
     ]

@@ -1,7 +1,5 @@
 """A check: what was measured, what it is held against, and whether that is enough; gates and rules are checks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar

@@ -29,13 +29,6 @@ class Narrator:
     """Says what goes on, on standard error; a quiet one says nothing.
 
     - `quiet`: Whether to print nothing at all.
-
-    Examples
-    --------
-    >>> narrator = Narrator(quiet=True)
-    >>> narrator.say("fit: 10 images")
-    >>> with narrator.progress("fit", total=2) as tick:
-    ...     tick(2, "loss 0.1")
     """
 
     quiet: bool = True

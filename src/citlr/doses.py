@@ -1,7 +1,5 @@
 """Levels that are values of a number, such as ages: as they are written, as numbers, and the nearest to a value."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,11 +29,7 @@ def as_numbers(levels: Sequence[object]) -> npt.NDArray[np.float64] | None:
 
 
 def nearest(values: npt.ArrayLike, levels: Sequence[str]) -> npt.NDArray[np.intp]:
-    """Give the index of the level that is nearest to each number (n,), the lower of two.
-
-    >>> nearest([12, 40, 41, 90], ["30", "50", "70"])
-    array([0, 0, 1, 2])
-    """
+    """Give the index of the level that is nearest to each number (n,), the lower of two."""
     wanted = as_numbers(levels)
     assert wanted is not None
     away = np.abs(np.asarray(values, dtype=np.float64)[:, None] - wanted)

@@ -1,7 +1,5 @@
 """Everything random, keyed: seeds made of names and numbers, and the fair coin."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

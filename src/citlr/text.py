@@ -1,7 +1,5 @@
 """Text that came from outside, written so that it can be read: no hidden characters, no endless values, no markup."""
 
-from __future__ import annotations
-
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -33,11 +31,7 @@ def shortened(text: str, most: int = LONGEST_VALUE) -> str:
 
 
 def shown(value: object) -> str:
-    r"""Write a value as Python does, at most 200 characters of it, whatever its size and depth.
-
-    >>> shown({"a": 1}), len(shown(["x" * 1000] * 1000)) <= 200
-    ("{'a': 1}", True)
-    """
+    r"""Write a value as Python does, at most 200 characters of it, whatever its size and depth."""
     brief = reprlib.Repr()
     brief.maxstring = brief.maxother = brief.maxlong = LONGEST_VALUE
     brief.maxlevel = 4
@@ -55,11 +49,7 @@ def listed_few(names: Iterable[object], most: int = 5) -> str:
 
 
 def markdown(value: str) -> str:
-    r"""Write text into Markdown, a cell of a table too: what would be markup, a link or a mention stays text.
-
-    >>> print(markdown("a|b <script> [x](y)"))
-    a\|b &lt;script&gt; \[x\](y)
-    """
+    r"""Write text into Markdown, a cell of a table too: what would be markup, a link or a mention stays text."""
     text = "".join(_MARKDOWN.get(character, character) for character in visible(value))
     # Inside of a word an underscore is no markup: age_group stays readable on a terminal.
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)

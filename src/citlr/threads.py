@@ -5,8 +5,6 @@ else is on the machine, from this package's own threads too; one that sleeps at 
 `benchmarks/threads.py`, docs/benchmarks.md. What the user has set is never touched.
 """
 
-from __future__ import annotations
-
 import ctypes
 import math
 import os

@@ -1,7 +1,5 @@
 """The kinds of values that settings are made of, with their limits; every section and every record shares them."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect

@@ -28,7 +28,7 @@ from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.images import encode_png, interleaved
 from citlr.errors import InputError
 from citlr.exchange.closed import encode, export_blind
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.probes.probe import load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import Extractor

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from citlr.audit.gates.evidence import Evidence
-from citlr.audit.gates.put_back import gate_put_back
+from citlr.audit.gates.images import gate_put_back
 from citlr.audit.gates.registry import withhold
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.put_back import measure_put_back

@@ -21,7 +21,7 @@ from citlr.config import read_config
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.exchange.deliver import deliver
-from citlr.report.stage import run_audit, run_stage
+from citlr.report.publish import run_audit, run_stage
 from citlr.run.folder import Run
 from citlr.run.stage import code_version
 

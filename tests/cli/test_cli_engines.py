@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from as_user import citlr
 
-from citlr.report.stage import run_stage
+from citlr.report.publish import run_stage
 from citlr.run.engines import Engine
 from citlr.run.folder import Run
 

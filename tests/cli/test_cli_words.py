@@ -8,7 +8,7 @@ import typer
 
 from citlr.cli.app import app
 from citlr.predictors.weights import WEIGHTS_ONLY
-from citlr.report.stage import STAGES
+from citlr.report.publish import STAGES
 
 
 def options(verb: str) -> dict[str, str]:

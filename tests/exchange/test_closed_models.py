@@ -17,8 +17,8 @@ from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_co
 from citlr.data.images import encode_png
 from citlr.errors import InputError, StateError
 from citlr.exchange import secondary_capture as secondary_capture_module
-from citlr.exchange.answers import ingest
 from citlr.exchange.closed import export_blind, opaque_id, require_exported
+from citlr.exchange.handover import ingest
 from citlr.exchange.secondary_capture import secondary_capture
 
 COUNT, SIZE = 4, 16

@@ -19,7 +19,7 @@ from citlr.cli.app import app
 from citlr.config import AuditConfig
 from citlr.console import Narrator
 from citlr.errors import InputError, MissingExtraError
-from citlr.exchange.share import shareable
+from citlr.exchange.deliver import shareable
 from citlr.report import pdf
 from citlr.report.card import model_card
 from citlr.report.page import render

@@ -12,7 +12,7 @@ from citlr.generators.diffusion.guidance import round_trip
 from citlr.generators.diffusion.leakage import measure_leakage
 from citlr.generators.diffusion.schedule import ddim_invert, ddim_sample
 from citlr.generators.probes.reading import Labelled, read_attribute
-from citlr.generators.published.strength import LADDER, StrengthTrial
+from citlr.generators.published.game import LADDER, StrengthTrial
 from citlr.generators.registry import build_generator, load_generator
 from citlr.generators.request import Request
 from citlr.simulators.phantom.world import PhantomWorld
@@ -141,7 +141,7 @@ def test_a_generator_that_inverts_reports_its_round_trip(world, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("citlr.generators.published.strength.STEPS", 20)
+    monkeypatch.setattr("citlr.generators.published.game.STEPS", 20)
 
     def fit(folder: Path):
         model = build_generator("dldm", size=32, preset="tiny", strength=None, **TINY, **{**STEPS, "phi_steps": 6})

@@ -10,15 +10,14 @@ from scipy.ndimage import uniform_filter
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder, reconstruction_loss
 from citlr.generators.diffusion.guidance import mean_effects
+from citlr.generators.diffusion.networks import Autoencoder, reconstruction_loss
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import noise_table
 from citlr.generators.diffusion.settings import PRESETS, AutoencoderSettings, LDMConfig
-from citlr.generators.probes.blocks import Critic
+from citlr.generators.probes.parts import Critic
 from citlr.generators.published.disentangle import Disentangler, critic_loss, donsker_varadhan
-from citlr.generators.quality.measures import drift, effect_map, effectiveness, frechet_distance, kernel_distance
-from citlr.generators.quality.ssim import ssim
+from citlr.generators.quality.measures import drift, effect_map, effectiveness, frechet_distance, kernel_distance, ssim
 from citlr.generators.request import keyed_noise
 from citlr.randomness import toss
 

@@ -12,10 +12,10 @@ from scipy.special import softmax
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.generators.oracle import Oracle
+from citlr.generators.probes.linear import fit_offsets, moved
 from citlr.generators.probes.parts import ProbeNet, Target
 from citlr.generators.probes.probe import Probes, load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
-from citlr.generators.probes.within_levels import fit_offsets, moved
 from citlr.generators.quality.cycles import cycle_composition, redraw_as, there_and_back
 from citlr.generators.quality.features import load_extractor
 from citlr.generators.quality.measures import kernel_distance, level_auroc, level_error, similarity

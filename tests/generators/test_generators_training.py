@@ -11,10 +11,9 @@ import torch
 
 from citlr.console import Narrator
 from citlr.errors import StateError
-from citlr.learning.checkpoints import load_state
+from citlr.learning.checkpoints import load_state, seconds_spent
 from citlr.learning.loop import run
 from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
-from citlr.learning.resume import seconds_spent
 from citlr.learning.trainer import Trainer
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.quality import left
 from citlr.generators.quality.left import Yardstick, design_between, put_in, what_is_left
 from citlr.generators.quality.records import Left, what_is_unknown
-from citlr.studies.generation.picks import picks
+from citlr.studies.generation.effect_page import picks
 
 
 def films(count: int, random: np.random.Generator) -> np.ndarray:

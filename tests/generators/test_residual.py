@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from citlr.generators.probes.blocks import Residual
+from citlr.generators.probes.parts import Residual
 
 PROGRAM = """
 import torch
-from citlr.generators.probes.blocks import Residual
+from citlr.generators.probes.parts import Residual
 torch.set_num_threads(1)
 for inputs, side in ((4, 64), (8, 64), (8, 96)):
     block = Residual(inputs, 16, stride=2).to(memory_format=torch.channels_last)

@@ -8,8 +8,7 @@ from scipy import stats
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 
-from citlr.invariance.observational.nuisances import fit_nuisances
-from citlr.invariance.observational.observations import Observations
+from citlr.invariance.observational.nuisances import Observations, fit_nuisances
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
 from citlr.simulators.families import NULLS
 from citlr.simulators.observed import ObservedFamily

@@ -22,10 +22,10 @@ from citlr.invariance.effects.intervals import (
     upper_pvalue,
     wilson_interval,
 )
-from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import patients_needed, power
 from citlr.invariance.randomization.groups import product_statistic
 from citlr.invariance.responses import Responses
+from citlr.invariance.rows import adjust
 from citlr.invariance.subgroups import subgroup_effects
 from citlr.invariance.verdict import assess
 

@@ -13,9 +13,9 @@ from statsmodels.stats.multitest import multipletests
 
 from citlr.invariance.effects.clusters import ClusteredMean, Clusters, clustered_mean, signed_mean
 from citlr.invariance.effects.intervals import signed_interval, skew_interval, upper_pvalue, wilson_interval
-from citlr.invariance.multiplicity import adjust
 from citlr.invariance.randomization.groups import product_statistic
 from citlr.invariance.randomization.test import contrast_tests, omnibus_test
+from citlr.invariance.rows import adjust
 
 RANDOMIZATIONS = 20_000
 

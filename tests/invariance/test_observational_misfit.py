@@ -9,8 +9,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from citlr.errors import InputError
-from citlr.invariance.observational.nuisances import fit_nuisances
-from citlr.invariance.observational.observations import Observations
+from citlr.invariance.observational.nuisances import Observations, fit_nuisances
 from citlr.invariance.observational.observe import observe
 from citlr.invariance.observational.tests import assess_observational, distilled_crt, gcm, judge
 

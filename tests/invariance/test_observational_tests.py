@@ -12,8 +12,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from citlr.errors import InputError
 from citlr.invariance.observational.distilled import distil
 from citlr.invariance.observational.learners import cross_fit_mean, cross_fit_propensity, outcome_learners
-from citlr.invariance.observational.nuisances import assign, fit_nuisances
-from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.nuisances import Observations, assign, fit_nuisances, patient_folds
 from citlr.invariance.observational.observe import observe
 from citlr.invariance.observational.result import ObservationalResult
 from citlr.invariance.observational.tests import assess_observational, distilled_crt, gcm, rms_lower_bound

@@ -11,7 +11,7 @@ from report_fake import make_result
 
 from citlr.audit.privacy import mask_parts
 from citlr.audit.results.result import read_result
-from citlr.audit.results.subgroups import audit_subgroups, groupings
+from citlr.audit.results.verdicts import audit_subgroups, groupings
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.invariance.responses import Responses

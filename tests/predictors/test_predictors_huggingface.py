@@ -18,7 +18,7 @@ from pages import ROOT
 
 from citlr.config import ModelConfig
 from citlr.errors import InputError, MissingExtraError
-from citlr.predictors.adapters.processor import card_input, input_remarks
+from citlr.predictors.adapters.huggingface import card_input, input_remarks
 from citlr.predictors.loading import load_predictor
 from citlr.simulators.phantom.world import PhantomWorld
 

@@ -29,8 +29,8 @@ from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.training import classifier as training
 from citlr.predictors.training import zoo
-from citlr.predictors.training.augmentation import augment
 from citlr.predictors.training.classifier import masked_bce, train_classifier
+from citlr.predictors.training.rounds import augment
 from citlr.predictors.training.settings import TrainingSettings
 
 ARCH = "tiny"

@@ -12,7 +12,7 @@ from report_fake import LABELS, RACES, SEXES, make_accuracy, make_result
 from citlr.audit import privacy
 from citlr.audit.results.records import Accuracy
 from citlr.audit.results.result import read_result
-from citlr.exchange.share import shareable
+from citlr.exchange.deliver import shareable
 from citlr.report.card import model_card
 from citlr.report.page import render
 from citlr.report.sections.accuracy import MEASURES, masked

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from report_fake import make_result
 
-from citlr.report.fleet import rank, render_fleet, write_fleet
+from citlr.report.publish import rank, render_fleet, write_fleet
 
 
 def test_models_are_ranked_by_verdict_and_linked(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from report_fake import LABELS, RACES, make_result, make_row
 
-from citlr.report.fleet import heaviest
+from citlr.report.guidance import plain_words
 from citlr.report.page import render
-from citlr.report.plain import plain_words
+from citlr.report.publish import heaviest
 from citlr.report.wording import findings
 
 SETTINGS = {"attribute": "sex", "psi": 0.061, "mean": -0.042, "width": 0.018, "pvalue": 0.0002, "tests": 3}

@@ -12,8 +12,7 @@ from digits import drawn_digits, drawn_mnist, write_idx, write_npz, write_pngs
 
 from citlr.errors import InputError
 from citlr.simulators.morphomnist.files import Digits, read_mnist
-from citlr.simulators.morphomnist.morphology import measure
-from citlr.simulators.morphomnist.world import intensity_of, sample_digits
+from citlr.simulators.morphomnist.world import intensity_of, measure, sample_digits
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
 ARRAYS = drawn_mnist(20, 10)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from citlr.data.images import decode_png, encode_png
 from citlr.errors import InputError
-from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld, fixed_map_share, true_effect
+from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld, true_effect
 from citlr.simulators.phantom.regions import attribute_windows
 from citlr.simulators.phantom.render import thickness
+from citlr.studies.generation.effects import fixed_map_share
 
 THREE = ("a", "b", "c")
 
@@ -187,9 +188,10 @@ def test_where_anatomy_varies_no_fixed_map_is_the_effect_and_the_support_still_h
     world = PhantomWorld(size=48, levels=levels, anatomy="varying")
     units = world.sample(200, seed=6, images_per_patient=1)
     # Measured on four samples: .285 to .291 over the ends, .27 and .30 between neighbours; the fixed anatomy has .80.
-    assert fixed_map_share(units, (levels[0], levels[-1])) < 0.3
+    first = np.zeros(200, dtype=np.intp)
+    assert fixed_map_share(units.counterfactual(levels[-1]) - units.counterfactual(levels[0]), first) < 0.3
     fixed = PhantomWorld(size=48, levels=levels).sample(200, seed=6, images_per_patient=1)
-    assert fixed_map_share(fixed, (levels[0], levels[-1])) > 0.7
+    assert fixed_map_share(fixed.counterfactual(levels[-1]) - fixed.counterfactual(levels[0]), first) > 0.7
     for digital in (True, False):
         base, other = (units.counterfactual(level, digital=digital) for level in (levels[0], levels[-1]))
         assert not changed(base, other)[~world.support()].any()
@@ -252,11 +254,6 @@ def test_the_fixed_anatomy_is_what_it_was_before_anatomy_could_vary() -> None:
     assert bands[1] == pytest.approx(np.array(male), abs=2e-4)
 
 
-def test_a_world_without_effect_has_no_share() -> None:
-    with pytest.raises(InputError, match="no effect for a map"):
-        fixed_map_share(PhantomWorld(size=32, strength=0.0).sample(3, seed=0), ("female", "male"))
-
-
 def test_a_patients_images_share_anatomy_and_tendency_but_not_pose_and_noise() -> None:
     units = PhantomWorld(size=32).sample(600, seed=2, images_per_patient=2)
     first, second = units.take(slice(0, None, 2)), units.take(slice(1, None, 2))
@@ -308,7 +305,7 @@ def test_the_true_effect_of_a_classifier_known_in_closed_form(sample: PhantomSam
     def shadow(images: NDArray[np.float32]) -> NDArray[np.float64]:
         return images[:, 0, 38, 6].astype(np.float64)
 
-    effect = true_effect(shadow, sample, ("female", "male"), threshold=0.6, batch=64)
+    effect = true_effect(shadow, sample, ("female", "male"), threshold=0.6)
     before, after = shadow(first), shadow(last)
     assert effect.flip_rate == np.mean((before >= 0.6) != (after >= 0.6)) > 0
     assert effect.psi == effect.flip_rate

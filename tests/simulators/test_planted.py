@@ -15,8 +15,7 @@ from citlr.errors import InputError
 from citlr.generators.oracle import Oracle
 from citlr.simulators import semireal
 from citlr.simulators.phantom import PhantomWorld, true_effect
-from citlr.simulators.planted.anatomy import grid, locate
-from citlr.simulators.planted.effects import EFFECTS, ONE_SIDED, apply
+from citlr.simulators.planted.effects import EFFECTS, ONE_SIDED, apply, grid, locate
 from citlr.simulators.planted.world import SemiRealWorld, _weights
 
 NIH = Path(__file__).parents[3] / "shared" / "data" / "nih_cxr14_1000_256px"

@@ -65,15 +65,6 @@ def test_the_label_is_of_the_representation_alone(name: str) -> None:
     assert np.array_equal(sample.label, (world.outcome_probability(sample.z) >= 0.5).astype(int))
 
 
-def test_bernoulli_labels_have_the_stated_chances() -> None:
-    world = TabularWorld("sin", seed=0, label="bernoulli", balanced=True)
-    sample = world.sample(40_000, seed=0)
-    chance = world.outcome_probability(sample.z)
-    error = np.sqrt(np.sum(chance * (1 - chance))) / 40_000
-    assert abs(sample.label.mean() - chance.mean()) < 4 * error
-    assert 0.05 < np.mean(sample.label != (chance >= 0.5)) < 0.5
-
-
 def test_interactive_form_is_the_double_sum() -> None:
     world = TabularWorld("interactive", seed=0, features=4)
     z = np.random.default_rng(0).normal(size=(3, 4))
@@ -131,7 +122,6 @@ def test_eca_counts_the_factual_level_as_kept() -> None:
     ("settings", "words"),
     [
         ({"name": "linaer"}, "Did you mean 'linear'"),
-        ({"name": "linear", "label": "bernouli"}, "Did you mean 'bernoulli'"),
         ({"name": "linear", "features": 1}, "at least 2 features"),
         ({"name": "linear", "noise": float("nan")}, "noise >= 0"),
     ],

@@ -24,9 +24,8 @@ from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.cues import CUES, USES, add_cue
 from citlr.simulators.phantom.sample import PhantomSample, read_phantom
 from citlr.studies.pipeline.families import Drawn, PhantomFamily
-from citlr.studies.pipeline.hidden import build_hidden, cued, hidden_candidates, hidden_truth, write_cued
-from citlr.studies.pipeline.models import Candidate, as_predictor
-from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, LEVELS, QUICK, Place
+from citlr.studies.pipeline.making import build_hidden, cued, hidden_candidates, hidden_truth, write_cued
+from citlr.studies.pipeline.study import ATTRIBUTE, FINDINGS, LEVELS, QUICK, Candidate, Place, as_predictor
 
 SEED = 11
 PLACE = Place(0.4, 0, SEED)

@@ -16,10 +16,9 @@ from citlr.errors import InputError, StateError
 from citlr.invariance.observational.published import MEASURED_SIZE
 from citlr.simulators.families import NULLS
 from citlr.studies.calibration import run as calibration
-from citlr.studies.calibration.counts import CONFIDENCE, Count, summary, total
-from citlr.studies.calibration.run import run_calibration, write_calibration_page
-from citlr.studies.calibration.tasks import FULL, QUICK, Effort, plan
-from citlr.studies.kit.rates import exact_bounds
+from citlr.studies.calibration.counts import CONFIDENCE, Count, exact_bounds, summary, total
+from citlr.studies.calibration.page import write_calibration_page
+from citlr.studies.calibration.run import FULL, QUICK, Effort, plan, run_calibration
 
 SMALL = replace(QUICK, default_test=60, intervals=60, parity=20, sizes=(100,))
 MEASURES = ["default_size", "default_power", "parity_size", "interval_coverage"]

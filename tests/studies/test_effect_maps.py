@@ -17,7 +17,7 @@ from citlr.simulators.planted.classifiers import Trainer
 from citlr.studies.generation.effect_page import effect_sheet
 from citlr.studies.generation.effects import Fitting, compare, run_effects
 from citlr.studies.generation.worlds import Asked, open_worlds
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import Source
 
 VAE, SHIFT = "vae:steps=4", "latent-shift:probe_steps=3,autoencoder={ae_steps: 3}"
 

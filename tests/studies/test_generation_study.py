@@ -16,8 +16,8 @@ from citlr.simulators.phantom.world import PhantomWorld
 from citlr.studies.generation.run import run_generation
 from citlr.studies.generation.study import PRESETS, cohort_study, entrants
 from citlr.studies.generation.tables import Column, sheet, spread
-from citlr.studies.kit.settings import Source
-from citlr.studies.kit.sheet import Sheet
+from citlr.studies.kit.cohorts import Source
+from citlr.studies.kit.page import Sheet
 
 # The smallest comparison: enough for every table, not for a good number in any.
 LDM = {

@@ -20,15 +20,14 @@ from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.training.zoo import ZooNetwork
 from citlr.simulators.phantom.world import PhantomWorld
-from citlr.studies.imaging import figures as imaging_figures
-from citlr.studies.imaging.effects import factual_auroc, paired_change, true_values
-from citlr.studies.imaging.models import TRAINED, audit_model, require_labels
+from citlr.studies.imaging.models import TRAINED, audit_model, factual_auroc, paired_change, require_labels, true_values
 from citlr.studies.imaging.page import Results
+from citlr.studies.imaging.page import tests_against as draw_tests_against
 from citlr.studies.imaging.run import _notes, run_imaging
 from citlr.studies.imaging.shared import open_shared
 from citlr.studies.imaging.study import PRESETS, ImagingStudy, changed, read_imaging
 from citlr.studies.imaging.tables import agreement
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import Source
 
 # The smallest study: enough for every table, not for a good number in any.
 TINY: dict[str, Any] = {
@@ -388,7 +387,7 @@ def test_fits_stand_above_their_panels_and_not_over_the_marks() -> None:
         for label in FINDINGS
         for s in (0.1, 0.2, 0.4, 0.8)
     ]
-    panels = imaging_figures.tests_against(rows, "true_psi").axes
+    panels = draw_tests_against(rows, "true_psi").axes
     assert all(not panel.texts for panel in panels)
     titles = [panel.get_title() for panel in panels]
     assert titles[0] == "this project\nPearson -1.00, Spearman -1.00"

@@ -17,13 +17,22 @@ from citlr.generators.oracle import Oracle
 from citlr.run.files import read_json
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.effects import true_effect
-from citlr.studies.kit.rates import exact_bounds
+from citlr.studies.calibration.counts import exact_bounds
+from citlr.studies.pipeline.families import Drawn
 from citlr.studies.pipeline.making import PipelineWorld
-from citlr.studies.pipeline.models import as_predictor, build_models, candidates
 from citlr.studies.pipeline.page import write_pipeline_page
 from citlr.studies.pipeline.run import audit_one, run_pipeline
-from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import FINDINGS, LEVELS, QUICK, PipelineSettings, Place
+from citlr.studies.pipeline.study import (
+    FINDINGS,
+    LEVELS,
+    QUICK,
+    PipelineSettings,
+    Place,
+    as_predictor,
+    build_models,
+    candidates,
+)
+from citlr.studies.pipeline.tables import summarise_hidden, summarise_pipeline
 
 SMALL = replace(
     QUICK,
@@ -114,7 +123,7 @@ def test_with_exact_counterfactuals_the_innocent_are_cleared_and_the_biased_foun
             QualitySettings((), probe_steps=20, seed=7),
         )
         units = sample.of_images(test.frame["image_id"])
-        made = PipelineWorld(cohort, counterfactuals, found, units, {})
+        made = PipelineWorld(cohort, counterfactuals, found, units, {}, Drawn(sample, cohort))
         chosen = candidates(PipelineSettings(blind=2, biased=1, shortcuts=0, indifferent=1), seed=7)
         assert {candidate.finding for candidate in chosen[:2]} == set(FINDINGS)
         rows = []

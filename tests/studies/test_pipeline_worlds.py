@@ -21,13 +21,12 @@ from citlr.simulators.phantom import PhantomWorld, true_effect
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.cues import CueReader
 from citlr.studies.generation.study import PRESETS, phantom_study
-from citlr.studies.kit.cohorts import PlantedCohort, Planting, take_source
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import PlantedCohort, Planting, Source, take_source
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, changes, true_changes
 from citlr.studies.pipeline.families import Drawn, PhantomFamily, PlantedFamily, choose_family
-from citlr.studies.pipeline.hidden import cued, hidden_candidates, hidden_places, hidden_truth
+from citlr.studies.pipeline.making import cued, hidden_candidates, hidden_places, hidden_truth
 from citlr.studies.pipeline.run import run_pipeline
-from citlr.studies.pipeline.worlds import QUICK, Place, with_generator
+from citlr.studies.pipeline.study import QUICK, Place, with_generator
 
 NOTHING = {"effect": None, "level": None, "label": None, "hold": None, "strength": 1.0}
 # Three steps of a probe and four of a generator: no gate is judged here, all that they rest on is measured.

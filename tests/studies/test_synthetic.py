@@ -15,9 +15,17 @@ from citlr.errors import InputError
 from citlr.run.engines import Engine
 from citlr.simulators.tabular import TabularWorld, tabular_truth
 from citlr.studies.kit.sweep import Sweep
-from citlr.studies.synthetic.models import FAMILIES, decisions, fit_family, fit_graded
 from citlr.studies.synthetic.page import alignment_figure, write_synthetic
-from citlr.studies.synthetic.run import STRENGTHS, TESTS, assess_model, run_synthetic
+from citlr.studies.synthetic.run import (
+    FAMILIES,
+    STRENGTHS,
+    TESTS,
+    assess_model,
+    decisions,
+    fit_family,
+    fit_graded,
+    run_synthetic,
+)
 from citlr.studies.synthetic.summary import correlations, errors
 
 SMALL = {"n_train": 120, "n_test": 80, "balanced": True}

@@ -3,8 +3,6 @@
 The package can be called: `citlr.audit(model, counterfactuals, margin=0.02)` is `citlr.audit.api.audit`.
 """
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType
 from typing import Any

@@ -1,7 +1,5 @@
 """An audit in Python, without a run folder: the same stages, from a fitted generator and a model to a result."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +20,7 @@ from citlr.errors import InputError
 from citlr.predictors.base import Predictor
 from citlr.run.engines import Engine
 from citlr.run.files import fingerprint
-from citlr.run.provenance import versions
+from citlr.run.machine import versions
 from citlr.run.stages import Stages
 from citlr.values import Seed, check_value
 

@@ -1,7 +1,5 @@
 """From a configuration to the generator and the models that it asks for, and from a run to where it came from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +19,7 @@ from citlr.generators.registry import build_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 from citlr.run.folder import Run
-from citlr.run.provenance import versions
+from citlr.run.machine import versions
 
 # The kind of a model that is run elsewhere: its responses come in through `citlr ingest`.
 CLOSED = "closed"

@@ -1,7 +1,5 @@
 """The chain of an audit in a run folder, from table to result: a stage is made again when its inputs differ."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from pathlib import Path
 from typing import Any

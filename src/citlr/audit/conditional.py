@@ -1,7 +1,5 @@
 """An audit of predictions alone, without images: its verdict is conditional on counterfactuals that nobody measured."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Finished audits, found where a user points: a run folder, one model of it, or an audit.json that was handed on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Redraw the images of a cohort under every level, and a sample of them under both sides of a fair coin."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import weakref

@@ -1,7 +1,5 @@
 """The first stage: the cohort that the configuration names, from a table or from `citlr prepare`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Counterfactuals that somebody else has drawn, from their table to what an audit takes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What can be known before anything long starts: whether the settings make a generator, and the files are there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Run the model under audit on every redrawn image and on the originals: the long table of responses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from citlr.data.images import Fit
 from citlr.data.steps import to_numbers
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
-from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW, PUT_BACK_DRAW
+from citlr.invariance.tables import COARSE_DRAW, COLUMNS, ORIGINAL_DRAW, PUT_BACK_DRAW
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.specs import InputSpec
@@ -32,7 +30,6 @@ from citlr.run.files import atomic_write
 ORIGINAL, COARSE, PUT_BACK = ORIGINAL_DRAW, COARSE_DRAW, PUT_BACK_DRAW
 # Originals that are answered at a time: whole batches of 64, as other batches have other last bits.
 _ORIGINALS = 1024
-COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
 
 
 def audited_labels(predictor: Predictor, cohort: Cohort) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
 """What may leave the run: no folder of any machine, no list of files, no cell so small that it points at a person."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The stages of an audit: one function each, called by the run folder, by Python and by every study."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +18,7 @@ from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator
 from citlr.generators.quality.features import features_fingerprint
 from citlr.generators.registry import load_generator
-from citlr.learning.resume import seconds_spent
+from citlr.learning.checkpoints import seconds_spent
 from citlr.predictors.base import Predictor
 from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing, fingerprint

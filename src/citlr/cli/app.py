@@ -1,13 +1,17 @@
 """Every verb of the command line under one name."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
 from citlr.cli import audits, checking, closed, cohorts, starting, studies, tables
-from citlr.cli.reproducing.verb import reproduce
+from citlr.cli.reproducing import generation, imaging, morphomnist, synthetic
+
+reproduce = typer.Typer(
+    help="Make published tables and figures again: generation, imaging, morphomnist, synthetic.", no_args_is_help=True
+)
+for study in (generation, imaging, morphomnist, synthetic):
+    reproduce.command()(study)
 
 app = typer.Typer(
     name="citlr",

@@ -65,7 +65,7 @@ def audit(
         return
     # After the configuration: torch takes seconds to import, and a typing error is told at once.
     from citlr.console import Narrator
-    from citlr.report.stage import run_audit, run_stage
+    from citlr.report.publish import run_audit, run_stage
     from citlr.run.folder import Run
 
     run, power = Run.open(out, settings), engine_of(engine, workers, scheduler)
@@ -149,7 +149,7 @@ VERBS = (demo, audit, fit, generate, predict, test, report)
 def stage(name: str, folder: Path, quiet: bool, force: bool, engine: Engine | None = None) -> None:
     """Run one stage of a run folder, and those before it that are not done; say what it left behind."""
     from citlr.console import Narrator
-    from citlr.report.stage import run_stage
+    from citlr.report.publish import run_stage
     from citlr.run.folder import Run
 
     print(run_stage(Run.open(folder), name, force=force, narrator=Narrator(quiet=quiet), engine=engine))

@@ -1,7 +1,5 @@
 """Verbs around an audit: closed models out and back, and the gate of a release."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

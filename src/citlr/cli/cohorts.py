@@ -1,7 +1,5 @@
 """Verbs of data: public data sets and tables to a cohort."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 Nothing but this file is imported before it listens for Ctrl-C: the verbs take a while to come.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

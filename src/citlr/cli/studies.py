@@ -1,7 +1,5 @@
 """Verbs of evidence: calibration of the tests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

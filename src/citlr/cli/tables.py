@@ -1,7 +1,5 @@
 """Verbs of tables: what can be said of predictions alone, where there are no images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,7 +50,7 @@ def assess(
     from citlr.report.page import render
     from citlr.report.tables import safe_csv
     from citlr.run.files import sha256, write_json, write_text
-    from citlr.run.provenance import versions
+    from citlr.run.machine import versions
 
     columns = dict(pairs("--map", map, "ours=theirs, such as --map level=sex"))
     found = read_predictions(

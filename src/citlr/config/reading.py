@@ -1,7 +1,5 @@
 """Reading settings from YAML or plain values, with every problem in words; and what differs between two."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """YAML as it is meant: text stays as it is written, keys come once, and no few bytes become a flood."""
 
-from __future__ import annotations
-
 import re
 import types
 from collections.abc import Hashable

@@ -1,7 +1,5 @@
 """A cohort on disk: one parquet file, with everything but the rows and the pixels as JSON in its metadata."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

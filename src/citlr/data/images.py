@@ -1,7 +1,5 @@
 """One image in, one float32 array in [0, 1] out: PNG, JPEG and DICOM, 8 and 16 bit, any size, upright, grey or RGB."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Ways in which a test set is none: shared patients, copied images, patients that the generator has seen."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Sequence

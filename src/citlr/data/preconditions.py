@@ -1,7 +1,5 @@
 """What a cohort has to bring before anything long starts: roles that do not clash, levels to learn from, variation."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """What `citlr prepare` leaves in a folder: the cohort and its flow, all of it or nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """From a table and an image folder to a validated cohort: `read_cohort`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

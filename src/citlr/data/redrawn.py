@@ -1,7 +1,5 @@
 """Somebody else's redrawn images: a table of files, checked against the images that are audited."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training, validation and test patients: never one patient on two sides."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The steps from a raw table to a validated one; each leaves rows out with a count, or refuses with a sentence."""
 
-from __future__ import annotations
-
 import math
 import posixpath
 from collections.abc import Callable, Mapping, Sequence

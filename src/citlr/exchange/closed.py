@@ -1,7 +1,5 @@
 """A model that cannot be run here: its owner gets pictures under opaque names and sends back numbers."""
 
-from __future__ import annotations
-
 import errno
 import hmac
 import io

@@ -1,7 +1,5 @@
 """Audits side by side: verdicts and effects, and the difference of the effects with its interval."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """The page of a comparison: verdicts and effects side by side, differences with their intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,29 +1,61 @@
-"""What is handed to people outside the run: page, PDF, JSON, Markdown and CSV of every model's audit."""
+"""What is handed to people outside the run: page, PDF, JSON, Markdown and CSV of every model's audit.
 
-from __future__ import annotations
+JSON that may leave the house has no folder, file name or raw value, and small cells are without their numbers.
+"""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from citlr.audit import privacy
 from citlr.audit.chain import Chain
 from citlr.audit.finished import side_answered
 from citlr.audit.prediction import read_responses
-from citlr.audit.results.result import AuditResult
+from citlr.audit.results.result import AuditResult, plain
 from citlr.audit.stages import HANDED_ON, PAGE
 from citlr.config import ReportConfig
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
-from citlr.exchange.share import shareable
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery
 from citlr.report.page import render
 from citlr.report.pdf import write_pdf
 from citlr.report.publish import choose_galleries
+from citlr.report.sections.accuracy import masked
+from citlr.report.sections.subgroups import masked_parts
 from citlr.report.tables import safe_csv
 from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
+
+
+def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
+    """Return the audit as plain JSON types for people outside."""
+    content = result.to_dict()
+    cohort = content["cohort"]
+    hide_cell = privacy.mask_small(result.cohort.counts, below=mask_below)
+    cohort["counts"] = [
+        {**cell, "images": None, "patients": None} if hide else cell
+        for cell, hide in zip(cohort["counts"], hide_cell, strict=True)
+    ]
+    cohort["flow"] = privacy.merge_small_steps(result.cohort.flow, below=mask_below)
+    cohort["missing"] = {
+        name: None if number and number < mask_below else number for name, number in cohort["missing"].items()
+    }
+    raw = privacy.mask_raw(cohort["raw"], below=mask_below)
+    fewest = [
+        min(number for number in (row["images_before"], row["images_after"]) if number is not None) for row in raw
+    ]
+    cohort["raw"] = [row for row, number in zip(raw, fewest, strict=True) if number >= mask_below]
+    hidden = masked_parts(result, below=mask_below)
+    content["subgroups"] = [
+        row for row, kept in zip(content["subgroups"], result.subgroups, strict=True) if kept.subgroup not in hidden
+    ]
+    if (accuracy := masked(result, below=mask_below)) is not None:
+        content["accuracy"] = plain(asdict(accuracy))
+    shared: dict[str, Any] = privacy.scrub(content)
+    return {**shared, "masked_below": mask_below, "masked_subgroups": len(hidden)}
+
 
 Form = Literal["html", "pdf", "json", "md", "csv"]
 NAMES: dict[str, str] = {"html": PAGE, **HANDED_ON}

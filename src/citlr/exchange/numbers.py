@@ -1,7 +1,5 @@
 """Numbers in somebody else's table of predictions: probabilities or decisions, told from percentages, never guessed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A table of levels and predictions beside a file of embeddings: what `citlr.observe` takes, checked row by row."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

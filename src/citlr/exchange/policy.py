@@ -1,7 +1,5 @@
 """The gate of a release: a policy in plain terms, one line per breach, JUnit and Markdown for the pipeline."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +12,8 @@ from citlr.checks import Check, failed
 from citlr.config import Section, parse_section, read_yaml
 from citlr.errors import InputError, did_you_mean
 from citlr.exchange.comparison import differing
-from citlr.report import checks
+from citlr.report.card import grid
+from citlr.report.card import junit as as_junit
 from citlr.run.files import atomic_write, write_text
 from citlr.text import shortened, visible
 from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
@@ -73,11 +72,11 @@ class CheckReport:
     def to_markdown(self) -> str:
         """Return a summary in GitHub-flavoured Markdown."""
         title = "passed" if self.passed else f"{len(self.breaches)} of {len(self.checks)} rules are breached"
-        return "\n".join([f"## citlr: {title}", "", *checks.grid(self.checks, ("model", "rule", "for"), _about)]) + "\n"
+        return "\n".join([f"## citlr: {title}", "", *grid(self.checks, ("model", "rule", "for"), _about)]) + "\n"
 
     def to_junit(self) -> bytes:
         """Return JUnit XML, one test case per rule."""
-        return checks.junit(self.checks, _about)
+        return as_junit(self.checks, _about)
 
     def write(self, *, junit: Path | None = None, markdown: Path | None = None) -> None:
         """Write the machine's and the reviewer's copy, where a path is given."""

@@ -1,7 +1,5 @@
 """Predictions on somebody's own counterfactuals as a table, long or wide, checked whole and brought to `Responses`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """DICOM for the owner of a closed model: secondary capture with new UIDs, no patient, marked as synthetic."""
 
-from __future__ import annotations
-
 import io
 from functools import lru_cache
 

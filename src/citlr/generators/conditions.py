@@ -1,7 +1,5 @@
 """From the columns of a cohort to what the denoiser is conditioned on: one token per attribute and held covariate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -74,13 +72,7 @@ class Conditions:
         return sum(variable.width for variable in self.variables)
 
     def columns(self, variables: Iterable[Variable]) -> list[int]:
-        """Where the codes of several variables stand in a row, column by column.
-
-        >>> frame = pd.DataFrame({"sex": ["F", "M"], "view": ["AP", "PA"], "patient_id": [1, 2]})
-        >>> conditions = Conditions.of(frame, attributes=["sex"], hold=[], coin_seed=0)
-        >>> conditions.columns(conditions.attributes), conditions.columns(conditions.recorded)
-        ([0, 1, 2, 3, 4, 5], [0, 1, 2])
-        """
+        """Where the codes of several variables stand in a row, column by column."""
         every = range(self.width)
         return [column for variable in variables for column in every[self.span(variable.name)]]
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from citlr.console import Narrator, Ticker, silent
 from citlr.errors import InputError, StateError
-from citlr.generators.base import FORMAT, Images
-from citlr.generators.batches import BATCH, batches, check_images
+from citlr.generators.base import BATCH, FORMAT, Images, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
 from citlr.generators.preparation import Prepared, prepare, splits
 from citlr.generators.redrawing import Lesson, Redrawing
@@ -25,8 +24,7 @@ from citlr.generators.request import Batches, Redraw, Request, redraw_in_batches
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.learning.checkpoints import load_module, save_state, weights_fingerprint
 from citlr.learning.devices import is_alone, on_devices
-from citlr.learning.pacing import Pace, Pacing
-from citlr.learning.session import Session
+from citlr.learning.session import Pace, Pacing, Session
 from citlr.learning.trainer import Trainer, full_precision
 from citlr.run.files import read_json, write_json
 

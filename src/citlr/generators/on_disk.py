@@ -1,7 +1,5 @@
 """Somebody else's generator, of which only the images are at hand: it redraws nothing that is not on the disk."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Self
 

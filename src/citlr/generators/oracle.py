@@ -3,8 +3,6 @@
 As pictures, or as edits of the original, which leave in place what the equations do not know of.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace

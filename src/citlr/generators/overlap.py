@@ -1,7 +1,5 @@
 """What held covariates and rare levels leave of an intervention to learn from: a refusal, or a remark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import pandas as pd

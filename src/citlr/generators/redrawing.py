@@ -13,8 +13,7 @@ import pandas as pd
 from citlr.console import Narrator, Ticker, silent
 from citlr.data.edits import Edit
 from citlr.errors import InputError
-from citlr.generators.base import Images, Level
-from citlr.generators.batches import check_images
+from citlr.generators.base import Images, Level, check_images
 from citlr.generators.request import Request, check_levels
 
 if TYPE_CHECKING:

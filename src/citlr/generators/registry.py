@@ -1,7 +1,5 @@
 """From the name of a kind of generator to its class, imported when it is asked for; see `citlr.config.kinds`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -59,31 +57,7 @@ def load_generator(directory: Path) -> LearntGenerator | ImagesOnDisk:
 def build_generator(
     kind: str, *, size: int, hold: Sequence[str] = (), preset: str = "laptop", **options: Any
 ) -> LearntGenerator:
-    """Build a generator of a kind, not trained yet.
-
-    Parameters
-    ----------
-    kind : {"dldm", "cldm", "vae", "latent-shift"}
-        What it is called in a configuration and in a saved generator.
-    size : int
-        Side of the images, 32 to 256.
-    hold : sequence of str
-        Covariates kept at their observed values.
-    preset : str
-        Where its other settings come from.
-    **options
-        Fields of its configuration.
-
-    Raises
-    ------
-    InputError
-        If the kind, the preset or an option is unknown.
-
-    Examples
-    --------
-    >>> build_generator("vae", size=32, preset="tiny", beta=4.0).config.to_json()["beta"]
-    4.0
-    """
+    """Build a generator of a kind (`citlr.config.kinds`), not trained yet; `options` are fields of its settings."""
     if kind not in GENERATORS:
         raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
     return _class_of(kind)(size, hold=list(hold), preset=preset, **options)

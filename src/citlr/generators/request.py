@@ -14,11 +14,9 @@ from torch import Tensor
 
 from citlr.console import Ticker, silent
 from citlr.errors import InputError
-from citlr.generators.base import Images, Level
-from citlr.generators.batches import batch_at
+from citlr.generators.base import Images, Level, batch_at
 from citlr.generators.conditions import Conditions
-from citlr.learning.beside import AT_A_TIME, abreast, beside
-from citlr.learning.memory import smaller, told
+from citlr.learning.beside import AT_A_TIME, abreast, beside, smaller, told
 from citlr.learning.store import spans
 from citlr.randomness import hashed_seed
 

@@ -1,7 +1,5 @@
 """What the configurations of all trained generators have in common: fields, presets, and their own JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

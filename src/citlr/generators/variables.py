@@ -1,7 +1,5 @@
 """One thing that a generator is conditioned on, and its code: a set of levels or a number, and whether it is given."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self

@@ -16,8 +16,6 @@ against a margin is that of a normal deviate whose variance grows alike. Errors 
 freedom over the normal quantile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """From probabilities to decisions: one operating point per label, and which outputs reach it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

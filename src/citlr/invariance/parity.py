@@ -184,19 +184,29 @@ def _validate(
             f"Parity needs one prediction, level, patient and outcome per image, found shapes "
             f"{y.shape}, {lev.shape}, {who.shape}, {truth.shape}; give one-dimensional arrays of equal length."
         )
-    if not np.all((y >= 0) & (y <= 1)):  # NaN fails both comparisons
-        bad = int(np.sum(~((y >= 0) & (y <= 1))))
-        raise InputError(f"{bad} predictions are missing or outside [0, 1]; give probabilities or decisions.")
+    require_chances(y)
     if not np.all(np.isnan(truth) | (truth == 0) | (truth == 1)):
         raise InputError("An outcome is neither 0, 1 nor NaN; code the finding as 1, its absence as 0, unknown as NaN.")
+    names = pair_of(lev, contrast)
+    return _Rows(names, y, lev, who, truth).take(np.isin(lev, names))
+
+
+def require_chances(prediction: Floats) -> None:
+    """Refuse outputs that are neither probabilities nor decisions."""
+    bad = int(np.sum(~((prediction >= 0) & (prediction <= 1))))  # NaN fails both comparisons
+    if bad:
+        raise InputError(f"{bad} predictions are missing or outside [0, 1]; give probabilities or decisions.")
+
+
+def pair_of(levels: NDArray[Any], contrast: Sequence[str]) -> tuple[str, str]:
+    """Check the two levels to compare."""
     if len(contrast) != 2 or contrast[0] == contrast[1]:
         raise InputError(f"A contrast is two different levels, found {tuple(contrast)}.")
-    present = set(np.unique(lev))
+    present = [str(name) for name in np.unique(levels)]
     for name in contrast:
         if str(name) not in present:
             raise InputError(f"No image has level '{name}'.{did_you_mean(str(name), present)}")
-    names = (str(contrast[0]), str(contrast[1]))
-    return _Rows(names, y, lev, who, truth).take(np.isin(lev, names))
+    return str(contrast[0]), str(contrast[1])
 
 
 def _difference(

@@ -1,7 +1,5 @@
 """What the data in hand could have found, and how many patients a margin needs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import ceil, comb, log
 from typing import Annotated

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ from citlr.errors import InputError, did_you_mean
 from citlr.invariance.operating_point import reaches, thresholds
 from citlr.invariance.tables import read_long
 from citlr.text import listed_few, visible
+
+# What is known beside the outputs on redrawn images, of every image or of none.
+BESIDE = ("factual", "original", "coarse", "put_back", "own")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +79,7 @@ class Responses:
 
     def __repr__(self) -> str:
         """Say what was answered, in a few lines; the numbers are `values`."""
-        known = ", ".join(
-            name for name in ("factual", "original", "coarse", "put_back") if getattr(self, name) is not None
-        )
+        known = ", ".join(name for name in BESIDE[:-1] if getattr(self, name) is not None)
         return visible(
             f"Responses to {self.n_units} images, {self.n_patients} patients\n"
             f"  {self.attribute}: {listed_few(self.levels)}; {self.n_draws} draws per level\n"
@@ -87,10 +89,9 @@ class Responses:
 
     def __post_init__(self) -> None:
         _check_shape(self)
-        _check_probabilities(self.values, "values")
-        for name in ("original", "coarse", "put_back", "own"):
-            if getattr(self, name) is not None:
-                _check_probabilities(getattr(self, name), name)
+        for name, array in _by_image(self).items():
+            if name not in ("patients", "units", "factual"):
+                _check_probabilities(array, name)
         _check_names(self)
         if self.number and as_numbers(self.levels) is None:
             raise InputError(f"The levels {', '.join(self.levels)} are no numbers, and `number` says they are.")
@@ -130,20 +131,7 @@ class Responses:
     def take(self, rows: ArrayLike) -> Responses:
         """Keep the images at these positions (or where a mask is true), in this order."""
         index = np.arange(self.n_units)[np.asarray(rows)]
-        return Responses(
-            values=self.values[index],
-            patients=self.patients[index],
-            units=self.units[index],
-            levels=self.levels,
-            labels=self.labels,
-            attribute=self.attribute,
-            factual=None if self.factual is None else self.factual[index],
-            original=None if self.original is None else self.original[index],
-            coarse=None if self.coarse is None else self.coarse[index],
-            put_back=None if self.put_back is None else self.put_back[index],
-            number=self.number,
-            own=None if self.own is None else self.own[index],
-        )
+        return replace(self, **{name: array[index] for name, array in _by_image(self).items()})
 
     def decisions(self, threshold: float | Mapping[str, float] = 0.5) -> NDArray[np.float64]:
         """Return 1.0 where the probability reaches its label's threshold, else 0.0; shape of `values`.
@@ -291,6 +279,12 @@ def _level_index(factual: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.intp
     return np.array([position[str(level)] for level in array.tolist()], dtype=np.intp)
 
 
+def _by_image(r: Responses) -> dict[str, NDArray[Any]]:
+    """Give the arrays that have an entry for every image, by name."""
+    arrays = {name: getattr(r, name) for name in ("values", "patients", "units", *BESIDE)}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
 def _check_shape(r: Responses) -> None:
     n, n_levels, n_draws, n_labels = np.shape(r.values)
     if n == 0 or n_labels == 0:
@@ -302,12 +296,9 @@ def _check_shape(r: Responses) -> None:
             f"There is {n_draws} draw per image and level; at least two are needed to tell the attribute from "
             "generator noise (four or more are advised): generate with a larger `draws`."
         )
-    sizes = {"patients": len(r.patients), "units": len(r.units)}
-    beside = {name: getattr(r, name) for name in ("factual", "original", "coarse", "put_back", "own")}
-    sizes |= {name: len(values) for name, values in beside.items() if values is not None}
-    for name, size in sizes.items():
-        if size != n:
-            raise InputError(f"{name} has {size} entries for {n} images; give one per image.")
+    for name, array in _by_image(r).items():
+        if len(array) != n:
+            raise InputError(f"{name} has {len(array)} entries for {n} images; give one per image.")
     if r.factual is not None and not bool(np.all((r.factual >= 0) & (r.factual < n_levels))):
         raise InputError(f"factual has an index outside 0..{n_levels - 1}.")
 

@@ -1,7 +1,5 @@
 """Effects in parts of the cohort: by factual level, by covariate, and where they meet."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -48,8 +46,8 @@ def _variables(
     responses: Responses, covariates: pd.DataFrame | Mapping[str, Any] | None
 ) -> dict[str, NDArray[np.object_]]:
     variables: dict[str, NDArray[np.object_]] = {}
-    if responses.factual is not None:
-        variables[responses.attribute] = np.asarray(responses.levels, dtype=object)[responses.factual]
+    if responses.recorded is not None:
+        variables[responses.attribute] = responses.recorded
     for name, column in {} if covariates is None else dict(covariates).items():
         values = pd.Series(np.asarray(column, dtype=object))
         if len(values) != responses.n_units:

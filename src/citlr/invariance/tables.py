@@ -1,7 +1,5 @@
 """The long table of responses to dense arrays: every cell is looked for, and what is missing is said."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

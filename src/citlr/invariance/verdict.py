@@ -1,7 +1,5 @@
 """From responses to verdicts: every label at every contrast, tested, sized up and judged in one sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,19 +8,17 @@ from math import ceil
 import pandas as pd
 
 from citlr.errors import InputError
-from citlr.invariance.decision import decide
 from citlr.invariance.effects.at_originals import psi_at_originals
 from citlr.invariance.effects.equivalence import check_margin, equivalence_test
 from citlr.invariance.effects.estimates import Outcome, contrast_effects, outcome_values
 from citlr.invariance.effects.intervals import check_alpha
 from citlr.invariance.effects.room import room
 from citlr.invariance.generator_error import Replicates, contrast_error, widened
-from citlr.invariance.multiplicity import adjust
 from citlr.invariance.power import detectable
 from citlr.invariance.randomization.test import FEWEST_RANDOMIZATIONS, contrast_tests, omnibus_test
 from citlr.invariance.records import SEVERITY, ContrastTest, OmnibusRow, Verdict, count_verdicts
 from citlr.invariance.responses import Responses
-from citlr.invariance.rows import Measured, contrast_rows, omnibus_rows
+from citlr.invariance.rows import Measured, adjust, contrast_rows, decide, omnibus_rows
 from citlr.randomness import hashed_seed
 from citlr.text import listed_few, visible
 from citlr.values import Count, Flag, Number, Seed, Thresholds, checked

@@ -4,8 +4,6 @@ Threads of OpenMP wait for each other at every operation. Beside other programs 
 for a processor, and many small operations are mostly waiting even alone.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -34,9 +32,6 @@ def beside(function: Callable[[Part], Found], parts: Sequence[Part], most: int =
 
     Each part has the same number of OpenMP's threads, however many parts there are: one, unless there are twice as many
     threads as `most`. So a part's bits depend neither on its company nor, up to there, on the number of threads.
-
-    >>> beside(lambda part: part**2, [1, 2, 3])
-    [1, 4, 9]
     """
     threads = torch.get_num_threads()
     if threads == 1:
@@ -60,12 +55,7 @@ def beside(function: Callable[[Part], Found], parts: Sequence[Part], most: int =
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute what is small with one thread: beside other programs, waiting for a second one takes ten times as long.
-
-    >>> with one_thread():
-    ...     torch.get_num_threads()
-    1
-    """
+    """Compute what is small with one thread: beside other programs, waiting for a second takes ten times as long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -83,3 +73,45 @@ def _settle(threads: int) -> None:
     # A thread takes over the process's number at its first operation, whatever it was told before: that is now.
     torch.get_num_threads()
     torch.set_num_threads(threads)
+
+
+# What the processor's allocator, TorchScript on a GPU and ONNX Runtime say in errors of no kind of their own.
+_WORDS = ("can't allocate memory", "out of memory", "failed to allocate memory")
+
+
+def out_of_memory(trouble: BaseException) -> bool:
+    """Say whether an error means that memory ran out.
+
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("CUDA out of memory.")), out_of_memory(ValueError())
+    (True, True, False)
+    """
+    if isinstance(trouble, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(trouble, Exception) and any(words in str(trouble).lower() for words in _WORDS)
+
+
+def smaller(batch: int, trouble: BaseException) -> int:
+    """Give half of a batch that did not fit; any other trouble, and one of a single image, is raised again.
+
+    >>> smaller(8, MemoryError())
+    4
+    """
+    if batch < 2 or not out_of_memory(trouble):
+        raise trouble
+    free()
+    return batch // 2
+
+
+def free() -> None:
+    """Give back what a GPU's allocator keeps for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def told(batch: int, first: int) -> str:
+    """Say beside the progress that batches have become smaller; nothing where they have not.
+
+    >>> told(4, 8), told(8, 8)
+    ('memory ran out: 4 images at a time', '')
+    """
+    return "" if batch == first else f"memory ran out: {batch} image{'s' if batch > 1 else ''} at a time"

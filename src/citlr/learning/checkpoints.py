@@ -1,10 +1,10 @@
-"""Tensors and JSON in one safetensors file, written whole or not at all; never a pickle."""
+"""Tensors and JSON in one safetensors file, written whole or not at all, never a pickle; trainings that go on."""
 
-from __future__ import annotations
-
+import csv
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from citlr.errors import StateError
+from citlr.learning.plan import Progress, TrainingPlan
 from citlr.run.files import atomic_write
 
 
@@ -83,3 +84,98 @@ def load_module(module: nn.Module, file: Path) -> None:
             f"{file} does not hold what its configuration says, so it is of another version of citlr or was changed; "
             "train the generator again."
         ) from error
+
+
+def seconds_spent(directory: Path) -> float:
+    """Sum the processor time of all trainings whose checkpoints lie in a folder, in seconds; 0 where there is none.
+
+    Steps after the last checkpoint of a killed session are lost, and so is their time; what is computed between the
+    trainings of the parts is not in it.
+    """
+    return sum(float(load_head(file).get("core_seconds", 0.0)) for file in sorted(directory.glob("*.safetensors")))
+
+
+def store_progress(file: Path, plan: TrainingPlan, progress: Progress, *, halved: str) -> None:
+    """Write a checkpoint; `halved` says where memory ran out, or is empty."""
+    tensors: dict[str, Tensor] = {f"memory/{name}": value for name, value in plan.memory.items()}
+    groups: dict[str, object] = {}
+    for name, learner in plan.learners.items():
+        tensors |= {f"{name}/module/{key}": value for key, value in learner.module.state_dict().items()}
+        tensors |= {f"{name}/average/{key}": value for key, value in learner.average.items()}
+        tensors |= {f"{name}/best/{key}": value for key, value in progress.weights.get(name, {}).items()}
+        state = learner.optimizer.state_dict()
+        groups[name] = state["param_groups"]
+        for index, entries in state["state"].items():
+            tensors |= {f"{name}/optimizer/{index}/{key}": torch.as_tensor(value) for key, value in entries.items()}
+    head = {
+        "key": plan.key,
+        "step": progress.step,
+        "best": progress.best if math.isfinite(progress.best) else None,
+        "bad": progress.bad,
+        "rows": progress.rows,
+        "groups": groups,
+        "halved": halved,
+        "core_seconds": progress.core_seconds,
+    }
+    save_state(file, tensors, head)
+
+
+def restore_progress(file: Path, plan: TrainingPlan, progress: Progress) -> str:
+    """Read a checkpoint into the part's networks and into `progress`, and give what `halved` was."""
+    tensors, head = load_state(file)
+    if head["key"] != plan.key:
+        raise StateError(
+            f"{file} was trained with another configuration, seed or training split; train into an empty folder."
+        )
+    progress.step, progress.bad, progress.rows = head["step"], head["bad"], head["rows"]
+    progress.earlier_seconds = head.get("core_seconds", 0.0)
+    progress.best = math.inf if head["best"] is None else head["best"]
+    try:
+        for name, value in plan.memory.items():
+            value.copy_(tensors[f"memory/{name}"])
+        for name, learner in plan.learners.items():
+            learner.module.load_state_dict(_below(tensors, f"{name}/module/"))
+            for key, value in _below(tensors, f"{name}/average/").items():
+                learner.average[key].copy_(value)
+            best = _below(tensors, f"{name}/best/")
+            if best:
+                progress.weights[name] = best
+            _restore_optimizer(learner.optimizer, _below(tensors, f"{name}/optimizer/"), head["groups"][name])
+    except (KeyError, RuntimeError) as error:
+        raise StateError(
+            f"{file} belongs to another configuration of the {plan.part} ({error}); train into an empty folder."
+        ) from error
+    return str(head.get("halved", ""))
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: object) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, value in tensors.items():
+        index, name = key.split("/", 1)
+        like = parameters[int(index)]
+        # Moments lie in memory as their parameter does, which safetensors does not keep.
+        state.setdefault(int(index), {})[name] = (
+            torch.empty_like(like, device="cpu").copy_(value) if value.shape == like.shape else value
+        )
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what was seen in training as a table, a row per validation.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_history(Path(folder) / "denoiser.csv", [{"step": 1.0, "loss": 0.5}])
+    ...     (Path(folder) / "denoiser.csv").read_text().split()
+    ['step,loss', '1.0,0.5']
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(rows)

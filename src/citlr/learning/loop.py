@@ -5,8 +5,6 @@ of (seed, part, k) too. A run that was killed and resumed from its last checkpoi
 one that was never killed, whenever the checkpoints fell.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +16,9 @@ from torch import Tensor
 
 from citlr.console import Narrator
 from citlr.errors import StateError
-from citlr.learning.memory import free, out_of_memory
+from citlr.learning.beside import free, out_of_memory
+from citlr.learning.checkpoints import restore_progress, store_progress, write_history
 from citlr.learning.plan import Progress, TrainingPlan
-from citlr.learning.resume import restore_progress, store_progress, write_history
 from citlr.learning.trainer import DivergedError, Trainer
 from citlr.randomness import hashed_seed
 

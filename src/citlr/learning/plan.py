@@ -40,10 +40,6 @@ class Budget:
         - "constant": the peak.
         - "one-cycle" (Smith and Topin, 2019): from a twenty-fifth up along a line in the first quarter, then down to
           nothing along a cosine; a short training comes further, and its last checkpoints are alike.
-
-        >>> cycle = Budget(steps=8, learning_rate=1.0, schedule="one-cycle")
-        >>> [round(cycle.rate(step), 2) for step in range(8)]
-        [0.04, 0.52, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
         """
         peak, done = self.learning_rate, step / self.steps
         if self.schedule == "constant":

@@ -1,7 +1,5 @@
 """Rows that need not be in memory while nobody looks at them, in a file without a name that goes with them."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +23,6 @@ class ScratchRows:
 
     - `folder`: Where the file is; None where it is memory.
 
-    Examples
-    --------
     >>> with scratch_rows(None, (3, 2)) as rows:
     ...     rows[0:2] = np.ones((2, 2))
     ...     rows[np.array([0, 2])] = np.float32([[1, 2], [5, 6]])

@@ -190,11 +190,7 @@ def _mark(cohort: Cohort) -> str:
 
 
 def spans(n: int, size: int = CHUNK, begin: int = 0) -> Iterator[slice]:
-    """Cut n rows, from `begin` on, into pieces of `size` rows, the last of what is left.
-
-    >>> list(spans(5, 3))
-    [slice(0, 3, None), slice(3, 5, None)]
-    """
+    """Cut n rows, from `begin` on, into pieces of `size` rows, the last of what is left."""
     for start in range(begin, n, size):
         yield slice(start, min(n, start + size))
 

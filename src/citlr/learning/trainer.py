@@ -1,7 +1,5 @@
 """The device that a training runs on, and the one way to make a step of it: rows, random numbers, descent."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -58,11 +56,6 @@ class Trainer:
         The batch has half its size once memory has run out, see `run`.
 
         Shapes: gives (batch_size / processes,).
-
-        >>> trainer = Trainer("cpu", "32-true")
-        >>> steps = [trainer.rows(6, seed=0, part="probe", step=step, batch_size=3) for step in (0, 1)]
-        >>> sorted(np.concatenate(steps).tolist())
-        [0, 1, 2, 3, 4, 5]
         """
         whole = self.whole(n, seed=seed, part=part, step=step, batch_size=batch_size)
         return whole[self.own]

@@ -1,7 +1,5 @@
 """The model under audit: images in, probabilities out, whatever it is made of."""
 
-from __future__ import annotations
-
 import platform
 import re
 from abc import ABC, abstractmethod
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from citlr.console import Ticker, silent
 from citlr.data.pixels.colour import CHANNELS
 from citlr.errors import InputError, StateError
-from citlr.learning.memory import out_of_memory, smaller, told
+from citlr.learning.beside import out_of_memory, smaller, told
 from citlr.predictors.content import is_unknown, never_equal
 from citlr.predictors.foreign import one_sentence, user_code
 from citlr.predictors.outputs import (

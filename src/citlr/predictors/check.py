@@ -1,7 +1,5 @@
 """One batch through the model before anything long starts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

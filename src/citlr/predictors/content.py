@@ -8,8 +8,6 @@ by a name that is made while predicting. What cannot be seen through (a session,
 predicting) has no digest: then two models are never taken for the same one.
 """
 
-from __future__ import annotations
-
 import builtins
 import functools
 import hashlib
@@ -28,8 +26,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from citlr.predictors.code.names import SILENT, globals_used, imports, is_special, reads, words
-from citlr.predictors.code.packages import called_by_bases, installed, is_own, only_computes, patched, version
+from citlr.predictors.code import (
+    SILENT,
+    called_by_bases,
+    globals_used,
+    imports,
+    installed,
+    is_own,
+    is_special,
+    only_computes,
+    patched,
+    reads,
+    version,
+    words,
+)
 from citlr.run.files import digest_or_missing, kind_of_path
 
 _UNKNOWN = "unknown:"

@@ -1,7 +1,5 @@
 """Write a torch classifier as safetensors, program of `torch.export`, TorchScript and ONNX, and check it."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 import io
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.adapters.torch import TorchPredictor
 from citlr.predictors.base import BatchedPredictor
-from citlr.predictors.card import CARD, Card
+from citlr.predictors.declared import CARD, Card
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec, OutputSpec, require_labels
 from citlr.run.files import atomic_write
@@ -34,11 +32,6 @@ def make_card(
     """Say in plain JSON values what a file's model wants to see and gives; `load_predictor` reads it.
 
     `architecture` is what else to keep: `arch`, `dropout`, how it was started and trained.
-
-    Examples
-    --------
-    >>> make_card(["flu"], input=InputSpec(size=64))["labels"]
-    ['flu']
     """
     given = (output or OutputSpec("logit")).model_dump()
     return {"labels": list(require_labels(labels)), "input": input.model_dump(), "output": given, **architecture}

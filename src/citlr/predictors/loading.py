@@ -1,7 +1,5 @@
 """From whatever a model comes as to a predictor: `load_predictor`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,9 +15,8 @@ from citlr.errors import InputError
 from citlr.predictors.adapters.callable import call_factory, import_object, takes_arguments
 from citlr.predictors.base import BatchedPredictor, Predictor, choose_device
 from citlr.predictors.declared import Declared, with_columns
-from citlr.predictors.foreign import user_code
+from citlr.predictors.foreign import nearest, require_file, user_code
 from citlr.predictors.named import build_named, is_named, normalisation
-from citlr.predictors.paths import nearest, require_file
 from citlr.predictors.specs import InputSpec, OutputSpec, require_choice, require_labels
 from citlr.run.files import kind_of_path
 from citlr.text import shown

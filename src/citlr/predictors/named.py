@@ -1,7 +1,5 @@
 """Networks by name, of torchvision or timm, filled with weights from a local file; nothing is downloaded."""
 
-from __future__ import annotations
-
 import importlib
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a model gave: one row of finite numbers per image, and whether they are what they were declared to be."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

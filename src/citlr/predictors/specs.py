@@ -1,7 +1,5 @@
 """What a model under audit wants to see and what it gives back, declared once and checked."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin

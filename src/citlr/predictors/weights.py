@@ -1,7 +1,5 @@
 """Weights from files: read without running code, found under whatever name they were saved, and put into a module."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import warnings
@@ -15,8 +13,7 @@ import safetensors.torch
 import torch
 
 from citlr.errors import InputError
-from citlr.predictors.foreign import one_sentence, user_code
-from citlr.predictors.paths import require_file
+from citlr.predictors.foreign import one_sentence, require_file, user_code
 from citlr.text import shortened
 
 StateDict = dict[str, torch.Tensor]

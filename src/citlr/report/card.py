@@ -1,16 +1,49 @@
-"""The audit as a section of a model card, in Markdown."""
+"""The audit as a section of a model card, in Markdown; checks as people read them outside the page."""
 
-from __future__ import annotations
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Sequence
 
+from citlr.audit.privacy import without_paths
 from citlr.audit.results.curves import largest_change
 from citlr.audit.results.result import AuditResult, Estimate
-from citlr.report import checks, numerals, wording
+from citlr.checks import Check, Checks, failed
+from citlr.report import numerals, wording
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections.controls import limit_of_detection
-from citlr.text import markdown
+from citlr.text import markdown, visible
 from citlr.version import __version__
+
+_OUTCOMES = {True: "passed", False: "**failed**", None: "**waived**"}
+
+
+def listed(checks: Iterable[Check], *, kind: str) -> list[str]:
+    """Write checks as a list in Markdown, without the paths of this machine."""
+    return [
+        f"- {kind} {markdown(check.name)}: {_OUTCOMES[check.passed]}. {markdown(without_paths(check.text))}"
+        for check in checks
+    ]
+
+
+def grid(checks: Iterable[Checks], head: Sequence[str], about: Callable[[Checks], tuple[str, ...]]) -> list[str]:
+    """Write checks as a table in Markdown, failed ones first; `about` says what each is about, below `head`."""
+    rows = [
+        f"| {'✅' if check.passed else '❌'} | {' | '.join(markdown(cell) for cell in (*about(check), check.text))} |"
+        for check in sorted(checks, key=lambda check: bool(check.passed))
+    ]
+    return [f"| | {' | '.join(head)} | finding |", "|" + "---|" * (len(head) + 2), *rows]
+
+
+def junit(checks: Sequence[Checks], about: Callable[[Checks], tuple[str, ...]]) -> bytes:
+    """Write checks as JUnit XML, one test case each; the first of what it is `about` is its class."""
+    suite = ET.Element("testsuite", name="citlr", tests=str(len(checks)), failures=str(len(failed(checks))))
+    for check in checks:
+        group, *name = about(check)
+        case = ET.SubElement(suite, "testcase", classname=visible(group), name=visible(": ".join(name)))
+        if check.passed is False:
+            ET.SubElement(case, "failure", message=visible(check.text)).text = visible(check.text)
+    return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 
 
 def model_card(
@@ -110,4 +143,4 @@ def _interval(estimate: Estimate) -> str:
 def _gates(result: AuditResult) -> list[str]:
     if not result.quality.gates:
         return ["- No gate was set: the verdicts assume a faithful generator."]
-    return checks.listed(result.quality.gates, kind="Gate")
+    return listed(result.quality.gates, kind="Gate")

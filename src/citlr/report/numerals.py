@@ -1,7 +1,5 @@
 """Numbers as a reader sees them: percent, points, p-values; a number that is not there is never shown as NaN."""
 
-from __future__ import annotations
-
 import math
 
 NARROW = "\u202f"  # narrow no-break space, between a number and its unit
@@ -75,9 +73,6 @@ def pvalue(value: float, log10: float = math.nan) -> str:
     """Write a p-value exactly as far as it carries meaning; `log10` serves where the value itself underflows.
 
     What is below a round number, which may be somebody's alpha, is written so that it is seen to be.
-
-    >>> pvalue(0.0423), pvalue(0.0002), pvalue(1.0), pvalue(0.0, -400.0), pvalue(0.04996)
-    ('0.042', '0.0002', '1.00', '10⁻⁴⁰⁰', '0.04996')
     """
     if value >= 1e-4:
         places = 2 if value >= 0.1 else 3 if value >= 0.001 else 5

@@ -1,7 +1,5 @@
 """The page that is filed: one self-contained HTML file that loads nothing, verdict first, with its grounds."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os
@@ -21,10 +19,9 @@ from citlr.errors import InputError
 from citlr.invariance.tables import with_nearest
 from citlr.report import guidance, numerals, wording
 from citlr.report.charts import geometry as charts
-from citlr.report.charts.doses import dose_panels
 from citlr.report.charts.gallery import Gallery, encode
-from citlr.report.charts.scatters import Scatter, paired, scatter
-from citlr.report.plain import plain_words
+from citlr.report.charts.scatters import Scatter, dose_panels, paired, scatter
+from citlr.report.guidance import plain_words
 from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import cohort as report_cohort
 from citlr.report.sections import controls as report_controls
@@ -102,13 +99,6 @@ def render(
 
     The same arguments give the same page, byte for byte. It loads nothing (a content security policy forbids it) and
     works without scripts; the one script makes tables sortable. No identifier, path or free text of the data is in it.
-
-    >>> from citlr.audit.results.result import CohortSummary, Controls, Quality
-    >>> quality = Quality(None, {}, None, None, {}, None, "", ())
-    >>> empty = AuditResult("inconclusive", (), (), quality, Controls(None, (), {}), CohortSummary((), (), {}))
-    >>> page = render(empty)
-    >>> page[:15], "Evidence, not certification" in page
-    ('<!DOCTYPE html>', True)
     """
     if mask_below < 1:
         raise InputError(

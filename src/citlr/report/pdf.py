@@ -1,7 +1,5 @@
 """The page as a PDF: by WeasyPrint, or by a Chromium that is on the machine, whichever the user asks for."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,6 +1,4 @@
-"""Write the pages of a run: one per model, and one that ranks them when there are several."""
-
-from __future__ import annotations
+"""The last arrow of the chain: from finished audits to a page per model, and one that ranks several."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,20 +7,96 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from citlr.audit.assembly import whole_provenance
+from citlr.audit.chain import STAGES as BEFORE
+from citlr.audit.chain import Chain
+from citlr.audit.finished import side_answered
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.prediction import read_responses
 from citlr.audit.redrawing.pictures import Pictures
-from citlr.audit.results.result import AuditResult
+from citlr.audit.results.result import SEVERITY, AuditResult, TestRow
+from citlr.audit.stages import PAGE
 from citlr.config import LEGIBLE, ReportConfig
+from citlr.console import Narrator
 from citlr.data.counterfactuals import Plan
 from citlr.data.images import interleaved
 from citlr.doses import nearest
+from citlr.errors import InputError, did_you_mean
 from citlr.generators.variables import as_level
 from citlr.randomness import hashed_seed
+from citlr.report import numerals, tables, wording
 from citlr.report.charts.gallery import Gallery, Strip
-from citlr.report.fleet import write_fleet
-from citlr.report.page import write_report
-from citlr.run.files import digest_or_missing, fingerprint
+from citlr.report.page import fill, stylesheet, write_report
+from citlr.run.engines import Engine
+from citlr.run.files import digest_or_missing, fingerprint, write_json, write_text
+from citlr.run.folder import Run
+from citlr.run.stage import Stage
+from citlr.version import __version__
+
+
+def rank(results: Mapping[str, AuditResult]) -> list[str]:
+    """Return the models, the gravest verdict first and the largest psi first among equals."""
+
+    def weight(name: str) -> tuple[int, float, str]:
+        result = results[name]
+        largest = max((row.psi.estimate for row in result.tests), default=0.0)
+        return (-SEVERITY.index(result.verdict), -largest, name)
+
+    return sorted(results, key=weight)
+
+
+def heaviest(result: AuditResult) -> TestRow | None:
+    """Return the row that decides a model's verdict: gravest, then smallest adjusted p, then largest."""
+    return min(result.tests, key=lambda row: (*wording.weight(row), row.label), default=None)
+
+
+def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -> str:
+    """Return the page."""
+    names = rank(results)
+    columns = (
+        tables.Column("Model"),
+        tables.Column("Verdict", "verdict"),
+        tables.Column("Label that decides"),
+        tables.Column("psi", "number"),
+        tables.Column("Mean effect", "number"),
+        tables.Column("p", "number", "adjusted"),
+    )
+    rows = tuple(_row(name, results[name]) for name in names)
+    table = tables.Table("Models, the gravest verdict first", columns, rows)
+    entries = [
+        {"name": name, "link": links[name], "verdict": results[name].verdict, "says": wording.headline(results[name])}
+        for name in names
+    ]
+    attributes = dict.fromkeys(name for result in results.values() for name in wording.attributes(result))
+    return fill(
+        "fleet.html.j2",
+        version=__version__,
+        style=stylesheet(),
+        attribute=wording.join(attributes, "or") or "the attribute",
+        entries=entries,
+        table=table,
+    )
+
+
+def write_fleet(path: Path, results: Mapping[str, AuditResult], links: Mapping[str, str]) -> Path:
+    """Render the page, write it atomically, and return its path."""
+    write_text(path, render_fleet(results, links))
+    return path
+
+
+def _row(name: str, result: AuditResult) -> tuple[tables.Cell, ...]:
+    row = heaviest(result)
+    if row is None:
+        none = tables.absent("no test was run")
+        return (tables.text(name), tables.verdict(result.verdict), none, none, none, none)
+    return (
+        tables.text(name),
+        tables.verdict(result.verdict),
+        tables.text(row.label),
+        tables.number(row.psi.estimate, numerals.percent, "it could not be computed"),
+        tables.number(row.mean_effect.estimate, numerals.percent, "it could not be computed"),
+        tables.number(row.pvalue_adjusted, numerals.pvalue, "it could not be computed"),
+    )
 
 
 def publish(
@@ -129,3 +203,63 @@ def _picture(image: npt.NDArray[np.float32], pixels: int) -> npt.NDArray[np.uint
     factor = pixels / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BOX))
+
+
+STAGES = (*BEFORE, "report")
+
+
+def run_audit(run: Run, *, narrator: Narrator | None = None, engine: Engine | None = None) -> dict[str, AuditResult]:
+    """Run every stage that is not done yet, and return the audit of every model by name."""
+    with run.locked():
+        chain = Chain(run, narrator or Narrator(quiet=True), engine)
+        chain.upto("test")
+        report(chain)
+        return chain.results()
+
+
+def run_stage(
+    run: Run, stage: str, *, force: bool = False, narrator: Narrator | None = None, engine: Engine | None = None
+) -> str:
+    """Run the stages up to one, and say what it left behind."""
+    if stage not in STAGES:
+        raise InputError(f"There is no stage '{stage}'.{did_you_mean(stage, STAGES)}")
+    with run.locked():
+        chain = Chain(run, narrator or Narrator(quiet=True), engine)
+        if force and stage == "report":
+            run.forget(stage)
+        elif force:
+            chain.forget(stage)
+        if stage != "report":
+            chain.upto(stage)
+            return f"{stage}: done, see {chain.artefact(stage)}"
+        if not chain.audited():
+            chain.upto("test")
+        report(chain)
+    return f"report: done, see {run.path(PAGE)}"
+
+
+def report(chain: Chain) -> None:
+    """Write the pages of finished audits."""
+    run, config = chain.run, chain.config
+    places = {name: chain.place(name, PAGE) for name in config.models}
+
+    def work(folder: Path) -> None:
+        sources = {name: chain.folder(name) for name in config.models}
+        targets = {name: folder / place for name, place in places.items()}
+        # The redrawn images are opened only where strips are shown.
+        publish(
+            sources,
+            targets,
+            chain.results(),
+            lambda: chain.counterfactuals,
+            report=config.report,
+            sizes={name: side_answered(run, name) for name in config.models},
+            first=folder / PAGE,
+        )
+        write_json(folder / "provenance.json", whole_provenance(run))
+
+    inputs = {"report": config.report.model_dump(mode="json"), "templates": templates_fingerprint()}
+    after = tuple(chain.keys[f"test.{name}"] for name in config.models)
+    every = tuple(dict.fromkeys((PAGE, *places.values(), "provenance.json")))
+    chain.do(Stage("report", inputs, work, every, after))
+    chain.narrator.say(f"report: {run.path(PAGE)}")

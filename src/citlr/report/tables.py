@@ -1,7 +1,5 @@
 """Tables of the report: cells that sort by value, and notes under the table for every number that is not there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The verdict in plain words: one headline for the audit, one sentence for every label."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Writing through a memory map, the system learns that a disk is full when a page 
 with SIGBUS; there is nothing to catch.
 """
 
-from __future__ import annotations
-
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager

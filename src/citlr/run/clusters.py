@@ -1,7 +1,5 @@
 """Parts done on a Dask or a Ray cluster, which replace workers that die and do their parts again by themselves."""
 
-from __future__ import annotations
-
 import logging
 import socket
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Where work that falls into parts is done: this process, processes of this machine, a Dask or a Ray cluster."""
 
-from __future__ import annotations
-
 import os
 import sys
 import sysconfig
@@ -70,9 +68,6 @@ class Engine:
 
         `shared` goes to every process once. A process that dies is replaced, and what it had under way is done again;
         what is asked of one item too often is an error. An error of `function` ends the work.
-
-        >>> dict(Engine().each(divmod, 7, [2, 3]))
-        {0: (3, 1), 1: (2, 1)}
         """
         if self.here:
             yield from ((position, function(shared, item)) for position, item in enumerate(items))

@@ -1,7 +1,5 @@
 """Files that are whole or not there: atomic writing, JSON, digests and fingerprints."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What was changed in a folder after a first verdict was seen: an auditor wants to know that a margin moved."""
 
-from __future__ import annotations
-
 import json
 import re
 from datetime import UTC, datetime

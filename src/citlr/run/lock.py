@@ -1,7 +1,5 @@
 """One process in a folder at a time, on whatever machine, and no half-written file left of one that was killed."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,18 +1,44 @@
-"""What this machine is and what is installed on it, without a path or anything of a patient: `citlr doctor`."""
-
-from __future__ import annotations
+"""What this machine is and what is installed on it, without a path or anything of a patient, and what a run took."""
 
 import os
+import platform
 import re
 import shutil
+import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from citlr.run.provenance import versions
 from citlr.threads import COUNT, POLICY, SPINNING, processors
+
+try:
+    import resource
+except ImportError:  # no POSIX system
+    resource = None  # type: ignore[assignment]
+
+PACKAGES = ("citlr", "torch", "monai", "numpy", "scipy", "scikit-learn", "pandas", "lightning-fabric")
+
+
+def peak_memory_mb() -> float | None:
+    """Return this process's largest resident memory so far, in MB (10^6 bytes); None where the system does not say."""
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, the platform and the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
 
 # What bounds the threads that compute.
 VARIABLES = (COUNT, SPINNING, POLICY, "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KMP_BLOCKTIME")

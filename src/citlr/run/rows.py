@@ -1,7 +1,5 @@
 """A stage whose output comes row by row: a line each in one file, under the stage's key, as they are finished."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

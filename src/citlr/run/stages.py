@@ -1,7 +1,5 @@
 """A folder of stages: one lock, every stage done once, its output whole, checked and named by what it was made of."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +14,7 @@ from citlr.errors import InputError, StateError
 from citlr.run.files import fingerprint, read_json, sha256, write_json
 from citlr.run.history import History
 from citlr.run.lock import locked
-from citlr.run.provenance import peak_memory_mb
+from citlr.run.machine import peak_memory_mb
 from citlr.run.stage import Stage, StageRecord, code_version
 from citlr.threads import give_back
 

@@ -4,8 +4,6 @@ A family draws `values[unit, level, draw, repetition]` with a known truth. "Exac
 test's p-value is exact by construction; the others have equal means at all levels and no more symmetry than that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -78,11 +76,6 @@ class ScoredFamily:
         """Draw independent repetitions: values, originals, levels and patients of the units.
 
         Shapes: gives (units, 2, draws, repetitions), (units, repetitions), (units,), (units,).
-
-        >>> family = ScoredFamily(0.1)
-        >>> values, original, factual, _ = family.sample(np.random.default_rng(0), 4000, draws=2, repetitions=1)
-        >>> values.shape, original.shape, factual.shape
-        ((4000, 2, 2, 1), (4000, 1), (4000,))
         """
         m = self.images_per_patient
         patients = np.repeat(np.arange(units // m), m)

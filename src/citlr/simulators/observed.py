@@ -1,7 +1,5 @@
 """Null and alternative families of (Z, A, Yhat): what the tests without a generator are certified on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -6,8 +6,6 @@ unit under the other level uses the same matrices and the same noise with `1 - A
 matrices, so what it called a counterfactual belonged to another world.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -18,7 +16,6 @@ from citlr.errors import InputError, did_you_mean
 
 Floats = NDArray[np.float64]
 SetName = Literal["linear", "quadratic", "exponential", "interactive", "log-scale", "sin"]
-LabelRule = Literal["threshold", "bernoulli"]
 SETS: tuple[SetName, ...] = get_args(SetName)
 
 _WEIGHT: dict[SetName, float] = {"quadratic": 4.0}  # half-width of w; 1 elsewhere
@@ -65,7 +62,6 @@ class TabularWorld:
     - `seed`: Draws the parameters; the same name and seed give the same world, bit for bit.
     - `balanced`: Replace the intercept so that half the units are positive. As published, the quadratic and exponential
       sets are 89-99 % positive. The log-scale set is balanced by construction and keeps its intercept.
-    - `label`: Published threshold, or a draw with probability `sigmoid(u)`.
     - `features`, `steps`: k and T.
     - `noise`: Standard deviation of every `xi_t` and of `eps`; 0 makes the world deterministic.
     """
@@ -73,7 +69,6 @@ class TabularWorld:
     name: SetName
     seed: int = 0
     balanced: bool = False
-    label: LabelRule = "threshold"
     features: int = 32
     steps: int = 3
     noise: float = 0.01
@@ -86,8 +81,6 @@ class TabularWorld:
     def __post_init__(self) -> None:
         if self.name not in SETS:
             raise InputError(f"There is no tabular set '{self.name}'.{did_you_mean(self.name, SETS)}")
-        if self.label not in get_args(LabelRule):
-            raise InputError(f"There is no label rule '{self.label}'.{did_you_mean(self.label, get_args(LabelRule))}")
         if self.features < 2 or self.steps < 1 or not self.noise >= 0:
             raise InputError(
                 f"A tabular world needs at least 2 features, 1 step and a noise >= 0, found "
@@ -122,9 +115,8 @@ class TabularWorld:
         z = rng.normal(size=(n, self.features))
         attribute = (rng.random(n) < _ATTRIBUTE_SHARE).astype(np.int64)
         noise = self._draw_noise(rng, n)
-        chance = self.outcome_probability(z)
-        bar = 0.5 if self.label == "threshold" else rng.random(n)
-        return TabularSample(z, attribute, self._observe(z, attribute, noise), (chance >= bar).astype(np.int64), noise)
+        label = (self.outcome_probability(z) >= 0.5).astype(np.int64)
+        return TabularSample(z, attribute, self._observe(z, attribute, noise), label, noise)
 
     def outcome_probability(self, z: Floats) -> Floats:
         """`sigmoid(u(z))` for each row of `z` (n, k), in [0, 1]."""
@@ -160,11 +152,8 @@ class TabularWorld:
         return out
 
     def _draw_noise(self, rng: np.random.Generator, n: int) -> Floats:
-        return (
-            rng.normal(0.0, self.noise, (n, self.steps + 1, self.features))
-            if self.noise
-            else np.zeros((n, self.steps + 1, self.features))
-        )
+        shape = (n, self.steps + 1, self.features)
+        return rng.normal(0.0, self.noise, shape) if self.noise else np.zeros(shape)
 
     def _observe(self, z: Floats, attribute: NDArray[np.int64], noise: Floats) -> Floats:
         """Run the structural equations for each unit at its level."""
@@ -231,12 +220,12 @@ def tabular_truth(outputs: Floats) -> TabularTruth:
     )
 
 
-def expected_counterfactual_accuracy(factual: Floats, counterfactual: Floats, *, levels: int = 2) -> float:
-    """ECA: share of decisions kept when the level is redrawn uniformly from all `levels`, the factual one among them.
+def expected_counterfactual_accuracy(factual: Floats, counterfactual: Floats) -> float:
+    """ECA: share of decisions kept when the level is redrawn uniformly from both, the factual one among them.
 
     Shapes: `factual, counterfactual` (n,).
     """
-    return float(1 - np.mean(factual != counterfactual) * (levels - 1) / levels)
+    return float(1 - np.mean(factual != counterfactual) / 2)
 
 
 def _nearest_to_half(u: Floats, intercept: float) -> float:

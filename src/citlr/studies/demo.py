@@ -1,7 +1,5 @@
 """The demo: an embedded world, one classifier that cannot see the attribute and one that uses it, one audit of both."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from citlr.config import parse_config, read_config
 from citlr.console import Narrator
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
-from citlr.report.stage import run_audit
+from citlr.report.publish import run_audit
 from citlr.run.files import atomic_write
 from citlr.run.folder import Run
 from citlr.run.stage import Stage

@@ -1,7 +1,5 @@
 """What a gate can look at: the redrawn images, the model's outputs, and what was measured of both."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from citlr.audit.measures.faithfulness import Faithfulness

@@ -1,4 +1,4 @@
-"""Gates on the redrawn images: what they leave in place, what they carry, what moves along, and a fair coin."""
+"""Gates on the redrawn images: what they leave and carry, what moves along, a fair coin, and moving alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import with_rows
 from citlr.audit.measures.curve import foretell
+from citlr.audit.measures.put_back import PutBack
 from citlr.audit.results.records import Carried, Gate, Placebo
 from citlr.generators.quality.records import Left, what_is_unknown
 from citlr.invariance.records import TestRow
@@ -200,3 +201,35 @@ def _coins_that_show_less(placebo: Placebo, rows: Sequence[TestRow]) -> Iterator
             )
             name = f"placebo on {row.label}{which}"
             yield Gate(name, found, most, False, text, "generator", row.label, row.contrast)
+
+
+def gate_put_back(evidence: Evidence) -> Iterator[Gate]:
+    """Hold every dependence against what moving alone does: it has to exceed the margin beyond that."""
+    if evidence.limits.put_back:
+        for one, row, which in with_rows(evidence.put_back, evidence.rows):
+            yield _gate_of_put_back(one, row, f"put back on {one.label}{which}")
+
+
+def _gate_of_put_back(found: PutBack, row: TestRow, name: str) -> Gate:
+    turned = found.turned
+    what = (
+        f"turns {turned.estimate:.1%} of the decisions"
+        if row.outcome == "decision"
+        else f"changes the probabilities by {turned.estimate**0.5:.3f} (root mean square)"
+    )
+    text = f"Moving images as an edit does, and putting them back, {what} on '{found.label}'."
+    # What moving does not change, it does not explain.
+    told = row.beyond(found.psi, found.mean_effect) or not turned.estimate
+    passed = row.verdict != "dependence" or told
+    if passed and turned.estimate > row.psi_margin:
+        claimed = (
+            "The dependence is larger by more than the margin" if row.verdict == "dependence" else "None is claimed"
+        )
+        text += f" That may pass for a dependence. {claimed}."
+    if not passed:
+        text += (
+            f" Beyond that, no effect is shown to exceed the margin of {row.margin:g} (psi {found.psi.estimate:.4f} "
+            f"[{found.psi.low:.4f}, {found.psi.high:.4f}]): the model may read what interpolation leaves of an image. "
+            "Use more test images, or `kind: dldm`, which redraws an image under its own level too."
+        )
+    return Gate(name, turned.estimate, row.margin, passed, text, "generator", found.label, found.contrast)

@@ -14,8 +14,8 @@ from citlr.audit.gates.images import (
     gate_drift,
     gate_effectiveness,
     gate_placebo,
+    gate_put_back,
 )
-from citlr.audit.gates.put_back import gate_put_back
 from citlr.audit.results.records import WITHHELD, About, Gate
 from citlr.checks import failed
 from citlr.invariance.records import TestRow

@@ -1,7 +1,5 @@
 """Accuracy by group beside a verdict: on the images as they came, against what is recorded of the findings."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import isnan
 

@@ -5,8 +5,6 @@ A null intervention redraws an image under the level that it has. A model that r
 treats real images.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd

@@ -11,8 +11,6 @@ have the level already are left out of the numerator: they would carry it unchan
 the distribution that what is held has in the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Controls of the whole chain: a coin and further draws that must not show, and a planted bias that must."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What is held, and what else is recorded of an image, as columns of numbers that a regression can take."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

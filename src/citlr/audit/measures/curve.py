@@ -9,8 +9,6 @@ by its own error. The points share their test images and probes, so that their e
 slope is rather too careful than too sure.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf

@@ -4,8 +4,6 @@ What of the attribute they carry is read at the size that the model under audit 
 probe cannot see that all finer detail is gone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

@@ -4,8 +4,6 @@ What a generator cannot draw stays where a model reads finer pixels, whatever a 
 levels by much of what is carried is sure of itself, and does not see that a part of it is not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +17,7 @@ from citlr.audit.redrawing.pictures import PIXELS, Pictures
 from citlr.console import Narrator
 from citlr.data.tables.numbers import is_number
 from citlr.generators.edits.generator import some_rows
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
 from citlr.generators.quality.records import FEWEST_PATIENTS, Left
 from citlr.learning.store import spans

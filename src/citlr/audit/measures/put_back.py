@@ -7,8 +7,6 @@ anatomy as before and twice the marks. What of an effect it leaves is the model'
 by moving, and the mean effect less the change of images that have the one level and were moved to the other.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is read off originals and redrawn images at one size, and the share of the attribute that it shows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any

@@ -4,8 +4,6 @@ Every part is read by the probes that read the audit's own images, off the same 
 read. A part that is finished is kept, so that a killed run goes on with the next one.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Sequence

@@ -12,8 +12,6 @@ probe that reads everybody nearer to the middle than they are does so on both si
 share is one for the whole range: what is carried between two neighbouring values only is not told apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -21,8 +21,6 @@ Of a model that reads finer pixels than the generator's, the output on an image 
 generator's pixels is compared as well, in the same parts: what is finer is left in place by redrawing, never changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,8 +34,7 @@ from citlr.audit.results.records import Unexplained
 from citlr.audit.results.statistics import outcome_of, recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.observational.learners import cross_fit_mean, outcome_learners
-from citlr.invariance.observational.nuisances import assign
-from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.nuisances import Observations, assign, patient_folds
 from citlr.invariance.observational.tests import OVERLAP, overlap_of
 from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses

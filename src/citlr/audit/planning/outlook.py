@@ -1,7 +1,5 @@
 """What the statistics can come to with the patients of the test split, and what they take."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

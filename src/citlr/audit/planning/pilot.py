@@ -1,7 +1,5 @@
 """The stages of an audit on a few images and for a few steps, timed: real networks, real batches, the real model."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from numpy.typing import NDArray
@@ -19,7 +18,6 @@ from citlr.audit.chain import Chain
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness
 from citlr.audit.on_disk import on_disk
-from citlr.audit.planning.sample import sample_of
 from citlr.audit.planning.stopwatch import Stopwatch
 from citlr.audit.prediction import predict_sets, write_responses
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets
@@ -27,13 +25,16 @@ from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.config import AuditConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.generators.batches import BATCH
+from citlr.data.flow import FlowRecorder
+from citlr.data.preconditions import blank_unlearnt
+from citlr.data.tables.numbers import MAX_CATEGORIES
+from citlr.generators.base import BATCH
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
-from citlr.learning.pacing import Pace
+from citlr.learning.session import Pace
 from citlr.predictors.base import Predictor
 from citlr.predictors.specs import InputSpec
-from citlr.run.provenance import peak_memory_mb
+from citlr.run.machine import peak_memory_mb
 
 # Writes the page of a result: it is made above this room.
 WritePage = Callable[..., object]
@@ -219,3 +220,36 @@ def _predict_and_test(
     with pilot.stage("report"):
         pilot.write_page(folder / name / "audit.html", result, responses=responses)
     pilot.weigh("page", folder / name)
+
+
+def sample_of(cohort: Cohort, counts: dict[str, int], *, seed: int) -> Cohort:
+    """Keep about so many images of every split, of different patients where there are as many."""
+    frame, random = cohort.frame, np.random.default_rng(seed)
+    kept = [some(frame[frame["split"] == split], cohort, count, random) for split, count in counts.items()]
+    found = cohort.take(np.sort(np.concatenate(kept)))
+    recorder = FlowRecorder(found.frame)
+    # What the few training images do not have counts as not stated, as it would in a cohort of these images.
+    blank_unlearnt(recorder, found.covariates)
+    return replace(found, frame=recorder.frame)
+
+
+def some(part: pd.DataFrame, cohort: Cohort, count: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw rows of a split: in turn one of every value of every column of few values, until there are enough."""
+    order = part.index.to_numpy()[random.permutation(len(part))]
+    repeat = part.loc[order].groupby("patient_id").cumcount().to_numpy()
+    order = order[np.argsort(repeat, kind="stable")]
+    columns = [*cohort.attributes, *cohort.labels, *cohort.covariates]
+    queues = [
+        list(order[(part.loc[order, name] == value).to_numpy()])
+        for name in columns
+        if part[name].nunique() <= MAX_CATEGORIES
+        for value in part[name].dropna().unique()
+    ]
+    chosen: dict[int, None] = {}
+    while len(chosen) < min(count, len(part)) and any(queues):
+        for queue in queues:
+            while queue and queue[0] in chosen:
+                queue.pop(0)
+            if queue:
+                chosen[queue.pop(0)] = None
+    return np.fromiter(chosen, dtype=np.int64)

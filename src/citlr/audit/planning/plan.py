@@ -1,7 +1,5 @@
 """The plan of an audit: what can be checked is checked, a pilot is timed, and its measures are brought to the whole."""
 
-from __future__ import annotations
-
 import math
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.proposals.pictures import look_at
 from citlr.data.tables.numbers import is_number, recorded_levels
-from citlr.generators.batches import BATCH
+from citlr.generators.base import BATCH
 from citlr.generators.learnt import LearntGenerator
 from citlr.invariance.verdict import enough
 from citlr.run.folder import Run

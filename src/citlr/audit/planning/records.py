@@ -1,7 +1,5 @@
 """What a plan says, as a table for a terminal and as JSON."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A narrator that says nothing and measures everything that is announced to it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

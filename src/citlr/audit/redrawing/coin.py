@@ -1,7 +1,5 @@
 """How many images a fair coin is audited on, and which."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from typing import Annotated
 

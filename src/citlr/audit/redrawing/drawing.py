@@ -1,7 +1,5 @@
 """What is asked of a cohort's redrawing, and the sets of redrawn images that are written of it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ At the generator's own size a kept picture is what it is. Above it, and of edits
 the size that is asked for, a shard at a time, and what redrawing changed is put into them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Redrawn images moved by what the generator's own training split leaves open, and what a model makes of them."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The parts of a result besides its tests: one frozen record per association, gate, control and measurement."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """From a table of responses to rows: the default test with its effects, and the associations beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any

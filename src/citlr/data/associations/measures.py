@@ -1,7 +1,5 @@
 """What goes with the attribute in the data: disease, missing labels, view and age by level, with tests and plots."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

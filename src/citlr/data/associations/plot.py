@@ -1,7 +1,5 @@
 """The association tables as one figure."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

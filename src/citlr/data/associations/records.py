@@ -1,7 +1,5 @@
 """What goes with an attribute, as tables: one frozen record per association."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, dataclass

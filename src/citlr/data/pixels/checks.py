@@ -1,7 +1,5 @@
 """Can every image be read? Asked of the files before anything long starts."""
 
-from __future__ import annotations
-
 import os
 import struct
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A picture in colour: which kinds of file become red, green and blue, and which are refused by name."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -5,8 +5,6 @@ single-byte pixels cost it more than the inflating. PNG is lossless, so both giv
 file, and every file in which this decoder finds a fault, is left to Pillow.
 """
 
-from __future__ import annotations
-
 import struct
 from functools import cache
 from typing import Any

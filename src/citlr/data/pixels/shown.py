@@ -1,7 +1,5 @@
 """Does a decoded image show anything? Asked once, of every image, whatever reader it came through."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """Images when they are needed and no sooner: sources of pixels, and a bounded pipeline of decoding threads."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import deque

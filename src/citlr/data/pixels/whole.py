@@ -1,7 +1,5 @@
 """Images are read whole or not at all, whatever other libraries have told Pillow."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +15,6 @@ def whole_only() -> Iterator[None]:
 
     Who loads WeasyPrint has it fill them up with grey, in the whole process and without a word: a report as PDF is
     enough for that.
-
-    >>> ImageFile.LOAD_TRUNCATED_IMAGES = True
-    >>> with whole_only():
-    ...     print(ImageFile.LOAD_TRUNCATED_IMAGES)
-    False
-    >>> ImageFile.LOAD_TRUNCATED_IMAGES
-    True
-    >>> ImageFile.LOAD_TRUNCATED_IMAGES = False
     """
     with _lock:
         _inside.append(ImageFile.LOAD_TRUNCATED_IMAGES)

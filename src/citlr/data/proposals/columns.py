@@ -1,7 +1,5 @@
 """What each column of a table seems to be, by its name and its values, with the reason."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

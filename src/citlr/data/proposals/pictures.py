@@ -1,7 +1,5 @@
 """Which column names the image files of a folder, and what some of the images are like."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From a table and its images to a proposal: each column's part; what cannot be known is asked, never guessed."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

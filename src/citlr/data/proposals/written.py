@@ -1,7 +1,5 @@
 """The text of a proposed configuration: YAML in which every line says which column is what, and why."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

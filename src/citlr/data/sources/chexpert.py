@@ -1,7 +1,5 @@
 """CheXpert: `train.csv`, `train_CheXbert.csv`, `valid.csv`, `test.csv`, and the table of demographics."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What several data sets need: finding files, patients whose records disagree, demographics by join."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

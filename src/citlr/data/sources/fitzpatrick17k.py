@@ -1,7 +1,5 @@
 """Fitzpatrick17k: clinical photographs of skin in colour, with the skin type; each image is taken to be a patient."""
 
-from __future__ import annotations
-
 import os
 
 from citlr.console import Narrator

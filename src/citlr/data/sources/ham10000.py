@@ -1,7 +1,5 @@
 """HAM10000: dermatoscopic images in colour; the lesion is the unit, for no patient is named."""
 
-from __future__ import annotations
-
 import os
 
 from citlr.console import Narrator

@@ -1,7 +1,5 @@
 """MIMIC-CXR-JPG with the demographics of MIMIC-IV (v1 `ethnicity`, v2 and later `race`)."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """NIH ChestX-ray14: `Data_Entry_2017.csv`, its v2020 revision, and the Kaggle sample."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

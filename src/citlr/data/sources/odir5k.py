@@ -1,7 +1,5 @@
 """ODIR-5K: fundus photographs in colour, two a patient: findings are of the patient, keywords of the eye."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

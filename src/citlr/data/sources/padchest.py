@@ -1,7 +1,5 @@
 """PadChest: one table, findings as Python list literals, sex as DICOM wrote it, no race."""
 
-from __future__ import annotations
-
 import ast
 import os
 from pathlib import Path

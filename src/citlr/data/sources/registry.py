@@ -3,8 +3,6 @@
 A new one is a line here, and a file beside this one with `prepare_NAME(root, *, study, narrator, **options)`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module

@@ -1,7 +1,5 @@
 """What of a data set becomes a cohort: one set of choices, and one way through them, for every source."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Any table and image folder: a study's own data."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Neither package is imported here: what counts is how the object behaves.
 """
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence

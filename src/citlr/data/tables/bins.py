@@ -1,7 +1,5 @@
 """Groups of a number, such as ages: cut from the same reading of it as the column itself, under names that are true."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Tables as they come: cells stay text, columns are found by name, paths stay inside their folder."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import zlib

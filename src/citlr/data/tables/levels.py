@@ -1,7 +1,5 @@
 """The levels of an attribute: named once, never two for one thing, and one for every patient where it cannot change."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An attribute that is a number, such as the age: read in one unit, redrawn at values that images show."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Names and values as they come in: refused with characters that do not show; what a program broke."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable

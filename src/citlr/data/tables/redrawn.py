@@ -1,7 +1,5 @@
 """Tables of redrawn images: every image under every level, its own too, and once for each draw."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Which values of a column are spellings of one level: by case and blanks, by number, and by the vocabulary."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Delimited text as a table: a row that does not fit its header is refused by its line, never shifted or dropped."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

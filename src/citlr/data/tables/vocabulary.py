@@ -4,8 +4,6 @@ Whole strings are looked up, never parts of them: "Caucasian" contains "asian". 
 not guessed at: it is listed with its count and stops the run, or becomes `unknown` where the caller allows that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

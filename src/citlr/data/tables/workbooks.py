@@ -1,7 +1,5 @@
 """The first sheet of an Excel workbook: its cells, the errors of formulas among them, and what was never calculated."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 from collections.abc import Iterator

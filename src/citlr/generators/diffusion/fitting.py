@@ -1,7 +1,5 @@
 """The training of a latent diffusion generator from beginning to end: which part learns when, and from what."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +16,7 @@ from citlr.generators.effects.support import find_support
 from citlr.generators.effects.uncertainty import find_deviations
 from citlr.generators.preparation import Prepared
 from citlr.generators.published.disentangle import Disentangler
-from citlr.generators.published.game import Game, estimate_information, train_disentangler
-from citlr.generators.published.strength import choose_strength
+from citlr.generators.published.game import Game, choose_strength, estimate_information, train_disentangler
 from citlr.learning import store
 from citlr.learning.session import Session
 from citlr.learning.store import Change, Chosen, Dataset, Rows, Stream, spans

@@ -3,8 +3,6 @@
 The guidance that gives an effect of the right size, the mean error that is left, and how exactly inversion inverts.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 
@@ -14,8 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from citlr.generators.base import Images
-from citlr.generators.batches import batches, check_images
+from citlr.generators.base import Images, batches, check_images
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.schedule import ddim_sample

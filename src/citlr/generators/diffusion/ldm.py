@@ -1,7 +1,5 @@
 """Conditional latent diffusion: CLDM, and DLDM with its disentangled latent."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from citlr.errors import InputError
-from citlr.generators.base import Images, Level
-from citlr.generators.batches import BATCH
+from citlr.generators.base import BATCH, Images, Level
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder
-from citlr.generators.diffusion.denoiser import Denoiser
 from citlr.generators.diffusion.fitting import Fitting
+from citlr.generators.diffusion.networks import Autoencoder, Denoiser
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.diffusion.settings import LDMConfig
@@ -29,7 +25,7 @@ from citlr.generators.effects.uncertainty import Uncertainty
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.preparation import Prepared
 from citlr.generators.published.disentangle import Disentangler
-from citlr.generators.published.strength import LADDER
+from citlr.generators.published.game import LADDER
 from citlr.generators.request import Request
 from citlr.learning.loop import seeded
 

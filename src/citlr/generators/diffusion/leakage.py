@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.diffusion.sampling import Sampler
@@ -44,20 +43,9 @@ class Leakage:
     bound_before: float | None
     bound_after: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON."""
-        return asdict(self)
-
 
 def measure_leakage(
-    model: LatentDiffusion,
-    train: Cohort,
-    test: Cohort,
-    *,
-    attribute: str,
-    steps: int = 300,
-    seed: int = 0,
-    narrator: Narrator | None = None,
+    model: LatentDiffusion, train: Cohort, test: Cohort, *, attribute: str, steps: int = 300, seed: int = 0
 ) -> Leakage:
     """Train fresh probes on the latents of one split and read those of another."""
     sampler = model.sampler
@@ -71,7 +59,7 @@ def measure_leakage(
 
     def read(name: str, weights: Sequence[npt.NDArray[np.float64] | None] = (None, None)) -> Reading:
         splits = (Labelled(part[name], level, own) for part, level, own in zip(parts, levels, weights, strict=True))
-        return read_attribute(*splits, steps=steps, seed=seed, part=name, narrator=narrator)
+        return read_attribute(*splits, steps=steps, seed=seed, part=name)
 
     found = {name: read(name) for name in ("latent", "hidden", "noised")}
     beyond = read("hidden", _balance(sampler, (train, test), levels)) if sampler.conditions.held else None

@@ -1,7 +1,5 @@
 """Training of the parts of a latent diffusion generator: autoencoder and denoiser, and the latents between them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,8 +10,7 @@ from torch import Tensor
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder, kl_to_normal, reconstruction_loss
-from citlr.generators.diffusion.denoiser import Denoiser
+from citlr.generators.diffusion.networks import Autoencoder, Denoiser, kl_to_normal, reconstruction_loss
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import target_of
 from citlr.generators.diffusion.settings import AutoencoderSettings, DenoiserSettings

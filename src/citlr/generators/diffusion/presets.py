@@ -3,12 +3,10 @@
 One for each budget: "laptop" takes minutes on two cores, "workstation" hours on one GPU, "paper" is as published.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
-from citlr.generators.published.settings import PUBLISHED
+from citlr.generators.published.disentangle import PUBLISHED
 
 SHORT = {"ae_steps": 150, "denoiser_steps": 1000, "phi_steps": 100, "information_steps": 60}
 # What "workstation" takes from the images and the device.

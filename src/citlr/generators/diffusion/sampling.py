@@ -4,8 +4,6 @@ The mean and covariance that an attribute gives an image are taken off (residual
 and sampled again under every level, decoded, and given what the level gives (restore).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -18,11 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from citlr.console import Ticker, silent
-from citlr.generators.base import Images, Level
-from citlr.generators.batches import BATCH, batches, check_images
+from citlr.generators.base import BATCH, Images, Level, batches, check_images
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder
-from citlr.generators.diffusion.denoiser import Denoiser
+from citlr.generators.diffusion.networks import Autoencoder, Denoiser
 from citlr.generators.diffusion.process import Process
 from citlr.generators.diffusion.schedule import NoiseModel, ddim_invert, ddim_sample, noise_of
 from citlr.generators.diffusion.settings import LDMConfig

@@ -5,8 +5,6 @@ Time runs from 0 (clean) to T (noise). `alpha_bar[t]` is the share of signal var
 of a step, so no stride is ever assumed and no step can miss the grid.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

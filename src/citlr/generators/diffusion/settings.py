@@ -1,7 +1,5 @@
 """The configuration of a latent diffusion generator: a section for each part, read from flat names too."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from pydantic import Field
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.diffusion.presets import PRESETS, workstation
 from citlr.generators.diffusion.schedule import PREDICTIONS, even_grid
-from citlr.generators.published.settings import PublishedSettings
+from citlr.generators.published.disentangle import PublishedSettings
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
 from citlr.text import shortened
 from citlr.values import (

@@ -15,7 +15,7 @@ from citlr.generators.edits.warps import gradient
 from citlr.generators.effects.aligned import Aligned
 from citlr.generators.effects.axes import axes
 from citlr.generators.effects.whitening import LEAST
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import Yardstick, error_of
 
 # By what share of a difference a kind has to bring left-out images closer, and by how many of its standard errors.

@@ -1,7 +1,5 @@
 """Probes: a small network that reads attributes and labels off images, and has no part in any generator's training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,10 +12,8 @@ from torch.nn import functional
 
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Images
-from citlr.generators.probes.described import describe
-from citlr.generators.probes.linear import LinearProbe
+from citlr.generators.probes.linear import LinearProbe, Offsets, describe, moved
 from citlr.generators.probes.parts import ProbeNet, ResNetProbe, Target, make_net
-from citlr.generators.probes.within_levels import Offsets, moved
 from citlr.learning.checkpoints import load_module, load_state, save_state
 from citlr.learning.store import spans
 from citlr.run.files import read_json, write_json
@@ -93,15 +89,7 @@ class Probes:
         return np.concatenate(parts)
 
     def save(self, directory: Path) -> None:
-        """Write `probe.json` and the weights.
-
-        >>> import tempfile
-        >>> probes = Probes((Target("sex", ("F", "M")),), 32, ProbeNet([2]), {"sex": 0.5}, {"sex": False})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     probes.save(Path(folder))
-        ...     load_probes(Path(folder)).targets == probes.targets
-        True
-        """
+        """Write `probe.json` and the weights."""
         save_state(Path(directory) / "probe.safetensors", self.net.state_dict(), {})
         parts = {
             f"{name}/{part.name}": torch.from_numpy(getattr(one, part.name))

@@ -1,7 +1,5 @@
 """What a fresh probe reads of an attribute in latents that it was not trained on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.console import Narrator
-from citlr.generators.probes.blocks import Critic
+from citlr.generators.probes.parts import Critic
 from citlr.learning.loop import seeded
 from citlr.learning.session import Session
 from citlr.learning.store import spans
@@ -46,9 +44,7 @@ class Labelled:
     weights: npt.NDArray[np.float64] | None = None
 
 
-def read_attribute(
-    train: Labelled, test: Labelled, *, steps: int, seed: int, part: str, narrator: Narrator | None = None
-) -> Reading:
+def read_attribute(train: Labelled, test: Labelled, *, steps: int, seed: int, part: str) -> Reading:
     """Train a fresh probe on latents and levels, and read others.
 
     With weights the reading is that of the population in which the images would count so often.
@@ -56,7 +52,7 @@ def read_attribute(
     name, count = f"leakage-{part}", int(max(train.levels.max(), test.levels.max())) + 1
     with seeded(seed, name):
         probe = Critic(train.z.shape[1], count, CHANNELS, min(GRID, train.z.shape[-1]))
-    session = Session(Trainer("cpu", "32-true"), seed, None, narrator or Narrator(), ema=0.98)
+    session = Session(Trainer("cpu", "32-true"), seed, None, Narrator(), ema=0.98)
     learner = session.learner(probe, rate=2e-3, weight_decay=1e-2)
     # A fifth of the images choose among the weights: a probe that knows its images by heart reads no others.
     order = np.random.default_rng(hashed_seed(seed, "leakage", part)).permutation(len(train.z))

@@ -20,11 +20,9 @@ from torch.nn import functional
 from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.effects.propensity import Propensity
-from citlr.generators.probes.described import describe
-from citlr.generators.probes.linear import cross_read, fit_linear, told_apart
+from citlr.generators.probes.linear import Offsets, cross_read, describe, fit_linear, fit_offsets, told_apart
 from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
 from citlr.generators.probes.probe import Probes
-from citlr.generators.probes.within_levels import Offsets, fit_offsets
 from citlr.learning.loop import seeded
 from citlr.learning.session import Session
 from citlr.learning.store import Dataset, spans

@@ -1,7 +1,5 @@
 """Quality that needs redrawn images to be redrawn again: cycles of null interventions, and there and back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

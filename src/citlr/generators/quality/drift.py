@@ -1,7 +1,5 @@
 """How far redrawing moves what should stay: as a mean over all images, and in kinds of images that cancel out there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -49,8 +47,6 @@ def drift_of_kinds(readings: Readings, kinds: Kinds, patients: npt.NDArray[np.ob
 
     Shapes: `readings` (n, levels, draws, k), `patients` (n,).
 
-    Examples
-    --------
     >>> up = np.array([[[[0.9, 0.1]], [[0.1, 0.9]]]] * 3)
     >>> round(drift_of_kinds(np.concatenate([up, up[..., ::-1]]), np.repeat([0, 1], 3), np.arange(6)), 6)
     0.8

@@ -1,7 +1,5 @@
 """Features that images are compared in (FID, KID): the user names the network, and nothing else takes its place."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

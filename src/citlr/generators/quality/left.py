@@ -13,8 +13,6 @@ where redrawing made matters worse. What redrawing changes is put into the origi
 under any level what it cannot draw would else leave no difference, and carry nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One report of how faithful redrawn images are, collected shard by shard."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +9,7 @@ import pandas as pd
 
 from citlr.errors import InputError
 from citlr.generators.base import Images
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.probes.parts import Target
 from citlr.generators.probes.probe import Probes
 from citlr.generators.quality.cycles import Cycle
@@ -207,7 +205,8 @@ class QualityMeter:
             "other patients): a network reads it no better than chance."
             for name in self.probes.linear
         ]
-        read, numbers = self._of_attribute(readings[self.attribute])
+        numbers = self.target.numbers(readings[self.attribute]) if self.target.centres else None
+        read = over_levels(self.target, readings[self.attribute], self.levels)
         trusted = self.probes.trusted[self.attribute]
         named = bool(trusted and not self.target.centres)
         shifts = {
@@ -246,11 +245,6 @@ class QualityMeter:
 
     def _named(self, values: npt.NDArray[np.float64]) -> dict[str, float]:
         return {level: float(value) for level, value in zip(self.levels, values, strict=True)}
-
-    def _of_attribute(self, readings: Readings) -> tuple[Readings, npt.NDArray[np.float64] | None]:
-        """Give (n, levels, draws, levels) over the redrawn levels, and the numbers read of a continuous attribute."""
-        numbers = self.target.numbers(readings) if self.target.centres else None
-        return over_levels(self.target, readings, self.levels), numbers
 
 
 def over_levels(target: Target, readings: Readings, levels: Sequence[str]) -> Readings:

@@ -1,7 +1,5 @@
 """Results of measuring that a result of an audit holds: no torch, so that it is read in a moment."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 # Patients of every level, with fewer of whom nothing is said of what redrawing leaves of the levels' difference.

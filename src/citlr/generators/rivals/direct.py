@@ -1,7 +1,5 @@
 """What generators share that redraw in one pass, without sampling through noise: a latent, a condition, an image."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from citlr.generators.batches import BATCH
+from citlr.generators.base import BATCH
 from citlr.generators.conditions import Conditions
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.request import Request

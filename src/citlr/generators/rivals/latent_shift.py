@@ -5,8 +5,6 @@ looks at. Here f reads the attribute, the way is cut off from what is to be held
 the reading moves by the difference between the levels' mean readings, so that the factual level is no change at all.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +20,11 @@ from torch.nn import functional
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import Autoencoder
+from citlr.generators.diffusion.networks import Autoencoder
 from citlr.generators.diffusion.parts import latents, train_autoencoder
 from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.preparation import Prepared
-from citlr.generators.probes.blocks import Critic
+from citlr.generators.probes.parts import Critic
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator, level_columns
 from citlr.generators.variables import Variable
 from citlr.learning.loop import VALIDATION, seeded

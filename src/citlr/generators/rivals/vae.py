@@ -5,8 +5,6 @@ Higgins et al. (2017) with the condition given to encoder and decoder, used for 
 attribute, only the weight beta of information makes the decoder take it from the condition instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +16,10 @@ from torch.nn import functional
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
-from citlr.generators.diffusion.autoencoder import kl_to_normal
+from citlr.generators.diffusion.networks import kl_to_normal
 from citlr.generators.diffusion.presets import workstation
 from citlr.generators.preparation import Prepared
-from citlr.generators.probes.blocks import Residual
+from citlr.generators.probes.parts import Residual
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator
 from citlr.learning.loop import VALIDATION, seeded
 from citlr.learning.store import spans

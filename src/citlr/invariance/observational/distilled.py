@@ -1,7 +1,5 @@
 """The distilled conditional randomisation test's statistic and its null, as matrix products."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, log10, sqrt

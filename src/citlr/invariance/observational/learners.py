@@ -4,8 +4,6 @@ Outputs of a network have no noise given the image: what is left of them given Z
 embeddings get learners of curves and products as well, and both sides are chosen by their cross-validated loss.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -147,13 +145,7 @@ def fit_best(learners: Learners, z: Floats, y: Floats, folds: Integers, *, proba
         model = _fitted(learners[chosen], z, y)
     if not probability:
         return model.predict
-    classes = list(model.classes_)
-
-    def chance(at: Floats) -> Floats:
-        one = model.predict_proba(at)[:, classes.index(1.0)] if 1.0 in classes else np.zeros(len(at))
-        return np.clip(one, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR)
-
-    return chance
+    return lambda at: np.clip(_predicted(model, at, "predict_proba"), PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR)
 
 
 @contextmanager
@@ -181,6 +173,14 @@ def _fitted(learner: Any, z: Floats, target: Floats | None) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_components > n_samples")
         return clone(learner).fit(z, target)
+
+
+def _predicted(model: Any, at: Floats, method: str) -> Floats:
+    """Give the predicted means, or the chances of 1, which may not have been there to learn from."""
+    if method == "predict":
+        return np.asarray(model.predict(at))
+    classes = list(model.classes_)
+    return np.asarray(model.predict_proba(at)[:, classes.index(1.0)] if 1.0 in classes else np.zeros(len(at)))
 
 
 class _Fold:
@@ -215,11 +215,7 @@ def _out_of_fold(z: Floats, target: Floats, folds: Integers, learners: Learners,
         for name, learner in learners.items():
             model, (known, asked) = images.before(learner)
             model = _fitted(model, known, target[~test])
-            if method == "predict":
-                out[name][test] = model.predict(asked)
-            else:
-                classes = list(model.classes_)
-                out[name][test] = model.predict_proba(asked)[:, classes.index(1.0)] if 1.0 in classes else 0.0
+            out[name][test] = _predicted(model, asked, method)
     return out
 
 

@@ -1,7 +1,5 @@
 """Lower confidence bound of the root mean square effect, on sequential splits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -19,8 +17,7 @@ from citlr.invariance.observational.learners import (
     fit_best,
     outcome_learners,
 )
-from citlr.invariance.observational.nuisances import assign
-from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.nuisances import Observations, assign, patient_folds
 
 Floats = NDArray[np.float64]
 _BLOCKS = 3

@@ -1,7 +1,5 @@
 """The door for those who have embeddings, levels and predictions, and no counterfactuals."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -12,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError
 from citlr.invariance.effects.intervals import check_alpha
-from citlr.invariance.multiplicity import adjust
 from citlr.invariance.observational.lower_bound import FEWEST_PATIENTS
-from citlr.invariance.observational.observations import Observations
+from citlr.invariance.observational.nuisances import Observations
 from citlr.invariance.observational.result import Observed
 from citlr.invariance.observational.tests import assess_observational, judge
 from citlr.invariance.parity import (
@@ -25,6 +22,7 @@ from citlr.invariance.parity import (
     equalised_odds,
     predictive_equality,
 )
+from citlr.invariance.rows import adjust
 from citlr.invariance.verdict import enough
 from citlr.values import Count, Seed, Threshold, check_value
 

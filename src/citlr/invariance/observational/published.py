@@ -6,8 +6,6 @@ their errors even where g = h, to first order, so the test rejects true nulls: h
 every result carries it.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from citlr.errors import InputError
 from citlr.invariance.observational.learners import few_threads
-from citlr.invariance.observational.observations import Observations, patient_folds
+from citlr.invariance.observational.nuisances import Observations, patient_folds
 
 Floats = NDArray[np.float64]
 

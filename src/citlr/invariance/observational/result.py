@@ -1,7 +1,5 @@
 """What a test without a generator gives back."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any, ClassVar, Literal
@@ -96,38 +94,25 @@ class Observed:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per test and association; a number that a method does not give is missing."""
-        given_z = [
-            {
-                "method": test.method,
-                "contrast": f"{test.contrast[1]} - {test.contrast[0]}",
-                "estimate": test.effect,
-                "low": test.low,
-                "high": test.high,
-                "rms_low": test.rms_low,
-                "pvalue": test.pvalue,
-                "n_images": test.n_images,
-                "n_patients": test.n_patients,
-                "note": test.note,
-            }
-            for one in self.assessments
-            for test in one.tests
-        ]
-        beside = [
+        every: list[tuple[ObservationalResult | ParityResult, float, float]]
+        every = [(test, test.effect, test.rms_low) for one in self.assessments for test in one.tests]
+        every += [(one, one.estimate, nan) for one in self.associations]
+        rows = [
             {
                 "method": one.method,
                 "contrast": f"{one.contrast[1]} - {one.contrast[0]}",
-                "estimate": one.estimate,
+                "estimate": estimate,
                 "low": one.low,
                 "high": one.high,
-                "rms_low": nan,
+                "rms_low": rms_low,
                 "pvalue": one.pvalue,
                 "n_images": one.n_images,
                 "n_patients": one.n_patients,
                 "note": one.note,
             }
-            for one in self.associations
+            for one, estimate, rms_low in every
         ]
-        return pd.DataFrame([*given_z, *beside])
+        return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; a number that does not exist is None."""
@@ -135,21 +120,13 @@ class Observed:
             {str(name): None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
             for row in self.to_frame().to_dict("records")
         ]
-        said = [
-            {
-                "reason": one.reason,
-                "verdict": one.verdict,
-                "pvalue_adjusted": one.pvalue_adjusted,
-                "overlap": one.overlap,
-            }
-            for one in self.assessments
-        ]
+        told = ("reason", "verdict", "pvalue_adjusted", "overlap")
         return {
             "schema": "citlr.observed/1",
             "verdict": self.verdict,
             "never": self.never,
             "alpha": self.alpha,
-            "contrasts": said,
+            "contrasts": [{name: getattr(one, name) for name in told} for one in self.assessments],
             "tests": rows,
         }
 

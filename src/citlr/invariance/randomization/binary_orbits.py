@@ -4,20 +4,18 @@ Exact, and the cost does not grow with the number of images: an image whose outp
 and is left out, the others fall into a few types, and what the images of a type add up to is a multinomial draw.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
 from citlr.invariance.randomization.groups import (
     Floats,
+    Moments,
     contrast_matrix,
     outcomes_within_draws,
     outcomes_within_image,
     product_scale,
     product_statistic,
 )
-from citlr.invariance.randomization.moments import Moments
 
 _CHUNK = 4_000_000
 # Outcomes of one type of image, at most, up to which their law is written down.

@@ -1,14 +1,19 @@
 """Randomising probabilities: matrix products over all images and labels, a slice of the randomisations at a time."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from citlr.invariance.randomization.groups import Floats, Group, encode, group_of, product_scale, product_statistic
-from citlr.invariance.randomization.moments import Moments
+from citlr.invariance.randomization.groups import (
+    Floats,
+    Group,
+    Moments,
+    encode,
+    group_of,
+    product_scale,
+    product_statistic,
+)
 
 # Beyond this many images, whole blocks of images are reshuffled by one and the same element: a subgroup, so the test
 # stays exact; with so many blocks next to nothing is lost in power, and the cost stops growing.

@@ -13,8 +13,6 @@ levels simply :math:`W = \sum_r D_r`) and by the product statistic U, unbiased f
 conditional means, which under either group is a constant plus a multiple of :math:`|W|^2`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations, product
@@ -22,6 +20,7 @@ from math import comb, factorial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import helmert
 
 Floats = NDArray[np.float64]
 _TABLE_LIMIT = 4096
@@ -41,11 +40,7 @@ def contrast_matrix(levels: int) -> Floats:
     """
     if levels == 2:
         return np.array([[-1.0, 1.0]])
-    rows = np.zeros((levels - 1, levels))
-    for i in range(1, levels):
-        rows[i - 1, :i] = -1.0
-        rows[i - 1, i] = i
-    return np.asarray(rows / np.sqrt(np.square(rows).sum(axis=1, keepdims=True)))
+    return np.asarray(0.0 - helmert(levels))
 
 
 def product_scale(levels: int, draws: int, *, shared_seeds: bool) -> float:
@@ -202,3 +197,44 @@ def outcomes_within_image(levels: int, draws: int, positives: int) -> Outcomes:
                 ways *= comb(draws, c)
             law[(*head, last)] = ways / total
     return np.array(list(law), dtype=np.float64), np.array(list(law.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over images of the contrast vector W and the product statistic U; row 0 is the observed assignment.
+
+    - `sums` (rows, d, columns): Sum of W.
+    - `products` (rows, columns): Sum of U.
+    - `outer` (rows, d, d, columns): Sum of W W^T; only needed with more than two levels.
+    - `squares` (rows, columns): Sum of U^2; only needed with more than two levels.
+    """
+
+    sums: Floats
+    products: Floats
+    outer: Floats | None = None
+    squares: Floats | None = None
+
+    def two_level(self) -> tuple[Floats, Floats]:
+        """|sum D| and sum U, each (rows, columns)."""
+        return np.abs(self.sums[:, 0]), self.products
+
+    def studentised(self) -> tuple[Floats, Floats]:
+        """Wald statistic of the sums and self-normalised sum of U, each (rows, columns).
+
+        Both have a variance estimated within the same randomisation, which keeps the omnibus asymptotically valid where
+        the levels have equal means but are not exchangeable.
+        """
+        if self.outer is None or self.squares is None:
+            raise ValueError("the second moments were not collected")
+        d = self.sums.shape[1]
+        outer = np.moveaxis(self.outer, 3, 1).astype(np.float64)
+        sums = np.moveaxis(self.sums, 2, 1).astype(np.float64)[..., None]
+        trace = np.trace(outer, axis1=2, axis2=3)
+        quiet = trace <= 0
+        # A direction without any variance has no sum either; the ridge only keeps the solver from dividing by it.
+        ridge = np.where(quiet, 1.0, 1e-6 * trace)
+        solved = np.linalg.solve(outer + ridge[..., None, None] * np.eye(d), sums)
+        wald = np.where(quiet, 0.0, (sums * solved).sum(axis=(2, 3)))
+        root = np.sqrt(np.maximum(self.squares, 0))
+        product = np.where(root > 0, self.products / np.where(root > 0, root, 1.0), 0.0)
+        return np.maximum(wald, 0.0), product

@@ -21,8 +21,6 @@ more levels            the omnibus over levels: shared seeds, the outputs of one
 =====================  =============================================================================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,8 +30,7 @@ from scipy import stats
 
 from citlr.errors import InputError
 from citlr.invariance.randomization import binary_orbits, dense_orbits
-from citlr.invariance.randomization.groups import Floats
-from citlr.invariance.randomization.moments import Moments
+from citlr.invariance.randomization.groups import Floats, Moments
 
 FEWEST_RANDOMIZATIONS = 19
 _LN10 = float(np.log(10.0))

@@ -1,7 +1,5 @@
 """Any Python function from images to numbers as a model under audit, and objects found by import path."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import inspect
@@ -17,8 +15,7 @@ from citlr.errors import InputError, did_you_mean
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.content import digest
 from citlr.predictors.declared import Declared
-from citlr.predictors.foreign import user_code
-from citlr.predictors.paths import require_file
+from citlr.predictors.foreign import require_file, user_code
 from citlr.text import shown
 
 
@@ -51,15 +48,7 @@ def wrap(found: Callable[[Any], Any], declared: Declared, settings: dict[str, An
 
 
 def import_object(path: str) -> Any:
-    """Find an object by "package.module:name" or "folder/file.py:name"; this runs that module's code.
-
-    >>> import_object("math:sqrt")(4)
-    2.0
-    >>> import_object("math:sqt")
-    Traceback (most recent call last):
-    ...
-    citlr.errors.InputError: 'math' has no 'sqt'. Did you mean 'sqrt'?
-    """
+    """Find an object by "package.module:name" or "folder/file.py:name"; this runs that module's code."""
     where, _, name = path.rpartition(":")
     if not where or not name:
         raise InputError(f"{shown(path)} is not an import path: write package.module:name or file.py:name.")

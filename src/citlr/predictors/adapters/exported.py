@@ -1,7 +1,5 @@
 """Programs of `torch.export` (`.pt2`) as models under audit."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging
@@ -14,10 +12,8 @@ import torch
 
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor
-from citlr.predictors.card import CARD, Card, parse_card
-from citlr.predictors.declared import Declared
-from citlr.predictors.foreign import one_sentence
-from citlr.predictors.paths import require_same
+from citlr.predictors.declared import CARD, Card, Declared, parse_card
+from citlr.predictors.foreign import one_sentence, require_same
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.weights import require_whole
 from citlr.run.files import sha256

@@ -1,7 +1,5 @@
 """MONAI bundles of image classifiers as models under audit; their configuration is code, read only if trusted."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """ONNX graphs as models under audit, run by onnxruntime."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Iterable
@@ -13,10 +11,8 @@ import torch
 
 from citlr.errors import InputError, MissingExtraError
 from citlr.predictors.base import BatchedPredictor
-from citlr.predictors.card import CARD, parse_card
-from citlr.predictors.declared import Declared
-from citlr.predictors.foreign import one_sentence
-from citlr.predictors.paths import require_same
+from citlr.predictors.declared import CARD, Declared, parse_card
+from citlr.predictors.foreign import one_sentence, require_same
 from citlr.predictors.specs import InputSpec
 from citlr.run.files import sha256
 from citlr.text import shortened

@@ -1,7 +1,5 @@
 """PyTorch modules as models under audit."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from collections.abc import Mapping
@@ -12,9 +10,8 @@ import torch
 
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor
-from citlr.predictors.card import read_card
 from citlr.predictors.content import digest
-from citlr.predictors.declared import Declared
+from citlr.predictors.declared import Declared, read_card
 from citlr.predictors.foreign import user_code
 from citlr.predictors.training.zoo import ZooNetwork
 from citlr.predictors.weights import WEIGHTS_ONLY, fill_module, read_states, read_weights

@@ -1,7 +1,5 @@
 """TorchScript archives as models under audit."""
 
-from __future__ import annotations
-
 import os
 import warnings
 import zipfile
@@ -11,10 +9,8 @@ import torch
 
 from citlr.errors import InputError
 from citlr.predictors.adapters.torch import TorchPredictor, takes, wrap
-from citlr.predictors.card import CARD, Card, parse_card
-from citlr.predictors.declared import Declared
-from citlr.predictors.foreign import one_sentence
-from citlr.predictors.paths import require_same
+from citlr.predictors.declared import CARD, Card, Declared, parse_card
+from citlr.predictors.foreign import one_sentence, require_same
 from citlr.predictors.weights import WEIGHTS_ONLY, read_states, require_whole
 from citlr.run.files import sha256
 

@@ -1,7 +1,5 @@
 """Train one of the networks on a cohort's training split: the loop of all trainings, and the best checkpoints kept."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +22,10 @@ from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
 from citlr.learning.trainer import Trainer, full_precision
 from citlr.predictors.export import export_onnx, export_program, make_card, save_weights
 from citlr.predictors.specs import InputSpec, require_labels
-from citlr.predictors.training.augmentation import augment
 from citlr.predictors.training.rounds import (
     Batches,
     Round,
+    augment,
     auroc_by_label,
     best_rounds,
     count_similar,

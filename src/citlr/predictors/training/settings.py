@@ -1,7 +1,5 @@
 """How a classifier is trained, and what a training gives."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Backbone of torchvision; global average pooling; for every label dropout, batch 
 one logit.
 """
 
-from __future__ import annotations
-
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence

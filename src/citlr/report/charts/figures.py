@@ -5,8 +5,6 @@ They touch no global state.
 Every text is at least 9 pt, and what colour says is said by shape as well.
 """
 
-from __future__ import annotations
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D

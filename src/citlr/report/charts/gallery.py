@@ -1,7 +1,5 @@
 """Counterfactual strips: the original, the null intervention, every counterfactual and the signed difference maps."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

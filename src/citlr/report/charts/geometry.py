@@ -1,7 +1,5 @@
 """Geometry of the forest, dose-response and QQ charts, which the templates draw as inline SVG in the page's colours."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

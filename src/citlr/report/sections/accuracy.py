@@ -1,7 +1,5 @@
 """Accuracy by group on the page and the card: discrimination, operating point, calibration; small groups masked."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace

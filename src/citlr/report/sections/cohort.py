@@ -1,7 +1,5 @@
 """Who was audited: the flow of exclusions, the counts with small cells masked, and what is missing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

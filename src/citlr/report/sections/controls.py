@@ -1,7 +1,5 @@
 """What the page says of a planted bias, and of what the generator cannot know."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from citlr.audit.results.result import AuditResult

@@ -1,13 +1,11 @@
 """The page's tables of the tests: effects and verdicts, further numbers, all levels at once, associations."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from citlr.audit.results.result import AuditResult, TestRow
 from citlr.report import numerals, tables
-from citlr.report.charts.doses import what_changes
 from citlr.report.charts.geometry import contrast_text
+from citlr.report.charts.scatters import what_changes
 from citlr.report.numerals import NARROW, count, decimal, percent
 from citlr.report.tables import Cell, Column, Table
 from citlr.report.wording import attributes, level_percent

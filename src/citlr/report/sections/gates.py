@@ -1,7 +1,5 @@
 """What the page shows of the gates, of the share of the attribute carried, and of the model's own answers."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from citlr.audit.results.result import AuditResult

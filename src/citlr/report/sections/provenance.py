@@ -1,7 +1,5 @@
 """Where the numbers come from: settings, versions, hashes, seeds, and what every stage took."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

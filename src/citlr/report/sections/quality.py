@@ -1,7 +1,5 @@
 """The page's table of the generator's quality: overall, per level and per held label."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

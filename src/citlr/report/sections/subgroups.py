@@ -1,7 +1,5 @@
 """Subgroups and intersections on the page: effects in parts of the test set, the small ones masked."""
 
-from __future__ import annotations
-
 from citlr.audit import privacy
 from citlr.audit.results.result import AuditResult, SubgroupRow
 from citlr.report import numerals, tables

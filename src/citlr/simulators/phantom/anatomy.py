@@ -4,8 +4,6 @@ Everything random about a unit is drawn here, from a counter-based generator key
 has the same anatomy whether 10 or 10,000 patients are drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from citlr.errors import InputError, did_you_mean
-from citlr.simulators.phantom.regions import FINDINGS
+from citlr.simulators.phantom.regions import FINDINGS, Image
 
 VIEWS = ("PA", "AP")
 
@@ -139,3 +137,43 @@ def graded(rank: NDArray[np.float32]) -> NDArray[np.float32]:
 def present(tendency: NDArray[np.float32], probability: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return whether the finding is there: the tendency's normal score falls below its probability."""
     return np.asarray(ndtr(tendency.astype(np.float64)) < probability)
+
+
+# Standard normal, cut at two standard deviations; drawn beside the variables of `anatomy`, which stay as they are.
+PATIENT = ("build_width", "build_height", "shoulder_height")
+IMAGE = ("turn", "across", "down")
+# By how much more than in the fixed anatomy a variable moves what it moves.
+FACTORS = {
+    "lung_width": 1.5,
+    "lung_top": 1.5,
+    "lung_base": 2.5,
+    "heart_size": 1.5,
+    "heart_shift": 2.0,
+    "rib_spacing": 4.0,
+    "rib_phase": 4.0,
+    "rib_slope": 3.0,
+    "clavicle_tilt": 3.0,
+}
+
+
+def draw_variation(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Draw the further variables of the images of a table with `patient` and `image`."""
+    drawn = np.empty((len(table), len(PATIENT) + len(IMAGE)), dtype=np.float32)
+    for row, (patient, image) in enumerate(zip(table["patient"], table["image"], strict=True)):
+        drawn[row, : len(PATIENT)] = stream(seed, int(patient), 0, "build").standard_normal(len(PATIENT))
+        drawn[row, len(PATIENT) :] = stream(seed, int(patient), int(image), "pose").standard_normal(len(IMAGE))
+    return pd.DataFrame(drawn.clip(-2, 2), columns=[*PATIENT, *IMAGE])
+
+
+def widened(u: Mapping[str, Image]) -> dict[str, Image]:
+    """Return the variables of units, (n, 1, 1) each, with those that vary more multiplied."""
+    return {name: value * np.float32(FACTORS.get(name, 1.0)) for name, value in u.items()}
+
+
+def body_axes(x: Image, y: Image, u: Mapping[str, Image]) -> tuple[Image, Image]:
+    """Return where the pixels lie in the body, (n, s, s) each: turned by up to 10 degrees, moved, wider or narrower."""
+    angle = np.float32(0.09) * u["turn"]
+    dx, dy = x - np.float32(0.065) * u["across"], y - np.float32(0.065) * u["down"]
+    across = np.cos(angle) * dx + np.sin(angle) * dy
+    down = np.cos(angle) * dy - np.sin(angle) * dx
+    return across / (1 + np.float32(0.06) * u["build_width"]), down / (1 + np.float32(0.06) * u["build_height"])

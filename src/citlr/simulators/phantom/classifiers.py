@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.console import Ticker, silent
 from citlr.errors import InputError
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 from citlr.simulators.phantom.anatomy import graded
@@ -90,17 +89,6 @@ class BiasedClassifier(nn.Module):
     - `detector`: Logit of the attribute's last level against the first, see `attribute_detector`.
     - `strength`: By how much the logit moves from an image that is surely of the first level to one that is surely of
       the last.
-
-    Examples
-    --------
-    >>> world = PhantomWorld(size=32)
-    >>> blind = analytic_blind(world, "effusion")
-    >>> biased = BiasedClassifier(blind, attribute_detector(world), strength=2.0)
-    >>> sample = world.sample(3, seed=5)
-    >>> shift = biased(torch.from_numpy(sample.counterfactual("male"))) - biased(
-    ...     torch.from_numpy(sample.counterfactual("female")))
-    >>> bool((shift > 1.5).all() and (shift <= 2.0001).all())
-    True
     """
 
     def __init__(self, base: nn.Module, detector: nn.Module, *, strength: float) -> None:
@@ -113,22 +101,18 @@ class BiasedClassifier(nn.Module):
         return logits
 
 
-def train_blind(
-    sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8, tick: Ticker = silent
-) -> MaskedNet:
+def train_blind(sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8) -> MaskedNet:
     """Train a CNN for a finding that sees nothing inside the attribute's support."""
     with _seeded(seed):
         net = MaskedNet(~sample.world.support(), width=width)
-        return _train(net, sample, finding, epochs, tick)
+        return _train(net, sample, finding, epochs)
 
 
-def train_sighted(
-    sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8, tick: Ticker = silent
-) -> MaskedNet:
+def train_sighted(sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8) -> MaskedNet:
     """Train the same CNN with all pixels in sight; a correlated sample may teach it the attribute as a shortcut."""
     with _seeded(seed):
         net = MaskedNet(np.ones_like(sample.world.support()), width=width)
-        return _train(net, sample, finding, epochs, tick)
+        return _train(net, sample, finding, epochs)
 
 
 @contextmanager
@@ -138,7 +122,7 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _train(net: MaskedNet, sample: PhantomSample, finding: str, epochs: int, tick: Ticker) -> MaskedNet:
+def _train(net: MaskedNet, sample: PhantomSample, finding: str, epochs: int) -> MaskedNet:
     check_finding(finding)
     labels = torch.from_numpy((sample.severity[finding].to_numpy() > 0).astype(np.float32))[:, None]
     if labels.min() == labels.max():
@@ -147,16 +131,13 @@ def _train(net: MaskedNet, sample: PhantomSample, finding: str, epochs: int, tic
     steps = -(-len(sample) // BATCH)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=epochs * steps)
-    for epoch in range(epochs):
-        total = 0.0
+    for _ in range(epochs):
         for rows in torch.randperm(len(sample)).chunk(steps):
             loss = nn.functional.binary_cross_entropy_with_logits(net(images[rows]), labels[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-            total += float(loss.detach())
-        tick(epoch + 1, f"loss {total / steps:.3f}")
     return net.eval()
 
 
@@ -206,16 +187,7 @@ def analytic_indifferent(
 def attribute_detector(
     world: PhantomWorld, *, contrast: tuple[str, str] | None = None, n_patients: int = 400, seed: int = 0
 ) -> TemplateClassifier:
-    """Return the linear discriminant of the attribute on the pixels of the support.
-
-    Examples
-    --------
-    >>> world = PhantomWorld(size=32)
-    >>> detector, sample = attribute_detector(world), world.sample(40, seed=9)
-    >>> male = torch.tensor([sex == "male" for sex in sample.frame["sex"]])
-    >>> bool(((detector(torch.from_numpy(sample.images()))[:, 0] > 0) == male).float().mean() > 0.95)
-    True
-    """
+    """Return the linear discriminant of the attribute on the pixels of the support."""
     first, last = contrast if contrast is not None else (world.levels[0], world.levels[-1])
     units = world.sample(n_patients, seed=seed, images_per_patient=1)
     return _discriminant(units.counterfactual(first), units.counterfactual(last), world.support(), prior=0.0)

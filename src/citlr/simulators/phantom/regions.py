@@ -5,8 +5,6 @@ multiplied by its window before it enters the sum, so a pixel with window zero c
 is added there is exactly zero. Coordinates run from -1 to 1, x to the right (the patient's left), y downwards.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -8,14 +8,153 @@ inside its windows. Arrays are float32; a variable of n units has shape (n, 1, 1
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from citlr.simulators.phantom.bones import clavicles, ribs, shoulders, spine
-from citlr.simulators.phantom.chest import Chest
-from citlr.simulators.phantom.findings import atelectasis, consolidation, edema, effusion, heart
+from citlr.simulators.phantom.anatomy import body_axes
 from citlr.simulators.phantom.regions import Image, attribute_windows, axes, choose, finding_window, smooth
-from citlr.simulators.phantom.variation import body_axes
+
+
+def heart(chest: Chest, u: Mapping[str, Image], severity: Image) -> Image:
+    """Return the heart's opacity in [0, 1]: an ellipse leaning to the patient's left, larger with severity.
+
+    A severity of 1 widens it by 38 %; the AP view magnifies it by 7 %.
+    """
+    scale = (1 + 0.05 * u["heart_size"]) * (1 + 0.07 * u["ap"]) * (1 + 0.38 * severity)
+    cx = 0.065 + 0.012 * u["heart_shift"] + 0.02 * severity
+    cy = 0.26 + 0.02 * u["breath"] + 0.02 * severity
+    dy = chest.y - cy
+    across = (chest.x - cx - 0.25 * dy) / (0.228 * scale)
+    along = dy / (0.265 * (0.72 + 0.28 * scale))
+    return smooth(1 - np.sqrt(across * across + along * along), max(0.16, 5.0 / chest.size))
+
+
+def edema(chest: Chest, u: Mapping[str, Image]) -> Image:
+    """Return perihilar haze ("bat wings") with a net of septal lines."""
+    side, y = chest.side, chest.y
+    dx, dy = (side - np.float32(0.30)) / np.float32(0.42), (y - np.float32(0.02)) / np.float32(0.58)
+    haze = np.maximum(1 - dx * dx - dy * dy, 0)
+    net = np.cos(41 * side + 23 * y) * np.cos(29 * y - 17 * side)
+    balance = 0.55 * (1 + 0.12 * u["edema_balance"] * np.sign(chest.x))
+    result: Image = balance * haze * (0.8 + 0.2 * net)
+    return result
+
+
+def consolidation(chest: Chest, u: Mapping[str, Image]) -> Image:
+    """Return one patch of cloudy outline in one lung."""
+    where = choose(u["consolidation_side"] < 0.5, -1, 1)
+    radius = 0.25 * (1 + 0.12 * u["consolidation_size"])
+    dx = (chest.x - where * (0.32 + 0.22 * u["consolidation_x"])) / radius
+    dy = (chest.y - (-0.34 + 0.60 * u["consolidation_y"])) / (1.15 * radius)
+    phase = 6.3 * u["consolidation_texture"]
+    cloud: Image = np.cos(3.1 * dx + 2.2 * dy + phase) * np.cos(3.7 * dy - 1.9 * dx - 2 * phase)
+    cloud += 0.6 * np.cos(7.3 * dx - 3.1 * dy - phase) * np.cos(6.1 * dy + 2.7 * dx + phase)
+    return 0.88 * smooth(0.85 - dx * dx - dy * dy + 0.30 * cloud, 1.5)
+
+
+def atelectasis(chest: Chest, u: Mapping[str, Image]) -> Image:
+    """Return two plate-like bands in one lower zone, the lower one fainter."""
+    where = choose(u["atelectasis_side"] < 0.5, -1, 1)
+    span = where * chest.x
+    level = 0.20 + 0.14 * u["atelectasis_y"]
+    slope = 0.08 * u["atelectasis_slope"] - 0.10
+    along = span - np.float32(0.4)
+    off = chest.y - level - slope * along - np.float32(0.25) * along * along
+    band = smooth(span - 0.20, 0.20) * smooth(0.66 - span, 0.22)
+    width = max(0.026, 2.0 / chest.size)
+    upper, lower = np.abs(off), np.abs(off - np.float32(0.12))
+    plates = smooth(np.float32(width) - upper, 1.6 * width) + 0.65 * smooth(np.float32(width) - lower, 1.6 * width)
+    return 0.85 * band * plates
+
+
+def effusion(chest: Chest, u: Mapping[str, Image], severity: Image) -> Image:
+    """Return fluid in one or both costophrenic angles: the higher the severity, the higher its meniscus."""
+    left, right = u["effusion_side"] > 0.35, u["effusion_side"] < 0.65
+    there = ((chest.x > 0) & left) | ((chest.x < 0) & right)
+    lateral: Image = np.clip((chest.side - 0.34) / np.float32(0.42), 0, 1.2)
+    surface: Image = np.float32(0.74) - severity * (0.13 + 0.16 * lateral * lateral)
+    return smooth(chest.y - surface, 0.06) * (there & (severity > 0))
+
+
+TURN = np.float32(2 * np.pi)
+
+
+def spacing(u: Mapping[str, Image]) -> Image:
+    """Return the distance between ribs, (n, 1, 1); vertebrae follow it."""
+    return 0.150 + 0.004 * u["rib_spacing"]
+
+
+def ribs(chest: Chest, u: Mapping[str, Image]) -> Image:
+    """Return posterior ribs, which fall away laterally, and the fainter anterior ribs, which descend to the midline."""
+    y, side = chest.y, chest.side
+    soft_edge = max(0.7, 16 / chest.size)
+    step = spacing(u)
+    beside = side - np.float32(0.27)
+    curve = (0.60 + 0.06 * u["rib_slope"]) * (1 + 0.5 * y) * (beside * beside)
+    beat = np.cos((y - curve) * (TURN / step) + TURN * 0.08 * u["rib_phase"])
+    # A rib is a tube: its rim is denser than its middle.
+    rim = 1.25 - 0.5 * smooth(beat - np.float32(0.75), 0.6)
+    ends = smooth(0.66 - y, 0.16) * smooth(y + 0.72, 0.12)
+    posterior = smooth(beat - np.float32(0.25), soft_edge) * rim * (smooth(side - 0.10, 0.1) * ends)
+    front = np.cos((y + 0.62 * side - 0.2 * side * side) * (TURN / (1.06 * step)) + TURN * 0.3)
+    shown = smooth(0.42 - y, 0.3) * smooth(y + 0.45, 0.3)
+    anterior = smooth(front - np.float32(0.4), soft_edge) * (smooth(side - 0.36, 0.3) * shown)
+    inside = smooth(chest.wall + 0.05 - side, 0.06)
+    return inside * (0.125 * posterior + 0.05 * anterior)
+
+
+def clavicles(chest: Chest, u: Mapping[str, Image]) -> Image:
+    """Return two S-shaped bars from the sternum up to the shoulders."""
+    side = chest.side
+    line = -0.60 - (0.16 + 0.03 * u["clavicle_tilt"]) * side - 0.02 * u["ap"] - 0.035 * np.sin(7 * side)
+    across = np.abs(chest.y - line) / (0.028 + 0.012 * np.abs(side - 0.4))
+    bar = smooth(1.05 - across, max(0.8, 34 / chest.size)) * (0.8 + 0.35 * np.minimum(across, 1))
+    result: Image = 0.21 * bar * (smooth(side - 0.085, 0.05) * smooth(0.84 - side, 0.06))
+    return result
+
+
+def shoulders(chest: Chest, u: Mapping[str, Image]) -> Image:
+    """Return shoulder blades, wedges lateral of the lungs, and the heads of the upper arms."""
+    y, side = chest.y, chest.side
+    if "shoulder_height" in u:
+        y = y - np.float32(0.06) * u["shoulder_height"]
+    inner = 0.70 - 0.05 * u["ap"] + 0.20 * (y + 0.5) * (y + 0.5)
+    ends = smooth(y + 0.62, 0.12) * smooth(-0.06 - y, 0.2)
+    blade = smooth(side - inner, 0.05) * smooth(0.59 - 0.55 * y - side, 0.08) * ends
+    dx, dy = (side - 1.0) / 0.15, (y + 0.56) / 0.13
+    head = smooth(1 - np.sqrt(dx * dx + dy * dy), 0.3)
+    return 0.16 * blade + 0.24 * head
+
+
+def spine(chest: Chest, u: Mapping[str, Image]) -> Image:
+    """Return the column of vertebrae with its discs and spinous processes."""
+    y, side = chest.y, chest.side
+    disc = np.cos(y * (TURN / (0.9 * spacing(u))) + TURN * 0.2 * u["rib_phase"])
+    column = smooth(0.095 + 0.012 * y - side, max(0.04, 2.4 / chest.size))
+    process = smooth(0.022 - side, max(0.03, 2.0 / chest.size))
+    result: Image = column * (0.20 + 0.045 * disc) + process * (0.07 * np.maximum(disc, 0))
+    return result
+
+
+@dataclass(frozen=True)
+class Chest:
+    """Coordinates of a posed patient and the masks that several structures share.
+
+    - `size`: Pixels per side.
+    - `x`, `side` (n, size, size): Horizontal position, and its distance from the midline.
+    - `y` (n, size, 1): Vertical position, downwards.
+    - `wall` (n, size, 1): Distance of the inner chest wall from the midline.
+    - `lung` (n, size, size): Lung fields, 0 to 1.
+    """
+
+    size: int
+    x: Image
+    side: Image
+    y: Image
+    wall: Image
+    lung: Image
+
 
 Units = Mapping[str, Image]
 

@@ -14,11 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import fingerprint
-from citlr.simulators.phantom.anatomy import VIEWS, stream
+from citlr.simulators.phantom.anatomy import VIEWS, stream, widened
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
 from citlr.simulators.phantom.render import digitise, film, thickness
-from citlr.simulators.phantom.variation import widened
-from citlr.simulators.units import WorldUnits, read_images, write_images
+from citlr.simulators.units import WorldUnits, read_images
 
 CHUNK_PIXELS = 2**17
 """Pixels rendered at a time: a dozen float32 planes of that size stay in the cache of one core."""
@@ -192,13 +191,8 @@ class PhantomSample(WorldUnits):
         return fingerprint([repr(self.world), self.seed, self.frame.to_dict("list")])
 
 
-def write_phantom(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:
-    """Write images (s, s) in [0, 1] under the paths of a table as 8-bit PNG files, and `phantom.csv`."""
-    write_images(directory, frame, images, table=PhantomSample.table)
-
-
 def read_phantom(directory: str | Path, *, attribute: str, labels: Sequence[str] = FINDINGS, **split: Any) -> Cohort:
-    """Read what `write_phantom` wrote: findings as labels, the view as covariate, split as `read_cohort` does."""
+    """Read what `PhantomSample.write` wrote: findings as labels, the view as covariate, split as `read_cohort` does."""
     asked = {"attribute": attribute, "labels": list(labels), "covariates": ("view",), **split}
     return read_images(directory, table=PhantomSample.table, **asked)
 

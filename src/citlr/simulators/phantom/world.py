@@ -6,8 +6,6 @@ pixels inside `PhantomWorld.support` only: bone of shoulders, clavicles and uppe
 Attribute and findings may be correlated through selection; setting the attribute does not move the findings.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -22,13 +20,13 @@ from citlr.simulators.phantom.anatomy import (
     choose_level,
     conditional_prevalence,
     draw_exogenous,
+    draw_variation,
     graded,
     per_name,
     present,
 )
 from citlr.simulators.phantom.regions import FINDINGS, attribute_windows, check_finding, finding_window
 from citlr.simulators.phantom.sample import PhantomSample
-from citlr.simulators.phantom.variation import draw_variation
 from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, check_fields, checked, listed
 
 SMALLEST, LARGEST = 32, 256

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from citlr.errors import InputError, did_you_mean
 from citlr.simulators.phantom.classifiers import BiasedClassifier
+from citlr.simulators.units import WorldUnits
 
 # Side of the grid of mean grey values, and of that of what a random filter answers.
 GRID, CELLS = 32, 8
@@ -90,21 +91,6 @@ class FeatureClassifier(nn.Module):
         return (score + self.bias).float().unsqueeze(1)
 
 
-class Units(Protocol):
-    """Units whose counterfactuals are exact."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One row per image: `patient_id`, labels and covariates."""
-
-    @property
-    def level(self) -> NDArray[np.intp]:
-        """Index of each unit's level, (n,)."""
-
-    def counterfactual(self, level: str) -> NDArray[np.float32]:
-        """Give their images (n, 1, s, s) under a level."""
-
-
 @dataclass(frozen=True)
 class Trainer:
     """Makes the classifiers of one world.
@@ -115,12 +101,12 @@ class Trainer:
     - `levels`: Images of all units under every level, as they are rendered once.
     """
 
-    units: Units
+    units: WorldUnits
     learns: NDArray[np.bool_]
     levels: tuple[NDArray[np.float32], ...] = field(repr=False)
 
     @classmethod
-    def of(cls, units: Units, learns: NDArray[np.bool_], levels: Sequence[str]) -> Trainer:
+    def of(cls, units: WorldUnits, learns: NDArray[np.bool_], levels: Sequence[str]) -> Trainer:
         """Render every unit under every level."""
         seen = tuple(units.counterfactual(level) for level in levels)
         if all(np.array_equal(seen[0], one) for one in seen[1:]):

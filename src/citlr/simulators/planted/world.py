@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.randomness import hashed_seed
 from citlr.run.files import fingerprint
-from citlr.simulators.planted.anatomy import locate
-from citlr.simulators.planted.effects import apply, check_kinds
-from citlr.simulators.units import WorldUnits, read_images, write_images
+from citlr.simulators.planted.effects import apply, check_kinds, locate
+from citlr.simulators.units import WorldUnits, read_images
 
 # Images decoded and changed at a time.
 BLOCK = 64
@@ -133,51 +132,16 @@ class SemiRealSample(WorldUnits):
             yield block
 
 
-def write_semireal(directory: str | Path, frame: pd.DataFrame, images: Iterable[NDArray[np.float32]]) -> None:
-    """Write images (s, s) in [0, 1] under the paths of a table as 8-bit PNG files, and the table."""
-    write_images(directory, frame, images, table=SemiRealSample.table)
-
-
 def read_semireal(directory: str | Path, **asked: Any) -> Cohort:
-    """Read what `write_semireal` wrote as a cohort; `asked` as of `read_cohort`."""
+    """Read what `SemiRealSample.write` wrote as a cohort; `asked` as of `read_cohort`."""
     return read_images(directory, table=SemiRealSample.table, **asked)
 
 
 def semireal(cohort: Cohort, world: SemiRealWorld | None = None, *, seed: int, **planted: object) -> SemiRealSample:
-    """Plant an attribute into a cohort of real images.
+    """Plant an attribute into a cohort of real images, whose own attributes are not in the table of the new world.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        Real images; its own attributes are left as they are and are not in the table of the new world.
-    world : SemiRealWorld, optional
-        What is planted; or the fields of one as keywords.
-    seed : int
-        Of the levels and of how strongly every patient shows them. A patient has one level in all images.
-    **planted
-        `effects`, `strength`, `attribute`, `levels`, `correlation`, `size` of `SemiRealWorld`.
-
-    Returns
-    -------
-    SemiRealSample
-        With exact counterfactuals; nothing is drawn yet.
-
-    Raises
-    ------
-    InputError
-        If a field is out of range, a label is unknown or has missing values, or a correlation is impossible.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from citlr.simulators.phantom import PhantomWorld
-    >>> plain = PhantomWorld(size=32).sample(60, seed=0, images_per_patient=1).write(
-    ...     tempfile.mkdtemp(), min_patients_per_level=1
-    ... )
-    >>> sample = semireal(plain, effects=("tone",), size=32, seed=0)
-    >>> images, more = sample.images(), sample.counterfactual("more")
-    >>> bool((images[sample.level == 1] == more[sample.level == 1]).all()), bool((images == more).all())
-    (True, False)
+    `world` or, as keywords, the fields of one say what. By the seed are the levels, one to a patient in all images, and
+    how strongly every patient shows them. Nothing is drawn yet.
     """
     chosen = SemiRealWorld(**planted) if world is None else world  # type: ignore[arg-type]
     patients = cohort.frame["patient_id"].astype(str)

@@ -1,12 +1,18 @@
 """Counts of a calibration batch, and what they add up to: the rows of `calibration.json`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from citlr.studies.kit.rates import exact_bounds
+from scipy import stats
+
+
+def exact_bounds(hits: int, trials: int, confidence: float) -> tuple[float, float]:
+    """Lower and upper Clopper-Pearson bounds of a rate, each one-sided at `confidence`; (0, 1) without trials."""
+    low = float(stats.beta.ppf(1 - confidence, hits, trials - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(confidence, hits + 1, trials - hits)) if hits < trials else 1.0
+    return low, high
+
 
 BINS = 200
 # One-sided: a size is out of bounds when so many rejections have a probability below .001 at a true size of alpha.

@@ -1,7 +1,5 @@
 """The measures of `citlr calibrate`: each draws a batch of data sets with a known truth, tests them, and counts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,8 +9,7 @@ from scipy import stats
 from citlr.invariance.effects.equivalence import equivalence_test
 from citlr.invariance.effects.estimates import contrast_effects
 from citlr.invariance.effects.intervals import Interval
-from citlr.invariance.observational.nuisances import Nuisances, fit_nuisances
-from citlr.invariance.observational.observations import Observations
+from citlr.invariance.observational.nuisances import Nuisances, Observations, fit_nuisances
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
 from citlr.invariance.parity import auroc_gap, demographic_parity, equalised_odds
@@ -29,13 +26,14 @@ MARGIN = 0.05
 # alpha (B + 1) is whole: the test is exact at 199 randomisations as at 4999, only a little less powerful.
 SIZE_RANDOMIZATIONS, POWER_RANDOMIZATIONS = 199, 999
 
-INTERVAL_CASES = (
-    "uniform shift .05",
-    "uniform shift .1",
-    "10 % of patients by .5",
-    "5 % of patients by .8",
-    "graded probability .03",
-)
+# How a family of effects is made of the images per patient.
+INTERVAL_CASES: dict[str, Callable[[int], ResponseFamily]] = {
+    "uniform shift .05": lambda images: uniform_shift(0.05, images_per_patient=images),
+    "uniform shift .1": lambda images: uniform_shift(0.1, images_per_patient=images),
+    "10 % of patients by .5": lambda images: subgroup(0.1, 0.5, images_per_patient=images),
+    "5 % of patients by .8": lambda images: subgroup(0.05, 0.8, images_per_patient=images),
+    "graded probability .03": lambda images: graded(0.03, images_per_patient=images),
+}
 
 
 def default_size(rng: np.random.Generator, reps: int, *, null: str, n: int) -> Iterator[Count]:
@@ -75,7 +73,7 @@ def default_power(rng: np.random.Generator, reps: int, *, family: str, effect: f
 
 def interval_coverage(rng: np.random.Generator, reps: int, *, case: str, n: int, images: int) -> Iterator[Count]:
     """Coverage of the nominal 95 % intervals of the mean effect and of psi."""
-    family = _interval_family(case, images)
+    family = INTERVAL_CASES[case](images)
     values, patients = family.sample(rng, n, draws=DRAWS, repetitions=reps)
     effects = contrast_effects(
         Responses.from_arrays(values, patients=patients),
@@ -114,11 +112,7 @@ def originals_equivalence_size(
 
 def equivalence_size(rng: np.random.Generator, reps: int, *, boundary: str, n: int, images: int) -> Iterator[Count]:
     """Rate of "equivalent" where the truth lies on the margin: by its mean effect, or by psi alone."""
-    family = (
-        uniform_shift(MARGIN, images_per_patient=images)
-        if boundary == "mean"
-        else zero_mean(MARGIN, images_per_patient=images)
-    )
+    family = (uniform_shift if boundary == "mean" else zero_mean)(MARGIN, images_per_patient=images)
     values, patients = family.sample(rng, n, draws=DRAWS, repetitions=reps)
     effects = contrast_effects(Responses.from_arrays(values, patients=patients), shared_seeds=False)
     p = equivalence_test(effects.mean, effects.product, margin=MARGIN).pvalue
@@ -176,7 +170,8 @@ def observational_known(
     p = np.empty((reps, 2))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
-        p[i] = _two_tests(sample, _known(sample, seed), seed)
+        data = _data(sample)
+        p[i] = _two_tests(data, fit_nuisances(data, sample.propensity, seed=seed), seed)
     for name, column in zip(("dCRT", "GCM"), p.T, strict=True):
         yield _rejections(section, f"{name}, p(A|Z) known", scenario, effect, n, n // images, column)
 
@@ -189,10 +184,9 @@ def observational(
     p = np.empty((2, 2, reps))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
-        known = _known(sample, seed)
-        data = Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
-        estimated = fit_nuisances(data, seed=seed)
-        p[0, :, i], p[1, :, i] = _two_tests(sample, known, seed), _two_tests(sample, estimated, seed)
+        data = _data(sample)
+        for k, propensity in enumerate((sample.propensity, None)):
+            p[k, :, i] = _two_tests(data, fit_nuisances(data, propensity, seed=seed), seed)
     section, scenario = _scenario(shape, confounded, images)
     for source, both in zip(("known", "estimated"), p, strict=True):
         for name, column in zip(("dCRT", "GCM"), both, strict=True):
@@ -208,7 +202,7 @@ def lower_bound(
     p, low = np.empty((2, reps)), np.empty((2, reps))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
-        data = Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
+        data = _data(sample)
         for k, propensity in enumerate((sample.propensity, None)):
             result = rms_lower_bound(data, propensity, seed=seed)
             p[k, i], low[k, i] = result.pvalue, result.rms_low
@@ -229,14 +223,12 @@ def _scenario(shape: str, confounded: bool, images: int) -> tuple[str, str]:
     return ("size", where) if shape == "none" else ("power", f"{shape} effect, {where}")
 
 
-def _known(sample: ObservedSample, seed: int) -> Nuisances:
-    data = Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
-    return fit_nuisances(data, sample.propensity, seed=seed)
+def _data(sample: ObservedSample) -> Observations:
+    return Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
 
 
-def _two_tests(sample: ObservedSample, fits: Nuisances, seed: int) -> tuple[float, float]:
+def _two_tests(data: Observations, fits: Nuisances, seed: int) -> tuple[float, float]:
     """Give the p-values of the distilled test and of GCM from one set of residuals."""
-    data = Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
     return distilled_crt(data, fits, redraws=SIZE_RANDOMIZATIONS, seed=seed).pvalue, gcm(data, fits).pvalue
 
 
@@ -250,17 +242,6 @@ def _parity_pvalues(sample: ObservedSample) -> tuple[float, float, float]:
         equalised_odds(*arrays, sample.outcome, sample.patients, contrast=two).pvalue,
         auroc_gap(*arrays, sample.outcome, sample.patients, contrast=two).pvalue,
     )
-
-
-def _interval_family(case: str, images: int) -> ResponseFamily:
-    made = {
-        "uniform shift .05": lambda: uniform_shift(0.05, images_per_patient=images),
-        "uniform shift .1": lambda: uniform_shift(0.1, images_per_patient=images),
-        "10 % of patients by .5": lambda: subgroup(0.1, 0.5, images_per_patient=images),
-        "5 % of patients by .8": lambda: subgroup(0.05, 0.8, images_per_patient=images),
-        "graded probability .03": lambda: graded(0.03, images_per_patient=images),
-    }
-    return made[case]()
 
 
 def _scored(rng: np.random.Generator, reps: int, family: ScoredFamily, n: int) -> Responses:

@@ -1,29 +1,16 @@
 """Figures and page of the calibration, made from `calibration.json` alone (and the histograms beside it)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from scipy import stats
 
 from citlr.run.files import read_json
 from citlr.run.rows import Row
-from citlr.studies.calibration.counts import CONFIDENCE
-from citlr.studies.calibration.text import COVERAGE, HEAD, SECTIONS, findings
-from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.kit.sheet import Cell, markdown_table
-
-ALPHA = 0.05
-
-
-def _judged(row: Row) -> str:
-    exceeds = stats.binom.sf(row["rejections"] - 1, row["reps"], ALPHA) < 1 - CONFIDENCE
-    return "**no**" if exceeds else "yes"
-
+from citlr.studies.calibration.text import ALPHA, COVERAGE, HEAD, SECTIONS, exceeds, findings
+from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
 
 # The columns of the page's tables.
 SIZES: dict[str, Cell] = {
@@ -34,7 +21,7 @@ SIZES: dict[str, Cell] = {
     "repetitions": "{reps}",
     "rejected": "{rate:.2%}",
     "bounds": "{low:.2%} to {high:.2%}",
-    "at most 5 %?": _judged,
+    "at most 5 %?": lambda row: "**no**" if exceeds(row) else "yes",
 }
 POWERS: dict[str, Cell] = {
     "test": "{test}",

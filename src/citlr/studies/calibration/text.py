@@ -1,7 +1,5 @@
 """What the calibration page says; every number in it is computed from the tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from scipy import stats

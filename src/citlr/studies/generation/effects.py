@@ -25,7 +25,7 @@ from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import CounterfactualGenerator, Images
-from citlr.generators.probes.described import describe
+from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.records import Left
@@ -39,8 +39,7 @@ from citlr.run.stages import Stages
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.planted.classifiers import Trainer, shows
 from citlr.simulators.units import WorldUnits
-from citlr.studies.generation.effect_page import write_effects
-from citlr.studies.generation.picks import picks
+from citlr.studies.generation.effect_page import picks, write_effects
 from citlr.studies.generation.worlds import Asked, EffectWorld, open_worlds
 from citlr.studies.kit.worlds import changes, true_changes
 
@@ -92,8 +91,6 @@ def _training_name(kind: str, number: int | None) -> str:
 def kind_of(given: str) -> tuple[str, dict[str, Any]]:
     """Take a generator's kind and its options apart.
 
-    Examples
-    --------
     >>> kind_of("edits:guidance=0.5,images=300")
     ('edits', {'guidance': 0.5, 'images': 300})
     """
@@ -241,7 +238,7 @@ def compare(
     return {
         "test_images": len(test),
         "effect": asdict(effect_map(made, true)) if true.any() else None,
-        "fixed_map": _fixed(reference, units.level),
+        "fixed_map": fixed_map_share(reference, units.level),
         "rms": float(np.sqrt((made.astype(np.float64) ** 2).mean())),
         "true_rms": float(np.sqrt((reference.astype(np.float64) ** 2).mean())),
         "null_change": float(np.abs(null).mean()),
@@ -260,8 +257,12 @@ def _left(redrawn: Images, own: npt.NDArray[np.intp], frame: pd.DataFrame, world
     return what_is_left(real, described, design, np.random.default_rng(hashed_seed("left", seed)))
 
 
-def _fixed(true: Images, own: npt.NDArray[np.intp]) -> float | None:
-    """Give the share of an effect between two levels that the best map of pixels explains; None of more levels."""
+def fixed_map_share(true: Images, own: npt.NDArray[np.intp]) -> float | None:
+    """Give the share of an effect between two levels that the best map of pixels explains; None of more levels.
+
+    ``1 - sum |t - m|^2 / sum |t|^2`` with t the change of an image from the first level to the second and m their mean:
+    1 where it is the same in every image, near 0 where it lies somewhere else in each.
+    """
     if len(true) != len(own):
         return None
     signed = np.where(own == 0, 1, -1)[:, None, None, None] * true.astype(np.float64)

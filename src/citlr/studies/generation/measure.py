@@ -160,11 +160,7 @@ def _measured(
         "seconds_per_1000": pace,
         "composition": {str(count): cycle.difference for count, cycle in cycles.items()} | {"1": report.composition},
         "similarity": {str(count): cycle.similarity for count, cycle in cycles.items()} | {"1": report.similarity},
-        "effectiveness": report.effectiveness,
-        "auroc": report.auroc,
-        "reversibility": report.reversibility,
-        "minimality": report.minimality,
-        "drift": report.drift,
+        **{name: getattr(report, name) for name in ("effectiveness", "auroc", "reversibility", "minimality", "drift")},
         "held": list(study.hold) if entrant.held else [],
         "fid": report.fid,
         "kid": report.kid,
@@ -181,7 +177,7 @@ def _measured(
         leak = measure_leakage(
             generator, study.train, study.test, attribute=attribute, steps=effort.leakage_steps, seed=seed
         )
-        row["leakage"] = leak.to_json()
+        row["leakage"] = asdict(leak)
         row["round_trip"] = asdict(round_trip(generator.sampler, few, rows))
     return row, redrawn[picture_rows(frame, study), :, 0, 0]
 

@@ -1,7 +1,5 @@
 """`citlr reproduce generation`: the publication's Tables 6 to 11, Figures 13 and 14, on the phantom or any cohort."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -18,13 +16,11 @@ from citlr.run.files import write_json
 from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
-from citlr.studies.generation.figures import picture_grid
 from citlr.studies.generation.measure import Measures, finished_rows, measure_entrant, probe_rows
 from citlr.studies.generation.study import PRESETS, Effort, Entrant, Study, cohort_study, entrants, phantom_study
-from citlr.studies.generation.tables import gate_lines, study_sheets
-from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.kit.settings import PHANTOM, Source
-from citlr.studies.kit.sheet import Sheet
+from citlr.studies.generation.tables import gate_lines, picture_grid, study_sheets
+from citlr.studies.kit.cohorts import PHANTOM, Source
+from citlr.studies.kit.page import Sheet, save_figure, write_page
 
 
 def run_generation(
@@ -155,8 +151,6 @@ def _write(measures: Measures, seed: int) -> dict[str, Any]:
 def _trainings(rows: Sequence[Row]) -> str:
     """Say how often the models were trained: one number, or each model's.
 
-    Examples
-    --------
     >>> _trainings([{"model": "CLDM"}, {"model": "DLDM"}, {"model": "DLDM"}])
     'CLDM 1, DLDM 2'
     """

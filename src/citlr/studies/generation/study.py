@@ -1,7 +1,5 @@
 """What `citlr reproduce generation` is run on: the phantom or a cohort, and the models that enter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +11,7 @@ from citlr.run.files import fingerprint
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
-from citlr.studies.kit.cohorts import require_columns, take_source
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import Source, require_columns, take_source
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder
 
 FINDING = "cardiomegaly"
@@ -120,8 +117,6 @@ class Entrant:
     def slug(self) -> str:
         """Name a folder.
 
-        Examples
-        --------
         >>> Entrant("beta-VAE, beta 2", "vae").slug
         'beta-vae-beta-2'
         """

@@ -1,15 +1,18 @@
-"""The tables of `citlr reproduce generation`: rows of measurements to Markdown, CSV and LaTeX, mean and spread."""
-
-from __future__ import annotations
+"""The tables of `citlr reproduce generation`, mean and spread of measurements, and its picture grid (Fig. 13, 14)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from citlr.run.rows import Row
-from citlr.studies.kit.sheet import Cell, Sheet
+from citlr.studies.generation.measure import Measures, picture_rows, true_images
+from citlr.studies.generation.study import Entrant
+from citlr.studies.kit.page import Cell, Sheet
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,7 @@ class Column:
 
 
 def spread(values: Sequence[float | None], *, digits: int) -> str:
-    """Write the mean over seeds, with its standard deviation where there are several; "unknown" where one is missing.
-
-    Examples
-    --------
-    >>> spread([1.0, 2.0], digits=2), spread([0.5], digits=1), spread([None, 1.0], digits=1)
-    ('1.50 ± 0.71', '0.5', 'unknown')
-    """
+    """Write the mean over seeds, with its standard deviation where there are several; "unknown" if one is missing."""
     if any(value is None or not np.isfinite(value) for value in values) or not values:
         return "unknown"
     numbers = np.asarray(values, dtype=np.float64)
@@ -91,13 +88,13 @@ def study_sheets(rows: Sequence[Row], probe: Sequence[Row], *, levels: Sequence[
     )
     sheets.append(_drift_sheet(rows))
     if any(row["effect_map"] is not None for row in rows):
-        names = {"relative_error": "relative error", "cosine": "cosine", "scale": "scale", "outside": "outside"}
+        names = ("relative_error", "cosine", "scale", "outside")
         sheets.append(
             sheet(
                 "effect_map",
                 "Effect map: generated against true change between the levels; scale 1 is the whole change",
                 rows,
-                [Column(head, _at("effect_map", key), 4 if key == "outside" else 3) for key, head in names.items()],
+                [Column(key.replace("_", " "), _at("effect_map", key), 4 if key == "outside" else 3) for key in names],
             )
         )
     hidden = [row for row in rows if row["leakage"] is not None]
@@ -155,16 +152,12 @@ def _drift_sheet(rows: Sequence[Row]) -> Sheet:
     cells = tuple(
         (
             line[0],
-            *(_marked(cell, name in held[line[0]]) for name, cell in zip(names, line[1:-1], strict=True)),
+            *(f"{cell} h" if name in held[line[0]] else cell for name, cell in zip(names, line[1:-1], strict=True)),
             line[-1],
         )
         for line in table.cells
     )
     return Sheet(table.name, table.caption, table.head, cells)
-
-
-def _marked(cell: str, held: bool) -> str:
-    return f"{cell} h" if held else cell
 
 
 def _leakage_sheet(rows: Sequence[Row]) -> Sheet:
@@ -187,3 +180,67 @@ def _cost_sheet(rows: Sequence[Row]) -> Sheet:
         Column("gates failed", lambda row: float(sum(not gate["passed"] for gate in row["gates"])), 1),
     ]
     return sheet("cost", "Processor time, and gates of an audit that fail", rows, columns)
+
+
+# A change of this many grey values is shown in full colour.
+FULL = 0.25
+Pictures = npt.NDArray[np.float32]
+
+
+def picture_grid(measures: Measures, entrants: Sequence[Entrant], *, seed: int) -> Figure:
+    """Draw a grid: per image the null intervention, every other level, and the signed difference of the two."""
+    study, rows = measures.study, picture_rows(measures.test.frame, measures.study)
+    own = [study.levels.index(str(level)) for level in measures.test.frame[study.attribute].iloc[rows]]
+    stacks = _stacks(measures, entrants, rows, seed)
+    per_image = 1 + 2 * (len(study.levels) - 1)
+    columns = per_image * len(rows)
+    figure = Figure(figsize=(1.05 * columns + 1.6, 1.05 * (len(stacks) + 1) + 0.9), layout="constrained")
+    axes = figure.subplots(len(stacks) + 1, columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    for position, row in enumerate(rows):
+        first = axes[0, position * per_image]
+        _show(first, measures.images[row, 0])
+        first.set_title(f"original\n{study.levels[own[position]]}", fontsize=7)
+    for number, (name, pictures) in enumerate(stacks, start=1):
+        axes[number, 0].text(-0.15, 0.5, name, transform=axes[number, 0].transAxes, ha="right", va="center", fontsize=8)
+        for position in range(len(rows)):
+            place = axes[number, position * per_image : (position + 1) * per_image]
+            _show_levels(place, pictures[position], own[position], study.levels if number == 1 else ())
+    figure.suptitle(
+        f"{study.name}: test images redrawn under every level of {study.attribute}; change in red (brighter) and blue "
+        f"(darker), full colour at {FULL:g} of the grey scale",
+        fontsize=8,
+    )
+    return figure
+
+
+def _stacks(
+    measures: Measures, entrants: Sequence[Entrant], rows: Sequence[int], seed: int
+) -> list[tuple[str, Pictures]]:
+    """Name the lines of the grid with their pictures, (images, levels, s, s): the truth first, where it is known."""
+    true = true_images(measures)
+    stacks = [] if true is None else [("truth", true[list(rows), :, 0])]
+    for entrant in entrants:
+        if entrant.kind != "oracle":
+            stacks.append((entrant.name, np.load(measures.stages.path("pictures", f"{entrant.slug}-{seed}.npy"))))
+    return stacks
+
+
+def _show_levels(axes: npt.NDArray[np.object_], pictures: Pictures, own: int, titles: Sequence[str]) -> None:
+    """Show one image: the null intervention, then every other level with its change; titles where they are given."""
+    _show(axes[0], pictures[own])
+    others = [k for k in range(len(pictures)) if k != own]
+    for step, other in enumerate(others):
+        _show(axes[1 + 2 * step], pictures[other])
+        change = pictures[other] - pictures[own]
+        axes[2 + 2 * step].imshow(change, cmap="bwr", vmin=-FULL, vmax=FULL, interpolation="nearest")
+        if titles:
+            axes[1 + 2 * step].set_title(f"do({titles[other]})", fontsize=7)
+            axes[2 + 2 * step].set_title("change", fontsize=7)
+    if titles:
+        axes[0].set_title(f"do({titles[own]})", fontsize=7)
+
+
+def _show(axis: Axes, image: Pictures) -> None:
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -1,7 +1,5 @@
 """Worlds for effect maps: phantoms of either anatomy, and real images with planted attributes, several in one run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
 from citlr.simulators.planted.world import read_semireal
 from citlr.simulators.units import WorldUnits
-from citlr.studies.kit.cohorts import PlantedCohort, Planting, planting_of
-from citlr.studies.kit.settings import PHANTOM, Source
+from citlr.studies.kit.cohorts import PHANTOM, PlantedCohort, Planting, Source, planting_of
 from citlr.studies.kit.worlds import anatomy_of, world_folder
 
 # The phantom's findings that sex goes with, each present in half of the patients.

@@ -1,16 +1,16 @@
 """The tasks of the imaging study: train one network, audit one model; each alone, resumable, and writing a row."""
 
-from __future__ import annotations
-
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from citlr.audit.prediction import ORIGINAL, predict_sets, side_read, write_responses
 from citlr.audit.results.result import AuditResult
@@ -18,6 +18,7 @@ from citlr.audit.results.statistics import contrasts, outcome_of
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
+from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
@@ -28,23 +29,68 @@ from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
-from citlr.studies.imaging.effects import factual_auroc, paired_change, true_values
 from citlr.studies.imaging.shared import Shared, open_shared
-from citlr.studies.imaging.study import read_study
+from citlr.studies.imaging.study import ImagingStudy, read_study
 
-# Where a network's checkpoints lie in its folder.
-TRAINED = "trained"
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What one model said: on redrawn and original images, its operating points, and on the true images by level."""
+def factual_auroc(responses: pd.DataFrame, test: Cohort, study: ImagingStudy) -> list[Row]:
+    """Give the AUROC of every label on the original images of every level, and of all: Tables 2 and 3."""
+    originals = responses[responses["draw"] == ORIGINAL]
+    frame, rows = test.frame, []
+    for label in study.labels:
+        own = originals[originals["label"] == label].set_index("image_id")["probability"]
+        score = own.loc[frame["image_id"]].to_numpy(float)
+        for level in ("all", *study.levels):
+            here = np.ones(len(frame), bool) if level == "all" else (frame[study.attribute] == level).to_numpy()
+            area = clustered_auroc(
+                score[here], frame[label].to_numpy(float)[here], frame["patient_id"].to_numpy(str)[here]
+            )
+            rows.append({"label": label, "level": level, **vars(area)})
+    return rows
 
-    responses: pd.DataFrame
-    threshold: dict[str, float]
-    truth: dict[str, Floats]
-    seconds: float
+
+def paired_change(responses: pd.DataFrame, label: str, contrast: tuple[str, str]) -> Row:
+    """Test that the mean output is the same under both levels: Tables 12 and 13.
+
+    Draws are averaged within an image and images within a patient, so that patients are the pairs of the t-test.
+    """
+    own = responses[(responses["draw"] >= 0) & (responses["label"] == label)]
+    means = own.pivot_table(
+        index=["patient_id", "image_id"], columns="level", values="probability", aggfunc="mean", observed=True
+    )
+    change = (means[contrast[1]] - means[contrast[0]]).groupby("patient_id").mean().to_numpy(float)
+    found = {"paired_t": 0.0, "paired_p": 1.0, "paired_difference": float(change.mean())}
+    if len(change) > 1 and np.ptp(change) > 0:
+        test = stats.ttest_1samp(change, 0.0)
+        found |= {"paired_t": float(test.statistic), "paired_p": float(test.pvalue)}
+    return {**found, "paired_patients": len(change)}
+
+
+def true_values(
+    outcome: Mapping[str, Floats],
+    decided: Mapping[str, npt.NDArray[np.bool_]],
+    factual: npt.NDArray[np.str_],
+    contrast: tuple[str, str],
+) -> Row:
+    """Give the true psi, mean effect and ECA from outputs on the true images under every level.
+
+    Shapes: `outcome` (n,), `decided` (n,), `factual` (n,).
+    """
+    change = outcome[contrast[1]] - outcome[contrast[0]]
+    levels = list(decided)
+    table = np.stack([decided[level] for level in levels], axis=1)
+    own = table[np.arange(len(factual)), [levels.index(level) for level in factual]]
+    return {
+        "true_psi": float(np.mean(change**2)),
+        "true_mean_effect": float(np.mean(change)),
+        "true_eca": float((table == own[:, None]).mean()),
+    }
+
+
+# Where a network's checkpoints lie in its folder.
+TRAINED = "trained"
 
 
 def train_network(
@@ -123,23 +169,24 @@ def audit_model(*, seed: int, folder: str, model: dict[str, Any], outcome: str, 
 
 def _audit_one(predictor: Predictor, common: Shared, home: Path, shared: Row, *, outcome: str, seed: int) -> Row:
     """Audit a model, write its result, responses and page, and return its row."""
-    predictions = _predict(predictor, common, home / SCRATCH)
     start = time.perf_counter()
-    test = TestConfig.model_validate({"outcome": outcome, "threshold": predictions.threshold})
-    result = common.audit(
-        predictor.name, predictions.responses, test=test, seed=seed, inputs={"model_sha256": predictor.fingerprint()}
-    )
-    responses = predictions.responses[predictions.responses["attribute"] == common.study.attribute]
+    every = predict_sets(predictor, common.counterfactuals.sets, common.counterfactuals.cohort, folder=home / SCRATCH)
+    threshold = operating_points(predictor, common.study.cohort.part("validation"), common)
+    truth = {level: predictor.predict(np.asarray(images)) for level, images in common.truth.items()}
+    predicted = time.perf_counter()
+    test = TestConfig.model_validate({"outcome": outcome, "threshold": threshold})
+    inputs = {"model_sha256": predictor.fingerprint()}
+    result = common.audit(predictor.name, every, test=test, seed=seed, inputs=inputs)
+    responses = every[every["attribute"] == common.study.attribute]
     result.to_json(home / "audit.json")
-    write_responses(home / "responses.parquet", predictions.responses)
+    write_responses(home / "responses.parquet", every)
     write_report(home / "audit.html", result, responses=responses)
-    rows = _rows(result, responses, common, test, seed)
-    rows = _with_truth(rows, predictor, predictions.truth, common, test)
+    rows = _with_truth(_rows(result, responses, common, test, seed), predictor, truth, common, test)
     return {
         **shared,
         "verdict": result.verdict,
-        "inference_seconds": predictions.seconds,
-        "audit_seconds": time.perf_counter() - start,
+        "inference_seconds": predicted - start,
+        "audit_seconds": time.perf_counter() - predicted,
         "rows": json.dumps([{**shared, **one} for one in rows]),
         "aurocs": json.dumps(
             [{**shared, **one} for one in factual_auroc(responses, common.counterfactuals.cohort, common.study)]
@@ -160,15 +207,6 @@ def require_labels(predictor: Predictor, labels: tuple[str, ...], *, exact: bool
             f"The checkpoint '{predictor.name}' gives {len(predictor.labels)} labels {list(predictor.labels)} and the "
             f"study has {len(labels)}, {list(labels)}: it is of another training; delete its folder and train again."
         )
-
-
-def _predict(predictor: Predictor, common: Shared, parts: Path) -> Predictions:
-    """Run the model on everything, and choose thresholds on the validation split."""
-    start = time.perf_counter()
-    responses = predict_sets(predictor, common.counterfactuals.sets, common.counterfactuals.cohort, folder=parts)
-    threshold = operating_points(predictor, common.study.cohort.part("validation"), common)
-    truth = {level: predictor.predict(np.asarray(images)) for level, images in common.truth.items()}
-    return Predictions(responses, threshold, truth, time.perf_counter() - start)
 
 
 def operating_points(predictor: Predictor, validation: Cohort, common: Shared) -> dict[str, float]:

@@ -3,8 +3,6 @@
 Tables 2, 3, 6, 12 and 13, Figures 3, 4, 6 and 8 to 12. One generator, one set of redrawn images, any number of models.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +20,7 @@ from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.training.settings import TrainingSettings
 from citlr.randomness import hashed_seed
-from citlr.report.fleet import write_fleet
+from citlr.report.publish import write_fleet
 from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing, fingerprint, write_json
 from citlr.run.rows import Row
@@ -32,7 +30,7 @@ from citlr.studies.imaging.page import Results, write_pages
 from citlr.studies.imaging.shared import audited_after, prepare
 from citlr.studies.imaging.study import PRESETS, ImagingEffort, ImagingStudy, changed, phantom_imaging, read_imaging
 from citlr.studies.imaging.tables import agreement
-from citlr.studies.kit.settings import PHANTOM, Source
+from citlr.studies.kit.cohorts import PHANTOM, Source
 from citlr.studies.kit.sweep import Sweep, SweepTask, run_sweep
 
 
@@ -62,7 +60,8 @@ def run_imaging(
     extras = _extras(models)
     held = None if hold is None else tuple(hold)
     source = Source(cohort, attribute, tuple(labels), held, correlation, seed)
-    effort = changed(PRESETS[preset], {**(changes or {}), **_findings(source)})
+    findings = {"findings": source.labels if cohort == PHANTOM else ()}
+    effort = changed(PRESETS[preset], {**findings, **(changes or {})})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
     narrator, folder = narrator or Narrator(quiet=True), Path(out).absolute()
     predictors = [load_predictor(path, name=name, trust=trust) for name, path in extras.items()]
@@ -98,10 +97,6 @@ def _check_extra(predictor: Predictor, study: ImagingStudy, size: int, narrator:
     images = study.cohort.part("test").pixels(np.arange(min(4, len(study.cohort.part("test")))), size=size)
     for note in check_predictor(predictor, images).notes:
         narrator.say(note)
-
-
-def _findings(source: Source) -> dict[str, Any]:
-    return {"findings": source.labels} if source.cohort == PHANTOM and source.labels else {}
 
 
 def _extras(models: Sequence[str]) -> dict[str, str]:

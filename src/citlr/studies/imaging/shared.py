@@ -1,7 +1,5 @@
 """What every model of the imaging study is audited with: generator, redrawn images, their quality, made once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

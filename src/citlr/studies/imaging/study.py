@@ -1,7 +1,5 @@
 """What `citlr reproduce imaging` is run on, and how much of everything: networks, checkpoints, images, draws."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from citlr.run.stages import Stages
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
 from citlr.studies.generation.study import cohort_study
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import Source
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder
 
 # A finding of fewer images teaches a network nothing, and its AUROC has an interval as wide as the scale.

@@ -1,7 +1,5 @@
 """The tables of `citlr reproduce imaging`: rows of measurements to Markdown, CSV and LaTeX."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +10,7 @@ from scipy import stats
 from citlr.data.associations.records import Association
 from citlr.run.rows import Row
 from citlr.studies.imaging.study import ImagingStudy
-from citlr.studies.kit.sheet import Cell, Sheet
+from citlr.studies.kit.page import Cell, Sheet
 
 # Column of log10 p, and what the tables call the test.
 TESTS = {

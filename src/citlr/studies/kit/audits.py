@@ -1,7 +1,5 @@
 """What every model of a study is audited with: images that a generator of the study redrew once, and their quality."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +15,7 @@ from citlr.audit.stages import Recipe
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.generators.registry import build_generator
-from citlr.run.provenance import versions
+from citlr.run.machine import versions
 
 
 def generator_recipe(kind: str, generator: Mapping[str, Any], request: CohortRequest, **quality: Any) -> Recipe:

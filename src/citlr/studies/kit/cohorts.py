@@ -14,7 +14,27 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean
 from citlr.simulators.planted.effects import check_kinds
 from citlr.simulators.planted.world import SemiRealSample, SemiRealWorld, semireal
-from citlr.studies.kit.settings import Source
+
+PHANTOM = "phantom"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which images a study is of.
+
+    - `cohort`: "phantom", an audit's YAML, or a `cohort.parquet`.
+    - `attribute`, `labels`, `hold`: What is intervened on, the findings, and what the generator keeps; without them
+      what the cohort says.
+    - `correlation`: Of the attribute with the findings, in the phantom.
+    """
+
+    cohort: str = PHANTOM
+    attribute: str | None = None
+    labels: tuple[str, ...] = ()
+    hold: tuple[str, ...] | None = None
+    correlation: float = 0.8
+    seed: int = 0
+
 
 YAML = (".yaml", ".yml")
 

@@ -4,8 +4,6 @@ Rows are kept as they come, so a sweep that was cut off goes on where it was, an
 What a task gives depends on its seed and arguments alone, not on the engine, the number of workers or the order.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os

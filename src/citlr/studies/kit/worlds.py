@@ -1,7 +1,5 @@
 """Worlds of the studies whose counterfactuals are exact: their kinds by name, and their images on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -66,9 +64,6 @@ def changes(images: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.fl
     """Give the change from the image under the own level to that under every other one.
 
     Shapes: `images` (n, levels, ...), `own` (n,); gives (n (levels - 1), ...).
-
-    >>> changes(np.array([[1.0, 3.0], [1.0, 3.0]], dtype=np.float32), np.array([0, 1])).tolist()
-    [2.0, -2.0]
     """
     others = np.arange(images.shape[1])[None, :] != own[:, None]
     base = images[np.arange(len(images)), own]

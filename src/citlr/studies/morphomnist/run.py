@@ -1,7 +1,5 @@
 """`citlr reproduce morphomnist`: the models trained and measured, tables, page and picture."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,9 +21,8 @@ from citlr.run.stages import Stages
 from citlr.simulators.morphomnist.files import read_mnist
 from citlr.simulators.morphomnist.world import ATTRIBUTES, DIGIT, SIZE
 from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.morphomnist.measure import Measures, measured, redrawing
+from citlr.studies.morphomnist.measure import WIDTH, Measures, Reader, fit_reader, measured, redrawing
 from citlr.studies.morphomnist.page import page, picture, sheets
-from citlr.studies.morphomnist.reader import WIDTH, Reader, fit_reader
 from citlr.studies.morphomnist.study import PRESETS, Effort, Entrant, Study, entrants, open_study
 
 # Digits whose redrawn images are kept for the picture.

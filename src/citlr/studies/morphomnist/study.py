@@ -1,7 +1,5 @@
 """What `citlr reproduce morphomnist` is run on: digits, targets of the interventions, and the models that enter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -4,8 +4,6 @@ A world is a place (correlation, number, seed) of a family: phantoms of one anat
 which an attribute is planted. All that depends on the family is here; the rest of the study knows none of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +17,24 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.cues import Images
-from citlr.simulators.phantom.sample import read_phantom, write_phantom
+from citlr.simulators.phantom.sample import read_phantom
 from citlr.simulators.phantom.world import AnatomyKind
 from citlr.simulators.planted.classifiers import Trainer
-from citlr.simulators.planted.world import SemiRealSample, read_semireal, write_semireal
+from citlr.simulators.planted.world import SemiRealSample, read_semireal
 from citlr.simulators.units import WorldUnits
-from citlr.studies.kit.cohorts import PlantedCohort, planting_of
-from citlr.studies.kit.settings import Source
+from citlr.studies.kit.cohorts import PlantedCohort, Source, planting_of
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, check_world
-from citlr.studies.pipeline.models import Candidate, build_models, build_planted, candidates
-from citlr.studies.pipeline.worlds import ATTRIBUTE, FINDINGS, LEVELS, PipelineSettings, Place
+from citlr.studies.pipeline.study import (
+    ATTRIBUTE,
+    FINDINGS,
+    LEVELS,
+    Candidate,
+    PipelineSettings,
+    Place,
+    build_models,
+    build_planted,
+    candidates,
+)
 
 # Of a cohort of real images there are no more than there are: a fifth is audited.
 FRACTIONS = (0.70, 0.10, 0.20)
@@ -70,9 +76,6 @@ class Family(Protocol):
 
     def draw(self, place: Place, *, size: int, patients: int) -> WorldUnits:
         """Draw the units of a place; nothing is rendered yet."""
-
-    def write(self, root: Path, units: WorldUnits, images: Iterator[Images]) -> None:
-        """Write images (s, s) of units, and their table."""
 
     def read(self, root: Path, place: Place, settings: PipelineSettings) -> Cohort:
         """Read what was written, split by patient."""
@@ -130,10 +133,6 @@ class PhantomFamily:
     def draw(self, place: Place, *, size: int, patients: int) -> WorldUnits:
         """Draw patients, one image each."""
         return place.world(size, self.anatomy).sample(patients, seed=place.seed, images_per_patient=1)
-
-    def write(self, root: Path, units: WorldUnits, images: Iterator[Images]) -> None:
-        """Write them as a phantom's."""
-        write_phantom(root, units.frame, images)
 
     def read(self, root: Path, place: Place, settings: PipelineSettings) -> Cohort:
         """Read them as a phantom's."""
@@ -198,10 +197,6 @@ class PlantedFamily:
     def draw(self, place: Place, *, size: int, patients: int) -> WorldUnits:
         """Plant the attribute into all images of the cohort, however many were asked for."""
         return self._sample(place, size)
-
-    def write(self, root: Path, units: WorldUnits, images: Iterator[Images]) -> None:
-        """Write them as a semi-real world's."""
-        write_semireal(root, units.frame, images)
 
     def read(self, root: Path, place: Place, settings: PipelineSettings) -> Cohort:
         """Read them as a semi-real world's."""

@@ -5,8 +5,6 @@ known, and the audit as a user gets it, gates and controls included. A finished 
 that a run that was cut off goes on where it was, and can be widened later by more generators.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,20 +28,18 @@ from citlr.simulators.phantom.cues import Cue
 from citlr.simulators.phantom.effects import TrueEffect, true_effect
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of
 from citlr.studies.pipeline.families import Family, PhantomFamily, PlantedFamily
-from citlr.studies.pipeline.hidden import (
+from citlr.studies.pipeline.making import (
+    PipelineWorld,
     build_hidden,
     hidden_candidates,
     hidden_places,
     hidden_truth,
     make_hidden_world,
+    make_world,
 )
-from citlr.studies.pipeline.making import PipelineWorld, make_world
-from citlr.studies.pipeline.models import Candidate, as_predictor
 from citlr.studies.pipeline.page import write_pipeline_figure, write_pipeline_page
-from citlr.studies.pipeline.summary import summarise_hidden, summarise_pipeline
-from citlr.studies.pipeline.worlds import FULL, QUICK, PipelineSettings, Place, with_generator
-
-__all__ = ["run_pipeline", "write_pipeline_page"]
+from citlr.studies.pipeline.study import FULL, QUICK, Candidate, PipelineSettings, Place, as_predictor, with_generator
+from citlr.studies.pipeline.tables import summarise_hidden, summarise_pipeline
 
 _OTHER = "holds audits of another seed, other settings or another version: give another folder."
 
@@ -166,7 +162,6 @@ def _run_place(place: Place, made: Making) -> None:
     where = {"place": place.name, "correlation": place.correlation, "number": place.number}
     if not _lines(log, "world", place=place.name):
         log.add({"what": "world", **where, **found.record})
-    assert found.drawn is not None
     with narrator.progress("audits", len(waiting)) as tick:
         for count, (candidate, module) in enumerate(family.build(waiting, place, settings, found.drawn), 1):
             truth = true_effect(classify(module), found.units, ends(family.levels))
@@ -188,7 +183,6 @@ def _run_hidden(cue: Cue, place: Place, made: Making) -> None:
     found = make_hidden_world(family, cue, place, settings, made.folder / f"hidden-{cue}", narrator)
     if not _lines(log, "hidden world", **where):
         log.add({"what": "hidden world", **where, **found.record})
-    assert found.drawn is not None
     findings = list(dict.fromkeys(candidate.finding for candidate, _, _ in waiting))
     bases, images = family.bases(findings, place, settings, found.drawn)
     with narrator.progress("audits", len(waiting)) as tick:

@@ -1,7 +1,5 @@
 """What the synthetic study shows: two figures, three tables (Markdown, CSV, LaTeX), and the page made of them."""
 
-from __future__ import annotations
-
 import textwrap
 from pathlib import Path
 
@@ -11,10 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from citlr.studies.kit.page import save_figure, write_page
-from citlr.studies.kit.sheet import Cell, markdown_table
-from citlr.studies.synthetic.models import FAMILIES, GRADED
-from citlr.studies.synthetic.run import TESTS
+from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
+from citlr.studies.synthetic.run import FAMILIES, GRADED, TESTS
 from citlr.studies.synthetic.summary import ALPHA, AXES, MISSED_FROM, correlations, errors, worlds
 
 # Okabe and Ito's colours and grey shades of them: told apart without colour vision by the markers beside.

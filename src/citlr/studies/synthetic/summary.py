@@ -1,7 +1,5 @@
 """Tables of the synthetic study: does log10 p follow the true psi or ECA, who is accused, who is missed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,47 +1,32 @@
-"""The autoencoder: MONAI's AutoencoderKL behind a door of images in [0, 1] and latents of mean 0 and variance 1."""
+"""The networks of a latent diffusion model: MONAI's autoencoder, and its denoiser, which is told the condition."""
 
-from __future__ import annotations
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.generators.diffusion.settings import AutoencoderSettings
-from citlr.generators.quality.ssim import ssim
-
-
-class PixelNorm(nn.Module):
-    """Normalises each position over its channels.
-
-    It stands in for GroupNorm where the latent has to stay local: GroupNorm's statistics run over the whole image, so
-    that a change of the ribs changes the reconstruction of the heart a little, and a blind classifier sees it.
-
-    >>> PixelNorm(2)(torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)).detach().flatten().round(decimals=2)
-    tensor([-1.,  1.])
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (n, c, h, w) over c to mean 0 and variance 1, then scale and shift each channel."""
-        last = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
-        return last.permute(0, 3, 1, 2)
+from citlr.generators.diffusion.settings import AutoencoderSettings, DenoiserSettings
+from citlr.generators.quality.measures import ssim
 
 
 def make_local(module: nn.Module) -> None:
-    """Replace every GroupNorm below `module` by a PixelNorm.
+    """Replace every GroupNorm below `module` by a norm of each position over its channels, scaled and shifted.
+
+    So the latent stays local: GroupNorm's statistics run over the whole image, so that a change of the ribs changes the
+    reconstruction of the heart a little, and a blind classifier sees it.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(4, 8))
     >>> make_local(net)
     >>> net[1]
-    PixelNorm()
+    LayerNorm2d((8,), eps=1e-05, elementwise_affine=True, bias=True)
     """
+    # Here, for it takes 2 s, see `Denoiser`.
+    from torchvision.models.convnext import LayerNorm2d
+
     for name, child in module.named_children():
         if isinstance(child, nn.GroupNorm):
-            setattr(module, name, PixelNorm(child.num_channels))
+            setattr(module, name, LayerNorm2d(child.num_channels))
         else:
             make_local(child)
 
@@ -54,7 +39,7 @@ class Autoencoder(nn.Module):
 
     - `settings`: Width per resolution (`ae_channels`), c (`latent_channels`), residual blocks per resolution, side of
       the squares that become channels (`patch`), groups of GroupNorm, whether normalisation stays within a position
-      (`local`, see `PixelNorm`), and whether both networks have a linear path around them (`shortcut`), which `start`
+      (`local`, see `make_local`), and whether both networks have a linear path around them (`shortcut`), which `start`
       sets to the principal components of f x f squares: training then starts from the best linear code instead of from
       nothing.
     """
@@ -185,3 +170,69 @@ def kl_to_normal(mean: Tensor, deviation: Tensor) -> Tensor:
     variance = deviation**2
     each = 0.5 * (mean**2 + variance - 1 - variance.clamp_min(1e-12).log())
     return each.flatten(1).sum(dim=1).mean()
+
+
+class Tokens(nn.Module):
+    """Embeds a code as one token per variable: (n, width) -> (n, variables, dim).
+
+    A linear map per variable, so that a null token, a level and a number have an embedding each of their own.
+    """
+
+    def __init__(self, widths: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        self.embeddings = nn.ModuleList(nn.Linear(width, dim) for width in widths)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embed codes."""
+        parts = torch.split(codes, list(self.widths), dim=1)
+        return torch.stack([embed(part) for embed, part in zip(self.embeddings, parts, strict=True)], dim=1)
+
+
+class Denoiser(nn.Module):
+    """Predicts what a noisy latent consists of, given the time and the condition.
+
+    - `settings`: Widths per resolution and whether there is (self- and cross-) attention at it (`unet_channels`,
+      `unet_attention`; at least one has it), residual blocks per resolution, channels per attention head, length of a
+      token (`context`), what the network puts out (`prediction`), and whether the code is also given at every position
+      (`planes`), as constant planes beside the latent: cross-attention alone takes some thousand steps to find the
+      condition; planes take some ten.
+    - `autoencoder`: Channels of the latent, and groups of GroupNorm.
+    - `widths`: Lengths of the variables' codes, see `Conditions`.
+    """
+
+    def __init__(self, settings: DenoiserSettings, autoencoder: AutoencoderSettings, widths: Sequence[int]) -> None:
+        # Here, for it takes 5 s: whoever only reads results, or has a typing error in a model's name, does not wait.
+        from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+
+        super().__init__()
+        self.prediction, self.planes = settings.prediction, settings.planes
+        self.tokens = Tokens(widths, settings.context)
+        self.net = DiffusionModelUNet(
+            spatial_dims=2,
+            in_channels=autoencoder.latent_channels + (sum(widths) if self.planes else 0),
+            out_channels=autoencoder.latent_channels,
+            channels=settings.unet_channels,
+            attention_levels=settings.unet_attention,
+            num_res_blocks=settings.unet_blocks,
+            num_head_channels=settings.head,
+            norm_num_groups=autoencoder.groups,
+            with_conditioning=True,
+            cross_attention_dim=settings.context,
+            use_flash_attention=True,
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor, times: Tensor, codes: Tensor) -> Tensor:
+        """Run the network.
+
+        Shapes: `x` (n, c, h, w), `times` (n,), `codes` (n, width); gives (n, c, h, w).
+        """
+        given = x
+        if self.planes:
+            planes = codes[:, :, None, None].expand(-1, -1, *x.shape[2:])
+            given = torch.cat([x, planes], dim=1)
+        output: Tensor = self.net(
+            given.contiguous(memory_format=torch.channels_last), timesteps=times, context=self.tokens(codes)
+        )
+        return output

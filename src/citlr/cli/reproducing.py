@@ -1,0 +1,235 @@
+"""The verbs of `citlr reproduce`: the studies whose tables and figures are made again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, Workers, count, engine_of, side
+
+
+def generation(
+    preset: Annotated[str, typer.Option(help="smoke (minutes, shows that all works) or full.")] = "full",
+    cohort: Annotated[str, typer.Option(help="phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
+    attribute: Annotated[str | None, typer.Option(help="What to intervene on, of a cohort.parquet.")] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(help="Covariate that is kept as observed while the attribute is redrawn; repeatable."),
+    ] = None,
+    correlation: Annotated[
+        float | None, typer.Option(help="Of attribute and label, where it is simulated; 0.8, or 0.4 with --world.")
+    ] = None,
+    features: Annotated[
+        str, typer.Option(help="For FID and KID: probe, inception_v3:FILE or torchxrayvision:NAME[:FILE].")
+    ] = "probe",
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
+    size: Annotated[int | None, side("Side of the images, pixels.")] = None,
+    patients: Annotated[int | None, count("Patients of the phantom.")] = None,
+    seeds: Annotated[int | None, count("Trainings of every model.")] = None,
+    images: Annotated[int | None, count("Test images to redraw, at most.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Preset of the generators: tiny, small or paper.")] = None,
+    probe: Annotated[str | None, typer.Option(help="What reads redrawn images: resnet34 or small (faster).")] = None,
+    world: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Effect maps alone, in worlds of known truth: phantom, varying, or, planted into the images of "
+            "--cohort, effects such as shadow+shape, or null; may be repeated."
+        ),
+    ] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="With --world: kind of generator; may be repeated.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="With --world: a label of the cohort; the attribute goes with the first.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="With --world: strength of planted effects.")] = 1.0,
+    learn: Annotated[
+        list[int] | None, count("With --world: so many training images; may be repeated; all without it.")
+    ] = None,
+    engine: EngineName = "loky",
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    out: Out = Path("generation"),
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train the generators and their rivals, and measure all of them by one protocol: Tables 6-11, Fig. 13-14."""
+    from citlr.console import Narrator
+    from citlr.errors import InputError
+
+    narrator, power = Narrator(quiet=quiet), engine_of(engine, workers, scheduler)
+    if world:
+        from citlr.studies.generation.effects import Fitting, run_effects
+        from citlr.studies.generation.worlds import CORRELATION, Asked
+        from citlr.studies.kit.cohorts import Source
+
+        source = Source(cohort, attribute, tuple(label or ()), None if hold is None else tuple(hold), seed=seed)
+        given = CORRELATION if correlation is None else correlation
+        asked = Asked(tuple(world), source, given, strength, size=size or 64, patients=patients or 6000)
+        fitting = Fitting(
+            tuple(kind or ("dldm",)), budget or "laptop", sizes=tuple(learn or (None,)), images=images or 300
+        )
+        run_effects(asked, fitting, out=out, seed=seed, engine=power, narrator=narrator)
+        for name in ("effects.md", "effects.json"):
+            print(out / name)
+        return
+    for option, value in (("kind", kind), ("label", label), ("learn", learn)):
+        if value:
+            raise InputError(f"--{option} goes with --world: without it, models are chosen by --model.")
+    from citlr.studies.generation.run import run_generation
+
+    run_generation(
+        out=out,
+        preset=preset,
+        cohort=cohort,
+        attribute=attribute,
+        hold=hold,
+        correlation=0.8 if correlation is None else correlation,
+        features=features,
+        models=model or (),
+        changes={
+            "size": size,
+            "patients": patients,
+            "seeds": seeds,
+            "images": images,
+            "preset": budget,
+            "probe": probe,
+        },
+        seed=seed,
+        engine=power,
+        narrator=narrator,
+    )
+    for name in ("generation.md", "generation.json", "pictures.png"):
+        print(out / name)
+
+
+def imaging(
+    cohort: Annotated[str, typer.Option(help="phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
+    attribute: Annotated[str | None, typer.Option(help="What to intervene on: sex, race, ...")] = None,
+    preset: Annotated[str, typer.Option(help="smoke (3 networks, 3 checkpoints, 64 pixels) or paper.")] = "smoke",
+    label: Annotated[list[str] | None, typer.Option(help="Finding; may be repeated.")] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(help="Covariate that is kept as observed while the attribute is redrawn; repeatable."),
+    ] = None,
+    correlation: Annotated[float, typer.Option(help="Of sex with the findings, in the phantom.")] = 0.8,
+    network: Annotated[list[str] | None, typer.Option(help="Train only this network; may be repeated.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="NAME=FILE: audit this model too; may be repeated.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Read pickles among --model; they can run any code.")] = False,
+    weights: Annotated[str, typer.Option(help="First weights: auto, none, or a file.")] = "auto",
+    outcome: Annotated[str, typer.Option(help="What is tested: decision or probability.")] = "decision",
+    checkpoints: Annotated[int | None, count("Kept per network.")] = None,
+    rounds: Annotated[int | None, count("Passes over the training split, at most.")] = None,
+    round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
+    size: Annotated[int | None, side("Side of the images, pixels.")] = None,
+    patients: Annotated[int | None, count("Patients of the phantom.")] = None,
+    images: Annotated[int | None, count("Test images, at most.")] = None,
+    draws: Annotated[int | None, count("Images per level.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Preset of the generator: tiny, small or paper.")] = None,
+    engine: EngineName = "loky",
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    out: Out = Path("imaging"),
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train the networks, audit every checkpoint on images redrawn once: Tables 2-3, 6, 12-13, Fig. 3-4, 6, 8-12."""
+    from citlr.console import Narrator
+    from citlr.studies.imaging.run import run_imaging
+
+    content = run_imaging(
+        out=out,
+        cohort=cohort,
+        attribute=attribute,
+        preset=preset,
+        labels=label or (),
+        hold=hold,
+        correlation=correlation,
+        models=model or (),
+        trust=trust,
+        weights=None if weights == "none" else weights,
+        outcome=outcome,
+        changes={
+            "networks": tuple(network or ()),
+            "keep": checkpoints,
+            "rounds": rounds,
+            "round_steps": round_steps,
+            "size": size,
+            "patients": patients,
+            "images": images,
+            "draws": draws,
+            "generator": budget,
+        },
+        engine=engine_of(engine, workers, scheduler),
+        seed=seed,
+        narrator=Narrator(quiet=quiet),
+    )
+    for note in content["notes"]:
+        print(note)
+    for name in ("imaging.html", "audit.html", "imaging.json"):
+        print(out / name)
+
+
+def morphomnist(
+    mnist: Annotated[
+        Path, typer.Argument(help="MNIST: a folder of the IDX files (.gz or not) or of PNG files, or an .npz.")
+    ],
+    preset: Annotated[str, typer.Option(help="smoke (seconds, shows that all works) or full.")] = "full",
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
+    features: Annotated[
+        str, typer.Option(help="For FID and minimality: probe (this run's reader) or inception_v3:FILE.")
+    ] = "probe",
+    out: Out = Path("morphomnist"),
+    page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here, its picture beside it.")] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Digits redrawn to another thickness or intensity: our generators by the published protocol, and the truth."""
+    from citlr.console import Narrator
+    from citlr.studies.morphomnist.run import run_morphomnist
+
+    narrator = Narrator(quiet=quiet)
+    for path in run_morphomnist(
+        mnist, out, preset=preset, models=model or (), features=features, into=page, seed=seed, narrator=narrator
+    ):
+        print(path)
+
+
+def synthetic(
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(help="linear, quadratic, exponential, interactive, log-scale, sin; all without it."),
+    ] = None,
+    models: Annotated[int, count("Per set, a multiple of ten; the graded pool has 40 beside.")] = 100,
+    n_train: Annotated[int, count("Training units of every model.")] = 800,
+    n_test: Annotated[int, count("Test units of every model.")] = 200,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Half of the units positive in every set.")] = False,
+    engine: EngineName = "loky",
+    workers: Workers = 2,
+    scheduler: Scheduler = None,
+    out: Out = Path("synthetic"),
+    page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Six synthetic sets, 100 models and a graded pool on each: six tests against ECA and against the true psi."""
+    from citlr.console import Narrator
+    from citlr.errors import StateError
+    from citlr.simulators.tabular import SETS
+    from citlr.studies.synthetic.page import write_synthetic
+    from citlr.studies.synthetic.run import run_synthetic
+
+    sweep = run_synthetic(
+        out,
+        sets=sets or SETS,
+        models=models,
+        n_train=n_train,
+        n_test=n_test,
+        balanced=balanced,
+        engine=engine_of(engine, workers, scheduler),
+        seed=seed,
+        narrator=Narrator(quiet=quiet),
+    )
+    if not len(sweep.done):
+        raise StateError(f"All {len(sweep.failed)} models failed; the first: {sweep.failed['error'].iloc[0]}")
+    print(out / "synthetic.parquet")
+    for path in write_synthetic(sweep.done, out, page=page, failed=len(sweep.failed)):
+        print(path)

@@ -1,1 +1,0 @@
-"""`citlr reproduce`: the studies, one file each."""
