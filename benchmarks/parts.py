@@ -29,6 +29,7 @@ from citlr.generators.edits.composition import edited
 from citlr.generators.edits.estimate import Learnt, Search
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.edits.warps import inverse, warp
+from citlr.generators.effects.aligned import ALIGNMENT
 from citlr.generators.effects.alignment import Alignment
 from citlr.generators.effects.support import find_support
 from citlr.generators.quality.measures import effect_map
@@ -62,9 +63,9 @@ class Parts(EditGenerator):
     def prefixes(self, name: str) -> Iterator[str]:
         """Estimate with the first kind, the first two, and so on; all together are the last row."""
         report = self.report["edits"][name]
-        singles = [kind for kind in report["left"] if kind != TOGETHER]
+        singles = [kind for kind in report["left"] if kind not in (TOGETHER, ALIGNMENT)]
         with threadpool_limits(1, user_api="blas"):
-            search = Search(*self.asked[1:])
+            search = Search(*self.asked[1:4])
             for count in range(1, len(singles) + 1):
                 state = search.steps(search.start, singles[:count], FIRST_STEPS + STEPS)
                 edit = Learnt(state.kinds, state.edit, state.shrunk, 0.0, {}, search.answers)
@@ -125,6 +126,10 @@ def table(world: EffectWorld, seed: int) -> None:
     model.edits.load_state_dict(whole)
     if together:
         truth.row(world.name, TOGETHER, made(edits()))
+    if model.edits.aligned:
+        own_size = truth.images.numpy()
+        redrawn = model.generate(own_size, truth.cohort.frame, attribute=world.attribute, levels=world.levels)
+        truth.row(world.name, "all that was taken, with the alignment", torch.from_numpy(redrawn[:, :, 0]))
     train = model.splits[0]
     images = Dataset.of(train, size=64, directory=None).images(slice(0, len(train)))
     own, still = model.conditions.encode(train.frame), torch.zeros(len(truth.images), 2, 64, 64)
