@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from as_user import citlr
 from PIL import Image
 from torch import nn
 
@@ -87,11 +87,23 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     )
 
 
-def train(cohort: Cohort, folder: Path, **changes: object):
+def train(cohort: Cohort, folder: Path, *, export: bool = False, **changes: object):
+    """Train; the export, which takes longer than that, only where a test looks at it."""
     settings = replace(SETTINGS, **changes)
     return train_classifier(
-        cohort, arch=ARCH, directory=folder, labels=["bright", "bar"], weights=None, settings=settings
+        cohort, arch=ARCH, directory=folder, labels=["bright", "bar"], weights=None, settings=settings, export=export
     )
+
+
+@pytest.fixture(scope="module")
+def whole(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that nothing cut off, not to be changed."""
+    folder = tmp_path_factory.mktemp("training") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo._RECIPES, ARCH, recipe())
+        patch.setattr(training, "export_onnx", no_onnx)
+        train(cohort, folder, export=True)
+    return folder
 
 
 def test_masked_bce_is_the_sum_over_labels_of_means_over_known_images() -> None:
@@ -120,7 +132,7 @@ def test_augmentation_changes_images_by_the_seed_alone_and_keeps_their_range() -
 
 def test_a_network_learns_and_keeps_checkpoints_that_load(cohort: Cohort, tmp_path: Path) -> None:
     before = torch.get_rng_state()
-    trained = train(cohort, tmp_path / "run", rounds=8, keep=3, augmented=False)
+    trained = train(cohort, tmp_path / "run", rounds=8, keep=3, augmented=False, export=True)
     assert torch.equal(before, torch.get_rng_state())
     best = trained.checkpoints[0]
     assert best.mean_auroc > 0.9
@@ -159,11 +171,9 @@ def files(folder: Path) -> dict[str, object]:
     "moment", ["in a round", "before the history", "before the state", "after the state", "before the export"]
 )
 def test_a_training_that_was_cut_off_ends_with_the_same_bits(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    cohort: Cohort, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     monkeypatch.setattr(training, "export_onnx", no_onnx)
-    train(cohort, tmp_path / "whole")
-
     calls = 0
 
     def cut(*_: object, **__: object) -> None:
@@ -185,12 +195,12 @@ def test_a_training_that_was_cut_off_ends_with_the_same_bits(
         else:
             patch.setattr(training, "export_program", cut)
         with pytest.raises(Cut):
-            train(cohort, tmp_path / "cut")
+            train(cohort, tmp_path / "cut", export=True)
     assert not (tmp_path / "cut" / "training.json").exists()
-    train(cohort, tmp_path / "cut")
-    whole, resumed = files(tmp_path / "whole"), files(tmp_path / "cut")
-    assert whole.keys() == resumed.keys()
-    assert [name for name in whole if whole[name] != resumed[name]] == []
+    train(cohort, tmp_path / "cut", export=True)
+    expected, resumed = files(whole), files(tmp_path / "cut")
+    assert expected.keys() == resumed.keys()
+    assert [name for name in expected if expected[name] != resumed[name]] == []
 
 
 KILLED = """
@@ -221,19 +231,17 @@ classifier.train_classifier(
 """
 
 
-def test_a_training_killed_by_the_system_goes_on(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "export_onnx", no_onnx)
+def test_a_training_killed_by_the_system_goes_on(cohort: Cohort, whole: Path, tmp_path: Path) -> None:
     cohort.to_parquet(tmp_path / "cohort.parquet")
     where = [tmp_path / "cohort.parquet", cohort.root, tmp_path / "killed", Path(__file__).parent]
-    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, where)], capture_output=True, text=True, check=False)
+    done = citlr(*where, before=KILLED)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (tmp_path / "killed" / "state.safetensors").is_file()
     assert not (tmp_path / "killed" / "training.json").exists()
-    killed, whole = train(cohort, tmp_path / "killed"), train(cohort, tmp_path / "whole")
-    assert [(c.round, c.auroc) for c in killed.checkpoints] == [(c.round, c.auroc) for c in whole.checkpoints]
-    for one, other in zip(killed.checkpoints, whole.checkpoints, strict=True):
+    # The one is found finished, and only looked at.
+    killed, finished = train(cohort, tmp_path / "killed"), train(cohort, whole)
+    assert [(c.round, c.auroc) for c in killed.checkpoints] == [(c.round, c.auroc) for c in finished.checkpoints]
+    for one, other in zip(killed.checkpoints, finished.checkpoints, strict=True):
         assert one.path.read_bytes() == other.path.read_bytes()
 
 
@@ -241,9 +249,9 @@ def test_a_finished_training_is_not_repeated_and_another_is_not_mixed_in(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "export_onnx", no_onnx)
-    first = train(cohort, tmp_path / "run")
+    first = train(cohort, tmp_path / "run", export=True)
     stamp = (tmp_path / "run" / "training.json").stat().st_mtime_ns
-    assert train(cohort, tmp_path / "run") == first
+    assert train(cohort, tmp_path / "run", export=True) == first
     assert (tmp_path / "run" / "training.json").stat().st_mtime_ns == stamp
     with pytest.raises(StateError, match="another network, cohort or settings"):
         train(cohort, tmp_path / "run", batch_size=8)
@@ -270,7 +278,6 @@ def test_an_export_that_was_not_wanted_can_follow(
 def test_training_stops_early_but_not_before_enough_checkpoints(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "export_onnx", no_onnx)
     monkeypatch.setattr(training, "mean_auroc", lambda auroc: 0.5)
     trained = train(cohort, tmp_path / "run", rounds=9, keep=3, patience=1, round_steps=1)
     assert len(pd.read_csv(tmp_path / "run" / "training.csv")) == 3
@@ -280,7 +287,6 @@ def test_training_stops_early_but_not_before_enough_checkpoints(
 def test_a_training_goes_on_until_enough_checkpoints_are_alike(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "export_onnx", no_onnx)
     values = iter([0.9, 0.5, 0.6, 0.885, 0.7, 0.881, 0.6, 0.6])
     monkeypatch.setattr(training, "mean_auroc", lambda auroc: next(values))
     trained = train(cohort, tmp_path / "run", rounds=8, keep=3, patience=1, round_steps=1)
@@ -296,7 +302,6 @@ class Cut(BaseException):
 def test_one_cycle_moves_the_rate_and_is_resumed(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "export_onnx", no_onnx)
     rates: list[float] = []
     step, save = torch.optim.Adam.step, loop.store_progress
 
@@ -329,7 +334,6 @@ def test_one_cycle_moves_the_rate_and_is_resumed(
 def test_checkpoints_of_unlike_accuracy_are_said(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "export_onnx", no_onnx)
     values = iter([0.5, 0.6, 0.9, 0.7])
     monkeypatch.setattr(training, "mean_auroc", lambda auroc: next(values))
     trained = train(cohort, tmp_path / "run", round_steps=1)
@@ -350,6 +354,7 @@ def test_progress_says_loss_and_auroc_of_every_label(
         weights=None,
         settings=SETTINGS,
         narrator=Narrator(quiet=False),
+        export=False,
     )
     said = capsys.readouterr()
     assert said.out == ""
@@ -361,7 +366,7 @@ def test_without_the_onnx_extra_the_training_says_so(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    trained = train(cohort, tmp_path / "run", round_steps=1)
+    trained = train(cohort, tmp_path / "run", round_steps=1, export=True)
     assert trained.onnx is None
     assert any("citlr[onnx]" in note for note in trained.notes)
 
@@ -381,7 +386,6 @@ def test_labels_that_cannot_be_learnt_are_refused(cohort: Cohort, tmp_path: Path
 def test_a_validation_split_of_one_class_is_refused_or_said(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "export_onnx", no_onnx)
     frame = cohort.frame.copy()
     frame.loc[frame["split"] == "validation", "bar"] = 1.0
     one = replace(cohort, frame=frame)
@@ -425,7 +429,7 @@ def test_an_exported_network_is_a_batched_predictor(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "export_onnx", no_onnx)
-    trained = train(cohort, tmp_path / "run", round_steps=1)
+    trained = train(cohort, tmp_path / "run", round_steps=1, export=True)
     model = load_predictor(trained.program)
     assert isinstance(model, BatchedPredictor)
     assert model.output.kind == "logit"
