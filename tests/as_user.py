@@ -81,9 +81,14 @@ SERVER.set_forkserver_preload(
 
 @contextmanager
 def _environment() -> Any:
-    """Set the environment that the server and its children inherit, and put back what was there."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+    """Set the environment that the server and its children inherit, and put back what was there.
+
+    The server finds this folder by it, as Python 3.11 hands no path of modules on; `frozen` takes it out again.
+    """
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    own = {**ENVIRONMENT, "PYTHONPATH": path}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     try:
         yield
     finally:
