@@ -22,8 +22,8 @@ from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
 from citlr.report.card import model_card
 from citlr.simulators.phantom.regions import bone_window, breast_window
-from citlr.simulators.phantom.sample import write_phantom
 from citlr.simulators.phantom.world import PhantomWorld
+from citlr.simulators.units import write_images
 
 PAGE = (ROOT / "docs" / "age.md").read_text(encoding="utf-8")
 SIDE, TESTED, AGES = 32, 60, ("30", "50", "70")
@@ -55,7 +55,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantom = PhantomWorld(size=SIDE, attribute="age", levels=tuple(map(str, range(20, 81))), strength=2)
     sample = phantom.sample(360, seed=0, images_per_patient=1)
     images = sample.images()
-    write_phantom(root, sample.frame, images[:, 0])
+    write_images(root, sample.frame, images[:, 0], table="phantom.csv")
     table = pd.read_csv(root / "phantom.csv")
     table["path"] = table["path"].str.removeprefix("images/")
     parts = ["test"] * TESTED + ["train"] * 250 + ["validation"] * (len(table) - TESTED - 250)
