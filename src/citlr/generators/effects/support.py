@@ -34,7 +34,7 @@ class Support(nn.Module):
 
     def __init__(self, conditions: Conditions, size: int) -> None:
         super().__init__()
-        self.variables: tuple[Variable, ...] = conditions.recorded
+        self.variables: tuple[Variable, ...] = conditions.acting
         self.register_buffer("weights", torch.ones(len(self.variables), size, size))
 
     def of(self, names: Sequence[str]) -> Tensor:
@@ -72,7 +72,7 @@ def find_support(pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: i
     )
     basis = _basis(held)
     maps = []
-    for variable in conditions.recorded:
+    for variable in conditions.acting:
         levels = codes[:, conditions.span(variable.name)].double().numpy()
         levels = levels - basis @ (basis.T @ levels)
         levels = levels[:, (levels**2).sum(axis=0) > 1e-6 * len(levels)]
