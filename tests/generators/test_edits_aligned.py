@@ -8,13 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
+from citlr.audit.generation import generate
 from citlr.data.cohort import Cohort
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits import choice
 from citlr.generators.edits.composition import Middle
+from citlr.generators.edits.estimate import Cases, Edit
+from citlr.generators.edits.family import Family, Frame
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.effects.aligned import ALIGNMENT, Aligned, of_one
+from citlr.generators.effects.contrasts import coded, design
 from citlr.generators.effects.whitening import decomposed
 from citlr.generators.registry import load_generator
 from citlr.generators.request import Request
@@ -89,6 +94,36 @@ def test_guidance_weighs_it_and_replicates_are_off_where_the_attribute_acts(
     off = replicates.added[:, 0] - whole.added[:, 1][:, None]
     acts = generator.edits.aligned["0"].support.anywhere()[0].numpy() > 0  # type: ignore[union-attr, operator]
     assert float(off[..., acts].std(axis=1).mean()) > 1e-4
+
+
+def test_replicates_lie_about_edits_of_the_same_weight(
+    chests: tuple[PhantomSample, Cohort, EditGenerator], tmp_path: Path
+) -> None:
+    """Else what a model makes of them is off by the whole difference of the weights."""
+    _, cohort, generator = chests
+    few = cohort.part("test").take(np.arange(12))
+    for weight in (0.5, 2.0):
+        drawn = generate(
+            generator,
+            few,
+            attribute="sex",
+            guidance=weight,
+            placebo_images=0,
+            replicate_images=12,
+            out=tmp_path / str(weight),
+        )
+        assert drawn.replicates is not None
+        main, moved = (
+            np.concatenate([shard.drawn.added for shard in own.shards()])  # type: ignore[union-attr]
+            for own in (drawn.main, drawn.replicates)
+        )
+        place = [drawn.main.plan.image_ids.index(name) for name in drawn.replicates.plan.image_ids]
+        first, off = main[place, 0, 0], moved[:, 0] - main[place, 1, :1]
+        moves = few.frame["sex"].to_numpy() == SEX[0]
+        assert np.abs(off.mean(axis=1)[moves]).mean() < 0.3 * np.abs(main[place, 1, 0] - first)[moves].mean()
+        spread = float(off.std(axis=1).mean())
+        exact = generator.edit_by_replicates(few.pixels(size=32), few.frame, "sex", SEX).added[:, 0]
+        assert spread == pytest.approx(weight * float(exact.std(axis=1).mean()), rel=0.05)
 
 
 def test_a_number_and_what_is_beside_it() -> None:
@@ -203,6 +238,28 @@ def test_replicates_are_off_by_the_value_that_each_image_is_given() -> None:
     assert not off[0].any()
     assert off[1].any()
     assert torch.allclose(off[2], 2 * off[1], atol=1e-6)
+
+
+def test_where_it_acts_is_asked_of_patients() -> None:
+    random = np.random.default_rng(7)
+    patient = np.repeat(np.arange(100), 8)
+    frame = pd.DataFrame({"patient_id": patient, "sex": np.array(["F", "M"])[random.integers(0, 2, 100)][patient]})
+    conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    sex, codes, still = conditions.attribute("sex"), conditions.encode(frame), torch.zeros(800, 2, 16, 16)
+    bodies = 0.5 + gaussian_filter(random.standard_normal((100, 1, 16, 16)), (0, 0, 2, 2))[patient]
+    bodies += 0.05 * random.standard_normal(bodies.shape)
+    family, own = Family(16), coded(conditions, sex, codes)
+    cases = Cases(
+        family,
+        torch.zeros(1, 2, 16, 16),
+        torch.from_numpy(bodies).float(),
+        Frame(still, still),
+        own,
+        design(conditions, sex, codes, patient),
+        of_one(conditions, sex),
+        codes[:, :3],
+    )
+    assert not cases.aligned(Edit.none(1, family), 0).support.anywhere().any()
 
 
 def test_a_decomposition_that_divide_and_conquer_ends_on_nothing_is_made_another_way(

@@ -37,10 +37,14 @@ class Aligned(nn.Module):
         self.uncertainty = Uncertainty(conditions, size, channels)
 
     @torch.no_grad()
-    def fit(self, images: Tensor, codes: Tensor, *, seed: int) -> Self:
-        """Estimate where the attribute acts, and the maps: images (n, c, s, s) at the middle, codes (n, width)."""
+    def fit(self, images: Tensor, codes: Tensor, *, seed: int, patients: npt.ArrayLike | None = None) -> Self:
+        """Estimate where the attribute acts, and the maps.
+
+        Shapes: `images` (n, c, s, s) at the middle, `codes` (n, width), `patients` (n,).
+        """
         pixels, codes = images.numpy(), self._near(codes)
-        self.support.weights.copy_(find_support(pixels, codes, self.conditions, seed=seed))
+        acts = find_support(pixels, codes, self.conditions, seed=seed, patients=patients)
+        self.support.weights.copy_(acts)
         self.alignment.fit(pixels, codes, seed=seed, where=self._where().expand(self.shape))
         return self
 
