@@ -8,15 +8,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
+from citlr.audit.generation import generate
 from citlr.data.cohort import Cohort
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits import choice
+from citlr.generators.edits.composition import Middle
+from citlr.generators.edits.estimate import Cases, Edit
+from citlr.generators.edits.family import Family, Frame
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.effects.aligned import ALIGNMENT, Aligned, of_one
+from citlr.generators.effects.contrasts import coded, design
 from citlr.generators.effects.whitening import decomposed
 from citlr.generators.registry import load_generator
 from citlr.generators.request import Request
+from citlr.learning.checkpoints import load_module, save_state
+from citlr.randomness import PLACEBO
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.phantom.sample import PhantomSample
 
@@ -88,6 +96,36 @@ def test_guidance_weighs_it_and_replicates_are_off_where_the_attribute_acts(
     assert float(off[..., acts].std(axis=1).mean()) > 1e-4
 
 
+def test_replicates_lie_about_edits_of_the_same_weight(
+    chests: tuple[PhantomSample, Cohort, EditGenerator], tmp_path: Path
+) -> None:
+    """Else what a model makes of them is off by the whole difference of the weights."""
+    _, cohort, generator = chests
+    few = cohort.part("test").take(np.arange(12))
+    for weight in (0.5, 2.0):
+        drawn = generate(
+            generator,
+            few,
+            attribute="sex",
+            guidance=weight,
+            placebo_images=0,
+            replicate_images=12,
+            out=tmp_path / str(weight),
+        )
+        assert drawn.replicates is not None
+        main, moved = (
+            np.concatenate([shard.drawn.added for shard in own.shards()])  # type: ignore[union-attr]
+            for own in (drawn.main, drawn.replicates)
+        )
+        place = [drawn.main.plan.image_ids.index(name) for name in drawn.replicates.plan.image_ids]
+        first, off = main[place, 0, 0], moved[:, 0] - main[place, 1, :1]
+        moves = few.frame["sex"].to_numpy() == SEX[0]
+        assert np.abs(off.mean(axis=1)[moves]).mean() < 0.3 * np.abs(main[place, 1, 0] - first)[moves].mean()
+        spread = float(off.std(axis=1).mean())
+        exact = generator.edit_by_replicates(few.pixels(size=32), few.frame, "sex", SEX).added[:, 0]
+        assert spread == pytest.approx(weight * float(exact.std(axis=1).mean()), rel=0.05)
+
+
 def test_a_number_and_what_is_beside_it() -> None:
     """Of an age only the mean effect is aligned; another attribute beside it is held."""
     random = np.random.default_rng(3)
@@ -111,7 +149,117 @@ def test_a_number_and_what_is_beside_it() -> None:
     younger = alone.intervene(codes, ("age",), 50.0)
     off = aligned.errors(older[:1], younger[:1])
     # Two standard deviations of age: twice the standard error of a slope.
-    assert 0.3 < float(off[:, 0, 6:10, 6:10].std()) / (2 * 0.02 / 400**0.5) < 3
+    assert 0.3 < float(off[:, 0, 0, 6:10, 6:10].std()) / (2 * 0.02 / 400**0.5) < 3
+
+
+def test_where_another_attribute_is_asked_for_nothing_is_changed() -> None:
+    """Neither by what covariances nor by what both do together; asked for together, each adds its own."""
+    random = np.random.default_rng(3)
+    age, male = random.normal(60, 10, 1500), random.integers(0, 2, 1500)
+    frame = pd.DataFrame({"patient_id": np.arange(1500), "age": age, "sex": np.array(["F", "M"])[male]})
+    conditions = Conditions.of(frame, attributes=("age", "sex"), hold=(), coin_seed=0)
+    varied = np.einsum(
+        "n,nk,kyx->nyx", 0.03 * (1 + male), random.standard_normal((1500, 5)), random.standard_normal((5, 16, 16))
+    )
+    mean = 0.05 * male + (age - 60) / 10 * (0.05 + 0.04 * male)
+    pixels = 0.5 + (varied + mean[:, None, None] + 0.01 * random.standard_normal((1500, 16, 16)))[:, None]
+    images, codes = torch.from_numpy(pixels).float(), conditions.encode(frame)
+    alone = of_one(conditions, conditions.attribute("sex"))
+    columns = conditions.columns(alone.variables)
+    aligned = Aligned(alone, 1, 16).fit(images, codes[:, columns], seed=0)
+    older, men, both = (
+        conditions.intervene(codes, names, level)[:, columns]
+        for names, level in (("age", 80.0), ("sex", "M"), (("age", "sex"), (80.0, "M")))
+    )
+    assert not aligned.change(images, codes[:, columns], older).any()
+    assert torch.equal(*(aligned.change(images, codes[:, columns], one) for one in (men, both)))
+    assert aligned.change(images, codes[:, columns], men).any()
+
+
+def test_what_shows_of_the_coin_is_aligned_and_kept(tmp_path: Path) -> None:
+    """By chance the coin shows something in one training of a hundred, and its audit has to see what is invented."""
+    random = np.random.default_rng(4)
+    frame = pd.DataFrame({"patient_id": np.arange(400), "sex": np.array(["F", "M"])[random.integers(0, 2, 400)]})
+    conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    coin = conditions.attribute(PLACEBO)
+    alone = of_one(conditions, coin)
+    codes = conditions.encode(frame)[:, conditions.columns(alone.variables)]
+    where = np.zeros((16, 16))
+    where[4:12, 4:12] = 0.1
+    pixels = 0.5 + 0.02 * random.standard_normal((400, 1, 16, 16)) + where * codes[:, 1].numpy()[:, None, None, None]
+    images = torch.from_numpy(pixels).float()
+    aligned = Aligned(alone, 1, 16).fit(images, codes, seed=0).doubt(images, frame["patient_id"], codes, seed=0)
+    heads, tails = (alone.intervene(codes, PLACEBO, level) for level in coin.levels)
+    change = aligned.change(images, codes, tails) - aligned.change(images, codes, heads)
+    assert np.allclose(change[:, 0, 7, 7], 0.1, atol=0.02)
+    assert not change[:, 0, 0].any()
+    assert float(aligned.errors(tails[:1], heads[:1]).abs().max()) > 0
+    save_state(tmp_path / "aligned.safetensors", aligned.state_dict(), {})
+    load_module(again := Aligned(alone, 1, 16), tmp_path / "aligned.safetensors")
+    assert torch.equal(again.change(images, codes, tails), aligned.change(images, codes, tails))
+
+
+@pytest.mark.parametrize("hold", [(), ("age",)])
+def test_a_number_acts_no_further_than_in_edits(hold: tuple[str, ...]) -> None:
+    """An age of 414 years is a slip, whether it is asked for, recorded, or held beside what is asked for."""
+    random = np.random.default_rng(5)
+    age, male = random.normal(60, 10, 3000), random.integers(0, 2, 3000)
+    age[0] = 414
+    frame = pd.DataFrame({"patient_id": np.arange(3000), "age": age, "sex": np.array(["F", "M"])[male]})
+    attributes = ("sex",) if hold else ("age",)
+    conditions = Conditions.of(frame, attributes=attributes, hold=hold, coin_seed=0)
+    alone = of_one(conditions, conditions.attributes[0])
+    mean = 0.05 * male * (1 + (np.minimum(age, 90) - 60) / 10 * 0.5) if hold else (np.minimum(age, 90) - 60) / 10 * 0.02
+    pixels = 0.5 + (mean[:, None, None] + 0.01 * random.standard_normal((3000, 16, 16)))[:, None]
+    images, codes = torch.from_numpy(pixels).float(), alone.encode(frame)
+    aligned = Aligned(alone, 1, 16).fit(images, codes, seed=0).doubt(images, frame["patient_id"], codes, seed=0)
+    levels = ("F", "M") if hold else (60.0, 414.0)
+    first, other = (alone.intervene(codes, attributes[0], level) for level in levels)
+    change = aligned.change(images, codes, other) - aligned.change(images, codes, first)
+    assert 0.04 < float(change[0].mean()) < 0.15
+    if not hold:
+        assert not aligned.change(images, codes, other)[0].any()  # 414 years are what it has
+        assert torch.equal(aligned.errors(other, first), aligned.errors(alone.intervene(codes, "age", 300.0), first))
+
+
+def test_replicates_are_off_by_the_value_that_each_image_is_given() -> None:
+    random = np.random.default_rng(6)
+    age = random.normal(60, 10, 400)
+    frame = pd.DataFrame({"patient_id": np.arange(400), "age": age})
+    conditions = Conditions.of(frame, attributes=("age",), hold=(), coin_seed=0)
+    alone = of_one(conditions, conditions.attribute("age"))
+    pixels = 0.5 + ((age - 60) / 10 * 0.05)[:, None, None, None] + 0.02 * random.standard_normal((400, 1, 16, 16))
+    images, codes = torch.from_numpy(pixels).float(), alone.encode(frame)
+    aligned = Aligned(alone, 1, 16).fit(images, codes, seed=0).doubt(images, frame["patient_id"], codes, seed=0)
+    some = slice(0, 3)
+    first, each = (alone.intervene(codes[some], "age", value) for value in (60.0, np.array([60.0, 65.0, 70.0])))
+    still = Middle(aligned, list(range(alone.width)), images[some], codes[some], torch.zeros(3, 2, 16, 16))
+    off = still.errors(each, first)
+    assert not off[0].any()
+    assert off[1].any()
+    assert torch.allclose(off[2], 2 * off[1], atol=1e-6)
+
+
+def test_where_it_acts_is_asked_of_patients() -> None:
+    random = np.random.default_rng(7)
+    patient = np.repeat(np.arange(100), 8)
+    frame = pd.DataFrame({"patient_id": patient, "sex": np.array(["F", "M"])[random.integers(0, 2, 100)][patient]})
+    conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+    sex, codes, still = conditions.attribute("sex"), conditions.encode(frame), torch.zeros(800, 2, 16, 16)
+    bodies = 0.5 + gaussian_filter(random.standard_normal((100, 1, 16, 16)), (0, 0, 2, 2))[patient]
+    bodies += 0.05 * random.standard_normal(bodies.shape)
+    family, own = Family(16), coded(conditions, sex, codes)
+    cases = Cases(
+        family,
+        torch.zeros(1, 2, 16, 16),
+        torch.from_numpy(bodies).float(),
+        Frame(still, still),
+        own,
+        design(conditions, sex, codes, patient),
+        of_one(conditions, sex),
+        codes[:, :3],
+    )
+    assert not cases.aligned(Edit.none(1, family), 0).support.anywhere().any()
 
 
 def test_a_decomposition_that_divide_and_conquer_ends_on_nothing_is_made_another_way(

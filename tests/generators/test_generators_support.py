@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from scipy.ndimage import gaussian_filter
 
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
@@ -74,6 +76,25 @@ def test_an_attribute_without_effect_shows_nothing_in_19_of_20_samples() -> None
         pixels += codes[:, conditions.span("cardiomegaly")][:, :1].numpy()[:, :, None, None]  # a held one acts
         anything += bool(find_support(pixels, codes, conditions, seed=seed).any())
     assert stats.binom.sf(anything - 1, 40, 0.05) > 0.001
+
+
+def test_images_of_one_patient_are_no_witnesses_each() -> None:
+    """Eight images of every patient, all alike: who is permuted image by image sees an effect in every sample."""
+    patient, anything = np.repeat(np.arange(100), 8), 0
+    where = np.zeros((16, 16))
+    where[4:12, 4:12] = 1
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        frame = pd.DataFrame({"patient_id": patient, "sex": np.array(["F", "M"])[random.integers(0, 2, 100)][patient]})
+        conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
+        bodies = gaussian_filter(random.standard_normal((100, 16, 16)), (0, 2, 2))
+        pixels = (bodies[patient] + 0.05 * random.standard_normal((800, 16, 16)))[:, None]
+        codes = conditions.encode(frame)
+        anything += bool(find_support(pixels, codes, conditions, seed=seed, patients=patient).any())
+        pixels += 0.3 * where * codes[:, 1].numpy()[:, None, None, None]
+        acts = find_support(pixels, codes, conditions, seed=seed, patients=patient)[0].numpy()
+        assert acts[6:10, 6:10].mean() > acts[where == 0].mean() + 0.5
+    assert stats.binom.sf(anything - 1, 20, 0.05) > 0.001
 
 
 def test_the_coin_may_act_wherever_an_attribute_may() -> None:

@@ -67,6 +67,11 @@ class Conditions:
         return tuple(variable for variable in self.attributes if variable.name != PLACEBO)
 
     @property
+    def acting(self) -> tuple[Variable, ...]:
+        """The attributes of which one asks where they act: those recorded; the coin where it is all there is."""
+        return self.recorded or self.attributes
+
+    @property
     def width(self) -> int:
         """Length of the code of one row."""
         return sum(variable.width for variable in self.variables)

@@ -69,7 +69,8 @@ def _mover(generator: CounterfactualGenerator, main: CounterfactualSet) -> Calla
     plan = main.plan
     edit: Callable[..., Edit] | None = getattr(generator, "edit_by_replicates", None)
     if edit is not None and plan.edits:
-        return lambda part: edit(part.pixels(size=plan.size), part.frame, plan.attribute, plan.levels)
+        weighted = {} if plan.guidance is None else {"guidance": plan.guidance}
+        return lambda part: edit(part.pixels(size=plan.size), part.frame, plan.attribute, plan.levels, **weighted)
     known: Callable[..., Images] | None = getattr(generator, "mean_replicates", None)
     if known is None or plan.edits:
         return None

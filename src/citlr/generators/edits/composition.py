@@ -87,5 +87,5 @@ class Middle:
 
     def errors(self, requested: Tensor, first: Tensor) -> Tensor:
         """Give what replicates of that are off by against the first level: (n, replicates, c, s, s)."""
-        one = self.aligned.errors(requested[:1, self.columns], first[:1, self.columns])
-        return torch.stack([warp(draw.expand(len(self.images), -1, -1, -1), self.back) for draw in one], dim=1)
+        each = self.aligned.errors(requested[:, self.columns], first[:, self.columns])
+        return torch.stack([warp(draw, self.back) for draw in each], dim=1)

@@ -70,7 +70,7 @@ class Cases:
     def aligned(self, edit: Edit, seed: int) -> Aligned:
         """Align what an edit leaves of these images."""
         left = Aligned(self.conditions, self.family.channels, self.family.size)
-        return left.fit(self.moved(edit, -1.0), self.codes, seed=seed)
+        return left.fit(self.moved(edit, -1.0), self.codes, seed=seed, patients=self.design.patient)
 
     def moved(self, edit: Edit, way: float) -> Tensor:
         """Edit every image (n, c, s, s) to the middle of the levels (`way` -1), or as far from it (1)."""

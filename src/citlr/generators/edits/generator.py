@@ -236,12 +236,18 @@ class EditGenerator(Editing, LearntGenerator):
 
     @torch.no_grad()
     def edit_by_replicates(
-        self, images: Images, frame: pd.DataFrame, attribute: str | Sequence[str], levels: Sequence[Level]
+        self,
+        images: Images,
+        frame: pd.DataFrame,
+        attribute: str | Sequence[str],
+        levels: Sequence[Level],
+        guidance: float | None = None,
     ) -> Edit:
         """Give edits to every level but the first, each off by a replicate: (n, levels - 1, replicates, ...).
 
-        A replicate is off by its error of the level's contrast against the first level.
+        A replicate is off by its error of the level's contrast against the first level, both weighted as edits are.
         """
+        weight = self.weight() if guidance is None else guidance
         own, conditions = torch.from_numpy(images).to(self.device), self.conditions
         codes, (placed, able) = conditions.encode(frame), self._frame(own)
         factual, middles = self._coded(codes), list(self._middles(own, codes, placed, able))
@@ -249,14 +255,12 @@ class EditGenerator(Editing, LearntGenerator):
         first, *others = (self._coded(one) for one in requested)
         found = []
         for other, there in zip(others, requested[1:], strict=True):
-            each = [
-                self._edit(own, (other - factual) * able, placed, ((other - first) * able) @ draw)
-                for draw in self.edits.draws
-            ]
+            change, contrast = weight * (other - factual) * able, weight * (other - first) * able
+            each = [self._edit(own, change, placed, contrast @ draw) for draw in self.edits.draws]
             edit = torch.stack(each, dim=1)
             for middle in middles:
                 left = middle.change(there)[:, None] + middle.errors(there, requested[0])
-                edit[:, :, 2:] += left * able[:, :, None, None, None]
+                edit[:, :, 2:] += weight * left * able[:, :, None, None, None]
             found.append(edit)
         both = torch.stack(found, dim=1).cpu().numpy()
         return Edit(both[:, :, :, :2], both[:, :, :, 2:])

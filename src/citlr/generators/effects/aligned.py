@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from citlr.generators.conditions import Conditions
 from citlr.generators.effects.alignment import Alignment
+from citlr.generators.effects.contrasts import FAR
 from citlr.generators.effects.support import Support, find_support
 from citlr.generators.effects.uncertainty import Uncertainty, find_deviations
 from citlr.generators.variables import Variable
@@ -36,17 +37,21 @@ class Aligned(nn.Module):
         self.uncertainty = Uncertainty(conditions, size, channels)
 
     @torch.no_grad()
-    def fit(self, images: Tensor, codes: Tensor, *, seed: int) -> Self:
-        """Estimate where the attribute acts, and the maps: images (n, c, s, s) at the middle, codes (n, width)."""
-        pixels = images.numpy()
-        self.support.weights.copy_(find_support(pixels, codes, self.conditions, seed=seed))
+    def fit(self, images: Tensor, codes: Tensor, *, seed: int, patients: npt.ArrayLike | None = None) -> Self:
+        """Estimate where the attribute acts, and the maps.
+
+        Shapes: `images` (n, c, s, s) at the middle, `codes` (n, width), `patients` (n,).
+        """
+        pixels, codes = images.numpy(), self._near(codes)
+        acts = find_support(pixels, codes, self.conditions, seed=seed, patients=patients)
+        self.support.weights.copy_(acts)
         self.alignment.fit(pixels, codes, seed=seed, where=self._where().expand(self.shape))
         return self
 
     @torch.no_grad()
     def doubt(self, images: Tensor, patients: npt.ArrayLike, codes: Tensor, *, seed: int) -> Self:
         """Find what images (n, c, s, s) of patients (n,) leave open of the mean effects."""
-        found = find_deviations(images.numpy(), patients, codes, self.conditions, seed=seed)
+        found = find_deviations(images.numpy(), patients, self._near(codes), self.conditions, seed=seed)
         self.uncertainty.deviations.copy_(found)
         return self
 
@@ -55,22 +60,34 @@ class Aligned(nn.Module):
 
     def taken_off(self, images: Tensor, codes: Tensor) -> Tensor:
         """Add to images (n, c, s, s) at the middle what makes their levels alike."""
-        found: Tensor = images + self._where() * (self.alignment(images, codes) - images)
+        found: Tensor = images + self._where() * (self.alignment(images, self._near(codes)) - images)
         return found
 
     def change(self, images: Tensor, codes: Tensor, requested: Tensor) -> Tensor:
-        """Give what other levels add (n, c, s, s) to images at the middle; nothing where the level is the own one."""
+        """Give what other levels add (n, c, s, s) to images at the middle; nothing where the level is the own one.
+
+        What is held stays as it is: another attribute that is asked for has changes of its own.
+        """
+        own, codes = self.conditions.attributes[0].width, self._near(codes)
+        requested = torch.cat([self._near(requested)[:, :own], codes[:, own:]], dim=1)
         restored = self.alignment.undo(self.alignment(images, codes), requested)
         moves = (requested != codes).any(dim=1).to(images.device).view(-1, 1, 1, 1)
         return torch.where(moves, self._where() * (restored - images), 0.0)
 
     def errors(self, requested: Tensor, first: Tensor) -> Tensor:
-        """Give what replicates of a mean effect against the first level are off by: (replicates, c, s, s).
+        """Give what replicates of a mean effect against the first level are off by: (replicates, n, c, s, s).
 
-        Shapes: `requested`, `first` (1, width).
+        Shapes: `requested`, `first` (n, width).
         """
-        found = self.uncertainty.of(torch.cat([requested, first]))
-        return self._where() * (found[:, 0] - found[:, 1])
+        return self._where() * (self.uncertainty.of(self._near(requested)) - self.uncertainty.of(self._near(first)))
+
+    def _near(self, codes: Tensor) -> Tensor:
+        """Let numbers act no further than in edits (see `contrasts.coded`)."""
+        near = codes.clone()
+        for variable in self.conditions.variables:
+            if not variable.levels:
+                near[:, self.conditions.span(variable.name).start].clamp_(-FAR, FAR)
+        return near
 
 
 def of_one(conditions: Conditions, variable: Variable) -> Conditions:

@@ -6,7 +6,7 @@ cannot see the attribute does see that. What is not shown is therefore not chang
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ class Support(nn.Module):
 
     def __init__(self, conditions: Conditions, size: int) -> None:
         super().__init__()
-        self.variables: tuple[Variable, ...] = conditions.recorded
+        self.variables: tuple[Variable, ...] = conditions.acting
         self.register_buffer("weights", torch.ones(len(self.variables), size, size))
 
     def of(self, names: Sequence[str]) -> Tensor:
@@ -54,15 +54,18 @@ class Support(nn.Module):
         return self.weights.amax(dim=0)[None]
 
 
-def find_support(pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: int) -> Tensor:
+def find_support(
+    pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: int, patients: npt.ArrayLike | None = None
+) -> Tensor:
     """Find where each attribute acts.
 
     Every pixel is regressed on the held covariates' codes and on the attribute's. The squared t-values of the
     attribute's codes (the largest over its levels), averaged over a small window, are held against their maximum over
     the image in permutations of the attribute's residuals (Freedman and Lane 1983): where there is no effect at all,
-    95 % of data sets show none anywhere. Of more than SAMPLE images, so many are drawn.
+    95 % of data sets show none anywhere. Of more than SAMPLE images, so many are drawn. Images of one patient are
+    alike, and so are their levels: where `patients` have several, their signs are redrawn instead.
 
-    Shapes: `pixels` (n, c, s, s), `codes` (n, width); gives (attributes, s, s).
+    Shapes: `pixels` (n, c, s, s), `codes` (n, width), `patients` (n,); gives (attributes, s, s).
     """
     random = np.random.default_rng(hashed_seed("support", seed))
     rows = sample_rows(len(codes), np.random.default_rng(hashed_seed("support", seed, "rows")))
@@ -71,12 +74,16 @@ def find_support(pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: i
         [np.ones((len(codes), 1)), codes[:, conditions.columns(conditions.held)].double().numpy()], axis=1
     )
     basis = _basis(held)
+    number = np.arange(len(rows)) if patients is None else np.unique(np.asarray(patients)[rows], return_inverse=True)[1]
     maps = []
-    for variable in conditions.recorded:
+    for variable in conditions.acting:
         levels = codes[:, conditions.span(variable.name)].double().numpy()
         levels = levels - basis @ (basis.T @ levels)
         levels = levels[:, (levels**2).sum(axis=0) > 1e-6 * len(levels)]
-        maps.append(_shown(pixels, rows, basis, levels, random))
+        if levels.shape[1]:
+            maps.append(_shown(pixels, rows, basis, _redrawn(levels, number, random)))
+        else:
+            maps.append(np.zeros((pixels.shape[-1], pixels.shape[-1])))
     return torch.from_numpy(np.stack(maps)).float()
 
 
@@ -86,25 +93,31 @@ def _basis(design: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(u[:, s > 1e-8 * s[0]])
 
 
+def _redrawn(
+    levels: npt.NDArray[np.float64], number: npt.NDArray[np.intp], random: np.random.Generator
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Give levels (n, k), and what they could have been by chance: permuted, or by patient (n,) with other signs."""
+    yield levels
+    patients = int(number.max()) + 1
+    for _ in range(PERMUTATIONS):
+        if patients == len(levels):
+            yield levels[random.permutation(patients)]
+        else:
+            yield levels * random.choice((-1.0, 1.0), patients)[number, None]
+
+
 def _shown(
-    every: Rows,
-    rows: npt.NDArray[np.int64],
-    basis: npt.NDArray[np.float64],
-    levels: npt.NDArray[np.float64],
-    random: np.random.Generator,
+    every: Rows, rows: npt.NDArray[np.int64], basis: npt.NDArray[np.float64], redrawn: Iterator[npt.NDArray[np.float64]]
 ) -> npt.NDArray[np.float64]:
-    """Map (s, s) where the columns of `levels` (n, k), free of the basis, show an effect: 0 or 1."""
-    n, columns = levels.shape
-    channels, size = every.shape[1], every.shape[-1]
-    if not columns:
-        return np.zeros((size, size))
-    every_order = np.empty((n, 1 + PERMUTATIONS, columns))
-    for number in range(1 + PERMUTATIONS):
-        order = random.permutation(n) if number else np.arange(n)
+    """Map (s, s) where the first of levels (n, k), free of the basis, shows more than what is redrawn: 0 or 1."""
+    n, channels, size = len(rows), every.shape[1], every.shape[-1]
+    every_order = []
+    for levels in redrawn:
         # A permuted attribute is freed of the held covariates again, else it would borrow their effect.
-        free = levels[order] - basis @ (basis.T @ levels[order])
-        every_order[:, number] = free / np.sqrt((free**2).sum(axis=0))
-    tried = every_order.reshape(n, -1)
+        free = levels - basis @ (basis.T @ levels)
+        every_order.append(free / np.sqrt((free**2).sum(axis=0)))
+    columns = every_order[0].shape[1]
+    tried = np.stack(every_order, axis=1).reshape(n, -1)
     cross, square, known = (np.zeros((k, channels * size**2)) for k in (tried.shape[1], 1, basis.shape[1]))
     for part in spans(n):
         pixels = np.asarray(every[rows[part]], dtype=np.float64).reshape(len(tried[part]), -1)

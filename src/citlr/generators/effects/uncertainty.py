@@ -28,7 +28,7 @@ class Uncertainty(nn.Module):
 
     def __init__(self, conditions: Conditions, size: int, channels: int = 1) -> None:
         super().__init__()
-        self.columns, self.image = conditions.columns(conditions.recorded), (channels, size, size)
+        self.columns, self.image = conditions.columns(conditions.acting), (channels, size, size)
         # The channels one below the other.
         self.register_buffer("deviations", torch.zeros(REPLICATES, len(self.columns), channels * size, size))
 
@@ -73,7 +73,7 @@ def find_deviations(
             cross[k] += (design[part] * weight[part, None]).T @ rows
     effects = np.stack([_solve(design, weight, one) for weight, one in zip(weights, cross, strict=True)])[:, 1:]
     kept = []
-    for variable in conditions.recorded:
+    for variable in conditions.acting:
         own = codes[:, conditions.span(variable.name)].double().numpy()
         kept.append(_centred(effects[:, conditions.span(variable.name)], own, bool(variable.levels)))
     every = np.concatenate(kept, axis=1)
