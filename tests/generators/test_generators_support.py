@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,10 @@ import torch
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
+from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
+from citlr.generators.diffusion.fitting import Fitting
 from citlr.generators.diffusion.ldm import DLDM, LatentDiffusion
 from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.effects.support import Support, find_support
@@ -123,6 +126,24 @@ def redrawn(model: LatentDiffusion, cohort, attribute: dict | None = None, draws
     images = part.pixels(size=32)
     own = np.array([SEX["levels"].index(level) for level in part.frame["sex"]])
     return images, own, other.generate(images, part.frame, **(attribute or SEX), draws=draws, seed=3)
+
+
+def test_a_diffusion_model_asks_its_patients_where_the_attribute_acts(tmp_path: Path) -> None:
+    """Not each of their images: of six of a patient, chance would show more than it may."""
+    sample = PhantomWorld(size=32).sample(60, seed=2, images_per_patient=6)
+    cohort = sample.write(tmp_path, fractions=(0.8, 0.1, 0.1), min_patients_per_level=1)
+    train = Dataset.of(cohort.part("train"), size=32, directory=None)
+    conditions = Conditions.of(train.cohort.frame, attributes=("sex",), hold=(), coin_seed=0)
+    codes, patients = conditions.encode(train.cohort.frame), train.cohort.frame["patient_id"]
+    sampler = SimpleNamespace(config=LatentDiffusion(size=32).config, support=Support(conditions, 32))
+    session = SimpleNamespace(seed=0, narrator=Narrator(quiet=True))
+    prepared = SimpleNamespace(session=session, sets=(train, train), codes=(codes, codes), conditions=conditions)
+    Fitting(sampler, prepared)._find_support()  # type: ignore[arg-type]
+    by_patient, by_image = (
+        find_support(train.pixels, codes, conditions, seed=0, patients=whose) for whose in (patients, None)
+    )
+    assert torch.equal(sampler.support.weights, by_patient)
+    assert not torch.equal(by_image, by_patient)
 
 
 def test_nothing_changes_where_nothing_was_shown(correlated, fitted, tmp_path: Path) -> None:

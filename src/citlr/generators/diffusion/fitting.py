@@ -82,8 +82,9 @@ class Fitting:
         if self.config.sampling.support != "shown":
             return
         support = self.sampler.support
-        pixels, codes = self.prepared.sets[0].pixels, self.prepared.codes[0]
-        found = find_support(pixels, codes, self.prepared.conditions, seed=self.seed)
+        train, codes = self.prepared.sets[0], self.prepared.codes[0]
+        patients = train.cohort.frame["patient_id"]
+        found = find_support(train.pixels, codes, self.prepared.conditions, seed=self.seed, patients=patients)
         support.weights.copy_(found)
         names = [variable.name for variable in support.variables]
         self.report["support"] = {name: float(part.mean()) for name, part in zip(names, found, strict=True)}
