@@ -8,6 +8,8 @@ import os
 import pytest
 from hypothesis import settings
 
+# What it does is meant for the server of `as_user`, and done when it is imported.
+collect_ignore = ["frozen.py"]
 # No deadline, as no test asserts a time; derandomised, so that a suite that passed passes again on the same code.
 settings.register_profile("citlr", deadline=None, derandomize=True)
 settings.load_profile("citlr")
