@@ -200,3 +200,9 @@ def test_json_is_json_and_nothing_else(never_killed: Path) -> None:
         "gates",
     }
     assert set(content["controls"]) >= {"placebo", "planted", "detection_limit"}
+
+
+def test_what_the_server_of_commands_holds_is_frozen() -> None:
+    """A module that it does not find it passes over without a word, and every command is slower by its garbage."""
+    done = citlr("--version", before="import gc; assert gc.get_freeze_count() > 100_000")
+    assert done.returncode == 0, done.stderr
