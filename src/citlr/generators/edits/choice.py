@@ -173,9 +173,5 @@ def _found(
         return still
     kinds = [kind for kind in choice.kinds if kind != ALIGNMENT]
     last = whole.steps(whole.start, kinds, FIRST_STEPS + STEPS) if kinds else whole.start
-    aligned = None
-    if ALIGNMENT in choice.kinds:
-        aligned = every.aligned(last.edit, seed).doubt(
-            every.moved(last.edit, -1.0), every.design.patient, every.codes, seed=seed
-        )
+    aligned = every.aligned(last.edit, seed, doubt=True) if ALIGNMENT in choice.kinds else None
     return Learnt(choice.kinds, last.edit, last.shrunk, still.p, choice.left, whole.answers, aligned)

@@ -67,10 +67,12 @@ class Cases:
     conditions: Conditions
     codes: Tensor
 
-    def aligned(self, edit: Edit, seed: int) -> Aligned:
-        """Align what an edit leaves of these images."""
+    def aligned(self, edit: Edit, seed: int, *, doubt: bool = False) -> Aligned:
+        """Align what an edit leaves of these images; with `doubt`, find what they leave open of it too."""
+        images, patients = self.moved(edit, -1.0), self.design.patient
         left = Aligned(self.conditions, self.family.channels, self.family.size)
-        return left.fit(self.moved(edit, -1.0), self.codes, seed=seed, patients=self.design.patient)
+        left.fit(images, self.codes, seed=seed, patients=patients)
+        return left.doubt(images, patients, self.codes, seed=seed) if doubt else left
 
     def moved(self, edit: Edit, way: float) -> Tensor:
         """Edit every image (n, c, s, s) to the middle of the levels (`way` -1), or as far from it (1)."""
