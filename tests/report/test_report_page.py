@@ -363,6 +363,8 @@ def test_the_test_of_all_levels_at_once_is_shown_and_read_back(tmp_path):
     assert "all of asian, black, white at once: adjusted p = 0.025" in str(result)
     result.to_json(tmp_path / "audit.json")
     assert read_result(tmp_path / "audit.json").omnibus == (row,)
+    with pytest.raises(InputError, match=r"is a folder: give the path of the audit\.json in it"):
+        read_result(tmp_path)
 
 
 def test_the_larger_gap_of_both_outcomes_in_an_audit_of_before_is_shown_as_equalised_odds(tmp_path):
