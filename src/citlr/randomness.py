@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+# The attribute that nothing in an image goes with, and its levels.
 PLACEBO = "placebo"
 COIN = ("heads", "tails")
 
@@ -22,5 +23,5 @@ def hashed_seed(*parts: object) -> int:
 
 
 def toss(patients: Sequence[object] | pd.Series, *, seed: int) -> npt.NDArray[np.str_]:
-    """Toss one fair coin per patient: the placebo attribute, which no image can know."""
-    return np.asarray([COIN[hashed_seed("placebo", seed, patient) & 1] for patient in patients])
+    """Toss one fair coin per patient: the levels of the placebo."""
+    return np.asarray([COIN[hashed_seed(PLACEBO, seed, patient) & 1] for patient in patients])

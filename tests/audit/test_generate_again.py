@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import torch
 from PIL import Image, ImageOps
 
 from citlr.audit.api import audit
+from citlr.audit.gates import registry
+from citlr.audit.gates.evidence import Evidence
 from citlr.audit.generation import Counterfactuals, generate
+from citlr.audit.results.records import Gate
 from citlr.config import ControlsConfig, GateConfig, QualityConfig
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
@@ -135,6 +139,34 @@ def test_an_audit_is_made_anew_of_originals_that_changed_after_they_were_redrawn
     fresh, whole = answers("fresh")
     assert str(again) == str(fresh)  # a number that is not one equals nothing
     assert after.equals(whole)
+
+
+def test_a_gate_is_handed_the_redrawn_images_and_their_originals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a gate on pixels is a file of its own and a line of the registry."""
+
+    def gate_pixels(evidence: Evidence) -> Iterator[Gate]:
+        pictures = evidence.counterfactuals.pictures()
+        changes = [np.abs(images - pictures.originals(rows)[:, None, None]).max() for rows, images in pictures]
+        yield Gate("pixels", float(max(changes)), None, False, "Pixels changed.", "generator")
+
+    monkeypatch.setattr(registry, "GATES", (gate_pixels,))
+    sample = PhantomWorld(size=32).sample(120, seed=0, images_per_patient=1)
+    world = sample.write(tmp_path / "world", min_patients_per_level=1)
+    found = audit(
+        load_predictor(Brightness(), labels=["cardiomegaly"], device="cpu"),
+        drawn(Oracle.of(sample), world.part("test"), tmp_path / "drawn", placebo_images=0),
+        train=world.part("train"),
+        validation=world.part("validation"),
+        randomizations=99,
+        gates=GateConfig(probe_steps=4),
+        quality=QualityConfig(cycles=1),
+        controls=ControlsConfig(bootstraps=0, planted=()),
+    )
+    (gate,) = [one for one in found.quality.gates if one.name == "pixels"]
+    assert gate.value > 0.01
+    assert "Pixels changed." in found.tests[0].reason
 
 
 class Brightness(torch.nn.Module):

@@ -13,7 +13,7 @@ import pytest
 
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.prediction import COARSE, ORIGINAL, check_on_cohort, predict_sets
+from citlr.audit.prediction import check_on_cohort, predict_sets
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import Asked, predict_stage
@@ -28,6 +28,7 @@ from citlr.exchange.closed import export_blind
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.generators.request import Request
 from citlr.invariance.responses import Responses
+from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW
 from citlr.predictors.specs import InputSpec
 from citlr.report.publish import _rows_for_show, choose_galleries
 from citlr.run.engines import Engine
@@ -132,7 +133,7 @@ def test_a_model_sees_its_own_size_and_is_asked_once_where_draws_are_alike(cohor
     # At finer pixels than the generator's it is also asked for the originals as the generator sees them.
     sides = {16, 40} if size == 40 else {size or 16}
     assert {shape[1:] for shape in model.seen} == {(1, side, side) for side in sides}
-    coarse = frame[frame["draw"] == COARSE]
+    coarse = frame[frame["draw"] == COARSE_DRAW]
     assert (len(coarse), set(coarse["attribute"])) == ((7, {"sex"}) if size == 40 else (0, set()))
     responses = Responses.from_frame(frame, attribute="sex")
     assert (responses.coarse is None) == (size != 40)
@@ -143,7 +144,7 @@ def test_a_model_sees_its_own_size_and_is_asked_once_where_draws_are_alike(cohor
     drawn = main[main["draw"] >= 0].pivot_table(index=["image_id", "level"], columns="draw", values="probability")
     assert drawn.shape == (14, 3)
     assert (drawn.to_numpy() == drawn.to_numpy()[:, :1]).all()
-    original = main[main["draw"] == ORIGINAL].set_index(["image_id", "level"])["probability"]
+    original = main[main["draw"] == ORIGINAL_DRAW].set_index(["image_id", "level"])["probability"]
     assert (drawn.loc[original.index, 0] == original).all()
     # Of 7 images and the coin's 3, two levels and three draws, it is spared two draws.
     asked, pictures = (sum(shape[0] for shape in one.seen) for one in (model, other))
@@ -209,11 +210,11 @@ def test_who_cannot_run_the_model_here_hands_out_its_size(cohort: Cohort, tmp_pa
     pixels = {name: read_image(tmp_path / "out" / f"{name}.png") for name in key["id"]}
     assert {one.shape for one in pixels.values()} == {(1, 40, 40)}
     main = key[(key["attribute"] == "sex") & (key["image_id"] == "i1")].set_index(["level", "draw"])["id"]
-    own = pixels[main["M", ORIGINAL]]
+    own = pixels[main["M", ORIGINAL_DRAW]]
     assert all(np.array_equal(pixels[main["M", draw]], own) for draw in range(3))
     assert not np.array_equal(pixels[main["F", 0]], own)
     # Also the originals without what is finer than the generator's pixels.
-    coarse, seen = pixels[main["M", COARSE]], cohort.pixels([1], size=16)
+    coarse, seen = pixels[main["M", COARSE_DRAW]], cohort.pixels([1], size=16)
     assert np.abs(coarse - seen_at(seen, 40)[0]).max() <= 0.5 / 255 + 1e-6
     assert np.abs(np.diff(own)).mean() > 1.3 * np.abs(np.diff(coarse)).mean()
 

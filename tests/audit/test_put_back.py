@@ -15,7 +15,7 @@ from citlr.audit.gates.images import gate_put_back
 from citlr.audit.gates.registry import withhold
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.measures.put_back import measure_put_back
-from citlr.audit.prediction import PUT_BACK, predict_sets
+from citlr.audit.prediction import predict_sets
 from citlr.audit.results.records import Carried
 from citlr.audit.results.statistics import schema_rows
 from citlr.config import GateConfig, TestConfig
@@ -27,6 +27,7 @@ from citlr.generators.edits.composition import move_and_put_back
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.invariance.generator_error import Replicates
 from citlr.invariance.responses import Responses
+from citlr.invariance.tables import PUT_BACK_DRAW
 from citlr.invariance.verdict import assess
 from citlr.predictors.specs import InputSpec
 
@@ -164,7 +165,7 @@ def test_images_that_are_put_back_are_answered_once_and_only_for_edits(
     moving: Counterfactuals, cohort: Cohort, tmp_path: Path
 ) -> None:
     frame = predict_sets(Model("grain"), moving.sets, cohort)
-    rows = frame[frame["draw"] == PUT_BACK].set_index("image_id")
+    rows = frame[frame["draw"] == PUT_BACK_DRAW].set_index("image_id")
     assert sorted(rows.index) == IDS
     assert (rows["level"] == cohort.frame.set_index("image_id")["sex"].loc[rows.index]).all()
     responses = Responses.from_frame(frame, attribute="sex")
@@ -172,13 +173,13 @@ def test_images_that_are_put_back_are_answered_once_and_only_for_edits(
     assert np.array_equal(responses.take([3, 1]).put_back, responses.put_back[[3, 1]])
     as_pictures = redrawn(Oracle, cohort)
     pictures = predict_sets(Model("grain"), as_pictures.sets, cohort)
-    assert not (pictures["draw"] == PUT_BACK).any()
+    assert not (pictures["draw"] == PUT_BACK_DRAW).any()
     assert measure_put_back(Responses.from_frame(pictures), settings=SETTINGS, replicates=None) == ()
     # A closed model's owner is handed them, too.
     (tmp_path / "key").mkdir()
     export_blind(moving.sets, cohort, key_folder=tmp_path / "key", out=tmp_path / "out")
     key = pd.read_parquet(tmp_path / "key" / "key.parquet")
-    assert (key["draw"] == PUT_BACK).sum() == COUNT
+    assert (key["draw"] == PUT_BACK_DRAW).sum() == COUNT
 
 
 def test_what_is_put_back_has_its_anatomy_and_lost_its_grain() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from citlr.config import differences, read_config
+from citlr.audit.api import audit
+from citlr.audit.generation import generate
+from citlr.audit.measures.faithfulness import QualitySettings
+from citlr.audit.redrawing.drawing import CohortRequest
+from citlr.config import ControlsConfig, GenerateConfig, QualityConfig, Section, TestConfig, differences, read_config
 from citlr.errors import InputError
+from citlr.invariance.verdict import assess
 
 BASE = """
 cohort: {table: data/a.csv, images: data, attribute: sex, labels: [pneumonia], covariates: [view]}
@@ -163,3 +170,22 @@ def test_inversion_with_fresh_noise_and_seeds_of_each_level_are_taken(tmp_path: 
     config = read_config(write(tmp_path, BASE + text))
     assert not config.generate.shared_seeds
     assert config.generator.options["eta"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("function", "section"),
+    [
+        (audit, TestConfig),
+        (assess, TestConfig),
+        (generate, GenerateConfig),
+        (generate, ControlsConfig),
+        (generate, TestConfig),
+        (CohortRequest, GenerateConfig),
+        (QualitySettings, QualityConfig),
+    ],
+)
+def test_what_is_left_out_is_the_same_in_python_and_in_a_configuration(function: Any, section: type[Section]) -> None:
+    default = {one.name: one.default for one in signature(function).parameters.values() if one.default is not one.empty}
+    shared = default.keys() & section.model_fields.keys()
+    assert shared
+    assert {name: default[name] for name in shared} == {name: section.model_fields[name].default for name in shared}

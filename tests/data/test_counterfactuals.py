@@ -89,6 +89,10 @@ def test_wrong_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="shape"):
         write_counterfactuals(tmp_path, PLAN, lambda rows: draw(rows)[:, :1])
     assert not (tmp_path / "part-00000.parquet").exists()
+    with pytest.raises(StateError, match=r"grey values from 0 to 255, and they lie in \[0, 1\]"):
+        write_counterfactuals(tmp_path, PLAN, lambda rows: 255 * np.round(draw(rows)))
+    with pytest.raises(StateError, match="not finite"):
+        write_counterfactuals(tmp_path, PLAN, lambda rows: draw(rows) * np.nan)
 
 
 def test_a_shard_that_was_tampered_with_is_noticed(tmp_path: Path) -> None:

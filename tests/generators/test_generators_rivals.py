@@ -12,12 +12,16 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
 from citlr.generators.base import CounterfactualGenerator
 from citlr.generators.conditions import Conditions
+from citlr.generators.learnt import LearntGenerator
 from citlr.generators.overlap import sparse_levels
+from citlr.generators.preparation import Prepared
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.published.game import level_odds
 from citlr.generators.quality.meter import QualityMeter
 from citlr.generators.registry import build_generator, load_generator
+from citlr.generators.request import Request
 from citlr.generators.rivals.direct import DirectGenerator
+from citlr.generators.rivals.vae import VAEConfig
 from citlr.simulators.phantom.world import PhantomWorld
 
 VAE = {"steps": 4, "batch": 8, "latent": 8, "channels": (8, 8)}
@@ -110,6 +114,36 @@ def test_rivals_resume_bit_for_bit(world, tmp_path: Path, kind: str, options: di
             assert torch.equal(value, resumed.modules()[name].state_dict()[key]), f"{name}/{key}"
     with pytest.raises(StateError, match="another configuration"):
         fitted(kind, options, world, directory=tmp_path, **({"beta": 3.0} if kind == "vae" else {"probe_rate": 1e-4}))
+
+
+class Contrast(LearntGenerator):
+    """The least that a generator has to fill in; what it gives is not clipped."""
+
+    settings, kind = VAEConfig, "contrast"
+
+    def build(self, conditions: Conditions, *, seed: int) -> None:
+        pass
+
+    def learn(self, prepared: Prepared) -> None:
+        pass
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        return {}
+
+    def redraw_batch(self, images: torch.Tensor, codes: torch.Tensor, ids: list[str], request: Request) -> torch.Tensor:
+        wide = 5 * images - 2
+        return wide[:, None, None].expand(-1, len(request.levels), request.draws, -1, -1, -1)
+
+    def reconstruct_batch(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+def test_a_generator_need_not_clip_what_it_redraws(world) -> None:
+    generator = Contrast(size=32, preset="tiny", accelerator="cpu").fit(world.part("train"), seed=0)
+    images, frame = some(world)
+    drawn = generator.generate(images, frame, **SEX, draws=2)
+    assert ((5 * images - 2).min(), (5 * images - 2).max()) != (0, 1)
+    np.testing.assert_array_equal(drawn[:, 1, 1], np.clip(5 * images - 2, 0, 1))
 
 
 def test_noise_is_shared_by_the_levels_on_request(world) -> None:

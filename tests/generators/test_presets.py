@@ -11,8 +11,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from citlr.config.kinds import GENERATORS
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
+from citlr.errors import StateError
 from citlr.generators.conditions import two_levels
 from citlr.generators.diffusion import presets
 from citlr.generators.diffusion.ldm import DLDM
@@ -20,7 +22,7 @@ from citlr.generators.diffusion.settings import LDMConfig
 from citlr.generators.registry import build_generator, load_generator
 from citlr.simulators.phantom.world import PhantomWorld
 
-KINDS = ("dldm", "cldm", "vae", "latent-shift", "edits")
+KINDS = tuple(GENERATORS)
 
 
 def test_the_default_is_what_it_was_under_its_former_name() -> None:
@@ -36,6 +38,13 @@ def test_the_default_is_what_it_was_under_its_former_name() -> None:
 def test_every_budget_is_there_for_every_kind(kind: str) -> None:
     for preset in ("laptop", "workstation", "paper"):
         assert build_generator(kind, size=128, preset=preset).config.preset == preset
+
+
+def test_a_class_that_calls_itself_otherwise_is_refused_before_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be saved under a kind that nobody can load."""
+    monkeypatch.setitem(GENERATORS, "mean-shift", GENERATORS["vae"])
+    with pytest.raises(StateError, match=r"ConditionalVAE is 'mean-shift' in config/.*and 'vae' in its"):
+        build_generator("mean-shift", size=32)
 
 
 def test_what_follows_from_images_and_device_grows_with_them_and_is_overridden_one_by_one() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from torch import nn
 
 from citlr.config.model import MODEL_FILES
 from citlr.errors import InputError
+from citlr.predictors import loading
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.export import export_onnx, export_torchscript, make_card, save_weights
@@ -194,7 +197,22 @@ def test_weights_alone_carry_their_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", MODEL_FILES)
 def test_every_kind_of_model_is_a_file_of_the_adapters(kind: str) -> None:
     adapter = importlib.import_module(f"citlr.predictors.adapters.{kind}")
-    assert not adapter.takes(None)
     on_disk = bool(MODEL_FILES[kind]) or kind in ("huggingface", "monai")
     assert hasattr(adapter, "read") == on_disk, "what comes as a file or a folder is read"
-    assert hasattr(adapter, "wrap") or not adapter.takes(tiny())
+    assert hasattr(adapter, "wrap") == hasattr(adapter, "takes"), "an object of Python that is taken is wrapped"
+    assert hasattr(adapter, "takes") or on_disk
+    assert not hasattr(adapter, "takes") or not adapter.takes(None)
+
+
+def test_a_form_that_comes_as_a_file_has_nothing_but_to_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands before the others, whose objects it is asked about."""
+    form, found = ModuleType("citlr.predictors.adapters.linear"), load_predictor(tiny(), labels=LABELS, device="cpu")
+    form.read = lambda path, declared: found  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, form.__name__, form)
+    monkeypatch.setattr(loading, "KINDS", ("linear", *loading.KINDS))
+    monkeypatch.setitem(loading._SUFFIXES, ".npz", "linear")
+    (tmp_path / "weights.npz").write_bytes(b"")
+    assert load_predictor(tmp_path / "weights.npz", device="cpu") is found
+    assert load_predictor(tiny(), labels=LABELS, device="cpu").fingerprint() == found.fingerprint()

@@ -36,6 +36,7 @@ from citlr.audit.results.result import (
 )
 from citlr.errors import InputError
 from citlr.generators.quality.records import Left
+from citlr.report import page as page_module
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery, Strip
 from citlr.report.page import render, write_report
@@ -107,6 +108,20 @@ def test_every_section_the_contents_name_is_there(page):
     for name in ("verdict", "effects", "images", "predictions", "gates", "controls", "baselines", "cohort", "question",
                  "limits", "guidance", "provenance"):  # fmt: skip
         assert name in anchors
+
+
+def test_the_contents_name_every_section_that_is_there_in_the_order_of_the_page(full, monkeypatch):
+    result, html = full
+    nothing_to_plot = make_responses(result, n_images=60).assign(level="another")
+    for one in (html, render(result), render(result, responses=nothing_to_plot)):
+        found = Page(one)
+        listed = [attrs["href"] for attrs in found.all("a") if attrs["href"].startswith("#")]
+        sections = ["#" + attrs["id"] for attrs in found.all("section")]
+        assert listed[1 : len(sections) + 1] == sections  # the first skips to the verdict
+    monkeypatch.setattr(page_module, "PARTS", {"verdict": {"verdict": "Verdict"}, "cohort": {"cohort": "Who"}})
+    short = Page(render(result))
+    assert [attrs["id"] for attrs in short.all("section")] == ["verdict", "cohort", "attribute"]
+    assert '<li><a href="#cohort">Who</a></li>' in render(result)
 
 
 def test_every_tag_is_closed(page):
@@ -348,6 +363,8 @@ def test_the_test_of_all_levels_at_once_is_shown_and_read_back(tmp_path):
     assert "all of asian, black, white at once: adjusted p = 0.025" in str(result)
     result.to_json(tmp_path / "audit.json")
     assert read_result(tmp_path / "audit.json").omnibus == (row,)
+    with pytest.raises(InputError, match=r"is a folder: give the path of the audit\.json in it"):
+        read_result(tmp_path)
 
 
 def test_the_larger_gap_of_both_outcomes_in_an_audit_of_before_is_shown_as_equalised_odds(tmp_path):

@@ -85,9 +85,7 @@ def audit(
     settings = Settings(TestConfig(randomizations=499), GateConfig(), ControlsConfig(planted=(), bootstraps=0), 0)
     responses = predict_sets(predictor, counterfactuals.sets, counterfactuals.cohort)
     return audit_responses(
-        AuditInputs(
-            "m", responses, cohort, counterfactuals.cohort, counterfactuals, found, settings, {"versions": {}}, size=64
-        )
+        AuditInputs("m", responses, cohort, counterfactuals, found, settings, {"versions": {}}, size=64)
     )
 
 

@@ -126,7 +126,6 @@ def audit(
                 model=model.name,
                 responses=responses,
                 whole=counterfactuals.cohort,
-                test=counterfactuals.cohort,
                 counterfactuals=counterfactuals,
                 faithfulness=faithfulness,
                 settings=Settings(test, limits, controls or ControlsConfig(), seed),

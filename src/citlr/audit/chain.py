@@ -260,7 +260,6 @@ class Chain:
             model=name,
             responses=read_responses(self.run.path(self.place(name, RESPONSES))),
             whole=self.whole,
-            test=self.test_part,
             counterfactuals=self.counterfactuals,
             faithfulness=self.faithfulness,
             settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),

@@ -25,9 +25,6 @@ from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
 
-# The draw of rows that hold the model's output on the image as it came, on the image at the generator's pixels, for a
-# model that reads finer ones, and on the image moved and put back, where edits move it.
-ORIGINAL, COARSE, PUT_BACK = ORIGINAL_DRAW, COARSE_DRAW, PUT_BACK_DRAW
 # Originals that are answered at a time: whole batches of 64, as other batches have other last bits.
 _ORIGINALS = 1024
 
@@ -59,8 +56,8 @@ def predict_sets(
     """
     labels = audited_labels(predictor, cohort)
     asked = [Pictures(part, cohort, side_read(predictor.input, part.plan.size)) for part in sets]
-    for part in sets:
-        check_on_cohort(predictor, cohort, size=part.plan.size)
+    for size in {part.plan.size for part in sets}:
+        check_on_cohort(predictor, cohort, size=size)
     parts = _parts(asked, originals)
     answers = _Answers(predictor, tuple(asked), labels, None if folder is None else folder.absolute())
     found: dict[int, pd.DataFrame] = {}
@@ -94,13 +91,13 @@ class _Part:
 def _parts(asked: Sequence[Pictures], originals: bool) -> list[_Part]:
     """Cut the work, in the order of the table that comes of it."""
     plan, parts = asked[0].part.plan, []
-    sizes = (("originals", ORIGINAL), *((("coarse", COARSE),) if asked[0].has_coarse else ()))
+    sizes = (("originals", ORIGINAL_DRAW), *((("coarse", COARSE_DRAW),) if asked[0].has_coarse else ()))
     for name, draw in sizes if originals else ():
         for start in range(0, len(plan.image_ids), _ORIGINALS):
             rows = range(start, min(start + _ORIGINALS, len(plan.image_ids)))
             parts.append(_Part(0, f"{name}-{start:06d}", rows, draw))
     if originals and plan.edits:
-        parts += [_Part(0, f"put-back-{shard:05d}", plan.rows(shard), PUT_BACK) for shard in range(plan.n_shards)]
+        parts += [_Part(0, f"put-back-{shard:05d}", plan.rows(shard), PUT_BACK_DRAW) for shard in range(plan.n_shards)]
     for number, pictures in enumerate(asked):
         own = pictures.part.plan
         for shard in range(own.n_shards):
@@ -137,7 +134,7 @@ class _Answers:
         pictures = self.asked[part.number]
         if part.draw is None:
             return _shard(self.predictor, pictures, part.rows.start, self.labels)
-        if part.draw == PUT_BACK:
+        if part.draw == PUT_BACK_DRAW:
             return _put_back(self.predictor, pictures, part.rows, self.labels)
         return _originals(self.predictor, pictures, part.rows, part.draw, self.labels)
 
@@ -227,7 +224,7 @@ def _originals(predictor: Predictor, pictures: Pictures, rows: range, draw: int,
     plan, found = pictures.part.plan, []
     for start in range(rows.start, rows.stop, 64):
         some = range(start, min(start + 64, rows.stop))
-        images = pictures.originals(some, pictures.size if draw == ORIGINAL else plan.size)
+        images = pictures.originals(some, pictures.size if draw == ORIGINAL_DRAW else plan.size)
         found.append(_probabilities(predictor, images, plan.image_ids[some.start : some.stop], labels))
     return _beside(pictures, rows, draw, np.concatenate(found), labels)
 
@@ -239,7 +236,7 @@ def _put_back(predictor: Predictor, pictures: Pictures, rows: range, labels: Seq
     for start in range(0, len(rows), 64):
         ids = plan.image_ids[rows.start + start : rows.start + start + 64]
         found.append(_probabilities(predictor, images[start : start + 64], ids, labels))
-    return _beside(pictures, rows, PUT_BACK, np.concatenate(found), labels)
+    return _beside(pictures, rows, PUT_BACK_DRAW, np.concatenate(found), labels)
 
 
 def _beside(

@@ -241,6 +241,11 @@ def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Ed
     else:
         if not np.isfinite(drawn).all():
             raise StateError("The generator gave images with values that are not finite.")
+        if not (drawn.min() >= 0 and drawn.max() <= 1):
+            raise StateError(
+                f"The generator gave grey values from {drawn.min():g} to {drawn.max():g}, and they lie in [0, 1]: "
+                "clip or scale what it gives."
+            )
         with ThreadPoolExecutor(2) as pool:
             pictures = list(pool.map(encode_png, drawn.reshape(-1, *plan.picture)))
         encoded = {"image": [{"bytes": png, "path": None} for png in pictures]}

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from citlr.audit.measures.readings import seen_at
-from citlr.audit.prediction import COARSE, ORIGINAL, PUT_BACK
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
@@ -26,6 +25,7 @@ from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.images import interleaved
 from citlr.errors import InputError, StateError
 from citlr.exchange.secondary_capture import secondary_capture
+from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW, PUT_BACK_DRAW
 from citlr.run.files import atomic_write, read_json, write_json
 
 Format = Literal["png", "jpeg", "dicom"]
@@ -137,7 +137,7 @@ def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes
 def _rows(drawn: Sequence[Pictures]) -> Iterator[dict[str, Any]]:
     """Name every picture, in the order of `_pictures`."""
     first = drawn[0].part.plan
-    wanted = {ORIGINAL: True, COARSE: drawn[0].has_coarse, PUT_BACK: first.edits}
+    wanted = {ORIGINAL_DRAW: True, COARSE_DRAW: drawn[0].has_coarse, PUT_BACK_DRAW: first.edits}
     for draw in (draw for draw, there in wanted.items() if there):
         for image, patient, level in zip(first.image_ids, first.patient_ids, first.factual, strict=True):
             yield _row(image, patient, first.attribute, level, draw)

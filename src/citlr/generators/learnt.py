@@ -88,7 +88,7 @@ class LearntGenerator(Redrawing):
 
     @abstractmethod
     def redraw_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
-        """Redraw images (n, c, s, s) with factual codes (n, width), not clipped: (n, levels, draws, c, s, s)."""
+        """Redraw images (n, c, s, s), not clipped, with factual codes (n, width): (n, levels, draws, c, s, s)."""
 
     @abstractmethod
     def reconstruct_batch(self, images: Tensor) -> Tensor:
@@ -233,7 +233,8 @@ class LearntGenerator(Redrawing):
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Answer a request with this generator's own settings where it names none."""
-        return self.in_batches(images, frame, request, self.redraw_batch, tick)
+        drawn = self.in_batches(images, frame, request, self.redraw_batch, tick)
+        return np.clip(drawn, 0.0, 1.0, out=drawn)
 
     @torch.no_grad()
     def in_batches(

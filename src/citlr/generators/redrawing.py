@@ -1,4 +1,4 @@
-"""The public ways into a generator, each of which makes its arguments one record that a subclass answers."""
+"""What is called of a generator: `fit`, `generate` and `edit` check their arguments, and a subclass gets one record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lesson:
 
 
 class Redrawing(ABC):
-    """A generator that fills in `redraw`, and `learn_from` if it is to be trained."""
+    """A generator; a subclass gives `redraw`, and `learn_from` if it is to be trained."""
 
     size: int
 
@@ -118,7 +118,8 @@ class Redrawing(ABC):
         shared_seeds : bool
             Whether draw r starts from the same noise under every level.
         abduction : {"noise", "inversion"}, optional
-            The configuration's own without it.
+            Whether what is unknown of an image is drawn at random, or inferred from it, which gives one draw; as the
+            generator was configured without it.
         tick : Ticker
             Called with the number of images done.
 
@@ -126,7 +127,7 @@ class Redrawing(ABC):
         -------
         ndarray of float32, shape (n, len(levels), draws, channels, size, size), in [0, 1]
         """
-        request = self._asked(
+        request = self._request(
             images,
             attribute,
             levels,
@@ -138,7 +139,7 @@ class Redrawing(ABC):
         )
         return self.redraw(images, frame, request, tick)
 
-    def _asked(
+    def _request(
         self,
         images: Images,
         attribute: str | Sequence[str],
@@ -146,7 +147,7 @@ class Redrawing(ABC):
         guidance: float | None,
         **others: Any,
     ) -> Request:
-        """Check what is asked for, and make it one record."""
+        """Check the arguments, and make them one record."""
         check_images(images, self.size, self.channels)
         names = (attribute,) if isinstance(attribute, str) else tuple(attribute)
         request = Request(names, tuple(levels), guidance=None if guidance is None else float(guidance), **others)
@@ -159,11 +160,11 @@ class Redrawing(ABC):
 
     @abstractmethod
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
-        """Answer a request: (n, levels, draws, channels, size, size)."""
+        """Redraw images as a request asks: (n, levels, draws, channels, size, size) in [0, 1]."""
 
 
 class Editing(Redrawing):
-    """A generator of edits of the original, see `citlr.generators.base.EditingGenerator`; it fills in `change`."""
+    """A generator of edits of the original, see `citlr.generators.base.EditingGenerator`; a subclass gives `change`."""
 
     def edit(
         self,
@@ -175,8 +176,8 @@ class Editing(Redrawing):
         guidance: float | None = None,
     ) -> Edit:
         """Give the edits (n, len(levels), ...) of images (n, c, size, size) in [0, 1] under each level."""
-        return self.change(images, frame, self._asked(images, attribute, levels, guidance))
+        return self.change(images, frame, self._request(images, attribute, levels, guidance))
 
     @abstractmethod
     def change(self, images: Images, frame: pd.DataFrame, request: Request) -> Edit:
-        """Answer a request: (n, levels, ...)."""
+        """Give the edits (n, levels, ...) that a request asks for."""

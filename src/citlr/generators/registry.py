@@ -16,6 +16,10 @@ from citlr.run.files import read_json
 def _class_of(kind: str) -> type[LearntGenerator]:
     module, _, name = GENERATORS[kind].partition(":")
     found: type[LearntGenerator] = getattr(import_module(module), name)
+    # What it is saved under: found out here, and not when a trained one is to be read again.
+    own = getattr(found, "kind", None)
+    if own != kind:
+        raise StateError(f"{name} is '{kind}' in config/kinds.py and '{own}' in its class: give its `kind` that name.")
     return found
 
 

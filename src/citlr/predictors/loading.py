@@ -203,7 +203,7 @@ def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor
         return named
     model = import_object(source)
     name = source.rpartition(":")[2]
-    is_model = any(_adapter(one).takes(model) for one in KINDS if one != "callable")
+    is_model = any(_takes(_adapter(one), model) for one in KINDS if one != "callable")
     if kind != "callable" and callable(model) and not is_model:
         if not takes_arguments(model):
             model = call_factory(make := model, source)
@@ -233,7 +233,7 @@ def _from_object(found: Any, kind: str | None, declared: Declared, *, label: str
         raise InputError(f"Model '{name}' is the class {found.__qualname__}; give an instance of it.")
     for one in KINDS if kind is None else (kind,):
         adapter = _adapter(one)
-        if adapter.takes(found):
+        if _takes(adapter, found):
             model: Predictor = adapter.wrap(found, declared, settings)
             return model
     raise InputError(
@@ -244,3 +244,8 @@ def _from_object(found: Any, kind: str | None, declared: Declared, *, label: str
 
 def _adapter(kind: str) -> Any:
     return import_module(f"citlr.predictors.adapters.{kind}")
+
+
+def _takes(adapter: Any, found: object) -> bool:
+    """Whether an object of Python is of this kind; of one that comes as a file only, none is."""
+    return hasattr(adapter, "takes") and bool(adapter.takes(found))

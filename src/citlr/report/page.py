@@ -34,6 +34,17 @@ from citlr.run.files import write_text
 from citlr.text import visible
 from citlr.version import __version__
 
+# The templates of the page in their order, and what the contents call the sections of each, by id. A section that its
+# template leaves out is not listed.
+PARTS: dict[str, dict[str, str]] = {
+    "verdict": {"verdict": "Verdict"},
+    "effects": {"effects": "Effects", "subgroups": "Subgroups", "accuracy": "Accuracy"},
+    "pictures": {"images": "Images", "predictions": "Predictions"},
+    "trust": {"gates": "Gates", "controls": "Controls", "baselines": "Associations"},
+    "cohort": {"cohort": "Cohort", "attribute": "Attribute"},
+    "method": {"question": "The test", "limits": "Limits"},
+    "provenance": {"guidance": "Guidance", "provenance": "Provenance"},
+}
 _SHOWN_SCATTERS = 6  # the weightiest; the others open on demand
 _COLUMNS = ("image_id", "attribute", "level", "draw", "label", "probability")
 
@@ -107,6 +118,7 @@ def render(
     measured = bool(result.accuracy and result.accuracy.groups)
     context: dict[str, Any] = {
         "result": result,
+        "parts": PARTS,
         "version": __version__,
         "style": stylesheet(),
         "script": table_script(),

@@ -167,7 +167,7 @@ class TabularWorld:
         return np.asarray(state @ self.observation.T + self.offset + noise[:, -1])
 
     def _shape(self, z: Floats) -> Floats:
-        """`u(z)` without its intercept (n,)."""
+        """Form of the world: `u(z)` without its intercept (n,)."""
         w = self.weight
         if self.name == "interactive":
             return np.asarray(np.einsum("ni,ij,nj->n", z, w, z, optimize=True))
@@ -208,7 +208,7 @@ def tabular_truth(outputs: Floats) -> TabularTruth:
     draws = outputs.shape[2]
     change = outputs[:, 1] - outputs[:, 0]
     unit = (change.sum(1) ** 2 - (change**2).sum(1)) / (draws * (draws - 1))
-    # Half against half: two independent estimates of each unit's effect give the Monte-Carlo error of their product.
+    # Var U = 4 g^2 s^2 / R + 2 (s^2 / R)^2 nearly, s^2 the variance of D over draws; of g^2 there is only U itself.
     spread = change.var(axis=1, ddof=1)
     error = np.sqrt(np.sum(4 * np.maximum(unit, 0) * spread / draws + 2 * (spread / draws) ** 2)) / unit.size
     return TabularTruth(

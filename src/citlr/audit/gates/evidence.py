@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.put_back import PutBack
 from citlr.audit.results.records import Agreement, Carried, Controls, Unexplained
 from citlr.config import GateConfig
-from citlr.data.cohort import Cohort
 from citlr.invariance.records import TestRow
 from citlr.invariance.responses import Responses
 
@@ -18,7 +18,8 @@ class Evidence:
     - `faithfulness`, `carried`: Of the redrawn images; what they carry at the size that the model reads.
     - `tossable`: Whether a coin can be redrawn; not of images that somebody else has drawn.
     - `retrainable`: Whether the generator can be trained again, on fewer images.
-    - `responses`, `cohort`, `rows`: Of the model: its outputs, whose they are, and the tests before any gate.
+    - `counterfactuals`: The redrawn images themselves, and the cohort whose they are.
+    - `responses`, `rows`: Of the model: its outputs, and the tests before any gate.
     - `agreement`, `unexplained`, `put_back`: What it makes of null interventions, of recorded levels, and of
       images that were moved and put back.
     """
@@ -30,8 +31,8 @@ class Evidence:
     coin_passed: bool = False
     tossable: bool = True
     retrainable: bool = True
+    counterfactuals: Counterfactuals | None = None
     responses: Responses | None = None
-    cohort: Cohort | None = None
     rows: tuple[TestRow, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     unexplained: tuple[Unexplained, ...] = ()

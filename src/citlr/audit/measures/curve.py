@@ -4,9 +4,9 @@ What is not carried falls with the number n of training images about as a power 
 
 .. math:: \log(1 - s(n)) = \alpha + \beta \log n
 
-is fitted to every level, each point weighted by its interval. A share that cannot be told from 1 counts as short of it
-by its own error. The points share their test images and probes, so that their errors go together: what is said of the
-slope is rather too careful than too sure.
+is fitted to every level, each point weighted by its interval. A share that is nearer to 1 than its error, or above, is
+taken as 1 less its error. The points share their test images and probes, so that their errors go together: the error of
+the slope is rather too large than too small.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from citlr.audit.results.records import CurvePoint
 from citlr.invariance.records import Estimate
 
 Floats = npt.NDArray[np.float64]
-# Standard errors that a bound lies away: that the curve rises is asked in one direction, at 5 %.
+# Standard errors from an estimate to its bound: that the curve rises is asked in one direction, at 5 %.
 BOUND = 1.645
-# The intervals of shares are of 95 %.
-_HALF = 1.96
+# The same of the intervals of shares, which are two-sided, of 95 %.
+_TWO_SIDED = 1.96
 # Nothing is said beyond so many times the images at hand.
 FARTHEST = 10
 _STEPS = 500
@@ -49,7 +49,7 @@ class Line:
     @classmethod
     def through(cls, images: Floats, shares: Sequence[Estimate]) -> Self:
         """Fit the line to two points or more; `images` (n,)."""
-        errors = np.maximum([(share.high - share.low) / 2 / _HALF for share in shares], 1e-6)
+        errors = np.maximum([(share.high - share.low) / 2 / _TWO_SIDED for share in shares], 1e-6)
         left = np.maximum(1 - np.array([share.estimate for share in shares]), errors)
         x, y, weight = np.log(images), np.log(left), (left / errors) ** 2
         centre, height = np.average(x, weights=weight), np.average(y, weights=weight)

@@ -209,7 +209,6 @@ def _predict_and_test(
                 model=name,
                 responses=responses,
                 whole=sample,
-                test=test,
                 counterfactuals=counterfactuals,
                 faithfulness=faithfulness,
                 settings=Settings(config.test, config.gates, config.controls, config.seed),

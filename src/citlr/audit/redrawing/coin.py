@@ -8,12 +8,13 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy import stats
 
+from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
 from citlr.randomness import hashed_seed
 from citlr.values import Margin, Number, check_value
 
-# The share of moved decisions that a coin's sample is sized by where nothing else is said: the default margin.
-PLACEBO_MARGIN = 0.02
+# The share of moved decisions that a coin's sample is sized by where nothing else is said.
+PLACEBO_MARGIN = TestConfig().margin
 
 
 def placebo_size(margin: float, *, power: float = 0.80) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from citlr.config import ControlsConfig
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, write_counterfactuals
@@ -21,7 +22,7 @@ from citlr.run.engines import Engine
 # What the responses to these images are filed under, where others have the attribute's name; draws count replicates.
 REPLICATE = "training replicate"
 # Images that are moved, at most: enough for a spread of the mean effect that twelve replicates cannot know better.
-REPLICATE_IMAGES = 200
+REPLICATE_IMAGES = ControlsConfig().replicate_images
 
 
 def draw_replicates(

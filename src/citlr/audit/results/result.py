@@ -276,6 +276,8 @@ def read_result(path: str | Path) -> AuditResult:
         If the file is missing, is not of the schema `citlr.audit/1`, or has a verdict that its numbers do not give.
     """
     source = Path(path)
+    if source.is_dir():
+        raise InputError(f"'{source}' is a folder: give the path of the audit.json in it.")
     if not source.is_file():
         raise InputError(f"No audit at '{source}': run `citlr audit` first, or give the path of an audit.json.")
     try:

@@ -57,7 +57,8 @@ class AuditInputs:
     """Everything that the audit of one model rests on.
 
     - `responses`: Long table, the coin's responses among them.
-    - `whole`, `test`: All splits, and the one that is audited.
+    - `whole`: All splits.
+    - `counterfactuals`: Of the split that is audited.
     - `provenance`: Where all of it came from.
     - `size`: Side of the images that the model reads; the generator's without it.
     """
@@ -65,12 +66,16 @@ class AuditInputs:
     model: str
     responses: pd.DataFrame
     whole: Cohort
-    test: Cohort
     counterfactuals: Counterfactuals
     faithfulness: Faithfulness
     settings: Settings
     provenance: dict[str, Any]
     size: int | None = None
+
+    @property
+    def test(self) -> Cohort:
+        """The split that is audited, image for image as it was redrawn."""
+        return self.counterfactuals.cohort
 
 
 def audit_responses(inputs: AuditInputs) -> AuditResult:
@@ -111,8 +116,8 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
         coin_passed=coin_passed,
         tossable=not on_disk,
         retrainable=isinstance(counterfactuals.generator, LearntGenerator),
+        counterfactuals=counterfactuals,
         responses=responses,
-        cohort=inputs.test,
         rows=rows,
         agreement=agreement,
         unexplained=unexplained,

@@ -72,7 +72,7 @@ class DirectGenerator(LearntGenerator):
                 for draw in range(request.draws)
             ]
             redrawn.append(torch.stack(draws, dim=1))
-        return torch.stack(redrawn, dim=1).clamp(0, 1)
+        return torch.stack(redrawn, dim=1)
 
     def reconstruct_batch(self, images: Tensor) -> Tensor:
         """Encode and decode images (n, 1, s, s), told nothing of them."""

@@ -78,11 +78,6 @@ _SAME = 0.01
 _ACTIVATIONS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"}
 
 
-def takes(found: object) -> bool:
-    """Whether an object is of this kind: none is, as a network of transformers is a torch module."""
-    return False
-
-
 def read(folder: Path, declared: Declared) -> TorchPredictor:
     """Read a folder of config.json, weights and preprocessor_config.json; what it does not say has to be declared."""
     if not (folder / CONFIG).is_file():

@@ -29,11 +29,6 @@ _DONE = {"LoadImage", "EnsureChannelFirst", "AsChannelFirst", "AddChannel", "Rep
 _DECLARE = "declare input: {size: 224, channels: 1, low: 0, high: 1}, as the network wants it"
 
 
-def takes(found: object) -> bool:
-    """Whether an object is of this kind: none is, as a network of MONAI is a torch module."""
-    return False
-
-
 def is_bundle(folder: Path) -> bool:
     """Whether a folder is laid out as a bundle."""
     return (folder / METADATA).is_file()

@@ -69,11 +69,6 @@ class OnnxPredictor(BatchedPredictor):
         return self._origin
 
 
-def takes(found: object) -> bool:
-    """No object of Python is a graph that comes as a file."""
-    return False
-
-
 def read(path: Path, declared: Declared) -> OnnxPredictor:
     """Read a graph, with the card that this project writes into those that it exports."""
     origin = graph_digest(path)

@@ -33,7 +33,11 @@ def run_batch(*, seed: Sequence[int], measure: str, arguments: dict[str, Any], r
 
 @dataclass(frozen=True)
 class Effort:
-    """How many repetitions; `FULL` meets the project's own demands, `QUICK` shows in a minute or two that all works."""
+    """How many repetitions; `FULL` meets the project's own demands, `QUICK` shows in a minute or two that all works.
+
+    - `published`, `published_large`: Of the published test, with at most 2000 images and with more.
+    - `sizes`: Numbers of images.
+    """
 
     default_test: int
     intervals: int
@@ -52,6 +56,8 @@ PSI_AT_ORIGINALS = (0.03, 0.1)
 POWER_PSI = (0.003, 0.006, 0.012, 0.024)
 # (training, test) images of the published test: equal halves, the published split, and a large test set.
 PUBLISHED_SPLITS = ((100, 100), (250, 250), (500, 500), (800, 200), (1000, 1000), (800, 4000))
+# A measure (a function of `measures`), its arguments, repetitions in all, and repetitions in a batch.
+Spec = tuple[str, dict[str, Any], int, int]
 
 
 def plan(effort: Effort, seed: int) -> list[SweepTask]:
@@ -75,9 +81,6 @@ def plan(effort: Effort, seed: int) -> list[SweepTask]:
             batch_of = {"measure": measure, "arguments": arguments, "reps": reps}
             tasks.append(SweepTask(name, (seed, place, index), batch_of))
     return tasks
-
-
-Spec = tuple[str, dict[str, Any], int, int]
 
 
 def _default_test(effort: Effort) -> Iterable[Spec]:

@@ -106,7 +106,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model of the comparison: its name in the tables, its kind, and options over the preset."""
+    """A model of the comparison: its name in the tables, its kind, and options over the preset.
+
+    - `held`: Whether it holds what the study holds; the publication's models hold nothing.
+    """
 
     name: str
     kind: str
@@ -157,11 +160,11 @@ def phantom_study(source: Source, effort: Effort, stages: Stages) -> Study:
     )
     sample = world.sample(effort.patients, seed=source.seed, images_per_patient=1)
     free = PhantomWorld(size=effort.size, prevalence=0.5, anatomy=anatomy)
-    few = max(effort.patients // 2, min(PROBE_PATIENTS, 2 * effort.patients))
-    own = free.sample(few, seed=source.seed + PROBE_SEED)
+    probed = max(effort.patients // 2, min(PROBE_PATIENTS, 2 * effort.patients))
+    independent = free.sample(probed, seed=source.seed + PROBE_SEED)
     cohort, probe = (
         read_phantom(world_folder(stages, one, name=name), attribute=world.attribute, seed=source.seed)
-        for name, one in {"world": sample, "probe-world": own}.items()
+        for name, one in {"world": sample, "probe-world": independent}.items()
     )
     return Study(
         name=f"phantom, {effort.size} x {effort.size}, correlation {source.correlation:g}",

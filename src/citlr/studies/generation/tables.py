@@ -182,7 +182,7 @@ def _cost_sheet(rows: Sequence[Row]) -> Sheet:
     return sheet("cost", "Processor time, and gates of an audit that fail", rows, columns)
 
 
-# A change of this many grey values is shown in full colour.
+# A change by this share of the grey scale is shown in full colour.
 FULL = 0.25
 Pictures = npt.NDArray[np.float32]
 
@@ -218,7 +218,7 @@ def picture_grid(measures: Measures, entrants: Sequence[Entrant], *, seed: int) 
 def _stacks(
     measures: Measures, entrants: Sequence[Entrant], rows: Sequence[int], seed: int
 ) -> list[tuple[str, Pictures]]:
-    """Name the lines of the grid with their pictures, (images, levels, s, s): the truth first, where it is known."""
+    """Give the rows of the grid, a name and its pictures (images, levels, s, s): the truth first, where it is known."""
     true = true_images(measures)
     stacks = [] if true is None else [("truth", true[list(rows), :, 0])]
     for entrant in entrants:

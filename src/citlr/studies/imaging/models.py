@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from citlr.audit.prediction import ORIGINAL, predict_sets, side_read, write_responses
+from citlr.audit.prediction import predict_sets, side_read, write_responses
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.statistics import contrasts, outcome_of
 from citlr.config import TestConfig
@@ -20,6 +20,7 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.invariance.observational.published import published_cit_lr
+from citlr.invariance.tables import ORIGINAL_DRAW
 from citlr.predictors.base import Predictor
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.training.classifier import train_classifier
@@ -37,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 
 def factual_auroc(responses: pd.DataFrame, test: Cohort, study: ImagingStudy) -> list[Row]:
     """Give the AUROC of every label on the original images of every level, and of all: Tables 2 and 3."""
-    originals = responses[responses["draw"] == ORIGINAL]
+    originals = responses[responses["draw"] == ORIGINAL_DRAW]
     frame, rows = test.frame, []
     for label in study.labels:
         own = originals[originals["label"] == label].set_index("image_id")["probability"]
@@ -268,7 +269,7 @@ def _published(
     own: pd.DataFrame, common: Shared, label: str, contrast: tuple[str, str], test: TestConfig, seed: int
 ) -> float:
     """Run the published test on the images as they came: log10 p of (Z, A, Yhat)."""
-    originals = own[(own["draw"] == ORIGINAL) & (own["label"] == label)].set_index("image_id")
+    originals = own[(own["draw"] == ORIGINAL_DRAW) & (own["label"] == label)].set_index("image_id")
     frame = common.counterfactuals.cohort.frame
     probability = originals.loc[frame["image_id"], "probability"].to_numpy(float)
     result = published_cit_lr(

@@ -54,7 +54,6 @@ class Redrawn:
                 model=model,
                 responses=responses,
                 whole=self.whole,
-                test=self.counterfactuals.cohort,
                 counterfactuals=self.counterfactuals,
                 faithfulness=self.faithfulness,
                 settings=Settings(test, GateConfig(), ControlsConfig(planted=(), bootstraps=0), seed),

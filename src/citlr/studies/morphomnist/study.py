@@ -15,6 +15,7 @@ from citlr.simulators.morphomnist.world import ATTRIBUTES, MorphoSample, intensi
 
 # Groups of equal width that a value is moved out of, and that minimality compares within.
 GROUPS = 9
+# What nothing is trained for: the true counterfactual, and the image as it is.
 EXACT, UNCHANGED = "exact", "unchanged"
 Floats = NDArray[np.float64]
 
@@ -65,7 +66,7 @@ class Entrant:
 ENTRANTS = (
     Entrant("exact", EXACT),
     Entrant("unchanged", UNCHANGED),
-    # The peers' VAE starts from the posterior's mean as good as (a temperature of .1); so does this one.
+    # The peers' VAE draws close to the posterior's mean (a temperature of .1); this one takes the mean itself.
     Entrant("vae", "vae", {"abduction": "inversion"}),
     Entrant("dldm", "dldm"),
     Entrant("edits", "edits"),
@@ -87,7 +88,7 @@ class Study:
 
     - `train`, `validation`: Splits on disk.
     - `test`: Units whose counterfactuals are exact.
-    - `targets`: By the attribute that is intervened on: thickness and intensity (n,) that follow.
+    - `targets`: By the attribute that is intervened on: the thickness and intensity (n,) of the true counterfactual.
     - `edges`: By attribute: inner edges of the groups.
     """
 

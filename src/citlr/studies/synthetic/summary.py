@@ -1,4 +1,8 @@
-"""Tables of the synthetic study: does log10 p follow the true psi or ECA, who is accused, who is missed."""
+"""Tables of the synthetic study: does log10 p follow the true psi or ECA, how often is a test wrong, and which way.
+
+ECA, expected counterfactual accuracy, is the publication's share of decisions that redrawing keeps
+(`citlr.simulators.tabular`). A set is a tabular world; its pool "published" holds the publication's models.
+"""
 
 from typing import Any
 
@@ -16,7 +20,10 @@ AXES = {"psi": "true psi", "eca": "1 - ECA, published", "eca_corrected": "1 - EC
 
 
 def correlations(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Correlate -log10 p with the true psi and with 1 - ECA, per set and test, with intervals over models."""
+    """Correlate -log10 p with the true psi and with 1 - ECA, per set and test, with intervals over models.
+
+    Over the published pool, "both" it and the graded one, and, of both, the models whose decisions vary at all.
+    """
     found: list[dict[str, Any]] = []
     for name in dict.fromkeys(rows["set"]):
         mine = rows[rows["set"] == name]
@@ -59,7 +66,10 @@ def _pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
 
 
 def errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Count false alarms among exactly invariant models and misses among clearly dependent ones, over all sets."""
+    """Count false alarms among exactly invariant models and misses among clearly dependent ones, over all sets.
+
+    `allowed` false alarms are exceeded by a test of size ALPHA once in a thousand such studies.
+    """
     varying = rows[rows["within_flip_rate"] > 0]
     invariant, dependent = varying[varying["invariant"]], varying[varying["psi"] >= MISSED_FROM]
     allowed = int(stats.binom.ppf(0.999, len(invariant), ALPHA)) if len(invariant) else 0
