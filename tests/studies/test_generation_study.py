@@ -160,7 +160,7 @@ def _study(folder: Path, *, hold):
     ("changes", "message"),
     [
         ({"preset": "smok"}, "Did you mean 'smoke'"),
-        ({"preset": "smoke", "models": ["DLMD"]}, "Did you mean 'DLDM'"),
+        ({"preset": "smoke", "models": ["DLMD"], "changes": {"patients": 200}}, "Did you mean 'DLDM'"),
         ({"preset": "smoke", "features": "inception"}, "Did you mean 'inception_v3'"),
         ({"preset": "smoke", "cohort": "nowhere.parquet"}, "no cohort at nowhere.parquet"),
         ({"preset": "smoke", "attribute": "race"}, "are of cohorts"),
