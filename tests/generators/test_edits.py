@@ -269,7 +269,7 @@ def test_an_effect_is_found_and_carried(toned: tuple[SemiRealSample, Cohort, Edi
     sample, written, generator = toned
     report = generator.report["edits"]
     assert report["planted"]["p"] <= ALPHA
-    assert "tone" in report["planted"]["kinds"]
+    assert report["planted"]["kinds"] == ["tone"]
     test = written.part("test")
     units = sample.take(sample.frame.set_index("image_id").index.get_indexer(test.frame["image_id"]))
     images = test.pixels(np.arange(len(test)), size=32)

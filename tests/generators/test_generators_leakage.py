@@ -18,7 +18,14 @@ from citlr.generators.request import Request
 from citlr.simulators.phantom.world import PhantomWorld
 
 TINY = {"unet_channels": (16, 16), "ae_channels": (8,), "phi_channels": (8, 8), "critic_channels": (8, 8)}
-STEPS = {"ae_steps": 20, "denoiser_steps": 30, "phi_steps": 2, "information_steps": 2, "accelerator": "cpu"}
+STEPS = {
+    "ae_steps": 20,
+    "denoiser_steps": 30,
+    "phi_steps": 2,
+    "information_steps": 2,
+    "recentre": 10,
+    "accelerator": "cpu",
+}
 
 FEW = {**STEPS, "ae_steps": 4, "denoiser_steps": 4}
 

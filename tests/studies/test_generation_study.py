@@ -29,6 +29,8 @@ LDM = {
     "denoiser_steps": 3,
     "phi_steps": 2,
     "information_steps": 2,
+    "recentre": 10,
+    "guidance": 1.0,
 }
 TINY = {
     "patients": 200,
