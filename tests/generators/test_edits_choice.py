@@ -21,7 +21,7 @@ from citlr.generators.effects.aligned import of_one
 from citlr.generators.effects.contrasts import coded, design
 from citlr.simulators.phantom import PhantomWorld
 
-PATIENTS = 240
+PATIENTS = 160
 
 
 def cases(images: torch.Tensor, level: np.ndarray) -> Cases:

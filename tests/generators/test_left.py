@@ -35,7 +35,7 @@ def left_by(share: float, *, effect: float = 0.08, seed: int = 0, patients: int 
 
 
 def test_what_is_left_falls_with_what_is_carried() -> None:
-    carried = [left_by(share) for share in (0.0, 0.5, 1.0, 2.0)]
+    carried = [left_by(share, patients=100) for share in (0.0, 0.5, 1.0, 2.0)]
     assert all(one.p == pytest.approx(0.001) and one.before > 5 for one in carried)
     nothing, half, whole, twice = (list(one.left.values()) for one in carried)
     assert nothing == pytest.approx([1.0, 1.0])
