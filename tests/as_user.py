@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
             "phi_steps": 4,
             "information_steps": 4,
             "sampling_steps": 2,
+            "recentre": 16,
         },
     },
     "generate": {"draws": 2, "shard": 16},

@@ -16,6 +16,7 @@ from report_fake import make_result
 from citlr.audit.conditional import audit_predictions
 from citlr.audit.gates.answers import difference_gates, gate_agreement, gate_unexplained
 from citlr.audit.gates.evidence import Evidence
+from citlr.audit.measures import unexplained
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.unexplained import measure_unexplained
@@ -223,6 +224,29 @@ def test_where_the_record_says_the_level_nobody_is_left_to_compare() -> None:
     (found,) = measure_unexplained(responses, told, given=("x", "told"), settings=SETTINGS, seed=0)
     assert found.difference is None
     assert not found.beyond
+
+
+def test_who_has_which_level_is_estimated_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, made = World(200, 17), []
+    real = unexplained.assign
+    monkeypatch.setattr(unexplained, "_ASSIGNED", {})
+    monkeypatch.setattr(unexplained, "assign", lambda *given, **named: made.append(real(*given, **named)) or made[-1])
+
+    def measured(logits: np.ndarray, frame: pd.DataFrame = world.frame, seed: int = 0) -> Unexplained:
+        responses = Responses.from_frame(world.answers(logits, noise=0.0), attribute="sex", levels=world.levels)
+        (found,) = measure_unexplained(responses, frame, given=("x",), settings=SETTINGS, seed=seed)
+        return found
+
+    first, second = measured(world.severity), measured(-world.severity)
+    assert (first != second, len(made)) == (True, 1)
+    unexplained._ASSIGNED.clear()
+    assert measured(-world.severity) == second  # by itself
+    assert len(made) == 2
+    # Another seed, and other covariates or patients of the same images, are asked anew.
+    measured(world.severity, seed=1)
+    measured(world.severity, world.frame.assign(x=1 - world.frame["x"]))
+    measured(world.severity, world.frame.assign(patient_id=[f"p{k // 2}" for k in range(200)]))
+    assert len(made) == 5
 
 
 @pytest.mark.parametrize("told", [True, False])

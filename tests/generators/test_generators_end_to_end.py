@@ -36,6 +36,7 @@ TINY = {
     "phi_batch": 8,
     "information_steps": 3,
     "sampling_steps": 2,
+    "recentre": 10,
     "accelerator": "cpu",
 }
 SEX = {"attribute": "sex", "levels": ["female", "male"]}

@@ -18,7 +18,16 @@ from citlr.generators.request import Request
 from citlr.simulators.phantom.world import PhantomWorld
 
 TINY = {"unet_channels": (16, 16), "ae_channels": (8,), "phi_channels": (8, 8), "critic_channels": (8, 8)}
-STEPS = {"ae_steps": 20, "denoiser_steps": 30, "phi_steps": 2, "information_steps": 2, "accelerator": "cpu"}
+STEPS = {
+    "ae_steps": 20,
+    "denoiser_steps": 30,
+    "phi_steps": 2,
+    "information_steps": 2,
+    "recentre": 10,
+    "accelerator": "cpu",
+}
+
+FEW = {**STEPS, "ae_steps": 4, "denoiser_steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +68,8 @@ def test_leakage_of_a_generator_before_and_after(world, fitted) -> None:
     assert found.latent.auroc > 0.9
     assert found.latent.information > found.noised.information
     assert (found.bound_before, found.bound_after) == (None, None)  # no game, no critics
-    again = measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sex", steps=60)
-    assert again == found
+    few = [measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sex", steps=5) for _ in "12"]
+    assert few[0] == few[1] != found
     with pytest.raises(InputError, match="Did you mean 'sex'"):
         measure_leakage(fitted, world.part("train"), world.part("test"), attribute="sec")
     women = world.part("test")
@@ -133,7 +142,7 @@ def test_round_trip_is_exact_but_for_the_iteration(world, fitted) -> None:
 
 
 def test_a_generator_that_inverts_reports_its_round_trip(world, tmp_path: Path) -> None:
-    model = build_generator("cldm", size=32, preset="tiny", abduction="inversion", guidance=1.0, **TINY, **STEPS)
+    model = build_generator("cldm", size=32, preset="tiny", abduction="inversion", guidance=1.0, **TINY, **FEW)
     model.fit(world.part("train"), world.part("validation"), seed=0)
     assert set(model.report["round_trip"]) == {"latent", "image"}
     assert model.report["round_trip"]["latent"] > 0

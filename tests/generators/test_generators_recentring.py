@@ -195,7 +195,7 @@ def test_it_is_kept_with_the_generator(fitted: LatentDiffusion, tmp_path: Path) 
 
 
 def test_without_alignment_there_is_none(cohort: Cohort) -> None:
-    assert fit(cohort, CLDM).sampler.recentring is None
+    assert fit(cohort, CLDM, ae_steps=2, denoiser_steps=2).sampler.recentring is None
 
 
 def test_a_negative_number_is_refused() -> None:

@@ -46,7 +46,7 @@ def counterfactuals(
 ) -> Counterfactuals:
     test, out = sampled[1].part("test"), tmp_path_factory.mktemp("counterfactuals")
     return generate(
-        fitted, test, attribute="sex", draws=2, placebo_images=0, replicate_images=30, seed=0, out=out, shard=8
+        fitted, test, attribute="sex", draws=2, placebo_images=0, replicate_images=30, seed=0, out=out, shard=20
     )
 
 

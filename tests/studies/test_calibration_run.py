@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_parts import Posted
 from scipy import stats
 
 from citlr.errors import InputError, StateError
 from citlr.invariance.observational.published import MEASURED_SIZE
+from citlr.run.engines import Engine
 from citlr.simulators.families import NULLS
 from citlr.studies.calibration import run as calibration
 from citlr.studies.calibration.counts import CONFIDENCE, Count, exact_bounds, summary, total
@@ -100,7 +102,8 @@ def test_a_longer_run_goes_on_from_a_shorter_one() -> None:
     assert names[0] < names[1]
 
 
-def test_two_workers_give_the_same_bits(tmp_path: Path) -> None:
+def test_two_workers_give_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "Engine", lambda *given: (Posted if given[1] > 1 else Engine)(*given))
     effort = replace(SMALL, parity=6)
     for workers in (1, 2):
         run_calibration(out=tmp_path / str(workers), effort=effort, measures=["parity_size"], workers=workers)

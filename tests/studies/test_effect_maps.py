@@ -6,12 +6,12 @@ import csv
 from pathlib import Path
 
 import pytest
+from engine_parts import Posted
 from typer.testing import CliRunner
 
 from citlr.console import Narrator
 from citlr.errors import InputError
 from citlr.generators.oracle import Oracle
-from citlr.run.engines import Engine
 from citlr.simulators.phantom import PhantomWorld
 from citlr.simulators.planted.classifiers import Trainer
 from citlr.studies.generation.effect_page import effect_sheet
@@ -35,13 +35,13 @@ def asked(prepared: str, *worlds: str) -> Asked:
     return Asked(worlds, Source(prepared, labels=("cardiomegaly",)), size=32, patients=200)
 
 
-def test_several_worlds_kinds_and_sizes_in_one_table(prepared: str, tmp_path: Path) -> None:
+def test_several_worlds_and_sizes_in_one_table(prepared: str, tmp_path: Path) -> None:
     wanted = asked(prepared, "shadow+tone", "null")
-    fitting = Fitting((VAE, SHIFT), "tiny", sizes=(100, None), images=20)
+    fitting = Fitting((SHIFT,), "tiny", sizes=(100, None), images=20)
     found = run_effects(wanted, fitting, out=tmp_path, seed=1)
     rows = found["rows"]
     assert [(row["world"], row["kind"]) for row in rows] == [
-        (world, kind) for world in ("shadow+tone", "null") for kind in (VAE, SHIFT) for _ in range(2)
+        (world, SHIFT) for world in ("shadow+tone", "null") for _ in range(2)
     ]
     for row in rows:
         assert row["test_images"] == 20
@@ -54,19 +54,23 @@ def test_several_worlds_kinds_and_sizes_in_one_table(prepared: str, tmp_path: Pa
     assert 100 <= few < 104  # whole patients, of one or two images
     assert whole > 150
     table = list(csv.reader((tmp_path / "tables" / "effects.csv").read_text().splitlines()))
-    assert len(table) == 9
+    assert len(table) == 5
     assert table[-1][table[0].index("error")] == "-"
     assert "Their AUROC on test images: " in (tmp_path / "effects.md").read_text()
-    before = (tmp_path / "null" / "models" / "vae-steps-4" / "config.json").stat().st_mtime_ns
+    kept = list((tmp_path / "null" / "models").rglob("config.json"))
+    assert kept
+    before = [path.stat().st_mtime_ns for path in kept]
     assert run_effects(wanted, fitting, out=tmp_path, seed=1) == found
-    assert (tmp_path / "null" / "models" / "vae-steps-4" / "config.json").stat().st_mtime_ns == before
+    assert [path.stat().st_mtime_ns for path in kept] == before
 
 
 def test_one_training_serves_all_strengths_and_the_pick_is_published(prepared: str, tmp_path: Path) -> None:
     kinds = (f"{VAE},guidance=0.5", f"{VAE},guidance=3")
     wanted, fitting = asked(prepared, "shadow+tone"), Fitting(kinds, "tiny", images=40)
     rows = run_effects(wanted, fitting, out=tmp_path, seed=1)["rows"]
-    two = run_effects(wanted, fitting, out=tmp_path / "two", seed=1, engine=Engine(workers=2))["rows"]
+    assert [row["kind"] for row in rows] == [*kinds]
+    # Processes that begin anew have tests of their own; here, that what they are sent is all that they need.
+    two = run_effects(wanted, fitting, out=tmp_path / "two", seed=1, engine=Posted(workers=2))["rows"]
     times = {"fit_seconds": 0, "ms_per_image": 0}
     assert [row | times for row in two] == [row | times for row in rows]
     assert [path.name for path in (tmp_path / "shadow+tone" / "models").iterdir()] == ["vae-steps-4"]

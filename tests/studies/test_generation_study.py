@@ -29,6 +29,8 @@ LDM = {
     "denoiser_steps": 3,
     "phi_steps": 2,
     "information_steps": 2,
+    "recentre": 10,
+    "guidance": 1.0,
 }
 TINY = {
     "patients": 200,
@@ -160,7 +162,7 @@ def _study(folder: Path, *, hold):
     ("changes", "message"),
     [
         ({"preset": "smok"}, "Did you mean 'smoke'"),
-        ({"preset": "smoke", "models": ["DLMD"]}, "Did you mean 'DLDM'"),
+        ({"preset": "smoke", "models": ["DLMD"], "changes": {"patients": 200}}, "Did you mean 'DLDM'"),
         ({"preset": "smoke", "features": "inception"}, "Did you mean 'inception_v3'"),
         ({"preset": "smoke", "cohort": "nowhere.parquet"}, "no cohort at nowhere.parquet"),
         ({"preset": "smoke", "attribute": "race"}, "are of cohorts"),

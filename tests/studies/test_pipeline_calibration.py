@@ -47,7 +47,15 @@ SMALL = replace(
     epochs=2,
     placebo_images=8,
     probe_steps=10,
-    options={"ae_steps": 4, "denoiser_steps": 4, "phi_steps": 2, "information_steps": 2, "guidance": 1.0},
+    options={
+        "ae_channels": [8],
+        "ae_steps": 4,
+        "unet_channels": [16, 16],
+        "denoiser_steps": 4,
+        "information_steps": 2,
+        "recentre": 20,
+        "guidance": 1.0,
+    },
 )
 
 
@@ -120,7 +128,7 @@ def test_with_exact_counterfactuals_the_innocent_are_cleared_and_the_biased_foun
             counterfactuals,
             cohort.part("train"),
             cohort.part("validation"),
-            QualitySettings((), probe_steps=20, seed=7),
+            QualitySettings((), probe_steps=20, cycles=1, seed=7),
         )
         units = sample.of_images(test.frame["image_id"])
         made = PipelineWorld(cohort, counterfactuals, found, units, {}, Drawn(sample, cohort))

@@ -15,20 +15,14 @@ from citlr.errors import InputError
 from citlr.run.engines import Engine
 from citlr.simulators.tabular import TabularWorld, tabular_truth
 from citlr.studies.kit.sweep import Sweep
+from citlr.studies.synthetic import run
 from citlr.studies.synthetic.page import alignment_figure, write_synthetic
-from citlr.studies.synthetic.run import (
-    FAMILIES,
-    STRENGTHS,
-    TESTS,
-    assess_model,
-    decisions,
-    fit_family,
-    fit_graded,
-    run_synthetic,
-)
+from citlr.studies.synthetic.run import FAMILIES, TESTS, assess_model, decisions, fit_family, fit_graded, run_synthetic
 from citlr.studies.synthetic.summary import correlations, errors
 
 SMALL = {"n_train": 120, "n_test": 80, "balanced": True}
+# Some of the graded models: a quarter of the strengths.
+STRENGTHS = (0.1, 0.4, 1.0, 2.5, 7.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(folder: Path) -> Sweep:
-    return run_synthetic(folder, sets=["sin"], models=10, engine=Engine(workers=2), **SMALL)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "STRENGTHS", STRENGTHS)
+        return run_synthetic(folder, sets=["sin"], models=10, engine=Engine(workers=2), **SMALL)  # type: ignore[arg-type]
 
 
 def test_every_model_has_a_row_with_every_test(small: Sweep) -> None:
@@ -67,7 +63,7 @@ def test_the_graded_pool_runs_from_invariant_to_dependent() -> None:
 
 
 def test_same_seed_same_row_whatever_the_engine(small: Sweep) -> None:
-    row = small.done[small.done["task"] == "sin/graded/1/9"].iloc[0]
+    row = small.done[small.done["task"] == "sin/graded/1/2"].iloc[0]
     again = assess_model(int(row["seed"]), set="sin", family="graded", strength=1.0, **SMALL)  # type: ignore[arg-type]
     for key, value in again.items():
         if key != "seconds_test":
@@ -96,7 +92,7 @@ def test_tables_figures_and_page(small: Sweep, tmp_path: Path) -> None:
     written = write_synthetic(small.done, tmp_path / "out", page=page, failed=3)
     assert {path.suffix for path in written} == {".csv", ".md", ".tex", ".png"}
     text = page.read_text()
-    assert "50 models, 3 failed" in " ".join(text.split())
+    assert "20 models, 3 failed" in " ".join(text.split())
     for picture in re.findall(r"\]\((\S+\.png)\)", text):
         assert (page.parent / picture).stat().st_size > 10_000
     assert r"\begin{tabular}" in (tmp_path / "out" / "synthetic_correlations.tex").read_text()
@@ -149,7 +145,8 @@ def test_the_verb(small: Sweep, folder: Path, tmp_path: Path) -> None:
     log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
     arguments = ["--sets", "sin", "--models", "10", "--n-train", "120", "--n-test", "80", "--balanced"]
     choices = [*arguments, "--out", study, "--page", tmp_path / "page.md", "--quiet"]
-    done = citlr("reproduce", "synthetic", *choices, "--workers", "1")
+    fewer = f"from citlr.studies.synthetic import run; run.STRENGTHS = {STRENGTHS}"
+    done = citlr("reproduce", "synthetic", *choices, "--workers", "1", before=fewer)
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "page.md") in done.stdout
     columns = [name for name in small.done.columns if not name.startswith("seconds")]

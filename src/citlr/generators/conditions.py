@@ -13,7 +13,7 @@ from citlr.doses import RECORDED
 from citlr.errors import InputError, did_you_mean
 from citlr.generators.base import Level
 from citlr.generators.overlap import require_overlap
-from citlr.generators.variables import Variable
+from citlr.generators.variables import Variable, code_of
 from citlr.randomness import COIN, PLACEBO, toss
 
 
@@ -125,12 +125,14 @@ class Conditions:
         changed = codes.clone()
         for name, value in zip(names, values, strict=True):
             variable = self.attribute(name)
-            given: Any = [value]
             if isinstance(value, np.ndarray):
-                given = np.repeat(value, len(codes) // max(1, len(value)))
+                given: Any = np.repeat(value, len(codes) // max(1, len(value)))
+                code = variable.encode(given)
             elif value == RECORDED and not variable.levels:
                 continue
-            changed[:, self.span(name)] = torch.from_numpy(variable.encode(given))
+            else:
+                code = code_of(variable, value)
+            changed[:, self.span(name)] = torch.from_numpy(code)
         return changed
 
     def nothing(self, n: int) -> Tensor:

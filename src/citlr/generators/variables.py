@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -78,6 +79,12 @@ class Variable:
             span = (float(numbers.min()), float(numbers.max()))
             return cls(name, (), float(numbers.mean()), float(numbers.std() or 1.0), span)
         return cls(name, tuple(sorted({as_level(value) for value in given})))
+
+
+@lru_cache(maxsize=64, typed=True)
+def code_of(variable: Variable, value: Any) -> npt.NDArray[np.float32]:
+    """Give the code (1, width) of one value, which every batch is redrawn under."""
+    return variable.encode([value])
 
 
 def as_level(value: Any) -> str:

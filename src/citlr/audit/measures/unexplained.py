@@ -21,6 +21,7 @@ Of a model that reads finer pixels than the generator's, the output on an image 
 generator's pixels is compared as well, in the same parts: what is finer is left in place by redrawing, never changed.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ from citlr.audit.results.records import Unexplained
 from citlr.audit.results.statistics import outcome_of, recorded_of
 from citlr.config import TestConfig
 from citlr.invariance.observational.learners import cross_fit_mean, outcome_learners
-from citlr.invariance.observational.nuisances import Observations, assign, patient_folds
+from citlr.invariance.observational.nuisances import Assignment, Observations, assign, patient_folds
 from citlr.invariance.observational.tests import OVERLAP, overlap_of
 from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses
@@ -46,6 +47,9 @@ LOST = "on images redrawn under their own level"
 FINER = "in what is finer than the generator's pixels"
 # Patients that a part needs on each side.
 FEWEST = 10
+# Estimates of who has which level that are kept for the next model, by what they rest on: one a contrast.
+_ASSIGNED: dict[str, Assignment] = {}
+KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def _of_contrast(
     z = coded(known.iloc[rows], given)
     z = z if z.shape[1] else np.zeros((len(rows), 1))
     data = Observations.of(z, recorded[rows], np.zeros(len(rows)), patients=patients[rows], contrast=contrast)
-    assignment = assign(data, None, seed=seed)
+    assignment = _assigned(data, seed)
     if overlap_of(assignment) < OVERLAP:
         return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
     away = (assignment.a - assignment.p)[assignment.unit]
@@ -148,6 +152,19 @@ def _of_contrast(
         effect = (drawn[:, 1] - drawn[:, 0]).mean(axis=1)
         found[label] = _judge(compared, label, (y - fitted, taken), truth, effect)
     return found
+
+
+def _assigned(data: Observations, seed: int) -> Assignment:
+    """Estimate who has which level given Z: a matter of the cohort alone, and so once for all models."""
+    content = hashlib.sha256(repr((data.z.shape, data.contrast, seed)).encode())
+    for part in (data.z, data.a, data.cluster):
+        content.update(part.tobytes())
+    digest = content.hexdigest()
+    if digest not in _ASSIGNED:
+        if len(_ASSIGNED) >= KEPT:
+            _ASSIGNED.pop(next(iter(_ASSIGNED)), None)
+        _ASSIGNED[digest] = assign(data, None, seed=seed)
+    return _ASSIGNED[digest]
 
 
 def _judge(
