@@ -270,6 +270,15 @@ def test_roles_that_clash_are_refused(changes: dict[str, Any], said: str) -> Non
         read(table(split=[0, 1], **{"raw sex": ["x", "y", "x"]}), **changes)
 
 
+def test_truth_that_two_programs_wrote_is_not_four_levels() -> None:
+    frame = table(smoker=["True", "0", "False", "1"])
+    with pytest.raises(InputError, match="which look like spellings of one level"):
+        read(frame, attribute="smoker")
+    levels = {"True": "yes", "1": "yes", "False": "no", "0": "no"}
+    assert read(frame, attribute="smoker", levels=levels).levels("smoker") == ("no", "yes")
+    assert read(table(smoker=["1", "0", "yes"]), attribute="smoker").levels("smoker") == ("0", "1", "yes")
+
+
 @pytest.mark.parametrize(
     ("attribute", "said"),
     [
