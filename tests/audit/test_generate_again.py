@@ -17,9 +17,11 @@ from citlr.audit.gates import registry
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.generation import Counterfactuals, generate
 from citlr.audit.results.records import Gate
+from citlr.audit.stages import Asked, predict_stage
 from citlr.config import ControlsConfig, GateConfig, QualityConfig
+from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import StateError
+from citlr.errors import InputError, StateError
 from citlr.generators.oracle import Oracle
 from citlr.predictors.loading import load_predictor
 from citlr.simulators.phantom.world import PhantomWorld
@@ -111,6 +113,9 @@ def test_an_audit_is_made_anew_of_originals_that_changed_after_they_were_redrawn
     train, validation, test = (world.part(name) for name in ("train", "validation", "test"))
     counterfactuals = drawn(Oracle.of(sample), test, tmp_path / "drawn")
     model = load_predictor(Brightness(), labels=["cardiomegaly"], device="cpu")
+    told: list[str] = []
+    narrator = Narrator(quiet=True)
+    narrator.say = told.append  # type: ignore[method-assign]
 
     def answers(out: str) -> tuple[object, pd.DataFrame]:
         found = audit(
@@ -123,8 +128,12 @@ def test_an_audit_is_made_anew_of_originals_that_changed_after_they_were_redrawn
             quality=QualityConfig(cycles=1),
             controls=ControlsConfig(bootstraps=0, planted=()),
             out=tmp_path / out,
+            narrator=narrator,
         )
         assert found.provenance["config"]["test"]["threshold"] == 0.5
+        # What looks wrong of a model is told in Python too, and stands in the audit.
+        assert any("'Brightness' is not said to read images of one size" in note for note in found.quality.notes)
+        assert any("is shown them at 32 pixels a side" in note for note in told)
         (responses,) = (tmp_path / out).glob("models/*/responses.parquet")
         return found.quality, pd.read_parquet(responses)
 
@@ -167,6 +176,30 @@ def test_a_gate_is_handed_the_redrawn_images_and_their_originals(
     (gate,) = [one for one in found.quality.gates if one.name == "pixels"]
     assert gate.value > 0.01
     assert "Pixels changed." in found.tests[0].reason
+
+
+def test_what_a_model_does_to_a_whole_batch_is_found_before_it_is_asked_for_all(
+    phantom: tuple[Cohort, Oracle, Oracle], tmp_path: Path
+) -> None:
+    """As a model that goes over its images by eights and mixes up the rest: four images do not show it."""
+    cohort, own, _ = phantom
+
+    def mixed(images: np.ndarray) -> np.ndarray:
+        bright = images.mean(axis=(1, 2, 3))
+        return np.concatenate([bright[:8], np.full_like(bright[8:], bright[8:].mean())]) if len(bright) > 8 else bright
+
+    model = load_predictor(mixed, labels=["cardiomegaly"], name="mixed", device="cpu")
+    assert len(cohort) > 8
+    stage = predict_stage(
+        model,
+        lambda: drawn(own, cohort, tmp_path / "drawn"),
+        Asked("mixed", "responses.parquet"),
+        after=(),
+        narrator=Narrator(quiet=True),
+    )
+    with pytest.raises(InputError, match="Model 'mixed' gives another answer for an image alone than in a batch"):
+        stage.work(tmp_path)
+    assert not (tmp_path / "responses.parquet").exists()
 
 
 class Brightness(torch.nn.Module):

@@ -347,3 +347,13 @@ def test_originals_in_the_place_of_null_interventions_are_refused(brought: Path,
                 read_redrawn(file, cohort, attribute="sex", size=SIDE)
         else:
             assert len(read_redrawn(file, cohort, attribute="sex", size=SIDE)) == 4 * TESTED
+
+
+@pytest.mark.parametrize(
+    ("written", "levels"),
+    [(("recorded", "estimated"), ("estimated", "recorded")), (("50", "recorded", "8"), ("8", "50"))],
+)
+def test_a_level_that_is_called_recorded_is_one_among_names(written: tuple[str, ...], levels: tuple[str, ...]) -> None:
+    # Of a number it is the image under its own value.
+    index = pd.DataFrame({"image_id": "a", "level": written, "draw": 0, "file": "a.png", "sha256": "s"})
+    assert ImagesOnDisk(index, attribute="age", size=SIDE).attributes == {"age": levels}

@@ -259,11 +259,39 @@ def test_names_of_groups_are_true_and_differ() -> None:
         ({"covariates": ["sex"]}, "is the attribute and a covariate"),
         ({"labels": ["ill"], "columns": {"ill": "sex"}}, r"'sex' is the attribute and a label \('sex' of the table\)"),
         ({"labels": ["edema", "edema"]}, "named twice"),
+        ({"labels": ["split"]}, "label 'split' is called as a column that every cohort has of its own"),
+        ({"covariates": ["split"]}, "covariate 'split' is called as a column that every cohort"),
+        ({"covariates": ["raw sex"]}, "covariate 'raw sex' is called as a column that every cohort"),
     ],
 )
 def test_roles_that_clash_are_refused(changes: dict[str, Any], said: str) -> None:
+    # A finding, a site and so on that are called as what is written into every cohort were overwritten.
     with pytest.raises(InputError, match=said):
-        read(table(), **changes)
+        read(table(split=[0, 1], **{"raw sex": ["x", "y", "x"]}), **changes)
+
+
+def test_truth_that_two_programs_wrote_is_not_four_levels() -> None:
+    frame = table(smoker=["True", "0", "False", "1"])
+    with pytest.raises(InputError, match="which look like spellings of one level"):
+        read(frame, attribute="smoker")
+    levels = {"True": "yes", "1": "yes", "False": "no", "0": "no"}
+    assert read(frame, attribute="smoker", levels=levels).levels("smoker") == ("no", "yes")
+    assert read(table(smoker=["1", "0", "yes"]), attribute="smoker").levels("smoker") == ("0", "1", "yes")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("group", "'a, b' with 'c' and 'a' with 'b, c' of one, two are both called 'a, b, c'"),
+        ("patient_id", "The attribute 'patient_id' is called as a column that every cohort"),
+    ],
+)
+def test_a_joint_attribute_is_no_two_things_at_once(tmp_path: Path, attribute: str, said: str) -> None:
+    file = tmp_path / "t.csv"
+    table(one=["a, b", "a", "a", "d"], two=["c", "b, c", "d", "d"]).to_csv(file, index=False)
+    settings = CohortConfig(table=file, images=tmp_path, attribute=attribute, combine=["one", "two"], labels=["edema"])
+    with pytest.raises(InputError, match=said):
+        audited_cohort(settings, narrator=Narrator(quiet=True), check="none")
 
 
 def test_one_file_and_one_patient_are_named_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_what_cannot_be_compared_is_refused(values: dict[str, np.ndarray]) -> No
     renamed = tuple(replace(row, label="flu") for row in first.result.tests)
     with pytest.raises(InputError, match="no label and contrast in common"):
         compare([first, replace(first, result=replace(first.result, tests=renamed))])
+
+
+def test_audits_that_are_called_alike_are_told_apart_by_the_folders_above(values: dict[str, np.ndarray]) -> None:
+    # `--out run`, the default, in the folders of three studies, and one of them named twice.
+    places = ["/a/old/run", "/a/new/run", "/b/new/run", "/b/new/run", "/b/new/other"]
+    audits = [replace(audit(Path(place).name, values["some"]), place=Path(place)) for place in places]
+    found = compare(audits)
+    assert [found.rows[0].first, *(row.other for row in found.rows)] == [
+        "old/run",
+        "a/new/run",
+        "b/new/run (1)",
+        "b/new/run (2)",
+        "other",
+    ]
+    assert len({row.note for row in found.rows}) == 4
 
 
 def test_runs_are_compared_model_by_model_where_they_share_names(values: dict[str, np.ndarray]) -> None:

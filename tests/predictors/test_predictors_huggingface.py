@@ -76,6 +76,14 @@ def seen(folder: Path) -> torch.Tensor:
         return network((small - mean) / std).logits.double()
 
 
+def test_an_adapter_beside_the_weights_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    for name in ("config.json", "preprocessor_config.json", "adapter_config.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(InputError, match=r"holds an adapter to its weights, such as LoRA .* merge both"):
+        load_predictor(tmp_path, device="cpu")
+
+
 @needed
 def test_labels_size_mean_and_activation_are_taken_from_the_folder(folder: Path) -> None:
     model = load_predictor(folder, device="cpu")

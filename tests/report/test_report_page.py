@@ -23,6 +23,7 @@ from report_fake import (
     make_tests,
 )
 
+from citlr.audit.privacy import scrub
 from citlr.audit.results.records import Carried
 from citlr.audit.results.result import (
     AuditResult,
@@ -256,6 +257,24 @@ def test_no_identifier_no_folder_and_no_file_list_leaves_the_run(full):
     assert "AP/PA" in html
     assert "Dr Gray" not in html  # a raw value of the table
     assert result.cohort.flow[2]["names"] == ["patient00017_view1.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/srv/Ann Example/my (old) study's/the table.csv", "the table.csv"),
+        ("C:\\Users\\Ann Example\\my study\\cohort.csv", "cohort.csv"),
+        ("\\\\server\\Ann Example\\cohort.csv", "cohort.csv"),
+        ("/srv/Ann Example/model.py:make", "model.py:make"),
+        ("torchvision:resnet18:/srv/Ann Example/w.pt", "torchvision:resnet18:w.pt"),
+        ("/srv/Ann Example/images/", "images"),
+        ("'/srv/Ann Example/my study's/m.pt2' is not '/srv/Ann/'", "'m.pt2' is not '(folder)'"),
+        ("w/o contrast, views AP / PA", "w/o contrast, views AP / PA"),
+        ("/srv/ann/cohort.csv, views AP / PA", "cohort.csv, views AP / PA"),
+    ],
+)
+def test_no_part_of_a_folder_with_a_blank_in_its_name_is_handed_on(text: str, shown: str):
+    assert scrub({"table": text}) == {"table": shown}
 
 
 def test_pictures_are_shown_only_when_they_are_given(full):

@@ -211,3 +211,33 @@ def test_answers_that_were_sent_in_stay(tmp_path: Path) -> None:
         run.do(answered("vendor", "responses.parquet"))
     assert (tmp_path / "responses.parquet").is_file()
     run.do(answered("vendor", "responses.parquet", answers="b"))
+
+
+def finished(root: Path, seed: int) -> Run:
+    """Do the stages of an audit as `Chain` has them depend on each other; one file of each says the seed."""
+    run, keys = Run(root, config()), dict[str, str]()
+
+    def do(name: str, *after: str) -> None:
+        def work(folder: Path) -> None:
+            (folder / name).write_text(str(seed))
+
+        inputs = {"seed": seed, "reads": (64, 64), "share": 0.1}  # JSON gives a tuple back as a list
+        keys[name] = run.do(Stage(name, inputs, work, (name,), tuple(keys[one] for one in after))).key
+
+    do("cohort")
+    do("fit")
+    do("generate", "fit")
+    do("quality", "generate")
+    do("predict.m", "generate")
+    do("test.m", "cohort", "quality", "predict.m")
+    return run
+
+
+@pytest.mark.parametrize("swapped", ["cohort", "fit", "generate", "quality", "predict.m", "test.m"])
+def test_a_stage_of_another_run_is_not_taken_for_the_runs_own(tmp_path: Path, swapped: str) -> None:
+    run, other = finished(tmp_path / "run", 0), finished(tmp_path / "other", 1)
+    assert run.require("test.m", "see").inputs["seed"] == 0
+    for name in (swapped, f"stages/{swapped}.json"):
+        other.path(name).replace(run.path(name))
+    with pytest.raises(StateError, match=r"is of another run than those of .* beside it"):
+        Run(run.root, config()).require("test.m", "see")

@@ -201,3 +201,6 @@ def test_unknown_is_written_where_a_number_is_missing() -> None:
     assert made.cells == (("a", "unknown"), ("b", "25"))
     assert spread([float("nan")], digits=1) == "unknown"
     assert r"50\% \& \_" in Sheet("t", "50% & _", ("m",), (("a",),)).latex()
+    # Labels of somebody's own cohort.
+    written = Sheet("t", "c", ("m",), (("[a] {b} ~ ^ \\",),)).latex()
+    assert r"{[}a] \{b\} \textasciitilde{} \textasciicircum{} \textbackslash{} \\" in written

@@ -112,7 +112,9 @@ def audit(
         raise InputError(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
-    check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size)
+    remarks = check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size)
+    for remark in remarks:
+        narrator.say(remark)
     chosen = Engine(engine, workers, scheduler)
     limits, measured = gates or GateConfig(), quality or QualityConfig()
     with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
@@ -137,6 +139,7 @@ def audit(
                     "model_run": {"where": "here", "answers": kind_of_answers(responses)},
                 },
                 size=side_read(model.input, counterfactuals.main.plan.size),
+                remarks=remarks,
             )
         )
 

@@ -256,6 +256,7 @@ class Chain:
             )
 
     def _inputs(self, name: str) -> AuditInputs:
+        asked = self.run.record(f"predict.{name}")
         return AuditInputs(
             model=name,
             responses=read_responses(self.run.path(self.place(name, RESPONSES))),
@@ -265,6 +266,7 @@ class Chain:
             settings=Settings(self.config.test, self.config.gates, self.config.controls, self.config.seed),
             provenance=provenance(self.run, name),
             size=self.sizes[name],
+            remarks=() if asked is None else tuple(asked.facts.get("remarks", ())),
         )
 
     def audited(self) -> bool:

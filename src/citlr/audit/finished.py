@@ -32,6 +32,7 @@ class Finished:
     - `cohort`: Fingerprint of the cohort and its images; empty where nobody noted it.
     - `redrawn`: Fingerprint of the generator, its draws and their seed; empty as well.
     - `contents`: Reads the digest of every test image; None where the files are no longer those of the audit.
+    - `place`: The folder that it lies in, without links: audits of one name are told apart by those above.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Finished:
     cohort: str = ""
     redrawn: str = ""
     contents: Callable[[], Mapping[str, str] | None] | None = None
+    place: Path = Path()
 
 
 def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:
@@ -52,7 +54,8 @@ def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:
         result = read_result(path)
         if model and model != result.model:
             raise InputError(f"'{path}' is the audit of '{result.model}', not of '{model}'.")
-        return {result.model: Finished(f"{path.parent.name}/{path.name}", result.model, result)}
+        place = path.resolve().parent
+        return {result.model: Finished(f"{place.name}/{path.name}", result.model, result, place=place)}
     run = Run.open(path)
     names = list(run.config.models)
     if model and model not in names:
@@ -75,9 +78,10 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     tested = run.require(f"test.{name}", remedy)
     folder = run.root if len(run.config.models) == 1 else run.path("models", name)
     result = read_result(folder / "audit.json")
-    title = run.root.resolve().name if len(run.config.models) == 1 else f"{run.root.resolve().name}:{name}"
+    place = run.root.resolve()
+    title = place.name if len(run.config.models) == 1 else f"{place.name}:{name}"
     if not responses or not result.tests:
-        return Finished(title, name, result)
+        return Finished(title, name, result, place=place)
     run.require(f"predict.{name}", remedy)
     plan = CounterfactualSet.open(run.path("counterfactuals", "levels")).plan
     frame = read_responses(folder / "responses.parquet")
@@ -97,6 +101,7 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
         cohort="" if read is None else read.discovered,
         redrawn=_redrawn(run),
         contents=partial(_contents, run),
+        place=place,
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from citlr.config import CohortConfig
 from citlr.console import Narrator
@@ -32,6 +33,8 @@ from citlr.errors import InputError, did_you_mean
 def audited_cohort(settings: CohortConfig, *, narrator: Narrator, check: Check = "decode") -> Cohort:
     """Read the cohort of an audit, split by patient; `check` is how thoroughly image files are looked at."""
     require_roles(_parts(settings), settings.labels, settings.covariates)
+    if settings.combine:
+        require_roles((settings.attribute,), settings.labels, settings.covariates)
     if settings.images is None:
         return _prepared(settings, narrator)
     joint = bool(settings.combine)
@@ -71,7 +74,9 @@ def _parts(settings: CohortConfig) -> tuple[str, ...]:
 
 def _combined(cohort: Cohort, settings: CohortConfig) -> Cohort:
     """Make the joint attribute of several: its levels are the combinations that occur, or those asked for."""
-    joint = cohort.frame[list(settings.combine)].astype(str).agg(", ".join, axis=1)
+    parts = cohort.frame[list(settings.combine)].astype(str)
+    joint = parts.agg(", ".join, axis=1)
+    _require_apart(joint, parts)
     unknown = sorted({*(settings.levels or ())} - {*joint})
     if unknown:
         raise InputError(
@@ -81,6 +86,22 @@ def _combined(cohort: Cohort, settings: CohortConfig) -> Cohort:
     chosen = joint.isin(settings.levels) if settings.levels is not None else joint.notna()
     kept = replace(cohort, frame=cohort.frame.assign(**{settings.attribute: joint}), attributes=(settings.attribute,))
     return kept.take(np.flatnonzero(chosen.to_numpy()))
+
+
+def _require_apart(joint: pd.Series, parts: pd.DataFrame) -> None:
+    """Refuse two combinations that are written alike, as "a, b" with "c" and "a" with "b, c": one level of two."""
+    distinct = parts.assign(joint=joint).drop_duplicates()
+    alike = distinct[distinct["joint"].duplicated(keep=False)]
+    if len(alike):
+        name = alike["joint"].iloc[0]
+        first, second = (
+            " with ".join(f"'{value}'" for value in row)
+            for row in alike.loc[alike["joint"] == name, parts.columns].head(2).to_numpy()
+        )
+        raise InputError(
+            f"The combinations {first} and {second} of {', '.join(map(str, parts.columns))} are both called '{name}': "
+            "take the commas out of these values, or leave them out with `keep`."
+        )
 
 
 def _checked(cohort: Cohort, settings: CohortConfig, narrator: Narrator) -> Cohort:

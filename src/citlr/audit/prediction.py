@@ -25,7 +25,9 @@ from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
 
-# Originals that are answered at a time: whole batches of 64, as other batches have other last bits.
+# Images that a model is asked for at a time: other batches have other last bits.
+BATCH = 64
+# Originals that are answered at a time, in whole batches.
 _ORIGINALS = 1024
 
 
@@ -56,7 +58,7 @@ def predict_sets(
     """
     labels = audited_labels(predictor, cohort)
     asked = [Pictures(part, cohort, side_read(predictor.input, part.plan.size)) for part in sets]
-    for size in {part.plan.size for part in sets}:
+    for size in dict.fromkeys(part.plan.size for part in sets):
         check_on_cohort(predictor, cohort, size=size)
     parts = _parts(asked, originals)
     answers = _Answers(predictor, tuple(asked), labels, None if folder is None else folder.absolute())
@@ -179,12 +181,26 @@ def kind_of_answers(frame: pd.DataFrame) -> str:
     return "decisions" if frame["probability"].isin([0.0, 1.0]).all() else "probabilities"
 
 
-def check_on_cohort(predictor: Predictor, cohort: Cohort, *, size: int) -> tuple[str, ...]:
-    """Run one batch of the cohort's images through the model before anything long starts."""
+def check_on_cohort(predictor: Predictor, cohort: Cohort, *, size: int, images: int = 4) -> tuple[str, ...]:
+    """Run one batch of the cohort's images through the model before anything long starts; say what looks wrong.
+
+    `size` is the side of the generator's pixels. A few images are soon asked for; what a batch as large as an audit's
+    does to its images shows before the model is asked for all.
+    """
     audited_labels(predictor, cohort)
-    rows = np.arange(min(4, len(cohort)))
+    rows = np.arange(min(images, len(cohort)))
     found = check_predictor(predictor, cohort.pixels(rows, size=side_read(predictor.input, size))).notes
-    return (*found, *_out_of_shape(predictor.input, cohort.fit))
+    return (*found, *_unsized(predictor, size), *_out_of_shape(predictor.input, cohort.fit))
+
+
+def _unsized(predictor: Predictor, size: int) -> tuple[str, ...]:
+    """Say at which size a model is asked that takes any, as one with global pooling or a resizing of its own does."""
+    if predictor.input.size is not None:
+        return ()
+    return (
+        f"Model '{predictor.name}' is not said to read images of one size, and is shown them at {size} pixels a side, "
+        "those of the generator: declare input: {size: ...} if it was trained on others.",
+    )
 
 
 def _out_of_shape(spec: InputSpec, fit: Fit) -> tuple[str, ...]:
@@ -222,8 +238,8 @@ def _probabilities(
 def _originals(predictor: Predictor, pictures: Pictures, rows: range, draw: int, labels: Sequence[str]) -> pd.DataFrame:
     """Predict the images as they came, at the size that the model asks for, or what of them the generator sees."""
     plan, found = pictures.part.plan, []
-    for start in range(rows.start, rows.stop, 64):
-        some = range(start, min(start + 64, rows.stop))
+    for start in range(rows.start, rows.stop, BATCH):
+        some = range(start, min(start + BATCH, rows.stop))
         images = pictures.originals(some, pictures.size if draw == ORIGINAL_DRAW else plan.size)
         found.append(_probabilities(predictor, images, plan.image_ids[some.start : some.stop], labels))
     return _beside(pictures, rows, draw, np.concatenate(found), labels)
@@ -233,9 +249,9 @@ def _put_back(predictor: Predictor, pictures: Pictures, rows: range, labels: Seq
     """Predict a shard's originals, moved and put back."""
     plan, found = pictures.part.plan, []
     images = pictures.put_back(rows.start // plan.shard)
-    for start in range(0, len(rows), 64):
-        ids = plan.image_ids[rows.start + start : rows.start + start + 64]
-        found.append(_probabilities(predictor, images[start : start + 64], ids, labels))
+    for start in range(0, len(rows), BATCH):
+        ids = plan.image_ids[rows.start + start : rows.start + start + BATCH]
+        found.append(_probabilities(predictor, images[start : start + BATCH], ids, labels))
     return _beside(pictures, rows, PUT_BACK_DRAW, np.concatenate(found), labels)
 
 

@@ -11,6 +11,11 @@ Key = TypeVar("Key", bound=Hashable)
 _PATH = re.compile(r"(?:file://|~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^/\\\s'\"<>|]+[/\\])*([^/\\\s'\"<>|]*)")
 _ANCHOR = re.compile(r"(?:^|(?<=[\s'\"(=]))(?:file://|~[/\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|[/\\])(?=\S)")
 _FILE = re.compile(r"(?:[\w.\-]+[/\\])+([\w.\-]+\.\w{1,12})\b")
+# Folders have blanks and quotes in their names, so that a path is known to its end only where that is the text's, or a
+# quote: of a text that begins with one (behind kinds, as in `quality.features`), and between quotes.
+_BEGIN = r"(?:file://|~[/\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|[/\\])(?=\S)"
+_WHOLE = re.compile(rf"((?:\w[\w.-]+:(?!//))*){_BEGIN}(?:.*[/\\](?=\S))?(.*)", re.DOTALL)
+_QUOTED = re.compile(rf"(?<![^\s(\[=:,])(['\"]){_BEGIN}(?:[^\n]*?[/\\])?([^\n/\\]*?)\1(?!\w)")
 
 
 def without_paths(text: str) -> str:
@@ -18,7 +23,13 @@ def without_paths(text: str) -> str:
 
     >>> without_paths("read '/srv/ann/study/cohort.csv' and models/cnn.pt, views AP/PA")
     "read 'cohort.csv' and cnn.pt, views AP/PA"
+    >>> without_paths("/srv/Ann Example/my study/cohort.csv")
+    'cohort.csv'
     """
+    whole = _WHOLE.fullmatch(text)
+    if whole:
+        return f"{whole.group(1)}{whole.group(2).rstrip('/') or '(folder)'}"
+    text = _QUOTED.sub(lambda path: f"{path[1]}{path[2] or '(folder)'}{path[1]}", text)
     pieces, start = [], 0
     for anchor in _ANCHOR.finditer(text):
         if anchor.start() < start:

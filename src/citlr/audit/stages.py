@@ -10,7 +10,7 @@ from typing import Any
 from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.intake import audited_cohort
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness, read_faithfulness
-from citlr.audit.prediction import kind_of_answers, predict_sets, write_responses
+from citlr.audit.prediction import BATCH, check_on_cohort, kind_of_answers, predict_sets, write_responses
 from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.config import CohortConfig
 from citlr.console import Narrator
@@ -173,9 +173,10 @@ def predict_stage(
 
     def work(folder: Path) -> dict[str, Any]:
         drawn = counterfactuals()
+        remarks = check_on_cohort(predictor, drawn.cohort, size=drawn.main.plan.size, images=BATCH)
         with narrator.progress(f"predict {asked.name}", len(drawn.main)) as tick:
             frame = predict_sets(predictor, drawn.sets, drawn.cohort, folder=folder / SCRATCH, tick=tick, engine=engine)
         write_responses(folder / asked.place, frame)
-        return {"model_sha256": inputs["model"], "answers": kind_of_answers(frame)}
+        return {"model_sha256": inputs["model"], "answers": kind_of_answers(frame), "remarks": list(remarks)}
 
     return Stage(f"predict.{asked.name}", inputs, work, (asked.place,), after)

@@ -70,7 +70,7 @@ class InputConfig(_Declaration):
     """What the model wants to see: size in pixels, channels, the grey scale, and its mean and spread."""
 
     size: Sides | None = None
-    """Side in pixels, or height and width. Without it the size of the images."""
+    """Side in pixels, or height and width. Without it the model's file says so, else `generator.size`."""
     channels: Channels = 1
     """1 for grey, 3 for colour."""
     low: Grey = 0.0

@@ -12,6 +12,9 @@ from citlr.data.tables.marks import Marks
 from citlr.data.tables.numbers import MAX_CATEGORIES
 from citlr.errors import InputError
 
+# What a cohort writes itself: identifiers, and the split where it is drawn.
+_TAKEN = ("image_id", "path", "patient_id", "split")
+
 
 def require_roles(
     attributes: Sequence[str],
@@ -19,8 +22,18 @@ def require_roles(
     covariates: Sequence[str],
     columns: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse a column that is the attribute and a label or a covariate at once, and a name that is given twice."""
+    """Refuse a column that is the attribute and a label or a covariate at once, and a name that is given twice.
+
+    And one that is called as what is written into every cohort: it would be overwritten without a word.
+    """
+    taken = {*_TAKEN, *(f"raw {name}" for name in attributes)}
     for role, names in (("attribute", attributes), ("label", labels), ("covariate", covariates)):
+        lost = next((name for name in names if name in taken), None)
+        if lost is not None:
+            raise InputError(
+                f"The {role} '{lost}' is called as a column that every cohort has of its own: give it another name "
+                f"(`columns`: {{another: {lost}}})."
+            )
         double = [name for place, name in enumerate(names) if name in names[:place]]
         if double:
             raise InputError(f"The {role} '{double[0]}' is named twice; name it once.")

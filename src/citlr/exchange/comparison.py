@@ -1,6 +1,7 @@
 """Audits side by side: verdicts and effects, and the difference of the effects with its interval."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -91,6 +92,7 @@ def compare(audits: Sequence[Finished]) -> Comparison:
     """Compare every audit with the first."""
     if len(audits) < 2:
         raise InputError("A comparison needs at least two audits: give two runs, or one run with several models.")
+    audits = _told_apart(audits)
     rows = [row for other in audits[1:] for row in _pair(audits[0], other)]
     return Comparison(tuple(rows), audits[0].result.alpha)
 
@@ -104,6 +106,24 @@ def choose(found: Sequence[Mapping[str, Finished]]) -> list[list[Finished]]:
         listed = "; ".join(", ".join(one) for one in found)
         raise InputError(f"The runs share no model ({listed}): say which with RUN:MODEL.")
     return [[one[name] for one in found] for name in common]
+
+
+def _told_apart(audits: Sequence[Finished]) -> list[Finished]:
+    """Name audits that are called alike, as runs in folders called `run`, by the folders above too; the same by number.
+
+    A row of one would else be read as another's.
+    """
+    names = [audit.name for audit in audits]
+    for above in range(1, max(len(audit.place.parts) for audit in audits) + 1):
+        places = {(name, audit.place) for name, audit in zip(names, audits, strict=True)}
+        alike = {name for name, times in Counter(name for name, _ in places).items() if times > 1}
+        names = [
+            "/".join((*audit.place.parts[1:-1][-above:], audit.name)) if name in alike else name
+            for name, audit in zip(names, audits, strict=True)
+        ]
+    numbered = [f"{name} ({names[: place + 1].count(name)})" for place, name in enumerate(names)]
+    names = [new if names.count(name) > 1 else name for name, new in zip(names, numbered, strict=True)]
+    return [replace(audit, name=name) for audit, name in zip(audits, names, strict=True)]
 
 
 def _pair(first: Finished, other: Finished) -> list[Difference]:

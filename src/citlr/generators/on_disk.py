@@ -10,7 +10,7 @@ from citlr.config.kinds import IMAGES
 from citlr.console import Ticker, silent
 from citlr.data.images import see_image
 from citlr.data.pixels.shown import WHITE
-from citlr.doses import RECORDED
+from citlr.doses import RECORDED, as_numbers
 from citlr.errors import InputError, StateError
 from citlr.generators.base import FORMAT, Images
 from citlr.generators.redrawing import Redrawing
@@ -41,11 +41,11 @@ class ImagesOnDisk(Redrawing):
         self._channels, self.white = channels, white
         self.index, self.size, self.hold, self.attribute = index, size, hold, attribute
         self.draws = int(index["draw"].nunique())
-        levels = [str(level) for level in index["level"].unique()]
-        if RECORDED in levels:  # of a number: under the own value, which is no level
-            levels = sorted([level for level in levels if level != RECORDED], key=float)
-        else:
-            levels.sort()
+        levels = sorted(str(level) for level in index["level"].unique())
+        values = [level for level in levels if level != RECORDED]
+        # Of a number, under the own value, which is no level; among names, one like any other.
+        if RECORDED in levels and as_numbers(values) is not None:
+            levels = sorted(values, key=float)
         self.attributes: dict[str, tuple[str, ...]] = {attribute: tuple(levels)}
         self.report: dict[str, Any] = {
             "images": len(index),

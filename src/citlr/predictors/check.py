@@ -17,7 +17,7 @@ from citlr.text import shortened
 
 # the same weights on the same numbers: anything above the last bits is chance in the model
 _REPEAT_TOLERANCE = 1e-6
-# images that are also given alone
+# images that are also given alone, from the first of the batch to the last
 _ALONE = 8
 
 
@@ -62,8 +62,8 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
         f"to {off:.2g}): its chance must be off; call eval() on the module so that dropout rests.",
     )
     repeat.require()
-    alone = _alone(predictor, images)
-    off = float(np.abs(alone - first[: len(alone)]).max())
+    places = np.unique(np.linspace(0, len(images) - 1, min(len(images), _ALONE)).astype(int))
+    off = float(np.abs(_alone(predictor, images, places) - first[places]).max())
     half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
     allowed = HALF_TOLERANCE if half else TOLERANCE
     batch = Check(
@@ -95,10 +95,10 @@ def _run(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float6
     return values
 
 
-def _alone(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float64]:
+def _alone(predictor: Predictor, images: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float64]:
     """Give the output of each image by itself; of one image the difference may be small by chance."""
     try:
-        return np.concatenate([_run(predictor, images[k : k + 1]) for k in range(min(len(images), _ALONE))])
+        return np.concatenate([_run(predictor, images[k : k + 1]) for k in places])
     except InputError as error:
         raise InputError(
             f"Model '{predictor.name}' takes a batch of {len(images)} images but not one image alone: {error} "

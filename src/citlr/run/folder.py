@@ -12,11 +12,18 @@ from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import read_json, write_json
 from citlr.run.lock import HOLDER
-from citlr.run.stage import Stage, StageRecord
+from citlr.run.stage import Stage, StageRecord, stage_key
 from citlr.run.stages import Stages
 
 # The input of a stage by which it holds what somebody else sent in: nothing here can make that again.
 ANSWERS = "answers"
+# The stages whose output a stage of an audit is made of; `predict` has one for each model.
+_MADE_OF = {
+    "test": ("cohort", "quality", "predict"),
+    "predict": ("generate",),
+    "quality": ("generate",),
+    "generate": ("fit",),
+}
 
 
 class Run(Stages):
@@ -103,7 +110,24 @@ class Run(Stages):
                 f"What was last begun in '{self.root}' did not reach its verdict, so the audit that is there may be of "
                 f"another model or other settings than the run's: {remedy}, or run `citlr audit` again."
             )
+        self._require_own(record, remedy)
         return record
+
+    def _require_own(self, record: StageRecord, remedy: str) -> None:
+        """Refuse a record that was not made of what the run's other records say: of one that another run left here."""
+        kind, _, model = record.name.partition(".")
+        names = [f"{name}.{model}" if name == "predict" else name for name in _MADE_OF.get(kind, ())]
+        before = [found for found in map(self.record, names) if found is not None]
+        if len(before) < len(names):
+            return
+        after = [one.key for one in before]
+        if names and stage_key(record.name, record.inputs, after, record.code) != record.stage_key:
+            raise StateError(
+                f"The record '{self.path('stages', record.name)}.json' is of another run than those of "
+                f"{', '.join(names)} beside it, so files of several runs lie in '{self.root}': {remedy}."
+            )
+        for one in before:
+            self._require_own(one, remedy)
 
 
 def _is_new(root: Path) -> bool:

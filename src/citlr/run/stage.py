@@ -28,9 +28,10 @@ def code_version() -> str:
     return f"{metadata.version('citlr')}+{digest.hexdigest()[:12]}"
 
 
-def stage_key(name: str, inputs: Mapping[str, Any], after: Sequence[str] = ()) -> str:
-    """Fingerprint of the code, the inputs and the keys of the stages before."""
-    return fingerprint({"stage": name, "code": code_version(), "inputs": dict(inputs), "after": list(after)})
+def stage_key(name: str, inputs: Mapping[str, Any], after: Sequence[str] = (), code: str | None = None) -> str:
+    """Fingerprint of the code, that of now where none is named, the inputs and the keys of the stages before."""
+    made_by = code or code_version()
+    return fingerprint({"stage": name, "code": made_by, "inputs": dict(inputs), "after": list(after)})
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class AuditInputs:
     - `counterfactuals`: Of the split that is audited.
     - `provenance`: Where all of it came from.
     - `size`: Side of the images that the model reads; the generator's without it.
+    - `remarks`: What looked wrong of the model when it was tried.
     """
 
     model: str
@@ -71,6 +72,7 @@ class AuditInputs:
     settings: Settings
     provenance: dict[str, Any]
     size: int | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def test(self) -> Cohort:
@@ -140,7 +142,7 @@ def audit_responses(inputs: AuditInputs) -> AuditResult:
             unexplained=unexplained,
             curve=inputs.faithfulness.curve_at(carried.size),
             left=left,
-            notes=(*measured.notes, *what_is_unknown(left)),
+            notes=(*measured.notes, *what_is_unknown(left), *inputs.remarks),
         ),
         controls=controls,
         cohort=summarise(_by_nearest(inputs.whole, attribute, levels) if number else inputs.whole, attribute),

@@ -98,11 +98,13 @@ def words_of(columns: Iterable[str], values: Sequence[str]) -> Words | None:
 def groups(values: Sequence[str], words: Words | None) -> dict[str, list[str]]:
     """Put spellings of one level together: key to values, in the order given."""
     found: dict[str, list[str]] = {}
+    # Beside true and false, 1 and 0 are what another program wrote for them.
+    truth = _TRUTH | ({"1": "yes", "0": "no"} if {"true", "false"} & set(map(fold, values)) else {})
     for value in values:
         key = fold(value)
         level = None if words is None else words.table.get(key)
         known = words is not None and level in (*words.levels, vocabulary.UNKNOWN)
-        key = str(level) if known else vocabulary.UNKNOWN if key in UNSTATED else _TRUTH.get(key, key)
+        key = str(level) if known else vocabulary.UNKNOWN if key in UNSTATED else truth.get(key, key)
         found.setdefault(key, []).append(value)
     return found
 

@@ -70,7 +70,7 @@ def _size(processor: Mapping[str, Any], config: Mapping[str, Any], model: str) -
     return (int(sides[0]), int(sides[1]))
 
 
-CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG, PROCESSOR, ADAPTER = "config.json", "preprocessor_config.json", "adapter_config.json"
 # As transformers saves weights: whole, or in parts that an index lists.
 _SAFE, _PICKLED = ("model.safetensors", "model.safetensors.index.json"), "pytorch_model.bin"
 # Rounding to 8 bits on the way leaves less.
@@ -91,6 +91,12 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
         raise InputError(
             f"Model '{folder}' brings code of its own (auto_map in its {CONFIG}), which is not run from a folder: "
             "write a file.py with a function that makes the model, and name file.py:function."
+        )
+    if (folder / ADAPTER).is_file():
+        # Where peft is not installed, transformers leaves it out without a word.
+        raise InputError(
+            f"Model '{folder}' holds an adapter to its weights, such as LoRA ({ADAPTER}): merge both (peft: "
+            "merge_and_unload) and save that network as the folder, without the adapter."
         )
     safe = _has_safe_weights(folder, declared)
     card: dict[str, Any] = {}

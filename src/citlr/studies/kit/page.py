@@ -19,7 +19,11 @@ from citlr.text import markdown, visible
 from citlr.version import __version__
 
 # What LaTeX reads as commands, and how it is written instead.
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "$": r"\$"}
+_LATEX = {
+    **{sign: rf"\{sign}" for sign in "&%_#${}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"},
+    "[": "{[}",  # an option of the line break before it
+}
 
 
 # A cell of a row: a format string over the row's names, or a function of the row.
