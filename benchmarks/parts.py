@@ -132,15 +132,16 @@ def table(world: EffectWorld, seed: int) -> None:
         truth.row(world.name, "all that was taken, with the alignment", torch.from_numpy(redrawn[:, :, 0]))
     train = model.splits[0]
     images = Dataset.of(train, size=64, directory=None).images(slice(0, len(train)))
-    own, still = model.conditions.encode(train.frame), torch.zeros(len(truth.images), 2, 64, 64)
+    own, patients = model.conditions.encode(train.frame), train.frame["patient_id"]
+    still = torch.zeros(len(truth.images), 2, 64, 64)
     middle, at_middle = model.neutral(images, own)[0], model.neutral(truth.images, codes)
     for name, learnt, (seen, back), parts in (
         ("alignment alone", images, (truth.images, still), None),
         ("edits + alignment of what they leave", middle, at_middle, edits()),
     ):
-        support = find_support(learnt.numpy(), own, model.conditions, seed=seed)[0]
+        support = find_support(learnt.numpy(), own, model.conditions, seed=seed, patients=patients)[0]
         alignment = Alignment(model.conditions, (1, 64, 64), COMPONENTS)
-        alignment.fit(learnt.numpy(), own, seed=seed, where=support[None])
+        alignment.fit(learnt.numpy(), own, patients, seed=seed, where=support[None])
         residual = alignment(seen, codes)
         added = [
             warp((alignment.undo(residual, one) - seen) * support, back) * (one != codes).any(dim=1).view(-1, 1, 1, 1)

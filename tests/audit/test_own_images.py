@@ -7,7 +7,9 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +18,14 @@ import yaml
 from as_user import citlr
 from pages import ROOT, commands, python
 from PIL import Image
+from rich.console import Console
+from scipy.ndimage import gaussian_filter
 
-from citlr.audit.measures.faithfulness import AS_THEY_CAME, ROUNDED, null_remarks
+from citlr.audit.measures.faithfulness import AS_THEY_CAME, ROUNDED, null_remarks, read_faithfulness
+from citlr.audit.measures.readings import find_strangers, outline, strangers
 from citlr.audit.on_disk import read_counterfactuals
 from citlr.audit.results.result import read_result
+from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import RawCount
 from citlr.data.images import encode_png
@@ -32,6 +38,7 @@ from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.request import Request
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
+from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing
 from citlr.simulators.phantom.classifiers import analytic_blind
 from citlr.simulators.phantom.world import PhantomWorld
@@ -93,6 +100,7 @@ def test_the_page_leads_from_files_to_a_verdict(brought: Path) -> None:
     assert "placebo" not in gates
     assert {"composition", "effectiveness", "drift of view", "agreement on cardiomegaly"} <= set(gates)
     assert next(gate for gate in result.quality.gates if gate.name == "composition").passed
+    assert next(gate for gate in result.quality.gates if gate.name == "own patient").passed
     assert 0 < (result.quality.composition or 0) < 0.02
     assert result.quality.reversibility is None
     assert result.quality.cycles == {}
@@ -357,3 +365,76 @@ def test_a_level_that_is_called_recorded_is_one_among_names(written: tuple[str, 
     # Of a number it is the image under its own value.
     index = pd.DataFrame({"image_id": "a", "level": written, "draw": 0, "file": "a.png", "sha256": "s"})
     assert ImagesOnDisk(index, attribute="age", size=SIDE).attributes == {"age": levels}
+
+
+def exchanged(table: pd.DataFrame, images: list[str], levels: tuple[str, ...] = ("female", "male")) -> pd.DataFrame:
+    """Give each of some images the files of the one after it, under some levels."""
+    after = dict(zip(images, [*images[1:], *images[:1]], strict=True))
+    files = table.set_index(["image_id", "level", "draw"])["path"]
+    rows = table[["image_id", "level", "draw"]].itertuples(index=False)
+    own = [files[after[name] if name in after and level in levels else name, level, draw] for name, level, draw in rows]
+    return table.assign(path=own)
+
+
+def test_images_of_another_patient_are_found_whatever_the_level(brought: Path, cohort: Cohort) -> None:
+    table, file, said = pd.read_csv(brought / "counterfactuals.csv"), brought / "changed.csv", StringIO()
+    names = [str(name) for name in table["image_id"].unique()]
+    some = names[::10]
+    pairs = tuple(zip(some, [*some[1:], some[0]], strict=True))
+
+    def found(images: list[str], levels: tuple[str, ...], cohort: Cohort = cohort) -> Any:
+        exchanged(table, images, levels).to_csv(file, index=False)
+        drawn = read_counterfactuals(file, cohort, attribute="sex", size=SIDE)
+        return find_strangers(drawn, 0, Narrator(False, Console(file=said)), Engine())
+
+    assert found([], ("female", "male")) == ()
+    assert "another patient" not in said.getvalue()
+    assert found(some, ("female", "male")) == pairs
+    assert f"redrawn as another patient's: 6, {some[0]} as {some[1]}" in said.getvalue()
+    # What a level changes makes another level's image a little less like the original that it shows.
+    only_male = found(some, ("male",)) or ()
+    assert set(only_male) <= set(pairs)
+    assert len(only_male) >= 5
+    # Images of one patient are alike, and who is who is not asked among them.
+    one = cohort.frame["patient_id"].where(~cohort.frame["image_id"].isin(some), "one and the same")
+    assert found(some, ("female", "male"), replace(cohort, frame=cohort.frame.assign(patient_id=one))) == ()
+
+
+def test_a_generator_that_leaves_little_of_the_patients_is_not_accused() -> None:
+    """Nearly the mean image for all, and blurred; nor one that takes brightness, contrast or a shift for its own."""
+    random = np.random.default_rng(0)
+    bodies = PhantomWorld(size=SIDE, anatomy="varying").sample(200, seed=4, images_per_patient=1).images()
+    bodies = bodies.reshape(200, 1, SIDE, SIDE)
+    weak = {
+        "the mean": bodies.mean(axis=0) + 0.1 * (bodies - bodies.mean(axis=0)),
+        "a blur": gaussian_filter(bodies, (0, 0, 4, 4)),
+        "gamma": bodies**0.5,
+        "darker": 0.4 * bodies,
+        "a shift": np.roll(bodies, 1, axis=-1),
+    }
+    originals, rows = outline(bodies), np.arange(200)
+    for name, images in weak.items():
+        noisy = (images + 0.05 * random.standard_normal(bodies.shape)).astype(np.float32)
+        assert (strangers(outline(noisy)[:, None], originals, rows, rows) < 0).all(), name
+    # All of a good generator's in another order.
+    noisy = outline((bodies + 0.02 * random.standard_normal(bodies.shape)).astype(np.float32))[:, None]
+    assert np.mean(strangers(np.roll(noisy, 1, axis=0), originals, rows, rows) == np.roll(rows, 1)) > 0.95
+
+
+def test_images_of_another_patient_take_the_verdict(brought: Path) -> None:
+    table = pd.read_csv(brought / "counterfactuals.csv")
+    exchanged(table, [str(name) for name in table["image_id"].unique()[::10]]).to_csv(
+        brought / "mixed.csv", index=False
+    )
+    content = yaml.safe_load((brought / "audit.yaml").read_text())
+    content["generator"]["table"] = "mixed.csv"
+    (brought / "mixed.yaml").write_text(yaml.safe_dump(content))
+    done = citlr("audit", "mixed.yaml", "--out", "mixed", "--quiet", cwd=brought)
+    assert done.returncode == 0, done.stderr
+    result = read_result(brought / "mixed" / "audit.json")
+    (gate,) = [gate for gate in result.quality.gates if gate.name == "own patient"]
+    assert (gate.passed, gate.value, result.quality.misfiled, result.verdict) == (False, 6, 6, "inconclusive")
+    assert "than their original, far more than their own: 6." in gate.text
+    named = read_faithfulness(brought / "mixed" / "quality").strangers
+    assert len(named) == 6
+    assert not any(image in (brought / "mixed" / "audit.json").read_text() for pair in named for image in pair)

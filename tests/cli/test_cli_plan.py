@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from as_user import CONFIG, citlr
+from safetensors.torch import save_file
 
 from citlr.audit.planning.outlook import foresee
 from citlr.audit.planning.plan import Forecast
 from citlr.audit.planning.records import AuditPlan, Outlook, StagePlan
 from citlr.config.reading import parse_config
+from citlr.generators.conditions import Conditions
+from citlr.generators.edits.generator import EditGenerator
 from citlr.simulators.phantom.world import PhantomWorld
 
 
@@ -212,6 +215,36 @@ def test_edits_that_a_pilot_finds_none_of_have_their_place_on_the_disk() -> None
     found = Forecast(pilot, {"train": 671, "validation": 91, "test": 238}, config).disk()
     # Measured on 238 radiographs at 32 pixels, with as many for the coin and replicates: 1.15 MB.
     assert 1.15 / 1.5 < found["finished"] < 1.15 * 1.5
+
+
+def test_an_alignment_that_a_pilot_does_not_take_has_its_place_on_the_disk(tmp_path: Path) -> None:
+    """The file of edits is twice as large with it, and more: counted once, where it is there already and where not."""
+    from citlr.config import AuditConfig
+
+    frame = PhantomWorld(size=64).sample(60, seed=0, images_per_patient=1).frame
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    generator = EditGenerator(size=64)
+    generator.build(conditions, seed=0)
+    generator._conditions = conditions
+    asked = {**CONFIG, "generator": {"kind": "edits"}, "model": {"kind": "closed", "labels": ["cardiomegaly"]}}
+    request, taken, told = SimpleNamespace(placebo_images=0, replicate_images=0), [], []
+    for aligned in (False, True):
+        if aligned:
+            generator.take({"aligned": ["sex"]})
+        save_file(generator.edits.state_dict(), tmp_path / "edits.safetensors")
+        taken.append((tmp_path / "edits.safetensors").stat().st_size / 1e6)
+        pilot: Any = SimpleNamespace(
+            images={"train": 48, "validation": 12, "test": 8},
+            mb=defaultdict(float, {("generator", "rest"): taken[-1]}),
+            request=request,
+            levels=2,
+            generator=generator,
+            paces={},
+        )
+        plan = Forecast(pilot, {"train": 48, "validation": 12, "test": 8}, AuditConfig.model_validate(asked))
+        told.append(plan.disk()["finished"])
+    assert taken[1] > 2 * taken[0]
+    assert told[0] == pytest.approx(told[1], abs=0.2)
 
 
 def test_what_will_not_fit_and_what_will_take_days_is_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -175,6 +176,28 @@ def test_a_picture_of_several_patients_is_told_whatever_its_file_is_like(folder:
     assert step.names == ("images/003_0.png", "images/004_0.png")
     assert step.reason.startswith("2 images are the very picture")
     assert len(cohort) == 2 * PATIENTS
+
+
+@pytest.mark.parametrize("check", ["structure", "exists"])
+def test_a_file_of_several_patients_is_told_where_no_image_is_decoded(folder: Path, check: str) -> None:
+    """Byte by byte: files of one size and another content are different pictures, and so is one that is not there."""
+    files = [folder / f"images/00{number}_0.png" for number in range(6)]
+    bits = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    for file, pixels in zip(files, bits, strict=False):
+        Image.fromarray(pixels).save(file, compress_level=0)
+    shutil.copy(files[3], folder / "images/003_1.png")
+    assert len({file.stat().st_size for file in files[:3]}) == 1
+    for file in files[4:]:
+        file.unlink()
+    quiet = read(folder, check=check, max_unreadable=0.1)
+    assert not any("picture of another patient" in step.reason for step in quiet.flow)
+    content = bytearray(files[0].read_bytes())
+    shutil.copy(files[0], files[5])
+    content[200] ^= 1  # of one size, and alike in the middle
+    files[4].write_bytes(content)
+    found = read(folder, check=check)
+    step = next(step for step in found.flow if "picture of another patient" in step.reason)
+    assert step.names == ("images/000_0.png", "images/005_0.png")
 
 
 def test_corrupt_pixels_are_found_by_decoding(folder: Path) -> None:

@@ -376,6 +376,9 @@ def test_the_gate_exits_with_2_and_not_1_where_it_cannot_say(
         assert (said.startswith("citlr: ") and said.count("\n") == 1) or status == 1
 
 
+OURS = {"method": "randomization_sign_flip"}
+
+
 def _verdict(content: dict[str, Any], verdict: str, **changes: Any) -> None:
     content["verdict"] = content["tests"][0]["verdict"] = verdict
     content["tests"][0] |= changes
@@ -391,6 +394,22 @@ def _verdict(content: dict[str, Any], verdict: str, **changes: Any) -> None:
         (lambda one: _verdict(one, "inconclusive", reason="inconclusive, because of x"), "and no gate failed, and its"),
         (lambda one: one["quality"]["gates"][0].update(passed=False), "and the gate 'composition' failed"),
         (lambda one: one.update(tests=one["tests"] * 2), "it has a test twice"),
+        (lambda one: one["tests"][0].update(OURS, pvalue_adjusted=0.05), "adjusted p-value of 0.05 is not below 0.05"),
+        (
+            lambda one: one.update(alpha=0.001, tests=[{**one["tests"][0], **OURS, "pvalue_adjusted": 0.004}]),
+            "adjusted p-value of 0.004 is not below 0.001",
+        ),
+        (
+            lambda one: _verdict(
+                one,
+                "equivalent",
+                reason="",
+                equivalence_pvalue=0.01,
+                mean_effect={"estimate": 0.0, "low": 0.03, "high": 0.04},
+                psi={"estimate": 0.0, "low": 0.0, "high": 0.0},
+            ),
+            "is 'equivalent', and an interval lies beyond the margin of 0.02",
+        ),
     ],
 )
 def test_an_audit_that_contradicts_itself_is_refused(
@@ -405,3 +424,12 @@ def test_an_audit_that_contradicts_itself_is_refused(
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=re.escape(what)):
         read_result(path)
+
+
+@pytest.mark.parametrize("changes", [{**OURS, "pvalue_adjusted": None}, {"method": "mine", "pvalue_adjusted": 0.4}])
+def test_a_dependence_by_another_p_value_or_none_is_read(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = result(row(verdict="dependence", psi=0.06, high=0.1)).to_json(tmp_path / "audit.json")
+    content = json.loads(path.read_text())
+    content["tests"][0] |= changes
+    path.write_text(json.dumps(content))
+    assert read_result(path).verdict == "dependence"

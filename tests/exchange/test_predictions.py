@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from as_user import ENVIRONMENT, citlr
 from pages import ROOT, commands, python
 
-from citlr.audit.conditional import CONDITION, ONE_ANSWER, ONE_DRAW, ORIGINALS, audit_predictions
+from citlr.audit.conditional import CONDITION, ONE_ANSWER, ONE_DRAW, ORIGINALS, TURNED_ELSEWHERE, audit_predictions
 from citlr.config import TestConfig
 from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
@@ -394,11 +395,13 @@ def test_equivalence_of_a_model_that_tells_nothing_says_so(tmp_path: Path) -> No
     answers = chance.groupby(["image_id", "label"])["truth"].first()
     mixed = pd.Series(np.random.default_rng(2).permutation(answers.to_numpy()), answers.index)
     chance = chance.drop(columns="truth").join(mixed.rename("truth"), on=["image_id", "label"])
-    for given, doubted in ((told, False), (chance, True)):
+    mirrored = told.assign(probability=1 - told["probability"])
+    for given, doubted in ((told, False), (chance, True), (mirrored, True)):
         found = read_predictions(written(tmp_path, given))
         result = audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
         assert {row.verdict for row in result.tests} == {"equivalent"}
         assert {"prepared as it was in training" in row.reason for row in result.tests} == {doubted}
+        assert {"the other class (1 - p)" in row.reason for row in result.tests} == {given is mirrored}
 
 
 @pytest.mark.parametrize("known", ["originals", "recorded", "nothing"])
@@ -444,3 +447,19 @@ def test_edits_and_saturated_answers_are_no_originals_in_another_place(tmp_path:
     # Of a model that is sure under the own level all draws are alike, and nothing is told by it.
     sure = told(lambda row: 0.99 if row.draw == -1 or row.level == own[row.Index] else row.probability)
     assert sure == CONDITION + ORIGINALS
+
+
+def test_decisions_on_originals_in_the_place_of_null_interventions_are_told(tmp_path: Path) -> None:
+    """Decisions are alike by chance in most images, but not under the own level of every one that noise turns."""
+    table = predictions(patients=200, shift=0.0)
+    table["probability"] = (table["probability"] + np.random.default_rng(3).normal(0, 0.1, len(table))).clip(0, 1)
+    own = own_level(table)
+    drawn, first = table["draw"] >= 0, table.groupby(["image_id", "label", "level"])["probability"].transform("first")
+    said = []
+    for replaced in (drawn & (table["level"] == own), drawn & (table["level"] != own), drawn & (table.index % 2 == 0)):
+        made = table.assign(probability=table["probability"].mask(replaced, first), recorded=own)[drawn]
+        found = read_predictions(written(tmp_path, made.assign(probability=(made["probability"] >= 0.5).astype(float))))
+        said.append(audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05)).condition)
+    count = int(re.search(r"between draws of (\d+) images", said[0]).group(1))  # type: ignore[union-attr]
+    assert count >= 10
+    assert said == [CONDITION + TURNED_ELSEWHERE.format(count=count), CONDITION, CONDITION]

@@ -43,7 +43,7 @@ def fitted(components: int = 20) -> tuple[Alignment, Conditions, np.ndarray, pd.
     images, frame = world()
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
     alignment = Alignment(conditions, (1, SIZE, SIZE), components)
-    report = alignment.fit(images, conditions.encode(frame), seed=0)
+    report = alignment.fit(images, conditions.encode(frame), frame["patient_id"], seed=0)
     return alignment, conditions, images, frame, report
 
 
@@ -116,7 +116,7 @@ def test_a_number_has_its_mean_effect_aligned() -> None:
     conditions = Conditions.of(frame, attributes=["age"], hold=["view"], coin_seed=0)
     alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
     codes = conditions.encode(frame)
-    assert "age" not in alignment.fit(images, codes, seed=0)
+    assert "age" not in alignment.fit(images, codes, frame["patient_id"], seed=0)
     y = alignment(torch.from_numpy(images), codes)
     older = alignment.undo(y, conditions.intervene(codes, "age", "70")) - alignment.undo(
         y, conditions.intervene(codes, "age", "40")
@@ -136,7 +136,7 @@ def test_a_number_that_is_missing_in_places_keeps_its_slope() -> None:
     conditions = Conditions.of(frame, attributes=["age"], hold=["view"], coin_seed=0)
     alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
     codes = conditions.encode(frame)
-    alignment.fit(images, codes, seed=0)
+    alignment.fit(images, codes, frame["patient_id"], seed=0)
     y = alignment(torch.from_numpy(images), codes)
     older, younger = (alignment.undo(y, conditions.intervene(codes, "age", value)) for value in ("70", "40"))
     assert float((older - younger)[:, 0, :4, -4:].mean()) == pytest.approx(0.06, abs=0.005)
@@ -149,7 +149,7 @@ def test_an_effect_that_differs_with_what_is_held_is_given_back_as_it_differs() 
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
     codes = conditions.encode(frame)
     alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
-    alignment.fit(images, codes, seed=0)
+    alignment.fit(images, codes, frame["patient_id"], seed=0)
     shares = dict(zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True))
     assert shares["sex x view"] > 0.9
     assert shares["placebo x view"] < 0.5
@@ -183,10 +183,10 @@ def test_few_images_give_fewer_components_and_none_an_identity_of_maps() -> None
     images, frame = world(12)
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
     alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
-    assert set(alignment.fit(images, conditions.encode(frame), seed=0)) <= {"sex", "placebo"}
+    assert set(alignment.fit(images, conditions.encode(frame), frame["patient_id"], seed=0)) <= {"sex", "placebo"}
     images, frame = world(5)
     alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
-    assert alignment.fit(images, conditions.encode(frame), seed=0) == {"sex": 0, "placebo": 0}
+    assert alignment.fit(images, conditions.encode(frame), frame["patient_id"], seed=0) == {"sex": 0, "placebo": 0}
     assert float(alignment.basis.abs().max()) == 0
 
 
@@ -211,7 +211,7 @@ def test_hidden_latents_tell_neither_the_attribute_nor_what_is_held_and_have_no_
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
     codes = conditions.encode(frame)
     alignment = Alignment(conditions, (2, 4, 4), 100, hidden=True)
-    assert set(alignment.fit(z, codes, seed=0)) == {"sex", "view"}
+    assert set(alignment.fit(z, codes, frame["patient_id"], seed=0)) == {"sex", "view"}
     y = alignment(torch.from_numpy(z), codes).numpy().reshape(n, -1)
     plain = z.reshape(n, -1)
     for one, other in ((male, ~male), (ap, ~ap)):
@@ -242,7 +242,7 @@ def test_a_rare_level_blows_nothing_up() -> None:
     conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
     codes = conditions.encode(frame)
     alignment = Alignment(conditions, (2, 4, 4), 100, hidden=True)
-    assert alignment.fit(z[:n], codes[:n], seed=0) == {"view": 32, "sex": 32}
+    assert alignment.fit(z[:n], codes[:n], frame["patient_id"][:n], seed=0) == {"view": 32, "sex": 32}
     y = alignment(torch.from_numpy(z[n:]), codes[n:]).numpy()
     spread = {view: y[(frame["view"] == view).to_numpy()[n:]].std() for view in ("LL", "AP", "PA")}
     assert spread["LL"] < 2
@@ -256,7 +256,7 @@ def test_covariances_are_left_alone_where_the_attribute_does_not_act() -> None:
     where = torch.zeros(1, SIZE, SIZE)
     where[:, :8] = 1
     alignment = Alignment(conditions, (1, SIZE, SIZE), 20)
-    assert alignment.fit(images, codes, seed=0, where=where)["sex"] >= 1
+    assert alignment.fit(images, codes, frame["patient_id"], seed=0, where=where)["sex"] >= 1
     x = torch.from_numpy(images)
     y = alignment(x, codes).numpy()
     # The pattern reaches over both halves: its variation is another one in the upper half, the same in the lower.
@@ -266,7 +266,10 @@ def test_covariances_are_left_alone_where_the_attribute_does_not_act() -> None:
     torch.testing.assert_close(alignment.undo(torch.from_numpy(y), codes), x, atol=1e-5, rtol=0)
     # Where it acts nowhere, there is no covariance to align.
     nowhere = Alignment(conditions, (1, SIZE, SIZE), 20)
-    assert nowhere.fit(images, codes, seed=0, where=torch.zeros(1, SIZE, SIZE)) == {"sex": 0, "placebo": 0}
+    assert nowhere.fit(images, codes, frame["patient_id"], seed=0, where=torch.zeros(1, SIZE, SIZE)) == {
+        "sex": 0,
+        "placebo": 0,
+    }
 
 
 def levels(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -292,6 +295,33 @@ def test_splits_are_aligned_as_they_are_read_and_named_by_the_maps() -> None:
     torch.testing.assert_close(found.images(rows), alignment(torch.from_numpy(images[rows]), codes[rows]))
 
 
+def test_a_patient_with_many_images_counts_once() -> None:
+    """Copies of an image are nothing new: neither means, nor what is shown, nor how many components are theirs."""
+    images, frame = world(400)
+    random = np.random.default_rng(5)
+    images[:, 0, :4, -4:] += 0.04 * ((frame["sex"] == "M") & (frame["view"] == "AP")).to_numpy()[:, None, None]
+    copies = np.repeat(np.arange(400), random.integers(1, 9, 400))
+    conditions = Conditions.of(frame, attributes=["sex"], hold=["view"], coin_seed=0)
+    found = []
+    for rows in (np.arange(400), copies):
+        own = frame.iloc[rows]
+        alignment = Alignment(conditions, (1, SIZE, SIZE), 100)
+        report = alignment.fit(images[rows], conditions.encode(own), own["patient_id"], seed=0)
+        assert report["sex"] >= 1
+        found.append(alignment)
+    once, often = found
+    assert int(often.basis.any(dim=1).sum()) == 20
+    for name in ("centre", "effects", "joint.effects"):
+        torch.testing.assert_close(often.get_buffer(name), once.get_buffer(name), atol=1e-5, rtol=0)
+    assert once.joint is not None
+    assert often.joint is not None
+    torch.testing.assert_close(often.joint.kept, once.joint.kept, atol=1e-3, rtol=0)
+    codes = conditions.encode(frame)
+    x, other = torch.from_numpy(images), conditions.intervene(codes, "sex", "M")
+    one, two = (own.undo(own(x, codes), other) for own in found)
+    assert float((one - two).square().mean().sqrt()) < 0.1 * float((one - x).square().mean().sqrt())
+
+
 def test_principal_components_are_found_in_passes() -> None:
     random = np.random.default_rng(0)
     rows = (random.normal(size=(300, 40)) * 0.8 ** np.arange(40)).astype(np.float32)
@@ -306,7 +336,7 @@ def test_of_many_images_the_covariances_are_those_of_a_sample(monkeypatch: pytes
     codes = conditions.encode(frame)
     monkeypatch.setattr("citlr.learning.store.SAMPLE", len(images) // 2)
     some = Alignment(conditions, images.shape[1:], few.components)
-    some.fit(images, codes, seed=0)
+    some.fit(images, codes, frame["patient_id"], seed=0)
     torch.testing.assert_close(some.centre, few.centre)
     assert not torch.equal(some.basis, few.basis)
     mended = some.undo(some(torch.from_numpy(images), codes), codes)
@@ -321,7 +351,7 @@ def test_in_a_folder_the_alignment_is_the_same_and_the_parts_are_not_in_memory(t
     for directory in (None, tmp_path / "training"):
         alignment = Alignment(conditions, (1, SIZE, SIZE), 200)
         tracemalloc.start()
-        assert alignment.fit(images, codes, seed=0, directory=directory)["sex"] > 0
+        assert alignment.fit(images, codes, frame["patient_id"], seed=0, directory=directory)["sex"] > 0
         most.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         marks.append(alignment.mark())

@@ -139,7 +139,11 @@ def test_a_number_and_what_is_beside_it() -> None:
     where[4:12, 4:12] = 1
     pixels += where * ((age - 60) / 10 * 0.05 + 0.1 * (sex == "M"))[:, None, None, None]
     images, codes = torch.from_numpy(pixels).float(), alone.encode(frame)
-    aligned = Aligned(alone, 1, 16).fit(images, codes, seed=0).doubt(images, frame["patient_id"], codes, seed=0)
+    aligned = (
+        Aligned(alone, 1, 16)
+        .fit(images, codes, seed=0, patients=frame["patient_id"])
+        .doubt(images, frame["patient_id"], codes, seed=0)
+    )
     older = alone.intervene(codes, ("age",), 70.0)
     change = aligned.change(images, codes, older)[:, 0]
     expected = (70 - age) / 10 * 0.05
@@ -166,7 +170,7 @@ def test_where_another_attribute_is_asked_for_nothing_is_changed() -> None:
     images, codes = torch.from_numpy(pixels).float(), conditions.encode(frame)
     alone = of_one(conditions, conditions.attribute("sex"))
     columns = conditions.columns(alone.variables)
-    aligned = Aligned(alone, 1, 16).fit(images, codes[:, columns], seed=0)
+    aligned = Aligned(alone, 1, 16).fit(images, codes[:, columns], seed=0, patients=frame["patient_id"])
     older, men, both = (
         conditions.intervene(codes, names, level)[:, columns]
         for names, level in (("age", 80.0), ("sex", "M"), (("age", "sex"), (80.0, "M")))
@@ -188,7 +192,11 @@ def test_what_shows_of_the_coin_is_aligned_and_kept(tmp_path: Path) -> None:
     where[4:12, 4:12] = 0.1
     pixels = 0.5 + 0.02 * random.standard_normal((400, 1, 16, 16)) + where * codes[:, 1].numpy()[:, None, None, None]
     images = torch.from_numpy(pixels).float()
-    aligned = Aligned(alone, 1, 16).fit(images, codes, seed=0).doubt(images, frame["patient_id"], codes, seed=0)
+    aligned = (
+        Aligned(alone, 1, 16)
+        .fit(images, codes, seed=0, patients=frame["patient_id"])
+        .doubt(images, frame["patient_id"], codes, seed=0)
+    )
     heads, tails = (alone.intervene(codes, PLACEBO, level) for level in coin.levels)
     change = aligned.change(images, codes, tails) - aligned.change(images, codes, heads)
     assert np.allclose(change[:, 0, 7, 7], 0.1, atol=0.02)
@@ -212,7 +220,11 @@ def test_a_number_acts_no_further_than_in_edits(hold: tuple[str, ...]) -> None:
     mean = 0.05 * male * (1 + (np.minimum(age, 90) - 60) / 10 * 0.5) if hold else (np.minimum(age, 90) - 60) / 10 * 0.02
     pixels = 0.5 + (mean[:, None, None] + 0.01 * random.standard_normal((3000, 16, 16)))[:, None]
     images, codes = torch.from_numpy(pixels).float(), alone.encode(frame)
-    aligned = Aligned(alone, 1, 16).fit(images, codes, seed=0).doubt(images, frame["patient_id"], codes, seed=0)
+    aligned = (
+        Aligned(alone, 1, 16)
+        .fit(images, codes, seed=0, patients=frame["patient_id"])
+        .doubt(images, frame["patient_id"], codes, seed=0)
+    )
     levels = ("F", "M") if hold else (60.0, 414.0)
     first, other = (alone.intervene(codes, attributes[0], level) for level in levels)
     change = aligned.change(images, codes, other) - aligned.change(images, codes, first)
@@ -230,7 +242,11 @@ def test_replicates_are_off_by_the_value_that_each_image_is_given() -> None:
     alone = of_one(conditions, conditions.attribute("age"))
     pixels = 0.5 + ((age - 60) / 10 * 0.05)[:, None, None, None] + 0.02 * random.standard_normal((400, 1, 16, 16))
     images, codes = torch.from_numpy(pixels).float(), alone.encode(frame)
-    aligned = Aligned(alone, 1, 16).fit(images, codes, seed=0).doubt(images, frame["patient_id"], codes, seed=0)
+    aligned = (
+        Aligned(alone, 1, 16)
+        .fit(images, codes, seed=0, patients=frame["patient_id"])
+        .doubt(images, frame["patient_id"], codes, seed=0)
+    )
     some = slice(0, 3)
     first, each = (alone.intervene(codes[some], "age", value) for value in (60.0, np.array([60.0, 65.0, 70.0])))
     still = Middle(aligned, list(range(alone.width)), images[some], codes[some], torch.zeros(3, 2, 16, 16))

@@ -50,7 +50,8 @@ def correlated(tmp_path_factory: pytest.TempPathFactory):
 def shown(train, hold: tuple[str, ...], seed: int = 0) -> np.ndarray:
     conditions = Conditions.of(train.frame, attributes=("sex",), hold=hold, coin_seed=0)
     data = Dataset.of(train, size=32, directory=None)
-    return find_support(data.pixels, conditions.encode(train.frame), conditions, seed=seed)[0].numpy()
+    codes, patients = conditions.encode(train.frame), train.frame["patient_id"]
+    return find_support(data.pixels, codes, conditions, seed=seed, patients=patients)[0].numpy()
 
 
 def test_the_support_lies_where_the_attribute_acts_and_not_where_a_held_finding_does(correlated) -> None:
@@ -77,7 +78,7 @@ def test_an_attribute_without_effect_shows_nothing_in_19_of_20_samples() -> None
         pixels = np.random.default_rng(seed).normal(size=(len(frame), 1, 16, 16))
         pixels += pixels.mean(axis=3, keepdims=True) * 4  # neighbours go together
         pixels += codes[:, conditions.span("cardiomegaly")][:, :1].numpy()[:, :, None, None]  # a held one acts
-        anything += bool(find_support(pixels, codes, conditions, seed=seed).any())
+        anything += bool(find_support(pixels, codes, conditions, seed=seed, patients=frame["patient_id"]).any())
     assert stats.binom.sf(anything - 1, 40, 0.05) > 0.001
 
 
@@ -140,7 +141,7 @@ def test_a_diffusion_model_asks_its_patients_where_the_attribute_acts(tmp_path: 
     prepared = SimpleNamespace(session=session, sets=(train, train), codes=(codes, codes), conditions=conditions)
     Fitting(sampler, prepared)._find_support()  # type: ignore[arg-type]
     by_patient, by_image = (
-        find_support(train.pixels, codes, conditions, seed=0, patients=whose) for whose in (patients, None)
+        find_support(train.pixels, codes, conditions, seed=0, patients=whose) for whose in (patients, range(len(codes)))
     )
     assert torch.equal(sampler.support.weights, by_patient)
     assert not torch.equal(by_image, by_patient)

@@ -68,13 +68,15 @@ def world(seed: int, *, effect: float, nuisance: float, n: int = 3000) -> tuple[
 
 def test_a_levels_own_variance_is_found_and_a_held_findings_is_not_taken_for_it() -> None:
     rows, index, held = world(0, effect=1.0, nuisance=1.0)
-    (first, second), kept = level_covariances(rows, index, held, np.random.default_rng(1), levels=2)
+    (first, second), kept = level_covariances(rows, index, held, range(len(rows)), np.random.default_rng(1), levels=2)
     assert kept >= 1
     ratio = np.diag(second) / np.diag(first)
     assert ratio[0] == pytest.approx(4, rel=0.25)
     assert ratio[1] == pytest.approx(1, abs=0.35)
     # Not told of the finding, one takes its doing for the level's.
-    (first, second), _ = level_covariances(rows, index, held[:, :0], np.random.default_rng(1), levels=2)
+    (first, second), _ = level_covariances(
+        rows, index, held[:, :0], range(len(rows)), np.random.default_rng(1), levels=2
+    )
     assert (np.diag(second) / np.diag(first))[1] > 1.8
 
 
@@ -82,7 +84,9 @@ def test_where_nothing_is_shown_levels_have_one_covariance() -> None:
     shown = 0
     for seed in range(20):
         rows, index, held = world(seed, effect=0.0, nuisance=0.0, n=400)
-        (first, second), kept = level_covariances(rows, index, held, np.random.default_rng(seed), levels=2)
+        (first, second), kept = level_covariances(
+            rows, index, held, range(len(rows)), np.random.default_rng(seed), levels=2
+        )
         shown += kept > 0
         if not kept:
             np.testing.assert_array_equal(first, second)
@@ -90,16 +94,45 @@ def test_where_nothing_is_shown_levels_have_one_covariance() -> None:
     assert shown <= 6
 
 
+def test_images_of_one_patient_are_no_witnesses_each() -> None:
+    """Eight images of every patient, all alike: who permutes images sees a change in every sample."""
+    shown, number = 0, np.repeat(np.arange(100), 8)
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        index = random.integers(0, 2, 100)[number]
+        held = (random.random(100) < 0.3 + 0.4 * index[::8])[number, None].astype(float)
+        rows = random.normal(size=(100, 5))[number] + 0.1 * random.normal(size=(800, 5))
+        found = level_covariances(rows / 8**0.5, index, held, number, np.random.default_rng(seed), levels=2)
+        shown += found[1] > 0
+        rows[:, 0] *= 1 + 2 * index
+        (first, second), kept = level_covariances(rows / 8**0.5, index, held, number, random, levels=2)
+        assert kept >= 1
+        assert second[0, 0] > 4 * first[0, 0]
+    assert shown <= 6
+
+
+def test_levels_that_differ_within_every_patient_are_compared_there() -> None:
+    """Patients that all have the same levels can swap nothing."""
+    random = np.random.default_rng(3)
+    number, index = np.repeat(np.arange(150), 2), np.tile([0, 1], 150)
+    rows = random.normal(size=(300, 4)) / 2**0.5
+    assert level_covariances(rows, index, np.empty((300, 0)), number, random, levels=2)[1] == 0
+    rows[:, 0] *= 1 + index
+    (first, second), kept = level_covariances(rows, index, np.empty((300, 0)), number, random, levels=2)
+    assert kept >= 1
+    assert second[0, 0] > 2 * first[0, 0]
+
+
 def test_a_level_without_rows_gets_the_pooled_covariance() -> None:
     rows, index, held = world(0, effect=1.0, nuisance=0.0)
-    every, _ = level_covariances(rows, index, held, np.random.default_rng(0), levels=3)
+    every, _ = level_covariances(rows, index, held, range(len(rows)), np.random.default_rng(0), levels=3)
     np.testing.assert_allclose(every[2], rows.T @ rows / len(rows), rtol=1e-6)
 
 
 def test_a_level_of_no_variance_in_a_direction_keeps_some() -> None:
     rows, index, held = world(0, effect=0.0, nuisance=0.0)
     rows[index == 1, 0] = 0
-    (_, second), kept = level_covariances(rows, index, held, np.random.default_rng(0), levels=2)
+    (_, second), kept = level_covariances(rows, index, held, range(len(rows)), np.random.default_rng(0), levels=2)
     assert kept >= 1
     assert np.linalg.eigvalsh(second).min() > 0
 
@@ -113,7 +146,9 @@ def test_where_a_change_is_shown_weaker_ones_count_too() -> None:
         for effect in (0.0, 1.0):
             some = rows.copy()
             some[:, 0] *= 1 + effect * index
-            every, _ = level_covariances(some, index, held[:, :0], np.random.default_rng(seed), levels=2)
+            every, _ = level_covariances(
+                some, index, held[:, :0], range(len(some)), np.random.default_rng(seed), levels=2
+            )
             ratio = every[1][3, 3] / every[0][3, 3]
             together += effect == 1.0 and ratio > 1.1
             alone += effect == 0.0 and ratio > 1.1
@@ -122,7 +157,7 @@ def test_where_a_change_is_shown_weaker_ones_count_too() -> None:
 
 def test_plain_covariances_are_those_of_the_rows_and_of_an_absent_level_the_pooled_one() -> None:
     rows, index, _ = world(0, effect=1.0, nuisance=0.0)
-    found, count = plain_covariances(rows, index, levels=3)
+    found, count = plain_covariances(rows, index, range(len(rows)), levels=3)
     assert count == 6
     np.testing.assert_allclose(found[1], rows[index == 1].T @ rows[index == 1] / (index == 1).sum())
     np.testing.assert_allclose(found[2], rows.T @ rows / len(rows))
@@ -141,7 +176,7 @@ def test_neither_covariances_nor_maps_take_a_copy_of_the_rows() -> None:
     random = np.random.default_rng(0)
     rows = random.standard_normal((30_000, 40), dtype=np.float32)
     index, held = random.integers(0, 2, len(rows)), np.empty((len(rows), 0))
-    assert taken(lambda: level_covariances(rows, index, held, random, levels=2)) < rows.nbytes / 2
+    assert taken(lambda: level_covariances(rows, index, held, range(len(rows)), random, levels=2)) < rows.nbytes / 2
     before, matrix = rows.copy(), covariance(2, k=40)
     assert taken(lambda: move(rows, index == 1, matrix)) < rows.nbytes / 4
     np.testing.assert_allclose(rows[index == 1], before[index == 1] @ matrix, rtol=1e-4, atol=1e-5)

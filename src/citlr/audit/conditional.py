@@ -45,6 +45,13 @@ ORIGINALS = (
     " Images redrawn under their own level are answered as the originals are, to the last digit: if those stand in "
     "their place, and not edits that change nothing there, what redrawing does passes for an effect."
 )
+# No decision under the own level differs between draws, and of so many images some do under others.
+TURNED_ELSEWHERE = (
+    " Decisions differ between draws of {count} images, and never under the own level of an image: if originals stand "
+    "in its place, what redrawing does passes for an effect."
+)
+# The chance, at most, of the own level being a quiet one in all of these images, had any of their levels been so.
+BY_CHANCE = 1e-3
 
 
 def audit_predictions(
@@ -145,12 +152,19 @@ def _require_null_interventions(responses: Responses) -> None:
 def _told_by(responses: Responses) -> str:
     """Say what else a verdict is conditional on, as the answers tell it; decisions may be alike by chance."""
     values, null, told = responses.values, responses.null, ""
-    if not np.isin(values, (0, 1)).all():
+    decided = bool(np.isin(values, (0, 1)).all())
+    if not decided:
         if np.ptp(values, axis=(1, 2)).max() <= ROUNDING:
             return ONE_ANSWER
         told = ONE_DRAW if _alike(values).all() else ""
-    if null is not None and responses.original is not None:
-        told += ORIGINALS if np.abs(null - responses.original[:, None]).max() <= ROUNDING else ""
+    if null is None:
+        return told
+    if responses.original is not None and np.abs(null - responses.original[:, None]).max() <= ROUNDING:
+        return told + ORIGINALS
+    turned = (~_alike(values)).sum(axis=1)
+    quiet = decided and not responses.number and bool(_alike(null).all())
+    if quiet and np.prod(1 - turned / values.shape[1]) < BY_CHANCE:
+        told += TURNED_ELSEWHERE.format(count=int((turned > 0).sum()))
     return told
 
 

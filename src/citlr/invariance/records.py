@@ -13,6 +13,8 @@ Verdict = Literal["dependence", "equivalent", "inconclusive"]
 SEVERITY: tuple[Verdict, ...] = ("equivalent", "inconclusive", "dependence")
 # What the reason of every dependence says, and no other.
 DEPENDS = "the output depends on the level ("
+# The default test, by whether draws share their noise.
+METHODS = {True: "randomization_sign_flip", False: "randomization_permutation"}
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

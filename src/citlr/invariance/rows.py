@@ -13,7 +13,7 @@ from citlr.invariance.effects.equivalence import Equivalence
 from citlr.invariance.effects.estimates import Effects, Outcome
 from citlr.invariance.generator_error import GeneratorError, widened_pvalue
 from citlr.invariance.randomization.test import RandomizationResult
-from citlr.invariance.records import DEPENDS, ContrastTest, OmnibusRow, Verdict
+from citlr.invariance.records import DEPENDS, METHODS, ContrastTest, OmnibusRow, Verdict
 from citlr.invariance.responses import Responses
 
 
@@ -48,9 +48,6 @@ def _holm(p: Floats) -> Floats:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     return adjusted
-
-
-METHODS = {True: "randomization_sign_flip", False: "randomization_permutation"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,10 @@ MORE_IS_DRAWN = "Use a `generator.size` nearer to what the model reads, or more 
 # Standard errors by which more than all has to be left: by chance in one of 40.
 SURELY = 1.96
 LOOK_AT_THEM = "Look at these images first: `citlr generate` names them."
+FILE_THEM = (
+    "File every redrawn image under the image_id of its original; 'strangers' in quality/quality.json of the run names "
+    "these."
+)
 ASK_FOR_A_CURVE = "How many training images would do is foretold with quality.learning_curve: [0.25, 0.5]."
 
 
@@ -44,6 +48,15 @@ def gate_composition(evidence: Evidence) -> Iterator[Gate]:
     passed = value is not None and value <= limit
     more = "" if value is None or passed else f" {TRAIN_LONGER}"
     yield Gate("composition", value, limit, passed, text + more, "generator")
+
+
+def gate_own_patient(evidence: Evidence) -> Iterator[Gate]:
+    """Fail images that somebody else has redrawn as another patient's: levels differ by who is shown then."""
+    count = evidence.faithfulness.quality.misfiled
+    if count is not None:
+        text = f"Redrawn images that show another patient than their original, far more than their own: {count}."
+        more = f" {FILE_THEM}" if count else ""
+        yield Gate("own patient", float(count), 0.0, not count, text + more, "generator")
 
 
 def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:

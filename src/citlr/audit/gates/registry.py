@@ -13,6 +13,7 @@ from citlr.audit.gates.images import (
     gate_difference_left,
     gate_drift,
     gate_effectiveness,
+    gate_own_patient,
     gate_placebo,
     gate_put_back,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
     gate_composition,
+    gate_own_patient,
     gate_effectiveness,
     gate_difference_left,
     gate_drift,

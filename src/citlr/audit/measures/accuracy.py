@@ -29,6 +29,8 @@ def with_doubt(rows: tuple[TestRow, ...], accuracy: Accuracy) -> tuple[TestRow, 
                 f" Yet the model is not shown to tell '{row.label}' on these images (AUROC {auroc.estimate:.2f} "
                 f"[{bounds}]): make sure that its input is prepared as it was in training."
             )
+            if auroc.high < 0.5:
+                said += " It tells the healthy instead: are these the answers for the other class (1 - p)?"
             row = replace(row, reason=row.reason + said)
         found.append(row)
     return tuple(found)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.left import chosen_images, left_at, measure_left
-from citlr.audit.measures.readings import carried_by, read_carried, read_quality
+from citlr.audit.measures.readings import carried_by, find_strangers, read_carried, read_quality
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.records import Carried, CurvePoint, Quality
@@ -83,6 +83,7 @@ class Faithfulness:
     - `curves`: By the size of the images, what is carried after training on parts of the training split and, last, on
       all of it; empty where that was not asked for, or a probe does not read it.
     - `lefts`: By the size of the images, what redrawing leaves of the difference between recorded levels.
+    - `strangers`: Images that somebody else has redrawn as another patient's, each with the image that it shows.
     """
 
     quality: Quality
@@ -90,6 +91,7 @@ class Faithfulness:
     detector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     curves: Curves = field(default_factory=dict)
     lefts: Mapping[int, Left | None] = field(default_factory=dict)
+    strangers: tuple[tuple[str, str], ...] = ()
 
     def carried_at(self, size: int) -> Carried:
         """Find what the redrawn images carry for a model that reads at this size; unknown where nobody looked."""
@@ -130,6 +132,7 @@ class Faithfulness:
         content["carried"] = [asdict(one) for one in self.carried]
         content["curves"] = {str(size): [asdict(one) for one in points] for size, points in self.curves.items()}
         content["lefts"] = {str(size): None if one is None else asdict(one) for size, one in self.lefts.items()}
+        content["strangers"] = [list(pair) for pair in self.strangers]
         write_json(folder / "quality.json", {**content, "has_detector": self.detector is not None})
 
 
@@ -153,11 +156,11 @@ def read_faithfulness(folder: Path) -> Faithfulness:
     # Measured before there were curves, it has none.
     curves = {int(size): tuple(map(curve_point, points)) for size, points in content.pop("curves", {}).items()}
     lefts = {int(size): None if one is None else Left(**one) for size, one in content.pop("lefts", {}).items()}
-    left = content.pop("left")
+    left, strangers = content.pop("left"), tuple(map(tuple, content.pop("strangers", ())))
     quality = Quality(
         **{**content, "notes": tuple(content["notes"]), "gates": (), "left": None if left is None else Left(**left)}
     )
-    return Faithfulness(quality, carried, detector, curves, lefts)
+    return Faithfulness(quality, carried, detector, curves, lefts, strangers)
 
 
 def assess_faithfulness(
@@ -193,6 +196,7 @@ def assess_faithfulness(
     meter = QualityMeter(eyes[plan.size], attribute=attribute, levels=plan.levels, extractor=extractor)
     chosen = chosen_images(counterfactuals, seed)
     read_quality(meter, counterfactuals.pictures(), chosen, narrator, engine)
+    strangers = find_strangers(counterfactuals, seed, narrator, engine)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
     report = replace(report, notes=(*report.notes, *null_remarks(report.composition, counterfactuals.generator)))
@@ -215,11 +219,16 @@ def assess_faithfulness(
     curves = again.curves(parts, [eyes[size] for size in read], directory) if parts and read else {}
     lost = counterfactuals.main.not_placed()
     return Faithfulness(
-        replace(_quality(report, repeated, lefts[plan.size], hold), not_placed=None if lost is None else len(lost)),
+        replace(
+            _quality(report, repeated, lefts[plan.size], hold),
+            not_placed=None if lost is None else len(lost),
+            misfiled=None if strangers is None else len(strangers),
+        ),
         tuple(carried),
         redrawn if eyes[plan.size].trusted[attribute] else None,
         {size: (*points, CurvePoint(len(train), read[size])) for size, points in curves.items()},
         lefts,
+        strangers or (),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is read off originals and redrawn images at one size, and the share of the attribute that it shows."""
+"""What is read off originals and redrawn images at one size: what they show of the attribute, and of whom."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch.nn import functional
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.carried import measure_carried
@@ -16,12 +17,22 @@ from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.records import Carried
 from citlr.console import Narrator, Ticker
 from citlr.data.counterfactuals import Plan
+from citlr.generators.edits.generator import some_rows
+from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.probes.probe import Probes
 from citlr.generators.quality.meter import QualityMeter, Readings, ShardReadings, over_levels
 from citlr.generators.variables import as_level
+from citlr.learning.store import spans
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.parcel import Result
+from citlr.text import listed_few
+
+# Sides of the fields of pixels that patients are told apart by, and images that are compared at most.
+FIELDS, MOST_COMPARED = 16, 4000
+# A redrawn image is another patient's where its squared distance to that original is below a quarter of that to its
+# own, which is no small one: of two images that are drawn at random it is 2.
+QUARTER, NO_SMALL = 0.25, 0.1
 
 
 def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -81,6 +92,87 @@ def _read_shard(shared: tuple[QualityMeter, Pictures, npt.NDArray[np.bool_]], nu
     rows = pictures.part.plan.rows(number)
     factual = pictures.part.plan.factual[rows.start : rows.stop]
     return meter.read(pictures.originals(rows), pictures.read(number), factual, described[rows.start : rows.stop])
+
+
+def find_strangers(
+    counterfactuals: Counterfactuals, seed: int, narrator: Narrator, engine: Engine
+) -> tuple[tuple[str, str], ...] | None:
+    """Name the images that somebody else has redrawn as another patient's, with the image that each shows.
+
+    All originals are compared, and redrawn images of MOST_COMPARED at most. Ours are nobody else's: None.
+    """
+    if not isinstance(counterfactuals.generator, ImagesOnDisk):
+        return None
+    plan = counterfactuals.main.plan
+    names, patients = plan.image_ids, np.asarray(plan.patient_ids)
+    compared = np.zeros(len(names), dtype=bool)
+    compared[some_rows(patients, MOST_COMPARED, seed)] = True
+    parts = []
+    for own in (counterfactuals.main, counterfactuals.null):
+        if own is None:
+            continue
+        pictures = Pictures(own, counterfactuals.cohort, plan.size)
+        bar = narrator.progress("quality, whose images they are", len(own))
+        found = in_order(_outline_shard, (pictures, compared), own.plan, bar, engine)
+        parts.append([np.concatenate(one) for one in zip(*found, strict=True)])
+    redrawn = np.concatenate([part[1] for part in parts], axis=1)
+    shown = strangers(redrawn, parts[0][0], np.flatnonzero(compared), patients)
+    pairs = zip(np.flatnonzero(compared), shown, strict=True)
+    mixed_up = tuple((names[row], names[other]) for row, other in pairs if other >= 0)
+    if mixed_up:
+        told = listed_few([f"{one} as {other}" for one, other in mixed_up])
+        narrator.say(f"quality: images that are redrawn as another patient's: {len(mixed_up)}, {told}")
+    return mixed_up
+
+
+def _outline_shard(shared: tuple[Pictures, npt.NDArray[np.bool_]], number: int) -> tuple[Readings, Readings]:
+    """Outline a shard's originals (n, width), and those compared, redrawn (k, levels, width)."""
+    pictures, compared = shared
+    rows = pictures.part.plan.rows(number)
+    drawn = pictures.read(number)[compared[rows.start : rows.stop]].mean(axis=2)
+    redrawn = outline(drawn.reshape(-1, *drawn.shape[2:]))
+    return outline(pictures.originals(rows)), redrawn.reshape(*drawn.shape[:2], redrawn.shape[1])
+
+
+def outline(images: npt.NDArray[np.float32]) -> Readings:
+    """Give the grey values of the fields of images (n, c, s, s), of no mean and one deviation each: (n, width)."""
+    grey = torch.from_numpy(np.ascontiguousarray(images)).mean(dim=1, keepdim=True)
+    fields = functional.adaptive_avg_pool2d(grey, min(FIELDS, images.shape[-1])).flatten(1)
+    rest = fields - fields.mean(dim=1, keepdim=True)
+    found: Readings = (rest / rest.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-6)).numpy()
+    return found
+
+
+def strangers(
+    redrawn: Readings, originals: Readings, rows: npt.NDArray[np.int64], patients: npt.NDArray[Any]
+) -> npt.NDArray[np.int64]:
+    """Give the original of another patient that each redrawn image shows, or -1: (k,).
+
+    What all originals have in common is taken off. Where redrawing leaves so little of the patients that most images
+    are nearer to some other one, only what most images show counts: files in another order.
+
+    Shapes: outlines `redrawn` (k, levels, width) of `originals` (n, width), `rows` (k,) among these, `patients` (n,).
+    """
+    common, found = originals.mean(axis=0), np.full(len(rows), -1)
+    known = _unit(originals - common)
+    for level in range(redrawn.shape[1]):
+        near, which = np.empty((2, len(rows)), dtype=np.float32), np.empty(len(rows), dtype=np.int64)
+        for part in spans(len(rows), 256):
+            alike = _unit(redrawn[part, level] - common) @ known.T
+            own = patients[rows[part], None] == patients
+            other = np.where(own, -1, alike)
+            near[:, part] = np.where(own, alike, -1).max(axis=1), other.max(axis=1)
+            which[part] = other.argmax(axis=1)
+        its, others = 1 - near
+        shown = (its > NO_SMALL) & (others < QUARTER * its)
+        if (others < its).mean() <= 0.5 or shown.mean() > 0.5:
+            found = np.where(shown, which, found)
+    return found
+
+
+def _unit(rows: Readings) -> Readings:
+    unit: Readings = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
+    return unit
 
 
 def read_carried(

@@ -21,6 +21,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.proposals.pictures import look_at
 from citlr.data.tables.numbers import is_number, recorded_levels
 from citlr.generators.base import BATCH
+from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.learnt import LearntGenerator
 from citlr.invariance.verdict import enough
 from citlr.run.folder import Run
@@ -162,7 +163,7 @@ class Forecast:
         answers = sum(mb[f"responses.{name}", "rest"] * self.counts["test"] / test for name in self.config.models)
         learnt = self.pilot.images["train"] + self.pilot.images["validation"]
         grown = (self.counts["train"] + self.counts["validation"]) / learnt
-        weights = mb["generator", "rest"]
+        weights = mb["generator", "rest"] + self._alignments()
         trained = sum(_parameters(self.pilot).values()) * 4 / 1e6
         fit = mb["fit", "arrays"] * grown + COPIES * trained
         quality = mb["quality", "arrays"] * grown + mb["quality", "rest"]
@@ -170,6 +171,14 @@ class Forecast:
             "finished": round(pictures + answers + weights + mb["page", "rest"], 1),
             "while it works": round(max(fit, quality), 1),
         }
+
+    def _alignments(self) -> float:
+        """Foretell the 10^6 bytes of alignments that more images may call for than a pilot has."""
+        if not isinstance(self.pilot.generator, EditGenerator):
+            return 0.0
+        states = [module.state_dict() for module in self.pilot.generator.unaligned()]
+        taken = sum(int(value.nbytes) for state in states for value in state.values())
+        return taken / 1e6
 
     def _sets(self) -> dict[str, int]:
         """Count the images of every set that is redrawn."""

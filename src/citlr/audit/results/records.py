@@ -153,7 +153,8 @@ class Quality:
     recorded levels that redrawing does not explain. `left` is what recorded levels still differ by, in the images, once
     all are redrawn under one of them. `curve` is what is carried after training on parts of the training split, and
     last on all of it; empty where that was not asked for. `not_placed` counts test images that the generator left as
-    they are, as it cannot place them; None of one that places none.
+    they are, as it cannot place them; None of one that places none. `misfiled` counts images that somebody else has
+    redrawn as another patient's (`find_strangers`); None where nobody looked.
     """
 
     composition: float | None
@@ -177,6 +178,7 @@ class Quality:
     left: Left | None = None
     curve: tuple[CurvePoint, ...] = ()
     not_placed: int | None = None
+    misfiled: int | None = None
 
     @property
     def left_alone(self) -> str:

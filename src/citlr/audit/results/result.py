@@ -37,6 +37,7 @@ from citlr.checks import failed
 from citlr.errors import InputError
 from citlr.invariance.records import (
     DEPENDS,
+    METHODS,
     SEVERITY,
     Estimate,
     OmnibusRow,
@@ -323,6 +324,11 @@ def _contradiction(result: AuditResult) -> str:
         small = abs(row.mean_effect.estimate) < row.margin and row.psi.estimate < row.psi_margin
         if row.verdict == "equivalent" and not (row.equivalence_pvalue < result.alpha and small):
             return f"{what}, and its effects are not shown to lie below the margin of {row.margin:g}"
+        if row.verdict == "equivalent" and row.beyond(row.psi, row.mean_effect):
+            return f"{what}, and an interval lies beyond the margin of {row.margin:g}"
+        # The p-value of a test that is none of ours, or that is missing, may be held against something else.
+        if row.verdict == "dependence" and row.method in METHODS.values() and row.pvalue_adjusted >= result.alpha:
+            return f"{what}, and its adjusted p-value of {row.pvalue_adjusted:.3g} is not below {result.alpha:g}"
     given = worst(row.verdict for row in result.tests) if result.tests else result.verdict
     return "" if result.verdict == given else f"its verdict is '{result.verdict}', and that of its tests '{given}'"
 

@@ -19,13 +19,17 @@ from citlr.data.pixels.shown import WHITE, Remark
 from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordered
 from citlr.data.pixels.survey import KIND, SIZES, Look, Survey
 from citlr.errors import InputError, did_you_mean
-from citlr.run.files import kind_of_path, require_regular
+from citlr.run.files import digest_or_missing, kind_of_path, require_regular
 
 Check = Literal["decode", "structure", "exists", "none"]
 CHECKS: tuple[Check, ...] = get_args(Check)
 QUIET = Narrator(quiet=True)
 # Files looked at by one task: a task of a single stat would cost more than the stat.
 _CHUNK = 64
+# What `digest_or_missing` says of a file that cannot be read.
+MISSING = "missing"
+# Bytes from the middle of files of one size, by which most of them differ.
+_PIECE = 1024
 # Images decoded where the check decodes none.
 _SAMPLE = 16
 
@@ -51,7 +55,8 @@ def drop_unreadable(
     decoded = partial(_decoded, channels=channels)
     probes: dict[Check, Callable[[Path, str], Look]]
     probes = {"decode": decoded, "structure": _structure, "exists": _exists}
-    survey = Survey(_look_at(root, paths, probes[check], workers=workers, narrator=narrator), scaled=check == "decode")
+    looks = _look_at(root, paths, probes[check], workers=workers, narrator=narrator)
+    survey = Survey(looks if check == "decode" else _with_pictures(root, looks), scaled=check == "decode")
     before = len(recorder.steps)
     # A column of the table with such a name is the table's.
     for column in {*SIZES, KIND}.difference(recorder.frame) if check == "decode" else ():
@@ -128,6 +133,38 @@ def _look_at(
             faults += sum(bool(one.fault) for one in chunk)
             tick(len(looks), f"{faults} unreadable")
     return looks
+
+
+def _with_pictures(root: Path, looks: list[Look]) -> list[Look]:
+    """Give files that are the same, byte by byte, one `picture`, and every other its own.
+
+    Few are read: those as large as another, and whole those that are alike in the middle too.
+    """
+    groups = [[one for one in looks if not one.fault]]
+    for told in (_size, _middle, digest_or_missing):
+        by_key: dict[tuple[int, str], list[Look]] = {}
+        for number, group in enumerate(groups):
+            for one in group:
+                by_key.setdefault((number, told(root / one.name)), []).append(one)
+        groups = [group for (_, key), group in by_key.items() if len(group) > 1 and key != MISSING]
+    first = {one.name: group[0].name for group in groups for one in group}
+    return [one if one.fault else replace(one, picture=first.get(one.name, one.name)) for one in looks]
+
+
+def _size(file: Path) -> str:
+    try:
+        return str(file.stat().st_size)
+    except OSError:
+        return MISSING
+
+
+def _middle(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, file.stat().st_size - _PIECE) // 2)
+            return stream.read(_PIECE).hex()
+    except OSError:
+        return MISSING
 
 
 def _decoded(root: Path, path: str, *, channels: int) -> Look:

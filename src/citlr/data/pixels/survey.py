@@ -18,7 +18,7 @@ class Look:
     """What was seen of one file: why it cannot be used, or else what its pixels are like.
 
     - `marks`: The longer side in pixels, width x height, which of them is longer, and the kind of the file; by column.
-    - `picture`: Digest of the pixels, equal for one picture in several files; empty where they were not decoded.
+    - `picture`: Digest of the pixels, equal for one picture in several files; of files that are not decoded, a name.
     """
 
     name: str

@@ -47,7 +47,7 @@ class Fitting:
         session = session.keyed(*marks, *config.weights_depend_on())
         if sampler.latent_alignment is not None:
             self.report["latent_alignment"] = sampler.latent_alignment.fit(
-                z[0], codes[0], seed=self.seed, directory=session.directory
+                z[0], codes[0], train.cohort.frame["patient_id"], seed=self.seed, directory=session.directory
             )
             # What follows depends on the maps.
             session = session.keyed(*marks, sampler.latent_alignment.mark(), *config.weights_depend_on())
@@ -102,7 +102,12 @@ class Fitting:
             return train, validation
         where = self.sampler.support.anywhere().expand(train.pixels.shape[1:])
         self.report["alignment"] = alignment.fit(
-            train.pixels, codes[0], seed=self.seed, where=where, directory=self.prepared.session.directory
+            train.pixels,
+            codes[0],
+            train.cohort.frame["patient_id"],
+            seed=self.seed,
+            where=where,
+            directory=self.prepared.session.directory,
         )
         if alignment.joint is not None:
             shares = zip(alignment.joint.names, alignment.joint.kept.tolist(), strict=True)

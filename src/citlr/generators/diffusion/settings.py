@@ -152,7 +152,7 @@ class EffectSettings:
     - `alignment`: "gaussian" takes the mean and the covariance that an attribute gives the images off before they are
       encoded, and gives them back exactly afterwards (see `Alignment`); or "none".
     - `components`: Principal components of the images within which covariances are aligned, at most: one for every 20
-      images.
+      patients.
     - `latent_alignment`: "gaussian" takes the mean and the covariance that an attribute, and what is held, give the
       latent off (see `Alignment`, hidden). Nothing gives them back: the denoiser is told both as its condition, and the
       image keeps them (see `detail`).

@@ -83,6 +83,12 @@ class EditGenerator(Editing, LearntGenerator):
             variable = self._built.attribute(name)
             self._align(variable, Aligned(of_one(self._built, variable), self.channels, self.size))
 
+    def unaligned(self) -> Iterator[Aligned]:
+        """Give the alignment, before it is fitted, of each recorded attribute that has none."""
+        for number, variable in enumerate(self.conditions.recorded):
+            if str(number) not in self.edits.aligned:
+                yield Aligned(of_one(self.conditions, variable), self.channels, self.size)
+
     def _align(self, variable: Variable, aligned: Aligned) -> None:
         number = [one.name for one in self._built.attributes].index(variable.name)
         self.edits.aligned[str(number)] = aligned.to(self.device)

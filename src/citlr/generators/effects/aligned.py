@@ -37,7 +37,7 @@ class Aligned(nn.Module):
         self.uncertainty = Uncertainty(conditions, size, channels)
 
     @torch.no_grad()
-    def fit(self, images: Tensor, codes: Tensor, *, seed: int, patients: npt.ArrayLike | None = None) -> Self:
+    def fit(self, images: Tensor, codes: Tensor, *, seed: int, patients: npt.ArrayLike) -> Self:
         """Estimate where the attribute acts, and the maps.
 
         Shapes: `images` (n, c, s, s) at the middle, `codes` (n, width), `patients` (n,).
@@ -45,7 +45,7 @@ class Aligned(nn.Module):
         pixels, codes = images.numpy(), self._near(codes)
         acts = find_support(pixels, codes, self.conditions, seed=seed, patients=patients)
         self.support.weights.copy_(acts)
-        self.alignment.fit(pixels, codes, seed=seed, where=self._where().expand(self.shape))
+        self.alignment.fit(pixels, codes, patients, seed=seed, where=self._where().expand(self.shape))
         return self
 
     @torch.no_grad()

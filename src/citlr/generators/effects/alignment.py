@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from citlr.errors import StateError
 from citlr.generators.conditions import Conditions
 from citlr.generators.effects.components import principal_components
+from citlr.generators.effects.contrasts import by_patient
 from citlr.generators.effects.joint import JointEffects
 from citlr.generators.effects.transport import Floats, level_covariances, move, plain_covariances, ways_to_barycentre
 from citlr.generators.variables import Variable
@@ -32,10 +33,10 @@ from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spa
 from citlr.randomness import PLACEBO, hashed_seed
 
 Singles = npt.NDArray[np.float32]
-# Rows per component at least: of images, where a covariance of more components than that is noise and is given back
+# Patients per component at least: of images, where a covariance of more components than that is noise and is given back
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
-ROWS_PER_COMPONENT = 20
-ROWS_PER_HIDDEN_COMPONENT = 4
+PATIENTS_PER_COMPONENT = 20
+PATIENTS_PER_HIDDEN_COMPONENT = 4
 # Shapes of products are multiples of this.
 BLOCK = 16
 
@@ -111,27 +112,36 @@ class Alignment(nn.Module):
         return digest.hexdigest()
 
     def fit(
-        self, pixels: Rows, codes: Tensor, *, seed: int, where: Tensor | None = None, directory: Path | None = None
+        self,
+        pixels: Rows,
+        codes: Tensor,
+        patients: npt.ArrayLike,
+        *,
+        seed: int,
+        where: Tensor | None = None,
+        directory: Path | None = None,
     ) -> dict[str, int]:
-        """Estimate means and maps; in `directory` lies what would take much memory.
+        """Estimate means and maps, every patient counting once; in `directory` lies what would take much memory.
 
-        Shapes: `pixels` (n, *shape), `codes` (n, width).
+        Shapes: `pixels` (n, *shape), `codes` (n, width), `patients` (n,).
         """
         mask = torch.ones(self.entries) if where is None else where.flatten().cpu()
-        self._fit_means(pixels, codes, mask.double())
+        numbers, every = by_patient(np.asarray(patients).astype(str))
+        self._fit_means(pixels, codes, torch.from_numpy(every), mask.double())
         random = np.random.default_rng(hashed_seed("alignment", seed))
         rows, inside = sample_rows(len(pixels), random), mask.numpy() > 0
-        per_component = ROWS_PER_HIDDEN_COMPONENT if self.hidden else ROWS_PER_COMPONENT
-        count = min(self.components, len(rows) // per_component, int(inside.sum()))
+        number, weights = by_patient(numbers[rows])
+        per_component = PATIENTS_PER_HIDDEN_COMPONENT if self.hidden else PATIENTS_PER_COMPONENT
+        count = min(self.components, (int(number.max()) + 1) // per_component, int(inside.sum()))
         if count < 1:
             return {variable.name: 0 for _, variable in self._mapped()}
 
         def rests() -> Iterator[npt.NDArray[np.float32]]:
-            return (rest[:, inside] for rest in self._rests(pixels, codes, rows))
+            return (rest[:, inside] for rest in self._rests(pixels, codes, rows, np.sqrt(weights)))
 
         with scratch_rows(directory, (len(rows), count)) as parts:
             self._fit_basis(rests, parts, inside, random)
-            return self._fit_every_map(parts, codes[torch.from_numpy(rows)], random)
+            return self._fit_every_map(parts, codes[torch.from_numpy(rows)], number, random)
 
     def _fit_basis(
         self,
@@ -178,20 +188,22 @@ class Alignment(nn.Module):
         super()._load_from_state_dict(*args)
         self._find_used()
 
-    def _fit_means(self, pixels: Rows, codes: Tensor, where: Tensor, ridge: float = 1.0) -> None:
+    def _fit_means(self, pixels: Rows, codes: Tensor, weights: Tensor, where: Tensor, ridge: float = 1.0) -> None:
         """Regress the pixels on all codes; each variable's part is zero on average, that of a missing value zero."""
-        average = codes.double().mean(dim=0)
+        weigh, patients = weights[:, None], float(weights.sum())
+        average = (weigh * codes.double()).sum(dim=0) / patients
         design = codes.double() - average
+        weighed = weigh * design
         cross = torch.zeros(codes.shape[1], self.entries, dtype=torch.float64)
         total = torch.zeros(self.entries, dtype=torch.float64)
         for part in spans(len(pixels)):
             rows = torch.from_numpy(np.asarray(pixels[part], dtype=np.float64)).flatten(1)
-            cross += design[part].T @ rows
-            total += rows.sum(dim=0)
-        effects = torch.linalg.solve(design.T @ design + ridge * torch.eye(len(cross), dtype=torch.float64), cross)
-        centre = total / len(pixels)
+            cross += weighed[part].T @ rows
+            total += (weigh[part] * rows).sum(dim=0)
+        effects = torch.linalg.solve(weighed.T @ design + ridge * torch.eye(len(cross), dtype=torch.float64), cross)
+        centre = total / patients
         if self.joint is not None:
-            taken = self.joint.fit(pixels, codes, effects, where=where, ridge=ridge)
+            taken = self.joint.fit(pixels, codes, effects, weights=weights, where=where, ridge=ridge)
             effects, centre = effects - taken[:-1], centre - taken[-1]
         for variable in self.conditions.variables:
             own = self.conditions.span(variable.name)
@@ -204,12 +216,12 @@ class Alignment(nn.Module):
         self.centre.copy_(centre.float())
         self.effects.copy_(effects.float())
 
-    def _rests(self, pixels: Rows, codes: Tensor, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float32]]:
-        """Give residuals (some rows, entries), piece by piece."""
+    def _rests(self, pixels: Rows, codes: Tensor, rows: npt.NDArray[np.int64], roots: Floats) -> Iterator[Singles]:
+        """Give residuals (some rows, entries), times the roots of weights (some rows,), piece by piece."""
         for part in spans(len(rows)):
             mean, effect = self._means(codes[rows[part]].to(self.centre.device))
             images = torch.from_numpy(np.asarray(pixels[rows[part]], dtype=np.float32)).flatten(1)
-            yield (images - (mean + effect).cpu()).numpy()
+            yield (images - (mean + effect).cpu()).numpy() * roots[part, None].astype(np.float32)
 
     def _held(self, codes: Tensor) -> Floats:
         """Columns (n, m) of what is held, without those that follow from the others."""
@@ -220,35 +232,47 @@ class Alignment(nn.Module):
         every = np.concatenate(parts, axis=1)
         return every[:, every.std(axis=0) > 0]
 
-    def _fit_every_map(self, parts: ScratchRows, codes: Tensor, random: np.random.Generator) -> dict[str, int]:
-        """Estimate the maps of all variables, one after the other, from parts (n, components) and codes (n, width)."""
+    def _fit_every_map(
+        self, parts: ScratchRows, codes: Tensor, patients: npt.NDArray[np.intp], random: np.random.Generator
+    ) -> dict[str, int]:
+        """Estimate the maps of all variables, one after the other.
+
+        Shapes: `parts` (n, components), `codes` (n, width), `patients` (n,).
+        """
         held, report = self._held(codes), {}
         for k, variable in self._mapped():
             own = codes[:, self.conditions.span(variable.name)].numpy()
             known = np.flatnonzero(own[:, -1] == 0)
             if len(known) == len(own):
-                report[variable.name] = self._fit_maps(k, parts, own, held, random)
+                report[variable.name] = self._fit_maps(k, parts, own, held, patients, random)
                 continue
             with scratch_rows(parts.folder, (len(known), parts.shape[1])) as some:
                 for part in spans(len(known)):
                     some[part] = parts[known[part]]
-                report[variable.name] = self._fit_maps(k, some, own[known], held[known], random)
+                report[variable.name] = self._fit_maps(k, some, own[known], held[known], patients[known], random)
                 for part in spans(len(known)):
                     parts[known[part]] = some[part]
         return report
 
     def _fit_maps(
-        self, k: int, parts: ScratchRows, own: npt.NDArray[np.float32], held: Floats, random: np.random.Generator
+        self,
+        k: int,
+        parts: ScratchRows,
+        own: npt.NDArray[np.float32],
+        held: Floats,
+        patients: npt.NDArray[np.intp],
+        random: np.random.Generator,
     ) -> int:
         """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left.
 
-        Shapes: `parts` (n, components), `own` (n, levels + 1) with a level given in all rows, `held` (n, m).
+        Shapes: `parts` (n, components), `own` (n, levels + 1) with a level given in all rows, `held` (n, m),
+        `patients` (n,).
         """
         index, levels, count = own[:, :-1].argmax(axis=1), own.shape[1] - 1, parts.shape[1]
         if self.hidden:
-            covariances, kept = plain_covariances(parts, index, levels=levels)
+            covariances, kept = plain_covariances(parts, index, patients, levels=levels)
         else:
-            covariances, kept = level_covariances(parts, index, held, random, levels=levels)
+            covariances, kept = level_covariances(parts, index, held, patients, random, levels=levels)
         if not kept:
             return 0
         for level, forth in enumerate(ways_to_barycentre(covariances)):

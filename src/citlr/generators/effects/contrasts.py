@@ -26,6 +26,17 @@ FAR = 3.0
 NUMBERS = 256
 
 
+def by_patient(patients: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Give the number of each image's patient (n,), and its weight, 1 / (images of the patient): (n,).
+
+    >>> number, weights = by_patient(["b", "a", "b"])
+    >>> number.tolist(), weights.tolist()
+    ([1, 0, 1], [0.5, 1.0, 0.5])
+    """
+    _, number, count = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
+    return number, 1 / count[number]
+
+
 def contrasts(variable: Variable) -> Tensor:
     """Code of every column of a variable's code but the last, (columns, contrasts): two levels are -1/2 and 1/2.
 
@@ -127,8 +138,7 @@ def design(conditions: Conditions, variable: Variable, codes: Tensor, patients: 
 def design_of(own: Floats, beside: Floats, patients: npt.ArrayLike) -> Design:
     """Make the design of contrasts (n, contrasts) beside other columns (n, k) and an intercept."""
     rest = np.column_stack([np.ones(len(own)), beside])
-    _, number, count = np.unique(np.asarray(patients).astype(str), return_inverse=True, return_counts=True)
-    image = 1 / count[number]
+    number, image = by_patient(np.asarray(patients).astype(str))
     root = np.sqrt(image)[:, None]
     # The contrasts, less what is beside them: least squares by residuals (Frisch, Waugh, Lovell).
     fitted, *_ = np.linalg.lstsq(root * rest, root * own, rcond=None)

@@ -73,37 +73,42 @@ class JointEffects(nn.Module):
         """Give what the terms add to the mean image, (n, entries)."""
         return self.terms(codes) @ self.effects
 
-    def fit(self, pixels: Rows, codes: Tensor, main: Tensor, *, where: Tensor, ridge: float = 1.0) -> Tensor:
+    def fit(
+        self, pixels: Rows, codes: Tensor, main: Tensor, *, weights: Tensor, where: Tensor, ridge: float = 1.0
+    ) -> Tensor:
         """Estimate the terms, and what they take from the main effects.
 
-        Shapes: `pixels` (n, *shape), `codes` (n, width), `main` (width, entries), `where` (entries,); gives (width + 1,
-        entries).
+        Shapes: `pixels` (n, *shape), `codes` (n, width), `main` (width, entries), `weights` (n,) that add up to the
+        number of patients, `where` (entries,); gives (width + 1, entries).
         """
         width, entries = main.shape
         if not self.pairs:
             return main.new_zeros(width + 1, entries)
-        every = codes.double()
-        self.centres.copy_(every.mean(dim=0))
-        design, terms = every - every.mean(dim=0), self.terms(every)
-        gram = design.T @ design + ridge * torch.eye(width, dtype=torch.float64)
-        shared = torch.linalg.solve(gram, design.T @ (terms - terms.mean(dim=0)))
-        own = terms - terms.mean(dim=0) - design @ shared
-        inverse = torch.linalg.inv(own.T @ own + ridge * torch.eye(len(self.pairs), dtype=torch.float64))
+        every, weigh = codes.double(), weights[:, None]
+        patients = float(weights.sum())
+        average = (weigh * every).sum(dim=0) / patients
+        self.centres.copy_(average)
+        design, terms = every - average, self.terms(every)
+        mean = (weigh * terms).sum(dim=0) / patients
+        gram = (weigh * design).T @ design + ridge * torch.eye(width, dtype=torch.float64)
+        shared = torch.linalg.solve(gram, (weigh * design).T @ (terms - mean))
+        own = terms - mean - design @ shared
+        inverse = torch.linalg.inv((weigh * own).T @ own + ridge * torch.eye(len(self.pairs), dtype=torch.float64))
         cross, total = main.new_zeros(len(self.pairs), entries), main.new_zeros(entries)
         square = main.new_zeros(entries)
         for part in spans(len(pixels)):
             rows = torch.from_numpy(np.asarray(pixels[part], dtype=np.float64)).flatten(1) - design[part] @ main
-            cross += own[part].T @ rows
-            total += rows.sum(dim=0)
-            square += rows.square().sum(dim=0)
+            cross += (weigh * own)[part].T @ rows
+            total += (weigh[part] * rows).sum(dim=0)
+            square += (weigh[part] * rows.square()).sum(dim=0)
         found = inverse @ cross
-        spread = (square - total.square() / len(pixels)) / max(1, len(pixels) - width - len(self.pairs))
+        spread = (square - total.square() / patients) / max(1.0, patients - width - len(self.pairs))
         noise = inverse.diagonal() * float((spread * where).sum())
         size = (found.square() * where).sum(dim=1)
         self.kept = (1 - noise / size.clamp_min(1e-300)).clamp(min=0)
         found = self.kept[:, None] * found
         self.effects.copy_(found.float())
-        return torch.cat([shared @ found, terms.mean(dim=0)[None] @ found])
+        return torch.cat([shared @ found, mean[None] @ found])
 
 
 def _columns(conditions: Conditions, variable: Variable) -> list[int]:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from citlr.generators.conditions import Conditions
+from citlr.generators.effects.contrasts import by_patient
 from citlr.generators.effects.whitening import decomposed
 from citlr.generators.variables import Variable
 from citlr.learning.store import Rows, sample_rows, spans
@@ -54,9 +55,7 @@ class Support(nn.Module):
         return self.weights.amax(dim=0)[None]
 
 
-def find_support(
-    pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: int, patients: npt.ArrayLike | None = None
-) -> Tensor:
+def find_support(pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: int, patients: npt.ArrayLike) -> Tensor:
     """Find where each attribute acts.
 
     Every pixel is regressed on the held covariates' codes and on the attribute's. The squared t-values of the
@@ -74,7 +73,7 @@ def find_support(
         [np.ones((len(codes), 1)), codes[:, conditions.columns(conditions.held)].double().numpy()], axis=1
     )
     basis = _basis(held)
-    number = np.arange(len(rows)) if patients is None else np.unique(np.asarray(patients)[rows], return_inverse=True)[1]
+    number, _ = by_patient(np.asarray(patients)[rows])
     maps = []
     for variable in conditions.acting:
         levels = codes[:, conditions.span(variable.name)].double().numpy()

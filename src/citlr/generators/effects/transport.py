@@ -7,11 +7,12 @@ to any other is then the counterfactual of least change that has the right mean 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from citlr.generators.effects.contrasts import by_patient
 from citlr.learning.scratch import ScratchRows
 from citlr.learning.store import Rows, spans
 
@@ -19,8 +20,8 @@ Floats = npt.NDArray[np.float64]
 
 # Permutations that a level's largest change of covariance has to exceed: it does so by chance in one case of 20.
 PERMUTATIONS = 19
-# Rows of a level per entry of a covariance that is taken as it is.
-ROWS_PER_ENTRY = 2
+# Patients of a level per entry of a covariance that is taken as it is.
+PATIENTS_PER_ENTRY = 2
 # Iterations to the barycentre, which converges within a few for covariances that are alike (Alvarez-Esteban et al.
 # 2016), and the relative change at which it has.
 ITERATIONS, CONVERGED = 20, 1e-6
@@ -112,7 +113,13 @@ def move(rows: ScratchRows | npt.NDArray[np.floating], where: npt.NDArray[np.boo
 
 
 def level_covariances(
-    rows: Rows, index: npt.NDArray[np.int64], held: Floats, random: np.random.Generator, *, levels: int
+    rows: Rows,
+    index: npt.NDArray[np.int64],
+    held: Floats,
+    patients: npt.ArrayLike,
+    random: np.random.Generator,
+    *,
+    levels: int,
 ) -> tuple[list[Floats], int]:
     """Estimate each level's covariance: the pooled one, changed where a change is shown.
 
@@ -123,9 +130,14 @@ def level_covariances(
     The covariance is regressed on what is held first, so that a finding whose severity varies, and which goes with one
     level, is not taken for the level's own doing: of that change as much is subtracted as permutations show.
 
-    Shapes: `rows` (n, k), `index` (n,), `held` (n, m); gives (k, k).
+    Every patient counts once, and patients are permuted: images of one are alike, and so are their levels.
+
+    Shapes: `rows` (n, k), each times the root of its weight (`by_patient`), `index` (n,), `held` (n, m), `patients`
+    (n,); gives (k, k).
     """
-    root, inverse = roots(squares(rows) / len(rows))
+    number, weights = by_patient(patients)
+    total = weights.sum()
+    root, inverse = roots(squares(rows) / total)
 
     def whitened(score: Floats) -> Floats:
         """Regress the covariance of whitened rows on a score: (k, k)."""
@@ -133,41 +145,45 @@ def level_covariances(
 
     own = np.eye(levels)[index]
     nuisances = [
-        (column, _shown(whitened, score, random, soft=True, given=None)[0])
-        for column, score in _scores(held, own[:, 1:])
+        (column, _shown(whitened, score, _permuted(score, number, random), soft=True, given=None)[0])
+        for column, score in _scores(held, own[:, 1:], weights)
     ]
     found, most = [], 0
     for level in range(levels):
-        count = own[:, level].sum()
-        if not 0 < count < len(rows):
+        known, count = own[:, level] > 0, float(weights @ own[:, level])
+        if known.all() or not known.any():
             found.append(np.eye(rows.shape[1]))
             continue
-        score = own[:, level] / count - 1 / len(rows)
-        given = sum(((score @ column) * change for column, change in nuisances), np.zeros_like(root))
-        change, kept = _shown(whitened, score, random, soft=False, given=given)
+        score = own[:, level] / count - 1 / total
+        given = sum(((weights * score @ column) * change for column, change in nuisances), np.zeros_like(root))
+        orders = _permuted(score, number, random)
+        change, kept = _shown(whitened, score, orders, soft=False, given=given)
         found.append(np.eye(rows.shape[1]) + change)
         most = max(most, kept)
     return [root @ one @ root for one in found], most
 
 
-def plain_covariances(rows: Rows, index: npt.NDArray[np.int64], *, levels: int) -> tuple[list[Floats], int]:
-    """Estimate each level's covariance as it is, in as many entries as the level has rows for.
+def plain_covariances(
+    rows: Rows, index: npt.NDArray[np.int64], patients: npt.ArrayLike, *, levels: int
+) -> tuple[list[Floats], int]:
+    """Estimate each level's covariance as it is, in as many entries as the level has patients for.
 
-    Of a level with fewer rows than entries a covariance is singular, and a map out of it would blow up what other rows
-    have in the directions that it lacks.
+    Of a level with fewer patients than entries a covariance is singular, and a map out of it would blow up what other
+    rows have in the directions that it lacks.
 
-    Shapes: `rows` (n, k); gives (k, k).
+    Shapes: `rows` (n, k), each times the root of its weight (`by_patient`), `index`, `patients` (n,); gives (k, k).
 
     Examples
     --------
-    >>> plain_covariances(np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([0, 0, 1, 1]), levels=2)
+    >>> plain_covariances(np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([0, 0, 1, 1]), range(4), levels=2)
     ([array([[1.]]), array([[4.]])], 1)
     """
-    pooled, found, most = squares(rows) / len(rows), [], 0
+    weights = by_patient(patients)[1]
+    pooled, found, most = squares(rows) / weights.sum(), [], 0
     for level in range(levels):
         own = (index == level).astype(np.float64)
-        count = int(own.sum())
-        few = min(rows.shape[1], count // ROWS_PER_ENTRY)
+        count = float(weights @ own)
+        few = min(rows.shape[1], round(count) // PATIENTS_PER_ENTRY)
         covariance = pooled.copy()
         if few:
             covariance[:few], covariance[:, :few] = 0, 0
@@ -177,34 +193,42 @@ def plain_covariances(rows: Rows, index: npt.NDArray[np.int64], *, levels: int) 
     return found, most
 
 
-def _scores(held: Floats, own: Floats) -> list[tuple[Floats, Floats]]:
+def _permuted(score: Floats, number: npt.NDArray[np.intp], random: np.random.Generator) -> Iterator[Floats]:
+    """Give what a score (n,) could have been: patients swap their means, and the rest changes its sign by patient."""
+    count = np.bincount(number)
+    if len(count) == len(score):
+        yield from (random.permutation(score) for _ in range(PERMUTATIONS))
+        return
+    mean = np.bincount(number, weights=score) / count
+    own = score - mean[number]
+    for _ in range(PERMUTATIONS):
+        yield random.permutation(mean)[number] + random.choice((-1.0, 1.0), len(count))[number] * own
+
+
+def _scores(held: Floats, own: Floats, weights: Floats) -> list[tuple[Floats, Floats]]:
     """Give each column of what is held with the score whose product with something is its partial regression on it."""
     found = []
     for j in range(held.shape[1]):
         others = np.concatenate([np.ones((len(held), 1)), own, np.delete(held, j, axis=1)], axis=1)
-        rest = held[:, j] - others @ np.linalg.lstsq(others, held[:, j], rcond=None)[0]
-        power = float(rest @ rest)
-        if power > 1e-6 * max(float(held[:, j] @ held[:, j]), 1e-300):
+        root = np.sqrt(weights)
+        fitted = np.linalg.lstsq(root[:, None] * others, root * held[:, j], rcond=None)[0]
+        rest = held[:, j] - others @ fitted
+        power = float(weights * rest @ rest)
+        if power > 1e-6 * max(float(weights * held[:, j] @ held[:, j]), 1e-300):
             found.append((held[:, j], rest / power))
     return found
 
 
 def _shown(
-    whitened: Callable[[Floats], Floats],
-    score: Floats,
-    random: np.random.Generator,
-    *,
-    soft: bool,
-    given: Floats | None,
+    whitened: Callable[[Floats], Floats], score: Floats, orders: Iterator[Floats], *, soft: bool, given: Floats | None
 ) -> tuple[Floats, int]:
-    """Take what a score does to the covariance of whitened rows; keep eigenvalues that exceed those of permuted scores.
+    """Take what a score does to the covariance of whitened rows; keep eigenvalues that exceed those of its orders.
 
     None is kept unless the largest exceeds that of all permutations.
 
     With `soft` these are also made smaller, by what noise adds to their square: a nuisance is rather subtracted too
     little than taken from what is sought.
     """
-    orders = (random.permutation(score) for _ in range(PERMUTATIONS))
     chance = [float(np.abs(np.linalg.eigvalsh(whitened(order))).max()) for order in orders]
     edge = max(chance)
     values, vectors = np.linalg.eigh(whitened(score) - (0 if given is None else given))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from citlr.generators.base import REPLICATES
 from citlr.generators.conditions import Conditions
+from citlr.generators.effects.contrasts import by_patient
 from citlr.learning.store import Rows, spans
 from citlr.randomness import hashed_seed
 
@@ -55,16 +56,17 @@ def find_deviations(
 ) -> Tensor:
     """Repeat the regression of the pixels on all codes with patients weighted anew.
 
-    With the design D (a one and all codes), pixels x and a replicate's weights W, drawn from Exp(1) per patient, the
-    effects are `b_W = (D' W D)^+ D' W x`; what is kept is `b_W - b_1`.
+    With the design D (a one and all codes), pixels x and a replicate's weights W, drawn from Exp(1) per patient and
+    shared out among the patient's images, the effects are `b_W = (D' W D)^+ D' W x`; what is kept is how they deviate
+    from those of patients that all count the same.
 
     Shapes: `pixels` (n, c, s, s), `patients` (n,), `codes` (n, width); gives (REPLICATES, columns, c * s, s).
     """
     size, entries = pixels.shape[-1], math.prod(pixels.shape[1:])
     random = np.random.default_rng(hashed_seed("uncertainty", seed))
-    _, number = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    number, alike = by_patient(np.asarray(patients).astype(str))
     drawn = random.standard_exponential((REPLICATES, int(number.max()) + 1))[:, number]
-    weights = np.concatenate([np.ones((1, len(number))), drawn])
+    weights = alike * np.concatenate([np.ones((1, len(number))), drawn])
     design = np.concatenate([np.ones((len(codes), 1)), codes.double().numpy()], axis=1)
     cross = np.zeros((len(weights), design.shape[1], entries))
     for part in spans(len(design)):
