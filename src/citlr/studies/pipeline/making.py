@@ -148,7 +148,7 @@ def make_hidden_world(
     with stages.locked():
         images = world_folder(stages, sample, write=lambda root: write_cued(family, sample, cue, root), cue=cue)
         cohort = family.read(images, place, replace(settings, fractions=FRACTIONS))
-        recipe = recipe_of(family, settings, place.seed, size=settings.hidden_size, sizes=[size], cycles=2)
+        recipe = recipe_of(family, settings, place.seed, size=settings.hidden_size, sizes=[size])
         counterfactuals, found, _ = redrawn_and_measured(stages, recipe, cohort, narrator)
     units = sample.of_images(counterfactuals.cohort.frame["image_id"])
     carried = {
