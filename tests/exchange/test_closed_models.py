@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from citlr.audit.generation import generate
 from citlr.audit.prediction import kind_of_answers
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
@@ -20,6 +21,7 @@ from citlr.exchange import secondary_capture as secondary_capture_module
 from citlr.exchange.closed import export_blind, opaque_id, require_exported
 from citlr.exchange.handover import ingest
 from citlr.exchange.secondary_capture import secondary_capture
+from citlr.generators.oracle import EditingOracle
 
 COUNT, SIZE = 4, 16
 LABELS = ("pneumonia", "edema")
@@ -341,6 +343,34 @@ def test_percentages_are_taken_when_said(tmp_path: Path, cohort: Cohort, counter
     table.assign(pneumonia=table["pneumonia"] * 100).to_csv(file, index=False)
     read = ingest(file, key_folder=sealed, labels=LABELS, percent=True)
     assert set(read.loc[read["label"] == "edema", "probability"]) == {0.25}
+
+
+def test_what_edits_draw_alike_is_one_picture_so_that_nobody_can_tell_originals_by_counting(
+    tmp_path: Path, cohort: Cohort
+) -> None:
+    def lighter(level: str, rows: np.ndarray) -> np.ndarray:
+        return np.full((len(rows), 1, SIZE, SIZE), 0.3 if level == "M" else 0.2, np.float32)
+
+    names = list(cohort.frame["image_id"])
+    oracle = EditingOracle(lighter, image_ids=names, attribute="sex", levels=("F", "M"), size=SIZE)
+    sets = generate(oracle, cohort, attribute="sex", draws=3, placebo_images=2, out=tmp_path / "drawn").sets
+    sealed, out = tmp_path / "sealed", tmp_path / "out"
+    export = export_blind(sets, cohort, key_folder=sealed, out=out)
+    key = pd.read_parquet(sealed / "key.parquet")
+    # An original and its other level; the coin's pictures, and those put back, are originals.
+    handed_out = pd.read_csv(out / "manifest.csv")["id"]
+    assert export.n_images == len(handed_out) == key["id"].nunique() == 2 * COUNT
+    pictures = [path.read_bytes() for path in out.glob("*.png")]
+    assert len(set(pictures)) == len(pictures) == 2 * COUNT
+    own = dict(zip(names, cohort.frame["sex"], strict=True))
+    for image, rows in key.groupby("image_id"):
+        original = rows.loc[rows["draw"] == -1, "id"].item()
+        moved = rows[(rows["attribute"] == "sex") & (rows["level"] != own[str(image)])]
+        assert (len(moved), moved["id"].nunique()) == (3, 1)
+        assert set(rows.drop(moved.index)["id"]) == {original} != set(moved["id"])
+    read = ingest(answers(out, sealed), key_folder=sealed, labels=LABELS)
+    assert len(read) == len(key) * len(LABELS)
+    assert read["probability"].notna().all()
 
 
 def test_nothing_was_exported(tmp_path: Path) -> None:

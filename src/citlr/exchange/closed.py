@@ -67,18 +67,23 @@ def export_blind(
 ) -> Export:
     """Write every redrawn image, and the images as they came, under opaque and shuffled names.
 
-    `size` is the side that the model reads; the generator's own without it.
+    `size` is the side that the model reads; the generator's own without it. What edits draw alike is written once, for
+    who counted equal pictures could tell originals, which are their own null interventions.
     """
     if format not in SUFFIX:
         raise InputError(f"The format '{format}' is not known: use {', '.join(SUFFIX)}.")
     drawn = [Pictures(part, cohort, sets[0].plan.size if size is None else size) for part in sets]
     mark = _mark(sets[0], drawn[0].size)
     secret = _secret(key_folder, mark)
-    rows = [{"id": opaque_id(secret, row), **row} for row in _rows(drawn)]
+    named = _by_content(secret, drawn) if sets[0].plan.edits else (opaque_id(secret, row) for row in _rows(drawn))
+    rows = [{"id": name, **row} for name, row in zip(named, _rows(drawn), strict=True)]
     _require_own_folder(out, {f"{row['id']}{SUFFIX[format]}" for row in rows})
     out.mkdir(parents=True, exist_ok=True)
+    written = set[str]()
     for done, (picture, row) in enumerate(zip(_pictures(drawn), rows, strict=True), start=1):
-        _write_picture(out / f"{row['id']}{SUFFIX[format]}", encode(picture, row["id"], format))
+        if row["id"] not in written:
+            _write_picture(out / f"{row['id']}{SUFFIX[format]}", encode(picture, row["id"], format))
+            written.add(row["id"])
         tick(done)
     os.sync()  # once for all pictures, before the key says that they are there
     key = pd.DataFrame(rows, columns=list(KEY_COLUMNS)).sort_values("id", ignore_index=True)
@@ -88,9 +93,9 @@ def export_blind(
         pq.write_table(table, temporary)
     (key_folder / "key.parquet").chmod(0o600)
     with atomic_write(out / "manifest.csv") as temporary:
-        temporary.write_text("id\n" + "".join(f"{name}\n" for name in key["id"]))
+        temporary.write_text("id\n" + "".join(f"{name}\n" for name in key["id"].unique()))
     os.utime(out / "manifest.csv", (_NO_TIME, _NO_TIME))
-    return Export(out, key_folder / "key.parquet", len(key))
+    return Export(out, key_folder / "key.parquet", len(written))
 
 
 def _write_picture(path: Path, content: bytes) -> None:
@@ -114,13 +119,27 @@ def opaque_id(secret: bytes, row: dict[str, Any]) -> str:
 
     The letter keeps a spreadsheet from reading a name such as 12345678e9012345 as a number.
     """
-    message = "\x1f".join(str(row[name]) for name in KEY_COLUMNS[1:])
-    return "x" + hmac.new(secret, message.encode(), "sha256").hexdigest()[:15]
+    return _opaque(secret, "\x1f".join(str(row[name]) for name in KEY_COLUMNS[1:]).encode())
+
+
+def _opaque(secret: bytes, message: bytes) -> str:
+    return "x" + hmac.new(secret, message, "sha256").hexdigest()[:15]
+
+
+def _by_content(secret: bytes, drawn: Sequence[Pictures]) -> Iterator[str]:
+    """Name every picture by what it shows; they are drawn for their names first, and again to be written."""
+    for picture in _pictures(drawn):
+        yield _opaque(secret, _pixels(picture).tobytes())
+
+
+def _pixels(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return a picture (H, W) or (c, H, W) in [0, 1] as it is written, in 256 steps."""
+    return interleaved(np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8))
 
 
 def encode(picture: npt.NDArray[np.float32], name: str, format: Format) -> bytes:
     """Return the bytes of one picture, float32 (H, W) or (c, H, W) in [0, 1]; they depend on it and the name only."""
-    pixels = interleaved(np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    pixels = _pixels(picture)
     if format == "dicom":
         return secondary_capture(pixels, name)
     buffer = io.BytesIO()

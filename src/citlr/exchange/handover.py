@@ -49,7 +49,8 @@ def ingest(
         {label: wide[label] for label in labels}, lambda row: _of(wide, row), str(file), percent=percent
     )
     answered = wide[["id"]].assign(**values)
-    joined = key.merge(answered, on="id", how="left", validate="one_to_one")
+    # What edits draw alike is one picture, which is answered once.
+    joined = key.merge(answered, on="id", how="left", validate="many_to_one")
     # The order of the stages' own responses: images, levels and draws as they were drawn, labels innermost.
     joined["original"] = (joined["draw"] >= 0).astype(int)
     long = joined.melt(
@@ -110,8 +111,9 @@ def _check_ids(table: pd.DataFrame, key: pd.DataFrame, file: str) -> None:
         )
     missing = sorted(set(key["id"]) - set(table["id"]))
     if missing:
+        count = key["id"].nunique()
         raise InputError(
-            f"'{file}' lacks {len(missing)} of {len(key)} ids ('{missing[0]}' first): every id needs an answer."
+            f"'{file}' lacks {len(missing)} of {count} ids ('{missing[0]}' first): every id needs an answer."
         )
 
 
