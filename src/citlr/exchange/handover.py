@@ -128,9 +128,11 @@ def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator |
         chain.upto("quality")
         counterfactuals = chain.counterfactuals
         sets = counterfactuals.sets
-        images = len(counterfactuals.main) + sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
+        main = counterfactuals.main
         size = _size(chain)
-        images += len(counterfactuals.main) if size > counterfactuals.main.plan.size else 0
+        # Originals, without what is finer than the generator's pixels too, and moved and put back where edits move.
+        images = len(main) * (1 + (size > main.plan.size) + main.plan.edits)
+        images += sum(len(part) * len(part.plan.levels) * part.plan.draws for part in sets)
         with narrator.progress("export", images) as tick:
             return export_blind(
                 sets,
