@@ -200,6 +200,12 @@ def test_what_a_model_does_to_a_whole_batch_is_found_before_it_is_asked_for_all(
     with pytest.raises(InputError, match="Model 'mixed' gives another answer for an image alone than in a batch"):
         stage.work(tmp_path)
     assert not (tmp_path / "responses.parquet").exists()
+    # So it is in Python, before anything is learnt.
+    world = PhantomWorld(size=32).sample(200, seed=0, images_per_patient=1).write(tmp_path / "world")
+    train, validation = world.part("train"), world.part("validation")
+    with pytest.raises(InputError, match="Model 'mixed' gives another answer for an image alone than in a batch"):
+        audit(model, drawn(own, cohort, tmp_path / "drawn"), train=train, validation=validation, out=tmp_path / "audit")
+    assert not (tmp_path / "audit").exists()
 
 
 class Brightness(torch.nn.Module):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
-from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
+from citlr.audit.prediction import BATCH, check_on_cohort, kind_of_answers, read_responses, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import QUALITY, RESPONSES, Asked, predict_stage, quality_stage
@@ -112,7 +112,7 @@ def audit(
         raise InputError(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
-    remarks = check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size)
+    remarks = check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size, images=BATCH)
     for remark in remarks:
         narrator.say(remark)
     chosen = Engine(engine, workers, scheduler)
