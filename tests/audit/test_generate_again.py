@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from citlr.audit import stages
 from citlr.audit.api import audit
 from citlr.audit.gates import registry
 from citlr.audit.gates.evidence import Evidence
@@ -161,6 +162,7 @@ def test_a_gate_is_handed_the_redrawn_images_and_their_originals(
         yield Gate("pixels", float(max(changes)), None, False, "Pixels changed.", "generator")
 
     monkeypatch.setattr(registry, "GATES", (gate_pixels,))
+    monkeypatch.setattr(stages, "check_on_cohort", lambda *_, images, **__: (f"{images} images look odd.",))
     sample = PhantomWorld(size=32).sample(120, seed=0, images_per_patient=1)
     world = sample.write(tmp_path / "world", min_patients_per_level=1)
     found = audit(
@@ -176,6 +178,8 @@ def test_a_gate_is_handed_the_redrawn_images_and_their_originals(
     (gate,) = [one for one in found.quality.gates if one.name == "pixels"]
     assert gate.value > 0.01
     assert "Pixels changed." in found.tests[0].reason
+    # And the result has what a whole batch shows of the model, not what the first few images do.
+    assert "64 images look odd." in found.quality.notes
 
 
 def test_what_a_model_does_to_a_whole_batch_is_found_before_it_is_asked_for_all(

@@ -95,6 +95,21 @@ def test_wrong_images_are_refused(tmp_path: Path) -> None:
         write_counterfactuals(tmp_path, PLAN, lambda rows: draw(rows) * np.nan)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_grey_values_that_leave_the_scale_by_rounding_are_taken(tmp_path: Path, dtype: type) -> None:
+    """As after a resize: the last bit, and less than half of one of 256 steps, which no file would show."""
+    for number, off in enumerate((1e-7, 0.0019)):
+        write_counterfactuals(
+            tmp_path / str(number),
+            PLAN,
+            lambda rows, off=off: (np.round(draw(rows)) * (1 + 2 * off) - off).astype(dtype),
+        )
+        found = np.concatenate([shard.drawn for shard in CounterfactualSet.open(tmp_path / str(number)).shards()])
+        assert np.array_equal(np.unique(found), [0, 1])
+    with pytest.raises(StateError, match=r"grey values from 0 to 1\.003, and they lie in \[0, 1\]"):
+        write_counterfactuals(tmp_path, PLAN, lambda rows: np.round(draw(rows)) * 1.003)
+
+
 def test_a_shard_that_was_tampered_with_is_noticed(tmp_path: Path) -> None:
     write_counterfactuals(tmp_path, PLAN, draw)
     (tmp_path / "part-00000.parquet").write_bytes((tmp_path / "part-00001.parquet").read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table
-from citlr.data.pixels.checks import structure_fault
+from citlr.data.pixels.checks import _with_pictures, structure_fault
+from citlr.data.pixels.survey import Look
 from citlr.data.reading import read_cohort
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.columns import read_table, refuse_unsafe_paths
@@ -198,6 +200,19 @@ def test_a_file_of_several_patients_is_told_where_no_image_is_decoded(folder: Pa
     found = read(folder, check=check)
     step = next(step for step in found.flow if "picture of another patient" in step.reason)
     assert step.names == ("images/000_0.png", "images/005_0.png")
+
+
+def test_files_of_one_size_are_compared_without_a_piece_of_each_in_memory(tmp_path: Path) -> None:
+    """As raw DICOM files are; two of these are one picture."""
+    for number in range(400):
+        (tmp_path / f"{number}").write_bytes(np.random.default_rng(number // 2 if number < 2 else number).bytes(2000))
+    looks = [Look(f"{number}") for number in range(400)]
+    _with_pictures(tmp_path, looks[:4])
+    tracemalloc.start()
+    found = _with_pictures(tmp_path, looks)
+    assert tracemalloc.get_traced_memory()[1] < 400 * 1024
+    tracemalloc.stop()
+    assert [one.picture for one in found] == ["0", "0", *(one.name for one in looks[2:])]
 
 
 def test_corrupt_pixels_are_found_by_decoding(folder: Path) -> None:

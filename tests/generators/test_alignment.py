@@ -322,6 +322,25 @@ def test_a_patient_with_many_images_counts_once() -> None:
     assert float((one - two).square().mean().sqrt()) < 0.1 * float((one - x).square().mean().sqrt())
 
 
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_patient_counts_once_where_a_level_is_not_known_of_all_images(hidden: bool) -> None:
+    """Patients of one level have an image more, of which nobody said the level: no change of covariance shows."""
+    n, name = 800, "view" if hidden else "sex"
+    random = np.random.default_rng(0)
+    levels = {"sex": random.choice(["F", "M"], n), "view": random.choice(["AP", "PA"], n)}
+    frame = pd.DataFrame({"patient_id": np.arange(n).astype(str), **levels})
+    pixels = random.standard_normal((n, 2, 4, 4)).astype(np.float32)
+    some = np.flatnonzero(frame[name] == frame[name].max())
+    every = pd.concat([frame, frame.iloc[some].assign(**{name: None})], ignore_index=True)
+    conditions = Conditions.of(every, attributes=["sex"], hold=["view"], coin_seed=0)
+    codes, alignment = conditions.encode(every), Alignment(conditions, (2, 4, 4), 20, hidden=hidden)
+    report = alignment.fit(np.concatenate([pixels, pixels[some]]), codes, every["patient_id"], seed=0)
+    assert (report[name] > 0) == hidden  # of latents, covariances are taken off as they are
+    parts = alignment(torch.from_numpy(pixels), codes[:n]).flatten(1) @ alignment.basis.T
+    spread = [float(parts[np.flatnonzero(frame[name] == level)].var()) for level in sorted(set(frame[name]))]
+    assert spread[0] == pytest.approx(spread[1], rel=0.1)
+
+
 def test_principal_components_are_found_in_passes() -> None:
     random = np.random.default_rng(0)
     rows = (random.normal(size=(300, 40)) * 0.8 ** np.arange(40)).astype(np.float32)

@@ -270,6 +270,11 @@ def test_no_identifier_no_folder_and_no_file_list_leaves_the_run(full):
         ("/srv/Ann Example/images/", "images"),
         ("'/srv/Ann Example/my study's/m.pt2' is not '/srv/Ann/'", "'m.pt2' is not '(folder)'"),
         ("w/o contrast, views AP / PA", "w/o contrast, views AP / PA"),
+        ("'/data' has no 'AP/PA', nor has '/srv/Ann Example/x.csv'", "'data' has no 'AP/PA', nor has 'x.csv'"),
+        (
+            "no audit at '~/run': run `citlr audit`, or name 'a/b'",
+            "no audit at 'run': run `citlr audit`, or name 'a/b'",
+        ),
         ("/srv/ann/cohort.csv, views AP / PA", "cohort.csv, views AP / PA"),
     ],
 )

@@ -112,15 +112,14 @@ def audit(
         raise InputError(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
         )
-    remarks = check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size)
-    for remark in remarks:
+    for remark in check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size):
         narrator.say(remark)
     chosen = Engine(engine, workers, scheduler)
     limits, measured = gates or GateConfig(), quality or QualityConfig()
     with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
         stages = Stages(temporary if out is None else out, narrator)
         with stages.locked():
-            faithfulness, responses = _measured(
+            faithfulness, responses, remarks = _measured(
                 stages, model, counterfactuals, splits, (limits, measured), seed, chosen
             )
         return audit_responses(
@@ -152,8 +151,11 @@ def _measured(
     limits: tuple[GateConfig, QualityConfig],
     seed: int,
     engine: Engine,
-) -> tuple[Faithfulness, pd.DataFrame]:
-    """Measure the redrawn images and run the model on them, or take what `stages` holds of exactly these."""
+) -> tuple[Faithfulness, pd.DataFrame, tuple[str, ...]]:
+    """Measure the redrawn images and run the model on them, or take what `stages` holds of exactly these.
+
+    The last are remarks on the model: what a whole batch shows, and not the few images that are asked for first.
+    """
     gates, quality = limits
     settings = QualitySettings(
         hold=counterfactuals.generator.hold,
@@ -173,8 +175,9 @@ def _measured(
     stages.do(quality_stage(lambda: counterfactuals, splits, settings, **common))
     name = fingerprint([model.name, model.fingerprint()])[:16]  # a model may be called what no folder can be
     place = f"models/{name}/{RESPONSES}"
-    stages.do(predict_stage(model, lambda: counterfactuals, Asked(name, place), **common))
-    return read_faithfulness(stages.path(QUALITY)), read_responses(stages.path(place))
+    asked = stages.do(predict_stage(model, lambda: counterfactuals, Asked(name, place), **common))
+    remarks = tuple(str(one) for one in asked.facts["remarks"])
+    return read_faithfulness(stages.path(QUALITY)), read_responses(stages.path(place)), remarks
 
 
 def _splits(counterfactuals: Counterfactuals, train: Cohort | None, validation: Cohort | None) -> tuple[Cohort, Cohort]:

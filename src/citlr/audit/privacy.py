@@ -15,7 +15,7 @@ _FILE = re.compile(r"(?:[\w.\-]+[/\\])+([\w.\-]+\.\w{1,12})\b")
 # quote: of a text that begins with one (behind kinds, as in `quality.features`), and between quotes.
 _BEGIN = r"(?:file://|~[/\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|[/\\])(?=\S)"
 _WHOLE = re.compile(rf"((?:\w[\w.-]+:(?!//))*){_BEGIN}(?:.*[/\\](?=\S))?(.*)", re.DOTALL)
-_QUOTED = re.compile(rf"(?<![^\s(\[=:,])(['\"]){_BEGIN}(?:[^\n]*?[/\\])?([^\n/\\]*?)\1(?!\w)")
+_QUOTED = re.compile(rf"(?<![^\s(\[=:,])(['\"]){_BEGIN}(?:[^\n]*?[/\\])??([^\n/\\]*?)\1(?!\w)")
 
 
 def without_paths(text: str) -> str:

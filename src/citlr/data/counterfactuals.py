@@ -41,6 +41,8 @@ SCHEMA = pa.schema(
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
 EDITS = pa.schema([*_NAMES, ("edit", pa.binary())])
+# Less than half of one of the 256 steps that pictures are written in: what leaves the scale by rounding.
+ROUNDED = 0.5 / 255
 _DREW = b"citlr.key"  # of a shard: the key of the plan that it was drawn by
 _NOT_PLACED = b"citlr.not_placed"  # of a shard of edits: image_ids that were left as they are, see `Edit.placed`
 
@@ -241,11 +243,13 @@ def _write_shard(path: Path, plan: Plan, rows: Sequence[int], drawn: Images | Ed
     else:
         if not np.isfinite(drawn).all():
             raise StateError("The generator gave images with values that are not finite.")
-        if not (drawn.min() >= 0 and drawn.max() <= 1):
+        low, high = float(drawn.min()), float(drawn.max())
+        if not (low > -ROUNDED and high < 1 + ROUNDED):
             raise StateError(
-                f"The generator gave grey values from {drawn.min():g} to {drawn.max():g}, and they lie in [0, 1]: "
-                "clip or scale what it gives."
+                f"The generator gave grey values from {low:g} to {high:g}, and they lie in [0, 1]: clip or scale what "
+                "it gives."
             )
+        drawn = drawn if low >= 0 and high <= 1 else drawn.clip(0, 1)
         with ThreadPoolExecutor(2) as pool:
             pictures = list(pool.map(encode_png, drawn.reshape(-1, *plan.picture)))
         encoded = {"image": [{"bytes": png, "path": None} for png in pictures]}

@@ -47,9 +47,10 @@ LOST = "on images redrawn under their own level"
 FINER = "in what is finer than the generator's pixels"
 # Patients that a part needs on each side.
 FEWEST = 10
-# Estimates of who has which level that are kept for the next model, by what they rest on: one a contrast.
+# Estimates of who has which level that are kept for the next model, by what they rest on: one a contrast, and of
+# eleven levels there are 55. Fewer than the contrasts of one model would be of no use to the next.
 _ASSIGNED: dict[str, Assignment] = {}
-KEPT = 16
+KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -160,11 +161,14 @@ def _assigned(data: Observations, seed: int) -> Assignment:
     for part in (data.z, data.a, data.cluster):
         content.update(part.tobytes())
     digest = content.hexdigest()
-    if digest not in _ASSIGNED:
-        if len(_ASSIGNED) >= KEPT:
-            _ASSIGNED.pop(next(iter(_ASSIGNED)), None)
-        _ASSIGNED[digest] = assign(data, None, seed=seed)
-    return _ASSIGNED[digest]
+    found = _ASSIGNED.get(digest)
+    if found is None:
+        found = assign(data, None, seed=seed)
+        # Other threads may audit, too, and forget what is here.
+        for oldest in [*_ASSIGNED][: max(0, len(_ASSIGNED) + 1 - KEPT)]:
+            _ASSIGNED.pop(oldest, None)
+        _ASSIGNED[digest] = found
+    return found
 
 
 def _judge(

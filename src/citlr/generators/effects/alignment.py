@@ -246,12 +246,14 @@ class Alignment(nn.Module):
             if len(known) == len(own):
                 report[variable.name] = self._fit_maps(k, parts, own, held, patients, random)
                 continue
+            # A patient counts once here too, of whose images some have no level.
+            more = np.sqrt(by_patient(patients[known])[1] / by_patient(patients)[1][known])[:, None].astype(np.float32)
             with scratch_rows(parts.folder, (len(known), parts.shape[1])) as some:
                 for part in spans(len(known)):
-                    some[part] = parts[known[part]]
+                    some[part] = parts[known[part]] * more[part]
                 report[variable.name] = self._fit_maps(k, some, own[known], held[known], patients[known], random)
                 for part in spans(len(known)):
-                    parts[known[part]] = some[part]
+                    parts[known[part]] = some[part] / more[part]
         return report
 
     def _fit_maps(
