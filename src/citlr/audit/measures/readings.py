@@ -104,7 +104,7 @@ def find_strangers(
     if not isinstance(counterfactuals.generator, ImagesOnDisk):
         return None
     plan = counterfactuals.main.plan
-    names, patients = plan.image_ids, np.asarray(plan.patient_ids)
+    names, patients = plan.image_ids, np.unique(plan.patient_ids, return_inverse=True)[1]
     compared = np.zeros(len(names), dtype=bool)
     compared[some_rows(patients, MOST_COMPARED, seed)] = True
     parts = []

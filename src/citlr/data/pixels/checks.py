@@ -3,7 +3,7 @@
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,9 @@ def drop_unreadable(
     probes: dict[Check, Callable[[Path, str], Look]]
     probes = {"decode": decoded, "structure": _structure, "exists": _exists}
     looks = _look_at(root, paths, probes[check], workers=workers, narrator=narrator)
-    survey = Survey(looks if check == "decode" else _with_pictures(root, looks), scaled=check == "decode")
+    if check != "decode":
+        looks = _with_pictures(root, looks, workers=workers, narrator=narrator)
+    survey = Survey(looks, scaled=check == "decode")
     before = len(recorder.steps)
     # A column of the table with such a name is the table's.
     for column in {*SIZES, KIND}.difference(recorder.frame) if check == "decode" else ():
@@ -136,20 +138,37 @@ def _look_at(
     return looks
 
 
-def _with_pictures(root: Path, looks: list[Look]) -> list[Look]:
+def _with_pictures(root: Path, looks: list[Look], *, workers: int = 2, narrator: Narrator = QUIET) -> list[Look]:
     """Give files that are the same, byte by byte, one `picture`, and every other its own.
 
     Few are read: those as large as another, and whole those that are alike in the middle too.
     """
     groups = [[one for one in looks if not one.fault]]
     for told in (_size, _middle, digest_or_missing):
+        flat = [(number, one) for number, group in enumerate(groups) for one in group]
+        if not flat:
+            break
         by_key: dict[tuple[int, str], list[Look]] = {}
-        for number, group in enumerate(groups):
-            for one in group:
-                by_key.setdefault((number, told(root / one.name)), []).append(one)
+        for (number, one), key in zip(flat, _each(told, root, flat, workers, narrator), strict=True):
+            by_key.setdefault((number, key), []).append(one)
         groups = [group for (_, key), group in by_key.items() if len(group) > 1 and key != MISSING]
     first = {one.name: group[0].name for group in groups for one in group}
     return [one if one.fault else replace(one, picture=first.get(one.name, one.name)) for one in looks]
+
+
+def _each(
+    told: Callable[[Path], str], root: Path, flat: list[tuple[int, Look]], workers: int, narrator: Narrator
+) -> Iterator[str]:
+    """Say of every file what is told of it; disks of a network are slow, and asked by all workers."""
+
+    def tell(start: int) -> list[str]:
+        return [told(root / one.name) for _, one in flat[start : start + _CHUNK]]
+
+    with narrator.progress("compare files", total=len(flat)) as tick:
+        parts = map_ordered(tell, iter(range(0, len(flat), _CHUNK)), workers=workers, ahead=4 * workers)
+        for done, part in enumerate(parts, start=1):
+            tick(min(len(flat), done * _CHUNK))
+            yield from part
 
 
 def _size(file: Path) -> str:
