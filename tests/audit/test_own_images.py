@@ -438,3 +438,28 @@ def test_images_of_another_patient_take_the_verdict(brought: Path) -> None:
     named = read_faithfulness(brought / "mixed" / "quality").strangers
     assert len(named) == 6
     assert not any(image in (brought / "mixed" / "audit.json").read_text() for pair in named for image in pair)
+
+
+def test_who_is_another_patient_is_said_only_where_the_images_can_tell() -> None:
+    known = np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32)
+    rows, patients, nobody = np.arange(40), np.repeat(np.arange(20), 2), np.full(40, -1)
+
+    def told(redrawn: np.ndarray, originals: np.ndarray = known) -> np.ndarray:
+        return strangers(redrawn[:, None], originals, rows, patients)
+
+    swapped = known.copy()
+    swapped[[0, 2]] = known[[2, 0]]
+    assert told(swapped).tolist() == np.where(rows == 0, 2, np.where(rows == 2, 0, -1)).tolist()
+    # The other image of the same patient is no stranger.
+    np.testing.assert_array_equal(told(known[rows ^ 1]), nobody)
+    # Of two patients who look alike, either is as near.
+    twins = known.copy()
+    twins[2] = known[0] + 0.05 * known[5]
+    close = twins.copy()
+    close[0] = twins[2]
+    np.testing.assert_array_equal(told(close, twins), nobody)
+    # Where redrawing leaves next to nothing of anybody, a few that look like others say nothing; most of them do.
+    lost = np.random.default_rng(1).standard_normal((40, 64)).astype(np.float32)
+    lost[[0, 2]] = known[[2, 0]]
+    np.testing.assert_array_equal(told(lost), nobody)
+    np.testing.assert_array_equal(told(np.roll(known, -2, axis=0)), np.roll(rows, -2))
