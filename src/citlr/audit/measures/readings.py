@@ -160,12 +160,11 @@ def strangers(
         for part in spans(len(rows), 256):
             alike = _unit(redrawn[part, level] - common) @ known.T
             own = patients[rows[part], None] == patients
-            other = np.where(own, -1, alike)
-            near[:, part] = np.where(own, alike, -1).max(axis=1), other.max(axis=1)
-            which[part] = other.argmax(axis=1)
-        its, others = 1 - near
-        shown = (its > NO_SMALL) & (others < QUARTER * its)
-        if (others < its).mean() <= 0.5 or shown.mean() > 0.5:
+            near[:, part] = np.where(own, alike, -1).max(axis=1), alike.max(axis=1)
+            which[part] = alike.argmax(axis=1)
+        its, least = 1 - near
+        shown = (its > NO_SMALL) & (least < QUARTER * its)
+        if (least < its).mean() <= 0.5 or shown.mean() > 0.5:
             found = np.where(shown, which, found)
     return found
 
