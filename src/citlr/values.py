@@ -172,7 +172,8 @@ def said(problem: Any) -> str:
     if problem["type"] == "union_tag_invalid":
         expected = str(problem["ctx"]["expected_tags"]).replace("'", "").split(", ")
         return f"give {' or '.join(_FORMS[tag] for tag in expected)}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    # Whoever quotes it ends the sentence.
+    message = str(problem["msg"]).removeprefix("Value error, ").removesuffix(".")
     return (
         message.replace("Input should be", "it should be").replace("valid tuple", "list").replace("Tuple", "the list")
     )

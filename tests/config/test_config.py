@@ -54,6 +54,7 @@ def test_order_of_keys_does_not_change_the_fingerprint(tmp_path: Path) -> None:
         (BASE + "tset: {}", "unknown key 'tset'. Did you mean 'test'?"),
         (BASE.replace("source", "sorce"), "unknown key 'model.sorce'. Did you mean 'source'?"),
         (BASE + "generator: {hold: [vieww]}", "neither a label nor a covariate of the cohort. Did you mean 'view'?"),
+        (BASE + "generator: {hold: [zzz]}", "of the cohort. Known: pneumonia, view."),
         (BASE + "generator: {hold: [sex]}", "the attribute itself"),
         (BASE + "generator: {options: {abduction: inversion}}", "set options.eta above 0"),
         (BASE + "test: {threshold: {edema: 0.5}}", "each label once"),
@@ -72,6 +73,7 @@ def test_errors_name_the_key_and_what_would_do(tmp_path: Path, text: str, said: 
         read_config(write(tmp_path, text))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not str(caught.value).endswith("..")
 
 
 @pytest.mark.parametrize(
