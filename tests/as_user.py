@@ -75,6 +75,7 @@ SERVER.set_forkserver_preload(
         "statsmodels.api",
         *("citlr.audit.finished", "citlr.report.publish", "citlr.predictors.training"),
         *("citlr.predictors.adapters.torchscript", "kornia_rs", "pyarrow.dataset", "PIL.JpegImagePlugin"),
+        *("torch._inductor", "torch._functorch.config", "torch.export.passes"),  # what a .pt2 takes .6 s to import
         "frozen",  # the last one
     ]
 )
