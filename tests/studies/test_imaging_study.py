@@ -2,29 +2,40 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import types
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typer
 
+from citlr.audit.gates.images import ASK_FOR_A_CURVE
+from citlr.audit.generation import generate
+from citlr.audit.measures.faithfulness import read_faithfulness
 from citlr.audit.prediction import read_responses
+from citlr.audit.redrawing.pictures import Pictures
+from citlr.cli.app import app
 from citlr.console import Narrator
 from citlr.errors import InputError
+from citlr.generators.registry import build_generator
 from citlr.predictors.export import make_card, save_weights
 from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec
 from citlr.predictors.training.zoo import ZooNetwork
+from citlr.simulators.phantom.sample import read_phantom
 from citlr.simulators.phantom.world import PhantomWorld
+from citlr.simulators.units import write_images
 from citlr.studies.imaging.models import TRAINED, audit_model, factual_auroc, paired_change, require_labels, true_values
 from citlr.studies.imaging.page import Results
 from citlr.studies.imaging.page import tests_against as draw_tests_against
 from citlr.studies.imaging.run import _notes, run_imaging
-from citlr.studies.imaging.shared import open_shared
+from citlr.studies.imaging.shared import _beside_the_attribute, _represent, open_shared
 from citlr.studies.imaging.study import PRESETS, ImagingStudy, changed, read_imaging
 from citlr.studies.imaging.tables import agreement
 from citlr.studies.kit.cohorts import Source
@@ -407,6 +418,58 @@ def test_notes_name_every_network_and_no_path() -> None:
     assert notes[0].startswith("Trained from random first weights, not from ImageNet's: densenet121, vgg13")
     assert notes[1].startswith("Of the 3 checkpoints of vgg13")
     assert "/var/cache" not in " ".join(notes)
+
+
+def test_a_missed_gate_asks_for_the_curve_as_the_verb_takes_it() -> None:
+    class Study:
+        cohort, notes = types.SimpleNamespace(part=lambda _: range(671)), ()
+
+    gate = types.SimpleNamespace(name="effectiveness", passed=False, text=f"Too little. {ASK_FOR_A_CURVE}")
+    study, found = Study(), Results([], [], [], [], [], {}, [])
+    said = _notes(cast("ImagingStudy", study), found, [gate])[0]
+    assert said.endswith("Too little. How many training images would do is foretold with --learn 168 --learn 336.")
+    taken = typer.main.get_command(app).commands["reproduce"].commands["imaging"]
+    taken.make_context("imaging", ["--learn", "168", "--learn", "336", "--kind", "edits"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "edit"}, "There is no generator of the kind 'edit'. Did you mean 'edits'?"),
+        ({"learn": (60, 500)}, "A training on 500 images is asked for, and the training split has "),
+    ],
+)
+def test_a_generator_that_there_cannot_be_is_refused_before_any_is_trained(
+    change: Mapping[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        run_imaging(out=tmp_path, changes={**TINY, "options": {}, **change}, weights=None)
+    assert not (tmp_path / "generator").exists()
+
+
+def test_z_of_a_generator_without_a_latent_is_the_mean_over_the_levels(tmp_path: Path) -> None:
+    world = PhantomWorld(size=32, correlation={"effusion": 0.0})
+    sample = world.sample(60, seed=0, images_per_patient=1)
+    write_images(tmp_path, sample.frame, sample.images()[:, 0], table="phantom.csv")
+    cohort = read_phantom(
+        tmp_path, attribute="sex", labels=["effusion"], fractions=(0.5, 0.1, 0.4), seed=0, min_patients_per_level=2
+    )
+    model = build_generator("vae", size=32, hold=["effusion"], preset="tiny", steps=2)
+    model.fit(cohort.part("train"), cohort.part("validation"), seed=0)
+    drawn = generate(model, cohort.part("test"), attribute="sex", draws=2, placebo_images=0)
+    z = _beside_the_attribute(model, drawn)
+    first = np.concatenate([images[:, :, 0] for _, images in Pictures(drawn.main, drawn.cohort, 32)])
+    assert np.array_equal(z, (0.5 * first[:, 0] + 0.5 * first[:, 1]).reshape(len(first), -1))
+    whole = _represent(drawn, 0)
+    assert whole.shape == (len(z), min(32, len(z) - 1) + model.held_codes(drawn.cohort.frame).shape[1])
+
+
+@pytest.mark.slow
+def test_another_kind_is_trained_on_fewer_images_too(tmp_path: Path) -> None:
+    changes = {**TINY, "options": {"steps": 2}, "kind": "vae", "learn": (60,), "probe_steps": 80}
+    content = run_imaging(out=tmp_path, changes=changes, weights=None)
+    assert (content["effort"]["kind"], len(content["models"])) == ("vae", 2)
+    assert [len(points) for points in read_faithfulness(tmp_path / "quality").curves.values()] == [2]
 
 
 def test_more_checkpoints_ask_for_more_rounds() -> None:

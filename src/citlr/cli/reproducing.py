@@ -123,7 +123,11 @@ def imaging(
     patients: Annotated[int | None, count("Patients of the phantom.")] = None,
     images: Annotated[int | None, count("Test images, at most.")] = None,
     draws: Annotated[int | None, count("Images per level.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Of the generator: dldm without it; edits for real images.")] = None,
     budget: Annotated[str | None, typer.Option(help="Preset of the generator: tiny, small or paper.")] = None,
+    learn: Annotated[
+        list[int] | None, count("Train the generator on so many images too: how many would do? May be repeated.")
+    ] = None,
     engine: EngineName = "loky",
     workers: Workers = 1,
     scheduler: Scheduler = None,
@@ -156,7 +160,9 @@ def imaging(
             "patients": patients,
             "images": images,
             "draws": draws,
+            "kind": kind,
             "generator": budget,
+            "learn": tuple(learn or ()),
         },
         engine=engine_of(engine, workers, scheduler),
         seed=seed,

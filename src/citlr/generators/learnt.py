@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -230,6 +231,11 @@ class LearntGenerator(Redrawing):
         self._saved = None
         self.splits = splits(lesson)
         return self
+
+    def held_codes(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Give the codes (n, m) of what is held, see `Conditions.encode`; no columns where nothing is."""
+        conditions = self.conditions
+        return np.asarray(conditions.encode(frame)[:, conditions.columns(conditions.held)].numpy())
 
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Answer a request with this generator's own settings where it names none."""

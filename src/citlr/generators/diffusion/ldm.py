@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -144,11 +142,6 @@ class LatentDiffusion(LearntGenerator):
         and `held_codes` together.
         """
         return self.sampler.represent(images, frame)
-
-    def held_codes(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
-        """Give the codes (n, m) of what is held, see `Conditions.encode`; no columns where nothing is."""
-        conditions = self.conditions
-        return np.asarray(conditions.encode(frame)[:, conditions.columns(conditions.held)].numpy())
 
 
 class DLDM(LatentDiffusion):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from citlr.audit.gates.images import ASK_FOR_A_CURVE
 from citlr.audit.results.result import read_result
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError, did_you_mean
@@ -219,7 +220,7 @@ def _notes(study: ImagingStudy, results: Results, gates: Sequence[Any]) -> list[
             f"{', '.join(said)}."
         )
     missed = [gate.text for gate in gates if gate.passed is False and gate.name != "placebo"]
-    notes += [f"The generator misses a gate, so no verdict is given: {text}" for text in missed]
+    notes += [f"The generator misses a gate, so no verdict is given: {_by_options(text, study)}" for text in missed]
     random = sorted(row["arch"] for row in results.trained if row["start_kind"] == "random")
     if random:
         notes.append(
@@ -235,3 +236,12 @@ def _notes(study: ImagingStudy, results: Results, gates: Sequence[Any]) -> list[
         "opportunity are associations: where finding and attribute go together, an innocent model fails them."
     )
     return notes
+
+
+def _by_options(text: str, study: ImagingStudy) -> str:
+    """Ask for a learning curve as this verb takes it, where an audit's settings would."""
+    if ASK_FOR_A_CURVE not in text:
+        return text
+    whole = len(study.cohort.part("train"))
+    asked = " ".join(f"--learn {max(1, round(share * whole))}" for share in (0.25, 0.5))
+    return text.replace(ASK_FOR_A_CURVE, f"How many training images would do is foretold with {asked}.")

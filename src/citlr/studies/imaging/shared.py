@@ -11,11 +11,14 @@ from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import read_faithfulness
 from citlr.audit.redrawing.coin import coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest
+from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
+from citlr.errors import InputError
 from citlr.generators.diffusion.ldm import LatentDiffusion
+from citlr.generators.learnt import LearntGenerator
 from citlr.generators.probes.training import ProbeSettings, fit_probes
-from citlr.generators.registry import load_generator
+from citlr.generators.registry import build_generator, load_generator
 from citlr.invariance.effects.auroc import clustered_auroc
 from citlr.run.files import atomic_write, read_json, write_json
 from citlr.run.rows import Row
@@ -32,8 +35,8 @@ COMPONENTS = 32
 class Shared(Redrawn):
     """The shared part of the study, as a worker opens it.
 
-    - `representation` (test images, components + codes of what is held): Principal components of the generator's
-      disentangled latents, then what it holds (see `held_codes`).
+    - `representation` (test images, components + codes of what is held): Principal components of what an image is
+      beside its attribute (see `_beside_the_attribute`), then what the generator holds (see `held_codes`).
     - `truth`: The true test images under every level; empty where the truth is not known.
     """
 
@@ -53,7 +56,14 @@ def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: i
         placebo_images=coin_sample(effort.placebo_images),
         seed=seed,
     )
-    recipe = generator_recipe("dldm", generator, request, probe_steps=effort.probe_steps, cycles=effort.cycles)
+    build_generator(effort.kind, **generator)  # refused now rather than by a stage
+    whole = len(study.cohort.part("train"))
+    for number in effort.learn:
+        if number >= whole:
+            raise InputError(f"A training on {number} images is asked for, and the training split has {whole}.")
+    learning_curve = tuple(number / whole for number in effort.learn)
+    measured = {"probe_steps": effort.probe_steps, "cycles": effort.cycles, "learning_curve": learning_curve}
+    recipe = generator_recipe(effort.kind, generator, request, **measured)
     with stages.locked():
         kept = stages.do(_study_stage(study))
         counterfactuals, _, _ = redrawn_and_measured(stages, recipe, study.cohort, narrator)
@@ -93,9 +103,8 @@ def _study_stage(study: ImagingStudy) -> Stage:
 
 def _representation_stage(counterfactuals: Counterfactuals, seed: int) -> Stage:
     def work(folder: Path) -> None:
-        assert isinstance(counterfactuals.generator, LatentDiffusion)
         with atomic_write(folder / "representation.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, _represent(counterfactuals.generator, counterfactuals, seed))
+            np.save(stream, _represent(counterfactuals, seed))
 
     inputs = {"components": COMPONENTS, "seed": seed}
     return Stage("representation", inputs, work, ("representation.npy",), (counterfactuals.key,))
@@ -111,13 +120,29 @@ def _attribute_stage(
     return Stage("attribute", inputs, work, ("attribute.json",), after)
 
 
-def _represent(generator: LatentDiffusion, counterfactuals: Counterfactuals, seed: int) -> npt.NDArray[np.float32]:
-    test, size = counterfactuals.cohort, counterfactuals.main.plan.size
-    parts = (test.take(rows) for rows in np.split(np.arange(len(test)), range(256, len(test), 256)))
-    z = np.concatenate([generator.represent(part.pixels(size=size), part.frame) for part in parts])
+def _represent(counterfactuals: Counterfactuals, seed: int) -> npt.NDArray[np.float32]:
+    generator = counterfactuals.generator
+    assert isinstance(generator, LearntGenerator)
+    z = _beside_the_attribute(generator, counterfactuals)
     few = min(COMPONENTS, len(z) - 1, z.shape[1])
     components = PCA(few, random_state=seed % 2**32).fit_transform(z)
-    return np.concatenate([components, generator.held_codes(test.frame)], axis=1, dtype=np.float32)
+    held = generator.held_codes(counterfactuals.cohort.frame)
+    return np.concatenate([components, held], axis=1, dtype=np.float32)
+
+
+def _beside_the_attribute(generator: LearntGenerator, counterfactuals: Counterfactuals) -> npt.NDArray[np.float32]:
+    """Give the Z of the published test, (test images, d): what an image shows whatever its level is.
+
+    The disentangled latent of a generator that has one; of another the mean of an image's redrawings over the levels.
+    """
+    test, size = counterfactuals.cohort, counterfactuals.main.plan.size
+    if isinstance(generator, LatentDiffusion):
+        parts = (test.take(rows) for rows in np.split(np.arange(len(test)), range(256, len(test), 256)))
+        return np.concatenate([generator.represent(part.pixels(size=size), part.frame) for part in parts])
+    drawn = Pictures(counterfactuals.main, test, size)
+    shards = range(counterfactuals.main.plan.n_shards)
+    means = np.concatenate([drawn.read(shard, draws=1)[:, :, 0].mean(axis=1) for shard in shards])
+    return means.reshape(len(means), -1)
 
 
 def _attribute_rows(

@@ -35,7 +35,9 @@ class ImagingEffort:
     - `round_steps`: Steps per round; a pass through the training split without it.
     - `schedule`: Of the networks' learning rate (`TrainingSettings`).
     - `placebo_images`: Of the coin's sample; None sizes it by the margin.
-    - `generator`, `options`: Preset of the DLDM, and fields of its configuration of your own.
+    - `kind`, `generator`, `options`: Of the generator: its kind (`citlr.config.kinds`), preset, and fields of its
+      configuration of your own.
+    - `learn`: Numbers of training images on which the generator is trained again, to foretell how many would do.
     - `probe_steps`, `attribute_steps`: Trainings of the gates' probes and of the ResNet-34 of Table 6.
     - `cycles`: Null interventions in a row, for the quality of the generator.
     """
@@ -56,6 +58,8 @@ class ImagingEffort:
     round_steps: int | None = None
     schedule: str = "constant"
     cycles: int = 10
+    kind: str = "dldm"
+    learn: tuple[int, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     def shared(self) -> dict[str, Any]:
