@@ -239,5 +239,5 @@ def test_a_stage_of_another_run_is_not_taken_for_the_runs_own(tmp_path: Path, sw
     assert run.require("test.m", "see").inputs["seed"] == 0
     for name in (swapped, f"stages/{swapped}.json"):
         other.path(name).replace(run.path(name))
-    with pytest.raises(StateError, match=r"is of another run than those of .* beside it"):
+    with pytest.raises(StateError, match="is of another run than those beside it"):
         Run(run.root, config()).require("test.m", "see")

@@ -12,18 +12,11 @@ from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import read_json, write_json
 from citlr.run.lock import HOLDER
-from citlr.run.stage import Stage, StageRecord, stage_key
+from citlr.run.stage import Stage, StageRecord
 from citlr.run.stages import Stages
 
 # The input of a stage by which it holds what somebody else sent in: nothing here can make that again.
 ANSWERS = "answers"
-# The stages whose output a stage of an audit is made of; `predict` has one for each model.
-_MADE_OF = {
-    "test": ("cohort", "quality", "predict"),
-    "predict": ("generate",),
-    "quality": ("generate",),
-    "generate": ("fit",),
-}
 
 
 class Run(Stages):
@@ -114,20 +107,15 @@ class Run(Stages):
         return record
 
     def _require_own(self, record: StageRecord, remedy: str) -> None:
-        """Refuse a record that was not made of what the run's other records say: of one that another run left here."""
-        kind, _, model = record.name.partition(".")
-        names = [f"{name}.{model}" if name == "predict" else name for name in _MADE_OF.get(kind, ())]
-        before = [found for found in map(self.record, names) if found is not None]
-        if len(before) < len(names):
-            return
-        after = [one.key for one in before]
-        if names and stage_key(record.name, record.inputs, after, record.code) != record.stage_key:
+        """Refuse a record that was made of other stages than those of the run: of one that another run left here."""
+        kept = {one.key: one for one in self.records()}
+        if any(key not in kept for key in record.after):
             raise StateError(
-                f"The record '{self.path('stages', record.name)}.json' is of another run than those of "
-                f"{', '.join(names)} beside it, so files of several runs lie in '{self.root}': {remedy}."
+                f"The record '{self.path('stages', record.name)}.json' is of another run than those beside it, so files "
+                f"of several runs lie in '{self.root}': {remedy}."
             )
-        for one in before:
-            self._require_own(one, remedy)
+        for key in record.after:
+            self._require_own(kept[key], remedy)
 
 
 def _is_new(root: Path) -> bool:

@@ -28,10 +28,9 @@ def code_version() -> str:
     return f"{metadata.version('citlr')}+{digest.hexdigest()[:12]}"
 
 
-def stage_key(name: str, inputs: Mapping[str, Any], after: Sequence[str] = (), code: str | None = None) -> str:
-    """Fingerprint of the code, that of now where none is named, the inputs and the keys of the stages before."""
-    made_by = code or code_version()
-    return fingerprint({"stage": name, "code": made_by, "inputs": dict(inputs), "after": list(after)})
+def stage_key(name: str, inputs: Mapping[str, Any], after: Sequence[str] = ()) -> str:
+    """Fingerprint of the code, the inputs and the keys of the stages before."""
+    return fingerprint({"stage": name, "code": code_version(), "inputs": dict(inputs), "after": list(after)})
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class StageRecord:
     - `seconds`, `peak_memory_mb`, `attempts`, `facts`: What it took, in all attempts, and what the work said.
     - `finished`: UTC, ISO 8601.
     - `discovered`: See `Stage`; empty where nothing is.
+    - `after`: Keys of the stages that it was made of.
     """
 
     name: str
@@ -88,6 +88,7 @@ class StageRecord:
     facts: dict[str, Any] = field(default_factory=dict)
     finished: str = ""
     discovered: str = ""
+    after: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, content: Any) -> StageRecord:
@@ -96,4 +97,5 @@ class StageRecord:
         if not (isinstance(record.files, dict) and isinstance(record.facts, dict) and isinstance(record.inputs, dict)):
             raise TypeError("files, facts and inputs have to be mappings")
         object.__setattr__(record, "places", tuple(record.places))
+        object.__setattr__(record, "after", tuple(record.after))
         return record

@@ -161,6 +161,7 @@ class Stages:
             facts=facts,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             discovered=discovered,
+            after=tuple(stage.after),
         )
         write_json(work / _RECORD, asdict(record))
         return record
