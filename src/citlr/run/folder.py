@@ -111,8 +111,8 @@ class Run(Stages):
         kept = {one.key: one for one in self.records()}
         if any(key not in kept for key in record.after):
             raise StateError(
-                f"The record '{self.path('stages', record.name)}.json' is of another run than those beside it, so files "
-                f"of several runs lie in '{self.root}': {remedy}."
+                f"The record '{self.path('stages', record.name)}.json' is of another run than those beside it, so "
+                f"files of several runs lie in '{self.root}': {remedy}."
             )
         for key in record.after:
             self._require_own(kept[key], remedy)
