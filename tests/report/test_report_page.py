@@ -222,6 +222,7 @@ def test_a_failed_gate_is_named_in_the_headline_and_in_every_sentence():
     assert "No verdict: the image generator failed the gate “effectiveness”" in text
     assert text.count("No verdict on ") == len(LABELS)
     assert "No verdict on cardiomegaly: the image generator failed the gate “effectiveness” (Redrawn images" in text
+    assert text.count("failed the gate “effectiveness” (Redrawn images") == 1
     assert "In this audit a gate failed" in text
 
 

@@ -113,12 +113,15 @@ def weight(row: TestRow) -> tuple[int, float, float]:
 def findings(result: AuditResult) -> tuple[Finding, ...]:
     """Say, for every attribute and label, what was found; the gravest verdicts first, then the given order."""
     failing = failed(result.quality.gates)
-    found = []
-    for (attribute, label), rows in _by_label(result):
+    found: list[Finding] = []
+    told: set[tuple[Gate, ...]] = set()
+    for (attribute, label), rows in sorted(_by_label(result), key=lambda one: -SEVERITY.index(one[1][0].verdict)):
         row = rows[0]
         own = tuple(gate for gate in failing if gate.concerns(row))
-        found.append(Finding(label, attribute, row.verdict, _sentence(row, own, result.alpha), _rest(rows)))
-    return tuple(sorted(found, key=lambda finding: -SEVERITY.index(finding.verdict)))
+        said = _sentence(row, own, result.alpha, again=own in told)
+        found.append(Finding(label, attribute, row.verdict, said, _rest(rows)))
+        told.add(own)
+    return tuple(found)
 
 
 def _rest(rows: list[TestRow]) -> str:
@@ -132,7 +135,8 @@ def _rest(rows: list[TestRow]) -> str:
     return f"{which} {others[0].verdict}." if len(others) == 1 else f"{which} {join(parts)}."
 
 
-def _sentence(row: TestRow, failing: tuple[Gate, ...], alpha: float) -> str:
+def _sentence(row: TestRow, failing: tuple[Gate, ...], alpha: float, *, again: bool) -> str:
+    """Say what was found; what the gates that fail have measured is not said `again` of the next label."""
     if row.verdict == "dependence":
         return f"The model’s {row.outcome} on {row.label} depends on {row.attribute}: {measured(row, alpha)}."
     if row.verdict == "equivalent":
@@ -141,19 +145,20 @@ def _sentence(row: TestRow, failing: tuple[Gate, ...], alpha: float) -> str:
             f"{numerals.margin(row.margin)}: {measured(row, alpha)}."
         )
     if failing:
-        return f"No verdict on {row.label}: {_gates(failing)}. For the record only: {measured(row, alpha)}."
+        why = _gates(failing, again=again)
+        return f"No verdict on {row.label}: {why}. For the record only: {measured(row, alpha)}."
     opening = f"Whether the {row.outcome} on {row.label} depends on {row.attribute} is not settled"
     if not is_number(row.psi.estimate):
         return f"{opening}: {measured(row, alpha)}."
     return f"{opening}: {measured(row, alpha)}; {_why_open(row, alpha)}."
 
 
-def _gates(failing: tuple[Gate, ...]) -> str:
+def _gates(failing: tuple[Gate, ...], *, again: bool) -> str:
     """Name the failed gates, and say what was measured where it is one."""
     names = join(f"“{gate.name}”" for gate in failing)
     if len(failing) > 1:
         return f"{_who(failing)} failed the gates {names}"
-    why = failing[0].text.rstrip(". ")
+    why = "" if again else failing[0].text.rstrip(". ")
     return f"{_who(failing)} failed the gate {names}{f' ({why})' if why else ''}"
 
 
