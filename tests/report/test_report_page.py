@@ -41,6 +41,7 @@ from citlr.report import page as page_module
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery, Strip
 from citlr.report.page import render, write_report
+from citlr.report.sections.gates import gates_table
 
 VOID = {"meta", "img", "br"}
 
@@ -223,6 +224,13 @@ def test_a_failed_gate_is_named_in_the_headline_and_in_every_sentence():
     assert text.count("No verdict on ") == len(LABELS)
     assert "No verdict on cardiomegaly: the image generator failed the gate “effectiveness” (Redrawn images" in text
     assert "In this audit a gate failed" in text
+
+
+def test_a_gate_is_seen_to_have_failed_in_its_row():
+    gate = Gate("composition", 0.05121, 0.0512, False, "It changed.", "generator")
+    quality = replace(make_result().quality, gates=(gate,))
+    (row,) = gates_table(make_result(quality=quality)).rows
+    assert [cell.text for cell in row[3:5]] == ["0.05121", "0.0512"]
 
 
 def test_html_in_names_is_escaped_everywhere():
