@@ -16,6 +16,7 @@ from pages import ROOT, commands, python
 import citlr as package
 from citlr.errors import InputError
 from citlr.exchange.observations import Columns, read_observations
+from citlr.invariance.responses import Responses
 
 COLUMNS = Columns("sex", "p", "patient", "ill", "known")
 
@@ -102,6 +103,26 @@ def test_three_levels_are_compared_in_pairs_and_adjusted() -> None:
     assert min(one.pvalue_adjusted for one in found.assessments) == pytest.approx(3 * min(raw))
     with pytest.raises(InputError, match="3 pairs"):
         package.observe(z, table["sex"], table["p"], propensity=table["known"])
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA, " "])
+@pytest.mark.parametrize("name", ["sex", "patient"])
+def test_an_image_without_level_or_patient_is_refused(name: str, missing: object) -> None:
+    """Missing cells were a level called "nan", which the others were compared with, or one patient."""
+    table, z = arrays()
+    table[name] = table[name].astype(object)
+    table.loc[[6, 9], name] = missing
+    with pytest.raises(InputError, match=r"2 of 240 images have no (level|patient), image 6 first"):
+        package.observe(z, table["sex"], table["p"], patients=table["patient"])
+
+
+def test_a_number_that_is_masked_out_is_missing() -> None:
+    table, z = arrays()
+    masked = np.ma.array(table["p"], mask=np.arange(240) < 3)
+    with pytest.raises(InputError, match="3 predictions are missing"):
+        package.observe(z, table["sex"], masked, patients=table["patient"])
+    with pytest.raises(InputError, match="3 entries that are not numbers"):
+        Responses.from_arrays(np.ma.array(np.full((3, 2, 2), 0.5), mask=np.arange(12).reshape(3, 2, 2) < 3))
 
 
 def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:

@@ -21,6 +21,7 @@ from citlr.invariance.parity import (
     equal_opportunity,
     equalised_odds,
     predictive_equality,
+    require_named,
 )
 from citlr.invariance.rows import adjust
 from citlr.invariance.verdict import enough
@@ -101,8 +102,10 @@ def observe(
     check_alpha(alpha)
     threshold, seed = check_value("threshold", threshold, Threshold), check_value("seed", seed, Seed)
     redraws = check_value("redraws", redraws, Count)
+    require_named(attribute, "level")
     levels = np.asarray(attribute).astype(str)
     who = np.arange(levels.size) if patients is None else np.asarray(patients)
+    require_named(who, "patient")
     pairs = [tuple(map(str, contrast))] if contrast is not None else list(combinations(np.unique(levels).tolist(), 2))
     if not pairs:
         raise InputError("The attribute has a single level; two are needed to compare.")
