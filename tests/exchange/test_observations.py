@@ -146,6 +146,8 @@ def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (cell(patient=""), "no 'patient' in row 7"),
         (cell(patient="#REF!"), "'patient' holds '#REF!' (1 images)"),
         (cell(patient="2.0230101e+17"), "1 patients such as '2.0230101e+17'"),
+        (cell(patient="3.0"), "patients '3.0' and '3', which look like spellings of one"),
+        (cell(sex="f"), "levels 'F' and 'f', which look like spellings of one"),
         (cell(ill=2), "'2' as 'ill' in row 7"),
         (lambda t: t.rename(columns={"sex": "Sex"}), "Did you mean 'Sex'?"),
         (lambda t: t.assign(sex="F"), "a single level"),

@@ -180,6 +180,12 @@ WRONG: dict[str, tuple[Change, str]] = {
     "a broken patient": (at(8, patient_id="#REF!"), "'patient_id' holds '#REF!' (1 images)"),
     "a broken level": (at(8, level="#REF!"), "'level' holds '#REF!' (1 images)"),
     "a rounded patient": (at(8, patient_id="2.0230101e+17"), "1 cells of 'patient_id' such as '2.0230101e+17'"),
+    "a patient spelt otherwise": (
+        lambda t: t.assign(
+            patient_id=t["patient_id"].mask(t["image_id"] == "007", "P7").mask(t["image_id"] == "008", "p7")
+        ),
+        "the patients 'P7' and 'p7', which look like spellings of one",
+    ),
     "half a draw": (at(8, draw=0.5), "'0.5' as draw in row 9"),
     "a level left out": (at(8, level=""), "no level in row 9"),
     "no labels": (lambda t: t.drop(columns="label"), "--label"),
