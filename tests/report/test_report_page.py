@@ -194,6 +194,7 @@ def test_every_number_missing_still_renders_a_page_with_reasons():
     )
     page = Page(render(make_result(tests=rows, missing=True)))
     assert not re.search(r"\bnan\b", page.text, re.IGNORECASE)
+    assert "| 1.0\u202f% (no interval) | n/a | n/a |" in model_card(make_result(tests=rows))
     assert "no 95" in page.text
     assert "no p-value could be computed" in page.text
     assert "recorded no reason" in page.text
