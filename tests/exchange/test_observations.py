@@ -16,6 +16,7 @@ from pages import ROOT, commands, python
 import citlr as package
 from citlr.errors import InputError
 from citlr.exchange.observations import Columns, read_observations
+from citlr.invariance.observational.observe import REPEATED
 from citlr.invariance.responses import Responses
 
 COLUMNS = Columns("sex", "p", "patient", "ill", "known")
@@ -123,6 +124,18 @@ def test_a_number_that_is_masked_out_is_missing() -> None:
         package.observe(z, table["sex"], masked, patients=table["patient"])
     with pytest.raises(InputError, match="3 entries that are not numbers"):
         Responses.from_arrays(np.ma.array(np.full((3, 2, 2), 0.5), mask=np.arange(12).reshape(3, 2, 2) < 3))
+
+
+def test_images_that_are_there_twice_are_told() -> None:
+    """Without patients each row is one: a table with its rows doubled had p-values that were too small."""
+    table, z = arrays()
+    few, again = np.arange(240), np.concatenate([np.arange(240), np.arange(20)])
+    for rows, patients, told in ((again, None, True), (again, table["patient"], False), (few, None, False)):
+        found = package.observe(
+            z[rows], table["sex"][rows], table["p"][rows], propensity=np.full(len(rows), 0.5), redraws=99,
+            patients=None if patients is None else patients[rows],
+        )  # fmt: skip
+        assert found.assessments[0].reason.endswith(REPEATED.format(count=40)) == told
 
 
 def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
