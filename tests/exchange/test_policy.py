@@ -215,9 +215,9 @@ def test_a_model_is_not_held_against_the_baseline_of_another_model_of_its_run() 
     found = check_policy({"new": old, "net": old}, policy, baseline={"net": old})
     assert [(rule.model, rule.name) for rule in found.breaches] == [("new", "baseline")]
     assert "is not in the baseline run" in str(found)
-    renamed = check_policy({"new": old}, policy, baseline={"net": old})
+    renamed = check_policy({"new": old}, policy, baseline={"threshold-net": old})
     assert renamed.passed
-    assert "(here and in the baseline: model new and net)" in renamed.to_markdown()
+    assert "(here and in the baseline: model new and threshold-net)" in renamed.to_markdown()
 
 
 def test_a_baseline_at_another_threshold_is_a_breach_and_another_margin_is_said() -> None:
