@@ -228,10 +228,11 @@ def test_a_failed_gate_is_named_in_the_headline_and_in_every_sentence():
 
 
 def test_a_gate_is_seen_to_have_failed_in_its_row():
-    gate = Gate("composition", 0.05121, 0.0512, False, "It changed.", "generator")
-    quality = replace(make_result().quality, gates=(gate,))
-    (row,) = gates_table(make_result(quality=quality)).rows
-    assert [cell.text for cell in row[3:5]] == ["0.05121", "0.0512"]
+    numbers = ((0.05121, 0.0512), (-0.05004, 0.05), (0.01, 0.05))
+    gates = tuple(Gate("composition", value, limit, False, "It changed.", "generator") for value, limit in numbers)
+    rows = gates_table(make_result(quality=replace(make_result().quality, gates=gates))).rows
+    shown = [tuple(cell.text for cell in row[3:5]) for row in rows]
+    assert shown == [("0.05121", "0.0512"), ("\u22120.05004", "0.050"), ("0.010", "0.050")]
 
 
 def test_html_in_names_is_escaped_everywhere():

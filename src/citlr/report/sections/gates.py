@@ -37,7 +37,7 @@ def gates_table(result: AuditResult) -> Table:
 
 def _measured(value: float, limit: float | None) -> str:
     """Write what was measured so that it is seen on which side of its limit it lies."""
-    return decimal(value, _decimals(f"{value:.3f}" if limit is None else beside(value, limit, 3)))
+    return decimal(value, _decimals(f"{value:.3f}" if limit is None else beside(abs(value), limit, 3)))
 
 
 def _limit(value: float) -> str:
