@@ -48,6 +48,29 @@ def listed_few(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
+def beside(value: float, limit: float, digits: int, form: str = "f") -> str:
+    """Write a number beside its limit: with more digits where it would look on the other side of it, or on it.
+
+    >>> beside(5.04, 5, 1), beside(4.9, 5, 1), beside(5, 5, 1), beside(0.0496, 0.05, 2, "g")
+    ('5.04', '4.9', '5.0', '0.0496')
+    """
+    for more in range(digits, digits + 6):
+        text = f"{value:{form[:-1]}.{more}{form[-1]}}"
+        if (float(text) < limit, float(text) > limit) == (value < limit, value > limit):
+            break
+    return text
+
+
+def as_set(value: float, digits: int) -> str:
+    """Write a number that somebody set: with so many decimals, and more where they would round it.
+
+    >>> as_set(5, 1), as_set(100 * 0.07, 1), as_set(80.5, 0), as_set(1.25, 1)
+    ('5.0', '7.0', '80.5', '1.25')
+    """
+    text, whole = f"{value:.{digits}f}", f"{value:.10g}"
+    return text if float(text) == float(whole) else whole
+
+
 def markdown(value: str) -> str:
     r"""Write text into Markdown, a cell of a table too: what would be markup, a link or a mention stays text."""
     text = "".join(_MARKDOWN.get(character, character) for character in visible(value))

@@ -175,6 +175,21 @@ def test_a_gate_that_fails_says_what_to_do_next() -> None:
     )
 
 
+def test_a_limit_is_written_as_it_was_set_and_a_number_on_its_side_of_it() -> None:
+    """A gate that failed said "changed by 5.0%, and at most 5.0% is allowed", and of a limit of .805 "at least 80%"."""
+    limits = GateConfig(composition=0.0512, effectiveness=0.805, drift=0.05)
+    quality = Quality(0.05121, {}, None, None, {"edema": -0.050004}, None, "", ())
+    shares = Carried(64, {"F": Estimate(0.80496, 0.3, 1.0)})
+    evidence = Evidence(limits, replace(_faithful(), quality=quality), shares, retrainable=False)
+    (left,), (carried,), (moved,) = (
+        list(make(evidence)) for make in (gate_composition, gate_effectiveness, gate_drift)
+    )
+    assert "it changed by 5.121% of black-to-white, and at most 5.12% is allowed" in left.text
+    assert "carry 80.496% [30.0%, 100.0%] of what a probe reads of real ones; at least 80.5% is needed" in carried.text
+    assert "by -0.050004 in probability; at most 0.05 is allowed" in moved.text
+    assert [gate.passed for gate in (left, carried, moved)] == [False, False, False]
+
+
 def test_images_that_were_left_as_they_are_are_named_where_too_little_is_carried() -> None:
     for count, share in ((49, 0.4), (49, 0.9), (0, 0.4), (None, 0.4)):
         quality = replace(_faithful().quality, not_placed=count)

@@ -211,6 +211,9 @@ def test_runs_are_compared_model_by_model_where_they_share_names(values: dict[st
     assert [len(series) for series in choose([{"x": one, "y": one}, {"y": one, "x": one}])] == [2, 2]
     with pytest.raises(InputError, match="RUN:MODEL"):
         choose([{"x": one, "y": one}, {"z": one}])
+    (some,) = choose([{"x": one, "y": one}, {"x": one, "z": one}])
+    assert str(compare(some)).endswith(" Models that not all runs have, and not compared: 'y', 'z'.")
+    assert "not compared" not in str(compare(choose([{"x": one}, {"z": one}])[0]))
 
 
 def test_page_markdown_json_and_text(values: dict[str, np.ndarray]) -> None:

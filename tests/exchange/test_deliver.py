@@ -166,13 +166,16 @@ def test_what_was_handed_on_of_another_audit_is_set_aside(result, tmp_path, monk
     monkeypatch.setattr(Chain, "_inputs", lambda *_: None)
     monkeypatch.setattr(chain, "audit_responses", lambda _: result)
 
-    def tested(margin: float) -> set[str]:
-        run = Run.open(tmp_path / "run", AuditConfig.model_validate({**config, "test": {"margin": margin}}))
+    def tested(margin: float, *models: str) -> set[str]:
+        several = {"models": dict.fromkeys(models, config["model"])} if models else {"model": config["model"]}
+        content = {name: value for name, value in config.items() if name != "model"} | several
+        run = Run.open(tmp_path / "run", AuditConfig.model_validate({**content, "test": {"margin": margin}}))
         one = Chain(run, Narrator(quiet=True))
-        one.keys |= {"cohort": "a", "quality": "b", "predict.model": "c"}
+        one.keys |= {"cohort": "a", "quality": "b", **{f"predict.{name}": name for name in models or ("model",)}}
         with run.locked():
             one.test()
-        return {path.name for path in run.root.iterdir() if path.name.startswith(("model-card", "audit.shared"))}
+        found = [path for path in run.root.rglob("*") if path.name.startswith(("model-card", "audit.shared"))]
+        return {path.relative_to(run.root).as_posix() for path in found}
 
     assert tested(0.05) == set()
     for name in ("model-card.md", "audit.shared.json"):
@@ -180,3 +183,13 @@ def test_what_was_handed_on_of_another_audit_is_set_aside(result, tmp_path, monk
     assert tested(0.05) == {"model-card.md", "audit.shared.json"}
     assert tested(0.2) == {"model-card.md.before", "audit.shared.json.before"}
     assert (tmp_path / "run" / "model-card.md.before").read_text() == "of the first"
+    for path in (tmp_path / "run").glob("*.before"):
+        path.unlink()
+    # Through a run of two models, the one's files stood beside the audit.json of the other.
+    (tmp_path / "run" / "model-card.md").write_text("of the first")
+    assert tested(0.2, "model", "other") == {"models/model/model-card.md"}
+    assert tested(0.2, "other") == {"models/model/model-card.md"}
+    (tmp_path / "run" / "model-card.md").write_text("of the other")
+    assert tested(0.2) == {"model-card.md", "model-card.md.before"}
+    assert (tmp_path / "run" / "model-card.md").read_text() == "of the first"
+    assert tested(0.3, "model", "other") == {"model-card.md.before"}

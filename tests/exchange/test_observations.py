@@ -16,6 +16,8 @@ from pages import ROOT, commands, python
 import citlr as package
 from citlr.errors import InputError
 from citlr.exchange.observations import Columns, read_observations
+from citlr.invariance.observational.observe import REPEATED
+from citlr.invariance.responses import Responses
 
 COLUMNS = Columns("sex", "p", "patient", "ill", "known")
 
@@ -104,6 +106,38 @@ def test_three_levels_are_compared_in_pairs_and_adjusted() -> None:
         package.observe(z, table["sex"], table["p"], propensity=table["known"])
 
 
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA, " "])
+@pytest.mark.parametrize("name", ["sex", "patient"])
+def test_an_image_without_level_or_patient_is_refused(name: str, missing: object) -> None:
+    """Missing cells were a level called "nan", which the others were compared with, or one patient."""
+    table, z = arrays()
+    table[name] = table[name].astype(object)
+    table.loc[[6, 9], name] = missing
+    with pytest.raises(InputError, match=r"2 of 240 images have no (level|patient), image 6 first"):
+        package.observe(z, table["sex"], table["p"], patients=table["patient"])
+
+
+def test_a_number_that_is_masked_out_is_missing() -> None:
+    table, z = arrays()
+    masked = np.ma.array(table["p"], mask=np.arange(240) < 3)
+    with pytest.raises(InputError, match="3 predictions are missing"):
+        package.observe(z, table["sex"], masked, patients=table["patient"])
+    with pytest.raises(InputError, match="3 entries that are not numbers"):
+        Responses.from_arrays(np.ma.array(np.full((3, 2, 2), 0.5), mask=np.arange(12).reshape(3, 2, 2) < 3))
+
+
+def test_images_that_are_there_twice_are_told() -> None:
+    """Without patients each row is one: a table with its rows doubled had p-values that were too small."""
+    table, z = arrays()
+    few, again = np.arange(240), np.concatenate([np.arange(240), np.arange(20)])
+    for rows, patients, told in ((again, None, True), (again, table["patient"], False), (few, None, False)):
+        found = package.observe(
+            z[rows], table["sex"][rows], table["p"][rows], propensity=np.full(len(rows), 0.5), redraws=99,
+            patients=None if patients is None else patients[rows],
+        )  # fmt: skip
+        assert found.assessments[0].reason.endswith(REPEATED.format(count=40)) == told
+
+
 def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def change(table: pd.DataFrame) -> pd.DataFrame:
         changed = table.astype(object)
@@ -125,6 +159,8 @@ def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (cell(patient=""), "no 'patient' in row 7"),
         (cell(patient="#REF!"), "'patient' holds '#REF!' (1 images)"),
         (cell(patient="2.0230101e+17"), "1 patients such as '2.0230101e+17'"),
+        (cell(patient="3.0"), "patients '3.0' and '3', which look like spellings of one"),
+        (cell(sex="f"), "levels 'F' and 'f', which look like spellings of one"),
         (cell(ill=2), "'2' as 'ill' in row 7"),
         (lambda t: t.rename(columns={"sex": "Sex"}), "Did you mean 'Sex'?"),
         (lambda t: t.assign(sex="F"), "a single level"),

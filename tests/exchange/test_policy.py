@@ -209,6 +209,17 @@ def at(threshold: object, *rows: TestRow, alpha: float = 0.05) -> AuditResult:
     return replace(result(*rows), provenance=provenance, alpha=alpha)
 
 
+def test_a_model_is_not_held_against_the_baseline_of_another_model_of_its_run() -> None:
+    """A new model passed by the old numbers of the one that was audited beside it."""
+    policy, old = Policy(max_increase=0.001), result(row(psi=0.004))
+    found = check_policy({"new": old, "net": old}, policy, baseline={"net": old})
+    assert [(rule.model, rule.name) for rule in found.breaches] == [("new", "baseline")]
+    assert "is not in the baseline run" in str(found)
+    renamed = check_policy({"new": old}, policy, baseline={"threshold-net": old})
+    assert renamed.passed
+    assert "(here and in the baseline: model new and threshold-net)" in renamed.to_markdown()
+
+
 def test_a_baseline_at_another_threshold_is_a_breach_and_another_margin_is_said() -> None:
     policy, calm = Policy(max_increase=0.002), row()
 

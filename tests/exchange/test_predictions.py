@@ -17,7 +17,15 @@ import pytest
 from as_user import ENVIRONMENT, citlr
 from pages import ROOT, commands, python
 
-from citlr.audit.conditional import CONDITION, ONE_ANSWER, ONE_DRAW, ORIGINALS, TURNED_ELSEWHERE, audit_predictions
+from citlr.audit.conditional import (
+    CONDITION,
+    ONE_ANSWER,
+    ONE_DRAW,
+    ORIGINALS,
+    REPEATED,
+    TURNED_ELSEWHERE,
+    audit_predictions,
+)
 from citlr.config import TestConfig
 from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
@@ -180,6 +188,12 @@ WRONG: dict[str, tuple[Change, str]] = {
     "a broken patient": (at(8, patient_id="#REF!"), "'patient_id' holds '#REF!' (1 images)"),
     "a broken level": (at(8, level="#REF!"), "'level' holds '#REF!' (1 images)"),
     "a rounded patient": (at(8, patient_id="2.0230101e+17"), "1 cells of 'patient_id' such as '2.0230101e+17'"),
+    "a patient spelt otherwise": (
+        lambda t: t.assign(
+            patient_id=t["patient_id"].mask(t["image_id"] == "007", "P7").mask(t["image_id"] == "008", "p7")
+        ),
+        "the patients 'P7' and 'p7', which look like spellings of one",
+    ),
     "half a draw": (at(8, draw=0.5), "'0.5' as draw in row 9"),
     "a level left out": (at(8, level=""), "no level in row 9"),
     "no labels": (lambda t: t.drop(columns="label"), "--label"),
@@ -447,6 +461,18 @@ def test_edits_and_saturated_answers_are_no_originals_in_another_place(tmp_path:
     # Of a model that is sure under the own level all draws are alike, and nothing is told by it.
     sure = told(lambda row: 0.99 if row.draw == -1 or row.level == own[row.Index] else row.probability)
     assert sure == CONDITION + ORIGINALS
+
+
+def test_images_that_another_patient_has_too_are_told(tmp_path: Path) -> None:
+    """A table that held every image under two patients had intervals that were too narrow, without a word."""
+    table = predictions(patients=60)
+    few = table[table["image_id"] < "005"]
+    copies = few.assign(image_id="copy" + few["image_id"], patient_id="x" + few["patient_id"])
+    own = few.assign(image_id="again" + few["image_id"])
+    for more, said in ((copies, REPEATED.format(count=10)), (own, "")):
+        found = read_predictions(written(tmp_path, pd.concat([table, more], ignore_index=True)))
+        result = audit_predictions(found.responses, found.known, settings=TestConfig(margin=0.05))
+        assert result.condition == CONDITION + said
 
 
 def test_decisions_on_originals_in_the_place_of_null_interventions_are_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from citlr.errors import InputError
 from citlr.invariance.records import ContrastTest
 from citlr.invariance.responses import Responses
+from citlr.invariance.rows import decide
 from citlr.invariance.verdict import assess, judge_together
 
 LEVELS = ("asian", "black", "white")
@@ -117,6 +118,15 @@ def test_methods_are_named(mixed: Responses) -> None:
 def test_same_seed_same_assessment(mixed: Responses) -> None:
     one, same = (assess(mixed, margin=0.02, randomizations=99, seed=3) for _ in range(2))
     assert one == same
+
+
+def test_a_pvalue_is_written_on_its_side_of_alpha(mixed: Responses) -> None:
+    """A dependence at p = .0496 said "adjusted p = 0.05", which is not below an alpha of .05."""
+    row = rows(assess(mixed, margin=0.02, randomizations=99), "effusion")["asian", "white"]
+    row = dataclasses.replace(row, log10_pvalue=-1.3)
+    for pvalue, shown in ((0.0496, "0.0496"), (0.0304, "0.03"), (0.0499996, "0.0499996"), (0.0504, "0.0504")):
+        _, reason = decide(dataclasses.replace(row, pvalue_adjusted=pvalue), 0.05)
+        assert f"adjusted p = {shown}" in reason
 
 
 def test_the_tail_is_told_where_the_pvalue_is_at_its_floor() -> None:

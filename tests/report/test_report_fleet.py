@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 from report_fake import make_result
 
+from citlr.audit.results.result import Estimate
 from citlr.report.publish import rank, render_fleet, write_fleet
 
 
@@ -18,6 +20,13 @@ def test_models_are_ranked_by_verdict_and_linked(tmp_path: Path) -> None:
         "<b>open": replace(base, verdict="inconclusive", model="<b>open"),
     }
     assert rank(results) == ["grave", "<b>open", "calm"]
+    no_number = replace(base.tests[0], psi=Estimate(math.nan, math.nan, math.nan))
+    by_size = {
+        name: replace(base, tests=(replace(base.tests[0], psi=Estimate(psi, 0, 1)),))
+        for name, psi in (("a", 0.1), ("c", 0.3), ("d", 0.2))
+    }
+    among = {"a": by_size["a"], "b": replace(base, tests=(no_number, base.tests[0])), **by_size}
+    assert rank(among) == ["c", "d", "a", "b"]
     links = {name: f"models/{number}/audit.html" for number, name in enumerate(results)}
     page = write_fleet(tmp_path / "audit.html", results, links).read_text(encoding="utf-8")
     assert page == render_fleet(results, links)

@@ -41,6 +41,7 @@ from citlr.report import page as page_module
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery, Strip
 from citlr.report.page import render, write_report
+from citlr.report.sections.gates import gates_table
 
 VOID = {"meta", "img", "br"}
 
@@ -193,6 +194,7 @@ def test_every_number_missing_still_renders_a_page_with_reasons():
     )
     page = Page(render(make_result(tests=rows, missing=True)))
     assert not re.search(r"\bnan\b", page.text, re.IGNORECASE)
+    assert "| 1.0\u202f% (no interval) | n/a | n/a |" in model_card(make_result(tests=rows))
     assert "no 95" in page.text
     assert "no p-value could be computed" in page.text
     assert "recorded no reason" in page.text
@@ -224,6 +226,14 @@ def test_a_failed_gate_is_named_in_the_headline_and_in_every_sentence():
     assert "No verdict on cardiomegaly: the image generator failed the gate “effectiveness” (Redrawn images" in text
     assert text.count("failed the gate “effectiveness” (Redrawn images") == 1
     assert "In this audit a gate failed" in text
+
+
+def test_a_gate_is_seen_to_have_failed_in_its_row():
+    numbers = ((0.05121, 0.0512), (-0.05004, 0.05), (0.01, 0.05))
+    gates = tuple(Gate("composition", value, limit, False, "It changed.", "generator") for value, limit in numbers)
+    rows = gates_table(make_result(quality=replace(make_result().quality, gates=gates))).rows
+    shown = [tuple(cell.text for cell in row[3:5]) for row in rows]
+    assert shown == [("0.05121", "0.0512"), ("\u22120.05004", "0.050"), ("0.010", "0.050")]
 
 
 def test_html_in_names_is_escaped_everywhere():

@@ -202,5 +202,6 @@ def test_unknown_is_written_where_a_number_is_missing() -> None:
     assert spread([float("nan")], digits=1) == "unknown"
     assert r"50\% \& \_" in Sheet("t", "50% & _", ("m",), (("a",),)).latex()
     # Labels of somebody's own cohort.
-    written = Sheet("t", "c", ("m",), (("[a] {b} ~ ^ \\",),)).latex()
+    written = Sheet("t", "c", ("m",), (("[a] {b} ~ ^ \\",), ("a<b>|",))).latex()
     assert r"{[}a] \{b\} \textasciitilde{} \textasciicircum{} \textbackslash{} \\" in written
+    assert r"a\textless{}b\textgreater{}\textbar{} \\" in written

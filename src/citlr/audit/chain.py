@@ -237,14 +237,23 @@ class Chain:
             self.narrator.say(f"test: {name}: {record.facts['verdict']}")
 
     def _set_aside(self, name: str, stage: Stage) -> None:
-        """Rename what was handed on of another audit: beside the new one it would say what that does not."""
-        before = self.run.earlier(stage.name)
-        if before is not None and before.stage_key == stage.key:
+        """Rename what was handed on of another audit: beside the new one it would say what that does not.
+
+        An audit that moves, as a run gets a second model or loses it, takes along what was handed on of it.
+        """
+        before, new = self.run.earlier(stage.name), self.folder(name)
+        old = new if before is None else self.run.path(before.places[0]).parent
+        same = before is not None and before.stage_key == stage.key
+        if same and old == new:
             return
-        for file in (self.folder(name) / one for one in HANDED_ON.values()):
+        for file in (folder / one for folder in {new, new if same else old} for one in HANDED_ON.values()):
             if file.is_file():
                 aside = file.replace(file.with_name(f"{file.name}.before"))
                 self.narrator.say(f"test: {name}: '{aside}' is of the audit before: write it anew with `citlr report`.")
+        for one in HANDED_ON.values():
+            if (old / one).is_file():
+                new.mkdir(parents=True, exist_ok=True)
+                (old / one).replace(new / one)
 
     def _require_same_images(self) -> None:
         """Refuse what was made of two states of the images: they are read at every stage, and digested at the first."""

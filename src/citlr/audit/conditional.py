@@ -50,6 +50,12 @@ TURNED_ELSEWHERE = (
     " Decisions differ between draws of {count} images, and never under the own level of an image: if originals stand "
     "in its place, what redrawing does passes for an effect."
 )
+REPEATED = (
+    " {count} images are answered as an image of another patient is, to the last digit under every level and draw: if "
+    "one picture is filed under several patients, intervals are narrower than they should be."
+)
+# Answers of an image that have to differ among themselves, before it is no chance that another's are the same.
+VARIED = 4
 # The chance, at most, of the own level being a quiet one in all of these images, had any of their levels been so.
 BY_CHANCE = 1e-3
 
@@ -97,7 +103,7 @@ def audit_predictions(
         alpha=settings.alpha,
         subgroups=_subgroups(responses, settings),
         omnibus=assessment.omnibus,
-        condition=CONDITION + _told_by(responses),
+        condition=CONDITION + _told_by(responses) + _repeated(responses),
         accuracy=accuracy,
         dose_response=measure_doses(responses, settings=settings, seed=seed),
     )
@@ -166,6 +172,16 @@ def _told_by(responses: Responses) -> str:
     if quiet and np.prod(1 - turned / values.shape[1]) < BY_CHANCE:
         told += TURNED_ELSEWHERE.format(count=int((turned > 0).sum()))
     return told
+
+
+def _repeated(responses: Responses) -> str:
+    """Tell of images that are answered as another patient's, unless most are, as in a table that was made up."""
+    rows = responses.values.reshape(responses.n_units, -1)
+    varied = (np.diff(np.sort(rows, axis=1), axis=1) > 0).sum(axis=1) >= VARIED - 1
+    _, kind = np.unique(rows, axis=0, return_inverse=True)
+    owners = pd.Series(responses.patients).groupby(kind.ravel()).transform("nunique").to_numpy()
+    count = int((varied & (owners > 1)).sum())
+    return REPEATED.format(count=count) if count and 3 * (kind.max() + 1) >= len(rows) else ""
 
 
 def _unmeasured(responses: Responses) -> Quality:

@@ -32,6 +32,7 @@ class Finished:
     - `cohort`: Fingerprint of the cohort and its images; empty where nobody noted it.
     - `redrawn`: Fingerprint of the generator, its draws and their seed; empty as well.
     - `contents`: Reads the digest of every test image; None where the files are no longer those of the audit.
+    - `alone`: The models that only some of the runs have which are compared, so that nothing is said of them.
     - `place`: The folder that it lies in, without links: audits of one name are told apart by those above.
     """
 
@@ -45,6 +46,7 @@ class Finished:
     redrawn: str = ""
     contents: Callable[[], Mapping[str, str] | None] | None = None
     place: Path = Path()
+    alone: tuple[str, ...] = ()
 
 
 def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:

@@ -15,7 +15,7 @@ from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact, require_printable
-from citlr.data.tables.spellings import fold
+from citlr.data.tables.spellings import fold, require_one_spelling
 from citlr.data.tables.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean
 from citlr.run.files import kind_of_path
@@ -44,19 +44,7 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
     require_unique(recorder.frame["image_id"], source=source, what="image ids")
     require_own_files(recorder.frame, source=source)
     require_exact(recorder.frame["patient_id"], source=source, what="patients")
-    _require_one_spelling(recorder.frame["patient_id"], source=source)
-
-
-def _require_one_spelling(patients: pd.Series, *, source: str) -> None:
-    """Refuse identifiers that differ by case or a `.0` only: one patient would count as two, and stand on two sides."""
-    seen: dict[str, str] = {}
-    for name in patients.unique():
-        other = seen.setdefault(fold(name), name)
-        if other != name:
-            raise InputError(
-                f"{source} has the patients '{other}' and '{name}', which look like spellings of one; write every "
-                "patient in one way."
-            )
+    require_one_spelling(recorder.frame["patient_id"], source=source, what="patient")
 
 
 def require_own_files(frame: pd.DataFrame, *, source: str) -> None:

@@ -19,7 +19,7 @@ from citlr.invariance.effects.clusters import Clusters, signed_mean
 from citlr.invariance.effects.estimates import outcome_values, psi_parts
 from citlr.invariance.effects.intervals import signed_interval
 from citlr.run.files import fingerprint
-from citlr.text import shortened, visible
+from citlr.text import listed_few, shortened, visible
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,7 +105,8 @@ def choose(found: Sequence[Mapping[str, Finished]]) -> list[list[Finished]]:
     if not common:
         listed = "; ".join(", ".join(one) for one in found)
         raise InputError(f"The runs share no model ({listed}): say which with RUN:MODEL.")
-    return [[one[name] for one in found] for name in common]
+    alone = tuple(dict.fromkeys(name for one in found for name in one if name not in common))
+    return [[replace(one[name], alone=alone) for one in found] for name in common]
 
 
 def _told_apart(audits: Sequence[Finished]) -> list[Finished]:
@@ -137,6 +138,11 @@ def _pair(first: Finished, other: Finished) -> list[Difference]:
     if alone:
         names = ", ".join(dict.fromkeys(f"'{row.label}', {' against '.join(row.contrast)}" for row in alone))
         found = [replace(row, note=f"{row.note} In one of the two only, and not compared: {names}.") for row in found]
+    if other.alone:
+        names = listed_few(f"'{name}'" for name in other.alone)
+        found = [
+            replace(row, note=f"{row.note} Models that not all runs have, and not compared: {names}.") for row in found
+        ]
     return found
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from citlr.data.tables.columns import read_table
 from citlr.data.tables.printable import require_exact, require_no_error
+from citlr.data.tables.spellings import require_one_spelling
 from citlr.errors import InputError, did_you_mean
 from citlr.exchange.numbers import read_numbers, short
 from citlr.run.files import require_regular
@@ -43,14 +44,9 @@ def read_observations(table: Path, z: Path, columns: Columns, *, percent: bool =
             f"'{z}' has {len(embeddings)} rows and '{source}' has {len(frame)}: give one embedding for each row of the "
             "table, in its order."
         )
-    for name in filter(None, (columns.attribute, columns.patient)):
-        require_no_error(cells[name], source=f"'{source}'")
-        blank = np.flatnonzero(cells[name].isna())
-        if len(blank):
-            raise InputError(
-                f"'{source}' has no '{name}' in row {blank[0] + 1} ({len(blank)} rows): take these rows out of the "
-                "table and of the embeddings."
-            )
+    for name, what in ((columns.attribute, "level"), (columns.patient, "patient")):
+        if name:
+            _require_names(cells[name], source, what)
 
     def of(row: int) -> str:
         return f" in row {row + 1}"
@@ -72,6 +68,18 @@ def read_observations(table: Path, z: Path, columns: Columns, *, percent: bool =
     if columns.outcome:
         found["outcome"] = _truths(cells[columns.outcome], source)
     return found
+
+
+def _require_names(cells: pd.Series, source: str, what: str) -> None:
+    """Refuse levels or patients that are missing, broken, or written in two ways."""
+    require_no_error(cells, source=f"'{source}'")
+    blank = np.flatnonzero(cells.isna())
+    if len(blank):
+        raise InputError(
+            f"'{source}' has no '{cells.name}' in row {blank[0] + 1} ({len(blank)} rows): take these rows out of the "
+            "table and of the embeddings."
+        )
+    require_one_spelling(cells, source=f"'{source}'", what=what)
 
 
 def read_embeddings(path: Path) -> Floats:

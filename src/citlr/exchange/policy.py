@@ -1,5 +1,6 @@
 """The gate of a release: a policy in plain terms, one line per breach, JUnit and Markdown for the pipeline."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from citlr.exchange.comparison import differing
 from citlr.report.card import grid
 from citlr.report.card import junit as as_junit
 from citlr.run.files import atomic_write, write_text
-from citlr.text import shortened, visible
+from citlr.text import beside, shortened, visible
 from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 
 Limit = Annotated[Number, Field(gt=0, le=1)]
@@ -113,7 +114,8 @@ def check_policy(
         for row in result.tests:
             rules += _of_row(name, row, policy, result.alpha)
             if baseline is not None and policy.max_increase is not None:
-                rules.append(_increase(name, result, row, baseline, policy.max_increase))
+                older = {one: baseline[one] for one in _older(name, results, baseline)}
+                rules.append(_increase(name, result, row, older, policy.max_increase))
     return CheckReport(tuple(rules))
 
 
@@ -143,8 +145,9 @@ def _of_row(name: str, row: TestRow, policy: Policy, alpha: float) -> list[Rule]
         size, what = _size(row.psi.high, row)
         within = size < margin and shift < margin
         text = (
-            f"{subject}: by the two-sided {100 * (1 - alpha):g} % intervals {what} may be up to {size:.4f} and the "
-            f"mean effect up to {shift:.4f} in size, the margin is {margin:g}"
+            f"{subject}: by the two-sided {100 * (1 - alpha):g} % intervals {what} may be up to "
+            f"{beside(size, margin, 4)} and the mean effect up to {beside(shift, margin, 4)} in size, the margin is "
+            f"{margin:g}"
         )
         if not within and row.verdict == "equivalent" and row.margin <= margin:
             text += f" ('equivalent' within {row.margin:g} is by one-sided tests at {alpha:g}, which ask for less)"
@@ -201,18 +204,25 @@ def _patients(name: str, result: AuditResult, policy: Policy) -> list[Rule]:
     return rules
 
 
+def _older(name: str, results: Collection[str], baseline: Collection[str]) -> list[str]:
+    """Name the model of the baseline: the same, or the only one under another name, unless that is here itself."""
+    return [one for one in baseline if one == name or (len(baseline) == 1 and one not in results)]
+
+
 def _increase(name: str, result: AuditResult, row: TestRow, baseline: dict[str, AuditResult], allowed: float) -> Rule:
     subject = subject_of(row)
-    old = baseline.get(name) or (next(iter(baseline.values())) if len(baseline) == 1 else None)
+    before, old = next(iter(baseline.items()), ("", None))
     same = [other for other in old.tests if subject_of(other) == subject] if old else []
     if old is None or not same:
         text = f"{subject} is not in the baseline run: nothing to compare with"
         return Rule("baseline", None, allowed, False, text, name, subject)
-    others = ", ".join(differing(result, old, row, same[0]))
+    named = [] if before == name else [f"model {name} and {before}"]
+    settings = differing(result, old, row, same[0])
+    others = ", ".join([*named, *settings])
     text = ""
     if same[0].outcome != row.outcome:
         text = f"{subject} is about each {row.outcome}, the baseline about each {same[0].outcome}: nothing to compare"
-    elif "threshold" in others:
+    elif any(one.startswith("threshold ") for one in settings):
         text = f"{subject} is about other decisions than the baseline ({others}): nothing to compare"
     if text:
         return Rule("baseline", None, allowed, False, text, name, subject)
@@ -220,9 +230,9 @@ def _increase(name: str, result: AuditResult, row: TestRow, baseline: dict[str, 
     rise = size - _size(same[0].psi.estimate, row)[0]
     further = abs(row.mean_effect.estimate) - abs(same[0].mean_effect.estimate)
     text = (
-        f"{subject}: {what} is {size:.4f}, {rise:+.4f} against the baseline, and the size of the mean effect "
-        f"{abs(row.mean_effect.estimate):.4f}, {further:+.4f}; {allowed:g} more is allowed"
-        f"{f' (here and in the baseline: {others})' if others else ''}"
+        f"{subject}: {what} is {size:.4f}, {beside(rise, allowed, 4, '+f')} against the baseline, and the size of "
+        f"the mean effect {abs(row.mean_effect.estimate):.4f}, {beside(further, allowed, 4, '+f')}; {allowed:g} more "
+        f"is allowed{f' (here and in the baseline: {others})' if others else ''}"
     )
     met = rise <= allowed and further <= allowed
     return Rule("baseline", max(rise, further), allowed, met, text, name, subject)

@@ -13,6 +13,7 @@ from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -177,8 +178,10 @@ def _validate(
     prediction: ArrayLike, level: ArrayLike, patients: ArrayLike, outcome: ArrayLike | None, contrast: Sequence[str]
 ) -> _Rows:
     """Check once what every test needs, and keep the rows of the two levels."""
-    y, lev, who = np.asarray(prediction, dtype=float), np.asarray(level).astype(str), np.asarray(patients)
-    truth = np.zeros(y.shape) if outcome is None else np.asarray(outcome, dtype=float)
+    require_named(level, "level")
+    require_named(patients, "patient")
+    y, lev, who = unmasked(prediction), np.asarray(level).astype(str), np.asarray(patients)
+    truth = np.zeros(y.shape) if outcome is None else unmasked(outcome)
     if y.ndim != 1 or not y.shape == lev.shape == who.shape == truth.shape:
         raise InputError(
             f"Parity needs one prediction, level, patient and outcome per image, found shapes "
@@ -189,6 +192,24 @@ def _validate(
         raise InputError("An outcome is neither 0, 1 nor NaN; code the finding as 1, its absence as 0, unknown as NaN.")
     names = pair_of(lev, contrast)
     return _Rows(names, y, lev, who, truth).take(np.isin(lev, names))
+
+
+def require_named(names: ArrayLike, what: str) -> None:
+    """Refuse an image without a level or a patient: as text, a cell that is missing is the name "nan" or "None"."""
+    cells = np.asarray(names, dtype=object)
+    missing = np.asarray(pd.isna(cells)) | (np.char.strip(cells.astype(str)) == "")
+    if isinstance(names, np.ma.MaskedArray):
+        missing |= np.ma.getmaskarray(names)
+    if missing.any():
+        raise InputError(
+            f"{int(missing.sum())} of {missing.size} images have no {what}, image {int(np.flatnonzero(missing)[0])} "
+            "first: leave them out of all arrays, or fill it in."
+        )
+
+
+def unmasked(numbers: ArrayLike) -> Floats:
+    """Give numbers as an array; where they are masked out they are missing, whatever lies below."""
+    return np.asarray(np.ma.filled(np.ma.asarray(numbers, dtype=float), np.nan))
 
 
 def require_chances(prediction: Floats) -> None:

@@ -263,7 +263,8 @@ def _objects(items: Iterable[object]) -> NDArray[np.object_]:
 
 def _as_floats(values: ArrayLike, name: str) -> NDArray[np.float64]:
     try:
-        return np.ascontiguousarray(values, dtype=np.float64)
+        # what is masked out is missing, whatever number lies below
+        return np.ascontiguousarray(np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan))
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is not an array of numbers: {error}.") from error
 

@@ -15,6 +15,7 @@ from citlr.invariance.generator_error import GeneratorError, widened_pvalue
 from citlr.invariance.randomization.test import RandomizationResult
 from citlr.invariance.records import DEPENDS, METHODS, ContrastTest, OmnibusRow, Verdict
 from citlr.invariance.responses import Responses
+from citlr.text import beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +146,8 @@ def decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         f"mean effect {test.mean_effect.estimate:+.4f} [{test.mean_effect.low:+.4f}, {test.mean_effect.high:+.4f}], "
         f"psi {test.psi.estimate:.4f} [{test.psi.low:.4f}, {test.psi.high:.4f}]"
     )
+    adjusted = beside(test.pvalue_adjusted, alpha, 2, "g")
+    p = adjusted + _tail(test)
     divided = "" if test.carried is None else _divided(test.carried)
     if test.equivalence_pvalue < alpha and test.room < test.margin:
         return "inconclusive", f"{what}: {_no_room(test)}"
@@ -153,13 +156,13 @@ def decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         return "equivalent", (
             f"{what}: the mean effect and {'' if test.outcome == 'decision' else 'the root of '}psi are both below the "
             f"margin of {test.margin:g}{divided} "
-            f"(p = {test.equivalence_pvalue:.2g}; {sizes}).{also}"
+            f"(p = {beside(test.equivalence_pvalue, alpha, 2, 'g')}; {sizes}).{also}"
         )
     # Without the noise of the draws, errors of the generator in single images add up to a psi that no draw shows.
     if significant and test.drawn_pvalue < alpha:
         where = " at the originals" if test.drawn_psi != test.psi else ""
         return "inconclusive", (
-            f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), by less than "
+            f"{what}: the output depends on the level in the redrawn images (adjusted p = {p}), by less than "
             f"the margin of {test.margin:g} as measured{' there' if where else ''}, yet it is not shown to be less"
             f"{where}{divided} ({sizes})."
         )
@@ -167,22 +170,22 @@ def decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
     # image, beyond what its training sample leaves open: by that 11 of 20 blind classifiers were called dependent.
     if significant and test.noiseless and not test.beyond(test.psi, test.mean_effect):
         return "inconclusive", (
-            f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), yet it is not "
+            f"{what}: the output depends on the level in the redrawn images (adjusted p = {p}), yet it is not "
             f"shown to do so by more than the margin of {test.margin:g} ({sizes}); no noise of draws hides the errors "
             "of this generator, and a smaller effect may be one of them: more test images would tell."
         )
     if significant and not exceeds_error(test, alpha):
         reach = float(stats.t.isf(alpha / 2, test.replicates)) * (test.mean_error or 0.0)
         return "inconclusive", (
-            f"{what}: the output depends on the level in the redrawn images (adjusted p = {_p(test)}), yet by no more "
+            f"{what}: the output depends on the level in the redrawn images (adjusted p = {p}), yet by no more "
             f"than the generator's own training sample leaves open (a mean effect of up to {reach:.4f}; {sizes}): more "
             "training images would tell."
         )
     if significant:
         which = "the mean shift" if test.component == "mean" else "changes of single images"
-        return "dependence", f"{what}: {DEPENDS}adjusted p = {_p(test)}, by {which}; {sizes})."
+        return "dependence", f"{what}: {DEPENDS}adjusted p = {p}, by {which}; {sizes})."
     return "inconclusive", (
-        f"{what}: no dependence was found (adjusted p = {test.pvalue_adjusted:.2g}), yet effects up to the margin of "
+        f"{what}: no dependence was found (adjusted p = {adjusted}), yet effects up to the margin of "
         f"{test.margin:g} are not ruled out{divided} ({sizes}); a psi of {test.detectable_effect:.3g} would have been "
         "found in 80 of 100 such audits."
     )
@@ -192,13 +195,14 @@ def _no_room(test: ContrastTest) -> str:
     """Say why equivalence would say nothing, and what to do."""
     if test.outcome == "decision":
         return (
-            f"only {test.room:.2%} of the decisions are the rarer one, fewer than the margin of {test.margin:g}: at "
-            "this threshold hardly any model could exceed it, and the probabilities are not shown to stay within it. "
-            "Give the model's operating point (threshold), or test the probabilities (outcome: probability)."
+            f"only {beside(100 * test.room, 100 * test.margin, 2)}% of the decisions are the rarer one, fewer than the "
+            f"margin of {test.margin:g}: at this threshold hardly any model could exceed it, and the probabilities are "
+            "not shown to stay within it. Give the model's operating point (threshold), or test the probabilities "
+            "(outcome: probability)."
         )
     return (
-        f"all probabilities lie within {test.room:.2g}, closer than the margin of {test.margin:g}: no model could "
-        "exceed it; give a smaller margin."
+        f"all probabilities lie within {beside(test.room, test.margin, 2, 'g')}, closer than the margin of "
+        f"{test.margin:g}: no model could exceed it; give a smaller margin."
     )
 
 
@@ -237,7 +241,8 @@ def _stays(pvalue: float, size: float, error: float, alpha: float, replicates: i
     return 2 * float(widened_pvalue(*half, alpha=alpha / 2, replicates=replicates)[0]) < alpha
 
 
-def _p(test: ContrastTest) -> str:
+def _tail(test: ContrastTest) -> str:
+    """Say how small p is beyond the smallest that randomisations can give."""
     if test.log10_pvalue < np.log10(test.pvalue) - 1:
-        return f"{test.pvalue_adjusted:.2g}, about 1e{test.log10_pvalue:.0f} before adjustment"
-    return f"{test.pvalue_adjusted:.2g}"
+        return f", about 1e{test.log10_pvalue:.0f} before adjustment"
+    return ""

@@ -7,7 +7,7 @@ from citlr.audit.privacy import without_paths
 from citlr.audit.results.curves import largest_change
 from citlr.audit.results.result import AuditResult, Estimate
 from citlr.checks import Check, Checks, failed
-from citlr.report import numerals, wording
+from citlr.report import numerals, tables, wording
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import provenance as report_provenance
@@ -136,8 +136,8 @@ def _accuracy(result: AuditResult, below: int) -> list[str]:
 def _interval(estimate: Estimate) -> str:
     if not numerals.is_number(estimate.estimate):
         return "n/a"
-    low, high = (numerals.percent(bound) for bound in (estimate.low, estimate.high))
-    return f"{numerals.percent(estimate.estimate)} ({low} to {high})"
+    cell = tables.estimate(estimate, "")
+    return f"{cell.text} ({cell.detail})"
 
 
 def _gates(result: AuditResult) -> list[str]:

@@ -39,7 +39,8 @@ def rank(results: Mapping[str, AuditResult]) -> list[str]:
 
     def weight(name: str) -> tuple[int, float, str]:
         result = results[name]
-        largest = max((row.psi.estimate for row in result.tests), default=0.0)
+        known = (row.psi.estimate for row in result.tests if numerals.is_number(row.psi.estimate))
+        largest = max(known, default=0.0)
         return (-SEVERITY.index(result.verdict), -largest, name)
 
     return sorted(results, key=weight)

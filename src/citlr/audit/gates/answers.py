@@ -9,6 +9,7 @@ from citlr.audit.measures.unexplained import FINER, LOST
 from citlr.audit.results.records import Agreement, Gate, Unexplained
 from citlr.config import GateConfig
 from citlr.invariance.records import Estimate, TestRow
+from citlr.text import as_set, beside
 
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
@@ -64,11 +65,13 @@ def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
         )
         return Gate(name, None, limits.agreement, False, text, "model", found.label)
     moved = _largest_change(found)
-    told = [f"decides {share.estimate:.1%} alike (at least {limits.agreement:.0%} are needed)"]
+    alike = beside(100 * share.estimate, 100 * limits.agreement, 1)
+    told = [f"decides {alike}% alike (at least {as_set(100 * limits.agreement, 0)}% are needed)"]
     if found.rank is None:
         told.append("gives outputs whose ranks cannot be compared")
     else:
-        told.append(f"ranks images alike by {found.rank:.2f} (Spearman; at least {limits.agreement_rank:g})")
+        rank = beside(found.rank, limits.agreement_rank, 2)
+        told.append(f"ranks images alike by {rank} (Spearman; at least {limits.agreement_rank:g})")
     told += [found.note] if found.note else []
     told += [
         f"tells {what} with an AUROC of {after:.3f} where it was {before:.3f} "
@@ -134,6 +137,7 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
     # Written so that a bound that is not a number fails.
     open_still = row.verdict == "equivalent" and not reach < most
     passed = not contradicted and not open_still and (not found.beyond or row.verdict == "dependence")
+    within = beside(100 * reach, 100 * most, 1)
     among = f" {found.where}" if found.where and found.where not in (LOST, FINER) else ""
     difference = (
         f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
@@ -143,7 +147,7 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
         + ("" if found.finer is None else f"; {_points(found.finer)} of them rest on detail finer than its pixels")
     )
     if passed:
-        text = f"On '{found.label}' {difference}. More than {100 * reach:.1f} points unexplained are ruled out."
+        text = f"On '{found.label}' {difference}. More than {within} points unexplained are ruled out."
         if row.verdict == "dependence":
             text += " A dependence is found: what redrawing leaves is shown, and forbids no such verdict."
     elif contradicted:
@@ -154,7 +158,7 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
         )
     elif open_still and not found.beyond:
         text = (
-            f"Up to {100 * reach:.1f} points between '{first}' and '{second}' may go unexplained on '{found.label}', "
+            f"Up to {within} points between '{first}' and '{second}' may go unexplained on '{found.label}', "
             f'and "equivalent" needs fewer than {100 * most:g} to be left open: {difference}. Redrawing finds no '
             "effect, but whether it leaves in place what the model reads cannot be told: test more patients of the "
             "rarer level."

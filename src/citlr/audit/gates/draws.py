@@ -13,6 +13,7 @@ from citlr.audit.results.records import Gate
 from citlr.config import GateConfig
 from citlr.invariance.effects.clusters import Clusters
 from citlr.invariance.responses import Responses
+from citlr.text import beside
 
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
@@ -47,7 +48,7 @@ def draws_gates(responses: Responses, limits: GateConfig) -> Iterator[Gate]:
         return
     pvalue, seen = shared_noise(responses)
     passed = pvalue >= LEVEL
-    found = f"(p = {pvalue:.2g}, the smallest of all looks, adjusted)"
+    found = f"(p = {beside(pvalue, LEVEL, 2, 'g')}, the smallest of all looks, adjusted)"
     text = f"No draw lies above the others over all images or a patient's, and none repeats another {found}."
     if not passed:
         text = (

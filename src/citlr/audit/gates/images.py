@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import inf, isfinite
+from math import copysign, inf, isfinite
 from typing import TYPE_CHECKING
 
 from citlr.audit.gates.answers import with_rows
@@ -12,6 +12,7 @@ from citlr.audit.measures.put_back import PutBack
 from citlr.audit.results.records import Carried, Gate, Placebo
 from citlr.generators.quality.records import Left, what_is_unknown
 from citlr.invariance.records import TestRow
+from citlr.text import as_set, beside
 
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Evidence
@@ -42,12 +43,16 @@ def gate_composition(evidence: Evidence) -> Iterator[Gate]:
         text = "Composition is unknown: no null intervention was drawn. Redraw every image as its own group as well."
     else:
         text = (
-            f"Redrawing an image as what it already is should change nothing; it changed by {value:.1%} of "
-            f"black-to-white, and at most {limit:.1%} is allowed."
+            f"Redrawing an image as what it already is should change nothing; it changed by {_percent(value, limit)} "
+            f"of black-to-white, and at most {as_set(100 * limit, 1)}% is allowed."
         )
     passed = value is not None and value <= limit
     more = "" if value is None or passed else f" {TRAIN_LONGER}"
     yield Gate("composition", value, limit, passed, text + more, "generator")
+
+
+def _percent(share: float, limit: float) -> str:
+    return f"{beside(100 * share, 100 * limit, 1)}%"
 
 
 def gate_own_patient(evidence: Evidence) -> Iterator[Gate]:
@@ -83,8 +88,9 @@ def gate_effectiveness(evidence: Evidence) -> Iterator[Gate]:
         return
     which = "for a difference that was asked for, redrawn images" if carried.slope else f"images redrawn as '{level}'"
     text = (
-        f"At {carried.size} pixels, the size that the model reads, {which} carry {share.estimate:.1%} "
-        f"[{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least {limit:.0%} is needed."
+        f"At {carried.size} pixels, the size that the model reads, {which} carry {_percent(share.estimate, limit)} "
+        f"[{share.low:.1%}, {share.high:.1%}] of what a probe reads of real ones; at least "
+        f"{as_set(100 * limit, 0)}% is needed."
     )
     passed = share.estimate >= limit
     if not passed and (unplaced := evidence.faithfulness.quality.left_alone):
@@ -108,13 +114,13 @@ def _exaggerated(carried: Carried, limit: float) -> Gate | None:
             )
             if share.low * limit > 1:
                 text += (
-                    f"surely more than {1 / limit:.0%}: they exaggerate it, and would show a larger effect than there "
-                    "is. Use less guidance."
+                    f"surely more than {100 / limit:.4g}%: they exaggerate it, and would show a larger effect than "
+                    "there is. Use less guidance."
                 )
             else:
                 text += (
-                    f"which may be less than {limit:.0%} and more than {1 / limit:.0%}: the share is not known. "
-                    f"{MORE_TO_READ}"
+                    f"which may be less than {as_set(100 * limit, 0)}% and more than {100 / limit:.4g}%: the share "
+                    f"is not known. {MORE_TO_READ}"
                 )
             return Gate("effectiveness", share.estimate, 1 / limit, False, text, "generator")
     return None
@@ -140,17 +146,18 @@ def gate_difference_left(evidence: Evidence) -> Iterator[Gate]:
     claimed = [row for row in evidence.rows if row.verdict == "equivalent" and share > limit] if limit <= 1 else []
     for _, row, which in with_rows(claimed, evidence.rows):
         text = (
-            f"{_what_is_left(left, level, evidence.carried.size)} A model may read what is left, so that none is shown "
-            f"to be equivalent above {limit:.0%}. {MORE_IS_DRAWN}"
+            f"{_what_is_left(left, level, evidence.carried.size, limit)} A model may read what is left, so that none "
+            f"is shown to be equivalent above {as_set(100 * limit, 0)}%. {MORE_IS_DRAWN}"
         )
         name = f"difference left on {row.label}{which}"
         yield Gate(name, share, limit, False, text, "generator", row.label, row.contrast)
 
 
-def _what_is_left(left: Left, level: str, size: int) -> str:
+def _what_is_left(left: Left, level: str, size: int, limit: float = 1.0) -> str:
     return (
         f"At {size} pixels, the size that the model reads, redrawing all images as '{level}' leaves "
-        f"{left.left[level]:.1%} of the squared difference between recorded levels (error {left.error[level]:.1%})."
+        f"{_percent(left.left[level], limit)} of the squared difference between recorded levels (error "
+        f"{left.error[level]:.1%})."
     )
 
 
@@ -169,18 +176,20 @@ def gate_drift(evidence: Evidence) -> Iterator[Gate]:
                 "images with and without it would let a probe read it."
             )
         else:
-            text = f"Redrawing moves the held '{label}' by {shift:+.4f} in probability; at most {limit:g} is allowed."
+            text = f"Redrawing moves the held '{label}' by {_shift(shift, limit)}."
         more = "" if passed or shift is None else f" {TRAIN_LONGER}"
         yield Gate(f"drift of {label}", shift, limit, passed, text + more, "generator")
     for label, shift in sorted(quality.off_target.items()):
         if shift is not None:
             passed = abs(shift) <= limit
-            text = (
-                f"Redrawing moves '{label}', which is not held, by {shift:+.4f} in probability; at most {limit:g} is "
-                "allowed."
-            )
+            text = f"Redrawing moves '{label}', which is not held, by {_shift(shift, limit)}."
             more = "" if passed else f" {HOLD_IT if evidence.retrainable else KEEP_IT}"
             yield Gate(f"drift of {label}", shift, limit, passed, text + more, "generator")
+
+
+def _shift(shift: float, limit: float) -> str:
+    moved = beside(shift, copysign(limit, shift), 4, "+f")
+    return f"{moved} in probability; at most {limit:g} is allowed"
 
 
 def gate_placebo(evidence: Evidence) -> Iterator[Gate]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from citlr.data.tables.printable import require_exact, require_no_error, require_printable
+from citlr.data.tables.spellings import require_one_spelling
 from citlr.errors import InputError
 from citlr.text import shortened
 
@@ -33,6 +34,8 @@ def number_draws(table: pd.DataFrame, source: str) -> pd.DataFrame:
         require_printable(table[name].unique(), f"'{source}': a cell of '{name}'")
         require_no_error(table[name], source=f"'{source}'")
         require_exact(table[name], source=f"'{source}'", what=f"cells of '{name}'")
+    if "patient_id" in table:
+        require_one_spelling(table["patient_id"], source=f"'{source}'", what="patient")
     require_no_error(table["level"], source=f"'{source}'")
     original = table["draw"].isna() & table["level"].isna()
     draw = pd.to_numeric(table["draw"].where(~original, str(ORIGINAL)), errors="coerce")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from citlr.data.tables import vocabulary
+from citlr.errors import InputError
+from citlr.text import shortened
 
 _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.(\d*?)0*)?")
 
@@ -68,6 +70,18 @@ def fold(text: str) -> str:
     sign, whole, rest = number.groups(default="")
     # By its digits: identifiers of 20 digits are more than a float tells apart.
     return f"{sign.replace('+', '')}{whole}{'.' + rest if rest else ''}"
+
+
+def require_one_spelling(names: pd.Series, *, source: str, what: str) -> None:
+    """Refuse names that differ by case or a `.0` only: one patient would count as two, and stand on two sides."""
+    seen: dict[str, str] = {}
+    for name in names.unique():
+        other = seen.setdefault(fold(name), name)
+        if other != name:
+            raise InputError(
+                f"{source} has the {what}s '{shortened(other, 40)}' and '{shortened(name, 40)}', which look like "
+                f"spellings of one; write every {what} in one way."
+            )
 
 
 def level_text(values: pd.Series) -> pd.Series:

@@ -24,7 +24,7 @@ from citlr.invariance.observational.learners import (
     outcome_learners,
     propensity_learners,
 )
-from citlr.invariance.parity import pair_of, require_chances
+from citlr.invariance.parity import pair_of, require_chances, require_named, unmasked
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
@@ -71,9 +71,11 @@ class Observations:
         contrast: Sequence[str] | None = None,
     ) -> Observations:
         """Check the arrays and keep the rows of the contrast."""
-        z, y, level_ = np.asarray(representation, dtype=float), np.asarray(prediction, dtype=float), np.asarray(level)
+        require_named(level, "level")
+        z, y, level_ = unmasked(representation), unmasked(prediction), np.asarray(level)
         z = z[:, None] if z.ndim == 1 else z
         who = np.arange(len(level_)) if patients is None else np.asarray(patients)
+        require_named(who, "patient")
         if z.ndim != 2 or y.ndim != 1 or not len(z) == len(y) == len(level_) == len(who):
             raise InputError(
                 f"Representation, level, prediction and patients must have one row per image, found shapes {z.shape}, "

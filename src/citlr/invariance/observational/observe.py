@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError
@@ -21,10 +22,16 @@ from citlr.invariance.parity import (
     equal_opportunity,
     equalised_odds,
     predictive_equality,
+    require_named,
 )
 from citlr.invariance.rows import adjust
 from citlr.invariance.verdict import enough
 from citlr.values import Count, Seed, Threshold, check_value
+
+REPEATED = (
+    " {count} images have Z and prediction of an image of another patient, to the last digit: if one image is there "
+    "twice, or a patient's images are not said to be one patient's, p-values are smaller than they should be."
+)
 
 
 def observe(
@@ -101,8 +108,10 @@ def observe(
     check_alpha(alpha)
     threshold, seed = check_value("threshold", threshold, Threshold), check_value("seed", seed, Seed)
     redraws = check_value("redraws", redraws, Count)
+    require_named(attribute, "level")
     levels = np.asarray(attribute).astype(str)
     who = np.arange(levels.size) if patients is None else np.asarray(patients)
+    require_named(who, "patient")
     pairs = [tuple(map(str, contrast))] if contrast is not None else list(combinations(np.unique(levels).tolist(), 2))
     if not pairs:
         raise InputError("The attribute has a single level; two are needed to compare.")
@@ -115,7 +124,11 @@ def observe(
         data = Observations.of(z, levels, prediction, patients=who, contrast=pair)
         found.append(assess_observational(data, propensity, redraws=redraws, alpha=alpha, seed=seed))
     adjusted = adjust([one.pvalue_adjusted for one in found]).holm
-    judged = tuple(judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True))
+    told = _repeated(z, prediction, who)
+    judged = tuple(
+        replace(one, reason=one.reason + told)
+        for one in (judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True))
+    )
     beside = tuple(
         one
         for pair in pairs
@@ -134,6 +147,17 @@ def _require_patients(levels: NDArray[np.str_], patients: NDArray[Any], pairs: S
                 f"The levels '{one}' and '{other}' have {count} patients, and a comparison needs {FEWEST_PATIENTS} "
                 "patients: join rare levels, group the values of a number into a few levels, or name two with contrast."
             )
+
+
+def _repeated(z: ArrayLike, prediction: ArrayLike, patients: NDArray[Any]) -> str:
+    """Tell of images that are another patient's to the last digit, where Z tells nearly all images apart."""
+    rows = np.column_stack([np.asarray(z, dtype=float), np.asarray(prediction, dtype=float)])
+    if 3 * len(np.unique(rows[:, :-1], axis=0)) < len(rows):
+        return ""
+    _, kind = np.unique(rows, axis=0, return_inverse=True)
+    owners = pd.Series(patients).groupby(kind.ravel()).transform("nunique").to_numpy()
+    count = int((owners > 1).sum())
+    return REPEATED.format(count=count) if count else ""
 
 
 def _associations(

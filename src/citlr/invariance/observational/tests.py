@@ -20,6 +20,7 @@ from citlr.invariance.observational.learners import PROPENSITY_FLOOR, Learners
 from citlr.invariance.observational.lower_bound import sequential_bound
 from citlr.invariance.observational.nuisances import Assignment, Nuisances, Observations, fit_nuisances, misfit
 from citlr.invariance.observational.result import ObservationalAssessment, ObservationalResult
+from citlr.text import beside
 
 Floats = NDArray[np.float64]
 # Overlap that is needed.
@@ -191,7 +192,7 @@ def judge(found: ObservationalAssessment, adjusted: float, alpha: float) -> Obse
         follows = _withheld(found, alpha) or "absence of evidence is not invariance"
     test = "distilled test" if found.pvalue_adjusted == main.pvalue else "distilled test and GCM"
     reason = (
-        f"{main.contrast[0]} against {main.contrast[1]}: {test} p = {adjusted:.3g} "
+        f"{main.contrast[0]} against {main.contrast[1]}: {test} p = {beside(adjusted, alpha, 3, 'g')} "
         f"({'below' if adjusted < alpha else 'not below'} {alpha:g}); p(A|Z) is {basis}; {follows}."
     )
     return replace(found, pvalue_adjusted=adjusted, verdict="dependence" if depends else "inconclusive", reason=reason)
@@ -206,8 +207,8 @@ def _withheld(found: ObservationalAssessment, alpha: float) -> str:
     main = found.tests[0]
     if found.overlap < OVERLAP:
         return (
-            f"Z says the level almost surely (overlap {found.overlap:.2g}, at least {OVERLAP:g} is needed), so nobody "
-            "is left to compare"
+            f"Z says the level almost surely (overlap {beside(found.overlap, OVERLAP, 2, 'g')}, at least {OVERLAP:g} "
+            "is needed), so nobody is left to compare"
         )
     if found.foretold < FORETOLD:
         return (
@@ -216,9 +217,9 @@ def _withheld(found: ObservationalAssessment, alpha: float) -> str:
         )
     if main.pvalue_fitted < alpha <= main.pvalue:
         return (
-            f"as fitted p is {main.pvalue_fitted:.2g}, but not if what Z leaves of the predictions is misfit that the "
-            "level goes with as with what was learnt of them: a null would look the same; more images or findings in Z "
-            "would tell"
+            f"as fitted p is {beside(main.pvalue_fitted, alpha, 2, 'g')}, but not if what Z leaves of the predictions "
+            "is misfit that the level goes with as with what was learnt of them: a null would look the same; more "
+            "images or findings in Z would tell"
         )
     return ""
 

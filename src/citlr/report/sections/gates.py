@@ -2,11 +2,12 @@
 
 from functools import partial
 
-from citlr.audit.results.result import AuditResult
+from citlr.audit.results.result import AuditResult, Gate
 from citlr.report import tables
 from citlr.report.numerals import count, decimal, percent
 from citlr.report.tables import Cell, Column, Table
 from citlr.report.wording import level_percent
+from citlr.text import as_set, beside
 
 
 def gates_table(result: AuditResult) -> Table:
@@ -19,20 +20,37 @@ def gates_table(result: AuditResult) -> Table:
         Column("Limit", "number"),
         Column("What was found"),
     ]
-    show = partial(decimal, digits=3)
     undecided = "decided by the verdict of the coin’s own audit, not by a number"
     rows = [
         [
             tables.text(gate.name),
             tables.text(gate.about),
             tables.mark(gate.passed),
-            tables.number(gate.value, show, gate.text if gate.passed is None else f"not measured: {gate.text}"),
-            tables.number(gate.limit, show, gate.text if gate.passed is None else undecided),
+            tables.number(gate.value, partial(_measured, limit=gate.limit), _why(gate, f"not measured: {gate.text}")),
+            tables.number(gate.limit, _limit, _why(gate, undecided)),
             tables.text(gate.text),
         ]
         for gate in result.quality.gates
     ]
     return tables.build("Gates", columns, rows)
+
+
+def _measured(value: float, limit: float | None) -> str:
+    """Write what was measured so that it is seen on which side of its limit it lies."""
+    return decimal(value, _decimals(f"{value:.3f}" if limit is None else beside(abs(value), limit, 3)))
+
+
+def _limit(value: float) -> str:
+    return decimal(value, _decimals(as_set(value, 3)))
+
+
+def _decimals(text: str) -> int:
+    return len(text.partition(".")[2])
+
+
+def _why(gate: Gate, why: str) -> str:
+    """Say why a gate has no number: of a waived one, its text."""
+    return gate.text if gate.passed is None else why
 
 
 def attenuation(result: AuditResult) -> str:

@@ -22,6 +22,8 @@ from citlr.version import __version__
 _LATEX = {
     **{sign: rf"\{sign}" for sign in "&%_#${}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"},
+    # In LaTeX's own encoding of fonts these are other signs: "p < 0.01" was read "p ¡ 0.01".
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
     "[": "{[}",  # an option of the line break before it
 }
 
