@@ -15,8 +15,8 @@ import pytest
 from report_fake import make_result
 
 from citlr.audit.conditional import audit_predictions
-from citlr.audit.gates.answers import difference_gates, gate_agreement, gate_unexplained
-from citlr.audit.gates.evidence import Evidence
+from citlr.audit.gates.answers import gate_agreement, gate_unexplained
+from citlr.audit.gates.evidence import Answers, Evidence
 from citlr.audit.measures import unexplained
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.faithfulness import Faithfulness
@@ -297,7 +297,7 @@ def test_an_interval_as_wide_as_the_range_rules_nothing_out() -> None:
     blurred = world.frame.assign(told=world.level + world.random.normal(size=26) * 0.45)
     found = measure_unexplained(responses, blurred, given=("x", "told"), settings=SETTINGS, seed=0)
     row = replace(make_result().tests[0], label="x", contrast=found[0].contrast, margin=0.02, verdict="equivalent")
-    (gate,) = difference_gates(found, (row,), GateConfig())
+    (gate,) = gate_unexplained(Answers(GateConfig(), unexplained=found, rows=(row,)))
     assert not gate.passed
     assert '"equivalent" needs fewer than 20 to be left open' in gate.text
 
@@ -309,11 +309,11 @@ def test_equivalent_needs_a_stated_difference_to_be_ruled_out(reach: float, verd
     row = replace(make_result().tests[0], margin=0.02, verdict=verdict)
     rest = Estimate(0.05, 0.05 - reach, reach)
     found = Unexplained(row.label, row.contrast, rest, rest, False)
-    (gate,) = difference_gates((found,), (row,), GateConfig())
+    (gate,) = gate_unexplained(Answers(GateConfig(), unexplained=(found,), rows=(row,)))
     assert gate.passed == passes
     assert not passes or f"More than {100 * reach:.1f} points unexplained are ruled out" in gate.text
     # What does not matter need not be ruled out.
-    (wide,) = difference_gates((found,), (replace(row, margin=0.5),), GateConfig())
+    (wide,) = gate_unexplained(Answers(GateConfig(), unexplained=(found,), rows=(replace(row, margin=0.5),)))
     assert wide.passed == (reach < 0.5 or verdict != "equivalent")
 
 

@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.audit.gates.answers import agreement_gates, difference_gates
-from citlr.audit.gates.draws import ROUNDING, draws_gates
-from citlr.audit.gates.registry import withhold
+from citlr.audit.gates.draws import ROUNDING
+from citlr.audit.gates.evidence import Answers
+from citlr.audit.gates.registry import OF_ANSWERS, withhold
 from citlr.audit.measures.accuracy import measure_accuracy, with_doubt
 from citlr.audit.measures.agreement import measure_agreement
 from citlr.audit.measures.controls import audit_regeneration
 from citlr.audit.measures.unexplained import measure_unexplained
 from citlr.audit.results.curves import measure_doses
-from citlr.audit.results.records import Agreement, BaselineRow, CohortSummary, Controls, Quality, Unexplained
-from citlr.audit.results.result import AuditResult, Gate, worst
+from citlr.audit.results.records import BaselineRow, CohortSummary, Controls, Quality
+from citlr.audit.results.result import AuditResult, worst
 from citlr.audit.results.statistics import contrasts, outcome_of, parity_row, schema_rows
 from citlr.config import GateConfig, TestConfig
 from citlr.data.redrawn import MOSTLY_ALIKE
@@ -79,23 +79,25 @@ def audit_predictions(
     _require_patients(responses, fewest)
     _require_null_interventions(responses)
     assessment = assess(responses, **settings.model_dump(), seed=seed)
-    rows, limits = schema_rows(assessment), GateConfig()
-    agreement: tuple[Agreement, ...] = ()
-    unexplained: tuple[Unexplained, ...] = ()
-    gates: tuple[Gate, ...] = tuple(draws_gates(responses, limits))
+    answers = Answers(GateConfig(), responses=responses, rows=schema_rows(assessment))
     if responses.original is not None:
         given = tuple(str(name) for name in known.columns if name not in ("image_id", "patient_id"))
-        agreement = measure_agreement(responses, known, settings=settings)
-        unexplained = measure_unexplained(responses, known, given=given, settings=settings, seed=seed)
-        gates = (*gates, *agreement_gates(agreement, limits), *difference_gates(unexplained, rows, limits))
+        answers = replace(
+            answers,
+            agreement=measure_agreement(responses, known, settings=settings),
+            unexplained=measure_unexplained(responses, known, given=given, settings=settings, seed=seed),
+        )
+    gates = tuple(gate for each in OF_ANSWERS for gate in each(answers))
     accuracy = measure_accuracy(responses, known, settings=settings, remedy=" (column 'truth', or --truth)")
-    rows = with_doubt(withhold(rows, gates), accuracy)
+    rows = with_doubt(withhold(answers.rows, gates), accuracy)
     again = audit_regeneration(responses, settings=settings, seed=seed)
     return AuditResult(
         verdict=worst(row.verdict for row in rows),
         tests=rows,
         baselines=_parity(responses, settings),
-        quality=replace(_unmeasured(responses), gates=gates, agreement=agreement, unexplained=unexplained),
+        quality=replace(
+            _unmeasured(responses), gates=gates, agreement=answers.agreement, unexplained=answers.unexplained
+        ),
         controls=Controls(None, (), None, ("No coin and no planted bias: both need the images.",), again),
         cohort=_summary(responses),
         provenance=dict(provenance or {}),

@@ -12,7 +12,7 @@ from citlr.invariance.records import Estimate, TestRow
 from citlr.text import as_set, beside
 
 if TYPE_CHECKING:
-    from citlr.audit.gates.evidence import Evidence
+    from citlr.audit.gates.evidence import Answers
 
 
 # The largest unexplained difference that "equivalent" may leave open: as many answers as the gate on agreement lets
@@ -45,15 +45,10 @@ def with_rows(measured: Sequence[Measured], rows: Sequence[TestRow]) -> Iterator
             yield one, row, f", {one.contrast[1]} against {one.contrast[0]}" if several else ""
 
 
-def gate_agreement(evidence: Evidence) -> Iterator[Gate]:
+def gate_agreement(answers: Answers) -> Iterator[Gate]:
     """Hold the agreement of every label against the limits; a limit of 0 for equal decisions waives them."""
-    yield from agreement_gates(evidence.agreement, evidence.limits)
-
-
-def agreement_gates(agreement: Sequence[Agreement], limits: GateConfig) -> Iterator[Gate]:
-    """Give the gates of what was measured; see `gate_agreement`."""
-    for one in agreement if limits.agreement else ():
-        yield _of_agreement(one, limits)
+    for one in answers.agreement if answers.limits.agreement else ():
+        yield _of_agreement(one, answers.limits)
 
 
 def _of_agreement(found: Agreement, limits: GateConfig) -> Gate:
@@ -106,20 +101,15 @@ def _largest_change(found: Agreement) -> Mapping[str, tuple[float, float]]:
     return moved
 
 
-def gate_unexplained(evidence: Evidence) -> Iterator[Gate]:
+def gate_unexplained(answers: Answers) -> Iterator[Gate]:
     """Hold the differences against the verdicts.
 
     One beyond the margin fails that redrawing shows nothing of, and so does a dependence that they contradict. Where
     they are not known, or one of `UNSEEN` is not ruled out, "equivalent" fails: it stands beside a difference of that
     size in at most alpha/2 of the audits.
     """
-    yield from difference_gates(evidence.unexplained, evidence.rows, evidence.limits)
-
-
-def difference_gates(unexplained: Sequence[Unexplained], rows: Sequence[TestRow], limits: GateConfig) -> Iterator[Gate]:
-    """Give the gates of what was measured; see `gate_unexplained`."""
-    if limits.unexplained:
-        for one, row, which in with_rows(unexplained, rows):
+    if answers.limits.unexplained:
+        for one, row, which in with_rows(answers.unexplained, answers.rows):
             yield _of_difference(one, row, f"unexplained difference on {one.label}{which}")
 
 

@@ -10,13 +10,12 @@ import numpy.typing as npt
 from scipy import stats
 
 from citlr.audit.results.records import Gate
-from citlr.config import GateConfig
 from citlr.invariance.effects.clusters import Clusters
 from citlr.invariance.responses import Responses
 from citlr.text import beside
 
 if TYPE_CHECKING:
-    from citlr.audit.gates.evidence import Evidence
+    from citlr.audit.gates.evidence import Answers
 
 Floats = npt.NDArray[np.float64]
 # How often draws that share nothing may fail, in all looks together.
@@ -36,17 +35,11 @@ class Shared(NamedTuple):
     seen: str
 
 
-def gate_draws(evidence: Evidence) -> Iterator[Gate]:
+def gate_draws(answers: Answers) -> Iterator[Gate]:
     """Hold the draws of every level against each other."""
-    if evidence.responses is not None:
-        yield from draws_gates(evidence.responses, evidence.limits)
-
-
-def draws_gates(responses: Responses, limits: GateConfig) -> Iterator[Gate]:
-    """Give the gate of some outputs; see `gate_draws`."""
-    if not limits.draws:
+    if answers.responses is None or not answers.limits.draws:
         return
-    pvalue, seen = shared_noise(responses)
+    pvalue, seen = shared_noise(answers.responses)
     passed = pvalue >= LEVEL
     found = f"(p = {beside(pvalue, LEVEL, 2, 'g')}, the smallest of all looks, adjusted)"
     text = f"No draw lies above the others over all images or a patient's, and none repeats another {found}."

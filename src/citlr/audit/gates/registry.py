@@ -1,4 +1,4 @@
-"""The gates of an audit, in the order of the page: a new one is a function in a file of its own, and a line here."""
+"""The gates of an audit: a new one is a function in a file of its own, and a line here."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from citlr.checks import failed
 from citlr.invariance.records import TestRow
 
 if TYPE_CHECKING:
-    from citlr.audit.gates.evidence import Evidence
+    from citlr.audit.gates.evidence import Answers, Evidence
 
+# What a model's outputs alone are held against: also where nobody has the images.
+OF_ANSWERS: tuple[Callable[[Answers], Iterable[Gate]], ...] = (gate_draws, gate_agreement, gate_unexplained)
+# Of an audit with the images, in the order of the page.
 GATES: tuple[Callable[[Evidence], Iterable[Gate]], ...] = (
     gate_composition,
     gate_own_patient,
