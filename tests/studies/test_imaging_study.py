@@ -469,6 +469,7 @@ def test_another_kind_is_trained_on_fewer_images_too(tmp_path: Path) -> None:
     changes = {**TINY, "options": {"steps": 2}, "kind": "vae", "learn": (60,), "probe_steps": 80}
     content = run_imaging(out=tmp_path, changes=changes, weights=None)
     assert (content["effort"]["kind"], len(content["models"])) == ("vae", 2)
+    assert "The generator (vae) held: cardiomegaly, effusion, view." in (tmp_path / "imaging.html").read_text()
     assert [len(points) for points in read_faithfulness(tmp_path / "quality").curves.values()] == [2]
 
 

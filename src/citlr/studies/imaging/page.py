@@ -118,15 +118,15 @@ class Results:
     agreement: Sequence[Row]
 
 
-def write_pages(study: ImagingStudy, done: Results, folder: Path, *, notes: Sequence[str]) -> Path:
-    """Write tables, figures and `imaging.html`; give the page."""
+def write_pages(study: ImagingStudy, done: Results, folder: Path, *, kind: str, notes: Sequence[str]) -> Path:
+    """Write tables, figures and `imaging.html` of a study with this kind of generator; give the page."""
     test = study.cohort.part("test")
     summary = (
         f"{_count(len(done.models), 'model')} of {_count(len({row['arch'] for row in done.models}), 'network')}, "
         f"{_count(len(study.labels), 'finding')} ({', '.join(study.labels)}), {study.attribute}: "
         f"{', '.join(study.levels)}. Tested on {_count(len(test), 'image')} of "
         f"{_count(test.frame['patient_id'].nunique(), 'patient')}, redrawn once for all models. "
-        f"The generator held: {', '.join(study.hold) or 'nothing'}."
+        f"The generator ({kind}) held: {', '.join(study.hold) or 'nothing'}."
     )
     heading = Heading("Imaging study", study.name[:1].upper() + study.name[1:], summary, notes)
     write_html(folder / "imaging.html", heading, _parts(study, done, folder), fleet="audit.html")

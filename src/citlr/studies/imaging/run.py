@@ -186,7 +186,7 @@ def _publish(
     audits = {row["model"]: read_result(folder / "models" / row["model"] / "audit.json") for row in models}
     write_fleet(folder / "audit.html", audits, {name: f"models/{name}/audit.html" for name in audits})
     notes = _notes(study, results, audits[models[0]["model"]].quality.gates)
-    write_pages(study, results, folder, notes=notes)
+    write_pages(study, results, folder, kind=effort.kind, notes=notes)
     content = {
         "study": {key: getattr(study, key) for key in ("name", "attribute", "levels", "labels", "hold")},
         "seed": seed,
