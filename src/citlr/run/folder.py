@@ -108,14 +108,14 @@ class Run(Stages):
 
     def _require_own(self, record: StageRecord, remedy: str) -> None:
         """Refuse a record that was made of other stages than those of the run: of one that another run left here."""
-        kept = {one.key: one for one in self.records()}
-        if any(key not in kept for key in record.after):
-            raise StateError(
-                f"The record '{self.path('stages', record.name)}.json' is of another run than those beside it, so "
-                f"files of several runs lie in '{self.root}': {remedy}."
-            )
-        for key in record.after:
-            self._require_own(kept[key], remedy)
+        kept, seen = {one.key: one for one in self.records()}, [record]
+        for one in seen:
+            if any(key not in kept for key in one.after):
+                raise StateError(
+                    f"The record '{self.path('stages', one.name)}.json' is of another run than those beside it, so "
+                    f"files of several runs lie in '{self.root}': {remedy}."
+                )
+            seen += [kept[key] for key in one.after]
 
 
 def _is_new(root: Path) -> bool:
