@@ -223,6 +223,8 @@ def test_page_markdown_json_and_text(values: dict[str, np.ndarray]) -> None:
     assert "&lt;b&gt;|a" in page
     assert "<b>|" not in page
     assert "Evidence, not certification" in page
+    both = [found, compare([audit("c", values["some"]), audit("d", values["more"])])]
+    assert "<h1>&lt;b&gt;|a, c and what is compared with each</h1>" in render_comparison(both)
     assert "&lt;b&gt;\\|a" in table
     assert table.count("\n| ") == 2
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))

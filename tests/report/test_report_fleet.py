@@ -27,6 +27,10 @@ def test_models_are_ranked_by_verdict_and_linked(tmp_path: Path) -> None:
     }
     among = {"a": by_size["a"], "b": replace(base, tests=(no_number, base.tests[0])), **by_size}
     assert rank(among) == ["c", "d", "a", "b"]
+    without = {"a": replace(base, tests=(no_number,)), "b": replace(base, tests=())}
+    page = render_fleet(without, dict.fromkeys(without, "audit.html"))
+    assert "n/a: it could not be computed." in page
+    assert "n/a: no test was run." in page
     links = {name: f"models/{number}/audit.html" for number, name in enumerate(results)}
     page = write_fleet(tmp_path / "audit.html", results, links).read_text(encoding="utf-8")
     assert page == render_fleet(results, links)

@@ -9,6 +9,7 @@ from citlr.report.charts.geometry import contrast_text
 from citlr.report.page import fill, script_hash, stylesheet, table_script
 from citlr.report.wording import level_percent
 from citlr.run.files import write_text
+from citlr.text import listed_few
 from citlr.text import markdown as escaped
 from citlr.version import __version__
 
@@ -16,13 +17,14 @@ from citlr.version import __version__
 def render_comparison(found: Sequence[Comparison]) -> str:
     """Return the page."""
     rows = [row for one in found for row in one.rows]
+    firsts = dict.fromkeys(row.first for row in rows)
     return fill(
         "comparison.html.j2",
         version=__version__,
         style=stylesheet(),
         script=table_script(),
         script_hash=script_hash(),
-        title=f"{rows[0].first} and what is compared with it",
+        title=f"{listed_few(firsts)} and what is compared with {'it' if len(firsts) == 1 else 'each'}",
         table=_table(rows),
         notes=tuple(dict.fromkeys(row.note for row in rows)),
         changed=tuple(row for row in rows if row.first_verdict != row.other_verdict),

@@ -196,6 +196,8 @@ def _validate(
 
 def require_named(names: ArrayLike, what: str) -> None:
     """Refuse an image without a level or a patient: as text, a cell that is missing is the name "nan" or "None"."""
+    if isinstance(names, np.ndarray) and names.dtype.kind in "iu" and not np.ma.is_masked(names):
+        return
     cells = np.asarray(names, dtype=object)
     missing = np.asarray(pd.isna(cells)) | (np.char.strip(cells.astype(str)) == "")
     if isinstance(names, np.ma.MaskedArray):

@@ -63,7 +63,7 @@ def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -
         tables.Column("p", "number", "adjusted"),
     )
     rows = tuple(_row(name, results[name]) for name in names)
-    table = tables.Table("Models, the gravest verdict first", columns, rows)
+    table = tables.build("Models, the gravest verdict first", columns, rows)
     entries = [
         {"name": name, "link": links[name], "verdict": results[name].verdict, "says": wording.headline(results[name])}
         for name in names
