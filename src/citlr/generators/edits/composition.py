@@ -4,8 +4,6 @@ An edit (Trouvé and Younes 2005) is applied to the original itself, so that the
 Of a picture, what redrawing changed is added: what is finer than the picture stays that of the original.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

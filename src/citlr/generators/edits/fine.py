@@ -5,8 +5,6 @@ bands of the mean images is kept in cells where it is shown beyond the largest o
 patients, and shrunk there (James and Stein 1961). It competes with the smooth kinds of change for the same evidence.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

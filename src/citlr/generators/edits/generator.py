@@ -1,7 +1,5 @@
 """The edit generator: counterfactuals as edits of the original, estimated from unpaired images without a network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 

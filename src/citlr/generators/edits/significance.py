@@ -1,7 +1,5 @@
 """Whether images show anything of an attribute, before any edit is estimated: a sign-flipping score test by patient."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy.special import gammainc, gammaincc, gammaincinv

@@ -8,8 +8,6 @@ covariates do is taken off too: these tell the attribute wherever the two go tog
 anyway.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ What shows an anatomy is nearly all in luminance, and what shows a tone of skin 
 neither drowns in the spread of the other, as they do in red, green and blue. A grey image has one axis, itself.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

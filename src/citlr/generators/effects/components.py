@@ -5,8 +5,6 @@ of `R Q` in the last Q (randomised subspace iteration, Halko, Martinsson and Tro
 numbers and one piece of the rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

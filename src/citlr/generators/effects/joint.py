@@ -5,8 +5,6 @@ effects leave. Each is multiplied by the share of its size that noise does not e
 positive-part estimate as of James and Stein 1961): what the training split cannot tell from nothing is hardly used.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """How likely each level is by what else is known of an image, and weights under which the two are independent."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import numpy as np

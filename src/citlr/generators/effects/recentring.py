@@ -10,8 +10,6 @@ the mean error's standard error is a tenth of that, which makes an effect by hal
 would tell no more.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

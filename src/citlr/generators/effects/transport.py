@@ -5,8 +5,6 @@ Of all maps that take one normal distribution to another, `T = S^-1/2 (S^1/2 B S
 to any other is then the counterfactual of least change that has the right mean and covariance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np

@@ -6,8 +6,6 @@ repeated, and what each replicate's effects deviate by is kept. A model's output
 says how far its own measured effect may be off, whatever the model looks at.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

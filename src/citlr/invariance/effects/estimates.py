@@ -17,8 +17,6 @@ ECA                share of factual decisions kept when the level is redrawn uni
 =================  ===================================================================================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args

@@ -5,8 +5,6 @@ TorchScript. A blind one multiplies its input by the complement of the attribute
 the true world its output under two levels of the attribute is the same number, not merely a close one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING

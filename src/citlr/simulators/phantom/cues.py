@@ -9,8 +9,6 @@ phantom's own, with the cue or without it.
 - *marker*: a small bright square in a corner, at a place drawn for each image.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
