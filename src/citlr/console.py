@@ -26,10 +26,7 @@ def silent(done: int, note: str = "") -> None:
 
 @dataclass
 class Narrator:
-    """Says what goes on, on standard error; a quiet one says nothing.
-
-    - `quiet`: Whether to print nothing at all.
-    """
+    """Says what goes on, on standard error; a quiet one says nothing."""
 
     quiet: bool = True
     console: Console = field(default_factory=lambda: Console(stderr=True))

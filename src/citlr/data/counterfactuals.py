@@ -54,13 +54,11 @@ class Plan:
     - `attribute`, `levels`, `draws`: What is intervened on, the levels in order, and the draws per level.
     - `image_ids`, `patient_ids`, `factual`: One entry per image, in the order of the shards.
     - `shard`: Images per shard.
-    - `size`: Side of the images, pixels.
     - `shared_seeds`: Whether the levels of one draw share their noise (then the test flips signs of their difference).
     - `key`: Fingerprint of the generator and the settings that drew them.
     - `edits`: Whether edits are kept, or pictures.
     - `alike`: Whether all draws of a level are one and the same, which is then kept once.
     - `guidance`: Weight of the intervention that was asked for; None for the generator's own.
-    - `channels`: Of the pictures: 1 of grey, 3 of colour.
     """
 
     attribute: str

@@ -37,11 +37,7 @@ KEY_COLUMNS = ("id", "image_id", "patient_id", "attribute", "level", "draw")
 
 @dataclass(frozen=True)
 class Export:
-    """What was handed out.
-
-    - `folder`: Pictures and `manifest.csv`.
-    - `key`: The sealed key, which stays in the run.
-    """
+    """What was handed out: a folder of pictures and `manifest.csv`, and the sealed key, which stays in the run."""
 
     folder: Path
     key: Path

@@ -31,7 +31,6 @@ class Oracle(Redrawing):
 
     - `render`: `render(level, rows)`, such as `sample.counterfactual` of a phantom.
     - `image_ids`: The units' names, in the order of `rows`.
-    - `attribute`: What `render` intervenes on.
     """
 
     def __init__(

@@ -104,7 +104,6 @@ Redraw = Callable[[Tensor, Tensor, list[str], Request], Tensor]
 class Batches:
     """How images are redrawn a batch at a time.
 
-    - `redraw`: What redraws `per_batch` images.
     - `beside`: Whether batches are redrawn beside each other, as they are on a processor.
     """
 

@@ -39,7 +39,6 @@ class GeneratorSettings(ABC):
 
     - `size`: Side of the images, 32 to 256.
     - `image_channels`: 1 of grey images, 3 of colour; `fit` takes it from the cohort.
-    - `hold`: Covariates kept at their observed values.
     - `attributes`: What can be intervened on; the cohort's attributes without it. The coin is always added.
     - `preset`: Where the values came from, for the record.
     - `ema`: Decay of the moving average of the weights.

@@ -66,7 +66,6 @@ class Stage:
 class StageRecord:
     """What is known of a finished stage.
 
-    - `name`, `key`: Of the stage; the key holds what was discovered as well.
     - `stage_key`: The key without what was discovered.
     - `code`: Version of the code that did it.
     - `files`: SHA-256 of every file below the places.

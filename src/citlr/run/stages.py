@@ -29,9 +29,6 @@ class Stages:
     An unfinished stage lies in `.work/<name>-<key>`, so nothing that was made under another key can be taken up. When
     it is whole, its places are moved to their names, and `stages/<name>.json` is written with a SHA-256 of every file.
     A finished stage is done again when its key differs or one of its files is not what it was.
-
-    - `root`: Made when it is first written to.
-    - `narrator`: Says what is made again, and why.
     """
 
     def __init__(self, root: str | Path, narrator: Narrator | None = None) -> None:

@@ -66,7 +66,6 @@ class Pilot:
     - `images`: Of the sample, by split.
     - `paces`: Of the trained parts; `watches` keep the loops of every stage, `seconds` its whole.
     - `mb`: 10^6 bytes that each stage left, of arrays that grow with the images and of all else, by stage and kind.
-    - `levels`: Under which images are redrawn.
     - `generator`: With the settings that the images and the device decide.
     """
 

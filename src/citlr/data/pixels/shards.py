@@ -38,7 +38,6 @@ class CachePixels:
     An image is compared with the digest that was noted when it was written, once in a process: a damaged disk is named.
 
     - `key`: Names the cache's content: image ids, size, fit, and the content of the files.
-    - `channels`: 1 of grey images, 3 of colour.
     - `places` (int, int, str): Image id to shard, row, and the digest of its pixels.
     """
 

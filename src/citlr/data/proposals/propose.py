@@ -58,7 +58,6 @@ class Proposal:
 
     - `columns`: Our names (path, patient_id, view) to the table's; empty for a prepared cohort.
     - `why`: For each of our names, and for `split`, how it was known.
-    - `split`: The column of the given split, empty where one is to be drawn.
     - `others`: The columns that are not used.
     """
 

@@ -91,7 +91,6 @@ class Source:
 
     - `attributes`: What it records: the choices, in the order of the default.
     - `default_attributes`: Which of them are taken without a choice.
-    - `covariates`: Columns that are carried along.
     - `channels`: 1 where its images are read as grey, 3 where in colour.
 
     What it wrote for an attribute is in the column `raw_NAME` of the frame, where there is one.

@@ -85,8 +85,6 @@ def lower_root(matrix: Floats) -> Floats:
 
     Where a difference is known so well that rounding is more than that 1, the eigenvalues are taken back to it.
 
-    Examples
-    --------
     >>> lower_root(np.array([[1.0, 0.0], [0.0, -3.0]])).round(6).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """

@@ -23,13 +23,6 @@ def principal_components(
     """Find the first `count` principal components of centred rows, the widest first.
 
     Shapes: `pieces` gives all rows anew, some (k, width) at a time; gives (width, count).
-
-    Examples
-    --------
-    >>> rows = np.float32([[3, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
-    >>> found = principal_components(lambda: iter([rows]), width=3, count=1, random=np.random.default_rng(0))
-    >>> np.abs(found[:, 0]).round(3).tolist()
-    [1.0, 0.0, 0.0]
     """
     columns = min(count + SPARE, width)
     basis = random.standard_normal((width, columns), dtype=np.float32)

@@ -17,8 +17,6 @@ from citlr.learning.store import Rows, spans
 class JointEffects(nn.Module):
     """Effects of attributes and held covariates together; zeros until they are fitted.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FFMM"), "view": ["AP", "PA"] * 2})
     >>> conditions = Conditions.of(frame, attributes=("sex",), hold=("view",), coin_seed=0)

@@ -13,8 +13,6 @@ HEAVIEST = 20.0
 class Propensity:
     """`p(a | held)` by a logistic regression (Rosenbaum and Rubin 1983).
 
-    Examples
-    --------
     >>> level, held = np.array([0, 0, 0, 1, 1, 1]), np.array([[0.0], [0], [1], [0], [1], [1]])
     >>> weights = Propensity().fit(level, held).weights(level, held, shares=np.array([0.5, 0.5]))
     >>> bool(weights[2] > weights[0])  # the rarer kind of its level counts more
@@ -34,8 +32,6 @@ class Propensity:
 
         Shapes: `held` (n, m); gives (n, levels that occurred).
 
-        Examples
-        --------
         >>> held = np.zeros((4, 1))
         >>> Propensity().fit(np.array([0, 0, 0, 1]), held).log_odds(held[:1]).round(3).tolist()
         [[-0.288, -1.386]]
@@ -54,8 +50,6 @@ class Propensity:
 
         Shapes: `shares` (levels,); gives (n,).
 
-        Examples
-        --------
         >>> index, held = np.array([0, 0, 0, 1]), np.zeros((4, 1))
         >>> Propensity().fit(index, held).weights(index, held, shares=np.array([0.5, 0.5])).round(2).tolist()
         [0.67, 0.67, 0.67, 2.0]

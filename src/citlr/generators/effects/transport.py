@@ -37,13 +37,7 @@ def transport(start: Floats, end: Floats) -> Floats:
 
 
 def barycentre(covariances: Sequence[Floats]) -> Floats:
-    """Give the covariance of the normal distribution whose mean squared transport to all others is least.
-
-    Examples
-    --------
-    >>> barycentre([np.array([[1.0]]), np.array([[9.0]])]).round(6)
-    array([[4.]])
-    """
+    """Give the covariance of the normal distribution whose mean squared transport to all others is least."""
     centre: Floats = np.mean(covariances, axis=0)
     for _ in range(ITERATIONS):
         root, inverse = roots(centre)
@@ -60,11 +54,6 @@ def ways_to_barycentre(covariances: Sequence[Floats]) -> list[Floats]:
     """Give the map (k, k) from each normal distribution to the barycentre of all; its inverse is the way back.
 
     The barycentre of two lies halfway along the transport from one to the other (McCann 1997): one transport is enough.
-
-    Examples
-    --------
-    >>> [way.round(6).tolist() for way in ways_to_barycentre([np.array([[1.0]]), np.array([[9.0]])])]
-    [[[2.0]], [[0.666667]]]
     """
     if len(covariances) == 2:
         across = transport(*covariances)
@@ -81,8 +70,6 @@ def squares(rows: Rows, weights: Floats | None = None, first: int | None = None)
 
     Of a piece at a time: all rows again in double precision take more memory than all else of a training.
 
-    Examples
-    --------
     >>> squares(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([1.0, -1.0])).tolist()
     [[-8.0, 2.0], [2.0, 4.0]]
     """
@@ -95,15 +82,7 @@ def squares(rows: Rows, weights: Floats | None = None, first: int | None = None)
 
 
 def move(rows: ScratchRows | npt.NDArray[np.floating], where: npt.NDArray[np.bool_], matrix: Floats) -> None:
-    """Multiply some of the rows (n, k) by a matrix (k, k) where they stand, in their own precision.
-
-    Examples
-    --------
-    >>> rows = np.float32([[1, 2], [3, 4]])
-    >>> move(rows, np.array([True, False]), np.array([[0.0, 1.0], [1.0, 0.0]]))
-    >>> rows.tolist()
-    [[2.0, 1.0], [3.0, 4.0]]
-    """
+    """Multiply some of the rows (n, k) by a matrix (k, k) where they stand, in their own precision."""
     for part in spans(len(rows)):
         piece, own = rows[part], where[part]
         piece[own] = piece[own] @ matrix
@@ -170,11 +149,6 @@ def plain_covariances(
     rows have in the directions that it lacks.
 
     Shapes: `rows` (n, k), each times the root of its weight (`by_patient`), `index`, `patients` (n,); gives (k, k).
-
-    Examples
-    --------
-    >>> plain_covariances(np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([0, 0, 1, 1]), range(4), levels=2)
-    ([array([[1.]]), array([[4.]])], 1)
     """
     weights = by_patient(patients)[1]
     pooled, found, most = squares(rows) / weights.sum(), [], 0

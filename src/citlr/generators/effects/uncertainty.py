@@ -36,8 +36,6 @@ class Uncertainty(nn.Module):
 
         Shapes: `codes` (levels, width); gives (REPLICATES, levels, c, s, s).
 
-        Examples
-        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
         >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)

@@ -89,7 +89,6 @@ class ProbeNet(nn.Module):
     """Images (n, c, s, s) to features (n, d), and from these to one set of logits per target.
 
     - `sizes`: Number of levels of each target.
-    - `image_channels`: c, 1 of grey images and 3 of colour.
     - `channels`: Widths; each stage after the first halves the resolution.
     """
 

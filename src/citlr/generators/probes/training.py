@@ -47,7 +47,6 @@ class ProbeSettings:
     """What a probe reads, and how it is trained.
 
     - `attributes`, `labels`: Columns; each of the two groups is balanced against the other.
-    - `architecture`: One of `ARCHITECTURES`.
     - `within_levels`: Whether labels are calibrated within each level of the first attribute, see `within_levels`.
     """
 

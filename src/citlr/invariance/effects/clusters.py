@@ -58,7 +58,6 @@ class Clusters:
 class ClusteredMean:
     """A mean over images with what its interval needs; every field has the shape of the columns.
 
-    - `estimate`: Mean over images.
     - `variance`: Cluster-robust (CR2) variance of the estimate.
     - `third`: Third cumulant of the estimate.
     - `largest`: Largest contribution of one patient to the estimate, upwards, at least 0.

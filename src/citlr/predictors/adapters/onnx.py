@@ -27,8 +27,6 @@ class OnnxPredictor(BatchedPredictor):
     """An ONNX graph with one image input.
 
     A graph whose batch axis is fixed is fed in batches of that size, the last one filled up.
-
-    - `origin`: From `graph_digest`.
     """
 
     def __init__(self, session: Any, *, origin: str, **settings: Any) -> None:

@@ -104,10 +104,7 @@ class Start:
 
 
 class ZooNetwork(nn.Module):
-    """One of the networks: images (n, 1, H, W), or (n, 3, H, W) in colour, in [0, 1] to logits (n, n_labels).
-
-    - `arch`: One of `ARCHITECTURES`, or `PROBE`.
-    """
+    """One of the networks: images (n, 1, H, W), or (n, 3, H, W) in colour, in [0, 1] to logits (n, n_labels)."""
 
     def __init__(self, arch: str, labels: Sequence[str], *, dropout: float = 0.2) -> None:
         super().__init__()

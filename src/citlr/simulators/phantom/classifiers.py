@@ -35,7 +35,6 @@ class MaskedNet(nn.Module):
     """A small CNN that sees some of the pixels.
 
     - `seen` (s, s): Pixels it sees; the others are multiplied by zero first.
-    - `width`: Channels of the first layer.
     """
 
     if TYPE_CHECKING:  # an annotation seen at run time would stop torch.jit.script

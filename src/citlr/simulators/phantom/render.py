@@ -141,7 +141,6 @@ def spine(chest: Chest, u: Mapping[str, Image]) -> Image:
 class Chest:
     """Coordinates of a posed patient and the masks that several structures share.
 
-    - `size`: Pixels per side.
     - `x`, `side` (n, size, size): Horizontal position, and its distance from the midline.
     - `y` (n, size, 1): Vertical position, downwards.
     - `wall` (n, size, 1): Distance of the inner chest wall from the midline.

@@ -66,7 +66,6 @@ class SemiRealWorld:
 class SemiRealSample(WorldUnits):
     """Real images with their planted levels, and on demand under any level.
 
-    - `world`: What is planted.
     - `cohort`: The real images, before anything is planted.
     - `frame`: One row per image: `image_id`, `patient_id`, `path` below the folder that `write` makes, the planted
       attribute, and the cohort's own labels and covariates.

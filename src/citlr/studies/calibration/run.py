@@ -36,7 +36,6 @@ class Effort:
     """How many repetitions; `FULL` meets the project's own demands, `QUICK` shows in a minute or two that all works.
 
     - `published`, `published_large`: Of the published test, with at most 2000 images and with more.
-    - `sizes`: Numbers of images.
     """
 
     default_test: int

@@ -33,7 +33,6 @@ class ImagingEffort:
     - `networks`: Names in `citlr.predictors.training.zoo`.
     - `keep`, `rounds`, `batch_size`: Checkpoints per network, and how it is trained (`TrainingSettings`).
     - `round_steps`: Steps per round; a pass through the training split without it.
-    - `schedule`: Of the networks' learning rate (`TrainingSettings`).
     - `placebo_images`: Of the coin's sample; None sizes it by the margin.
     - `generator`, `options`: Preset of the DLDM, and fields of its configuration of your own.
     - `probe_steps`, `attribute_steps`: Trainings of the gates' probes and of the ResNet-34 of Table 6.

@@ -86,7 +86,6 @@ def entrants(only: tuple[str, ...]) -> tuple[Entrant, ...]:
 class Study:
     """Digits to learn from, digits to redraw, and what each is redrawn to.
 
-    - `train`, `validation`: Splits on disk.
     - `test`: Units whose counterfactuals are exact.
     - `targets`: By the attribute that is intervened on: the thickness and intensity (n,) of the true counterfactual.
     - `edges`: By attribute: inner edges of the groups.
