@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Json, Map, Quiet, pairs
+from citlr.cli.options import Json, Map, Quiet, Texts, option, pairs
 from citlr.cli.preparing import Cache, Channels, Check, Fit, Leaks, MaxUnreadable, Out, data_set_verb, save
 from citlr.data.sources.registry import DATA_SETS
 
@@ -18,26 +18,23 @@ for _name, _data_set in DATA_SETS.items():
 @prepare.command()
 def table(
     file: Annotated[Path, typer.Argument(help="CSV, TSV, parquet or Excel, one row per image.")],
-    attribute: Annotated[str, typer.Option(help="The sensitive attribute.")],
-    label: Annotated[list[str], typer.Option(help="Finding; may be repeated.")],
-    images: Annotated[Path | None, typer.Option(help="The folder that the paths are relative to.")] = None,
+    attribute: Annotated[str, option("The sensitive attribute.")],
+    label: Annotated[list[str], option("Finding; may be repeated.")],
+    images: Annotated[Path | None, option("The folder that the paths are relative to.")] = None,
     map: Map = None,
-    level: Annotated[
-        list[str] | None, typer.Option(help="raw=name, such as F=female: what the attribute's values mean.")
-    ] = None,
+    level: Annotated[Texts, option("raw=name, such as F=female: what the attribute's values mean.")] = None,
     edge: Annotated[
-        list[float] | None,
-        typer.Option(help="Cuts a numeric attribute, such as the age, into groups; may be repeated."),
+        list[float] | None, option("Cuts a numeric attribute, such as the age, into groups; may be repeated.")
     ] = None,
-    keep: Annotated[list[str] | None, typer.Option(help="column=value of the rows to keep; may be repeated.")] = None,
-    covariate: Annotated[list[str] | None, typer.Option(help="Column to carry along; may be repeated.")] = None,
-    split: Annotated[str | None, typer.Option(help="Column with a given split.")] = None,
-    uncertain: Annotated[str, typer.Option(help="A label of -1 is: error, ignore, zeros or ones.")] = "error",
+    keep: Annotated[Texts, option("column=value of the rows to keep; may be repeated.")] = None,
+    covariate: Annotated[Texts, option("Column to carry along; may be repeated.")] = None,
+    split: Annotated[str | None, option("Column with a given split.")] = None,
+    uncertain: Annotated[str, option("A label of -1 is: error, ignore, zeros or ones.")] = "error",
     conflicts: Annotated[
-        str, typer.Option(help="A patient's records disagree on sex, race or ethnicity: drop, first or majority.")
+        str, option("A patient's records disagree on sex, race or ethnicity: drop, first or majority.")
     ] = "drop",
-    lateral: Annotated[str, typer.Option(help="Images known to be lateral: drop or keep.")] = "drop",
-    seed: Annotated[int, typer.Option(help="Seed of a drawn split.")] = 0,
+    lateral: Annotated[str, option("Images known to be lateral: drop or keep.")] = "drop",
+    seed: Annotated[int, option("Seed of a drawn split.")] = 0,
     check: Check = "decode",
     max_unreadable: MaxUnreadable = 0.01,
     fit: Fit = "pad",
@@ -81,10 +78,10 @@ def table(
 
 def describe(
     cohort: Annotated[Path, typer.Argument(help="A cohort.parquet.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write tables and plots here.")] = None,
-    leaks: Annotated[bool, typer.Option("--leaks", help="Also look for near-duplicates across splits.")] = False,
+    out: Annotated[Path | None, option("Also write tables and plots here.", "--out", "-o")] = None,
+    leaks: Annotated[bool, option("Also look for near-duplicates across splits.", "--leaks")] = False,
     generator: Annotated[
-        Path | None, typer.Option(help="Also make sure that this trained generator has not seen the test patients.")
+        Path | None, option("Also make sure that this trained generator has not seen the test patients.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

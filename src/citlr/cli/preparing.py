@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citlr.cli.options import Quiet
+from citlr.cli.options import Quiet, Texts, option
 from citlr.data.sources.registry import DataSet, reader
 
 if TYPE_CHECKING:
@@ -17,44 +17,39 @@ if TYPE_CHECKING:
     from citlr.data.cohort import Cohort
 
 Root = Annotated[Path, typer.Argument(help="The data set's root folder.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for cohort.parquet, flow.md and flow.json.")]
+Out = Annotated[Path, option("Folder for cohort.parquet, flow.md and flow.json.", "--out", "-o")]
 Cache = Annotated[
-    int | None,
-    typer.Option("--cache", help="Also decode all images once, to this many pixels a side; an audit reads them there."),
+    int | None, option("Also decode all images once, to this many pixels a side; an audit reads them there.", "--cache")
 ]
 Leaks = Annotated[
-    bool, typer.Option("--leaks", help="Also list images that look the same in different splits (near_duplicates.csv).")
+    bool, option("Also list images that look the same in different splits (near_duplicates.csv).", "--leaks")
 ]
-Check = Annotated[str, typer.Option(help="Look at the image files: exists, structure, decode or none.")]
-Fit = Annotated[str, typer.Option(help="How images become square: pad, crop or stretch.")]
-Channels = Annotated[int, typer.Option(help="1 reads images as grey, 3 as red, green and blue.")]
-MaxUnreadable = Annotated[float, typer.Option(help="Share of missing or damaged images that may be left out.")]
+Check = Annotated[str, option("Look at the image files: exists, structure, decode or none.")]
+Fit = Annotated[str, option("How images become square: pad, crop or stretch.")]
+Channels = Annotated[int, option("1 reads images as grey, 3 as red, green and blue.")]
+MaxUnreadable = Annotated[float, option("Share of missing or damaged images that may be left out.")]
 
 
 def study_options(
     attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", help="Sensitive attribute, the main one first; may be repeated.")
+        Texts, option("Sensitive attribute, the main one first; may be repeated.", "--attribute")
     ] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", help="Finding; may be repeated.")] = None,
-    views: Annotated[str, typer.Option(help="frontal or all.")] = "frontal",
-    race: Annotated[
-        list[str] | None, typer.Option("--race", help="Level of race that is kept; white, black and asian without it.")
-    ] = None,
-    conflicts: Annotated[str, typer.Option(help="A patient's records disagree: drop, first or majority.")] = "drop",
-    uncertain: Annotated[str, typer.Option(help="A label of -1 becomes: ignore, zeros or ones.")] = "ignore",
-    blank: Annotated[str, typer.Option(help="A label that is blank becomes: zeros or ignore.")] = "zeros",
+    label: Annotated[Texts, option("Finding; may be repeated.", "--label")] = None,
+    views: Annotated[str, option("frontal or all.")] = "frontal",
+    race: Annotated[Texts, option("Level of race that is kept; white, black and asian without it.", "--race")] = None,
+    conflicts: Annotated[str, option("A patient's records disagree: drop, first or majority.")] = "drop",
+    uncertain: Annotated[str, option("A label of -1 becomes: ignore, zeros or ones.")] = "ignore",
+    blank: Annotated[str, option("A label that is blank becomes: zeros or ignore.")] = "zeros",
     age_edge: Annotated[
-        list[float] | None, typer.Option("--age-edge", help="Inner edge of age_group; 40 and 60 without it.")
+        list[float] | None, option("Inner edge of age_group; 40 and 60 without it.", "--age-edge")
     ] = None,
-    age_cap: Annotated[float, typer.Option(help="The one value for ages above 89; 0 keeps them.")] = 90.0,
-    min_age: Annotated[float, typer.Option(help="Younger patients are left out.")] = 0.0,
+    age_cap: Annotated[float, option("The one value for ages above 89; 0 keeps them.")] = 90.0,
+    min_age: Annotated[float, option("Younger patients are left out.")] = 0.0,
     allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Strings outside the vocabulary count as unknown.")
+        bool, option("Strings outside the vocabulary count as unknown.", "--allow-unknown")
     ] = False,
-    split: Annotated[str, typer.Option(help="auto (the data set's own if it has a test part), official or drawn.")] = (
-        "auto"
-    ),
-    seed: Annotated[int, typer.Option(help="Seed of a drawn split.")] = 0,
+    split: Annotated[str, option("auto (the data set's own if it has a test part), official or drawn.")] = ("auto"),
+    seed: Annotated[int, option("Seed of a drawn split.")] = 0,
     check: Check = "exists",
     max_unreadable: MaxUnreadable = 0.01,
     fit: Fit = "pad",
@@ -117,9 +112,9 @@ def _own_parameters(data_set: DataSet) -> dict[str, inspect.Parameter]:
     """Make parameters of the folder and of the options that only this data set has."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     made = {"root": inspect.Parameter("root", keyword, annotation=Root)}
-    for name, option in data_set.options.items():
-        default = typer.Option(option.default, help=option.help)
-        made[name] = inspect.Parameter(name, keyword, default=default, annotation=option.kind)
+    for name, own in data_set.options.items():
+        default = typer.Option(own.default, help=own.help)
+        made[name] = inspect.Parameter(name, keyword, default=default, annotation=own.kind)
     return made
 
 
