@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from citlr.text import LONGEST_MESSAGE, LONGEST_VALUE, shortened
 
@@ -56,3 +57,9 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     folded = {option.lower(): option for option in known}
     near = difflib.get_close_matches(name[:LONGEST_VALUE].lower(), folded, n=1, cutoff=0.6)
     return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {shortened(', '.join(known))}."
+
+
+def require_known(name: Any, known: Any, problem: str) -> None:
+    """Refuse a name that is not among the known ones; `problem` says so, without its full stop."""
+    if name not in known:
+        raise InputError(f"{problem}.{did_you_mean(str(name), known)}")

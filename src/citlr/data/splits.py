@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 SPLITS = ("train", "validation", "test")
 # How the world spells the three; keys are lower-case.
@@ -36,10 +36,7 @@ def assign_splits(
     """
     shares = _checked_fractions(fractions)
     for column in (by, *([stratify] if isinstance(stratify, str) else [])):
-        if column not in frame.columns:
-            raise InputError(
-                f"There is no column '{column}' to split by.{did_you_mean(column, map(str, frame.columns))}"
-            )
+        require_known(column, frame.columns, f"There is no column '{column}' to split by")
     patients = frame[by].astype(str)
     if stratify is None:
         stratum = pd.Series("all", index=frame.index)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from citlr.errors import InputError, MissingExtraError, did_you_mean
+from citlr.errors import InputError, MissingExtraError, require_known
 from citlr.predictors.declared import Declared
 from citlr.predictors.weights import read_states
 from citlr.text import shown
@@ -64,8 +64,7 @@ def _build(library: str, name: str, outputs: int) -> torch.nn.Module:
     except ImportError as error:
         raise MissingExtraError(library, library, f"Model '{library}:{name}'") from error
     known = maker.list_models()
-    if name not in known:
-        raise InputError(f"{library} has no network '{name}'.{did_you_mean(name, known)}")
+    require_known(name, known, f"{library} has no network '{name}'")
     with warnings.catch_warnings():
         # of weights that are started at random, and overwritten here
         warnings.filterwarnings("ignore", message="The default weight initialization")

@@ -21,7 +21,7 @@ from citlr.console import Narrator
 from citlr.data.counterfactuals import Plan
 from citlr.data.images import interleaved
 from citlr.doses import nearest
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.variables import as_level
 from citlr.randomness import hashed_seed
 from citlr.report import numerals, tables, wording
@@ -221,8 +221,7 @@ def run_stage(
     run: Run, stage: str, *, force: bool = False, narrator: Narrator | None = None, engine: Engine | None = None
 ) -> str:
     """Run the stages up to one, and say what it left behind."""
-    if stage not in STAGES:
-        raise InputError(f"There is no stage '{stage}'.{did_you_mean(stage, STAGES)}")
+    require_known(stage, STAGES, f"There is no stage '{stage}'")
     with run.locked():
         chain = Chain(run, narrator or Narrator(quiet=True), engine)
         if force and stage == "report":

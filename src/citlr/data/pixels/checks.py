@@ -19,7 +19,7 @@ from citlr.data.pixels.png import SIGNATURE
 from citlr.data.pixels.shown import WHITE, Remark
 from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordered
 from citlr.data.pixels.survey import KIND, SIZES, Look, Survey
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import digest_or_missing, kind_of_path, require_regular
 
 Check = Literal["decode", "structure", "exists", "none"]
@@ -46,8 +46,7 @@ def drop_unreadable(
     channels: int = 1,
 ) -> int:
     """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many."""
-    if check not in CHECKS:
-        raise InputError(f"check='{check}' is not known.{did_you_mean(check, CHECKS)}")
+    require_known(check, CHECKS, f"check='{check}' is not known")
     if check == "none":
         return WHITE
     if not root.is_dir():

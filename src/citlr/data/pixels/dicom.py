@@ -15,7 +15,7 @@ import numpy.typing as npt
 from citlr.data.pixels.display import WINDOWS, Window, display
 from citlr.data.pixels.header import Header
 from citlr.data.pixels.shown import MAX_PIXELS, Pixels, Remark
-from citlr.errors import CitlrError, InputError, MissingExtraError, did_you_mean
+from citlr.errors import CitlrError, InputError, MissingExtraError, require_known
 from citlr.run.files import require_regular
 from citlr.text import shortened
 
@@ -73,8 +73,7 @@ def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tup
 
     Shapes: gives (1, H, W) in [0, 1].
     """
-    if window not in WINDOWS:
-        raise InputError(f"window='{window}' is not known.{did_you_mean(window, WINDOWS)}")
+    require_known(window, WINDOWS, f"window='{window}' is not known")
     film = Film.of(path)
     shown, remarks = film.show(film.decode(), window)
     return shown.astype(np.float32)[None], remarks

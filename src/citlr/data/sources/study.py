@@ -20,7 +20,7 @@ from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact
 from citlr.data.tables.vocabulary import FRONTAL, RACES, SEX, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve, translate
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 Views = Literal["frontal", "all"]
 SplitChoice = Literal["auto", "official", "drawn"]
@@ -73,8 +73,7 @@ class Study:
         choices = [(name, get_args(hint)) for name, hint in hints.items() if get_origin(hint) is Literal]
         given = [(name, getattr(self, name), allowed) for name, allowed in choices]
         for name, value, allowed in (*given, *(("races", race, RACES[:-1]) for race in self.races)):
-            if value not in allowed:
-                raise InputError(f"{name}='{value}' is not a choice.{did_you_mean(str(value), allowed)}")
+            require_known(value, allowed, f"{name}='{value}' is not a choice")
         if self.age_cap is not None and any(edge > self.age_cap for edge in self.age_edges):
             raise InputError(
                 f"age_edges={self.age_edges} has an edge above age_cap={self.age_cap:g}, the one age of everybody "
@@ -108,8 +107,7 @@ def chosen_attributes(study: Study, source: Source) -> tuple[str, ...]:
     """Give the attributes of the study; one that the source does not record is refused."""
     chosen = study.attributes or source.default_attributes
     for name in chosen:
-        if name not in source.attributes:
-            raise InputError(f"{source.name} does not record '{name}'.{did_you_mean(name, source.attributes)}")
+        require_known(name, source.attributes, f"{source.name} does not record '{name}'")
     return tuple(chosen)
 
 
@@ -117,8 +115,7 @@ def chosen_labels(study: Study, known: Sequence[str], default: Sequence[str], *,
     """Give the labels of the study; one that the source does not have is refused with the nearest."""
     labels = tuple(study.labels or default)
     for label in labels:
-        if label not in known:
-            raise InputError(f"{source} has no label '{label}'.{did_you_mean(label, known)}")
+        require_known(label, known, f"{source} has no label '{label}'")
     return labels
 
 

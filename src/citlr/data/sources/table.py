@@ -8,7 +8,7 @@ from typing import Any
 
 from citlr.data.cohort import Cohort
 from citlr.data.reading import read_cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 
 # What `read_cohort` takes beyond the arguments below.
 _OWN = ("table", "images", "attribute", "labels", "min_patients_per_level")
@@ -25,8 +25,7 @@ def prepare_table(
 ) -> Cohort:
     """Prepare a table with one row per image."""
     for name in choices:
-        if name not in CHOICES:
-            raise InputError(f"'{name}' is not a choice for a table.{did_you_mean(name, CHOICES)}")
+        require_known(name, CHOICES, f"'{name}' is not a choice for a table")
     return read_cohort(
         table,
         images=Path(table).parent if images is None else images,

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.console import Narrator
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.effects.propensity import Propensity
 from citlr.generators.probes.linear import Offsets, cross_read, describe, fit_linear, fit_offsets, told_apart
 from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
@@ -61,11 +61,8 @@ class ProbeSettings:
     def targets(self, frame: pd.DataFrame) -> tuple[Target, ...]:
         """Describe the columns, the attributes first."""
         for name in (*self.attributes, *self.labels):
-            if name not in frame.columns:
-                raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, frame.columns)}")
-        if self.architecture not in ARCHITECTURES:
-            near = did_you_mean(self.architecture, ARCHITECTURES)
-            raise InputError(f"There is no probe '{self.architecture}'.{near}")
+            require_known(name, frame.columns, f"The cohort has no column '{name}' to probe")
+        require_known(self.architecture, ARCHITECTURES, f"There is no probe '{self.architecture}'")
         return tuple(
             Target.of(name, frame[name], groups=ATTRIBUTE_GROUPS if name in self.attributes else 2)
             for name in dict.fromkeys((*self.attributes, *self.labels))

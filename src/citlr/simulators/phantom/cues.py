@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 
 Cue = Literal["texture", "region", "marker"]
 CUES: tuple[Cue, ...] = get_args(Cue)
@@ -31,8 +31,7 @@ SPAN = 12.0
 
 def add_cue(images: Images, cue: Cue, keys: NDArray[np.int64]) -> Images:
     """Add a cue to images (n, 1, s, s) in [0, 1] of 256 grey values; `keys` (n,) say what is drawn for each image."""
-    if cue not in CUES:
-        raise InputError(f"There is no cue '{cue}'.{did_you_mean(str(cue), CUES)}")
+    require_known(cue, CUES, f"There is no cue '{cue}'")
     size = images.shape[-1]
     change = np.zeros((len(images), 1, size, size), dtype=np.float32)
     rows, columns = np.mgrid[0:size, 0:size]

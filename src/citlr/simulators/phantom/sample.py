@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import fingerprint
 from citlr.simulators.phantom.anatomy import VIEWS, stream, widened
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
@@ -122,10 +122,8 @@ class PhantomSample(WorldUnits):
             raise InputError(
                 f"{len(names)} levels were given for {len(self)} phantom units; give one, or one for each."
             )
-        for name in set(names) - set(self.world.levels):
-            raise InputError(
-                f"The phantom's {self.world.attribute} has no level '{name}'.{did_you_mean(name, self.world.levels)}"
-            )
+        for name in set(names):
+            require_known(name, self.world.levels, f"The phantom's {self.world.attribute} has no level '{name}'")
         return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
 
     def with_severity(self, finding: str, severity: ArrayLike) -> PhantomSample:

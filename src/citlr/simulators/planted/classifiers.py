@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.simulators.phantom.classifiers import BiasedClassifier
 from citlr.simulators.units import WorldUnits
 
@@ -169,8 +169,7 @@ class Trainer:
     def _patients(self, label: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Choose a share of the learning patients by the seed; also which of their images have the label."""
         frame = self.units.frame
-        if label not in frame:
-            raise InputError(f"The cohort has no label '{label}'.{did_you_mean(label, map(str, frame.columns))}")
+        require_known(label, frame, f"The cohort has no label '{label}'")
         patients = np.unique(frame["patient_id"].to_numpy()[self.learns].astype(str))
         kept = np.random.default_rng(seed).permutation(patients)[: max(2, round(SHARE * len(patients)))]
         known = frame[label].notna().to_numpy()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import expit
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 Image = NDArray[np.float32]
 
@@ -220,8 +220,7 @@ ONE_SIDED = ("texture", "line")
 def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the kinds in the order in which they are applied, or refuse one that there is not."""
     for kind in kinds:
-        if kind not in EFFECTS:
-            raise InputError(f"There is no planted effect '{kind}'.{did_you_mean(kind, EFFECTS)}")
+        require_known(kind, EFFECTS, f"There is no planted effect '{kind}'")
     if len(set(kinds)) < len(kinds):
         raise InputError(f"A planted effect is named twice in {', '.join(kinds)}: name each once.")
     return tuple(kind for kind in EFFECTS if kind in kinds)

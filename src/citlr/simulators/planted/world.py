@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.randomness import hashed_seed
 from citlr.run.files import fingerprint
 from citlr.simulators.planted.effects import apply, check_kinds, locate
@@ -97,8 +97,8 @@ class SemiRealSample(WorldUnits):
     def do(self, level: str | Sequence[str]) -> SemiRealSample:
         """Return the same images with the attribute set: to one level, or to one level per image."""
         names = [level] * len(self) if isinstance(level, str) else list(level)
-        for name in set(names) - set(self.world.levels):
-            raise InputError(f"'{name}' is no level of {self.world.attribute}.{did_you_mean(name, self.world.levels)}")
+        for name in set(names):
+            require_known(name, self.world.levels, f"'{name}' is no level of {self.world.attribute}")
         return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
 
     def images(self, rows: ArrayLike | None = None, *, digital: bool = True) -> NDArray[np.float32]:
@@ -186,8 +186,7 @@ def _weights(cohort: Cohort, world: SemiRealWorld, patients: pd.Series) -> NDArr
 
 def _shown(cohort: Cohort, label: str, patients: pd.Series) -> NDArray[np.float64]:
     """Return whether any image of a patient has a label (patients,), which has to be known of all images."""
-    if label not in cohort.labels:
-        raise InputError(f"'{label}' is not a label of the cohort.{did_you_mean(label, cohort.labels)}")
+    require_known(label, cohort.labels, f"'{label}' is not a label of the cohort")
     values = cohort.frame[label]
     if values.isna().any():
         raise InputError(

@@ -5,7 +5,7 @@ from typing import Any
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.rivals.vae import BETAS
 from citlr.run.files import fingerprint
 from citlr.run.stages import Stages
@@ -140,8 +140,7 @@ def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
         every.append(Entrant("oracle", "oracle"))
     known = {entrant.name: entrant for entrant in every}
     for name in only:
-        if name not in known:
-            raise InputError(f"There is no model '{name}' in the comparison.{did_you_mean(name, known)}")
+        require_known(name, known, f"There is no model '{name}' in the comparison")
     return tuple(entrant for entrant in every if not only or entrant.name in only)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from citlr.audit.results.result import read_result
 from citlr.console import Narrator
-from citlr.errors import InputError, StateError, did_you_mean
+from citlr.errors import InputError, StateError, require_known
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
@@ -53,8 +53,7 @@ def run_imaging(
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train the networks, redraw the test images once, audit every checkpoint, and write tables, figures and page."""
-    if preset not in PRESETS:
-        raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
+    require_known(preset, PRESETS, f"There is no preset '{preset}'")
     if outcome not in ("decision", "probability"):
         raise InputError(f"outcome is '{outcome}'; it can be decision or probability.")
     extras = _extras(models)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 from citlr.predictors.training.zoo import ARCHITECTURES, PROBE
 from citlr.randomness import hashed_seed
 from citlr.run.files import atomic_write, read_json, write_json
@@ -217,8 +217,7 @@ def read_imaging(source: Source, effort: ImagingEffort, narrator: Narrator) -> I
 def _labels(cohort: Cohort, wanted: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Choose the findings, and say which are left out."""
     for name in wanted:
-        if name not in cohort.labels:
-            raise InputError(f"The cohort has no label '{name}'.{did_you_mean(name, cohort.labels)}")
+        require_known(name, cohort.labels, f"The cohort has no label '{name}'")
     if wanted:
         return tuple(dict.fromkeys(wanted)), ()
     positives = {name: int((cohort.frame[name] == 1).sum()) for name in cohort.labels}

@@ -11,7 +11,7 @@ from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.simulators.planted.effects import check_kinds
 from citlr.simulators.planted.world import SemiRealSample, SemiRealWorld, semireal
 
@@ -83,8 +83,7 @@ def take_source(source: Source, narrator: Narrator) -> Taken:
 def require_columns(cohort: Cohort, names: Sequence[str]) -> None:
     """Refuse to hold what the cohort does not record."""
     for name in names:
-        if name not in cohort.frame.columns:
-            raise InputError(f"The cohort has no column '{name}' to hold.{did_you_mean(name, cohort.frame.columns)}")
+        require_known(name, cohort.frame.columns, f"The cohort has no column '{name}' to hold")
 
 
 @dataclass(frozen=True)
@@ -155,17 +154,12 @@ class PlantedCohort:
         taken = take_source(source, narrator)
         labels = source.labels or taken.cohort.labels
         for label in labels:
-            if label not in taken.cohort.labels:
-                raise InputError(f"The cohort has no label '{label}'.{did_you_mean(label, taken.cohort.labels)}")
+            require_known(label, taken.cohort.labels, f"The cohort has no label '{label}'")
         usual = [name for name in (*labels, *taken.held, *taken.cohort.covariates) if name in taken.cohort.frame]
         hold = tuple(dict.fromkeys(usual)) if source.hold is None else source.hold
         known = (*taken.cohort.labels, *taken.cohort.covariates)
         for name in hold:
-            if name not in known:
-                raise InputError(
-                    f"'{name}' is no label or covariate of the cohort, so that nothing can hold it."
-                    f"{did_you_mean(name, known)}"
-                )
+            require_known(name, known, f"'{name}' is no label or covariate of the cohort, so that nothing can hold it")
         return cls(taken.cohort, taken.name, tuple(labels), hold, planting)
 
     def describe(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.world import AnatomyKind
@@ -27,8 +27,7 @@ def anatomy_of(world: str) -> AnatomyKind:
 
 def check_world(world: str) -> None:
     """Raise InputError, naming the nearest, if there is no such kind of world."""
-    if world not in WORLDS:
-        raise InputError(f"There is no world '{world}': it is {', '.join(WORLDS)}.{did_you_mean(world, WORLDS)}")
+    require_known(world, WORLDS, f"There is no world '{world}': it is {', '.join(WORLDS)}")
 
 
 def world_folder(
