@@ -64,15 +64,10 @@ def count_raw(attribute: str, before: pd.Series, after: pd.Series, levels: Mappi
 
 
 class FlowRecorder:
-    """A frame that remembers every exclusion.
+    """A frame, a row per image, that remembers every exclusion."""
 
-    - `frame`: One row per image.
-    - `patient`: The column with the patient; counts of patients are 0 while it is missing.
-    """
-
-    def __init__(self, frame: pd.DataFrame, *, patient: str = "patient_id", steps: Sequence[FlowStep] = ()) -> None:
+    def __init__(self, frame: pd.DataFrame, *, steps: Sequence[FlowStep] = ()) -> None:
         self.frame = frame
-        self.patient = patient
         self.steps: list[FlowStep] = list(steps)
 
     def start(self, step: str, reason: str) -> None:
@@ -105,7 +100,7 @@ class FlowRecorder:
         return [one.reason for one in self.steps[since:] if not one.excluded_images and one.step != "table"]
 
     def _patients(self) -> int:
-        return int(self.frame[self.patient].nunique()) if self.patient in self.frame.columns else 0
+        return int(self.frame["patient_id"].nunique()) if "patient_id" in self.frame.columns else 0
 
 
 def flow_table(steps: Sequence[FlowStep]) -> str:

@@ -145,7 +145,10 @@ def decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
         f"mean effect {test.mean_effect.estimate:+.4f} [{test.mean_effect.low:+.4f}, {test.mean_effect.high:+.4f}], "
         f"psi {test.psi.estimate:.4f} [{test.psi.low:.4f}, {test.psi.high:.4f}]"
     )
-    divided = "" if test.carried is None else _divided(test.carried)
+    divided = ""
+    if test.carried is not None:
+        share = f"at least {test.carried:.1%}"
+        divided = f" after division by the share of the attribute that the redrawn images carry, {share}"
     if test.equivalence_pvalue < alpha and test.room < test.margin:
         return "inconclusive", f"{what}: {_no_room(test)}"
     if test.equivalence_pvalue < alpha:
@@ -200,11 +203,6 @@ def _no_room(test: ContrastTest) -> str:
         f"all probabilities lie within {test.room:.2g}, closer than the margin of {test.margin:g}: no model could "
         "exceed it; give a smaller margin."
     )
-
-
-def _divided(share: float) -> str:
-    """Say what bounds were divided by before they were held against the margin."""
-    return f" after division by the share of the attribute that the redrawn images carry, at least {share:.1%}"
 
 
 def exceeds_error(test: ContrastTest, alpha: float) -> bool:

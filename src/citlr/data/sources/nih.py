@@ -63,7 +63,7 @@ def prepare_nih(
     frame["image_id"] = raw_text(frame["image_id"])
     patient = raw_text(frame["patient_id"])
     frame["patient_id"] = ("nih" + patient.str.zfill(5)).where(patient != "", "")
-    frame["path"] = _paths(frame["image_id"], folder)
+    frame["path"] = located(frame["image_id"], folder, FOLDERS, usual="images/")
     add_sex(frame, study, source=file.name)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
     frame["age"] = read_age(frame["age"], source=file.name, cap=study.age_cap)
@@ -86,10 +86,6 @@ def _headers(file: Path) -> dict[str, str]:
             raise InputError(f"{file} mixes two versions of the {NAME} table: it has both {' and '.join(present)}.")
         wanted[ours] = present[0] if present else spellings[0]
     return wanted
-
-
-def _paths(names: pd.Series, root: Path) -> pd.Series:
-    return located(names, root, FOLDERS, usual="images/")
 
 
 def _add_findings(frame: pd.DataFrame, labels: tuple[str, ...], file: Path, *, allow_unknown: bool) -> None:

@@ -65,9 +65,10 @@ def take_source(source: Source, narrator: Narrator) -> Taken:
             settings = settings.model_copy(update={"labels": labels})
     else:
         whole = Cohort.from_parquet(file)
+        attribute = source.attribute or next(iter(whole.attributes), None)
         settings = CohortConfig(
             table=file,
-            attribute=source.attribute or _first(whole, file),
+            attribute=attribute or _refuse(f"The cohort at '{file}' names no attribute."),
             labels=whole.labels or _refuse(f"The cohort at '{file}' has no labels; prepare it with some."),
             covariates=whole.covariates,
         )
@@ -175,10 +176,6 @@ class PlantedCohort:
             "labels": list(self.labels),
             "hold": list(self.hold),
         }
-
-
-def _first(whole: Cohort, source: Path) -> str:
-    return whole.attributes[0] if whole.attributes else _refuse(f"The cohort at '{source}' names no attribute.")
 
 
 def _refuse(sentence: str) -> Any:

@@ -164,7 +164,8 @@ def _run_place(place: Place, made: Making) -> None:
         log.add({"what": "world", **where, **found.record})
     with narrator.progress("audits", len(waiting)) as tick:
         for count, (candidate, module) in enumerate(family.build(waiting, place, settings, found.drawn), 1):
-            truth = true_effect(classify(module), found.units, ends(family.levels))
+            # The last level against the first.
+            truth = true_effect(classify(module), found.units, (family.levels[0], family.levels[-1]))
             predictor = as_predictor(candidate, module, size=settings.size)
             log.add({"what": "model", **where, **audit_one(candidate, predictor, truth, found, place.seed)})
             tick(count, candidate.name)
@@ -225,11 +226,6 @@ def audit_one(
         **_estimates(result, truth.contrast),
         "ungated_verdict": ungated.verdict,
     }
-
-
-def ends(levels: Sequence[str]) -> tuple[str, str]:
-    """Return the contrast that classifiers are judged by: the last level against the first."""
-    return levels[0], levels[-1]
 
 
 def _estimates(result: AuditResult, contrast: tuple[str, str]) -> dict[str, Any]:
