@@ -110,24 +110,3 @@ def located(names: pd.Series, root: Path, folders: Sequence[str], *, usual: str)
     """Give the paths of files by their names; one that is nowhere keeps the usual place, so that it is named there."""
     places = index_files(root, folders, suffixes=(".jpg", ".jpeg", ".png"))
     return names.map(places).astype("string").fillna(usual + names).astype(str)
-
-
-def class_labels(
-    frame: pd.DataFrame,
-    column: str,
-    labels: Sequence[str],
-    known: Sequence[str],
-    *,
-    source: str,
-    allow_unknown: bool = False,
-) -> None:
-    """Add a column of 0 and 1 for each label that is a class of one column; a class that is not known is refused."""
-    found = frame[column]
-    strange = sorted({*found} - {*known, ""})
-    if strange and not allow_unknown:
-        raise InputError(
-            f"{source} holds classes that it is not known to have: {', '.join(strange[:10])}. Use --allow-unknown to "
-            "count them as none of the labels."
-        )
-    for label in labels:
-        frame[label] = (found == label).astype(float).where(found != "")

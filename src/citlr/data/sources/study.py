@@ -119,6 +119,22 @@ def chosen_labels(study: Study, known: Sequence[str], default: Sequence[str], *,
     return labels
 
 
+def class_labels(
+    frame: pd.DataFrame, study: Study, known: Sequence[str], default: Sequence[str], *, source: str, table: str
+) -> tuple[str, ...]:
+    """Add a column of 0 and 1 for each label of the study, a class of `diagnosis`; one that is not known is refused."""
+    labels, found = chosen_labels(study, known, default, source=source), frame["diagnosis"]
+    strange = sorted({*found} - {*known, ""})
+    if strange and not study.allow_unknown:
+        raise InputError(
+            f"{table} holds classes that it is not known to have: {', '.join(strange[:10])}. Use --allow-unknown to "
+            "count them as none of the labels."
+        )
+    for label in labels:
+        frame[label] = (found == label).astype(float).where(found != "")
+    return labels
+
+
 def add_sex(frame: pd.DataFrame, study: Study, *, source: str) -> None:
     """Keep the sex as it is recorded, and put it in this project's words."""
     frame["raw_sex"] = frame["sex"]

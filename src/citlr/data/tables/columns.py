@@ -16,7 +16,7 @@ from citlr.data.tables.printable import require_no_error, require_printable
 from citlr.data.tables.text import read_text
 from citlr.data.tables.workbooks import read_sheet
 from citlr.errors import InputError, MissingExtraError, did_you_mean
-from citlr.text import shortened
+from citlr.text import listed_few, shortened
 
 # Blank cells, as tables out of hospitals, R and pandas write them, in lower case. Words such as "None" may be values
 # and stay.
@@ -260,9 +260,8 @@ def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str) ->
     """Refuse a table in which a key occurs twice."""
     double = keys[keys.duplicated(keep="first")].drop_duplicates()
     if len(double):
-        listed = ", ".join(_spell(row) for row in double.head(5).to_numpy().tolist())
-        more = f" and {len(double) - 5} more" if len(double) > 5 else ""
-        raise InputError(f"{source} has {len(double)} {what} more than once: {listed}{more}. Keep one row of each.")
+        listed = listed_few(map(_spell, double.to_numpy().tolist()))
+        raise InputError(f"{source} has {len(double)} {what} more than once: {listed}. Keep one row of each.")
 
 
 def _spell(row: Any) -> str:
