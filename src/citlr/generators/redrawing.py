@@ -1,23 +1,19 @@
 """What is called of a generator: `fit`, `generate` and `edit` check their arguments, and a subclass gets one record."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import pandas as pd
 
 from citlr.console import Narrator, Ticker, silent
+from citlr.data.cohort import Cohort
 from citlr.data.edits import Edit
 from citlr.errors import InputError
 from citlr.generators.base import Images, Level, check_images
 from citlr.generators.request import Request, check_levels
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 
 @dataclass(frozen=True)

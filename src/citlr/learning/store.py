@@ -10,22 +10,20 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from citlr.data.cohort import Cohort
 from citlr.data.images import quantise
 from citlr.data.pixels.shards import CachePixels
 from citlr.errors import InputError
 from citlr.learning.devices import first
 from citlr.run.arrays import array_file, let_go
 from citlr.run.files import atomic_write
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 Chosen = npt.NDArray[np.int64] | slice
 Change = Callable[[Tensor, Chosen], Tensor]

@@ -1,12 +1,9 @@
 """The training of a probe: attributes and labels balanced against each other, and what is left of one in the other."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.console import Narrator
+from citlr.data.cohort import Cohort
 from citlr.errors import require_known
 from citlr.generators.effects.propensity import Propensity
 from citlr.generators.probes.linear import Offsets, cross_read, describe, fit_linear, fit_offsets, told_apart
@@ -28,9 +26,6 @@ from citlr.learning.session import Session
 from citlr.learning.store import Dataset, spans
 from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 # Images that a regression learns from, at most.
 LEARNT_ON = 4000
