@@ -22,6 +22,9 @@ Images = npt.NDArray[np.float32]
 Value = str | npt.NDArray[np.floating]
 # The same, or one of each of several attributes intervened on together.
 Level = Value | tuple[Value, ...]
+Levels = Sequence[Level]
+# One attribute, or several that are intervened on together.
+Attributes = str | Sequence[str]
 # Of saved generators; one more whenever weights of before would mean something else. 3: edits tell what
 # both sides of a chest have alike from what they have apart.
 FORMAT = 3
@@ -61,8 +64,8 @@ class CounterfactualGenerator(Protocol):
         images: Images,
         frame: pd.DataFrame,
         *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
+        attribute: Attributes,
+        levels: Levels,
         draws: int = 1,
         seed: int = 0,
         guidance: float | None = None,
@@ -97,8 +100,8 @@ class EditingGenerator(CounterfactualGenerator, Protocol):
         images: Images,
         frame: pd.DataFrame,
         *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
+        attribute: Attributes,
+        levels: Levels,
         guidance: float | None = None,
     ) -> Edit:
         """Give the edits (n, len(levels), ...) to do(attribute = level); nothing at all under the own level.

@@ -1,7 +1,6 @@
 """What is called of a generator: `fit`, `generate` and `edit` check their arguments, and a subclass gets one record."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +11,7 @@ from citlr.console import Narrator, Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.edits import Edit
 from citlr.errors import InputError
-from citlr.generators.base import Images, Level, check_images
+from citlr.generators.base import Attributes, Images, Levels, check_images
 from citlr.generators.request import Request, check_levels
 
 
@@ -84,8 +83,8 @@ class Redrawing(ABC):
         images: Images,
         frame: pd.DataFrame,
         *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
+        attribute: Attributes,
+        levels: Levels,
         draws: int = 1,
         seed: int = 0,
         guidance: float | None = None,
@@ -136,12 +135,7 @@ class Redrawing(ABC):
         return self.redraw(images, frame, request, tick)
 
     def _request(
-        self,
-        images: Images,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        guidance: float | None,
-        **others: Any,
+        self, images: Images, attribute: Attributes, levels: Levels, guidance: float | None, **others: Any
     ) -> Request:
         """Check the arguments, and make them one record."""
         check_images(images, self.size, self.channels)
@@ -167,8 +161,8 @@ class Editing(Redrawing):
         images: Images,
         frame: pd.DataFrame,
         *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
+        attribute: Attributes,
+        levels: Levels,
         guidance: float | None = None,
     ) -> Edit:
         """Give the edits (n, len(levels), ...) of images (n, c, size, size) in [0, 1] under each level."""

@@ -1,7 +1,6 @@
 """Any table and image folder: a study's own data."""
 
 import inspect
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,7 @@ CHOICES = tuple(name for name in inspect.signature(read_cohort).parameters if na
 
 
 def prepare_table(
-    table: str | os.PathLike[str],
-    *,
-    images: str | os.PathLike[str] | None = None,
-    attribute: str,
-    labels: Sequence[str],
-    **choices: Any,
+    table: str | Path, *, images: str | Path | None = None, attribute: str, labels: Sequence[str], **choices: Any
 ) -> Cohort:
     """Prepare a table with one row per image."""
     for name in choices:

@@ -18,6 +18,7 @@ from citlr.data.tables.workbooks import read_sheet
 from citlr.errors import InputError, MissingExtraError, did_you_mean
 from citlr.text import listed_few, shortened
 
+Table = str | os.PathLike[str] | pd.DataFrame
 # Blank cells, as tables out of hospitals, R and pandas write them, in lower case. Words such as "None" may be values
 # and stay.
 BLANKS = frozenset({"", "na", "n/a", "n.a.", "nan", "-nan", "nat", "null", "<na>", "#n/a"})
@@ -56,7 +57,7 @@ def _read(
     return table
 
 
-def table_columns(table: str | os.PathLike[str] | pd.DataFrame) -> list[str]:
+def table_columns(table: Table) -> list[str]:
     """Give the column names of a table, reading its header alone where that is possible."""
     if isinstance(table, pd.DataFrame):
         return _names(table.columns, "The table")
@@ -190,11 +191,7 @@ def wanted_columns(
 
 
 def pick_columns(
-    table: str | os.PathLike[str] | pd.DataFrame,
-    wanted: Mapping[str, str],
-    *,
-    source: str,
-    optional: Collection[str] = (),
+    table: Table, wanted: Mapping[str, str], *, source: str, optional: Collection[str] = ()
 ) -> pd.DataFrame:
     """Take columns under our names, and read no others."""
     have = table_columns(table)

@@ -24,6 +24,7 @@ from citlr.generators.effects.whitening import LEAST, decomposed
 
 Floats = npt.NDArray[np.float64]
 Blocks = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 ROUNDS = 20
 FIRST = 0.05
 TINY = 1e-9
@@ -101,7 +102,7 @@ def shrink(
     answers: Floats,
     difference: Floats,
     blocks: Blocks,
-    allowed: npt.NDArray[np.bool_],
+    allowed: Mask,
     *,
     directions: Floats | None = None,
     rounds: int = ROUNDS,
@@ -163,7 +164,7 @@ class Modes:
         each = size[:DIRECTIONS, None] * np.sqrt(len(influences)) / 2
         return cls(table / deviation[:, None], (ways[:DIRECTIONS] * each).T)
 
-    def directions(self, allowed: npt.NDArray[np.bool_]) -> Floats:
+    def directions(self, allowed: Mask) -> Floats:
         """Give the coefficients (width, k) of allowed columns (width,) that write each of them best."""
         own = self.answers[:, allowed]
         square = own.T @ own

@@ -258,7 +258,7 @@ class Alignment(nn.Module):
         self,
         k: int,
         parts: ScratchRows,
-        own: npt.NDArray[np.float32],
+        own: Singles,
         held: Floats,
         patients: npt.NDArray[np.intp],
         random: np.random.Generator,

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 # No image counts for more than this many.
 HEAVIEST = 20.0
 
@@ -19,7 +21,7 @@ class Propensity:
     True
     """
 
-    def fit(self, index: npt.NDArray[np.int64], held: npt.NDArray[np.floating]) -> Self:
+    def fit(self, index: Integers, held: npt.NDArray[np.floating]) -> Self:
         """Fit the regression.
 
         Shapes: `index` (n,), `held` (n, m).
@@ -27,7 +29,7 @@ class Propensity:
         self._model = LogisticRegression(max_iter=1000).fit(held, index)
         return self
 
-    def log_odds(self, held: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    def log_odds(self, held: npt.NDArray[np.floating]) -> Floats:
         """Give `log p(a | held)`.
 
         Shapes: `held` (n, m); gives (n, levels that occurred).
@@ -39,13 +41,8 @@ class Propensity:
         return np.asarray(self._model.predict_log_proba(held))
 
     def weights(
-        self,
-        index: npt.NDArray[np.int64],
-        held: npt.NDArray[np.floating],
-        *,
-        shares: npt.NDArray[np.float64],
-        heaviest: float = HEAVIEST,
-    ) -> npt.NDArray[np.float64]:
+        self, index: Integers, held: npt.NDArray[np.floating], *, shares: Floats, heaviest: float = HEAVIEST
+    ) -> Floats:
         """Give `p(a) / p(a | held)`, under which level and held covariates are independent.
 
         Shapes: `shares` (levels,); gives (n,).

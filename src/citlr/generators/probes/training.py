@@ -27,6 +27,7 @@ from citlr.learning.store import Dataset, spans
 from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
 
+Integers = npt.NDArray[np.int64]
 # Images that a regression learns from, at most.
 LEARNT_ON = 4000
 # Level of the tests that a probe reads better than chance.
@@ -89,7 +90,7 @@ def fit_probes(
     session = Session(Trainer("cpu", "32-true"), seed, directory, narrator or Narrator(), ema=0.98)
     learner = session.learner(net, rate=ARCHITECTURES[architecture], weight_decay=1e-2)
 
-    def loss(rows: npt.NDArray[np.int64], images: Tensor, which: int) -> Tensor:
+    def loss(rows: Integers, images: Tensor, which: int) -> Tensor:
         total = torch.zeros(())
         for k, logits in enumerate(learner.runner(images) if net.training else net(images)):
             code = torch.from_numpy(codes[which][rows, k])
@@ -120,13 +121,7 @@ def fit_probes(
 
 
 def _with_linear(
-    probes: Probes,
-    data: Dataset,
-    codes: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float32],
-    *,
-    n_attributes: int,
-    seed: int,
+    probes: Probes, data: Dataset, codes: Integers, weights: npt.NDArray[np.float32], *, n_attributes: int, seed: int
 ) -> Probes:
     """Have a regression read what the network reads no better than chance, where it does read it."""
     asked = [k for k, target in enumerate(probes.targets) if not probes.trusted[target.name]]
@@ -159,11 +154,7 @@ def _with_linear(
 
 
 def _tells(
-    target: Target,
-    read: npt.NDArray[np.float64],
-    codes: npt.NDArray[np.int64],
-    strata: npt.NDArray[np.int64],
-    frame: pd.DataFrame,
+    target: Target, read: npt.NDArray[np.float64], codes: Integers, strata: Integers, frame: pd.DataFrame
 ) -> bool:
     """Say whether readings (n, levels) are better than chance, at half the network's level: it is the second to try."""
     if len(target.centres) > 2:
@@ -192,7 +183,7 @@ def _jitter(images: Tensor, random: torch.Generator, *, blur: bool = True) -> Te
     return (shifted * gain + noise).clamp(0, 1)
 
 
-def _balance(codes: npt.NDArray[np.int64], targets: Sequence[Target], *, n_attributes: int) -> npt.NDArray[np.float32]:
+def _balance(codes: Integers, targets: Sequence[Target], *, n_attributes: int) -> npt.NDArray[np.float32]:
     """Give weights (n, targets) under which a target is uniform over its levels and independent of the other group."""
     weights = np.ones(codes.shape, dtype=np.float32)
     for k, target in enumerate(targets):
@@ -216,7 +207,7 @@ def _readings(probes: Probes, data: Dataset) -> dict[str, npt.NDArray[np.float32
 
 
 def _offsets(
-    probes: Probes, data: Dataset, codes: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], *, n_attributes: int
+    probes: Probes, data: Dataset, codes: Integers, weights: npt.NDArray[np.float32], *, n_attributes: int
 ) -> Offsets:
     """Calibrate the labels within each level of the first attribute, where that is a set of levels."""
     first = probes.targets[0]
@@ -233,7 +224,7 @@ def _offsets(
     return found
 
 
-def _judge(probes: Probes, data: Dataset, codes: npt.NDArray[np.int64]) -> tuple[dict[str, float], dict[str, bool]]:
+def _judge(probes: Probes, data: Dataset, codes: Integers) -> tuple[dict[str, float], dict[str, bool]]:
     readings = _readings(probes, data)
     accuracy, trusted = {}, {}
     for k, target in enumerate(probes.targets):
