@@ -61,3 +61,6 @@ class Narrator:
                 bar.update(task, completed=done, note=visible(note))
 
             yield tick
+
+
+QUIET = Narrator(quiet=True)

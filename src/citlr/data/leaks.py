@@ -11,9 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.fft
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
 from citlr.data.pixels.colour import luminance
 from citlr.data.pixels.shards import CachePixels
 from citlr.data.splits import require_disjoint

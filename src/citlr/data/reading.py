@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data import steps
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.pixels.checks import Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
 from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles

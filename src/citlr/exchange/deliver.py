@@ -15,7 +15,7 @@ from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult, plain
 from citlr.audit.stages import HANDED_ON, PAGE
 from citlr.config import ReportConfig
-from citlr.console import Narrator
+from citlr.console import QUIET
 from citlr.errors import require_known
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery
@@ -78,7 +78,7 @@ def deliver(
     # A run that is only read may lie where nothing can be written, not even a lock.
     outside = out is not None and not out.resolve().is_relative_to(run.root.resolve())
     with nullcontext() if outside else run.locked():
-        chain = Chain(run, Narrator(quiet=True))
+        chain = Chain(run, QUIET)
         results = chain.results()
         pictures: dict[str, Gallery] = {}
         if shown.gallery and {"html", "pdf"} & {*forms}:

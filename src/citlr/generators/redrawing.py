@@ -11,7 +11,7 @@ from citlr.console import Narrator, Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.edits import Edit
 from citlr.errors import InputError
-from citlr.generators.base import Attributes, Images, Levels, check_images
+from citlr.generators.base import Images, Levels, Names, check_images
 from citlr.generators.request import Request, check_levels
 
 
@@ -83,7 +83,7 @@ class Redrawing(ABC):
         images: Images,
         frame: pd.DataFrame,
         *,
-        attribute: Attributes,
+        attribute: Names,
         levels: Levels,
         draws: int = 1,
         seed: int = 0,
@@ -135,7 +135,7 @@ class Redrawing(ABC):
         return self.redraw(images, frame, request, tick)
 
     def _request(
-        self, images: Images, attribute: Attributes, levels: Levels, guidance: float | None, **others: Any
+        self, images: Images, attribute: Names, levels: Levels, guidance: float | None, **others: Any
     ) -> Request:
         """Check the arguments, and make them one record."""
         check_images(images, self.size, self.channels)
@@ -157,13 +157,7 @@ class Editing(Redrawing):
     """A generator of edits of the original, see `citlr.generators.base.EditingGenerator`; a subclass gives `change`."""
 
     def edit(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        *,
-        attribute: Attributes,
-        levels: Levels,
-        guidance: float | None = None,
+        self, images: Images, frame: pd.DataFrame, *, attribute: Names, levels: Levels, guidance: float | None = None
     ) -> Edit:
         """Give the edits (n, len(levels), ...) of images (n, c, size, size) in [0, 1] under each level."""
         return self.change(images, frame, self._request(images, attribute, levels, guidance))

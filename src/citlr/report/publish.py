@@ -17,7 +17,7 @@ from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.result import SEVERITY, AuditResult, TestRow
 from citlr.audit.stages import PAGE
 from citlr.config import LEGIBLE, ReportConfig
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.counterfactuals import Plan
 from citlr.data.images import interleaved
 from citlr.doses import nearest
@@ -211,7 +211,7 @@ STAGES = (*BEFORE, "report")
 def run_audit(run: Run, *, narrator: Narrator | None = None, engine: Engine | None = None) -> dict[str, AuditResult]:
     """Run every stage that is not done yet, and return the audit of every model by name."""
     with run.locked():
-        chain = Chain(run, narrator or Narrator(quiet=True), engine)
+        chain = Chain(run, narrator or QUIET, engine)
         chain.upto("test")
         report(chain)
         return chain.results()
@@ -223,7 +223,7 @@ def run_stage(
     """Run the stages up to one, and say what it left behind."""
     require_known(stage, STAGES, f"There is no stage '{stage}'")
     with run.locked():
-        chain = Chain(run, narrator or Narrator(quiet=True), engine)
+        chain = Chain(run, narrator or QUIET, engine)
         if force and stage == "report":
             run.forget(stage)
         elif force:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import fingerprint, read_json, sha256, write_json
 from citlr.run.history import History
@@ -33,7 +33,7 @@ class Stages:
 
     def __init__(self, root: str | Path, narrator: Narrator | None = None) -> None:
         self.root = Path(root)
-        self.narrator = narrator or Narrator(quiet=True)
+        self.narrator = narrator or QUIET
         self._intact: set[tuple[str, str]] = set()  # (name, key) whose files were compared by this process
 
     def path(self, *parts: str) -> Path:

@@ -7,7 +7,7 @@ import yaml
 
 from citlr.audit.results.result import AuditResult
 from citlr.config import parse_config, read_config
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.report.publish import run_audit
@@ -30,7 +30,7 @@ def run_demo(
 ) -> dict[str, AuditResult]:
     """Make the world and the two classifiers, and audit them; run again, it goes on where it was."""
     root = Path(out)
-    narrator = narrator or Narrator(quiet=True)
+    narrator = narrator or QUIET
     stages = Stages(root, narrator)
     world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3}, anatomy=anatomy_of(DEFAULT_WORLD))
     sample = world.sample(patients, seed=seed, images_per_patient=1)

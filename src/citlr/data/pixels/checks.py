@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import DICOM_SUFFIXES, is_dicom, require_openable
 from citlr.data.pixels.png import SIGNATURE
@@ -24,7 +24,6 @@ from citlr.run.files import digest_or_missing, kind_of_path, require_regular
 
 Check = Literal["decode", "structure", "exists", "none"]
 CHECKS: tuple[Check, ...] = get_args(Check)
-QUIET = Narrator(quiet=True)
 # Files looked at by one task: a task of a single stat would cost more than the stat.
 _CHUNK = 64
 # What `digest_or_missing` says of a file that cannot be read.

@@ -11,11 +11,12 @@ from citlr.console import Narrator
 from citlr.data.tables.columns import require_unique
 from citlr.errors import InputError
 
+Place = str | os.PathLike[str]
 # More than this share of unmatched keys is not missing data but two files that do not belong together.
 MAX_UNMATCHED = 0.5
 
 
-def require_root(root: str | os.PathLike[str], *, source: str) -> Path:
+def require_root(root: Place, *, source: str) -> Path:
     """Give the root folder, or say that it is not there."""
     folder = Path(root)
     if not folder.is_dir():
@@ -37,7 +38,7 @@ class Tables:
     names: tuple[str, ...]
     usually: str
 
-    def find(self, root: str | os.PathLike[str], table: str | None, narrator: Narrator) -> tuple[Path, Path]:
+    def find(self, root: Place, table: str | None, narrator: Narrator) -> tuple[Path, Path]:
         """Give the root folder and the table in it, which `table` may name; say which is read."""
         folder = require_root(root, source=self.source)
         file = find_file(folder, (table,) if table else self.names, source=self.source, usually=self.usually)

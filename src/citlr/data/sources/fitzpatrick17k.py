@@ -1,11 +1,8 @@
 """Fitzpatrick17k: clinical photographs of skin in colour, with the skin type; each image is taken to be a patient."""
 
-import os
-
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables, located
+from citlr.data.sources.common import Place, Tables, located
 from citlr.data.sources.study import DEFAULT, Source, Study, begin, class_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import UNKNOWN, raw_text, translate
@@ -27,7 +24,7 @@ UNUSABLE = ("3 wrongly labelled", "4 other")
 
 
 def prepare_fitzpatrick17k(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
+    root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare Fitzpatrick17k."""
     folder, file = TABLES.find(root, table, narrator)

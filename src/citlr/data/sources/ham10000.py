@@ -1,11 +1,8 @@
 """HAM10000: dermatoscopic images in colour; the lesion is the unit, for no patient is named."""
 
-import os
-
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables, located
+from citlr.data.sources.common import Place, Tables, located
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, class_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import UNKNOWN, raw_text, read_age
@@ -31,7 +28,7 @@ COLUMNS = {
 
 
 def prepare_ham10000(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
+    root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare HAM10000."""
     folder, file = TABLES.find(root, table, narrator)

@@ -1,14 +1,12 @@
 """NIH ChestX-ray14: `Data_Entry_2017.csv`, its v2020 revision, and the Kaggle sample."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables, find_optional, located
+from citlr.data.sources.common import Place, Tables, find_optional, located
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.splits import assign_splits
 from citlr.data.tables.columns import pick_columns, table_columns
@@ -53,9 +51,7 @@ HEADERS = {
 }
 
 
-def prepare_nih(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
-) -> Cohort:
+def prepare_nih(root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET) -> Cohort:
     """Prepare NIH ChestX-ray14."""
     folder, file = TABLES.find(root, table, narrator)
     wanted = _headers(file)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from citlr.data.edits import NOT_PLACED, Edit
-from citlr.generators.base import REPLICATES, Attributes, Images, Levels
+from citlr.generators.base import REPLICATES, Images, Levels, Names
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
 from citlr.generators.edits.choice import ALPHA, find
@@ -240,7 +240,7 @@ class EditGenerator(Editing, LearntGenerator):
 
     @torch.no_grad()
     def edit_by_replicates(
-        self, images: Images, frame: pd.DataFrame, attribute: Attributes, levels: Levels, guidance: float | None = None
+        self, images: Images, frame: pd.DataFrame, attribute: Names, levels: Levels, guidance: float | None = None
     ) -> Edit:
         """Give edits to every level but the first, each off by a replicate: (n, levels - 1, replicates, ...).
 

@@ -15,6 +15,7 @@ from citlr.learning.scratch import ScratchRows
 from citlr.learning.store import Rows, spans
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 # Permutations that a level's largest change of covariance has to exceed: it does so by chance in one case of 20.
 PERMUTATIONS = 19
@@ -90,13 +91,7 @@ def move(rows: ScratchRows | npt.NDArray[np.floating], where: npt.NDArray[np.boo
 
 
 def level_covariances(
-    rows: Rows,
-    index: npt.NDArray[np.int64],
-    held: Floats,
-    patients: npt.ArrayLike,
-    random: np.random.Generator,
-    *,
-    levels: int,
+    rows: Rows, index: Integers, held: Floats, patients: npt.ArrayLike, random: np.random.Generator, *, levels: int
 ) -> tuple[list[Floats], int]:
     """Estimate each level's covariance: the pooled one, changed where a change is shown.
 
@@ -140,9 +135,7 @@ def level_covariances(
     return [root @ one @ root for one in found], most
 
 
-def plain_covariances(
-    rows: Rows, index: npt.NDArray[np.int64], patients: npt.ArrayLike, *, levels: int
-) -> tuple[list[Floats], int]:
+def plain_covariances(rows: Rows, index: Integers, patients: npt.ArrayLike, *, levels: int) -> tuple[list[Floats], int]:
     """Estimate each level's covariance as it is, in as many entries as the level has patients for.
 
     Of a level with fewer patients than entries a covariance is singular, and a map out of it would blow up what other

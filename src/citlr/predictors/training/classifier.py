@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError, MissingExtraError, StateError, require_known
 from citlr.learning.checkpoints import load_head
@@ -66,7 +66,7 @@ def train_classifier(
     narrator: Narrator | None = None,
 ) -> TrainedClassifier:
     """Train a network for several labels on a cohort, or go on with a training that was interrupted."""
-    settings, narrator, folder = settings or TrainingSettings(), narrator or Narrator(quiet=True), Path(directory)
+    settings, narrator, folder = settings or TrainingSettings(), narrator or QUIET, Path(directory)
     if settings.devices > 1 and is_alone():
         again = partial(train_classifier, arch=arch, directory=folder, labels=labels, weights=weights)
         own = partial(again, settings=settings, seed=seed, export=export)

@@ -21,7 +21,7 @@ from torch import nn
 from citlr.audit.measures.covariates import coded
 from citlr.audit.stages import fit_stage
 from citlr.config.kinds import GENERATORS
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import require_known
 from citlr.generators.base import CounterfactualGenerator, Images
@@ -108,7 +108,7 @@ def run_effects(
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train every kind in every world and compare its changes with the true ones; goes on where it was."""
-    narrator, folder = narrator or Narrator(quiet=True), Path(out)
+    narrator, folder = narrator or QUIET, Path(out)
     rows: list[Row] = []
     for world in open_worlds(asked, folder.absolute(), narrator):
         stages = Stages(folder.absolute() / world.name, narrator)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from citlr.audit.results.result import read_result
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError, StateError, require_known
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
@@ -62,7 +62,7 @@ def run_imaging(
     findings = {"findings": source.labels if cohort == PHANTOM else ()}
     effort = changed(PRESETS[preset], {**findings, **(changes or {})})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
-    narrator, folder = narrator or Narrator(quiet=True), Path(out).absolute()
+    narrator, folder = narrator or QUIET, Path(out).absolute()
     predictors = [load_predictor(path, name=name, trust=trust) for name, path in extras.items()]
     content = {predictor.name: predictor.fingerprint() for predictor in predictors}
     study = _study(source, effort, Stages(folder, narrator))

@@ -13,7 +13,7 @@ from typing import Any
 from citlr.audit.prediction import predict_sets, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.config import TestConfig
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
@@ -70,7 +70,7 @@ def run_pipeline(
             raise InputError(f"generators is {generators}; at least one per correlation is needed.")
         chosen = replace(chosen, generators=generators)
     chosen = _correlated(chosen, correlations, family)
-    narrator, folder = narrator or Narrator(quiet=True), Path(out)
+    narrator, folder = narrator or QUIET, Path(out)
     key = stage_key("pipeline", {"seed": seed, "settings": chosen.to_json(), "family": family.describe()})
     log = Rows(folder / "pipeline.jsonl", {"key": key}, other=_OTHER)
     made = Making(family, chosen, folder, log, narrator)
@@ -86,7 +86,7 @@ def run_pipeline(
     if engine.here:
         _run_here(worlds, made, seed)
     else:
-        away = replace(made, folder=folder.absolute(), narrator=Narrator(quiet=True))
+        away = replace(made, folder=folder.absolute(), narrator=QUIET)
         for _, lines in engine.each(_run_away, away, worlds, narrator=narrator):
             for line in lines:
                 log.add(line)
