@@ -15,6 +15,8 @@ from citlr.simulators.units import WorldUnits
 
 WorldName = Literal["phantom", "varying", "semireal"]
 WORLDS: tuple[WorldName, ...] = get_args(WorldName)
+# Writes the images of a world into a folder.
+Write = Callable[[Path], object]
 # What the demo and the studies take where nobody says: the phantom as it always was, or "varying".
 DEFAULT_WORLD: WorldName = "phantom"
 
@@ -31,12 +33,7 @@ def check_world(world: str) -> None:
 
 
 def world_folder(
-    stages: Stages,
-    sample: WorldUnits,
-    *,
-    name: str = "world",
-    write: Callable[[Path], object] | None = None,
-    **inputs: str,
+    stages: Stages, sample: WorldUnits, *, name: str = "world", write: Write | None = None, **inputs: str
 ) -> Path:
     """Write the images and the table of units and give their folder.
 
