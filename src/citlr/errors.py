@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from citlr.text import LONGEST_MESSAGE, LONGEST_VALUE, shortened
@@ -40,6 +41,15 @@ class MissingExtraError(CitlrError, ImportError):
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
         """Survive the way from a worker process to the one that says it."""
         return type(self), self._given
+
+
+@contextmanager
+def needed(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """Import an optional dependency, or say what needs it."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, extra, purpose) from error
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from citlr.errors import InputError, MissingExtraError, require_known
+from citlr.errors import InputError, needed, require_known
 from citlr.predictors.declared import Declared
 from citlr.predictors.weights import read_states
 from citlr.text import shown
@@ -59,10 +59,8 @@ def normalisation(source: str, network: torch.nn.Module) -> tuple[str, ...]:
 
 
 def _build(library: str, name: str, outputs: int) -> torch.nn.Module:
-    try:
+    with needed(library, library, f"Model '{library}:{name}'"):
         maker: Any = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
-    except ImportError as error:
-        raise MissingExtraError(library, library, f"Model '{library}:{name}'") from error
     known = maker.list_models()
     require_known(name, known, f"{library} has no network '{name}'")
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from citlr.console import QUIET, Narrator
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.report.publish import run_audit
-from citlr.run.files import atomic_write
+from citlr.run.files import write_text
 from citlr.run.folder import Run
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
@@ -48,8 +48,7 @@ def run_demo(
     if not config_file.is_file():  # it is the user's from here on
         content = _config(seed)
         parse_config(content, str(config_file))
-        with atomic_write(config_file) as temporary:
-            temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+        write_text(config_file, yaml.safe_dump(content, sort_keys=False))
     return run_audit(Run.open(root / "run", read_config(config_file)), narrator=narrator)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from citlr.data.pixels.display import WINDOWS, Window, display
 from citlr.data.pixels.header import Header
 from citlr.data.pixels.shown import MAX_PIXELS, Pixels, Remark
-from citlr.errors import CitlrError, InputError, MissingExtraError, require_known
+from citlr.errors import CitlrError, InputError, needed, require_known
 from citlr.run.files import require_regular
 from citlr.text import shortened
 
@@ -221,11 +221,9 @@ def _compression(syntax: Any) -> str:
 
 
 def _read(file: Path, tags: tuple[str, ...], *, pixels: bool = True) -> Any:
-    try:
+    with needed("pydicom", "dicom", "Reading DICOM"):
         from pydicom import dcmread
         from pydicom.errors import InvalidDicomError
-    except ImportError as error:
-        raise MissingExtraError("pydicom", "dicom", "Reading DICOM") from error
     _hush()
     try:
         return dcmread(file, specific_tags=list(tags), stop_before_pixels=not pixels)
