@@ -100,8 +100,7 @@ def windowed(values: Values, center: float, width: float, function: str) -> Valu
     with np.errstate(over="ignore"):
         if function == "SIGMOID":
             # exp saturates far outside the window, where the answer is 0 or 1 anyway.
-            sigmoid: Values = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0)))
-            return sigmoid
+            return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0)))
         if function == "LINEAR_EXACT":
             return clipped((values - center) / width + 0.5)
         # At width 1 the definition is a step.
@@ -198,5 +197,4 @@ def _poor(shown: Values, padding: Mask) -> bool:
 
 def clipped(values: Values) -> Values:
     """Cut values to [0, 1]."""
-    cut: Values = np.clip(values, 0.0, 1.0)
-    return cut
+    return np.clip(values, 0.0, 1.0)

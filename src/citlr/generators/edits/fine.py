@@ -56,8 +56,7 @@ class Chance:
 
     def _ratio(self, differences: Floats) -> Floats:
         cells = cell_energy(differences.reshape(-1, differences.shape[-1])).reshape(self.mean.shape)
-        found: Floats = cells / self.mean
-        return found
+        return cells / self.mean
 
 
 def differences(images: Tensor, forth: Tensor, design: Design) -> Floats:

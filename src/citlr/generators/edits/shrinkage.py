@@ -55,8 +55,7 @@ class Shrunk:
     def _folded(self, values: Floats) -> Floats:
         """Give coefficients (..., coefficients) of vectors that go on along the directions."""
         width = len(self.directions)
-        found: Floats = values[..., :width] + values[..., width:] @ self.directions.T
-        return found
+        return values[..., :width] + values[..., width:] @ self.directions.T
 
     def penalty(self, answers: Floats) -> float:
         """Log prior of the mean, and what the posterior's width takes off: the evidence without its fit."""

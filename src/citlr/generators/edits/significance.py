@@ -55,16 +55,14 @@ def _along(influences: Floats, signs: Floats) -> Floats:
     deviation = np.sqrt((influences**2).sum(axis=0))
     deviation[deviation <= LEAST] = np.inf
     left, size, _ = decomposed(influences / deviation)
-    found: Floats = (signs @ left[:, :DIRECTIONS][:, size[:DIRECTIONS] > TINY]) ** 2
-    return found
+    return (signs @ left[:, :DIRECTIONS][:, size[:DIRECTIONS] > TINY]) ** 2
 
 
 def fine_bands(maps: Floats, channels: int = 1) -> Floats:
     """Take the finest bands (k, c * FINE, s * s) of maps (k, c * s * s), those of the first axis first."""
     size = round((maps.shape[-1] // channels) ** 0.5)
     parts = bands(torch.from_numpy(maps).float().reshape(-1, 1, size, size))
-    found: Floats = parts[:, :FINE].reshape(len(maps), channels * FINE, -1).double().numpy()
-    return found
+    return parts[:, :FINE].reshape(len(maps), channels * FINE, -1).double().numpy()
 
 
 def _tail(statistic: Floats) -> Floats:

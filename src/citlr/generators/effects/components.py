@@ -39,5 +39,4 @@ def principal_components(
         parts = (rows @ basis).astype(np.float64)
         gram += parts.T @ parts
     vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
-    found: Singles = np.ascontiguousarray(basis @ vectors.astype(np.float32))
-    return found
+    return np.ascontiguousarray(basis @ vectors.astype(np.float32))

@@ -86,8 +86,7 @@ class Design:
 
     def difference(self, summaries: Floats) -> Floats:
         """Differences (contrasts, width) of summaries (n, width)."""
-        found: Floats = self.weights @ summaries
-        return found
+        return self.weights @ summaries
 
     def influences(self, summaries: npt.NDArray[np.floating], *, null: bool = False) -> Floats:
         """Give what every patient adds to the error of the differences: (contrasts, patients, width).

@@ -83,8 +83,7 @@ def _solve(
 ) -> npt.NDArray[np.float64]:
     # Columns of one variable sum to one, so that the smallest of all solutions is taken; contrasts are the same in all.
     gram = (design * weight[:, None]).T @ design
-    solution: npt.NDArray[np.float64] = np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ cross
-    return solution
+    return np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ cross
 
 
 def _centred(effects: npt.NDArray[np.float64], own: npt.NDArray[np.float64], levels: bool) -> npt.NDArray[np.float64]:

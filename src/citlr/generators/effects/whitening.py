@@ -73,8 +73,7 @@ class Whitening:
         """Give values (width,) or (width, k) in units of their error."""
         scaled = (values.T / self.deviation).T
         along = self.directions.T @ scaled
-        found: Floats = self.rest * scaled + self.directions @ ((self.factors - self.rest) * along.T).T
-        return found
+        return self.rest * scaled + self.directions @ ((self.factors - self.rest) * along.T).T
 
     def softened(self, misfit: float) -> Whitening:
         """Add an error of `misfit` times the variance of every number."""

@@ -86,8 +86,7 @@ class LinearProbe:
 
     def logits(self, described: Described) -> Floats:
         """Give the logits (n, levels) of descriptions (n, width)."""
-        found: Floats = ((described - self.mean) / self.scale) @ self.weight + self.bias
-        return found
+        return ((described - self.mean) / self.scale) @ self.weight + self.bias
 
 
 def fit_linear(described: Described, codes: Integers, weights: Floats, levels: int) -> LinearProbe:

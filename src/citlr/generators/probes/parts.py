@@ -117,8 +117,7 @@ class ProbeNet(nn.Module):
         x = self.stem(self.prepared(images).contiguous(memory_format=torch.channels_last))
         x = functional.silu(self.stages(x))
         grid = functional.adaptive_avg_pool2d(self.squeeze(x), 4).flatten(1)
-        found: Tensor = functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
-        return found
+        return functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Give the logits of each target, (n, levels), of images (n, c, s, s) in [0, 1]."""

@@ -228,7 +228,6 @@ def classify(module: nn.Module, *, batch: int = 256) -> Callable[[Image], NDArra
     def run(images: Image) -> NDArray[np.float64]:
         with torch.no_grad():
             logits = [module(torch.from_numpy(images[start : start + batch])) for start in range(0, len(images), batch)]
-        probability: NDArray[np.float64] = torch.sigmoid(torch.cat(logits)[:, 0].double()).numpy()
-        return probability
+        return torch.sigmoid(torch.cat(logits)[:, 0].double()).numpy()
 
     return run

@@ -44,8 +44,7 @@ def add_cue(images: Images, cue: Cue, keys: NDArray[np.int64]) -> Images:
         elif cue == "marker":
             top, left = (int(place) % (CORNER - 3) + 1 for place in (key, key // 7))
             change[number, 0, top : top + 2, left : left + 2] = 1
-    shown: Images = np.clip(images + change * np.float32(HEIGHT[cue] / 255), 0, 1)
-    return shown
+    return np.clip(images + change * np.float32(HEIGHT[cue] / 255), 0, 1)
 
 
 _EDGE, _MIDDLE = [-1 / 12] * 4, [-1 / 12, 1 / 4, 1 / 4, -1 / 12]

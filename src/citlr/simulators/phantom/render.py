@@ -204,8 +204,7 @@ def great_vessels(chest: Chest, u: Units) -> Image:
     vena_x, vena_y = (chest.x + 0.06) / 0.13, (chest.y + 0.15) / 0.36
     knob = smooth(1 - np.sqrt(knob_x * knob_x + knob_y * knob_y), 0.35)
     vena = smooth(1 - np.sqrt(vena_x * vena_x + vena_y * vena_y), 0.5)
-    result: Image = np.maximum(knob, vena)
-    return result
+    return np.maximum(knob, vena)
 
 
 def airways(chest: Chest) -> Image:
