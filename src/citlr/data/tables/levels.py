@@ -36,7 +36,13 @@ def levels_of(levels: Any, attribute: str, attributes: Sequence[str]) -> Any:
 
 
 def name_levels(
-    recorder: FlowRecorder, attribute: str, levels: Rules, *, source: str, column: str | None, conflicts: Policy
+    recorder: FlowRecorder,
+    attribute: str,
+    levels: Rules,
+    *,
+    source: str,
+    column: str | None = None,
+    conflicts: Policy = "drop",
 ) -> dict[str, str]:
     """Turn the raw values of an attribute into level names, one for each patient where the attribute cannot change.
 
