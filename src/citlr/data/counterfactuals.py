@@ -4,8 +4,6 @@ Shards of pictures are read by `datasets` and pandas as such. An edit (see `citl
 8-bit picture of its size, and is kept once for all draws of a level that are alike.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +117,7 @@ class CounterfactualSet:
         self.plan = plan
 
     @classmethod
-    def open(cls, folder: str | Path) -> CounterfactualSet:
+    def open(cls, folder: str | Path) -> Self:
         """Open a finished folder."""
         root = Path(folder)
         if not (root / "plan.json").is_file():

@@ -1,10 +1,8 @@
 """Who was left out, at which step, and why: the flow of a cohort from the table to the study."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +34,7 @@ class FlowStep:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> FlowStep:
+    def from_dict(cls, content: dict[str, Any]) -> Self:
         """Rebuild a step from JSON content."""
         known = {field.name for field in fields(cls)}
         values = {key: value for key, value in content.items() if key in known}

@@ -1,13 +1,11 @@
 """DICOM radiographs: pixels and what it takes to show them. Tags about the patient are never parsed."""
 
-from __future__ import annotations
-
 import os
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +102,7 @@ class Film:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> Film:
+    def of(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file and refuse, by its header alone, what is no plain radiograph or cannot be decoded here."""
         file = require_regular(path)
         dataset = _read(file, DISPLAY_TAGS)

@@ -1,9 +1,7 @@
 """From stored values to what is meant to be looked at (PS3.3 C.11): modality transform, VOI transform, padding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -152,7 +150,7 @@ class Table:
     declared: int
 
     @classmethod
-    def read(cls, item: Header, *, signed: bool) -> Table:
+    def read(cls, item: Header, *, signed: bool) -> Self:
         """Read a table; its entries are bytes or words, whatever the declared depth says."""
         described = [int(value) if np.isfinite(value) else -1 for value in item.numbers("LUTDescriptor")]
         if len(described) != 3 or not 1 <= described[2] <= 16 or described[0] < 0:

@@ -12,9 +12,8 @@ directions: those in which they write best what patients vary by, kinds together
 covariance, as Zellner's g of 1986, on its leading directions).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +153,7 @@ class Modes:
     targets: Floats
 
     @classmethod
-    def of(cls, table: Floats, influences: Floats) -> Modes:
+    def of(cls, table: Floats, influences: Floats) -> Self:
         """Find them from answers `table` (width of a summary, width) and influences (patients, width of a summary)."""
         deviation = np.sqrt((influences**2).sum(axis=0))
         deviation[deviation <= LEAST] = np.inf  # what nobody varies in, see `Whitening`

@@ -5,9 +5,8 @@ So its directions are taken from some patients and their variances from the othe
 eigenvalues, Bartz 2016); what no patient shows has the variance that is left out of sample.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +47,7 @@ class Whitening:
     rest: float
 
     @classmethod
-    def of(cls, influences: Floats) -> Whitening:
+    def of(cls, influences: Floats) -> Self:
         """Estimate it from influences (patients, width): the error of a difference is that of their sum."""
         deviation = np.sqrt((influences**2).sum(axis=0)) + TINY
         deviation[deviation <= LEAST] = np.inf
@@ -75,7 +74,7 @@ class Whitening:
         along = self.directions.T @ scaled
         return self.rest * scaled + self.directions @ ((self.factors - self.rest) * along.T).T
 
-    def softened(self, misfit: float) -> Whitening:
+    def softened(self, misfit: float) -> Self:
         """Add an error of `misfit` times the variance of every number."""
         factors = 1 / np.sqrt(1 / self.factors**2 + misfit)
         return replace(self, factors=factors, rest=1 / np.sqrt(1 / self.rest**2 + misfit))

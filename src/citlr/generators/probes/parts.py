@@ -1,10 +1,9 @@
 """The parts of a probe: what it reads, the networks that read it, and the blocks that these are built of."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -211,7 +210,7 @@ class Target:
     centres: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Target:
+    def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Self:
         """Describe a column of the training split."""
         variable = Variable.of(name, column)
         if variable.levels:

@@ -1,11 +1,9 @@
 """Units of the chest phantom: their variables, and on demand their images under any level of the attribute."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -97,7 +95,7 @@ class PhantomSample(WorldUnits):
             table[name] = (self.severity[name] > 0).to_numpy().astype(np.int64)
         return pd.DataFrame(table)
 
-    def take(self, rows: ArrayLike | slice) -> PhantomSample:
+    def take(self, rows: ArrayLike | slice) -> Self:
         """Return the sample of some rows: positions, a slice, or a mask of shape (n,)."""
         index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
         return replace(
@@ -108,7 +106,7 @@ class PhantomSample(WorldUnits):
             severity=self.severity.iloc[index].reset_index(drop=True),
         )
 
-    def do(self, level: str | Sequence[str]) -> PhantomSample:
+    def do(self, level: str | Sequence[str]) -> Self:
         """Return the same units with the attribute set: to one level, or to one level per unit.
 
         >>> from citlr.simulators.phantom.world import PhantomWorld
@@ -126,7 +124,7 @@ class PhantomSample(WorldUnits):
             require_known(name, self.world.levels, f"The phantom's {self.world.attribute} has no level '{name}'")
         return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
 
-    def with_severity(self, finding: str, severity: ArrayLike) -> PhantomSample:
+    def with_severity(self, finding: str, severity: ArrayLike) -> Self:
         """Return the same units with one finding set to a severity in [0, 1], one for all or one per unit."""
         check_finding(finding)
         values = np.broadcast_to(np.asarray(severity, dtype=np.float32), (len(self),))

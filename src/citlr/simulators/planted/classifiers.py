@@ -6,11 +6,9 @@ its weights: they are at a right angle to what the attribute does to every image
 What is left is measured like everybody's, by the exact counterfactuals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -106,7 +104,7 @@ class Trainer:
     levels: tuple[NDArray[np.float32], ...] = field(repr=False)
 
     @classmethod
-    def of(cls, units: WorldUnits, learns: NDArray[np.bool_], levels: Sequence[str]) -> Trainer:
+    def of(cls, units: WorldUnits, learns: NDArray[np.bool_], levels: Sequence[str]) -> Self:
         """Render every unit under every level."""
         seen = tuple(units.counterfactual(level) for level in levels)
         if all(np.array_equal(seen[0], one) for one in seen[1:]):

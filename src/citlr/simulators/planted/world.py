@@ -1,11 +1,9 @@
 """A cohort of real images with a planted attribute: who has which level, and every image under every level."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -83,7 +81,7 @@ class SemiRealSample(WorldUnits):
     def __len__(self) -> int:
         return len(self.frame)
 
-    def take(self, rows: ArrayLike | slice) -> SemiRealSample:
+    def take(self, rows: ArrayLike | slice) -> Self:
         """Return the sample of some rows: positions, a slice, or a mask of shape (n,)."""
         index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
         return replace(
@@ -94,7 +92,7 @@ class SemiRealSample(WorldUnits):
             response=self.response[index],
         )
 
-    def do(self, level: str | Sequence[str]) -> SemiRealSample:
+    def do(self, level: str | Sequence[str]) -> Self:
         """Return the same images with the attribute set: to one level, or to one level per image."""
         names = [level] * len(self) if isinstance(level, str) else list(level)
         for name in set(names):

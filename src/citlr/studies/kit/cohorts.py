@@ -1,11 +1,9 @@
 """The cohort that a study is run on, an audit's YAML or a `cohort.parquet`, and attributes that are planted into it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig, read_config
@@ -150,7 +148,7 @@ class PlantedCohort:
     planting: Planting = field(default_factory=Planting)
 
     @classmethod
-    def read(cls, source: Source, planting: Planting, narrator: Narrator) -> PlantedCohort:
+    def read(cls, source: Source, planting: Planting, narrator: Narrator) -> Self:
         """Read the images; the attribute that they record is left aside."""
         taken = take_source(source, narrator)
         labels = source.labels or taken.cohort.labels

@@ -1,7 +1,5 @@
 """Tables, pages and figures of the studies, written whole or not at all: Markdown, CSV, LaTeX, PNG, and HTML."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io
@@ -135,7 +133,7 @@ class Picture:
     caption: str
 
     @classmethod
-    def of(cls, figure: Figure, folder: Path, name: str, caption: str) -> Picture:
+    def of(cls, figure: Figure, folder: Path, name: str, caption: str) -> Self:
         """Write a figure to `figures/` beside the page."""
         path = save_figure(figure, folder / "figures" / f"{name}.png")
         return cls(base64.b64encode(path.read_bytes()).decode(), f"figures/{path.name}", caption)
