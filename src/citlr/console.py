@@ -1,11 +1,9 @@
 """What a person sees while something long runs: progress on standard error, results alone on standard output."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,7 +29,7 @@ class Narrator:
     quiet: bool = True
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
-    def __reduce__(self) -> tuple[type[Narrator], tuple[bool]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[bool]]:
         """Be quiet in another process, whose lines nobody could tell apart."""
         return type(self), (True,)
 

@@ -1,11 +1,9 @@
 """Errors that a user can act on: one sentence with what was found, where, and what would do."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from citlr.text import LONGEST_MESSAGE, LONGEST_VALUE, shortened
 
@@ -38,7 +36,7 @@ class MissingExtraError(CitlrError, ImportError):
         )
         self._given = (package, extra, purpose)
 
-    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
         """Survive the way from a worker process to the one that says it."""
         return type(self), self._given
 
