@@ -18,11 +18,10 @@ def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, r
 
     A statistic for every kind of edit and every block of its coefficients, by `answers` (width, coefficients), one for
     each direction in which patients vary most, and one for the finest bands of the film in every cell, which no summary
-    may hold. `influences` (patients, width) and
-    `pixels` (patients, c * s * s) are those under the null, whose sums are the differences. A flipped sign leaves their
-    covariance as it is, so that all redraws are measured by the same yardstick (sign-flipping score test, Hemerik,
-    Goeman and Finos 2020). Statistics of few and of many numbers are compared by their tails, each a gamma fitted to
-    its own redraws.
+    may hold. `influences` (patients, width) and `pixels` (patients, c * s * s) are those under the null, whose sums are
+    the differences. A flipped sign leaves their covariance as it is, so that all redraws are measured by the same
+    yardstick (sign-flipping score test, Hemerik, Goeman and Finos 2020). Statistics of few and of many numbers are
+    compared by their tails, each a gamma fitted to its own redraws.
     """
     signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, len(influences)))
     signs[0] = 1.0
