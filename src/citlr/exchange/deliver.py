@@ -6,7 +6,7 @@ JSON that may leave the house has no folder, file name or raw value, and small c
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from citlr.audit import privacy
 from citlr.audit.chain import Chain
@@ -57,7 +57,6 @@ def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
     return {**shared, "masked_below": mask_below, "masked_subgroups": len(hidden)}
 
 
-Form = Literal["html", "pdf", "json", "md", "csv"]
 NAMES: dict[str, str] = {"html": PAGE, **HANDED_ON}
 # A PDF cannot fold the rest away.
 _SCATTERS_ON_PAPER = 6

@@ -10,12 +10,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from citlr.errors import InputError, MissingExtraError, require_known
 from citlr.run.files import atomic_write
 
-Engine = Literal["weasyprint", "chromium"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SYSTEM = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
 _PATIENCE = 300  # seconds that a browser may take
