@@ -1,11 +1,9 @@
 """What a person sees while something long runs: progress on standard error, results alone on standard output."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,15 +24,12 @@ def silent(done: int, note: str = "") -> None:
 
 @dataclass
 class Narrator:
-    """Says what goes on, on standard error; a quiet one says nothing.
-
-    - `quiet`: Whether to print nothing at all.
-    """
+    """Says what goes on, on standard error; a quiet one says nothing."""
 
     quiet: bool = True
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
-    def __reduce__(self) -> tuple[type[Narrator], tuple[bool]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[bool]]:
         """Be quiet in another process, whose lines nobody could tell apart."""
         return type(self), (True,)
 
@@ -64,3 +59,6 @@ class Narrator:
                 bar.update(task, completed=done, note=visible(note))
 
             yield tick
+
+
+QUIET = Narrator(quiet=True)

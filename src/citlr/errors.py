@@ -1,9 +1,9 @@
 """Errors that a user can act on: one sentence with what was found, where, and what would do."""
 
-from __future__ import annotations
-
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 from citlr.text import LONGEST_MESSAGE, LONGEST_VALUE, shortened
 
@@ -36,9 +36,18 @@ class MissingExtraError(CitlrError, ImportError):
         )
         self._given = (package, extra, purpose)
 
-    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
         """Survive the way from a worker process to the one that says it."""
         return type(self), self._given
+
+
+@contextmanager
+def needed(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """Import an optional dependency, or say what needs it."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, extra, purpose) from error
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
@@ -56,3 +65,9 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     folded = {option.lower(): option for option in known}
     near = difflib.get_close_matches(name[:LONGEST_VALUE].lower(), folded, n=1, cutoff=0.6)
     return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {shortened(', '.join(known))}."
+
+
+def require_known(name: Any, known: Any, problem: str) -> None:
+    """Refuse a name that is not among the known ones; `problem` says so, without its full stop."""
+    if name not in known:
+        raise InputError(f"{problem}.{did_you_mean(str(name), known)}")

@@ -5,7 +5,7 @@ import functools
 import inspect
 import math
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.text import shortened, shown, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -179,12 +179,11 @@ def said(problem: Any) -> str:
     )
 
 
-def require_fields(record: type[Any], given: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a name that is no field of a dataclass."""
-    names = [field.name for field in dataclasses.fields(record)]
+def require_fields(record: type[Any], given: Mapping[str, Any], more: Iterable[str] = ()) -> None:
+    """Raise `InputError` for a name that is no field of a dataclass, nor one of those that it takes beside."""
+    names = [*(field.name for field in dataclasses.fields(record)), *more]
     for name in given:
-        if name not in names:
-            raise InputError(f"'{shortened(name)}' is not a field of {record.__name__}.{did_you_mean(name, names)}")
+        require_known(name, names, f"'{shortened(name)}' is not a field of {record.__name__}")
 
 
 @cache

@@ -14,7 +14,7 @@ from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
 from citlr.audit.stages import QUALITY, RESPONSES, Asked, predict_stage, quality_stage
 from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig, parse_section
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.predictors.base import Predictor
@@ -100,7 +100,7 @@ def audit(
     StateError
         If workers die again and again at one part, or another process works in `out`.
     """
-    narrator = narrator or Narrator(quiet=True)
+    narrator = narrator or QUIET
     asked = {"outcome": outcome, "threshold": threshold, "margin": margin, "alpha": alpha}
     test = parse_section(TestConfig, {**asked, "randomizations": randomizations}, "audit")
     seed = check_value("seed", seed, Seed)

@@ -16,8 +16,6 @@ from citlr.data.redrawn import read_redrawn
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.registry import build_generator
-from citlr.predictors.base import Predictor
-from citlr.predictors.loading import load_predictor
 from citlr.run.folder import Run
 from citlr.run.machine import versions
 
@@ -80,11 +78,6 @@ def quality_settings_of(config: AuditConfig, hold: Sequence[str], sizes: Sequenc
         learning_curve=config.quality.learning_curve,
         seed=config.seed,
     )
-
-
-def build_predictor(name: str, model: ModelConfig) -> Predictor:
-    """Load the model under audit as the configuration declares it."""
-    return load_predictor(**{**dict(model), "name": name})
 
 
 def provenance(run: Run, model: str) -> dict[str, Any]:

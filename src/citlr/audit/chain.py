@@ -6,16 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from citlr.audit.assembly import (
-    CLOSED,
-    build_predictor,
-    generator_of,
-    held,
-    provenance,
-    quality_settings_of,
-    request_of,
-    unheld_of,
-)
+from citlr.audit.assembly import CLOSED, generator_of, held, provenance, quality_settings_of, request_of, unheld_of
 from citlr.audit.generation import Counterfactuals, generate_stage
 from citlr.audit.measures.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.on_disk import on_disk
@@ -45,6 +36,7 @@ from citlr.errors import StateError
 from citlr.generators.base import CounterfactualGenerator
 from citlr.generators.registry import load_generator
 from citlr.predictors.base import Predictor
+from citlr.predictors.loading import load_predictor
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.folder import ANSWERS, Run
@@ -330,7 +322,7 @@ class Chain:
     @cached_property
     def _predictors(self) -> dict[str, Predictor | None]:
         return {
-            name: None if model.kind == CLOSED else build_predictor(name, model)
+            name: None if model.kind == CLOSED else load_predictor(**{**dict(model), "name": name})
             for name, model in self.config.models.items()
         }
 

@@ -12,7 +12,7 @@ from citlr.audit.redrawing.coin import PLACEBO_MARGIN, coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request, require_shown
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.redrawing.replicates import REPLICATE_IMAGES
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.doses import number_levels
@@ -175,7 +175,7 @@ def generate(
     StateError
         If workers die again and again at one file, the disk is full, or another process works in `out`.
     """
-    narrator = narrator or Narrator(quiet=True)
+    narrator = narrator or QUIET
     request = CohortRequest(
         attribute=attribute,
         levels=None if levels is None else tuple(number_levels([*levels])),

@@ -27,7 +27,7 @@ from citlr.data.tables.numbers import MAX_CATEGORIES, is_number, require_support
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import level_text
 from citlr.doses import as_numbers
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 
 def audited_cohort(settings: CohortConfig, *, narrator: Narrator, check: Check = "decode") -> Cohort:
@@ -77,12 +77,9 @@ def _combined(cohort: Cohort, settings: CohortConfig) -> Cohort:
     parts = cohort.frame[list(settings.combine)].astype(str)
     joint = parts.agg(", ".join, axis=1)
     _require_apart(joint, parts)
-    unknown = sorted({*(settings.levels or ())} - {*joint})
-    if unknown:
-        raise InputError(
-            f"No image has the combination '{unknown[0]}' of {', '.join(settings.combine)} (cohort.levels)."
-            f"{did_you_mean(unknown[0], set(joint))}"
-        )
+    there, parted = {*joint}, ", ".join(settings.combine)
+    for level in sorted(settings.levels or ()):
+        require_known(level, there, f"No image has the combination '{level}' of {parted} (cohort.levels)")
     chosen = joint.isin(settings.levels) if settings.levels is not None else joint.notna()
     kept = replace(cohort, frame=cohort.frame.assign(**{settings.attribute: joint}), attributes=(settings.attribute,))
     return kept.take(np.flatnonzero(chosen.to_numpy()))
@@ -142,9 +139,7 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
                 f"cohort.{key} cannot be set for the prepared cohort '{where}': prepare it that way instead."
             )
     for name in (*_parts(settings), *settings.labels, *settings.covariates):
-        if name not in whole.frame:
-            near = did_you_mean(name, map(str, whole.frame.columns))
-            raise InputError(f"The prepared cohort '{where}' has no column '{name}'.{near}")
+        require_known(name, whole.frame, f"The prepared cohort '{where}' has no column '{name}'")
     require_unique(whole.frame["image_id"], source=where, what="image ids")
     require_own_files(whole.frame, source=where)
     require_disjoint(whole.frame)

@@ -59,11 +59,7 @@ def without_raw_values(reason: str) -> str:
 
 
 def scrub(content: Any) -> Any:
-    """Copy nested settings without file lists and identifiers, every path shortened to its last name.
-
-    >>> scrub({"table": "/srv/ann/cohort.csv", "names": ["p17.png"], "margin": 0.02})
-    {'table': 'cohort.csv', 'margin': 0.02}
-    """
+    """Copy nested settings without file lists and identifiers, every path shortened to its last name."""
     if isinstance(content, Mapping):
         return {
             without_paths(str(key)): scrub(value) for key, value in content.items() if str(key).lower() not in _WITHHELD
@@ -106,10 +102,6 @@ def mask_small(cells: Sequence[Mapping[str, Any]], *, below: int) -> list[bool]:
 
     A cell with fewer than `below` patients is masked; where subtraction from another label's total would tell it, the
     smallest of its siblings are masked as well.
-
-    >>> cell = {"split": "test", "attribute": "sex", "level": "f", "label": "x"}
-    >>> mask_small([{**cell, "patients": 3}, {**cell, "patients": 40}, {**cell, "patients": 90}], below=5)
-    [True, True, False]
     """
     # A cell without a number was masked before, where the table was shared.
     masked = [_patients(cell) is None or 0 < (_patients(cell) or 0) < below for cell in cells]

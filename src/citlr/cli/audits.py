@@ -18,10 +18,12 @@ from citlr.cli.options import (
     RunFolder,
     Scheduler,
     Seed,
+    Texts,
     Trust,
     Workers,
     count,
     engine_of,
+    option,
     side,
 )
 
@@ -41,10 +43,8 @@ def demo(out: Out = Path("demo"), seed: Seed = 0, quiet: Quiet = False, as_json:
 def audit(
     config: Annotated[Path, typer.Argument(help="The YAML configuration.")],
     out: Out = Path("run"),
-    until: Annotated[
-        str, typer.Option(help="Stop after cohort, fit, generate, quality, predict, test or report.")
-    ] = "report",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and plan only, as `citlr plan` does.")] = False,
+    until: Annotated[str, option("Stop after cohort, fit, generate, quality, predict, test or report.")] = "report",
+    dry_run: Annotated[bool, option("Check and plan only, as `citlr plan` does.", "--dry-run")] = False,
     trust: Trust = False,
     engine: EngineName = "loky",
     workers: Workers = 1,
@@ -110,17 +110,15 @@ test = _verb("Test whether the model's answers change with the attribute, and wr
 
 def report(
     run: RunFolder,
-    form: Annotated[
-        list[str] | None, typer.Option("--format", help="html, pdf, json, md or csv; may be repeated.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to; the run without it.")] = None,
+    form: Annotated[Texts, option("html, pdf, json, md or csv; may be repeated.", "--format")] = None,
+    out: Annotated[Path | None, option("Folder to write to; the run without it.", "--out", "-o")] = None,
     images: Annotated[int | None, count("Counterfactual strips to show.", least=0)] = None,
     pixels: Annotated[int | None, side("Longest side of a picture.")] = None,
     no_burnt_in_text: Annotated[
-        bool, typer.Option("--no-burnt-in-text", help="Confirm that you looked: no text is burnt into the pictures.")
+        bool, option("Confirm that you looked: no text is burnt into the pictures.", "--no-burnt-in-text")
     ] = False,
     mask_below: Annotated[int | None, count("Mask cells with fewer patients; 1 masks nothing.")] = None,
-    pdf_engine: Annotated[str, typer.Option(help="weasyprint or chromium.")] = "weasyprint",
+    pdf_engine: Annotated[str, option("weasyprint or chromium.")] = "weasyprint",
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import Json, Out, Quiet, Trust
+from citlr.cli.options import Json, Out, Quiet, Trust, option
 
 if TYPE_CHECKING:
     from citlr.config import AuditConfig
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def plan(
     config: Annotated[Path, typer.Argument(help="The YAML configuration.")],
     out: Out = Path("run"),
-    json: Annotated[Path | None, typer.Option(help="Also write the plan as JSON here.")] = None,
+    json: Annotated[Path | None, option("Also write the plan as JSON here.")] = None,
     trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import Json, Quiet, RunFolder
+from citlr.cli.options import Json, Quiet, RunFolder, option
 
 AuditPlace = Annotated[str, typer.Argument(help="The run folder of an audit, or an audit.json.")]
 
 
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model's owner.")],
-    format: Annotated[str, typer.Option(help="png, jpeg or dicom.")] = "png",
+    out: Annotated[Path, option("Folder for the model's owner.", "--out", "-o")],
+    format: Annotated[str, option("png, jpeg or dicom.")] = "png",
     quiet: Quiet = False,
 ) -> None:
     """Write the redrawn images under opaque names, for a model that is run elsewhere (kind: closed)."""
@@ -27,8 +27,8 @@ def export(
 def ingest(
     run: RunFolder,
     predictions: Annotated[Path, typer.Argument(help="The CSV that the model's owner sent back.")],
-    model: Annotated[str, typer.Option(help="Which closed model, where there are several.")] = "",
-    percent: Annotated[bool, typer.Option("--percent", help="The numbers are percentages.")] = False,
+    model: Annotated[str, option("Which closed model, where there are several.")] = "",
+    percent: Annotated[bool, option("The numbers are percentages.", "--percent")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Take the answers of a closed model (kind: closed, no source), and go on to test and report."""
@@ -43,10 +43,10 @@ def ingest(
 
 def check(
     run: AuditPlace,
-    policy: Annotated[Path | None, typer.Option(help="YAML with the rules; the defaults without it.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="An earlier run, or its audit.json, to compare with.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.")] = None,
+    policy: Annotated[Path | None, option("YAML with the rules; the defaults without it.")] = None,
+    baseline: Annotated[str | None, option("An earlier run, or its audit.json, to compare with.")] = None,
+    junit: Annotated[Path | None, option("Write JUnit XML here.")] = None,
+    markdown: Annotated[Path | None, option("Write a Markdown summary here.")] = None,
 ) -> None:
     """Check a finished audit against the rules of your policy; exit 1 with one line per broken rule."""
     from citlr.audit.finished import find
@@ -63,8 +63,8 @@ def check(
 
 def compare(
     audits: Annotated[list[str], typer.Argument(metavar="RUN[:MODEL]...", help="Run folders, or audit.json files.")],
-    html: Annotated[Path | None, typer.Option(help="Write a page here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write a Markdown table here.")] = None,
+    html: Annotated[Path | None, option("Write a page here.")] = None,
+    markdown: Annotated[Path | None, option("Write a Markdown table here.")] = None,
     as_json: Json = False,
 ) -> None:
     """Set audits side by side: verdicts, effects, and the interval of their difference; the first is the reference."""

@@ -10,23 +10,25 @@ import typer
 if TYPE_CHECKING:
     from citlr.run.engines import Engine
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Read pickles and MONAI bundles too; they can run any code.")]
-Force = Annotated[bool, typer.Option("--force", help="Run this stage and all later ones again.")]
+
+def option(text: str, *names: str, **limits: int) -> Any:
+    """Return an option with this help."""
+    return typer.Option(*names, help=text, **limits)  # type: ignore[arg-type]
+
+
+Texts = list[str] | None
+Quiet = Annotated[bool, option("No progress, only results.", "--quiet", "-q")]
+Json = Annotated[bool, option("Print the result as JSON.", "--json")]
+Trust = Annotated[bool, option("Read pickles and MONAI bundles too; they can run any code.", "--trust")]
+Force = Annotated[bool, option("Run this stage and all later ones again.", "--force")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder of an audit.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; started again, a run goes on.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same numbers, bit for bit.")]
-Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes to start on this machine.")]
-EngineName = Annotated[
-    str, typer.Option("--engine", help="Where the work runs: loky (processes here), dask or ray (clusters).")
-]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")]
-Map = Annotated[
-    list[str] | None,
-    typer.Option(help="NAME=COLUMN, which of your columns is which, such as path=file; may be repeated."),
-]
-Label = Annotated[list[str] | None, typer.Option(help="Label, a column of a wide table; may be repeated.")]
+Out = Annotated[Path, option("The folder to write; started again, a run goes on.", "--out", "-o")]
+Seed = Annotated[int, option("The same seed gives the same numbers, bit for bit.", min=0, max=2**32 - 1)]
+Workers = Annotated[int, option("Processes to start on this machine.", min=1, max=1024)]
+EngineName = Annotated[str, option("Where the work runs: loky (processes here), dask or ray (clusters).", "--engine")]
+Scheduler = Annotated[str | None, option("Address of a running Dask or Ray cluster.")]
+Map = Annotated[Texts, option("NAME=COLUMN, which of your columns is which, such as path=file; may be repeated.")]
+Label = Annotated[Texts, option("Label, a column of a wide table; may be repeated.")]
 # Limits of counts: larger ones are typing errors, and would fill the memory before anybody notices.
 LARGEST_COUNT, LARGEST_SIDE = 100_000_000, 8192
 

@@ -5,42 +5,39 @@ from typing import Annotated
 
 import typer
 
-from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, Workers, count, engine_of, side
+from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, Texts, Workers, count, engine_of, option, side
+
+Hold = Annotated[Texts, option("Covariate that is kept as observed while the attribute is redrawn; repeatable.")]
 
 
 def generation(
-    preset: Annotated[str, typer.Option(help="smoke (minutes, shows that all works) or full.")] = "full",
-    cohort: Annotated[str, typer.Option(help="phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
-    attribute: Annotated[str | None, typer.Option(help="What to intervene on, of a cohort.parquet.")] = None,
-    hold: Annotated[
-        list[str] | None,
-        typer.Option(help="Covariate that is kept as observed while the attribute is redrawn; repeatable."),
-    ] = None,
+    preset: Annotated[str, option("smoke (minutes, shows that all works) or full.")] = "full",
+    cohort: Annotated[str, option("phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
+    attribute: Annotated[str | None, option("What to intervene on, of a cohort.parquet.")] = None,
+    hold: Hold = None,
     correlation: Annotated[
-        float | None, typer.Option(help="Of attribute and label, where it is simulated; 0.8, or 0.4 with --world.")
+        float | None, option("Of attribute and label, where it is simulated; 0.8, or 0.4 with --world.")
     ] = None,
     features: Annotated[
-        str, typer.Option(help="For FID and KID: probe, inception_v3:FILE or torchxrayvision:NAME[:FILE].")
+        str, option("For FID and KID: probe, inception_v3:FILE or torchxrayvision:NAME[:FILE].")
     ] = "probe",
-    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
+    model: Annotated[Texts, option("Only this model; may be repeated.")] = None,
     size: Annotated[int | None, side("Side of the images, pixels.")] = None,
     patients: Annotated[int | None, count("Patients of the phantom.")] = None,
     seeds: Annotated[int | None, count("Trainings of every model.")] = None,
     images: Annotated[int | None, count("Test images to redraw, at most.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Preset of the generators: tiny, small or paper.")] = None,
-    probe: Annotated[str | None, typer.Option(help="What reads redrawn images: resnet34 or small (faster).")] = None,
+    budget: Annotated[str | None, option("Preset of the generators: tiny, small or paper.")] = None,
+    probe: Annotated[str | None, option("What reads redrawn images: resnet34 or small (faster).")] = None,
     world: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Effect maps alone, in worlds of known truth: phantom, varying, or, planted into the images of "
+        Texts,
+        option(
+            "Effect maps alone, in worlds of known truth: phantom, varying, or, planted into the images of "
             "--cohort, effects such as shadow+shape, or null; may be repeated."
         ),
     ] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="With --world: kind of generator; may be repeated.")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(help="With --world: a label of the cohort; the attribute goes with the first.")
-    ] = None,
-    strength: Annotated[float, typer.Option(help="With --world: strength of planted effects.")] = 1.0,
+    kind: Annotated[Texts, option("With --world: kind of generator; may be repeated.")] = None,
+    label: Annotated[Texts, option("With --world: a label of the cohort; the attribute goes with the first.")] = None,
+    strength: Annotated[float, option("With --world: strength of planted effects.")] = 1.0,
     learn: Annotated[
         list[int] | None, count("With --world: so many training images; may be repeated; all without it.")
     ] = None,
@@ -71,11 +68,12 @@ def generation(
         for name in ("effects.md", "effects.json"):
             print(out / name)
         return
-    for option, value in (("kind", kind), ("label", label), ("learn", learn)):
+    for name, value in (("kind", kind), ("label", label), ("learn", learn)):
         if value:
-            raise InputError(f"--{option} goes with --world: without it, models are chosen by --model.")
+            raise InputError(f"--{name} goes with --world: without it, models are chosen by --model.")
     from citlr.studies.generation.run import run_generation
 
+    changes = {"size": size, "patients": patients, "seeds": seeds, "images": images, "preset": budget, "probe": probe}
     run_generation(
         out=out,
         preset=preset,
@@ -85,14 +83,7 @@ def generation(
         correlation=0.8 if correlation is None else correlation,
         features=features,
         models=model or (),
-        changes={
-            "size": size,
-            "patients": patients,
-            "seeds": seeds,
-            "images": images,
-            "preset": budget,
-            "probe": probe,
-        },
+        changes=changes,
         seed=seed,
         engine=power,
         narrator=narrator,
@@ -102,20 +93,17 @@ def generation(
 
 
 def imaging(
-    cohort: Annotated[str, typer.Option(help="phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
-    attribute: Annotated[str | None, typer.Option(help="What to intervene on: sex, race, ...")] = None,
-    preset: Annotated[str, typer.Option(help="smoke (3 networks, 3 checkpoints, 64 pixels) or paper.")] = "smoke",
-    label: Annotated[list[str] | None, typer.Option(help="Finding; may be repeated.")] = None,
-    hold: Annotated[
-        list[str] | None,
-        typer.Option(help="Covariate that is kept as observed while the attribute is redrawn; repeatable."),
-    ] = None,
-    correlation: Annotated[float, typer.Option(help="Of sex with the findings, in the phantom.")] = 0.8,
-    network: Annotated[list[str] | None, typer.Option(help="Train only this network; may be repeated.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="NAME=FILE: audit this model too; may be repeated.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Read pickles among --model; they can run any code.")] = False,
-    weights: Annotated[str, typer.Option(help="First weights: auto, none, or a file.")] = "auto",
-    outcome: Annotated[str, typer.Option(help="What is tested: decision or probability.")] = "decision",
+    cohort: Annotated[str, option("phantom, an audit's YAML, or a cohort.parquet.")] = "phantom",
+    attribute: Annotated[str | None, option("What to intervene on: sex, race, ...")] = None,
+    preset: Annotated[str, option("smoke (3 networks, 3 checkpoints, 64 pixels) or paper.")] = "smoke",
+    label: Annotated[Texts, option("Finding; may be repeated.")] = None,
+    hold: Hold = None,
+    correlation: Annotated[float, option("Of sex with the findings, in the phantom.")] = 0.8,
+    network: Annotated[Texts, option("Train only this network; may be repeated.")] = None,
+    model: Annotated[Texts, option("NAME=FILE: audit this model too; may be repeated.")] = None,
+    trust: Annotated[bool, option("Read pickles among --model; they can run any code.", "--trust")] = False,
+    weights: Annotated[str, option("First weights: auto, none, or a file.")] = "auto",
+    outcome: Annotated[str, option("What is tested: decision or probability.")] = "decision",
     checkpoints: Annotated[int | None, count("Kept per network.")] = None,
     rounds: Annotated[int | None, count("Passes over the training split, at most.")] = None,
     round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
@@ -123,8 +111,8 @@ def imaging(
     patients: Annotated[int | None, count("Patients of the phantom.")] = None,
     images: Annotated[int | None, count("Test images, at most.")] = None,
     draws: Annotated[int | None, count("Images per level.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Of the generator: dldm without it; edits for real images.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Preset of the generator: tiny, small or paper.")] = None,
+    kind: Annotated[str | None, option("Of the generator: dldm without it; edits for real images.")] = None,
+    budget: Annotated[str | None, option("Preset of the generator: tiny, small or paper.")] = None,
     learn: Annotated[
         list[int] | None, count("Train the generator on so many images too: how many would do? May be repeated.")
     ] = None,
@@ -178,13 +166,13 @@ def morphomnist(
     mnist: Annotated[
         Path, typer.Argument(help="MNIST: a folder of the IDX files (.gz or not) or of PNG files, or an .npz.")
     ],
-    preset: Annotated[str, typer.Option(help="smoke (seconds, shows that all works) or full.")] = "full",
-    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
+    preset: Annotated[str, option("smoke (seconds, shows that all works) or full.")] = "full",
+    model: Annotated[Texts, option("Only this model; may be repeated.")] = None,
     features: Annotated[
-        str, typer.Option(help="For FID and minimality: probe (this run's reader) or inception_v3:FILE.")
+        str, option("For FID and minimality: probe (this run's reader) or inception_v3:FILE.")
     ] = "probe",
     out: Out = Path("morphomnist"),
-    page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here, its picture beside it.")] = None,
+    page: Annotated[Path | None, option("Also write the Markdown page here, its picture beside it.")] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -201,18 +189,17 @@ def morphomnist(
 
 def synthetic(
     sets: Annotated[
-        list[str] | None,
-        typer.Option(help="linear, quadratic, exponential, interactive, log-scale, sin; all without it."),
+        Texts, option("linear, quadratic, exponential, interactive, log-scale, sin; all without it.")
     ] = None,
     models: Annotated[int, count("Per set, a multiple of ten; the graded pool has 40 beside.")] = 100,
     n_train: Annotated[int, count("Training units of every model.")] = 800,
     n_test: Annotated[int, count("Test units of every model.")] = 200,
-    balanced: Annotated[bool, typer.Option("--balanced", help="Half of the units positive in every set.")] = False,
+    balanced: Annotated[bool, option("Half of the units positive in every set.", "--balanced")] = False,
     engine: EngineName = "loky",
     workers: Workers = 2,
     scheduler: Scheduler = None,
     out: Out = Path("synthetic"),
-    page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
+    page: Annotated[Path | None, option("Also write the Markdown page here.")] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import Label, Map, pairs
+from citlr.cli.options import Label, Map, option, pairs
 from citlr.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 def init(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, parquet or Excel, one row per image.")],
     images: Annotated[
-        Path | None, typer.Option(help="The folder that the paths are relative to; a prepared cohort needs none.")
+        Path | None, option("The folder that the paths are relative to; a prepared cohort needs none.")
     ] = None,
-    attribute: Annotated[str, typer.Option(help="The sensitive attribute; asked for without it.")] = "",
+    attribute: Annotated[str, option("The sensitive attribute; asked for without it.")] = "",
     label: Label = None,
-    model: Annotated[
-        str, typer.Option(help="The model's file or import path; without it, one that only its owner runs.")
-    ] = "",
+    model: Annotated[str, option("The model's file or import path; without it, one that only its owner runs.")] = "",
     map: Map = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The YAML file to write.")] = Path("audit.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    out: Annotated[Path, option("The YAML file to write.", "--out", "-o")] = Path("audit.yaml"),
+    force: Annotated[bool, option("Overwrite a file that is there.", "--force")] = False,
 ) -> None:
     """Propose a configuration for a table and its images, with the reason of every line; asks at a terminal."""
     from citlr.data.proposals.propose import Given, Nobody, propose

@@ -5,56 +5,42 @@ from typing import Annotated, Any
 
 import typer
 
-from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, count, engine_of, side
+from citlr.cli.options import EngineName, Out, Quiet, Scheduler, Seed, Texts, count, engine_of, option, side
 
 
 def calibrate(
     out: Out = Path("calibration"),
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions: minutes instead of an hour.")] = False,
+    quick: Annotated[bool, option("Fewer repetitions: minutes instead of an hour.", "--quick")] = False,
     pipeline: Annotated[
         bool,
-        typer.Option(
-            "--pipeline", help="Calibrate the whole chain with trained generators: how often is a blind model accused?"
-        ),
+        option("Calibrate the whole chain with trained generators: how often is a blind model accused?", "--pipeline"),
     ] = False,
     generators: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="With --pipeline: worlds per correlation, a generator each.")
+        int | None, option("With --pipeline: worlds per correlation, a generator each.", min=1, max=10_000)
     ] = None,
     correlation: Annotated[
-        list[float] | None,
-        typer.Option(help="With --pipeline: only worlds of this correlation; processes may share the folder."),
+        list[float] | None, option("With --pipeline: only worlds of this correlation; processes may share the folder.")
     ] = None,
     world: Annotated[
-        str | None,
-        typer.Option(help="With --pipeline: phantom, varying (its anatomy varies) or semireal (real images)."),
+        str | None, option("With --pipeline: phantom, varying (its anatomy varies) or semireal (real images).")
     ] = None,
     cohort: Annotated[
-        str | None, typer.Option(help="With --world semireal: the images, an audit's YAML or a cohort.parquet.")
+        str | None, option("With --world semireal: the images, an audit's YAML or a cohort.parquet.")
     ] = None,
-    effect: Annotated[
-        list[str] | None, typer.Option(help="With --world semireal: what the attribute does; may be repeated.")
-    ] = None,
-    strength: Annotated[
-        float, typer.Option(help="With --world semireal: strength of the effects; 0 is a null world.")
-    ] = 1.0,
-    level: Annotated[
-        list[str] | None, typer.Option(help="With --world semireal: levels from least to most; repeated.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(help="With --world semireal: labels audited; the attribute goes with the first.")
-    ] = None,
-    hold: Annotated[
-        list[str] | None, typer.Option(help="With --world semireal: labels and covariates that are kept as observed.")
-    ] = None,
-    kind: Annotated[str | None, typer.Option(help="With --pipeline: another kind of generator.")] = None,
-    preset: Annotated[str | None, typer.Option(help="With --pipeline: another preset of the generator.")] = None,
+    effect: Annotated[Texts, option("With --world semireal: what the attribute does; may be repeated.")] = None,
+    strength: Annotated[float, option("With --world semireal: strength of the effects; 0 is a null world.")] = 1.0,
+    level: Annotated[Texts, option("With --world semireal: levels from least to most; repeated.")] = None,
+    label: Annotated[Texts, option("With --world semireal: labels audited; the attribute goes with the first.")] = None,
+    hold: Annotated[Texts, option("With --world semireal: labels and covariates that are kept as observed.")] = None,
+    kind: Annotated[str | None, option("With --pipeline: another kind of generator.")] = None,
+    preset: Annotated[str | None, option("With --pipeline: another preset of the generator.")] = None,
     engine: EngineName = "loky",
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Processes to start on this machine: 2, or 1 with --pipeline.")
+        int | None, option("Processes to start on this machine: 2, or 1 with --pipeline.", min=1, max=1024)
     ] = None,
     scheduler: Scheduler = None,
     seed: Seed = 0,
-    page: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
+    page: Annotated[Path | None, option("Also write the Markdown page here.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure size, power and coverage of every test on worlds where the truth is known."""
@@ -81,9 +67,9 @@ def calibrate(
         )
         return
     only = {"generators": generators, "correlation": correlation, "world": world, "cohort": cohort, "kind": kind}
-    for name, value in {f"--{name}": value for name, value in (only | {"preset": preset}).items()}.items():
+    for name, value in (only | {"preset": preset}).items():
         if value is not None:
-            raise InputError(f"{name} goes with --pipeline: the statistics alone are calibrated without generators.")
+            raise InputError(f"--{name} goes with --pipeline: the statistics alone are calibrated without generators.")
     from citlr.studies.calibration.run import run_calibration
 
     power: dict[str, Any] = {"engine": engine, "workers": workers or 2, "scheduler": scheduler}
@@ -111,27 +97,23 @@ def _calibrate_pipeline(out: Path, page: Path | None, **settings: Any) -> None:
 
 def train_classifier(
     cohort: Annotated[Path, typer.Argument(help="A cohort.parquet.")],
-    arch: Annotated[str, typer.Option(help="densenet121, vgg16_bn, inception_v3, ...")],
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "--labels", help="Finding; may be repeated; all without it.")
-    ] = None,
-    weights: Annotated[str, typer.Option(help="auto, none, or a file of ImageNet weights.")] = "auto",
+    arch: Annotated[str, option("densenet121, vgg16_bn, inception_v3, ...")],
+    label: Annotated[Texts, option("Finding; may be repeated; all without it.", "--label", "--labels")] = None,
+    weights: Annotated[str, option("auto, none, or a file of ImageNet weights.")] = "auto",
     size: Annotated[int, side("Side of the images, pixels.")] = 64,
     rounds: Annotated[int, count("Passes over the training split at most.")] = 30,
     keep: Annotated[int | None, count("Best checkpoints kept; 10, or as many as there are rounds.")] = None,
     round_steps: Annotated[int | None, count("Steps per round; a whole pass without it.")] = None,
     patience: Annotated[int, count("Stop after so many rounds without a better AUROC.")] = 10,
     batch_size: Annotated[int, count("Images per step, over all devices.")] = 64,
-    learning_rate: Annotated[float | None, typer.Option(help="Of Adam; 1e-3 or 1e-4 without it.")] = None,
-    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant or one-cycle.")] = "constant",
-    tolerance: Annotated[
-        float, typer.Option(help="Checkpoints this far below the best AUROC are the last choice.")
-    ] = 0.02,
+    learning_rate: Annotated[float | None, option("Of Adam; 1e-3 or 1e-4 without it.")] = None,
+    schedule: Annotated[str, option("Of the learning rate: constant or one-cycle.")] = "constant",
+    tolerance: Annotated[float, option("Checkpoints this far below the best AUROC are the last choice.")] = 0.02,
     augment: Annotated[
-        bool, typer.Option("--augment/--no-augment", help="Turn, scale and shift training images a little.")
+        bool, option("Turn, scale and shift training images a little.", "--augment/--no-augment")
     ] = True,
-    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    precision: Annotated[str, option("auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
+    accelerator: Annotated[str, option("auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[int, count("Processes, one per GPU.")] = 1,
     out: Out = Path("classifier"),
     seed: Seed = 0,

@@ -5,35 +5,32 @@ from typing import Annotated, Any
 
 import typer
 
-from citlr.cli.options import Json, Label, Map, Seed, pairs
+from citlr.cli.options import Json, Label, Map, Seed, Texts, option, pairs
 
 
 def assess(
     predictions: Annotated[Path, typer.Argument(help="CSV, TSV, parquet or Excel: docs/predictions.md.")],
-    margin: Annotated[float, typer.Option(help="Largest change that does not matter, in (0, 1).")],
-    attribute: Annotated[str, typer.Option(help="The attribute whose levels these are, such as sex.")] = "",
+    margin: Annotated[float, option("Largest change that does not matter, in (0, 1).")],
+    attribute: Annotated[str, option("The attribute whose levels these are, such as sex.")] = "",
     label: Label = None,
     map: Map = None,
     given: Annotated[
-        list[str] | None,
-        typer.Option(help="Column that may explain how recorded levels differ, such as the view; may be repeated."),
+        Texts, option("Column that may explain how recorded levels differ, such as the view; may be repeated.")
     ] = None,
     truth: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="LABEL=COLUMN: the column that says which images have the finding (0 or 1), for the accuracy by "
+        Texts,
+        option(
+            "LABEL=COLUMN: the column that says which images have the finding (0 or 1), for the accuracy by "
             "group; repeatable. A long table may have a column 'truth' instead."
         ),
     ] = None,
-    outcome: Annotated[str, typer.Option(help="decision or probability.")] = "decision",
-    threshold: Annotated[
-        list[str] | None, typer.Option(help="Operating point, or LABEL=NUMBER for every label; .5 without it.")
-    ] = None,
-    alpha: Annotated[float, typer.Option(help="Error rate: dependence in all, equivalent in each row.")] = 0.05,
-    percent: Annotated[bool, typer.Option("--percent", help="The numbers are percentages.")] = False,
-    min_patients: Annotated[int, typer.Option(min=2, help="Patients that every recorded level needs.")] = 20,
-    name: Annotated[str, typer.Option(help="What the model is called.")] = "model",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("assessment"),
+    outcome: Annotated[str, option("decision or probability.")] = "decision",
+    threshold: Annotated[Texts, option("Operating point, or LABEL=NUMBER for every label; .5 without it.")] = None,
+    alpha: Annotated[float, option("Error rate: dependence in all, equivalent in each row.")] = 0.05,
+    percent: Annotated[bool, option("The numbers are percentages.", "--percent")] = False,
+    min_patients: Annotated[int, option("Patients that every recorded level needs.", min=2)] = 20,
+    name: Annotated[str, option("What the model is called.")] = "model",
+    out: Annotated[Path, option("The folder to write.", "--out", "-o")] = Path("assessment"),
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -92,19 +89,17 @@ def assess(
 
 def observe(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, parquet or Excel, one row per image.")],
-    z: Annotated[Path, typer.Option(help="Embeddings: a .npy file, one row for each row of the table, in its order.")],
-    attribute: Annotated[str, typer.Option(help="The column of the sensitive attribute.")],
-    prediction: Annotated[str, typer.Option(help="The column of the model's probabilities, or decisions.")],
-    patient: Annotated[str, typer.Option(help="The column of the patient; without it each image is one.")] = "",
-    truth: Annotated[str, typer.Option(help="The column of the finding, 0 or 1: for odds and AUROC gaps.")] = "",
-    propensity: Annotated[str, typer.Option(help="The column of a known P(second level | Z).")] = "",
-    contrast: Annotated[str, typer.Option(help="The two levels to compare, FIRST=SECOND; every pair without it.")] = "",
-    threshold: Annotated[float, typer.Option(help="Operating point of the decisions of equalised odds.")] = 0.5,
-    alpha: Annotated[float, typer.Option(help="Error rate of the verdict.")] = 0.05,
-    percent: Annotated[bool, typer.Option("--percent", help="The predictions are percentages.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write observed.json and observed.csv here.")
-    ] = None,
+    z: Annotated[Path, option("Embeddings: a .npy file, one row for each row of the table, in its order.")],
+    attribute: Annotated[str, option("The column of the sensitive attribute.")],
+    prediction: Annotated[str, option("The column of the model's probabilities, or decisions.")],
+    patient: Annotated[str, option("The column of the patient; without it each image is one.")] = "",
+    truth: Annotated[str, option("The column of the finding, 0 or 1: for odds and AUROC gaps.")] = "",
+    propensity: Annotated[str, option("The column of a known P(second level | Z).")] = "",
+    contrast: Annotated[str, option("The two levels to compare, FIRST=SECOND; every pair without it.")] = "",
+    threshold: Annotated[float, option("Operating point of the decisions of equalised odds.")] = 0.5,
+    alpha: Annotated[float, option("Error rate of the verdict.")] = 0.05,
+    percent: Annotated[bool, option("The predictions are percentages.", "--percent")] = False,
+    out: Annotated[Path | None, option("Also write observed.json and observed.csv here.", "--out", "-o")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

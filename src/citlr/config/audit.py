@@ -1,12 +1,10 @@
 """A whole configuration: the sections together, and what they have to agree on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -79,7 +77,7 @@ class AuditConfig(Section):
         return {**rest, "models": {name if name and isinstance(name, str) else "model": single}}
 
     @model_validator(mode="after")
-    def _names_agree(self) -> AuditConfig:
+    def _names_agree(self) -> Self:
         cohort = self.cohort
         known = {*cohort.labels, *cohort.covariates}
         for name in self.generator.hold:
@@ -119,7 +117,7 @@ class AuditConfig(Section):
                 )
         return self
 
-    def resolved(self, folder: Path) -> AuditConfig:
+    def resolved(self, folder: Path) -> Self:
         """Return the same configuration with every path made absolute against `folder`."""
         images = None if self.cohort.images is None else _absolute(self.cohort.images, folder)
         cohort = self.cohort.model_copy(update={"table": _absolute(self.cohort.table, folder), "images": images})

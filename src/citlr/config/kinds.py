@@ -1,7 +1,5 @@
 """Which generators there are: what each is called, and where its class is; nothing is imported here."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal
 
 # A new generator is a class (see `citlr.generators.learnt`) and a line here.

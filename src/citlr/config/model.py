@@ -1,8 +1,6 @@
 """The section of the model under audit: where it is, what it wants to see, and what it gives back."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -87,7 +85,7 @@ class InputConfig(_Declaration):
     """Shows a model of one channel the luminance of images in colour. Without it such a model is refused."""
 
     @model_validator(mode="after")
-    def _scales_agree(self) -> InputConfig:
+    def _scales_agree(self) -> Self:
         if not self.low < self.high:
             raise ValueError(f"low is {self.low:g} and high {self.high:g}; low must be below high")
         if self.luminance and self.channels != 1:
@@ -154,7 +152,7 @@ class ModelConfig(Section):
         return None if value == {} else value
 
     @model_validator(mode="after")
-    def _is_there(self) -> ModelConfig:
+    def _is_there(self) -> Self:
         if self.source is None and self.kind != "closed":
             raise ValueError(
                 "'source' is missing: name the model's file or import path (only kind: closed, a model that its owner "

@@ -46,11 +46,7 @@ def parse_section(section: type[S], content: Any, where: str) -> S:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return "key: old -> new" for every setting that differs between two dumped configurations.
-
-    >>> differences({"test": {"margin": 0.02}}, {"test": {"margin": 0.05}})
-    ['test.margin: 0.02 -> 0.05']
-    """
+    """Return "key: old -> new" for every setting that differs between two dumped configurations."""
     changed: list[str] = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)

@@ -1,8 +1,6 @@
 """The sections of a configuration: their keys, defaults and limits."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -85,7 +83,7 @@ class CohortConfig(Section):
     """The fewest test patients of each level."""
 
     @model_validator(mode="after")
-    def _parts_agree(self) -> CohortConfig:
+    def _parts_agree(self) -> Self:
         parts = self.combine or (self.attribute,)
         if self.combine and (len(set(self.combine)) < 2 or self.attribute in self.combine):
             raise ValueError(
@@ -123,7 +121,7 @@ class GeneratorConfig(Section):
     """Settings of the preset that you change one by one, such as `{denoiser_steps: 4000}`."""
 
     @model_validator(mode="after")
-    def _own_keys(self) -> GeneratorConfig:
+    def _own_keys(self) -> Self:
         if self.kind == IMAGES and (self.table is None or self.options):
             missing = "'table' is missing: name the CSV of the redrawn images" if self.table is None else ""
             raise ValueError(missing or "with kind: images nothing is trained that options could set: leave it out")
@@ -248,7 +246,7 @@ class ReportConfig(Section):
     """How the attribute was recorded and by whom, as the page quotes it."""
 
     @model_validator(mode="after")
-    def _legible_text_is_looked_for(self) -> ReportConfig:
+    def _legible_text_is_looked_for(self) -> Self:
         if self.gallery and self.gallery_pixels > LEGIBLE and not self.no_burnt_in_text:
             raise ValueError(
                 f"pictures of {self.gallery_pixels} pixels can show text that is burnt in (names, dates): look at them "

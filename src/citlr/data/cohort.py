@@ -21,7 +21,7 @@ from citlr.data.pixels.source import FolderPixels, PixelSource, read_batches
 from citlr.data.splits import SPLITS, assign_splits
 from citlr.data.tables.numbers import banded, is_number
 from citlr.data.tables.printable import require_printable
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import fingerprint
 from citlr.text import listed_few, visible
 
@@ -91,9 +91,7 @@ class Cohort:
         require_printable((*self.attributes, *self.labels, *self.covariates), "The name of a column")
         needed = ("image_id", "path", "patient_id", *self.attributes, *self.labels, *self.covariates)
         for column in needed:
-            if column not in self.frame.columns:
-                near = did_you_mean(column, map(str, self.frame.columns))
-                raise InputError(f"A cohort needs the column '{column}', and its frame has none.{near}")
+            require_known(column, self.frame.columns, f"A cohort needs the column '{column}', and its frame has none")
         if not isinstance(self.frame.index, pd.RangeIndex) or self.frame.index.start or self.frame.index.step != 1:
             object.__setattr__(self, "frame", self.frame.reset_index(drop=True))
         object.__setattr__(self, "root", Path(self.root))
@@ -115,8 +113,7 @@ class Cohort:
         InputError
             If the name is none of train, validation and test, or no split was drawn yet.
         """
-        if split not in SPLITS:
-            raise InputError(f"'{split}' is not a split.{did_you_mean(split, SPLITS)}")
+        require_known(split, SPLITS, f"'{split}' is not a split")
         if "split" not in self.frame.columns:
             raise InputError("The cohort has no split yet; call split(seed=...) first.")
         return self.take(np.flatnonzero((self.frame["split"] == split).to_numpy()))
@@ -139,10 +136,7 @@ class Cohort:
 
     def levels(self, attribute: str) -> tuple[str, ...]:
         """Give the levels of an attribute, sorted; a number has none."""
-        if attribute not in self.attributes:
-            raise InputError(
-                f"'{attribute}' is not an attribute of the cohort.{did_you_mean(attribute, self.attributes)}"
-            )
+        require_known(attribute, self.attributes, f"'{attribute}' is not an attribute of the cohort")
         if is_number(self.frame[attribute]):
             return ()
         return tuple(sorted(self.frame[attribute].dropna().astype(str).unique()))

@@ -4,8 +4,6 @@ Shards of pictures are read by `datasets` and pandas as such. An edit (see `citl
 8-bit picture of its size, and is kept once for all draws of a level that are alike.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -54,13 +52,11 @@ class Plan:
     - `attribute`, `levels`, `draws`: What is intervened on, the levels in order, and the draws per level.
     - `image_ids`, `patient_ids`, `factual`: One entry per image, in the order of the shards.
     - `shard`: Images per shard.
-    - `size`: Side of the images, pixels.
     - `shared_seeds`: Whether the levels of one draw share their noise (then the test flips signs of their difference).
     - `key`: Fingerprint of the generator and the settings that drew them.
     - `edits`: Whether edits are kept, or pictures.
     - `alike`: Whether all draws of a level are one and the same, which is then kept once.
     - `guidance`: Weight of the intervention that was asked for; None for the generator's own.
-    - `channels`: Of the pictures: 1 of grey, 3 of colour.
     """
 
     attribute: str
@@ -121,7 +117,7 @@ class CounterfactualSet:
         self.plan = plan
 
     @classmethod
-    def open(cls, folder: str | Path) -> CounterfactualSet:
+    def open(cls, folder: str | Path) -> Self:
         """Open a finished folder."""
         root = Path(folder)
         if not (root / "plan.json").is_file():

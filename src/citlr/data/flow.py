@@ -1,10 +1,8 @@
 """Who was left out, at which step, and why: the flow of a cohort from the table to the study."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +34,7 @@ class FlowStep:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> FlowStep:
+    def from_dict(cls, content: dict[str, Any]) -> Self:
         """Rebuild a step from JSON content."""
         known = {field.name for field in fields(cls)}
         values = {key: value for key, value in content.items() if key in known}
@@ -64,15 +62,10 @@ def count_raw(attribute: str, before: pd.Series, after: pd.Series, levels: Mappi
 
 
 class FlowRecorder:
-    """A frame that remembers every exclusion.
+    """A frame, a row per image, that remembers every exclusion."""
 
-    - `frame`: One row per image.
-    - `patient`: The column with the patient; counts of patients are 0 while it is missing.
-    """
-
-    def __init__(self, frame: pd.DataFrame, *, patient: str = "patient_id", steps: Sequence[FlowStep] = ()) -> None:
+    def __init__(self, frame: pd.DataFrame, *, steps: Sequence[FlowStep] = ()) -> None:
         self.frame = frame
-        self.patient = patient
         self.steps: list[FlowStep] = list(steps)
 
     def start(self, step: str, reason: str) -> None:
@@ -105,7 +98,7 @@ class FlowRecorder:
         return [one.reason for one in self.steps[since:] if not one.excluded_images and one.step != "table"]
 
     def _patients(self) -> int:
-        return int(self.frame[self.patient].nunique()) if self.patient in self.frame.columns else 0
+        return int(self.frame["patient_id"].nunique()) if "patient_id" in self.frame.columns else 0
 
 
 def flow_table(steps: Sequence[FlowStep]) -> str:

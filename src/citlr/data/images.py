@@ -16,7 +16,7 @@ from citlr.data.pixels.colour import as_rgb, is_transparent, require_channels
 from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
 from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
 from citlr.data.pixels.whole import whole_only
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import require_regular
 from citlr.text import shortened
 
@@ -148,8 +148,7 @@ def quantise(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 
 
 def _check_request(size: int | None, fit: str) -> None:
-    if fit not in FITS:
-        raise InputError(f"fit='{fit}' is not known.{did_you_mean(fit, FITS)}")
+    require_known(fit, FITS, f"fit='{fit}' is not known")
     if size is not None and size < 1:
         raise InputError(f"size={size} is not a number of pixels; give 1 or more.")
 

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.fft
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
 from citlr.data.pixels.colour import luminance
 from citlr.data.pixels.shards import CachePixels
 from citlr.data.splits import require_disjoint
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
+from citlr.text import listed_few
 
 # Side of the thumbnail that is transformed, and of the block of low frequencies whose signs are the hash.
 THUMBNAIL = 64
@@ -124,10 +124,9 @@ def require_unseen(test: Cohort, seen: Collection[str], *, what: str = "the gene
     patients = sorted(test.frame["patient_id"].astype(str).unique())
     known = [name for name in patients if fingerprints([name])[0] in marks]
     if known:
-        listed = ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
         raise InputError(
-            f"{len(known)} of the {len(patients)} test patients were in the training set of {what}: {listed}. "
-            "Audit patients that it has not seen, or train it anew without them."
+            f"{len(known)} of the {len(patients)} test patients were in the training set of {what}: "
+            f"{listed_few(known)}. Audit patients that it has not seen, or train it anew without them."
         )
 
 

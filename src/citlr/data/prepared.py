@@ -5,11 +5,10 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import flow_table, raw_table
 from citlr.data.pixels.cache import cache_name, write_cache
-from citlr.data.pixels.checks import QUIET
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
 from citlr.run.lock import locked

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data import steps
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.pixels.checks import Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
 from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
@@ -24,7 +24,7 @@ from citlr.data.tables.columns import pick_columns, wanted_columns
 from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
 from citlr.data.tables.numbers import asked_as_number, banded, is_number, read_number, require_support
 from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 _OPTIONAL = ("image_id", "age", "view")
 
@@ -210,9 +210,7 @@ def read_cohort(
 def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -> dict[str, dict[str, str]]:
     """Read the attributes; give the levels that raw values were named, where they were."""
     for name in roles.bins:
-        if name not in roles.attributes:
-            near = did_you_mean(name, roles.attributes)
-            raise InputError(f"`bins` names '{name}', which is no attribute here.{near}")
+        require_known(name, roles.attributes, f"`bins` names '{name}', which is no attribute here")
     named = {}
     for name in roles.attributes:
         column = roles.columns[name]

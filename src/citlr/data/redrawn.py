@@ -14,7 +14,7 @@ from citlr.data.tables.columns import read_table, refuse_unsafe_paths
 from citlr.data.tables.numbers import is_number
 from citlr.data.tables.redrawn import ORIGINAL, number_draws, require_every_level, require_once, row_of, short
 from citlr.doses import RECORDED
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import digest_or_missing
 
 COLUMNS = ("image_id", "level", "draw", "path")
@@ -29,9 +29,7 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
     source = str(table)
     frame = read_table(table, verbatim=("image_id", "level"))
     for name in COLUMNS:
-        if name not in frame:
-            near = did_you_mean(name, map(str, frame.columns))
-            raise InputError(f"'{source}' has no column '{name}': redrawn images need {', '.join(COLUMNS)}.{near}")
+        require_known(name, frame, f"'{source}' has no column '{name}': redrawn images need {', '.join(COLUMNS)}")
     frame = number_draws(frame[list(COLUMNS)].astype("string").astype(object).where(frame.notna(), None), source)
     known = cohort.frame.set_index(cohort.frame["image_id"].astype(str))[attribute]
     # Redrawn under its own value of a number, an image is redrawn as recorded.

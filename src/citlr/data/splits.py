@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
+from citlr.text import listed_few
 
 SPLITS = ("train", "validation", "test")
 # How the world spells the three; keys are lower-case.
@@ -36,10 +37,7 @@ def assign_splits(
     """
     shares = _checked_fractions(fractions)
     for column in (by, *([stratify] if isinstance(stratify, str) else [])):
-        if column not in frame.columns:
-            raise InputError(
-                f"There is no column '{column}' to split by.{did_you_mean(column, map(str, frame.columns))}"
-            )
+        require_known(column, frame.columns, f"There is no column '{column}' to split by")
     patients = frame[by].astype(str)
     if stratify is None:
         stratum = pd.Series("all", index=frame.index)
@@ -78,10 +76,9 @@ def require_disjoint(frame: pd.DataFrame) -> None:
     if several.empty:
         return
     sides = several.groupby("patient_id", sort=True)["split"].agg(lambda names: " and ".join(sorted(names)))
-    listed = ", ".join(f"{patient} ({where})" for patient, where in sides.head(5).items())
-    more = f" and {len(sides) - 5} more" if len(sides) > 5 else ""
+    listed = listed_few(f"{patient} ({where})" for patient, where in sides.items())
     raise InputError(
-        f"{len(sides)} patients have images in more than one split: {listed}{more}. "
+        f"{len(sides)} patients have images in more than one split: {listed}. "
         "Put every patient on one side, or leave the split column out and let a seeded split be drawn by patient."
     )
 

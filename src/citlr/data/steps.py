@@ -17,7 +17,7 @@ from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact, require_printable
 from citlr.data.tables.spellings import fold, require_one_spelling
 from citlr.data.tables.vocabulary import UNKNOWN, VIEW
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 from citlr.run.files import kind_of_path
 
 Uncertain = Literal["error", "ignore", "zeros", "ones"]
@@ -122,8 +122,7 @@ def read_labels(
     values: pd.Series, *, uncertain: Uncertain = "error", blank: Blank = "ignore", source: str
 ) -> pd.Series:
     """Read a finding as 1.0, 0.0 or NaN (not stated)."""
-    if uncertain not in UNCERTAIN:
-        raise InputError(f"uncertain='{uncertain}' is not a policy.{did_you_mean(uncertain, UNCERTAIN)}")
+    require_known(uncertain, UNCERTAIN, f"uncertain='{uncertain}' is not a policy")
     text = values.astype("string").str.strip().str.lower()
     numbers = pd.to_numeric(
         text.map(_TRUTH).astype("Float64").fillna(pd.to_numeric(text, errors="coerce").astype("Float64"))
@@ -148,10 +147,7 @@ def read_labels(
 def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) -> None:
     """Keep the rows whose value is among those listed, column by column; what was left out is counted by value."""
     for column, allowed in keep.items():
-        if column not in recorder.frame.columns:
-            raise InputError(
-                f"`keep` names the column '{column}'.{did_you_mean(column, map(str, recorder.frame.columns))}"
-            )
+        require_known(column, recorder.frame.columns, f"`keep` names the column '{column}'")
         kept = [str(allowed)] if isinstance(allowed, str | int | float) else [str(value) for value in allowed]
         values = recorder.frame[column].astype("string").str.strip()
         # 1 and 1.0 are one number; words are compared letter by letter, and those left out are counted below.

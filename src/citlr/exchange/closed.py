@@ -26,7 +26,7 @@ from citlr.data.images import interleaved
 from citlr.errors import InputError, StateError
 from citlr.exchange.secondary_capture import secondary_capture
 from citlr.invariance.tables import COARSE_DRAW, ORIGINAL_DRAW, PUT_BACK_DRAW
-from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.files import atomic_write, read_json, write_json, write_text
 
 Format = Literal["png", "jpeg", "dicom"]
 SUFFIX: dict[str, str] = {"png": ".png", "jpeg": ".jpg", "dicom": ".dcm"}
@@ -37,11 +37,7 @@ KEY_COLUMNS = ("id", "image_id", "patient_id", "attribute", "level", "draw")
 
 @dataclass(frozen=True)
 class Export:
-    """What was handed out.
-
-    - `folder`: Pictures and `manifest.csv`.
-    - `key`: The sealed key, which stays in the run.
-    """
+    """What was handed out: a folder of pictures and `manifest.csv`, and the sealed key, which stays in the run."""
 
     folder: Path
     key: Path
@@ -92,8 +88,7 @@ def export_blind(
     with atomic_write(key_folder / "key.parquet") as temporary:
         pq.write_table(table, temporary)
     (key_folder / "key.parquet").chmod(0o600)
-    with atomic_write(out / "manifest.csv") as temporary:
-        temporary.write_text("id\n" + "".join(f"{name}\n" for name in key["id"].unique()))
+    write_text(out / "manifest.csv", "id\n" + "".join(f"{name}\n" for name in key["id"].unique()))
     os.utime(out / "manifest.csv", (_NO_TIME, _NO_TIME))
     return Export(out, key_folder / "key.parquet", len(written))
 

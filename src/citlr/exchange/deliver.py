@@ -6,7 +6,7 @@ JSON that may leave the house has no folder, file name or raw value, and small c
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from citlr.audit import privacy
 from citlr.audit.chain import Chain
@@ -15,8 +15,8 @@ from citlr.audit.prediction import read_responses
 from citlr.audit.results.result import AuditResult, plain
 from citlr.audit.stages import HANDED_ON, PAGE
 from citlr.config import ReportConfig
-from citlr.console import Narrator
-from citlr.errors import InputError, did_you_mean
+from citlr.console import QUIET
+from citlr.errors import require_known
 from citlr.report.card import model_card
 from citlr.report.charts.gallery import Gallery
 from citlr.report.page import render
@@ -57,7 +57,6 @@ def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:
     return {**shared, "masked_below": mask_below, "masked_subgroups": len(hidden)}
 
 
-Form = Literal["html", "pdf", "json", "md", "csv"]
 NAMES: dict[str, str] = {"html": PAGE, **HANDED_ON}
 # A PDF cannot fold the rest away.
 _SCATTERS_ON_PAPER = 6
@@ -73,13 +72,12 @@ def deliver(
 ) -> list[Path]:
     """Write the audits of a run in the forms that are asked for."""
     for form in forms:
-        if form not in NAMES:
-            raise InputError(f"There is no form '{form}' of a report.{did_you_mean(form, get_args(Form))}")
+        require_known(form, NAMES, f"There is no form '{form}' of a report")
     shown = report or run.config.report
     # A run that is only read may lie where nothing can be written, not even a lock.
     outside = out is not None and not out.resolve().is_relative_to(run.root.resolve())
     with nullcontext() if outside else run.locked():
-        chain = Chain(run, Narrator(quiet=True))
+        chain = Chain(run, QUIET)
         results = chain.results()
         pictures: dict[str, Gallery] = {}
         if shown.gallery and {"html", "pdf"} & {*forms}:

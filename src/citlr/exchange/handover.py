@@ -9,7 +9,7 @@ import pandas as pd
 from citlr.audit.assembly import CLOSED
 from citlr.audit.chain import Chain
 from citlr.audit.results.result import AuditResult
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError, StateError
 from citlr.exchange.closed import KEY_COLUMNS, Export, Format, export_blind, require_exported
@@ -122,7 +122,7 @@ FOLDER = "closed"
 
 def export_run(run: Run, *, out: Path, format: str = "png", narrator: Narrator | None = None) -> Export:
     """Write a run's redrawn images and originals under opaque names; see `citlr.exchange.closed.export_blind`."""
-    narrator = narrator or Narrator(quiet=True)
+    narrator = narrator or QUIET
     with run.locked():
         chain = Chain(run, narrator)
         chain.upto("quality")
@@ -157,7 +157,7 @@ def ingest_run(
             f"Say which closed model the answers are of with --model (closed models of this run: {known})."
         )
     with run.locked():
-        chain = Chain(run, narrator or Narrator(quiet=True))
+        chain = Chain(run, narrator or QUIET)
         chain.upto("quality")
         require_exported(run.path(FOLDER), chain.counterfactuals.main, _size(chain))
         labels = run.config.models[name].labels or run.config.cohort.labels

@@ -10,17 +10,14 @@ from citlr.errors import InputError
 from citlr.invariance.operating_point import reaches
 
 Floats = npt.NDArray[np.float64]
+# Says which cell a row is of, for an error.
+Of = Callable[[int], str]
 # What a row for each answer may hold of it; where both stand, the decision is the probability's.
 VALUES = ("probability", "decision")
 
 
 def read_numbers(
-    columns: Mapping[str, pd.Series],
-    of: Callable[[int], str],
-    file: str,
-    *,
-    percent: bool = False,
-    labels: pd.Series | None = None,
+    columns: Mapping[str, pd.Series], of: Of, file: str, *, percent: bool = False, labels: pd.Series | None = None
 ) -> dict[str, Floats]:
     """Read the cells of every label, text of shape (n,); `of` says which cell a row of them is, for an error.
 
@@ -83,13 +80,7 @@ def require_same_cut(table: pd.DataFrame, cuts: Mapping[str, float], file: str, 
 
 
 def require_decided(
-    table: pd.DataFrame,
-    of: Callable[[int], str],
-    file: str,
-    *,
-    cuts: Mapping[str, float],
-    setting: str,
-    percent: bool = False,
+    table: pd.DataFrame, of: Of, file: str, *, cuts: Mapping[str, float], setting: str, percent: bool = False
 ) -> None:
     """Refuse decisions of a long table that are not those of the probabilities beside them: only one is looked at.
 
@@ -120,7 +111,7 @@ def short(text: object) -> str:
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
-def _cells(column: pd.Series, of: Callable[[int], str], label: str, file: str) -> Floats:
+def _cells(column: pd.Series, of: Of, label: str, file: str) -> Floats:
     text = column.fillna("")
     commas = text.str.fullmatch(r"-?\d+,\d+%?")
     if commas.any():
@@ -135,7 +126,7 @@ def _cells(column: pd.Series, of: Callable[[int], str], label: str, file: str) -
     return numbers
 
 
-def _inside(numbers: Floats, column: pd.Series, of: Callable[[int], str], label: str, file: str) -> Floats:
+def _inside(numbers: Floats, column: pd.Series, of: Of, label: str, file: str) -> Floats:
     outside = (numbers < 0) | (numbers > 1)
     if outside.any():
         bad = int(np.flatnonzero(outside)[0])

@@ -11,7 +11,7 @@ import pandas as pd
 from citlr.data.tables.columns import read_table
 from citlr.data.tables.printable import require_exact, require_no_error
 from citlr.data.tables.spellings import require_one_spelling
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.exchange.numbers import read_numbers, short
 from citlr.run.files import require_regular
 
@@ -35,8 +35,7 @@ def read_observations(table: Path, z: Path, columns: Columns, *, percent: bool =
     named = [name for name in vars(columns).values() if name]
     frame = read_table(table, verbatim=[name for name in (columns.attribute, columns.patient) if name])
     for name in named:
-        if name not in frame:
-            raise InputError(f"'{source}' has no column '{name}'.{did_you_mean(name, map(str, frame.columns))}")
+        require_known(name, frame, f"'{source}' has no column '{name}'")
     cells = frame[named].astype("string").astype(object).where(frame[named].notna(), None)
     embeddings = read_embeddings(z)
     if len(embeddings) != len(frame):

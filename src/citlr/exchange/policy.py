@@ -11,7 +11,7 @@ from pydantic import Field
 from citlr.audit.results.result import AuditResult, TestRow, Verdict
 from citlr.checks import Check, failed
 from citlr.config import Section, parse_section, read_yaml
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.exchange.comparison import differing
 from citlr.report.card import grid
 from citlr.report.card import junit as as_junit
@@ -123,10 +123,7 @@ def _require_known_labels(results: dict[str, AuditResult], policy: Policy) -> No
     known = {row.label for result in results.values() for row in result.tests}
     named = policy.margin if isinstance(policy.margin, dict) else dict.fromkeys(known)
     for label in named:
-        if label not in known:
-            raise InputError(
-                f"The policy names the label '{label}', which was not audited.{did_you_mean(label, known)}"
-            )
+        require_known(label, known, f"The policy names the label '{label}', which was not audited")
     for label in sorted(known):
         if label not in named:
             raise InputError(
@@ -165,9 +162,7 @@ def _gates(name: str, result: AuditResult, required: bool | tuple[str, ...]) -> 
     gates = {gate.name: gate for gate in result.quality.gates}
     if isinstance(required, tuple):
         for one in required:
-            if one not in gates:
-                near = did_you_mean(one, gates)
-                raise InputError(f"The policy requires the gate '{one}', which the audit of '{name}' has not.{near}")
+            require_known(one, gates, f"The policy requires the gate '{one}', which the audit of '{name}' has not")
         named = [gates[one] for one in required]
         return [
             Rule(

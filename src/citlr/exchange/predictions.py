@@ -10,7 +10,7 @@ import pandas as pd
 from citlr.data.tables.columns import read_table, table_columns
 from citlr.data.tables.redrawn import number_draws, require_attribute, require_every_level, require_once, row_of
 from citlr.doses import RECORDED, as_numbers, nearest
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 from citlr.exchange.numbers import VALUES, read_numbers, require_decided, require_same_cut, short
 from citlr.invariance.operating_point import thresholds
 from citlr.invariance.responses import Responses
@@ -128,8 +128,7 @@ def _renamed(file: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """Read the cells as text, blank ones missing, under our names."""
     have = table_columns(file)
     for ours, theirs in columns.items():
-        if theirs not in have:
-            raise InputError(f"'{file}' has no column '{theirs}' (wanted as '{ours}').{did_you_mean(theirs, have)}")
+        require_known(theirs, have, f"'{file}' has no column '{theirs}' (wanted as '{ours}')")
         if ours in have and ours != theirs:
             raise InputError(f"'{file}' has a column '{ours}' and '{theirs}' is to be called so: rename one of them.")
     table = read_table(file, verbatim=[columns.get(name, name) for name in _NAMES])
@@ -252,9 +251,8 @@ def _truths(
     table: pd.DataFrame, labels: Sequence[str], columns: Mapping[str, str], source: str
 ) -> dict[str, pd.Series]:
     """Give the truth of the labels for which the table says it, by image id."""
-    unknown = next((label for label in columns if label not in labels), None)
-    if unknown is not None:
-        raise InputError(f"--truth names '{unknown}', which is no label of '{source}'.{did_you_mean(unknown, labels)}")
+    for label in columns:
+        require_known(label, labels, f"--truth names '{label}', which is no label of '{source}'")
     found = {label: _per_image(table, column, source, "--truth") for label, column in columns.items()}
     if TRUTH in table and not columns:
         if not _is_long(table) and len(labels) > 1:
@@ -281,8 +279,7 @@ def _zero_or_one(values: pd.Series, label: str, source: str) -> pd.Series:
 
 def _per_image(table: pd.DataFrame, name: str, source: str, option: str = "--given") -> pd.Series:
     """Give a column that has one value per image, by image id."""
-    if name not in table:
-        raise InputError(f"'{source}' has no column '{name}' ({option}).{did_you_mean(name, map(str, table.columns))}")
+    require_known(name, table, f"'{source}' has no column '{name}' ({option})")
     values = table[["image_id", name]].dropna().drop_duplicates()
     double = values["image_id"][values["image_id"].duplicated()]
     if len(double):

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from citlr.errors import MissingExtraError
+from citlr.errors import needed
 
 _ROLES = ("instance", "study", "series")
 
@@ -41,20 +41,16 @@ def _template(shape: tuple[int, ...], name: str) -> bytes:
 
 
 def _uids(name: str) -> tuple[str, ...]:
-    try:
+    with needed("pydicom", "dicom", "Exporting DICOM"):
         from pydicom.uid import generate_uid
-    except ImportError as error:
-        raise MissingExtraError("pydicom", "dicom", "Exporting DICOM") from error
     return tuple(str(generate_uid(entropy_srcs=[name, role])) for role in _ROLES)
 
 
 def _write(pixels: npt.NDArray[np.uint8], name: str) -> bytes:
     """Write a whole object; the pixels come last."""
-    try:
+    with needed("pydicom", "dicom", "Exporting DICOM"):
         from pydicom.dataset import FileDataset, FileMetaDataset
         from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-    except ImportError as error:
-        raise MissingExtraError("pydicom", "dicom", "Exporting DICOM") from error
     instance, study, series = _uids(name)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage

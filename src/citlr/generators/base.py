@@ -22,6 +22,9 @@ Images = npt.NDArray[np.float32]
 Value = str | npt.NDArray[np.floating]
 # The same, or one of each of several attributes intervened on together.
 Level = Value | tuple[Value, ...]
+Levels = Sequence[Level]
+# Of one attribute, or of several that are intervened on together.
+Names = str | Sequence[str]
 # Of saved generators; one more whenever weights of before would mean something else. 3: edits tell what
 # both sides of a chest have alike from what they have apart.
 FORMAT = 3
@@ -61,8 +64,8 @@ class CounterfactualGenerator(Protocol):
         images: Images,
         frame: pd.DataFrame,
         *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
+        attribute: Names,
+        levels: Levels,
         draws: int = 1,
         seed: int = 0,
         guidance: float | None = None,
@@ -93,13 +96,7 @@ class EditingGenerator(CounterfactualGenerator, Protocol):
     """
 
     def edit(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        guidance: float | None = None,
+        self, images: Images, frame: pd.DataFrame, *, attribute: Names, levels: Levels, guidance: float | None = None
     ) -> Edit:
         """Give the edits (n, len(levels), ...) to do(attribute = level); nothing at all under the own level.
 

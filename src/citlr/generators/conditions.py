@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from citlr.doses import RECORDED
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 from citlr.generators.base import Level
 from citlr.generators.overlap import require_overlap
 from citlr.generators.variables import Variable, code_of
@@ -34,11 +34,7 @@ class Conditions:
     def of(cls, frame: pd.DataFrame, *, attributes: Sequence[str], hold: Sequence[str], coin_seed: int) -> Self:
         """Read the variables off the training rows."""
         for name in (*attributes, *hold):
-            if name not in frame.columns:
-                raise InputError(
-                    f"The cohort has no column '{name}', which the generator is to condition on."
-                    f"{did_you_mean(name, [str(column) for column in frame.columns])}"
-                )
+            require_known(name, frame, f"The cohort has no column '{name}', which the generator is to condition on")
             if frame[name].notna().sum() == 0:
                 raise InputError(f"The column '{name}' is empty in the training split; take it off the list.")
         both = sorted(set(attributes) & set(hold))
@@ -92,12 +88,9 @@ class Conditions:
 
     def attribute(self, name: str) -> Variable:
         """Find an attribute that can be intervened on."""
-        for variable in self.attributes:
-            if variable.name == name:
-                return variable
-        raise InputError(
-            f"The generator cannot intervene on '{name}'.{did_you_mean(name, [v.name for v in self.attributes])}"
-        )
+        attributes = {variable.name: variable for variable in self.attributes}
+        require_known(name, attributes, f"The generator cannot intervene on '{name}'")
+        return attributes[name]
 
     def encode(self, frame: pd.DataFrame) -> Tensor:
         """Code the observed values of rows, (n, width); the coin is tossed from `patient_id`."""

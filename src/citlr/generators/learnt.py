@@ -1,13 +1,11 @@
 """What all generators that are trained share: fitting, redrawing, saving and loading, around the networks of each."""
 
-from __future__ import annotations
-
 import dataclasses
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from citlr.console import Narrator, Ticker, silent
+from citlr.data.cohort import Cohort
 from citlr.errors import InputError, StateError
 from citlr.generators.base import BATCH, FORMAT, Images, batches, check_images
 from citlr.generators.conditions import Conditions, two_levels
@@ -28,9 +27,6 @@ from citlr.learning.devices import is_alone, on_devices
 from citlr.learning.session import Pace, Pacing, Session
 from citlr.learning.trainer import Trainer, full_precision
 from citlr.run.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 
 class LearntGenerator(Redrawing):

@@ -22,9 +22,7 @@ class ImagesOnDisk(Redrawing):
     """Redrawn images as files, under the protocol of all generators.
 
     - `index`: image_id, level, draw, file and sha256, a row per image (`citlr.data.redrawn.read_redrawn`).
-    - `attribute`, `size`: What was intervened on, and the side of the images.
     - `hold`: What the generator was told to keep: their drift is measured.
-    - `channels`: 1 of grey images, 3 of colour, as the originals are read.
     - `white`: The value of 16-bit images that is white, as of the originals.
     """
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from citlr.console import Ticker, silent
 from citlr.data.edits import Edit
-from citlr.errors import InputError, StateError, did_you_mean
+from citlr.errors import InputError, StateError, require_known
 from citlr.generators.base import Images
 from citlr.generators.redrawing import Editing, Redrawing
 from citlr.generators.request import Request
@@ -31,7 +31,6 @@ class Oracle(Redrawing):
 
     - `render`: `render(level, rows)`, such as `sample.counterfactual` of a phantom.
     - `image_ids`: The units' names, in the order of `rows`.
-    - `attribute`: What `render` intervenes on.
     """
 
     def __init__(
@@ -58,12 +57,9 @@ class Oracle(Redrawing):
     def redraw(self, images: Images, frame: pd.DataFrame, request: Request, tick: Ticker = silent) -> Images:
         """Render the named units under each level; all draws of one level are the same image."""
         name, levels, draws = ",".join(request.names), request.levels, request.draws
-        if name not in self.attributes:
-            raise InputError(f"The simulator cannot intervene on '{name}'.{did_you_mean(name, self.attributes)}")
-        unknown = [level for level in levels if level not in self.attributes[name]]
-        if unknown:
-            near = did_you_mean(str(unknown[0]), self.attributes[name])
-            raise InputError(f"'{unknown[0]}' is no level of '{name}'.{near}")
+        require_known(name, self.attributes, f"The simulator cannot intervene on '{name}'")
+        for level in levels:
+            require_known(level, self.attributes[name], f"'{level}' is no level of '{name}'")
         missing = [key for key in frame["image_id"].astype(str) if key not in self._rows]
         if missing:
             raise InputError(f"The simulator did not draw the image '{missing[0]}'; use its own sample.")

@@ -1,13 +1,12 @@
 """What every training starts from: two splits, decoded and coded, and a device."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from citlr.data.cohort import Cohort
 from citlr.data.leaks import fingerprints
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
@@ -18,9 +17,6 @@ from citlr.learning.session import Session
 from citlr.learning.store import Dataset, require_variety
 from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 
 @dataclass(frozen=True)

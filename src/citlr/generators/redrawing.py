@@ -1,23 +1,18 @@
 """What is called of a generator: `fit`, `generate` and `edit` check their arguments, and a subclass gets one record."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import pandas as pd
 
 from citlr.console import Narrator, Ticker, silent
+from citlr.data.cohort import Cohort
 from citlr.data.edits import Edit
 from citlr.errors import InputError
-from citlr.generators.base import Images, Level, check_images
+from citlr.generators.base import Images, Levels, Names, check_images
 from citlr.generators.request import Request, check_levels
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 
 @dataclass(frozen=True)
@@ -88,8 +83,8 @@ class Redrawing(ABC):
         images: Images,
         frame: pd.DataFrame,
         *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
+        attribute: Names,
+        levels: Levels,
         draws: int = 1,
         seed: int = 0,
         guidance: float | None = None,
@@ -140,12 +135,7 @@ class Redrawing(ABC):
         return self.redraw(images, frame, request, tick)
 
     def _request(
-        self,
-        images: Images,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        guidance: float | None,
-        **others: Any,
+        self, images: Images, attribute: Names, levels: Levels, guidance: float | None, **others: Any
     ) -> Request:
         """Check the arguments, and make them one record."""
         check_images(images, self.size, self.channels)
@@ -167,13 +157,7 @@ class Editing(Redrawing):
     """A generator of edits of the original, see `citlr.generators.base.EditingGenerator`; a subclass gives `change`."""
 
     def edit(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        *,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        guidance: float | None = None,
+        self, images: Images, frame: pd.DataFrame, *, attribute: Names, levels: Levels, guidance: float | None = None
     ) -> Edit:
         """Give the edits (n, len(levels), ...) of images (n, c, size, size) in [0, 1] under each level."""
         return self.change(images, frame, self._request(images, attribute, levels, guidance))

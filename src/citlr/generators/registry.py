@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from citlr.config.kinds import GENERATORS, IMAGES
-from citlr.errors import InputError, StateError, did_you_mean
+from citlr.errors import InputError, StateError, did_you_mean, require_known
 from citlr.generators.base import FORMAT
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
@@ -62,6 +62,5 @@ def build_generator(
     kind: str, *, size: int, hold: Sequence[str] = (), preset: str = "laptop", **options: Any
 ) -> LearntGenerator:
     """Build a generator of a kind (`citlr.config.kinds`), not trained yet; `options` are fields of its settings."""
-    if kind not in GENERATORS:
-        raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
+    require_known(kind, GENERATORS, f"There is no generator of the kind '{kind}'")
     return _class_of(kind)(size, hold=list(hold), preset=preset, **options)

@@ -1,11 +1,9 @@
 """What is asked of a generator, and the way from a request to batches of redrawn images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -59,7 +57,7 @@ class Request:
         """Weight of the intervention."""
         return 1.0 if self.guidance is None else self.guidance
 
-    def of_rows(self, rows: Sequence[int]) -> Request:
+    def of_rows(self, rows: Sequence[int]) -> Self:
         """Give the request of some of the images, where levels have a value for each."""
         return replace(self, levels=tuple(_of_rows(level, rows) for level in self.levels))
 
@@ -104,7 +102,6 @@ Redraw = Callable[[Tensor, Tensor, list[str], Request], Tensor]
 class Batches:
     """How images are redrawn a batch at a time.
 
-    - `redraw`: What redraws `per_batch` images.
     - `beside`: Whether batches are redrawn beside each other, as they are on a processor.
     """
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field
 
 from citlr.data.pixels.colour import Channels
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.text import shortened
 from citlr.values import (
     Accelerator,
@@ -39,7 +39,6 @@ class GeneratorSettings(ABC):
 
     - `size`: Side of the images, 32 to 256.
     - `image_channels`: 1 of grey images, 3 of colour; `fit` takes it from the cohort.
-    - `hold`: Covariates kept at their observed values.
     - `attributes`: What can be intervened on; the cohort's attributes without it. The coin is always added.
     - `preset`: Where the values came from, for the record.
     - `ema`: Decay of the moving average of the weights.
@@ -85,8 +84,7 @@ class GeneratorSettings(ABC):
         """Take a preset, with single fields overridden; InputError for a name that is not known."""
         preset, known = check_value("preset", preset, Name), cls.presets()
         preset = FORMER.get(preset, preset)
-        if preset not in known:
-            raise InputError(f"The preset '{shortened(preset)}' is not known.{did_you_mean(preset, (*known, *FORMER))}")
+        require_known(preset, (*known, *FORMER), f"The preset '{shortened(preset)}' is not known")
         cls.require_known(overrides)
         content = {"preset": preset, **known[preset], **overrides}
         follow = [name for name in content.pop("follow", ()) if "follow" in overrides or name not in overrides]
@@ -134,5 +132,4 @@ class GeneratorSettings(ABC):
 
 def require_known_value(name: str, value: object, known: tuple[str, ...]) -> None:
     """Refuse a value that is none of those that a setting can have."""
-    if value not in known:
-        raise InputError(f"{name}='{value}' is not known.{did_you_mean(str(value), known)}")
+    require_known(value, known, f"{name}='{value}' is not known")

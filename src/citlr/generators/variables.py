@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.data.tables.numbers import MAX_CATEGORIES
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,9 @@ class Variable:
             return code
         index = {level: k for k, level in enumerate(self.levels)}
         text = series[given].map(as_level)
-        unknown = sorted(set(text) - set(index))
-        if unknown:
-            raise InputError(
-                f"The column '{self.name}' holds '{unknown[0]}', which the generator was not trained with."
-                f"{did_you_mean(unknown[0], self.levels)}"
+        for level in sorted(set(text)):
+            require_known(
+                level, index, f"The column '{self.name}' holds '{level}', which the generator was not trained with"
             )
         code[np.flatnonzero(given), text.map(index).to_numpy(dtype=np.int64)] = 1.0
         return code

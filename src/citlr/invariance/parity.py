@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.invariance.effects.auroc import auroc_bounds
 from citlr.invariance.effects.clustered import (
     Floats,
@@ -227,8 +227,7 @@ def pair_of(levels: NDArray[Any], contrast: Sequence[str]) -> tuple[str, str]:
         raise InputError(f"A contrast is two different levels, found {tuple(contrast)}.")
     present = [str(name) for name in np.unique(levels)]
     for name in contrast:
-        if str(name) not in present:
-            raise InputError(f"No image has level '{name}'.{did_you_mean(str(name), present)}")
+        require_known(str(name), present, f"No image has level '{name}'")
     return str(contrast[0]), str(contrast[1])
 
 

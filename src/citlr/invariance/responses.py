@@ -1,12 +1,10 @@
 """The model's outputs on every redrawn image: one validated array with its names, the only input of the statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -128,7 +126,7 @@ class Responses:
             return self.own
         return None if self.factual is None else self.values[np.arange(self.n_units), self.factual]
 
-    def take(self, rows: ArrayLike) -> Responses:
+    def take(self, rows: ArrayLike) -> Self:
         """Keep the images at these positions (or where a mask is true), in this order."""
         index = np.arange(self.n_units)[np.asarray(rows)]
         return replace(self, **{name: array[index] for name, array in _by_image(self).items()})
@@ -163,7 +161,7 @@ class Responses:
         original: ArrayLike | None = None,
         number: bool = False,
         own: ArrayLike | None = None,
-    ) -> Responses:
+    ) -> Self:
         """Build from an array (units, levels, draws, labels); a three-dimensional one has a single label.
 
         Parameters
@@ -217,7 +215,7 @@ class Responses:
         levels: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         number: bool = False,
-    ) -> Responses:
+    ) -> Self:
         """Build from the long table of `responses.parquet`.
 
         Parameters
@@ -242,7 +240,7 @@ class Responses:
         return cls(**read_long(frame, attribute=attribute, levels=levels, labels=labels, number=number))
 
     @classmethod
-    def from_parquet(cls, path: str | Path, *, attribute: str | None = None) -> Responses:
+    def from_parquet(cls, path: str | Path, *, attribute: str | None = None) -> Self:
         """Read `responses.parquet`; see `from_frame` for its columns."""
         source = Path(path)
         if not source.is_file():

@@ -148,7 +148,10 @@ def decide(test: ContrastTest, alpha: float) -> tuple[Verdict, str]:
     )
     adjusted = beside(test.pvalue_adjusted, alpha, 2, "g")
     p = adjusted + _tail(test)
-    divided = "" if test.carried is None else _divided(test.carried)
+    divided = ""
+    if test.carried is not None:
+        share = f"at least {test.carried:.1%}"
+        divided = f" after division by the share of the attribute that the redrawn images carry, {share}"
     if test.equivalence_pvalue < alpha and test.room < test.margin:
         return "inconclusive", f"{what}: {_no_room(test)}"
     if test.equivalence_pvalue < alpha:
@@ -204,11 +207,6 @@ def _no_room(test: ContrastTest) -> str:
         f"all probabilities lie within {beside(test.room, test.margin, 2, 'g')}, closer than the margin of "
         f"{test.margin:g}: no model could exceed it; give a smaller margin."
     )
-
-
-def _divided(share: float) -> str:
-    """Say what bounds were divided by before they were held against the margin."""
-    return f" after division by the share of the attribute that the redrawn images carry, at least {share:.1%}"
 
 
 def exceeds_error(test: ContrastTest, alpha: float) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from citlr.doses import RECORDED, nearest
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
 # Draws that are none: the image as it came, the same without what is finer than the generator's pixels, and the same
@@ -81,18 +81,15 @@ def with_nearest(table: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
 
 def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, str]:
     for column in COLUMNS:
-        if column not in frame.columns:
-            raise InputError(
-                f"The responses table has no column '{column}' (it needs {', '.join(COLUMNS)})."
-                f"{did_you_mean(column, map(str, frame.columns))}"
-            )
+        require_known(
+            column, frame.columns, f"The responses table has no column '{column}' (it needs {', '.join(COLUMNS)})"
+        )
     present = [str(a) for a in frame["attribute"].dropna().unique()]
     if attribute is None:
         if len(present) != 1:
             raise InputError(f"The table holds {len(present)} attributes ({', '.join(present)}): say which one.")
         attribute = present[0]
-    if attribute not in present:
-        raise InputError(f"The table holds no responses for '{attribute}'.{did_you_mean(attribute, present)}")
+    require_known(attribute, present, f"The table holds no responses for '{attribute}'")
     table = frame.loc[frame["attribute"].astype(str) == attribute, list(COLUMNS)].copy()
     for column in ("image_id", "patient_id", "level", "label", "draw"):
         empty = int(table[column].isna().sum())

@@ -4,28 +4,24 @@ Pixels are kept once, as 8-bit grey values, or read from the cache that a cohort
 them by a map, such as aligned images and disentangled latents, is computed when it is read and never kept.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from citlr.data.cohort import Cohort
 from citlr.data.images import quantise
 from citlr.data.pixels.shards import CachePixels
 from citlr.errors import InputError
 from citlr.learning.devices import first
 from citlr.run.arrays import array_file, let_go
 from citlr.run.files import atomic_write
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 Chosen = npt.NDArray[np.int64] | slice
 Change = Callable[[Tensor, Chosen], Tensor]
@@ -171,7 +167,7 @@ class Dataset:
         return Stream(self.pixels, self.change)[rows]
 
     @classmethod
-    def of(cls, cohort: Cohort, *, size: int, directory: Path | None) -> Dataset:
+    def of(cls, cohort: Cohort, *, size: int, directory: Path | None) -> Self:
         """Decode a split to 8 bits, or find it decoded in `directory` or in the cache that it was prepared with."""
         source = cohort.pixel_source
         if isinstance(source, CachePixels) and (source.size, source.fit) == (size, cohort.fit):

@@ -62,12 +62,7 @@ class Predictor(Protocol):
 
 
 class BatchedPredictor(ABC):
-    """The part that every adapter shares: checks, batches, preparation, probabilities.
-
-    - `name`: What errors and the report call the model.
-    - `labels`: The label of each column of the result.
-    - `batch_size`: Images per call of the model.
-    """
+    """The part that every adapter shares: checks, batches, preparation, probabilities."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import safetensors
 import torch
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.predictors.foreign import one_sentence
 from citlr.predictors.specs import InputSpec, OutputSpec, require_labels
 from citlr.text import shown
@@ -189,6 +189,5 @@ def _merged(declared: Spec | None, said: Any, kind: type[Spec]) -> Spec:
 
 
 def _known(label: str, of_card: Sequence[str], name: str) -> str:
-    if label not in of_card:
-        raise InputError(f"Model '{name}' has no label '{label}'.{did_you_mean(label, of_card)}")
+    require_known(label, of_card, f"Model '{name}' has no label '{label}'")
     return label

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from citlr.errors import InputError, MissingExtraError
+from citlr.errors import InputError, needed
 from citlr.predictors.adapters.torch import TorchPredictor
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.declared import CARD, Card
@@ -89,10 +89,8 @@ def export_onnx(module: torch.nn.Module, path: str | os.PathLike[str], card: Car
     Takes, gives and raises what `export_torchscript` does; the file ends in `.onnx`.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        try:
+        with needed(package, "onnx", "Export to ONNX"):
             importlib.import_module(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "onnx", "Export to ONNX") from error
     still = _still(module)
     program = torch.onnx.export(
         still,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from citlr.errors import InputError, MissingExtraError, did_you_mean
+from citlr.errors import InputError, needed, require_known
 from citlr.predictors.declared import Declared
 from citlr.predictors.weights import read_states
 from citlr.text import shown
@@ -59,13 +59,10 @@ def normalisation(source: str, network: torch.nn.Module) -> tuple[str, ...]:
 
 
 def _build(library: str, name: str, outputs: int) -> torch.nn.Module:
-    try:
+    with needed(library, library, f"Model '{library}:{name}'"):
         maker: Any = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
-    except ImportError as error:
-        raise MissingExtraError(library, library, f"Model '{library}:{name}'") from error
     known = maker.list_models()
-    if name not in known:
-        raise InputError(f"{library} has no network '{name}'.{did_you_mean(name, known)}")
+    require_known(name, known, f"{library} has no network '{name}'")
     with warnings.catch_warnings():
         # of weights that are started at random, and overwritten here
         warnings.filterwarnings("ignore", message="The default weight initialization")

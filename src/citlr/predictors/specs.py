@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from citlr.config import InputConfig, OutputConfig, Section
 from citlr.data.pixels.colour import LUMINANCE
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 from citlr.text import shortened, shown
 from citlr.values import said
 
@@ -51,8 +51,7 @@ class _Declared(Section):
     def __init__(self, **settings: Any) -> None:
         fields = type(self).model_fields
         for name in settings:
-            if name not in fields:
-                raise InputError(f"{self.what} has no setting {shown(name)}.{did_you_mean(str(name), fields)}")
+            require_known(name, fields, f"{self.what} has no setting {shown(name)}")
         for name, field in fields.items():
             if name in settings and get_origin(field.annotation) is Literal:
                 named = self.what if name == "kind" else f"{self.what}.{name}"
@@ -216,8 +215,7 @@ class OutputSpec(_Declared, OutputConfig):
             return list(range(n_outputs))
         if isinstance(self.columns, Mapping):
             for label in labels:
-                if label not in self.columns:
-                    raise InputError(f"'columns' has no entry for label '{label}'.{did_you_mean(label, self.columns)}")
+                require_known(label, self.columns, f"'columns' has no entry for label '{label}'")
             chosen = [int(self.columns[label]) for label in labels]
         else:
             chosen = list(self.columns)

@@ -10,12 +10,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
 
-from citlr.errors import InputError, MissingExtraError, did_you_mean
+from citlr.errors import InputError, MissingExtraError, require_known
 from citlr.run.files import atomic_write
 
-Engine = Literal["weasyprint", "chromium"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SYSTEM = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
 _PATIENCE = 300  # seconds that a browser may take
@@ -24,8 +22,7 @@ _PATIENCE = 300  # seconds that a browser may take
 def write_pdf(page: str, path: str | os.PathLike[str], *, engine: str = "weasyprint") -> Path:
     """Write a page of this package as a PDF, atomically; nothing is loaded from anywhere."""
     engines: dict[str, Callable[[str, Path], None]] = {"weasyprint": _by_weasyprint, "chromium": _by_chromium}
-    if engine not in engines:
-        raise InputError(f"There is no PDF engine '{engine}'.{did_you_mean(engine, get_args(Engine))}")
+    require_known(engine, engines, f"There is no PDF engine '{engine}'")
     with atomic_write(path) as temporary:
         engines[engine](page, temporary)
     return Path(path)

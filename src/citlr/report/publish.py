@@ -17,11 +17,11 @@ from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.result import SEVERITY, AuditResult, TestRow
 from citlr.audit.stages import PAGE
 from citlr.config import LEGIBLE, ReportConfig
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.counterfactuals import Plan
 from citlr.data.images import interleaved
 from citlr.doses import nearest
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.variables import as_level
 from citlr.randomness import hashed_seed
 from citlr.report import numerals, tables, wording
@@ -212,7 +212,7 @@ STAGES = (*BEFORE, "report")
 def run_audit(run: Run, *, narrator: Narrator | None = None, engine: Engine | None = None) -> dict[str, AuditResult]:
     """Run every stage that is not done yet, and return the audit of every model by name."""
     with run.locked():
-        chain = Chain(run, narrator or Narrator(quiet=True), engine)
+        chain = Chain(run, narrator or QUIET, engine)
         chain.upto("test")
         report(chain)
         return chain.results()
@@ -222,10 +222,9 @@ def run_stage(
     run: Run, stage: str, *, force: bool = False, narrator: Narrator | None = None, engine: Engine | None = None
 ) -> str:
     """Run the stages up to one, and say what it left behind."""
-    if stage not in STAGES:
-        raise InputError(f"There is no stage '{stage}'.{did_you_mean(stage, STAGES)}")
+    require_known(stage, STAGES, f"There is no stage '{stage}'")
     with run.locked():
-        chain = Chain(run, narrator or Narrator(quiet=True), engine)
+        chain = Chain(run, narrator or QUIET, engine)
         if force and stage == "report":
             run.forget(stage)
         elif force:

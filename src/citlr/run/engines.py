@@ -12,7 +12,7 @@ from typing import Any
 
 from loky import get_reusable_executor
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.run.clusters import ATTEMPTS, died, on_dask, on_ray
 from citlr.run.files import digest_or_missing, fingerprint
@@ -57,12 +57,7 @@ class Engine:
         return self.name == "loky" and self.workers == 1
 
     def each(
-        self,
-        function: Callable[[Any, Any], Result],
-        shared: Any,
-        items: Sequence[Any],
-        *,
-        narrator: Narrator | None = None,
+        self, function: Callable[[Any, Any], Result], shared: Any, items: Sequence[Any], *, narrator: Narrator = QUIET
     ) -> Iterator[tuple[int, Result]]:
         """Give the position and `function(shared, item)` of every item as they come, in any order.
 
@@ -73,7 +68,6 @@ class Engine:
             yield from ((position, function(shared, item)) for position, item in enumerate(items))
         elif items:
             parcel = Parcel.of(function, shared)
-            narrator = narrator or Narrator(quiet=True)
             if self.name == "loky":
                 yield from _on_loky(parcel, items, self.workers, narrator)
             else:

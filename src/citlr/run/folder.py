@@ -1,11 +1,10 @@
 """The run folder: the stages of one audit, and the configuration that they follow."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from citlr.config import AuditConfig, parse_config
 from citlr.console import Narrator
@@ -31,7 +30,7 @@ class Run(Stages):
         self.config, self.moved = config, False
 
     @classmethod
-    def open(cls, folder: str | Path, config: AuditConfig | None = None, *, narrator: Narrator | None = None) -> Run:
+    def open(cls, folder: str | Path, config: AuditConfig | None = None, *, narrator: Narrator | None = None) -> Self:
         """Open a run folder, or start one when `config` is given and the folder is new.
 
         Another configuration than the one before is taken: the stages that depend on what differs are done again.

@@ -1,14 +1,12 @@
 """A stage: a piece of work whose result is kept under a key of everything that it depends on."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from citlr.run.files import fingerprint
 
@@ -65,7 +63,6 @@ class Stage:
 class StageRecord:
     """What is known of a finished stage.
 
-    - `name`, `key`: Of the stage; the key holds what was discovered as well.
     - `stage_key`: The key without what was discovered.
     - `code`: Version of the code that did it.
     - `files`: SHA-256 of every file below the places.
@@ -91,7 +88,7 @@ class StageRecord:
     after: tuple[str, ...] = ()
 
     @classmethod
-    def from_json(cls, content: Any) -> StageRecord:
+    def from_json(cls, content: Any) -> Self:
         """Take a record out of JSON; TypeError where it is none."""
         record = cls(**content)
         if not (isinstance(record.files, dict) and isinstance(record.facts, dict) and isinstance(record.inputs, dict)):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.files import fingerprint, read_json, sha256, write_json
 from citlr.run.history import History
@@ -29,14 +29,11 @@ class Stages:
     An unfinished stage lies in `.work/<name>-<key>`, so nothing that was made under another key can be taken up. When
     it is whole, its places are moved to their names, and `stages/<name>.json` is written with a SHA-256 of every file.
     A finished stage is done again when its key differs or one of its files is not what it was.
-
-    - `root`: Made when it is first written to.
-    - `narrator`: Says what is made again, and why.
     """
 
     def __init__(self, root: str | Path, narrator: Narrator | None = None) -> None:
         self.root = Path(root)
-        self.narrator = narrator or Narrator(quiet=True)
+        self.narrator = narrator or QUIET
         self._intact: set[tuple[str, str]] = set()  # (name, key) whose files were compared by this process
 
     def path(self, *parts: str) -> Path:

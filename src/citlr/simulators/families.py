@@ -20,10 +20,8 @@ Outputs = Callable[[np.random.Generator, Floats, int], Floats]
 class ResponseFamily:
     """One way in which a model's outputs can come about.
 
-    - `outcome`: What the values are.
     - `shared_seeds`: Whether draw r of all levels shares its generator noise.
     - `exact`: Whether the default test is exact for it by construction.
-    - `levels`: Number of levels of the attribute.
     - `images_per_patient`: Images of a patient share a part of their latent severity and the whole of their effect.
     - `draw`: `(rng, latent (units, 1, 1, repetitions), draws) -> values (units, levels, draws, repetitions)`.
     - `psi`, `mean_effect`: True effects at the contrast of the first two levels; zero for a null.

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 
 Floats = NDArray[np.float64]
 EffectShape = Literal["none", "uniform", "zero-mean"]
@@ -48,8 +48,7 @@ class ObservedFamily:
     images_per_patient: int = 1
 
     def __post_init__(self) -> None:
-        if self.shape not in get_args(EffectShape):
-            raise InputError(f"shape is '{self.shape}'.{did_you_mean(self.shape, get_args(EffectShape))}")
+        require_known(self.shape, get_args(EffectShape), f"shape is '{self.shape}'")
 
     def sample(self, rng: np.random.Generator, n: int) -> ObservedSample:
         """Draw `n` images, a multiple of `images_per_patient`; the weights w are drawn afresh too."""

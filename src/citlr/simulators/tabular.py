@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 Floats = NDArray[np.float64]
 SetName = Literal["linear", "quadratic", "exponential", "interactive", "log-scale", "sin"]
@@ -79,8 +79,7 @@ class TabularWorld:
     intercept: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.name not in SETS:
-            raise InputError(f"There is no tabular set '{self.name}'.{did_you_mean(self.name, SETS)}")
+        require_known(self.name, SETS, f"There is no tabular set '{self.name}'")
         if self.features < 2 or self.steps < 1 or not self.noise >= 0:
             raise InputError(
                 f"A tabular world needs at least 2 features, 1 step and a noise >= 0, found "

@@ -1,7 +1,5 @@
 """What the units of all simulated worlds have in common: other levels, images and table on disk."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

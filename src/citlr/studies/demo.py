@@ -7,11 +7,11 @@ import yaml
 
 from citlr.audit.results.result import AuditResult
 from citlr.config import parse_config, read_config
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec, OutputSpec
 from citlr.report.publish import run_audit
-from citlr.run.files import atomic_write
+from citlr.run.files import write_text
 from citlr.run.folder import Run
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
@@ -30,7 +30,7 @@ def run_demo(
 ) -> dict[str, AuditResult]:
     """Make the world and the two classifiers, and audit them; run again, it goes on where it was."""
     root = Path(out)
-    narrator = narrator or Narrator(quiet=True)
+    narrator = narrator or QUIET
     stages = Stages(root, narrator)
     world = PhantomWorld(size=SIZE, correlation={FINDING: 0.3}, anatomy=anatomy_of(DEFAULT_WORLD))
     sample = world.sample(patients, seed=seed, images_per_patient=1)
@@ -48,8 +48,7 @@ def run_demo(
     if not config_file.is_file():  # it is the user's from here on
         content = _config(seed)
         parse_config(content, str(config_file))
-        with atomic_write(config_file) as temporary:
-            temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+        write_text(config_file, yaml.safe_dump(content, sort_keys=False))
     return run_audit(Run.open(root / "run", read_config(config_file)), narrator=narrator)
 
 

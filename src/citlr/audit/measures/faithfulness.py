@@ -18,7 +18,7 @@ from citlr.audit.measures.readings import carried_by, find_strangers, read_carri
 from citlr.audit.measures.retraining import Curves, Retraining, curve_point
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.results.records import Carried, CurvePoint, Quality
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
 from citlr.generators.base import CounterfactualGenerator, Images
@@ -174,7 +174,7 @@ def assess_faithfulness(
     engine: Engine | None = None,
 ) -> Faithfulness:
     """Measure the redrawn images."""
-    narrator, engine = narrator or Narrator(quiet=True), engine or Engine()
+    narrator, engine = narrator or QUIET, engine or Engine()
     extractor = load_extractor(settings.features)
     hold, seed = settings.hold, settings.seed
     plan, attribute = counterfactuals.main.plan, counterfactuals.attribute

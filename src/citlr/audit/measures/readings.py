@@ -139,8 +139,7 @@ def outline(images: npt.NDArray[np.float32]) -> Readings:
     grey = torch.from_numpy(np.ascontiguousarray(images)).mean(dim=1, keepdim=True)
     fields = functional.adaptive_avg_pool2d(grey, min(FIELDS, images.shape[-1])).flatten(1)
     rest = fields - fields.mean(dim=1, keepdim=True)
-    found: Readings = (rest / rest.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-6)).numpy()
-    return found
+    return (rest / rest.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-6)).numpy()
 
 
 def strangers(

@@ -33,7 +33,6 @@ class Retraining:
     """The generator of an audit, trained again on parts of its training split.
 
     - `counterfactuals`: What it draws after training on all of `train`.
-    - `hold`: What it holds.
     - `seed`: Of the parts, the trainings and the draws.
     """
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from citlr.audit.assembly import generator_from, generator_of, quality_settings_of, request_of
+from citlr.audit.assembly import generator_from, generator_of, held, quality_settings_of, request_of
 from citlr.audit.chain import Chain
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, assess_faithfulness
@@ -22,7 +22,6 @@ from citlr.audit.planning.stopwatch import Stopwatch
 from citlr.audit.prediction import predict_sets, write_responses
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.config import AuditConfig
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
@@ -66,7 +65,6 @@ class Pilot:
     - `images`: Of the sample, by split.
     - `paces`: Of the trained parts; `watches` keep the loops of every stage, `seconds` its whole.
     - `mb`: 10^6 bytes that each stage left, of arrays that grow with the images and of all else, by stage and kind.
-    - `levels`: Under which images are redrawn.
     - `generator`: With the settings that the images and the device decide.
     """
 
@@ -112,7 +110,7 @@ def fly(chain: Chain, *, write_page: WritePage, seconds: float, narrator: Narrat
     train = EDITED if config.generator.kind == "edits" else TRAIN
     sample = sample_of(whole, {"train": train, "validation": VALIDATION, "test": few}, seed=config.seed)
     splits, test = (sample.part("train"), sample.part("validation")), sample.part("test")
-    hold = tuple(name for name in held_of(config, sample) if len(splits[0].frame[name].dropna().unique()) > 1)
+    hold = held(chain.run, sample)
     generator = _untrained(chain, hold)
     pilot = Pilot(
         {"train": len(splits[0]), "validation": len(splits[1]), "test": len(test)},
@@ -134,11 +132,6 @@ def fly(chain: Chain, *, write_page: WritePage, seconds: float, narrator: Narrat
     pilot.peak_memory_mb = peak_memory_mb()
     pilot.peak_gpu_mb = torch.cuda.max_memory_allocated() / 1e6 if gpu else None
     return pilot
-
-
-def held_of(config: AuditConfig, cohort: Cohort) -> tuple[str, ...]:
-    """Give what is held of what the cohort has."""
-    return tuple(name for name in config.generator.hold if name in (*cohort.labels, *cohort.covariates))
 
 
 def _untrained(chain: Chain, hold: tuple[str, ...]) -> LearntGenerator | ImagesOnDisk:

@@ -16,7 +16,7 @@ from citlr.audit.planning.stopwatch import Stopwatch
 from citlr.audit.preconditions import require_learnable, require_possible
 from citlr.audit.prediction import check_on_cohort
 from citlr.config import AuditConfig
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.proposals.pictures import look_at
 from citlr.data.tables.numbers import is_number, recorded_levels
@@ -44,7 +44,7 @@ def plan_audit(
 
     Raises InputError in the audit's own words where it would refuse the configuration.
     """
-    narrator, began = narrator or Narrator(quiet=True), time.perf_counter()
+    narrator, began = narrator or QUIET, time.perf_counter()
     require_possible(config)
     # The images are looked at one by one in the run; here it is asked whether they are there, and some are decoded.
     cohort = audited_cohort(config.cohort, narrator=narrator, check="exists")

@@ -24,7 +24,6 @@ class StagePlan:
 class Outlook:
     """What the test split can show of "equivalent" at the margin.
 
-    - `patients`: In the test split.
     - `fewest`: Patients below which it is out of reach, even of a generator without noise.
     - `usual`: Patients with which all rows are equivalent in four audits of five, where one decision in fifty, or three
       points of a probability, are the generator's noise.

@@ -17,7 +17,7 @@ from citlr.data.edits import NOT_PLACED, Edit
 from citlr.data.leaks import require_unseen
 from citlr.data.tables.numbers import is_number
 from citlr.doses import RECORDED, as_numbers
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.generators.base import CounterfactualGenerator, EditingGenerator
 from citlr.randomness import COIN, PLACEBO
 from citlr.run.engines import Engine
@@ -171,18 +171,17 @@ class _Redrawing:
 
 def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str] | None) -> tuple[str, ...]:
     """Return the levels to redraw under: those asked for, or all that the generator knows; errors as of `generate`."""
-    if attribute not in generator.attributes:
-        near = did_you_mean(attribute, generator.attributes)
-        raise InputError(f"The generator cannot intervene on '{attribute}', which it was not trained with.{near}")
+    require_known(
+        attribute,
+        generator.attributes,
+        f"The generator cannot intervene on '{attribute}', which it was not trained with",
+    )
     known = generator.attributes[attribute]
     if not known and levels is None:
         raise InputError(f"'{attribute}' is a number: say under which values to redraw (levels), for example two ages.")
     chosen = known if levels is None else tuple(levels)
     for level in chosen if known else ():
-        if level not in known:
-            raise InputError(
-                f"The generator does not know the level '{level}' of '{attribute}'.{did_you_mean(level, known)}"
-            )
+        require_known(level, known, f"The generator does not know the level '{level}' of '{attribute}'")
     if len(set(chosen)) < 2:
         raise InputError(f"A contrast needs two different levels of '{attribute}'; found {list(chosen)}.")
     return chosen

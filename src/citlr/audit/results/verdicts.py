@@ -57,9 +57,7 @@ class AuditInputs:
     """Everything that the audit of one model rests on.
 
     - `responses`: Long table, the coin's responses among them.
-    - `whole`: All splits.
     - `counterfactuals`: Of the split that is audited.
-    - `provenance`: Where all of it came from.
     - `size`: Side of the images that the model reads; the generator's without it.
     - `remarks`: What looked wrong of the model when it was tried.
     """

@@ -16,7 +16,7 @@ import scipy.stats
 from citlr.data.associations.records import AgeByLevel, Association, Description, Kind, Unit
 from citlr.data.cohort import Cohort
 from citlr.data.tables.numbers import MAX_CATEGORIES, banded, is_number
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import atomic_write
 
 # From where on what goes with the attribute is worth holding: Cramer's V, and the p-value of independence.
@@ -30,8 +30,7 @@ def describe(cohort: Cohort, *, attributes: Sequence[str] | None = None, split: 
         raise InputError("There are no images to describe.")
     chosen = tuple(attributes) if attributes is not None else cohort.attributes
     for name in chosen:
-        if name not in cohort.attributes:
-            raise InputError(f"'{name}' is not an attribute of the cohort.{did_you_mean(name, cohort.attributes)}")
+        require_known(name, cohort.attributes, f"'{name}' is not an attribute of the cohort")
     # Of a number, its quarters are crossed.
     numbers = {name: banded(part.frame[name]) for name in chosen if is_number(part.frame[name])}
     part = replace(part, frame=part.frame.assign(**numbers))

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import quantise
 from citlr.data.pixels import shards
-from citlr.data.pixels.checks import QUIET
 from citlr.data.pixels.colour import luminance
 from citlr.data.pixels.shown import WHITE, Seen, blank_fault, contrast
 from citlr.data.pixels.source import FolderPixels, map_ordered

@@ -12,19 +12,18 @@ from typing import BinaryIO, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.flow import FlowRecorder
 from citlr.data.images import DICOM_SUFFIXES, is_dicom, require_openable
 from citlr.data.pixels.png import SIGNATURE
 from citlr.data.pixels.shown import WHITE, Remark
 from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordered
 from citlr.data.pixels.survey import KIND, SIZES, Look, Survey
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import digest_or_missing, kind_of_path, require_regular
 
 Check = Literal["decode", "structure", "exists", "none"]
 CHECKS: tuple[Check, ...] = get_args(Check)
-QUIET = Narrator(quiet=True)
 # Files looked at by one task: a task of a single stat would cost more than the stat.
 _CHUNK = 64
 # What `digest_or_missing` says of a file that cannot be read.
@@ -46,8 +45,7 @@ def drop_unreadable(
     channels: int = 1,
 ) -> int:
     """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many."""
-    if check not in CHECKS:
-        raise InputError(f"check='{check}' is not known.{did_you_mean(check, CHECKS)}")
+    require_known(check, CHECKS, f"check='{check}' is not known")
     if check == "none":
         return WHITE
     if not root.is_dir():

@@ -1,13 +1,11 @@
 """DICOM radiographs: pixels and what it takes to show them. Tags about the patient are never parsed."""
 
-from __future__ import annotations
-
 import os
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +13,7 @@ import numpy.typing as npt
 from citlr.data.pixels.display import WINDOWS, Window, display
 from citlr.data.pixels.header import Header
 from citlr.data.pixels.shown import MAX_PIXELS, Pixels, Remark
-from citlr.errors import CitlrError, InputError, MissingExtraError, did_you_mean
+from citlr.errors import CitlrError, InputError, needed, require_known
 from citlr.run.files import require_regular
 from citlr.text import shortened
 
@@ -73,8 +71,7 @@ def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tup
 
     Shapes: gives (1, H, W) in [0, 1].
     """
-    if window not in WINDOWS:
-        raise InputError(f"window='{window}' is not known.{did_you_mean(window, WINDOWS)}")
+    require_known(window, WINDOWS, f"window='{window}' is not known")
     film = Film.of(path)
     shown, remarks = film.show(film.decode(), window)
     return shown.astype(np.float32)[None], remarks
@@ -105,7 +102,7 @@ class Film:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> Film:
+    def of(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file and refuse, by its header alone, what is no plain radiograph or cannot be decoded here."""
         file = require_regular(path)
         dataset = _read(file, DISPLAY_TAGS)
@@ -222,11 +219,9 @@ def _compression(syntax: Any) -> str:
 
 
 def _read(file: Path, tags: tuple[str, ...], *, pixels: bool = True) -> Any:
-    try:
+    with needed("pydicom", "dicom", "Reading DICOM"):
         from pydicom import dcmread
         from pydicom.errors import InvalidDicomError
-    except ImportError as error:
-        raise MissingExtraError("pydicom", "dicom", "Reading DICOM") from error
     _hush()
     try:
         return dcmread(file, specific_tags=list(tags), stop_before_pixels=not pixels)

@@ -1,9 +1,7 @@
 """From stored values to what is meant to be looked at (PS3.3 C.11): modality transform, VOI transform, padding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -100,8 +98,7 @@ def windowed(values: Values, center: float, width: float, function: str) -> Valu
     with np.errstate(over="ignore"):
         if function == "SIGMOID":
             # exp saturates far outside the window, where the answer is 0 or 1 anyway.
-            sigmoid: Values = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0)))
-            return sigmoid
+            return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0)))
         if function == "LINEAR_EXACT":
             return clipped((values - center) / width + 0.5)
         # At width 1 the definition is a step.
@@ -153,7 +150,7 @@ class Table:
     declared: int
 
     @classmethod
-    def read(cls, item: Header, *, signed: bool) -> Table:
+    def read(cls, item: Header, *, signed: bool) -> Self:
         """Read a table; its entries are bytes or words, whatever the declared depth says."""
         described = [int(value) if np.isfinite(value) else -1 for value in item.numbers("LUTDescriptor")]
         if len(described) != 3 or not 1 <= described[2] <= 16 or described[0] < 0:
@@ -198,5 +195,4 @@ def _poor(shown: Values, padding: Mask) -> bool:
 
 def clipped(values: Values) -> Values:
     """Cut values to [0, 1]."""
-    cut: Values = np.clip(values, 0.0, 1.0)
-    return cut
+    return np.clip(values, 0.0, 1.0)

@@ -1,7 +1,5 @@
 """What a cache folder holds, and pixels out of it: memory-mapped uint8 shards, beside each the files it was made of."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import stat
@@ -9,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +36,6 @@ class CachePixels:
     An image is compared with the digest that was noted when it was written, once in a process: a damaged disk is named.
 
     - `key`: Names the cache's content: image ids, size, fit, and the content of the files.
-    - `channels`: 1 of grey images, 3 of colour.
     - `places` (int, int, str): Image id to shard, row, and the digest of its pixels.
     """
 
@@ -52,7 +49,7 @@ class CachePixels:
     _whole: set[str] = field(default_factory=set, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def __reduce__(self) -> tuple[type[CachePixels], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
         """Map the files anew in another process, rather than send pixels there."""
         there = replace(self, folder=self.folder.absolute())
         return type(self), tuple(getattr(there, one.name) for one in fields(self) if not one.name.startswith("_"))
@@ -120,7 +117,7 @@ class Stamp:
     inode: int = -1
 
     @classmethod
-    def of(cls, file: Path, known: Stamp | None = None) -> Stamp:
+    def of(cls, file: Path, known: Self | None = None) -> Self:
         """Take the stamp of a file; an empty one where there is none.
 
         Its content is not read where the system says that the file is the `known` one. A copy can keep size and mtime,
@@ -234,7 +231,7 @@ class OpenCache:
     rows: pd.DataFrame
 
     @classmethod
-    def at(cls, folder: str | os.PathLike[str]) -> OpenCache:
+    def at(cls, folder: str | os.PathLike[str]) -> Self:
         """Open a folder."""
         place = Path(folder)
         if not (place / INDEX).is_file():

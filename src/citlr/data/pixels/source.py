@@ -37,9 +37,7 @@ class PixelSource(Protocol):
 class FolderPixels:
     """Image files below one folder.
 
-    - `root`: The folder that the paths of a cohort are relative to.
     - `white`: The value of 16-bit images that is white.
-    - `channels`: 1 reads grey, 3 red, green and blue.
     """
 
     root: Path

@@ -1,10 +1,9 @@
 """What a look at many image files tells: which cannot be used, what is white among 16-bit ones, what to remark."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.shown import FAINT, WHITE, Remark, Seen, blank_fault, white_of
@@ -30,7 +29,7 @@ class Look:
     picture: str = ""
 
     @classmethod
-    def at(cls, name: str, seen: Seen) -> Look:
+    def at(cls, name: str, seen: Seen) -> Self:
         """Keep what there is to say of an image, and not the image."""
         height, width = seen.image.shape[-2:]
         shape = "square" if height == width else "upright" if height > width else "wide"

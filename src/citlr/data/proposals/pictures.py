@@ -30,7 +30,6 @@ class Look:
 
     - `said`: In a few words, for a comment.
     - `longest`: The longest side, in pixels; 0 where none could be opened.
-    - `square`: Whether all of them are squares.
     - `opened`, `coloured`: How many could be opened, and how many of these are in colour.
     """
 

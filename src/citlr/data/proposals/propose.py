@@ -13,7 +13,7 @@ from citlr.data.proposals.pictures import Look, look_at, no_path, path_columns
 from citlr.data.sources.registry import DATA_SETS, recognised
 from citlr.data.splits import require_disjoint
 from citlr.data.tables.columns import PARQUET, read_table
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.text import shortened
 
 
@@ -58,7 +58,6 @@ class Proposal:
 
     - `columns`: Our names (path, patient_id, view) to the table's; empty for a prepared cohort.
     - `why`: For each of our names, and for `split`, how it was known.
-    - `split`: The column of the given split, empty where one is to be drawn.
     - `others`: The columns that are not used.
     """
 
@@ -83,13 +82,10 @@ def propose(table: Path, images: Path | None, given: Given, asker: Asker) -> Pro
     frame = read_table(table)
     _refuse_known(table, frame, given)
     for ours, theirs in given.columns.items():
-        if ours not in ("path", "patient_id", "split", "view"):
-            names = did_you_mean(ours, ("path", "patient_id", "split", "view"))
-            raise InputError(f"--map {ours}={theirs} maps what nothing asks for.{names}")
-        if theirs not in frame:
-            raise InputError(
-                f"{table} has no column '{theirs}' (--map).{did_you_mean(theirs, map(str, frame.columns))}"
-            )
+        require_known(
+            ours, ("path", "patient_id", "split", "view"), f"--map {ours}={theirs} maps what nothing asks for"
+        )
+        require_known(theirs, frame, f"{table} has no column '{theirs}' (--map)")
     path, why_path = _path(frame, images, given, table, asker)
     patient, why_patient = _patient(frame, path, given, asker)
     described = {one.name: one for one in describe_columns(frame) if one.name not in (path, patient)}
@@ -238,6 +234,5 @@ def _labels(free: Mapping[str, Column], given: Given, asker: Asker) -> tuple[Col
 
 
 def _named(name: str, free: Mapping[str, Column], option: str) -> Column:
-    if name not in free:
-        raise InputError(f"{option} '{shortened(name)}' is no column that is left for it.{did_you_mean(name, free)}")
+    require_known(name, free, f"{option} '{shortened(name)}' is no column that is left for it")
     return free[name]

@@ -108,7 +108,8 @@ def _cohort(page: _Page, proposal: Proposal, out: Path, tried: Cohort | None) ->
         )
     else:
         page.entry("images", _place(proposal.images, out), f"{proposal.look.said}.")
-        page.entry("columns", proposal.columns, f"{'; '.join(_reasons(proposal))}.")
+        reasons = [f"{ours} is '{theirs}' ({proposal.why[ours]})" for ours, theirs in proposal.columns.items()]
+        page.entry("columns", proposal.columns, f"{'; '.join(reasons)}.")
     _attribute(page, proposal, tried)
     said = "; ".join(f"{one.name}: {one.why}" for one in proposal.labels)
     page.entry("labels", [one.name for one in proposal.labels], f"Findings. {said}.")
@@ -149,10 +150,6 @@ def _channels(page: _Page, proposal: Proposal) -> None:
             f"{look.coloured} of {look.opened} images are in colour and are read in grey; channels: 3 would read red, "
             "green and blue."
         )
-
-
-def _reasons(proposal: Proposal) -> list[str]:
-    return [f"{ours} is '{theirs}' ({proposal.why[ours]})" for ours, theirs in proposal.columns.items()]
 
 
 def _attribute(page: _Page, proposal: Proposal, tried: Cohort | None) -> None:

@@ -1,15 +1,13 @@
 """CheXpert: `train.csv`, `train_CheXbert.csv`, `valid.csv`, `test.csv`, and the table of demographics."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import find_file, find_optional, join_patients, require_labeller, require_root
+from citlr.data.sources.common import Place, find_file, find_optional, join_patients, require_labeller, require_root
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import (
@@ -54,9 +52,9 @@ WHERE = "distributed beside the images by the Stanford AIMI centre as CHEXPERT D
 
 
 def prepare_chexpert(
-    root: str | os.PathLike[str],
+    root: Place,
     *,
-    demographics: str | os.PathLike[str] | None = None,
+    demographics: Place | None = None,
     labeller: str = "chexpert",
     study: Study = DEFAULT,
     narrator: Narrator = QUIET,
@@ -139,9 +137,7 @@ def _views(frame: pd.DataFrame, study: Study) -> pd.Series:
     return beam.where((side == "frontal") & beam.isin(("AP", "PA")), side)
 
 
-def _add_race(
-    frame: pd.DataFrame, root: Path, demographics: str | os.PathLike[str] | None, study: Study
-) -> pd.DataFrame:
+def _add_race(frame: pd.DataFrame, root: Path, demographics: Place | None, study: Study) -> pd.DataFrame:
     needed = study.attributes is None or bool({"race", "hispanic"} & set(study.attributes))
     if demographics is not None:
         file: Path | None = Path(demographics)

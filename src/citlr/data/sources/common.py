@@ -11,11 +11,12 @@ from citlr.console import Narrator
 from citlr.data.tables.columns import require_unique
 from citlr.errors import InputError
 
+Place = str | os.PathLike[str]
 # More than this share of unmatched keys is not missing data but two files that do not belong together.
 MAX_UNMATCHED = 0.5
 
 
-def require_root(root: str | os.PathLike[str], *, source: str) -> Path:
+def require_root(root: Place, *, source: str) -> Path:
     """Give the root folder, or say that it is not there."""
     folder = Path(root)
     if not folder.is_dir():
@@ -37,7 +38,7 @@ class Tables:
     names: tuple[str, ...]
     usually: str
 
-    def find(self, root: str | os.PathLike[str], table: str | None, narrator: Narrator) -> tuple[Path, Path]:
+    def find(self, root: Place, table: str | None, narrator: Narrator) -> tuple[Path, Path]:
         """Give the root folder and the table in it, which `table` may name; say which is read."""
         folder = require_root(root, source=self.source)
         file = find_file(folder, (table,) if table else self.names, source=self.source, usually=self.usually)
@@ -110,24 +111,3 @@ def located(names: pd.Series, root: Path, folders: Sequence[str], *, usual: str)
     """Give the paths of files by their names; one that is nowhere keeps the usual place, so that it is named there."""
     places = index_files(root, folders, suffixes=(".jpg", ".jpeg", ".png"))
     return names.map(places).astype("string").fillna(usual + names).astype(str)
-
-
-def class_labels(
-    frame: pd.DataFrame,
-    column: str,
-    labels: Sequence[str],
-    known: Sequence[str],
-    *,
-    source: str,
-    allow_unknown: bool = False,
-) -> None:
-    """Add a column of 0 and 1 for each label that is a class of one column; a class that is not known is refused."""
-    found = frame[column]
-    strange = sorted({*found} - {*known, ""})
-    if strange and not allow_unknown:
-        raise InputError(
-            f"{source} holds classes that it is not known to have: {', '.join(strange[:10])}. Use --allow-unknown to "
-            "count them as none of the labels."
-        )
-    for label in labels:
-        frame[label] = (found == label).astype(float).where(found != "")

@@ -1,12 +1,9 @@
 """Fitzpatrick17k: clinical photographs of skin in colour, with the skin type; each image is taken to be a patient."""
 
-import os
-
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables, class_labels, located
-from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
+from citlr.data.sources.common import Place, Tables, located
+from citlr.data.sources.study import DEFAULT, Source, Study, begin, class_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import UNKNOWN, raw_text, translate
 from citlr.errors import InputError
@@ -27,7 +24,7 @@ UNUSABLE = ("3 wrongly labelled", "4 other")
 
 
 def prepare_fitzpatrick17k(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
+    root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare Fitzpatrick17k."""
     folder, file = TABLES.find(root, table, narrator)
@@ -41,8 +38,7 @@ def prepare_fitzpatrick17k(
     frame["skin_type"] = translate(plain, TYPES, source=file.name, what=scale, allow_unknown=study.allow_unknown)
     frame["skin_group"] = frame["skin_type"].replace(GROUPS)
     frame["diagnosis"] = raw_text(frame["diagnosis"]).str.lower()
-    labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)
-    class_labels(frame, "diagnosis", labels, LABELS, source=str(file), allow_unknown=study.allow_unknown)
+    labels = class_labels(frame, study, LABELS, DEFAULT_LABELS, source=NAME, table=str(file))
     if study.min_age > 0:
         raise InputError(f"{NAME} records no age: leave min_age out.")
     attributes = ("skin_group", "skin_type")

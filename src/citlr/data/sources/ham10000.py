@@ -1,12 +1,9 @@
 """HAM10000: dermatoscopic images in colour; the lesion is the unit, for no patient is named."""
 
-import os
-
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables, class_labels, located
-from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
+from citlr.data.sources.common import Place, Tables, located
+from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, class_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import UNKNOWN, raw_text, read_age
 
@@ -31,7 +28,7 @@ COLUMNS = {
 
 
 def prepare_ham10000(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
+    root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare HAM10000."""
     folder, file = TABLES.find(root, table, narrator)
@@ -43,8 +40,7 @@ def prepare_ham10000(
     frame["age"] = read_age(frame["age"], source=file.name, zero_is_missing=True, cap=study.age_cap)
     place = raw_text(frame["localization"]).str.lower()
     frame["localization"] = place.mask(place.isin(("", UNKNOWN)))
-    labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)
-    class_labels(frame, "diagnosis", labels, LABELS, source=str(file), allow_unknown=study.allow_unknown)
+    labels = class_labels(frame, study, LABELS, DEFAULT_LABELS, source=NAME, table=str(file))
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",), covariates=("localization", "age"), channels=3)
     recorder = begin(frame, study, source, table=file.name)
     recorder.keep(recorder.frame["patient_id"] != "", "patient", "no lesion")

@@ -1,16 +1,22 @@
 """MIMIC-CXR-JPG with the demographics of MIMIC-IV (v1 `ethnicity`, v2 and later `race`)."""
 
-import os
 import re
 from pathlib import Path
 
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
 from citlr.data.sources.chexpert import DEFAULT_LABELS, LABELS
-from citlr.data.sources.common import find_file, find_optional, join, join_patients, require_labeller, require_root
+from citlr.data.sources.common import (
+    Place,
+    find_file,
+    find_optional,
+    join,
+    join_patients,
+    require_labeller,
+    require_root,
+)
 from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.splits import read_split_names
 from citlr.data.tables.columns import pick_columns, require_unique, table_columns
@@ -33,12 +39,7 @@ HOSPITAL = "in hosp/ (v2 and later) or core/ (v1) of mimiciv on PhysioNet"
 
 
 def prepare_mimic_cxr(
-    root: str | os.PathLike[str],
-    *,
-    mimic_iv: str | os.PathLike[str],
-    labeller: str = "chexpert",
-    study: Study = DEFAULT,
-    narrator: Narrator = QUIET,
+    root: Place, *, mimic_iv: Place, labeller: str = "chexpert", study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare MIMIC-CXR-JPG."""
     require_labeller(labeller, "chexpert", "negbio")

@@ -1,14 +1,12 @@
 """NIH ChestX-ray14: `Data_Entry_2017.csv`, its v2020 revision, and the Kaggle sample."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables, find_optional, located
+from citlr.data.sources.common import Place, Tables, find_optional, located
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.splits import assign_splits
 from citlr.data.tables.columns import pick_columns, table_columns
@@ -53,9 +51,7 @@ HEADERS = {
 }
 
 
-def prepare_nih(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
-) -> Cohort:
+def prepare_nih(root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET) -> Cohort:
     """Prepare NIH ChestX-ray14."""
     folder, file = TABLES.find(root, table, narrator)
     wanted = _headers(file)
@@ -63,7 +59,7 @@ def prepare_nih(
     frame["image_id"] = raw_text(frame["image_id"])
     patient = raw_text(frame["patient_id"])
     frame["patient_id"] = ("nih" + patient.str.zfill(5)).where(patient != "", "")
-    frame["path"] = _paths(frame["image_id"], folder)
+    frame["path"] = located(frame["image_id"], folder, FOLDERS, usual="images/")
     add_sex(frame, study, source=file.name)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
     frame["age"] = read_age(frame["age"], source=file.name, cap=study.age_cap)
@@ -86,10 +82,6 @@ def _headers(file: Path) -> dict[str, str]:
             raise InputError(f"{file} mixes two versions of the {NAME} table: it has both {' and '.join(present)}.")
         wanted[ours] = present[0] if present else spellings[0]
     return wanted
-
-
-def _paths(names: pd.Series, root: Path) -> pd.Series:
-    return located(names, root, FOLDERS, usual="images/")
 
 
 def _add_findings(frame: pd.DataFrame, labels: tuple[str, ...], file: Path, *, allow_unknown: bool) -> None:

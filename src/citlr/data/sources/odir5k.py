@@ -1,15 +1,13 @@
 """ODIR-5K: fundus photographs in colour, two a patient: findings are of the patient, keywords of the eye."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables, located
+from citlr.data.sources.common import Place, Tables, located
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import raw_text, read_age
@@ -35,7 +33,7 @@ UNUSABLE = frozenset({"anterior segment image", "no fundus image", "low image qu
 
 
 def prepare_odir5k(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
+    root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare ODIR-5K."""
     folder, file = TABLES.find(root, table, narrator)

@@ -1,17 +1,15 @@
 """PadChest: one table, findings as Python list literals, sex as DICOM wrote it, no race."""
 
 import ast
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.pixels.checks import QUIET
-from citlr.data.sources.common import Tables
+from citlr.data.sources.common import Place, Tables
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import VIEW, raw_text, read_age, translate
@@ -42,7 +40,7 @@ COLUMNS = {
 
 
 def prepare_padchest(
-    root: str | os.PathLike[str], *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
+    root: Place, *, table: str | None = None, study: Study = DEFAULT, narrator: Narrator = QUIET
 ) -> Cohort:
     """Prepare PadChest."""
     folder, file = TABLES.find(root, table, narrator)

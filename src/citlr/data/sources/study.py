@@ -7,11 +7,11 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder, count_raw
 from citlr.data.images import Fit
-from citlr.data.pixels.checks import QUIET, Check, drop_unreadable
+from citlr.data.pixels.checks import Check, drop_unreadable
 from citlr.data.preconditions import note_marks
 from citlr.data.splits import assign_splits, require_disjoint
 from citlr.data.steps import Blank, read_labels, require_levels, require_own_files
@@ -20,7 +20,7 @@ from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact
 from citlr.data.tables.vocabulary import FRONTAL, RACES, SEX, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve, translate
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 Views = Literal["frontal", "all"]
 SplitChoice = Literal["auto", "official", "drawn"]
@@ -73,8 +73,7 @@ class Study:
         choices = [(name, get_args(hint)) for name, hint in hints.items() if get_origin(hint) is Literal]
         given = [(name, getattr(self, name), allowed) for name, allowed in choices]
         for name, value, allowed in (*given, *(("races", race, RACES[:-1]) for race in self.races)):
-            if value not in allowed:
-                raise InputError(f"{name}='{value}' is not a choice.{did_you_mean(str(value), allowed)}")
+            require_known(value, allowed, f"{name}='{value}' is not a choice")
         if self.age_cap is not None and any(edge > self.age_cap for edge in self.age_edges):
             raise InputError(
                 f"age_edges={self.age_edges} has an edge above age_cap={self.age_cap:g}, the one age of everybody "
@@ -91,7 +90,6 @@ class Source:
 
     - `attributes`: What it records: the choices, in the order of the default.
     - `default_attributes`: Which of them are taken without a choice.
-    - `covariates`: Columns that are carried along.
     - `channels`: 1 where its images are read as grey, 3 where in colour.
 
     What it wrote for an attribute is in the column `raw_NAME` of the frame, where there is one.
@@ -109,8 +107,7 @@ def chosen_attributes(study: Study, source: Source) -> tuple[str, ...]:
     """Give the attributes of the study; one that the source does not record is refused."""
     chosen = study.attributes or source.default_attributes
     for name in chosen:
-        if name not in source.attributes:
-            raise InputError(f"{source.name} does not record '{name}'.{did_you_mean(name, source.attributes)}")
+        require_known(name, source.attributes, f"{source.name} does not record '{name}'")
     return tuple(chosen)
 
 
@@ -118,8 +115,23 @@ def chosen_labels(study: Study, known: Sequence[str], default: Sequence[str], *,
     """Give the labels of the study; one that the source does not have is refused with the nearest."""
     labels = tuple(study.labels or default)
     for label in labels:
-        if label not in known:
-            raise InputError(f"{source} has no label '{label}'.{did_you_mean(label, known)}")
+        require_known(label, known, f"{source} has no label '{label}'")
+    return labels
+
+
+def class_labels(
+    frame: pd.DataFrame, study: Study, known: Sequence[str], default: Sequence[str], *, source: str, table: str
+) -> tuple[str, ...]:
+    """Add a column of 0 and 1 for each label of the study, a class of `diagnosis`; one that is not known is refused."""
+    labels, found = chosen_labels(study, known, default, source=source), frame["diagnosis"]
+    strange = sorted({*found} - {*known, ""})
+    if strange and not study.allow_unknown:
+        raise InputError(
+            f"{table} holds classes that it is not known to have: {', '.join(strange[:10])}. Use --allow-unknown to "
+            "count them as none of the labels."
+        )
+    for label in labels:
+        frame[label] = (found == label).astype(float).where(found != "")
     return labels
 
 

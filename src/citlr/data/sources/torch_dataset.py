@@ -15,10 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image, ImageOps
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.images import Fit, fit_square
-from citlr.data.pixels.checks import QUIET
 from citlr.data.pixels.colour import as_rgb, luminance
 from citlr.data.pixels.shown import BLANK, NOTHING, Pixels, blank_fault, contrast
 from citlr.data.pixels.source import digest_of

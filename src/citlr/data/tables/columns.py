@@ -16,8 +16,9 @@ from citlr.data.tables.printable import require_no_error, require_printable
 from citlr.data.tables.text import read_text
 from citlr.data.tables.workbooks import read_sheet
 from citlr.errors import InputError, MissingExtraError, did_you_mean
-from citlr.text import shortened
+from citlr.text import listed_few, shortened
 
+Table = str | os.PathLike[str] | pd.DataFrame
 # Blank cells, as tables out of hospitals, R and pandas write them, in lower case. Words such as "None" may be values
 # and stay.
 BLANKS = frozenset({"", "na", "n/a", "n.a.", "nan", "-nan", "nat", "null", "<na>", "#n/a"})
@@ -56,7 +57,7 @@ def _read(
     return table
 
 
-def table_columns(table: str | os.PathLike[str] | pd.DataFrame) -> list[str]:
+def table_columns(table: Table) -> list[str]:
     """Give the column names of a table, reading its header alone where that is possible."""
     if isinstance(table, pd.DataFrame):
         return _names(table.columns, "The table")
@@ -190,11 +191,7 @@ def wanted_columns(
 
 
 def pick_columns(
-    table: str | os.PathLike[str] | pd.DataFrame,
-    wanted: Mapping[str, str],
-    *,
-    source: str,
-    optional: Collection[str] = (),
+    table: Table, wanted: Mapping[str, str], *, source: str, optional: Collection[str] = ()
 ) -> pd.DataFrame:
     """Take columns under our names, and read no others."""
     have = table_columns(table)
@@ -260,9 +257,8 @@ def require_unique(keys: pd.DataFrame | pd.Series, *, source: str, what: str) ->
     """Refuse a table in which a key occurs twice."""
     double = keys[keys.duplicated(keep="first")].drop_duplicates()
     if len(double):
-        listed = ", ".join(_spell(row) for row in double.head(5).to_numpy().tolist())
-        more = f" and {len(double) - 5} more" if len(double) > 5 else ""
-        raise InputError(f"{source} has {len(double)} {what} more than once: {listed}{more}. Keep one row of each.")
+        listed = listed_few(map(_spell, double.to_numpy().tolist()))
+        raise InputError(f"{source} has {len(double)} {what} more than once: {listed}. Keep one row of each.")
 
 
 def _spell(row: Any) -> str:

@@ -10,7 +10,7 @@ from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, level_text, only_numbers_differ, words_of
 from citlr.data.tables.vocabulary import UNKNOWN, Policy, raw_text, resolve
 from citlr.doses import MOST_LEVELS
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 
 # More patients than this share whose records disagree are no typing errors, but another column than is thought.
 MAX_UNMATCHED = 0.5
@@ -31,8 +31,7 @@ def levels_of(levels: Any, attribute: str, attributes: Sequence[str]) -> Any:
     if len(attributes) == 1 and flat and attribute not in levels:
         return levels
     for name in levels:
-        if name not in attributes:
-            raise InputError(f"`levels` names '{name}', which is no attribute here.{did_you_mean(name, attributes)}")
+        require_known(name, attributes, f"`levels` names '{name}', which is no attribute here")
     return levels.get(attribute)
 
 

@@ -1,9 +1,8 @@
 """Values of a column that tell a level: nearly all of its images have them, and images of other levels hardly do."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +39,7 @@ class Marks:
     number: bool
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, attribute: str, column: str) -> Marks:
+    def of(cls, frame: pd.DataFrame, attribute: str, column: str) -> Self:
         """Count them in a table with one row per image."""
         frame = frame[frame[attribute].notna()]
         given = frame[column]

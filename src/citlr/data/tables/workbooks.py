@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from citlr.errors import MissingExtraError
+from citlr.errors import needed
 
 # What a sheet without errors and formulas does not hold; most are none.
 _ODD = re.compile(rb"""\st=["']e["']|<(?:\w+:)?f[\s>/]""")
@@ -18,10 +18,8 @@ def read_sheet(file: Path, *, header_only: bool) -> tuple[list[list[Any]], list[
 
     Calamine takes a tenth of the time of openpyxl, through which pandas reads; errors it gives as blank cells.
     """
-    try:
+    with needed("python-calamine", "xlsx", f"Reading {file.name}"):
         from python_calamine import CalamineWorkbook
-    except ImportError as error:
-        raise MissingExtraError("python-calamine", "xlsx", f"Reading {file.name}") from error
     sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0)
     rows = sheet.to_python(skip_empty_area=False, nrows=1 if header_only else None)
     formulas = []

@@ -154,16 +154,11 @@ def measure_errors(sampler: Sampler, train: Dataset, session: Session) -> tuple[
 
 
 def mean_effects(
-    pixels: Rows,
-    codes: Tensor,
-    conditions: Conditions,
-    *,
-    rows: npt.NDArray[np.int64] | None = None,
-    ridge: float = 1.0,
+    pixels: Rows, codes: Tensor, conditions: Conditions, *, rows: npt.NDArray[np.int64] | None = None
 ) -> Tensor:
     """Regress pixels or latents on the attributes' and the held covariates' codes; give the attributes' part.
 
-    With the centred codes D and the arrays Z it is the attributes' rows of `(D' D + ridge I)^-1 D' Z`.
+    With the centred codes D and the arrays Z it is the attributes' rows of `(D' D + I)^-1 D' Z`.
 
     Shapes: `pixels` (n, c, h, w), `codes` (n, width); gives (columns, c, h, w).
     """
@@ -175,7 +170,7 @@ def mean_effects(
     cross = torch.zeros(design.shape[1], int(np.prod(pixels.shape[1:])), dtype=torch.float64)
     for part in spans(len(chosen)):
         cross += design[part].T @ torch.from_numpy(np.array(pixels[chosen[part]], dtype=np.float64)).flatten(1)
-    gram = design.T @ design + ridge * torch.eye(design.shape[1], dtype=torch.float64)
+    gram = design.T @ design + torch.eye(design.shape[1], dtype=torch.float64)
     effects = torch.linalg.solve(gram, cross)[: len(columns)]
     start = 0
     for variable in conditions.recorded:

@@ -119,8 +119,7 @@ class LatentDiffusion(LearntGenerator):
 
     def reconstruct_batch(self, images: Tensor) -> Tensor:
         """Encode and decode images (n, c, s, s), without alignment."""
-        decoded: Tensor = self._sampler.autoencoder.decode(self._sampler.autoencoder.encode(images))
-        return decoded
+        return self._sampler.autoencoder.decode(self._sampler.autoencoder.encode(images))
 
     def mean_replicates(self, attribute: str | Sequence[str], levels: Sequence[Level]) -> Images:
         """Give by how much the mean image under each level may be off, as the training split shows it.

@@ -1,25 +1,20 @@
 """The disentanglement report: what a fresh probe still reads of the attribute in latents that are meant to hide it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.diffusion.sampling import Sampler
 from citlr.generators.effects.propensity import Propensity
 from citlr.generators.probes.reading import Labelled, Reading, read_attribute
 from citlr.randomness import hashed_seed
-
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Give the standardised mean of the posterior: (n, channels, s, s) to (n, c, s/f, s/f)."""
-        standard: Tensor = (self.moments(images)[0] - self.centre) / self.spread
-        return standard
+        return (self.moments(images)[0] - self.centre) / self.spread
 
     def decode(self, z: Tensor) -> Tensor:
         """Give images (n, channels, s, s) in [0, 1] of standardised latents (n, c, s/f, s/f)."""

@@ -86,8 +86,7 @@ class Sampler:
 
     def encode(self, images: Tensor, codes: Tensor) -> Tensor:
         """Residualise and encode: images (n, c, s, s) and factual codes (n, width) to latents (n, c, h, w)."""
-        z: Tensor = self.autoencoder.encode(self.residualise(images, codes))
-        return z
+        return self.autoencoder.encode(self.residualise(images, codes))
 
     def decode(self, z: Tensor) -> Tensor:
         """Decode latents (n, draws, c, h, w) to (n, draws, c, s, s); the values are not clipped."""

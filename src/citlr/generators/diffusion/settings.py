@@ -7,12 +7,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError
 from citlr.generators.diffusion.presets import PRESETS, workstation
 from citlr.generators.diffusion.schedule import PREDICTIONS, even_grid
 from citlr.generators.published.disentangle import PublishedSettings
 from citlr.generators.settings import ABDUCTIONS, GeneratorSettings, require_known_value
-from citlr.text import shortened
 from citlr.values import (
     Batch,
     Blocks,
@@ -234,10 +233,7 @@ class LDMConfig(GeneratorSettings):
     @classmethod
     def require_known(cls, options: Mapping[str, Any]) -> None:
         """Refuse a name that is no field, of a section or of the whole."""
-        names = [*(field.name for field in dataclasses.fields(cls)), *HOME]
-        for name in options:
-            if name not in names:
-                raise InputError(f"'{shortened(name)}' is not a field of {cls.__name__}.{did_you_mean(name, names)}")
+        require_fields(cls, options, HOME)
 
     def to_json(self) -> dict[str, Any]:
         """Give the configuration as JSON by flat names: tuples become lists."""

@@ -6,8 +6,6 @@ The atlas is the mean of the registered structure, drawn sharper in every round,
 (Guimond 2000), so that no image is its frame.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

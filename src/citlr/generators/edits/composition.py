@@ -4,8 +4,6 @@ An edit (Trouvé and Younes 2005) is applied to the original itself, so that the
 Of a picture, what redrawing changed is added: what is finer than the picture stays that of the original.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +36,7 @@ def _moved(images: Tensor, way: Tensor) -> Tensor:
 def compose(originals: Images, edit: Edit) -> Images:
     """Edit originals (n, c, S, S), one edit each."""
     parts = (np.ascontiguousarray(part) for part in (originals, edit.displacement, edit.added))
-    composed: Images = edited(*(torch.from_numpy(part) for part in parts)).numpy()
-    return composed
+    return edited(*(torch.from_numpy(part) for part in parts)).numpy()
 
 
 @torch.no_grad()
@@ -47,16 +44,14 @@ def move_and_put_back(originals: Images, displacement: Images) -> Images:
     """Move originals (n, c, S, S) by displacements (n, 2, s, s), and back: what is left differs by marks of moving."""
     images = torch.from_numpy(originals)
     way = resized(torch.from_numpy(np.ascontiguousarray(displacement)), images.shape[-1])
-    back: Images = _moved(_moved(images, way).clamp(0, 1), inverse(way)).clamp(0, 1).numpy()
-    return back
+    return _moved(_moved(images, way).clamp(0, 1), inverse(way)).clamp(0, 1).numpy()
 
 
 @torch.no_grad()
 def compose_change(originals: Images, pictures: Images, seen: Images) -> Images:
     """Add to originals (n, c, S, S) what pictures differ by from the images `seen`, (n, c, s, s) both, in [0, 1]."""
     change = _at(torch.from_numpy(pictures - seen), originals.shape[-1])
-    composed: Images = (torch.from_numpy(originals) + change).clamp(0, 1).numpy()
-    return composed
+    return (torch.from_numpy(originals) + change).clamp(0, 1).numpy()
 
 
 def _at(maps: Tensor, size: int) -> Tensor:

@@ -51,10 +51,8 @@ class Edit:
 class Cases:
     """Images of an attribute's levels, and what they are compared by.
 
-    - `family`, `atlas`: of the edits.
     - `images` (n, c, s, s), `frame`: their registration.
     - `coded` (n, contrasts): codes of their levels.
-    - `design`: of these images.
     - `conditions`, `codes` (n, width): of the attribute alone, beside all else that is recorded or held.
     """
 

@@ -84,10 +84,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Family:
-    """All fields of edits of images of one size.
-
-    - `size`, `channels`: Of the images.
-    """
+    """All fields of edits of images of one size."""
 
     size: int
     channels: int = 1

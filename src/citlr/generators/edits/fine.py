@@ -5,8 +5,6 @@ bands of the mean images is kept in cells where it is shown beyond the largest o
 patients, and shrunk there (James and Stein 1961). It competes with the smooth kinds of change for the same evidence.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +56,7 @@ class Chance:
 
     def _ratio(self, differences: Floats) -> Floats:
         cells = cell_energy(differences.reshape(-1, differences.shape[-1])).reshape(self.mean.shape)
-        found: Floats = cells / self.mean
-        return found
+        return cells / self.mean
 
 
 def differences(images: Tensor, forth: Tensor, design: Design) -> Floats:

@@ -1,8 +1,6 @@
 """The edit generator: counterfactuals as edits of the original, estimated from unpaired images without a network."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from citlr.data.edits import NOT_PLACED, Edit
-from citlr.generators.base import REPLICATES, Images, Level
+from citlr.generators.base import REPLICATES, Images, Levels, Names
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
 from citlr.generators.edits.choice import ALPHA, find
@@ -242,12 +240,7 @@ class EditGenerator(Editing, LearntGenerator):
 
     @torch.no_grad()
     def edit_by_replicates(
-        self,
-        images: Images,
-        frame: pd.DataFrame,
-        attribute: str | Sequence[str],
-        levels: Sequence[Level],
-        guidance: float | None = None,
+        self, images: Images, frame: pd.DataFrame, attribute: Names, levels: Levels, guidance: float | None = None
     ) -> Edit:
         """Give edits to every level but the first, each off by a replicate: (n, levels - 1, replicates, ...).
 

@@ -63,8 +63,7 @@ class Judge:
 
 def steepness(images: Tensor) -> Floats:
     """Squared slope of the grey values (n, s * s) of images (n, c, s, s)."""
-    found: Floats = (gradient(axes(images)[:, :1])[:, 0] ** 2).sum(dim=1).flatten(1).double().numpy()
-    return found
+    return (gradient(axes(images)[:, :1])[:, 0] ** 2).sum(dim=1).flatten(1).double().numpy()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ directions: those in which they write best what patients vary by, kinds together
 covariance, as Zellner's g of 1986, on its leading directions).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from citlr.generators.effects.whitening import LEAST, decomposed
 
 Floats = npt.NDArray[np.float64]
 Blocks = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 ROUNDS = 20
 FIRST = 0.05
 TINY = 1e-9
@@ -54,8 +54,7 @@ class Shrunk:
     def _folded(self, values: Floats) -> Floats:
         """Give coefficients (..., coefficients) of vectors that go on along the directions."""
         width = len(self.directions)
-        found: Floats = values[..., :width] + values[..., width:] @ self.directions.T
-        return found
+        return values[..., :width] + values[..., width:] @ self.directions.T
 
     def penalty(self, answers: Floats) -> float:
         """Log prior of the mean, and what the posterior's width takes off: the evidence without its fit."""
@@ -85,8 +84,6 @@ def lower_root(matrix: Floats) -> Floats:
 
     Where a difference is known so well that rounding is more than that 1, the eigenvalues are taken back to it.
 
-    Examples
-    --------
     >>> lower_root(np.array([[1.0, 0.0], [0.0, -3.0]])).round(6).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
@@ -103,7 +100,7 @@ def shrink(
     answers: Floats,
     difference: Floats,
     blocks: Blocks,
-    allowed: npt.NDArray[np.bool_],
+    allowed: Mask,
     *,
     directions: Floats | None = None,
     rounds: int = ROUNDS,
@@ -156,7 +153,7 @@ class Modes:
     targets: Floats
 
     @classmethod
-    def of(cls, table: Floats, influences: Floats) -> Modes:
+    def of(cls, table: Floats, influences: Floats) -> Self:
         """Find them from answers `table` (width of a summary, width) and influences (patients, width of a summary)."""
         deviation = np.sqrt((influences**2).sum(axis=0))
         deviation[deviation <= LEAST] = np.inf  # what nobody varies in, see `Whitening`
@@ -165,7 +162,7 @@ class Modes:
         each = size[:DIRECTIONS, None] * np.sqrt(len(influences)) / 2
         return cls(table / deviation[:, None], (ways[:DIRECTIONS] * each).T)
 
-    def directions(self, allowed: npt.NDArray[np.bool_]) -> Floats:
+    def directions(self, allowed: Mask) -> Floats:
         """Give the coefficients (width, k) of allowed columns (width,) that write each of them best."""
         own = self.answers[:, allowed]
         square = own.T @ own

@@ -1,7 +1,5 @@
 """Whether images show anything of an attribute, before any edit is estimated: a sign-flipping score test by patient."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy.special import gammainc, gammaincc, gammaincinv
@@ -20,11 +18,10 @@ def shown(family: Family, answers: Floats, influences: Floats, pixels: Floats, r
 
     A statistic for every kind of edit and every block of its coefficients, by `answers` (width, coefficients), one for
     each direction in which patients vary most, and one for the finest bands of the film in every cell, which no summary
-    may hold. `influences` (patients, width) and
-    `pixels` (patients, c * s * s) are those under the null, whose sums are the differences. A flipped sign leaves their
-    covariance as it is, so that all redraws are measured by the same yardstick (sign-flipping score test, Hemerik,
-    Goeman and Finos 2020). Statistics of few and of many numbers are compared by their tails, each a gamma fitted to
-    its own redraws.
+    may hold. `influences` (patients, width) and `pixels` (patients, c * s * s) are those under the null, whose sums are
+    the differences. A flipped sign leaves their covariance as it is, so that all redraws are measured by the same
+    yardstick (sign-flipping score test, Hemerik, Goeman and Finos 2020). Statistics of few and of many numbers are
+    compared by their tails, each a gamma fitted to its own redraws.
     """
     signs = random.choice([-1.0, 1.0], size=(REDRAWS + 1, len(influences)))
     signs[0] = 1.0
@@ -57,16 +54,14 @@ def _along(influences: Floats, signs: Floats) -> Floats:
     deviation = np.sqrt((influences**2).sum(axis=0))
     deviation[deviation <= LEAST] = np.inf
     left, size, _ = decomposed(influences / deviation)
-    found: Floats = (signs @ left[:, :DIRECTIONS][:, size[:DIRECTIONS] > TINY]) ** 2
-    return found
+    return (signs @ left[:, :DIRECTIONS][:, size[:DIRECTIONS] > TINY]) ** 2
 
 
 def fine_bands(maps: Floats, channels: int = 1) -> Floats:
     """Take the finest bands (k, c * FINE, s * s) of maps (k, c * s * s), those of the first axis first."""
     size = round((maps.shape[-1] // channels) ** 0.5)
     parts = bands(torch.from_numpy(maps).float().reshape(-1, 1, size, size))
-    found: Floats = parts[:, :FINE].reshape(len(maps), channels * FINE, -1).double().numpy()
-    return found
+    return parts[:, :FINE].reshape(len(maps), channels * FINE, -1).double().numpy()
 
 
 def _tail(statistic: Floats) -> Floats:

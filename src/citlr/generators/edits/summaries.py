@@ -7,8 +7,6 @@ displacement only, and takes shade for displacement, so that no formula knows it
 colours answer to their own kinds of change, the formula knows.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

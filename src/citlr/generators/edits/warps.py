@@ -3,8 +3,6 @@
 A displacement (n, 2, s, s) holds x and y in pixels: the moved image at p is the image at p + u(p).
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 

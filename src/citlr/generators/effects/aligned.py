@@ -5,8 +5,6 @@ that an attribute does where bodies lie on top of each other. Edits follow the a
 Which of the two a cohort's images call for, or both, left-out patients say (`edits.choice`).
 """
 
-from __future__ import annotations
-
 from typing import Self
 
 import numpy.typing as npt

@@ -8,8 +8,6 @@ covariates do is taken off too: these tell the attribute wherever the two go tog
 anyway.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +31,8 @@ from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spa
 from citlr.randomness import PLACEBO, hashed_seed
 
 Singles = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
 # Patients per component at least: of images, where a covariance of more components than that is noise and is given back
 # with the level; of latents, where it is only taken off, and what is left untouched can be read.
 PATIENTS_PER_COMPONENT = 20
@@ -144,11 +144,7 @@ class Alignment(nn.Module):
             return self._fit_every_map(parts, codes[torch.from_numpy(rows)], number, random)
 
     def _fit_basis(
-        self,
-        rests: Callable[[], Iterator[Singles]],
-        parts: ScratchRows,
-        inside: npt.NDArray[np.bool_],
-        random: np.random.Generator,
+        self, rests: Callable[[], Iterator[Singles]], parts: ScratchRows, inside: Mask, random: np.random.Generator
     ) -> None:
         """Find the principal components of residuals (n, entries inside), and fill in their parts (n, components)."""
         count = parts.shape[1]
@@ -233,7 +229,7 @@ class Alignment(nn.Module):
         return every[:, every.std(axis=0) > 0]
 
     def _fit_every_map(
-        self, parts: ScratchRows, codes: Tensor, patients: npt.NDArray[np.intp], random: np.random.Generator
+        self, parts: ScratchRows, codes: Tensor, patients: Places, random: np.random.Generator
     ) -> dict[str, int]:
         """Estimate the maps of all variables, one after the other.
 
@@ -257,13 +253,7 @@ class Alignment(nn.Module):
         return report
 
     def _fit_maps(
-        self,
-        k: int,
-        parts: ScratchRows,
-        own: npt.NDArray[np.float32],
-        held: Floats,
-        patients: npt.NDArray[np.intp],
-        random: np.random.Generator,
+        self, k: int, parts: ScratchRows, own: Singles, held: Floats, patients: Places, random: np.random.Generator
     ) -> int:
         """Estimate one variable's maps, and apply them to `parts` in place: the next one sees what is left.
 

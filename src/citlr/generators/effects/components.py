@@ -5,8 +5,6 @@ of `R Q` in the last Q (randomised subspace iteration, Halko, Martinsson and Tro
 numbers and one piece of the rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -25,13 +23,6 @@ def principal_components(
     """Find the first `count` principal components of centred rows, the widest first.
 
     Shapes: `pieces` gives all rows anew, some (k, width) at a time; gives (width, count).
-
-    Examples
-    --------
-    >>> rows = np.float32([[3, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
-    >>> found = principal_components(lambda: iter([rows]), width=3, count=1, random=np.random.default_rng(0))
-    >>> np.abs(found[:, 0]).round(3).tolist()
-    [1.0, 0.0, 0.0]
     """
     columns = min(count + SPARE, width)
     basis = random.standard_normal((width, columns), dtype=np.float32)
@@ -48,5 +39,4 @@ def principal_components(
         parts = (rows @ basis).astype(np.float64)
         gram += parts.T @ parts
     vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
-    found: Singles = np.ascontiguousarray(basis @ vectors.astype(np.float32))
-    return found
+    return np.ascontiguousarray(basis @ vectors.astype(np.float32))

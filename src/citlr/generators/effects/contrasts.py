@@ -38,15 +38,7 @@ def by_patient(patients: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], Floats]:
 
 
 def contrasts(variable: Variable) -> Tensor:
-    """Code of every column of a variable's code but the last, (columns, contrasts): two levels are -1/2 and 1/2.
-
-    Examples
-    --------
-    >>> contrasts(Variable("sex", ("F", "M"))).tolist()
-    [[-0.5], [0.5]]
-    >>> contrasts(Variable("race", ("a", "b", "w"))).sum(dim=0).abs().max().item() < 1e-6
-    True
-    """
+    """Code of every column of a variable's code but the last, (columns, contrasts): two levels are -1/2 and 1/2."""
     if not variable.levels:
         return torch.ones(1, 1)
     return -torch.from_numpy(helmert(len(variable.levels)).T.copy()).float() / 2**0.5
@@ -94,8 +86,7 @@ class Design:
 
     def difference(self, summaries: Floats) -> Floats:
         """Differences (contrasts, width) of summaries (n, width)."""
-        found: Floats = self.weights @ summaries
-        return found
+        return self.weights @ summaries
 
     def influences(self, summaries: npt.NDArray[np.floating], *, null: bool = False) -> Floats:
         """Give what every patient adds to the error of the differences: (contrasts, patients, width).

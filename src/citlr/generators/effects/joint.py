@@ -5,8 +5,6 @@ effects leave. Each is multiplied by the share of its size that noise does not e
 positive-part estimate as of James and Stein 1961): what the training split cannot tell from nothing is hardly used.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,8 +17,6 @@ from citlr.learning.store import Rows, spans
 class JointEffects(nn.Module):
     """Effects of attributes and held covariates together; zeros until they are fitted.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"patient_id": range(4), "sex": list("FFMM"), "view": ["AP", "PA"] * 2})
     >>> conditions = Conditions.of(frame, attributes=("sex",), hold=("view",), coin_seed=0)

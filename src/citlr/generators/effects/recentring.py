@@ -10,8 +10,6 @@ the mean error's standard error is a tenth of that, which makes an effect by hal
 would tell no more.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -42,8 +40,6 @@ class Recentring(nn.Module):
 
         Shapes: `codes, requested` (n, width); gives (n, columns).
 
-        Examples
-        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"image_id": ["1", "2"], "patient_id": ["1", "2"], "sex": ["F", "M"]})
         >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
@@ -59,8 +55,6 @@ class Recentring(nn.Module):
 
         Shapes: gives (n, 1, c, s, s).
 
-        Examples
-        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
         >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)

@@ -4,8 +4,6 @@ A generator also learns what goes with the attribute in its sample by chance, ev
 cannot see the attribute does see that. What is not shown is therefore not changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ Of all maps that take one normal distribution to another, `T = S^-1/2 (S^1/2 B S
 to any other is then the counterfactual of least change that has the right mean and covariance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -17,6 +15,7 @@ from citlr.learning.scratch import ScratchRows
 from citlr.learning.store import Rows, spans
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 # Permutations that a level's largest change of covariance has to exceed: it does so by chance in one case of 20.
 PERMUTATIONS = 19
@@ -39,13 +38,7 @@ def transport(start: Floats, end: Floats) -> Floats:
 
 
 def barycentre(covariances: Sequence[Floats]) -> Floats:
-    """Give the covariance of the normal distribution whose mean squared transport to all others is least.
-
-    Examples
-    --------
-    >>> barycentre([np.array([[1.0]]), np.array([[9.0]])]).round(6)
-    array([[4.]])
-    """
+    """Give the covariance of the normal distribution whose mean squared transport to all others is least."""
     centre: Floats = np.mean(covariances, axis=0)
     for _ in range(ITERATIONS):
         root, inverse = roots(centre)
@@ -62,11 +55,6 @@ def ways_to_barycentre(covariances: Sequence[Floats]) -> list[Floats]:
     """Give the map (k, k) from each normal distribution to the barycentre of all; its inverse is the way back.
 
     The barycentre of two lies halfway along the transport from one to the other (McCann 1997): one transport is enough.
-
-    Examples
-    --------
-    >>> [way.round(6).tolist() for way in ways_to_barycentre([np.array([[1.0]]), np.array([[9.0]])])]
-    [[[2.0]], [[0.666667]]]
     """
     if len(covariances) == 2:
         across = transport(*covariances)
@@ -83,8 +71,6 @@ def squares(rows: Rows, weights: Floats | None = None, first: int | None = None)
 
     Of a piece at a time: all rows again in double precision take more memory than all else of a training.
 
-    Examples
-    --------
     >>> squares(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([1.0, -1.0])).tolist()
     [[-8.0, 2.0], [2.0, 4.0]]
     """
@@ -97,15 +83,7 @@ def squares(rows: Rows, weights: Floats | None = None, first: int | None = None)
 
 
 def move(rows: ScratchRows | npt.NDArray[np.floating], where: npt.NDArray[np.bool_], matrix: Floats) -> None:
-    """Multiply some of the rows (n, k) by a matrix (k, k) where they stand, in their own precision.
-
-    Examples
-    --------
-    >>> rows = np.float32([[1, 2], [3, 4]])
-    >>> move(rows, np.array([True, False]), np.array([[0.0, 1.0], [1.0, 0.0]]))
-    >>> rows.tolist()
-    [[2.0, 1.0], [3.0, 4.0]]
-    """
+    """Multiply some of the rows (n, k) by a matrix (k, k) where they stand, in their own precision."""
     for part in spans(len(rows)):
         piece, own = rows[part], where[part]
         piece[own] = piece[own] @ matrix
@@ -113,13 +91,7 @@ def move(rows: ScratchRows | npt.NDArray[np.floating], where: npt.NDArray[np.boo
 
 
 def level_covariances(
-    rows: Rows,
-    index: npt.NDArray[np.int64],
-    held: Floats,
-    patients: npt.ArrayLike,
-    random: np.random.Generator,
-    *,
-    levels: int,
+    rows: Rows, index: Integers, held: Floats, patients: npt.ArrayLike, random: np.random.Generator, *, levels: int
 ) -> tuple[list[Floats], int]:
     """Estimate each level's covariance: the pooled one, changed where a change is shown.
 
@@ -163,20 +135,13 @@ def level_covariances(
     return [root @ one @ root for one in found], most
 
 
-def plain_covariances(
-    rows: Rows, index: npt.NDArray[np.int64], patients: npt.ArrayLike, *, levels: int
-) -> tuple[list[Floats], int]:
+def plain_covariances(rows: Rows, index: Integers, patients: npt.ArrayLike, *, levels: int) -> tuple[list[Floats], int]:
     """Estimate each level's covariance as it is, in as many entries as the level has patients for.
 
     Of a level with fewer patients than entries a covariance is singular, and a map out of it would blow up what other
     rows have in the directions that it lacks.
 
     Shapes: `rows` (n, k), each times the root of its weight (`by_patient`), `index`, `patients` (n,); gives (k, k).
-
-    Examples
-    --------
-    >>> plain_covariances(np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([0, 0, 1, 1]), range(4), levels=2)
-    ([array([[1.]]), array([[4.]])], 1)
     """
     weights = by_patient(patients)[1]
     pooled, found, most = squares(rows) / weights.sum(), [], 0

@@ -6,8 +6,6 @@ repeated, and what each replicate's effects deviate by is kept. A model's output
 says how far its own measured effect may be off, whatever the model looks at.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -38,8 +36,6 @@ class Uncertainty(nn.Module):
 
         Shapes: `codes` (levels, width); gives (REPLICATES, levels, c, s, s).
 
-        Examples
-        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"patient_id": ["1", "2"], "sex": ["F", "M"]})
         >>> conditions = Conditions.of(frame, attributes=("sex",), hold=(), coin_seed=0)
@@ -87,8 +83,7 @@ def _solve(
 ) -> npt.NDArray[np.float64]:
     # Columns of one variable sum to one, so that the smallest of all solutions is taken; contrasts are the same in all.
     gram = (design * weight[:, None]).T @ design
-    solution: npt.NDArray[np.float64] = np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ cross
-    return solution
+    return np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ cross
 
 
 def _centred(effects: npt.NDArray[np.float64], own: npt.NDArray[np.float64], levels: bool) -> npt.NDArray[np.float64]:

@@ -5,9 +5,8 @@ So its directions are taken from some patients and their variances from the othe
 eigenvalues, Bartz 2016); what no patient shows has the variance that is left out of sample.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +25,6 @@ def decomposed(matrix: Floats) -> tuple[Floats, Floats, Floats]:
     """Give the thin singular value decomposition of a matrix (m, n): (m, k), (k,), (k, n).
 
     Divide and conquer (LAPACK's gesdd) ends on nothing with a few harmless matrices; QR iteration is slower.
-
-    >>> left, size, right = decomposed(np.array([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]]))
-    >>> np.abs(left * size @ right).tolist()
-    [[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]]
     """
     try:
         left, size, right = np.linalg.svd(matrix, full_matrices=False)
@@ -52,7 +47,7 @@ class Whitening:
     rest: float
 
     @classmethod
-    def of(cls, influences: Floats) -> Whitening:
+    def of(cls, influences: Floats) -> Self:
         """Estimate it from influences (patients, width): the error of a difference is that of their sum."""
         deviation = np.sqrt((influences**2).sum(axis=0)) + TINY
         deviation[deviation <= LEAST] = np.inf
@@ -77,10 +72,9 @@ class Whitening:
         """Give values (width,) or (width, k) in units of their error."""
         scaled = (values.T / self.deviation).T
         along = self.directions.T @ scaled
-        found: Floats = self.rest * scaled + self.directions @ ((self.factors - self.rest) * along.T).T
-        return found
+        return self.rest * scaled + self.directions @ ((self.factors - self.rest) * along.T).T
 
-    def softened(self, misfit: float) -> Whitening:
+    def softened(self, misfit: float) -> Self:
         """Add an error of `misfit` times the variance of every number."""
         factors = 1 / np.sqrt(1 / self.factors**2 + misfit)
         return replace(self, factors=factors, rest=1 / np.sqrt(1 / self.rest**2 + misfit))

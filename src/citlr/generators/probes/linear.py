@@ -66,6 +66,7 @@ def _described(images: Tensor) -> Tensor:
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Described = npt.NDArray[np.floating]
 # The inverse of the penalty on standardised numbers, per image: the prior of a thousand small weights.
 INVERSE_PENALTY = 1e-3
 FOLDS = 5
@@ -83,13 +84,12 @@ class LinearProbe:
     weight: Floats
     bias: Floats
 
-    def logits(self, described: npt.NDArray[np.floating]) -> Floats:
+    def logits(self, described: Described) -> Floats:
         """Give the logits (n, levels) of descriptions (n, width)."""
-        found: Floats = ((described - self.mean) / self.scale) @ self.weight + self.bias
-        return found
+        return ((described - self.mean) / self.scale) @ self.weight + self.bias
 
 
-def fit_linear(described: npt.NDArray[np.floating], codes: Integers, weights: Floats, levels: int) -> LinearProbe:
+def fit_linear(described: Described, codes: Integers, weights: Floats, levels: int) -> LinearProbe:
     """Fit the probe of one target to descriptions (n, width), of levels (n,) that all are there."""
     x = np.asarray(described, dtype=np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
@@ -102,12 +102,7 @@ def fit_linear(described: npt.NDArray[np.floating], codes: Integers, weights: Fl
 
 
 def cross_read(
-    described: npt.NDArray[np.floating],
-    codes: Integers,
-    weights: Floats,
-    levels: int,
-    patients: npt.ArrayLike,
-    seed: int,
+    described: Described, codes: Integers, weights: Floats, levels: int, patients: npt.ArrayLike, seed: int
 ) -> Floats | None:
     """Read every image (n, levels) by a regression on other patients; None where a fold lacks a level."""
     _, person = np.unique(np.asarray(patients).astype(str), return_inverse=True)

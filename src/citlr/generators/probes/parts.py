@@ -1,10 +1,9 @@
 """The parts of a probe: what it reads, the networks that read it, and the blocks that these are built of."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +88,6 @@ class ProbeNet(nn.Module):
     """Images (n, c, s, s) to features (n, d), and from these to one set of logits per target.
 
     - `sizes`: Number of levels of each target.
-    - `image_channels`: c, 1 of grey images and 3 of colour.
     - `channels`: Widths; each stage after the first halves the resolution.
     """
 
@@ -118,8 +116,7 @@ class ProbeNet(nn.Module):
         x = self.stem(self.prepared(images).contiguous(memory_format=torch.channels_last))
         x = functional.silu(self.stages(x))
         grid = functional.adaptive_avg_pool2d(self.squeeze(x), 4).flatten(1)
-        found: Tensor = functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
-        return found
+        return functional.silu(self.mix(torch.cat([grid, x.mean(dim=(2, 3))], dim=1)))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Give the logits of each target, (n, levels), of images (n, c, s, s) in [0, 1]."""
@@ -213,7 +210,7 @@ class Target:
     centres: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Target:
+    def of(cls, name: str, column: pd.Series, *, groups: int = 2) -> Self:
         """Describe a column of the training split."""
         variable = Variable.of(name, column)
         if variable.levels:

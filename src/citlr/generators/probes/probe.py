@@ -10,7 +10,7 @@ import torch
 from scipy.special import softmax
 from torch.nn import functional
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.base import Images
 from citlr.generators.probes.linear import LinearProbe, Offsets, describe, moved
 from citlr.generators.probes.parts import ProbeNet, ResNetProbe, Target, make_net
@@ -48,10 +48,9 @@ class Probes:
 
     def target(self, name: str) -> Target:
         """Find what is read under a name."""
-        for target in self.targets:
-            if target.name == name:
-                return target
-        raise InputError(f"The probe does not read '{name}'.{did_you_mean(name, [t.name for t in self.targets])}")
+        targets = {target.name: target for target in self.targets}
+        require_known(name, targets, f"The probe does not read '{name}'")
+        return targets[name]
 
     @torch.no_grad()
     def read(self, images: Images, *, level: str | None = None) -> dict[str, npt.NDArray[np.float32]]:

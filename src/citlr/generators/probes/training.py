@@ -1,12 +1,9 @@
 """The training of a probe: attributes and labels balanced against each other, and what is left of one in the other."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from citlr.console import Narrator
-from citlr.errors import InputError, did_you_mean
+from citlr.data.cohort import Cohort
+from citlr.errors import require_known
 from citlr.generators.effects.propensity import Propensity
 from citlr.generators.probes.linear import Offsets, cross_read, describe, fit_linear, fit_offsets, told_apart
 from citlr.generators.probes.parts import ARCHITECTURES, Target, make_net
@@ -29,9 +27,7 @@ from citlr.learning.store import Dataset, spans
 from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
 
-if TYPE_CHECKING:
-    from citlr.data.cohort import Cohort
-
+Integers = npt.NDArray[np.int64]
 # Images that a regression learns from, at most.
 LEARNT_ON = 4000
 # Level of the tests that a probe reads better than chance.
@@ -47,7 +43,6 @@ class ProbeSettings:
     """What a probe reads, and how it is trained.
 
     - `attributes`, `labels`: Columns; each of the two groups is balanced against the other.
-    - `architecture`: One of `ARCHITECTURES`.
     - `within_levels`: Whether labels are calibrated within each level of the first attribute, see `within_levels`.
     """
 
@@ -62,11 +57,8 @@ class ProbeSettings:
     def targets(self, frame: pd.DataFrame) -> tuple[Target, ...]:
         """Describe the columns, the attributes first."""
         for name in (*self.attributes, *self.labels):
-            if name not in frame.columns:
-                raise InputError(f"The cohort has no column '{name}' to probe.{did_you_mean(name, frame.columns)}")
-        if self.architecture not in ARCHITECTURES:
-            near = did_you_mean(self.architecture, ARCHITECTURES)
-            raise InputError(f"There is no probe '{self.architecture}'.{near}")
+            require_known(name, frame.columns, f"The cohort has no column '{name}' to probe")
+        require_known(self.architecture, ARCHITECTURES, f"There is no probe '{self.architecture}'")
         return tuple(
             Target.of(name, frame[name], groups=ATTRIBUTE_GROUPS if name in self.attributes else 2)
             for name in dict.fromkeys((*self.attributes, *self.labels))
@@ -98,7 +90,7 @@ def fit_probes(
     session = Session(Trainer("cpu", "32-true"), seed, directory, narrator or Narrator(), ema=0.98)
     learner = session.learner(net, rate=ARCHITECTURES[architecture], weight_decay=1e-2)
 
-    def loss(rows: npt.NDArray[np.int64], images: Tensor, which: int) -> Tensor:
+    def loss(rows: Integers, images: Tensor, which: int) -> Tensor:
         total = torch.zeros(())
         for k, logits in enumerate(learner.runner(images) if net.training else net(images)):
             code = torch.from_numpy(codes[which][rows, k])
@@ -129,13 +121,7 @@ def fit_probes(
 
 
 def _with_linear(
-    probes: Probes,
-    data: Dataset,
-    codes: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float32],
-    *,
-    n_attributes: int,
-    seed: int,
+    probes: Probes, data: Dataset, codes: Integers, weights: npt.NDArray[np.float32], *, n_attributes: int, seed: int
 ) -> Probes:
     """Have a regression read what the network reads no better than chance, where it does read it."""
     asked = [k for k, target in enumerate(probes.targets) if not probes.trusted[target.name]]
@@ -168,11 +154,7 @@ def _with_linear(
 
 
 def _tells(
-    target: Target,
-    read: npt.NDArray[np.float64],
-    codes: npt.NDArray[np.int64],
-    strata: npt.NDArray[np.int64],
-    frame: pd.DataFrame,
+    target: Target, read: npt.NDArray[np.float64], codes: Integers, strata: Integers, frame: pd.DataFrame
 ) -> bool:
     """Say whether readings (n, levels) are better than chance, at half the network's level: it is the second to try."""
     if len(target.centres) > 2:
@@ -201,7 +183,7 @@ def _jitter(images: Tensor, random: torch.Generator, *, blur: bool = True) -> Te
     return (shifted * gain + noise).clamp(0, 1)
 
 
-def _balance(codes: npt.NDArray[np.int64], targets: Sequence[Target], *, n_attributes: int) -> npt.NDArray[np.float32]:
+def _balance(codes: Integers, targets: Sequence[Target], *, n_attributes: int) -> npt.NDArray[np.float32]:
     """Give weights (n, targets) under which a target is uniform over its levels and independent of the other group."""
     weights = np.ones(codes.shape, dtype=np.float32)
     for k, target in enumerate(targets):
@@ -225,7 +207,7 @@ def _readings(probes: Probes, data: Dataset) -> dict[str, npt.NDArray[np.float32
 
 
 def _offsets(
-    probes: Probes, data: Dataset, codes: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], *, n_attributes: int
+    probes: Probes, data: Dataset, codes: Integers, weights: npt.NDArray[np.float32], *, n_attributes: int
 ) -> Offsets:
     """Calibrate the labels within each level of the first attribute, where that is a set of levels."""
     first = probes.targets[0]
@@ -242,7 +224,7 @@ def _offsets(
     return found
 
 
-def _judge(probes: Probes, data: Dataset, codes: npt.NDArray[np.int64]) -> tuple[dict[str, float], dict[str, bool]]:
+def _judge(probes: Probes, data: Dataset, codes: Integers) -> tuple[dict[str, float], dict[str, bool]]:
     readings = _readings(probes, data)
     accuracy, trusted = {}, {}
     for k, target in enumerate(probes.targets):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.generators.base import Images
 from citlr.run.files import digest_or_missing
 
@@ -46,8 +46,7 @@ class Extractor:
 def load_extractor(spec: str) -> Extractor | None:
     """Find the network that a user named."""
     kind, _, rest = spec.partition(":")
-    if kind not in EXTRACTORS:
-        raise InputError(f"There is no feature extractor '{kind}'.{did_you_mean(kind, EXTRACTORS)}")
+    require_known(kind, EXTRACTORS, f"There is no feature extractor '{kind}'")
     if kind == "probe":
         if rest:
             raise InputError(f"'{spec}': the probe is this run's own and takes no weights; write probe.")
@@ -93,8 +92,7 @@ def _xray(name: str, file: Path | None) -> Extractor:
             "The feature extractor 'torchxrayvision' needs that package: pip install 'citlr[xray]'."
         ) from error
     known = [each for each in xrv.models.model_urls if each.startswith("densenet121-")]
-    if name not in known:
-        raise InputError(f"torchxrayvision has no model '{name}' to take features from.{did_you_mean(name, known)}")
+    require_known(name, known, f"torchxrayvision has no model '{name}' to take features from")
     if file is None:
         cached = Path(xrv.utils.get_cache_dir()).expanduser() / Path(xrv.models.model_urls[name]["weights_url"]).name
         if not cached.is_file():

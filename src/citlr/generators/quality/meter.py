@@ -29,6 +29,7 @@ from citlr.generators.quality.measures import (
 from citlr.generators.variables import as_level
 
 Readings = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,7 @@ class QualityMeter:
         self._shards.append(shard)
 
     def read(
-        self,
-        images: Images,
-        generated: Images,
-        factual: Sequence[str] | pd.Series,
-        described: npt.NDArray[np.bool_] | None = None,
+        self, images: Images, generated: Images, factual: Sequence[str] | pd.Series, described: Mask | None = None
     ) -> ShardReadings:
         """Read a shard, and change nothing.
 

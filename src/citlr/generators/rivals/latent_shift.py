@@ -49,9 +49,6 @@ class LatentShiftConfig(DirectConfig):
     - `probe_channels`, `probe_grid`: Widths of the probe in the latent, and the raster that it averages over, see
       `Critic`.
     - `turns`: Gradient steps of a shift; a straight line where it is 1.
-
-    >>> LatentShiftConfig.preset_of("tiny", size=32).latent_shape
-    (8, 8, 8)
     """
 
     autoencoder: Pairs = ()

@@ -37,10 +37,6 @@ class VAEConfig(DirectConfig):
     - `noise`: Deviation of the pixels around the decoder's mean, in grey values: what a beta of 1 is measured by.
     - `channels`: Widths; the first at a quarter of the resolution, each further one at half of the one before.
     - `dropout`: Share of attribute codes replaced by the null code, for guidance.
-
-    >>> config = VAEConfig.preset_of("tiny", size=32, beta=4.0)
-    >>> VAEConfig.from_json(config.to_json()) == config, config.beta
-    (True, 4.0)
     """
 
     beta: Positive = 1.0
@@ -155,16 +151,7 @@ def _with_planes(x: Tensor, codes: Tensor) -> Tensor:
 
 
 class ConditionalVAE(DirectGenerator):
-    """Conditional beta-VAE.
-
-    - `size`: Side of the images, 32 to 256.
-    - `hold`: Covariates kept at their observed values.
-    - `preset`: Where the other settings come from ("published" is "laptop" here).
-    - `**overrides`: Any field of `VAEConfig`, `beta` among them.
-
-    >>> ConditionalVAE(size=32, preset="tiny", beta=2.0).config.beta
-    2.0
-    """
+    """Conditional beta-VAE; `**overrides` are fields of `VAEConfig`, `beta` among them."""
 
     settings = VAEConfig
     config: VAEConfig

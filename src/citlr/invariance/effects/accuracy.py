@@ -10,8 +10,6 @@ levels together by recovering their variances (MOVER; Newcombe 1998, Zou and Don
 patients in both bring.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations

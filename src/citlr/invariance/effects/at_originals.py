@@ -25,8 +25,6 @@ noise adds to it (Jensen). That is what upper limits, and with them "equivalent"
 The p-value is not touched: it is that of the decisions on the draws.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The area under the ROC curve with an interval that is clustered by patient."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import sqrt
 

@@ -1,7 +1,5 @@
 """Means and AUROCs of one level of the attribute, with what each patient contributes to their variance."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import sqrt
 

@@ -1,8 +1,7 @@
 """Means over images whose unit is the patient: standard error, degrees of freedom and skewness, for many columns."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ class Clusters:
     sizes: Floats
 
     @classmethod
-    def of(cls, patients: ArrayLike) -> Clusters:
+    def of(cls, patients: ArrayLike) -> Self:
         """Give every patient a number, in order of appearance.
 
         >>> Clusters.of(["b", "a", "b"]).sizes
@@ -58,7 +57,6 @@ class Clusters:
 class ClusteredMean:
     """A mean over images with what its interval needs; every field has the shape of the columns.
 
-    - `estimate`: Mean over images.
     - `variance`: Cluster-robust (CR2) variance of the estimate.
     - `third`: Third cumulant of the estimate.
     - `largest`: Largest contribution of one patient to the estimate, upwards, at least 0.

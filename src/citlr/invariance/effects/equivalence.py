@@ -17,8 +17,6 @@ So the upper bounds are divided by s and by s squared, which covers both, before
 is, they are held against a margin times s and times s squared. A dependence is not made any larger by it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 

@@ -29,8 +29,6 @@ psi is below 3/n, however steady their outputs (such a psi is covered more often
 of probabilities says nothing of kinds of patients of whom none was met; the test of equivalence allows for them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

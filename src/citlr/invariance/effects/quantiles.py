@@ -1,7 +1,5 @@
 """Quantiles of Student's t, one at a time: SciPy's distributions take 30 times as long to check one number."""
 
-from __future__ import annotations
-
 from math import inf
 
 from scipy import special

@@ -1,7 +1,5 @@
 """What outputs leave room for: where nearly all decisions are alike, no model could be found to exceed a margin."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from citlr.invariance.effects.clusters import Floats

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 from citlr.invariance.observational.nuisances import Assignment
 
 Floats = NDArray[np.float64]
@@ -46,8 +46,7 @@ def distil(
 
     Shapes: `z` (n, d), `residual` (n,).
     """
-    if combine not in get_args(Combine):
-        raise InputError(f"combine is '{combine}'.{did_you_mean(str(combine), get_args(Combine))}")
+    require_known(combine, get_args(Combine), f"combine is '{combine}'")
     if not kernels:
         raise InputError(f"No kernel was named.{did_you_mean('', KERNELS)}")
     spread = z.std(axis=0)

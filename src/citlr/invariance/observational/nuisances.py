@@ -1,11 +1,9 @@
 """What the tests without a generator share: observations, and residuals of output and attribute, patient by patient."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,7 +67,7 @@ class Observations:
         *,
         patients: ArrayLike | None = None,
         contrast: Sequence[str] | None = None,
-    ) -> Observations:
+    ) -> Self:
         """Check the arrays and keep the rows of the contrast."""
         require_named(level, "level")
         z, y, level_ = unmasked(representation), unmasked(prediction), np.asarray(level)

@@ -130,7 +130,10 @@ def published_cit_lr(
             "another train_fraction."
         )
     size = nearest_size(n_train, n_test)
-    words = _size_in_words(size)
+    words = (
+        f"Measured size at 5 %: {size.rate:.1%} ({size.low:.1%} to {size.high:.1%}; {size.n_train} training, "
+        f"{size.n_test} test images)"
+    )
     base = PublishedResult(
         "published_cit_lr",
         data.contrast,
@@ -196,10 +199,3 @@ def _learn(inputs: Floats, target: Floats, hidden: tuple[int, ...], epochs: int,
     with warnings.catch_warnings(), few_threads(target.size):
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(StandardScaler(), network).fit(inputs, target)
-
-
-def _size_in_words(size: MeasuredSize) -> str:
-    return (
-        f"Measured size at 5 %: {size.rate:.1%} ({size.low:.1%} to {size.high:.1%}; {size.n_train} training, "
-        f"{size.n_test} test images)"
-    )

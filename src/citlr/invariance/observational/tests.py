@@ -119,10 +119,9 @@ def rms_lower_bound(
     """Bound the root mean square effect from below on two sequential splits of the patients, of whom it needs 30.
 
     Patients are cut in three blocks; what is learnt on the first is tried on the second, what is learnt on the first
-    two on the third. With `tau` the effect at z, `tauhat` learnt, `v = p (1 - p)`:
-    `E[(Yhat - mhat)(A - p) tauhat] / sqrt(E[v tauhat^2]) <= sqrt(E[v tau^2]) <= sqrt(E[tau^2]) / 2` (Cauchy-Schwarz),
-    whatever `mhat` and `tauhat` are. Each trial is new to its learners, which K-fold cross-fitting is not (its size was
-    .05 to .11).
+    two on the third. With `tau` the effect at z, `tauhat` learnt, `v = p (1 - p)`: `E[(Yhat - mhat)(A - p) tauhat] /
+    sqrt(E[v tauhat^2]) <= sqrt(E[v tau^2]) <= sqrt(E[tau^2]) / 2` (Cauchy-Schwarz), whatever `mhat` and `tauhat` are.
+    Each trial is new to its learners, which K-fold cross-fitting is not (its size was .05 to .11).
 
     `propensity`, `outcome` and `treatment` are as of `fit_nuisances`. `rms_low >= 0`: its square bounds psi from below.
     `pvalue` is one-sided.

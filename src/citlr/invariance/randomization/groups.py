@@ -2,11 +2,9 @@ r"""What may be reshuffled within one image under the null, and the statistics t
 
 For one image let Y[l, r] be the output at level l of the compared levels and draw r. Two groups act on it:
 
-shared seeds
-    the levels of one draw came from the same noise, so only the *level labels within each draw* are permuted (for two
-    levels: the sign of :math:`D_r = Y[1, r] - Y[0, r]` is flipped);
-independent draws
-    all L*r outputs were drawn independently, so they are permuted *within the image*.
+shared seeds the levels of one draw came from the same noise, so only the *level labels within each draw* are permuted
+    (for two levels: the sign of :math:`D_r = Y[1, r] - Y[0, r]` is flipped); independent draws all L*r outputs were
+    drawn independently, so they are permuted *within the image*.
 
 Both are summarised by the contrast vector :math:`W = H \sum_r Y[:, r]` (H: orthonormal contrasts of the levels; for two
 levels simply :math:`W = \sum_r D_r`) and by the product statistic U, unbiased for the summed squared differences of the

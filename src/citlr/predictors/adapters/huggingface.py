@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from citlr.errors import InputError, MissingExtraError
+from citlr.errors import InputError, needed
 from citlr.predictors.adapters.torch import TorchPredictor
 from citlr.predictors.content import digest
 from citlr.predictors.declared import Declared
@@ -225,11 +225,9 @@ def _written(settings: Mapping[str, object]) -> str:
 
 def _network(folder: Path, *, safe: bool) -> tuple[torch.nn.Module, str]:
     """Build the network and fill it, by which release; a tensor that the file lacks would be random, and is refused."""
-    try:
+    with needed("transformers", "huggingface", f"Model '{folder}'"):
         from transformers import AutoModelForImageClassification, __version__
         from transformers.utils import logging
-    except ImportError as error:
-        raise MissingExtraError("transformers", "huggingface", f"Model '{folder}'") from error
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from citlr.errors import InputError, MissingExtraError
+from citlr.errors import InputError, needed
 from citlr.predictors.base import BatchedPredictor
 from citlr.predictors.declared import CARD, Declared, parse_card
 from citlr.predictors.foreign import one_sentence, require_same
@@ -27,8 +27,6 @@ class OnnxPredictor(BatchedPredictor):
     """An ONNX graph with one image input.
 
     A graph whose batch axis is fixed is fed in batches of that size, the last one filled up.
-
-    - `origin`: From `graph_digest`.
     """
 
     def __init__(self, session: Any, *, origin: str, **settings: Any) -> None:
@@ -84,10 +82,8 @@ def read(path: Path, declared: Declared) -> OnnxPredictor:
 
 def open_session(path: str | os.PathLike[str], device: torch.device) -> Any:
     """Open a graph with onnxruntime, deterministic, on the given device."""
-    try:
+    with needed("onnxruntime", "onnx", f"Model '{path}'"):
         runtime = importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "onnx", f"Model '{path}'") from error
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device.type, "")
     if provider not in runtime.get_available_providers():
         raise InputError(
@@ -116,10 +112,8 @@ def _external_files(path: Path) -> list[Path]:
     # the key of an entry of external data; a graph without one keeps all in itself
     if b"location" not in content:
         return []
-    try:
+    with needed("onnx", "onnx", f"Model '{path}', whose weights are in files beside it,"):
         onnx = importlib.import_module("onnx")
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx", f"Model '{path}', whose weights are in files beside it,") from error
     names: set[str] = set()
     try:
         _find_locations(onnx.load_model_from_string(content), names)

@@ -28,8 +28,6 @@ class SklearnPredictor(BatchedPredictor):
 
     A column is found by the label's name among the estimator's classes. Where the classes are no and yes (0 and 1), a
     label is the second one; where they are numbers, several labels are found by position.
-
-    - `estimator`: Fitted; takes (n, n_features).
     """
 
     def __init__(self, estimator: Any, **settings: Any) -> None:

@@ -23,7 +23,6 @@ class TorchPredictor(BatchedPredictor):
     The module is copied, so that the caller's own object keeps its mode, device and gradients, and so that later
     training of it does not change what is audited. Images are given in the precision of its weights.
 
-    - `module`: Takes a prepared batch, gives (n, n_outputs).
     - `origin`: SHA-256 of the archive that a scripted module came from; empty for a module given as an object.
     """
 

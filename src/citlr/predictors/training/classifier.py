@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, MissingExtraError, StateError, did_you_mean
+from citlr.errors import InputError, MissingExtraError, StateError, require_known
 from citlr.learning.checkpoints import load_head
 from citlr.learning.devices import is_alone, on_devices
 from citlr.learning.loop import run
@@ -66,7 +66,7 @@ def train_classifier(
     narrator: Narrator | None = None,
 ) -> TrainedClassifier:
     """Train a network for several labels on a cohort, or go on with a training that was interrupted."""
-    settings, narrator, folder = settings or TrainingSettings(), narrator or Narrator(quiet=True), Path(directory)
+    settings, narrator, folder = settings or TrainingSettings(), narrator or QUIET, Path(directory)
     if settings.devices > 1 and is_alone():
         again = partial(train_classifier, arch=arch, directory=folder, labels=labels, weights=weights)
         own = partial(again, settings=settings, seed=seed, export=export)
@@ -275,8 +275,7 @@ def _remark(progress: Progress) -> str:
 def _labels(cohort: Cohort, labels: Sequence[str] | None) -> tuple[str, ...]:
     chosen = require_labels(cohort.labels if labels is None else labels)
     for label in chosen:
-        if label not in cohort.labels:
-            raise InputError(f"The cohort has no label '{label}'.{did_you_mean(label, cohort.labels)}")
+        require_known(label, cohort.labels, f"The cohort has no label '{label}'")
     return chosen
 
 

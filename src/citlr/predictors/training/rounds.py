@@ -44,7 +44,6 @@ class Round:
     """One validation.
 
     - `number`, `step`: From 1; steps of the optimiser so far.
-    - `loss`: Mean training loss of the round.
     - `auroc`: Per label on the validation split; None where the split has only one class of it.
     - `mean`: Over the labels that have one.
     """
@@ -124,10 +123,7 @@ def write_rounds(folder: Path, rounds: Sequence[Round], keep: int) -> None:
 
 @dataclass
 class Batches:
-    """The images of one step after the other, read ahead to the end of the round; any step can be the first.
-
-    - `batch_size`: Images per step, over all devices.
-    """
+    """The images of one step after the other, read ahead to the end of the round; any step can be the first."""
 
     cohort: Cohort
     trainer: Trainer

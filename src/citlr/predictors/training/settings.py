@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.predictors.training.zoo import SMALLEST, Start
 
 SCHEDULES = ("constant", "one-cycle")
@@ -51,9 +51,7 @@ class TrainingSettings:
         for name in ("rounds", "batch_size", "patience", "keep", "devices"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.schedule not in SCHEDULES:
-            near = did_you_mean(self.schedule, SCHEDULES)
-            raise InputError(f"schedule is '{self.schedule}'; it can be {' or '.join(SCHEDULES)}.{near}")
+        require_known(self.schedule, SCHEDULES, f"schedule is '{self.schedule}'; it can be {' or '.join(SCHEDULES)}")
         if not 0 <= self.tolerance <= 1:
             raise InputError(f"tolerance is {self.tolerance}; it is a difference of AUROC, between 0 and 1.")
         if self.batch_size < 2 * self.devices:

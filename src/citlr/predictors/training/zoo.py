@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.predictors.specs import require_labels
 from citlr.predictors.weights import StateDict, fill_module, read_weights
 from citlr.run.files import sha256
@@ -104,15 +104,11 @@ class Start:
 
 
 class ZooNetwork(nn.Module):
-    """One of the networks: images (n, 1, H, W), or (n, 3, H, W) in colour, in [0, 1] to logits (n, n_labels).
-
-    - `arch`: One of `ARCHITECTURES`, or `PROBE`.
-    """
+    """One of the networks: images (n, 1, H, W), or (n, 3, H, W) in colour, in [0, 1] to logits (n, n_labels)."""
 
     def __init__(self, arch: str, labels: Sequence[str], *, dropout: float = 0.2) -> None:
         super().__init__()
-        if arch not in _RECIPES:
-            raise InputError(f"There is no network '{arch}'.{did_you_mean(arch, _RECIPES)}")
+        require_known(arch, _RECIPES, f"There is no network '{arch}'")
         if not 0 <= dropout < 1:
             raise InputError(f"dropout is {dropout}; it must be at least 0 and below 1.")
         recipe = _RECIPES[arch]

@@ -97,8 +97,7 @@ def _palette() -> NDArray[np.uint8]:
     anchors = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in DIVERGING], float)
     where = np.linspace(0, len(anchors) - 1, _STEPS)
     channels = [np.interp(where, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
-    palette: NDArray[np.uint8] = np.stack(channels, axis=1).round().astype(np.uint8)
-    return palette
+    return np.stack(channels, axis=1).round().astype(np.uint8)
 
 
 def _steps(difference: NDArray[np.floating], scale: float) -> NDArray[np.uint8]:

@@ -81,8 +81,7 @@ def thinned(within: NDArray[np.bool_]) -> NDArray[np.bool_]:
         for table in _tables():
             left[:, 1:-1, 1:-1] &= table[_neighbours(left)]
         if int(left.sum()) == before:
-            found: NDArray[np.bool_] = left[:, 1:-1, 1:-1].astype(bool)
-            return found
+            return left[:, 1:-1, 1:-1].astype(bool)
 
 
 def _neighbours(padded: NDArray[np.uint8]) -> NDArray[np.uint8]:

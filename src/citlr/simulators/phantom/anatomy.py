@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.simulators.phantom.regions import FINDINGS, Image
 
 VIEWS = ("PA", "AP")
@@ -124,8 +124,7 @@ def per_name(
     if not isinstance(value, Mapping):
         return dict.fromkeys(names, float(value))
     for key in value:
-        if key not in names:
-            raise InputError(f"{what} names '{key}', which the phantom does not have.{did_you_mean(key, names)}")
+        require_known(key, names, f"{what} names '{key}', which the phantom does not have")
     return {name: float(value.get(name, default)) for name in names}
 
 

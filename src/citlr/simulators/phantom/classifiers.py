@@ -5,8 +5,6 @@ TorchScript. A blind one multiplies its input by the complement of the attribute
 the true world its output under two levels of the attribute is the same number, not merely a close one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from citlr.errors import InputError
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 from citlr.simulators.phantom.anatomy import graded
-from citlr.simulators.phantom.regions import check_finding
+from citlr.simulators.phantom.regions import Image, check_finding
 
 GRID = 16
 """Cells per side on which the analytic classifiers weigh an image."""
@@ -37,7 +35,6 @@ class MaskedNet(nn.Module):
     """A small CNN that sees some of the pixels.
 
     - `seen` (s, s): Pixels it sees; the others are multiplied by zero first.
-    - `width`: Channels of the first layer.
     """
 
     if TYPE_CHECKING:  # an annotation seen at run time would stop torch.jit.script
@@ -71,7 +68,7 @@ class TemplateClassifier(nn.Module):
     if TYPE_CHECKING:  # as above
         template: Tensor
 
-    def __init__(self, template: NDArray[np.float32], *, slope: float, middle: float, prior: float = 0.0) -> None:
+    def __init__(self, template: Image, *, slope: float, middle: float, prior: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("template", torch.from_numpy(template.astype(np.float32))[None, None])
         self.slope, self.middle, self.prior = slope, middle, prior
@@ -147,9 +144,7 @@ def analytic_blind(world: PhantomWorld, finding: str, *, n_patients: int = 400, 
     return _discriminant(absent, there, ~world.support(), prior=prior)
 
 
-def _pairs(
-    world: PhantomWorld, finding: str, n_patients: int, seed: int
-) -> tuple[PhantomSample, NDArray[np.float32], NDArray[np.float32], float]:
+def _pairs(world: PhantomWorld, finding: str, n_patients: int, seed: int) -> tuple[PhantomSample, Image, Image, float]:
     """Render units without and with a finding; also the units, and the finding's logit of its prevalence."""
     check_finding(finding)
     units = world.sample(n_patients, seed=seed, images_per_patient=1)
@@ -194,12 +189,7 @@ def attribute_detector(
 
 
 def _discriminant(
-    before: NDArray[np.float32],
-    after: NDArray[np.float32],
-    seen: NDArray[np.bool_],
-    *,
-    prior: float,
-    ignored: NDArray[np.float32] | None = None,
+    before: Image, after: Image, seen: NDArray[np.bool_], *, prior: float, ignored: Image | None = None
 ) -> TemplateClassifier:
     """Fit ``w = (S + ridge)^-1 (mean after - mean before)`` on the sums over the cells of a coarse grid.
 
@@ -209,7 +199,7 @@ def _discriminant(
     cells = np.zeros((min(GRID, size), size))
     cells[np.arange(size) * len(cells) // size, np.arange(size)] = 1
 
-    def coarse(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    def coarse(images: Image) -> NDArray[np.float64]:
         masked = np.where(seen, images[:, 0], 0).astype(np.float64)
         return np.asarray(cells @ masked @ cells.T).reshape(len(images), -1)
 
@@ -232,13 +222,12 @@ def _discriminant(
     ).eval()
 
 
-def classify(module: nn.Module, *, batch: int = 256) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+def classify(module: nn.Module, *, batch: int = 256) -> Callable[[Image], NDArray[np.float64]]:
     """Return the function from images (n, 1, s, s) to probabilities (n,) that `true_effect` takes."""
 
-    def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    def run(images: Image) -> NDArray[np.float64]:
         with torch.no_grad():
             logits = [module(torch.from_numpy(images[start : start + batch])) for start in range(0, len(images), batch)]
-        probability: NDArray[np.float64] = torch.sigmoid(torch.cat(logits)[:, 0].double()).numpy()
-        return probability
+        return torch.sigmoid(torch.cat(logits)[:, 0].double()).numpy()
 
     return run

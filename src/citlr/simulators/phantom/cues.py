@@ -9,8 +9,6 @@ phantom's own, with the cue or without it.
 - *marker*: a small bright square in a corner, at a place drawn for each image.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -18,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 
 Cue = Literal["texture", "region", "marker"]
 CUES: tuple[Cue, ...] = get_args(Cue)
@@ -33,8 +31,7 @@ SPAN = 12.0
 
 def add_cue(images: Images, cue: Cue, keys: NDArray[np.int64]) -> Images:
     """Add a cue to images (n, 1, s, s) in [0, 1] of 256 grey values; `keys` (n,) say what is drawn for each image."""
-    if cue not in CUES:
-        raise InputError(f"There is no cue '{cue}'.{did_you_mean(str(cue), CUES)}")
+    require_known(cue, CUES, f"There is no cue '{cue}'")
     size = images.shape[-1]
     change = np.zeros((len(images), 1, size, size), dtype=np.float32)
     rows, columns = np.mgrid[0:size, 0:size]
@@ -47,8 +44,7 @@ def add_cue(images: Images, cue: Cue, keys: NDArray[np.int64]) -> Images:
         elif cue == "marker":
             top, left = (int(place) % (CORNER - 3) + 1 for place in (key, key // 7))
             change[number, 0, top : top + 2, left : left + 2] = 1
-    shown: Images = np.clip(images + change * np.float32(HEIGHT[cue] / 255), 0, 1)
-    return shown
+    return np.clip(images + change * np.float32(HEIGHT[cue] / 255), 0, 1)
 
 
 _EDGE, _MIDDLE = [-1 / 12] * 4, [-1 / 12, 1 / 4, 1 / 4, -1 / 12]

@@ -36,10 +36,8 @@ class Units(Protocol):
 class TrueEffect:
     """The true effect of setting the attribute on a classifier's output, over the units of a sample.
 
-    - `contrast`: Levels (a, a').
     - `psi`: ``mean (d(a') - d(a))^2`` of the decisions `d`; with exact counterfactuals the same as the flip rate.
     - `psi_probability`, `mean_effect_probability`: The same of the probabilities.
-    - `n_images`, `n_patients`: Units and patients behind the means.
     - `threshold`: Probability from which on the decision is 1.
     """
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 
 Image = NDArray[np.float32]
 
@@ -102,5 +102,4 @@ def finding_window(name: str, size: int) -> Image:
 
 def check_finding(finding: str) -> None:
     """Raise InputError, naming the nearest, if the phantom has no such finding."""
-    if finding not in FINDINGS:
-        raise InputError(f"The phantom has no finding '{finding}'.{did_you_mean(finding, FINDINGS)}")
+    require_known(finding, FINDINGS, f"The phantom has no finding '{finding}'")

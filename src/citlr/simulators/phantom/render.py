@@ -141,7 +141,6 @@ def spine(chest: Chest, u: Mapping[str, Image]) -> Image:
 class Chest:
     """Coordinates of a posed patient and the masks that several structures share.
 
-    - `size`: Pixels per side.
     - `x`, `side` (n, size, size): Horizontal position, and its distance from the midline.
     - `y` (n, size, 1): Vertical position, downwards.
     - `wall` (n, size, 1): Distance of the inner chest wall from the midline.
@@ -205,8 +204,7 @@ def great_vessels(chest: Chest, u: Units) -> Image:
     vena_x, vena_y = (chest.x + 0.06) / 0.13, (chest.y + 0.15) / 0.36
     knob = smooth(1 - np.sqrt(knob_x * knob_x + knob_y * knob_y), 0.35)
     vena = smooth(1 - np.sqrt(vena_x * vena_x + vena_y * vena_y), 0.5)
-    result: Image = np.maximum(knob, vena)
-    return result
+    return np.maximum(knob, vena)
 
 
 def airways(chest: Chest) -> Image:

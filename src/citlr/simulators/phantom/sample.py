@@ -1,18 +1,16 @@
 """Units of the chest phantom: their variables, and on demand their images under any level of the attribute."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.files import fingerprint
 from citlr.simulators.phantom.anatomy import VIEWS, stream, widened
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
@@ -97,7 +95,7 @@ class PhantomSample(WorldUnits):
             table[name] = (self.severity[name] > 0).to_numpy().astype(np.int64)
         return pd.DataFrame(table)
 
-    def take(self, rows: ArrayLike | slice) -> PhantomSample:
+    def take(self, rows: ArrayLike | slice) -> Self:
         """Return the sample of some rows: positions, a slice, or a mask of shape (n,)."""
         index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
         return replace(
@@ -108,7 +106,7 @@ class PhantomSample(WorldUnits):
             severity=self.severity.iloc[index].reset_index(drop=True),
         )
 
-    def do(self, level: str | Sequence[str]) -> PhantomSample:
+    def do(self, level: str | Sequence[str]) -> Self:
         """Return the same units with the attribute set: to one level, or to one level per unit.
 
         >>> from citlr.simulators.phantom.world import PhantomWorld
@@ -122,13 +120,11 @@ class PhantomSample(WorldUnits):
             raise InputError(
                 f"{len(names)} levels were given for {len(self)} phantom units; give one, or one for each."
             )
-        for name in set(names) - set(self.world.levels):
-            raise InputError(
-                f"The phantom's {self.world.attribute} has no level '{name}'.{did_you_mean(name, self.world.levels)}"
-            )
+        for name in set(names):
+            require_known(name, self.world.levels, f"The phantom's {self.world.attribute} has no level '{name}'")
         return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
 
-    def with_severity(self, finding: str, severity: ArrayLike) -> PhantomSample:
+    def with_severity(self, finding: str, severity: ArrayLike) -> Self:
         """Return the same units with one finding set to a severity in [0, 1], one for all or one per unit."""
         check_finding(finding)
         values = np.broadcast_to(np.asarray(severity, dtype=np.float32), (len(self),))

@@ -133,8 +133,7 @@ class PhantomWorld:
     def support(self) -> NDArray[np.bool_]:
         """Return the pixels (size, size) that any level of the attribute can touch, for any unit."""
         bone, breast = attribute_windows(self.size, varying=self.anatomy == "varying")
-        touched: NDArray[np.bool_] = (bone > 0) | (breast > 0)
-        return touched
+        return (bone > 0) | (breast > 0)
 
     def region(self, finding: str) -> NDArray[np.bool_]:
         """Return the pixels (size, size) that a finding can touch, for any unit.
@@ -142,8 +141,7 @@ class PhantomWorld:
         Those of cardiomegaly and effusion lie outside of `support`; edema, consolidation and atelectasis overlap it.
         """
         check_finding(finding)
-        touched: NDArray[np.bool_] = finding_window(finding, self.size) > 0
-        return touched
+        return finding_window(finding, self.size) > 0
 
     @checked
     def sample(self, n_patients: Size, *, seed: Whole, images_per_patient: Sizes = 2) -> PhantomSample:

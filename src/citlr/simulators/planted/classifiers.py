@@ -6,11 +6,9 @@ its weights: they are at a right angle to what the attribute does to every image
 What is left is measured like everybody's, by the exact counterfactuals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.simulators.phantom.classifiers import BiasedClassifier
 from citlr.simulators.units import WorldUnits
 
@@ -106,7 +104,7 @@ class Trainer:
     levels: tuple[NDArray[np.float32], ...] = field(repr=False)
 
     @classmethod
-    def of(cls, units: WorldUnits, learns: NDArray[np.bool_], levels: Sequence[str]) -> Trainer:
+    def of(cls, units: WorldUnits, learns: NDArray[np.bool_], levels: Sequence[str]) -> Self:
         """Render every unit under every level."""
         seen = tuple(units.counterfactual(level) for level in levels)
         if all(np.array_equal(seen[0], one) for one in seen[1:]):
@@ -169,8 +167,7 @@ class Trainer:
     def _patients(self, label: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Choose a share of the learning patients by the seed; also which of their images have the label."""
         frame = self.units.frame
-        if label not in frame:
-            raise InputError(f"The cohort has no label '{label}'.{did_you_mean(label, map(str, frame.columns))}")
+        require_known(label, frame, f"The cohort has no label '{label}'")
         patients = np.unique(frame["patient_id"].to_numpy()[self.learns].astype(str))
         kept = np.random.default_rng(seed).permutation(patients)[: max(2, round(SHARE * len(patients)))]
         known = frame[label].notna().to_numpy()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import expit
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 
 Image = NDArray[np.float32]
 
@@ -98,10 +98,7 @@ Effect = Callable[[Image, Anatomy, float], Image]
 
 def _bump(size: int, centre: tuple[float, float], spread: tuple[float, float]) -> NDArray[np.float64]:
     x, y = grid(size)
-    shape: NDArray[np.float64] = np.exp(
-        -0.5 * (((x - centre[0]) / spread[0]) ** 2 + ((y - centre[1]) / spread[1]) ** 2)
-    )
-    return shape
+    return np.exp(-0.5 * (((x - centre[0]) / spread[0]) ** 2 + ((y - centre[1]) / spread[1]) ** 2))
 
 
 def _warp(image: Image, dx: NDArray[np.float64], dy: NDArray[np.float64]) -> Image:
@@ -119,8 +116,7 @@ def shadow(image: Image, anatomy: Anatomy, amount: float) -> Image:
     total = np.zeros(image.shape)
     for (x, y), (sx, sy) in zip(anatomy.centre, anatomy.spread, strict=True):
         total += _bump(anatomy.size, (x, y + 1.1 * sy), (1.4 * sx, 0.8 * sy))
-    shaded: Image = (image + 0.22 * amount * total).astype(np.float32)
-    return shaded
+    return (image + 0.22 * amount * total).astype(np.float32)
 
 
 def contrast(image: Image, anatomy: Anatomy, amount: float) -> Image:
@@ -144,8 +140,7 @@ def shape(image: Image, anatomy: Anatomy, amount: float) -> Image:
 
 def tone(image: Image, anatomy: Anatomy, amount: float) -> Image:
     """Take another film or detector: a tone curve."""
-    curved: Image = np.power(np.clip(image, 0, 1), np.exp(0.35 * amount)).astype(np.float32)
-    return curved
+    return np.power(np.clip(image, 0, 1), np.exp(0.35 * amount)).astype(np.float32)
 
 
 def texture(image: Image, anatomy: Anatomy, amount: float) -> Image:
@@ -162,8 +157,7 @@ def line(image: Image, anatomy: Anatomy, amount: float) -> Image:
     along = np.clip((y - top) / max(hy - top, 0.05), 0, 1)
     path = anatomy.midline - 0.05 + (hx - anatomy.midline) * along**2
     inside = ((y >= top) & (y <= hy)).astype(float)
-    drawn: Image = (image + 0.25 * amount * inside * np.exp(-0.5 * ((x - path) / 0.008) ** 2)).astype(np.float32)
-    return drawn
+    return (image + 0.25 * amount * inside * np.exp(-0.5 * ((x - path) / 0.008) ** 2)).astype(np.float32)
 
 
 def organ(image: Image, anatomy: Anatomy, amount: float) -> Image:
@@ -220,8 +214,7 @@ ONE_SIDED = ("texture", "line")
 def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the kinds in the order in which they are applied, or refuse one that there is not."""
     for kind in kinds:
-        if kind not in EFFECTS:
-            raise InputError(f"There is no planted effect '{kind}'.{did_you_mean(kind, EFFECTS)}")
+        require_known(kind, EFFECTS, f"There is no planted effect '{kind}'")
     if len(set(kinds)) < len(kinds):
         raise InputError(f"A planted effect is named twice in {', '.join(kinds)}: name each once.")
     return tuple(kind for kind in EFFECTS if kind in kinds)
@@ -232,5 +225,4 @@ def apply(image: Image, anatomy: Anatomy, amount: float, kinds: Sequence[str]) -
     for kind in kinds:
         share = amount if kind in ONE_SIDED else amount - 0.5
         image = EFFECTS[kind](image, anatomy, share)
-    clipped: Image = np.clip(image, 0, 1).astype(np.float32)
-    return clipped
+    return np.clip(image, 0, 1).astype(np.float32)

@@ -1,18 +1,16 @@
 """A cohort of real images with a planted attribute: who has which level, and every image under every level."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.randomness import hashed_seed
 from citlr.run.files import fingerprint
 from citlr.simulators.planted.effects import apply, check_kinds, locate
@@ -66,7 +64,6 @@ class SemiRealWorld:
 class SemiRealSample(WorldUnits):
     """Real images with their planted levels, and on demand under any level.
 
-    - `world`: What is planted.
     - `cohort`: The real images, before anything is planted.
     - `frame`: One row per image: `image_id`, `patient_id`, `path` below the folder that `write` makes, the planted
       attribute, and the cohort's own labels and covariates.
@@ -84,7 +81,7 @@ class SemiRealSample(WorldUnits):
     def __len__(self) -> int:
         return len(self.frame)
 
-    def take(self, rows: ArrayLike | slice) -> SemiRealSample:
+    def take(self, rows: ArrayLike | slice) -> Self:
         """Return the sample of some rows: positions, a slice, or a mask of shape (n,)."""
         index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
         return replace(
@@ -95,11 +92,11 @@ class SemiRealSample(WorldUnits):
             response=self.response[index],
         )
 
-    def do(self, level: str | Sequence[str]) -> SemiRealSample:
+    def do(self, level: str | Sequence[str]) -> Self:
         """Return the same images with the attribute set: to one level, or to one level per image."""
         names = [level] * len(self) if isinstance(level, str) else list(level)
-        for name in set(names) - set(self.world.levels):
-            raise InputError(f"'{name}' is no level of {self.world.attribute}.{did_you_mean(name, self.world.levels)}")
+        for name in set(names):
+            require_known(name, self.world.levels, f"'{name}' is no level of {self.world.attribute}")
         return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
 
     def images(self, rows: ArrayLike | None = None, *, digital: bool = True) -> NDArray[np.float32]:
@@ -187,8 +184,7 @@ def _weights(cohort: Cohort, world: SemiRealWorld, patients: pd.Series) -> NDArr
 
 def _shown(cohort: Cohort, label: str, patients: pd.Series) -> NDArray[np.float64]:
     """Return whether any image of a patient has a label (patients,), which has to be known of all images."""
-    if label not in cohort.labels:
-        raise InputError(f"'{label}' is not a label of the cohort.{did_you_mean(label, cohort.labels)}")
+    require_known(label, cohort.labels, f"'{label}' is not a label of the cohort")
     values = cohort.frame[label]
     if values.isna().any():
         raise InputError(

@@ -23,10 +23,8 @@ CONFIDENCE = 0.999
 class Count:
     """How often something happened in a batch.
 
-    - `subject`: The test, or the interval.
     - `scenario`: The null or the alternative; empty for a coverage row, whose effect says it.
     - `effect`: Size of the effect; 0 for a null.
-    - `n`, `clusters`: Images and patients.
     - `reps`, `hits`: Repetitions, and those that rejected or covered.
     - `histogram`: p-values in `BINS` equal bins of (0, 1]; empty where there are none to show.
     """

@@ -1,6 +1,7 @@
 """The measures of `citlr calibrate`: each draws a batch of data sets with a known truth, tests them, and counts."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,36 +162,34 @@ def published_size(rng: np.random.Generator, reps: int, *, null: str, n_train: i
     yield _rejections("size", "published CIT-LR", f"{null}, {n_train} train + {n_test} test", 0.0, n, n, p)
 
 
-def observational_known(
-    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
-) -> Iterator[Count]:
-    """Size or power of the tests on (Z, A, Yhat) with p(A|Z) known, which costs less than estimating it."""
-    family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
-    section, scenario = _scenario(shape, confounded, images)
-    p = np.empty((reps, 2))
-    for i in range(reps):
-        sample, seed = family.sample(rng, n), int(rng.integers(2**31))
-        data = _data(sample)
-        p[i] = _two_tests(data, fit_nuisances(data, sample.propensity, seed=seed), seed)
-    for name, column in zip(("dCRT", "GCM"), p.T, strict=True):
-        yield _rejections(section, f"{name}, p(A|Z) known", scenario, effect, n, n // images, column)
-
-
 def observational(
-    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
+    rng: np.random.Generator,
+    reps: int,
+    *,
+    n: int,
+    confounded: bool,
+    images: int,
+    shape: str,
+    effect: float,
+    estimated: bool = True,
 ) -> Iterator[Count]:
-    """Size or power of every test on (Z, A, Yhat), with p(A|Z) known and estimated."""
+    """Size or power of the tests on (Z, A, Yhat), with p(A|Z) known, and estimated unless that costs too much."""
     family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
-    p = np.empty((2, 2, reps))
+    sources = ("known", "estimated") if estimated else ("known",)
+    p = np.empty((len(sources), 2, reps))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
         data = _data(sample)
-        for k, propensity in enumerate((sample.propensity, None)):
+        for k, source in enumerate(sources):
+            propensity = sample.propensity if source == "known" else None
             p[k, :, i] = _two_tests(data, fit_nuisances(data, propensity, seed=seed), seed)
     section, scenario = _scenario(shape, confounded, images)
-    for source, both in zip(("known", "estimated"), p, strict=True):
+    for source, both in zip(sources, p, strict=True):
         for name, column in zip(("dCRT", "GCM"), both, strict=True):
             yield _rejections(section, f"{name}, p(A|Z) {source}", scenario, effect, n, n // images, column)
+
+
+observational_known = partial(observational, estimated=False)
 
 
 def lower_bound(

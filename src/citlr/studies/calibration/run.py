@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.engines import Engine
 from citlr.run.files import write_json
@@ -36,7 +36,6 @@ class Effort:
     """How many repetitions; `FULL` meets the project's own demands, `QUICK` shows in a minute or two that all works.
 
     - `published`, `published_large`: Of the published test, with at most 2000 images and with more.
-    - `sizes`: Numbers of images.
     """
 
     default_test: int
@@ -162,7 +161,7 @@ def run_calibration(
     measures: Sequence[str] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure size, power and coverage of every test, and write the tables, the figures and the page."""
-    chosen, narrator, folder = Engine(engine, workers, scheduler), narrator or Narrator(quiet=True), Path(out)
+    chosen, narrator, folder = Engine(engine, workers, scheduler), narrator or QUIET, Path(out)
     planned = _chosen(plan(effort or (QUICK if quick else FULL), seed), measures)
     # First batches first: a run cut short has something of everything.
     tasks = sorted(planned, key=lambda task: int(np.ravel(task.seed)[-1]))

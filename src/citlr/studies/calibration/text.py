@@ -75,7 +75,7 @@ def findings(tables: dict[str, list[Row]]) -> list[str]:
     >>> findings({"size": [], "power": [], "coverage": []})
     []
     """
-    lines = [
+    return [
         *_default(tables["size"]),
         *_power(tables["power"]),
         *_coverage(tables["coverage"]),
@@ -85,7 +85,6 @@ def findings(tables: dict[str, list[Row]]) -> list[str]:
         *_group(tables["size"], ("demographic", "equalised", "AUROC"), "Parity tests", ALPHA),
         *_published(tables["size"]),
     ]
-    return lines
 
 
 def exceeds(row: Row, alpha: float = ALPHA) -> bool:

@@ -21,9 +21,9 @@ from torch import nn
 from citlr.audit.measures.covariates import coded
 from citlr.audit.stages import fit_stage
 from citlr.config.kinds import GENERATORS
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.base import CounterfactualGenerator, Images
 from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
@@ -65,8 +65,7 @@ class Fitting:
     def __post_init__(self) -> None:
         for given in self.kinds:
             kind, _ = kind_of(given)
-            if kind not in GENERATORS:
-                raise InputError(f"There is no generator of the kind '{kind}'.{did_you_mean(kind, GENERATORS)}")
+            require_known(kind, GENERATORS, f"There is no generator of the kind '{kind}'")
 
     def rows(self) -> list[tuple[str, int | None]]:
         """List the kinds and numbers of training images of all rows, in order."""
@@ -109,7 +108,7 @@ def run_effects(
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train every kind in every world and compare its changes with the true ones; goes on where it was."""
-    narrator, folder = narrator or Narrator(quiet=True), Path(out)
+    narrator, folder = narrator or QUIET, Path(out)
     rows: list[Row] = []
     for world in open_worlds(asked, folder.absolute(), narrator):
         stages = Stages(folder.absolute() / world.name, narrator)

@@ -1,10 +1,9 @@
 """One model, one seed: train it, redraw the test images, and measure all that the tables show."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +59,7 @@ class Measures:
     @classmethod
     def of(
         cls, study: Study, effort: Effort, probes: Probes, extractor: Extractor | None, stages: Stages, key: str
-    ) -> Measures:
+    ) -> Self:
         """Choose the test images: evenly over the split."""
         rows = np.unique(np.linspace(0, len(study.test) - 1, min(effort.images, len(study.test))).astype(int))
         test = study.test.take(rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from citlr.console import Narrator
-from citlr.errors import InputError, StateError, did_you_mean
+from citlr.errors import InputError, StateError, require_known
 from citlr.generators.probes.probe import load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import load_extractor
@@ -39,8 +39,7 @@ def run_generation(
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train every model, measure it by one protocol, and write tables, page and picture grid."""
-    if preset not in PRESETS:
-        raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
+    require_known(preset, PRESETS, f"There is no preset '{preset}'")
     effort = _changed(PRESETS[preset], changes or {})
     extractor = load_extractor(features)
     stages = Stages(Path(out).absolute(), narrator)

@@ -5,7 +5,7 @@ from typing import Any
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.rivals.vae import BETAS
 from citlr.run.files import fingerprint
 from citlr.run.stages import Stages
@@ -25,11 +25,8 @@ class Effort:
     """How much of everything.
 
     - `size`: Side of the images, pixels.
-    - `patients`: Of the phantom.
     - `seeds`: Trainings of every model.
-    - `draws`: Images per level.
     - `images`: Test images that are redrawn, at most.
-    - `preset`: Of the generators.
     - `probe_steps`, `leakage_steps`: Trainings of the ResNet-34 and of the fresh probes.
     - `probe`: The network that reads redrawn images: the publication's, or a small one that costs a tenth.
     - `cycles`: Null interventions in a row, on at most 40 images.
@@ -76,12 +73,8 @@ PRESETS = {
 class Study:
     """A cohort with what is asked of it.
 
-    - `name`: For headings.
     - `train`, `validation`, `test`: Splits by patient.
     - `probe_splits`: What the ResNet-34 learns from and chooses its weights by.
-    - `attribute`: What is intervened on.
-    - `levels`: Its levels.
-    - `hold`: Covariates that are to stay.
     - `watched`: What the probe reads besides the attribute.
     - `sample`: The simulator's units, where true counterfactuals are known.
     """
@@ -147,8 +140,7 @@ def entrants(study: Study, only: tuple[str, ...] = ()) -> tuple[Entrant, ...]:
         every.append(Entrant("oracle", "oracle"))
     known = {entrant.name: entrant for entrant in every}
     for name in only:
-        if name not in known:
-            raise InputError(f"There is no model '{name}' in the comparison.{did_you_mean(name, known)}")
+        require_known(name, known, f"There is no model '{name}' in the comparison")
     return tuple(entrant for entrant in every if not only or entrant.name in only)
 
 

@@ -28,7 +28,6 @@ class EffectWorld:
 
     - `name`: In tables, and of its folder.
     - `units`, `cohort`: All units, which know the truth, and their images with splits.
-    - `attribute`, `levels`, `hold`: What is intervened on, and what the generator keeps.
     - `shown`: The same units with an effect, where the world has none: what its changes are compared with.
     """
 
@@ -48,7 +47,6 @@ class Asked:
     - `worlds`: "phantom", "varying", "null", or effects joined by "+".
     - `source`: The real images, and the label that goes with the attribute; "phantom" where there are none.
     - `correlation`, `strength`, `levels`: Of the attribute, see `Planting`.
-    - `size`, `patients`: Side of the images; patients of a phantom.
     """
 
     worlds: tuple[str, ...]

@@ -14,8 +14,8 @@ import numpy as np
 
 from citlr.audit.gates.images import ASK_FOR_A_CURVE
 from citlr.audit.results.result import read_result
-from citlr.console import Narrator
-from citlr.errors import InputError, StateError, did_you_mean
+from citlr.console import QUIET, Narrator
+from citlr.errors import InputError, StateError, require_known
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
@@ -54,8 +54,7 @@ def run_imaging(
     narrator: Narrator | None = None,
 ) -> dict[str, Any]:
     """Train the networks, redraw the test images once, audit every checkpoint, and write tables, figures and page."""
-    if preset not in PRESETS:
-        raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
+    require_known(preset, PRESETS, f"There is no preset '{preset}'")
     if outcome not in ("decision", "probability"):
         raise InputError(f"outcome is '{outcome}'; it can be decision or probability.")
     extras = _extras(models)
@@ -64,7 +63,7 @@ def run_imaging(
     findings = {"findings": source.labels if cohort == PHANTOM else ()}
     effort = changed(PRESETS[preset], {**findings, **(changes or {})})
     TrainingSettings(**_settings(effort))  # refused now rather than after the generator
-    narrator, folder = narrator or Narrator(quiet=True), Path(out).absolute()
+    narrator, folder = narrator or QUIET, Path(out).absolute()
     predictors = [load_predictor(path, name=name, trust=trust) for name, path in extras.items()]
     content = {predictor.name: predictor.fingerprint() for predictor in predictors}
     study = _study(source, effort, Stages(folder, narrator))

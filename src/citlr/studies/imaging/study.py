@@ -10,7 +10,7 @@ import pandas as pd
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, did_you_mean, require_known
 from citlr.predictors.training.zoo import ARCHITECTURES, PROBE
 from citlr.randomness import hashed_seed
 from citlr.run.files import atomic_write, read_json, write_json
@@ -33,7 +33,6 @@ class ImagingEffort:
     - `networks`: Names in `citlr.predictors.training.zoo`.
     - `keep`, `rounds`, `batch_size`: Checkpoints per network, and how it is trained (`TrainingSettings`).
     - `round_steps`: Steps per round; a pass through the training split without it.
-    - `schedule`: Of the networks' learning rate (`TrainingSettings`).
     - `placebo_images`: Of the coin's sample; None sizes it by the margin.
     - `kind`, `generator`, `options`: Of the generator: its kind (`citlr.config.kinds`), preset, and fields of its
       configuration of your own.
@@ -222,8 +221,7 @@ def read_imaging(source: Source, effort: ImagingEffort, narrator: Narrator) -> I
 def _labels(cohort: Cohort, wanted: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Choose the findings, and say which are left out."""
     for name in wanted:
-        if name not in cohort.labels:
-            raise InputError(f"The cohort has no label '{name}'.{did_you_mean(name, cohort.labels)}")
+        require_known(name, cohort.labels, f"The cohort has no label '{name}'")
     if wanted:
         return tuple(dict.fromkeys(wanted)), ()
     positives = {name: int((cohort.frame[name] == 1).sum()) for name in cohort.labels}

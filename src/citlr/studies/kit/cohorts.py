@@ -1,17 +1,15 @@
 """The cohort that a study is run on, an audit's YAML or a `cohort.parquet`, and attributes that are planted into it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.simulators.planted.effects import check_kinds
 from citlr.simulators.planted.world import SemiRealSample, SemiRealWorld, semireal
 
@@ -65,9 +63,10 @@ def take_source(source: Source, narrator: Narrator) -> Taken:
             settings = settings.model_copy(update={"labels": labels})
     else:
         whole = Cohort.from_parquet(file)
+        attribute = source.attribute or next(iter(whole.attributes), None)
         settings = CohortConfig(
             table=file,
-            attribute=source.attribute or _first(whole, file),
+            attribute=attribute or _refuse(f"The cohort at '{file}' names no attribute."),
             labels=whole.labels or _refuse(f"The cohort at '{file}' has no labels; prepare it with some."),
             covariates=whole.covariates,
         )
@@ -83,8 +82,7 @@ def take_source(source: Source, narrator: Narrator) -> Taken:
 def require_columns(cohort: Cohort, names: Sequence[str]) -> None:
     """Refuse to hold what the cohort does not record."""
     for name in names:
-        if name not in cohort.frame.columns:
-            raise InputError(f"The cohort has no column '{name}' to hold.{did_you_mean(name, cohort.frame.columns)}")
+        require_known(name, cohort.frame.columns, f"The cohort has no column '{name}' to hold")
 
 
 @dataclass(frozen=True)
@@ -150,22 +148,17 @@ class PlantedCohort:
     planting: Planting = field(default_factory=Planting)
 
     @classmethod
-    def read(cls, source: Source, planting: Planting, narrator: Narrator) -> PlantedCohort:
+    def read(cls, source: Source, planting: Planting, narrator: Narrator) -> Self:
         """Read the images; the attribute that they record is left aside."""
         taken = take_source(source, narrator)
         labels = source.labels or taken.cohort.labels
         for label in labels:
-            if label not in taken.cohort.labels:
-                raise InputError(f"The cohort has no label '{label}'.{did_you_mean(label, taken.cohort.labels)}")
+            require_known(label, taken.cohort.labels, f"The cohort has no label '{label}'")
         usual = [name for name in (*labels, *taken.held, *taken.cohort.covariates) if name in taken.cohort.frame]
         hold = tuple(dict.fromkeys(usual)) if source.hold is None else source.hold
         known = (*taken.cohort.labels, *taken.cohort.covariates)
         for name in hold:
-            if name not in known:
-                raise InputError(
-                    f"'{name}' is no label or covariate of the cohort, so that nothing can hold it."
-                    f"{did_you_mean(name, known)}"
-                )
+            require_known(name, known, f"'{name}' is no label or covariate of the cohort, so that nothing can hold it")
         return cls(taken.cohort, taken.name, tuple(labels), hold, planting)
 
     def describe(self) -> dict[str, Any]:
@@ -181,10 +174,6 @@ class PlantedCohort:
             "labels": list(self.labels),
             "hold": list(self.hold),
         }
-
-
-def _first(whole: Cohort, source: Path) -> str:
-    return whole.attributes[0] if whole.attributes else _refuse(f"The cohort at '{source}' names no attribute.")
 
 
 def _refuse(sentence: str) -> Any:

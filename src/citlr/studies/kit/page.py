@@ -1,7 +1,5 @@
 """Tables, pages and figures of the studies, written whole or not at all: Markdown, CSV, LaTeX, PNG, and HTML."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io
@@ -14,7 +12,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from citlr.report.page import environment, stylesheet
-from citlr.run.files import atomic_write
+from citlr.run.files import atomic_write, write_text
 from citlr.text import markdown, visible
 from citlr.version import __version__
 
@@ -111,16 +109,13 @@ class Sheet:
     def write(self, folder: Path) -> None:
         """Write `<name>.md`, `.csv` and `.tex`."""
         for suffix, text in ((".md", self.markdown() + "\n"), (".csv", self.csv()), (".tex", self.latex())):
-            with atomic_write(folder / f"{self.name}{suffix}") as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(folder / f"{self.name}{suffix}", text)
 
 
 def write_page(path: str | Path, lines: Iterable[str]) -> Path:
     """Write the lines of a Markdown page."""
-    file = Path(path)
-    with atomic_write(file) as temporary:
-        temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    return file
+    write_text(path, "\n".join(lines).rstrip() + "\n")
+    return Path(path)
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 130) -> Path:
@@ -140,7 +135,7 @@ class Picture:
     caption: str
 
     @classmethod
-    def of(cls, figure: Figure, folder: Path, name: str, caption: str) -> Picture:
+    def of(cls, figure: Figure, folder: Path, name: str, caption: str) -> Self:
         """Write a figure to `figures/` beside the page."""
         path = save_figure(figure, folder / "figures" / f"{name}.png")
         return cls(base64.b64encode(path.read_bytes()).decode(), f"figures/{path.name}", caption)
@@ -175,5 +170,4 @@ def write_html(file: Path, heading: Heading, parts: Sequence[Part], *, fleet: st
     page = engine.get_template("study.html.j2").render(
         version=__version__, style=stylesheet(), parts=parts, fleet=fleet, **vars(heading)
     )
-    with atomic_write(file) as temporary:
-        temporary.write_text(visible(page), encoding="utf-8")
+    write_text(file, visible(page))

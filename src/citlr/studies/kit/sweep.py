@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
@@ -85,7 +85,7 @@ def run_sweep(
 
     Without `rows` the tasks have to know themselves what they finished before.
     """
-    narrator, engine = narrator or Narrator(quiet=True), engine or Engine()
+    narrator, engine = narrator or QUIET, engine or Engine()
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

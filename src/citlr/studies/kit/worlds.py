@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.world import AnatomyKind
@@ -15,6 +15,8 @@ from citlr.simulators.units import WorldUnits
 
 WorldName = Literal["phantom", "varying", "semireal"]
 WORLDS: tuple[WorldName, ...] = get_args(WorldName)
+# Writes the images of a world into a folder.
+Write = Callable[[Path], object]
 # What the demo and the studies take where nobody says: the phantom as it always was, or "varying".
 DEFAULT_WORLD: WorldName = "phantom"
 
@@ -27,17 +29,11 @@ def anatomy_of(world: str) -> AnatomyKind:
 
 def check_world(world: str) -> None:
     """Raise InputError, naming the nearest, if there is no such kind of world."""
-    if world not in WORLDS:
-        raise InputError(f"There is no world '{world}': it is {', '.join(WORLDS)}.{did_you_mean(world, WORLDS)}")
+    require_known(world, WORLDS, f"There is no world '{world}': it is {', '.join(WORLDS)}")
 
 
 def world_folder(
-    stages: Stages,
-    sample: WorldUnits,
-    *,
-    name: str = "world",
-    write: Callable[[Path], object] | None = None,
-    **inputs: str,
+    stages: Stages, sample: WorldUnits, *, name: str = "world", write: Write | None = None, **inputs: str
 ) -> Path:
     """Write the images and the table of units and give their folder.
 

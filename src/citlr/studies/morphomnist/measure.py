@@ -112,7 +112,6 @@ Redraw = Callable[[Images, pd.DataFrame, Floats, Floats, int], Images]
 class Measures:
     """What all models are measured by.
 
-    - `images` (n, 1, 32, 32): The test digits.
     - `true`: By attribute: exact counterfactuals under its targets.
     - `features`: Names and gives what images are compared in.
     - `chosen` (n,): The attribute whose counterfactual enters minimality and realism, drawn by a coin.

@@ -10,7 +10,7 @@ import torch
 
 from citlr.audit.stages import fit_stage
 from citlr.console import Narrator
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import require_known
 from citlr.generators.quality.features import Extractor, features_fingerprint, load_extractor
 from citlr.generators.registry import build_generator, load_generator
 from citlr.learning.checkpoints import load_module, save_state
@@ -44,8 +44,7 @@ def run_morphomnist(
 
     `into` is a page that is written too, with the picture beside it.
     """
-    if preset not in PRESETS:
-        raise InputError(f"There is no preset '{preset}'.{did_you_mean(preset, PRESETS)}")
+    require_known(preset, PRESETS, f"There is no preset '{preset}'")
     chosen, extractor, digits = entrants(tuple(models)), load_extractor(features), read_mnist(mnist)
     stages, effort = Stages(out, narrator), PRESETS[preset]
     with stages.locked():

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.morphomnist.files import Digits
@@ -77,8 +77,7 @@ def entrants(only: tuple[str, ...]) -> tuple[Entrant, ...]:
     """List the models that were asked for, all without names, in the order of the tables."""
     known = [entrant.name for entrant in ENTRANTS]
     for name in only:
-        if name not in known:
-            raise InputError(f"There is no model '{name}' in the comparison.{did_you_mean(name, known)}")
+        require_known(name, known, f"There is no model '{name}' in the comparison")
     return tuple(entrant for entrant in ENTRANTS if not only or entrant.name in only)
 
 
@@ -86,7 +85,6 @@ def entrants(only: tuple[str, ...]) -> tuple[Entrant, ...]:
 class Study:
     """Digits to learn from, digits to redraw, and what each is redrawn to.
 
-    - `train`, `validation`: Splits on disk.
     - `test`: Units whose counterfactuals are exact.
     - `targets`: By the attribute that is intervened on: the thickness and intensity (n,) of the true counterfactual.
     - `edges`: By attribute: inner edges of the groups.

@@ -1,11 +1,9 @@
 """One world of the whole-pipeline calibration: sampled, a generator trained, test images redrawn and measured."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -195,7 +193,7 @@ class _Cued:
     def __len__(self) -> int:
         return len(self.units)
 
-    def take(self, rows: slice) -> _Cued:
+    def take(self, rows: slice) -> Self:
         return replace(self, units=self.units.take(rows))
 
     def counterfactual(self, level: str) -> Images:

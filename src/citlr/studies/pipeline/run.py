@@ -13,7 +13,7 @@ from typing import Any
 from citlr.audit.prediction import predict_sets, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.config import TestConfig
-from citlr.console import Narrator
+from citlr.console import QUIET, Narrator
 from citlr.errors import InputError
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
@@ -70,7 +70,7 @@ def run_pipeline(
             raise InputError(f"generators is {generators}; at least one per correlation is needed.")
         chosen = replace(chosen, generators=generators)
     chosen = _correlated(chosen, correlations, family)
-    narrator, folder = narrator or Narrator(quiet=True), Path(out)
+    narrator, folder = narrator or QUIET, Path(out)
     key = stage_key("pipeline", {"seed": seed, "settings": chosen.to_json(), "family": family.describe()})
     log = Rows(folder / "pipeline.jsonl", {"key": key}, other=_OTHER)
     made = Making(family, chosen, folder, log, narrator)
@@ -86,7 +86,7 @@ def run_pipeline(
     if engine.here:
         _run_here(worlds, made, seed)
     else:
-        away = replace(made, folder=folder.absolute(), narrator=Narrator(quiet=True))
+        away = replace(made, folder=folder.absolute(), narrator=QUIET)
         for _, lines in engine.each(_run_away, away, worlds, narrator=narrator):
             for line in lines:
                 log.add(line)
@@ -164,7 +164,8 @@ def _run_place(place: Place, made: Making) -> None:
         log.add({"what": "world", **where, **found.record})
     with narrator.progress("audits", len(waiting)) as tick:
         for count, (candidate, module) in enumerate(family.build(waiting, place, settings, found.drawn), 1):
-            truth = true_effect(classify(module), found.units, ends(family.levels))
+            # The last level against the first.
+            truth = true_effect(classify(module), found.units, (family.levels[0], family.levels[-1]))
             predictor = as_predictor(candidate, module, size=settings.size)
             log.add({"what": "model", **where, **audit_one(candidate, predictor, truth, found, place.seed)})
             tick(count, candidate.name)
@@ -225,11 +226,6 @@ def audit_one(
         **_estimates(result, truth.contrast),
         "ungated_verdict": ungated.verdict,
     }
-
-
-def ends(levels: Sequence[str]) -> tuple[str, str]:
-    """Return the contrast that classifiers are judged by: the last level against the first."""
-    return levels[0], levels[-1]
 
 
 def _estimates(result: AuditResult, contrast: tuple[str, str]) -> dict[str, Any]:

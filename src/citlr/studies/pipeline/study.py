@@ -46,7 +46,6 @@ class PipelineSettings:
       `placebo_size`).
     - `probe_steps`: Training of the probes that the gates rest on.
     - `kind`: Of the generator, see `citlr.config.kinds`.
-    - `preset`: Of the generator.
     - `options`: Its fields that are not the preset's.
     - `hidden`: Classifiers in each of the worlds whose attribute shows in a cue that the generator may not draw (see
       `citlr.studies.pipeline.making`), one world per cue; 0 for none of these worlds.
@@ -149,14 +148,11 @@ Kind = Literal["blind", "biased", "shortcut", "indifferent", "hidden"]
 class Candidate:
     """One classifier to audit.
 
-    - `name`: Unique within a world.
     - `kind`: Sees nothing of the attribute; the same with a known dose of it added; trained with all pixels in sight on
       patients in whom attribute and finding go together; sees all pixels, weighed so that what the attribute does
       cancels out; reads a cue that the generator may not draw.
-    - `finding`: What it was trained for.
     - `architecture`: "linear", "cnn-<width>", or "features-<width>" for so many frozen random filters.
     - `strength`: Logits added between the levels; 0 unless biased, below 0 where the first level is favoured.
-    - `seed`: Of its training patients and its weights.
     - `rate`: In semi-real worlds the share of decisions that the dose is to turn, which the strength is found by.
     """
 

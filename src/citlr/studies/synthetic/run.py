@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from citlr.console import Narrator
-from citlr.errors import InputError, did_you_mean
+from citlr.errors import InputError, require_known
 from citlr.invariance.observational.nuisances import Observations, fit_nuisances
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt
@@ -150,8 +150,7 @@ def run_synthetic(
 ) -> Sweep:
     """Fit and test every model of the study; writes `synthetic.parquet`."""
     for name in sets:
-        if name not in SETS:
-            raise InputError(f"There is no synthetic set '{name}'.{did_you_mean(name, SETS)}")
+        require_known(name, SETS, f"There is no synthetic set '{name}'")
     if models < 10 or models % 10:
         raise InputError(f"models must be a multiple of the ten families, found {models}.")
     if min(n_train, n_test) < 20:
