@@ -1,7 +1,6 @@
 """The measures of `citlr calibrate`: each draws a batch of data sets with a known truth, tests them, and counts."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,19 +162,24 @@ def published_size(rng: np.random.Generator, reps: int, *, null: str, n_train: i
 
 
 def observational(
-    rng: np.random.Generator,
-    reps: int,
-    *,
-    n: int,
-    confounded: bool,
-    images: int,
-    shape: str,
-    effect: float,
-    estimated: bool = True,
+    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
 ) -> Iterator[Count]:
-    """Size or power of the tests on (Z, A, Yhat), with p(A|Z) known, and estimated unless that costs too much."""
+    """Size or power of every test on (Z, A, Yhat), with p(A|Z) known and estimated."""
     family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
-    sources = ("known", "estimated") if estimated else ("known",)
+    return _by_sources(rng, reps, n, family, ("known", "estimated"))
+
+
+def observational_known(
+    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
+) -> Iterator[Count]:
+    """Size or power of the tests on (Z, A, Yhat) with p(A|Z) known, which costs less than estimating it."""
+    family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
+    return _by_sources(rng, reps, n, family, ("known",))
+
+
+def _by_sources(
+    rng: np.random.Generator, reps: int, n: int, family: ObservedFamily, sources: tuple[str, ...]
+) -> Iterator[Count]:
     p = np.empty((len(sources), 2, reps))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
@@ -183,13 +187,11 @@ def observational(
         for k, source in enumerate(sources):
             propensity = sample.propensity if source == "known" else None
             p[k, :, i] = _two_tests(data, fit_nuisances(data, propensity, seed=seed), seed)
-    section, scenario = _scenario(shape, confounded, images)
+    images = family.images_per_patient
+    section, scenario = _scenario(family.shape, family.confounded, images)
     for source, both in zip(sources, p, strict=True):
         for name, column in zip(("dCRT", "GCM"), both, strict=True):
-            yield _rejections(section, f"{name}, p(A|Z) {source}", scenario, effect, n, n // images, column)
-
-
-observational_known = partial(observational, estimated=False)
+            yield _rejections(section, f"{name}, p(A|Z) {source}", scenario, family.effect, n, n // images, column)
 
 
 def lower_bound(
