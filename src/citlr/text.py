@@ -3,6 +3,7 @@
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 LONGEST_VALUE, LONGEST_MESSAGE = 200, 1000
 
@@ -64,11 +65,11 @@ def beside(value: float, limit: float, digits: int, form: str = "f") -> str:
 def as_set(value: float, digits: int) -> str:
     """Write a number that somebody set: with so many decimals, and more where they would round it.
 
-    >>> as_set(5, 1), as_set(100 * 0.07, 1), as_set(80.5, 0), as_set(1.25, 1)
-    ('5.0', '7.0', '80.5', '1.25')
+    >>> as_set(5, 1), as_set(100 * 0.07, 1), as_set(80.5, 0), as_set(1.25, 1), as_set(0.00005, 3)
+    ('5.0', '7.0', '80.5', '1.25', '0.00005')
     """
     text, whole = f"{value:.{digits}f}", f"{value:.10g}"
-    return text if float(text) == float(whole) else whole
+    return text if float(text) == float(whole) else f"{Decimal(whole):f}"
 
 
 def markdown(value: str) -> str:

@@ -21,6 +21,7 @@ from citlr.data.prepared import write_prepared
 from citlr.data.reading import read_cohort
 from citlr.data.sources.study import Study
 from citlr.data.tables.bins import cut_bins
+from citlr.data.tables.spellings import require_one_spelling
 from citlr.errors import InputError
 
 COUNT = 48
@@ -303,6 +304,9 @@ def test_one_file_and_one_patient_are_named_once() -> None:
     frame.loc[7, "patient_id"] = "P003"
     with pytest.raises(InputError, match="'p003' and 'P003', which look like spellings of one"):
         read(frame)
+    require_one_spelling(pd.Series(["1.1", "1.10", "1.100"]), source="t.csv", what="patient")  # SITE.NUMBER
+    with pytest.raises(InputError, match="the patients '7' and '07', which look like"):
+        require_one_spelling(pd.Series(["7", "07"]), source="t.csv", what="patient")
 
 
 def test_covariates_that_say_nothing_are_left_aside_and_spellings_merge() -> None:

@@ -17,6 +17,7 @@ import citlr as package
 from citlr.errors import InputError
 from citlr.exchange.observations import Columns, read_observations
 from citlr.invariance.observational.observe import REPEATED
+from citlr.invariance.parity import require_named
 from citlr.invariance.responses import Responses
 
 COLUMNS = Columns("sex", "p", "patient", "ill", "known")
@@ -122,6 +123,9 @@ def test_a_number_that_is_masked_out_is_missing() -> None:
     masked = np.ma.array(table["p"], mask=np.arange(240) < 3)
     with pytest.raises(InputError, match="3 predictions are missing"):
         package.observe(z, table["sex"], masked, patients=table["patient"])
+    patients = np.ma.array(table["patient"], mask=np.arange(240) < 3)
+    with pytest.raises(InputError, match="3 of 240 images have no patient, image 0 first"):
+        package.observe(z, table["sex"], table["p"], patients=patients)
     with pytest.raises(InputError, match="3 entries that are not numbers"):
         Responses.from_arrays(np.ma.array(np.full((3, 2, 2), 0.5), mask=np.arange(12).reshape(3, 2, 2) < 3))
 
@@ -136,6 +140,21 @@ def test_images_that_are_there_twice_are_told() -> None:
             patients=None if patients is None else patients[rows],
         )  # fmt: skip
         assert found.assessments[0].reason.endswith(REPEATED.format(count=40)) == told
+
+
+def test_a_coarse_z_has_no_images_twice() -> None:
+    """Age and a finding as Z and decisions as predictions: most images are like another, and none is there twice."""
+    random = np.random.default_rng(0)
+    z, decided = np.column_stack([random.integers(0, 90, (400, 2))]) // (1, 20), random.integers(0, 2, 400)
+    found = package.observe(z, np.repeat(["F", "M"], 200), decided, propensity=np.full(400, 0.5), redraws=99)
+    assert REPEATED[-40:] not in found.assessments[0].reason
+
+
+@pytest.mark.parametrize("kind", [lambda n: b"\xff%d" % n, lambda n: f"{n}" + "x" * (n == 0) * 100_000])
+def test_patients_may_be_bytes_and_one_name_long(kind: Callable[[int], object]) -> None:
+    """As one array of text, one long name takes gigabytes, and bytes need not be text at all."""
+    names = np.array([kind(number) for number in range(20_000)], dtype=object)
+    require_named(names, "patient")
 
 
 def cell(**cells: object) -> Callable[[pd.DataFrame], pd.DataFrame]:

@@ -226,14 +226,18 @@ def test_a_failed_gate_is_named_in_the_headline_and_in_every_sentence():
     assert "No verdict on cardiomegaly: the image generator failed the gate “effectiveness” (Redrawn images" in text
     assert text.count("failed the gate “effectiveness” (Redrawn images") == 1
     assert "In this audit a gate failed" in text
+    # A loose file's dependence beside a failed gate names no gate, so the next label has to say why.
+    first, *others = make_result(failed=True).tests
+    text = Page(render(make_result(failed=True, tests=(replace(first, verdict="dependence"), *others)))).text
+    assert text.count("failed the gate “effectiveness” (Redrawn images") == 1
 
 
 def test_a_gate_is_seen_to_have_failed_in_its_row():
-    numbers = ((0.05121, 0.0512), (-0.05004, 0.05), (0.01, 0.05))
+    numbers = ((0.05121, 0.0512), (-0.05004, 0.05), (0.01, 0.05), (0.000051, 0.00005))
     gates = tuple(Gate("composition", value, limit, False, "It changed.", "generator") for value, limit in numbers)
     rows = gates_table(make_result(quality=replace(make_result().quality, gates=gates))).rows
     shown = [tuple(cell.text for cell in row[3:5]) for row in rows]
-    assert shown == [("0.05121", "0.0512"), ("\u22120.05004", "0.050"), ("0.010", "0.050")]
+    assert shown == [("0.05121", "0.0512"), ("\u22120.05004", "0.050"), ("0.010", "0.050"), ("0.0001", "0.00005")]
 
 
 def test_html_in_names_is_escaped_everywhere():

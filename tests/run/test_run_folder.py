@@ -241,3 +241,14 @@ def test_a_stage_of_another_run_is_not_taken_for_the_runs_own(tmp_path: Path, sw
         other.path(name).replace(run.path(name))
     with pytest.raises(StateError, match="is of another run than those beside it"):
         Run(run.root, config()).require("test.m", "see")
+
+
+@pytest.mark.parametrize("gone", ["cohort", "fit", "generate", "quality", "predict.m"])
+def test_a_record_that_is_gone_makes_no_other_run_of_it(tmp_path: Path, gone: str) -> None:
+    """A run folder of which only the verdict was handed on was "of another run", for `citlr check` too."""
+    run = finished(tmp_path, 0)
+    run.path("stages", f"{gone}.json").write_text("{")
+    assert Run(tmp_path, config()).require("test.m", "see").name == "test.m"
+    for name in ("cohort", "fit", "generate", "quality", "predict.m"):
+        run.path("stages", f"{name}.json").unlink()
+    assert Run(tmp_path, config()).require("test.m", "see").name == "test.m"

@@ -20,6 +20,7 @@ from citlr.audit.generation import generate
 from citlr.audit.measures.faithfulness import read_faithfulness
 from citlr.audit.prediction import read_responses
 from citlr.audit.redrawing.pictures import Pictures
+from citlr.audit.results.records import Gate
 from citlr.cli.app import app
 from citlr.console import Narrator
 from citlr.errors import InputError
@@ -424,9 +425,11 @@ def test_a_missed_gate_asks_for_the_curve_as_the_verb_takes_it() -> None:
     class Study:
         cohort, notes = types.SimpleNamespace(part=lambda _: range(671)), ()
 
-    gate = types.SimpleNamespace(name="effectiveness", passed=False, text=f"Too little. {ASK_FOR_A_CURVE}")
+    gate = Gate("effectiveness", 0.1, 0.8, False, f"Too little. {ASK_FOR_A_CURVE}", "generator")
+    own = Gate("agreement on edema", 0.1, 0.8, False, "The model answers otherwise.", "model", "edema")
     study, found = Study(), Results([], [], [], [], [], {}, [])
-    said = _notes(cast("ImagingStudy", study), found, [gate])[0]
+    said, *others = _notes(cast("ImagingStudy", study), found, [gate, own])
+    assert "answers otherwise" not in " ".join(others)
     assert said.endswith("Too little. How many training images would do is foretold with --learn 168 --learn 336.")
     taken = typer.main.get_command(app).commands["reproduce"].commands["imaging"]
     taken.make_context("imaging", ["--learn", "168", "--learn", "336", "--kind", "edits"])
@@ -437,6 +440,7 @@ def test_a_missed_gate_asks_for_the_curve_as_the_verb_takes_it() -> None:
     [
         ({"kind": "edit"}, "There is no generator of the kind 'edit'. Did you mean 'edits'?"),
         ({"learn": (60, 500)}, "A training on 500 images is asked for, and the training split has "),
+        ({"learn": (60, 1)}, "A training on 1 images is asked for, and 1 cannot train the generator: The attribute "),
     ],
 )
 def test_a_generator_that_there_cannot_be_is_refused_before_any_is_trained(

@@ -199,7 +199,8 @@ def require_named(names: ArrayLike, what: str) -> None:
     if isinstance(names, np.ndarray) and names.dtype.kind in "iu" and not np.ma.is_masked(names):
         return
     cells = np.asarray(names, dtype=object)
-    missing = np.asarray(pd.isna(cells)) | (np.char.strip(cells.astype(str)) == "")
+    blank = [isinstance(cell, (str, bytes)) and not cell.strip() for cell in cells.ravel()]
+    missing = np.asarray(pd.isna(cells)) | np.reshape(blank, cells.shape)
     if isinstance(names, np.ma.MaskedArray):
         missing |= np.ma.getmaskarray(names)
     if missing.any():

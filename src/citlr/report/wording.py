@@ -120,7 +120,8 @@ def findings(result: AuditResult) -> tuple[Finding, ...]:
         own = tuple(gate for gate in failing if gate.concerns(row))
         said = _sentence(row, own, result.alpha, again=own in told)
         found.append(Finding(label, attribute, row.verdict, said, _rest(rows)))
-        told.add(own)
+        # A verdict that a loose `audit.json` gives beside a failed gate names none.
+        told |= {own} if row.verdict == "inconclusive" else set()
     return tuple(found)
 
 

@@ -107,14 +107,16 @@ class Run(Stages):
 
     def _require_own(self, record: StageRecord, remedy: str) -> None:
         """Refuse a record that was made of other stages than those of the run: of one that another run left here."""
-        kept, seen = {one.key: one for one in self.records()}, [record]
+        kept, seen = {one.name: one for one in self.records()}, [record]
         for one in seen:
-            if any(key not in kept for key in one.after):
+            # One that is damaged or gone, as where only the verdict was handed on, is none of another run.
+            there = [name for name in one.after if name in kept]
+            if any(kept[name].key != one.after[name] for name in there):
                 raise StateError(
                     f"The record '{self.path('stages', one.name)}.json' is of another run than those beside it, so "
                     f"files of several runs lie in '{self.root}': {remedy}."
                 )
-            seen += [kept[key] for key in one.after]
+            seen += [kept[name] for name in there]
 
 
 def _is_new(root: Path) -> bool:

@@ -69,7 +69,7 @@ class StageRecord:
     - `seconds`, `peak_memory_mb`, `attempts`, `facts`: What it took, in all attempts, and what the work said.
     - `finished`: UTC, ISO 8601.
     - `discovered`: See `Stage`; empty where nothing is.
-    - `after`: Keys of the stages that it was made of.
+    - `after`: Names of the stages of its folder that it was made of, and their keys.
     """
 
     name: str
@@ -85,7 +85,7 @@ class StageRecord:
     facts: dict[str, Any] = field(default_factory=dict)
     finished: str = ""
     discovered: str = ""
-    after: tuple[str, ...] = ()
+    after: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
@@ -93,6 +93,7 @@ class StageRecord:
         record = cls(**content)
         if not (isinstance(record.files, dict) and isinstance(record.facts, dict) and isinstance(record.inputs, dict)):
             raise TypeError("files, facts and inputs have to be mappings")
+        if not isinstance(record.after, dict):
+            object.__setattr__(record, "after", {})
         object.__setattr__(record, "places", tuple(record.places))
-        object.__setattr__(record, "after", tuple(record.after))
         return record

@@ -158,7 +158,7 @@ class Stages:
             facts=facts,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             discovered=discovered,
-            after=tuple(stage.after),
+            after={one.name: one.key for one in self.records() if one.key in stage.after},
         )
         write_json(work / _RECORD, asdict(record))
         return record

@@ -26,6 +26,8 @@ from citlr.run.files import fingerprint
 from citlr.run.rows import Row, Rows
 
 Curves = dict[int, tuple[CurvePoint, ...]]
+# What asked for a part that cannot be trained on.
+ASKED = "quality.learning_curve asks for {share:g} of the training images"
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,14 @@ class Retraining:
         return generator
 
 
-def parts_of(train: Cohort, whole: Conditions, shares: Sequence[float], seed: int) -> list[Cohort]:
+def parts_of(
+    train: Cohort, whole: Conditions, shares: Sequence[float], seed: int, *, asked: str = ASKED
+) -> list[Cohort]:
     """Take parts of the training split, whose conditions are `whole`; see `Retraining.parts`."""
     found: dict[int, Cohort] = {}
     for share in sorted(shares):
         part = train.fewer(max(1, round(share * len(train))), seed=seed)
-        _require_same_values(whole, part, share, seed)
+        _require_same_values(whole, part, asked.format(share=share), seed)
         found[len(part)] = part
     return [part for size, part in found.items() if size < len(train)]
 
@@ -112,9 +116,8 @@ def _point(row: Row, size: int) -> CurvePoint:
     return curve_point({"images": row["images"], "shares": row["shares"][str(size)]})
 
 
-def _require_same_values(whole: Conditions, part: Cohort, share: float, seed: int) -> None:
+def _require_same_values(whole: Conditions, part: Cohort, asked: str, seed: int) -> None:
     """Refuse a part in which a level of the attribute, or of what is held, is missing, or held values determine it."""
-    asked = f"quality.learning_curve asks for {share:g} of the training images"
     attributes, hold = ([one.name for one in some] for some in (whole.recorded, whole.held))
     try:
         own = Conditions.of(part.frame, attributes=attributes, hold=hold, coin_seed=seed)

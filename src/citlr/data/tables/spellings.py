@@ -73,10 +73,15 @@ def fold(text: str) -> str:
 
 
 def require_one_spelling(names: pd.Series, *, source: str, what: str) -> None:
-    """Refuse names that differ by case or a `.0` only: one patient would count as two, and stand on two sides."""
+    """Refuse names that differ by case or a `.0` only: one patient would count as two, and stand on two sides.
+
+    A "1.10" is the tenth of site 1 rather than a "1.1".
+    """
     seen: dict[str, str] = {}
     for name in names.unique():
-        other = seen.setdefault(fold(name), name)
+        plain = fold(name)
+        decimal = "." in plain and _NUMBER.fullmatch(plain)
+        other = seen.setdefault(name.strip() if decimal else plain, name)
         if other != name:
             raise InputError(
                 f"{source} has the {what}s '{shortened(other, 40)}' and '{shortened(name, 40)}', which look like "

@@ -72,8 +72,9 @@ class Observations:
         require_named(level, "level")
         z, y, level_ = unmasked(representation), unmasked(prediction), np.asarray(level)
         z = z[:, None] if z.ndim == 1 else z
-        who = np.arange(len(level_)) if patients is None else np.asarray(patients)
+        who = np.arange(len(level_)) if patients is None else patients
         require_named(who, "patient")
+        who = np.asarray(who)
         if z.ndim != 2 or y.ndim != 1 or not len(z) == len(y) == len(level_) == len(who):
             raise InputError(
                 f"Representation, level, prediction and patients must have one row per image, found shapes {z.shape}, "

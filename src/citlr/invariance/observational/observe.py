@@ -110,8 +110,9 @@ def observe(
     redraws = check_value("redraws", redraws, Count)
     require_named(attribute, "level")
     levels = np.asarray(attribute).astype(str)
-    who = np.arange(levels.size) if patients is None else np.asarray(patients)
+    who = np.arange(levels.size) if patients is None else patients
     require_named(who, "patient")
+    who = np.asarray(who)
     pairs = [tuple(map(str, contrast))] if contrast is not None else list(combinations(np.unique(levels).tolist(), 2))
     if not pairs:
         raise InputError("The attribute has a single level; two are needed to compare.")
@@ -119,16 +120,14 @@ def observe(
         raise InputError(f"A propensity is of two levels, and there are {len(pairs)} pairs: say which with contrast.")
     redraws = enough(redraws, len(pairs), alpha)
     _require_patients(levels, who, pairs)
-    found = []
+    found, told = [], []
     for pair in pairs:
         data = Observations.of(z, levels, prediction, patients=who, contrast=pair)
+        told.append(_repeated(data))
         found.append(assess_observational(data, propensity, redraws=redraws, alpha=alpha, seed=seed))
     adjusted = adjust([one.pvalue_adjusted for one in found]).holm
-    told = _repeated(z, prediction, who)
-    judged = tuple(
-        replace(one, reason=one.reason + told)
-        for one in (judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True))
-    )
+    verdicts = [judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True)]
+    judged = tuple(replace(one, reason=one.reason + more) for one, more in zip(verdicts, told, strict=True))
     beside = tuple(
         one
         for pair in pairs
@@ -149,13 +148,16 @@ def _require_patients(levels: NDArray[np.str_], patients: NDArray[Any], pairs: S
             )
 
 
-def _repeated(z: ArrayLike, prediction: ArrayLike, patients: NDArray[Any]) -> str:
-    """Tell of images that are another patient's to the last digit, where Z tells nearly all images apart."""
-    rows = np.column_stack([np.asarray(z, dtype=float), np.asarray(prediction, dtype=float)])
-    if 3 * len(np.unique(rows[:, :-1], axis=0)) < len(rows):
+def _repeated(data: Observations) -> str:
+    """Tell of images that are another patient's to the last digit, where Z tells images apart.
+
+    A Z of few values does not: some images that share it are predicted otherwise, and the others are alike by chance.
+    """
+    rows = np.column_stack([data.z, data.y])
+    found, kind = np.unique(rows, axis=0, return_inverse=True)
+    if len(np.unique(data.z, axis=0)) < max(len(found), len(rows) / 3):
         return ""
-    _, kind = np.unique(rows, axis=0, return_inverse=True)
-    owners = pd.Series(patients).groupby(kind.ravel()).transform("nunique").to_numpy()
+    owners = pd.Series(data.cluster).groupby(kind.ravel()).transform("nunique").to_numpy()
     count = int((owners > 1).sum())
     return REPEATED.format(count=count) if count else ""
 

@@ -218,7 +218,9 @@ def _notes(study: ImagingStudy, results: Results, gates: Sequence[Any]) -> list[
             f"Spearman correlation of -log10 p with the true psi over {whole['log10_citlr']['models']} rows: "
             f"{', '.join(said)}."
         )
-    missed = [gate.text for gate in gates if gate.passed is False and gate.name != "placebo"]
+    # Those of all models: the gates of a model, or of a verdict of its, are on its own page.
+    shared = (gate for gate in gates if gate.about == "generator" and gate.label is None and gate.name != "placebo")
+    missed = [gate.text for gate in shared if gate.passed is False]
     notes += [f"The generator misses a gate, so no verdict is given: {_by_options(text, study)}" for text in missed]
     random = sorted(row["arch"] for row in results.trained if row["start_kind"] == "random")
     if random:

@@ -1,5 +1,6 @@
 """What every model of the imaging study is audited with: generator, redrawn images, their quality, made once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +10,17 @@ from sklearn.decomposition import PCA
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import read_faithfulness
+from citlr.audit.measures.retraining import parts_of
 from citlr.audit.redrawing.coin import coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
+from citlr.data.cohort import Cohort
 from citlr.errors import InputError
 from citlr.generators.diffusion.ldm import LatentDiffusion
 from citlr.generators.learnt import LearntGenerator
+from citlr.generators.preparation import conditions_of
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.registry import build_generator, load_generator
 from citlr.invariance.effects.auroc import clustered_auroc
@@ -56,12 +60,8 @@ def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: i
         placebo_images=coin_sample(effort.placebo_images),
         seed=seed,
     )
-    build_generator(effort.kind, **generator)  # refused now rather than by a stage
-    whole = len(study.cohort.part("train"))
-    for number in effort.learn:
-        if number >= whole:
-            raise InputError(f"A training on {number} images is asked for, and the training split has {whole}.")
-    learning_curve = tuple(number / whole for number in effort.learn)
+    # Refused now rather than by a stage.
+    learning_curve = _learning_curve(study.cohort, build_generator(effort.kind, **generator), effort.learn, seed)
     measured = {"probe_steps": effort.probe_steps, "cycles": effort.cycles, "learning_curve": learning_curve}
     recipe = generator_recipe(effort.kind, generator, request, **measured)
     with stages.locked():
@@ -69,6 +69,18 @@ def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: i
         counterfactuals, _, _ = redrawn_and_measured(stages, recipe, study.cohort, narrator)
         stages.do(_representation_stage(counterfactuals, seed))
         stages.do(_attribute_stage(study, effort, seed, narrator, after=(kept.key,)))
+
+
+def _learning_curve(whole: Cohort, generator: LearntGenerator, learn: Sequence[int], seed: int) -> tuple[float, ...]:
+    """Give the parts of the training split that hold so many images; refuse one that cannot train the generator."""
+    train = whole.part("train")
+    for number in learn:
+        asked = f"A training on {number} images is asked for"
+        if number >= len(train):
+            raise InputError(f"{asked}, and the training split has {len(train)}.")
+        conditions = conditions_of(generator.config, train, whole.part("validation"), seed)
+        parts_of(train, conditions, [number / len(train)], seed, asked=asked)
+    return tuple(number / len(train) for number in learn)
 
 
 def audited_after(folder: Path) -> tuple[str, ...]:
