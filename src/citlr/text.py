@@ -1,5 +1,6 @@
 """Text that came from outside, written so that it can be read: no hidden characters, no endless values, no markup."""
 
+import math
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -52,12 +53,13 @@ def listed_few(names: Iterable[object], most: int = 5) -> str:
 def beside(value: float, limit: float, digits: int, form: str = "f") -> str:
     """Write a number beside its limit: with more digits where it would look on the other side of it, or on it.
 
-    >>> beside(5.04, 5, 1), beside(4.9, 5, 1), beside(5, 5, 1), beside(0.0496, 0.05, 2, "g")
-    ('5.04', '4.9', '5.0', '0.0496')
+    >>> beside(5.04, 5, 1), beside(4.9, 5, 1), beside(100 * 0.29, 29, 1), beside(0.0496, 0.05, 2, "g")
+    ('5.04', '4.9', '29.0', '0.0496')
     """
+    alike = math.isclose(value, limit, rel_tol=1e-9)  # but for rounding
     for more in range(digits, digits + 6):
         text = f"{value:{form[:-1]}.{more}{form[-1]}}"
-        if (float(text) < limit, float(text) > limit) == (value < limit, value > limit):
+        if alike or (float(text) < limit, float(text) > limit) == (value < limit, value > limit):
             break
     return text
 
@@ -65,10 +67,10 @@ def beside(value: float, limit: float, digits: int, form: str = "f") -> str:
 def as_set(value: float, digits: int) -> str:
     """Write a number that somebody set: with so many decimals, and more where they would round it.
 
-    >>> as_set(5, 1), as_set(100 * 0.07, 1), as_set(80.5, 0), as_set(1.25, 1), as_set(0.00005, 3)
-    ('5.0', '7.0', '80.5', '1.25', '0.00005')
+    >>> as_set(5, 1), as_set(100 * 0.07, 1), as_set(80.5, 0), as_set(1.25, 1), as_set(0.00005, 3), as_set(1 / 0.7, 3)
+    ('5.0', '7.0', '80.5', '1.25', '0.00005', '1.42857')
     """
-    text, whole = f"{value:.{digits}f}", f"{value:.10g}"
+    text, whole = f"{value:.{digits}f}", f"{value:.6g}"
     return text if float(text) == float(whole) else f"{Decimal(whole):f}"
 
 
