@@ -106,6 +106,18 @@ addEventListener("load", () => {
     found.compare.targets = Math.min(...Array.from(compare.querySelectorAll("input, select"), (one) =>
       one.getBoundingClientRect().height));
   }
+  // Row headings, which stay in view: a common name on one line, one without end not over all that is beside it.
+  const headings = Array.from(page.querySelectorAll("tbody th")), word = (one) => one.textContent.trim();
+  const lines = (one) => {
+    const range = page.createRange();
+    range.selectNodeContents(one);
+    return new Set(Array.from(range.getClientRects(), (box) => Math.round(box.top))).size;
+  };
+  found.whole = headings.filter((one) => /^\\w{9,}$/.test(word(one)));
+  found.broken = found.whole.filter((one) => lines(one) > 1).map(word);
+  found.whole = found.whole.length;
+  headings[0].textContent = "x".repeat(120);
+  found.longest = headings[0].getBoundingClientRect().width;
   document.getElementById("found").textContent = JSON.stringify(found);
 });
 </script>
@@ -151,6 +163,13 @@ def test_the_page_fits_and_every_text_can_be_read(measured, width):
     assert found["words"] >= 11.99
     assert found["pictures"]
     assert all(found["pictures"])
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_row_headings_stay_whole_and_leave_room_beside_them(measured, width):
+    assert measured[width]["whole"] > 10
+    assert measured[width]["broken"] == []
+    assert measured[width]["longest"] <= min(0.45 * width, 250)
 
 
 @pytest.mark.parametrize("width", [360, 1440])
