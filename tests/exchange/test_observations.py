@@ -16,8 +16,8 @@ from pages import ROOT, commands, python
 import citlr as package
 from citlr.errors import InputError
 from citlr.exchange.observations import Columns, read_observations
+from citlr.invariance.arrays import require_named
 from citlr.invariance.observational.observe import REPEATED
-from citlr.invariance.parity import require_named
 from citlr.invariance.responses import Responses
 
 COLUMNS = Columns("sex", "p", "patient", "ill", "known")

@@ -13,11 +13,11 @@ from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from citlr.errors import InputError, require_known
+from citlr.errors import InputError
+from citlr.invariance.arrays import pair_of, require_chances, require_named, unmasked
 from citlr.invariance.effects.auroc import auroc_bounds
 from citlr.invariance.effects.clustered import (
     Floats,
@@ -192,44 +192,6 @@ def _validate(
         raise InputError("An outcome is neither 0, 1 nor NaN; code the finding as 1, its absence as 0, unknown as NaN.")
     names = pair_of(lev, contrast)
     return _Rows(names, y, lev, who, truth).take(np.isin(lev, names))
-
-
-def require_named(names: ArrayLike, what: str) -> None:
-    """Refuse an image without a level or a patient: as text, a cell that is missing is the name "nan" or "None"."""
-    if isinstance(names, np.ndarray) and names.dtype.kind in "iu" and not np.ma.is_masked(names):
-        return
-    cells = np.asarray(names, dtype=object)
-    blank = [isinstance(cell, (str, bytes)) and not cell.strip() for cell in cells.ravel()]
-    missing = np.asarray(pd.isna(cells)) | np.reshape(blank, cells.shape)
-    if isinstance(names, np.ma.MaskedArray):
-        missing |= np.ma.getmaskarray(names)
-    if missing.any():
-        raise InputError(
-            f"{int(missing.sum())} of {missing.size} images have no {what}, image {int(np.flatnonzero(missing)[0])} "
-            "first: leave them out of all arrays, or fill it in."
-        )
-
-
-def unmasked(numbers: ArrayLike) -> Floats:
-    """Give numbers as an array; where they are masked out they are missing, whatever lies below."""
-    return np.asarray(np.ma.filled(np.ma.asarray(numbers, dtype=float), np.nan))
-
-
-def require_chances(prediction: Floats) -> None:
-    """Refuse outputs that are neither probabilities nor decisions."""
-    bad = int(np.sum(~((prediction >= 0) & (prediction <= 1))))  # NaN fails both comparisons
-    if bad:
-        raise InputError(f"{bad} predictions are missing or outside [0, 1]; give probabilities or decisions.")
-
-
-def pair_of(levels: NDArray[Any], contrast: Sequence[str]) -> tuple[str, str]:
-    """Check the two levels to compare."""
-    if len(contrast) != 2 or contrast[0] == contrast[1]:
-        raise InputError(f"A contrast is two different levels, found {tuple(contrast)}.")
-    present = [str(name) for name in np.unique(levels)]
-    for name in contrast:
-        require_known(str(name), present, f"No image has level '{name}'")
-    return str(contrast[0]), str(contrast[1])
 
 
 def _difference(

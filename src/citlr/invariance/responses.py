@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from citlr.doses import as_numbers
 from citlr.errors import InputError, did_you_mean
+from citlr.invariance.arrays import unmasked
 from citlr.invariance.operating_point import reaches, thresholds
 from citlr.invariance.tables import read_long
 from citlr.text import listed_few, visible
@@ -261,8 +262,7 @@ def _objects(items: Iterable[object]) -> NDArray[np.object_]:
 
 def _as_floats(values: ArrayLike, name: str) -> NDArray[np.float64]:
     try:
-        # what is masked out is missing, whatever number lies below
-        return np.ascontiguousarray(np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan))
+        return unmasked(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is not an array of numbers: {error}.") from error
 

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from sklearn.ensemble import ExtraTreesRegressor
 
 from citlr.errors import InputError
+from citlr.invariance.arrays import pair_of, require_chances, require_named, unmasked
 from citlr.invariance.observational.learners import (
     PROPENSITY_FLOOR,
     Learners,
@@ -22,7 +23,6 @@ from citlr.invariance.observational.learners import (
     outcome_learners,
     propensity_learners,
 )
-from citlr.invariance.parity import pair_of, require_chances, require_named, unmasked
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]

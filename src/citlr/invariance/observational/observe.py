@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError
+from citlr.invariance.arrays import require_named
 from citlr.invariance.effects.intervals import check_alpha
 from citlr.invariance.observational.lower_bound import FEWEST_PATIENTS
 from citlr.invariance.observational.nuisances import Observations
@@ -22,7 +23,6 @@ from citlr.invariance.parity import (
     equal_opportunity,
     equalised_odds,
     predictive_equality,
-    require_named,
 )
 from citlr.invariance.rows import adjust
 from citlr.invariance.verdict import enough
