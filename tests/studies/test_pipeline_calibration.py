@@ -12,16 +12,18 @@ from typer.testing import CliRunner
 
 from citlr.audit.generation import generate
 from citlr.audit.measures.faithfulness import QualitySettings, assess_faithfulness
+from citlr.console import QUIET
 from citlr.errors import InputError, StateError
 from citlr.generators.oracle import Oracle
 from citlr.run.files import read_json
+from citlr.run.rows import Rows
 from citlr.simulators.phantom.classifiers import classify
 from citlr.simulators.phantom.effects import true_effect
 from citlr.studies.calibration.counts import exact_bounds
-from citlr.studies.pipeline.families import Drawn
+from citlr.studies.pipeline.families import Drawn, PhantomFamily
 from citlr.studies.pipeline.making import PipelineWorld
 from citlr.studies.pipeline.page import write_pipeline_page
-from citlr.studies.pipeline.run import audit_one, run_pipeline
+from citlr.studies.pipeline.run import Making, _publish, audit_one, run_pipeline
 from citlr.studies.pipeline.study import (
     FINDINGS,
     LEVELS,
@@ -64,6 +66,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     run_pipeline(out=folder, settings=SMALL, seed=3)
     return folder
+
+
+def test_the_order_in_which_worlds_finish_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "pipeline.jsonl").read_text().splitlines()]
+    first = [{name: value for name, value in line.items() if name != "key"} for line in lines]
+    second = [{**line, "number": 1, "place": "another"} for line in first]
+    found = []
+    for name, arrived in (("one", first + second), ("two", second + first)):
+        log = Rows(tmp_path / f"{name}.jsonl", {"key": name}, other="")
+        for line in arrived:
+            log.add(line)
+        found.append(_publish(Making(PhantomFamily(), SMALL, tmp_path / name, log, QUIET), 3))
+    assert found[0] == found[1]
+    assert [one["number"] for one in found[0]["worlds"]] == [0, 1]
 
 
 def test_every_classifier_of_every_world_has_its_row(finished: Path) -> None:

@@ -21,10 +21,10 @@ from citlr.predictors.base import Predictor
 from citlr.randomness import hashed_seed
 from citlr.run.engines import Engine
 from citlr.run.files import write_json
-from citlr.run.rows import Rows
+from citlr.run.rows import Row, Rows
 from citlr.run.stage import stage_key
 from citlr.simulators.phantom.classifiers import classify
-from citlr.simulators.phantom.cues import Cue
+from citlr.simulators.phantom.cues import CUES, Cue
 from citlr.simulators.phantom.effects import TrueEffect, true_effect
 from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of
 from citlr.studies.pipeline.families import Family, PhantomFamily, PlantedFamily
@@ -154,13 +154,13 @@ def _run_place(place: Place, made: Making) -> None:
     """Audit every classifier of a world that is not audited yet."""
     family, settings, log, narrator = made.family, made.settings, made.log, made.narrator
     planned = family.candidates(settings, place)
-    waiting = [one for one in planned if not _lines(log, "model", place=place.name, model=one.name)]
+    waiting = [one for one in planned if not _lines(log.lines, "model", place=place.name, model=one.name)]
     if not waiting:
         return
     narrator.say(f"{place.name}: {len(waiting)} of {len(planned)} classifiers to audit")
     found = make_world(family, place, settings, made.folder / place.name, narrator)
     where = {"place": place.name, "correlation": place.correlation, "number": place.number}
-    if not _lines(log, "world", place=place.name):
+    if not _lines(log.lines, "world", place=place.name):
         log.add({"what": "world", **where, **found.record})
     with narrator.progress("audits", len(waiting)) as tick:
         for count, (candidate, module) in enumerate(family.build(waiting, place, settings, found.drawn), 1):
@@ -177,12 +177,12 @@ def _run_hidden(cue: Cue, place: Place, made: Making) -> None:
     planned = hidden_candidates(settings.hidden, place.seed, family.findings)
     # With the correlation, which is less than usual where that of the worlds that were asked for is.
     where = {"cue": cue, "correlation": place.correlation}
-    waiting = [one for one in planned if not _lines(log, "hidden", **where, model=one[0].name)]
+    waiting = [one for one in planned if not _lines(log.lines, "hidden", **where, model=one[0].name)]
     if not waiting:
         return
     narrator.say(f"hidden {cue}: {len(waiting)} of {len(planned)} classifiers to audit")
     found = make_hidden_world(family, cue, place, settings, made.folder / f"hidden-{cue}", narrator)
-    if not _lines(log, "hidden world", **where):
+    if not _lines(log.lines, "hidden world", **where):
         log.add({"what": "hidden world", **where, **found.record})
     findings = list(dict.fromkeys(candidate.finding for candidate, _, _ in waiting))
     bases, images = family.bases(findings, place, settings, found.drawn)
@@ -194,10 +194,10 @@ def _run_hidden(cue: Cue, place: Place, made: Making) -> None:
             tick(count, candidate.name)
 
 
-def _lines(log: Rows, what: str, **where: Any) -> list[dict[str, Any]]:
+def _lines(lines: Sequence[Row], what: str, **where: Any) -> list[Row]:
     """Give the lines about worlds ("world", "hidden world") or audits in them ("model", "hidden")."""
     wanted = {"what": what, **where}
-    return [line for line in log.lines if all(line.get(name) == value for name, value in wanted.items())]
+    return [line for line in lines if all(line.get(name) == value for name, value in wanted.items())]
 
 
 def audit_one(
@@ -259,18 +259,25 @@ def _publish(made: Making, seed: int) -> dict[str, Any]:
     """Write tables, figure and page of what is there so far, by whichever process."""
     log, folder = made.log, made.folder
     log.read()
+    # Worlds finish in any order, where several processes work.
+    lines = sorted(log.lines, key=_place_of)
     tables = {
         "seed": seed,
         "settings": made.settings.to_json(),
         "family": made.family.describe(),
-        "worlds": _lines(log, "world"),
-        "models": _lines(log, "model"),
-        "hidden_worlds": _lines(log, "hidden world"),
-        "hidden": _lines(log, "hidden"),
-        "summary": summarise_pipeline(_lines(log, "model")),
-        "hidden_summary": summarise_hidden(_lines(log, "hidden")),
+        "worlds": _lines(lines, "world"),
+        "models": _lines(lines, "model"),
+        "hidden_worlds": _lines(lines, "hidden world"),
+        "hidden": _lines(lines, "hidden"),
+        "summary": summarise_pipeline(_lines(lines, "model")),
+        "hidden_summary": summarise_hidden(_lines(lines, "hidden")),
     }
     write_json(folder / "pipeline.json", tables)
     write_pipeline_figure(folder / "pipeline.json", folder / "pipeline.png")
     write_pipeline_page(folder / "pipeline.json", folder / "pipeline.md")
     return tables
+
+
+def _place_of(line: Row) -> tuple[int, int, float]:
+    """Say where a line's world stands among all."""
+    return CUES.index(line["cue"]) if "cue" in line else -1, line.get("number", 0), line["correlation"]
