@@ -439,7 +439,7 @@ def test_a_missed_gate_asks_for_the_curve_as_the_verb_takes_it() -> None:
     ("change", "said"),
     [
         ({"kind": "edit"}, "There is no generator of the kind 'edit'. Did you mean 'edits'?"),
-        ({"learn": (60, 500)}, "A training on 500 images is asked for, and the training split has "),
+        ({"learn": (60, 500)}, "A training on 500 images is asked for, and the training split has 135: ask for fewer."),
         ({"learn": (60, 1)}, "A training on 1 images is asked for, and 1 cannot train the generator: The attribute "),
     ],
 )

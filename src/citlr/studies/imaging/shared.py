@@ -77,7 +77,7 @@ def _learning_curve(whole: Cohort, generator: LearntGenerator, learn: Sequence[i
     for number in learn:
         asked = f"A training on {number} images is asked for"
         if number >= len(train):
-            raise InputError(f"{asked}, and the training split has {len(train)}.")
+            raise InputError(f"{asked}, and the training split has {len(train)}: ask for fewer.")
         conditions = conditions_of(generator.config, train, whole.part("validation"), seed)
         parts_of(train, conditions, [number / len(train)], seed, asked=asked)
     return tuple(number / len(train) for number in learn)
