@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import FITS, decode_png, encode_png, fit_square
+from citlr.data.images import decode_png, encode_png, fit_square
+from citlr.data.pixels.square import FITS
 from citlr.data.splits import SPLITS, assign_splits, require_disjoint
 from citlr.data.steps import read_labels
 from citlr.data.tables.bins import cut_bins

@@ -14,7 +14,7 @@ from citlr.audit.redrawing.pictures import Pictures
 from citlr.console import Ticker, silent
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
-from citlr.data.images import Fit
+from citlr.data.pixels.square import Fit
 from citlr.data.steps import to_numbers
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError

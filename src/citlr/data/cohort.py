@@ -14,10 +14,10 @@ import pandas as pd
 from citlr.data.cohort_file import find_cache, note_cache, read_frame, write_frame
 from citlr.data.flow import FlowStep as FlowStep
 from citlr.data.flow import RawCount
-from citlr.data.images import Fit
 from citlr.data.pixels.colour import require_channels
 from citlr.data.pixels.shown import WHITE, Pixels
 from citlr.data.pixels.source import FolderPixels, PixelSource, read_batches
+from citlr.data.pixels.square import Fit
 from citlr.data.splits import SPLITS, assign_splits
 from citlr.data.tables.numbers import banded, is_number
 from citlr.data.tables.printable import require_printable
@@ -215,6 +215,11 @@ class Cohort:
             images[start : start + len(part)] = batch
             start += len(part)
         return images
+
+    def native(self, row: int) -> Pixels:
+        """Give one image (channels, H, W) at its own size, or at that of a cache it is read from."""
+        one = self.frame.iloc[row]
+        return self.pixel_source.native(one["image_id"], one["path"])
 
     def fingerprint(self) -> str:
         """Give the SHA-256 of all that an audit reads of the cohort: its rows, its roles, and every image's content.

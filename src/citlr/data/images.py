@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +14,12 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from citlr.data.pixels.colour import as_rgb, is_transparent, require_channels
 from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
 from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
+from citlr.data.pixels.square import FITS, Fit, Region
 from citlr.data.pixels.whole import whole_only
 from citlr.errors import InputError, require_known
 from citlr.run.files import require_regular
 from citlr.text import shortened
 
-Fit = Literal["pad", "crop", "stretch"]
-
-FITS: tuple[Fit, ...] = get_args(Fit)
 # What Pillow may decode: every further format is a parser more that a hostile file can reach.
 FORMATS = ("PNG", "JPEG")
 # How Pillow names what a file holds, in words.
@@ -255,9 +252,9 @@ def _to_array(image: Image.Image, size: int | None, fit: Fit) -> Pixels:
     if size is None or planes.shape[1:] == (size, size):
         return planes
     square = np.zeros((len(planes), size, size), dtype=np.float32)
-    height, width = planes.shape[1:]
-    top, left = (size - height) // 2, (size - width) // 2
-    square[:, top : top + height, left : left + width] = planes
+    place = Region.of(*image.size, size=size, fit=fit)
+    top, left = int(place.top), int(place.left)
+    square[:, top : top + planes.shape[1], left : left + planes.shape[2]] = planes
     return square
 
 
@@ -265,13 +262,11 @@ def _resized(image: Image.Image, size: int, fit: Fit) -> Image.Image:
     width, height = image.size
     if (width, height) == (size, size):
         return image
-    box: tuple[float, float, float, float] | None = None
-    target = (size, size)
+    place, box, target = Region.of(width, height, size=size, fit=fit), None, (size, size)
     if fit == "crop":
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    elif fit == "pad":
-        longest = max(width, height)
-        target = (max(1, round(width * size / longest)), max(1, round(height * size / longest)))
+    else:
+        target = (int(place.width), int(place.height))
     return image.resize(target, Image.Resampling.BILINEAR, box=box)

@@ -13,9 +13,9 @@ from citlr.console import QUIET, Narrator
 from citlr.data import steps
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import Fit
 from citlr.data.pixels.checks import Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
+from citlr.data.pixels.square import Fit
 from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint

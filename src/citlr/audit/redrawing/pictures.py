@@ -1,20 +1,24 @@
 """Redrawn images as somebody sees them who reads at another size than the generator's: made of the originals there.
 
 At the generator's own size a kept picture is what it is. Above it, and of edits at every size, originals are decoded at
-the size that is asked for, a shard at a time, and what redrawing changed is put into them.
+the size that is asked for, a shard at a time, and what redrawing changed is put into them. An edit that moves anything
+is drawn into the original at its native size, where that is finer.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from citlr.audit.redrawing.native import Native
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
 from citlr.generators.edits.composition import compose, compose_change, move_and_put_back
 
+Rows = npt.NDArray[np.intp]
 # Images in memory at a time: so many, and so many pixels (64 MiB).
 AT_A_TIME, PIXELS = 256, 2**24
 
@@ -39,9 +43,12 @@ class Pictures:
 
     def originals(self, rows: Sequence[int], size: int | None = None) -> Images:
         """Decode the images as they came, (n, c, side, side), by their positions in the plan."""
+        return self.cohort.pixels(self._own(rows), size=self.side if size is None else size)
+
+    def _own(self, rows: Sequence[int]) -> list[int]:
+        """Give the rows of the cohort of positions in the plan."""
         place = {name: row for row, name in enumerate(self.cohort.frame["image_id"].astype(str))}
-        own = [place[self.part.plan.image_ids[row]] for row in rows]
-        return self.cohort.pixels(own, size=self.side if size is None else size)
+        return [place[self.part.plan.image_ids[row]] for row in rows]
 
     def batches(
         self, number: int, *, draws: int | None = None, places: Sequence[int] | None = None
@@ -63,7 +70,7 @@ class Pictures:
             part = flat[start : start + step]
             owner = np.arange(start, min(start + step, flat.shape[0])) // per_image
             if isinstance(part, Edit):
-                yield compose(sources[0][owner], part)
+                yield self._edited(rows, sources[0], owner, part)
             elif self.side == plan.size:
                 yield part
             else:
@@ -77,8 +84,33 @@ class Pictures:
         farthest = np.square(ways).sum(axis=(2, 3, 4)).argmax(axis=1)
         originals, way = self.originals(shard.rows), ways[np.arange(len(ways)), farthest]
         step = max(1, min(AT_A_TIME, PIXELS // self.side**2))
-        parts = [slice(start, start + step) for start in range(0, len(ways), step)]
-        return np.concatenate([move_and_put_back(originals[part], way[part]) for part in parts])
+        found = []
+        for start in range(0, len(ways), step):
+            part = np.arange(start, min(start + step, len(ways)))
+            drawn = move_and_put_back(originals[part], way[part])
+            for place, native in self._native(shard.rows, originals, part, way[part]):
+                drawn[place] = native.put_back(way[part[place]])
+            found.append(drawn)
+        return np.concatenate(found)
+
+    def _edited(self, rows: Sequence[int], originals: Images, owner: Rows, edits: Edit) -> Images:
+        """Edit images (k, c, side, side): for every edit, the place of its original in `rows`."""
+        drawn = compose(originals[owner], edits)
+        for place, native in self._native(rows, originals, owner, edits.displacement):
+            drawn[place] = native.edited(edits[place])
+        return drawn
+
+    def _native(
+        self, rows: Sequence[int], originals: Images, owner: Rows, ways: Images
+    ) -> Iterator[tuple[int, Native]]:
+        """Give the places of displacements that move their image, and the image, where it is finer than it is read."""
+        own, native, last = self._own(rows), None, -1
+        for place in np.flatnonzero(ways.any(axis=(1, 2, 3))):
+            if owner[place] != last:
+                last = int(owner[place])
+                native = Native.of(self.cohort.native(own[last]), originals[last], self.cohort.fit)
+            if native is not None:
+                yield int(place), native
 
     def _sources(self, rows: Sequence[int]) -> tuple[Images, ...]:
         """Decode what pictures are made of: originals, and those at the generator's size for pictures."""

@@ -15,9 +15,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from citlr.data.images import Fit, fit_square
+from citlr.data.images import fit_square
 from citlr.data.pixels.shown import Pixels
 from citlr.data.pixels.source import digest_of
+from citlr.data.pixels.square import Fit
 from citlr.errors import InputError, StateError
 from citlr.run.arrays import let_go
 from citlr.run.files import atomic_write, read_json
@@ -71,6 +72,11 @@ class CachePixels:
         if size == self.size:
             return batch
         return np.stack([fit_square(image, size=size, fit="stretch") for image in batch])
+
+    def native(self, image_id: str, path: str) -> Pixels:
+        """Give one image at the cache's size: what it was before is not kept."""
+        image: Pixels = self.read_many([image_id], [path], size=self.size, fit=self.fit)[0]
+        return image
 
     def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
         """Digest the digests that were noted when the pixels were written; reading compares the pixels with them."""

@@ -12,8 +12,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from citlr.data.images import Fit, see_image
+from citlr.data.images import see_image
 from citlr.data.pixels.shown import NOTHING, WHITE, Pixels, Seen, blank_fault
+from citlr.data.pixels.square import Fit
 from citlr.errors import InputError
 from citlr.run.files import digest_or_missing
 from citlr.text import shortened
@@ -28,6 +29,9 @@ class PixelSource(Protocol):
 
     def read_many(self, ids: Sequence[str], paths: Sequence[str], *, size: int, fit: Fit) -> Pixels:
         """Give images (n, c, size, size) in [0, 1]; called from several threads at once."""
+
+    def native(self, image_id: str, path: str) -> Pixels:
+        """Give one image (c, H, W) in [0, 1] at its own size."""
 
     def fingerprint(self, ids: Sequence[str], paths: Sequence[str]) -> str:
         """Give the SHA-256 of these images' names and content: another one when any of them is another."""
@@ -54,6 +58,10 @@ class FolderPixels:
                 raise InputError(f"{fault} Leave it out of the table, or have it left out (check: decode).")
             batch[position] = seen.image
         return batch
+
+    def native(self, image_id: str, path: str) -> Pixels:
+        """Decode one image at its own size."""
+        return self.see(path).image
 
     def see(self, path: str, *, size: int | None = None, fit: Fit = "pad") -> Seen:
         """Decode one image, and say what there is to say of it."""

@@ -10,8 +10,8 @@ import pandas as pd
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder, count_raw
-from citlr.data.images import Fit
 from citlr.data.pixels.checks import Check, drop_unreadable
+from citlr.data.pixels.square import Fit
 from citlr.data.preconditions import note_marks
 from citlr.data.splits import assign_splits, require_disjoint
 from citlr.data.steps import Blank, read_labels, require_levels, require_own_files

@@ -17,10 +17,11 @@ from PIL import Image, ImageOps
 
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.images import Fit, fit_square
+from citlr.data.images import fit_square
 from citlr.data.pixels.colour import as_rgb, luminance
 from citlr.data.pixels.shown import BLANK, NOTHING, Pixels, blank_fault, contrast
 from citlr.data.pixels.source import digest_of
+from citlr.data.pixels.square import Fit
 from citlr.data.reading import read_cohort
 from citlr.errors import InputError, did_you_mean
 
@@ -59,14 +60,14 @@ class DatasetPixels:
         """Ask for the items, scale them to [0, 1] and resize them."""
         batch = np.empty((len(ids), self.channels, size, size), dtype=np.float32)
         for place, image_id in enumerate(ids):
-            scaled = self.item(image_id)
+            scaled = self.native(image_id)
             fault = blank_fault(f"Item {self.positions[image_id]} of the data set", _span(scaled), least=NOTHING)
             if fault:
                 raise InputError(f"{fault} Leave it out of the data set.")
             batch[place] = fit_square(scaled, size=size, fit=fit)
         return batch
 
-    def item(self, image_id: str) -> Pixels:
+    def native(self, image_id: str, path: str = "") -> Pixels:
         """Give one image at its own size, scaled to [0, 1]."""
         return _scaled(self._array(image_id), self.ranges, self.positions[image_id], self.channels)
 
@@ -239,7 +240,7 @@ def _ranges(stated: tuple[float, float] | None, *, xray: bool) -> dict[str, tupl
 
 
 def _require_shown(pixels: DatasetPixels, ids: list[str]) -> None:
-    blank = [image_id for image_id in ids if not _span(pixels.item(image_id)) >= BLANK]
+    blank = [image_id for image_id in ids if not _span(pixels.native(image_id)) >= BLANK]
     if 2 * len(blank) > len(ids):
         raise InputError(
             f"{len(blank)} of the first {len(ids)} items of the data set show nothing, the first: item "

@@ -46,24 +46,34 @@ def warp(images: Tensor, displacement: Tensor, *, sharp: bool = False) -> Tensor
     """
     where = (places(images.shape[-1], images) + displacement).permute(0, 2, 3, 1)
     if sharp:
-        weights = _finer(images.shape[-1]).to(images)
-        images, where = weights @ (images @ weights.T), 2 * where
+        images, where = finer(images), 2 * where
     scaled = (where + 0.5) * 2 / images.shape[-1] - 1
     mode = "bicubic" if sharp else "bilinear"
     return functional.grid_sample(images, scaled, mode=mode, padding_mode="border", align_corners=False)
 
 
-@lru_cache(maxsize=16)
-def _finer(size: int) -> Tensor:
-    """Weights (2 s, s) of pixels and of points between them: a sinc under a wider one (Duchon 1979)."""
-    where = torch.arange(2 * size).double() / 2
-    weights = torch.zeros(2 * size, size).double()
-    for step in range(1 - LOBES, LOBES + 1):
-        taken = where.floor().long() + step
-        away = where - taken
-        weight = torch.sinc(away) * torch.sinc(away / LOBES)
-        weights.scatter_add_(1, taken.clamp(0, size - 1)[:, None], weight[:, None])
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
+def finer(images: Tensor) -> Tensor:
+    """Give images (n, c, h, w) at twice the resolution, (n, c, 2 h, 2 w): pixels, and points half a pixel further on.
+
+    Of these a sinc under a wider one (Duchon 1979) is taken; beyond the border, the border goes on.
+    """
+    for axis in (2, 3):
+        count, ahead = images.shape[axis], [0] * 4
+        ahead[6 - 2 * axis : 8 - 2 * axis] = [LOBES - 1, LOBES]
+        wider, between = functional.pad(images, ahead, mode="replicate"), torch.zeros_like(images)
+        for step, weight in enumerate(_sinc()):
+            between.add_(wider.narrow(axis, step, count), alpha=weight)
+        images = torch.stack([images, between], dim=axis + 1).flatten(axis, axis + 1)
+    return images
+
+
+@lru_cache(maxsize=1)
+def _sinc() -> list[float]:
+    """Weights of the pixels around a point half-way between two of them."""
+    away = torch.arange(1 - LOBES, LOBES + 1).double() - 0.5
+    weights = torch.sinc(away) * torch.sinc(away / LOBES)
+    found: list[float] = (weights / weights.sum()).tolist()
+    return found
 
 
 def compose(first: Tensor, then: Tensor) -> Tensor:
