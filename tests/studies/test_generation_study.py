@@ -168,11 +168,13 @@ def _study(folder: Path, *, hold):
         ({"preset": "smoke", "cohort": "nowhere.parquet"}, "no cohort at nowhere.parquet"),
         ({"preset": "smoke", "attribute": "race"}, "are of cohorts"),
         ({"preset": "smoke", "changes": {"seeds": 0}}, "seeds=0 is not a number of 1 or more"),
+        ({"preset": "smoke", "changes": {"preset": "tinny"}}, "Did you mean 'tiny'"),
     ],
 )
 def test_bad_requests_are_refused_in_a_sentence(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         run_generation(out=tmp_path, **changes)
+    assert not (tmp_path / "probe").exists()
 
 
 def test_presets_compare_what_the_issue_names() -> None:
