@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from citlr.text import LONGEST_MESSAGE, LONGEST_VALUE, shortened
+from citlr.text import LONGEST_MESSAGE, LONGEST_VALUE, listed, shortened
 
 
 class CitlrError(Exception):
@@ -64,7 +64,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     # Case is the commonest slip in column names ("sex" for "Sex"), and costs the measure too much.
     folded = {option.lower(): option for option in known}
     near = difflib.get_close_matches(name[:LONGEST_VALUE].lower(), folded, n=1, cutoff=0.6)
-    return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {shortened(', '.join(known))}."
+    return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {shortened(listed(known))}."
 
 
 def require_known(name: Any, known: Any, problem: str) -> None:

@@ -14,7 +14,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*",
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "~": "\\~",
              "[": "\\[", "]": "\\]", "@": "&#64;", "\n": " ", "\r": " "}  # fmt: skip
 
 
@@ -40,6 +40,16 @@ def shown(value: object) -> str:
     return shortened(brief.repr(value))
 
 
+def listed(names: Iterable[str]) -> str:
+    """List names; where one has a comma itself, as a level of sex and age together, by semicolons.
+
+    >>> listed(["F", "M"]), listed(["F, 0-59", "F, 60+"])
+    ('F, M', 'F, 0-59; F, 60+')
+    """
+    every = list(names)
+    return ("; " if any(", " in name for name in every) else ", ").join(every)
+
+
 def listed_few(names: Iterable[object], most: int = 5) -> str:
     """List names, and count those beyond `most`.
 
@@ -47,7 +57,7 @@ def listed_few(names: Iterable[object], most: int = 5) -> str:
     ('a, b, c and 5 more', 'f, m')
     """
     every = [shortened(str(name), 60) for name in names]
-    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+    return listed(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
 def beside(value: float, limit: float, digits: int, form: str = "f") -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from itertools import combinations
 from math import nan
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from citlr.audit.results.result import AuditResult, Verdict, read_result
 from citlr.audit.results.statistics import schema_rows
 from citlr.audit.results.verdicts import withhold
 from citlr.config import GateConfig, TestConfig
-from citlr.invariance.observational.nuisances import Observations
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 
@@ -231,17 +229,17 @@ def test_where_the_record_says_the_level_nobody_is_left_to_compare() -> None:
 def test_who_has_which_level_is_estimated_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
     world, made = World(200, 17), []
     real = unexplained.assign
-    monkeypatch.setattr(unexplained, "_ASSIGNED", {})
+    assigned: unexplained.Assigned = {}
     monkeypatch.setattr(unexplained, "assign", lambda *given, **named: made.append(real(*given, **named)) or made[-1])
 
     def measured(logits: np.ndarray, frame: pd.DataFrame = world.frame, seed: int = 0) -> Unexplained:
         responses = Responses.from_frame(world.answers(logits, noise=0.0), attribute="sex", levels=world.levels)
-        (found,) = measure_unexplained(responses, frame, given=("x",), settings=SETTINGS, seed=seed)
+        (found,) = measure_unexplained(responses, frame, given=("x",), settings=SETTINGS, seed=seed, assigned=assigned)
         return found
 
     first, second = measured(world.severity), measured(-world.severity)
     assert (first != second, len(made)) == (True, 1)
-    unexplained._ASSIGNED.clear()
+    assigned.clear()
     assert measured(-world.severity) == second  # by itself
     assert len(made) == 2
     # Another seed, and other covariates or patients of the same images, are asked anew.
@@ -249,31 +247,6 @@ def test_who_has_which_level_is_estimated_once_for_all_models(monkeypatch: pytes
     measured(world.severity, world.frame.assign(x=1 - world.frame["x"]))
     measured(world.severity, world.frame.assign(patient_id=[f"p{k // 2}" for k in range(200)]))
     assert len(made) == 5
-
-
-def test_all_contrasts_of_many_levels_are_kept_for_the_next_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    levels, made = [f"g{k}" for k in range(8)], []
-
-    class Forgetful(dict[str, object]):
-        """What another thread that audits, too, makes of it."""
-
-        def __setitem__(self, *_: object) -> None:
-            self.clear()
-
-    monkeypatch.setattr(unexplained, "_ASSIGNED", {})
-    monkeypatch.setattr(unexplained, "assign", lambda *given, **named: made.append(object()) or made[-1])
-    recorded = np.repeat(levels, 5)
-    every = [
-        Observations.of(np.zeros((40, 1)), recorded, np.zeros(40), contrast=pair) for pair in combinations(levels, 2)
-    ]
-    first, second = ([unexplained._assigned(data, 0) for data in every] for _ in "12")
-    assert first == second == made
-    for seed in range(1, 10):
-        found = [unexplained._assigned(data, seed) for data in every]
-        assert len(unexplained._ASSIGNED) <= unexplained.KEPT
-    assert [*unexplained._ASSIGNED.values()][-len(every) :] == found
-    monkeypatch.setattr(unexplained, "_ASSIGNED", Forgetful())
-    assert unexplained._assigned(every[0], 0) is made[-1]
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -23,7 +23,7 @@ from citlr.data.counterfactuals import CounterfactualSet, Plan
 from citlr.data.edits import Edit
 from citlr.data.images import encode_png, read_image
 from citlr.doses import nearest
-from citlr.errors import StateError
+from citlr.errors import InputError, StateError
 from citlr.exchange.closed import export_blind
 from citlr.generators.oracle import EditingOracle, Oracle
 from citlr.generators.request import Request
@@ -244,6 +244,35 @@ class Choosing(EditingOracle):
         marks = np.broadcast_to(able, edit.shape[:2])
         weigh = able[:, :, None, None, None].astype(np.float32)
         return Edit(edit.displacement, edit.added * weigh, marks)
+
+
+class Drifting(Model):
+    """Answers a little more each time that it is asked, as a server that learns or cools down does."""
+
+    step = 2e-3
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return super().predict(images) + self.step * max(0, len(self.seen) - 8)  # after the check, which asks alone too
+
+
+@pytest.mark.parametrize("cohort", ["pad"], indirect=True)
+def test_a_model_that_drifts_while_it_is_asked_is_refused_and_no_answer_of_it_is_kept(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    """Two runs one after the other are alike; what came first and last was compared all the same."""
+    counterfactuals, parts = redrawn(Oracle, cohort), tmp_path / "parts"
+    drifting = Drifting(16)
+    with pytest.raises(InputError, match="'bright' answers its first 7 images otherwise at the end than at the start"):
+        predict_sets(drifting, counterfactuals.sets, cohort, folder=parts)
+    assert not parts.exists()
+    # What would not move a decision, as other sums of the same numbers, is no drift.
+    drifting.step, drifting.seen = 1e-5, []
+    assert len(predict_sets(drifting, counterfactuals.sets, cohort, folder=parts))
+    # A server that another model took over since the call that was killed.
+    other = Model(16)
+    other.predict = lambda images: 1 - Model.predict(other, images)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="at the end than at the start"):
+        predict_sets(other, counterfactuals.sets, cohort, folder=parts)
 
 
 @pytest.mark.parametrize("cohort", ["pad"], indirect=True)

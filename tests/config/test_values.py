@@ -216,6 +216,7 @@ def test_a_message_is_short_whatever_went_into_it() -> None:
     assert shortened("word " * 100, 60).endswith("word ")
     assert visible("a\u202eb\u2066c\x07\td\n") == "a\\u202eb\\u2066c\\x07\td\n"
     assert markdown("<a>|\u202e`*_[x](y)") == "&lt;a&gt;\\|\\\\u202e\\`\\*\\_\\[x\\](y)"
+    assert markdown("~~gone~~ ~0.5") == "\\~\\~gone\\~\\~ \\~0.5"
 
 
 def test_json_that_was_cut_short_is_named(tmp_path: Path) -> None:

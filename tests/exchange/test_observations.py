@@ -150,6 +150,17 @@ def test_a_coarse_z_has_no_images_twice() -> None:
     assert REPEATED[-40:] not in found.assessments[0].reason
 
 
+def test_a_z_of_one_decimal_has_no_images_twice() -> None:
+    random = np.random.default_rng(0)
+    z = random.normal(size=(900, 3)).round(1)
+    prediction = (1 / (1 + np.exp(-z.sum(axis=1)))).round(1)
+    for rows, told in ((np.arange(900), False), (np.repeat(np.arange(900), 2), True)):
+        found = package.observe(
+            z[rows], np.where(rows % 4 < 2, "F", "M"), prediction[rows], propensity=np.full(len(rows), 0.5), redraws=99
+        )
+        assert (REPEATED[-40:] in found.assessments[0].reason) == told
+
+
 @pytest.mark.parametrize("kind", [lambda n: b"\xff%d" % n, lambda n: f"{n}" + "x" * (n == 0) * 100_000])
 def test_patients_may_be_bytes_and_one_name_long(kind: Callable[[int], object]) -> None:
     """As one array of text, one long name takes gigabytes, and bytes need not be text at all."""

@@ -164,7 +164,7 @@ def test_no_worse_than_the_baseline_by_more_than_x() -> None:
     policy = Policy(max_increase=0.002)
     assert breaches(policy, row(psi=0.005), baseline=result(row(psi=0.004))) == []
     assert breaches(policy, row(psi=0.007), baseline=result(row(psi=0.004))) == ["baseline"]
-    assert breaches(policy, row("other"), baseline=result(row())) == ["baseline"]
+    assert breaches(policy, row("other"), baseline=result(row())) == ["baseline", "coverage"]
     # A change of probabilities is smaller than one of decisions and says nothing of it.
     of_probabilities = replace(row(psi=0.001), outcome="probability")
     assert breaches(policy, of_probabilities, baseline=result(row(psi=0.004))) == ["baseline"]
@@ -218,6 +218,29 @@ def test_a_model_is_not_held_against_the_baseline_of_another_model_of_its_run() 
     renamed = check_policy({"new": old}, policy, baseline={"threshold-net": old})
     assert renamed.passed
     assert "(here and in the baseline: model new and threshold-net)" in renamed.to_markdown()
+
+
+def test_what_the_baseline_tested_and_the_release_does_not_is_a_breach() -> None:
+    """A release passed by leaving out the label that failed before, or the model."""
+    older = {"net": result(row(), row("mass", "dependence"))}
+    (found,) = check_policy({"net": result(row())}, Policy(), baseline=older).breaches
+    assert (found.model, found.name, found.subject) == ("net", "coverage", "baseline")
+    assert found.text == "tested in the baseline and not here: mass, sex M against F"
+    ages = replace(row(), attribute="age", contrast=("young", "old"))
+    (found,) = check_policy({"net": result(row())}, Policy(), baseline={"net": result(row(), ages)}).breaches
+    assert found.text.endswith("not here: edema, age old against young")
+    two = {"net": result(row()), "x": result(row())}
+    (found,) = check_policy({"net": result(row())}, Policy(), baseline=two).breaches
+    assert (found.model, found.name) == ("x", "coverage")
+    assert found.text.startswith("'x' is in the baseline and was not audited")
+    # More than the baseline has, a model under another name and the other level as the reference are whole.
+    more, turned = result(row(), row("mass")), replace(row(), contrast=("M", "F"))
+    for policy, new, old in (
+        (Policy(), {"net": more, "x": more}, {"net": result(row())}),
+        (Policy(), {"new": more}, {"net": more}),
+        (Policy(max_increase=0.001), {"net": result(row())}, {"net": result(turned)}),
+    ):
+        assert check_policy(new, policy, baseline=old).passed
 
 
 def test_a_baseline_at_another_threshold_is_a_breach_and_another_margin_is_said() -> None:

@@ -475,6 +475,25 @@ def test_images_that_another_patient_has_too_are_told(tmp_path: Path) -> None:
         assert result.condition == CONDITION + said
 
 
+def test_answers_of_one_decimal_that_coincide_by_chance_are_nobody_elses(tmp_path: Path) -> None:
+    """Eight coarse answers an image: a few are another patient's by chance, and others miss one by a tenth."""
+    rng = np.random.default_rng(1)
+    images = pd.DataFrame({"image_id": [f"i{n:04d}" for n in range(2500)], "patient_id": range(2500)})
+    table = images.merge(pd.DataFrame({"level": ["F", "M"]}), how="cross").merge(
+        pd.DataFrame({"draw": range(4)}), how="cross"
+    )
+    score = np.repeat(rng.normal(-1.5, 1, 2500), 8) + rng.normal(0, 0.6, len(table))
+    table = table.assign(attribute="sex", label="edema", probability=(1 / (1 + np.exp(-score))).round(1))
+
+    def told(made: pd.DataFrame) -> str:
+        found = read_predictions(written(tmp_path, made))
+        return audit_predictions(found.responses, found.known, settings=TestConfig(randomizations=99)).condition
+
+    assert told(table) == CONDITION
+    twice = table.assign(image_id="x" + table["image_id"], patient_id=table["patient_id"] + 5000)
+    assert told(pd.concat([table, twice], ignore_index=True)).startswith(CONDITION + " ")
+
+
 def test_decisions_on_originals_in_the_place_of_null_interventions_are_told(tmp_path: Path) -> None:
     """Decisions are alike by chance in most images, but not under the own level of every one that noise turns."""
     table = predictions(patients=200, shift=0.0)

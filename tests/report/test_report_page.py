@@ -35,7 +35,7 @@ from citlr.audit.results.result import (
     Quality,
     read_result,
 )
-from citlr.errors import InputError
+from citlr.errors import InputError, require_known
 from citlr.generators.quality.records import Left
 from citlr.report import page as page_module
 from citlr.report.card import model_card
@@ -389,6 +389,20 @@ def test_three_levels_and_fourteen_labels_stay_under_eight_megabytes_with_24_str
     assert sum(attrs.get("class") == "strip" for attrs in page.all("figure")) == 24
     assert len([attrs for attrs in page.all("svg") if attrs.get("aria-label", "").startswith("Scatter")]) == 42
     assert "QQ plot of the p-values" in page.text
+
+
+def test_levels_that_hold_commas_are_told_apart():
+    """Levels of sex and age together were one list of words: "female, 0-59, female, 60+, male, 0-59"."""
+    levels = ("female, 0-59", "female, 60+", "male, 0-59")
+    row = OmnibusRow(levels, "edema", 4.2, "product", 0.0123, 0.0246, 0.0246, math.log10(0.0123))
+    result = replace(make_result(("edema",), levels, "sex and age"), omnibus=(row,))
+    listed = "female, 0-59; female, 60+; male, 0-59"
+    assert f"all of {listed} at once" in str(result)
+    text = Page(render(result)).text
+    assert f"sex and age: {listed}" in text
+    assert f"All levels at once: {listed}" in text
+    with pytest.raises(InputError, match=rf"No such level\. Known: {re.escape(listed)}\."):
+        require_known("x", levels, "No such level")
 
 
 def test_the_test_of_all_levels_at_once_is_shown_and_read_back(tmp_path):

@@ -115,6 +115,7 @@ def test_who_reads_the_texture_is_never_equivalent_and_a_blind_model_is_cleared_
     of_edits = {"put back on effusion": True} if counterfactuals.main.plan.edits else {}
     assert passed == {"agreement on effusion": True, "unexplained difference on effusion": True} | of_edits
     assert set(result.quality.carried.shares) == set(LEVELS) or result.quality.carried.note
+    assert len(counterfactuals.assigned) == 1  # who has which level was estimated once for all of these models
 
 
 @pytest.mark.parametrize("cue", CUES)

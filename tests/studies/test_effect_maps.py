@@ -119,6 +119,8 @@ def test_smaller_parts_are_of_whole_patients_and_of_one_another(prepared: str, t
         (["--world", "tone"], "say which with --cohort"),
         (["--world", "varying", "--world", "varying"], "named twice"),
         (["--world", "varying", "--kind", "gan"], "no generator of the kind 'gan'"),
+        (["--world", "varying", "--kind", "edits:guidanc=0.5"], "Did you mean 'guidance'"),
+        (["--world", "varying", "--budget", "tinny"], "Did you mean 'tiny'"),
         (["--kind", "vae"], "--kind goes with --world"),
     ],
 )
@@ -128,6 +130,7 @@ def test_bad_requests_are_refused_in_a_sentence(tmp_path: Path, arguments: list[
     result = CliRunner().invoke(app, ["reproduce", "generation", "--out", str(tmp_path / "out"), *arguments])
     assert isinstance(result.exception, InputError)
     assert said in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_asks_for_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,11 +168,13 @@ def _study(folder: Path, *, hold):
         ({"preset": "smoke", "cohort": "nowhere.parquet"}, "no cohort at nowhere.parquet"),
         ({"preset": "smoke", "attribute": "race"}, "are of cohorts"),
         ({"preset": "smoke", "changes": {"seeds": 0}}, "seeds=0 is not a number of 1 or more"),
+        ({"preset": "smoke", "changes": {"preset": "tinny"}}, "Did you mean 'tiny'"),
     ],
 )
 def test_bad_requests_are_refused_in_a_sentence(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         run_generation(out=tmp_path, **changes)
+    assert not (tmp_path / "probe").exists()
 
 
 def test_presets_compare_what_the_issue_names() -> None:
@@ -205,3 +208,11 @@ def test_unknown_is_written_where_a_number_is_missing() -> None:
     written = Sheet("t", "c", ("m",), (("[a] {b} ~ ^ \\",), ("a<b>|",))).latex()
     assert r"{[}a] \{b\} \textasciitilde{} \textasciicircum{} \textbackslash{} \\" in written
     assert r"a\textless{}b\textgreater{}\textbar{} \\" in written
+
+
+def test_no_name_of_a_study_is_a_formula_and_its_numbers_stay_numbers() -> None:
+    names = ("=HYPERLINK(1)", "-pleura", "@a", "+1 cmd|x", "-1+A1")
+    numbers = ("-0.012", "+0.31 (-0.25)", "-0.1 ± 0.02", "-0.010 (-0.02 to 0.03)", "-1e-05")
+    cells = (*zip(names, numbers, strict=True), ("edema, mild", "-"))
+    rows = list(csv.reader(io.StringIO(Sheet("t", "c", ("=m", "x"), cells).csv())))
+    assert rows == [["'=m", "x"], *([f"'{name}", number] for name, number in cells[:-1]), ["edema, mild", "-"]]

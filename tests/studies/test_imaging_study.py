@@ -439,6 +439,7 @@ def test_a_missed_gate_asks_for_the_curve_as_the_verb_takes_it() -> None:
     ("change", "said"),
     [
         ({"kind": "edit"}, "There is no generator of the kind 'edit'. Did you mean 'edits'?"),
+        ({"generator": "tinny"}, "The preset 'tinny' is not known. Did you mean 'tiny'?"),
         ({"learn": (60, 500)}, "A training on 500 images is asked for, and the training split has 135: ask for fewer."),
         ({"learn": (60, 1)}, "A training on 1 images is asked for, and 1 cannot train the generator: The attribute "),
     ],
@@ -449,6 +450,7 @@ def test_a_generator_that_there_cannot_be_is_refused_before_any_is_trained(
     with pytest.raises(InputError, match=re.escape(said)):
         run_imaging(out=tmp_path, changes={**TINY, "options": {}, **change}, weights=None)
     assert not (tmp_path / "generator").exists()
+    assert (tmp_path / "stages").exists() == ("learn" in change)  # what needs no images is refused before them
 
 
 def test_z_of_a_generator_without_a_latent_is_the_mean_over_the_levels(tmp_path: Path) -> None:

@@ -215,6 +215,7 @@ def test_another_generator_leaves_the_options_of_the_first_behind() -> None:
         (["--cohort", "{cohort}", "--level", "one"], "two different names"),
         (["--cohort", "{cohort}", "--correlation", "1.4"], "ask for less"),
         (["--kind", "gan"], "no generator of the kind 'gan'"),
+        (["--preset", "tinny"], "Did you mean 'tiny'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(

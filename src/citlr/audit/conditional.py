@@ -22,6 +22,7 @@ from citlr.audit.results.statistics import contrasts, outcome_of, parity_row, sc
 from citlr.config import GateConfig, TestConfig
 from citlr.data.redrawn import MOSTLY_ALIKE
 from citlr.errors import InputError
+from citlr.invariance.arrays import repeated
 from citlr.invariance.parity import demographic_parity
 from citlr.invariance.records import SubgroupRow
 from citlr.invariance.responses import Responses
@@ -177,13 +178,11 @@ def _told_by(responses: Responses) -> str:
 
 
 def _repeated(responses: Responses) -> str:
-    """Tell of images that are answered as another patient's, unless most are, as in a table that was made up."""
+    """Tell of images that are answered as another patient's."""
     rows = responses.values.reshape(responses.n_units, -1)
     varied = (np.diff(np.sort(rows, axis=1), axis=1) > 0).sum(axis=1) >= VARIED - 1
-    _, kind = np.unique(rows, axis=0, return_inverse=True)
-    owners = pd.Series(responses.patients).groupby(kind.ravel()).transform("nunique").to_numpy()
-    count = int((varied & (owners > 1)).sum())
-    return REPEATED.format(count=count) if count and 3 * (kind.max() + 1) >= len(rows) else ""
+    count = repeated(rows, responses.patients, varied)
+    return REPEATED.format(count=count) if count else ""
 
 
 def _unmeasured(responses: Responses) -> Quality:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from citlr.audit.measures.unexplained import Assigned
 from citlr.audit.redrawing.coin import PLACEBO_MARGIN, coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request, require_shown
 from citlr.audit.redrawing.pictures import Pictures
@@ -49,6 +50,8 @@ class Counterfactuals:
         among those of `main`.
     key : str
         Of the stage that drew them: what is computed from the pictures is kept under it.
+    assigned : dict
+        Who has which level given what is recorded, as the first model's audit estimates it for the next ones.
     """
 
     cohort: Cohort
@@ -58,6 +61,7 @@ class Counterfactuals:
     replicates: CounterfactualSet | None = None
     key: str = ""
     null: CounterfactualSet | None = None
+    assigned: Assigned = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         """Say what was redrawn, in a few lines."""

@@ -1,7 +1,8 @@
 """Run the model under audit on every redrawn image and on the originals: the long table of responses."""
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
 from citlr.invariance.tables import COARSE_DRAW, COLUMNS, ORIGINAL_DRAW, PUT_BACK_DRAW
 from citlr.predictors.base import Predictor
-from citlr.predictors.check import check_predictor
+from citlr.predictors.check import check_predictor, require_unchanged
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
@@ -73,6 +74,8 @@ def predict_sets(
         found[row] = frame
         done += parts[row].images
         tick(done)
+    if originals:
+        _require_unchanged(answers, parts[0], found[0])
     return pd.concat([found[row] for row in range(len(parts))], ignore_index=True)
 
 
@@ -148,6 +151,19 @@ def _answer(answers: _Answers, part: _Part) -> pd.DataFrame:
         return frame
     write_responses(path, frame)
     return pd.read_parquet(path)
+
+
+def _require_unchanged(answers: _Answers, part: _Part, first: pd.DataFrame) -> None:
+    """Ask for the first batch of originals again; of a model that drifted no answer is kept for a later call."""
+    again = answers.make(replace(part, rows=part.rows[:BATCH]))["probability"].to_numpy()
+    shape = (-1, len(answers.labels))
+    before = first["probability"].to_numpy()[: len(again)].reshape(shape)
+    try:
+        require_unchanged(answers.predictor, before, again.reshape(shape))
+    except InputError:
+        if answers.folder is not None:
+            shutil.rmtree(answers.folder)
+        raise
 
 
 def write_responses(path: Path, frame: pd.DataFrame) -> None:

@@ -44,7 +44,9 @@ def ingest(
 def check(
     run: AuditPlace,
     policy: Annotated[Path | None, option("YAML with the rules; the defaults without it.")] = None,
-    baseline: Annotated[str | None, option("An earlier run, or its audit.json, to compare with.")] = None,
+    baseline: Annotated[
+        str | None, option("An earlier run, or its audit.json; all that it tested has to be here.")
+    ] = None,
     junit: Annotated[Path | None, option("Write JUnit XML here.")] = None,
     markdown: Annotated[Path | None, option("Write a Markdown summary here.")] = None,
 ) -> None:

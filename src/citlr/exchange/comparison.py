@@ -128,13 +128,13 @@ def _told_apart(audits: Sequence[Finished]) -> list[Finished]:
 
 
 def _pair(first: Finished, other: Finished) -> list[Difference]:
-    known = {_key(row): row for row in other.result.tests}
-    shared = [row for row in first.result.tests if _key(row) in known]
+    known = {key_of(row): row for row in other.result.tests}
+    shared = [row for row in first.result.tests if key_of(row) in known]
     if not shared:
         raise InputError(f"'{first.name}' and '{other.name}' have no label and contrast in common: nothing to compare.")
-    alone = [row for row in other.result.tests if _key(row) not in {_key(one) for one in shared}]
+    alone = [row for row in other.result.tests if key_of(row) not in {key_of(one) for one in shared}]
     alone += [row for row in first.result.tests if row not in shared]
-    found = [_difference(first, other, row, _turned(known[_key(row)], row.contrast)) for row in shared]
+    found = [_difference(first, other, row, _turned(known[key_of(row)], row.contrast)) for row in shared]
     if alone:
         names = ", ".join(dict.fromkeys(f"'{row.label}', {' against '.join(row.contrast)}" for row in alone))
         found = [replace(row, note=f"{row.note} In one of the two only, and not compared: {names}.") for row in found]
@@ -146,7 +146,8 @@ def _pair(first: Finished, other: Finished) -> list[Difference]:
     return found
 
 
-def _key(row: TestRow) -> tuple[str, frozenset[str], str]:
+def key_of(row: TestRow) -> tuple[str, frozenset[str], str]:
+    """Name what a test is about, whichever level is the reference: psi and the size of the mean effect are the same."""
     return row.attribute, frozenset(row.contrast), row.label
 
 

@@ -12,7 +12,7 @@ from citlr.audit.results.result import AuditResult, TestRow, Verdict
 from citlr.checks import Check, failed
 from citlr.config import Section, parse_section, read_yaml
 from citlr.errors import InputError, require_known
-from citlr.exchange.comparison import differing
+from citlr.exchange.comparison import differing, key_of
 from citlr.report.card import grid
 from citlr.report.card import junit as as_junit
 from citlr.run.files import atomic_write, write_text
@@ -116,6 +116,7 @@ def check_policy(
             if baseline is not None and policy.max_increase is not None:
                 older = {one: baseline[one] for one in _older(name, results, baseline)}
                 rules.append(_increase(name, result, row, older, policy.max_increase))
+    rules += _left_out(results, baseline or {})
     return CheckReport(tuple(rules))
 
 
@@ -207,7 +208,7 @@ def _older(name: str, results: Collection[str], baseline: Collection[str]) -> li
 def _increase(name: str, result: AuditResult, row: TestRow, baseline: dict[str, AuditResult], allowed: float) -> Rule:
     subject = subject_of(row)
     before, old = next(iter(baseline.items()), ("", None))
-    same = [other for other in old.tests if subject_of(other) == subject] if old else []
+    same = [other for other in old.tests if key_of(other) == key_of(row)] if old else []
     if old is None or not same:
         text = f"{subject} is not in the baseline run: nothing to compare with"
         return Rule("baseline", None, allowed, False, text, name, subject)
@@ -231,6 +232,23 @@ def _increase(name: str, result: AuditResult, row: TestRow, baseline: dict[str, 
     )
     met = rise <= allowed and further <= allowed
     return Rule("baseline", max(rise, further), allowed, met, text, name, subject)
+
+
+def _left_out(results: dict[str, AuditResult], baseline: dict[str, AuditResult]) -> list[Rule]:
+    """Look at all that the baseline tested: what is no longer audited cannot fail, and would pass by that."""
+    rules = []
+    for before, old in baseline.items():
+        held = [name for name in results if before in _older(name, results, baseline)]
+        text = f"all that was tested of '{before}' in the baseline is tested"
+        if not held:
+            text = f"'{before}' is in the baseline and was not audited: audit it, or give --baseline OLD_RUN:MODEL"
+        tested = {key_of(row) for name in held for row in results[name].tests}
+        alone = [subject_of(row) for row in old.tests if key_of(row) not in tested] if held else []
+        if alone:
+            text = f"tested in the baseline and not here: {'; '.join(alone)}"
+        name = held[0] if held else before
+        rules.append(Rule("coverage", len(alone), 0, bool(held) and not alone, text, name, "baseline"))
+    return rules
 
 
 def subject_of(row: TestRow) -> str:

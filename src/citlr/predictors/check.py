@@ -64,8 +64,7 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     repeat.require()
     places = np.unique(np.linspace(0, len(images) - 1, min(len(images), _ALONE)).astype(int))
     off = float(np.abs(_alone(predictor, images, places) - first[places]).max())
-    half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
-    allowed = HALF_TOLERANCE if half else TOLERANCE
+    allowed = _tolerance(predictor)
     batch = Check(
         "an image alone and in a batch",
         off,
@@ -78,6 +77,25 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     batch.require()
     notes = _notes(predictor, images, first)
     return PredictorCheck(len(images), float(first.min()), float(first.max()), repeat, batch, notes)
+
+
+def require_unchanged(predictor: Predictor, first: NDArray[np.float64], again: NDArray[np.float64]) -> None:
+    """Refuse a model that drifts while it is asked, too slowly for two runs one after the other to show it.
+
+    Shapes: `first` and `again` (n, labels), the answers to the same images before all others and after them.
+    """
+    off = float(np.abs(again - first).max())
+    if off > _tolerance(predictor):
+        raise InputError(
+            f"Model '{predictor.name}' answers its first {len(first)} images otherwise at the end than at the start "
+            f"(probabilities differ by up to {off:.2g}), so that its answers cannot be compared: it must keep nothing "
+            "between two calls, and nobody may change it, or its server, while it is asked."
+        )
+
+
+def _tolerance(predictor: Predictor) -> float:
+    half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
+    return HALF_TOLERANCE if half else TOLERANCE
 
 
 def _run(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float64]:

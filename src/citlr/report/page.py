@@ -31,7 +31,7 @@ from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections import quality as report_quality
 from citlr.report.sections import subgroups as report_subgroups
 from citlr.run.files import write_text
-from citlr.text import visible
+from citlr.text import listed, visible
 from citlr.version import __version__
 
 # The templates of the page in their order, and what the contents call the sections of each, by id. A section that its
@@ -213,7 +213,7 @@ def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
     images, patients = max(row.n_images for row in tests), max(row.n_patients for row in tests)
     return (
         ("Model", result.model),
-        ("Attribute", f"{wording.join(wording.attributes(result))}: {', '.join(levels)}"),
+        ("Attribute", f"{wording.join(wording.attributes(result))}: {listed(levels)}"),
         ("Labels", str(len(labels))),
         ("Test set", f"{numerals.count(images)} images, {numerals.count(patients)} patients"),
         ("Redrawn", _draws(tests)),

@@ -1,5 +1,6 @@
 """Tables of the report: cells that sort by value, and notes under the table for every number that is not there."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,8 @@ from citlr.invariance.records import Estimate
 from citlr.report.numerals import is_number, percent
 
 Kind = Literal["text", "number", "verdict", "mark"]
+# Numbers that were written as text, an interval or a spread beside them, and the dash of one that is not there.
+_NUMBERS = re.compile(r"-|[-+]?\.?\d(?:[\d\s.,±%()\[\]+-]|e[-+]\d|\bto\b)*")
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,11 @@ def build(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]
 def spreadsheet(value: object) -> object:
     """Write text into a cell of a CSV so that no spreadsheet takes it for a formula; numbers stay numbers.
 
-    >>> spreadsheet("=1+1"), spreadsheet(" @x"), spreadsheet("edema"), spreadsheet(-0.5)
-    ("'=1+1", "' @x", 'edema', -0.5)
+    >>> spreadsheet("=1+1"), spreadsheet(" @x"), spreadsheet("edema"), spreadsheet(-0.5), spreadsheet("-0.5 (-1 to 0)")
+    ("'=1+1", "' @x", 'edema', -0.5, '-0.5 (-1 to 0)')
     """
     formula = isinstance(value, str) and (value.lstrip()[:1] in set("=+-@") or value[:1] in set("\t\r\n"))
-    return f"'{value}" if formula and value else value
+    return f"'{value}" if formula and not _NUMBERS.fullmatch(str(value)) else value
 
 
 def _letter(index: int) -> str:

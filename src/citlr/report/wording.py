@@ -8,6 +8,7 @@ from citlr.audit.results.result import SEVERITY, AuditResult, Estimate, Gate, Te
 from citlr.checks import failed
 from citlr.report import numerals
 from citlr.report.numerals import NARROW, is_number, percent, points
+from citlr.text import listed
 
 TITLES: dict[Verdict, str] = {
     "dependence": "Dependence",
@@ -33,8 +34,8 @@ def join(names: Iterable[str], last: str = "and") -> str:
     >>> join(["a", "b", "c"]), join(["a"])
     ('a, b and c', 'a')
     """
-    listed = list(names)
-    return f"{', '.join(listed[:-1])} {last} {listed[-1]}" if len(listed) > 1 else "".join(listed)
+    every = list(names)
+    return f"{listed(every[:-1])} {last} {every[-1]}" if len(every) > 1 else "".join(every)
 
 
 def level_percent(alpha: float) -> str:

@@ -47,10 +47,8 @@ LOST = "on images redrawn under their own level"
 FINER = "in what is finer than the generator's pixels"
 # Patients that a part needs on each side.
 FEWEST = 10
-# Estimates of who has which level that are kept for the next model, by what they rest on: one a contrast, and of
-# eleven levels there are 55. Fewer than the contrasts of one model would be of no use to the next.
-_ASSIGNED: dict[str, Assignment] = {}
-KEPT = 64
+# Who has which level given Z, at each contrast, by what that was estimated from.
+Assigned = dict[str, Assignment]
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,21 @@ class _Compared:
 
 
 def measure_unexplained(
-    responses: Responses, cohort: pd.DataFrame, *, given: Sequence[str], settings: TestConfig, seed: int
+    responses: Responses,
+    cohort: pd.DataFrame,
+    *,
+    given: Sequence[str],
+    settings: TestConfig,
+    seed: int,
+    assigned: Assigned | None = None,
 ) -> tuple[Unexplained, ...]:
-    """Measure the difference of every label at every contrast."""
+    """Measure the difference of every label at every contrast; `assigned` is filled, for the next model's audit."""
+    assigned = {} if assigned is None else assigned
     known = recorded_of(cohort, responses.units)
     found: dict[tuple[str, tuple[str, str]], Unexplained] = {}
     for pair in responses.contrasts:
         contrast = (responses.levels[pair[0]], responses.levels[pair[1]])
-        for label, one in _of_contrast(responses, known, pair, given, settings, seed).items():
+        for label, one in _of_contrast(responses, known, pair, given, settings, seed, assigned).items():
             found[label, contrast] = one
     return tuple(
         found[label, (responses.levels[a], responses.levels[b])]
@@ -112,6 +117,7 @@ def _of_contrast(
     given: Sequence[str],
     settings: TestConfig,
     seed: int,
+    assigned: Assigned,
 ) -> dict[str, Unexplained]:
     """Measure all labels at one contrast: who has which level given Z is estimated once."""
     contrast = (responses.levels[pair[0]], responses.levels[pair[1]])
@@ -130,7 +136,7 @@ def _of_contrast(
     z = coded(known.iloc[rows], given)
     z = z if z.shape[1] else np.zeros((len(rows), 1))
     data = Observations.of(z, recorded[rows], np.zeros(len(rows)), patients=patients[rows], contrast=contrast)
-    assignment = _assigned(data, seed)
+    assignment = _assignment(data, seed, assigned)
     if overlap_of(assignment) < OVERLAP:
         return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
     away = (assignment.a - assignment.p)[assignment.unit]
@@ -155,19 +161,15 @@ def _of_contrast(
     return found
 
 
-def _assigned(data: Observations, seed: int) -> Assignment:
+def _assignment(data: Observations, seed: int, assigned: Assigned) -> Assignment:
     """Estimate who has which level given Z: a matter of the cohort alone, and so once for all models."""
     content = hashlib.sha256(repr((data.z.shape, data.contrast, seed)).encode())
     for part in (data.z, data.a, data.cluster):
         content.update(part.tobytes())
-    digest = content.hexdigest()
-    found = _ASSIGNED.get(digest)
+    key = content.hexdigest()
+    found = assigned.get(key)
     if found is None:
-        found = assign(data, None, seed=seed)
-        # Other threads may audit, too, and forget what is here.
-        for oldest in [*_ASSIGNED][: max(0, len(_ASSIGNED) + 1 - KEPT)]:
-            _ASSIGNED.pop(oldest, None)
-        _ASSIGNED[digest] = found
+        found = assigned[key] = assign(data, None, seed=seed)
     return found
 
 

@@ -48,7 +48,7 @@ from citlr.invariance.records import (
     worst,
 )
 from citlr.run.files import write_json
-from citlr.text import beside, shortened, shown, visible
+from citlr.text import beside, listed, shortened, shown, visible
 from citlr.values import said
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class AuditResult:
         """Say of the labels what there is to say, alike ones together, then the table."""
         sentences = _said(self.tests)
         sentences += [
-            f"{row.label}, all of {', '.join(row.levels)} at once: adjusted p = "
+            f"{row.label}, all of {listed(row.levels)} at once: adjusted p = "
             f"{beside(row.pvalue_adjusted, self.alpha, 2, 'g')}."
             for row in self.omnibus
         ]

@@ -165,10 +165,10 @@ def _of_the_model(inputs: AuditInputs, responses: Responses) -> tuple[tuple[Agre
     """Measure what the model makes of null interventions, and how its outputs differ between recorded levels."""
     test, frame = inputs.settings.test, inputs.test.frame
     given = recorded_beside(inputs.test, inputs.counterfactuals.generator.hold, responses.attribute)
-    seed = inputs.settings.seed
+    seed, known = inputs.settings.seed, inputs.counterfactuals.assigned
     return (
         measure_agreement(responses, frame, settings=test),
-        measure_unexplained(responses, frame, given=given, settings=test, seed=seed),
+        measure_unexplained(responses, frame, given=given, settings=test, seed=seed, assigned=known),
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from citlr.data.tables.printable import require_exact, require_no_error, require_printable
 from citlr.data.tables.spellings import require_one_spelling
 from citlr.errors import InputError
-from citlr.text import shortened
+from citlr.text import listed, shortened
 
 # The draw of an image as it came.
 ORIGINAL = -1
@@ -101,7 +101,7 @@ def require_every_level(generated: pd.DataFrame, recorded: pd.Series, source: st
         if level not in levels:
             raise InputError(
                 f"'{source}' records the level '{short(level)}' of '{short(image)}', and images were redrawn "
-                f"under {', '.join(levels)}: redraw all under it too, or write one level one way."
+                f"under {listed(levels)}: redraw all under it too, or write one level one way."
             )
     _require_own(found, own, levels, source)
     kinds = Counter(tuple(sorted(of)) for of in found.values()).most_common()
@@ -109,8 +109,8 @@ def require_every_level(generated: pd.DataFrame, recorded: pd.Series, source: st
         (usual, count), (odd, _) = kinds[0], kinds[-1]
         image = next(image for image, of in found.items() if of == set(odd))
         raise InputError(
-            f"'{source}' has the image '{short(image)}' under the levels {', '.join(odd)} and {count} of {len(found)} "
-            f"images under {', '.join(usual)}: every image needs every level, spelt alike."
+            f"'{source}' has the image '{short(image)}' under the levels {listed(odd)} and {count} of {len(found)} "
+            f"images under {listed(usual)}: every image needs every level, spelt alike."
         )
 
 

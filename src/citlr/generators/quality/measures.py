@@ -1,8 +1,7 @@
 """How faithful counterfactual images are: pure functions of arrays.
 
-Composition, effectiveness and reversibility are the axioms of Monteiro et al. (2023), minimality is Melistas et al.
-(2024); drift and the effect map are this project's. `quality_meter` makes one report of them all, `quality_cycles`
-redraws images again and again.
+Composition, effectiveness and reversibility are the axioms of Monteiro et al. (2023); drift and the effect map are this
+project's. `meter.py` makes one report of them all, and `cycles.py` redraws images again and again.
 """
 
 from dataclasses import dataclass
@@ -113,15 +112,6 @@ def similarity(images: Array, null: Array) -> float:
         for start in range(0, len(pairs), 256)
     ]
     return float(torch.cat(found).mean())
-
-
-def minimality(null: Array, changed: Array) -> float:
-    """Mean absolute change from the null intervention to another level: how much an intervention touches at all.
-
-    >>> minimality(np.zeros((2, 1, 1, 4, 4)), np.full((2, 1, 1, 4, 4), 0.25))
-    0.25
-    """
-    return float(np.abs(changed - null).mean())
 
 
 def effectiveness(readings: Array) -> npt.NDArray[np.float64]:

@@ -45,7 +45,7 @@ class QualityReport:
       levels only.
     - `error`: Mean absolute error of the probe's reading at each level, of a continuous attribute only.
     - `minimality`: Mean absolute change between the null intervention and the others (between the levels, where there
-      is none).
+      is none; Melistas et al. 2024).
     - `drift`: For each held label, and each not held, the largest mean shift of its probability; None when unknown.
     - `fid`, `kid`: Distance of redrawn from original images in the space of `fid_extractor`.
     - `reversibility`: Mean absolute difference between an image and itself redrawn there and back.

@@ -23,6 +23,7 @@ from citlr.invariance.observational.learners import (
     outcome_learners,
     propensity_learners,
 )
+from citlr.text import listed
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
@@ -109,7 +110,7 @@ def _contrast(names: NDArray[Any], contrast: Sequence[str] | None) -> tuple[str,
         return pair_of(names, contrast)
     present = [str(name) for name in np.unique(names)]
     if len(present) != 2:
-        raise InputError(f"There are {len(present)} levels ({', '.join(present)}); name two of them as contrast.")
+        raise InputError(f"There are {len(present)} levels ({listed(present)}); name two of them as contrast.")
     return present[0], present[1]
 
 

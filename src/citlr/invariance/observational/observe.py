@@ -6,11 +6,10 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError
-from citlr.invariance.arrays import require_named
+from citlr.invariance.arrays import repeated, require_named
 from citlr.invariance.effects.intervals import check_alpha
 from citlr.invariance.observational.lower_bound import FEWEST_PATIENTS
 from citlr.invariance.observational.nuisances import Observations
@@ -154,11 +153,9 @@ def _repeated(data: Observations) -> str:
     A Z of few values does not: some images that share it are predicted otherwise, and the others are alike by chance.
     """
     rows = np.column_stack([data.z, data.y])
-    found, kind = np.unique(rows, axis=0, return_inverse=True)
-    if len(np.unique(data.z, axis=0)) < max(len(found), len(rows) / 3):
+    if len(np.unique(data.z, axis=0)) < len(np.unique(rows, axis=0)):
         return ""
-    owners = pd.Series(data.cluster).groupby(kind.ravel()).transform("nunique").to_numpy()
-    count = int((owners > 1).sum())
+    count = repeated(rows, data.cluster)
     return REPEATED.format(count=count) if count else ""
 
 

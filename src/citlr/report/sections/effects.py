@@ -9,6 +9,7 @@ from citlr.report.charts.scatters import what_changes
 from citlr.report.numerals import NARROW, count, decimal, percent
 from citlr.report.tables import Cell, Column, Table
 from citlr.report.wording import attributes, level_percent
+from citlr.text import listed
 
 BASELINES = {
     "demographic_parity": "Demographic parity",
@@ -158,7 +159,7 @@ def omnibus_table(result: AuditResult) -> Table | None:
         ]
         for row in result.omnibus
     ]
-    return tables.build(f"All levels at once: {', '.join(result.omnibus[0].levels)}", columns, rows)
+    return tables.build(f"All levels at once: {listed(result.omnibus[0].levels)}", columns, rows)
 
 
 def dose_table(result: AuditResult) -> Table | None:

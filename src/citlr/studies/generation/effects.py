@@ -20,10 +20,8 @@ from torch import nn
 
 from citlr.audit.measures.covariates import coded
 from citlr.audit.stages import fit_stage
-from citlr.config.kinds import GENERATORS
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import require_known
 from citlr.generators.base import CounterfactualGenerator, Images
 from citlr.generators.probes.linear import describe
 from citlr.generators.quality.left import design_between, put_in, what_is_left
@@ -61,11 +59,6 @@ class Fitting:
     preset: str = "laptop"
     sizes: tuple[int | None, ...] = (None,)
     images: int = 300
-
-    def __post_init__(self) -> None:
-        for given in self.kinds:
-            kind, _ = kind_of(given)
-            require_known(kind, GENERATORS, f"There is no generator of the kind '{kind}'")
 
     def rows(self) -> list[tuple[str, int | None]]:
         """List the kinds and numbers of training images of all rows, in order."""
@@ -109,6 +102,9 @@ def run_effects(
 ) -> dict[str, Any]:
     """Train every kind in every world and compare its changes with the true ones; goes on where it was."""
     narrator, folder = narrator or QUIET, Path(out)
+    for kind, options in map(kind_of, fitting.kinds):  # refused now rather than after the images
+        own = {name: value for name, value in options.items() if name != "guidance"}
+        build_generator(kind, size=asked.size, preset=fitting.preset, **own)
     rows: list[Row] = []
     for world in open_worlds(asked, folder.absolute(), narrator):
         stages = Stages(folder.absolute() / world.name, narrator)

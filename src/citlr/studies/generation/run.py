@@ -6,11 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from citlr.config.kinds import GENERATORS
 from citlr.console import Narrator
 from citlr.errors import InputError, StateError, require_known
 from citlr.generators.probes.probe import load_probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.quality.features import load_extractor
+from citlr.generators.registry import build_generator
 from citlr.run.engines import Engine
 from citlr.run.files import write_json
 from citlr.run.rows import Row
@@ -41,6 +43,8 @@ def run_generation(
     """Train every model, measure it by one protocol, and write tables, page and picture grid."""
     require_known(preset, PRESETS, f"There is no preset '{preset}'")
     effort = _changed(PRESETS[preset], changes or {})
+    for kind in GENERATORS:  # refused now rather than after the images and the probe
+        build_generator(kind, size=effort.size, preset=effort.preset, **effort.steps.get(kind, {}))
     extractor = load_extractor(features)
     stages = Stages(Path(out).absolute(), narrator)
     with stages.locked():

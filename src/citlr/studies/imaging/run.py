@@ -16,6 +16,7 @@ from citlr.audit.gates.images import ASK_FOR_A_CURVE
 from citlr.audit.results.result import read_result
 from citlr.console import QUIET, Narrator
 from citlr.errors import InputError, StateError, require_known
+from citlr.generators.registry import build_generator
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor
 from citlr.predictors.loading import load_predictor
@@ -62,7 +63,8 @@ def run_imaging(
     source = Source(cohort, attribute, tuple(labels), held, correlation, seed)
     findings = {"findings": source.labels if cohort == PHANTOM else ()}
     effort = changed(PRESETS[preset], {**findings, **(changes or {})})
-    TrainingSettings(**_settings(effort))  # refused now rather than after the generator
+    TrainingSettings(**_settings(effort))  # refused now rather than after the generator, and that before the images
+    build_generator(effort.kind, size=effort.size, preset=effort.generator, **effort.options)
     narrator, folder = narrator or QUIET, Path(out).absolute()
     predictors = [load_predictor(path, name=name, trust=trust) for name, path in extras.items()]
     content = {predictor.name: predictor.fingerprint() for predictor in predictors}

@@ -1,17 +1,17 @@
 """Tables, pages and figures of the studies, written whole or not at all: Markdown, CSV, LaTeX, PNG, and HTML."""
 
 import base64
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import jinja2
+import pandas as pd
 from matplotlib.figure import Figure
 
 from citlr.report.page import environment, stylesheet
+from citlr.report.tables import safe_csv
 from citlr.run.files import atomic_write, write_text
 from citlr.text import markdown, visible
 from citlr.version import __version__
@@ -78,11 +78,7 @@ class Sheet:
 
     def csv(self) -> str:
         """Write the table as CSV."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(self.head)
-        writer.writerows(self.cells)
-        return stream.getvalue()
+        return safe_csv(pd.DataFrame(self.cells, columns=self.head))
 
     def latex(self) -> str:
         r"""Write the table as LaTeX for the package booktabs."""

@@ -15,6 +15,7 @@ from citlr.audit.results.result import AuditResult
 from citlr.config import TestConfig
 from citlr.console import QUIET, Narrator
 from citlr.errors import InputError
+from citlr.generators.registry import build_generator
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 from citlr.predictors.base import Predictor
@@ -70,6 +71,7 @@ def run_pipeline(
             raise InputError(f"generators is {generators}; at least one per correlation is needed.")
         chosen = replace(chosen, generators=generators)
     chosen = _correlated(chosen, correlations, family)
+    build_generator(chosen.kind, size=chosen.size, preset=chosen.preset, **chosen.options)  # refused before the images
     narrator, folder = narrator or QUIET, Path(out)
     key = stage_key("pipeline", {"seed": seed, "settings": chosen.to_json(), "family": family.describe()})
     log = Rows(folder / "pipeline.jsonl", {"key": key}, other=_OTHER)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
+from citlr.report.tables import safe_csv
 from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
 from citlr.studies.synthetic.run import FAMILIES, GRADED, TESTS
 from citlr.studies.synthetic.summary import ALPHA, AXES, MISSED_FROM, correlations, errors, worlds
@@ -41,7 +42,7 @@ def write_synthetic(
     written = []
     for name, table in tables.items():
         content = {
-            "csv": table.to_csv(index=False),
+            "csv": safe_csv(table),
             "md": markdown(table),
             "tex": table.to_latex(index=False, float_format="%.3f", escape=True),
         }
