@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -211,3 +212,33 @@ def test_answers_of_other_houses_come_through_the_same_reader(tmp_path: Path, ro
     (tmp_path / "t.csv").write_text(rows)
     with pytest.raises(InputError, match=said):
         read_responses(tmp_path / "t.csv")
+
+
+def nested(kind: str) -> pd.DataFrame:
+    cells: dict[str, list[object]] = {
+        "list": [["F"], [], ["M"]],
+        "record": [{"v": "F"}, {"v": None}, {"v": "M"}],
+        "array": [np.array(["F"]), np.array(["M"]), np.array(["F", "M"])],
+    }
+    return RIGHT.assign(boxes=pd.Series(cells[kind], dtype=object))
+
+
+@pytest.mark.parametrize("kind", ["list", "record", "array"])
+def test_a_table_may_have_columns_of_lists_beside_those_that_are_used(tmp_path: Path, kind: str) -> None:
+    nested(kind).to_parquet(tmp_path / "t.parquet")
+    assert table_columns(tmp_path / "t.parquet") == [*HEAD, "boxes"]
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), RIGHT, check_dtype=False)
+    wanted = {name: name for name in HEAD}
+    assert pick_columns(tmp_path / "t.parquet", wanted, source="t")["sex"].tolist() == ["F", "M", "F"]
+
+
+@pytest.mark.parametrize("kind", ["list", "record", "array"])
+@pytest.mark.parametrize("written", [True, False])
+def test_a_column_of_lists_is_no_column_to_use(tmp_path: Path, kind: str, written: bool) -> None:
+    table: Path | pd.DataFrame = nested(kind)
+    if written:
+        nested(kind).to_parquet(tmp_path / "t.parquet")
+        table = tmp_path / "t.parquet"
+    wanted = {"path": "path", "sex": "boxes"}
+    with pytest.raises(InputError, match="'boxes' hold lists or records"):
+        pick_columns(table, wanted, source="t")
