@@ -187,6 +187,34 @@ def test_what_is_blank_or_calculated_in_a_workbook_is_read(tmp_path: Path) -> No
     assert picked["edema"][3] == "1"
 
 
+def test_merged_cells_hold_what_they_show_in_every_row(tmp_path: Path) -> None:
+    file = workbook(tmp_path / "t.xlsx", rows=9)
+    book = openpyxl.load_workbook(file)
+    for cells in ("B2:B4", "C5:C6", "C7:D8", "A1:A1", "E1:F1", "H2:H5", "A20:A30"):
+        book.active.merge_cells(cells)
+    book.save(file)
+    picked = pick_columns(file, WANTED, source=file.name)
+    assert picked["patient_id"].tolist() == ["p0"] * 3 + [f"p{row}" for row in range(3, 9)]
+    assert picked["sex"].tolist() == ["F", "M", "F", "M", "M", "M", "M", "M", "F"]
+    assert picked["edema"].tolist()[:5] + picked["edema"].tolist()[7:] == ["0", "0", "1", "1", "0", "1", "0"]
+
+
+@pytest.mark.parametrize("state", ["hidden", "veryHidden"])
+def test_the_first_sheet_is_the_first_that_is_seen(tmp_path: Path, state: str) -> None:
+    file = workbook(tmp_path / "t.xlsx", (1, "note", "#REF!"))
+    book = openpyxl.load_workbook(file)
+    old = book.create_sheet("<old> & 'gone'", 0)
+    old.append(["path", "sex"])
+    old.append(["0.png", "#REF!"])
+    old.sheet_state = state
+    book.active = 1
+    book.save(file)
+    assert table_columns(file) == ["path", "patient_id", "sex", "edema", "note"]
+    assert pick_columns(file, WANTED, source=file.name)["sex"].tolist() == ["F", "M"] * 3
+    with pytest.raises(InputError, match="'note' holds '#REF!'"):
+        pick_columns(file, {"note": "note"}, source=file.name)
+
+
 def test_columns_that_differ_by_case_and_disagree_are_refused() -> None:
     counterfactuals = pd.DataFrame({"sex": ["F", "M"], "Sex": ["F", "F"], "x": [1, 2]})
     with pytest.raises(InputError, match="'sex' and 'Sex', which disagree in 1 rows"):

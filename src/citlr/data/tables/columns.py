@@ -146,7 +146,7 @@ def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
 
 
 def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[str]) -> pd.DataFrame:
-    """Read the first sheet."""
+    """Read the first sheet that is not hidden."""
     try:
         rows, formulas = read_sheet(file, header_only=header_only)
     except MissingExtraError:
