@@ -440,3 +440,90 @@ def test_a_level_whose_files_all_have_one_size_is_told(tmp_path: Path) -> None:
     mixed = read(rows, images=tmp_path, check="decode")
     assert "file side" not in reasons(mixed)
     assert "file side" not in mixed.frame
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        ("18-40", "18\u201340"),  # the dash of a word processor
+        ("site-1", "site\u20111"),
+        ("St Mary's", "St Mary\u2019s"),
+        ("A", "\u0410"),  # Cyrillic
+        ("Port B", "\u0420\u043ert \u0412"),
+    ],
+)
+def test_what_only_looks_otherwise_is_a_spelling(usual: str, other: str) -> None:
+    frame = table(group=[usual, "Z", other, "Z"])
+    with pytest.raises(InputError, match="which look like spellings of one level"):
+        read(frame, attribute="group")
+    merged = read(frame, attribute="group", levels=[usual, "Z"])
+    assert merged.levels("group") == tuple(sorted([usual, "Z"]))
+    patients = pd.Series([f"{usual}7", f"{other}7"])
+    with pytest.raises(InputError, match="look like spellings of one"):
+        require_one_spelling(patients, source="t", what="patient")
+
+
+@pytest.mark.parametrize(("one", "two"), [("\u0416\u0430", "\u0416a"), ("5 \u00b5g", "5 mg"), ("1-2", "12")])
+def test_other_words_stay_other_levels(one: str, two: str) -> None:
+    assert read(table(group=[one, two]), attribute="group").levels("group") == tuple(sorted([one, two]))
+
+
+def test_a_date_beside_groups_is_told() -> None:
+    for date in ("2024-09-01", "2024-09-01 00:00:00", "01-Sep", "Sep-01"):
+        assert f"'{date}' stands beside '10-19'" in reasons(read(table(group=[date, "10-19"]), attribute="group"))
+    assert "a spreadsheet makes dates" not in reasons(read(table(group=["1-9", "10-19"]), attribute="group"))
+    assert "a spreadsheet makes dates" not in reasons(read(table(group=["2024", "10-19"]), attribute="group"))
+
+
+@pytest.mark.parametrize("name", ["unknown", "NONE", "Anonymous", "-", "0"])
+def test_a_patient_who_may_be_many_is_told(name: str) -> None:
+    frame = table(group=["A", "B"])
+    frame.loc[: 2 * COUNT // 3, "patient_id"] = name
+    said = f"images are of the one patient '{name}': if that stands for 'not known', leave it blank"
+    assert f"{2 * COUNT // 3 + 1} {said}" in reasons(read(frame, attribute="group"))
+    frame = table(group=["A", "B"])
+    frame.loc[:1, "patient_id"] = name
+    assert (said in reasons(read(frame, attribute="group"))) == (name != "0")
+
+
+def test_patients_with_many_images_are_patients() -> None:
+    frame = table(group=["A", "B"])
+    frame.loc[:20, "patient_id"] = "p900"
+    frame.loc[21:23, "patient_id"] = "p901"
+    assert "the one patient" not in reasons(read(frame, attribute="group"))
+    frame["patient_id"] = "unknown"
+    frame["patient_id"] += frame.index.astype(str)
+    assert "the one patient" not in reasons(read(frame, attribute="group"))
+
+
+def weights(*words: str) -> pd.DataFrame:
+    frame = table()
+    frame["weight"] = [words[row // 2 % len(words)] if row % 2 and words else f"{50 + row}" for row in range(COUNT)]
+    return frame
+
+
+def test_words_for_not_known_beside_numbers_are_blanks_and_counted() -> None:
+    cohort = read(weights("unknown", "?"), covariates=["weight"])
+    assert cohort.frame["weight"].dtype == float
+    assert cohort.frame["weight"].isna().sum() == COUNT // 2
+    assert "'weight' is a number: words count as not stated (unknown: 12, ?: 12)" in reasons(cohort)
+
+
+def test_other_words_beside_numbers_are_levels_and_few_numbers_are_codes() -> None:
+    assert read(weights("heavy", "light"), covariates=["weight"]).frame["weight"].isna().sum() == 0
+    codes = table().assign(weight=["1", "2", "unknown"] * (COUNT // 3))
+    assert read(codes, covariates=["weight"]).frame["weight"].unique().tolist() == ["1", "2", "unknown"]
+
+
+def test_a_covariate_with_a_name_for_every_image_is_told() -> None:
+    wide = pd.concat([weights(), weights()], ignore_index=True)
+    wide["path"] = [f"{row}.png" for row in range(2 * COUNT)]
+    wide["weight"] = [f"{50 + row} kg" for row in range(2 * COUNT)]
+    assert "'weight' has 96 different values, such as '50 kg'" in reasons(read(wide, covariates=["weight"]))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_infinite_covariate_is_refused(value: float) -> None:
+    frame = table().assign(weight=[value if row % 5 == 4 else float(row) for row in range(COUNT)])
+    with pytest.raises(InputError, match=r"'weight' holds 9 values that are no numbers, the first in row 5"):
+        read(frame, covariates=["weight"])

@@ -218,3 +218,25 @@ def test_values_far_from_all_others_are_told(usual: Sequence[float], code: float
 
 def test_ages_have_no_values_far_from_all_others() -> None:
     assert not any("far from" in step.reason for step in read([*years(), 1, 2, 99, 102]).flow)
+
+
+@pytest.mark.parametrize("form", ["{:d}", "{:03d}Y", "{:d} years"])
+def test_digits_of_full_width_are_digits(form: str) -> None:
+    ages = [form.format(year) for year in years()]
+    wide = ["".join(chr(ord(sign) + 0xFEE0) if sign.isdigit() else sign for sign in age) for age in ages]
+    assert read(wide).frame["age"].tolist() == read(ages).frame["age"].tolist() == years()
+
+
+def test_digits_that_are_not_read_are_no_typing_errors() -> None:
+    arabic = ["".join(chr(0x660 + int(sign)) for sign in str(year)) for year in years()]
+    with pytest.raises(InputError, match="240 values that are no age"):
+        read(arabic)
+
+
+@pytest.mark.parametrize("bound", ["90+", "\u226590", "90 or older", "90 years and over", ">=90"])
+def test_an_age_that_is_a_bound_in_words_is_one(bound: str) -> None:
+    frame = study([*years(), *[bound] * 6]).assign(sex=lambda rows: ["FM"[row % 2] for row in range(len(rows))])
+    options: dict[str, Any] = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    assert read_cohort(frame, attribute="sex", **options).frame["age"].tolist()[-6:] == [90.0] * 6
+    with pytest.raises(InputError, match="only known to be above a bound"):
+        read_cohort(study([bound] * 40), attribute="age", bins={"age": [40, 95]}, **options)

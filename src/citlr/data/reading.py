@@ -21,7 +21,7 @@ from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, r
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, read_ages
 from citlr.data.tables.columns import pick_columns, wanted_columns
-from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
+from citlr.data.tables.levels import levels_of, listed, merge_covariate, name_levels
 from citlr.data.tables.numbers import asked_as_number, banded, is_number, read_number, require_support
 from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
 from citlr.errors import InputError, require_known
@@ -251,5 +251,9 @@ def _read_age(recorder: FlowRecorder, roles: _Roles) -> None:
 def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:
     for name in roles.covariates:
         if name not in (*roles.labels, "age"):
-            recorder.frame[name] = steps.read_numbers(recorder.frame[name], source=roles.source)
+            raw = recorder.frame[name]
+            recorder.frame[name] = steps.read_numbers(raw, source=roles.source)
+            words = raw[recorder.frame[name].isna() & raw.notna()].astype(str)
+            if len(words):
+                recorder.start("covariates", f"'{name}' is a number: words count as not stated{listed(words)}")
             merge_covariate(recorder, name)

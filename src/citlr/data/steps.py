@@ -15,16 +15,23 @@ from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact, require_printable
-from citlr.data.tables.spellings import fold, require_one_spelling
+from citlr.data.tables.spellings import UNSTATED, fold, require_one_spelling
 from citlr.data.tables.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean, require_known
 from citlr.run.files import kind_of_path
+from citlr.text import shortened
 
 Uncertain = Literal["error", "ignore", "zeros", "ones"]
 Lateral = Literal["drop", "keep"]
 Blank = Literal["ignore", "zeros"]
 UNCERTAIN: tuple[Uncertain, ...] = get_args(Uncertain)
 SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
+# A column of no more different numbers may be codes.
+MAX_CODES = 20
+# What stands for patients who are not known, beside what does for any attribute.
+_NOBODY = UNSTATED | {"none", "anonymous", "anonymized", "anonymised", "anon", "deidentified", "de-identified", "no id"}
+# One patient has so many images, and so many times as many as any other, only where it is no patient.
+_MANY, _TIMES = 10, 10
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "positive": 1.0, "negative": 0.0}
 
 
@@ -45,6 +52,21 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
     require_own_files(recorder.frame, source=source)
     require_exact(recorder.frame["patient_id"], source=source, what="patients")
     require_one_spelling(recorder.frame["patient_id"], source=source, what="patient")
+    _note_nobody(recorder)
+
+
+def _note_nobody(recorder: FlowRecorder) -> None:
+    """Tell in the flow of a patient who may be many: an identifier that stands for "not known"."""
+    counts = recorder.frame["patient_id"].value_counts()
+    images = counts.to_numpy()
+    alone = images[0] >= _MANY and len(images) > 1 and images[0] >= _TIMES * images[1]
+    called = [name for name in counts.index[images > 1] if fold(name) in _NOBODY]
+    for name in dict.fromkeys([*called, *(counts.index[:1] if alone else ())]):
+        recorder.start(
+            "patient",
+            f"{counts[name]} images are of the one patient '{shortened(name, 40)}': if that stands for 'not known', "
+            "leave it blank, or these images count as one patient's",
+        )
 
 
 def require_own_files(frame: pd.DataFrame, *, source: str) -> None:
@@ -108,14 +130,25 @@ def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
     [1.5, 20.0, nan]
     >>> read_numbers(pd.Series(["01", "20"]), source="a.csv").tolist()
     ['01', '20']
+
+    Words for "not known" beside many numbers are blanks; beside few, which may be codes, they are levels.
     """
     given = values.dropna()
-    text = given.astype(str).str.strip()
-    if not len(given) or pd.api.types.is_numeric_dtype(given) or text.str.match(r"-?0\d").any():
+    if not len(given) or pd.api.types.is_bool_dtype(given):
         return values
-    share = float(text.str.fullmatch(r"[+-]?(?:\d+[.,]?\d*|\.\d+)(?:[eE][+-]?\d+)?").mean())
+    if pd.api.types.is_numeric_dtype(given):
+        return to_numbers(values, source=source)
+    text = given.astype(str).str.strip()
+    if text.str.match(r"-?0\d").any():
+        return values
+    number = text.str.fullmatch(r"[+-]?(?:\d+[.,]?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+    stated = ~text.map(fold).isin(UNSTATED)
+    if text[number].nunique() <= MAX_CODES:
+        return to_numbers(values, source=source) if number.all() else values
     # Many numbers and a few words are a column of numbers with typing errors, which are named; words alone are levels.
-    return to_numbers(values, source=source) if share == 1 or (share > 0.9 and text.nunique() > 20) else values
+    if number[stated].mean() <= 0.9:
+        return values
+    return to_numbers(values.where(stated.reindex(values.index, fill_value=True)), source=source)
 
 
 def read_labels(

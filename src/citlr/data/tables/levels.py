@@ -1,5 +1,6 @@
 """The levels of an attribute: named once, never two for one thing, and one for every patient where it cannot change."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,15 @@ from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, le
 from citlr.data.tables.vocabulary import UNKNOWN, Policy, raw_text, resolve
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError, did_you_mean, require_known
+from citlr.text import shortened
 
 # More patients than this share whose records disagree are no typing errors, but another column than is thought.
 MAX_UNMATCHED = 0.5
+# A vocabulary has at most some 40 values; a column of more is no list of levels.
+MOST_VALUES = 60
+# What a spreadsheet makes of a group such as 1-9, and such groups.
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T][\d:.]+)?|\d{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-\d{1,2}")
+_RANGE = re.compile(r"\d+ ?[-\u2013] ?\d+")
 Rules = Mapping[str, str] | Sequence[str] | None
 
 
@@ -52,6 +59,13 @@ def name_levels(
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
     require_printable(counts.index, f"{source}: a value of '{attribute}'")
+    dates, ranges = ([value for value in counts.index if one.fullmatch(value)] for one in (_DATE, _RANGE))
+    if dates and ranges:
+        recorder.start(
+            attribute,
+            f"{attribute}: '{dates[0]}' stands beside '{ranges[0]}', and a spreadsheet makes dates of groups such as "
+            "1-9: name the level (`levels`), or export the column as text",
+        )
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
         names = _by_vocabulary(counts, words, attribute, source)
@@ -241,6 +255,12 @@ def merge_covariate(recorder: FlowRecorder, name: str) -> None:
         return
     text = level_text(given)
     counts = text.value_counts()
+    if len(counts) > MOST_VALUES:
+        recorder.start(
+            "covariates",
+            f"'{name}' has {len(counts)} different values, such as '{shortened(str(counts.index[0]), 40)}', and each "
+            "is taken as a level of its own: write a number in digits alone, or leave the column out",
+        )
     require_printable(counts.index, f"A value of '{name}'")
     together = groups([str(value) for value in counts.index], VIEWS if name == "view" else None)
     # Groups are in the order of the counts: the commonest spelling is the first.
