@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from citlr.console import Narrator
 from citlr.data.associations.measures import describe, write_description
 from citlr.data.cohort import Cohort
 from citlr.data.prepared import write_prepared
+from citlr.data.proposals.pictures import path_columns
 from citlr.data.reading import read_cohort
 from citlr.data.sources.study import Study
 from citlr.data.tables.bins import cut_bins
@@ -321,14 +323,59 @@ def test_covariates_that_say_nothing_are_left_aside_and_spellings_merge() -> Non
         read(table(dose=["1,5", "2", "10,5"]), covariates=["dose"])
 
 
-def test_a_path_without_its_suffix_finds_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".PNG"])
+def test_a_path_without_its_suffix_finds_the_file(tmp_path: Path, suffix: str) -> None:
     for row in range(COUNT):
-        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}.png")
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}{suffix}")
     frame = table()
     frame["path"] = frame["path"].str.removesuffix(".png")
     cohort = read(frame, images=tmp_path, check="exists")
-    assert cohort.frame["path"].tolist() == [f"{row}.png" for row in range(COUNT)]
+    assert cohort.frame["path"].tolist() == [f"{row}{suffix}" for row in range(COUNT)]
     assert "48 paths have no suffix" in reasons(cohort)
+    assert path_columns(frame, tmp_path)["path"] == (COUNT, COUNT)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize(("there", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_in_the_other_form_of_unicode_finds_the_file(
+    tmp_path: Path, there: Literal["NFC", "NFD"], written: Literal["NFC", "NFD"], bare: bool
+) -> None:
+    names = [f"r\u00f6ntgen/m\u00fcller{row}.png" for row in range(COUNT)]
+    files = [unicodedata.normalize(there, name) for name in names]
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / file)
+    frame = table().assign(path=[unicodedata.normalize(written, name) for name in names])
+    frame["path"] = frame["path"].str.removesuffix(".png") if bare else frame["path"]
+    assert path_columns(frame, tmp_path)["path"] == (COUNT, COUNT)
+    cohort = read(frame, images=tmp_path, check="exists")
+    assert cohort.frame["path"].tolist() == files
+    said = (
+        "have no suffix, and the file stands there with one"
+        if bare
+        else "are written with other characters than their files, which look the same"
+    )
+    assert f"48 paths {said} ({files[0]})" in reasons(cohort)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda path: path.upper(), "'0.png' stands in that folder. Mend them"),
+        (lambda path: path.replace(".png", ".jpg"), "'0.png' stands in that folder."),
+        (lambda path: f"scans/{path}", "It is below {above}: give that folder."),
+        (lambda path: f"other/{path}", "the path column. Mend them"),
+    ],
+)
+def test_a_file_that_is_not_there_by_that_name_is_pointed_to(tmp_path: Path, change: Any, said: str) -> None:
+    (tmp_path / "scans").mkdir()
+    for row in range(COUNT):
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / "scans" / f"{row}.png")
+    frame = table()
+    frame["path"] = frame["path"].map(change)
+    with pytest.raises(InputError) as refused:
+        read(frame, images=tmp_path / "scans", check="decode")
+    assert said.format(above=tmp_path) in str(refused.value)
 
 
 # What an audit asks of its cohort, of a table and of a prepared one alike.

@@ -158,7 +158,7 @@ def read_cohort(
     if "age" not in names:
         _read_age(recorder, roles)
     root = Path(images)
-    steps.complete_suffixes(recorder, root)
+    steps.complete_paths(recorder, root)
     if lateral == "drop":
         steps.drop_lateral(recorder, root)
     require_channels(channels)

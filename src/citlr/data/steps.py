@@ -2,6 +2,7 @@
 
 import math
 import posixpath
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -75,23 +76,43 @@ def require_own_files(frame: pd.DataFrame, *, source: str) -> None:
     require_unique(plain.rename("path"), source=source, what="image files")
 
 
-def complete_suffixes(recorder: FlowRecorder, root: Path) -> None:
-    """Read `scan/17` as `scan/17.png` where only the latter is there, and tell it in the flow."""
+def complete_paths(recorder: FlowRecorder, root: Path) -> None:
+    """Read `scan/17` as `scan/17.png` where only the latter is there, and tell it in the flow.
+
+    So it is with letters that have marks, such as the umlauts: macOS writes them as two characters, others as one.
+    """
     if not root.is_dir():
         return
-    frame = recorder.frame
-    bare = frame["path"].map(lambda path: Path(path).suffix.lower() not in SUFFIXES)
-    completed: dict[int, str] = {}
-    for row, path in frame.loc[bare, "path"].items():
-        if not kind_of_path(root / path):
-            beside = [path + suffix for suffix in SUFFIXES if kind_of_path(root / (path + suffix)) == "a file"]
-            if len(beside) == 1:
-                completed[row] = beside[0]
-    if completed:
-        frame["path"] = pd.Series(completed).reindex(frame.index).fillna(frame["path"])
-        example = next(iter(completed.values()))
-        recorder.start("path", f"{len(completed)} paths have no suffix, and the file stands there with one ({example})")
-        require_own_files(frame, source="The table with its suffixes")
+    paths: list[str] = recorder.frame["path"].tolist()
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for row, path in enumerate(paths):
+        bare = Path(path).suffix.lower() not in SUFFIXES
+        if (bare or not path.isascii()) and not kind_of_path(root / path):
+            files = files_meant(root, path, bare)
+            if len(files) == 1:
+                paths[row] = files[0]
+                found[bare].append(files[0])
+    said = {
+        True: "have no suffix, and the file stands there with one",
+        False: "are written with other characters than their files, which look the same",
+    }
+    for bare, files in found.items():
+        if files:
+            recorder.start("path", f"{len(files)} paths {said[bare]} ({files[0]})")
+    if any(found.values()):
+        recorder.frame["path"] = paths
+        require_own_files(recorder.frame, source="The table with the names of its files")
+
+
+def files_meant(root: Path, path: str, bare: bool) -> list[str]:
+    """Give the files that a path which is not there may mean; on some systems one file has several of the names."""
+    forms = dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))])
+    for ends in (SUFFIXES, tuple(map(str.upper, SUFFIXES))) if bare else (("",),):
+        for form in forms:
+            found = [form + end for end in ends if kind_of_path(root / (form + end)) == "a file"]
+            if found:
+                return found
+    return []
 
 
 def drop_blank(recorder: FlowRecorder, column: str, *, step: str, what: str) -> None:
