@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from citlr.data.pixels.display import WINDOWS, Window, display
+from citlr.data.pixels.display import WINDOWS, Window, display, squared
 from citlr.data.pixels.header import Header
 from citlr.data.pixels.shown import MAX_PIXELS, Pixels, Remark
 from citlr.errors import CitlrError, InputError, needed, require_known
@@ -32,6 +32,10 @@ DISPLAY_TAGS = (
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PixelAspectRatio",
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
@@ -67,14 +71,17 @@ def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tup
 
     Stored values go through the modality transform (rescale slope and intercept, or its table), then through the VOI
     table or window (DICOM PS3.3 C.11.2), and MONOCHROME1 or a presentation LUT shape of INVERSE is inverted. Padding
-    pixels become black.
+    pixels become black. Pixels that are no squares are made such.
 
     Shapes: gives (1, H, W) in [0, 1].
     """
     require_known(window, WINDOWS, f"window='{window}' is not known")
     film = Film.of(path)
-    shown, remarks = film.show(film.decode(), window)
-    return shown.astype(np.float32)[None], remarks
+    stored = film.decode()
+    shown, remarks = film.show(stored, window)
+    square = squared(film.header, shown)
+    more = {Remark.BITS: film.has_more_bits(stored), Remark.OBLONG: square.shape != shown.shape}
+    return square.astype(np.float32)[None], (*remarks, *(remark for remark, holds in more.items() if holds))
 
 
 def read_header(path: str | os.PathLike[str]) -> DicomHeader:
@@ -141,6 +148,16 @@ class Film:
                 "is whole, or write it without compression."
             ) from error
         return np.asarray(stored).reshape(rows, columns)
+
+    def has_more_bits(self, stored: npt.NDArray[Any]) -> bool:
+        """Say whether words that are not compressed hold more than the stored values and their sign."""
+        bits, width = self.header.whole("BitsStored"), stored.dtype.itemsize
+        if self.decoder.UID.is_encapsulated or width == 1 or bits == 8 * width:
+            return False
+        order = "<" if self.decoder.UID.is_little_endian else ">"
+        words = np.frombuffer(self.content, f"{order}u{width}", stored.size).reshape(stored.shape)
+        plain = stored.astype(f"{stored.dtype.kind}{width}").view(f"u{width}")
+        return bool(((words != plain) & (words >> bits > 0)).any())
 
     def show(self, stored: npt.NDArray[Any], window: Window) -> tuple[npt.NDArray[np.float64], tuple[Remark, ...]]:
         """Turn stored values (H, W) into grey values in [0, 1] as the header asks for."""
