@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from citlr.audit.intake import audited_cohort
+from citlr.cli.options import pairs
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.associations.measures import describe, write_description
@@ -574,3 +576,12 @@ def test_an_infinite_covariate_is_refused(value: float) -> None:
     frame = table().assign(weight=[value if row % 5 == 4 else float(row) for row in range(COUNT)])
     with pytest.raises(InputError, match=r"'weight' holds 9 values that are no numbers, the first in row 5"):
         read(frame, covariates=["weight"])
+
+
+def test_what_a_sentence_proposes_can_be_typed() -> None:
+    frame = table(group=[">=65 (old)", "<65", ">=65 (OLD)", "<65"])
+    with pytest.raises(InputError) as refused:
+        read(frame, attribute="group")
+    said = str(refused.value)
+    words = shlex.split(said[said.index("--level") : said.index(" merges these")])
+    assert dict(pairs("--level", words[1:], "raw=name")) == {">=65 (OLD)": ">=65 (old)"}

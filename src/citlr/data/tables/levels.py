@@ -1,6 +1,7 @@
 """The levels of an attribute: named once, never two for one thing, and one for every patient where it cannot change."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,22 +123,18 @@ def _refuse_mixture(counts: pd.Series, words: Words, attribute: str, source: str
         raise InputError(
             f"{source}: '{attribute}' holds {_quoted(known, counts)}, and beside them {_quoted(strange, counts)}, "
             f"which the vocabulary of {words.name} does not know; say what every value means, such as --level "
-            f"{strange[0]}={known[0]} (in Python `levels`), or leave rows out with `keep`."
+            f"{shlex.quote(f'{strange[0]}={known[0]}')} (in Python `levels`), or leave rows out with `keep`."
         )
 
 
 def _ask_to_merge(spellings: Sequence[str], counts: pd.Series, attribute: str, source: str) -> str:
     best = max(spellings, key=lambda value: int(counts[value]))
-    merge = " ".join(f"--level {_shell(f'{value}={best}')}" for value in spellings if value != best)
+    merge = " ".join(f"--level {shlex.quote(f'{value}={best}')}" for value in spellings if value != best)
     return (
         f"{source}: '{attribute}' holds {_quoted(spellings, counts)}, which look like spellings of one level; list the "
         f"levels (`levels`: ['{best}', ...]) to merge spellings that differ by case or blanks, or name every value: "
         f"{merge[:200]} merges these."
     )
-
-
-def _shell(pair: str) -> str:
-    return f"'{pair}'" if " " in pair else pair
 
 
 def _by_rules(counts: pd.Series, levels: Any, words: Words | None, attribute: str, source: str) -> dict[str, str]:
@@ -159,7 +156,7 @@ def _by_rules(counts: pd.Series, levels: Any, words: Words | None, attribute: st
             alike = [rule for rule in rules if _spells(value, rule, words, numbers_only=False)]
             hint = did_you_mean(value, rules)
             if alike:
-                merge = _shell(f"{value}={rules[alike[0]]}")
+                merge = shlex.quote(f"{value}={rules[alike[0]]}")
                 hint = f" '{value}' looks like a spelling of '{alike[0]}': --level {merge} merges them."
     strange = [value for value in map(str, counts.index) if value not in names]
     if strange:
