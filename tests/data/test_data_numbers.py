@@ -240,3 +240,28 @@ def test_an_age_that_is_a_bound_in_words_is_one(bound: str) -> None:
     assert read_cohort(frame, attribute="sex", **options).frame["age"].tolist()[-6:] == [90.0] * 6
     with pytest.raises(InputError, match="only known to be above a bound"):
         read_cohort(study([bound] * 40), attribute="age", bins={"age": [40, 95]}, **options)
+
+
+@pytest.mark.parametrize("way", ["levels", "bins", "age", "covariate"])
+def test_words_for_an_age_that_is_not_known_leave_the_others_ages(way: str) -> None:
+    ages: list[Any] = [*years(), *["unknown"] * 40, "?", "Not reported", None]
+    frame = study(ages).assign(sex=["FM"[row % 2] for row in range(len(ages))])
+    options: dict[str, Any] = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    chosen: dict[str, Any] = {
+        "levels": {"attribute": "age", "levels": {"age": [30, 50, 70]}},
+        "bins": {"attribute": "age", "bins": {"age": [40, 60]}},
+        "age": {"attribute": "sex"},
+        "covariate": {"attribute": "sex", "covariates": ["age"]},
+    }
+    cohort = read_cohort(frame, **options, **chosen[way])
+    said = "; ".join(step.reason for step in cohort.flow)
+    assert "(unknown: 40, ?: 1, Not reported: 1)" in said
+    if way in ("levels", "bins"):
+        assert len(cohort) == 240
+        assert "age: not stated (unknown" in said
+        assert "no age (1 blank)" in said
+    else:
+        assert cohort.frame["age"].tolist()[:240] == years()
+        assert cohort.frame["age"].isna().sum() == 43
+    column = next(one for one in describe_columns(frame) if one.name == "age")
+    assert (column.kind, column.edges) == ("age", (40.0, 60.0))

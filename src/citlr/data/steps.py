@@ -16,7 +16,7 @@ from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact, require_printable
-from citlr.data.tables.spellings import UNSTATED, fold, require_one_spelling
+from citlr.data.tables.spellings import UNSTATED, fold, is_stated, require_one_spelling
 from citlr.data.tables.vocabulary import UNKNOWN, VIEW
 from citlr.errors import InputError, did_you_mean, require_known
 from citlr.run.files import kind_of_path
@@ -163,13 +163,13 @@ def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
     if text.str.match(r"-?0\d").any():
         return values
     number = text.str.fullmatch(r"[+-]?(?:\d+[.,]?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-    stated = ~text.map(fold).isin(UNSTATED)
     if text[number].nunique() <= MAX_CODES:
         return to_numbers(values, source=source) if number.all() else values
     # Many numbers and a few words are a column of numbers with typing errors, which are named; words alone are levels.
+    stated = is_stated(values)
     if number[stated].mean() <= 0.9:
         return values
-    return to_numbers(values.where(stated.reindex(values.index, fill_value=True)), source=source)
+    return to_numbers(values.where(stated), source=source)
 
 
 def read_labels(

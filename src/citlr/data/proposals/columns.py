@@ -12,7 +12,7 @@ from citlr.data.splits import SYNONYMS
 from citlr.data.tables.bins import is_age, read_ages
 from citlr.data.tables.levels import MOST_VALUES
 from citlr.data.tables.printable import require_printable
-from citlr.data.tables.spellings import VIEWS, fold, level_text, words_of
+from citlr.data.tables.spellings import VIEWS, fold, is_stated, level_text, words_of
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError
 from citlr.text import shortened
@@ -105,7 +105,7 @@ def _by_measure(name: str, given: pd.Series, text: pd.Series) -> Column:
     """Tell numbers, few values and everything else; of the latter no value is repeated, for it may name somebody."""
     if is_age([name], given):
         try:
-            return _number(name, "age", read_ages(given.rename(name), source=name))
+            return _number(name, "age", read_ages(given[is_stated(given)].rename(name), source=name))
         except InputError:
             pass  # groups of ages, or words: as any other column
     count = int(text.nunique())

@@ -10,6 +10,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.steps import to_numbers
 from citlr.data.tables.bins import UNCLEAR, is_age, read_ages
 from citlr.data.tables.levels import Rules
+from citlr.data.tables.spellings import is_stated
 from citlr.data.tables.vocabulary import AGE_CAP, open_ended, raw_text
 from citlr.doses import MOST_LEVELS, as_numbers, nearest
 from citlr.errors import InputError
@@ -61,7 +62,7 @@ def asked_as_number(values: pd.Series, levels: Rules, *, source: str) -> bool:
     if levels is None or not isinstance(levels, list | tuple) or raw_text(values).nunique() <= MAX_CATEGORIES:
         return False
     text = raw_text(values)
-    given = text[text != ""]
+    given = text[(text != "") & is_stated(values)]
     like_numbers = float(given.str.match(r"^[>=]*\s*-?\d").mean()) > 0.9 if len(given) else False
     if not like_numbers or set(map(str, levels)) >= set(given):
         return False

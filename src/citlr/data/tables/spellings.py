@@ -86,6 +86,16 @@ def fold(text: str) -> str:
     return f"{sign.replace('+', '')}{whole}{'.' + rest if rest else ''}"
 
 
+def is_stated(values: pd.Series) -> pd.Series:
+    """Tell which cells are no word for "not known"; blank ones are none.
+
+    >>> is_stated(pd.Series(["60", "Unknown", "?", None])).tolist()
+    [True, False, False, True]
+    """
+    text = vocabulary.raw_text(values)
+    return ~text.isin([value for value in text.unique() if fold(value) in UNSTATED])
+
+
 def require_one_spelling(names: pd.Series, *, source: str, what: str) -> None:
     """Refuse names that differ by case or a `.0` only: one patient would count as two, and stand on two sides.
 
