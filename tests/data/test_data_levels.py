@@ -585,3 +585,41 @@ def test_what_a_sentence_proposes_can_be_typed() -> None:
     said = str(refused.value)
     words = shlex.split(said[said.index("--level") : said.index(" merges these")])
     assert dict(pairs("--level", words[1:], "raw=name")) == {">=65 (OLD)": ">=65 (old)"}
+
+
+@pytest.mark.parametrize("word", ["LL", "Lateral view", "lateral\u00a0view", "seitlich", " LAT "])
+def test_a_lateral_view_is_left_out_in_the_words_of_tables(word: str) -> None:
+    cohort = read(table(view=["PA", "AP view", word, "ap supine"]))
+    assert len(cohort) == 3 * COUNT // 4
+    assert "words that are not known" not in reasons(cohort)
+
+
+def test_views_in_words_that_are_not_known_are_told_where_others_are() -> None:
+    cohort = read(table(view=["PA", "AP", "swimmer style", None]))
+    assert len(cohort) == COUNT
+    assert "views in words that are not known are kept, also where they are lateral (swimmer style: 12)" in reasons(
+        cohort
+    )
+    assert "words that are not known" not in reasons(read(table(view=["MLO", "CC", None])))  # mammograms
+    assert "words that are not known" not in reasons(read(table(view=["PA", "AP", "unknown", "costal"])))
+
+
+@pytest.mark.parametrize("code", [-9, -1, -999, 999, 9999])
+@pytest.mark.parametrize("written", [str, float])
+def test_a_code_among_the_numbers_of_a_covariate_is_told(code: int, written: type) -> None:
+    frame = table().assign(dose=[written(code if row % 12 == 0 else row % 20) for row in range(COUNT)])
+    assert f"'dose' is {code} in 4 images, which is taken as a number" in reasons(read(frame, covariates=["dose"]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*range(COUNT)],
+        [-9, *range(COUNT - 1)],
+        [*range(-20, 28)],
+        [900 + row // 4 * 9 for row in range(COUNT)],
+        [[-1, 0, 1][row % 3] for row in range(COUNT)],
+    ],
+)
+def test_numbers_without_codes_are_numbers(values: list[int]) -> None:
+    assert "not known" not in reasons(read(table().assign(dose=values), covariates=["dose"]))

@@ -22,7 +22,7 @@ from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, read_ages
 from citlr.data.tables.columns import pick_columns, wanted_columns
 from citlr.data.tables.levels import levels_of, listed, merge_covariate, name_levels
-from citlr.data.tables.numbers import asked_as_number, banded, is_number, read_number, require_support
+from citlr.data.tables.numbers import asked_as_number, banded, is_number, note_codes, read_number, require_support
 from citlr.data.tables.spellings import is_stated
 from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
 from citlr.errors import InputError, require_known
@@ -267,3 +267,5 @@ def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:
             if len(words):
                 recorder.start("covariates", f"'{name}' is a number: words count as not stated{listed(words)}")
             merge_covariate(recorder, name)
+            if is_number(recorder.frame[name]):
+                note_codes(recorder, name)

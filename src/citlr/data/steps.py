@@ -16,8 +16,8 @@ from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact, require_printable
-from citlr.data.tables.spellings import UNSTATED, fold, is_stated, require_one_spelling
-from citlr.data.tables.vocabulary import UNKNOWN, VIEW
+from citlr.data.tables.spellings import UNSTATED, VIEWS, fold, is_stated, require_one_spelling
+from citlr.data.tables.vocabulary import VIEW, raw_text
 from citlr.errors import InputError, did_you_mean, require_known
 from citlr.run.files import kind_of_path
 from citlr.text import shortened
@@ -227,8 +227,14 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
         stated = paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string")
         if stated.notna().any():
             frame["view"] = view = view.fillna(stated)
-    side = view.fillna("").str.strip().str.lower().map(VIEW).fillna(UNKNOWN)
-    recorder.keep(side != "lateral", "view", f"lateral view{listed(view[side == 'lateral'])}")
+    said = raw_text(view)
+    side = said.map({value: VIEW.get(fold(value), "") for value in said.unique()})
+    strange, lateral = side == "", side == "lateral"
+    # Where no word is known, the column is not about what is lateral.
+    if strange.any() and (side.isin(VIEWS.levels)).any():
+        reason = f"views in words that are not known are kept, also where they are lateral{listed(said[strange])}"
+        recorder.start("view", reason)
+    recorder.keep(~lateral, "view", f"lateral view{listed(view[lateral])}")
 
 
 def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | None:

@@ -85,10 +85,10 @@ ETHNICITY_MIMIC: Mapping[str, str] = {raw: "hispanic" if raw.startswith("hispani
 # lordotic, ribs.
 VIEW = _table(
     """
-    AP: ap; ap_horizontal; antero-posterior; anteroposterior
-    PA: pa; postero-anterior; posteroanterior
-    frontal: frontal
-    lateral: ll; rl; l; lat; lateral; left lateral; right lateral; xtable lateral; swimmers
+    AP: ap; ap_horizontal; ap view; ap supine; antero-posterior; anteroposterior
+    PA: pa; pa view; postero-anterior; posteroanterior
+    frontal: frontal; frontal view
+    lateral: ll; rl; l; lat; lateral; lateral view; seitlich; left lateral; right lateral; xtable lateral; swimmers
     other: lao; rao; lpo; rpo; ap axial; ap lld; ap rld; pa lld; pa rld; lld; rld; costal; exclude
     unknown: unk; unknown
     """
