@@ -29,13 +29,14 @@ from pydicom.uid import (  # noqa: E402
     DigitalXRayImageStorageForPresentation,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
     generate_uid,
 )
 
-from citlr.data.images import read_image  # noqa: E402
+from citlr.data.images import is_dicom, read_image  # noqa: E402
 from citlr.data.pixels.checks import structure_fault  # noqa: E402
 from citlr.data.pixels.dicom import DISPLAY_TAGS, HEADER_TAGS, read_header, see_dicom  # noqa: E402
 from citlr.data.pixels.shown import Remark  # noqa: E402
@@ -732,3 +733,38 @@ def test_a_table_that_begins_below_zero_does_so_for_every_image(tmp_path: Path, 
     image, remarks = see_dicom(write(tmp_path / "a.dcm", values, bits=14, VOILUTSequence=Sequence([item])))
     assert remarks == ()
     np.testing.assert_allclose(image[0], (values.astype(float) + 4096) // 2 / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "syntax", ["with its syntax", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+def test_a_file_without_its_preamble_is_read(tmp_path: Path, syntax: str) -> None:
+    """As they were written before there was one, and are by programs that leave it out."""
+    file = write(tmp_path / "a.dcm", WindowCenter=2000, WindowWidth=1500, ViewPosition="LL")
+    expected = read_dicom(file)
+    if syntax == "with its syntax":
+        file.write_bytes(file.read_bytes()[132:])
+    else:
+        data, little = Dataset(), syntax != ExplicitVRBigEndian
+        data.update({element.tag: element for element in pydicom.dcmread(file)})
+        data.PixelData = VALUES.astype("<u2" if little else ">u2").tobytes()
+        data.save_as(file, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little)
+    assert not is_dicom(file)
+    np.testing.assert_array_equal(read_dicom(file), expected)
+    assert structure_fault(file) is None
+    table = pd.DataFrame({"path": ["a.dcm"], "patient_id": ["p"], "sex": ["f"], "edema": [1]})
+    with pytest.raises(InputError, match="lateral view"):
+        read_cohort(table, images=tmp_path, attribute="sex", labels=["edema"])
+
+
+@pytest.mark.parametrize("content", [b"hello, this is a note\n" * 40, bytes(range(256)) * 9, b"\0" * 999, b""])
+def test_what_is_called_dicom_and_is_none_is_called_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.dcm").write_bytes(content)
+    with pytest.raises(InputError, match="is not a DICOM file"):
+        read_dicom(tmp_path / "a.dcm")
+
+
+def test_raw_images_of_a_detector_are_told(tmp_path: Path) -> None:
+    raw = write(tmp_path / "a.dcm", PresentationIntentType="FOR PROCESSING")
+    assert see_dicom(raw)[1] == (Remark.RAW,)
+    assert see_dicom(write(tmp_path / "b.dcm", PresentationIntentType="FOR PRESENTATION"))[1] == ()

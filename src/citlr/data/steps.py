@@ -240,7 +240,8 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
 def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | None:
     try:
         file = inside(root, path)
-        return read(file).view or None if is_dicom(file) else None
+        dicom = is_dicom(file) or file.suffix.lower() in DICOM_SUFFIXES
+        return read(file).view or None if dicom else None
     except InputError:
         # The check of the files names it; here it only has no view.
         return None

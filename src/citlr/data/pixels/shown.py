@@ -36,6 +36,7 @@ class Remark(StrEnum):
         "with bits set above those that are stored, which are left out: an overlay, or values of more bits than stated"
     )
     OBLONG = "with pixels that are no squares, and shown in their true shape"
+    RAW = "marked for processing, not for presentation: raw images of the detector, which nobody is meant to look at"
     NARROW = "with a window narrower than 1, which is taken as exact"
     FAINT = "with less than a sixteenth of the grey range used"
     LINK = "behind a link that leads out of the image folder"
