@@ -623,3 +623,13 @@ def test_a_code_among_the_numbers_of_a_covariate_is_told(code: int, written: typ
 )
 def test_numbers_without_codes_are_numbers(values: list[int]) -> None:
     assert "not known" not in reasons(read(table().assign(dose=values), covariates=["dose"]))
+
+
+def test_a_value_to_be_kept_that_no_row_has_is_told() -> None:
+    frame = table(site=["A", "b", "1.0", "c"])
+    said = "no row has the site '{}', which is to be kept; there are A, b, 1.0, c"
+    told = reasons(read(frame, keep={"site": ["A", "B", "1", "c", "7"]}))
+    assert said.format("B") in told
+    assert said.format("7") in told
+    assert told.count("which is to be kept") == 2
+    assert "which is to be kept" not in reasons(read(frame, keep={"site": ["A", "b", "1"]}))

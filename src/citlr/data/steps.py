@@ -20,7 +20,7 @@ from citlr.data.tables.spellings import UNSTATED, VIEWS, fold, is_stated, requir
 from citlr.data.tables.vocabulary import VIEW, raw_text
 from citlr.errors import InputError, did_you_mean, require_known
 from citlr.run.files import kind_of_path
-from citlr.text import shortened
+from citlr.text import listed_few, shortened
 
 Uncertain = Literal["error", "ignore", "zeros", "ones"]
 Lateral = Literal["drop", "keep"]
@@ -208,6 +208,11 @@ def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) 
         numbers = {fold(value) for value in kept if value not in set(values) and fold(value)[:1].isdigit()}
         same = values.fillna("").map(fold).isin(numbers) if numbers else False
         inside = (values.isin(kept).fillna(False) | same).astype(bool)
+        known = values.dropna().unique().tolist()
+        for value in kept:
+            if value not in known and fold(value) not in numbers & set(map(fold, known)):
+                said = f"no row has the {column} '{shortened(value, 40)}', which is to be kept; there are"
+                recorder.start(f"keep {column}", f"{said} {listed_few(known)}")
         seen = listed(values[~inside].fillna("(blank)"))
         recorder.keep(inside, f"keep {column}", f"{column} is not {' or '.join(kept)}{seen}")
 

@@ -65,7 +65,7 @@ def name_levels(
         recorder.start(
             attribute,
             f"{attribute}: '{dates[0]}' stands beside '{ranges[0]}', and a spreadsheet makes dates of groups such as "
-            "1-9: name the level (`levels`), or export the column as text",
+            "1-9: export the column as text",
         )
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
