@@ -77,14 +77,13 @@ class Survey:
         """Note in the flow what had to be done to show the usable images; `of` says which were looked at."""
         faults = self.faults()
         kept = [one for row, one in enumerate(self.looks) if row not in faults]
+        deep = [one for one in kept if one.peak]
         if self.needed < WHITE:
             then = "is taken as white" if self.white < WHITE else "would be taken as white by the check 'decode'"
-            deep = [one.name for one in kept if one.peak]
             recorder.remark(
                 f"{len(deep)}{of} images with 16 bits, none of them above {max(self.peaks):,}: {self.needed:,} {then}",
-                deep,
+                [one.name for one in deep],
             )
-        deep = [one for one in kept if one.peak]
         low = [one.name for one in deep if white_of([one.peak]) < self.needed and not self._faint(one, Remark.FAINT)]
         if len(low) >= max(SOME[0], SOME[1] * len(deep)):
             recorder.remark(
