@@ -241,8 +241,9 @@ def structure_fault(file: Path) -> str | None:
         with file.open("rb") as stream:
             if stream.read(len(SIGNATURE)) == SIGNATURE:
                 return _png_fault(stream, file)
-            stream.seek(max(0, file.stat().st_size - 64))
-            # Some writers pad after the end marker.
+            size = file.stat().st_size
+            # Writers pad after the end marker, phones write more. A thumbnail with its own end is in the first 64 K.
+            stream.seek(max(0, min(size - 64, max(size - (1 << 16), 66_000))))
             return None if b"\xff\xd9" in stream.read() else f"{file} is a truncated JPEG."
     except InputError as error:
         return str(error)
