@@ -51,7 +51,8 @@ def number_levels(value: Any) -> Any:
 
 def _grid(asked: Mapping[Any, Any]) -> list[str]:
     if set(asked) != {*_GRID} or not all(map(_is_number, asked.values())):
-        raise ValueError("a grid is {from: 30, to: 80, step: 10}, in numbers")
+        names = "" if {*_GRID} & {*asked} else "; values get names from `citlr prepare table --level raw=name`"
+        raise ValueError(f"a grid is {{from: 30, to: 80, step: 10}}, in numbers{names}")
     low, high, step = (float(asked[key]) for key in _GRID)
     if not (step > 0 and low + step <= high and (high - low) / step < MOST_LEVELS):
         raise ValueError(f"a grid goes up, by a step above 0, in 2 to {MOST_LEVELS} values")

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 from as_user import CONFIG, citlr
+
+from citlr.cli.options import mapping, pairs
+from citlr.errors import InputError
 
 Configure = Callable[..., Path]
 
@@ -40,6 +44,31 @@ def test_a_map_without_an_equals_sign_is_refused(world: Path, tmp_path: Path) ->
     )
     assert done.returncode == 2
     assert "ours=theirs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "pair"),
+    [
+        (">=65=old", (">=65", "old")),
+        ("<=64=<=64", ("<=64", "<=64")),
+        ("<65=young", ("<65", "young")),
+        ("view=PA=AP", ("view", "PA=AP")),
+    ],
+)
+def test_a_sign_of_a_value_is_no_end_of_it(entry: str, pair: tuple[str, str]) -> None:
+    assert pairs("--level", [entry], "raw=name") == [pair]
+
+
+@pytest.mark.parametrize("entry", [">=65", "=a", "a=", "a"])
+def test_half_a_pair_is_refused(entry: str) -> None:
+    with pytest.raises(InputError, match=f"--level '{entry}' is not of the form raw=name"):
+        pairs("--level", [entry], "raw=name")
+
+
+def test_a_name_with_two_values_is_refused() -> None:
+    assert mapping("--map", ["path=file", "path=file"], "ours=theirs") == {"path": "file"}
+    with pytest.raises(InputError, match="--map gives 'path' twice, as 'file' and as 'image'"):
+        mapping("--map", ["path=file", "path=image"], "ours=theirs")
 
 
 def test_a_prepared_cohort_can_be_audited(world: Path, tmp_path: Path, configure: Configure) -> None:

@@ -424,6 +424,32 @@ def test_items_whose_black_and_white_cannot_be_known_are_refused(image: Callable
         read_items(image)
 
 
+@pytest.mark.parametrize("kind", ["items", "xray", "shape"])
+def test_an_object_that_augments_its_images_is_refused(kind: str) -> None:
+    """What the generator learns, what it redraws and what the model sees would be three images."""
+    draws = np.random.default_rng(0)
+
+    def drawn(index: int) -> np.ndarray:
+        image = picture(index, 6)
+        return image[:, ::-1].copy() if draws.random() < 0.5 else image[: 6 - (kind == "shape")]
+
+    class Augmented(Xray):
+        data_aug = drawn
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"img": drawn(index)[None]}
+
+    class Items(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            return {**super().__getitem__(index), "img": drawn(index)}
+
+    plain = [{"img": 0, "patient_id": i, "sex": "fm"[i % 2], "Edema": 0} for i in range(8)]
+    with pytest.raises(InputError, match="is another image each time that it is asked for"):
+        read_dataset(
+            Augmented() if kind == "xray" else Items(plain), attribute="sex", labels=["Edema"], min_patients_per_level=0
+        )
+
+
 def test_the_range_of_xrays_is_that_of_floats() -> None:
     class Whole(Xray):
         def __getitem__(self, index: int) -> dict[str, Any]:

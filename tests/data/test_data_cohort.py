@@ -235,6 +235,20 @@ def test_structure_of_jpeg_and_others(tmp_path: Path) -> None:
     assert "is not there" in str(structure_fault(tmp_path / "d.jpg"))
 
 
+def test_what_a_phone_writes_behind_a_jpeg_is_no_cut(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", quality=95)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    assert len(whole) > 1 << 18
+    (tmp_path / "a.jpg").write_bytes(whole + b"SEFT" * 900)
+    assert structure_fault(tmp_path / "a.jpg") is None
+    # A thumbnail at the start, as cameras write, has an end of its own.
+    small = whole[:2] + b"\xff\xe1\xff\xf0" + b"\xff\xd9" * 32_759 + whole[2:]
+    for cut in (65_600, 66_300, 1 << 17, len(small) - 10):
+        (tmp_path / "b.jpg").write_bytes(small[:cut])
+        assert "truncated" in str(structure_fault(tmp_path / "b.jpg"))
+
+
 def test_levels(folder: Path) -> None:
     with pytest.raises(InputError, match=r"'M' \(40 images\)"):
         read(folder, levels={"F": "female", "Male": "male"})
@@ -368,8 +382,12 @@ def test_parquet_round_trip(folder: Path) -> None:
     np.testing.assert_array_equal(back.pixels([3, 1], size=8), cohort.pixels([3, 1], size=8))
     assert Cohort.from_parquet(folder / "cohort.parquet", root="elsewhere").root == Path("elsewhere")
     pd.DataFrame({"a": [1]}).to_parquet(folder / "other.parquet")
-    with pytest.raises(InputError, match="not a cohort of this version"):
+    with pytest.raises(InputError, match=r"not a cohort of this version .* another program has saved it.*`images`"):
         Cohort.from_parquet(folder / "other.parquet")
+    with pytest.raises(
+        InputError, match=r"table.csv is no cohort that `citlr prepare` wrote.*the folder of its images"
+    ):
+        Cohort.from_parquet(folder / "table.csv")
     with pytest.raises(InputError, match="no cohort at"):
         Cohort.from_parquet(folder / "none.parquet")
     (folder / "cohort.parquet").write_bytes(b"PAR1")

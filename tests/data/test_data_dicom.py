@@ -27,14 +27,16 @@ from pydicom.pixels.processing import apply_windowing  # noqa: E402
 from pydicom.sequence import Sequence  # noqa: E402
 from pydicom.uid import (  # noqa: E402
     DigitalXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
     generate_uid,
 )
 
-from citlr.data.images import read_image  # noqa: E402
+from citlr.data.images import is_dicom, read_image  # noqa: E402
 from citlr.data.pixels.checks import structure_fault  # noqa: E402
 from citlr.data.pixels.dicom import DISPLAY_TAGS, HEADER_TAGS, read_header, see_dicom  # noqa: E402
 from citlr.data.pixels.shown import Remark  # noqa: E402
@@ -645,3 +647,124 @@ def test_fallbacks_are_counted_in_the_flow(tmp_path: Path) -> None:
     assert remark.reason == f"3 images {Remark.WINDOW}"
     assert remark.names == ("0_PA.dcm", "1_PA.dcm", "2_PA.dcm")
     assert len(cohort) == 35
+
+
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+
+
+@pytest.mark.parametrize("name", SPACINGS)
+@pytest.mark.parametrize(("sides", "shape"), [(["2", "1"], (64, 32)), (["1", "2"], (32, 64)), (["3", "2"], (48, 32))])
+def test_pixels_that_are_no_squares_are_made_such(
+    tmp_path: Path, name: str, sides: list[str], shape: tuple[int, int]
+) -> None:
+    disc = (np.hypot(*np.mgrid[-15.5:16, -15.5:16]) < 10).astype(np.uint16) * 4000
+    image, remarks = see_dicom(write(tmp_path / "a.dcm", disc, **{name: sides}))
+    assert image.shape == (1, *shape)
+    assert remarks == (Remark.OBLONG,)
+    high, wide = (np.count_nonzero(image[0].max(axis=axis) > 0.5) for axis in (1, 0))
+    assert (high / 20, wide / 20) == pytest.approx((shape[0] / 32, shape[1] / 32), abs=0.05)
+    flat = read_image(tmp_path / "a.dcm", size=16)
+    assert flat.shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        ["0.14", "0.14"],
+        ["0.1400", "0.1401"],
+        ["0,14", "0,2"],
+        ["0", "1"],
+        ["1"],
+        ["nan", "1"],
+        ["1e-300", "1e300"],
+        ["1", "99"],
+        "",
+    ],
+)
+def test_pixels_of_which_nothing_is_known_are_squares(tmp_path: Path, sides: Any) -> None:
+    file = write(tmp_path / "a.dcm")
+    data = pydicom.dcmread(file)
+    data.add(pydicom.DataElement("PixelSpacing", "LO", sides))
+    data.save_as(file)
+    image, remarks = see_dicom(file)
+    assert image.shape == (1, 32, 32)
+    assert remarks == ()
+
+
+def test_what_the_images_own_spacing_says_goes_before_the_ratio(tmp_path: Path) -> None:
+    image, _ = see_dicom(write(tmp_path / "a.dcm", PixelSpacing=["0.2", "0.2"], PixelAspectRatio=["2", "1"]))
+    assert image.shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("kind", ["u2", "i2", "u4", "i4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("more", [0, 1 << 12, 0x7000])
+def test_bits_above_the_stored_ones_are_told(tmp_path: Path, kind: str, order: str, more: int) -> None:
+    values = (VALUES.astype(np.int64) - 2048 * (kind[0] == "i")) & (-1 if more == 0 else 0xFFF)
+    values[:, ::2] |= more
+    words = values.astype(kind).astype(order + kind)
+    file = write(tmp_path / "a.dcm", words.astype(kind))
+    if order == ">":
+        plain = pydicom.dcmread(file)
+        data = Dataset()
+        data.update({element.tag: element for element in plain})
+        data.PixelData, data.file_meta = words.tobytes(), plain.file_meta
+        data.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        data.save_as(file, implicit_vr=False, little_endian=False, enforce_file_format=True)
+    image, remarks = see_dicom(file)
+    assert remarks == ((Remark.BITS,) if more else ())
+    np.testing.assert_allclose(image, read_dicom(write(tmp_path / "b.dcm")), atol=1e-6)
+
+
+def test_a_sign_that_is_not_extended_is_no_other_bit(tmp_path: Path) -> None:
+    signed = (VALUES.astype(np.int16) - 2048) & 0xFFF
+    image, remarks = see_dicom(write(tmp_path / "a.dcm", signed))
+    assert remarks == ()
+    np.testing.assert_allclose(image, read_dicom(write(tmp_path / "b.dcm")), atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [-2000, 0, 2000])
+def test_a_table_that_begins_below_zero_does_so_for_every_image(tmp_path: Path, offset: int) -> None:
+    """Its start is written without a sign; images of one film have values on either side of zero, or on one."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [8192, 65536 - 4096, 12])
+    item.add_new("LUTData", "OW", (np.arange(8192, dtype=np.uint16) // 2).tobytes())
+    values = (VALUES // 2).astype(np.int16) + np.int16(offset)
+    image, remarks = see_dicom(write(tmp_path / "a.dcm", values, bits=14, VOILUTSequence=Sequence([item])))
+    assert remarks == ()
+    np.testing.assert_allclose(image[0], (values.astype(float) + 4096) // 2 / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "syntax", ["with its syntax", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+def test_a_file_without_its_preamble_is_read(tmp_path: Path, syntax: str) -> None:
+    """As they were written before there was one, and are by programs that leave it out."""
+    file = write(tmp_path / "a.dcm", WindowCenter=2000, WindowWidth=1500, ViewPosition="LL")
+    expected = read_dicom(file)
+    if syntax == "with its syntax":
+        file.write_bytes(file.read_bytes()[132:])
+    else:
+        data, little = Dataset(), syntax != ExplicitVRBigEndian
+        data.update({element.tag: element for element in pydicom.dcmread(file)})
+        data.PixelData = VALUES.astype("<u2" if little else ">u2").tobytes()
+        data.save_as(file, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little)
+    assert not is_dicom(file)
+    np.testing.assert_array_equal(read_dicom(file), expected)
+    assert structure_fault(file) is None
+    table = pd.DataFrame({"path": ["a.dcm"], "patient_id": ["p"], "sex": ["f"], "edema": [1]})
+    with pytest.raises(InputError, match="lateral view"):
+        read_cohort(table, images=tmp_path, attribute="sex", labels=["edema"])
+
+
+@pytest.mark.parametrize("content", [b"hello, this is a note\n" * 40, bytes(range(256)) * 9, b"\0" * 999, b""])
+def test_what_is_called_dicom_and_is_none_is_called_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.dcm").write_bytes(content)
+    with pytest.raises(InputError, match="is not a DICOM file"):
+        read_dicom(tmp_path / "a.dcm")
+
+
+def test_raw_images_of_a_detector_are_told(tmp_path: Path) -> None:
+    raw = write(tmp_path / "a.dcm", PresentationIntentType="FOR PROCESSING")
+    assert see_dicom(raw)[1] == (Remark.RAW,)
+    assert see_dicom(write(tmp_path / "b.dcm", PresentationIntentType="FOR PRESENTATION"))[1] == ()

@@ -364,6 +364,21 @@ def test_a_dark_image_among_bright_ones_stays_dark_with_a_remark(tmp_path: Path)
     assert (cohort.flow[-1].reason, cohort.flow[-1].names) == (f"2 images {Remark.FAINT}", ("02.png", "09.png"))
 
 
+@pytest.mark.parametrize(("bits", "others"), [(10, 12), (12, 14), (14, 16)])
+def test_images_of_fewer_bits_among_others_are_told(tmp_path: Path, bits: int, others: int) -> None:
+    def told(dark: int) -> list[tuple[str, tuple[str, ...]]]:
+        tops = [2 ** (bits if row < dark else others) - 1 - row for row in range(20)]
+        arrays = [smooth(row, top, np.uint16) for row, top in enumerate(tops)]
+        flow = read(pictures(tmp_path, arrays), tmp_path).flow
+        return [(step.reason, step.names) for step in flow if "they are too dark" in step.reason]
+
+    ((reason, names),) = told(8)
+    assert reason.startswith("8 images with 16 bits whose values would fit in fewer bits than those of others")
+    assert names[0] == "00.png"
+    assert told(3) == []  # dark, and no more
+    assert told(0) == told(20) == []
+
+
 def test_checks_that_decode_nothing_look_at_a_few(tmp_path: Path) -> None:
     arrays = [smooth(row, 4000, np.uint16) for row in range(40)]
     cohort = read(pictures(tmp_path, arrays), tmp_path, check="structure")

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import shlex
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from citlr.audit.intake import audited_cohort
+from citlr.cli.options import pairs
 from citlr.config import CohortConfig
 from citlr.console import Narrator
 from citlr.data.associations.measures import describe, write_description
 from citlr.data.cohort import Cohort
 from citlr.data.prepared import write_prepared
+from citlr.data.proposals.pictures import path_columns
 from citlr.data.reading import read_cohort
 from citlr.data.sources.study import Study
 from citlr.data.tables.bins import cut_bins
@@ -321,14 +325,59 @@ def test_covariates_that_say_nothing_are_left_aside_and_spellings_merge() -> Non
         read(table(dose=["1,5", "2", "10,5"]), covariates=["dose"])
 
 
-def test_a_path_without_its_suffix_finds_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".PNG"])
+def test_a_path_without_its_suffix_finds_the_file(tmp_path: Path, suffix: str) -> None:
     for row in range(COUNT):
-        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}.png")
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / f"{row}{suffix}")
     frame = table()
     frame["path"] = frame["path"].str.removesuffix(".png")
     cohort = read(frame, images=tmp_path, check="exists")
-    assert cohort.frame["path"].tolist() == [f"{row}.png" for row in range(COUNT)]
+    assert cohort.frame["path"].tolist() == [f"{row}{suffix}" for row in range(COUNT)]
     assert "48 paths have no suffix" in reasons(cohort)
+    assert path_columns(frame, tmp_path)["path"] == (COUNT, COUNT)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize(("there", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_in_the_other_form_of_unicode_finds_the_file(
+    tmp_path: Path, there: Literal["NFC", "NFD"], written: Literal["NFC", "NFD"], bare: bool
+) -> None:
+    names = [f"r\u00f6ntgen/m\u00fcller{row}.png" for row in range(COUNT)]
+    files = [unicodedata.normalize(there, name) for name in names]
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / file)
+    frame = table().assign(path=[unicodedata.normalize(written, name) for name in names])
+    frame["path"] = frame["path"].str.removesuffix(".png") if bare else frame["path"]
+    assert path_columns(frame, tmp_path)["path"] == (COUNT, COUNT)
+    cohort = read(frame, images=tmp_path, check="exists")
+    assert cohort.frame["path"].tolist() == files
+    said = (
+        "have no suffix, and the file stands there with one"
+        if bare
+        else "are written with other characters than their files, which look the same"
+    )
+    assert f"48 paths {said} ({files[0]})" in reasons(cohort)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda path: path.upper(), "'0.png' stands in that folder. Mend them"),
+        (lambda path: path.replace(".png", ".jpg"), "'0.png' stands in that folder."),
+        (lambda path: f"scans/{path}", "It is below {above}: give that folder."),
+        (lambda path: f"other/{path}", "the path column. Mend them"),
+    ],
+)
+def test_a_file_that_is_not_there_by_that_name_is_pointed_to(tmp_path: Path, change: Any, said: str) -> None:
+    (tmp_path / "scans").mkdir()
+    for row in range(COUNT):
+        Image.linear_gradient("L").resize((16, 16)).save(tmp_path / "scans" / f"{row}.png")
+    frame = table()
+    frame["path"] = frame["path"].map(change)
+    with pytest.raises(InputError) as refused:
+        read(frame, images=tmp_path / "scans", check="decode")
+    assert said.format(above=tmp_path) in str(refused.value)
 
 
 # What an audit asks of its cohort, of a table and of a prepared one alike.
@@ -440,3 +489,147 @@ def test_a_level_whose_files_all_have_one_size_is_told(tmp_path: Path) -> None:
     mixed = read(rows, images=tmp_path, check="decode")
     assert "file side" not in reasons(mixed)
     assert "file side" not in mixed.frame
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        ("18-40", "18\u201340"),  # the dash of a word processor
+        ("site-1", "site\u20111"),
+        ("St Mary's", "St Mary\u2019s"),
+        ("A", "\u0410"),  # Cyrillic
+        ("Port B", "\u0420\u043ert \u0412"),
+    ],
+)
+def test_what_only_looks_otherwise_is_a_spelling(usual: str, other: str) -> None:
+    frame = table(group=[usual, "Z", other, "Z"])
+    with pytest.raises(InputError, match="which look like spellings of one level"):
+        read(frame, attribute="group")
+    merged = read(frame, attribute="group", levels=[usual, "Z"])
+    assert merged.levels("group") == tuple(sorted([usual, "Z"]))
+    patients = pd.Series([f"{usual}7", f"{other}7"])
+    with pytest.raises(InputError, match="look like spellings of one"):
+        require_one_spelling(patients, source="t", what="patient")
+
+
+@pytest.mark.parametrize(("one", "two"), [("\u0416\u0430", "\u0416a"), ("5 \u00b5g", "5 mg"), ("1-2", "12")])
+def test_other_words_stay_other_levels(one: str, two: str) -> None:
+    assert read(table(group=[one, two]), attribute="group").levels("group") == tuple(sorted([one, two]))
+
+
+def test_a_date_beside_groups_is_told() -> None:
+    for date in ("2024-09-01", "2024-09-01 00:00:00", "01-Sep", "Sep-01"):
+        assert f"'{date}' stands beside '10-19'" in reasons(read(table(group=[date, "10-19"]), attribute="group"))
+    assert "a spreadsheet makes dates" not in reasons(read(table(group=["1-9", "10-19"]), attribute="group"))
+    assert "a spreadsheet makes dates" not in reasons(read(table(group=["2024", "10-19"]), attribute="group"))
+
+
+@pytest.mark.parametrize("name", ["unknown", "NONE", "Anonymous", "-", "0"])
+def test_a_patient_who_may_be_many_is_told(name: str) -> None:
+    frame = table(group=["A", "B"])
+    frame.loc[: 2 * COUNT // 3, "patient_id"] = name
+    said = f"images are of the one patient '{name}': if that stands for 'not known', leave it blank"
+    assert f"{2 * COUNT // 3 + 1} {said}" in reasons(read(frame, attribute="group"))
+    frame = table(group=["A", "B"])
+    frame.loc[:1, "patient_id"] = name
+    assert (said in reasons(read(frame, attribute="group"))) == (name != "0")
+
+
+def test_patients_with_many_images_are_patients() -> None:
+    frame = table(group=["A", "B"])
+    frame.loc[:20, "patient_id"] = "p900"
+    frame.loc[21:23, "patient_id"] = "p901"
+    assert "the one patient" not in reasons(read(frame, attribute="group"))
+    frame["patient_id"] = "unknown"
+    frame["patient_id"] += frame.index.astype(str)
+    assert "the one patient" not in reasons(read(frame, attribute="group"))
+
+
+def weights(*words: str) -> pd.DataFrame:
+    frame = table()
+    frame["weight"] = [words[row // 2 % len(words)] if row % 2 and words else f"{50 + row}" for row in range(COUNT)]
+    return frame
+
+
+def test_words_for_not_known_beside_numbers_are_blanks_and_counted() -> None:
+    cohort = read(weights("unknown", "?"), covariates=["weight"])
+    assert cohort.frame["weight"].dtype == float
+    assert cohort.frame["weight"].isna().sum() == COUNT // 2
+    assert "'weight' is a number: words count as not stated (unknown: 12, ?: 12)" in reasons(cohort)
+
+
+def test_other_words_beside_numbers_are_levels_and_few_numbers_are_codes() -> None:
+    assert read(weights("heavy", "light"), covariates=["weight"]).frame["weight"].isna().sum() == 0
+    codes = table().assign(weight=["1", "2", "unknown"] * (COUNT // 3))
+    assert read(codes, covariates=["weight"]).frame["weight"].unique().tolist() == ["1", "2", "unknown"]
+
+
+def test_a_covariate_with_a_name_for_every_image_is_told() -> None:
+    wide = pd.concat([weights(), weights()], ignore_index=True)
+    wide["path"] = [f"{row}.png" for row in range(2 * COUNT)]
+    wide["weight"] = [f"{50 + row} kg" for row in range(2 * COUNT)]
+    assert "'weight' has 96 different values, such as '50 kg'" in reasons(read(wide, covariates=["weight"]))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_infinite_covariate_is_refused(value: float) -> None:
+    frame = table().assign(weight=[value if row % 5 == 4 else float(row) for row in range(COUNT)])
+    with pytest.raises(InputError, match=r"'weight' holds 9 values that are no numbers, the first in row 5"):
+        read(frame, covariates=["weight"])
+
+
+def test_what_a_sentence_proposes_can_be_typed() -> None:
+    frame = table(group=[">=65 (old)", "<65", ">=65 (OLD)", "<65"])
+    with pytest.raises(InputError) as refused:
+        read(frame, attribute="group")
+    said = str(refused.value)
+    words = shlex.split(said[said.index("--level") : said.index(" merges these")])
+    assert dict(pairs("--level", words[1:], "raw=name")) == {">=65 (OLD)": ">=65 (old)"}
+
+
+@pytest.mark.parametrize("word", ["LL", "Lateral view", "lateral\u00a0view", "seitlich", " LAT "])
+def test_a_lateral_view_is_left_out_in_the_words_of_tables(word: str) -> None:
+    cohort = read(table(view=["PA", "AP view", word, "ap supine"]))
+    assert len(cohort) == 3 * COUNT // 4
+    assert "words that are not known" not in reasons(cohort)
+
+
+def test_views_in_words_that_are_not_known_are_told_where_others_are() -> None:
+    cohort = read(table(view=["PA", "AP", "swimmer style", None]))
+    assert len(cohort) == COUNT
+    assert "views in words that are not known are kept, also where they are lateral (swimmer style: 12)" in reasons(
+        cohort
+    )
+    assert "words that are not known" not in reasons(read(table(view=["MLO", "CC", None])))  # mammograms
+    assert "words that are not known" not in reasons(read(table(view=["PA", "AP", "unknown", "costal"])))
+
+
+@pytest.mark.parametrize("code", [-9, -1, -999, 999, 9999])
+@pytest.mark.parametrize("written", [str, float])
+def test_a_code_among_the_numbers_of_a_covariate_is_told(code: int, written: type) -> None:
+    frame = table().assign(dose=[written(code if row % 12 == 0 else row % 20) for row in range(COUNT)])
+    assert f"'dose' is {code} in 4 images, which is taken as a number" in reasons(read(frame, covariates=["dose"]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*range(COUNT)],
+        [-9, *range(COUNT - 1)],
+        [*range(-20, 28)],
+        [900 + row // 4 * 9 for row in range(COUNT)],
+        [[-1, 0, 1][row % 3] for row in range(COUNT)],
+    ],
+)
+def test_numbers_without_codes_are_numbers(values: list[int]) -> None:
+    assert "not known" not in reasons(read(table().assign(dose=values), covariates=["dose"]))
+
+
+def test_a_value_to_be_kept_that_no_row_has_is_told() -> None:
+    frame = table(site=["A", "b", "1.0", "c"])
+    said = "no row has the site '{}', which is to be kept; there are A, b, 1.0, c"
+    told = reasons(read(frame, keep={"site": ["A", "B", "1", "c", "7"]}))
+    assert said.format("B") in told
+    assert said.format("7") in told
+    assert told.count("which is to be kept") == 2
+    assert "which is to be kept" not in reasons(read(frame, keep={"site": ["A", "b", "1"]}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig
@@ -167,13 +169,15 @@ def test_a_grid_is_the_values_that_it_means() -> None:
         ([30], "at least 2"),
         ({"from": 30, "to": 80}, "a grid is {from: 30, to: 80, step: 10}"),
         ({"from": 30, "to": 80, "step": 1}, "2 to 12 values"),
-        ({"from": 30, "to": 80, "step": "ten"}, "a grid is"),
+        ({"from": 30, "to": 80, "step": "ten"}, "a grid is .* in numbers$"),
+        ({"F": "female", "M": "male"}, "values get names from `citlr prepare table --level raw=name`"),
         ([30, 30], "named twice"),
     ],
 )
 def test_bad_levels_of_a_configuration(levels: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValidationError) as refused:
         settings(levels=levels)
+    assert re.search(said, refused.value.errors()[0]["msg"])
 
 
 @pytest.mark.parametrize(
@@ -218,3 +222,50 @@ def test_values_far_from_all_others_are_told(usual: Sequence[float], code: float
 
 def test_ages_have_no_values_far_from_all_others() -> None:
     assert not any("far from" in step.reason for step in read([*years(), 1, 2, 99, 102]).flow)
+
+
+@pytest.mark.parametrize("form", ["{:d}", "{:03d}Y", "{:d} years"])
+def test_digits_of_full_width_are_digits(form: str) -> None:
+    ages = [form.format(year) for year in years()]
+    wide = ["".join(chr(ord(sign) + 0xFEE0) if sign.isdigit() else sign for sign in age) for age in ages]
+    assert read(wide).frame["age"].tolist() == read(ages).frame["age"].tolist() == years()
+
+
+def test_digits_that_are_not_read_are_no_typing_errors() -> None:
+    arabic = ["".join(chr(0x660 + int(sign)) for sign in str(year)) for year in years()]
+    with pytest.raises(InputError, match="240 values that are no age"):
+        read(arabic)
+
+
+@pytest.mark.parametrize("bound", ["90+", "\u226590", "90 or older", "90 years and over", ">=90"])
+def test_an_age_that_is_a_bound_in_words_is_one(bound: str) -> None:
+    frame = study([*years(), *[bound] * 6]).assign(sex=lambda rows: ["FM"[row % 2] for row in range(len(rows))])
+    options: dict[str, Any] = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    assert read_cohort(frame, attribute="sex", **options).frame["age"].tolist()[-6:] == [90.0] * 6
+    with pytest.raises(InputError, match="only known to be above a bound"):
+        read_cohort(study([bound] * 40), attribute="age", bins={"age": [40, 95]}, **options)
+
+
+@pytest.mark.parametrize("way", ["levels", "bins", "age", "covariate"])
+def test_words_for_an_age_that_is_not_known_leave_the_others_ages(way: str) -> None:
+    ages: list[Any] = [*years(), *["unknown"] * 40, "?", "Not reported", None]
+    frame = study(ages).assign(sex=["FM"[row % 2] for row in range(len(ages))])
+    options: dict[str, Any] = {"images": ".", "labels": ["edema"], "check": "none", "min_patients_per_level": 1}
+    chosen: dict[str, Any] = {
+        "levels": {"attribute": "age", "levels": {"age": [30, 50, 70]}},
+        "bins": {"attribute": "age", "bins": {"age": [40, 60]}},
+        "age": {"attribute": "sex"},
+        "covariate": {"attribute": "sex", "covariates": ["age"]},
+    }
+    cohort = read_cohort(frame, **options, **chosen[way])
+    said = "; ".join(step.reason for step in cohort.flow)
+    assert "(unknown: 40, ?: 1, Not reported: 1)" in said
+    if way in ("levels", "bins"):
+        assert len(cohort) == 240
+        assert "age: not stated (unknown" in said
+        assert "no age (1 blank)" in said
+    else:
+        assert cohort.frame["age"].tolist()[:240] == years()
+        assert cohort.frame["age"].isna().sum() == 43
+    column = next(one for one in describe_columns(frame) if one.name == "age")
+    assert (column.kind, column.edges) == ("age", (40.0, 60.0))

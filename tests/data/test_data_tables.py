@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -186,6 +187,34 @@ def test_what_is_blank_or_calculated_in_a_workbook_is_read(tmp_path: Path) -> No
     assert picked["edema"][3] == "1"
 
 
+def test_merged_cells_hold_what_they_show_in_every_row(tmp_path: Path) -> None:
+    file = workbook(tmp_path / "t.xlsx", rows=9)
+    book = openpyxl.load_workbook(file)
+    for cells in ("B2:B4", "C5:C6", "C7:D8", "A1:A1", "E1:F1", "H2:H5", "A20:A30"):
+        book.active.merge_cells(cells)
+    book.save(file)
+    picked = pick_columns(file, WANTED, source=file.name)
+    assert picked["patient_id"].tolist() == ["p0"] * 3 + [f"p{row}" for row in range(3, 9)]
+    assert picked["sex"].tolist() == ["F", "M", "F", "M", "M", "M", "M", "M", "F"]
+    assert picked["edema"].tolist()[:5] + picked["edema"].tolist()[7:] == ["0", "0", "1", "1", "0", "1", "0"]
+
+
+@pytest.mark.parametrize("state", ["hidden", "veryHidden"])
+def test_the_first_sheet_is_the_first_that_is_seen(tmp_path: Path, state: str) -> None:
+    file = workbook(tmp_path / "t.xlsx", (1, "note", "#REF!"))
+    book = openpyxl.load_workbook(file)
+    old = book.create_sheet("<old> & 'gone'", 0)
+    old.append(["path", "sex"])
+    old.append(["0.png", "#REF!"])
+    old.sheet_state = state
+    book.active = 1
+    book.save(file)
+    assert table_columns(file) == ["path", "patient_id", "sex", "edema", "note"]
+    assert pick_columns(file, WANTED, source=file.name)["sex"].tolist() == ["F", "M"] * 3
+    with pytest.raises(InputError, match="'note' holds '#REF!'"):
+        pick_columns(file, {"note": "note"}, source=file.name)
+
+
 def test_columns_that_differ_by_case_and_disagree_are_refused() -> None:
     counterfactuals = pd.DataFrame({"sex": ["F", "M"], "Sex": ["F", "F"], "x": [1, 2]})
     with pytest.raises(InputError, match="'sex' and 'Sex', which disagree in 1 rows"):
@@ -211,3 +240,33 @@ def test_answers_of_other_houses_come_through_the_same_reader(tmp_path: Path, ro
     (tmp_path / "t.csv").write_text(rows)
     with pytest.raises(InputError, match=said):
         read_responses(tmp_path / "t.csv")
+
+
+def nested(kind: str) -> pd.DataFrame:
+    cells: dict[str, list[object]] = {
+        "list": [["F"], [], ["M"]],
+        "record": [{"v": "F"}, {"v": None}, {"v": "M"}],
+        "array": [np.array(["F"]), np.array(["M"]), np.array(["F", "M"])],
+    }
+    return RIGHT.assign(boxes=pd.Series(cells[kind], dtype=object))
+
+
+@pytest.mark.parametrize("kind", ["list", "record", "array"])
+def test_a_table_may_have_columns_of_lists_beside_those_that_are_used(tmp_path: Path, kind: str) -> None:
+    nested(kind).to_parquet(tmp_path / "t.parquet")
+    assert table_columns(tmp_path / "t.parquet") == [*HEAD, "boxes"]
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), RIGHT, check_dtype=False)
+    wanted = {name: name for name in HEAD}
+    assert pick_columns(tmp_path / "t.parquet", wanted, source="t")["sex"].tolist() == ["F", "M", "F"]
+
+
+@pytest.mark.parametrize("kind", ["list", "record", "array"])
+@pytest.mark.parametrize("written", [True, False])
+def test_a_column_of_lists_is_no_column_to_use(tmp_path: Path, kind: str, written: bool) -> None:
+    table: Path | pd.DataFrame = nested(kind)
+    if written:
+        nested(kind).to_parquet(tmp_path / "t.parquet")
+        table = tmp_path / "t.parquet"
+    wanted = {"path": "path", "sex": "boxes"}
+    with pytest.raises(InputError, match="'boxes' hold lists or records"):
+        pick_columns(table, wanted, source="t")

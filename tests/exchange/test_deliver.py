@@ -89,6 +89,14 @@ def test_every_drawing_takes_its_rules_along_with_colours_resolved(result):
         assert "var(" not in style
 
 
+def test_a_brace_in_a_name_ends_no_rules(result):
+    usual = render(result)
+    rules = []
+    for page in (usual, usual.replace("<title>", "<title>sex} {x")):
+        rules.append(pdf.drawable(page).split("<svg")[1].split("<style>")[1].split("</style>")[0])
+    assert rules[0] == rules[1]
+
+
 # Said on machines without libharfbuzz-subset0, on which WeasyPrint embeds whole fonts: larger files, the same text.
 @pytest.mark.filterwarnings("ignore:HarfBuzz-Subset will be required:DeprecationWarning")
 def test_a_pdf_by_weasyprint_holds_the_text(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citlr.cli.options import Json, Map, Quiet, Texts, option, pairs
+from citlr.cli.options import Json, Map, Quiet, Texts, mapping, option, pairs
 from citlr.data.sources.registry import DATA_SETS, DataSet, reader
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def table(
         images=images,
         attribute=attribute,
         labels=label,
-        columns=dict(pairs("--map", map, "ours=theirs, such as --map path=file")),
-        levels={attribute: dict(pairs("--level", level, "raw=name, such as --level F=female"))} if level else None,
+        columns=mapping("--map", map, "ours=theirs, such as --map path=file"),
+        levels={attribute: mapping("--level", level, "raw=name, such as --level F=female")} if level else None,
         bins={attribute: edge} if edge else None,
         keep=kept or None,
         covariates=tuple(covariate or ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,13 +52,25 @@ def engine_of(name: str, workers: int, scheduler: str | None) -> Engine:
 
 
 def pairs(option: str, entries: list[str] | None, form: str) -> list[tuple[str, str]]:
-    """Read options of the form NAME=VALUE."""
+    """Read options of the form NAME=VALUE; the sign of a value such as `>=65` is no end of it."""
     from citlr.errors import InputError
 
     found = []
     for entry in entries or []:
-        ours, equals, theirs = entry.partition("=")
-        if not (ours and equals and theirs):
+        parts = re.split("(?<![<>])=", entry, maxsplit=1)
+        ours, theirs = parts if len(parts) == 2 else (entry, "")
+        if not (ours and theirs):
             raise InputError(f"{option} '{entry}' is not of the form {form}.")
         found.append((ours, theirs))
+    return found
+
+
+def mapping(option: str, entries: list[str] | None, form: str) -> dict[str, str]:
+    """Read options of the form NAME=VALUE where a name has one value."""
+    from citlr.errors import InputError
+
+    found: dict[str, str] = {}
+    for ours, theirs in pairs(option, entries, form):
+        if found.setdefault(ours, theirs) != theirs:
+            raise InputError(f"{option} gives '{ours}' twice, as '{found[ours]}' and as '{theirs}'; leave one out.")
     return found

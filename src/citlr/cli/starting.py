@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citlr.cli.options import Label, Map, option, pairs
+from citlr.cli.options import Label, Map, mapping, option
 from citlr.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def init(
         raise InputError(f"{out} is there already: give another name with --out{', or --force' * out.is_file()}.")
     if problem := _no_model(model):
         raise InputError(f"--model {problem}")
-    columns = dict(pairs("--map", map, "ours=theirs, such as --map patient_id=subject"))
+    columns = mapping("--map", map, "ours=theirs, such as --map patient_id=subject")
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     asker = _Person() if at_terminal else Nobody()
     found = propose(table, images, Given(columns, attribute, tuple(label or ())), asker)

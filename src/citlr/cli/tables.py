@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from citlr.cli.options import Json, Label, Map, Seed, Texts, option, pairs
+from citlr.cli.options import Json, Label, Map, Seed, Texts, mapping, option, pairs
 
 
 def assess(
@@ -49,14 +49,14 @@ def assess(
     from citlr.run.files import sha256, write_json, write_text
     from citlr.run.machine import versions
 
-    columns = dict(pairs("--map", map, "ours=theirs, such as --map level=sex"))
+    columns = mapping("--map", map, "ours=theirs, such as --map level=sex")
     found = read_predictions(
         predictions,
         attribute=attribute,
         labels=label or (),
         columns=columns,
         given=given or (),
-        truth=dict(pairs("--truth", truth, "LABEL=COLUMN, such as --truth edema=edema_truth")),
+        truth=mapping("--truth", truth, "LABEL=COLUMN, such as --truth edema=edema_truth"),
         percent=percent,
         threshold=settings.threshold,
     )

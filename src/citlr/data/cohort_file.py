@@ -16,6 +16,7 @@ from citlr.run.files import atomic_write
 
 SCHEMA = "citlr.cohort/2"
 _KEY = b"citlr"
+_OWN = "any other table needs the folder of its images: `images` of a configuration, or `citlr prepare table --images`"
 
 
 def write_frame(frame: pd.DataFrame, content: dict[str, Any], path: Path) -> None:
@@ -35,11 +36,15 @@ def read_frame(file: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         with file.open("rb") as stream:
             table = pq.ParquetFile(stream).read()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file} is not a parquet file or is damaged ({error}).") from error
+        what = f"is not a parquet file or is damaged ({error})"
+        if file.suffix.lower() not in (".parquet", ".pq"):
+            what = f"is no cohort that `citlr prepare` wrote, and {_OWN}"
+        raise InputError(f"{file} {what}.") from error
     content: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
     if content.get("schema") != SCHEMA:
         found = content.get("schema", "no schema")
-        raise InputError(f"{file} is not a cohort of this version ({SCHEMA} is needed, {found} found).")
+        own = "" if "schema" in content else f": another program has saved it, and {_OWN}"
+        raise InputError(f"{file} is not a cohort of this version ({SCHEMA} is needed, {found} found){own}.")
     return table.to_pandas(), content
 
 

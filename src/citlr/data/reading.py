@@ -21,8 +21,9 @@ from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, r
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, read_ages
 from citlr.data.tables.columns import pick_columns, wanted_columns
-from citlr.data.tables.levels import levels_of, merge_covariate, name_levels
-from citlr.data.tables.numbers import asked_as_number, banded, is_number, read_number, require_support
+from citlr.data.tables.levels import levels_of, listed, merge_covariate, name_levels
+from citlr.data.tables.numbers import asked_as_number, banded, is_number, note_codes, read_number, require_support
+from citlr.data.tables.spellings import is_stated
 from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
 from citlr.errors import InputError, require_known
 
@@ -158,7 +159,7 @@ def read_cohort(
     if "age" not in names:
         _read_age(recorder, roles)
     root = Path(images)
-    steps.complete_suffixes(recorder, root)
+    steps.complete_paths(recorder, root)
     if lateral == "drop":
         steps.drop_lateral(recorder, root)
     require_channels(channels)
@@ -213,7 +214,12 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
         require_known(name, roles.attributes, f"`bins` names '{name}', which is no attribute here")
     named = {}
     for name in roles.attributes:
-        column = roles.columns[name]
+        column, rules = roles.columns[name], roles.rules(name)
+        number = name not in roles.bins and asked_as_number(recorder.frame[name], rules, source=roles.source)
+        if number or name in roles.bins:
+            stated = is_stated(recorder.frame[name])
+            words = raw_text(recorder.frame[name])[~stated]
+            recorder.keep(stated, name, f"{name}: not stated{listed(words)}")
         if name in roles.bins:
             raw = recorder.frame[name]
             ages = is_age((name, column), raw)
@@ -221,10 +227,10 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
             recorder.frame[name] = binned
             recorder.keep(binned.notna() | (raw_text(raw) == ""), name, f"{name}: {UNCLEAR}")
         steps.drop_blank(recorder, name, step=name, what=name)
-        if name not in roles.bins and asked_as_number(recorder.frame[name], roles.rules(name), source=roles.source):
+        if number:
             read_number(recorder, name, source=roles.source, column=column)
             continue
-        levels = name_levels(recorder, name, roles.rules(name), source=roles.source, column=column, conflicts=conflicts)
+        levels = name_levels(recorder, name, rules, source=roles.source, column=column, conflicts=conflicts)
         if name not in roles.bins:
             named[name] = levels
     return named
@@ -233,7 +239,11 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
 def _read_age(recorder: FlowRecorder, roles: _Roles) -> None:
     if "age" not in recorder.frame:
         return
-    raw = recorder.frame["age"]
+    stated = is_stated(recorder.frame["age"])
+    if not stated.all():
+        words = listed(raw_text(recorder.frame["age"])[~stated])
+        recorder.start("covariates", f"'age' is a number: words count as not stated{words}")
+    raw = recorder.frame["age"].where(stated)
     try:
         recorder.frame["age"] = read_ages(raw, source=roles.source, column=roles.columns["age"])
     except InputError as error:
@@ -251,5 +261,11 @@ def _read_age(recorder: FlowRecorder, roles: _Roles) -> None:
 def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:
     for name in roles.covariates:
         if name not in (*roles.labels, "age"):
-            recorder.frame[name] = steps.read_numbers(recorder.frame[name], source=roles.source)
+            raw = recorder.frame[name]
+            recorder.frame[name] = steps.read_numbers(raw, source=roles.source)
+            words = raw[recorder.frame[name].isna() & raw.notna()].astype(str)
+            if len(words):
+                recorder.start("covariates", f"'{name}' is a number: words count as not stated{listed(words)}")
             merge_covariate(recorder, name)
+            if is_number(recorder.frame[name]):
+                note_codes(recorder, name)

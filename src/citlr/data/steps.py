@@ -2,6 +2,7 @@
 
 import math
 import posixpath
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,16 +16,23 @@ from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import listed
 from citlr.data.tables.printable import require_exact, require_printable
-from citlr.data.tables.spellings import fold, require_one_spelling
-from citlr.data.tables.vocabulary import UNKNOWN, VIEW
+from citlr.data.tables.spellings import UNSTATED, VIEWS, fold, is_stated, require_one_spelling
+from citlr.data.tables.vocabulary import VIEW, raw_text
 from citlr.errors import InputError, did_you_mean, require_known
 from citlr.run.files import kind_of_path
+from citlr.text import listed_few, shortened
 
 Uncertain = Literal["error", "ignore", "zeros", "ones"]
 Lateral = Literal["drop", "keep"]
 Blank = Literal["ignore", "zeros"]
 UNCERTAIN: tuple[Uncertain, ...] = get_args(Uncertain)
 SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
+# A column of no more different numbers may be codes.
+MAX_CODES = 20
+# What stands for patients who are not known, beside what does for any attribute.
+_NOBODY = UNSTATED | {"none", "anonymous", "anonymized", "anonymised", "anon", "deidentified", "de-identified", "no id"}
+# One patient has so many images, and so many times as many as any other, only where it is no patient.
+_MANY, _TIMES = 10, 10
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "positive": 1.0, "negative": 0.0}
 
 
@@ -45,6 +53,21 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
     require_own_files(recorder.frame, source=source)
     require_exact(recorder.frame["patient_id"], source=source, what="patients")
     require_one_spelling(recorder.frame["patient_id"], source=source, what="patient")
+    _note_nobody(recorder)
+
+
+def _note_nobody(recorder: FlowRecorder) -> None:
+    """Tell in the flow of a patient who may be many: an identifier that stands for "not known"."""
+    counts = recorder.frame["patient_id"].value_counts()
+    images = counts.to_numpy()
+    alone = images[0] >= _MANY and len(images) > 1 and images[0] >= _TIMES * images[1]
+    called = [name for name in counts.index[images > 1] if fold(name) in _NOBODY]
+    for name in dict.fromkeys([*called, *(counts.index[:1] if alone else ())]):
+        recorder.start(
+            "patient",
+            f"{counts[name]} images are of the one patient '{shortened(name, 40)}': if that stands for 'not known', "
+            "leave it blank, or these images count as one patient's",
+        )
 
 
 def require_own_files(frame: pd.DataFrame, *, source: str) -> None:
@@ -53,23 +76,43 @@ def require_own_files(frame: pd.DataFrame, *, source: str) -> None:
     require_unique(plain.rename("path"), source=source, what="image files")
 
 
-def complete_suffixes(recorder: FlowRecorder, root: Path) -> None:
-    """Read `scan/17` as `scan/17.png` where only the latter is there, and tell it in the flow."""
+def complete_paths(recorder: FlowRecorder, root: Path) -> None:
+    """Read `scan/17` as `scan/17.png` where only the latter is there, and tell it in the flow.
+
+    So it is with letters that have marks, such as the umlauts: macOS writes them as two characters, others as one.
+    """
     if not root.is_dir():
         return
-    frame = recorder.frame
-    bare = frame["path"].map(lambda path: Path(path).suffix.lower() not in SUFFIXES)
-    completed: dict[int, str] = {}
-    for row, path in frame.loc[bare, "path"].items():
-        if not kind_of_path(root / path):
-            beside = [path + suffix for suffix in SUFFIXES if kind_of_path(root / (path + suffix)) == "a file"]
-            if len(beside) == 1:
-                completed[row] = beside[0]
-    if completed:
-        frame["path"] = pd.Series(completed).reindex(frame.index).fillna(frame["path"])
-        example = next(iter(completed.values()))
-        recorder.start("path", f"{len(completed)} paths have no suffix, and the file stands there with one ({example})")
-        require_own_files(frame, source="The table with its suffixes")
+    paths: list[str] = recorder.frame["path"].tolist()
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for row, path in enumerate(paths):
+        bare = Path(path).suffix.lower() not in SUFFIXES
+        if (bare or not path.isascii()) and not kind_of_path(root / path):
+            files = files_meant(root, path, bare)
+            if len(files) == 1:
+                paths[row] = files[0]
+                found[bare].append(files[0])
+    said = {
+        True: "have no suffix, and the file stands there with one",
+        False: "are written with other characters than their files, which look the same",
+    }
+    for bare, files in found.items():
+        if files:
+            recorder.start("path", f"{len(files)} paths {said[bare]} ({files[0]})")
+    if any(found.values()):
+        recorder.frame["path"] = paths
+        require_own_files(recorder.frame, source="The table with the names of its files")
+
+
+def files_meant(root: Path, path: str, bare: bool) -> list[str]:
+    """Give the files that a path which is not there may mean; on some systems one file has several of the names."""
+    forms = dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))])
+    for ends in (SUFFIXES, tuple(map(str.upper, SUFFIXES))) if bare else (("",),):
+        for form in forms:
+            found = [form + end for end in ends if kind_of_path(root / (form + end)) == "a file"]
+            if found:
+                return found
+    return []
 
 
 def drop_blank(recorder: FlowRecorder, column: str, *, step: str, what: str) -> None:
@@ -108,14 +151,25 @@ def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
     [1.5, 20.0, nan]
     >>> read_numbers(pd.Series(["01", "20"]), source="a.csv").tolist()
     ['01', '20']
+
+    Words for "not known" beside many numbers are blanks; beside few, which may be codes, they are levels.
     """
     given = values.dropna()
-    text = given.astype(str).str.strip()
-    if not len(given) or pd.api.types.is_numeric_dtype(given) or text.str.match(r"-?0\d").any():
+    if not len(given) or pd.api.types.is_bool_dtype(given):
         return values
-    share = float(text.str.fullmatch(r"[+-]?(?:\d+[.,]?\d*|\.\d+)(?:[eE][+-]?\d+)?").mean())
+    if pd.api.types.is_numeric_dtype(given):
+        return to_numbers(values, source=source)
+    text = given.astype(str).str.strip()
+    if text.str.match(r"-?0\d").any():
+        return values
+    number = text.str.fullmatch(r"[+-]?(?:\d+[.,]?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+    if text[number].nunique() <= MAX_CODES:
+        return to_numbers(values, source=source) if number.all() else values
     # Many numbers and a few words are a column of numbers with typing errors, which are named; words alone are levels.
-    return to_numbers(values, source=source) if share == 1 or (share > 0.9 and text.nunique() > 20) else values
+    stated = is_stated(values)
+    if number[stated].mean() <= 0.9:
+        return values
+    return to_numbers(values.where(stated), source=source)
 
 
 def read_labels(
@@ -154,6 +208,11 @@ def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) 
         numbers = {fold(value) for value in kept if value not in set(values) and fold(value)[:1].isdigit()}
         same = values.fillna("").map(fold).isin(numbers) if numbers else False
         inside = (values.isin(kept).fillna(False) | same).astype(bool)
+        known = values.dropna().unique().tolist()
+        for value in kept:
+            if value not in known and fold(value) not in numbers & set(map(fold, known)):
+                said = f"no row has the {column} '{shortened(value, 40)}', which is to be kept; there are"
+                recorder.start(f"keep {column}", f"{said} {listed_few(known)}")
         seen = listed(values[~inside].fillna("(blank)"))
         recorder.keep(inside, f"keep {column}", f"{column} is not {' or '.join(kept)}{seen}")
 
@@ -173,14 +232,21 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
         stated = paths.map(lambda path: _stated_view(read_header, root, str(path))).astype("string")
         if stated.notna().any():
             frame["view"] = view = view.fillna(stated)
-    side = view.fillna("").str.strip().str.lower().map(VIEW).fillna(UNKNOWN)
-    recorder.keep(side != "lateral", "view", f"lateral view{listed(view[side == 'lateral'])}")
+    said = raw_text(view)
+    side = said.map({value: VIEW.get(fold(value), "") for value in said.unique()})
+    strange, lateral = side == "", side == "lateral"
+    # Where no word is known, the column is not about what is lateral.
+    if strange.any() and (side.isin(VIEWS.levels)).any():
+        reason = f"views in words that are not known are kept, also where they are lateral{listed(said[strange])}"
+        recorder.start("view", reason)
+    recorder.keep(~lateral, "view", f"lateral view{listed(view[lateral])}")
 
 
 def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | None:
     try:
         file = inside(root, path)
-        return read(file).view or None if is_dicom(file) else None
+        dicom = is_dicom(file) or file.suffix.lower() in DICOM_SUFFIXES
+        return read(file).view or None if dicom else None
     except InputError:
         # The check of the files names it; here it only has no view.
         return None

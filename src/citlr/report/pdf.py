@@ -50,9 +50,10 @@ def _by_weasyprint(page: str, path: Path) -> None:
 
 def drawable(page: str) -> str:
     """Put the rules for drawings into every drawing, colours resolved: WeasyPrint styles an SVG by its inside only."""
-    from citlr.report.page import drawing_rules
+    from citlr.report.page import drawing_rules, stylesheet
 
-    colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", page[: page.index("}")]))
+    # Of the sheet and not of the page, whose title may have any sign.
+    colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", stylesheet().partition("}")[0]))
     rules = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found.group(1)], drawing_rules())
     return re.sub(r"<svg\b[^>]*>", lambda found: f"{found.group(0)}<style>{rules}</style>", page)
 

@@ -21,6 +21,7 @@ from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordere
 from citlr.data.pixels.survey import KIND, SIZES, Look, Survey
 from citlr.errors import InputError, require_known
 from citlr.run.files import digest_or_missing, kind_of_path, require_regular
+from citlr.text import shortened
 
 Check = Literal["decode", "structure", "exists", "none"]
 CHECKS: tuple[Check, ...] = get_args(Check)
@@ -89,12 +90,29 @@ def _leave_out(recorder: FlowRecorder, root: Path, survey: Survey, *, max_unread
     if share > max_unreadable:
         raise InputError(
             f"{len(faults)} of {len(survey.looks)} images below {root} cannot be read ({what}), more than the share "
-            f"max_unreadable={max_unreadable:g}; the first: {faults[min(faults)]} Mend them, check the folder, or "
-            "raise the share."
+            f"max_unreadable={max_unreadable:g}; the first: {faults[min(faults)]}{_instead(root, names[0])} Mend them, "
+            "check the folder, or raise the share."
         )
     kept = np.ones(len(survey.looks), dtype=bool)
     kept[list(faults)] = False
     recorder.keep(kept, "readable", f"image cannot be read ({what})", names)
+
+
+def _instead(root: Path, name: str) -> str:
+    """Say what is there instead of a file that is not: below a folder above, or under nearly the same name."""
+    file = root.absolute() / name
+    if kind_of_path(file):
+        return ""
+    above = next((one for one in root.absolute().parents if kind_of_path(one / name) == "a file"), None)
+    if above is not None:
+        return f" It is below {above}: give that folder."
+    try:
+        beside = sorted(one.name for one in file.parent.iterdir())
+    except (OSError, ValueError):
+        return ""
+    alike = [one for one in beside if one.casefold() == file.name.casefold()]
+    alike += [one for one in beside if Path(one).stem.casefold() == file.stem.casefold()]
+    return f" '{shortened(alike[0])}' stands in that folder." if alike else ""
 
 
 def _tell_of_shared(recorder: FlowRecorder, names: list[str]) -> None:
@@ -223,8 +241,9 @@ def structure_fault(file: Path) -> str | None:
         with file.open("rb") as stream:
             if stream.read(len(SIGNATURE)) == SIGNATURE:
                 return _png_fault(stream, file)
-            stream.seek(max(0, file.stat().st_size - 64))
-            # Some writers pad after the end marker.
+            size = file.stat().st_size
+            # Writers pad after the end marker, phones write more. A thumbnail with its own end is in the first 64 K.
+            stream.seek(max(0, min(size - 64, max(size - (1 << 16), 66_000))))
             return None if b"\xff\xd9" in stream.read() else f"{file} is a truncated JPEG."
     except InputError as error:
         return str(error)

@@ -3,14 +3,16 @@
 import os
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from citlr.data.pixels.display import WINDOWS, Window, display
+from citlr.data.pixels.display import WINDOWS, Window, display, squared
 from citlr.data.pixels.header import Header
 from citlr.data.pixels.shown import MAX_PIXELS, Pixels, Remark
 from citlr.errors import CitlrError, InputError, needed, require_known
@@ -18,7 +20,8 @@ from citlr.run.files import require_regular
 from citlr.text import shortened
 
 # The reader skips every element that is not listed, so nothing about the patient can reach an artefact. All are in the
-# groups acquisition (0018), image pixel (0028, 7FE0), presentation (2050) and view code (0054); none is in group 0010.
+# groups acquisition (0018), image pixel (0028, 7FE0), presentation (2050) and view code (0054), but modality and intent
+# (0008); none is in group 0010.
 DISPLAY_TAGS = (
     "TransferSyntaxUID",
     "SamplesPerPixel",
@@ -32,6 +35,10 @@ DISPLAY_TAGS = (
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PixelAspectRatio",
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
@@ -40,6 +47,7 @@ DISPLAY_TAGS = (
     "WindowCenter",
     "WindowWidth",
     "PresentationLUTShape",
+    "PresentationIntentType",
     "PixelData",
 )
 HEADER_TAGS = ("Modality", "ViewPosition", "ViewCodeSequence", "Rows", "Columns")
@@ -67,14 +75,21 @@ def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tup
 
     Stored values go through the modality transform (rescale slope and intercept, or its table), then through the VOI
     table or window (DICOM PS3.3 C.11.2), and MONOCHROME1 or a presentation LUT shape of INVERSE is inverted. Padding
-    pixels become black.
+    pixels become black. Pixels that are no squares are made such.
 
     Shapes: gives (1, H, W) in [0, 1].
     """
     require_known(window, WINDOWS, f"window='{window}' is not known")
     film = Film.of(path)
-    shown, remarks = film.show(film.decode(), window)
-    return shown.astype(np.float32)[None], remarks
+    stored = film.decode()
+    shown, remarks = film.show(stored, window)
+    square = squared(film.header, shown)
+    more = {
+        Remark.BITS: film.has_more_bits(stored),
+        Remark.OBLONG: square.shape != shown.shape,
+        Remark.RAW: film.header.text("PresentationIntentType").upper() == "FOR PROCESSING",
+    }
+    return square.astype(np.float32)[None], (*remarks, *(remark for remark, holds in more.items() if holds))
 
 
 def read_header(path: str | os.PathLike[str]) -> DicomHeader:
@@ -141,6 +156,16 @@ class Film:
                 "is whole, or write it without compression."
             ) from error
         return np.asarray(stored).reshape(rows, columns)
+
+    def has_more_bits(self, stored: npt.NDArray[Any]) -> bool:
+        """Say whether words that are not compressed hold more than the stored values and their sign."""
+        bits, width = self.header.whole("BitsStored"), stored.dtype.itemsize
+        if self.decoder.UID.is_encapsulated or width == 1 or bits == 8 * width:
+            return False
+        order = "<" if self.decoder.UID.is_little_endian else ">"
+        words = np.frombuffer(self.content, f"{order}u{width}", stored.size).reshape(stored.shape)
+        plain = stored.astype(f"{stored.dtype.kind}{width}").view(f"u{width}")
+        return bool(((words != plain) & (words >> bits > 0)).any())
 
     def show(self, stored: npt.NDArray[Any], window: Window) -> tuple[npt.NDArray[np.float64], tuple[Remark, ...]]:
         """Turn stored values (H, W) into grey values in [0, 1] as the header asks for."""
@@ -223,18 +248,39 @@ def _read(file: Path, tags: tuple[str, ...], *, pixels: bool = True) -> Any:
         from pydicom import dcmread
         from pydicom.errors import InvalidDicomError
     _hush()
+    read = partial(dcmread, file, specific_tags=list(tags), stop_before_pixels=not pixels)
     try:
-        return dcmread(file, specific_tags=list(tags), stop_before_pixels=not pixels)
+        return read()
     except FileNotFoundError as error:
         raise InputError(f"{file} is not there; check the image folder and the path column.") from error
     except InvalidDicomError as error:
-        raise InputError(f"{file} is not a DICOM file.") from error
+        bare = _without_preamble(read)
+        if bare is None:
+            raise InputError(f"{file} is not a DICOM file.") from error
+        return bare
     except CitlrError:
         raise
     except Exception as error:  # a damaged file can fail anywhere in the parser
         raise InputError(
             f"{file} cannot be read as DICOM, it may be truncated ({shortened(str(error)) or type(error).__name__})."
         ) from error
+
+
+def _without_preamble(read: Callable[..., Any]) -> Any:
+    """Read what was written before DICOM files had a preamble, or by a program that leaves it out; None if none."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    try:
+        dataset = read(force=True)
+        if dataset.get_item("Rows") is None:
+            return None
+    except Exception:  # anything can be tried as DICOM, and fail anywhere
+        return None
+    if not getattr(dataset.file_meta, "TransferSyntaxUID", ""):
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return dataset
 
 
 def _hush() -> None:

@@ -5,9 +5,10 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from citlr.data.pixels.header import Header
-from citlr.data.pixels.shown import Remark, contrast
+from citlr.data.pixels.shown import MAX_PIXELS, Remark, contrast
 from citlr.errors import InputError
 
 Window = Literal["header", "percentile", "range"]
@@ -20,6 +21,8 @@ PERCENTILES = (0.5, 99.5)
 POOR_CONTRAST = 1 / 16
 # and at least this share of the pixels is neither black nor white.
 POOR_SHARE = 0.02
+# How many times as long as the other a side of a pixel is that is no square.
+OBLONG = (1.01, 8.0)
 
 
 def display(header: Header, stored: npt.NDArray[Any], window: Window) -> tuple[Values, tuple[Remark, ...]]:
@@ -71,7 +74,8 @@ def _by_header(header: Header, values: Values) -> tuple[Values | None, list[Rema
     """Apply the first VOI table, or else the first window; None where the header has neither."""
     item = header.item("VOILUTSequence")
     if item is not None:
-        table = Table.read(item, signed=bool(values.size and values.min() < 0))
+        # Written without a sign, the start of a table is above all values that it is for.
+        table = Table.read(item, signed=bool(values.size and (values.min() < 0 or values.max() < 1 << 15)))
         top = table.top
         return clipped(table.apply(values) / top), [Remark.TABLE] if top != table.declared else []
     centers, widths = header.numbers("WindowCenter"), header.numbers("WindowWidth")
@@ -115,6 +119,28 @@ def by_range(values: Values, padding: Mask, window: Window) -> Values:
         return np.zeros_like(values)
     # Halved first: the difference of two large numbers can overflow.
     return clipped((values / 2 - low / 2) / (high / 2 - low / 2))
+
+
+def squared(header: Header, shown: Values) -> Values:
+    """Give an image (H, W) whose pixels are squares: the shorter side of its pixels is that of the new ones."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        try:
+            sides = header.numbers(name)
+        except InputError:
+            continue  # how large a pixel is need not be known
+        if len(sides) == 2 and all(np.isfinite(side) and side > 0 for side in sides):
+            break
+    else:
+        return shown
+    # Sides that differ by rounding, or by more than those of any film, say nothing.
+    if not OBLONG[0] < max(sides) / min(sides) < OBLONG[1]:
+        return shown
+    (rows, columns), ratio = shown.shape, sides[0] / sides[1]
+    size = (columns, round(rows * ratio)) if ratio > 1 else (round(columns / ratio), rows)
+    if size[0] * size[1] > MAX_PIXELS:
+        return shown
+    stretched = Image.fromarray(shown.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(stretched, dtype=np.float64)
 
 
 def padding_mask(header: Header, stored: npt.NDArray[Any]) -> Mask:

@@ -32,6 +32,11 @@ class Remark(StrEnum):
     WINDOW = "with a header window or table that shows nothing of the pixels: shown between percentiles"
     RESCALE = "with a rescale slope, intercept or table that leaves no values: shown as stored, between percentiles"
     TABLE = "with a VOI table whose entries have another depth than it declares: their own is taken as white"
+    BITS = (
+        "with bits set above those that are stored, which are left out: an overlay, or values of more bits than stated"
+    )
+    OBLONG = "with pixels that are no squares, and shown in their true shape"
+    RAW = "marked for processing, not for presentation: raw images of the detector, which nobody is meant to look at"
     NARROW = "with a window narrower than 1, which is taken as exact"
     FAINT = "with less than a sixteenth of the grey range used"
     LINK = "behind a link that leads out of the image folder"

@@ -8,6 +8,8 @@ from typing import Self
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.shown import FAINT, WHITE, Remark, Seen, blank_fault, white_of
 
+# So many images, and such a share of those with 16 bits, are more than a few that are dark.
+SOME = (5, 0.05)
 # Columns of what decoded files are like, see `Look.marks`: their size in three readings, and their kind.
 SIZES, KIND = ("file side", "file size", "file shape"), "file kind"
 
@@ -75,12 +77,19 @@ class Survey:
         """Note in the flow what had to be done to show the usable images; `of` says which were looked at."""
         faults = self.faults()
         kept = [one for row, one in enumerate(self.looks) if row not in faults]
+        deep = [one for one in kept if one.peak]
         if self.needed < WHITE:
             then = "is taken as white" if self.white < WHITE else "would be taken as white by the check 'decode'"
-            deep = [one.name for one in kept if one.peak]
             recorder.remark(
                 f"{len(deep)}{of} images with 16 bits, none of them above {max(self.peaks):,}: {self.needed:,} {then}",
-                deep,
+                [one.name for one in deep],
+            )
+        low = [one.name for one in deep if white_of([one.peak]) < self.needed and not self._faint(one, Remark.FAINT)]
+        if len(low) >= max(SOME[0], SOME[1] * len(deep)):
+            recorder.remark(
+                f"{len(low)}{of} images with 16 bits whose values would fit in fewer bits than those of others: where "
+                "they were written so, they are too dark; write all with one depth",
+                low,
             )
         for remark in Remark:
             names = [one.name for one in kept if remark in one.remarks or self._faint(one, remark)]

@@ -10,15 +10,14 @@ import pandas as pd
 from citlr.data.sources.study import DEFAULT
 from citlr.data.splits import SYNONYMS
 from citlr.data.tables.bins import is_age, read_ages
+from citlr.data.tables.levels import MOST_VALUES
 from citlr.data.tables.printable import require_printable
-from citlr.data.tables.spellings import VIEWS, fold, level_text, words_of
+from citlr.data.tables.spellings import VIEWS, fold, is_stated, level_text, words_of
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError
 from citlr.text import shortened
 
 Kind = Literal["constant", "attribute", "split", "view", "age", "label", "few", "number", "other"]
-# A vocabulary has at most some 40 values; a column of more is no list of levels.
-_MOST_VALUES = 60
 _PRESENT, _ABSENT = {"1", "true", "yes", "positive"}, {"0", "false", "no", "negative"}
 # What a patient's identifier is called, in lower case and without signs.
 _PATIENT = re.compile("(patient|patienten|pat|subject|person|participant)(id|number|no|key)?|pid|mrn")
@@ -66,10 +65,10 @@ def patient_columns(names: Sequence[str]) -> list[str]:
 
 def _describe(name: str, given: pd.Series) -> Column:
     text = level_text(given)
-    distinct = [str(value) for value in text.value_counts().index[: _MOST_VALUES + 1]]
+    distinct = [str(value) for value in text.value_counts().index[: MOST_VALUES + 1]]
     if len(distinct) < 2:
         return Column(name, "constant", "it is blank" if not distinct else "it has one value")
-    if len(distinct) <= _MOST_VALUES:
+    if len(distinct) <= MOST_VALUES:
         found = _by_values(name, text, distinct)
         if found is not None:
             return found
@@ -106,7 +105,7 @@ def _by_measure(name: str, given: pd.Series, text: pd.Series) -> Column:
     """Tell numbers, few values and everything else; of the latter no value is repeated, for it may name somebody."""
     if is_age([name], given):
         try:
-            return _number(name, "age", read_ages(given.rename(name), source=name))
+            return _number(name, "age", read_ages(given[is_stated(given)].rename(name), source=name))
         except InputError:
             pass  # groups of ages, or words: as any other column
     count = int(text.nunique())

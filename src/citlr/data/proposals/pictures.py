@@ -11,9 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from citlr.data.images import FORMATS, MODES, is_dicom
 from citlr.data.pixels.whole import whole_only
-from citlr.data.steps import SUFFIXES
+from citlr.data.steps import SUFFIXES, files_meant
 from citlr.errors import CitlrError, InputError
-from citlr.run.files import kind_of_path
 from citlr.text import shortened
 
 # Rows of which the file is looked for, and images that are opened.
@@ -51,8 +50,8 @@ def path_columns(frame: pd.DataFrame, images: Path) -> dict[str, tuple[int, int]
         if given.nunique() < _DISTINCT * len(given):
             continue
         values = _some(given.tolist(), _ROWS)
-        whole = sum(_is_file(images, value) for value in values)
-        bare = 0 if whole else sum(any(_is_file(images, value + end) for end in SUFFIXES) for value in values)
+        whole = sum(bool(_files(images, value, bare=False)) for value in values)
+        bare = 0 if whole else sum(bool(_files(images, value, bare=True)) for value in values)
         if whole or bare:
             found[str(name)] = (whole, bare, len(values))
     best = max(((whole, bare) for whole, bare, _ in found.values()), default=(0, 0))
@@ -66,7 +65,7 @@ def no_path(frame: pd.DataFrame, images: Path, table: str) -> InputError:
         if not len(values) or not values.head(50).str.lower().str.endswith(SUFFIXES).all():
             continue
         first = values.iloc[0].replace("\\", "/")
-        above = next((one for one in images.absolute().parents if _is_file(one, first)), None)
+        above = next((one for one in images.absolute().parents if _files(one, first, bare=False)), None)
         would = (
             f"they are below {above}: give --images {above}"
             if above is not None
@@ -88,12 +87,11 @@ def look_at(paths: Sequence[str], images: Path) -> Look:
     sides: Counter[tuple[int, int]] = Counter()
     coloured = 0
     for named in _some(paths, _IMAGES):
-        path, ends = named.replace("\\", "/"), ("", *SUFFIXES)
-        file = next((images / (path + end) for end in ends if kind_of_path(images / (path + end)) == "a file"), None)
-        if file is None:
+        found = _files(images, named, bare=False) or _files(images, named, bare=True)
+        if not found:
             kinds["not there"] += 1
             continue
-        kind, size, hued = _header(file)
+        kind, size, hued = _header(images / found[0])
         kinds[kind] += 1
         coloured += hued
         if size != (0, 0):
@@ -132,15 +130,12 @@ def _in_colour(image: Image.Image) -> bool:
     return bool((np.ptp(pixels, axis=2) > _HUE).mean() > _HUED)
 
 
-def _is_file(folder: Path, path: str) -> bool:
-    """Whether a relative path names a file in a folder, and stays in it."""
+def _files(folder: Path, path: str, *, bare: bool) -> list[str]:
+    """Give the files in a folder that a relative path, with its suffix or `bare` of it, names; none outside of it."""
     plain = path.replace("\\", "/")
     if not plain or plain.startswith(("/", "~")) or ".." in plain.split("/") or "\0" in plain:
-        return False
-    try:
-        return (folder / plain).is_file()
-    except OSError:  # longer than a name can be
-        return False
+        return []
+    return files_meant(folder, plain, bare)
 
 
 def _some(values: Sequence[str], most: int) -> list[str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from citlr.console import Narrator
+from citlr.data.tables.bins import MAX_STRANGE
 from citlr.data.tables.columns import require_unique
+from citlr.data.tables.vocabulary import raw_text
 from citlr.errors import InputError
 
 Place = str | os.PathLike[str]
@@ -66,6 +68,30 @@ def find_optional(root: Path, names: Sequence[str], *, source: str) -> Path | No
         if hits:
             return hits[0]
     return None
+
+
+def keys_of(numbers: pd.Series) -> pd.Series:
+    """Give identifiers that are numbers as text, without the `.0` of a program that saved them again beside blanks."""
+    return raw_text(numbers).str.replace(r"\.0+$", "", regex=True)
+
+
+def years_of(dates: pd.Series, *, source: str) -> pd.Series:
+    """Give the years of dates as data sets, and programs that save them again, write these; few others are blank.
+
+    >>> years_of(pd.Series(["20140915", "2014-09-15", "1950.0", "1950", None]), source="t.csv").tolist()
+    [2014.0, 2014.0, 1950.0, 1950.0, nan]
+    """
+    text = raw_text(dates)
+    year = pd.to_numeric(text.str.extract(r"^(\d{4})(?:\d{4}|[-/]\d\d?[-/]\d\d?(?:[ T].*)?)?(?:\.0+)?$")[0]).astype(
+        float
+    )
+    strange = year.isna() & (text != "")
+    if strange.mean() > MAX_STRANGE:
+        raise InputError(
+            f"{source}: the column '{dates.name}' holds {int(strange.sum())} dates that cannot be read, the first "
+            f"'{text[strange].iloc[0][:80]}'; write 20140915 or 2014-09-15."
+        )
+    return pd.Series(year.to_numpy(), index=dates.index, name=dates.name)
 
 
 def join(frame: pd.DataFrame, table: pd.DataFrame, on: str | list[str], unmatched: str) -> pd.DataFrame:

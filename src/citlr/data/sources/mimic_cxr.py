@@ -14,8 +14,10 @@ from citlr.data.sources.common import (
     find_optional,
     join,
     join_patients,
+    keys_of,
     require_labeller,
     require_root,
+    years_of,
 )
 from citlr.data.sources.study import DEFAULT, Source, Study, begin, chosen_labels, complete
 from citlr.data.splits import read_split_names
@@ -81,7 +83,7 @@ def _read_metadata(file: Path, study: Study) -> pd.DataFrame:
     wanted.update({"view": "ViewPosition", "code": "ViewCodeSequence_CodeMeaning"})
     frame = pick_columns(file, wanted, source=str(file), optional=("code",))
     for name in ("image_id", "patient_id", "study_id"):
-        frame[name] = raw_text(frame[name])
+        frame[name] = raw_text(frame[name]) if name == "image_id" else keys_of(frame[name])
         if (frame[name] == "").any():
             raise InputError(f"{file} has {int((frame[name] == '').sum())} rows without {wanted[name]}.")
     view = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
@@ -101,7 +103,7 @@ def _add_labels(frame: pd.DataFrame, file: Path, labels: tuple[str, ...], metada
     keys = {"patient_id": "subject_id", "study_id": "study_id"}
     table = pick_columns(file, {**keys, **{label: label for label in labels}}, source=str(file))
     for name in keys:
-        table[name] = raw_text(table[name])
+        table[name] = keys_of(table[name])
     require_unique(table[[*keys]], source=str(file), what="studies")
     unmatched = f"images of {metadata.name} have no row in {file.name}; the two files are of different versions."
     return join(frame, table, [*keys], unmatched).rename(columns={"matched": "labelled"})
@@ -121,7 +123,7 @@ def _add_people(frame: pd.DataFrame, hospital: Path, study: Study) -> pd.DataFra
     file = _find_hospital(hospital, "patients")
     wanted = {"patient_id": "subject_id", "raw_sex": "gender", "anchor_age": "anchor_age", "anchor_year": "anchor_year"}
     people = pick_columns(file, wanted, source=str(file))
-    people["patient_id"] = raw_text(people["patient_id"])
+    people["patient_id"] = keys_of(people["patient_id"])
     allow = study.allow_unknown
     people["sex"] = translate(people["raw_sex"], SEX, source=file.name, what="gender", allow_unknown=allow)
     joined = join_patients(
@@ -145,8 +147,7 @@ def _find_hospital(hospital: Path, what: str) -> Path:
 def _ages(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
     """Age at the exposure: the anchor age plus the years since the anchor year (dates are shifted per patient)."""
     anchor = read_age(frame["anchor_age"], source=file.name, cap=None)
-    start = pd.to_numeric(frame["anchor_year"], errors="coerce").astype(float)
-    year = pd.to_numeric(frame["date"], errors="coerce").astype(float) // 10_000
+    year, start = years_of(frame["date"], source=NAME), years_of(frame["anchor_year"], source=file.name)
     age = (anchor + year - start).clip(lower=0)
     # The anchor age 91 stands for everyone above 89, so ages counted from it mean no more than "above 89".
     return age.mask((age > 89) | (anchor > 89), study.age_cap) if study.age_cap is not None else age
@@ -166,7 +167,7 @@ def _read_admissions(file: Path, study: Study) -> pd.DataFrame:
     }
     visits = pick_columns(file, wanted, source=str(file))
     require_unique(visits["visit"], source=str(file), what="hadm_ids")
-    visits["patient_id"] = raw_text(visits["patient_id"])
+    visits["patient_id"] = keys_of(visits["patient_id"])
     visits["raw_race"] = raw_text(visits["raw_race"])
     # ISO times sort as text.
     visits = visits.sort_values(["patient_id", "time", "visit"], kind="stable")

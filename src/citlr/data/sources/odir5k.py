@@ -7,7 +7,7 @@ import pandas as pd
 
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.sources.common import Place, Tables, located
+from citlr.data.sources.common import Place, Tables, keys_of, located
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import raw_text, read_age
@@ -60,7 +60,7 @@ def _eyes(file: Path) -> pd.DataFrame:
     for side, (picture, keywords) in SIDES.items():
         wanted |= {f"{side} picture": picture, f"{side} keywords": keywords}
     patients = pick_columns(file, wanted, source=str(file))
-    number = raw_text(patients["patient_id"]).str.replace(r"\.0+$", "", regex=True)
+    number = keys_of(patients["patient_id"])
     patients["patient_id"] = ("odir" + number).where(number != "", "")
     patients = patients.drop_duplicates(ignore_index=True)
     twice = patients["patient_id"].duplicated() & (patients["patient_id"] != "")

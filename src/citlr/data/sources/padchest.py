@@ -9,7 +9,7 @@ import pandas as pd
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.sources.common import Place, Tables
+from citlr.data.sources.common import Place, Tables, years_of
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import VIEW, raw_text, read_age, translate
@@ -71,8 +71,7 @@ def _paths(frame: pd.DataFrame, root: Path) -> pd.Series:
 
 
 def _ages(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
-    year = pd.to_numeric(frame["date"], errors="coerce").astype(float) // 10_000
-    age = year - pd.to_numeric(frame["birth"], errors="coerce").astype(float)
+    age = years_of(frame["date"], source=file.name) - years_of(frame["birth"], source=file.name)
     return read_age(age.where(age >= 0).rename("age"), source=file.name, cap=study.age_cap)
 
 

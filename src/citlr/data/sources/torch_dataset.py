@@ -161,8 +161,11 @@ def read_dataset(
     )
     positions = {str(name): index for index, name in enumerate(frame["image_id"])}
     pixels = DatasetPixels(dataset, positions, _ranges(value_range, xray=described), cohort.channels)
+    first = cohort.frame["image_id"].tolist()[:_FIRST]
     if not described:
-        _require_shown(pixels, cohort.frame["image_id"].tolist()[:_FIRST])
+        _require_shown(pixels, first)
+    if not described or getattr(dataset, "data_aug", None) is not None:
+        _require_still(pixels, first)
     return replace(cohort, source=pixels)
 
 
@@ -246,6 +249,15 @@ def _require_shown(pixels: DatasetPixels, ids: list[str]) -> None:
             f"{len(blank)} of the first {len(ids)} items of the data set show nothing, the first: item "
             f"{pixels.positions[blank[0]]}; give value_range as its values for black and white."
         )
+
+
+def _require_still(pixels: DatasetPixels, ids: list[str]) -> None:
+    for image_id in ids:
+        if pixels.fingerprint([image_id], [""]) != pixels.fingerprint([image_id], [""]):
+            raise InputError(
+                f"Item {pixels.positions[image_id]} of the data set is another image each time that it is asked for; "
+                "take random transforms (augmentation) out of it."
+            )
 
 
 def _span(scaled: Pixels) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from citlr.data.steps import to_numbers
-from citlr.data.tables.vocabulary import OLDEST, open_ended, raw_text, read_age
+from citlr.data.tables.vocabulary import OLDEST, age_text, open_ended, read_age
 from citlr.errors import InputError
 
 # What only an age is written as: a number of years, months, weeks or days.
@@ -37,7 +37,7 @@ def is_age(columns: Sequence[str], values: pd.Series) -> bool:
     """
     if _words_in(columns) & {"age", "ages", "patientage", "alter", "edad"}:
         return True
-    return bool(raw_text(values).str.match(_AGE_STRING, case=False).any())
+    return bool(age_text(values).str.match(_AGE_STRING, case=False).any())
 
 
 def _words_in(names: Sequence[str]) -> set[str]:
@@ -55,7 +55,7 @@ def read_ages(values: pd.Series, *, source: str, column: str = "") -> pd.Series:
 
 def _require_one_unit(raw: pd.Series, column: str, source: str) -> None:
     """Refuse ages of which nobody can say whether they are years, months or days."""
-    text, name = raw_text(raw).str.upper(), str(raw.name)
+    text, name = age_text(raw), str(raw.name)
     stated = text.str.contains(r"\d\s*[YMWD]", regex=True)
     bare = (text != "") & ~stated
     other = _words_in((name, column)) & _NO_YEARS

@@ -84,20 +84,38 @@ def _read_kind(
         header, cells = read_text(file, usual=usual, keep=keep, header_only=header_only)
         return _frame(_names(header, file), cells, verbatim)
     if kind in PARQUET:
-        # An open handle, not a path: Arrow would otherwise guess partitions from the folder's name.
-        with file.open("rb") as stream:
-            parquet = pq.ParquetFile(stream)
-            names = _names(parquet.schema_arrow.names, file)
-            taken = [place for place, name in enumerate(names) if keep(name)]
-            written = [parquet.schema_arrow.names[place] for place in taken]
-            table = parquet.schema_arrow.empty_table() if header_only else parquet.read(columns=written)
-            # Whole numbers beside blanks stay whole: as floats, identifiers above 2**53 would be rounded.
-            frame = table.select(written).to_pandas(ignore_metadata=True, integer_object_nulls=True)
-            frame.columns = [names[place] for place in taken]
-            return clean(frame, verbatim)
+        return _read_parquet(file, wanted, header_only, verbatim)
     if kind in WORKBOOKS:
         return _read_excel(file, keep, header_only, verbatim)
     raise InputError(f"{file} has the suffix '{kind}'; a table is .csv, .tsv, .csv.gz, .tsv.gz, .parquet or .xlsx.")
+
+
+def _read_parquet(file: Path, wanted: set[str] | None, header_only: bool, verbatim: frozenset[str]) -> pd.DataFrame:
+    # An open handle, not a path: Arrow would otherwise guess partitions from the folder's name.
+    with file.open("rb") as stream:
+        parquet = pq.ParquetFile(stream)
+        schema = parquet.schema_arrow
+        names = _names(schema.names, file)
+        taken = [place for place, name in enumerate(names) if wanted is None or name in wanted]
+        nested = [place for place in taken if pa.types.is_nested(schema.field(place).type)]
+        if nested and wanted:
+            raise _several_values(names[nested[0]], file)
+        if not header_only:
+            # A table that is looked at as a whole may have more, such as the boxes of findings.
+            taken = [place for place in taken if place not in nested]
+        written = [schema.names[place] for place in taken]
+        table = schema.empty_table() if header_only else parquet.read(columns=written)
+        # Whole numbers beside blanks stay whole: as floats, identifiers above 2**53 would be rounded.
+        frame = table.select(written).to_pandas(ignore_metadata=True, integer_object_nulls=True)
+        frame.columns = [names[place] for place in taken]
+        return clean(frame, verbatim)
+
+
+def _several_values(name: str, source: Path | str) -> InputError:
+    return InputError(
+        f"{source}: cells of the column '{name[:80]}' hold lists or records, where one value is due; write one row for "
+        "every image, with a column for every part."
+    )
 
 
 def _plain(cells: Sequence[str], verbatim: bool = False) -> pd.Series:
@@ -128,7 +146,7 @@ def clean(frame: pd.DataFrame, verbatim: Collection[str] = ()) -> pd.DataFrame:
 
 
 def _read_excel(file: Path, keep: Any, header_only: bool, verbatim: frozenset[str]) -> pd.DataFrame:
-    """Read the first sheet."""
+    """Read the first sheet that is not hidden."""
     try:
         rows, formulas = read_sheet(file, header_only=header_only)
     except MissingExtraError:
@@ -214,7 +232,9 @@ def pick_columns(
                 f"{differ[0] + 1} first); rename or take out the one that is not meant."
             )
     picked = pd.DataFrame({ours: frame[theirs].to_numpy() for ours, theirs in taken.items()})
-    for name in taken:
+    for name, theirs in taken.items():
+        if picked[name].dtype == object and picked[name].map(pd.api.types.is_list_like).any():
+            raise _several_values(theirs, source)
         require_no_error(picked[name], source=source)
     return picked
 

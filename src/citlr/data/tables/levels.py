@@ -1,5 +1,7 @@
 """The levels of an attribute: named once, never two for one thing, and one for every patient where it cannot change."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +13,15 @@ from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, le
 from citlr.data.tables.vocabulary import UNKNOWN, Policy, raw_text, resolve
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError, did_you_mean, require_known
+from citlr.text import shortened
 
 # More patients than this share whose records disagree are no typing errors, but another column than is thought.
 MAX_UNMATCHED = 0.5
+# A vocabulary has at most some 40 values; a column of more is no list of levels.
+MOST_VALUES = 60
+# What a spreadsheet makes of a group such as 1-9, and such groups.
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T][\d:.]+)?|\d{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-\d{1,2}")
+_RANGE = re.compile(r"\d+ ?[-\u2013] ?\d+")
 Rules = Mapping[str, str] | Sequence[str] | None
 
 
@@ -52,6 +60,13 @@ def name_levels(
     raw = level_text(recorder.frame[attribute])
     counts = raw.value_counts()
     require_printable(counts.index, f"{source}: a value of '{attribute}'")
+    dates, ranges = ([value for value in counts.index if one.fullmatch(value)] for one in (_DATE, _RANGE))
+    if dates and ranges:
+        recorder.start(
+            attribute,
+            f"{attribute}: '{dates[0]}' stands beside '{ranges[0]}', and a spreadsheet makes dates of groups such as "
+            "1-9: export the column as text",
+        )
     words = words_of((attribute, column or attribute), [str(value) for value in counts.index])
     if levels is None:
         names = _by_vocabulary(counts, words, attribute, source)
@@ -108,22 +123,18 @@ def _refuse_mixture(counts: pd.Series, words: Words, attribute: str, source: str
         raise InputError(
             f"{source}: '{attribute}' holds {_quoted(known, counts)}, and beside them {_quoted(strange, counts)}, "
             f"which the vocabulary of {words.name} does not know; say what every value means, such as --level "
-            f"{strange[0]}={known[0]} (in Python `levels`), or leave rows out with `keep`."
+            f"{shlex.quote(f'{strange[0]}={known[0]}')} (in Python `levels`), or leave rows out with `keep`."
         )
 
 
 def _ask_to_merge(spellings: Sequence[str], counts: pd.Series, attribute: str, source: str) -> str:
     best = max(spellings, key=lambda value: int(counts[value]))
-    merge = " ".join(f"--level {_shell(f'{value}={best}')}" for value in spellings if value != best)
+    merge = " ".join(f"--level {shlex.quote(f'{value}={best}')}" for value in spellings if value != best)
     return (
         f"{source}: '{attribute}' holds {_quoted(spellings, counts)}, which look like spellings of one level; list the "
         f"levels (`levels`: ['{best}', ...]) to merge spellings that differ by case or blanks, or name every value: "
         f"{merge[:200]} merges these."
     )
-
-
-def _shell(pair: str) -> str:
-    return f"'{pair}'" if " " in pair else pair
 
 
 def _by_rules(counts: pd.Series, levels: Any, words: Words | None, attribute: str, source: str) -> dict[str, str]:
@@ -145,7 +156,7 @@ def _by_rules(counts: pd.Series, levels: Any, words: Words | None, attribute: st
             alike = [rule for rule in rules if _spells(value, rule, words, numbers_only=False)]
             hint = did_you_mean(value, rules)
             if alike:
-                merge = _shell(f"{value}={rules[alike[0]]}")
+                merge = shlex.quote(f"{value}={rules[alike[0]]}")
                 hint = f" '{value}' looks like a spelling of '{alike[0]}': --level {merge} merges them."
     strange = [value for value in map(str, counts.index) if value not in names]
     if strange:
@@ -241,6 +252,12 @@ def merge_covariate(recorder: FlowRecorder, name: str) -> None:
         return
     text = level_text(given)
     counts = text.value_counts()
+    if len(counts) > MOST_VALUES:
+        recorder.start(
+            "covariates",
+            f"'{name}' has {len(counts)} different values, such as '{shortened(str(counts.index[0]), 40)}', and each "
+            "is taken as a level of its own: write a number in digits alone, or leave the column out",
+        )
     require_printable(counts.index, f"A value of '{name}'")
     together = groups([str(value) for value in counts.index], VIEWS if name == "view" else None)
     # Groups are in the order of the counts: the commonest spelling is the first.

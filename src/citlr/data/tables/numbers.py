@@ -1,5 +1,6 @@
 """An attribute that is a number, such as the age: read in one unit, redrawn at values that images show."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.steps import to_numbers
 from citlr.data.tables.bins import UNCLEAR, is_age, read_ages
 from citlr.data.tables.levels import Rules
+from citlr.data.tables.spellings import is_stated
 from citlr.data.tables.vocabulary import AGE_CAP, open_ended, raw_text
 from citlr.doses import MOST_LEVELS, as_numbers, nearest
 from citlr.errors import InputError
@@ -61,7 +63,7 @@ def asked_as_number(values: pd.Series, levels: Rules, *, source: str) -> bool:
     if levels is None or not isinstance(levels, list | tuple) or raw_text(values).nunique() <= MAX_CATEGORIES:
         return False
     text = raw_text(values)
-    given = text[text != ""]
+    given = text[(text != "") & is_stated(values)]
     like_numbers = float(given.str.match(r"^[>=]*\s*-?\d").mean()) > 0.9 if len(given) else False
     if not like_numbers or set(map(str, levels)) >= set(given):
         return False
@@ -128,6 +130,23 @@ def require_support(
             attribute,
             f"{attribute}: few training patients are near to {', '.join(few)}: what is drawn there leans on the others",
         )
+
+
+def note_codes(recorder: FlowRecorder, name: str) -> None:
+    """Tell in the flow of a covariate's value that looks like "not known": the one below 0, or nines above all."""
+    counts = recorder.frame[name].value_counts()
+    values = np.sort(counts.index.to_numpy(dtype=np.float64))
+    if len(values) <= MAX_CATEGORIES:
+        return
+    low = values[0] if re.fullmatch(r"-(1|7+|8+|9+)", f"{values[0]:g}") and values[1] >= 0 else np.nan
+    high = values[-1] if re.fullmatch("9{3,}", f"{values[-1]:.0f}") and values[-1] > 2 * abs(values[-2]) else np.nan
+    for code in (low, high):
+        if counts.get(code, 0) > 1:
+            recorder.start(
+                "covariates",
+                f"'{name}' is {code:g} in {counts[code]} images, which is taken as a number: leave blank what stands "
+                "for 'not known'",
+            )
 
 
 def _note_far(recorder: FlowRecorder, attribute: str) -> None:

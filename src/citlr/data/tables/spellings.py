@@ -11,6 +11,12 @@ from citlr.data.tables import vocabulary
 from citlr.errors import InputError
 from citlr.text import shortened
 
+# The minus sign, and quotes that are set in pairs.
+_SIGNS = str.maketrans("\u2212\u2018\u2019\u201c\u201d", "-''\"\"")
+# Small letters, and those of which the capital looks Latin.
+_CYRILLIC = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0458\u0455", "abekmhopctyxijs"
+)
 _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.(\d*?)0*)?")
 
 
@@ -58,18 +64,36 @@ _TRUTH = {"true": "yes", "yes": "yes", "on": "yes", "false": "no", "no": "no", "
 def fold(text: str) -> str:
     r"""Reduce a value to what its spellings share: case, blanks, invisible characters and `.0` do not count.
 
-    >>> fold(" Female "), fold("1.0"), fold("01"), fold("White  or\u00a0Caucasian")
-    ('female', '1', '1', 'white or caucasian')
+    Nor does what only looks otherwise: the dashes and quotes that a word processor makes, and Cyrillic letters in a
+    value that is all Latin with them.
+
+    >>> fold(" Female "), fold("1.0"), fold("01"), fold("White  or\u00a0Caucasian"), fold("18\u201340")
+    ('female', '1', '1', 'white or caucasian', '18-40')
     """
-    plain = unicodedata.normalize("NFKC", text)
-    plain = "".join(c for c in plain if unicodedata.category(c) != "Cf")
+    plain = text
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFKC", plain)
+        kinds = [(c, unicodedata.category(c)) for c in plain]
+        plain = "".join("-" if kind == "Pd" else c for c, kind in kinds if kind != "Cf").translate(_SIGNS)
     plain = " ".join(plain.casefold().split())
+    if not plain.isascii() and (latin := plain.translate(_CYRILLIC)).isascii():
+        plain = latin
     number = _NUMBER.fullmatch(plain)
     if number is None:
         return plain
     sign, whole, rest = number.groups(default="")
     # By its digits: identifiers of 20 digits are more than a float tells apart.
     return f"{sign.replace('+', '')}{whole}{'.' + rest if rest else ''}"
+
+
+def is_stated(values: pd.Series) -> pd.Series:
+    """Tell which cells are no word for "not known"; blank ones are none.
+
+    >>> is_stated(pd.Series(["60", "Unknown", "?", None])).tolist()
+    [True, False, False, True]
+    """
+    text = vocabulary.raw_text(values)
+    return ~text.isin([value for value in text.unique() if fold(value) in UNSTATED])
 
 
 def require_one_spelling(names: pd.Series, *, source: str, what: str) -> None:

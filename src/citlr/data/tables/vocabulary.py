@@ -85,10 +85,10 @@ ETHNICITY_MIMIC: Mapping[str, str] = {raw: "hispanic" if raw.startswith("hispani
 # lordotic, ribs.
 VIEW = _table(
     """
-    AP: ap; ap_horizontal; antero-posterior; anteroposterior
-    PA: pa; postero-anterior; posteroanterior
-    frontal: frontal
-    lateral: ll; rl; l; lat; lateral; left lateral; right lateral; xtable lateral; swimmers
+    AP: ap; ap_horizontal; ap view; ap supine; antero-posterior; anteroposterior
+    PA: pa; pa view; postero-anterior; posteroanterior
+    frontal: frontal; frontal view
+    lateral: ll; rl; l; lat; lateral; lateral view; seitlich; left lateral; right lateral; xtable lateral; swimmers
     other: lao; rao; lpo; rpo; ap axial; ap lld; ap rld; pa lld; pa rld; lld; rld; costal; exclude
     unknown: unk; unknown
     """
@@ -97,8 +97,8 @@ FRONTAL = ("AP", "PA", "frontal")
 
 # Upper case. An age is a number, its unit (years without one), and a mark where it is a lower bound.
 _AGE = (
-    r"^[>=]*\s*(?P<number>\d+(?:\.\d+)?)\s*"
-    r"(?P<unit>Y(?:EARS?|RS?)?|M(?:ONTHS?)?|W(?:EEKS?)?|D(?:AYS?)?)?\s*(?P<open>\+?)$"
+    r"^[>=]*\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*"
+    r"(?P<unit>Y(?:EARS?|RS?)?|M(?:ONTHS?)?|W(?:EEKS?)?|D(?:AYS?)?)?\s*(?P<open>\+|(?:OR|AND) (?:OLDER|OVER|ABOVE))?$"
 )
 
 Policy = Literal["drop", "first", "majority"]
@@ -135,7 +135,7 @@ def read_age(
 ) -> pd.Series:
     """Read ages as years: numbers, DICOM age strings (`060Y`, `018M`, `006W`, `010D`) and caps (`89+`, `>89`)."""
     # Few distinct ages among many rows: read each once.
-    codes, distinct = pd.factorize(raw_text(values).str.upper())
+    codes, distinct = pd.factorize(age_text(values))
     text = pd.Series(np.asarray(distinct, dtype=object), dtype=str)
     parts = text.str.extract(_AGE)
     strange = (parts["number"].isna() & (text != "")).to_numpy(dtype=bool)
@@ -159,14 +159,19 @@ def read_age(
     return pd.Series(age.to_numpy()[codes], index=values.index, name=values.name)
 
 
+def age_text(values: pd.Series) -> pd.Series:
+    """Give ages as text in upper case, with the digits of ASCII for those of full width, and `>=` for one sign."""
+    return raw_text(values).str.normalize("NFKC").str.upper().str.replace("≥", ">=", regex=False)
+
+
 def open_ended(values: pd.Series) -> pd.Series:
     """Tell which ages are lower bounds, such as `60+` and `>89`.
 
-    >>> open_ended(pd.Series(["60+", "60", ">89"])).tolist()
-    [True, False, True]
+    >>> open_ended(pd.Series(["60+", "60", ">89", "90 or older"])).tolist()
+    [True, False, True, True]
     """
-    text = raw_text(values)
-    return text.str.endswith("+") | text.str.startswith(">")
+    text = age_text(values)
+    return (text.str.extract(_AGE)["open"].fillna("") != "") | text.str.startswith(">")
 
 
 def resolve(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The first sheet of an Excel workbook: its cells, the errors of formulas among them, and what was never calculated."""
+"""The first visible sheet of an Excel workbook: its cells, errors of formulas, and what was never calculated."""
 
 import re
 import zipfile
@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from citlr.errors import needed
 
+_MERGED = re.compile(rb"""<(?:\w+:)?mergeCell\s[^>]*?ref=["']([A-Z]+\d+):([A-Z]+\d+)["']""")
 # What a sheet without errors and formulas does not hold; most are none.
 _ODD = re.compile(rb"""\st=["']e["']|<(?:\w+:)?f[\s>/]""")
 
@@ -16,25 +17,36 @@ _ODD = re.compile(rb"""\st=["']e["']|<(?:\w+:)?f[\s>/]""")
 def read_sheet(file: Path, *, header_only: bool) -> tuple[list[list[Any]], list[tuple[int, str]]]:
     """Give the rows of cells, and the column and name of every formula that was never calculated.
 
-    Calamine takes a tenth of the time of openpyxl, through which pandas reads; errors it gives as blank cells.
+    Calamine takes a tenth of the time of openpyxl, through which pandas reads; errors it gives as blank cells, and all
+    but the first of merged ones.
     """
     with needed("python-calamine", "xlsx", f"Reading {file.name}"):
         from python_calamine import CalamineWorkbook
-    sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0)
+    with zipfile.ZipFile(file) as archive:
+        name, part = _first_sheet(archive)
+        content = b"" if header_only else archive.read(part)
+    sheet = CalamineWorkbook.from_path(str(file)).get_sheet_by_name(name)
     rows = sheet.to_python(skip_empty_area=False, nrows=1 if header_only else None)
     formulas = []
-    for row, column, name, said in () if header_only else _odd_cells(file):
+    for row, column, cell, said in _odd_cells(content):
         if not said:
-            formulas.append((column, name))
+            formulas.append((column, cell))
         elif row < len(rows) and column < len(rows[row]):
             rows[row][column] = said
+    _fill_merged(rows, content)
     return rows, formulas
 
 
-def _odd_cells(file: Path) -> Iterator[tuple[int, int, str, str]]:
+def _fill_merged(rows: list[list[Any]], content: bytes) -> None:
+    """Write what merged cells show into all of them; those of the header name one column."""
+    for first, last in _MERGED.findall(content):
+        (top, left), (bottom, right) = (_place(name.decode(), (0, 0)) for name in (first, last))
+        for row in rows[top : bottom + 1] if top and left < len(rows[0]) else ():
+            row[left : right + 1] = [rows[top][left]] * len(row[left : right + 1])
+
+
+def _odd_cells(content: bytes) -> Iterator[tuple[int, int, str, str]]:
     """Give row, column, name and text of cells with an error, and of formulas without a value the empty text."""
-    with zipfile.ZipFile(file) as archive:
-        content = archive.read(_first_sheet(archive))
     if not _ODD.search(content):
         return
     for place, line in enumerate(ElementTree.fromstring(content).iterfind("{*}sheetData/{*}row")):
@@ -56,10 +68,12 @@ def _place(name: str | None, counted: tuple[int, int]) -> tuple[int, int]:
     return int(name.removeprefix(letters)) - 1, column - 1
 
 
-def _first_sheet(archive: zipfile.ZipFile) -> str:
+def _first_sheet(archive: zipfile.ZipFile) -> tuple[str, str]:
+    """Give the name of the first sheet that who opens the workbook sees, and the part of the archive that it is."""
     book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
     places = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
-    sheet = next(book.iterfind("{*}sheets/{*}sheet"))
+    sheets = list(book.iterfind("{*}sheets/{*}sheet"))
+    sheet = next((one for one in sheets if one.get("state", "visible") == "visible"), sheets[0])
     key = next(value for name, value in sheet.items() if name.endswith("}id"))
     target = next(one.get("Target", "") for one in places if one.get("Id") == key)
-    return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+    return sheet.get("name", ""), target.lstrip("/") if target.startswith("/") else f"xl/{target}"
