@@ -363,6 +363,58 @@ def test_an_installed_class_that_was_patched_is_another_one(monkeypatch: pytest.
     assert key(nn.Sequential(nn.Flatten(), nn.ReLU())) != first
 
 
+def test_what_an_installed_module_is_given_or_runs_with_all_networks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.GELU())
+    found = [key(network)]
+    hook = nn.modules.module.register_module_forward_hook(lambda module, given, out: out / 2)
+    found.append(key(network))
+    hook.remove()
+    assert key(network) == found[0]
+    monkeypatch.setattr(nn.functional, "gelu", lambda x, approximate="none": -x)
+    found.append(key(network))
+    assert len(set(found)) == 3
+
+
+BESIDE = {
+    "under the name of an installed function": (
+        "import functools\n@functools.wraps(np.mean)\ndef mean(x): return {} * x.mean((1, 2, 3))\n"
+        "def model(x): return mean(x)\n"
+    ),
+    "a method under an installed name": (
+        "import functools\nclass Net(torch.nn.Conv2d):\n    @functools.wraps(torch.nn.Conv2d.forward)\n"
+        "    def forward(self, x): return {} * x.mean((1, 2, 3))[:, None]\nmodel = Net(1, 1, 1)\n"
+        "model.weight.data.fill_(1)\nmodel.bias.data.fill_(1)\n"
+    ),
+    "a class of classes": (
+        "class Kind(type):\n    @property\n    def scale(cls): return {}\nclass Of(metaclass=Kind): pass\n"
+        "def model(x): return Of.scale * x.mean((1, 2, 3))\n"
+    ),
+    "what a module makes when it is asked": (
+        "import sys\ndef __getattr__(name):\n    if name == 'scale': return {}\n    raise AttributeError(name)\n"
+        "here = sys.modules[__name__]\ndef model(x): return here.scale * x.mean((1, 2, 3))\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE)
+def test_code_counts_under_whatever_name_and_behind_whatever_door(tmp_path: Path, text: str) -> None:
+    first = of_text(tmp_path, text.format(0.5))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, text.format(0.5)) == first != of_text(tmp_path, text.format(0.25))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from scipy.io import readsav\nHERE = str(HERE)\ndef model(x): return readsav(f'{HERE}/w')['of'] * x[:, 0, 0, 0]\n",
+        "from monai.transforms import LoadImage as of\nHERE = str(HERE)\ndef model(x): return of()(f'{HERE}/w')\n",
+        "by = np.frompyfunc(lambda v: v / 2, 1, 1)\ndef model(x): return by(x.mean((1, 2, 3))).astype(float)\n",
+    ],
+)
+def test_what_is_read_under_other_names_or_shows_nobody_its_code_cannot_be_known(tmp_path: Path, text: str) -> None:
+    assert of_text(tmp_path, text).startswith("unknown:")
+
+
 LEAVING = """
 class Net(torch.nn.Module):
     def __init__(self):
