@@ -180,6 +180,8 @@ class _Content:
         shown = space.__qualname__ if isinstance(space, type) else name
         if installed(name):
             self._require_computing(name, base=space)
+            if isinstance(space, type) and reads(space.__name__):
+                raise _UnknownError(f"'{shown}'")
             self._text(f"{name} {shown} {version(name)}")
             for member in patched(space):
                 self._add_value(member)
