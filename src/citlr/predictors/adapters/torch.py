@@ -84,8 +84,8 @@ def _scale_of_radiographs(found: torch.nn.Module, model: TorchPredictor) -> tupl
         return ()
     return (
         f"Model '{model.name}' is a network of torchxrayvision, which reads grey values from -1024 to 1024, and is "
-        f"shown {black.min():g} to {white.max():g}: declare input: {{low: -1024, high: 1024}}, and the size that it was "
-        "trained on.",
+        f"shown {black.min():g} to {white.max():g}: declare input: {{low: -1024, high: 1024}}, and the size of its "
+        "training.",
     )
 
 
