@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from citlr.errors import StateError
+from citlr.errors import InputError, StateError
 from citlr.predictors.content import digest
 from citlr.predictors.export import export_torchscript, make_card, save_weights
 from citlr.predictors.loading import load_predictor
@@ -413,6 +414,36 @@ def test_code_counts_under_whatever_name_and_behind_whatever_door(tmp_path: Path
 )
 def test_what_is_read_under_other_names_or_shows_nobody_its_code_cannot_be_known(tmp_path: Path, text: str) -> None:
     assert of_text(tmp_path, text).startswith("unknown:")
+
+
+def answer(folder: Path) -> tuple[str, float]:
+    model = load_predictor(f"{folder / 'm.py'}:model", labels=["flu"], device="cpu")
+    return model.fingerprint(), float(model.predict(np.ones((1, 1, 8, 8), np.float32))[0, 0])
+
+
+def test_a_module_beside_a_model_is_read_as_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python keeps what it imported, and compiled code of a file of the same size and time."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "m.py").write_text("from of_beside import scaled\n\ndef model(x): return scaled(x.mean((1, 2, 3)))\n")
+    (tmp_path / "of_beside.py").write_text("from of_beside_too import BY\n\ndef scaled(x): return BY * x\n")
+    second = tmp_path / "of_beside_too.py"
+    second.write_text("BY = 0.5\n")
+    py_compile.compile(str(second))
+    old = second.stat()
+    second.write_text("BY = 0.7\n")
+    os.utime(second, ns=(old.st_atime_ns, old.st_mtime_ns))
+    first = answer(tmp_path)
+    assert first[1] == pytest.approx(0.7)
+    assert answer(tmp_path) == first
+    kept = sys.modules["of_beside"]
+    assert answer(tmp_path) == first
+    assert sys.modules["of_beside"] is kept, "what has not changed stays"
+    second.write_text("BY = 0.9\n")
+    os.utime(second, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert answer(tmp_path)[1] == pytest.approx(0.9)
+    second.unlink()
+    with pytest.raises(InputError, match="No module named 'of_beside_too'"):
+        answer(tmp_path)
 
 
 LEAVING = """

@@ -94,15 +94,20 @@ def installed(module: str | None) -> bool:
     """Whether a module belongs to Python or an installed package, not to the user's own files."""
     if module is None or module == "__main__":
         return False
+    found = sys.modules.get(module)
+    file = getattr(found, "__file__", None)
+    if (found is None or file is None) and not is_packaged(module, None):
+        # a namespace, or a module made by hand
+        return getattr(found, "__spec__", None) is not None and not list(getattr(found, "__path__", [None]))
+    return is_packaged(module, file)
+
+
+def is_packaged(module: str, file: str | None) -> bool:
+    """Whether a module of that name and file is Python's, this package's or an installed one's."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == __name__.partition(".")[0]:
         return True
-    found = sys.modules.get(module)
-    file = getattr(found, "__file__", None)
-    if found is None or file is None:
-        # a namespace, or a module made by hand
-        return getattr(found, "__spec__", None) is not None and not list(getattr(found, "__path__", [None]))
-    return any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
+    return file is not None and any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
 
 
 def version(module: str) -> str:
