@@ -163,6 +163,21 @@ def test_probabilities_by_class_as_onnxruntime_gives_them_are_read() -> None:
     np.testing.assert_allclose(model.predict(IMAGES)[:, 0], sigmoid(score(IMAGES)))
 
 
+def test_an_output_for_each_label_is_taken_by_its_name() -> None:
+    def heads(x: np.ndarray) -> dict[str, Any]:
+        p = sigmoid(score(x))
+        return {"cold": 1 - p, "age": 60 + p, "flu": torch.tensor(p)[:, None]}
+
+    model = load_predictor(heads, labels=["flu", "cold"], name="m")
+    p = sigmoid(score(IMAGES))
+    np.testing.assert_allclose(model.predict(IMAGES), np.column_stack([p, 1 - p]), atol=1e-6)
+    wide = load_predictor(lambda x: {"flu": heads(x)["cold"], "cold": classes(x)}, labels=["flu", "cold"], name="m")
+    with pytest.raises(InputError, match=r"gives flu, cold: say which with output\.name"):
+        wide.predict(IMAGES)
+    with pytest.raises(InputError, match=r"gives cold, age, flu: say which with output\.name"):
+        load_predictor(heads, labels=["flu", "pox"], name="m").predict(IMAGES)
+
+
 def test_another_number_of_outputs_in_a_later_batch_is_refused() -> None:
     model = load_predictor(lambda x: np.full((len(x), len(x)), 0.5), labels=["a"], columns=[0], batch_size=3)
     with pytest.raises(InputError, match="3 outputs for one batch of images and 2 for another"):

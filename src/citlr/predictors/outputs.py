@@ -23,12 +23,20 @@ SOFTMAX = "{kind: logit, activation: softmax}"
 Matrix = NDArray[np.float64]
 
 
-def as_matrix(given: Any, n: int, model: str, *, key: str | None = None) -> Matrix:
+def as_matrix(given: Any, n: int, model: str, *, key: str | None = None, heads: Sequence[str] = ()) -> Matrix:
     """Turn what a model gave for `n` images into float64 (n, n_outputs).
+
+    - `heads`: Labels, each of which may be the name of an output.
 
     >>> as_matrix([0.1, 0.2], 2, "m")
     array([[0.1], [0.2]])
+    >>> as_matrix({"flu": [0.1], "age": [60], "cold": [0.2]}, 1, "m", heads=["cold", "flu"])
+    array([[0.2, 0.1]])
     """
+    if isinstance(given, Mapping) and key is None and len(given) > 1 and heads and all(head in given for head in heads):
+        parts = [as_matrix(given[head], n, model) for head in heads]
+        if all(part.shape[1] == 1 for part in parts):
+            return np.concatenate(parts, axis=1)
     given = _one_output(given, n, model, key)
     no_numbers = (
         f"Model '{model}' gives a {type(given).__name__} that is not an array of numbers",
