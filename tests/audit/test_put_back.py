@@ -22,6 +22,7 @@ from citlr.config import GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.data.edits import Edit
 from citlr.data.images import encode_png
+from citlr.errors import InputError
 from citlr.exchange.closed import export_blind
 from citlr.generators.edits.composition import move_and_put_back
 from citlr.generators.oracle import EditingOracle, Oracle
@@ -193,3 +194,18 @@ def test_what_is_put_back_has_its_anatomy_and_lost_its_grain() -> None:
     left = move_and_put_back(grain, way)[inside].var() / grain[inside].var()
     assert 0.6 < left < 0.9
     assert np.array_equal(move_and_put_back(grain, np.zeros_like(way)), grain)
+
+
+class Adapting(Model):
+    """Takes a little over of every batch, so little that the same images asked twice in a row do not show it."""
+
+    seen = 0.0
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        self.seen += len(images) * 2e-8
+        return images.mean(axis=(1, 2, 3))[:, None] * (1 + self.seen * 500 * (self.seen > 5e-6))
+
+
+def test_a_model_that_adapts_to_what_it_is_asked_is_refused(moving: Counterfactuals, cohort: Cohort) -> None:
+    with pytest.raises(InputError, match=r"other answers for the same 4 images once it was asked for others .* 0\.00"):
+        predict_sets(Adapting("adapting"), moving.sets, cohort)

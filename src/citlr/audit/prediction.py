@@ -20,7 +20,7 @@ from citlr.data.tables.columns import read_table
 from citlr.errors import InputError
 from citlr.invariance.tables import COARSE_DRAW, COLUMNS, ORIGINAL_DRAW, PUT_BACK_DRAW
 from citlr.predictors.base import Predictor
-from citlr.predictors.check import check_predictor
+from citlr.predictors.check import check_predictor, require_unchanged
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
@@ -29,6 +29,8 @@ from citlr.run.files import atomic_write
 BATCH = 64
 # Originals that are answered at a time, in whole batches.
 _ORIGINALS = 1024
+# Images that a model is asked for once more when it has answered all.
+_AGAIN = 4
 
 
 def audited_labels(predictor: Predictor, cohort: Cohort) -> tuple[str, ...]:
@@ -60,6 +62,8 @@ def predict_sets(
     asked = [Pictures(part, cohort, side_read(predictor.input, part.plan.size)) for part in sets]
     for size in dict.fromkeys(part.plan.size for part in sets):
         check_on_cohort(predictor, cohort, size=size)
+    first = cohort.pixels(np.arange(min(_AGAIN, len(cohort))), size=asked[0].size)
+    before = predictor.predict(first)
     parts = _parts(asked, originals)
     answers = _Answers(predictor, tuple(asked), labels, None if folder is None else folder.absolute())
     found: dict[int, pd.DataFrame] = {}
@@ -73,6 +77,7 @@ def predict_sets(
         found[row] = frame
         done += parts[row].images
         tick(done)
+    require_unchanged(predictor, first, before)
     return pd.concat([found[row] for row in range(len(parts))], ignore_index=True)
 
 

@@ -66,8 +66,7 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     repeat.require()
     places = np.unique(np.linspace(0, len(images) - 1, min(len(images), _ALONE)).astype(int))
     off = float(np.abs(_alone(predictor, images, places) - first[places]).max())
-    half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
-    allowed = HALF_TOLERANCE if half else TOLERANCE
+    allowed = _allowed(predictor)
     batch = Check(
         "an image alone and in a batch",
         off,
@@ -80,6 +79,22 @@ def check_predictor(predictor: Predictor, images: NDArray[np.float32]) -> Predic
     batch.require()
     notes = _notes(predictor, images, first)
     return PredictorCheck(len(images), float(first.min()), float(first.max()), repeat, batch, notes)
+
+
+def require_unchanged(predictor: Predictor, images: NDArray[np.float32], before: NDArray[np.float64]) -> None:
+    """Refuse a model that answers images otherwise than it did `before` it was asked for others, as one that adapts."""
+    off = float(np.abs(predictor.predict(images) - before).max())
+    if not off <= _allowed(predictor):
+        raise InputError(
+            f"Model '{predictor.name}' gives other answers for the same {len(images)} images once it was asked for "
+            f"others (probabilities differ by up to {off:.2g}): an answer must not rest on what was asked before; turn "
+            "off what adapts to the images or counts them."
+        )
+
+
+def _allowed(predictor: Predictor) -> float:
+    half = getattr(predictor, "dtype", None) in (torch.float16, torch.bfloat16)
+    return HALF_TOLERANCE if half else TOLERANCE
 
 
 def _run(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float64]:
