@@ -126,6 +126,24 @@ def test_a_dependence_in_some_images_both_ways_has_no_mean_and_is_found_by_the_f
     assert verdicts == ["inconclusive"]
 
 
+@pytest.mark.parametrize("values", [("AP", "PA"), (0.0, 1.0), (True, False)])
+def test_a_dependence_both_ways_between_views_is_found_by_the_view(values: tuple[object, object]) -> None:
+    """It has no mean, overall or in the sick or the healthy, and redrawn images keep what the model reads."""
+    world = World(800, 4)
+    view = world.random.random(800) < 0.5
+    world.frame["view"] = np.where(view, *(np.array(values, dtype=object)))
+    world.frame["view"] = world.frame["view"].infer_objects()
+    read = world.random.normal(size=800) + 1.5 * world.level * np.where(view, 1, -1)
+    for given, fails in ((("x",), False), (("x", "view"), True)):
+        responses = Responses.from_frame(world.answers(read), attribute="sex", levels=world.levels)
+        rows = schema_rows(assess(responses, **SETTINGS.model_dump(), seed=0))
+        assert rows[0].verdict == "equivalent"
+        found = measure_unexplained(responses, world.frame, given=given, settings=SETTINGS, seed=0)
+        (gate,) = gate_unexplained(Answers(GateConfig(), unexplained=found, rows=rows))
+        assert gate.passed is not fails
+        assert ("get different answers here where 'view' is " in gate.text) is fails
+
+
 def test_hard_decisions_and_three_levels_are_held_contrast_by_contrast() -> None:
     world = World(1200, 4, levels=("a", "b", "c"))
     hard = np.where(world.level == 2, 40.0, np.where(world.sick, 40.0, -40.0))

@@ -166,6 +166,19 @@ def test_no_model_is_equivalent_whose_decisions_are_all_alike(threshold: float, 
     assert assess(shifted, margin=0.02, outcome="probability").verdict == "dependence"
 
 
+@pytest.mark.parametrize("outlier", [False, True])
+def test_probabilities_without_room_do_not_stand_in_for_decisions_that_are_all_alike(outlier: bool) -> None:
+    """A rare finding, of which the model never says more than .01, and a tenth of that for one of the levels."""
+    random = np.random.default_rng(0)
+    rare = random.uniform(0, 0.01, (600, 1, 1, 1)) * np.array([1, 0.1]).reshape(1, 2, 1, 1)
+    rare[0] = 0.4 if outlier else rare[0]
+    responses = Responses.from_arrays(np.broadcast_to(rare, (600, 2, 4, 1)))
+    found = assess(responses, margin=0.05)
+    assert found.verdict == "inconclusive"
+    assert "operating point" in found.reason
+    assert assess(responses, margin=0.05, threshold=0.005).verdict == "dependence"
+
+
 def test_equivalence_needs_room_for_an_effect() -> None:
     """What says the same of every image depends on nothing, and decisions have no other threshold."""
     random = np.random.default_rng(0)

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
+from graphs import write_graph
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -216,3 +218,20 @@ def test_a_form_that_comes_as_a_file_has_nothing_but_to_be_read(
     (tmp_path / "weights.npz").write_bytes(b"")
     assert load_predictor(tmp_path / "weights.npz", device="cpu") is found
     assert load_predictor(tiny(), labels=LABELS, device="cpu").fingerprint() == found.fingerprint()
+
+
+def test_a_graph_with_an_output_for_each_label_is_read_by_their_names(tmp_path: Path) -> None:
+    write_graph(tmp_path / "m.onnx")
+    graph = onnx.load(tmp_path / "m.onnx")
+    for kind, name in (("Neg", "cold"), ("Identity", "flu")):
+        graph.graph.node.append(onnx.helper.make_node(kind, ["scaled"], [name]))
+        graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1]))
+    onnx.save_model(graph, tmp_path / "m.onnx")
+    images = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
+    mean = images.mean(axis=(1, 2, 3))[:, None]
+    both = load_predictor(tmp_path / "m.onnx", labels=["flu", "cold"], output="logit", device="cpu")
+    np.testing.assert_allclose(both.predict(images), 1 / (1 + np.exp(-mean * [[1, -1]])), atol=1e-6)
+    one = load_predictor(tmp_path / "m.onnx", labels=["cold"], output="logit", device="cpu")
+    np.testing.assert_allclose(one.predict(images), 1 / (1 + np.exp(mean)), atol=1e-6)
+    with pytest.raises(InputError, match=r"has the outputs scores, cold, flu: say which with output\.name"):
+        load_predictor(tmp_path / "m.onnx", labels=["pox"], output="logit", device="cpu")

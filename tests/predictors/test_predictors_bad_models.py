@@ -201,6 +201,24 @@ def test_what_only_looks_wrong_is_noted() -> None:
     squashed = check_predictor(model_of(mean, output="logit"), IMAGES)
     assert "if they are probabilities, declare output: probability" in squashed.notes[0]
     assert check_predictor(model_of(mean), IMAGES).notes == ()
+    # as of a network that was trained on -1024 to 1024, and is shown 0 to 1
+    many = np.random.default_rng(1).random((16, 1, 8, 8), dtype=np.float32)
+    flat = check_predictor(model_of(lambda x: 0.5 + (mean(x) - 0.5) / 1024), many)
+    assert re.search(r"hardly tells images apart: it gives 0\.\d+ to 0\.\d+ for 'edema' on all 16", flat.notes[0])
+    assert check_predictor(model_of(lambda x: 0.5 + (mean(x) - 0.5) / 1024), IMAGES).notes == ()
+
+
+def test_a_network_of_torchxrayvision_that_is_shown_other_grey_values_is_told() -> None:
+    xray = pytest.importorskip("torchxrayvision")
+    network = xray.models.DenseNet(weights=None, num_classes=1, block_config=(1, 1, 1, 1), num_init_features=4)
+    for input_, told in (
+        (None, "shown 0 to 1"),
+        ({"high": 255}, "shown 0 to 255"),
+        ({"low": -1024, "high": 1024}, None),
+        ({"low": 0, "high": 255, "mean": 127.5, "std": 127.5 / 1024}, None),
+    ):
+        model = load_predictor(network, labels=["edema"], input=input_, output="logit", device="cpu")
+        assert [told in remark for remark in model.remarks] == ([True] if told else [])
 
 
 @pytest.mark.parametrize(

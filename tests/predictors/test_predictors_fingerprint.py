@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from citlr.errors import StateError
+from citlr.errors import InputError, StateError
 from citlr.predictors.content import digest
 from citlr.predictors.export import export_torchscript, make_card, save_weights
 from citlr.predictors.loading import load_predictor
@@ -361,6 +362,88 @@ def test_an_installed_class_that_was_patched_is_another_one(monkeypatch: pytest.
     first = key(nn.Sequential(nn.Flatten(), nn.ReLU()))
     monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: -x)
     assert key(nn.Sequential(nn.Flatten(), nn.ReLU())) != first
+
+
+def test_what_an_installed_module_is_given_or_runs_with_all_networks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.GELU())
+    found = [key(network)]
+    hook = nn.modules.module.register_module_forward_hook(lambda module, given, out: out / 2)
+    found.append(key(network))
+    hook.remove()
+    assert key(network) == found[0]
+    monkeypatch.setattr(nn.functional, "gelu", lambda x, approximate="none": -x)
+    found.append(key(network))
+    assert len(set(found)) == 3
+
+
+BESIDE = {
+    "under the name of an installed function": (
+        "import functools\n@functools.wraps(np.mean)\ndef mean(x): return {} * x.mean((1, 2, 3))\n"
+        "def model(x): return mean(x)\n"
+    ),
+    "a method under an installed name": (
+        "import functools\nclass Net(torch.nn.Conv2d):\n    @functools.wraps(torch.nn.Conv2d.forward)\n"
+        "    def forward(self, x): return {} * x.mean((1, 2, 3))[:, None]\nmodel = Net(1, 1, 1)\n"
+        "model.weight.data.fill_(1)\nmodel.bias.data.fill_(1)\n"
+    ),
+    "a class of classes": (
+        "class Kind(type):\n    @property\n    def scale(cls): return {}\nclass Of(metaclass=Kind): pass\n"
+        "def model(x): return Of.scale * x.mean((1, 2, 3))\n"
+    ),
+    "what a module makes when it is asked": (
+        "import sys\ndef __getattr__(name):\n    if name == 'scale': return {}\n    raise AttributeError(name)\n"
+        "here = sys.modules[__name__]\ndef model(x): return here.scale * x.mean((1, 2, 3))\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE)
+def test_code_counts_under_whatever_name_and_behind_whatever_door(tmp_path: Path, text: str) -> None:
+    first = of_text(tmp_path, text.format(0.5))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, text.format(0.5)) == first != of_text(tmp_path, text.format(0.25))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from scipy.io import readsav\nHERE = str(HERE)\ndef model(x): return readsav(f'{HERE}/w')['of']\n",
+        "from monai.transforms import LoadImage as of\nHERE = str(HERE)\ndef model(x): return of()(f'{HERE}/w')\n",
+        "by = np.frompyfunc(lambda v: v / 2, 1, 1)\ndef model(x): return by(x.mean((1, 2, 3))).astype(float)\n",
+    ],
+)
+def test_what_is_read_under_other_names_or_shows_nobody_its_code_cannot_be_known(tmp_path: Path, text: str) -> None:
+    assert of_text(tmp_path, text).startswith("unknown:")
+
+
+def answer(folder: Path) -> tuple[str, float]:
+    model = load_predictor(f"{folder / 'm.py'}:model", labels=["flu"], device="cpu")
+    return model.fingerprint(), float(model.predict(np.ones((1, 1, 8, 8), np.float32))[0, 0])
+
+
+def test_a_module_beside_a_model_is_read_as_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python keeps what it imported, and compiled code of a file of the same size and time."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "m.py").write_text("from of_beside import scaled\n\ndef model(x): return scaled(x.mean((1, 2, 3)))\n")
+    (tmp_path / "of_beside.py").write_text("from of_beside_too import BY\n\ndef scaled(x): return BY * x\n")
+    second = tmp_path / "of_beside_too.py"
+    second.write_text("BY = 0.5\n")
+    py_compile.compile(str(second))
+    old = second.stat()
+    second.write_text("BY = 0.7\n")
+    os.utime(second, ns=(old.st_atime_ns, old.st_mtime_ns))
+    first = answer(tmp_path)
+    assert first[1] == pytest.approx(0.7)
+    assert answer(tmp_path) == first
+    kept = sys.modules["of_beside"]
+    assert answer(tmp_path) == first
+    assert sys.modules["of_beside"] is kept, "what has not changed stays"
+    second.write_text("BY = 0.9\n")
+    os.utime(second, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert answer(tmp_path)[1] == pytest.approx(0.9)
+    second.unlink()
+    with pytest.raises(InputError, match="No module named 'of_beside_too'"):
+        answer(tmp_path)
 
 
 LEAVING = """

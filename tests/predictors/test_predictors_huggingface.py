@@ -82,6 +82,9 @@ def test_an_adapter_beside_the_weights_is_not_left_out_in_silence(tmp_path: Path
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(InputError, match=r"holds an adapter to its weights, such as LoRA .* merge both"):
         load_predictor(tmp_path, device="cpu")
+    (tmp_path / "config.json").unlink()  # as peft saves it, by itself
+    with pytest.raises(InputError, match=r"holds an adapter to its weights, such as LoRA .* merge both"):
+        load_predictor(tmp_path, device="cpu")
 
 
 @needed

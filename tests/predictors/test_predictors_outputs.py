@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -161,6 +162,40 @@ def test_probabilities_by_class_as_onnxruntime_gives_them_are_read() -> None:
         lambda x: [{"no": 1 - p, "yes": p} for p in sigmoid(score(x))], labels=["flu"], columns=[1], name="m"
     )
     np.testing.assert_allclose(model.predict(IMAGES)[:, 0], sigmoid(score(IMAGES)))
+
+
+def test_an_output_for_each_label_is_taken_by_its_name() -> None:
+    def heads(x: np.ndarray) -> dict[str, Any]:
+        p = sigmoid(score(x))
+        return {"cold": 1 - p, "age": 60 + p, "flu": torch.tensor(p)[:, None]}
+
+    model = load_predictor(heads, labels=["flu", "cold"], name="m")
+    p = sigmoid(score(IMAGES))
+    np.testing.assert_allclose(model.predict(IMAGES), np.column_stack([p, 1 - p]), atol=1e-6)
+    wide = load_predictor(lambda x: {"flu": heads(x)["cold"], "cold": classes(x)}, labels=["flu", "cold"], name="m")
+    with pytest.raises(InputError, match=r"gives flu, cold: say which with output\.name"):
+        wide.predict(IMAGES)
+    with pytest.raises(InputError, match=r"gives cold, age, flu: say which with output\.name"):
+        load_predictor(heads, labels=["flu", "pox"], name="m").predict(IMAGES)
+
+
+@pytest.mark.parametrize("form", ["a table", "a mapping per image", "that, of an output by name"])
+def test_outputs_with_names_are_ordered_as_the_labels(form: str) -> None:
+    def named(x: np.ndarray) -> Any:
+        p = sigmoid(score(x))
+        found = pd.DataFrame({"cold": 1 - p, "flu": p})
+        return found if form == "a table" else found.to_dict("records")
+
+    output, call = "probability", named
+    if form.startswith("that"):
+        output, call = {"name": "probs"}, lambda x: {"label": np.zeros(len(x)), "probs": named(x)}
+    model = load_predictor(call, labels=["flu", "cold"], output=output, name="m")
+    p = sigmoid(score(IMAGES))
+    np.testing.assert_allclose(model.predict(IMAGES), np.column_stack([p, 1 - p]), atol=1e-6)
+    with pytest.raises(InputError, match=r"names its outputs cold, flu, and none 'pox': name labels as the outputs"):
+        load_predictor(call, labels=["flu", "pox"], output=output, name="m").predict(IMAGES)
+    other = load_predictor(call, labels=["a", "b"], output=output, name="m").predict(IMAGES)
+    np.testing.assert_allclose(other, np.column_stack([1 - p, p]), atol=1e-6)
 
 
 def test_another_number_of_outputs_in_a_later_batch_is_refused() -> None:

@@ -208,6 +208,13 @@ def test_unknown_is_written_where_a_number_is_missing() -> None:
     written = Sheet("t", "c", ("m",), (("[a] {b} ~ ^ \\",), ("a<b>|",))).latex()
     assert r"{[}a] \{b\} \textasciitilde{} \textasciicircum{} \textbackslash{} \\" in written
     assert r"a\textless{}b\textgreater{}\textbar{} \\" in written
+    # A star after a line break is taken for a part of it; an empty line ends a paragraph, which no caption may.
+    written = Sheet("t", "two\n\nlines", ("m", "n"), (("*a", "−1"), ("b\x1b", "≥ 2"))).latex()
+    assert r"\caption{two lines}" in written
+    assert written.startswith(r"\begin{table}")
+    assert r"{*}a & $-$1 \\" in written
+    assert r"b\textbackslash{}x1b & $\geq$ 2 \\" in written
+    assert Sheet("t", "Größe – å", ("m",), (("肺炎",),)).latex().startswith("% pdfLaTeX does not know")
 
 
 def test_no_name_of_a_study_is_a_formula_and_its_numbers_stay_numbers() -> None:

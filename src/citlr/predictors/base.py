@@ -186,7 +186,8 @@ class BatchedPredictor(ABC):
                 batch = torch.cat([batch, batch[-1:].expand(self._fixed - len(batch), *batch.shape[1:])])
             given = self._forward(batch)
         # whole before it is cut: the rows of an output without a batch axis are classes
-        return as_matrix(given, len(batch), self.name, key=self.output.name)[: len(images)]
+        heads = self.labels if self.output.columns is None else ()
+        return as_matrix(given, len(batch), self.name, key=self.output.name, heads=heads)[: len(images)]
 
     def _fix(self, size: object) -> None:
         """Keep the number of images that a graph takes at a time, where it takes one only."""

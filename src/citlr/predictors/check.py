@@ -19,6 +19,8 @@ from citlr.text import shortened
 _REPEAT_TOLERANCE = 1e-6
 # images that are also given alone, from the first of the batch to the last
 _ALONE = 8
+# Probabilities of so many images, or more, that lie closer together than this tell nobody apart.
+_MANY, _APART = 16, 0.01
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def require_unchanged(predictor: Predictor, first: NDArray[np.float64], again: N
     Shapes: `first` and `again` (n, labels), the answers to the same images before all others and after them.
     """
     off = float(np.abs(again - first).max())
-    if off > _tolerance(predictor):
+    if not off <= _tolerance(predictor):  # also where an answer is not a number by now
         raise InputError(
             f"Model '{predictor.name}' answers its first {len(first)} images otherwise at the end than at the start "
             f"(probabilities differ by up to {off:.2g}), so that its answers cannot be compared: it must keep nothing "
@@ -127,10 +129,16 @@ def _alone(predictor: Predictor, images: NDArray[np.float32], places: NDArray[np
 def _notes(predictor: Predictor, images: NDArray[np.float32], values: NDArray[np.float64]) -> tuple[str, ...]:
     notes = list(getattr(predictor, "remarks", ()))
     for column, label in enumerate(predictor.labels):
-        if np.ptp(values[:, column]) == 0.0:
+        low, high = values[:, column].min(), values[:, column].max()
+        if low == high:
             notes.append(
-                f"Model '{predictor.name}' gives {values[0, column]:.4g} for '{label}' on all {len(images)} images "
-                "of the check."
+                f"Model '{predictor.name}' gives {low:.4g} for '{label}' on all {len(images)} images of the check."
+            )
+        elif len(images) >= _MANY and high - low < _APART:
+            notes.append(
+                f"Model '{predictor.name}' hardly tells images apart: it gives {low:.4g} to {high:.4g} for '{label}' "
+                f"on all {len(images)} images of the check. If it was trained on other grey values, such as 0 to 255, "
+                "declare them: input: {low: ..., high: ...}."
             )
     if isinstance(predictor, BatchedPredictor):
         notes.extend(doubts(predictor.outputs(images), predictor.output, predictor.labels, predictor.name))

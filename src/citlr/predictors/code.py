@@ -23,18 +23,25 @@ SILENT = words(
     "__reduce_ex__ __getstate__ __setstate__ __del__ __dir__ __doc__ __dict__ __module__ __annotations__ __weakref__"
 )
 
-# What reads that is not in the program, whatever package it is of: loadtxt, read_image, imread, open_memmap, readNet
+# What reads that is not in the program, whatever package it is of: loadtxt, read_image, imread, SVM_load, LoadImage
 _READS = re.compile(
-    r"_?(im|mm)?(load|read|open|decode|fetch|download)($|_|[A-Z]|txt|mat)|.*(from_?(file|txt|url|pretrained)|memmap)"
+    r"(.*_)?(im|mm)?([Ll]oad|[Rr]ead|open|decode|fetch|download)($|_|[A-Z]|txt|mat|sav)"
+    r"|.*(from_?(file|txt|url|pretrained)|memmap)"
 )
-_READING = words("environ getenv hub import_module VideoCapture DataSource")
+# ... or makes a model by a path that it is given
+_READING = words(
+    "environ getenv hub import_module VideoCapture DataSource FileStorage CascadeClassifier netcdf_file Booster "
+    "pipeline create_model create_model_and_transforms"
+)
 
 
 def reads(name: str) -> bool:
     """Whether a name is that of something that reads files or asks servers; a network takes a state_dict from memory.
 
-    >>> [reads(name) for name in ("load_npz", "decode_image", "readNetFromONNX", "decoder", "readout", "opening")]
-    [True, True, True, False, False, False]
+    >>> [reads(name) for name in ("load_npz", "SVM_load", "readNetFromONNX", "LoadImage", "pipeline")]
+    [True, True, True, True, True]
+    >>> [reads(name) for name in ("decoder", "readout", "binary_opening", "data_loader", "thread", "Pipeline")]
+    [False, False, False, False, False, False]
     """
     return name in _READING or (name != "load_state_dict" and _READS.match(name) is not None)
 
@@ -87,15 +94,20 @@ def installed(module: str | None) -> bool:
     """Whether a module belongs to Python or an installed package, not to the user's own files."""
     if module is None or module == "__main__":
         return False
+    found = sys.modules.get(module)
+    file = getattr(found, "__file__", None)
+    if (found is None or file is None) and not is_packaged(module, None):
+        # a namespace, or a module made by hand
+        return getattr(found, "__spec__", None) is not None and not list(getattr(found, "__path__", [None]))
+    return is_packaged(module, file)
+
+
+def is_packaged(module: str, file: str | None) -> bool:
+    """Whether a module of that name and file is Python's, this package's or an installed one's."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == __name__.partition(".")[0]:
         return True
-    found = sys.modules.get(module)
-    file = getattr(found, "__file__", None)
-    if found is None or file is None:
-        # a namespace, or a module made by hand
-        return getattr(found, "__spec__", None) is not None and not list(getattr(found, "__path__", [None]))
-    return any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
+    return file is not None and any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
 
 
 def version(module: str) -> str:
@@ -125,17 +137,23 @@ def only_computes(module: str) -> bool:
     return module.partition(".")[0].lstrip("_") in _COMPUTING
 
 
+def written_here(function: Any) -> bool:
+    """Whether code is the user's own; `functools.wraps` gives it the module of what it stands for."""
+    if not isinstance(function, types.FunctionType):
+        return False
+    where = function.__globals__.get("__name__", function.__module__)
+    return not installed(function.__module__) or not installed(where)
+
+
 def is_own(kind: type, name: str) -> bool:
     """Whether a method of a class is the user's own code."""
-    member = getattr(kind, name, None)
-    return inspect.isfunction(member) and not installed(member.__module__)
+    return written_here(getattr(kind, name, None))
 
 
 def patched(space: Any) -> list[types.FunctionType]:
-    """Give the methods of an installed class that code of the user has put in."""
-    spaces = [base for base in space.__mro__ if installed(base.__module__)] if isinstance(space, type) else []
-    found = [member for base in spaces for member in vars(base).values() if isinstance(member, types.FunctionType)]
-    return [member for member in found if not installed(member.__globals__.get("__name__"))]
+    """Give the functions of an installed class or module that code of the user has put in."""
+    spaces = [base for base in space.__mro__ if installed(base.__module__)] if isinstance(space, type) else [space]
+    return [member for base in spaces for member in vars(base).values() if written_here(member)]
 
 
 def called_by_bases(kind: type, names: set[str]) -> set[str]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules import module as _of_all
 
 from citlr.predictors.code import (
     SILENT,
@@ -39,6 +40,7 @@ from citlr.predictors.code import (
     reads,
     version,
     words,
+    written_here,
 )
 from citlr.run.files import digest_or_missing, kind_of_path
 
@@ -57,6 +59,8 @@ _WRAPPERS = (
     functools.partialmethod,
     functools._lru_cache_wrapper,
 )
+# What runs with every network: hooks that were registered for all
+_OF_ALL_NETWORKS = (_of_all._global_forward_hooks, _of_all._global_forward_pre_hooks)
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, range, slice, np.generic, np.dtype, type(None))
 _TORCH_PLAIN = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 
@@ -176,6 +180,8 @@ class _Content:
         shown = space.__qualname__ if isinstance(space, type) else name
         if installed(name):
             self._require_computing(name, base=space)
+            if isinstance(space, type) and reads(space.__name__):
+                raise _UnknownError(f"'{shown}'")
             self._text(f"{name} {shown} {version(name)}")
             for member in patched(space):
                 self._add_value(member)
@@ -183,7 +189,7 @@ class _Content:
         self._text(shown)
         self._spaces.append(space)
         if isinstance(space, type):
-            for base in space.__mro__[1:]:
+            for base in (*space.__mro__[1:], type(space)):
                 self._add(base)
 
     def _require_computing(self, module: str, base: Any = None) -> None:
@@ -204,7 +210,7 @@ class _Content:
         elif isinstance(routine, types.MethodType):
             self._names.add(routine.__func__.__name__)
             self._add([routine.__self__, routine.__func__])
-        elif isinstance(routine, types.FunctionType) and not installed(routine.__module__):
+        elif written_here(routine):
             self._add_function(routine)
         else:
             owner = getattr(routine, "__self__", None)
@@ -213,6 +219,8 @@ class _Content:
             module = getattr(routine, "__module__", None) or getattr(owner, "__name__", None) or "builtins"
             name = getattr(routine, "__qualname__", getattr(routine, "__name__", type(routine).__qualname__))
             self._require_computing(module if isinstance(module, str) else "builtins")
+            if isinstance(routine, np.ufunc) and " " in name:  # of np.frompyfunc, which shows nobody its function
+                raise _UnknownError(f"'{name}'")
             if reads(name.rpartition(".")[2]):
                 raise _UnknownError(f"'{name}'")
             self._text(f"{module} {name} {version(str(module))}")
@@ -221,7 +229,7 @@ class _Content:
         self._text(f"function {function.__qualname__}")
         self._folders[str(Path(function.__code__.co_filename).parent)] = None
         used = {name: function.__globals__.get(name) for name in globals_used(function.__code__)}
-        self._own |= {name for name, one in used.items() if inspect.isfunction(one) and not installed(one.__module__)}
+        self._own |= {name for name, one in used.items() if written_here(one)}
         self._add_value([function.__defaults__, function.__kwdefaults__, function.__dict__])
         for cell in function.__closure__ or ():
             try:
@@ -300,7 +308,7 @@ class _Content:
 
     def _runs(self, space: object, name: str) -> bool:
         if not isinstance(space, type):
-            return name in self._names and not is_special(name)
+            return name == "__getattr__" or (name in self._names and not is_special(name))
         if is_special(name):
             runs = name not in SILENT or (space in self._restored and name in self._names)
             return runs and inspect.isroutine(vars(space)[name])
@@ -333,6 +341,8 @@ class _Content:
         self._add(type(thing))
         if self._loose:
             return
+        if isinstance(thing, torch.nn.Module):
+            self._add([torch.nn.functional, *_OF_ALL_NETWORKS])
         try:
             parts: Any = thing.__reduce_ex__(4)
         except Exception as error:

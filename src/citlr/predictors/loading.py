@@ -14,6 +14,7 @@ from citlr.config.model import MODEL_FILES, InputConfig, OutputConfig
 from citlr.errors import InputError
 from citlr.predictors.adapters.callable import call_factory, import_object, takes_arguments
 from citlr.predictors.base import BatchedPredictor, Predictor, choose_device
+from citlr.predictors.beside import as_written
 from citlr.predictors.declared import Declared, with_columns
 from citlr.predictors.foreign import nearest, require_file, user_code
 from citlr.predictors.named import build_named, is_named, normalisation
@@ -111,7 +112,7 @@ def load_predictor(
         weights=weights,
     )
     if isinstance(source, str | os.PathLike):
-        with user_code(f"Model {shown(os.fspath(source))} cannot be loaded"):
+        with user_code(f"Model {shown(os.fspath(source))} cannot be loaded"), as_written():
             model = _from_text(os.fspath(source), kind, declared)
         if isinstance(model, BatchedPredictor):
             model.read_again(

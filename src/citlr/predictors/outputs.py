@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -23,13 +24,19 @@ SOFTMAX = "{kind: logit, activation: softmax}"
 Matrix = NDArray[np.float64]
 
 
-def as_matrix(given: Any, n: int, model: str, *, key: str | None = None) -> Matrix:
+def as_matrix(given: Any, n: int, model: str, *, key: str | None = None, heads: Sequence[str] = ()) -> Matrix:
     """Turn what a model gave for `n` images into float64 (n, n_outputs).
+
+    - `heads`: Labels, each of which may be the name of an output.
 
     >>> as_matrix([0.1, 0.2], 2, "m")
     array([[0.1], [0.2]])
+    >>> as_matrix({"flu": [0.1], "age": [60], "cold": [0.2]}, 1, "m", heads=["cold", "flu"])
+    array([[0.2, 0.1]])
     """
-    given = _one_output(given, n, model, key)
+    given = given if key is None else _one_output(given, n, model, key)
+    given = _by_name(given, n, model, heads)
+    given = _one_output(given, n, model, None) if key is None else given
     no_numbers = (
         f"Model '{model}' gives a {type(given).__name__} that is not an array of numbers",
         "Wrap the model in a function that returns one row of numbers per image.",
@@ -58,6 +65,28 @@ def as_matrix(given: Any, n: int, model: str, *, key: str | None = None) -> Matr
     return values.reshape(n, -1)
 
 
+def _by_name(given: Any, n: int, model: str, heads: Sequence[str]) -> Any:
+    """Order outputs as the labels, where they have the labels' names: of a mapping, a table, or a mapping per image."""
+    rows = given if isinstance(given, list) else ()
+    if rows and all(isinstance(row, Mapping) and set(row) == set(given[0]) for row in rows):
+        # what onnxruntime makes of scikit-learn's classifiers: the probability of every class, by its name
+        given = pd.DataFrame(rows, columns=list(given[0]))
+    table = isinstance(given, pd.DataFrame)
+    if not table and not (isinstance(given, Mapping) and len(given) > 1):
+        return given
+    named = [head for head in heads if head in given]
+    if table and named and len(named) < len(heads) == given.shape[1]:
+        other = next(head for head in heads if head not in given)
+        raise InputError(
+            f"Model '{model}' names its outputs {shortened(', '.join(map(str, given)))}, and none '{other}': name "
+            "labels as the outputs are named, or say which output belongs to which label with 'columns'."
+        )
+    if heads and len(named) == len(heads):
+        parts = [as_matrix(given[head].to_numpy() if table else given[head], n, model) for head in heads]
+        given = np.concatenate(parts, axis=1) if all(part.shape[1] == 1 for part in parts) else given
+    return given
+
+
 def _one_output(given: Any, n: int, model: str, key: str | None) -> Any:
     """Choose the output that is meant, of a mapping, a tuple or a list."""
     if isinstance(given, Mapping):
@@ -71,9 +100,6 @@ def _one_output(given: Any, n: int, model: str, key: str | None) -> Any:
         raise InputError(f"Model '{model}' gives one output without a name: leave output.name ({shown(key)}) out.")
     if not isinstance(given, tuple | list) or not given:
         return given
-    if all(isinstance(row, Mapping) and list(row) == list(given[0]) for row in given):
-        # what onnxruntime makes of scikit-learn's classifiers: the probability of every class, by its name
-        return [list(row.values()) for row in given]
     parts = [part for part in given if isinstance(part, torch.Tensor | np.ndarray) and part.ndim > 0]
     if not parts:
         return given

@@ -12,7 +12,8 @@ the attribute and shows in the image: that cannot be told from a dependence, and
 
 It is beyond the margin m where its interval excludes [-m, m], overall, or among images in which the label has one
 value, where the difference counts by their share of all images: an effect that raises the output in the sick and lowers
-it in the healthy has no mean. The intervals are clustered by patient, and corrected (Bonferroni) for the parts.
+it in the healthy has no mean. So may it be with views, and whatever else of Z has few values is looked at besides.
+The intervals are clustered by patient, and corrected (Bonferroni) for the parts of either kind.
 
 Where redrawing takes away what a model looks at, there is a sharper comparison: the output on an image less that on its
 null interventions, whose difference between the levels, given Z again, is what redrawing has lost. It is a test of its
@@ -40,13 +41,14 @@ from citlr.invariance.observational.tests import OVERLAP, overlap_of
 from citlr.invariance.records import Estimate
 from citlr.invariance.responses import Responses
 from citlr.randomness import hashed_seed
+from citlr.text import shown
 
 Floats = npt.NDArray[np.float64]
 # What of the difference null interventions lose, among the parts that it is looked for in.
 LOST = "on images redrawn under their own level"
 FINER = "in what is finer than the generator's pixels"
-# Patients that a part needs on each side.
-FEWEST = 10
+# Patients that a part needs on each side, and values of a column that make parts of it.
+FEWEST, MOST_PARTS = 10, 4
 # Who has which level given Z, at each contrast, by what that was estimated from.
 Assigned = dict[str, Assignment]
 
@@ -69,6 +71,19 @@ class _Compared:
     patients: npt.NDArray[np.intp]
     given: tuple[str, ...]
     settings: TestConfig
+    known: pd.DataFrame
+
+    def parts(self, label: str) -> dict[str, npt.NDArray[np.bool_]]:
+        """Give the images (n,) of every value of what is given besides the label, where there are few values."""
+        found = {}
+        for name in self.given:
+            values = sorted(self.known[name].dropna().unique().tolist(), key=str)
+            for value in values if name != label and 1 < len(values) <= MOST_PARTS else ():
+                chosen = (self.known[name] == value).fillna(False).to_numpy(dtype=bool)
+                if self.enough(chosen):
+                    is_ = f"{value:g}" if isinstance(value, float) else shown(value)
+                    found[f"where '{name}' is {is_}"] = chosen
+        return found
 
     def enough(self, chosen: npt.NDArray[np.bool_]) -> bool:
         """Whether a part (n,) of the images has patients enough on both sides."""
@@ -140,7 +155,7 @@ def _of_contrast(
     if overlap_of(assignment) < OVERLAP:
         return unknown("what is recorded says the level almost surely, so that nobody is left to compare")
     away = (assignment.a - assignment.p)[assignment.unit]
-    compared = _Compared(contrast, rows, away, patients, tuple(given), settings)
+    compared = _Compared(contrast, rows, away, patients, tuple(given), settings, known.iloc[rows])
     folds = patient_folds(
         data.cluster, min(5, data.n_patients), np.random.default_rng(hashed_seed("unexplained", seed))
     )
@@ -188,14 +203,20 @@ def _judge(
             parts[where] = truth == value
     whole, lost = compared.difference(residual, parts[""]), compared.difference(taken[LOST], parts[""])
     difference = _interval(whole, compared.patients, alpha)
+    beside, finer = compared.parts(label), taken.get(FINER)
     looked = [(where, compared.difference(residual, chosen), alpha / len(parts)) for where, chosen in parts.items()]
     looked.append((LOST, lost, alpha))
-    finer = taken.get(FINER)
     if finer is not None:
         looked += [
             (FINER, compared.difference(finer, chosen), alpha / len(parts) if where else alpha)
             for where, chosen in parts.items()
         ]
+    for values, name in ((residual, ""), (finer, FINER)):
+        if values is not None:
+            looked += [
+                (name or where, compared.difference(values, chosen), alpha / len(beside))
+                for where, chosen in beside.items()
+            ]
     beyond = [
         where for where, one, level in looked if _reaches_beyond(_interval(one, compared.patients, level), margin)
     ]

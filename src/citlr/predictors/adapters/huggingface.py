@@ -80,6 +80,12 @@ _ACTIVATIONS = {"multi_label_classification": "sigmoid", "single_label_classific
 
 def read(folder: Path, declared: Declared) -> TorchPredictor:
     """Read a folder of config.json, weights and preprocessor_config.json; what it does not say has to be declared."""
+    if (folder / ADAPTER).is_file():
+        # Where peft is not installed, transformers leaves it out without a word.
+        raise InputError(
+            f"Model '{folder}' holds an adapter to its weights, such as LoRA ({ADAPTER}): merge both (peft: "
+            "merge_and_unload) and save that network as the folder, without the adapter."
+        )
     if not (folder / CONFIG).is_file():
         raise InputError(
             f"Model '{folder}' is a folder; give a file, a Hugging Face folder ({CONFIG}, {_SAFE[0]}, {PROCESSOR}), or "
@@ -91,12 +97,6 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
         raise InputError(
             f"Model '{folder}' brings code of its own (auto_map in its {CONFIG}), which is not run from a folder: "
             "write a file.py with a function that makes the model, and name file.py:function."
-        )
-    if (folder / ADAPTER).is_file():
-        # Where peft is not installed, transformers leaves it out without a word.
-        raise InputError(
-            f"Model '{folder}' holds an adapter to its weights, such as LoRA ({ADAPTER}): merge both (peft: "
-            "merge_and_unload) and save that network as the folder, without the adapter."
         )
     safe = _has_safe_weights(folder, declared)
     card: dict[str, Any] = {}

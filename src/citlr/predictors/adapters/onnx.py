@@ -42,26 +42,30 @@ class OnnxPredictor(BatchedPredictor):
             _check_whole(self.input, self._type, self.name)
         self._fix(node.shape[0])
         _check_shape(self.input, node.shape, self.name)
-        self._output = self._choose_output()
+        self._outputs = self._choose_outputs()
 
-    def _choose_output(self) -> str:
-        names = [node.name for node in self._session.get_outputs()]
+    def _choose_outputs(self) -> list[str]:
+        names = [str(node.name) for node in self._session.get_outputs()]
         if self.output.name is None and len(names) == 1:
-            return str(names[0])
+            return names
+        if self.output.name is None and self.output.columns is None and set(self.labels) <= set(names):
+            return list(self.labels)  # an output for each label, by its name
         if self.output.name not in names:
             absent = "" if self.output.name is None else f", and none is '{self.output.name}'"
             raise InputError(
                 f"Model '{self.name}' has the outputs {', '.join(names)}{absent}: say which with output.name."
             )
-        return str(self.output.name)
+        return [str(self.output.name)]
 
     def _forward(self, batch: torch.Tensor) -> Any:
         array = batch.cpu().numpy()
         array = array if self._type.kind == "f" else np.rint(array).astype(self._type)
         if self._flat:
             array = array.reshape(len(array), -1)
-        given = self._session.run([self._output], {self._feed: array})[0]
-        return given if self.output.name is None else {self.output.name: given}
+        given = self._session.run(self._outputs, {self._feed: array})
+        return (
+            given[0] if self.output.name is None and len(given) == 1 else dict(zip(self._outputs, given, strict=True))
+        )
 
     def _content(self) -> str:
         return self._origin

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from citlr.errors import InputError
@@ -68,7 +69,24 @@ def wrap(found: torch.nn.Module, declared: Declared, settings: dict[str, Any]) -
     if declared.weights is not None:
         states = read_states(declared.weights, trust=declared.trust)
         fill_module(found, states, model=settings["name"], path=declared.weights)
-    return TorchPredictor(found, **settings)
+    model = TorchPredictor(found, **settings)
+    model.remarks = _scale_of_radiographs(found, model)
+    return model
+
+
+def _scale_of_radiographs(found: torch.nn.Module, model: TorchPredictor) -> tuple[str, ...]:
+    """Say that a network of torchxrayvision is shown other grey values than it reads, which tell it hardly anything."""
+    if not type(found).__module__.startswith("torchxrayvision."):
+        return ()
+    spec = model.input
+    black, white = ((value - np.asarray(spec.mean)) / np.asarray(spec.std) for value in (spec.low, spec.high))
+    if np.allclose([black, white], [np.full_like(black, -1024), np.full_like(white, 1024)], atol=1):
+        return ()
+    return (
+        f"Model '{model.name}' is a network of torchxrayvision, which reads grey values from -1024 to 1024, and is "
+        f"shown {black.min():g} to {white.max():g}: declare input: {{low: -1024, high: 1024}}, and the size of its "
+        "training.",
+    )
 
 
 def read(path: Path, declared: Declared) -> TorchPredictor:

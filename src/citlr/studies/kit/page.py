@@ -22,8 +22,17 @@ _LATEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"},
     # In LaTeX's own encoding of fonts these are other signs: "p < 0.01" was read "p ¡ 0.01".
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
-    "[": "{[}",  # an option of the line break before it
+    # Of mathematics, which it has in no other way.
+    **{"−": "$-$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "≈": r"$\approx$", "∞": r"$\infty$"},
+    **{"[": "{[}", "*": "{*}"},  # options of the line break before them
 }
+# The last of the letters that LaTeX knows without a package.
+_LATIN = "\u017f"
+
+
+def _latex(text: str) -> str:
+    """Write a text for LaTeX; an empty line would end a paragraph, which headings and captions cannot."""
+    return "".join(_LATEX.get(sign, sign) for sign in visible(" ".join(text.split())))
 
 
 # A cell of a row: a format string over the row's names, or a function of the row.
@@ -84,10 +93,10 @@ class Sheet:
         r"""Write the table as LaTeX for the package booktabs."""
 
         def line(cells: Sequence[str]) -> str:
-            return " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
+            return " & ".join(map(_latex, cells)) + r" \\"
 
-        caption = "".join(_LATEX.get(sign, sign) for sign in self.caption)
-        return "\n".join(
+        caption = _latex(self.caption)
+        written = "\n".join(
             [
                 r"\begin{table}",
                 rf"\caption{{{caption}}}\label{{tab:{self.name}}}",
@@ -100,6 +109,12 @@ class Sheet:
                 r"\end{table}",
                 "",
             ]
+        )
+        foreign = any(sign.isalpha() and sign > _LATIN for sign in written)
+        return (
+            f"% pdfLaTeX does not know all letters of this table: LuaLaTeX and XeLaTeX do.\n{written}"
+            if foreign
+            else written
         )
 
     def write(self, folder: Path) -> None:
